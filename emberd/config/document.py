@@ -1,0 +1,97 @@
+"""A YAML (or JSON) file as plain data that remembers on which line each key stands."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from emberd.errors import ConfigError
+
+Keys = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """`data` is a mapping; `lines` gives the line, from 1, of each path of keys into it."""
+
+    path: Path
+    data: dict[str, Any]
+    lines: dict[Keys, int] = field(default_factory=dict)
+
+    def where(self, keys: Keys) -> str:
+        """Return `file:line` of the deepest part of `keys` that stands in the file."""
+        while keys and keys not in self.lines:
+            keys = keys[:-1]
+        return f"{self.path}:{self.lines.get(keys, 1)}"
+
+
+def read_document(path: Path) -> Document:
+    """Read the file; a missing one is empty.
+
+    Raises:
+        ConfigError: it cannot be read, is not YAML, or is no mapping; file and line are named.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Document(path, {})
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error}.", hint="It has to be a text file in UTF-8."
+        ) from None
+    try:
+        text, data = _parse(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines: dict[Keys, int] = {}
+        if node is not None:
+            _note_lines(path, node, (), lines)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = (mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))) + 1
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        raise ConfigError(
+            f"{path}:{line}: this is not YAML: {problem}.",
+            hint="Mind the indentation and the colon with a space after each key.",
+        ) from None
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{path}:1: the file holds a {type(data).__name__} where keys such as `default:`"
+            " and `models:` are expected.",
+            hint="Run `emberd config init --print` for a file to start from.",
+        )
+    return Document(path, data, lines)
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    """Return YAML with the same keys on the same lines, and what it says.
+
+    JSON is read as JSON: PyYAML refuses tabs, takes `1e3` for text and cuts an escaped emoji in
+    two. Outside of strings, which hold no tab, a space is as good as a tab.
+    """
+    try:
+        return text.replace("\t", " "), json.loads(text)
+    except json.JSONDecodeError:
+        return text, yaml.safe_load(text)
+
+
+def _note_lines(path: Path, node: yaml.Node, keys: Keys, lines: dict[Keys, int]) -> None:
+    lines.setdefault(keys, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in seen and name != "<<":
+                raise ConfigError(
+                    f"{path}:{key.start_mark.line + 1}: the key {name!r} stands here twice.",
+                    hint="Remove one of them.",
+                )
+            seen.add(name)
+            lines[(*keys, name)] = key.start_mark.line + 1
+            _note_lines(path, value, (*keys, name), lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _note_lines(path, value, (*keys, index), lines)

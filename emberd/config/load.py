@@ -1,0 +1,262 @@
+"""The one place where settings come from: flag > environment > file > default.
+
+`load_config` is called once, by the command line. Everything below receives the frozen group that
+it needs and never looks anything up again.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from emberd.config.document import Document, Keys, read_document
+from emberd.config.paths import Homes, expand, find_homes
+from emberd.config.settings import Settings
+from emberd.errors import ConfigError, UnknownModelError
+from emberd.registry.catalog import Catalog
+from emberd.registry.spec import ModelSpec
+
+BUILT_IN = Path(__file__).parent.parent / "registry" / "catalog.yaml"
+NOT_SETTINGS = {"EMBERD_CONFIG", "EMBERD_HOME"}  # they say where to look; read in paths.py
+PROBLEMS = {  # what pydantic says in Python's words
+    "dataclass_type": "should be a group of keys",
+    "tuple_type": "should be a list",
+    "too_short": "needs at least one entry",
+    "invalid_key": "is no setting",
+}
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that was set. `origins` says for each setting or model where it came from."""
+
+    settings: Settings
+    catalog: Catalog
+    homes: Homes
+    warnings: tuple[str, ...]
+    origins: dict[str, str]
+
+
+def load_config(
+    *,
+    config: Path | None = None,
+    flags: Mapping[Keys, Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """Read every layer, validate the whole.
+
+    Args:
+        config: a file named by a flag; it has to exist.
+        flags: values given on the command line, such as `{("server", "port"): 9000}`.
+        environ: the environment.
+
+    Raises:
+        ConfigError: file and line, variable or flag, and key are in the message.
+    """
+    homes = find_homes(environ, config=config)
+    if (config or environ.get("EMBERD_CONFIG")) and not homes.config.exists():
+        raise ConfigError(
+            f"There is no config file {homes.config}.",
+            hint="Make one with `emberd config init`, or leave the option out.",
+        )
+    document = read_document(homes.config)
+    values = {
+        key: value
+        for key, value in document.data.items()
+        if key != "models" and value is not None  # `limits:` with nothing below it
+    }
+    sources: dict[Keys, str] = {}
+    from_environ, warnings = _read_environ(environ)
+    for keys, (value, variable) in from_environ.items():
+        _put(values, keys, value, document)
+        sources[keys] = f"${variable}"
+    for keys, value in (flags or {}).items():
+        if value is not None:
+            _put(values, keys, value, document)
+            sources[keys] = f"--{keys[-1]}".replace("_", "-")
+
+    def where(keys: Keys) -> str:
+        return sources.get(keys, sources.get(keys[:2], document.where(keys)))
+
+    try:
+        settings = TypeAdapter(Settings).validate_python(values)
+    except ValidationError as error:
+        raise _explain(error, (), where, Settings) from None
+    catalog, model_origins = _build_catalog(document)
+    try:
+        catalog.get(settings.default)
+    except UnknownModelError as error:
+        raise ConfigError(
+            f"{where(('default',))}: default: {error.message}", hint=error.hint
+        ) from None
+    origins = {".".join(map(str, keys)): origin for keys, origin in sources.items()}
+    for keys in _leaves(settings):
+        name = ".".join(keys)
+        origins.setdefault(name, document.where(keys) if keys in document.lines else "default")
+    return Config(
+        settings=settings,
+        catalog=catalog,
+        homes=homes,
+        warnings=tuple(warnings),
+        origins=origins | model_origins,
+    )
+
+
+def _leaves(settings: Settings) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for group in fields(settings):
+        value = getattr(settings, group.name)
+        inner = fields(value) if is_dataclass(value) else ()
+        found += [(group.name, field.name) for field in inner] or [(group.name,)]
+    return found
+
+
+def _read_environ(
+    environ: Mapping[str, str],
+) -> tuple[dict[Keys, tuple[Any, str]], list[str]]:
+    """Return `{keys: (value, variable)}` and a warning for each `EMBERD_*` nobody knows."""
+    known = {"EMBERD_" + "_".join(keys).upper(): keys for keys in _leaves(Settings())}
+    found: dict[Keys, tuple[Any, str]] = {}
+    warnings = []
+    for variable, value in environ.items():
+        if variable in known:
+            default: Any = Settings()
+            for key in known[variable]:
+                default = getattr(default, key)
+            parts = [part.strip() for part in value.split(",") if part.strip()]
+            parsed = parts if default == () else value
+            found[known[variable]] = (parsed, variable)
+        elif variable.startswith("EMBERD_") and variable not in NOT_SETTINGS:
+            nearest = get_close_matches(variable, [*known, *NOT_SETTINGS], n=1)
+            advice = f"; did you mean ${nearest[0]}?" if nearest else "."
+            warnings.append(f"The environment variable ${variable} means nothing to emberd{advice}")
+    return found, warnings
+
+
+def _put(values: dict[str, Any], keys: Keys, value: object, document: Document) -> None:
+    *groups, last = keys
+    for depth, key in enumerate(groups, start=1):
+        inner = values.get(str(key)) or {}
+        if not isinstance(inner, dict):
+            raise ConfigError(
+                f"{document.where(keys[:depth])}: {key}: holds a value where settings such as"
+                f" `{last}:` are expected.",
+                hint="See `emberd config show` for the layout.",
+            )
+        values[str(key)] = dict(inner)
+        values = values[str(key)]
+    values[str(last)] = value
+
+
+def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
+    """Merge the file's `models` over the built-in ones, key by key, and validate each entry."""
+    built_in = read_document(BUILT_IN).data
+    users = document.data.get("models") or {}
+    if not isinstance(users, dict):
+        raise ConfigError(
+            f"{document.where(('models',))}: models: holds a {type(users).__name__}"
+            " where names of models are expected.",
+            hint="Write `models:`, below it a name, and below that its keys.",
+        )
+    specs, origins = [], {}
+    validator = TypeAdapter(ModelSpec)
+    for name in built_in | users:
+        keys: Keys = ("models", str(name))
+        entry = {} if users.get(name) is None else users[name]
+        if not MODEL_NAME.fullmatch(str(name)):
+            raise ConfigError(
+                f"{document.where(keys)}: models.{name}: a model's name is made of letters,"
+                " digits, dot, dash and underscore.",
+                hint="Give it such a name and list others as `aliases:`.",
+            )
+        if not isinstance(entry, dict):
+            raise ConfigError(
+                f"{document.where(keys)}: models.{name}: holds a {type(entry).__name__}"
+                " where keys such as `dimensions:` are expected.",
+                hint="Indent the model's keys below its name.",
+            )
+        merged = built_in.get(name, {}) | _with_absolute_paths(entry, document.path.parent)
+        try:
+            if "name" in merged:
+                raise ConfigError(
+                    f"{document.where((*keys, 'name'))}: models.{name}.name: a model is named by"
+                    " its key.",
+                    hint="Remove the line; other names go to `aliases:`.",
+                )
+            specs.append(validator.validate_python({**merged, "name": str(name)}))
+        except ValidationError as error:
+            raise _explain(error, keys, document.where, ModelSpec) from None
+        origins[f"models.{name}"] = document.where(keys) if name in users else "built in"
+    try:
+        return Catalog(specs), origins
+    except ConfigError as error:
+        where = document.where(("models",))
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def _with_absolute_paths(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """`path:` sources are relative to the config file's folder; `~` is the home."""
+    sources = entry.get("sources")
+    if not isinstance(sources, list):
+        return entry
+    return entry | {
+        "sources": [
+            source | {"path": str(folder / expand(source["path"]))}
+            if isinstance(source, dict) and source.get("path") and isinstance(source["path"], str)
+            else source
+            for source in sources
+        ]
+    }
+
+
+def _explain(
+    error: ValidationError,
+    prefix: Keys,
+    where: Any,  # noqa: ANN401 - Callable[[Keys], str]; a nested function in one of two cases
+    root: type,
+) -> ConfigError:
+    """Say the first problem with its place, its key and what would be right."""
+    first = error.errors(include_url=False)[0]
+    keys: Keys = (*prefix, *(key for key in first["loc"] if key != "[key]"))
+    name = ".".join(map(str, keys))
+    place = where(keys)
+    if first["type"] == "unexpected_keyword_argument":
+        group = _group_at(root, first["loc"][:-1])
+        known = [field.name for field in fields(group) if field.name != "name"]
+        known += ["models"] if group is Settings else []
+        nearest = get_close_matches(str(keys[-1]), known, n=1)
+        return ConfigError(
+            f"{place}: {name}: there is no such setting.",
+            hint=f"Did you mean {nearest[0]}?" if nearest else f"There are: {', '.join(known)}.",
+        )
+    if first["type"] == "missing":
+        return ConfigError(
+            f"{place}: {name}: this key is required and missing.",
+            hint=f"Add `{keys[-1]}:` below `{prefix[-1] if prefix else keys[0]}:`.",
+        )
+    plain = first["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    problem = PROBLEMS.get(first["type"], plain)
+    given = first["input"]
+    subject = repr(given) if isinstance(given, str | int | float) else "it"
+    return ConfigError(
+        f"{place}: {name}: {subject} {problem}.",
+        hint="See `emberd config show` for the defaults and docs/configuration.md for the keys.",
+    )
+
+
+def _group_at(root: type, loc: tuple[int | str, ...]) -> type:
+    """Return the dataclass that the keys `loc` lead to, starting from `root`."""
+    from emberd.registry.spec import Source
+
+    if root is ModelSpec:
+        return Source if loc else ModelSpec
+    group = root()
+    for key in loc:
+        group = getattr(group, str(key), group)
+    return type(group)

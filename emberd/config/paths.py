@@ -1,0 +1,51 @@
+"""Where emberd keeps things: config file, state, cache. The one reader of those variables.
+
+`$EMBERD_HOME/{config.yaml,state,cache}`; without it the XDG folders, on macOS too.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Homes:
+    """`config` is a file that need not exist; the folders are made when needed.
+
+    `hub` is the Hub's own cache, shared with every other tool that downloads from there.
+    """
+
+    config: Path
+    state: Path
+    cache: Path
+    hub: Path
+
+
+def find_homes(environ: Mapping[str, str] = os.environ, *, config: Path | None = None) -> Homes:
+    """Return the homes; `config` (a flag) beats `$EMBERD_CONFIG` beats the home's own file."""
+    named = config or (Path(environ["EMBERD_CONFIG"]) if environ.get("EMBERD_CONFIG") else None)
+    base = Path(environ.get("HOME") or Path.home())
+    defaults = {"CONFIG": ".config", "STATE": ".local/state", "CACHE": ".cache"}
+    xdg = {
+        kind: Path(environ.get(f"XDG_{kind}_HOME") or base / default)
+        for kind, default in defaults.items()
+    }
+    if environ.get("EMBERD_HOME"):
+        home = expand(environ["EMBERD_HOME"]).absolute()
+        file, state, cache = home / "config.yaml", home / "state", home / "cache"
+    else:
+        file = xdg["CONFIG"] / "emberd" / "config.yaml"
+        state, cache = xdg["STATE"] / "emberd", xdg["CACHE"] / "emberd"
+    # HF_HOME and HF_HUB_CACHE: as huggingface_hub reads them (its environment variables page)
+    hub_home = expand(environ.get("HF_HOME") or xdg["CACHE"] / "huggingface")
+    hub = expand(environ.get("HF_HUB_CACHE") or hub_home / "hub")
+    return Homes(expand(named or file).absolute(), state, cache, hub)
+
+
+def expand(path: str | Path) -> Path:
+    """Replace `~` and `~user`; a user that nobody knows stays as it is written."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

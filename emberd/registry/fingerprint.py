@@ -1,0 +1,99 @@
+"""The identity of a vector space: two vectors may be compared when their fingerprints are equal.
+
+Over everything that moves vectors: model files, tokenizer, precision, pooling, normalization,
+max_tokens, prompts and output dimensions. Not over the backend or the compute precision: those
+must not move them.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from emberd.registry.spec import ModelSpec
+
+FORMAT = 1  # raise it when the same inputs must give another fingerprint
+LENGTH = 16  # hex digits: 64 bits
+
+
+@dataclass(frozen=True, slots=True)
+class FileHash:
+    """A file's content hash and what tells cheaply that it may have changed."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+    sha256: str
+
+
+def hash_files(
+    folder: Path, patterns: Iterable[str], known: Mapping[str, FileHash]
+) -> dict[str, FileHash]:
+    """Return the hash of each file below `folder` that matches a pattern, by relative name.
+
+    A file is read only when its size, mtime or inode differ from what `known` says.
+    """
+    hashes: dict[str, FileHash] = {}
+    for name in list_files(folder, patterns):
+        status = (folder / name).stat()
+        before = known.get(name)
+        seen = (status.st_size, status.st_mtime_ns, status.st_ino)
+        if before and (before.size, before.mtime_ns, before.inode) == seen:
+            hashes[name] = before
+        else:
+            with (folder / name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            hashes[name] = FileHash(*seen, digest)
+    return hashes
+
+
+def list_files(folder: Path, patterns: Iterable[str]) -> list[str]:
+    """Return the sorted relative names below `folder` that match any of the glob patterns."""
+    names = [
+        os.path.relpath(Path(root) / file, folder)
+        for root, _, files in os.walk(folder)
+        for file in files
+        if Path(root, file).is_file()  # no link that leads nowhere
+    ]
+    wanted = tuple(patterns)
+    return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in wanted))
+
+
+def fingerprint(
+    spec: ModelSpec, *, files: Mapping[str, FileHash], max_tokens: int, dimensions: int
+) -> str:
+    """Return the fingerprint of the space that `spec` gives with these files.
+
+    Args:
+        spec: the registry's entry.
+        files: hashes of the files that the backend uses.
+        max_tokens: what texts are cut at, when the entry leaves it to the checkpoint.
+        dimensions: length of the vectors that are given out.
+    """
+    identity = {
+        "format": FORMAT,
+        "files": {name: files[name].sha256 for name in sorted(files) if _moves_vectors(name)},
+        "precision": spec.precision,
+        "pooling": spec.pooling,
+        "normalize": spec.normalize,
+        "max_tokens": max_tokens,
+        "prompts": spec.prompts,
+        "dimensions": dimensions,
+    }
+    canonical = json.dumps(identity, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:LENGTH]
+
+
+def _moves_vectors(name: str) -> bool:
+    """Weights, the model's config, Dense heads and tokenizer.json; not what only describes them.
+
+    The pooling is the registry's: a checkpoint's own word on it may be missing or contradict.
+    """
+    path = Path(name)
+    if path.parent.name.endswith("_Pooling"):
+        return False
+    described = path.suffix in (".json", ".txt", ".md")
+    return not described or path.name in ("config.json", "tokenizer.json")

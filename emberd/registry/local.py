@@ -1,0 +1,71 @@
+"""Which sources are on this machine already, found without the network or huggingface_hub.
+
+A Hub repository lies in the Hub's cache as `models--owner--name/snapshots/COMMIT`, and
+`refs/REVISION` holds the commit of a branch or tag
+(huggingface.co/docs/huggingface_hub/guides/manage-cache).
+"""
+
+import json
+import re
+from importlib import metadata
+from pathlib import Path
+
+from emberd.registry.spec import Source
+
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
+
+
+def find_local(source: Source, hub: Path) -> Path | None:
+    """Return the folder that holds the whole model, or None when it is not all there."""
+    if source.hf:
+        folder = hub_snapshot(source.hf, source.revision or "main", hub)
+        if folder and not any(folder.glob("*.safetensors")):
+            return None  # another tool fetched another format there; ours is still to be fetched
+    elif source.path:
+        folder = Path(source.path)
+    else:
+        folder = package_folder(source.package or "")
+    return folder if folder and is_complete(folder) else None
+
+
+def hub_snapshot(repository: str, revision: str, hub: Path) -> Path | None:
+    """Return where the Hub's cache keeps this revision; it may hold only some of the files."""
+    repo = hub / f"models--{repository.replace('/', '--')}"
+    try:
+        commit = (repo / "refs" / revision).read_text().strip()
+    except (OSError, ValueError):  # a damaged ref is none
+        commit = revision
+    snapshot = repo / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
+
+
+def package_folder(name: str) -> Path | None:
+    """Return the model folder inside an installed package, without running its code."""
+    try:
+        files = metadata.files(name) or []
+    except metadata.PackageNotFoundError:
+        return None
+    configs = [file for file in files if file.name == "config.json"]
+    folders = [Path(str(file.locate())).parent for file in configs]
+    return next((folder for folder in folders if is_complete(folder)), None)
+
+
+def is_complete(folder: Path) -> bool:
+    """Say whether a config, a tokenizer and all weight files are there.
+
+    A shard that the index names and that is missing makes a folder incomplete, and so do shards
+    without the index, so that a stopped download is never taken for a whole one (the Hub's client
+    links a file when it is all there).
+    """
+    if not ((folder / "config.json").is_file() and (folder / "tokenizer.json").is_file()):
+        return False
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_bytes())["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return True  # whole but damaged: loading it says so
+        return all((folder / shard).is_file() for shard in shards)
+    patterns = ("*.safetensors", "*.bin", "*.onnx", "onnx/*.onnx", "*.gguf")
+    weights = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+    return any(not SHARD.search(path.name) for path in weights)

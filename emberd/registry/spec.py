@@ -1,0 +1,87 @@
+"""What the registry says about one model: `ModelSpec`, frozen.
+
+Plain dataclasses: config validates them with pydantic (types, ranges, no unknown keys), a worker
+gets one over the wire and imports nothing for it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from annotated_types import Ge, Gt, MinLen
+
+from emberd.units import Duration
+
+Pooling = Literal["mean", "cls", "last"]
+Precision = Literal["4bit", "8bit", "bf16", "f32"]
+Compute = Literal["auto", "f32", "bf16", "f16"]
+InputType = Literal["query", "document"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One place a model's files can come from; exactly one of `hf`, `path`, `package` is set."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    hf: str | None = None  # a Hub repository, owner/name
+    revision: str | None = None  # of `hf`: a branch, tag or commit
+    path: str | None = None  # a folder in the layout of a Hub repository
+    package: str | None = None  # an installed Python package that carries such a folder
+
+    def __post_init__(self) -> None:
+        places = [place for place in (self.hf, self.path, self.package) if place is not None]
+        if len(places) != 1 or not places[0]:
+            raise ValueError("needs exactly one of hf, path, package")
+        if self.revision is not None and self.hf is None:
+            raise ValueError("has a revision, which only a source with hf can have")
+        if self.hf is not None and (self.hf.count("/") != 1 or not all(self.hf.split("/"))):
+            raise ValueError(f"has hf {self.hf!r}, which is not of the form owner/name")
+
+    def __str__(self) -> str:
+        if self.hf:
+            return f"hf:{self.hf}" + (f"@{self.revision}" if self.revision else "")
+        return f"path:{self.path}" if self.path else f"package:{self.package}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """One entry of the registry. Lengths are in tokens, durations in seconds."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    name: str
+    sources: Annotated[tuple[Source, ...], MinLen(1)]
+    dimensions: Annotated[int, Gt(0)]
+    pooling: Pooling
+    normalize: bool = True
+    max_tokens: Annotated[int, Ge(3)] | None = None  # None: what the checkpoint allows
+    matryoshka: tuple[Annotated[int, Gt(0)], ...] = ()
+    precision: Precision = "f32"
+    compute: Compute = "auto"
+    prompts: dict[InputType, str] = field(default_factory=dict)
+    backend: str = "auto"
+    idle_unload: Annotated[float, Duration, Gt(0)] | None = None  # None: limits.idle_unload
+    pinned: bool = False
+    aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        too_big = [size for size in self.matryoshka if size >= self.dimensions]
+        if too_big:
+            raise ValueError(
+                f"lists matryoshka {too_big[0]}, not smaller than dimensions {self.dimensions}"
+            )
+
+    @property
+    def hub_ids(self) -> tuple[str, ...]:
+        """The Hub repositories among its sources, in order."""
+        return tuple(source.hf for source in self.sources if source.hf)
+
+    @property
+    def public_id(self) -> str:
+        """The first Hub id, whatever source is used; else the name (`/health`'s `model`)."""
+        return self.hub_ids[0] if self.hub_ids else self.name
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Make it again from `dataclasses.asdict`, without validation."""
+        return cls(**{**data, "sources": tuple(Source(**source) for source in data["sources"])})

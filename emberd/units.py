@@ -1,0 +1,88 @@
+"""Sizes and durations as people write them: `4GiB`, `900MB`, `15m`, `1h30m`, `never`.
+
+`Size` and `Duration` mark dataclass fields; pydantic finds the parser through them, and who only
+reads the dataclass (a worker, at a cold start) does not import pydantic.
+"""
+
+import math
+import re
+from typing import Any
+
+SIZE_UNITS = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+
+
+def parse_size(value: object) -> int:
+    """Return bytes; accepts a number of bytes or text such as `4GiB` or `512 MB`."""
+    match = re.fullmatch(rf"({_NUMBER})\s*([a-z]*)", str(value).strip().lower())
+    size = float(match[1]) * SIZE_UNITS.get(match[2], math.inf) if match else math.inf
+    if isinstance(value, bool) or not math.isfinite(size):
+        raise ValueError("is not a size; write for example 512MiB or 4GiB")
+    return int(size)
+
+
+def parse_duration(value: object) -> float:
+    """Return seconds; accepts a number of seconds, text such as `90s` or `1h30m`, or `never`."""
+    text = str(value).strip().lower()
+    if text in ("never", "inf"):
+        return math.inf
+    if re.fullmatch(_NUMBER, text):
+        return float(text)
+    parts = re.findall(rf"({_NUMBER})\s*(ms|s|m|h|d)", text)
+    if isinstance(value, bool) or not parts or re.sub(rf"{_NUMBER}\s*(ms|s|m|h|d)\s*", "", text):
+        raise ValueError("is not a duration; write for example 90s, 15m, 1h30m or never")
+    return sum(float(number) * DURATION_UNITS[unit] for number, unit in parts)
+
+
+def format_size(size_bytes: float) -> str:
+    """Return a size for people: `512 MiB`, `4 GiB`, `90.2 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size_bytes) < 1024 or unit == "GiB":
+            break
+        size_bytes /= 1024
+    return f"{size_bytes:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def format_exact_size(size_bytes: int) -> str:
+    """Return a size for YAML, in the largest unit that it is a multiple of: `4GiB`, `1500000`."""
+    for unit, unit_bytes in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size_bytes % unit_bytes == 0:
+            return f"{size_bytes // unit_bytes}{unit}"
+    return str(size_bytes)
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration for people and for YAML, exact: `15m`, `1h30m`, `0.5s`, `never`."""
+    if math.isinf(seconds):
+        return "never"
+    if seconds < 60 or seconds != int(seconds):
+        return f"{seconds}".removesuffix(".0") + "s"
+    parts = []
+    rest = int(seconds)
+    for unit, unit_s in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, unit_s)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
+
+
+class _Parsed:
+    """Field marker: pydantic runs `parse` before it checks the type."""
+
+    def __init__(self, parse: Any) -> None:  # noqa: ANN401 - any callable of one argument
+        self.parse = parse
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:  # noqa: ANN401
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(self.parse, handler(source))
+
+
+Size = _Parsed(parse_size)
+Duration = _Parsed(parse_duration)

@@ -1,0 +1,47 @@
+"""The one numeric type that crosses every border: a float32 matrix, one row per text."""
+
+import base64
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+Matrix = npt.NDArray[np.float32]
+Encoding = Literal["json", "base64", "raw"]
+
+
+def finite_rows(vectors: Matrix) -> npt.NDArray[np.bool_]:
+    """Say for each row of `(N, D)` whether it is a usable vector: finite and not zero. `(N,)`."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)  # no square over- or underflows
+    usable: npt.NDArray[np.bool_] = np.isfinite(lengths) & (lengths > 0)
+    return usable
+
+
+def normalize(vectors: Matrix) -> Matrix:
+    """Scale each row to length 1: `(N, D)` -> `(N, D)`, float32. Rows must not be zero."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)  # (N, 1)
+    unit: Matrix = (vectors / lengths).astype(np.float32)
+    return unit
+
+
+def truncate(vectors: Matrix, dimensions: int) -> Matrix:
+    """Keep the first `dimensions` columns: `(N, D)` -> `(N, dimensions)`; normalize afterwards.
+
+    Source: Matryoshka Representation Learning, arXiv:2205.13147, section 3.
+    """
+    return np.ascontiguousarray(vectors[:, :dimensions])
+
+
+def encode(vectors: Matrix, encoding: Encoding) -> list[bytes]:
+    """Return the bytes that go out for each row of `(N, D)`.
+
+    `json`: an array of the shortest decimals that read back as the same float32.
+    `base64`: a JSON string of the little-endian float32. `raw`: little-endian float32.
+    """
+    rows = vectors.astype("<f4", copy=False)
+    if encoding == "json":
+        return [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) for row in rows]
+    if encoding == "base64":
+        return [b'"' + base64.b64encode(row.tobytes()) + b'"' for row in rows]
+    return [row.tobytes() for row in rows]
