@@ -1,0 +1,64 @@
+"""Who leaves memory, decided without touching a process or a clock.
+
+The manager asks, this answers, the manager acts. Same inputs, same answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A loaded model as the policy sees it; `last_used_s` is monotonic seconds."""
+
+    name: str
+    memory_bytes: int
+    last_used_s: float
+    busy: bool = False
+    pinned: bool = False
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`fits`: the incoming model may start now. `leave`: who has to go first, in this order.
+
+    Neither: nobody can leave yet; ask again when something has changed.
+    """
+
+    fits: bool
+    leave: tuple[str, ...] = ()
+
+
+def choose_evictions(
+    residents: Sequence[Resident],
+    *,
+    incoming_bytes: int,
+    budget_bytes: int,
+    max_loaded: int,
+    drain_busy: bool = False,
+) -> Decision:
+    """Decide who leaves so that one more model fits both limits, least recently used first.
+
+    Pinned models never leave; busy ones only when `drain_busy`, after the idle ones. Those that are
+    leaving already count as resident until they are gone, and as room to come.
+    """
+
+    def over(staying: Sequence[Resident]) -> bool:
+        used_bytes = sum(resident.memory_bytes for resident in staying)
+        return len(staying) + 1 > max_loaded or used_bytes + incoming_bytes > budget_bytes
+
+    if not over(residents):
+        return Decision(fits=True)
+    staying = [resident for resident in residents if not resident.leaving]
+    candidates = sorted(
+        (r for r in staying if not r.pinned and (drain_busy or not r.busy)),
+        key=lambda resident: (resident.busy, resident.last_used_s),
+    )
+    leave: list[str] = []
+    for resident in candidates:
+        if not over(staying):
+            break
+        staying.remove(resident)
+        leave.append(resident.name)
+    return Decision(fits=False, leave=tuple(leave))

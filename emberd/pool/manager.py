@@ -1,0 +1,242 @@
+"""Which models are alive: the pool takes requests, finds room, and ends workers.
+
+Runs in the server's event loop and never blocks it. The command line uses the same pool when no
+server runs.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from emberd.config.load import Config
+from emberd.errors import (
+    BadOptionError,
+    DeadlineError,
+    NoRoomError,
+    NoTextsError,
+    QueueFullError,
+    ShuttingDownError,
+    TooLargeError,
+)
+from emberd.pool.eviction import choose_evictions
+from emberd.pool.job import Answer, Job
+from emberd.pool.model import Model, Surroundings
+from emberd.registry.local import find_local
+from emberd.registry.lock import LockFile
+from emberd.registry.spec import InputType, ModelSpec
+from emberd.units import format_size
+from emberd.worker.wire import Encoding
+
+BUSY_PATIENCE_S = 2.0  # how long a start waits for a busy model to fall idle before one is drained
+WORKER_BASE_BYTES = 120 * 2**20  # interpreter, libraries and tokenizer of a worker
+UNKNOWN_WEIGHTS_BYTES = 200 * 2**20  # for a model whose files are not here yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """What a caller may ask; nothing in it changes what other callers see."""
+
+    texts: Sequence[str]
+    model: str | None = None
+    input_type: InputType | None = None
+    dimensions: int | None = None
+    truncate: bool = True
+    encoding: Encoding = "json"
+    fingerprint: str | None = None
+
+
+class Pool:
+    """All models of a configuration. Ends its workers when it is closed."""
+
+    def __init__(self, config: Config) -> None:
+        self._catalog = config.catalog
+        self._limits = config.settings.limits
+        self._homes = config.homes
+        self._room = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._closing = False
+        around = Surroundings(
+            homes=config.homes,
+            lock=LockFile(config.homes.state),
+            idle_unload_s=self._limits.idle_unload,
+            make_room=self._make_room,
+            changed=self._changed.set,
+        )
+        self._models = {spec.name: Model(spec, around) for spec in self._catalog}
+        self.default = self._catalog.get(config.settings.default)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # -- what callers ask -------------------------------------------------------------------
+
+    async def embed(self, request: EmbedRequest) -> Answer:
+        """Embed texts with one model, starting it when it is cold.
+
+        Raises:
+            UnknownModelError: no model is called so.
+            RequestError: the request cannot be served by this model.
+            UnavailableError: not now; the queue is full, the deadline passed, no room, no source.
+            BackendError: the model cannot be loaded, or gave no vector.
+            WorkerCrashedError: its worker died twice on this request.
+        """
+        model = self._model(request.model)
+        job = self._admit(model.spec, request)
+        model.submit(job)
+        try:
+            async with asyncio.timeout(self._limits.request_timeout):
+                return await job.done
+        except TimeoutError:
+            raise self._too_late(model) from None
+        finally:
+            if not job.done.done() or job.done.cancelled():
+                model.abandon(job)
+
+    async def load(self, name: str | None) -> dict[str, Any]:
+        """Return the model's row once it is ready."""
+        model = self._model(name)
+        try:
+            async with asyncio.timeout(self._limits.request_timeout):
+                await model.load()
+        except TimeoutError:
+            raise self._too_late(model) from None
+        return model.row()
+
+    async def unload(self, name: str | None = None) -> list[str]:
+        """Unload one model or all; return the names that were loaded, once their memory is back."""
+        models = [self._model(name)] if name is not None else list(self._models.values())
+        was_loaded = await asyncio.gather(*(model.unload("asked") for model in models))
+        return [model.spec.name for model, was in zip(models, was_loaded, strict=True) if was]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for every entry of the registry."""
+        return [model.row() for model in self._models.values()]
+
+    def row(self, name: str | None = None) -> dict[str, Any]:
+        """Return one model's row."""
+        return self._models[self._catalog.get(name).name if name else self.default.name].row()
+
+    def check_open(self) -> None:
+        """Raise `ShuttingDownError` once the pool takes no more."""
+        if self._closing:
+            raise shutting_down()
+
+    def states(self) -> list[dict[str, str]]:
+        """Return name and state of every entry; cheap."""
+        return [{"name": model.spec.name, "state": model.state} for model in self._models.values()]
+
+    async def close(self) -> None:
+        """Take no more, let workers finish what they have, end them all."""
+        self._closing = True
+        for model in self._models.values():
+            model.refuse_waiting(shutting_down())
+        await asyncio.gather(*(model.unload("shutdown") for model in self._models.values()))
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _model(self, name: str | None) -> Model:
+        self.check_open()
+        return self._models[self._catalog.get(name).name if name else self.default.name]
+
+    def _admit(self, spec: ModelSpec, request: EmbedRequest) -> Job:
+        count = len(request.texts)
+        if not count:
+            raise NoTextsError("No texts provided", hint="Send at least one text.")
+        if count > self._limits.max_texts:
+            raise TooLargeError(
+                f"{count} texts are more than the {self._limits.max_texts} of one request.",
+                hint="Send them in several requests, or raise limits.max_texts.",
+            )
+        dimensions = request.dimensions if request.dimensions is not None else spec.dimensions
+        offered = (spec.dimensions, *spec.matryoshka)
+        if dimensions not in offered:
+            raise BadOptionError(
+                f"{spec.name} has no vectors of {dimensions} dimensions.",
+                hint=f"It offers {', '.join(map(str, offered))}.",
+            )
+        queued = sum(model.queued_texts for model in self._models.values())
+        if queued and queued + count > self._limits.max_queued_texts:
+            raise QueueFullError(
+                f"{queued} texts are waiting already.",
+                hint="Ask again in a moment, or raise limits.max_queued_texts.",
+            )
+        return Job(
+            texts=request.texts,
+            prompt=spec.prompts.get(request.input_type, "") if request.input_type else "",
+            truncate=request.truncate,
+            dimensions=dimensions,
+            encoding=request.encoding,
+            expected_fingerprint=request.fingerprint,
+        )
+
+    def _too_late(self, model: Model) -> NoRoomError | DeadlineError:
+        limit = f"{self._limits.request_timeout:g} s"
+        if model.state == "starting" and not model.has_room:
+            return NoRoomError(
+                f"The other models left no room for {model.spec.name} within {limit}.",
+                hint="Raise limits.max_loaded or limits.memory_budget, or unload a model.",
+            )
+        return DeadlineError(
+            f"{model.spec.name} did not answer within {limit}; it is {model.state}.",
+            hint="Ask again; a download or start under way goes on. See `emberd ps`.",
+        )
+
+    async def _make_room(self, model: Model) -> bool:
+        """Wait until `model` fits the limits, making others leave; first come, first served.
+
+        False when nobody wants it any more.
+        """
+        needs_bytes = model.known_peak_bytes() or await asyncio.to_thread(
+            estimate_bytes, model.spec, self._homes.hub
+        )
+        if needs_bytes > self._limits.memory_budget:
+            raise NoRoomError(
+                f"{model.spec.name} needs about {format_size(needs_bytes)} and"
+                f" limits.memory_budget is {format_size(self._limits.memory_budget)}.",
+                hint="Raise limits.memory_budget.",
+            )
+        async with self._room:
+            began_s = time.monotonic()
+            while model.wanted:
+                self._changed.clear()
+                waited_s = time.monotonic() - began_s
+                decision = choose_evictions(
+                    [m.as_resident() for m in self._models.values() if m.has_room],
+                    incoming_bytes=needs_bytes,
+                    budget_bytes=self._limits.memory_budget,
+                    max_loaded=self._limits.max_loaded,
+                    drain_busy=waited_s >= BUSY_PATIENCE_S,
+                )
+                if decision.fits:
+                    model.has_room = True
+                    return True
+                for name in decision.leave:
+                    self._models[name].leave("lru")
+                patience_s = BUSY_PATIENCE_S - waited_s
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(
+                        self._changed.wait(), patience_s if patience_s > 0 else None
+                    )
+        return False
+
+
+def shutting_down() -> ShuttingDownError:
+    """Return the error for who asks too late."""
+    return ShuttingDownError("The server is shutting down.", hint="Ask again in a moment.")
+
+
+def estimate_bytes(spec: ModelSpec, hub: Path) -> int:
+    """Guess the memory of a model that never ran here, from the size of its weights."""
+    for source in spec.sources:
+        folder = find_local(source, hub)
+        if folder:
+            weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+            return WORKER_BASE_BYTES + weights
+    return WORKER_BASE_BYTES + UNKNOWN_WEIGHTS_BYTES

@@ -1,0 +1,498 @@
+"""One model's life: cold -> starting -> ready -> draining -> cold, and failed.
+
+One task owns the state. It exists while there is something to do: it starts a worker, hands it
+jobs, restarts it when it dies, and ends it. Everybody else only leaves wishes (`submit`, `load`,
+`leave`) and wakes the task.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from emberd.config.paths import Homes
+from emberd.errors import (
+    EmberdError,
+    FingerprintMismatchError,
+    WorkerCrashedError,
+    WorkerStartError,
+    from_code,
+)
+from emberd.pool.eviction import Resident
+from emberd.pool.job import Job
+from emberd.pool.memory import cpu_seconds, memory_bytes
+from emberd.pool.process import WorkerProcess
+from emberd.registry.lock import LockEntry, LockFile
+from emberd.registry.spec import ModelSpec
+from emberd.worker import wire
+
+State = Literal["cold", "starting", "ready", "draining", "failed"]
+
+END_GRACE_S = 10.0  # for a worker that has nothing left to answer
+STALL_S = 60.0  # without a frame and without processor time, a start is given up
+STALL_CHECK_S = 5.0
+MAX_DEATHS_IN_A_ROW = 5
+MEMORY_SAMPLE_S = 1.0
+MAX_BACKOFF_S = 60.0
+
+log = logging.getLogger("emberd.pool")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a model needs of the pool."""
+
+    homes: Homes
+    lock: LockFile
+    idle_unload_s: float
+    make_room: Callable[["Model"], Awaitable[bool]]  # False: nobody wants it any more
+    changed: Callable[[], None]
+
+
+class Model:
+    """A registry entry and, at times, its worker."""
+
+    def __init__(self, spec: ModelSpec, around: Surroundings) -> None:
+        self.spec = spec
+        self._around = around
+        self.state: State = "cold"
+        self.ready: wire.Ready | None = None
+        self.progress: wire.Progress | None = None
+        self.last_error: EmberdError | None = None
+        self.loads = 0
+        self.last_load_s: float | None = None
+        self.has_room = False  # counts against the limits
+        self._waiting: deque[Job] = deque()
+        self._in_flight: dict[int, Job] = {}
+        self._load_wishes: list[asyncio.Future[None]] = []
+        self._leave_reason: str | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._worker: WorkerProcess | None = None
+        self._worker_died = False
+        self._start_error: EmberdError | None = None
+        self._next_id = 0
+        self._failures_in_a_row = 0
+        self._retry_at_s = -math.inf
+        self._last_used_s = time.monotonic()
+        self._peak_bytes = 0
+
+    # -- wishes, from anybody ---------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; its `done` answers. Raises the last error while a failed start backs off."""
+        self._refuse_while_backing_off()
+        self._waiting.append(job)
+        self._poke()
+
+    async def load(self) -> None:
+        """Return when the model is ready; raise what keeps it from it."""
+        if self.state == "ready" and not self._leave_reason:
+            return
+        self._refuse_while_backing_off()
+        wish: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._load_wishes.append(wish)
+        self._poke()
+        try:
+            await wish
+        finally:
+            if wish in self._load_wishes:
+                self._load_wishes.remove(wish)
+
+    def leave(self, reason: str) -> None:
+        """Wish that the worker ends once it has answered what it was given."""
+        if self._task:
+            self._leave_reason = self._leave_reason or reason
+            self._wake.set()
+
+    async def unload(self, reason: str) -> bool:
+        """Make it leave and return when its memory is back; False when it was not loaded."""
+        if not self._task:
+            return False
+        gone = self._gone
+        self.leave(reason)
+        await gone.wait()
+        return True
+
+    def refuse_waiting(self, error: EmberdError) -> None:
+        """Fail who waits for a worker; what a worker has already goes on."""
+        for job in self._waiting:
+            job.fail(error)
+        self._waiting.clear()
+        for wish in self._load_wishes:
+            if not wish.done():
+                wish.set_exception(error)
+        self._load_wishes.clear()
+        self._wake.set()
+
+    def abandon(self, job: Job) -> None:
+        """Nobody waits for this job any more."""
+        with suppress(ValueError):
+            self._waiting.remove(job)
+        for request_id, other in list(self._in_flight.items()):
+            if other is job:
+                del self._in_flight[request_id]
+                if self._worker:
+                    self._worker.send(wire.Cancel(id=request_id))
+        self._last_used_s = time.monotonic()
+        self._wake.set()
+        self._around.changed()
+
+    # -- what others see --------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for it."""
+        return bool(self._waiting or self._in_flight or self._load_wishes)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a start still serves somebody."""
+        return bool(self._waiting or self._load_wishes)
+
+    @property
+    def queued_texts(self) -> int:
+        """Texts without a vector yet, waiting or in flight."""
+        return sum(job.unanswered for job in (*self._waiting, *self._in_flight.values()))
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Process id of the worker, while there is one."""
+        return self._worker.pid if self._worker else None
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the worker now; 0 without one."""
+        if not self._worker:
+            return 0
+        now_bytes = memory_bytes(self._worker.pid)
+        self._peak_bytes = max(self._peak_bytes, now_bytes)
+        return now_bytes
+
+    def as_resident(self) -> Resident:
+        """Return what the eviction policy needs to know."""
+        return Resident(
+            self.spec.name,
+            memory_bytes=max(self._peak_bytes, self.known_peak_bytes()),
+            last_used_s=self._last_used_s,
+            busy=self.busy or self.state == "starting",
+            pinned=self.spec.pinned,
+            leaving=self._leave_reason is not None,
+        )
+
+    def known_peak_bytes(self) -> int:
+        """Return the peak memory that earlier runs measured, 0 when there was none."""
+        entry = self._around.lock.read().get(self.spec.name)
+        return entry.peak_memory_bytes if entry else 0
+
+    def row(self) -> dict[str, Any]:
+        """Return what `/models` says about it."""
+        now_s = time.monotonic()
+        entry = self._around.lock.read().get(self.spec.name)
+        idle_s = None
+        if self.state == "ready" and not self.busy:
+            idle_s = round(now_s - self._last_used_s, 1)
+        leaves_s = self._idle_unload_s - idle_s if idle_s is not None else math.inf
+        fingerprint = None
+        if self.ready:
+            fingerprint = self.ready.fingerprints[str(self.spec.dimensions)]
+        elif entry:
+            fingerprint = entry.fingerprint
+        return {
+            "name": self.spec.name,
+            "aliases": [*self.spec.aliases, *self.spec.hub_ids],
+            "dimensions": self.spec.dimensions,
+            "pooling": self.spec.pooling,
+            "precision": self.spec.precision,
+            "max_tokens": self.ready.max_tokens if self.ready else self.spec.max_tokens,
+            "fingerprint": fingerprint,
+            "state": self.state,
+            "backend": self.ready.backend if self.ready else self.spec.backend,
+            "compute": self.ready.compute if self.ready else self.spec.compute,
+            "memory_bytes": self.memory_bytes(),
+            "in_flight": len(self._in_flight),
+            "queued": len(self._waiting),
+            "idle_s": idle_s,
+            "unloads_in_s": None if math.isinf(leaves_s) else max(0.0, round(leaves_s, 1)),
+            "loads": self.loads,
+            "last_load_s": self.last_load_s,
+            "phases_s": self.ready.phases_s if self.ready else None,
+            "progress": asdict(self.progress) if self.progress else None,
+            "last_error": self.last_error.message if self.last_error else None,
+            "pulled": bool(entry and entry.is_here),
+            "pid": self.worker_pid,
+        }
+
+    # -- the task ---------------------------------------------------------------------------
+
+    def _poke(self) -> None:
+        if not self._task:
+            self._task = asyncio.create_task(self._live(), name=f"model {self.spec.name}")
+        self._wake.set()
+
+    def _refuse_while_backing_off(self) -> None:
+        if self.state == "failed" and self.last_error and time.monotonic() < self._retry_at_s:
+            raise type(self.last_error)(self.last_error.message, hint=self.last_error.hint)
+
+    @property
+    def _idle_unload_s(self) -> float:
+        if self.spec.pinned:
+            return math.inf
+        return self.spec.idle_unload or self._around.idle_unload_s
+
+    async def _live(self) -> None:
+        """From the first wish until the model is cold again with nobody waiting."""
+        try:
+            while self.wanted:
+                self._set_state("starting")
+                if self._failures_in_a_row > 1:
+                    await asyncio.sleep(min(0.1 * 2**self._failures_in_a_row, MAX_BACKOFF_S))
+                try:
+                    await self._start()
+                    await self._serve()
+                except _WorkerDiedError as death:
+                    self._bury(death)
+                except _NobodyWaitsError:
+                    log.info("%s: its start was called off", self.spec.name)
+                except EmberdError as error:
+                    self._give_up(error)
+                finally:
+                    await self._end_worker()
+                if self.state != "failed":
+                    self._set_state("cold")
+        finally:
+            self._task = None
+            self._around.changed()
+
+    def _set_state(self, state: State) -> None:
+        if state != self.state:
+            log.info("%s: %s", self.spec.name, state)
+            self.state = state
+        self._around.changed()
+
+    async def _start(self) -> None:
+        """Take room, spawn a worker, wait until it is ready."""
+        if not await self._around.make_room(self):
+            raise _NobodyWaitsError
+        began_s = time.monotonic()
+        entry = self._around.lock.read().get(self.spec.name)
+        start = wire.Start(
+            spec=asdict(self.spec),
+            hub=str(self._around.homes.hub),
+            cache=str(self._around.homes.cache),
+            lock=asdict(entry) if entry else None,
+        )
+        try:
+            self._worker = await WorkerProcess.spawn(start)
+        except OSError as error:
+            raise WorkerStartError(
+                f"No process could be started for {self.spec.name}: {error.strerror}.",
+                hint="Look at the limits on processes and memory of this user.",
+            ) from None
+        self._worker_died, self._start_error = False, None
+        reader = asyncio.create_task(self._read(self._worker))
+        reader.add_done_callback(lambda _: self._wake.set())
+        await self._watch_start(self._worker)
+        assert self.ready  # _watch_start returns no earlier
+        self.loads += 1
+        self.last_load_s = round(time.monotonic() - began_s, 3)
+        self.last_error = None
+        self._last_used_s = time.monotonic()
+        for wish in self._load_wishes:
+            if not wish.done():
+                wish.set_result(None)
+        self._load_wishes.clear()
+
+    async def _watch_start(self, worker: WorkerProcess) -> None:
+        """Wait for Ready. What moves is alive: frames arrive or processor time is used."""
+        moved_s, seen = time.monotonic(), None
+        while not self.ready:
+            if self._worker_died:
+                raise self._start_error or _WorkerDiedError(while_starting=True)
+            if self._leave_reason and not self.wanted:
+                raise _NobodyWaitsError
+            signs = (self.progress, round(cpu_seconds(worker.pid), 1))
+            if signs != seen:
+                moved_s, seen = time.monotonic(), signs
+            elif time.monotonic() - moved_s > STALL_S:
+                raise WorkerStartError(
+                    f"{self.spec.name} did not get on with its start for {STALL_S:.0f} s.",
+                    hint="Look at the network and the disk, then ask again.",
+                )
+            await self._sleep(STALL_CHECK_S)
+
+    async def _sleep(self, timeout_s: float | None) -> bool:
+        """Wait to be woken; False when the time passed instead."""
+        try:
+            await asyncio.wait_for(self._wake.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        self._wake.clear()
+        return True
+
+    async def _read(self, worker: WorkerProcess) -> None:
+        """Take the frames of one worker, until it is gone."""
+        async with aclosing(worker.frames()) as frames:
+            async for received in frames:
+                self._receive(received)
+                self._wake.set()
+        if worker is self._worker:
+            self._worker_died = True
+
+    def _receive(self, received: wire.Received) -> None:
+        frame = received.frame
+        if isinstance(frame, wire.Progress):
+            self.progress = frame
+        elif isinstance(frame, wire.Ready):
+            self.ready, self.progress = frame, None
+        elif isinstance(frame, wire.StartFailed):
+            self._start_error = from_code(frame.code, frame.message, frame.hint)
+        elif isinstance(frame, wire.Vectors):
+            self._failures_in_a_row = 0
+            job = self._in_flight.get(frame.id)
+            if job and self.ready:
+                job.receive(frame, received.payload)
+                if not job.unanswered:
+                    del self._in_flight[frame.id]
+                    if time.monotonic() - self._last_used_s > MEMORY_SAMPLE_S:
+                        self.memory_bytes()
+                    self._last_used_s = time.monotonic()
+                    job.finish(self.spec.name, self.ready)
+        elif isinstance(frame, wire.Failure):
+            self._failures_in_a_row = 0
+            job = self._in_flight.pop(frame.id, None)
+            if job:
+                self._last_used_s = time.monotonic()
+                job.fail(from_code(frame.code, frame.message, frame.hint))
+
+    async def _serve(self) -> None:
+        """Hand out jobs until it is time to leave. Raises `_WorkerDiedError`."""
+        self._set_state("ready")
+        self._dispatch()  # whoever waited for this start is served, even when it leaves at once
+        self.memory_bytes()
+        await self._remember()
+        while True:
+            if self._worker_died:
+                raise _WorkerDiedError(while_starting=False)
+            if self._leave_reason:
+                self._set_state("draining")
+                if not self._in_flight:
+                    break
+            else:
+                self._dispatch()
+            idle_left_s = None
+            if not self._in_flight:
+                self._around.changed()  # it could leave now, if another model needs the room
+                if not math.isinf(self._idle_unload_s):
+                    idle_left_s = self._last_used_s + self._idle_unload_s - time.monotonic()
+            if not await self._sleep(idle_left_s) and not self._waiting:
+                self.leave("idle")
+        log.info("%s: leaves (%s)", self.spec.name, self._leave_reason)
+
+    def _dispatch(self) -> None:
+        """Send what waits. While there are suspects of a crash, one of them alone."""
+        suspects = [job for job in self._waiting if job.strikes]
+        if any(job.strikes for job in self._in_flight.values()):
+            return
+        if suspects:
+            if not self._in_flight:
+                self._waiting.remove(suspects[0])
+                self._send(suspects[0])
+            return
+        while self._waiting:
+            self._send(self._waiting.popleft())
+
+    def _send(self, job: Job) -> None:
+        assert self._worker and self.ready  # only called while serving
+        offered = self.ready.fingerprints[str(job.dimensions)]
+        if job.expected_fingerprint not in (None, offered):
+            job.fail(
+                FingerprintMismatchError(
+                    f"{self.spec.name} gives vectors of space {offered} and the caller expects"
+                    f" {job.expected_fingerprint}.",
+                    hint="Re-embed what is stored, or ask for the model that made it.",
+                )
+            )
+            return
+        self._next_id += 1
+        self._in_flight[self._next_id] = job
+        self._worker.send(job.to_frame(self._next_id))
+
+    async def _end_worker(self) -> None:
+        """End the process, if there is one; afterwards its memory is back."""
+        worker = self._worker
+        if worker:
+            self.memory_bytes()
+            await self._remember()
+            await worker.end(0 if self._worker_died else END_GRACE_S)
+        self._worker = None
+        self.ready = self.progress = None
+        self._leave_reason = None
+        self.has_room = False
+        self._gone.set()
+        self._gone = asyncio.Event()
+
+    def _bury(self, death: "_WorkerDiedError") -> None:
+        """The worker died: those of its jobs that may be tried again wait for the next one."""
+        self._failures_in_a_row += 1
+        jobs = list(self._in_flight.values())
+        self._in_flight.clear()
+        log.warning("%s: its worker died with %d requests", self.spec.name, len(jobs))
+        for job in reversed(jobs):
+            if job.strike():
+                self._waiting.appendleft(job)
+            else:
+                job.fail(
+                    WorkerCrashedError(
+                        f"The worker of {self.spec.name} died twice on this request.",
+                        hint="Send its texts one by one to find the one that does it.",
+                    )
+                )
+        if self._failures_in_a_row >= MAX_DEATHS_IN_A_ROW:
+            when = "while starting" if death.while_starting else "before it answered anything"
+            self._give_up(
+                WorkerStartError(
+                    f"The worker of {self.spec.name} died {self._failures_in_a_row} times"
+                    f" in a row {when}.",
+                    hint="Look at the server's log and the free memory, then ask again.",
+                )
+            )
+
+    def _give_up(self, error: EmberdError) -> None:
+        """Fail everybody who waits; the next request after the backoff tries again."""
+        log.error("%s: %s", self.spec.name, error.message)
+        self._failures_in_a_row += 1
+        self._retry_at_s = time.monotonic() + min(2.0**self._failures_in_a_row / 2, MAX_BACKOFF_S)
+        self.last_error = error
+        for job in self._in_flight.values():
+            job.fail(error)
+        self._in_flight.clear()
+        self.refuse_waiting(error)
+        self._set_state("failed")
+
+    async def _remember(self) -> None:
+        """Write what this start taught to the lock, off the event loop."""
+        if not self.ready:
+            return
+        entry = replace(LockEntry.from_dict(self.ready.lock), peak_memory_bytes=self._peak_bytes)
+        try:
+            await asyncio.to_thread(self._around.lock.put, self.spec.name, entry)
+        except OSError as error:
+            log.warning("lock.json cannot be written: %s", error.strerror)
+
+
+class _WorkerDiedError(Exception):
+    """The worker's pipe closed."""
+
+    def __init__(self, *, while_starting: bool) -> None:
+        super().__init__()
+        self.while_starting = while_starting
+
+
+class _NobodyWaitsError(Exception):
+    """A start was called off; nobody is told, because nobody waits."""

@@ -1,0 +1,79 @@
+"""One worker process, seen from the server: spawn it, exchange frames, end it."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+
+from emberd.worker import wire
+
+TERM_GRACE_S = 5.0
+
+
+class WorkerProcess:
+    """A running `python -m emberd.worker`. Spawned, never forked (MLX and threads forbid a fork).
+
+    It has a session of its own, so that Ctrl-C in a terminal reaches the server alone, and it ends
+    by itself when its stdin closes, which is what the death of the server does.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        assert process.stdin and process.stdout  # both are pipes, see spawn
+        self._stdin, self._stdout = process.stdin, process.stdout
+
+    @classmethod
+    async def spawn(cls, start: wire.Start) -> "WorkerProcess":
+        """Start a process and tell it which model to load. Raises OSError when the system cannot."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # never import from the folder the server happens to run in
+            "-m",
+            "emberd.worker",
+            str(start.spec["name"]),  # for who reads the process list
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        worker = cls(process)
+        worker.send(start)
+        return worker
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, frame: wire.Frame) -> None:
+        """Queue a frame; to a process that has died this does nothing."""
+        if not self._stdin.is_closing():
+            self._stdin.write(wire.pack(frame))
+
+    async def frames(self) -> AsyncGenerator[wire.Received, None]:
+        """Yield what it sends, until it dies or sends what is no frame."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError, wire.FrameError):
+            while True:
+                prefix = await self._stdout.readexactly(wire.PREFIX.size)
+                header_bytes, payload_bytes = wire.sizes(prefix)
+                header = await self._stdout.readexactly(header_bytes)
+                yield wire.unpack(header, await self._stdout.readexactly(payload_bytes))
+
+    def close_stdin(self) -> None:
+        """Ask it to finish what it has and end."""
+        with suppress(OSError):
+            self._stdin.close()
+
+    async def end(self, drain_s: float) -> int:
+        """End it: close stdin, wait `drain_s`, TERM, wait, KILL. Return its exit code.
+
+        Waiting before KILL matters: killing a process that wires much memory leaked it on macOS.
+        """
+        self.close_stdin()
+        for wait_s, next_signal in ((drain_s, signal.SIGTERM), (TERM_GRACE_S, signal.SIGKILL)):
+            try:
+                return await asyncio.wait_for(self._process.wait(), wait_s)
+            except TimeoutError:
+                with suppress(ProcessLookupError):
+                    self._process.send_signal(next_signal)
+        return await self._process.wait()

@@ -1,0 +1,57 @@
+"""The child process: one model, from a Start frame until stdin closes.
+
+Two threads: this one loads and runs the model (MLX wants one thread for both), the other reads
+frames and tokenizes. Ending the process is how a model's memory is given back.
+"""
+
+import os
+from typing import BinaryIO
+
+
+def take_over_stdout() -> BinaryIO:
+    """Return the pipe to the server. Runs before any import that could write to descriptor 1."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # C code (tokenizers, Metal) prints to descriptor 1; let it land in the log
+    return replies
+
+
+def main(replies: BinaryIO) -> None:
+    """Serve one server until it closes stdin."""
+    import sys
+    import traceback
+
+    from emberd.errors import EmberdError
+    from emberd.worker import wire
+
+    start = wire.read(sys.stdin.buffer)
+    if start is None or not isinstance(start.frame, wire.Start):
+        return
+
+    def send_failure(code: str, message: str, hint: str | None) -> None:
+        replies.write(wire.pack(wire.StartFailed(code=code, message=message, hint=hint)))
+
+    try:
+        from emberd.worker.serving import Sender, serve
+
+        serve(start.frame, sys.stdin.buffer, Sender(replies))
+    except EmberdError as error:
+        send_failure(error.code, error.message, error.hint)
+    except BrokenPipeError:
+        pass  # the server is gone; nobody reads answers
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(place.filename)}:{place.lineno}"  # noqa: PTH119 - no pathlib yet
+        send_failure(
+            "model_load_failed",
+            f"The model could not be loaded: {type(error).__name__} at {where}: {str(error)[:300]}",
+            "Run `emberd verify` on it, or pull it again.",
+        )
+
+
+if __name__ == "__main__":
+    pipe = take_over_stdout()
+    try:
+        main(pipe)
+        pipe.flush()
+    finally:
+        os._exit(0)  # everything is said; tearing down libraries takes time and can only fail

@@ -1,0 +1,157 @@
+"""From a Start frame to a model that can embed: files, hashes, tokenizer and backend.
+
+Runs in the child, once. The tokenizer is read in a thread of its own while the backend loads.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from emberd.backends import plugins
+from emberd.backends.base import Backend, Encoder, LoadRequest
+from emberd.errors import ModelLoadError
+from emberd.registry import sources
+from emberd.registry.fingerprint import fingerprint, hash_files
+from emberd.registry.lock import LockEntry
+from emberd.registry.spec import ModelSpec
+from emberd.worker.tokenizer import Tokenizer, limit_of_checkpoint
+from emberd.worker.wire import Progress, Ready, Start
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model's files on this machine, and what they are."""
+
+    backend: Backend
+    entry: LockEntry
+    max_tokens: int
+    downloaded: bool
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return Path(self.entry.folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to embed, and what the server is told of it."""
+
+    spec: ModelSpec
+    tokenizer: Tokenizer
+    encoder: Encoder
+    ready: Ready
+
+
+def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: sources.Report) -> Found:
+    """Find or download the files of a model and hash them; `lock` is what was known before.
+
+    Raises:
+        SourceError: the files are not here and cannot be fetched.
+        BackendError: the backend is missing or broken, or registry and checkpoint contradict.
+    """
+    backend_name = plugins.resolve(spec.backend)
+    backend = plugins.load(backend_name)
+    first = lock.source if lock else None
+    located = sources.locate(spec, hub=hub, files=backend.files, first=first, report=report)
+    known = lock.files if lock and lock.folder == str(located.folder) else {}
+    files = hash_files(located.folder, backend.files, known)
+    max_tokens = _max_tokens(spec, located.folder)
+    entry = LockEntry(
+        source=str(located.source),
+        folder=str(located.folder),
+        files=files,
+        fingerprint=fingerprint(
+            spec, files=files, max_tokens=max_tokens, dimensions=spec.dimensions
+        ),
+        max_tokens=max_tokens,
+        backend=backend_name,
+    )
+    return Found(backend, entry, max_tokens, located.downloaded)
+
+
+def load(start: Start, report: Callable[[Progress], None]) -> Loaded:
+    """Load the model that `start` describes; `report` is told how far it is.
+
+    Raises:
+        SourceError, BackendError: as `find`; the backend cannot use the files.
+    """
+    spec = ModelSpec.from_dict(start.spec)
+    phases = Phases()
+    with phases.measure("files"):
+        report(Progress(phase="files"))
+        found = find(
+            spec,
+            Path(start.hub),
+            LockEntry.from_dict(start.lock) if start.lock else None,
+            lambda done, total: report(Progress(phase="download", done=done, total=total)),
+        )
+    report(Progress(phase="load"))
+    entry = found.entry
+    with phases.measure("load"), ThreadPoolExecutor(1) as thread:
+        tokenizer = thread.submit(Tokenizer, found.folder, found.max_tokens)
+        encoder = found.backend.load(
+            LoadRequest(
+                folder=found.folder,
+                pooling=spec.pooling,
+                precision=spec.precision,
+                compute=spec.compute,
+                cache=Path(start.cache) / (entry.backend or ""),
+                cache_key=entry.fingerprint or "",
+                threads=start.threads,
+            )
+        )
+        tokenizer.result()
+    if encoder.dimensions != spec.dimensions:
+        raise ModelLoadError(
+            f"{spec.name} gives vectors of {encoder.dimensions} dimensions and the registry says"
+            f" {spec.dimensions}.",
+            hint=f"Correct models.{spec.name}.dimensions, or its sources.",
+        )
+    ready = Ready(
+        backend=entry.backend or "",
+        compute=encoder.compute,
+        max_tokens=found.max_tokens,
+        fingerprints={
+            str(size): fingerprint(
+                spec, files=entry.files, max_tokens=found.max_tokens, dimensions=size
+            )
+            for size in (spec.dimensions, *spec.matryoshka)
+        },
+        lock=asdict(entry),
+        phases_s=phases.seconds,
+    )
+    return Loaded(spec, tokenizer.result(), encoder, ready)
+
+
+def _max_tokens(spec: ModelSpec, folder: Path) -> int:
+    limit = limit_of_checkpoint(folder)
+    if spec.max_tokens is None and limit is None:
+        raise ModelLoadError(
+            f"Neither the registry nor the checkpoint says how many tokens {spec.name} takes.",
+            hint=f"Add models.{spec.name}.max_tokens to the config file.",
+        )
+    if spec.max_tokens is not None and limit is not None and spec.max_tokens > limit:
+        raise ModelLoadError(
+            f"The registry says {spec.max_tokens} tokens for {spec.name} and the checkpoint has"
+            f" positions for {limit}.",
+            hint=f"Lower models.{spec.name}.max_tokens.",
+        )
+    return spec.max_tokens or limit or 0
+
+
+class Phases:
+    """Seconds spent in each named part of the start."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Time what runs inside."""
+        began_s = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - began_s, 4)

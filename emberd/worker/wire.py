@@ -1,0 +1,168 @@
+"""Frames between server and worker: sizes, a JSON header, then bytes only the two ends know.
+
+No pickle and no numpy: the server passes encoded vectors on without looking inside. A frame is
+two big-endian uint32 (bytes of header, bytes of payload), the header `{"frame": name, ...fields}`
+and the payload.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Literal
+
+import orjson
+
+PREFIX = struct.Struct(">II")
+MAX_HEADER_BYTES = 256 * 2**20  # a request's texts are in the header
+MAX_PAYLOAD_BYTES = 2**31
+
+Encoding = Literal["json", "base64", "raw"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Server to worker, first and once: which model, and where things are.
+
+    `spec` is `dataclasses.asdict` of a ModelSpec; `lock` of its LockEntry, if there is one.
+    """
+
+    spec: dict[str, Any]
+    hub: str
+    cache: str
+    lock: dict[str, Any] | None
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embed:
+    """Server to worker: embed these texts and send each back as `encoding`.
+
+    `truncate` False: refuse a text that is too long instead of cutting it.
+    """
+
+    id: int
+    texts: Sequence[str]
+    prompt: str
+    truncate: bool
+    dimensions: int
+    encoding: Encoding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """Server to worker: nobody waits for this request any more."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Worker to server: how far the start is; `done` of `total` bytes while downloading."""
+
+    phase: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Worker to server: the model is loaded.
+
+    `lock` is the new LockEntry as a dict; `fingerprints` has one for each output size, with the
+    size as a string; `phases_s` says how long each part of the start took, in seconds.
+    """
+
+    backend: str
+    compute: str
+    max_tokens: int
+    fingerprints: dict[str, str]
+    lock: dict[str, Any]
+    phases_s: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFailed:
+    """Worker to server, last: the model cannot be loaded; `code` picks the class in `errors`."""
+
+    code: str
+    message: str
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """Worker to server: some of a request's vectors; the payload holds them one after another.
+
+    `indices` are the places of their texts in the request, `sizes` the bytes of each; `tokens` is
+    what these texts fed to the model, `truncated` which of the indices were cut.
+    """
+
+    id: int
+    indices: list[int]
+    sizes: list[int]
+    tokens: int
+    truncated: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Worker to server: this request fails, whatever of it has been answered."""
+
+    id: int
+    code: str
+    message: str
+    hint: str | None = None
+
+
+Frame = Start | Embed | Cancel | Progress | Ready | StartFailed | Vectors | Failure
+FRAMES: Mapping[str, type[Any]] = {
+    cls.__name__: cls
+    for cls in (Start, Embed, Cancel, Progress, Ready, StartFailed, Vectors, Failure)
+}
+
+
+class FrameError(Exception):
+    """The bytes are not a frame: the other end is broken and has to be given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A frame and the bytes that came with it."""
+
+    frame: Frame
+    payload: bytes = field(default=b"", repr=False)
+
+
+def pack(frame: Frame, payload: bytes = b"") -> bytes:
+    """Return the bytes of a frame."""
+    header = orjson.dumps({"frame": type(frame).__name__, "fields": frame})
+    return PREFIX.pack(len(header), len(payload)) + header + payload
+
+
+def sizes(prefix: bytes) -> tuple[int, int]:
+    """Return the bytes of header and payload that follow; raise `FrameError` on absurd ones."""
+    header, payload = PREFIX.unpack(prefix)
+    if header > MAX_HEADER_BYTES or payload > MAX_PAYLOAD_BYTES:
+        raise FrameError("a frame announces more bytes than any frame has")
+    return header, payload
+
+
+def unpack(header: bytes, payload: bytes) -> Received:
+    """Make a frame again from its two parts; raise `FrameError` when they are none."""
+    try:
+        data = orjson.loads(header)
+        return Received(FRAMES[data["frame"]](**data["fields"]), payload)
+    except (ValueError, KeyError, TypeError) as error:
+        raise FrameError(f"not a frame: {type(error).__name__}") from None
+
+
+def read(stream: BinaryIO) -> Received | None:
+    """Read one frame; None at the end of the stream, also in the middle of a frame."""
+    prefix = stream.read(PREFIX.size)
+    if len(prefix) < PREFIX.size:
+        return None
+    header_bytes, payload_bytes = sizes(prefix)
+    header, payload = stream.read(header_bytes), stream.read(payload_bytes)
+    if len(header) < header_bytes or len(payload) < payload_bytes:
+        return None
+    return unpack(header, payload)
