@@ -1,0 +1,143 @@
+"""`emberd serve`: bind, tell others where, run until a signal. The one home of uvicorn."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emberd import __version__
+from emberd.cli.context import Root
+from emberd.errors import ConfigError, PortTakenError
+
+if TYPE_CHECKING:
+    from emberd.config.load import Config
+
+BACKLOG = 2048
+SHUTDOWN_GRACE_S = 10  # for requests in flight
+
+log = logging.getLogger("emberd")
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str | None, typer.Option(help="Listen on this address.")] = None,
+    port: Annotated[int | None, typer.Option(help="Listen on this port; 0 takes any.")] = None,
+    default: Annotated[str | None, typer.Option(help="Model for who names none.")] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Run the server until Ctrl-C or TERM."""
+    root: Root = ctx.obj
+    config = root.load({("server", "host"): host, ("server", "port"): port, ("default",): default})
+    level = logging.getLevelNamesMapping().get(log_level.upper())
+    if level is None:
+        raise ConfigError(f"--log-level: there is no level {log_level!r}.", hint="Try info.")
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    listener = _bind(config)
+    if listener is not None:
+        _run(config, listener)
+
+
+def _bind(config: "Config") -> socket.socket | None:
+    """Return a listening socket; None when emberd already runs there."""
+    host, port = config.settings.server.host, config.settings.server.port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        _explain_unbound(config, error)
+        return None
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _explain_unbound(config: "Config", error: Exception) -> None:
+    """Say that emberd runs there already, or raise an error that says who does."""
+    from emberd.cli import client, running
+
+    server = config.settings.server
+    place = running.Running(0, server.host, server.port, "")
+    if client.is_emberd(place.url):
+        typer.echo(f"emberd already runs at {place.url}; see `emberd ps`.")
+        return
+    reason = getattr(error, "strerror", None) or str(error)
+    raise PortTakenError(
+        f"emberd cannot listen on {server.host}:{server.port}: {reason.lower()}"
+        f"{_who_listens(server.port)}.",
+        hint="End that process, or choose another port: `emberd serve --port 8768`.",
+    )
+
+
+def _who_listens(port: int) -> str:
+    import psutil
+
+    for process in psutil.process_iter(["pid", "name"]):
+        try:
+            for connection in process.net_connections(kind="tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                    return f", held by {process.name()} (pid {process.pid})"
+        except psutil.Error:
+            continue  # another user's process
+    return ""
+
+
+def _run(config: "Config", listener: socket.socket) -> None:
+    import uvicorn
+
+    from emberd.api.app import create_app
+    from emberd.cli import running
+
+    class Server(uvicorn.Server):
+        """uvicorn's, which ends by returning and not by raising the signal again."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            before = {
+                number: signal.signal(number, self.handle_exit)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
+            yield
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    host, port = config.settings.server.host, listener.getsockname()[1]
+    here = running.Running(os.getpid(), host, port, __version__)
+    try:
+        running.write(config.homes.state, here)
+    except OSError as error:
+        raise ConfigError(
+            f"The state folder {config.homes.state} cannot be written: {error.strerror}.",
+            hint="Correct its permissions, or set EMBERD_HOME to a folder of yours.",
+        ) from None
+    settings: dict[str, Any] = {
+        "lifespan": "on",
+        "http": "httptools",
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "date_header": False,
+        "timeout_keep_alive": 75,
+        "timeout_graceful_shutdown": SHUTDOWN_GRACE_S,
+    }
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    log.info(
+        "emberd %s listens on %s, default model %s",
+        __version__, here.url, config.settings.default,
+    )  # fmt: skip
+    try:
+        Server(uvicorn.Config(create_app(config), **settings)).run(sockets=[listener])
+    finally:
+        running.remove(config.homes.state)
+    log.info("emberd has ended")

@@ -1,0 +1,59 @@
+"""`emberd ps`, `load`, `unload`: look at a running server and ask it to do things."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from emberd.cli.context import AsJson, Root
+
+Name = Annotated[str | None, typer.Argument(help="Model name or alias.", show_default=False)]
+
+
+def ps(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show which models are alive: state, memory, in flight, when each unloads."""
+    from emberd.cli import client
+
+    root: Root = ctx.obj
+    server = client.find(root.load())
+    rows = server.get("/models")["models"] if server else []
+    alive = [row for row in rows if row["state"] != "cold"]
+    if as_json:
+        typer.echo(json.dumps({"models": alive}))
+    elif not server:
+        typer.echo("No emberd server is running; start one with `emberd serve`.")
+    else:
+        from emberd.cli import render
+
+        for warning in server.get("/health")["warnings"]:
+            typer.secho(f"warning: {warning['message']} {warning['hint']}", fg="yellow", err=True)
+        if alive:
+            render.show(render.process_table(alive))
+        else:
+            typer.echo(f"No model is loaded at {server.url}; the first request loads one.")
+
+
+def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
+    """Load a model in the running server (the default one without a name)."""
+    row = _ask(ctx, "/load", name)
+    if as_json:
+        typer.echo(json.dumps(row))
+    else:
+        typer.echo(f"{row['name']} is {row['state']} after {row['last_load_s']} s.")
+
+
+def unload(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
+    """Give a model's memory back (all models' without a name)."""
+    answer = _ask(ctx, "/unload", name)
+    if as_json:
+        typer.echo(json.dumps(answer))
+    else:
+        names = ", ".join(answer["models"])
+        typer.echo(f"Unloaded {names}." if names else "Nothing was loaded.")
+
+
+def _ask(ctx: typer.Context, path: str, name: str | None) -> dict[str, Any]:
+    from emberd.cli import client
+
+    root: Root = ctx.obj
+    return client.require(root.load()).post(path, {"model": name} if name else {})
