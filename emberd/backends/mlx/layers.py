@@ -1,0 +1,146 @@
+"""The building blocks of an encoder in MLX; the architectures put them together.
+
+Shapes: B texts, T tokens, D hidden size; a weight has R rows and C columns.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import mlx.core as mx
+
+from emberd.backends.base import Pooling
+from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.quantization import GROUP_SIZE, Packed
+
+
+class Weight(Protocol):
+    """A matrix `(R, C)`: the table of an embedding, or the weight of a linear layer."""
+
+    def rows(self, index: mx.array) -> mx.array:
+        """Look rows up: `(...)` -> `(..., C)`."""
+        ...
+
+    def times(self, x: mx.array) -> mx.array:
+        """Return `x @ W.T`: `(..., C)` -> `(..., R)`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A matrix of numbers; see `Weight`."""
+
+    values: mx.array
+
+    def rows(self, index: mx.array) -> mx.array:
+        """Look rows up."""
+        return self.values[index]
+
+    def times(self, x: mx.array) -> mx.array:
+        """Multiply."""
+        return x @ self.values.T
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A matrix that stays packed in memory; see `Weight` and `backends.quantization.Packed`."""
+
+    words: mx.array
+    scales: mx.array
+    biases: mx.array
+    bits: int
+    group_size: int
+
+    def rows(self, index: mx.array) -> mx.array:
+        """Look rows up, and dequantize only these."""
+        packed = self.words[index], self.scales[index], self.biases[index]
+        return mx.dequantize(*packed, group_size=self.group_size, bits=self.bits)
+
+    def times(self, x: mx.array) -> mx.array:
+        """Multiply."""
+        packed = self.words, self.scales, self.biases
+        return mx.quantized_matmul(x, *packed, group_size=self.group_size, bits=self.bits)
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """`x @ W.T + b`."""
+
+    weight: Weight
+    bias: mx.array
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Apply: `(..., C)` -> `(..., R)`."""
+        return self.weight.times(x) + self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """Normalize the last axis, then scale and shift. Source: arXiv:1607.06450."""
+
+    scale: mx.array
+    shift: mx.array
+    eps: float
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Apply; the shape stays."""
+        return mx.fast.layer_norm(x, self.scale, self.shift, self.eps)
+
+
+class Weights:
+    """The layers of a checkpoint by name, with numbers of one type."""
+
+    def __init__(self, checkpoint: Checkpoint, dtype: mx.Dtype) -> None:
+        self._checkpoint = checkpoint
+        self._dtype = dtype
+
+    def embedding(self, name: str, rows: int, columns: int) -> Weight:
+        """Return a table of vectors, `(rows, columns)`."""
+        return self._matrix(name, rows, columns)
+
+    def linear(self, name: str, outputs: int, inputs: int) -> Linear:
+        """Return a layer from `inputs` to `outputs`."""
+        return Linear(self._matrix(name, outputs, inputs), self._vector(f"{name}.bias", outputs))
+
+    def layer_norm(self, name: str, size: int, eps: float) -> LayerNorm:
+        """Return a layer norm over `size` numbers."""
+        scale, shift = self._vector(f"{name}.weight", size), self._vector(f"{name}.bias", size)
+        return LayerNorm(scale, shift, eps)
+
+    def _vector(self, name: str, length: int) -> mx.array:
+        return mx.array(self._checkpoint.vector(name, length)).astype(self._dtype)
+
+    def _matrix(self, name: str, rows: int, columns: int) -> Weight:
+        """Return a weight at the stated precision.
+
+        It is quantized from its stored numbers, before these are cast to the type of the
+        arithmetic, so that every backend gets the same codes.
+        """
+        stored = self._checkpoint.matrix(f"{name}.weight", rows, columns)
+        if isinstance(stored, Packed):
+            words, scales, biases = map(mx.array, (stored.words, stored.scales, stored.biases))
+            bits, group_size = stored.bits, stored.group_size
+        elif bits_wanted := self._checkpoint.bits_for(columns):
+            bits, group_size = bits_wanted, GROUP_SIZE
+            words, scales, biases = mx.quantize(mx.array(stored), group_size=group_size, bits=bits)
+        else:
+            return Plain(mx.array(stored).astype(self._dtype))
+        scales, biases = scales.astype(self._dtype), biases.astype(self._dtype)
+        return Quantized(words, scales, biases, bits, group_size)
+
+
+def gelu(x: mx.array) -> mx.array:
+    """Return `x` times the normal distribution up to `x`, exactly. Source: arXiv:1606.08415."""
+    return x * (1 + mx.erf(x / math.sqrt(2))) / 2
+
+
+def pool(tokens: mx.array, mask: mx.array, pooling: Pooling) -> mx.array:
+    """Make one vector of each row's tokens: `(B, T, D)`, `(B, T)` -> `(B, D)`, float32."""
+    tokens = tokens.astype(mx.float32)
+    if pooling == "cls":
+        return tokens[:, 0]
+    if pooling == "last":
+        last = mask.sum(axis=1) - 1  # (B,): padded on the right
+        return mx.take_along_axis(tokens, last[:, None, None], axis=1)[:, 0]
+    kept = mask[:, :, None].astype(mx.float32)  # (B, T, 1)
+    return (tokens * kept).sum(axis=1) / kept.sum(axis=1)

@@ -1,0 +1,110 @@
+"""Run encoders on x86 and Arm processors with OpenVINO."""
+
+import ctypes
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from emberd.backends.architecture import Bert, read_architecture
+from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
+from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.openvino.cache import Cache, CachedModel
+from emberd.backends.openvino.runtime import DEVICE, choose_compute, make_core, settings
+from emberd.errors import BackendBrokenError
+from emberd.vectors import Matrix
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel, Core
+
+_WARM_UP_TOKENS = 16
+
+
+class OpenVINOBackend:
+    """Builds a graph from safetensors, compiles it once per machine, and keeps it compiled."""
+
+    files: ClassVar[tuple[str, ...]] = MODEL_FILES
+
+    def load(self, request: LoadRequest) -> "OpenVINOEncoder":
+        """Load the model; see `backends.base.Backend.load`.
+
+        With a compiled model in the cache, the weights are not opened.
+        """
+        checkpoint = Checkpoint(request)
+        bert = read_architecture(checkpoint.config, backend="openvino")
+        core = make_core()
+        compute = choose_compute(core, request)
+        config = settings(compute, request.threads)
+        cache = Cache(core, request, config)
+        cached = cache.load()
+        if cached:
+            return OpenVINOEncoder(bert, compute, cached.model, cached)
+        compiled = _compile(core, config, checkpoint, bert, request)
+        cache.store(compiled)
+        # What has just been written is used at once: unlike the model in memory, it does not
+        # hold on to the weights that it was compiled from.
+        cached = cache.load()
+        encoder = OpenVINOEncoder(bert, compute, cached.model if cached else compiled, cached)
+        del checkpoint, compiled
+        _return_freed_memory()
+        return encoder
+
+
+class OpenVINOEncoder:
+    """A compiled model; see `backends.base.Encoder`."""
+
+    def __init__(
+        self, bert: Bert, compute: str, model: "CompiledModel", cached: CachedModel | None
+    ) -> None:
+        self._bert = bert
+        self._compute = compute
+        self._request = model.create_infer_request()
+        self._cached = cached  # the model uses its pages
+        self._warm_up()
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a pooled vector."""
+        return self._bert.hidden_size
+
+    @property
+    def compute(self) -> str:
+        """The arithmetic in use: `f32`, `bf16` or `f16`."""
+        return self._compute
+
+    def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+        """Encode; see `backends.base.Encoder.encode`."""
+        self._bert.check(token_ids)
+        results = self._request.infer([token_ids, mask])
+        vectors: Matrix = results[0]
+        return vectors
+
+    def _warm_up(self) -> None:
+        """Let the engine repack the weights for itself, then drop the pages it read them from."""
+        length = min(_WARM_UP_TOKENS, self._bert.max_position_embeddings)
+        token_ids = np.zeros((1, length), np.int32)
+        self.encode(token_ids, np.ones_like(token_ids))
+        if self._cached:
+            self._cached.release_pages()
+
+
+def _compile(
+    core: "Core", config: dict[str, Any], checkpoint: Checkpoint, bert: Bert, request: LoadRequest
+) -> "CompiledModel":
+    # Imported here: these modules need the library, and a start from the cache does not need them.
+    from emberd.backends.openvino.bert import build
+    from emberd.backends.openvino.graph import Weights
+
+    model = build(bert, Weights(checkpoint), request.pooling)
+    try:
+        return core.compile_model(model, DEVICE, config)
+    except RuntimeError as error:
+        raise BackendBrokenError(f"OpenVINO cannot compile {request.folder}: {error}") from error
+
+
+def _return_freed_memory() -> None:
+    """Give back what building a graph took and glibc keeps for later."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # musl has no malloc_trim
+            ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,144 @@
+"""Compiled models on disk, so that a second start neither reads weights nor compiles.
+
+A file is what OpenVINO exports, followed by a seal: its length and a checksum. It is mapped, not
+read: what the engine repacks or never touches takes no memory. Nobody writes into a file that
+exists, so two processes may make the same one at once, and the last rename wins.
+"""
+
+import hashlib
+import logging
+import mmap
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from emberd.backends.base import LoadRequest
+from emberd.backends.openvino.processor import processor
+from emberd.backends.openvino.runtime import DEVICE
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel, Core
+
+_SEAL = np.dtype([("length", "<u8"), ("checksum", "<u8")])
+_ABANDONED_AFTER_S = 3600.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedModel:
+    """A compiled model, and the mapped file that it lives on."""
+
+    model: "CompiledModel"
+    pages: mmap.mmap
+
+    def release_pages(self) -> None:
+        """Stop counting what has been read of the file as this process's memory.
+
+        The pages are clean: one that is needed again comes back from the system's file cache.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.pages.madvise(mmap.MADV_DONTNEED)
+
+
+class Cache:
+    """The one file that fits a request, in the folder that the request names."""
+
+    def __init__(self, core: "Core", request: LoadRequest, config: dict[str, Any]) -> None:
+        """Name the file by all that a compiled model depends on; touch nothing yet."""
+        what = _digest(request.cache_key, request.precision, request.pooling)
+        where = _digest(
+            core.get_property(DEVICE, "FULL_DEVICE_NAME"),
+            *sorted(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")),
+            processor(),
+            *(f"{key}={config[key]}" for key in sorted(config)),
+        )
+        made_by = _digest(core.get_versions(DEVICE)[DEVICE].build_number, _code())
+        self._core = core
+        self._config = config
+        self._path = request.cache / f"{what}-{where}-{made_by}.blob"
+        self._pattern_of_all_versions = f"{what}-{where}-*.blob"
+
+    def load(self) -> CachedModel | None:
+        """Return the model; None if there is none, or a damaged one, which is deleted."""
+        from openvino import Tensor
+
+        try:
+            pages, blob = _map(self._path)
+            model = self._core.import_model(Tensor(blob, shared_memory=True), DEVICE, self._config)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RuntimeError) as error:
+            logger.warning("%s is damaged and will be made again: %s", self._path, error)
+            self._path.unlink(missing_ok=True)
+            return None
+        return CachedModel(model, pages)
+
+    def store(self, model: "CompiledModel") -> None:
+        """Write the model. A folder that cannot be written to is worth a warning, no more."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            blob = np.frombuffer(model.export_model().getbuffer(), np.uint8)
+            with _renamed_when_whole(self._path) as file:
+                file.write(blob.data)
+                file.write(_seal(blob).data)
+        except OSError as error:
+            logger.warning("A compiled model cannot be kept in %s: %s", self._path.parent, error)
+
+    def _sweep(self) -> None:
+        """Delete what no process will ask for again."""
+        for path in self._path.parent.glob(self._pattern_of_all_versions):
+            path.unlink(missing_ok=True)
+        for path in self._path.parent.glob("*.part"):
+            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+                path.unlink(missing_ok=True)
+
+
+def _map(path: Path) -> tuple[mmap.mmap, npt.NDArray[np.uint8]]:
+    """Map a file and return it with what it holds; ValueError if the seal does not fit."""
+    with path.open("rb") as file:
+        # Copy-on-write, as the engine takes only writable memory (it writes nothing).
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    content = np.frombuffer(pages, np.uint8)
+    blob, seal = content[: -_SEAL.itemsize], content[-_SEAL.itemsize :]
+    if seal.tobytes() != _seal(blob).tobytes():
+        raise ValueError("its checksum is wrong")
+    return pages, blob
+
+
+@contextmanager
+def _renamed_when_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file beside `path` that becomes `path` unless writing it fails."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        part = Path(file.name)
+        try:
+            yield file  # type: ignore[misc]
+            file.close()
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _seal(blob: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
+    """Return length and checksum: a sum, as it runs at the speed of memory on every start."""
+    whole = len(blob) // 8 * 8
+    checksum = blob[:whole].view("<u8").sum(dtype=np.uint64) + blob[whole:].sum(dtype=np.uint64)
+    return np.array((len(blob), checksum), _SEAL)
+
+
+def _code() -> str:
+    """Return our own code that makes weights and graphs: a change of it makes other models."""
+    folder = Path(__file__).parents[1]
+    return "".join(path.read_text() for path in sorted(folder.rglob("*.py")))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,29 @@
+"""What Linux says of this machine's processor, as far as a compiled graph depends on it."""
+
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def processor() -> str:
+    """Return vendor, model and flags of the first processor; empty where Linux does not say."""
+    lines: list[str] = []
+    try:
+        with Path("/proc/cpuinfo").open() as info:
+            for line in info:  # read no further: the kernel makes this text for every core
+                if not line.strip():
+                    break
+                if line.startswith(("vendor_id", "model name", "flags", "Features")):
+                    lines.append(line)
+    except OSError:
+        pass
+    return "".join(lines)
+
+
+def has_fast_bf16() -> bool:
+    """Say whether a processor that has bfloat16 products does them faster than float32 ones.
+
+    AMD's AVX-512 takes half the time. Intel's does not (measured: 1.7 times the time of float32);
+    there it takes AMX. Where Linux does not say, yes.
+    """
+    return "GenuineIntel" not in processor() or "amx_bf16" in processor()

@@ -1,0 +1,92 @@
+"""The OpenVINO library: imported lightly, asked what it can do here, set up for one model."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from emberd.backends.base import Compute, LoadRequest
+from emberd.backends.openvino.processor import has_fast_bf16
+from emberd.errors import BackendBrokenError
+
+if TYPE_CHECKING:
+    from openvino import Core
+
+DEVICE = "CPU"
+_CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
+
+
+def make_core() -> "Core":
+    """Import OpenVINO and return its `Core`.
+
+    Raises:
+        BackendBrokenError: the library is missing or cannot be imported.
+    """
+    try:
+        with _without("openvino.tools"):
+            import openvino
+    except ImportError as error:
+        raise BackendBrokenError(
+            f"OpenVINO cannot be imported: {error}.", hint="Run `pip install openvino`."
+        ) from error
+    core = openvino.Core()
+    # Kernels are kept for each shape of a batch, 5,000 by default: hundreds of MB that grow with
+    # every new length. This many are as fast. The setting is undocumented, hence it may go.
+    with suppress(RuntimeError):
+        core.set_property(DEVICE, {"CPU_RUNTIME_CACHE_CAPACITY": 256})
+    return core
+
+
+def choose_compute(core: "Core", request: LoadRequest) -> Compute:
+    """Return `f32`, `bf16` or `f16`: what the request wants, or what suits it for `auto`.
+
+    `auto` is bf16 where that is native and faster (half the time, at a cosine of 0.9999 to
+    float32), but f32 for a model of precision f32.
+
+    Raises:
+        BackendBrokenError: the processor lacks what is asked for; OpenVINO would silently
+            use another type.
+    """
+    able = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    if request.compute == "auto":
+        wanted = request.precision != "f32" and "BF16" in able and has_fast_bf16()
+        return "bf16" if wanted else "f32"
+    if _CAPABILITIES[request.compute] not in able:
+        has = ", ".join(name for name, flag in _CAPABILITIES.items() if flag in able)
+        raise BackendBrokenError(
+            f"This processor has no native {request.compute} arithmetic in OpenVINO; it has {has}.",
+            hint="Set `compute: auto`.",
+        )
+    return request.compute
+
+
+def settings(compute: Compute, threads: int) -> dict[str, Any]:
+    """Return the configuration with which a model is compiled or imported."""
+    chosen = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        # Pinned, the threads of all workers would sit on the same first cores (measured: two
+        # workers of one thread each then share one core, and the other idles).
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": compute,
+    }
+    return chosen | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+
+
+@contextmanager
+def _without(name: str) -> Iterator[None]:
+    """Make `import name` fail meanwhile.
+
+    `openvino/__init__.py` ends with an import of its model converter, guarded against
+    ImportError. The converter drags in telemetry and a hundred modules: two thirds of the time of
+    the whole import, for something that is never used here. None in `sys.modules` is Python's
+    own way to say that a module cannot be imported (see `importlib`, "The module cache").
+    """
+    absent = name not in sys.modules
+    if absent:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules[name]

@@ -1,0 +1,79 @@
+"""The tensors of a safetensors file by name, memory-mapped: nothing is read before it is used.
+
+Format: https://huggingface.co/docs/safetensors/index#format (eight bytes of length, a JSON header,
+then the data that the header points into).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from emberd.errors import ModelLoadError
+from emberd.vectors import Matrix
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor as it lies in `path`; `dtype` is the format's own name for it, such as `BF16`."""
+
+    path: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: Bytes
+
+    def floats(self) -> Matrix:
+        """Return float32 of `shape`: for F32 the file's own pages, otherwise widened exactly."""
+        if self.dtype == "F32":
+            return self._view(np.float32)
+        if self.dtype == "F16":
+            return self._view(np.float16).astype(np.float32)
+        if self.dtype == "BF16":  # numpy has no bfloat16: it is the upper half of a float32
+            return (self._view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        raise ModelLoadError(f"{self.path}: {self.name} is {self.dtype}, not F32, BF16 or F16.")
+
+    def words(self) -> npt.NDArray[np.uint32]:
+        """Return the uint32 of a U32 tensor, in the file's own pages."""
+        return self._view(np.uint32)
+
+    def _view(self, dtype: type[np.generic]) -> npt.NDArray[Any]:
+        # The format does not promise alignment; vector instructions may want it.
+        return np.require(self.data.view(dtype), requirements=["ALIGNED"]).reshape(self.shape)
+
+
+def open_tensors(path: Path) -> dict[str, Tensor]:
+    """Map a safetensors file. Names are the file's own.
+
+    Raises:
+        ModelLoadError: the file is missing, short, or damaged in its header.
+    """
+    try:
+        with safe_open(path, framework="numpy"):
+            pass  # opening has checked the header: its size, its JSON, and every bound in it
+    except (OSError, SafetensorError) as error:
+        raise ModelLoadError(
+            f"{path} cannot be read: {error}.", hint="Delete the file and pull the model again."
+        ) from error
+    # Copy-on-write, so that the arrays count as writable without anybody changing the file:
+    # OpenVINO borrows only writable arrays, and copies others.
+    data = np.memmap(path, np.uint8, mode="c").view(np.ndarray)
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    header: dict[str, Any] = json.loads(data[8:start].tobytes())
+    header.pop("__metadata__", None)
+    return {
+        name: Tensor(
+            path,
+            name,
+            entry["dtype"],
+            tuple(entry["shape"]),
+            data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]],
+        )
+        for name, entry in header.items()
+    }
