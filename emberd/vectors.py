@@ -39,7 +39,7 @@ def encode(vectors: Matrix, encoding: Encoding) -> list[bytes]:
     `json`: an array of the shortest decimals that read back as the same float32.
     `base64`: a JSON string of the little-endian float32. `raw`: little-endian float32.
     """
-    rows = vectors.astype("<f4", copy=False)
+    rows = np.ascontiguousarray(vectors, "<f4")
     if encoding == "json":
         return [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) for row in rows]
     if encoding == "base64":

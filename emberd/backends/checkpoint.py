@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from emberd.backends.base import LoadRequest, Pooling, Precision
-from emberd.backends.quantization import GROUP_SIZE, Packed, round_to_bf16
+from emberd.backends.quantization import (
+    GROUP_SIZE,
+    Packed,
+    dequantize,
+    quantize,
+    round_to_bf16,
+)
 from emberd.backends.tensors import Tensor, open_tensors
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
@@ -50,9 +56,9 @@ class Checkpoint:
         return self._floats(name, (length,))
 
     def matrix(self, name: str, rows: int, columns: int) -> Matrix | Packed:
-        """Return the weight of an embedding or a linear layer, `(rows, columns)`.
+        """Return the weight of an embedding or a linear layer, `(rows, columns)`, as it is stored.
 
-        It is float32, still to be quantized if `bits_for(columns)` says so, or packed already.
+        That is packed, or float32, which is still to be quantized if `bits_for(columns)` says so.
         """
         if self._tensor(name).dtype != "U32":
             return self._floats(name, (rows, columns))
@@ -72,6 +78,14 @@ class Checkpoint:
             bits=bits,
             group_size=group_size,
         )
+
+    def dense_matrix(self, name: str, rows: int, columns: int) -> Matrix:
+        """Return `matrix` as float32 at the stated precision: what is quantized, dequantized."""
+        stored = self.matrix(name, rows, columns)
+        if isinstance(stored, Packed):
+            return stored.dequantize()
+        bits = self.bits_for(columns)
+        return dequantize(*quantize(stored, bits)) if bits else stored
 
     def bits_for(self, columns: int) -> int | None:
         """Return to how many bits a float32 matrix is still to be quantized; None: it stays.

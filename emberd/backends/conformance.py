@@ -1,24 +1,43 @@
 """What every backend must do, as one call that a plugin's own tests can make.
 
-`tiny_bert` makes a checkpoint to call it with, so that nothing has to be downloaded.
+folder = tmp_path / "model"
+tiny_bert(folder)
+check_backend(MyBackend(), folder, dimensions=TINY_DIMENSIONS, pooling="mean")
 """
 
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Final, get_args
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from emberd.backends.base import Backend, Encoder, LoadRequest, Pooling, Precision, TokenIds
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
 
-COSINE = 0.9999
-FIRST_ID = 5  # below are a checkpoint's special tokens
+TINY_DIMENSIONS: Final = 64
+_TINY = {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "hidden_act": "gelu",
+    "hidden_size": TINY_DIMENSIONS,
+    "intermediate_size": 128,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 48,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "pad_token_id": 0,
+    "type_vocab_size": 2,
+    "vocab_size": 96,
+}
+_SAME = 0.9999  # cosine
+
+Promises = dict[str, Callable[[], bool]]
 
 
 def check_backend(
@@ -28,191 +47,276 @@ def check_backend(
     dimensions: int,
     pooling: Pooling,
     precision: Precision = "f32",
-    vocabulary: int = 64,
-    max_tokens: int = 32,
 ) -> None:
-    """Load the model in `folder` and hold the backend to every promise of `backends.base`.
+    """Load the model in `folder` in every way that matters, and run it.
 
-    Args:
-        backend: what the entry point makes.
-        folder: a checkpoint in the layout of a Hub repository, such as `tiny_bert` makes.
-        dimensions: the length its vectors must have.
-        pooling: passed to `load`.
-        precision: passed to `load`.
-        vocabulary: how many token ids the checkpoint knows.
-        max_tokens: the longest text it takes.
+    `folder` must hold a `config.json` with `vocab_size` and `max_position_embeddings`; it is not
+    written to.
 
     Raises:
-        AssertionError: names the backend and every promise that it breaks.
+        AssertionError: naming each broken promise.
     """
-    draw = np.random.default_rng(1)
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as scratch:
         request = LoadRequest(
             folder=folder,
             pooling=pooling,
             precision=precision,
-            compute="f32",
-            cache=Path(cache),
+            compute="auto",
+            cache=Path(scratch, "cache"),
             cache_key="conformance",
         )
         encoder = backend.load(request)
-        lengths = [3, 1, max_tokens, 7]
-        texts = [draw.integers(FIRST_ID, vocabulary, length).astype(np.int32) for length in lengths]
-        ids, mask = _pad(texts)
-        before = ids.copy()
-        batch = encoder.encode(ids, mask)
-        alone = np.concatenate([encoder.encode(*_pad([text])) for text in texts])
-        order = [2, 0, 3, 1]
-        shuffled = encoder.encode(*_pad([texts[place] for place in order]))
-        more_padding = encoder.encode(*_pad([texts[0]], width=max_tokens))
-        again = encoder.encode(ids, mask)
-        reloaded = backend.load(request).encode(ids, mask)
-        promises = {
-            "one row per text": batch.shape == (len(texts), dimensions),
-            "dimensions says the length of a vector": encoder.dimensions == dimensions,
-            "compute is f32 when f32 is asked for": encoder.compute == "f32",
-            "float32": batch.dtype == np.float32,
-            "C-contiguous": bool(batch.flags.c_contiguous),
-            "finite": bool(np.isfinite(batch).all()),
-            "different texts give different vectors": _differ(batch),
-            "a text alone is the same as in a batch": _same(alone, batch),
-            "order changes nothing": _same(shuffled, batch[order]),
-            "padding changes nothing": _same(more_padding, batch[:1]),
-            "the same call gives the same vectors": _same(again, batch),
-            "an answer stays what it was after the next call": _keeps_answers(encoder, texts),
-            "the caller's arrays are left alone": bool((ids == before).all()),
-            "loading again gives the same vectors": _same(reloaded, batch),
-            "damaged weights are a ModelLoadError": _refuses_damage(backend, request),
-        }
-    broken = [promise for promise, kept in promises.items() if not kept]
+        texts = _Texts(folder)
+        promises = (
+            _about_the_encoder(backend, encoder, dimensions)
+            | _about_vectors(encoder, texts, dimensions)
+            | _about_loading_again(backend, request, encoder, texts)
+            | _about_unusable_files(backend, request, Path(scratch))
+        )
+        broken = [f"{promise}{flaw}" for promise, kept in promises.items() if (flaw := _flaw(kept))]
     if broken:
-        raise AssertionError(f"{type(backend).__name__} breaks: {'; '.join(broken)}")
+        raise AssertionError(f"{type(backend).__name__} breaks: {'; '.join(broken)}.")
 
 
-def tiny_bert(
-    folder: Path, *, hidden_size: int = 64, layers: int = 2, vocabulary: int = 64, seed: int = 1
-) -> Path:
-    """Make a BERT checkpoint with random weights in `folder` and return it; about 300 kB.
+def tiny_bert(folder: Path, *, seed: int = 1) -> None:
+    """Write a BERT of random weights, with a tokenizer of a few words, for tests without downloads.
 
-    It takes texts of up to 32 tokens and has `config.json`, `model.safetensors` and a tokenizer
-    whose words are `w5`, `w6` and so on.
+    Its vectors have `TINY_DIMENSIONS` numbers; it states no pooling, so that any will do.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {
-        "model_type": "bert",
-        "architectures": ["BertModel"],
-        "vocab_size": vocabulary,
-        "hidden_size": hidden_size,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 4,
-        "intermediate_size": 2 * hidden_size,
-        "max_position_embeddings": 32,
-        "type_vocab_size": 2,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12,
-        "pad_token_id": 0,
-    }
-    (folder / "config.json").write_text(json.dumps(config, indent=1))
-    draw = np.random.default_rng(seed)
-    wide = 2 * hidden_size
-    tables = {
-        "embeddings.word_embeddings": vocabulary,
-        "embeddings.position_embeddings": 32,
-        "embeddings.token_type_embeddings": 2,
-    }
-    tensors = {
-        f"{name}.weight": draw.standard_normal((rows, hidden_size)) for name, rows in tables.items()
-    }
-    norms = ["embeddings.LayerNorm"]
-    for layer in (f"encoder.layer.{number}" for number in range(layers)):
-        for name, rows, columns in (
-            ("attention.self.query", hidden_size, hidden_size),
-            ("attention.self.key", hidden_size, hidden_size),
-            ("attention.self.value", hidden_size, hidden_size),
-            ("attention.output.dense", hidden_size, hidden_size),
-            ("intermediate.dense", wide, hidden_size),
-            ("output.dense", hidden_size, wide),
-        ):
-            scale = 2 / np.sqrt(columns)
-            tensors[f"{layer}.{name}.weight"] = scale * draw.standard_normal((rows, columns))
-            tensors[f"{layer}.{name}.bias"] = 0.1 * draw.standard_normal(rows)
-        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
-    for name in norms:
-        tensors[f"{name}.weight"] = 1 + 0.1 * draw.standard_normal(hidden_size)
-        tensors[f"{name}.bias"] = 0.1 * draw.standard_normal(hidden_size)
-    save_file(
-        {name: tensor.astype(np.float32) for name, tensor in tensors.items()},
-        folder / "model.safetensors",
-    )
-    _write_tokenizer(folder / "tokenizer.json", vocabulary)
-    return folder
-
-
-def _write_tokenizer(path: Path, vocabulary: int) -> None:
+    from safetensors.numpy import save_file
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words += [f"w{number}" for number in range(len(words), vocabulary)]
-    ids = {word: number for number, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))  # noqa: S106 - no secret
+    draw = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.joinpath("config.json").write_text(json.dumps(_TINY, indent=2))
+    save_file(
+        {
+            name: draw.normal(float("LayerNorm.weight" in name), 0.1, shape).astype(np.float32)
+            for name, shape in _tiny_shapes().items()
+        },
+        folder / "model.safetensors",
+    )
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "bird", "cat", "dog", "eats", "is", "the"]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no secret
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    tokenizer.save(str(path))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def _pad(texts: list[TokenIds], width: int = 0) -> tuple[TokenIds, TokenIds]:
-    """Pad on the right: texts -> token ids and mask, both `(B, T)`."""
-    width = max(width, *(len(text) for text in texts))
-    ids = np.zeros((len(texts), width), np.int32)
-    mask = np.zeros_like(ids)
-    for row, text in enumerate(texts):
-        ids[row, : len(text)], mask[row, : len(text)] = text, 1
-    return ids, mask
+class _Texts:
+    """Random token ids that the model in a folder knows, and batches of them."""
 
-
-def _cosines(a: Matrix, b: Matrix) -> Matrix:
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines: Matrix = (a * b).sum(axis=1) / np.maximum(lengths, 1e-12)
-    return cosines
-
-
-def _same(a: Matrix, b: Matrix) -> bool:
-    return a.shape == b.shape and bool((_cosines(a, b) > COSINE).all())
-
-
-def _differ(batch: Matrix) -> bool:
-    return bool((_cosines(batch[:-1], batch[1:]) < COSINE).all())
-
-
-def _keeps_answers(encoder: Encoder, texts: list[TokenIds]) -> bool:
-    first = encoder.encode(*_pad(texts[:1]))
-    kept = first.copy()
-    encoder.encode(*_pad(texts[1:2]))
-    return bool((first == kept).all())
-
-
-def _refuses_damage(backend: Backend, request: LoadRequest) -> bool:
-    """Whether weights cut in half are refused, with a cache that does not know them."""
-    with _copied(request.folder) as folder, tempfile.TemporaryDirectory() as cache:
-        for weights in folder.glob("*.safetensors"):
-            content = weights.read_bytes()
-            weights.write_bytes(content[: len(content) // 2])
-        damaged = LoadRequest(
-            folder=folder,
-            pooling=request.pooling,
-            precision=request.precision,
-            compute=request.compute,
-            cache=Path(cache),
-            cache_key="damaged",
+    def __init__(self, folder: Path) -> None:
+        config = json.loads(folder.joinpath("config.json").read_text())
+        draw = np.random.default_rng(7)
+        self._vocabulary: int = config["vocab_size"]
+        longest = config["max_position_embeddings"]
+        self.long, self.medium, self.short, self.one_token = (
+            draw.integers(0, self._vocabulary, length).tolist() for length in (longest, 9, 5, 1)
         )
+
+    def batch(self, *texts: list[int], filler: int = 0) -> tuple[TokenIds, TokenIds]:
+        """Return token ids and mask, padded on the right with `filler`."""
+        width = max(map(len, texts))
+        token_ids = np.full((len(texts), width), filler % self._vocabulary, np.int32)
+        mask = np.zeros_like(token_ids)
+        for row, text in enumerate(texts):
+            token_ids[row, : len(text)] = text
+            mask[row, : len(text)] = 1
+        return token_ids, mask
+
+
+def _about_the_encoder(backend: Backend, encoder: Encoder, dimensions: int) -> Promises:
+    return {
+        "`files` is a tuple of glob patterns": lambda: (
+            len(backend.files) > 0 and {type(pattern) for pattern in backend.files} == {str}
+        ),
+        f"`dimensions` is {dimensions}": lambda: encoder.dimensions == dimensions,
+        "`compute` is f32, bf16 or f16": lambda: encoder.compute in ("f32", "bf16", "f16"),
+    }
+
+
+def _about_vectors(encoder: Encoder, texts: _Texts, dimensions: int) -> Promises:
+    long, medium, short, one_token = texts.long, texts.medium, texts.short, texts.one_token
+
+    def encode(*rows: list[int], filler: int = 0) -> Matrix:
+        return encoder.encode(*texts.batch(*rows, filler=filler))
+
+    def inputs_stay() -> bool:
+        token_ids, mask = texts.batch(short, medium)
+        before = token_ids.copy(), mask.copy()
+        encoder.encode(token_ids, mask)
+        return np.array_equal(token_ids, before[0]) and np.array_equal(mask, before[1])
+
+    def results_stay() -> bool:
+        result = encode(short, medium)
+        before = result.copy()
+        encode(medium, short)
+        return np.array_equal(result, before)
+
+    def read_only() -> bool:
+        token_ids, mask = texts.batch(short, medium)
+        token_ids.flags.writeable = mask.flags.writeable = False
+        return _same(encoder.encode(token_ids, mask), encode(short, medium))
+
+    return {
+        "one row per text": lambda: encode(short, medium).shape == (2, dimensions),
+        "a batch of one": lambda: encode(short).shape == (1, dimensions),
+        "a text of one token": lambda: _usable(encode(one_token)),
+        "the longest text": lambda: _usable(encode(long)),
+        "float32": lambda: encode(short).dtype == np.float32,
+        "C-contiguous": lambda: encode(short, medium).flags.c_contiguous,
+        "finite, and not zero": lambda: _usable(encode(short, medium, long)),
+        "different texts get different vectors": lambda: (
+            not _same(encode(short), encode(medium)) and not _same(encode(short), encode(long))
+        ),
+        "padding and neighbours change nothing": lambda: _same(
+            np.concatenate([encode(short), encode(medium), encode(long)]),
+            encode(short, medium, long),
+        ),
+        "what the padding is filled with changes nothing": lambda: _same(
+            encode(short, medium), encode(short, medium, filler=-1)
+        ),
+        "order changes nothing": lambda: _same(
+            encode(short, medium, long), encode(long, medium, short)[::-1]
+        ),
+        "the same call twice gives the same vectors": lambda: _same(
+            encode(short, medium), encode(short, medium)
+        ),
+        "token ids and mask stay as they were": inputs_stay,
+        "read-only token ids and mask are taken": read_only,
+        "a result stays as it was when the next batch runs": results_stay,
+    }
+
+
+def _about_loading_again(
+    backend: Backend, request: LoadRequest, encoder: Encoder, texts: _Texts
+) -> Promises:
+    batch = texts.batch(texts.short, texts.medium)
+
+    def again() -> bool:
+        return _same(encoder.encode(*batch), backend.load(request).encode(*batch))
+
+    def with_damaged_cache() -> bool:
+        for path in request.cache.rglob("*"):
+            if path.is_file():
+                _cut_in_half(path)
+        return again()
+
+    def with_deleted_cache() -> bool:
+        shutil.rmtree(request.cache, ignore_errors=True)
+        return again()
+
+    def another_pooling() -> bool:
+        if any(request.folder.glob("*_Pooling")):
+            return True  # the folder states its own, and any other must be refused
+        for pooling in set(get_args(Pooling)) - {request.pooling}:
+            try:
+                other = backend.load(replace(request, pooling=pooling, cache_key=pooling))
+            except ModelLoadError:
+                continue
+            if _same(encoder.encode(*batch), other.encode(*batch)):
+                return False
+        return True
+
+    return {
+        "a second load, with what the first cached, gives the same vectors": again,
+        "a damaged cache does no harm": with_damaged_cache,
+        "a deleted cache does no harm": with_deleted_cache,
+        "another pooling gives other vectors, or ModelLoadError": another_pooling,
+    }
+
+
+def _about_unusable_files(backend: Backend, request: LoadRequest, scratch: Path) -> Promises:
+    @contextmanager
+    def copy() -> Iterator[Path]:
+        folder = scratch / "copy"
+        shutil.copytree(request.folder, folder)
         try:
-            backend.load(damaged)
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+
+    def refused(folder: Path) -> bool:
+        try:
+            backend.load(replace(request, folder=folder, cache_key=f"{request.cache_key}-changed"))
         except ModelLoadError:
             return True
         return False
 
+    def largest_file_cut() -> bool:
+        with copy() as folder:
+            _cut_in_half(max(folder.rglob("*"), key=lambda path: path.stat().st_size))
+            return refused(folder)
 
-@contextmanager
-def _copied(folder: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as temporary:
-        yield Path(shutil.copytree(folder, Path(temporary) / "model"))
+    def another_architecture() -> bool:
+        with copy() as folder:
+            path = folder / "config.json"
+            config = json.loads(path.read_text()) | {"model_type": "no-such-architecture"}
+            path.write_text(json.dumps(config))
+            return refused(folder)
+
+    return {
+        "a folder that is not there raises ModelLoadError": lambda: refused(scratch / "nothing"),
+        "a file cut in half raises ModelLoadError": largest_file_cut,
+        "an unknown model_type raises ModelLoadError": another_architecture,
+    }
+
+
+def _flaw(kept: Callable[[], bool]) -> str | None:
+    """Return None if the promise is kept, else what is to be added to its name."""
+    try:
+        return None if kept() else " "
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises is its flaw
+        return f" ({type(error).__name__}: {error})"
+
+
+def _same(a: Matrix, b: Matrix) -> bool:
+    """Say whether all rows point the same way: twice `(B, D)`."""
+    if a.shape != b.shape:
+        return False
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return bool(((a * b).sum(axis=1) > _SAME * lengths).all())
+
+
+def _usable(vectors: Matrix) -> bool:
+    return bool(np.isfinite(vectors).all() and (np.abs(vectors).max(axis=1) > 0).all())
+
+
+def _cut_in_half(path: Path) -> None:
+    """Leave half of a file; in a new one, as somebody may have mapped the old one."""
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def _tiny_shapes() -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor by name."""
+    wide, size = 128, TINY_DIMENSIONS
+    linears = {
+        "attention.self.query": (size, size),
+        "attention.self.key": (size, size),
+        "attention.self.value": (size, size),
+        "attention.output.dense": (size, size),
+        "intermediate.dense": (wide, size),
+        "output.dense": (size, wide),
+    }
+    norms = ["attention.output.LayerNorm", "output.LayerNorm"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (96, size),
+        "embeddings.position_embeddings.weight": (48, size),
+        "embeddings.token_type_embeddings.weight": (2, size),
+        "embeddings.LayerNorm.weight": (size,),
+        "embeddings.LayerNorm.bias": (size,),
+    }
+    for layer in ("encoder.layer.0", "encoder.layer.1"):
+        for name, shape in linears.items():
+            shapes[f"{layer}.{name}.weight"] = shape
+            shapes[f"{layer}.{name}.bias"] = shape[:1]
+        for name in norms:
+            shapes[f"{layer}.{name}.weight"] = shapes[f"{layer}.{name}.bias"] = (size,)
+    return shapes

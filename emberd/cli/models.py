@@ -53,7 +53,7 @@ def pull(
     names: Annotated[list[str], typer.Argument(help="Model names or aliases.")],
     as_json: AsJson = False,
 ) -> None:
-    """Download models, so that their first use needs no network. A stopped pull resumes."""
+    """Download models, so that their first use needs no network; fetches only what is missing."""
     from emberd.registry.lock import LockFile
 
     root: Root = ctx.obj

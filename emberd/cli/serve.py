@@ -98,8 +98,11 @@ def _run(config: "Config", listener: socket.socket) -> None:
     from emberd.api.app import create_app
     from emberd.cli import running
 
+    host, port = config.settings.server.host, listener.getsockname()[1]
+    here = running.Running(os.getpid(), host, port, __version__)
+
     class Server(uvicorn.Server):
-        """uvicorn's, which ends by returning and not by raising the signal again."""
+        """uvicorn's, which notes where it runs, and ends by returning, not by a signal."""
 
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -111,15 +114,14 @@ def _run(config: "Config", listener: socket.socket) -> None:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    host, port = config.settings.server.host, listener.getsockname()[1]
-    here = running.Running(os.getpid(), host, port, __version__)
-    try:
-        running.write(config.homes.state, here)
-    except OSError as error:
-        raise ConfigError(
-            f"The state folder {config.homes.state} cannot be written: {error.strerror}.",
-            hint="Correct its permissions, or set EMBERD_HOME to a folder of yours.",
-        ) from None
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            running.write(config.homes.state, here)
+            log.info(
+                "emberd %s listens on %s, default model %s",
+                __version__, here.url, config.settings.default,
+            )  # fmt: skip
+
     settings: dict[str, Any] = {
         "lifespan": "on",
         "http": "httptools",
@@ -132,12 +134,13 @@ def _run(config: "Config", listener: socket.socket) -> None:
         "timeout_graceful_shutdown": SHUTDOWN_GRACE_S,
     }
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    log.info(
-        "emberd %s listens on %s, default model %s",
-        __version__, here.url, config.settings.default,
-    )  # fmt: skip
     try:
         Server(uvicorn.Config(create_app(config), **settings)).run(sockets=[listener])
+    except OSError as error:
+        raise ConfigError(
+            f"The state folder {config.homes.state} cannot be written: {error.strerror}.",
+            hint="Correct its permissions, or set EMBERD_HOME to a folder of yours.",
+        ) from None
     finally:
         running.remove(config.homes.state)
     log.info("emberd has ended")

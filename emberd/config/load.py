@@ -22,6 +22,7 @@ from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec
 
 BUILT_IN = Path(__file__).parent.parent / "registry" / "catalog.yaml"
+PREFIX = "EMBERD_"
 NOT_SETTINGS = {"EMBERD_CONFIG", "EMBERD_HOME"}  # they say where to look; read in paths.py
 PROBLEMS = {  # what pydantic says in Python's words
     "dataclass_type": "should be a group of keys",
@@ -121,7 +122,8 @@ def _read_environ(
     environ: Mapping[str, str],
 ) -> tuple[dict[Keys, tuple[Any, str]], list[str]]:
     """Return `{keys: (value, variable)}` and a warning for each `EMBERD_*` nobody knows."""
-    known = {"EMBERD_" + "_".join(keys).upper(): keys for keys in _leaves(Settings())}
+    known = {PREFIX + "_".join(keys).upper(): keys for keys in _leaves(Settings())}
+    names = [variable.removeprefix(PREFIX) for variable in (*known, *NOT_SETTINGS)]
     found: dict[Keys, tuple[Any, str]] = {}
     warnings = []
     for variable, value in environ.items():
@@ -132,9 +134,9 @@ def _read_environ(
             parts = [part.strip() for part in value.split(",") if part.strip()]
             parsed = parts if default == () else value
             found[known[variable]] = (parsed, variable)
-        elif variable.startswith("EMBERD_") and variable not in NOT_SETTINGS:
-            nearest = get_close_matches(variable, [*known, *NOT_SETTINGS], n=1)
-            advice = f"; did you mean ${nearest[0]}?" if nearest else "."
+        elif variable.startswith(PREFIX) and variable not in NOT_SETTINGS:
+            nearest = get_close_matches(variable.removeprefix(PREFIX), names, n=1)
+            advice = f"; did you mean ${PREFIX}{nearest[0]}?" if nearest else "."
             warnings.append(f"The environment variable ${variable} means nothing to emberd{advice}")
     return found, warnings
 

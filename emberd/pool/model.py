@@ -337,12 +337,16 @@ class Model:
 
     async def _read(self, worker: WorkerProcess) -> None:
         """Take the frames of one worker, until it is gone."""
-        async with aclosing(worker.frames()) as frames:
-            async for received in frames:
-                self._receive(received)
-                self._wake.set()
-        if worker is self._worker:
-            self._worker_died = True
+        try:
+            async with aclosing(worker.frames()) as frames:
+                async for received in frames:
+                    self._receive(received)
+                    self._wake.set()
+        except (KeyError, ValueError, IndexError) as error:
+            log.error("%s: its worker answers nonsense: %s", self.spec.name, type(error).__name__)  # noqa: TRY400
+        finally:
+            if worker is self._worker:
+                self._worker_died = True
 
     def _receive(self, received: wire.Received) -> None:
         frame = received.frame

@@ -25,7 +25,7 @@ class WorkerProcess:
 
     @classmethod
     async def spawn(cls, start: wire.Start) -> "WorkerProcess":
-        """Start a process and tell it which model to load. Raises OSError when the system cannot."""
+        """Start a process and tell it which model to load. Raises OSError."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",  # never import from the folder the server happens to run in

@@ -28,9 +28,14 @@ def find_local(source: Source, hub: Path) -> Path | None:
     return folder if folder and is_complete(folder) else None
 
 
+def hub_repository(repository: str, hub: Path) -> Path:
+    """Return the folder of the Hub's cache that is for this repository."""
+    return hub / f"models--{repository.replace('/', '--')}"
+
+
 def hub_snapshot(repository: str, revision: str, hub: Path) -> Path | None:
     """Return where the Hub's cache keeps this revision; it may hold only some of the files."""
-    repo = hub / f"models--{repository.replace('/', '--')}"
+    repo = hub_repository(repository, hub)
     try:
         commit = (repo / "refs" / revision).read_text().strip()
     except (OSError, ValueError):  # a damaged ref is none

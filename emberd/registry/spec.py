@@ -83,5 +83,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make it again from `dataclasses.asdict`, without validation."""
-        return cls(**{**data, "sources": tuple(Source(**source) for source in data["sources"])})
+        """Make it again from `dataclasses.asdict`, also by way of JSON, without validation."""
+        tuples = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
+        sources = tuple(Source(**source) for source in data["sources"])
+        return cls(**{**data, **tuples, "sources": sources})

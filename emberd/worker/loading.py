@@ -15,6 +15,7 @@ from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.errors import ModelLoadError
 from emberd.registry import sources
 from emberd.registry.fingerprint import fingerprint, hash_files
+from emberd.registry.hub import Report
 from emberd.registry.lock import LockEntry
 from emberd.registry.spec import ModelSpec
 from emberd.worker.tokenizer import Tokenizer, limit_of_checkpoint
@@ -46,7 +47,7 @@ class Loaded:
     ready: Ready
 
 
-def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: sources.Report) -> Found:
+def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: Report) -> Found:
     """Find or download the files of a model and hash them; `lock` is what was known before.
 
     Raises:

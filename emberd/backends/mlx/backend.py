@@ -103,7 +103,13 @@ def sees_gpu() -> bool:
 
 
 def _choose_compute(request: LoadRequest, *, on_gpu: bool) -> Compute:
-    """Resolve `auto`: bf16 on a GPU, but f32 for a model of precision f32, and on a processor."""
+    """Resolve `auto`: 16 bits on a GPU, but f32 for a model of precision f32, and on a CPU.
+
+    With quantized weights that is f16: bf16 has too few digits for their scales, which then must
+    be float32, and so the products, too.
+    """
     if request.compute != "auto":
         return request.compute
-    return "bf16" if on_gpu and request.precision != "f32" else "f32"
+    if not on_gpu or request.precision == "f32":
+        return "f32"
+    return "bf16" if request.precision == "bf16" else "f16"

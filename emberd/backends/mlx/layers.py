@@ -43,23 +43,29 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A matrix that stays packed in memory; see `Weight` and `backends.quantization.Packed`."""
+    """A matrix that stays packed in memory; see `Weight` and `backends.quantization.Packed`.
+
+    `dtype` is the type of what goes in and comes out.
+    """
 
     words: mx.array
     scales: mx.array
     biases: mx.array
     bits: int
     group_size: int
+    dtype: mx.Dtype
 
     def rows(self, index: mx.array) -> mx.array:
         """Look rows up, and dequantize only these."""
         packed = self.words[index], self.scales[index], self.biases[index]
-        return mx.dequantize(*packed, group_size=self.group_size, bits=self.bits)
+        values = mx.dequantize(*packed, group_size=self.group_size, bits=self.bits)
+        return values.astype(self.dtype)
 
     def times(self, x: mx.array) -> mx.array:
         """Multiply."""
         packed = self.words, self.scales, self.biases
-        return mx.quantized_matmul(x, *packed, group_size=self.group_size, bits=self.bits)
+        product = mx.quantized_matmul(x, *packed, group_size=self.group_size, bits=self.bits)
+        return product.astype(self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +131,10 @@ class Weights:
             words, scales, biases = mx.quantize(mx.array(stored), group_size=group_size, bits=bits)
         else:
             return Plain(mx.array(stored).astype(self._dtype))
-        scales, biases = scales.astype(self._dtype), biases.astype(self._dtype)
-        return Quantized(words, scales, biases, bits, group_size)
+        # bf16 has too few digits for a scale (lowest cosine 0.9988); float16 has enough.
+        dtype = mx.float16 if self._dtype == mx.float16 else mx.float32
+        scales, biases = scales.astype(dtype), biases.astype(dtype)
+        return Quantized(words, scales, biases, bits, group_size, self._dtype)
 
 
 def gelu(x: mx.array) -> mx.array:

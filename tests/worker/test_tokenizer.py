@@ -1,0 +1,127 @@
+"""Texts to token ids with the real MiniLM tokenizer: cut at our limit, never padded."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from emberd.errors import ModelLoadError
+from emberd.worker.tokenizer import Tokenizer, limit_of_checkpoint
+
+CLS, SEP = 101, 102
+HELLO, WORLD = 7592, 2088
+
+
+@pytest.fixture(scope="module")
+def tokenizer(minilm: Path) -> Tokenizer:
+    return Tokenizer(minilm, 512)
+
+
+def test_the_file_asks_for_what_is_overridden(minilm: Path) -> None:
+    asked = json.loads((minilm / "tokenizer.json").read_bytes())
+
+    assert asked["truncation"]["max_length"] == 128
+    assert asked["padding"]["strategy"] == {"Fixed": 128}
+
+
+def test_special_tokens_are_included_and_padding_is_not(tokenizer: Tokenizer) -> None:
+    (tokens,) = tokenizer.encode(["hello world"])
+
+    assert tokens.ids == [CLS, HELLO, WORLD, SEP]
+    assert (tokens.uncut, tokens.is_cut) == (4, False)
+
+
+def test_a_text_is_as_long_as_it_is_whatever_its_neighbours_are(tokenizer: Tokenizer) -> None:
+    alone = tokenizer.encode(["hello"])
+
+    assert tokenizer.encode(["hello", "world " * 300, ""])[0] == alone[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "length", "cut"),
+    [(126, 128, False), (127, 129, False), (510, 512, False), (511, 512, True), (3000, 512, True)],
+)
+def test_a_text_is_cut_at_our_limit_and_not_at_the_files(
+    tokenizer: Tokenizer, words: int, length: int, cut: bool
+) -> None:
+    (tokens,) = tokenizer.encode(["hello " * words])
+
+    assert len(tokens.ids) == length
+    assert (tokens.ids[0], tokens.ids[-1]) == (CLS, SEP)
+    assert (tokens.uncut, tokens.is_cut) == (words + 2, cut)
+
+
+def test_the_smallest_limit_leaves_one_token_of_the_text(minilm: Path) -> None:
+    (tokens,) = Tokenizer(minilm, 3).encode(["hello world"])
+
+    assert (tokens.ids, tokens.uncut) == ([CLS, HELLO, SEP], 4)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t", "\x00", "\u200b"])
+def test_a_text_of_nothing_is_its_special_tokens(tokenizer: Tokenizer, text: str) -> None:
+    (tokens,) = tokenizer.encode([text])
+
+    assert tokens.ids == [CLS, SEP]
+    assert not tokens.is_cut
+
+
+def test_a_nul_in_a_text_does_not_end_it(tokenizer: Tokenizer) -> None:
+    (tokens,) = tokenizer.encode(["hello\x00 world"])
+
+    assert tokens.ids == [CLS, HELLO, WORLD, SEP]
+
+
+def test_a_request_without_texts_is_none(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode([]) == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"version": "1.0"', b"\xff\x00"])
+def test_a_damaged_tokenizer_is_a_model_that_cannot_be_loaded(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "tokenizer.json").write_bytes(content)
+
+    with pytest.raises(ModelLoadError, match=r"tokenizer\.json of .* cannot be read") as caught:
+        Tokenizer(tmp_path, 512)
+
+    assert caught.value.hint == "Remove the folder and pull the model again."
+
+
+@pytest.mark.parametrize(
+    ("config", "limit"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}, 512),
+        ({"model_type": "bert", "max_position_embeddings": 512}, 512),
+        (
+            {"model_type": "modernbert", "max_position_embeddings": 8192, "pad_token_id": 50283},
+            8192,
+        ),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 8194, "pad_token_id": 1}, 8192),
+        ({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"max_position_embeddings": 77}, 77),
+        ({"model_type": "bert"}, None),
+        ({"max_position_embeddings": None}, None),
+        ({"max_position_embeddings": "many"}, None),
+        ([], None),
+    ],
+)
+def test_the_checkpoint_says_how_many_positions_it_has(
+    tmp_path: Path, config: object, limit: int | None
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    assert limit_of_checkpoint(tmp_path) == limit
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff"])
+def test_a_config_that_cannot_be_read_says_nothing(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_bytes(content)
+
+    assert limit_of_checkpoint(tmp_path) is None
+
+
+def test_minilm_has_512_positions(minilm: Path) -> None:
+    assert limit_of_checkpoint(minilm) == 512
