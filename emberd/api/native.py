@@ -80,7 +80,7 @@ def create_router(pool: Pool, limits: LimitsSettings, warnings: list[dict[str, A
             "fingerprint": default["fingerprint"],
             "version": __version__,
             "models": pool.states(),
-            "warnings": warnings,
+            "warnings": [*warnings, *pool.warnings()],
         }
 
     @router.get("/ready")

@@ -24,7 +24,7 @@ from emberd.errors import (
 )
 from emberd.pool.eviction import choose_evictions
 from emberd.pool.job import Answer, Job
-from emberd.pool.model import Model, Surroundings
+from emberd.pool.model import Model, Surroundings, change_warning
 from emberd.registry.local import find_local
 from emberd.registry.lock import LockFile
 from emberd.registry.spec import InputType, ModelSpec
@@ -56,12 +56,13 @@ class Pool:
         self._catalog = config.catalog
         self._limits = config.settings.limits
         self._homes = config.homes
+        self._lock = LockFile(config.homes.state)
         self._room = asyncio.Lock()
         self._changed = asyncio.Event()
         self._closing = False
         around = Surroundings(
             homes=config.homes,
-            lock=LockFile(config.homes.state),
+            lock=self._lock,
             idle_unload_s=self._limits.idle_unload,
             make_room=self._make_room,
             changed=self._changed.set,
@@ -122,6 +123,14 @@ class Pool:
     def row(self, name: str | None = None) -> dict[str, Any]:
         """Return one model's row."""
         return self._models[self._catalog.get(name).name if name else self.default.name].row()
+
+    def warnings(self) -> list[dict[str, str]]:
+        """Return what stands in the lock as changed and not accepted."""
+        return [
+            change_warning(name, entry)
+            for name, entry in self._lock.read().items()
+            if entry.changed_to and name in self._models
+        ]
 
     def check_open(self) -> None:
         """Raise `ShuttingDownError` once the pool takes no more."""

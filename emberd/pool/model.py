@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from emberd.config.paths import Homes
@@ -202,7 +203,7 @@ class Model:
         if self.ready:
             fingerprint = self.ready.fingerprints[str(self.spec.dimensions)]
         elif entry:
-            fingerprint = entry.fingerprint
+            fingerprint = entry.now.fingerprint
         return {
             "name": self.spec.name,
             "aliases": [*self.spec.aliases, *self.spec.hub_ids],
@@ -379,7 +380,7 @@ class Model:
         self._set_state("ready")
         self._dispatch()  # whoever waited for this start is served, even when it leaves at once
         self.memory_bytes()
-        await self._remember()
+        await self._remember_start()
         while True:
             if self._worker_died:
                 raise _WorkerDiedError(while_starting=False)
@@ -414,7 +415,7 @@ class Model:
     def _send(self, job: Job) -> None:
         assert self._worker and self.ready  # only called while serving
         offered = self.ready.fingerprints[str(job.dimensions)]
-        if job.expected_fingerprint not in (None, offered):
+        if job.expected_fingerprint not in (None, offered, *self.ready.equivalent):
             job.fail(
                 FingerprintMismatchError(
                     f"{self.spec.name} gives vectors of space {offered} and the caller expects"
@@ -432,7 +433,8 @@ class Model:
         worker = self._worker
         if worker:
             self.memory_bytes()
-            await self._remember()
+            peak = partial(self._around.lock.note_peak, self.spec.name, self._peak_bytes)
+            await self._remember(peak)
             await worker.end(0 if self._worker_died else END_GRACE_S)
         self._worker = None
         self.ready = self.progress = None
@@ -479,15 +481,31 @@ class Model:
         self.refuse_waiting(error)
         self._set_state("failed")
 
-    async def _remember(self) -> None:
-        """Write what this start taught to the lock, off the event loop."""
-        if not self.ready:
-            return
+    async def _remember_start(self) -> None:
+        """Write what this start taught, and say when the model is not what it was."""
+        assert self.ready
         entry = replace(LockEntry.from_dict(self.ready.lock), peak_memory_bytes=self._peak_bytes)
+        if entry.changed_to:
+            log.warning("%s", change_warning(self.spec.name, entry)["message"])
+        await self._remember(partial(self._around.lock.put, self.spec.name, entry))
+
+    async def _remember(self, write: Callable[[], None]) -> None:
+        """Write to the lock, off the event loop; a folder that cannot be written is no end."""
         try:
-            await asyncio.to_thread(self._around.lock.put, self.spec.name, entry)
+            await asyncio.to_thread(write)
         except OSError as error:
             log.warning("lock.json cannot be written: %s", error.strerror)
+
+
+def change_warning(name: str, entry: LockEntry) -> dict[str, str]:
+    """Return the standing warning of a model whose vectors are not what they were."""
+    return {
+        "code": "space_changed",
+        "message": f"{name} gives other vectors than it did (cosine {entry.cosine:.3f} at worst):"
+        f" space {entry.now.fingerprint}, before {entry.fingerprint}.",
+        "hint": "Undo the change of files or config, or re-embed what is stored and run"
+        f" `emberd verify --accept {name}`.",
+    }
 
 
 class _WorkerDiedError(Exception):

@@ -8,8 +8,8 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -19,26 +19,59 @@ from emberd.registry.fingerprint import FileHash
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockEntry:
-    """What is remembered of one model. `peak_memory_bytes` is of its worker process; 0: unknown."""
+    """What is remembered of one model.
+
+    `fingerprints` are by output size, `equivalent` further ones that probes showed to be the same
+    space. `engine` names the libraries that computed and their versions. `probes` holds the vectors
+    of the probe texts as base64 float32. `peak_memory_bytes` is of its worker process; 0: unknown.
+    `changed_to` is what the model gives now, when that is another space which nobody accepted yet,
+    and `cosine` how near the two are at worst.
+    """
 
     source: str
     folder: str
     files: Mapping[str, FileHash] = field(default_factory=dict)
     fingerprint: str | None = None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    equivalent: tuple[str, ...] = ()
     max_tokens: int | None = None
     backend: str | None = None
+    engine: str | None = None
+    compute: str | None = None
+    probes: str = ""
     peak_memory_bytes: int = 0
+    changed_to: "LockEntry | None" = None
+    cosine: float | None = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make it again from `dataclasses.asdict`."""
-        files = {name: FileHash(**file) for name, file in data["files"].items()}
-        return cls(**{**data, "files": files})
+        """Make it again from `dataclasses.asdict`, also by way of JSON."""
+        changed_to = data.get("changed_to")
+        return cls(
+            **{
+                **data,
+                "files": {name: FileHash(**file) for name, file in data["files"].items()},
+                "equivalent": tuple(data.get("equivalent", ())),
+                "changed_to": cls.from_dict(changed_to) if changed_to else None,
+            }
+        )
+
+    @property
+    def now(self) -> "LockEntry":
+        """What the model is at present: the accepted state, or the one it changed to."""
+        return self.changed_to or self
 
     @property
     def is_here(self) -> bool:
         """Whether its files still lie where they were."""
-        return bool(self.files) and all(Path(self.folder, name).is_file() for name in self.files)
+        files, folder = self.now.files, self.now.folder
+        return bool(files) and all(Path(folder, name).is_file() for name in files)
+
+    def is_same_state(self, other: "LockEntry") -> bool:
+        """Whether nothing that could move vectors differs, as far as is known without running."""
+        return (self.fingerprint, self.backend, self.engine, self.compute) == (
+            other.fingerprint, other.backend, other.engine, other.compute,
+        )  # fmt: skip
 
 
 class LockFile:
@@ -61,25 +94,53 @@ class LockFile:
         return self._entries
 
     def put(self, name: str, entry: LockEntry) -> None:
-        """Replace one model's entry; the highest peak memory is kept while the files are the same.
+        """Replace one model's entry; the highest peak memory is kept while the space is the same.
 
         Raises:
-            OSError: the state folder cannot be written.
+            OSError: the state folder cannot be written; of the other methods too.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".flock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            entries = self._parse()
+        with self._changing() as entries:
             before = entries.get(name)
             if before and before.fingerprint == entry.fingerprint:
                 peak = max(before.peak_memory_bytes, entry.peak_memory_bytes)
                 entry = replace(entry, peak_memory_bytes=peak)
             entries[name] = entry
-            text = json.dumps(
-                {"version": 1, "models": {key: asdict(value) for key, value in entries.items()}},
-                indent=1,
+
+    def note_peak(self, name: str, peak_memory_bytes: int) -> None:
+        """Raise one model's peak memory, if this is a higher one."""
+        with self._changing() as entries:
+            before = entries.get(name)
+            if before and before.peak_memory_bytes < peak_memory_bytes:
+                entries[name] = replace(before, peak_memory_bytes=peak_memory_bytes)
+
+    def accept(self, name: str) -> bool:
+        """Make what a model changed to its accepted state; False when it has not changed."""
+        with self._changing() as entries:
+            entry = entries.get(name)
+            if not entry or not entry.changed_to:
+                return False
+            entries[name] = replace(
+                entry.changed_to, peak_memory_bytes=entry.peak_memory_bytes, cosine=None
             )
-            write_atomically(self._path, text)
+            return True
+
+    def remove(self, name: str) -> None:
+        """Forget a model."""
+        with self._changing() as entries:
+            entries.pop(name, None)
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, LockEntry]]:
+        """Give the entries to change, alone; write them afterwards when they did."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_suffix(".flock").open("w") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            entries = self._parse()
+            before = dict(entries)
+            yield entries
+            if entries != before:
+                models = {name: asdict(entry) for name, entry in entries.items()}
+                write_atomically(self._path, json.dumps({"version": 1, "models": models}, indent=1))
 
     def _parse(self) -> dict[str, LockEntry]:
         try:

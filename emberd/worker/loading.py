@@ -6,10 +6,12 @@ Runs in the child, once. The tokenizer is read in a thread of its own while the 
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
+from emberd import __version__
 from emberd.backends import plugins
 from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.errors import ModelLoadError
@@ -18,6 +20,7 @@ from emberd.registry.fingerprint import fingerprint, hash_files
 from emberd.registry.hub import Report
 from emberd.registry.lock import LockEntry
 from emberd.registry.spec import ModelSpec
+from emberd.worker.identity import embed_probes, judge
 from emberd.worker.tokenizer import Tokenizer, limit_of_checkpoint
 from emberd.worker.wire import Progress, Ready, Start
 
@@ -56,20 +59,24 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: Report) -> 
     """
     backend_name = plugins.resolve(spec.backend)
     backend = plugins.load(backend_name)
-    first = lock.source if lock else None
+    first = lock.now.source if lock else None
     located = sources.locate(spec, hub=hub, files=backend.files, first=first, report=report)
-    known = lock.files if lock and lock.folder == str(located.folder) else {}
+    known = lock.now.files if lock and lock.now.folder == str(located.folder) else {}
     files = hash_files(located.folder, backend.files, known)
     max_tokens = _max_tokens(spec, located.folder)
+    fingerprints = {
+        str(size): fingerprint(spec, files=files, max_tokens=max_tokens, dimensions=size)
+        for size in (spec.dimensions, *spec.matryoshka)
+    }
     entry = LockEntry(
         source=str(located.source),
         folder=str(located.folder),
         files=files,
-        fingerprint=fingerprint(
-            spec, files=files, max_tokens=max_tokens, dimensions=spec.dimensions
-        ),
+        fingerprint=fingerprints[str(spec.dimensions)],
+        fingerprints=fingerprints,
         max_tokens=max_tokens,
         backend=backend_name,
+        engine=_engine(backend),
     )
     return Found(backend, entry, max_tokens, located.downloaded)
 
@@ -81,51 +88,59 @@ def load(start: Start, report: Callable[[Progress], None]) -> Loaded:
         SourceError, BackendError: as `find`; the backend cannot use the files.
     """
     spec = ModelSpec.from_dict(start.spec)
+    before = LockEntry.from_dict(start.lock) if start.lock else None
     phases = Phases()
     with phases.measure("files"):
         report(Progress(phase="files"))
         found = find(
             spec,
             Path(start.hub),
-            LockEntry.from_dict(start.lock) if start.lock else None,
+            before,
             lambda done, total: report(Progress(phase="download", done=done, total=total)),
         )
     report(Progress(phase="load"))
-    entry = found.entry
     with phases.measure("load"), ThreadPoolExecutor(1) as thread:
-        tokenizer = thread.submit(Tokenizer, found.folder, found.max_tokens)
+        reading = thread.submit(Tokenizer, found.folder, found.max_tokens)
         encoder = found.backend.load(
             LoadRequest(
                 folder=found.folder,
                 pooling=spec.pooling,
                 precision=spec.precision,
                 compute=spec.compute,
-                cache=Path(start.cache) / (entry.backend or ""),
-                cache_key=entry.fingerprint or "",
+                cache=Path(start.cache) / (found.entry.backend or ""),
+                cache_key=found.entry.fingerprint or "",
                 threads=start.threads,
             )
         )
-        tokenizer.result()
+        tokenizer = reading.result()
     if encoder.dimensions != spec.dimensions:
         raise ModelLoadError(
             f"{spec.name} gives vectors of {encoder.dimensions} dimensions and the registry says"
             f" {spec.dimensions}.",
             hint=f"Correct models.{spec.name}.dimensions, or its sources.",
         )
+    entry = replace(found.entry, compute=encoder.compute)
+    with phases.measure("identity"):
+        remembered = judge(entry, before, lambda: embed_probes(tokenizer, encoder))
     ready = Ready(
         backend=entry.backend or "",
         compute=encoder.compute,
         max_tokens=found.max_tokens,
-        fingerprints={
-            str(size): fingerprint(
-                spec, files=entry.files, max_tokens=found.max_tokens, dimensions=size
-            )
-            for size in (spec.dimensions, *spec.matryoshka)
-        },
-        lock=asdict(entry),
+        fingerprints=dict(entry.fingerprints),
+        equivalent=[] if remembered.changed_to else list(remembered.equivalent),
+        lock=asdict(remembered),
         phases_s=phases.seconds,
     )
-    return Loaded(spec, tokenizer.result(), encoder, ready)
+    return Loaded(spec, tokenizer, encoder, ready)
+
+
+def _engine(backend: Backend) -> str:
+    """Return the versions of emberd and of the libraries that this backend computes with."""
+    versions = [f"emberd {__version__}"]
+    for library in backend.libraries:
+        with suppress(metadata.PackageNotFoundError):
+            versions.append(f"{library} {metadata.version(library)}")
+    return ", ".join(versions)
 
 
 def _max_tokens(spec: ModelSpec, folder: Path) -> int:

@@ -13,6 +13,7 @@ from emberd.errors import BadVectorError, EmberdError, TextTooLongError
 from emberd.vectors import Matrix
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher, Item
+from emberd.worker.identity import pad
 from emberd.worker.loading import Loaded, load
 from emberd.worker.tokenizer import Tokenizer, Tokens
 
@@ -162,17 +163,12 @@ def embed(batch: Sequence[Item], loaded: Loaded) -> tuple[Matrix, dict[int, Embe
 
 def _encode(batch: Sequence[Item], loaded: Loaded) -> Matrix | None:
     """Pad and run; None when the backend raised."""
-    longest = max(len(item.tokens.ids) for item in batch)
-    token_ids = np.zeros((len(batch), longest), np.int32)
-    mask = np.zeros((len(batch), longest), np.int32)
-    for row, item in enumerate(batch):
-        ids = item.tokens.ids
-        token_ids[row, : len(ids)] = ids
-        mask[row, : len(ids)] = 1
+    token_ids, mask = pad([item.tokens for item in batch])
     try:
         return loaded.encoder.encode(token_ids, mask)
     except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this batch only
-        log(f"a batch of {len(batch)} x {longest} tokens failed: {type(error).__name__}")
+        shape = " x ".join(map(str, token_ids.shape))
+        log(f"a batch of {shape} tokens failed: {type(error).__name__}")
         return None
 
 

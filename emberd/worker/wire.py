@@ -69,13 +69,15 @@ class Ready:
     """Worker to server: the model is loaded.
 
     `lock` is the new LockEntry as a dict; `fingerprints` has one for each output size, with the
-    size as a string; `phases_s` says how long each part of the start took, in seconds.
+    size as a string; `equivalent` are further ones that mean the same space; `phases_s` says how
+    long each part of the start took, in seconds.
     """
 
     backend: str
     compute: str
     max_tokens: int
     fingerprints: dict[str, str]
+    equivalent: list[str]
     lock: dict[str, Any]
     phases_s: dict[str, float]
 

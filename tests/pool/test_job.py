@@ -15,6 +15,7 @@ READY = Ready(
     compute="bf16",
     max_tokens=512,
     fingerprints={"8": "whole", "4": "cut"},
+    equivalent=[],
     lock={},
     phases_s={},
 )

@@ -97,6 +97,7 @@ def test_another_space_has_a_peak_of_its_own(tmp_path: Path) -> None:
         b'{"models": {"mine": {}}}',
         b'{"models": {"mine": {"files": {"a": {"size": 1}}}}}',
         b'{"models": {"mine": {"files": {}, "source": "s", "folder": "f", "later": 1}}}',
+        b'{"models": {"mine": {"files": {}, "source": "s", "folder": "f", "changed_to": 1}}}',
     ],
 )
 def test_a_damaged_file_counts_as_empty_and_is_replaced(tmp_path: Path, damage: bytes) -> None:

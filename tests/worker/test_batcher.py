@@ -57,7 +57,11 @@ def lengths(batch: Sequence[Item] | None) -> list[int]:
 def drain(batcher: Batcher) -> list[list[Item]]:
     """Take all batches there are."""
     batcher.close()
-    return list(iter(batcher.next_batch, None))
+    batches = []
+    while (batch := batcher.next_batch()) is not None:
+        assert batch  # an empty one would come again and again
+        batches.append(batch)
+    return batches
 
 
 def test_a_batch_is_cut_by_its_padded_tokens(batcher: Batcher) -> None:
@@ -100,6 +104,16 @@ def test_the_shortest_remaining_work_goes_first(batcher: Batcher) -> None:
     order = [places(batch)[0][0] for batch in drain(batcher)]
 
     assert order == [2] * 2 + [3] * 5 + [1] * 10
+
+
+def test_what_has_run_already_is_no_remaining_work(batcher: Batcher) -> None:
+    add(batcher, 1, *[100] * 10)
+    for _ in range(9):
+        batcher.next_batch()
+
+    add(batcher, 2, *[100] * 3)
+
+    assert places(batcher.next_batch()) == [(1, 0)]
 
 
 def test_a_query_waits_for_one_batch_of_a_bulk_job_at_most(batcher: Batcher) -> None:

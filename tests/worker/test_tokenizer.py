@@ -100,6 +100,7 @@ def test_a_damaged_tokenizer_is_a_model_that_cannot_be_loaded(
         ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
         ({"model_type": "xlm-roberta", "max_position_embeddings": 8194, "pad_token_id": 1}, 8192),
         ({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "camembert", "max_position_embeddings": 514, "pad_token_id": 3}, 510),
         ({"max_position_embeddings": 77}, 77),
         ({"model_type": "bert"}, None),
         ({"max_position_embeddings": None}, None),

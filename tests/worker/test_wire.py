@@ -45,6 +45,7 @@ FRAMES: dict[type[Any], st.SearchStrategy[wire.Frame]] = {
         compute=st.text(),
         max_tokens=IDS,
         fingerprints=st.dictionaries(st.text(), st.text(), max_size=3),
+        equivalent=st.lists(st.text(), max_size=3),
         lock=OBJECTS,
         phases_s=st.dictionaries(st.text(), st.floats(0, 1e6), max_size=3),
     ),

@@ -1,0 +1,92 @@
+"""Whether a model still gives the vectors it gave: eight probe texts decide.
+
+They run when something changed: files, config, backend or a library. Each may change without
+moving vectors. What was accepted stays the yardstick, so that small steps cannot add up.
+"""
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from emberd import vectors
+from emberd.backends.base import Encoder, TokenIds
+from emberd.registry.lock import LockEntry
+from emberd.vectors import Matrix
+from emberd.worker.tokenizer import Tokenizer, Tokens
+
+SAME_SPACE = 0.999  # the lowest cosine of a probe; arithmetic in bf16 stays above it
+PROBES = (
+    "The ferry leaves at seven and comes back before dark.",
+    "How do I undo the last commit without losing my changes?",
+    "def area(radius): return 3.14159 * radius ** 2",
+    "Preheat the oven, then fold the egg whites into the batter.",
+    "Die Rechnung ist bis Ende März zu bezahlen.",
+    "明天的会议改到下午三点。",
+    "ERROR 2031: connection refused while writing to shard 7",
+    "ok",
+)
+
+
+def judge(
+    entry: LockEntry, before: LockEntry | None, embed_probes: Callable[[], Matrix]
+) -> LockEntry:
+    """Return what to remember of a model that has just been loaded.
+
+    Args:
+        entry: its state now, without probes.
+        before: what was remembered.
+        embed_probes: runs the probe texts; called only when they are needed. `(8, D)`.
+    """
+    if before is None or not before.probes:
+        return replace(entry, probes=pack(embed_probes()))
+    if entry.is_same_state(before):
+        return replace(entry, probes=before.probes, equivalent=before.equivalent)
+    if before.changed_to and entry.is_same_state(before.changed_to):
+        still = replace(entry, probes=before.changed_to.probes)
+        return replace(before, changed_to=still)
+    found = embed_probes()
+    cosine = lowest_cosine(unpack(before.probes, len(PROBES)), found)
+    if cosine >= SAME_SPACE:
+        known = {*before.equivalent, *before.fingerprints.values()} - {*entry.fingerprints.values()}
+        return replace(entry, probes=before.probes, equivalent=tuple(sorted(known)))
+    return replace(before, changed_to=replace(entry, probes=pack(found)), cosine=cosine)
+
+
+def embed_probes(tokenizer: Tokenizer, encoder: Encoder) -> Matrix:
+    """Return the probes' vectors, `(8, D)`, of unit length (or as they are, when not finite)."""
+    ids, mask = pad(tokenizer.encode(PROBES))
+    rows = encoder.encode(ids, mask)
+    return vectors.normalize(rows) if vectors.finite_rows(rows).all() else rows
+
+
+def pad(tokens: Sequence[Tokens]) -> tuple[TokenIds, TokenIds]:
+    """Return token ids and mask, both `(B, T)` int32, padded on the right to the longest."""
+    longest = max(len(text.ids) for text in tokens)
+    token_ids = np.zeros((len(tokens), longest), np.int32)
+    mask = np.zeros((len(tokens), longest), np.int32)
+    for row, text in enumerate(tokens):
+        token_ids[row, : len(text.ids)] = text.ids
+        mask[row, : len(text.ids)] = 1
+    return token_ids, mask
+
+
+def lowest_cosine(a: Matrix, b: Matrix) -> float:
+    """Return the lowest cosine of two rows, 0 for vectors of different or unusable kinds."""
+    if a.shape != b.shape or not (vectors.finite_rows(a).all() and vectors.finite_rows(b).all()):
+        return 0.0
+    return round(float((vectors.normalize(a) * vectors.normalize(b)).sum(axis=1).min()), 6)
+
+
+def pack(rows: Matrix) -> str:
+    """Return float32 rows as base64."""
+    return base64.b64encode(rows.astype("<f4").tobytes()).decode()
+
+
+def unpack(packed: str, rows: int) -> Matrix:
+    """Return what `pack` packed, `(rows, D)`; one zero row for what it cannot have."""
+    try:
+        return np.frombuffer(base64.b64decode(packed), "<f4").reshape(rows, -1)
+    except ValueError:
+        return np.zeros((1, 1), np.float32)
