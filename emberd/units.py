@@ -84,5 +84,13 @@ class _Parsed:
         return core_schema.no_info_before_validator_function(self.parse, handler(source))
 
 
+def parse_count(value: object) -> object:
+    """Refuse `yes` and `no`, which Python counts as 1 and 0; leave the rest to the type."""
+    if isinstance(value, bool):
+        raise ValueError("is not a number")  # noqa: TRY004 - pydantic turns ValueErrors into its own
+    return value
+
+
+Count = _Parsed(parse_count)
 Size = _Parsed(parse_size)
 Duration = _Parsed(parse_duration)

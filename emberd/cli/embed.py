@@ -41,7 +41,7 @@ def embed(
     root: Root = ctx.obj
     config = root.load()
     options: dict[str, Any] = {"model": model, "input_type": input_type, "dimensions": dimensions}
-    batches = _batches(texts or _lines())
+    batches = _batches(_checked(texts) if texts else _lines())
     server = client.find(config)
     if server:
         _by_server(server.post, batches, options)
@@ -55,6 +55,14 @@ def _lines() -> Iterator[str]:
             yield line.decode().rstrip("\r\n")
         except UnicodeDecodeError:
             raise BadOptionError("stdin is not UTF-8.", hint="Convert it with iconv.") from None
+
+
+def _checked(texts: list[str]) -> list[str]:
+    """Refuse arguments that are not UTF-8; Python lets their bytes through as half characters."""
+    for index, text in enumerate(texts):
+        if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+            raise BadOptionError(f"Text {index} is not UTF-8.", hint="Convert it with iconv.")
+    return texts
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -71,11 +71,16 @@ def _parse(text: str) -> tuple[str, Any]:
 
     JSON is read as JSON: PyYAML refuses tabs, takes `1e3` for text and cuts an escaped emoji in
     two. Outside of strings, which hold no tab, a space is as good as a tab.
+
+    Raises:
+        ValueError: it is neither, or holds an escape for half a character.
     """
     try:
-        return text.replace("\t", " "), json.loads(text)
+        text, data = text.replace("\t", " "), json.loads(text)
     except json.JSONDecodeError:
-        return text, yaml.safe_load(text)
+        data = yaml.safe_load(text)
+    json.dumps(data, ensure_ascii=False, skipkeys=True, default=str).encode()
+    return text, data
 
 
 def _note_lines(path: Path, node: yaml.Node, keys: Keys, lines: dict[Keys, int]) -> None:

@@ -41,7 +41,8 @@ def choose_evictions(
     """Decide who leaves so that one more model fits both limits, least recently used first.
 
     Pinned models never leave; busy ones only when `drain_busy`, after the idle ones. Those that are
-    leaving already count as resident until they are gone, and as room to come.
+    leaving already count as resident until they are gone, and as room to come. Nobody leaves in
+    vain: when all who may leave are not enough, all stay.
     """
 
     def over(staying: Sequence[Resident]) -> bool:
@@ -61,4 +62,4 @@ def choose_evictions(
             break
         staying.remove(resident)
         leave.append(resident.name)
-    return Decision(fits=False, leave=tuple(leave))
+    return Decision(fits=False, leave=() if over(staying) else tuple(leave))

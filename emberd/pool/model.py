@@ -262,6 +262,9 @@ class Model:
                     log.info("%s: its start was called off", self.spec.name)
                 except EmberdError as error:
                     self._give_up(error)
+                except Exception as error:  # noqa: BLE001 - a bug must not leave anybody waiting
+                    what = f"emberd failed over {self.spec.name}: {type(error).__name__}."
+                    self._give_up(EmberdError(what, hint="Report it with the server's log."))
                 finally:
                     await self._end_worker()
                 if self.state != "failed":

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, MinLen
 
-from emberd.units import Duration
+from emberd.units import Count, Duration
 
 Pooling = Literal["mean", "cls", "last"]
 Precision = Literal["4bit", "8bit", "bf16", "f32"]
@@ -51,10 +51,10 @@ class ModelSpec:
 
     name: str
     sources: Annotated[tuple[Source, ...], MinLen(1)]
-    dimensions: Annotated[int, Gt(0)]
+    dimensions: Annotated[int, Count, Gt(0)]
     pooling: Pooling
     normalize: bool = True
-    max_tokens: Annotated[int, Ge(3)] | None = None  # None: what the checkpoint allows
+    max_tokens: Annotated[int, Count, Ge(3)] | None = None  # None: what the checkpoint allows
     matryoshka: tuple[Annotated[int, Gt(0)], ...] = ()
     precision: Precision = "f32"
     compute: Compute = "auto"

@@ -68,6 +68,8 @@ class Batcher:
 
     def add(self, request: Embed, tokens: Sequence[Tokens]) -> None:
         """Queue a request."""
+        if not tokens:
+            return  # nothing to run, and nothing to answer
         with self._changed:
             self._works[request.id] = Work(request, tokens, self._clock())
             self._changed.notify()

@@ -165,11 +165,16 @@ def _encode(batch: Sequence[Item], loaded: Loaded) -> Matrix | None:
     """Pad and run; None when the backend raised."""
     token_ids, mask = pad([item.tokens for item in batch])
     try:
-        return loaded.encoder.encode(token_ids, mask)
+        rows = loaded.encoder.encode(token_ids, mask)
     except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this batch only
         shape = " x ".join(map(str, token_ids.shape))
         log(f"a batch of {shape} tokens failed: {type(error).__name__}")
         return None
+    if any(item.work.request.dimensions < rows.shape[1] for item in batch):
+        rows = rows.copy()
+        for row, item in enumerate(batch):  # what is cut off must not make a vector look usable
+            rows[row, item.work.request.dimensions :] = 0
+    return rows
 
 
 def _failure(request_id: int, error: EmberdError) -> wire.Failure:

@@ -178,6 +178,14 @@ def test_config_show_says_where_each_setting_comes_from(run: Run, config: Path) 
     assert shown["minilm:"] == "built in"
 
 
+def test_config_show_gives_a_key_one_line_whatever_it_holds(run: Run, config: Path) -> None:
+    config.write_text('models: {minilm: {prompts: {query: "one\\ntwo "}}}')
+
+    lines = [line.strip() for line in said(run("config", "show")).splitlines()]
+
+    assert 'prompts: {"query": "one\\ntwo "}' in lines
+
+
 def test_config_show_as_json_has_everything_and_its_origins(run: Run, config: Path) -> None:
     config.write_text("default: mpnet\nlimits: {idle_unload: never}\n")
 
@@ -287,3 +295,15 @@ def test_a_variable_that_means_nothing_is_a_warning(run: Run) -> None:
 
     assert (done.returncode, json.loads(done.stdout)) == (0, {"models": []})
     assert b"did you mean $EMBERD_SERVER_PORT?" in done.stderr
+
+
+def test_an_argument_that_is_no_text_is_refused(home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "emberd.cli.main", "embed", b"\xff"],
+        capture_output=True,
+        env=clean_environ(home),
+        timeout=30,
+    )
+
+    assert done.returncode == 1
+    assert b"Text 0 is not UTF-8" in done.stderr

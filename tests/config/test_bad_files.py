@@ -204,8 +204,15 @@ MISTAKES = {
         "colon with a space",
     ),
     "a control character": ("\n\ndefault: \x07", 3, "special characters are not allowed", ""),
+    "half a character": (
+        'models: {minilm: {prompts: {query: "\\uD83D"}}}',
+        1,
+        "surrogates not allowed",
+        "",
+    ),
+    "half a character in JSON": ('{"default": "\\ud83d"}', 1, "surrogates not allowed", ""),
     "a Python object": ("\na: !!python/object:os.system {}", 2, "this is not YAML", ""),
-    "a loop": ("a: &a [*a]", 1, "this is not YAML: maximum recursion depth", ""),
+    "a loop": ("a: &a [*a]", 1, "this is not YAML: Circular reference", ""),
     "a list": (
         "- default",
         1,

@@ -142,3 +142,12 @@ def test_whatever_is_loaded_the_rules_hold(
     assert len(set(decision.leave)) == len(decision.leave)
     assert not any(model.pinned or model.leaving for model in chosen)
     assert drain_busy or not any(model.busy for model in chosen)
+
+
+def test_nobody_leaves_in_vain() -> None:
+    pinned = Resident("pinned", memory_bytes=300, last_used_s=0, pinned=True)
+    idle = Resident("idle", memory_bytes=50, last_used_s=0)
+
+    decision = choose_evictions([pinned, idle], incoming_bytes=200, budget_bytes=400, max_loaded=9)
+
+    assert decision == Decision(fits=False)

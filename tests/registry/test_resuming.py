@@ -11,7 +11,7 @@ import pytest
 
 from emberd.registry.local import find_local, hub_repository
 from emberd.registry.spec import Source
-from tests.hub import Hub
+from tests.hub import COMMIT, Hub
 from tests.registry import model_folder
 from tests.registry.fetching import Fetcher
 from tests.serving import wait_for
@@ -66,6 +66,17 @@ def test_half_a_file_is_continued(tmp_path: Path, part: Path, hub: Hub, fetcher:
     assert found.reports[0][0] == 1000  # it was there before
     assert weights(tmp_path) == WEIGHTS
     assert not part.exists()
+
+
+def test_small_files_that_are_there_count_as_done(tmp_path: Path, fetcher: Fetcher) -> None:
+    small = {name: model_folder.FILES[name] for name in ("config.json", "tokenizer.json")}
+    model_folder.cache(tmp_path, "me/mine", COMMIT, files=small)
+
+    reports = fetcher.fetch(tmp_path, MINE).reports
+
+    assert reports[0][0] == sum(map(len, small.values()))
+    assert reports == sorted(reports)
+    assert reports[-1][0] == reports[-1][1]
 
 
 def test_a_whole_file_that_was_not_renamed_is_not_fetched_again(
