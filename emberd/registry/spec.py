@@ -14,6 +14,7 @@ from emberd.units import Count, Duration
 Pooling = Literal["mean", "cls", "last"]
 Precision = Literal["4bit", "8bit", "bf16", "f32"]
 Compute = Literal["auto", "f32", "bf16", "f16"]
+Tested = Literal["reference", "architecture", "no"]
 InputType = Literal["query", "document"]
 
 
@@ -63,6 +64,10 @@ class ModelSpec:
     idle_unload: Annotated[float, Duration, Gt(0)] | None = None  # None: limits.idle_unload
     pinned: bool = False
     aliases: tuple[str, ...] = ()
+    # For people and tests; nothing is decided by these.
+    architecture: str | None = None  # `model_type` of its config.json
+    licence: str | None = None  # SPDX, of the weights
+    tested: Tested = "no"
 
     def __post_init__(self) -> None:
         too_big = [size for size in self.matryoshka if size >= self.dimensions]
