@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+from emberd import __version__
 from emberd.config.paths import Homes
 from emberd.errors import (
     EmberdError,
@@ -286,6 +287,7 @@ class Model:
         began_s = time.monotonic()
         entry = self._around.lock.read().get(self.spec.name)
         start = wire.Start(
+            version=__version__,
             spec=asdict(self.spec),
             hub=str(self._around.homes.hub),
             cache=str(self._around.homes.cache),
@@ -436,9 +438,9 @@ class Model:
         worker = self._worker
         if worker:
             self.memory_bytes()
+            await worker.end(0 if self._worker_died else END_GRACE_S)
             peak = partial(self._around.lock.note_peak, self.spec.name, self._peak_bytes)
             await self._remember(peak)
-            await worker.end(0 if self._worker_died else END_GRACE_S)
         self._worker = None
         self.ready = self.progress = None
         self._leave_reason = None

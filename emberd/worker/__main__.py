@@ -20,6 +20,7 @@ def main(replies: BinaryIO) -> None:
     import sys
     import traceback
 
+    from emberd import __version__
     from emberd.errors import EmberdError
     from emberd.worker import wire
 
@@ -30,6 +31,10 @@ def main(replies: BinaryIO) -> None:
     def send_failure(code: str, message: str, hint: str | None) -> None:
         replies.write(wire.pack(wire.StartFailed(code=code, message=message, hint=hint)))
 
+    if start.frame.version != __version__:
+        upgraded = f"emberd is {__version__} now and its server still {start.frame.version}."
+        send_failure("worker_start", upgraded, "Restart the server.")
+        return
     try:
         from emberd.worker.serving import Sender, serve
 
@@ -49,6 +54,8 @@ def main(replies: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
+    # NumPy here sums rows; its BLAS would start threads for nothing (60 ms of a cold start).
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # noqa: TID251 - for a C library
     pipe = take_over_stdout()
     try:
         main(pipe)

@@ -23,9 +23,11 @@ Encoding = Literal["json", "base64", "raw"]
 class Start:
     """Server to worker, first and once: which model, and where things are.
 
+    `version` is the server's: a worker of another one (an upgrade under a running server) refuses.
     `spec` is `dataclasses.asdict` of a ModelSpec; `lock` of its LockEntry, if there is one.
     """
 
+    version: str
     spec: dict[str, Any]
     hub: str
     cache: str

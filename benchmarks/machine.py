@@ -1,0 +1,49 @@
+"""What the numbers were measured on, in words that name no place of the machine."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+PACKAGES = ("emberd", "fastapi", "uvicorn", "openvino", "mlx", "tokenizers")
+
+
+def facts() -> dict[str, object]:
+    """Return processor, cores, memory, system, versions and date."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": _system(),
+        "python": platform.python_version(),
+        "emberd_environment": {name: v for name in PACKAGES if (v := _version(name))},
+    }
+
+
+def _system() -> str:
+    release = ".".join(platform.release().split(".")[:2])
+    return f"{platform.system()} {release} {platform.machine()}"
+
+
+def _processor() -> str:
+    """Its name; hypervisors hide some, hence family and model."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    said = dict(line.split(":", 1) for line in lines if ":" in line)
+    said = {name.strip(): value.strip() for name, value in said.items()}
+    if "model name" not in said:
+        return platform.machine()
+    return f"{said['model name']}, family {said.get('cpu family')} model {said.get('model')}"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except ModuleNotFoundError:  # PackageNotFoundError is one
+        return None
