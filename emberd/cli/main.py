@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(models.pull)
 app.command("list")(models.list_models)
+app.command()(models.remove)
 app.command()(server.ps)
 app.command()(embed.embed)
 app.command()(server.load)

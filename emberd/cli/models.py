@@ -1,16 +1,23 @@
-"""`emberd list` and `emberd pull`: the registry, and the files behind it."""
+"""`emberd list`, `pull` and `remove`: the registry, and the files behind it."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from emberd.cli.context import AsJson, Root
+from emberd.errors import ConfigError, EmberdError, RequestError, SourceError
+from emberd.units import format_size
 
 if TYPE_CHECKING:
     from emberd.config.load import Config
-    from emberd.registry.lock import LockFile
+    from emberd.registry.hub import Report
+    from emberd.registry.lock import LockEntry, LockFile
     from emberd.registry.spec import ModelSpec
+
+NOT_LOADED = ("cold", "failed")
 
 
 def list_models(ctx: typer.Context, as_json: AsJson = False) -> None:
@@ -50,24 +57,50 @@ def list_models(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 def pull(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Model names or aliases.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Model names or aliases.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All models of the registry.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="Fetch this branch, tag or commit of the Hub.")
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Take what the Hub has by now instead.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download models, so that their first use needs no network; fetches only what is missing."""
-    from emberd.registry.lock import LockFile
-
+    """Download models, so that their first use needs no network; check those that are here."""
     root: Root = ctx.obj
     config = root.load()
-    specs = [config.catalog.get(name) for name in names]
-    lock = LockFile(config.homes.state)
-    rows = [_pull_one(spec, config, lock, quiet=as_json) for spec in specs]
+    wanted = [spec.name for spec in config.catalog] if every else list(dict.fromkeys(names or []))
+    if not wanted:
+        raise RequestError("No model was named.", hint="Name some, or write --all.")
+    if revision and len(wanted) > 1:
+        raise RequestError(
+            "--revision goes with one model.", hint="Each repository has revisions of its own."
+        )
+    rows: list[dict[str, Any]] = []
+    failures: list[EmberdError] = []
+    for name in wanted:
+        try:
+            with _progress(name, quiet=as_json) as report:
+                rows.append(_pull(config, name, revision, update=update, report=report))
+        except EmberdError as error:
+            failures.append(error)
+            rows.append({"name": name, "error": error.message, "hint": error.hint})
+        else:
+            if not as_json:
+                typer.echo(_sentences(rows[-1]))
     if as_json:
         typer.echo(json.dumps({"models": rows}))
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        lines = [f"  {error.message} {error.hint or ''}".rstrip() for error in failures]
+        raise SourceError("\n".join([f"{len(failures)} of {len(wanted)} models failed:", *lines]))
 
 
-def _pull_one(
-    spec: "ModelSpec", config: "Config", lock: "LockFile", *, quiet: bool
-) -> dict[str, Any]:
+@contextmanager
+def _progress(name: str, *, quiet: bool) -> "Iterator[Report]":
+    """Draw one bar, from the first bytes on: how much, how fast, how long still."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -78,28 +111,217 @@ def _pull_one(
         TransferSpeedColumn,
     )
 
-    from emberd.worker import loading
-
     columns = (
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(),
         TransferSpeedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=quiet, transient=True) as bars:
-        bar = bars.add_task(spec.name, total=None, visible=False)
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, disable=hidden, transient=True) as bars:
+        bar = bars.add_task(name, total=None, visible=False)
+        yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
 
-        def report(done: int, total: int) -> None:
-            bars.update(bar, completed=done, total=total, visible=True)
 
-        found = loading.find(spec, config.homes.hub, lock.read().get(spec.name), report)
-    lock.put(spec.name, found.entry)
-    if not quiet:
-        done = "pulled from" if found.downloaded else "already here, from"
-        typer.echo(f"{spec.name}: {done} {found.entry.source}\n  {found.folder}")
-    return {
+def _pull(
+    config: "Config", name: str, revision: str | None, *, update: bool, report: "Report"
+) -> dict[str, Any]:
+    from emberd.backends import plugins
+    from emberd.registry import sources
+    from emberd.registry.fingerprint import list_files
+    from emberd.registry.lock import LockFile
+
+    spec = config.catalog.get(name)
+    asked = sources.at_revision(spec, revision) if revision else spec
+    files = plugins.load(plugins.resolve(spec.backend)).files
+    before = LockFile(config.homes.state).read().get(spec.name)
+    pulled = sources.pull(
+        asked,
+        hub=config.homes.hub,
+        files=files,
+        before=before.now if before else None,
+        update=update,
+        report=report,
+    )
+    source, folder, checked = pulled.located.source, pulled.located.folder, pulled.checked
+    row: dict[str, Any] = {
         "name": spec.name,
-        "source": found.entry.source,
-        "folder": found.entry.folder,
-        "downloaded": found.downloaded,
-        "fingerprint": found.entry.fingerprint,
+        "status": pulled.status,
+        "source": str(source),
+        "folder": str(folder),
+        "downloaded": pulled.located.downloaded,
+        "size_bytes": sum((folder / file).stat().st_size for file in list_files(folder, files)),
+        "checked_by": checked.by,
+        "offline": checked.offline,
+        "damaged": list(checked.damaged),
+        "newer": checked.newer,
+        "fingerprint": None,
+        "notes": [],
     }
+    if checked.newer and pulled.status != "updated":
+        row["notes"].append(
+            f"The Hub has a newer commit, {checked.newer}: `emberd pull {spec.name} --update`"
+            " takes it (its vectors may be of another space)."
+        )
+    if source in spec.sources:
+        row["fingerprint"] = _remember(config, spec, before, row["notes"])
+    else:
+        row["notes"].append(
+            f"It is not used yet: write `revision: {revision}` beside `hf: {source.hf}` in"
+            f" models.{spec.name}.sources of {config.homes.config}."
+        )
+    return row
+
+
+def _remember(
+    config: "Config", spec: "ModelSpec", before: "LockEntry | None", notes: list[str]
+) -> str | None:
+    """Note a model that is new to the lock; how one that changed is judged when it is loaded."""
+    from emberd.registry.lock import LockFile
+    from emberd.worker import loading
+
+    entry = loading.find(spec, config.homes.hub, before, lambda _done, _total: None).entry
+    if before is None:
+        try:
+            LockFile(config.homes.state).put(spec.name, entry)
+        except OSError as error:
+            raise ConfigError(
+                f"The folder {config.homes.state} cannot be written: {error.strerror}."
+            ) from None
+    elif before.now.fingerprint != entry.fingerprint:
+        notes.append(
+            f"Its fingerprint was {before.now.fingerprint} and is {entry.fingerprint}:"
+            " the next load compares the vectors."
+        )
+    return entry.fingerprint
+
+
+def _sentences(row: dict[str, Any]) -> str:
+    """Say what came of one model: where from, how big, what was checked."""
+    known = {
+        "hub": ", checked against the Hub",
+        "kept": "; hashes as at the last pull",
+        None: "; nothing is known to compare its hashes with",
+    }
+    done = {
+        "pulled": "pulled from",
+        "updated": "updated from",
+        "repaired": f"{', '.join(row['damaged'])} was damaged or missing and is here again from",
+        "changed": f"here, and {', '.join(row['damaged'])} changed since its last use:",
+        "here": f"here{known[row['checked_by']]}"
+        + (f" ({row['offline']}):" if row["offline"] else ":"),
+    }
+    size = format_size(row["size_bytes"])
+    first = f"{row['name']}: {done[row['status']]} {row['source']}, {size}"
+    return "\n  ".join([first, row["folder"], *row["notes"]])
+
+
+def remove(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(help="Model names or aliases.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Also remove what other models use.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give the disk back: delete models from the Hub's cache. Folders and packages stay."""
+    from emberd.registry.lock import LockFile
+
+    root: Root = ctx.obj
+    config = root.load()
+    specs = list({spec.name: spec for spec in map(config.catalog.get, names)}.values())
+    lock = LockFile(config.homes.state)
+    users = _other_users(config, lock, specs)
+    kept = {} if yes else {hub_id: others for hub_id, others in users.items() if others}
+    leaving = [hub_id for hub_id in users if hub_id not in kept]
+    losing = sorted({other for hub_id in leaving for other in users[hub_id]})
+    _require_unloaded(config, {*losing, *(spec.name for spec in specs)})
+    removed = _delete(config, lock, specs, leaving)
+    if kept and not removed:
+        raise RequestError(
+            f"Nothing was removed: {_shared(kept)}.",
+            hint="Add --yes to remove the files for all of them.",
+        )
+    notes = [f"{hub_id}: removed, {format_size(size)}." for hub_id, size in removed.items()]
+    if not removed:
+        notes.append(f"Nothing of {', '.join(spec.name for spec in specs)} is in the Hub's cache.")
+    if kept:
+        notes.append(f"{_shared(kept)}: they stay (--yes removes them).")
+    if losing:
+        notes.append(f"The files of {', '.join(losing)} are gone, too.")
+    notes += _what_stays(specs, config)
+    freed_bytes = sum(removed.values())
+    if as_json:
+        names = [spec.name for spec in specs]
+        said = {"models": names, "freed_bytes": freed_bytes, "removed": removed, "kept": kept}
+        typer.echo(json.dumps({**said, "notes": notes}))
+    else:
+        typer.echo("\n".join([*notes, f"{format_size(freed_bytes)} of disk came back."]))
+
+
+def _delete(
+    config: "Config", lock: "LockFile", specs: list["ModelSpec"], hub_ids: list[str]
+) -> dict[str, int]:
+    """Delete repositories, forget the models that are gone; return the bytes of each."""
+    from emberd.registry.local import remove_repository
+
+    try:
+        freed = {hub_id: remove_repository(hub_id, config.homes.hub) for hub_id in hub_ids}
+        for spec in specs:
+            entry = lock.read().get(spec.name)
+            if entry and not entry.is_here:
+                lock.remove(spec.name)
+    except OSError as error:
+        raise RequestError(f"{error.filename} cannot be removed: {error.strerror}.") from None
+    return {hub_id: size for hub_id, size in freed.items() if size}
+
+
+def _other_users(
+    config: "Config", lock: "LockFile", specs: list["ModelSpec"]
+) -> dict[str, list[str]]:
+    """Return the Hub repositories of the models, and which other models have their files there."""
+    from emberd.registry.sources import find_here
+
+    users: dict[str, list[str]] = {hub_id: [] for spec in specs for hub_id in spec.hub_ids}
+    for other in config.catalog:
+        entry = lock.read().get(other.name)
+        here = find_here(other, config.homes.hub, entry.now.source if entry else None)
+        if other not in specs and here and here.source.hf in users:
+            users[here.source.hf].append(other.name)
+    return users
+
+
+def _require_unloaded(config: "Config", names: set[str]) -> None:
+    from emberd.cli import client
+
+    server = client.find(config)
+    rows = server.get("/models")["models"] if server else []
+    alive = [row["name"] for row in rows if row["state"] not in NOT_LOADED and row["name"] in names]
+    if alive:
+        raise RequestError(
+            f"{', '.join(alive)} is loaded in the server at {server.url if server else ''}.",
+            hint=f"Run `emberd unload {alive[0]}` first.",
+        )
+
+
+def _shared(kept: dict[str, list[str]]) -> str:
+    return "; ".join(
+        f"{hub_id} is used by {', '.join(users)}, too" for hub_id, users in kept.items()
+    )
+
+
+def _what_stays(specs: list["ModelSpec"], config: "Config") -> list[str]:
+    """Say which files of these models are not the Hub's, and whose they are."""
+    from emberd.registry.local import find_local
+
+    own = dict.fromkeys(
+        source
+        for spec in specs
+        for source in spec.sources
+        if not source.hf and find_local(source, config.homes.hub)
+    )
+    return [
+        f"The folder {source.path} is your own and stays."
+        if source.path
+        else f"The package {source.package} stays; `pip uninstall {source.package}` removes it."
+        for source in own
+    ]

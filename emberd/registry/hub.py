@@ -1,35 +1,62 @@
 """A Hub repository -> a folder in the Hub's own cache: resumed, checked, with progress.
 
-The one home of huggingface_hub, which is imported only here, when something has to be downloaded.
-Large files are fetched by us into `blobs/SHA256.part`, which survives a stop of any kind and is
-renamed when its hash is right; the library then fetches the small ones and links the snapshot.
-(The library itself starts a file anew whenever its process was stopped.)
+The one home of huggingface_hub, which is imported only here, when the Hub has to be asked. Large
+files are fetched by us into `blobs/SHA256.part`, which survives a stop of any kind and is renamed
+when its hash is right. (The library itself starts a file anew whenever its process was stopped.)
+It fetches the small ones and links the snapshot: weights last, and after them the ref, so that
+what is found there is whole.
 """
 
 import errno
 import fcntl
-import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from threading import Lock
-from typing import Any, Self
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from emberd.errors import SourceError
-from emberd.registry.local import hub_repository, hub_snapshot
+from emberd.registry.local import discard, has_digest, hub_repository
 from emberd.registry.spec import Source
+from emberd.units import format_size
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 REACH_TIMEOUT_S = 5.0  # for the first answer of the Hub; a download that moves may take hours
 PARALLEL_FILES = 4
 CHUNK_BYTES = 2**16  # what a stop may lose; the library's 10 MiB make progress jump, too
 SPARE_BYTES = 64 * 2**20  # left free on the disk
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Report = Callable[[int, int], None]
 """Called with bytes done and bytes in all, often and from any thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What the Hub says of a repository: the commit of the revision, and digests by file name."""
+
+    commit: str
+    digests: Mapping[str, str]
+
+
+def look_up(source: Source, hub: Path, files: Sequence[str], commit: str) -> Stated:
+    """Ask what the source's revision is now, and the digests of what `files` match in `commit`.
+
+    Raises:
+        SourceError: in a few seconds when the Hub is out of reach; the message says why.
+    """
+    with _explained(source, hub):
+        now = _ask(source)
+        then = now if now.sha == commit else _ask(Source(hf=source.hf, revision=commit))
+        digests = {file.rfilename: _digest(file) for file in _wanted(then, files)}
+        return Stated(now.sha or "", {name: digest for name, digest in digests.items() if digest})
 
 
 def download(source: Source, hub: Path, files: Sequence[str], report: Report) -> Path:
@@ -40,81 +67,122 @@ def download(source: Source, hub: Path, files: Sequence[str], report: Report) ->
     Raises:
         SourceError: in a few seconds when the Hub is out of reach; the message says why.
     """
-    import httpx2
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-    )
-
-    try:
+    with _explained(source, hub):
         return _download(source, hub, files, report)
-    except HfHubHTTPError as error:
-        raise SourceError(_explain_status(error.response.status_code, source)) from None
-    except OfflineModeIsEnabled:
-        why = "not in the Hub's cache, and HF_HUB_OFFLINE forbids to download"
-        raise SourceError(why) from None
-    except (httpx2.HTTPError, LocalEntryNotFoundError, TimeoutError) as error:
-        raise SourceError(f"the Hub cannot be reached ({type(error).__name__})") from None
-    except HFValidationError as error:
-        raise SourceError(f"the Hub has no such names: {error}") from None
-    except ValueError:  # a portal's or proxy's page in place of the answer
-        raise SourceError("what answers in the Hub's place is not the Hub") from None
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise SourceError(f"the disk that holds {hub} is full") from None
-        why = error.strerror or str(error)[:200] or type(error).__name__
-        raise SourceError(f"the download failed: {why}") from None
 
 
 def _download(source: Source, hub: Path, files: Sequence[str], report: Report) -> Path:
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.utils.tqdm import disable_progress_bars
+    info = _ask(source)
+    wanted = _wanted(info, files)
+    if not any(file.rfilename.endswith(".safetensors") for file in wanted):
+        raise SourceError("the repository holds no weights that emberd reads")
+    repository, commit = source.hf or "", info.sha or ""
+    folder = hub_repository(repository, hub)
+    blobs, snapshot = folder / "blobs", folder / "snapshots" / commit
+    blobs.mkdir(parents=True, exist_ok=True)
+    small = [file for file in wanted if not file.lfs]
+    large = [
+        _Large(repository, file.rfilename, commit, file.lfs.size, file.lfs.sha256, blobs)
+        for file in wanted
+        if file.lfs
+    ]
+    there = sum(file.size_there() for file in large) + sum(
+        file.size or 0 for file in small if (snapshot / file.rfilename).is_file()
+    )
+    total = sum(file.size or 0 for file in wanted)
+    _require_room(total - there, blobs)
+    progress = _Progress(report, there, total)
+    _link(repository, commit, hub, [file.rfilename for file in small])
+    _verify(snapshot, small)
+    _in_parallel(large, progress)
+    _link(repository, commit, hub, [file.name for file in large])
+    if source.revision != commit:
+        ref = folder / "refs" / (source.revision or "main")
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(commit)
+    progress.finish()
+    return snapshot
+
+
+def _ask(source: Source) -> "ModelInfo":
+    from huggingface_hub import HfApi, constants
 
     constants.HF_HUB_DISABLE_TELEMETRY = True  # it costs a request, up to 3 s, before the first
-    constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
-    repository = source.hf or ""
-    info = HfApi().model_info(
-        repository, revision=source.revision, files_metadata=True, timeout=REACH_TIMEOUT_S
+    return HfApi().model_info(
+        source.hf or "", revision=source.revision, files_metadata=True, timeout=REACH_TIMEOUT_S
     )
-    wanted = [
+
+
+def _wanted(info: "ModelInfo", files: Sequence[str]) -> list["RepoSibling"]:
+    return [
         file
         for file in info.siblings or []
         if any(fnmatch(file.rfilename, pattern) for pattern in files)
     ]
-    if not any(file.rfilename.endswith(".safetensors") for file in wanted):
-        raise SourceError("the repository holds no weights that emberd reads")
-    blobs = hub_repository(repository, hub) / "blobs"
-    blobs.mkdir(parents=True, exist_ok=True)
-    large = [
-        _Large(repository, file.rfilename, info.sha or "", file.lfs.size, file.lfs.sha256, blobs)
-        for file in wanted
-        if file.lfs
-    ]
-    snapshot = hub_snapshot(repository, info.sha or "", hub)
-    there = sum(file.size_there() for file in large) + sum(
-        file.size or 0
-        for file in wanted
-        if not file.lfs and snapshot and (snapshot / file.rfilename).is_file()
-    )
-    progress = _Progress(report, there, sum(file.size or 0 for file in wanted))
-    missing = sum(file.size for file in large) - sum(file.size_there() for file in large)
-    if missing and missing + SPARE_BYTES > shutil.disk_usage(blobs).free:
-        raise OSError(errno.ENOSPC, "the disk is full")
-    with ThreadPoolExecutor(PARALLEL_FILES) as threads:
-        for done in [threads.submit(file.fetch, progress) for file in large]:
-            done.result()
+
+
+def _digest(file: "RepoSibling") -> str | None:
+    return file.lfs.sha256 if file.lfs else file.blob_id
+
+
+def _require_room(missing: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if missing and missing + SPARE_BYTES > free:
+        raise SourceError(
+            f"{format_size(missing)} are to be fetched, and the disk that holds {folder.parent}"
+            f" has {format_size(free)} free"
+        )
+
+
+def _link(repository: str, commit: str, hub: Path, names: Sequence[str]) -> None:
+    """Let the library fetch what `blobs` lacks, and link the files into the snapshot."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if not names:
+        return  # no pattern would mean: everything
     disable_progress_bars()  # ours is drawn from `report`; theirs would write to the log
-    folder = snapshot_download(
+    snapshot_download(
         repository,
-        revision=source.revision,
+        revision=commit,
         cache_dir=hub,
-        allow_patterns=sorted(file.rfilename for file in wanted),
+        allow_patterns=sorted(names),
         etag_timeout=REACH_TIMEOUT_S,
     )
-    progress.finish()
-    return Path(folder)
+
+
+def _verify(snapshot: Path, files: Sequence["RepoSibling"]) -> None:
+    """Compare small files with what the Hub states, which the library does not."""
+    for file in files:
+        path = snapshot / file.rfilename
+        if not path.is_file():  # the library forgives a Hub that goes away
+            raise SourceError(f"{file.rfilename} did not arrive")
+        if file.blob_id and not has_digest(path, file.blob_id):
+            discard(path)
+            raise SourceError(f"{file.rfilename} arrived with another hash than the Hub states")
+
+
+def _in_parallel(files: Sequence["_Large"], progress: "_Progress") -> None:
+    """Fetch all; a failure lets no further file begin, and Ctrl-C does not wait for the threads."""
+    waiting = iter(files)  # shared: each file is taken by one thread
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        for file in waiting:
+            try:
+                file.fetch(progress)
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                failures.append(error)
+            if failures:
+                return
+
+    threads = [Thread(target=work, daemon=True) for _ in range(min(PARALLEL_FILES, len(files)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,34 +212,44 @@ class _Large:
 
     def fetch(self, progress: "_Progress") -> None:
         """Fetch what is missing; another process that does the same is waited for."""
-        from huggingface_hub import hf_hub_url
+        with self._part.open("ab") as part:
+            fcntl.flock(part, fcntl.LOCK_EX)
+            if self._whole.exists():
+                if has_digest(self._whole, self.sha256):
+                    self._part.unlink(missing_ok=True)
+                    return
+                self._whole.unlink()
+            part.seek(0, os.SEEK_END)  # who was waited for may have added to it
+            if part.tell() > self.size:
+                part.seek(part.truncate(0))
+            self._continue(part, progress)
+            part.flush()
+            if not has_digest(self._part, self.sha256):
+                part.truncate(0)  # it stays in place: somebody may wait for its lock
+                raise SourceError(f"{self.name} arrived with another hash than the Hub states")
+            self._part.replace(self._whole)
+
+    def _continue(self, part: BinaryIO, progress: "_Progress") -> None:
+        import httpx2
+        from huggingface_hub import constants, hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils._headers import build_hf_headers
 
-        with self._part.open("ab", buffering=0) as part:
-            fcntl.flock(part, fcntl.LOCK_EX)
-            if self._whole.exists():
-                self._part.unlink(missing_ok=True)
-                return
-            part.seek(0, os.SEEK_END)  # who was waited for may have added to it
-            if part.tell() > self.size:
-                part.seek(0)
-                part.truncate()
-            if part.tell() < self.size:
-                http_get(
-                    hf_hub_url(self.repository, self.name, revision=self.commit),
-                    part,
-                    resume_size=part.tell(),
-                    headers=build_hf_headers(),
-                    expected_size=self.size,
-                    tqdm_class=progress.for_one_file,  # type: ignore[arg-type]
-                )
-            with self._part.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != self.sha256:
-                self._part.unlink()
-                raise SourceError(f"{self.name} arrived with another hash than the Hub states")
-            self._part.replace(self._whole)
+        constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
+        try:
+            http_get(
+                hf_hub_url(self.repository, self.name, revision=self.commit),
+                part,
+                resume_size=part.tell(),
+                headers=build_hf_headers(),
+                expected_size=self.size,
+                tqdm_class=progress.for_one_file,  # type: ignore[arg-type]
+            )
+        except httpx2.TransportError as error:
+            raise SourceError(
+                f"the Hub stopped sending {self.name} ({type(error).__name__});"
+                " what arrived is kept, and the next pull goes on from there"
+            ) from None
 
 
 class _Progress:
@@ -223,15 +301,62 @@ class _Bar:
         """Nothing is open."""
 
 
-def _explain_status(status: int, source: Source) -> str:
-    if status in (401, 403):
-        return (
-            "the repository is gated, private or does not exist"
-            " (accept its terms on the Hub and set HF_TOKEN)"
-        )
+@contextmanager
+def _explained(source: Source, hub: Path) -> Iterator[None]:
+    """Turn what the library raises into a `SourceError` that tells the causes apart."""
+    import httpx2
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise SourceError(_explain_refusal(error, source)) from None
+    except OfflineModeIsEnabled:
+        raise SourceError("HF_HUB_OFFLINE forbids to ask the Hub") from None
+    except (httpx2.HTTPError, LocalEntryNotFoundError, TimeoutError) as error:
+        raise SourceError(f"the Hub cannot be reached ({type(error).__name__})") from None
+    except HFValidationError as error:
+        raise SourceError(f"the Hub has no such names: {error}") from None
+    except ValueError:  # a portal's or proxy's page in place of the answer
+        raise SourceError("what answers in the Hub's place is not the Hub") from None
+    except OSError as error:
+        if error.errno in FULL:
+            why = f"the disk that holds {hub} is full; what arrived is kept"
+            raise SourceError(why) from None
+        why = error.strerror or str(error)[:200] or type(error).__name__
+        raise SourceError(f"the download failed: {why}") from None
+
+
+def _explain_refusal(error: "HfHubHTTPError", source: Source) -> str:
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    status = error.response.status_code
+    if isinstance(error, GatedRepoError):
+        terms = f"accept its terms at {constants.ENDPOINT}/{source.hf}"
+        return f"the repository is gated ({terms} and set HF_TOKEN to a token of that account)"
+    if isinstance(error, RevisionNotFoundError):
+        return f"the repository has no revision {source.revision or 'main'!r}"
+    if isinstance(error, RepositoryNotFoundError) or (status == 401 and not get_token()):
+        seen = "HF_TOKEN may not see it" if get_token() else "set HF_TOKEN"
+        return f"the Hub has no repository of that name, or it is private ({seen})"
+    if status == 401:
+        return "the Hub does not accept HF_TOKEN (make a new token in its settings)"
+    if status == 403:
+        return "the Hub forbids it (HF_TOKEN may lack the right to read this repository)"
     if status == 404:
-        wanted = f"or no revision {source.revision!r}" if source.revision else "of that name"
-        return f"the Hub has no repository {wanted}"
+        return "the Hub has no such file or repository"
     if status == 429:
-        return "the Hub refuses for now: too many requests"
+        after = error.response.headers.get("Retry-After", "")
+        when = f"again in {after} s" if after.isdecimal() else "later"
+        return f"the Hub refuses for now: too many requests (try {when}; HF_TOKEN raises the limit)"
     return f"the Hub answered with status {status}"

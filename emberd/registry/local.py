@@ -5,14 +5,17 @@ A Hub repository lies in the Hub's cache as `models--owner--name/snapshots/COMMI
 (huggingface.co/docs/huggingface_hub/guides/manage-cache).
 """
 
+import hashlib
 import json
 import re
+import shutil
 from importlib import metadata
 from pathlib import Path
 
 from emberd.registry.spec import Source
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def find_local(source: Source, hub: Path) -> Path | None:
@@ -74,3 +77,52 @@ def is_complete(folder: Path) -> bool:
     patterns = ("*.safetensors", "*.bin", "*.onnx", "onnx/*.onnx", "*.gguf")
     weights = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
     return any(not SHARD.search(path.name) for path in weights)
+
+
+def has_digest(file: Path, digest: str) -> bool:
+    """Say whether a file is what the Hub states: by SHA-256 or, for a small one, by git's id."""
+    with file.open("rb") as content:
+        if len(digest) == 64:
+            return hashlib.file_digest(content, "sha256").hexdigest() == digest
+        data = content.read()
+        named = b"blob %d\0%b" % (len(data), data)
+        return hashlib.sha1(named, usedforsecurity=False).hexdigest() == digest
+
+
+def digest_kept(file: Path) -> str | None:
+    """Return the digest that the Hub stated at the download: its cache names blobs by it."""
+    name = file.readlink().name if file.is_symlink() else ""
+    return name if DIGEST.fullmatch(name) else None
+
+
+def discard(file: Path) -> None:
+    """Delete a file of a snapshot together with its blob."""
+    file.resolve().unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
+
+
+def remove_repository(repository: str, hub: Path) -> int:
+    """Delete a repository from the Hub's cache, half files too; return the bytes that came back.
+
+    It is renamed first: a removal that is stopped leaves nothing that looks like a model, and the
+    next one finishes it.
+
+    Raises:
+        OSError: something could not be deleted.
+    """
+    folder = hub_repository(repository, hub)
+    leaving = folder.with_name(f".{folder.name}.removed")
+    freed = _delete(leaving)
+    if folder.exists():
+        folder.rename(leaving)
+        freed += _delete(leaving)
+    shutil.rmtree(hub / ".locks" / folder.name, ignore_errors=True)
+    return freed
+
+
+def _delete(folder: Path) -> int:
+    if not folder.exists():
+        return 0
+    statuses = [path.lstat() for path in (folder, *folder.rglob("*"))]
+    shutil.rmtree(folder)
+    return 512 * sum({status.st_ino: status.st_blocks for status in statuses}.values())

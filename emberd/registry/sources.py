@@ -1,17 +1,22 @@
 """ModelSpec -> a local folder: the first source that is here, else the first that downloads.
 
-Used in a worker and by `emberd pull`; huggingface_hub is reached only when something has to be
-downloaded.
+Used in a worker and by `emberd pull`, which also checks what is here; huggingface_hub is reached
+only when the Hub has to be asked.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from emberd.errors import SourceError
-from emberd.registry.hub import Report, download
-from emberd.registry.local import find_local
+from emberd.errors import ConfigError, SourceError
+from emberd.registry.fingerprint import FileHash, list_files
+from emberd.registry.hub import Report, download, look_up
+from emberd.registry.local import digest_kept, discard, find_local, has_digest
+from emberd.registry.lock import LockEntry
 from emberd.registry.spec import ModelSpec, Source
+
+Status = Literal["pulled", "updated", "repaired", "changed", "here"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,39 @@ class Located:
     source: Source
     folder: Path
     downloaded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What re-hashing a model's files found.
+
+    `by` says whose hashes they were compared with: `hub` (as it states them now), `kept` (as they
+    were at the download or the last use) or None (none are known). `offline` is why the Hub was not
+    asked, and `newer` the commit that it has by now.
+    """
+
+    damaged: tuple[str, ...]
+    by: str | None
+    offline: str | None = None
+    newer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What `pull` did; `changed` is a folder or package that differs from its last use."""
+
+    located: Located
+    checked: Checked
+    status: Status
+
+
+def find_here(spec: ModelSpec, hub: Path, first: str | None = None) -> Located | None:
+    """Return where the model's files are on this machine; `first` as for `locate`."""
+    for source in _in_order(spec, first):
+        folder = find_local(source, hub)
+        if folder:
+            return Located(source, folder, downloaded=False)
+    return None
 
 
 def locate(
@@ -44,13 +82,11 @@ def locate(
     Raises:
         SourceError: nothing is here and nothing can be downloaded; says what was tried.
     """
-    sources = sorted(spec.sources, key=lambda source: str(source) != first)
-    for source in sources:
-        folder = find_local(source, hub)
-        if folder:
-            return Located(source, folder, downloaded=False)
+    here = find_here(spec, hub, first)
+    if here:
+        return here
     tried = []
-    for source in sources:
+    for source in _in_order(spec, first):
         if source.hf:
             try:
                 return Located(source, download(source, hub, files, report), downloaded=True)
@@ -68,3 +104,115 @@ def locate(
         + "; ".join(tried) + ").",
         hint=hint + ".",
     )  # fmt: skip
+
+
+def check(
+    here: Located, *, hub: Path, files: Sequence[str], known: Mapping[str, FileHash]
+) -> Checked:
+    """Read all of a model's files again and compare their hashes with what is known of them.
+
+    Args:
+        here: where the model is.
+        hub: folder of the Hub's cache.
+        files: glob patterns of what a Hub repository is expected to hold.
+        known: the hashes of its last use, empty when it was not used yet.
+    """
+    kept = {name: file.sha256 for name, file in known.items()}
+    if not here.source.hf:
+        return Checked(_damaged(here.folder, kept), "kept" if kept else None)
+    try:
+        stated = look_up(here.source, hub, files, here.folder.name)
+    except SourceError as error:
+        names = list_files(here.folder, files)
+        kept |= {name: digest for name in names if (digest := digest_kept(here.folder / name))}
+        return Checked(_damaged(here.folder, kept), "kept" if kept else None, error.message)
+    newer = stated.commit if stated.commit != here.folder.name else None
+    if not stated.digests:  # a mirror need not state any
+        return Checked(_damaged(here.folder, kept), "kept" if kept else None, newer=newer)
+    return Checked(_damaged(here.folder, stated.digests), "hub", newer=newer)
+
+
+def pull(
+    spec: ModelSpec,
+    *,
+    hub: Path,
+    files: Sequence[str],
+    before: LockEntry | None,
+    update: bool,
+    report: Report,
+) -> Pulled:
+    """Fetch a model that is not here; check one that is, and fetch its damaged files again.
+
+    Args:
+        spec: the registry's entry.
+        hub: folder of the Hub's cache.
+        files: glob patterns of what to download of a Hub repository.
+        before: what the lock remembers of the model.
+        update: take the commit that the Hub has by now in place of the one that is here.
+        report: progress of a download.
+
+    Raises:
+        SourceError: what has to be fetched cannot be.
+    """
+    first = before.source if before else None
+    here = find_here(spec, hub, first)
+    if not here:
+        located = locate(spec, hub=hub, files=files, first=first, report=report)
+        return Pulled(located, Checked((), "hub"), "pulled")
+    known = before.files if before and before.folder == str(here.folder) else {}
+    checked = check(here, hub=hub, files=files, known=known)
+    if not here.source.hf:
+        return Pulled(here, checked, "changed" if checked.damaged else "here")
+    if checked.offline and (checked.damaged or update):
+        wish = f"{', '.join(checked.damaged)} is damaged" if checked.damaged else "It is here"
+        raise SourceError(
+            f"{spec.name}: {wish}, and the Hub gives no other files ({here.source}:"
+            f" {checked.offline}).",
+            hint=f"Run `emberd pull {spec.name}` again where the Hub can be reached.",
+        )
+    if not checked.damaged and not (checked.newer and update):
+        return Pulled(here, checked, "here")
+    status: Status = "updated" if checked.newer and update else "repaired"
+    same_commit = replace(here.source, revision=here.folder.name)
+    source = here.source if status == "updated" else same_commit
+    for name in checked.damaged:
+        discard(here.folder / name)
+    try:
+        folder = download(source, hub, files, report)
+    except SourceError as error:
+        raise SourceError(f"{spec.name} could not be {status}: {error.message}.") from None
+    return Pulled(Located(here.source, folder, downloaded=True), checked, status)
+
+
+def at_revision(spec: ModelSpec, revision: str) -> ModelSpec:
+    """Return the entry with this revision of its Hub sources, and no other sources.
+
+    Raises:
+        ConfigError: the entry has no Hub source, or states other revisions.
+    """
+    on_hub = [source for source in spec.sources if source.hf]
+    fitting = tuple(
+        source if revision == (source.revision or "main") else replace(source, revision=revision)
+        for source in on_hub
+        if source.revision in (None, revision)
+    )
+    if not fitting:
+        stated = ", ".join(map(str, on_hub)) or "no Hub source"
+        raise ConfigError(
+            f"{spec.name} has no source with a revision {revision!r}: the registry says {stated}.",
+            hint=f"Change the revision in models.{spec.name}.sources of the config file.",
+        )
+    return replace(spec, sources=fitting)
+
+
+def _in_order(spec: ModelSpec, first: str | None) -> list[Source]:
+    return sorted(spec.sources, key=lambda source: str(source) != first)
+
+
+def _damaged(folder: Path, digests: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files that are not what they should be, missing ones too."""
+    return tuple(
+        name
+        for name, digest in sorted(digests.items())
+        if not ((folder / name).is_file() and has_digest(folder / name, digest))
+    )

