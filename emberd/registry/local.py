@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 import shutil
-from importlib import metadata
 from pathlib import Path
 
 from emberd.registry.spec import Source
@@ -49,6 +48,8 @@ def hub_snapshot(repository: str, revision: str, hub: Path) -> Path | None:
 
 def package_folder(name: str) -> Path | None:
     """Return the model folder inside an installed package, without running its code."""
+    from importlib import metadata  # 35 ms; only package sources need it
+
     try:
         files = metadata.files(name) or []
     except metadata.PackageNotFoundError:

@@ -3,12 +3,12 @@
 Runs in the child, once. The tokenizer is read in a thread of its own while the backend loads.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from emberd import __version__
@@ -76,7 +76,6 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: Report) -> 
         fingerprints=fingerprints,
         max_tokens=max_tokens,
         backend=backend_name,
-        engine=_engine(backend),
     )
     return Found(backend, entry, max_tokens, located.downloaded)
 
@@ -119,7 +118,7 @@ def load(start: Start, report: Callable[[Progress], None]) -> Loaded:
             f" {spec.dimensions}.",
             hint=f"Correct models.{spec.name}.dimensions, or its sources.",
         )
-    entry = replace(found.entry, compute=encoder.compute)
+    entry = replace(found.entry, engine=_engine(found.backend), compute=encoder.compute)
     with phases.measure("identity"):
         remembered = judge(entry, before, lambda: embed_probes(tokenizer, encoder))
     ready = Ready(
@@ -136,11 +135,21 @@ def load(start: Start, report: Callable[[Progress], None]) -> Loaded:
 
 def _engine(backend: Backend) -> str:
     """Return the versions of emberd and of the libraries that this backend computes with."""
-    versions = [f"emberd {__version__}"]
-    for library in backend.libraries:
-        with suppress(metadata.PackageNotFoundError):
-            versions.append(f"{library} {metadata.version(library)}")
-    return ", ".join(versions)
+    versions = [("emberd", __version__), *((name, _version(name)) for name in backend.libraries)]
+    return ", ".join(f"{name} {version}" for name, version in versions)
+
+
+def _version(library: str) -> str:
+    """Return a library's version: what its imported module says, else what was installed."""
+    stated = getattr(sys.modules.get(library), "__version__", None)
+    if stated:
+        return str(stated)
+    from importlib import metadata  # 35 ms, which a cold start need not spend
+
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def _max_tokens(spec: ModelSpec, folder: Path) -> int:
