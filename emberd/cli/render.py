@@ -10,6 +10,7 @@ from rich.table import Table
 from emberd.units import format_duration, format_size
 
 STATE_STYLE = {"ready": "green", "starting": "yellow", "draining": "yellow", "failed": "red"}
+VERDICT_STYLE = {"ok": "green", "failed": "red", "warning": "yellow", "skipped": "dim"}
 
 
 def show(table: Table) -> None:
@@ -55,7 +56,8 @@ def verify_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """One row per model and check."""
     table = _table("model", "check", "result", "detail")
     for row in rows:
-        result = "[green]ok[/]" if row["ok"] else "[red]failed[/]"
+        style = VERDICT_STYLE[row["verdict"]]
+        result = f"[{style}]{row['verdict']}[/]"
         table.add_row(row["model"], row["check"], result, escape(row["detail"]))
     return table
 

@@ -1,29 +1,18 @@
-"""`emberd verify`: load models in a fresh worker and check what they give."""
+"""`emberd verify`: load models in fresh workers and check their files and what they give."""
 
-import asyncio
 import json
+import logging
+import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from emberd.cli.context import AsJson, Root
-from emberd.errors import EmberdError
 
 if TYPE_CHECKING:
     from emberd.config.load import Config
-    from emberd.pool.manager import Pool
     from emberd.registry.spec import ModelSpec
-
-PROBES = (
-    "A short sentence.",
-    "",
-    "def add(a, b): return a + b",
-    "Die Straße ist naß.",
-    "东京的天气怎么样？",
-    "The kiln is heated slowly, so that the clay gives up its water before it is fired.",
-    "word " * 600,
-    "7",
-)
 
 
 def verify(
@@ -31,22 +20,40 @@ def verify(
     names: Annotated[
         list[str] | None, typer.Argument(help="Models; without, all whose files are here.")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Compare all installed backends, too.")
+    ] = False,
+    accept: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Accept that this model has changed; checks nothing."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load models and check dimensions, length and finiteness of what they give."""
+    """Check models in workers of their own: files, vectors, and whether they are as they were."""
     root: Root = ctx.obj
     config = root.load()
+    # What the pool would log is in the table, once.
+    logging.getLogger("emberd").addHandler(logging.NullHandler())
+    if accept is not None:
+        if names or full:
+            raise typer.BadParameter("--accept stands alone; verify afterwards.")
+        _accept(config, config.catalog.get(accept), as_json=as_json)
+        return
     specs = [config.catalog.get(name) for name in names] if names else _local(config)
-    rows = asyncio.run(_verify(config, specs))
+    rows = [row for spec in specs for row in _verify(config, spec, full=full)]
+    passes = not any(row["verdict"] == "failed" for row in rows)
     if as_json:
-        typer.echo(json.dumps({"ok": all(row["ok"] for row in rows), "checks": rows}))
+        typer.echo(json.dumps({"ok": passes, "checks": rows}))
     elif not rows:
         typer.echo("No model's files are here yet; try `emberd pull minilm`.")
     else:
         from emberd.cli import render
 
         render.show(render.verify_table(rows))
-    if not all(row["ok"] for row in rows):
+        for row in rows:
+            if row["advice"]:
+                typer.echo(f"{row['model']}, {row['check']}: {row['advice']}")
+    if not passes:
         raise typer.Exit(1)
 
 
@@ -60,48 +67,30 @@ def _local(config: "Config") -> list["ModelSpec"]:
     ]
 
 
-async def _verify(config: "Config", specs: list["ModelSpec"]) -> list[dict[str, Any]]:
-    from emberd.pool.manager import Pool
+def _verify(config: "Config", spec: "ModelSpec", *, full: bool) -> list[dict[str, Any]]:
+    from emberd.verify.run import verify as run
 
-    rows = []
-    async with Pool(config) as pool:  # its own: a server's workers are not asked
-        for spec in specs:
-            rows += await _verify_one(pool, spec)
-            await pool.unload(spec.name)
-    return rows
+    if sys.stderr.isatty():
+        typer.secho(f"Verifying {spec.name} ...", dim=True, err=True)
+    return [{"model": spec.name, **asdict(found)} for found in run(config, spec, full=full)]
 
 
-async def _verify_one(pool: "Pool", spec: "ModelSpec") -> list[dict[str, Any]]:
-    import numpy as np
+def _accept(config: "Config", spec: "ModelSpec", *, as_json: bool) -> None:
+    from emberd.verify.run import accept
 
-    from emberd.pool.manager import EmbedRequest
-
-    def row(check: str, ok: bool, detail: str) -> dict[str, Any]:
-        return {"model": spec.name, "check": check, "ok": bool(ok), "detail": detail}
-
-    async def vectors(texts: tuple[str, ...]) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        answer = await pool.embed(EmbedRequest(texts=texts, model=spec.name, encoding="raw"))
-        return np.stack([np.frombuffer(fragment, "<f4") for fragment in answer.fragments])
-
-    try:
-        loaded = await pool.load(spec.name)
-        batch = await vectors(PROBES)
-        alone = np.concatenate([await vectors((text,)) for text in PROBES])
-    except EmberdError as error:
-        return [row("load", False, f"{error.message} {error.hint or ''}".strip())]
-    lengths = np.linalg.norm(batch, axis=1)
-    cosines = (batch * alone).sum(axis=1) / (lengths * np.linalg.norm(alone, axis=1))
-    rows = [
-        row("load", True, f"{loaded['backend']} {loaded['compute']}, {loaded['last_load_s']} s"),
-        row(
-            "dimensions",
-            batch.shape[1] == spec.dimensions,
-            f"{batch.shape[1]}, the registry says {spec.dimensions}",
-        ),
-        row("finite", np.isfinite(batch).all(), f"{len(PROBES)} probe texts"),
-        row("alone = in a batch", cosines.min() > 0.9999, f"lowest cosine {cosines.min():.6f}"),
-    ]
-    if spec.normalize:
-        off = float(np.abs(lengths - 1).max())
-        rows.append(row("unit length", off < 1e-3, f"furthest from 1: off by {off:.1e}"))
-    return rows
+    accepted = accept(config, spec)
+    if as_json:
+        found = asdict(accepted) if accepted else None
+        typer.echo(json.dumps({"model": spec.name, "accepted": found}))
+    elif accepted is None:
+        typer.echo(f"{spec.name} is what was accepted before; there is nothing to accept.")
+    elif accepted.left is None:
+        typer.echo(
+            f"The changed files of {spec.name} are accepted: space {accepted.fingerprint},"
+            " whose vectors are as before."
+        )
+    else:
+        typer.echo(
+            f"{spec.name} is accepted as it is now: space {accepted.fingerprint}.\n"
+            f"Vectors that were stored in space {accepted.left} have to be embedded again."
+        )

@@ -35,6 +35,7 @@ from emberd.worker import wire
 
 State = Literal["cold", "starting", "ready", "draining", "failed"]
 
+DEAD_GRACE_S = 1.0  # for one whose pipe closed: most likely it is gone already
 END_GRACE_S = 10.0  # for a worker that has nothing left to answer
 STALL_S = 60.0  # without a frame and without processor time, a start is given up
 STALL_CHECK_S = 5.0
@@ -438,7 +439,7 @@ class Model:
         worker = self._worker
         if worker:
             self.memory_bytes()
-            await worker.end(0 if self._worker_died else END_GRACE_S)
+            await worker.end(DEAD_GRACE_S if self._worker_died else END_GRACE_S)
             peak = partial(self._around.lock.note_peak, self.spec.name, self._peak_bytes)
             await self._remember(peak)
         self._worker = None

@@ -1,0 +1,205 @@
+"""The checks themselves: vectors in, a finding out. Nothing is loaded and nothing is read here."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from emberd.backends.base import Precision
+from emberd.registry.lock import LockEntry
+from emberd.registry.spec import ModelSpec
+from emberd.vectors import Matrix, finite_rows, normalize
+from emberd.verify import paraphrases
+from emberd.verify.finding import Finding, judged
+from emberd.worker.identity import SAME_SPACE, lowest_cosine
+
+MIXED: Final = (
+    "A short sentence.",
+    "",
+    "def add(a, b):\n    return a + b  # sums\n",
+    "Die Straße ist naß.",
+    "东京的天气怎么样？",
+    "The kiln is heated slowly, so that the clay gives up its water before it is fired.",
+    "The lighthouse keeper counts the ships that pass at night and writes them down. " * 8,
+    "7",
+    "🎉🚀 ok",
+    "SELECT name FROM birds WHERE wingspan > 2 ORDER BY name; -- none",
+)
+"""Texts of many lengths, so that a batch of them has to be padded."""
+
+SAME: Final = 0.9999  # cosine of what has to be one vector
+UNIT: Final = 1e-3
+PARTNERS: Final = 14  # of the 16 texts, to be found at least; MiniLM finds all, also in 4 bits
+SEPARATION: Final = 3.0  # MiniLM 7.8, in 4 bits 7.6; with a shuffled vocabulary 0.5
+BETTER: Final = 1.25  # so many times the separation: another pooling is the right one
+LOWEST: Final[Mapping[Precision, float]] = {"bf16": 0.999, "8bit": 0.99, "4bit": 0.8}
+"""Lowest cosine to full precision. 4 bits give MiniLM 0.86 over thirty texts."""
+
+
+def cosines(a: Matrix, b: Matrix) -> Matrix:
+    """Return the cosine of each pair of rows: twice `(N, D)` -> `(N,)`."""
+    result: Matrix = (normalize(a) * normalize(b)).sum(axis=1)
+    return result
+
+
+def check_dimensions(spec: ModelSpec, found: Mapping[int, int]) -> Finding:
+    """Compare the length of vectors with what was asked for; `found` has asked: got."""
+    wrong = {asked: got for asked, got in found.items() if asked != got}
+    return judged(
+        "dimensions",
+        not wrong,
+        "; ".join(f"{got}, the registry says {asked}" for asked, got in wrong.items())
+        or ", ".join(map(str, found)),
+        f"Correct models.{spec.name}.dimensions and matryoshka.",
+    )
+
+
+def check_finite(vectors: Matrix) -> Finding:
+    """Look for NaN, infinity, and rows of zeros."""
+    usable = int(finite_rows(vectors).sum())
+    return judged(
+        "finite",
+        usable == len(vectors),
+        f"{usable} of {len(vectors)} vectors",
+        "Set `compute: f32` for this model; if it stays so, its files are damaged.",
+    )
+
+
+def check_unit_length(spec: ModelSpec, vectors: Matrix) -> Finding:
+    """Look for vectors that are not of length 1."""
+    if not spec.normalize:
+        return Finding("unit length", "skipped", "the registry says normalize: false")
+    off = float(np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max())
+    return judged(
+        "unit length",
+        off < UNIT,
+        f"furthest from 1: off by {off:.0e}",
+        "This is an error in emberd or its backend; please report it.",
+    )
+
+
+def check_company(batch: Matrix, alone: Matrix, shuffled: Matrix) -> Finding:
+    """Compare the vectors of `MIXED`: in one batch, one by one, and in another order."""
+    lowest = float(min(cosines(batch, alone).min(), cosines(batch, shuffled).min()))
+    return judged(
+        "alone = batch = shuffled",
+        lowest > SAME,
+        f"lowest cosine {lowest:.6f} of {len(batch)} texts",
+        "Set `compute: f32` for this model, or another `backend`: neighbours move its vectors.",
+    )
+
+
+def check_shortest(tokens: int, truncated: bool) -> Finding:
+    """Judge the embedding of an empty text; what it gave is among the vectors checked above."""
+    return judged(
+        "shortest text",
+        tokens > 0 and not truncated,
+        f"an empty one: {tokens} tokens",
+        "The tokenizer adds no special tokens, so an empty text has nothing to embed.",
+    )
+
+
+def check_longest(max_tokens: int, tokens: int, truncated: bool, refused: bool) -> Finding:
+    """Judge the embedding of a text beyond `max_tokens`: cut exactly there, and said so."""
+    advice = "The tokenizer cuts elsewhere than the registry says; compare its max_tokens."
+    if not truncated or not refused:
+        how = "cut without a word" if not truncated else "cut though `truncate` was false"
+        return Finding("longest text", "failed", how, advice)
+    detail = f"cut at {tokens} tokens, the model takes {max_tokens}"
+    return judged("longest text", tokens == max_tokens, detail, advice)
+
+
+def check_paraphrases(name: str, vectors: Matrix, *, built_in: bool) -> Finding:
+    """See whether paraphrases are nearer than strangers; only a warning for a user's own model."""
+    found = paraphrases.partners_found(vectors)
+    apart = paraphrases.separation(vectors)
+    detail = (
+        f"{found} of {len(vectors)} texts are nearest to their paraphrase, which lie"
+        f" {apart:.1f} spreads above strangers"
+    )
+    advice = (
+        f"The tokenizer or the pooling does not belong to the weights: compare models.{name} and"
+        " the files with the model's card."
+    )
+    if found >= PARTNERS and apart >= SEPARATION:
+        return Finding("paraphrases", "ok", detail)
+    if built_in:
+        return Finding("paraphrases", "failed", detail, advice)
+    return Finding("paraphrases", "warning", detail, f"{advice} (Or it is not for English prose.)")
+
+
+def check_pooling(spec: ModelSpec, apart: Mapping[str, float], *, built_in: bool) -> Finding:
+    """Compare poolings by how far paraphrases lie above strangers, when no file states the right.
+
+    A pooling that a model was not trained for still ranks paraphrases well (MiniLM with CLS finds
+    all), but less sharply: 5.2 spreads against the 7.8 of the mean.
+    """
+    stated, best = apart[spec.pooling], max(apart, key=lambda pooling: apart[pooling])
+    detail = (
+        f"the checkpoint does not say; paraphrases lie above strangers by spreads of "
+        f"{', '.join(f'{value:.1f} with {pooling}' for pooling, value in apart.items())}"
+    )
+    if apart[best] < SEPARATION or apart[best] <= BETTER * stated:
+        return Finding("pooling", "ok", detail)
+    advice = f"Compare models.{spec.name}.pooling with the model's card: it may be {best}."
+    return Finding("pooling", "failed" if built_in else "warning", detail, advice)
+
+
+def check_space(name: str, before: LockEntry | None, after: LockEntry, cosine: float) -> Finding:
+    """Judge by the probe texts whether the model gives the vectors it gave when accepted."""
+    now = after.now.fingerprint
+    if before is None or not before.probes:
+        return Finding("space", "ok", f"{now}, for the first time")
+    near = f"lowest cosine of the probe texts {cosine:.4f}"
+    if cosine >= SAME_SPACE:
+        was = "as before" if now == before.fingerprint else f"the same as {before.fingerprint}"
+        return Finding("space", "ok", f"{now}, {was}: {near}")
+    if now == before.fingerprint:
+        return Finding(
+            "space",
+            "failed",
+            f"{now}, as before, but the vectors have moved: {near}",
+            "Delete emberd's cache folder and verify again; if it stays so, update or reinstall"
+            " the backend's library.",
+        )
+    return Finding(
+        "space",
+        "failed",
+        f"{now}, before {before.fingerprint}: {near}",
+        "Undo the change of files or config, or re-embed what is stored and run"
+        f" `emberd verify --accept {name}`.",
+    )
+
+
+def check_precision(precision: Precision, quantized: Matrix, full: Matrix) -> Finding:
+    """Say how far the weights' precision moves vectors from full precision, and judge how far."""
+    found = cosines(quantized, full)
+    return judged(
+        "precision loss",
+        found.min() >= LOWEST[precision],
+        f"{precision} against f32: mean cosine {found.mean():.4f}, lowest {found.min():.4f}"
+        f" of {len(found)} texts",
+        "The weights are damaged, or too coarse for this model: choose a higher `precision`.",
+    )
+
+
+def check_reference(model: str, vectors: Matrix, reference: Matrix) -> Finding:
+    """Compare full precision with what sentence-transformers gave, `(N, D)` each."""
+    lowest = lowest_cosine(vectors, reference)
+    return judged(
+        "reference vectors",
+        lowest >= SAME,
+        f"lowest cosine to sentence-transformers {lowest:.6f} of {len(reference)} texts, in f32",
+        f"The weights are {model}'s, but not used as they should be: compare pooling and"
+        " tokenizer with its card.",
+    )
+
+
+def check_agreement(precision: Precision, backend: str, lowest: float) -> Finding:
+    """Judge the lowest cosine between this backend's vectors and another one's."""
+    return judged(
+        "backends agree",
+        lowest >= (SAME if precision == "f32" else SAME_SPACE),
+        f"{backend}: lowest cosine {lowest:.6f}",
+        f"Do not use {backend} and this backend in turn for this model; please report it.",
+    )

@@ -1,0 +1,67 @@
+"""Eight pairs of sentences that say the same in other words.
+
+A model that is fed the tokens it was trained on, and pooled as it was trained, finds each one's
+partner among all sixteen. No reference file is needed for that. Pairs share few words, and some
+strangers share a word with another meaning.
+"""
+
+import numpy as np
+
+from emberd.vectors import Matrix, normalize
+
+PAIRS = (
+    (
+        "How can I get my money back for a broken kettle?",
+        "I want a refund, because the kettle I bought does not work.",
+    ),
+    ("The doctor told him to stop smoking.", "His physician advised giving up cigarettes."),
+    (
+        "Heavy rain flooded the streets of the town.",
+        "After the downpour the roads in the village were under water.",
+    ),
+    (
+        "She taught herself to play the guitar.",
+        "Without a teacher, she learned a string instrument.",
+    ),
+    ("The plane could not take off on time.", "Our flight was delayed."),
+    (
+        "Children under six travel for free.",
+        "No ticket is needed for infants and toddlers.",
+    ),
+    (
+        "The company dismissed half of its workers.",
+        "Fifty percent of the staff lost their jobs.",
+    ),
+    (
+        "My laptop battery runs out after an hour.",
+        "The notebook does not last long without a charger.",
+    ),
+)
+TEXTS = tuple(text for pair in PAIRS for text in pair)
+_PARTNER = np.arange(len(TEXTS)) ^ 1
+
+
+def partners_found(vectors: Matrix) -> int:
+    """Return how many of `TEXTS` (`(16, D)`) are nearer to their partner than to all others."""
+    cosines = _cosines(vectors)
+    np.fill_diagonal(cosines, -np.inf)
+    return int((cosines.argmax(axis=1) == _PARTNER).sum())
+
+
+def separation(vectors: Matrix) -> float:
+    """Return how far pairs lie above strangers, in standard deviations of the strangers' cosines.
+
+    Unlike a cosine, it can be compared between models and poolings: some crowd all texts into a
+    narrow cone.
+    """
+    cosines = _cosines(vectors)
+    rows = np.arange(len(TEXTS))
+    are_strangers = (rows[:, None] // 2) != (rows[None, :] // 2)
+    strangers = cosines[are_strangers]
+    spread = max(float(strangers.std()), 1e-9)  # all vectors alike: no separation, no division
+    return float(cosines[rows, _PARTNER].mean() - strangers.mean()) / spread
+
+
+def _cosines(vectors: Matrix) -> Matrix:
+    unit = normalize(vectors)
+    return unit @ unit.T

@@ -1,0 +1,40 @@
+"""Vectors that sentence-transformers made, shipped for the models whose weights they are of.
+
+`minilm.json` is made by tests/verify/make_reference.py of tests/reference, which says how they
+came to be.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+from emberd.vectors import Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Texts and their float32 vectors `(N, D)`; `weights_sha256` is of the one safetensors file."""
+
+    model: str
+    weights_sha256: str
+    texts: tuple[str, ...]
+    most_tokens: int
+    vectors: Matrix
+
+
+@cache
+def minilm() -> Reference:
+    """Return the vectors of all-MiniLM-L6-v2 in full precision."""
+    data = json.loads(files("emberd.verify").joinpath("minilm.json").read_bytes())
+    rows = [np.frombuffer(base64.b64decode(text["vector"]), "<f4") for text in data["texts"]]
+    return Reference(
+        model=data["model"],
+        weights_sha256=data["weights_sha256"],
+        texts=tuple(text["text"] for text in data["texts"]),
+        most_tokens=max(text["tokens"] for text in data["texts"]),
+        vectors=np.stack(rows),
+    )
