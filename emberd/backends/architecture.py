@@ -3,73 +3,50 @@
 Backends share this, and each has its own arithmetic for it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Final, Self, overload
 
 from emberd.backends.base import TokenIds
-from emberd.backends.checkpoint import Config
+from emberd.backends.config import Config
 from emberd.errors import ModelLoadError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bert:
-    """The sizes of a BERT encoder, named as in config.json. Source: arXiv:1810.04805, section 3."""
+class Architecture:
+    """What every encoder has, named as in config.json; `max_tokens` is how many of them it takes.
 
+    As it stands, it is one that emberd has no arithmetic of its own for.
+    """
+
+    model_type: str
     vocab_size: int
-    max_position_embeddings: int
-    type_vocab_size: int
     hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    layer_norm_eps: float
+    max_tokens: int
 
     @classmethod
     def read(cls, config: Config) -> Self:
         """Read the sizes.
 
         Raises:
-            ModelLoadError: one is missing or impossible, or it is a variant of BERT with other
-                arithmetic (another activation, relative positions, a decoder).
+            ModelLoadError: one is missing or impossible.
         """
-        for key, ours in {
-            "hidden_act": "gelu",
-            "position_embedding_type": "absolute",
-            "is_decoder": False,
-        }.items():
-            if (found := config.get(key, ours)) != ours:
-                raise ModelLoadError(f"{config.path}: {key} is {found!r}; only {ours!r} is known.")
-        bert = cls(
+        return cls(
+            model_type=str(config.get("model_type")),
             vocab_size=config.size("vocab_size"),
-            max_position_embeddings=config.size("max_position_embeddings"),
-            type_vocab_size=config.size("type_vocab_size"),
             hidden_size=config.size("hidden_size"),
-            num_hidden_layers=config.size("num_hidden_layers"),
-            num_attention_heads=config.size("num_attention_heads"),
-            intermediate_size=config.size("intermediate_size"),
-            layer_norm_eps=config.number("layer_norm_eps", default=1e-12),
+            max_tokens=config.size("max_position_embeddings"),
         )
-        if bert.hidden_size % bert.num_attention_heads:
-            raise ModelLoadError(
-                f"{config.path}: hidden_size {bert.hidden_size} is no multiple of"
-                f" num_attention_heads {bert.num_attention_heads}."
-            )
-        return bert
-
-    @property
-    def head_size(self) -> int:
-        """Length of one head's part of a token vector."""
-        return self.hidden_size // self.num_attention_heads
 
     def check(self, token_ids: TokenIds) -> None:
         """Raise `ModelLoadError` for tokens that the embedding tables lack.
 
         An engine would read past the table and return a plausible vector.
         """
-        if token_ids.shape[1] > self.max_position_embeddings:
+        if token_ids.shape[1] > self.max_tokens:
             raise ModelLoadError(
                 f"A text has {token_ids.shape[1]} tokens, but the model has"
-                f" {self.max_position_embeddings} positions.",
+                f" {self.max_tokens} positions.",
                 hint="Lower `max_tokens` of the model.",
             )
         if token_ids.min() < 0 or token_ids.max() >= self.vocab_size:
@@ -79,15 +56,122 @@ class Bert:
             )
 
 
-def read_architecture(config: Config, *, backend: str) -> Bert:
-    """Return the architecture that `model_type` names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostNorm(Architecture):
+    """Tokens and their positions, then layers that normalize after each sum. Source: 1706.03762.
+
+    `padding_id`: positions count the tokens other than this one, and start after it; such a token
+    itself has its own id for a position (fairseq's convention). None: they count all, from 0.
+    """
+
+    max_position_embeddings: int
+    padding_id: int | None
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    layer_norm_eps: float
+
+    @property
+    def head_size(self) -> int:
+        """Length of one head's part of a token vector."""
+        return self.hidden_size // self.num_attention_heads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bert(PostNorm):
+    """BERT (arXiv:1810.04805, section 3), RoBERTa (1907.11692) and XLM-RoBERTa (1911.02116)."""
+
+    type_vocab_size: int
+
+    @classmethod
+    def read(cls, config: Config) -> Self:
+        """Read the sizes.
+
+        Raises:
+            ModelLoadError: one is missing or impossible, or it is a variant with other arithmetic
+                (another activation, relative positions, a decoder).
+        """
+        config.expect(hidden_act="gelu", position_embedding_type="absolute", is_decoder=False)
+        from_zero = config.get("model_type") == "bert"
+        padding_id = None if from_zero else config.get("pad_token_id", 1)
+        return cls(
+            **_post_norm_sizes(config, padding_id), type_vocab_size=config.size("type_vocab_size")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MPNet(PostNorm):
+    """RoBERTa without segments, and attention that knows how far a token is. Source: 2004.09297.
+
+    Its distances fall into the 32 buckets of `relative_positions`; one table, shared by all
+    layers, has a number for each of them and each head.
+    """
+
+    @classmethod
+    def read(cls, config: Config) -> Self:
+        """Read the sizes.
+
+        Raises:
+            ModelLoadError: as for `Bert`.
+        """
+        config.expect(hidden_act="gelu", relative_attention_num_buckets=32)
+        return cls(**_post_norm_sizes(config, padding_id=1))  # whatever pad_token_id says
+
+
+_NATIVE: Final[dict[str, type[Architecture]]] = {
+    "bert": Bert,
+    "mpnet": MPNet,
+    "roberta": Bert,
+    "xlm-roberta": Bert,
+}
+NATIVE: Final = frozenset(_NATIVE)
+"""The `model_type`s that our own backends have arithmetic for."""
+
+
+@overload
+def read_architecture(config: Config, *, backend: str) -> Bert: ...
+@overload
+def read_architecture(config: Config, *, backend: str, runs: Collection[str]) -> Architecture: ...
+def read_architecture(
+    config: Config, *, backend: str, runs: Collection[str] = ("bert",)
+) -> Architecture:
+    """Return the architecture that `model_type` names, one of those that `backend` `runs`.
 
     Raises:
-        ModelLoadError: `backend` does not run it, or its sizes make no sense.
+        ModelLoadError: it is none of them, or its sizes make no sense.
     """
     model_type = config.get("model_type")
-    if model_type != "bert":
+    if model_type not in runs:
         raise ModelLoadError(
-            f"{config.path}: model_type is {model_type!r}; backend {backend} runs bert."
+            f"{config.path}: model_type is {model_type!r}; backend {backend} runs"
+            f" {', '.join(sorted(runs))}."
         )
-    return Bert.read(config)
+    return _NATIVE.get(model_type, Architecture).read(config)
+
+
+def _post_norm_sizes(config: Config, padding_id: object) -> dict[str, Any]:
+    """Return the fields of `PostNorm`."""
+    positions = config.size("max_position_embeddings")
+    first = 0
+    if padding_id is not None:
+        if not isinstance(padding_id, int) or not 0 <= padding_id < positions - 1:
+            raise ModelLoadError(f"{config.path}: pad_token_id is {padding_id!r}.")
+        first = padding_id + 1
+    hidden_size, heads = config.size("hidden_size"), config.size("num_attention_heads")
+    if hidden_size % heads:
+        raise ModelLoadError(
+            f"{config.path}: hidden_size {hidden_size} is no multiple of"
+            f" num_attention_heads {heads}."
+        )
+    return {
+        "model_type": config.get("model_type"),
+        "vocab_size": config.size("vocab_size"),
+        "hidden_size": hidden_size,
+        "max_tokens": positions - first,
+        "max_position_embeddings": positions,
+        "padding_id": padding_id,
+        "num_hidden_layers": config.size("num_hidden_layers"),
+        "num_attention_heads": heads,
+        "intermediate_size": config.size("intermediate_size"),
+        "layer_norm_eps": config.number("layer_norm_eps", default=1e-12),
+    }

@@ -84,10 +84,15 @@ class Encoder(Protocol):
 class Backend(Protocol):
     """A way to run models; registered under entry point `emberd.backends`, made without arguments.
 
-    `files` are glob patterns: what of a Hub repository this backend needs.
+    `files` are glob patterns: what of a Hub repository this backend needs. `libraries` are the
+    distributions that compute: when the version of one changes, vectors are checked again.
+
+    It may have `architectures: ClassVar[frozenset[str]]`: the `model_type`s that it runs, as
+    config.json has them (see `plugins.architectures`).
     """
 
     files: ClassVar[tuple[str, ...]]
+    libraries: ClassVar[tuple[str, ...]]
 
     def load(self, request: LoadRequest) -> Encoder:
         """Load the model.

@@ -4,12 +4,12 @@ The folder has the layout of a Hub repository. What it says in JSON is read at o
 are opened when the first of them is asked for, so that a backend with a cache never touches them.
 """
 
-import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from emberd.backends.base import LoadRequest, Pooling, Precision
+from emberd.backends.base import LoadRequest, Precision
+from emberd.backends.config import Config, is_file_name, read_object
+from emberd.backends.modules import Head, check_pooling, read_heads
 from emberd.backends.quantization import (
     GROUP_SIZE,
     Packed,
@@ -21,35 +21,61 @@ from emberd.backends.tensors import Tensor, open_tensors
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
 
-_POOLING_NAMES = {
-    "mean_tokens": "mean",
-    "cls_token": "cls",
-    "lasttoken": "last",
-}
-"""What `*_Pooling/config.json` calls the poolings that we know; it may name others."""
-
-_RUNNABLE_MODULES = {"Transformer", "Pooling", "Normalize", "Dropout"}
 _QUANTIZED_BITS: dict[Precision, int] = {"4bit": 4, "8bit": 8}
+
+_PREFIXES = ("bert.", "roberta.", "mpnet.", "model.")
+"""What a model with a head puts before the names of its encoder."""
+
+_OTHER_NAMES = {
+    "LayerNorm.gamma": "LayerNorm.weight",  # conversions from TensorFlow
+    "LayerNorm.beta": "LayerNorm.bias",
+    "attention.attn.q.": "attention.self.query.",  # MPNet
+    "attention.attn.k.": "attention.self.key.",
+    "attention.attn.v.": "attention.self.value.",
+    "attention.attn.o.": "attention.output.dense.",
+    "attention.LayerNorm.": "attention.output.LayerNorm.",
+}
+"""What BERT calls otherwise."""
 
 
 class Checkpoint:
     """The configuration of a model and, on demand, its weights at the stated precision.
 
-    Names of tensors are canonical: as in Hugging Face's `BertModel`, without a prefix.
+    Names of tensors are canonical: as in Hugging Face's `BertModel`, without a prefix. `heads` are
+    what follows after pooling, from the first to the last.
     """
 
-    def __init__(self, request: LoadRequest) -> None:
+    def __init__(self, request: LoadRequest, *, applies_heads: bool = False) -> None:
         """Read the JSON files.
 
         Raises:
-            ModelLoadError: they are missing or damaged, or they contradict the request.
+            ModelLoadError: they are missing or damaged, they contradict the request, or there are
+                heads and the backend does not say that it `applies_heads`.
         """
         self.folder = request.folder
         self.precision = request.precision
         self.config = Config(request.folder / "config.json")
         self._packing = _packing(self.config, request.precision)
-        _check_pooling(request.folder, request.pooling)
-        _check_modules(request.folder / "modules.json")
+        check_pooling(request.folder, request.pooling)
+        self.heads = read_heads(request.folder)
+        if self.heads and not applies_heads:
+            raise ModelLoadError(
+                f"{self.folder / 'modules.json'} lists Dense after Pooling, which the backend does"
+                " not apply."
+            )
+
+    def dimensions(self, hidden_size: int) -> int:
+        """Return the length of a vector that the heads make of `hidden_size` pooled numbers."""
+        size = hidden_size
+        for head in self.heads:
+            if head.inputs != size:
+                raise ModelLoadError(f"{self.folder}: {head.name} takes {head.inputs} of {size}.")
+            size = head.outputs
+        return size
+
+    def has(self, name: str) -> bool:
+        """Say whether the weights have a tensor of this name."""
+        return name in self._tensors
 
     def vector(self, name: str, length: int) -> Matrix:
         """Return a bias or a scale of a layer norm: `(length,)`, float32."""
@@ -117,49 +143,40 @@ class Checkpoint:
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
-        return {
+        tensors = {
             _canonical(name): tensor
             for path in _weight_files(self.folder)
             for name, tensor in open_tensors(path).items()
         }
+        for index, head in enumerate(self.heads):
+            tensors |= self._tensors_of(head, packed_as=f"dense.{index}.", among=tensors)
+        return tensors
 
+    def _tensors_of(
+        self, head: Head, *, packed_as: str, among: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the weights of a head: in a file of its own, or `among` those of the encoder.
 
-class Config:
-    """`config.json`, with values of the type that is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._values = _read_object(path)
-
-    def size(self, key: str) -> int:
-        """Return a whole number above zero, or raise `ModelLoadError`."""
-        value = self._values.get(key)
-        if isinstance(value, int) and value > 0:
-            return value
-        raise ModelLoadError(f"{self.path}: {key} is {value!r}, not a whole number above zero.")
-
-    def number(self, key: str, default: float) -> float:
-        """Return a number, or raise `ModelLoadError`."""
-        value = self._values.get(key, default)
-        if isinstance(value, int | float):
-            return value
-        raise ModelLoadError(f"{self.path}: {key} is {value!r}, not a number.")
-
-    def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - whatever JSON holds
-        """Return what is there."""
-        return self._values.get(key, default)
+        The latter is where mlx-embeddings puts them when it converts a model.
+        """
+        packed = {name: tensor for name, tensor in among.items() if name.startswith(packed_as)}
+        if packed:
+            return {name.replace(packed_as, f"{head.name}."): packed[name] for name in packed}
+        step = head.name.removesuffix(".linear")
+        return {
+            f"{step}.{name}": tensor
+            for path in _weight_files(self.folder / step)
+            for name, tensor in open_tensors(path).items()
+        }
 
 
 def _canonical(name: str) -> str:
-    """Undo what differs between checkpoints of one architecture.
-
-    A model with a head prefixes its encoder; conversions from TensorFlow call a layer norm's
-    scale and bias gamma and beta.
-    """
-    name = name.removeprefix("bert.")
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
-        "LayerNorm.beta", "LayerNorm.bias"
-    )
+    """Undo what differs between checkpoints that mean the same."""
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    for other, ours in _OTHER_NAMES.items():
+        name = name.replace(other, ours)
+    return name
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -168,8 +185,8 @@ def _weight_files(folder: Path) -> list[Path]:
     if single.exists():
         return [single]
     if index.exists():
-        shards = _read_object(index).get("weight_map")
-        if not isinstance(shards, dict) or not all(_is_file_name(name) for name in shards.values()):
+        shards = read_object(index).get("weight_map")
+        if not isinstance(shards, dict) or not all(is_file_name(name) for name in shards.values()):
             raise ModelLoadError(f"{index} is damaged: its `weight_map` does not name files.")
         return [folder / name for name in sorted(set(shards.values()))]
     pickles = [path.name for path in sorted(folder.glob("*.bin"))]
@@ -180,10 +197,6 @@ def _weight_files(folder: Path) -> list[Path]:
             " revision or a conversion of the model that has them.",
         )
     raise ModelLoadError(f"{single} is missing.")
-
-
-def _is_file_name(name: object) -> bool:
-    return isinstance(name, str) and Path(name).name == name
 
 
 def _packing(config: Config, precision: Precision) -> tuple[int, int] | None:
@@ -208,51 +221,3 @@ def _packing(config: Config, precision: Precision) -> tuple[int, int] | None:
             hint=f"State `precision: {bits}bit`, or name a source with full-precision weights.",
         )
     return bits, group_size
-
-
-def _check_pooling(folder: Path, stated: Pooling) -> None:
-    """Refuse a pooling that the checkpoint's own sentence-transformers files contradict."""
-    for path in sorted(folder.glob("*_Pooling/config.json")):
-        values = _read_object(path)
-        flags = [key for key, value in values.items() if value is True]
-        modes = {key.removeprefix("pooling_mode_") for key in flags if "pooling_mode_" in key}
-        if isinstance(values.get("pooling_mode"), str):  # newer files name the one mode
-            modes.add(values["pooling_mode"])
-        found = {_POOLING_NAMES.get(mode, mode) for mode in modes}
-        if found and found != {stated}:
-            raise ModelLoadError(
-                f"{path} says pooling {' + '.join(sorted(found))}, but the registry states"
-                f" {stated}."
-            )
-
-
-def _check_modules(path: Path) -> None:
-    """Refuse a sentence-transformers model with steps that nothing here would run."""
-    if not path.exists():
-        return
-    modules = _read_json(path)
-    try:
-        types = {str(module["type"]) for module in modules}
-    except (KeyError, TypeError):
-        raise ModelLoadError(f"{path} is damaged: not a list of modules with types.") from None
-    unknown = {kind.rpartition(".")[2] for kind in types} - _RUNNABLE_MODULES
-    if unknown:
-        raise ModelLoadError(
-            f"{path} lists {', '.join(sorted(unknown))} after the encoder, which is not supported."
-        )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    values = _read_json(path)
-    if not isinstance(values, dict):
-        raise ModelLoadError(f"{path} is damaged: not a JSON object.")
-    return values
-
-
-def _read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelLoadError(f"{path} is missing.") from None
-    except (OSError, ValueError) as error:  # ValueError: neither JSON nor UTF-8
-        raise ModelLoadError(f"{path} cannot be read: {error}.") from error

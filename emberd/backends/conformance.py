@@ -17,23 +17,26 @@ from typing import Final, get_args
 import numpy as np
 
 from emberd.backends.base import Backend, Encoder, LoadRequest, Pooling, Precision, TokenIds
+from emberd.backends.plugins import architectures
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
 
 TINY_DIMENSIONS: Final = 64
-_TINY = {
-    "model_type": "bert",
-    "architectures": ["BertModel"],
-    "hidden_act": "gelu",
+_TINY_SIZES = {
     "hidden_size": TINY_DIMENSIONS,
     "intermediate_size": 128,
-    "layer_norm_eps": 1e-12,
     "max_position_embeddings": 48,
     "num_attention_heads": 4,
     "num_hidden_layers": 2,
-    "pad_token_id": 0,
     "type_vocab_size": 2,
     "vocab_size": 96,
+}
+_TINY_CONFIG = _TINY_SIZES | {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "pad_token_id": 0,
 }
 _SAME = 0.9999  # cosine
 
@@ -47,11 +50,12 @@ def check_backend(
     dimensions: int,
     pooling: Pooling,
     precision: Precision = "f32",
+    max_tokens: int | None = None,
 ) -> None:
     """Load the model in `folder` in every way that matters, and run it.
 
-    `folder` must hold a `config.json` with `vocab_size` and `max_position_embeddings`; it is not
-    written to.
+    `folder` must hold a `config.json` with `vocab_size` and, unless the longest text is stated by
+    `max_tokens`, `max_position_embeddings`; it is not written to.
 
     Raises:
         AssertionError: naming each broken promise.
@@ -66,14 +70,19 @@ def check_backend(
             cache_key="conformance",
         )
         encoder = backend.load(request)
-        texts = _Texts(folder)
+        texts = _Texts(folder, max_tokens)
         promises = (
             _about_the_encoder(backend, encoder, dimensions)
+            | _about_architectures(backend, folder)
             | _about_vectors(encoder, texts, dimensions)
             | _about_loading_again(backend, request, encoder, texts)
             | _about_unusable_files(backend, request, Path(scratch))
         )
-        broken = [f"{promise}{flaw}" for promise, kept in promises.items() if (flaw := _flaw(kept))]
+        broken = [
+            f"{promise}{flaw}"
+            for promise, kept in promises.items()
+            if (flaw := _flaw(kept)) is not None
+        ]
     if broken:
         raise AssertionError(f"{type(backend).__name__} breaks: {'; '.join(broken)}.")
 
@@ -88,7 +97,7 @@ def tiny_bert(folder: Path, *, seed: int = 1) -> None:
 
     draw = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    folder.joinpath("config.json").write_text(json.dumps(_TINY, indent=2))
+    folder.joinpath("config.json").write_text(json.dumps(_TINY_CONFIG, indent=2))
     save_file(
         {
             name: draw.normal(float("LayerNorm.weight" in name), 0.1, shape).astype(np.float32)
@@ -109,11 +118,11 @@ def tiny_bert(folder: Path, *, seed: int = 1) -> None:
 class _Texts:
     """Random token ids that the model in a folder knows, and batches of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_tokens: int | None) -> None:
         config = json.loads(folder.joinpath("config.json").read_text())
         draw = np.random.default_rng(7)
         self._vocabulary: int = config["vocab_size"]
-        longest = config["max_position_embeddings"]
+        longest = max_tokens or config["max_position_embeddings"]
         self.long, self.medium, self.short, self.one_token = (
             draw.integers(0, self._vocabulary, length).tolist() for length in (longest, 9, 5, 1)
         )
@@ -131,11 +140,21 @@ class _Texts:
 
 def _about_the_encoder(backend: Backend, encoder: Encoder, dimensions: int) -> Promises:
     return {
-        "`files` is a tuple of glob patterns": lambda: (
-            len(backend.files) > 0 and {type(pattern) for pattern in backend.files} == {str}
-        ),
+        "`files` is a tuple of glob patterns": lambda: _are_names(backend.files),
+        "`libraries` is a tuple of distribution names": lambda: _are_names(backend.libraries),
         f"`dimensions` is {dimensions}": lambda: encoder.dimensions == dimensions,
         "`compute` is f32, bf16 or f16": lambda: encoder.compute in ("f32", "bf16", "f16"),
+    }
+
+
+def _about_architectures(backend: Backend, folder: Path) -> Promises:
+    stated = architectures(backend)
+    if not stated:
+        return {}
+    config = json.loads(folder.joinpath("config.json").read_text())
+    return {
+        "`architectures` is a frozenset of `model_type`s": lambda: _are_names(tuple(stated)),
+        "`architectures` has that of the model": lambda: config["model_type"] in stated,
     }
 
 
@@ -269,9 +288,14 @@ def _about_unusable_files(backend: Backend, request: LoadRequest, scratch: Path)
 def _flaw(kept: Callable[[], bool]) -> str | None:
     """Return None if the promise is kept, else what is to be added to its name."""
     try:
-        return None if kept() else " "
+        return None if kept() else ""
     except Exception as error:  # noqa: BLE001 - whatever a backend raises is its flaw
         return f" ({type(error).__name__}: {error})"
+
+
+def _are_names(value: object) -> bool:
+    """Say whether it is a tuple of strings, and not, for one, a single string."""
+    return isinstance(value, tuple) and len(value) > 0 and {type(name) for name in value} == {str}
 
 
 def _same(a: Matrix, b: Matrix) -> bool:
@@ -296,27 +320,25 @@ def _cut_in_half(path: Path) -> None:
 
 def _tiny_shapes() -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor by name."""
-    wide, size = 128, TINY_DIMENSIONS
-    linears = {
-        "attention.self.query": (size, size),
-        "attention.self.key": (size, size),
-        "attention.self.value": (size, size),
-        "attention.output.dense": (size, size),
-        "intermediate.dense": (wide, size),
-        "output.dense": (size, wide),
-    }
-    norms = ["attention.output.LayerNorm", "output.LayerNorm"]
+    size, wide = _TINY_SIZES["hidden_size"], _TINY_SIZES["intermediate_size"]
     shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (96, size),
-        "embeddings.position_embeddings.weight": (48, size),
-        "embeddings.token_type_embeddings.weight": (2, size),
-        "embeddings.LayerNorm.weight": (size,),
-        "embeddings.LayerNorm.bias": (size,),
+        "embeddings.word_embeddings.weight": (_TINY_SIZES["vocab_size"], size),
+        "embeddings.position_embeddings.weight": (_TINY_SIZES["max_position_embeddings"], size),
+        "embeddings.token_type_embeddings.weight": (_TINY_SIZES["type_vocab_size"], size),
     }
-    for layer in ("encoder.layer.0", "encoder.layer.1"):
-        for name, shape in linears.items():
-            shapes[f"{layer}.{name}.weight"] = shape
-            shapes[f"{layer}.{name}.bias"] = shape[:1]
-        for name in norms:
-            shapes[f"{layer}.{name}.weight"] = shapes[f"{layer}.{name}.bias"] = (size,)
+    norms = ["embeddings.LayerNorm"]
+    for layer in (f"encoder.layer.{n}" for n in range(_TINY_SIZES["num_hidden_layers"])):
+        for name, rows, columns in (
+            ("attention.self.query", size, size),
+            ("attention.self.key", size, size),
+            ("attention.self.value", size, size),
+            ("attention.output.dense", size, size),
+            ("intermediate.dense", wide, size),
+            ("output.dense", size, wide),
+        ):
+            shapes[f"{layer}.{name}.weight"] = (rows, columns)
+            shapes[f"{layer}.{name}.bias"] = (rows,)
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    for norm in norms:
+        shapes[f"{norm}.weight"] = shapes[f"{norm}.bias"] = (size,)
     return shapes

@@ -47,13 +47,18 @@ def load(name: str) -> Backend:
             f"Backend {name!r} of {distribution} cannot be used: {type(error).__name__}: {error}.",
             hint=f"Reinstall {distribution}, or choose another backend: {', '.join(names())}.",
         ) from error
-    lacking = [part for part in ("files", "load") if not hasattr(backend, part)]
+    lacking = [part for part in ("files", "libraries", "load") if not hasattr(backend, part)]
     if lacking:
         raise BackendBrokenError(
             f"Backend {name!r} of {distribution} is none: it lacks {' and '.join(lacking)}.",
             hint="See docs/writing-a-backend.md.",
         )
     return backend
+
+
+def architectures(backend: Backend) -> frozenset[str]:
+    """Return the `model_type`s that a backend says it runs; none: it does not say."""
+    return frozenset(getattr(backend, "architectures", ()))
 
 
 def _find(name: str) -> tuple[str, str]:

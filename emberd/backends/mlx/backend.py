@@ -6,61 +6,92 @@ MLX's streams belong to threads: an encoder is loaded, called and freed on one.
 import importlib.util
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from emberd.backends.architecture import Bert, read_architecture
-from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, Pooling, TokenIds
+from emberd.backends.architecture import NATIVE, Architecture, Bert, MPNet, read_architecture
+from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import BackendBrokenError
 from emberd.vectors import Matrix
 
 if TYPE_CHECKING:
-    from emberd.backends.mlx.bert import BertModel
+    import mlx.core as mx
+
+    from emberd.backends.mlx.layers import Weights
+
+    Model = Callable[[mx.array, mx.array], mx.array]
+    """Token ids and mask, both `(B, T)` int32 -> token vectors `(B, T, D)`."""
 
 _WARM_UP_TOKENS = 4
+_OTHERS = frozenset({"gemma3_text", "llama_bidirec", "modernbert", "qwen3"})
+"""What runs by mlx-embeddings; each is held against Hugging Face's vectors by a test."""
 
 
 class MLXBackend:
     """Reads safetensors, and MLX's own packed ones as they are."""
 
     files: ClassVar[tuple[str, ...]] = MODEL_FILES
+    libraries: ClassVar[tuple[str, ...]] = ("mlx", "mlx-embeddings", "mlx-lm")
+    architectures: ClassVar[frozenset[str]] = NATIVE | _OTHERS
 
     def load(self, request: LoadRequest) -> "MLXEncoder":
         """Load the model; see `backends.base.Backend.load`."""
-        checkpoint = Checkpoint(request)
-        bert = read_architecture(checkpoint.config, backend="mlx")
+        checkpoint = Checkpoint(request, applies_heads=True)
+        architecture = read_architecture(checkpoint.config, backend="mlx", runs=self.architectures)
+        dimensions = checkpoint.dimensions(architecture.hidden_size)
         try:
             import mlx.core as mx
         except ImportError as error:
             raise BackendBrokenError(
                 f"MLX cannot be imported: {error}.", hint="Run `pip install 'emberd[mlx]'`."
             ) from error
-        from emberd.backends.mlx.bert import BertModel
-        from emberd.backends.mlx.layers import Weights
+        from emberd.backends.mlx.layers import Pooled, Weights
 
-        compute = _choose_compute(request, on_gpu=mx.default_device() == mx.Device(mx.gpu))
-        dtype = {"f32": mx.float32, "bf16": mx.bfloat16, "f16": mx.float16}[compute]
-        model = BertModel(bert, Weights(checkpoint, dtype))
-        return MLXEncoder(bert, compute, model, request.pooling)
+        compute = _choose_compute(
+            request,
+            on_gpu=mx.default_device() == mx.Device(mx.gpu),
+            takes_f16=architecture.model_type in NATIVE,
+        )
+        weights = Weights(
+            checkpoint, {"f32": mx.float32, "bf16": mx.bfloat16, "f16": mx.float16}[compute]
+        )
+        return MLXEncoder(
+            architecture,
+            _model(architecture, checkpoint, weights),
+            # Run once for a text, not for each token, heads can do with all the digits.
+            Pooled(request.pooling, checkpoint.heads, Weights(checkpoint, mx.float32)),
+            dimensions=dimensions,
+            compute=compute,
+        )
 
 
 class MLXEncoder:
     """A model in MLX's memory; see `backends.base.Encoder`."""
 
-    def __init__(self, bert: Bert, compute: str, model: "BertModel", pooling: Pooling) -> None:
-        self._bert = bert
-        self._compute = compute
+    def __init__(
+        self,
+        architecture: Architecture,
+        model: "Model",
+        pooled: "Model",
+        *,
+        dimensions: int,
+        compute: str,
+    ) -> None:
+        self._architecture = architecture
         self._model = model
-        self._pooling = pooling
+        self._pooled = pooled
+        self._dimensions = dimensions
+        self._compute = compute
         self._warm_up()
 
     @property
     def dimensions(self) -> int:
         """Length of a pooled vector."""
-        return self._bert.hidden_size
+        return self._dimensions
 
     @property
     def compute(self) -> str:
@@ -71,11 +102,9 @@ class MLXEncoder:
         """Encode; see `backends.base.Encoder.encode`."""
         import mlx.core as mx
 
-        from emberd.backends.mlx.layers import pool
-
-        self._bert.check(token_ids)
+        self._architecture.check(token_ids)
         kept = mx.array(mask)
-        vectors = np.array(pool(self._model(mx.array(token_ids), kept), kept, self._pooling))
+        vectors = np.array(self._pooled(self._model(mx.array(token_ids), kept), kept))
         # Freed buffers are kept by size, without a limit worth the name: with every new length
         # of a batch, memory would grow.
         mx.clear_cache()
@@ -83,9 +112,23 @@ class MLXEncoder:
 
     def _warm_up(self) -> None:
         """Make MLX, which puts work off, really load the weights and build its kernels."""
-        length = min(_WARM_UP_TOKENS, self._bert.max_position_embeddings)
-        token_ids = np.zeros((1, length), np.int32)
+        token_ids = np.zeros((1, min(_WARM_UP_TOKENS, self._architecture.max_tokens)), np.int32)
         self.encode(token_ids, np.ones_like(token_ids))
+
+
+def _model(architecture: Architecture, checkpoint: Checkpoint, weights: "Weights") -> "Model":
+    # Imported here: these modules need MLX.
+    if isinstance(architecture, Bert):
+        from emberd.backends.mlx.bert import BertModel
+
+        return BertModel(architecture, weights)
+    if isinstance(architecture, MPNet):
+        from emberd.backends.mlx.mpnet import MPNetModel
+
+        return MPNetModel(architecture, weights)
+    from emberd.backends.mlx.others import OtherModel
+
+    return OtherModel(architecture, checkpoint, weights)
 
 
 def sees_gpu() -> bool:
@@ -102,14 +145,15 @@ def sees_gpu() -> bool:
     return mx.is_available(mx.gpu)
 
 
-def _choose_compute(request: LoadRequest, *, on_gpu: bool) -> Compute:
+def _choose_compute(request: LoadRequest, *, on_gpu: bool, takes_f16: bool) -> Compute:
     """Resolve `auto`: 16 bits on a GPU, but f32 for a model of precision f32, and on a CPU.
 
     With quantized weights that is f16: bf16 has too few digits for their scales, which then must
-    be float32, and so the products, too.
+    be float32, and so the products, too. But the numbers inside Gemma and other decoders are
+    too large for f16 (EmbeddingGemma's model card), so that these take bf16 all the same.
     """
     if request.compute != "auto":
         return request.compute
     if not on_gpu or request.precision == "f32":
         return "f32"
-    return "bf16" if request.precision == "bf16" else "f16"
+    return "f16" if takes_f16 and request.precision != "bf16" else "bf16"

@@ -4,6 +4,7 @@ Shapes: B texts, T tokens, D hidden size; a weight has R rows and C columns.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import mlx.core as mx
 
 from emberd.backends.base import Pooling
 from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.modules import Activation, Head
 from emberd.backends.quantization import GROUP_SIZE, Packed
 
 
@@ -70,14 +72,15 @@ class Quantized:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """`x @ W.T + b`."""
+    """`x @ W.T + b`, or without `b`."""
 
     weight: Weight
-    bias: mx.array
+    bias: mx.array | None
 
     def __call__(self, x: mx.array) -> mx.array:
         """Apply: `(..., C)` -> `(..., R)`."""
-        return self.weight.times(x) + self.bias
+        product = self.weight.times(x)
+        return product if self.bias is None else product + self.bias
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +107,18 @@ class Weights:
         """Return a table of vectors, `(rows, columns)`."""
         return self._matrix(name, rows, columns)
 
-    def linear(self, name: str, outputs: int, inputs: int) -> Linear:
+    def linear(self, name: str, outputs: int, inputs: int, *, bias: bool = True) -> Linear:
         """Return a layer from `inputs` to `outputs`."""
-        return Linear(self._matrix(name, outputs, inputs), self._vector(f"{name}.bias", outputs))
+        shift = self.vector(f"{name}.bias", outputs) if bias else None
+        return Linear(self._matrix(name, outputs, inputs), shift)
 
     def layer_norm(self, name: str, size: int, eps: float) -> LayerNorm:
         """Return a layer norm over `size` numbers."""
-        scale, shift = self._vector(f"{name}.weight", size), self._vector(f"{name}.bias", size)
+        scale, shift = self.vector(f"{name}.weight", size), self.vector(f"{name}.bias", size)
         return LayerNorm(scale, shift, eps)
 
-    def _vector(self, name: str, length: int) -> mx.array:
+    def vector(self, name: str, length: int) -> mx.array:
+        """Return a bias, or the scale of a norm: `(length,)`."""
         return mx.array(self._checkpoint.vector(name, length)).astype(self._dtype)
 
     def _matrix(self, name: str, rows: int, columns: int) -> Weight:
@@ -142,13 +147,43 @@ def gelu(x: mx.array) -> mx.array:
     return x * (1 + mx.erf(x / math.sqrt(2))) / 2
 
 
+_ACTIVATIONS: dict[Activation, Callable[[mx.array], mx.array]] = {
+    "Identity": lambda x: x,
+    "Tanh": mx.tanh,
+    "ReLU": lambda x: mx.maximum(x, 0),
+    "GELU": gelu,
+}
+
+
+class Pooled:
+    """One vector of a text: its token vectors pooled, then the heads, in float32."""
+
+    def __init__(self, pooling: Pooling, heads: Sequence[Head], weights: Weights) -> None:
+        self._pooling = pooling
+        self._heads = [
+            (
+                weights.linear(head.name, head.outputs, head.inputs, bias=head.bias),
+                _ACTIVATIONS[head.activation],
+            )
+            for head in heads
+        ]
+
+    def __call__(self, tokens: mx.array, mask: mx.array) -> mx.array:
+        """Apply: `(B, T, D)`, `(B, T)` -> `(B, D)`, float32."""
+        vectors = pool(tokens, mask, self._pooling)
+        for linear, activation in self._heads:
+            vectors = activation(linear(vectors))
+        return vectors.astype(mx.float32)
+
+
 def pool(tokens: mx.array, mask: mx.array, pooling: Pooling) -> mx.array:
     """Make one vector of each row's tokens: `(B, T, D)`, `(B, T)` -> `(B, D)`, float32."""
     tokens = tokens.astype(mx.float32)
     if pooling == "cls":
         return tokens[:, 0]
     if pooling == "last":
-        last = mask.sum(axis=1) - 1  # (B,): padded on the right
+        last = (mask * mx.arange(mask.shape[1])).max(axis=1)  # (B,): on whichever side padding is
         return mx.take_along_axis(tokens, last[:, None, None], axis=1)[:, 0]
-    kept = mask[:, :, None].astype(mx.float32)  # (B, T, 1)
-    return (tokens * kept).sum(axis=1) / kept.sum(axis=1)
+    # What padding holds is not to be trusted, and 0 * inf would be NaN.
+    kept = (mask != 0)[:, :, None]  # (B, T, 1)
+    return mx.where(kept, tokens, 0).sum(axis=1) / kept.sum(axis=1)

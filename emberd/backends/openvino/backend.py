@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from emberd.backends.architecture import Bert, read_architecture
+from emberd.backends.architecture import NATIVE, Architecture, read_architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.cache import Cache, CachedModel
-from emberd.backends.openvino.runtime import DEVICE, choose_compute, make_core, settings
+from emberd.backends.openvino.processor import bf16_is_faster, processor
+from emberd.backends.openvino.runtime import (
+    DEVICE,
+    capabilities,
+    choose_compute,
+    make_core,
+    settings,
+)
 from emberd.errors import BackendBrokenError
 from emberd.vectors import Matrix
 
@@ -25,28 +32,36 @@ class OpenVINOBackend:
     """Builds a graph from safetensors, compiles it once per machine, and keeps it compiled."""
 
     files: ClassVar[tuple[str, ...]] = MODEL_FILES
+    libraries: ClassVar[tuple[str, ...]] = ("openvino",)
+    architectures: ClassVar[frozenset[str]] = NATIVE
 
     def load(self, request: LoadRequest) -> "OpenVINOEncoder":
         """Load the model; see `backends.base.Backend.load`.
 
         With a compiled model in the cache, the weights are not opened.
         """
-        checkpoint = Checkpoint(request)
-        bert = read_architecture(checkpoint.config, backend="openvino")
+        checkpoint = Checkpoint(request, applies_heads=True)
+        architecture = read_architecture(
+            checkpoint.config, backend="openvino", runs=self.architectures
+        )
+        dimensions = checkpoint.dimensions(architecture.hidden_size)
         core = make_core()
-        compute = choose_compute(core, request)
+        compute = choose_compute(
+            request, able=capabilities(core), bf16_is_faster=bf16_is_faster(processor())
+        )
         config = settings(compute, request.threads)
         cache = Cache(core, request, config)
         cached = cache.load()
         if cached:
-            return OpenVINOEncoder(bert, compute, cached.model, cached)
-        compiled = _compile(core, config, checkpoint, bert, request)
+            return OpenVINOEncoder(architecture, cached.model, cached, dimensions, compute)
+        compiled = _compile(core, config, checkpoint, architecture, request)
         cache.store(compiled)
         # What has just been written is used at once: unlike the model in memory, it does not
         # hold on to the weights that it was compiled from.
         cached = cache.load()
-        encoder = OpenVINOEncoder(bert, compute, cached.model if cached else compiled, cached)
-        del checkpoint, compiled
+        model = cached.model if cached else compiled
+        encoder = OpenVINOEncoder(architecture, model, cached, dimensions, compute)
+        del checkpoint, compiled, model
         _return_freed_memory()
         return encoder
 
@@ -55,9 +70,15 @@ class OpenVINOEncoder:
     """A compiled model; see `backends.base.Encoder`."""
 
     def __init__(
-        self, bert: Bert, compute: str, model: "CompiledModel", cached: CachedModel | None
+        self,
+        architecture: Architecture,
+        model: "CompiledModel",
+        cached: CachedModel | None,
+        dimensions: int,
+        compute: str,
     ) -> None:
-        self._bert = bert
+        self._architecture = architecture
+        self._dimensions = dimensions
         self._compute = compute
         self._request = model.create_infer_request()
         self._cached = cached  # the model uses its pages
@@ -66,7 +87,7 @@ class OpenVINOEncoder:
     @property
     def dimensions(self) -> int:
         """Length of a pooled vector."""
-        return self._bert.hidden_size
+        return self._dimensions
 
     @property
     def compute(self) -> str:
@@ -75,28 +96,30 @@ class OpenVINOEncoder:
 
     def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
         """Encode; see `backends.base.Encoder.encode`."""
-        self._bert.check(token_ids)
+        self._architecture.check(token_ids)
         results = self._request.infer([token_ids, mask])
         vectors: Matrix = results[0]
         return vectors
 
     def _warm_up(self) -> None:
         """Let the engine repack the weights for itself, then drop the pages it read them from."""
-        length = min(_WARM_UP_TOKENS, self._bert.max_position_embeddings)
-        token_ids = np.zeros((1, length), np.int32)
+        token_ids = np.zeros((1, min(_WARM_UP_TOKENS, self._architecture.max_tokens)), np.int32)
         self.encode(token_ids, np.ones_like(token_ids))
         if self._cached:
             self._cached.release_pages()
 
 
 def _compile(
-    core: "Core", config: dict[str, Any], checkpoint: Checkpoint, bert: Bert, request: LoadRequest
+    core: "Core",
+    config: dict[str, Any],
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    request: LoadRequest,
 ) -> "CompiledModel":
-    # Imported here: these modules need the library, and a start from the cache does not need them.
-    from emberd.backends.openvino.bert import build
-    from emberd.backends.openvino.graph import Weights
+    # Imported here: it needs the library, and a start from the cache does not need it.
+    from emberd.backends.openvino.model import build
 
-    model = build(bert, Weights(checkpoint), request.pooling)
+    model = build(architecture, checkpoint, request.pooling)
     try:
         return core.compile_model(model, DEVICE, config)
     except RuntimeError as error:

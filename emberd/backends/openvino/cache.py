@@ -11,7 +11,7 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from emberd.backends.base import LoadRequest
 from emberd.backends.openvino.processor import processor
-from emberd.backends.openvino.runtime import DEVICE
+from emberd.backends.openvino.runtime import DEVICE, capabilities
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core
@@ -56,7 +56,7 @@ class Cache:
         what = _digest(request.cache_key, request.precision, request.pooling)
         where = _digest(
             core.get_property(DEVICE, "FULL_DEVICE_NAME"),
-            *sorted(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")),
+            *sorted(capabilities(core)),
             processor(),
             *(f"{key}={config[key]}" for key in sorted(config)),
         )
@@ -67,17 +67,18 @@ class Cache:
         self._pattern_of_all_versions = f"{what}-{where}-*.blob"
 
     def load(self) -> CachedModel | None:
-        """Return the model; None if there is none, or a damaged one, which is deleted."""
+        """Return the model; None if it cannot be read, or is damaged and now deleted."""
         from openvino import Tensor
 
         try:
             pages, blob = _map(self._path)
             model = self._core.import_model(Tensor(blob, shared_memory=True), DEVICE, self._config)
-        except FileNotFoundError:
+        except OSError:  # most often: there is no such file
             return None
-        except (OSError, ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError) as error:
             logger.warning("%s is damaged and will be made again: %s", self._path, error)
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._path.unlink()
             return None
         return CachedModel(model, pages)
 
@@ -90,13 +91,14 @@ class Cache:
             with _renamed_when_whole(self._path) as file:
                 file.write(blob.data)
                 file.write(_seal(blob).data)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: the engine cannot export here
             logger.warning("A compiled model cannot be kept in %s: %s", self._path.parent, error)
 
     def _sweep(self) -> None:
         """Delete what no process will ask for again."""
         for path in self._path.parent.glob(self._pattern_of_all_versions):
-            path.unlink(missing_ok=True)
+            if path != self._path:
+                path.unlink(missing_ok=True)
         for path in self._path.parent.glob("*.part"):
             if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
                 path.unlink(missing_ok=True)
@@ -136,7 +138,7 @@ def _seal(blob: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
 def _code() -> str:
     """Return our own code that makes weights and graphs: a change of it makes other models."""
     folder = Path(__file__).parents[1]
-    return "".join(path.read_text() for path in sorted(folder.rglob("*.py")))
+    return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.py")))
 
 
 def _digest(*parts: str) -> str:

@@ -10,6 +10,7 @@ from openvino import opset14 as op
 
 from emberd.backends.base import Pooling
 from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.modules import Head
 from emberd.vectors import Matrix
 
 
@@ -28,6 +29,12 @@ def borrowed(values: npt.NDArray[np.float32]) -> Node:
     return op.constant(values, shared_memory=True)
 
 
+def places(token_ids: Node) -> Node:
+    """Return the number of each token in its text, from 0: `(B, T)` -> `(T,)` int32."""
+    length = op.gather(op.shape_of(token_ids, "i32"), whole(1), whole(0))
+    return op.range(whole(0), length, whole(1), "i32")
+
+
 class Weights:
     """The layers of a checkpoint, by name."""
 
@@ -38,11 +45,13 @@ class Weights:
         """Return a table of vectors, `(rows, columns)`."""
         return self._checkpoint.dense_matrix(f"{name}.weight", rows, columns)
 
-    def linear(self, x: Node, name: str, outputs: int, inputs: int) -> Node:
-        """Apply `x @ W.T + b`: `(..., inputs)` -> `(..., outputs)`."""
+    def linear(self, x: Node, name: str, outputs: int, inputs: int, *, bias: bool = True) -> Node:
+        """Apply `x @ W.T + b`, or without `b`: `(..., inputs)` -> `(..., outputs)`."""
         weight = borrowed(self._checkpoint.dense_matrix(f"{name}.weight", outputs, inputs))
-        bias = borrowed(self._checkpoint.vector(f"{name}.bias", outputs))
-        return op.add(op.matmul(x, weight, transpose_a=False, transpose_b=True), bias)
+        product = op.matmul(x, weight, transpose_a=False, transpose_b=True)
+        if not bias:
+            return product
+        return op.add(product, borrowed(self._checkpoint.vector(f"{name}.bias", outputs)))
 
     def layer_norm(self, x: Node, name: str, size: int, eps: float) -> Node:
         """Normalize the last axis, then scale and shift. Source: arXiv:1607.06450."""
@@ -56,8 +65,23 @@ def pool(tokens: Node, mask: Node, pooling: Pooling) -> Node:
     if pooling == "cls":
         return op.gather(tokens, whole(0), whole(1))
     if pooling == "last":
-        last = op.subtract(op.reduce_sum(mask, whole(1)), whole(1))  # (B,): padded on the right
+        # The last place that is no padding, on whichever side that is: (B,).
+        last = op.reduce_max(op.multiply(mask, places(mask)), whole(1))
         return op.gather(tokens, last, whole(1), batch_dims=1)
     kept = op.convert(op.unsqueeze(mask, whole(2)), np.float32)  # (B, T, 1)
     total = op.reduce_sum(op.multiply(tokens, kept), whole(1))  # (B, D)
     return op.divide(total, op.reduce_sum(kept, whole(1)))
+
+
+def apply_head(vectors: Node, head: Head, weights: Weights) -> Node:
+    """Apply a Dense head: `(B, inputs)` -> `(B, outputs)`."""
+    x = weights.linear(vectors, head.name, head.outputs, head.inputs, bias=head.bias)
+    match head.activation:
+        case "Identity":
+            return x
+        case "Tanh":
+            return op.tanh(x)
+        case "ReLU":
+            return op.relu(x)
+        case "GELU":
+            return op.gelu(x, "erf")

@@ -1,12 +1,11 @@
 """The OpenVINO library: imported lightly, asked what it can do here, set up for one model."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from emberd.backends.base import Compute, LoadRequest
-from emberd.backends.openvino.processor import has_fast_bf16
+from emberd.backends.base import LoadRequest
 from emberd.errors import BackendBrokenError
 
 if TYPE_CHECKING:
@@ -20,16 +19,16 @@ def make_core() -> "Core":
     """Import OpenVINO and return its `Core`.
 
     Raises:
-        BackendBrokenError: the library is missing or cannot be imported.
+        BackendBrokenError: the library is missing or cannot work.
     """
     try:
         with _without("openvino.tools"):
             import openvino
-    except ImportError as error:
+        core = openvino.Core()
+    except (ImportError, OSError, RuntimeError) as error:
         raise BackendBrokenError(
-            f"OpenVINO cannot be imported: {error}.", hint="Run `pip install openvino`."
+            f"OpenVINO cannot be used: {error}.", hint="Run `pip install openvino`."
         ) from error
-    core = openvino.Core()
     # Kernels are kept for each shape of a batch, 5,000 by default: hundreds of MB that grow with
     # every new length. This many are as fast. The setting is undocumented, hence it may go.
     with suppress(RuntimeError):
@@ -37,8 +36,16 @@ def make_core() -> "Core":
     return core
 
 
-def choose_compute(core: "Core", request: LoadRequest) -> Compute:
-    """Return `f32`, `bf16` or `f16`: what the request wants, or what suits it for `auto`.
+def capabilities(core: "Core") -> list[str]:
+    """Return what OpenVINO says that the processor can do, such as `FP32` and `BF16`."""
+    able: list[str] = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return able
+
+
+def choose_compute(
+    request: LoadRequest, *, able: Collection[str], bf16_is_faster: bool
+) -> Literal["f32", "bf16", "f16"]:
+    """Return what the request wants, or what suits it for `auto`, of what the processor can do.
 
     `auto` is bf16 where that is native and faster (half the time, at a cosine of 0.9999 to
     float32), but f32 for a model of precision f32.
@@ -47,9 +54,8 @@ def choose_compute(core: "Core", request: LoadRequest) -> Compute:
         BackendBrokenError: the processor lacks what is asked for; OpenVINO would silently
             use another type.
     """
-    able = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     if request.compute == "auto":
-        wanted = request.precision != "f32" and "BF16" in able and has_fast_bf16()
+        wanted = request.precision != "f32" and "BF16" in able and bf16_is_faster
         return "bf16" if wanted else "f32"
     if _CAPABILITIES[request.compute] not in able:
         has = ", ".join(name for name, flag in _CAPABILITIES.items() if flag in able)
@@ -60,7 +66,7 @@ def choose_compute(core: "Core", request: LoadRequest) -> Compute:
     return request.compute
 
 
-def settings(compute: Compute, threads: int) -> dict[str, Any]:
+def settings(compute: str, threads: int) -> dict[str, Any]:
     """Return the configuration with which a model is compiled or imported."""
     chosen = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -80,7 +86,7 @@ def _without(name: str) -> Iterator[None]:
     `openvino/__init__.py` ends with an import of its model converter, guarded against
     ImportError. The converter drags in telemetry and a hundred modules: two thirds of the time of
     the whole import, for something that is never used here. None in `sys.modules` is Python's
-    own way to say that a module cannot be imported (see `importlib`, "The module cache").
+    own way to say that a module cannot be imported (see "The module cache" in its reference).
     """
     absent = name not in sys.modules
     if absent:

@@ -1,0 +1,121 @@
+"""What emberd has no encoder of its own for, with the layers of mlx-embeddings.
+
+Only its layers: they get weights at the stated precision from `Checkpoint`, and masks made by
+`families`. Its own masks leave out Gemma's sliding window (cosine down to 0.86), or hide everything
+from a padded token, whose softmax is then NaN (ModernBERT in float16, Qwen3 with its padding on the
+left). It pools by habit, so it never comes to pooling.
+
+Its `__init__` imports transformers and OpenCV, which takes seconds; a model's module does not.
+"""
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+import mlx.core as mx
+from mlx.nn.layers.activations import GELU
+from mlx.nn.layers.embedding import Embedding
+from mlx.nn.layers.linear import Linear
+from mlx.utils import tree_flatten, tree_unflatten
+
+from emberd.backends.architecture import Architecture
+from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.mlx.families import FAMILIES
+from emberd.backends.mlx.layers import Weights, gelu
+from emberd.errors import BackendBrokenError, ModelLoadError
+
+
+class OtherModel:
+    """A model of mlx-embeddings with weights of ours."""
+
+    def __init__(
+        self, architecture: Architecture, checkpoint: Checkpoint, weights: Weights
+    ) -> None:
+        family = FAMILIES[architecture.model_type]
+        arguments = family.read(checkpoint.config)
+        if not checkpoint.heads and checkpoint.has("dense.0.weight"):
+            raise ModelLoadError(
+                f"The weights in {checkpoint.folder} hold Dense heads, but no modules.json there"
+                " lists them."
+            )
+        self._model = _make(architecture.model_type, arguments, checkpoint)
+        self._run = family.run
+        _check_layer_types(self._model, checkpoint)
+        _fill(self._model, weights)
+
+    def __call__(self, token_ids: mx.array, mask: mx.array) -> mx.array:
+        """Return the token vectors: both `(B, T)` int32 -> `(B, T, D)`."""
+        return self._run(self._model, token_ids, mask)
+
+
+def _fill(model: Any, weights: Weights) -> None:  # noqa: ANN401 - no types
+    """Replace linear layers and embeddings by ours, and read in what is left: the norms.
+
+    MLX puts work off, so that the random weights of a new model are never drawn.
+    """
+    for name, parent in model.named_modules():
+        for key, layer in list(parent.items()):
+            path = f"{name}.{key}" if name else key
+            if isinstance(layer, Linear):
+                linear = weights.linear(path, *layer.weight.shape, bias="bias" in layer)
+                setattr(parent, key, linear)
+            elif isinstance(layer, Embedding):
+                setattr(parent, key, weights.embedding(path, *layer.weight.shape).rows)
+            elif isinstance(layer, GELU):  # ModernBERT's, which mlx-embeddings approximates
+                setattr(parent, key, gelu)
+    left: Any = tree_flatten(model.parameters())
+    norms = [(name, weights.vector(name, values.size)) for name, values in left]
+    model.update(tree_unflatten(norms))
+    model.eval()
+
+
+def _make(model_type: str, arguments: dict[str, Any], checkpoint: Checkpoint) -> Any:  # noqa: ANN401
+    """Return the layers of a model, without what mlx-embeddings puts around them."""
+    module = _import(model_type)
+    try:
+        return module.Model(module.ModelArgs.from_dict(arguments)).model
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelLoadError(
+            f"{checkpoint.config.path}: mlx-embeddings makes no {model_type} of it: {error}."
+        ) from error
+
+
+def _check_layer_types(model: Any, checkpoint: Checkpoint) -> None:  # noqa: ANN401 - no types
+    """Refuse layers that config.json calls local and mlx-embeddings does not, or vice versa."""
+    stated = checkpoint.config.get("layer_types")
+    kinds = {False: "full_attention", True: "sliding_attention"}
+    built = [kinds[_is_local(layer)] for layer in model.layers]
+    if stated is not None and stated != built:
+        raise ModelLoadError(
+            f"{checkpoint.config.path} says layer_types {stated}; mlx-embeddings makes {built}."
+        )
+
+
+def _is_local(layer: Any) -> bool:  # noqa: ANN401 - no types
+    """Say whether a layer sees only what is near: Gemma's or ModernBERT's way to know it."""
+    if hasattr(layer, "attn"):
+        return bool(layer.attn.local_attention != (-1, -1))
+    return bool(getattr(layer.self_attn, "is_sliding", False))
+
+
+def _import(model_type: str) -> ModuleType:
+    """Import a model's module of mlx-embeddings, but not what stands around it."""
+    try:
+        for package in ("mlx_embeddings", "mlx_lm"):
+            _enter(package)
+        return importlib.import_module(f"mlx_embeddings.models.{model_type}")
+    except ImportError as error:
+        raise BackendBrokenError(
+            f"{model_type} runs on mlx by mlx-embeddings, which cannot be imported: {error}.",
+            hint="Run `pip install mlx-embeddings mlx-lm`.",
+        ) from error
+
+
+def _enter(package: str) -> None:
+    """Make the modules in a package importable without running its `__init__`."""
+    if package in sys.modules:
+        return
+    if spec := importlib.util.find_spec(package):
+        sys.modules[package] = importlib.util.module_from_spec(spec)

@@ -1,0 +1,96 @@
+"""The tiny checkpoints of `tests/reference`, what transformers makes of them, copies to spoil."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from emberd.backends.base import Pooling, TokenIds
+from emberd.vectors import Matrix
+
+TINY = Path(__file__).parents[1] / "reference" / "tiny"
+POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "last")
+MOST_TOKENS = {"bert": 40, "roberta": 40, "xlm-roberta": 40, "mpnet": 130}
+
+
+def copy_of(name: str, folder: Path, *, pooling: Pooling | None = None) -> Path:
+    """Copy a checkpoint; with `pooling`, it no longer states one of its own."""
+    shutil.copytree(TINY / name, folder)
+    if pooling:
+        shutil.rmtree(folder / "1_Pooling")
+    return folder
+
+
+def batch_of(name: str) -> tuple[TokenIds, TokenIds]:
+    """All texts as one batch, padded on the right: token ids and mask."""
+    with np.load(TINY / name / "reference.npz") as arrays:
+        return arrays["token_ids"], arrays["mask"]
+
+
+def vectors_of(name: str, pooling: Pooling) -> Matrix:
+    """What transformers makes of each text."""
+    with np.load(TINY / name / "reference.npz") as arrays:
+        vectors: Matrix = arrays[pooling]
+        return vectors
+
+
+def padded_left(token_ids: TokenIds, mask: TokenIds) -> tuple[TokenIds, TokenIds]:
+    """Move the padding of each row to its other end."""
+    shifts = mask.shape[1] - mask.sum(axis=1)
+    rows = range(len(mask))
+    return (
+        np.stack([np.roll(token_ids[row], shifts[row]) for row in rows]),
+        np.stack([np.roll(mask[row], shifts[row]) for row in rows]),
+    )
+
+
+def change_json(path: Path, **changes: object) -> None:
+    """Replace values of a JSON object; None removes the key."""
+    values = json.loads(path.read_text()) | changes
+    kept = {key: value for key, value in values.items() if value is not None}
+    path.write_text(json.dumps(kept))
+
+
+def pack(folder: Path, bits: int, *, prefix: str = "") -> None:
+    """Quantize as `mlx_embeddings.convert` does: in the files, in groups of 64, where that fits."""
+    import mlx.core as mx
+
+    arrays = {}
+    for name, values in load_file(folder / "model.safetensors").items():
+        layer = prefix + name.removesuffix(".weight")
+        if values.ndim == 2 and values.shape[1] % 64 == 0:
+            packed = mx.quantize(mx.array(values), group_size=64, bits=bits)
+            for part, array in zip(("weight", "scales", "biases"), packed, strict=True):
+                arrays[f"{layer}.{part}"] = array
+        else:
+            arrays[prefix + name] = mx.array(values)
+    mx.save_safetensors(str(folder / "model.safetensors"), arrays, metadata={"format": "mlx"})
+    change_json(folder / "config.json", quantization={"group_size": 64, "bits": bits})
+
+
+def add_dense(
+    folder: Path, *, activation: str, inputs: int, outputs: int, bias: bool = True, index: int = 2
+) -> tuple[Matrix, Matrix]:
+    """Add a Dense step of random weights after pooling; return weight and bias."""
+    draw = np.random.default_rng(index)
+    weight = draw.normal(0, 0.2, (outputs, inputs)).astype(np.float32)
+    shift = draw.normal(0, 0.2, outputs).astype(np.float32) * bias
+    step = folder / f"{index}_Dense"
+    step.mkdir()
+    tensors = {"linear.weight": weight} | ({"linear.bias": shift} if bias else {})
+    save_file(tensors, step / "model.safetensors")
+    config = {
+        "in_features": inputs,
+        "out_features": outputs,
+        "bias": bias,
+        "activation_function": f"torch.nn.modules.activation.{activation}",
+    }
+    (step / "config.json").write_text(json.dumps(config))
+    modules = json.loads((folder / "modules.json").read_text())
+    modules = [module for module in modules if not module["type"].endswith("Normalize")]
+    kind = "sentence_transformers.models.Dense"
+    modules.append({"idx": index, "name": str(index), "path": step.name, "type": kind})
+    (folder / "modules.json").write_text(json.dumps(modules))
+    return weight, shift

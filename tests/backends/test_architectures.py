@@ -1,0 +1,370 @@
+"""BERT, RoBERTa, XLM-RoBERTa and MPNet: both backends give the vectors that transformers gives."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from emberd.backends import plugins
+from emberd.backends.architecture import NATIVE, Architecture, read_architecture
+from emberd.backends.base import Backend, Compute, Encoder, LoadRequest, Pooling, Precision
+from emberd.backends.config import Config
+from emberd.backends.conformance import check_backend
+from emberd.backends.mlx.backend import MLXBackend
+from emberd.backends.openvino.backend import OpenVINOBackend
+from emberd.backends.openvino.runtime import capabilities, make_core
+from emberd.backends.relative_positions import buckets, distance_buckets
+from emberd.errors import ModelLoadError
+from emberd.vectors import Matrix
+from tests.backends.references import (
+    MOST_TOKENS,
+    POOLINGS,
+    TINY,
+    add_dense,
+    batch_of,
+    change_json,
+    copy_of,
+    pack,
+    padded_left,
+    vectors_of,
+)
+from tests.backends.support import a_request, cosines
+
+OPENVINO, MLX = OpenVINOBackend(), MLXBackend()
+BOTH = pytest.mark.parametrize("backend", [OPENVINO, MLX], ids=type)
+FAMILIES = pytest.mark.parametrize("name", sorted(NATIVE))
+
+
+def encode(
+    backend: Backend,
+    folder: Path,
+    scratch: Path,
+    *,
+    pooling: Pooling = "mean",
+    precision: Precision = "f32",
+    compute: Compute = "f32",
+    name: str = "",
+    rows: int | None = None,
+) -> Matrix:
+    """Load a checkpoint and encode the texts of `name`, or of the one that the folder is called."""
+    request = a_request(
+        folder,
+        scratch / "cache",
+        pooling=pooling,
+        precision=precision,
+        compute=compute,
+        cache_key=str(folder),
+    )
+    token_ids, mask = batch_of(name or folder.name)
+    return backend.load(request).encode(token_ids[:rows], mask[:rows])
+
+
+@BOTH
+@FAMILIES
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_the_vectors_are_those_of_transformers(
+    backend: Backend, name: str, pooling: Pooling, tmp_path: Path
+) -> None:
+    folder = copy_of(name, tmp_path / name, pooling=pooling)
+
+    vectors = encode(backend, folder, tmp_path, pooling=pooling)
+
+    reference = vectors_of(name, pooling)
+    assert cosines(vectors, reference).min() > 0.99999
+    np.testing.assert_allclose(vectors, reference, atol=1e-4)
+
+
+@BOTH
+@FAMILIES
+def test_every_promise_of_a_backend_is_kept(backend: Backend, name: str) -> None:
+    check_backend(backend, TINY / name, dimensions=64, pooling="mean", max_tokens=MOST_TOKENS[name])
+
+
+@FAMILIES
+@pytest.mark.parametrize("precision", ["bf16", "8bit", "4bit"])
+def test_full_weights_make_one_space_on_both_backends(
+    name: str, precision: Precision, tmp_path: Path
+) -> None:
+    ours, theirs = (
+        encode(backend, TINY / name, tmp_path, precision=precision) for backend in (OPENVINO, MLX)
+    )
+
+    assert cosines(ours, theirs).min() > 0.99999
+
+
+@FAMILIES
+@pytest.mark.parametrize(("precision", "bits"), [("8bit", 8), ("4bit", 4)])
+def test_packed_weights_make_the_space_of_full_ones_on_both_backends(
+    name: str, precision: Precision, bits: int, tmp_path: Path
+) -> None:
+    full = encode(OPENVINO, TINY / name, tmp_path, precision=precision)
+    packed = copy_of(name, tmp_path / name)
+    pack(packed, bits)
+
+    for backend in (OPENVINO, MLX):
+        assert cosines(encode(backend, packed, tmp_path, precision=precision), full).min() > 0.99999
+
+
+@FAMILIES
+def test_less_precision_makes_another_space_but_less_so_with_more_bits(
+    name: str, tmp_path: Path
+) -> None:
+    reference = vectors_of(name, "mean")
+    precisions: list[Precision] = ["bf16", "8bit", "4bit"]
+    lowest = [
+        cosines(encode(OPENVINO, TINY / name, tmp_path, precision=precision), reference).min()
+        for precision in precisions
+    ]
+
+    assert lowest[0] > 0.999
+    assert lowest[1] > 0.995
+    assert 0.5 < lowest[2] < 0.999
+
+
+@BOTH
+def test_layers_that_do_not_divide_into_groups_of_64_stay_whole(
+    backend: Backend, tmp_path: Path
+) -> None:
+    folder = copy_of("mpnet", tmp_path / "mpnet")
+    tensors = load_file(folder / "model.safetensors")
+    for name in list(tensors):
+        if "intermediate.dense" in name:
+            tensors[name] = tensors[name][:32]
+        elif name.endswith("output.dense.weight"):
+            tensors[name] = np.ascontiguousarray(tensors[name][:, :32])
+    save_file(tensors, folder / "model.safetensors")
+    change_json(folder / "config.json", intermediate_size=32)
+
+    ours = encode(backend, folder, tmp_path, precision="4bit")
+    pack(folder, 4)
+    packed = encode(backend, folder, tmp_path / "packed", precision="4bit")
+
+    assert cosines(ours, packed).min() > 0.99999
+
+
+@BOTH
+@FAMILIES
+def test_bf16_arithmetic_stays_near(backend: Backend, name: str, tmp_path: Path) -> None:
+    reference = vectors_of(name, "mean")
+    if backend is OPENVINO and "BF16" not in capabilities(make_core()):
+        pytest.skip("this processor has no bf16")
+
+    vectors = encode(backend, TINY / name, tmp_path, compute="bf16")
+
+    assert cosines(vectors, reference).min() > 0.999
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["roberta", "mpnet"])
+def test_the_last_token_is_found_on_whichever_side_the_padding_is(
+    backend: Backend, name: str, tmp_path: Path
+) -> None:
+    # Both count only tokens that are not the padding's, so that positions stay, too.
+    folder = copy_of(name, tmp_path / name, pooling="last")
+    encoder = backend.load(a_request(folder, tmp_path / "cache", pooling="last", compute="f32"))
+
+    vectors = encoder.encode(*padded_left(*batch_of(name)))
+
+    reference = vectors_of(name, "last")
+    assert cosines(vectors, reference).min() > 0.99999
+
+
+@BOTH
+@pytest.mark.parametrize("prefix", ["roberta.", "model."])
+def test_a_prefix_of_the_names_changes_nothing(
+    backend: Backend, prefix: str, tmp_path: Path
+) -> None:
+    folder = copy_of("roberta", tmp_path / "roberta")
+    tensors = load_file(folder / "model.safetensors")
+    save_file({prefix + name: tensors[name] for name in tensors}, folder / "model.safetensors")
+    reference = vectors_of("roberta", "mean")
+
+    assert cosines(encode(backend, folder, tmp_path, rows=2), reference[:2]).min() > 0.99999
+
+
+ACTIVATIONS: dict[str, Callable[[Matrix], Matrix]] = {
+    "Identity": lambda x: x,
+    "Tanh": np.tanh,
+    "ReLU": lambda x: np.maximum(x, 0),
+    "GELU": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+}
+
+
+@BOTH
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_dense_head_is_applied_to_the_pooled_vector(
+    backend: Backend, activation: str, bias: bool, tmp_path: Path
+) -> None:
+    folder = copy_of("bert", tmp_path / "bert")
+    weight, shift = add_dense(folder, activation=activation, inputs=64, outputs=24, bias=bias)
+    reference = vectors_of("bert", "mean")
+
+    vectors = encode(backend, folder, tmp_path)
+
+    expected = ACTIVATIONS[activation](reference @ weight.T + shift)
+    np.testing.assert_allclose(vectors, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16", "8bit", "4bit"])
+def test_dense_heads_follow_each_other_and_make_one_space_on_both_backends(
+    precision: Precision, tmp_path: Path
+) -> None:
+    folder = copy_of("mpnet", tmp_path / "mpnet")
+    add_dense(folder, activation="GELU", inputs=64, outputs=128)
+    add_dense(folder, activation="Tanh", inputs=128, outputs=32, index=3)
+
+    ours, theirs = (
+        encode(backend, folder, tmp_path, precision=precision) for backend in (OPENVINO, MLX)
+    )
+
+    assert ours.shape[1] == 32
+    assert cosines(ours, theirs).min() > 0.99999
+
+
+@BOTH
+def test_dimensions_are_those_after_the_heads(backend: Backend, tmp_path: Path) -> None:
+    folder = copy_of("bert", tmp_path / "bert")
+    add_dense(folder, activation="Tanh", inputs=64, outputs=24)
+
+    assert backend.load(a_request(folder, tmp_path / "cache")).dimensions == 24
+
+
+def spoil_heads(folder: Path, change: str) -> None:
+    if change == "another function":
+        change_json(folder / "2_Dense/config.json", activation_function="torch.nn.modules.Mish")
+    elif change == "another input":
+        change_json(folder / "2_Dense/config.json", in_features=32)
+    elif change == "no file":
+        (folder / "2_Dense/model.safetensors").unlink()
+    elif change == "tokens":
+        change_json(folder / "2_Dense/config.json", module_input_name="token_embeddings")
+    else:
+        modules = json.loads((folder / "modules.json").read_text())
+        if change == "before pooling":
+            modules = [modules[0], modules[2], modules[1]]
+        elif change == "after the unit length":
+            normalize = {"type": "sentence_transformers.models.Normalize", "path": ""}
+            modules.insert(2, normalize)
+        elif change == "elsewhere":
+            modules[2]["path"] = "../2_Dense"
+        (folder / "modules.json").write_text(json.dumps(modules))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("another function", "activation_function is Mish; only Identity, Tanh"),
+        ("another input", "2_Dense.linear takes 32 of 64"),
+        ("no file", r"2_Dense/model\.safetensors is missing"),
+        ("tokens", "module_input_name is 'token_embeddings'"),
+        ("before pooling", "Transformer > Dense > Pooling; Dense is supported between"),
+        ("after the unit length", "Normalize > Dense; Dense is supported between"),
+        ("elsewhere", r"lists Dense with path '\.\./2_Dense'"),
+    ],
+)
+def test_heads_that_cannot_be_applied_are_refused(
+    backend: Backend, change: str, named: str, tmp_path: Path
+) -> None:
+    folder = copy_of("bert", tmp_path / "bert")
+    add_dense(folder, activation="Tanh", inputs=64, outputs=24)
+    spoil_heads(folder, change)
+
+    with pytest.raises(ModelLoadError, match=named):
+        backend.load(a_request(folder, tmp_path / "cache"))
+
+
+@BOTH
+@FAMILIES
+def test_a_pooling_that_the_checkpoint_contradicts_is_refused_with_both_named(
+    backend: Backend, name: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelLoadError, match=r"says pooling mean, but the registry states cls"):
+        backend.load(a_request(TINY / name, tmp_path, pooling="cls"))
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "llama_bidirec", "modernbert", "qwen3"])
+def test_openvino_names_an_architecture_that_it_does_not_run(name: str, tmp_path: Path) -> None:
+    request = a_request(TINY / name, tmp_path, pooling="last" if name == "qwen3" else "mean")
+
+    with pytest.raises(ModelLoadError, match=f"'{name}'; backend openvino runs bert, mpnet,"):
+        OPENVINO.load(request)
+
+
+def test_a_backend_says_what_it_runs_or_nothing() -> None:
+    class Silent:
+        files: ClassVar[tuple[str, ...]] = ("config.json",)
+        libraries: ClassVar[tuple[str, ...]] = ("numpy",)
+
+        def load(self, request: LoadRequest) -> Encoder:
+            raise NotImplementedError(request)
+
+    assert plugins.architectures(OPENVINO) == NATIVE
+    assert plugins.architectures(MLX) > NATIVE
+    assert plugins.architectures(Silent()) == frozenset()
+
+
+def sizes_of(name: str, tmp_path: Path, **changes: object) -> Architecture:
+    path = tmp_path / "config.json"
+    shutil.copy(TINY / name / "config.json", path)
+    change_json(path, **changes)
+    return read_architecture(Config(path), backend="any", runs=NATIVE)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "most"),
+    [
+        ("bert", {}, 40),
+        ("roberta", {}, 40),
+        ("roberta", {"pad_token_id": None}, 40),  # its class's default is 1
+        ("roberta", {"pad_token_id": 0}, 41),
+        ("xlm-roberta", {}, 40),
+        ("mpnet", {}, 130),
+        ("mpnet", {"pad_token_id": 5}, 130),
+    ],
+)
+def test_positions_after_the_padding_index_leave_fewer_for_tokens(
+    name: str, changes: dict[str, object], most: int, tmp_path: Path
+) -> None:
+    assert sizes_of(name, tmp_path, **changes).max_tokens == most
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "named"),
+    [
+        ("roberta", {"pad_token_id": "1"}, "pad_token_id is '1'"),
+        ("roberta", {"pad_token_id": 41}, "pad_token_id is 41"),
+        ("xlm-roberta", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        ("mpnet", {"relative_attention_num_buckets": 64}, "num_buckets is 64; only 32"),
+        ("mpnet", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
+    ],
+)
+def test_a_variant_with_other_arithmetic_is_refused(
+    name: str, changes: dict[str, object], named: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelLoadError, match=named):
+        sizes_of(name, tmp_path, **changes)
+
+
+def test_a_backend_that_says_nothing_more_runs_bert_only(tmp_path: Path) -> None:
+    shutil.copy(TINY / "roberta" / "config.json", tmp_path)
+
+    with pytest.raises(ModelLoadError, match="'roberta'; backend any runs bert"):
+        read_architecture(Config(tmp_path / "config.json"), backend="any")
+
+
+def test_distances_fall_into_the_buckets_of_t5() -> None:
+    distances = np.array(
+        [0, -1, 1, -7, 7, -8, 8, -11, 11, -12, 16, -16, 32, 64, 91, 127, 128, -999]
+    )
+
+    expected = [0, 1, 17, 7, 23, 8, 24, 8, 24, 9, 26, 10, 28, 30, 31, 31, 31, 15]
+    assert buckets(distances).tolist() == expected
+    assert distance_buckets(3).tolist() == [2, 1, 0, 17, 18]

@@ -1,0 +1,180 @@
+"""The conformance check passes what is right and names what is wrong."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from emberd.backends.base import Backend, Encoder, LoadRequest, Pooling, Precision, TokenIds
+from emberd.backends.conformance import TINY_DIMENSIONS, check_backend, tiny_bert
+from emberd.backends.mlx.backend import MLXBackend
+from emberd.backends.openvino.backend import OpenVINOBackend
+from emberd.vectors import Matrix
+from tests.backends.support import tokenize
+
+Encode = Callable[[TokenIds, TokenIds], Matrix]
+
+
+@pytest.mark.parametrize("backend", [OpenVINOBackend(), MLXBackend()], ids=type)
+@pytest.mark.parametrize(
+    ("pooling", "precision"), [("mean", "f32"), ("cls", "4bit"), ("last", "8bit"), ("mean", "bf16")]
+)
+def test_our_backends_keep_every_promise(
+    backend: Backend, tiny: Path, pooling: Pooling, precision: Precision
+) -> None:
+    check_backend(backend, tiny, dimensions=TINY_DIMENSIONS, pooling=pooling, precision=precision)
+
+
+def test_openvino_keeps_every_promise_with_a_real_model(minilm: Path) -> None:
+    check_backend(OpenVINOBackend(), minilm, dimensions=384, pooling="mean", precision="4bit")
+
+
+def test_the_tiny_model_is_the_same_every_time_and_has_a_tokenizer(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    tiny_bert(one)
+    tiny_bert(other)
+
+    weights = "model.safetensors"
+    assert (one / weights).read_bytes() == (other / weights).read_bytes()
+    assert tokenize(one, ["the cat eats", "what"]) == [[2, 10, 6, 8, 3], [2, 1, 3]]
+
+
+class Wrong:
+    """An encoder that does one thing wrong."""
+
+    def __init__(self, right: Encoder, encode: Callable[[Encode], Encode]) -> None:
+        self.encode = encode(right.encode)
+        self.dimensions = right.dimensions
+        self.compute = right.compute
+
+
+class WrongBackend:
+    """Loads what is right, then spoils it."""
+
+    files: ClassVar[tuple[str, ...]] = MLXBackend.files
+    libraries: ClassVar[tuple[str, ...]] = MLXBackend.libraries
+
+    def __init__(self, encode: Callable[[Encode], Encode]) -> None:
+        self._encode = encode
+
+    def load(self, request: LoadRequest) -> Wrong:
+        """Load; see `backends.base.Backend.load`."""
+        return Wrong(MLXBackend().load(request), self._encode)
+
+
+def counts_padding(encode: Encode) -> Encode:
+    return lambda token_ids, mask: encode(token_ids, np.ones_like(mask))
+
+
+def gives_float64(encode: Encode) -> Encode:
+    return lambda token_ids, mask: encode(token_ids, mask).astype(np.float64)
+
+
+def gives_columns_first(encode: Encode) -> Encode:
+    return lambda token_ids, mask: np.asfortranarray(encode(token_ids, mask))
+
+
+def gives_nan(encode: Encode) -> Encode:
+    return lambda token_ids, mask: encode(token_ids, mask) * np.float32(np.nan)
+
+
+def sorts_the_texts(encode: Encode) -> Encode:
+    def sorting(token_ids: TokenIds, mask: TokenIds) -> Matrix:
+        order = np.argsort(mask.sum(axis=1))
+        return encode(token_ids[order], mask[order])
+
+    return sorting
+
+
+def drops_a_text(encode: Encode) -> Encode:
+    return lambda token_ids, mask: encode(token_ids, mask)[: max(1, len(mask) - 1)]
+
+
+def cuts_long_texts(encode: Encode) -> Encode:
+    def cutting(token_ids: TokenIds, mask: TokenIds) -> Matrix:
+        if mask.shape[1] > 40:
+            raise IndexError("too long")
+        return encode(token_ids, mask)
+
+    return cutting
+
+
+def cleans_its_input(encode: Encode) -> Encode:
+    def cleaning(token_ids: TokenIds, mask: TokenIds) -> Matrix:
+        vectors = encode(token_ids, mask)
+        token_ids[mask == 0] = -1
+        return vectors
+
+    return cleaning
+
+
+def uses_one_buffer(encode: Encode) -> Encode:
+    buffer = np.empty((8, TINY_DIMENSIONS), np.float32)
+
+    def reusing(token_ids: TokenIds, mask: TokenIds) -> Matrix:
+        buffer[: len(mask)] = encode(token_ids, mask)
+        return buffer[: len(mask)]
+
+    return reusing
+
+
+def says_the_same_of_all(encode: Encode) -> Encode:
+    return lambda _, mask: np.ones((len(mask), TINY_DIMENSIONS), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "promise"),
+    [
+        (counts_padding, "padding and neighbours change nothing"),
+        (gives_float64, "float32"),
+        (gives_columns_first, "C-contiguous"),
+        (gives_nan, "finite, and not zero"),
+        (sorts_the_texts, "order changes nothing"),
+        (drops_a_text, "one row per text"),
+        (cuts_long_texts, r"the longest text \(IndexError: too long\)"),
+        (cleans_its_input, "token ids and mask stay as they were"),
+        (uses_one_buffer, "a result stays as it was when the next batch runs"),
+        (says_the_same_of_all, "different texts get different vectors"),
+    ],
+)
+def test_a_mistake_is_named(tiny: Path, mistake: Callable[[Encode], Encode], promise: str) -> None:
+    with pytest.raises(AssertionError, match=f"^WrongBackend breaks: .*{promise}"):
+        check_backend(WrongBackend(mistake), tiny, dimensions=TINY_DIMENSIONS, pooling="mean")
+
+
+class Trusting(WrongBackend):
+    """Keeps what it loaded first, whatever it is asked for later."""
+
+    def __init__(self, tiny: Path, kept: Path) -> None:
+        super().__init__(lambda encode: encode)
+        self._folder = shutil.copytree(tiny, kept)
+
+    def load(self, request: LoadRequest) -> Wrong:
+        """Load the same model every time."""
+        return super().load(
+            LoadRequest(
+                folder=self._folder,
+                pooling="mean",
+                precision="f32",
+                compute="auto",
+                cache=request.cache,
+                cache_key="",
+            )
+        )
+
+
+def test_a_backend_that_does_not_look_at_its_files_is_named(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_backend(Trusting(tiny, tmp_path / "kept"), tiny, dimensions=32, pooling="mean")
+
+    for promise in (
+        "`dimensions` is 32",
+        "another pooling gives other vectors, or ModelLoadError",
+        "a folder that is not there raises ModelLoadError",
+        "a file cut in half raises ModelLoadError",
+        "an unknown model_type raises ModelLoadError",
+    ):
+        assert promise in str(caught.value)

@@ -1,0 +1,306 @@
+"""What runs by mlx-embeddings gives the vectors that transformers gives, whatever its own would."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from emberd.backends.architecture import NATIVE
+from emberd.backends.base import Compute, Encoder, Pooling, Precision
+from emberd.backends.conformance import check_backend
+from emberd.backends.mlx.backend import MLXBackend
+from emberd.backends.tensors import open_tensors
+from emberd.errors import BackendBrokenError, ModelLoadError
+from emberd.vectors import Matrix
+from tests.backends.references import (
+    TINY,
+    batch_of,
+    change_json,
+    copy_of,
+    pack,
+    padded_left,
+    vectors_of,
+)
+from tests.backends.support import a_request, cosines
+
+STATED: dict[str, Pooling] = {
+    "gemma3_text": "mean",
+    "llama_bidirec": "mean",
+    "modernbert": "mean",
+    "qwen3": "last",
+}
+OTHERS = pytest.mark.parametrize("name", list(STATED))
+
+
+def load(
+    folder: Path,
+    scratch: Path,
+    *,
+    pooling: Pooling | None = None,
+    precision: Precision = "f32",
+    compute: Compute = "f32",
+) -> Encoder:
+    """Load a checkpoint with the pooling of its family, unless it states another."""
+    pooling = pooling or STATED[folder.name]
+    return MLXBackend().load(
+        a_request(folder, scratch, pooling=pooling, precision=precision, compute=compute)
+    )
+
+
+def encode(
+    folder: Path,
+    scratch: Path,
+    *,
+    pooling: Pooling | None = None,
+    precision: Precision = "f32",
+    compute: Compute = "f32",
+) -> Matrix:
+    encoder = load(folder, scratch, pooling=pooling, precision=precision, compute=compute)
+    return encoder.encode(*batch_of(folder.name))
+
+
+def test_every_architecture_beyond_our_own_is_tested_here() -> None:
+    assert MLXBackend.architectures - NATIVE == set(STATED)
+
+
+@pytest.mark.parametrize(
+    ("name", "pooling"),
+    [
+        ("gemma3_text", "mean"),
+        ("llama_bidirec", "mean"),
+        ("llama_bidirec", "cls"),
+        ("llama_bidirec", "last"),
+        ("modernbert", "mean"),
+        ("modernbert", "cls"),
+        ("modernbert", "last"),
+        ("qwen3", "last"),
+        ("qwen3", "mean"),
+    ],
+)
+def test_the_vectors_are_those_of_transformers_with_every_pooling(
+    name: str, pooling: Pooling, tmp_path: Path
+) -> None:
+    folder = copy_of(name, tmp_path / name, pooling=pooling)
+
+    vectors = encode(folder, tmp_path, pooling=pooling)
+
+    assert cosines(vectors, vectors_of(name, pooling)).min() > 0.99999
+    np.testing.assert_allclose(vectors, vectors_of(name, pooling), atol=1e-4)
+
+
+@OTHERS
+def test_every_promise_of_a_backend_is_kept(name: str) -> None:
+    check_backend(MLXBackend(), TINY / name, dimensions=64, pooling=STATED[name], max_tokens=40)
+
+
+@OTHERS
+@pytest.mark.parametrize("compute", ["f16", "bf16"])
+def test_half_the_digits_give_no_nan_in_a_padded_batch(
+    name: str, compute: Compute, tmp_path: Path
+) -> None:
+    vectors = encode(TINY / name, tmp_path, compute=compute)
+
+    assert np.isfinite(vectors).all()
+    assert cosines(vectors, vectors_of(name, STATED[name])).min() > 0.999
+
+
+@pytest.mark.parametrize("compute", ["f32", "f16"])
+@OTHERS
+def test_padding_on_the_left_changes_nothing(name: str, compute: Compute, tmp_path: Path) -> None:
+    encoder = load(TINY / name, tmp_path, compute=compute)
+
+    vectors = encoder.encode(*padded_left(*batch_of(name)))
+
+    reference = vectors_of(name, STATED[name])
+    assert cosines(vectors, reference).min() > (0.99999 if compute == "f32" else 0.999)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_side_that_a_checkpoint_notes_changes_nothing(side: str, tmp_path: Path) -> None:
+    folder = copy_of("qwen3", tmp_path / "qwen3")
+    change_json(folder / "tokenizer_config.json", padding_side=side)
+
+    assert cosines(encode(folder, tmp_path), vectors_of("qwen3", "last")).min() > 0.99999
+
+
+@OTHERS
+@pytest.mark.parametrize(("precision", "bits"), [("8bit", 8), ("4bit", 4)])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_packed_weights_make_the_space_of_full_ones(
+    name: str, precision: Precision, bits: int, prefix: str, tmp_path: Path
+) -> None:
+    full = copy_of(name, tmp_path / "full" / name)
+    with_float_heads(full)
+    packed = shutil.copytree(full, tmp_path / "packed" / name)
+    pack(packed, bits, prefix=prefix)
+    move_heads_as_mlx_embeddings_does(packed, bits)
+
+    ours, theirs = (encode(folder, tmp_path, precision=precision) for folder in (full, packed))
+
+    assert cosines(ours, theirs).min() > 0.99999
+    lowest = cosines(ours, vectors_of(name, STATED[name])).min()
+    assert lowest > 0.99 if bits == 8 else 0.3 < lowest < 0.999
+
+
+def with_float_heads(folder: Path) -> None:
+    """Widen the heads to float32, for what reads files with NumPy, which has no bfloat16."""
+    for path in folder.glob("*_Dense/model.safetensors"):
+        tensors = open_tensors(path)
+        save_file({name: tensor.floats().copy() for name, tensor in tensors.items()}, path)
+
+
+def move_heads_as_mlx_embeddings_does(folder: Path, bits: int) -> None:
+    """Pack the heads into the file of the encoder: that is where its conversions have them."""
+    import mlx.core as mx
+
+    path = folder / "model.safetensors"
+    arrays: Any = mx.load(str(path))
+    for index, head in enumerate(sorted(folder.glob("*_Dense/model.safetensors"))):
+        weight = mx.array(load_file(head)["linear.weight"])
+        packed = mx.quantize(weight, group_size=64, bits=bits)
+        for part, array in zip(("weight", "scales", "biases"), packed, strict=True):
+            arrays[f"dense.{index}.{part}"] = array
+        head.unlink()
+    mx.eval(arrays)
+    path.unlink()
+    mx.save_safetensors(str(path), arrays)
+
+
+@OTHERS
+def test_a_quantized_model_stays_packed_in_memory(name: str, tmp_path: Path) -> None:
+    import mlx.core as mx
+
+    def bytes_of(precision: Precision) -> int:
+        before = mx.get_active_memory()
+        encoder = load(TINY / name, tmp_path, precision=precision)
+        assert encoder.dimensions == 64
+        return int(mx.get_active_memory() - before)
+
+    assert bytes_of("4bit") < 0.4 * bytes_of("f32")
+
+
+@OTHERS
+def test_a_config_as_transformers_5_writes_it_means_the_same(name: str, tmp_path: Path) -> None:
+    folder = copy_of(name, tmp_path / name)
+    config = json.loads((folder / "config.json").read_text())
+    thetas = {
+        "gemma3_text": ("rope_theta", "rope_local_base_freq"),
+        "modernbert": ("global_rope_theta", "local_rope_theta"),
+    }.get(name, ("rope_theta",))
+    ropes = [{"rope_type": "default", "rope_theta": config[theta]} for theta in thetas]
+    if config.get("rope_scaling"):
+        ropes[0] |= config["rope_scaling"]
+    rope_parameters = (
+        ropes[0]
+        if len(ropes) == 1
+        else dict(zip(("full_attention", "sliding_attention"), ropes, strict=True))
+    )
+    change_json(
+        folder / "config.json",
+        rope_parameters=rope_parameters,
+        rope_scaling=None,
+        **dict.fromkeys(thetas),
+    )
+
+    vectors = encode(folder, tmp_path)
+
+    assert cosines(vectors, vectors_of(name, STATED[name])).min() > 0.99999
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "named"),
+    [
+        ("qwen3", {"use_sliding_window": True}, "use_sliding_window is True"),
+        ("qwen3", {"rope_scaling": YARN}, "rope_scaling is {'rope_type': 'yarn'"),
+        ("qwen3", {"rope_parameters": YARN}, "rope_scaling is {'rope_type': 'yarn'"),
+        ("qwen3", {"rope_parameters": [1]}, r"cannot read `rope_parameters` \[1\]"),
+        ("qwen3", {"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        ("qwen3", {"num_key_value_heads": 3}, "mlx-embeddings makes no qwen3 of it: .*divisible"),
+        ("qwen3", {"intermediate_size": "wide"}, "mlx-embeddings makes no qwen3 of it"),
+        ("qwen3", {"hidden_size": 128}, r"embed_tokens\.weight has shape"),
+        ("modernbert", {"intermediate_size": None}, "makes no modernbert of it: .*intermediate"),
+        ("modernbert", {"hidden_activation": "relu"}, "hidden_activation is 'relu'"),
+        ("modernbert", {"layer_types": ["full_attention"] * 2}, "says layer_types"),
+        ("gemma3_text", {"use_bidirectional_attention": False}, "attention is False"),
+        ("gemma3_text", {"sliding_window_pattern": 6}, "says layer_types"),
+        ("gemma3_text", {"attn_logit_softcapping": 50.0}, "softcapping is 50.0"),
+        ("llama_bidirec", {"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+    ],
+)
+def test_what_mlx_embeddings_would_read_past_is_refused(
+    name: str, changes: dict[str, object], named: str, tmp_path: Path
+) -> None:
+    folder = copy_of(name, tmp_path / name)
+    change_json(folder / "config.json", **changes)
+
+    with pytest.raises(ModelLoadError, match=named):
+        load(folder, tmp_path)
+
+
+def test_heads_that_no_file_lists_are_refused(tmp_path: Path) -> None:
+    folder = copy_of("gemma3_text", tmp_path / "gemma3_text")
+    with_float_heads(folder)
+    pack(folder, 4)
+    move_heads_as_mlx_embeddings_does(folder, 4)
+    (folder / "modules.json").unlink()
+
+    with pytest.raises(ModelLoadError, match=r"hold Dense heads, but no modules\.json"):
+        load(folder, tmp_path, precision="4bit")
+
+
+@OTHERS
+def test_a_pooling_that_the_checkpoint_contradicts_is_refused_with_both_named(
+    name: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelLoadError, match=f"says pooling {STATED[name]}.* states cls"):
+        load(TINY / name, tmp_path, pooling="cls")
+
+
+def test_an_architecture_that_nothing_runs_is_named(tmp_path: Path) -> None:
+    folder = copy_of("qwen3", tmp_path / "qwen3")
+    change_json(folder / "config.json", model_type="lfm2")
+
+    with pytest.raises(ModelLoadError, match="'lfm2'; backend mlx runs bert, gemma3_text, llama"):
+        load(folder, tmp_path)
+
+
+@OTHERS
+def test_nothing_heavy_is_imported(name: str) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from emberd.backends.base import LoadRequest
+from emberd.backends.mlx.backend import MLXBackend
+MLXBackend().load(LoadRequest(
+    folder=Path(sys.argv[1]), pooling={STATED[name]!r}, precision="f32", compute="auto",
+    cache=Path(), cache_key=""))
+heavy = {{"transformers", "torch", "mlx_vlm", "cv2", "mlx_embeddings.utils", "mlx_lm.utils"}}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+
+    subprocess.run([sys.executable, "-c", code, str(TINY / name)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"), [("qwen3", "mlx_embeddings"), ("gemma3_text", "mlx_lm")]
+)
+def test_what_is_not_installed_is_named_with_what_needs_it(
+    name: str, absent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [module for module in sys.modules if module.startswith(("mlx_emb", "mlx_lm"))]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, absent, None)
+
+    with pytest.raises(BackendBrokenError, match=f"^{name} runs on mlx by mlx-emb.*{absent}") as e:
+        load(TINY / name, tmp_path)
+
+    assert e.value.hint == "Run `pip install mlx-embeddings mlx-lm`."

@@ -1,0 +1,254 @@
+"""OpenVINO's compiled models on disk, its light import, and its memory."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emberd.backends.base import Encoder, Precision
+from emberd.backends.openvino.backend import OpenVINOBackend
+from emberd.backends.openvino.processor import bf16_is_faster
+from emberd.backends.openvino.runtime import choose_compute
+from emberd.errors import BackendBrokenError, ModelLoadError
+from emberd.vectors import Matrix
+from tests.backends.support import a_request, batch_of
+
+# What a worker does, in a process of its own: prints a vector and the memory it took.
+CHILD = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from emberd.backends.base import LoadRequest
+from emberd.backends.openvino.backend import OpenVINOBackend
+
+assert "openvino" not in sys.modules
+folder, cache, precision = sys.argv[1:]
+request = LoadRequest(
+    folder=Path(folder), pooling="mean", precision=precision, compute="f32",
+    cache=Path(cache), cache_key="key",
+)
+encoder = OpenVINOBackend().load(request)
+ids = np.array([[5, 6, 7, 8]], np.int32)
+vector = encoder.encode(ids, np.ones_like(ids))[0]
+status = Path("/proc/self/status")
+lines = status.read_text().splitlines() if status.exists() else []
+resident_kb = [int(line.split()[1]) for line in lines if line.startswith("VmRSS")]
+print(json.dumps([vector.tolist(), resident_kb, "openvino_telemetry" in sys.modules]))
+import openvino.tools.ovc  # the light import blocked it only meanwhile
+"""
+
+
+def start(folder: Path, cache: Path, precision: str = "f32") -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-c", CHILD, str(folder), str(cache), precision]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE)
+
+
+def answer(child: subprocess.Popen[bytes]) -> tuple[list[float], list[int], bool]:
+    printed, _ = child.communicate(timeout=120)
+    assert child.returncode == 0
+    vector, resident_kb, telemetry = json.loads(printed)
+    return vector, resident_kb, telemetry
+
+
+def encode(encoder: Encoder) -> Matrix:
+    return encoder.encode(*batch_of([2, 5, 7, 3], [2, 9, 3]))
+
+
+def blobs(cache: Path) -> list[Path]:
+    """The compiled models; nothing unfinished may lie beside them."""
+    files = sorted(cache.iterdir())
+    assert {path.suffix for path in files} <= {".blob"}
+    return files
+
+
+def test_a_second_load_reads_no_weights_and_gives_the_same_vectors(
+    tiny: Path, tmp_path: Path
+) -> None:
+    request = a_request(tiny, tmp_path / "cache", precision="4bit")
+    first = encode(OpenVINOBackend().load(request))
+    (tiny / "model.safetensors").unlink()
+
+    second = encode(OpenVINOBackend().load(request))
+
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_loaded_model_survives_the_deletion_of_its_cache(tiny: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    encoder = OpenVINOBackend().load(a_request(tiny, cache))
+    before = encode(encoder)
+
+    shutil.rmtree(cache)
+
+    np.testing.assert_array_equal(encode(encoder), before)
+
+
+def test_everything_that_makes_another_model_makes_another_file(tiny: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    requests = [
+        a_request(tiny, cache),
+        a_request(tiny, cache, cache_key="another"),
+        a_request(tiny, cache, pooling="cls"),
+        a_request(tiny, cache, precision="4bit"),
+        a_request(tiny, cache, threads=1),
+    ]
+
+    for request in requests:
+        OpenVINOBackend().load(request)
+
+    assert len(blobs(cache)) == len(requests)
+
+
+def halved(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def one_bit_flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def zeroed_at_the_end(content: bytes) -> bytes:
+    return content[:-4096] + bytes(4096)
+
+
+def emptied(_: bytes) -> bytes:
+    return b""
+
+
+def of_three_bytes(_: bytes) -> bytes:
+    return b"abc"
+
+
+@pytest.mark.parametrize(
+    "damage", [halved, one_bit_flipped, zeroed_at_the_end, emptied, of_three_bytes]
+)
+def test_a_damaged_file_is_made_again(
+    tiny: Path,
+    tmp_path: Path,
+    damage: Callable[[bytes], bytes],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    request = a_request(tiny, tmp_path / "cache")
+    whole = encode(OpenVINOBackend().load(request))
+    (blob,) = blobs(request.cache)
+    size = blob.stat().st_size
+    content = blob.read_bytes()
+    blob.unlink()
+    blob.write_bytes(damage(content))
+
+    with caplog.at_level(logging.WARNING):
+        again = encode(OpenVINOBackend().load(request))
+
+    np.testing.assert_array_equal(again, whole)
+    assert [path.stat().st_size for path in blobs(request.cache)] == [size]
+    assert "is damaged and will be made again" in caplog.text
+
+
+def test_a_file_with_a_right_seal_that_openvino_refuses_is_made_again(
+    tiny: Path, tmp_path: Path
+) -> None:
+    request = a_request(tiny, tmp_path / "cache")
+    whole = encode(OpenVINOBackend().load(request))
+    (blob,) = blobs(request.cache)
+    blob.unlink()
+    nothing = bytes(64)  # their sum is zero
+    blob.write_bytes(nothing + (64).to_bytes(8, "little") + bytes(8))
+
+    np.testing.assert_array_equal(encode(OpenVINOBackend().load(request)), whole)
+    assert blob.stat().st_size > 1000
+
+
+def test_files_of_other_versions_go_when_a_new_one_is_made(tiny: Path, tmp_path: Path) -> None:
+    request = a_request(tiny, tmp_path / "cache")
+    OpenVINOBackend().load(request)
+    (blob,) = blobs(request.cache)
+    model_and_machine, _, _ = blob.stem.rpartition("-")
+    old = blob.rename(blob.with_stem(f"{model_and_machine}-0123456789abcdef"))
+
+    OpenVINOBackend().load(request)
+
+    assert not old.exists()
+    assert blobs(request.cache) == [blob]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = encode(OpenVINOBackend().load(a_request(tiny, tmp_path / "cache")))
+    (tmp_path / "file").write_text("in the way")
+
+    with caplog.at_level(logging.WARNING):
+        vectors = encode(OpenVINOBackend().load(a_request(tiny, tmp_path / "file" / "cache")))
+
+    np.testing.assert_array_equal(vectors, expected)
+    assert "cannot be kept" in caplog.text
+
+
+def test_two_processes_may_fill_one_cache_at_once(tiny: Path, tmp_path: Path) -> None:
+    children = [start(tiny, tmp_path / "cache") for _ in range(2)]
+
+    one, other = (answer(child)[0] for child in children)
+
+    assert one == other
+    assert len(blobs(tmp_path / "cache")) == 1
+
+
+def test_a_process_stays_small_and_imports_no_telemetry(minilm: Path, tmp_path: Path) -> None:
+    for moment in ("first load", "from the cache"):
+        _, resident_kb, telemetry = answer(start(minilm, tmp_path, "4bit"))
+
+        assert not telemetry
+        assert all(kb < 200 * 1024 for kb in resident_kb), moment
+
+
+def test_damaged_weights_are_refused_by_name(tiny: Path, tmp_path: Path) -> None:
+    weights = tiny / "model.safetensors"
+    weights.write_bytes(halved(weights.read_bytes()))
+
+    with pytest.raises(ModelLoadError, match=r"model\.safetensors cannot be read"):
+        OpenVINOBackend().load(a_request(tiny, tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "able", "faster", "chosen"),
+    [
+        ("4bit", ["FP32", "BF16"], True, "bf16"),
+        ("4bit", ["FP32", "BF16"], False, "f32"),
+        ("4bit", ["FP32", "FP16"], True, "f32"),
+        ("bf16", ["FP32", "BF16"], True, "bf16"),
+        ("f32", ["FP32", "BF16"], True, "f32"),
+    ],
+)
+def test_auto_is_bf16_where_that_is_native_and_faster_but_not_for_full_precision(
+    tmp_path: Path, precision: Precision, able: list[str], faster: bool, chosen: str
+) -> None:
+    request = a_request(tmp_path, tmp_path, precision=precision)
+
+    assert choose_compute(request, able=able, bf16_is_faster=faster) == chosen
+
+
+def test_arithmetic_that_the_processor_lacks_is_refused_with_what_it_has(tmp_path: Path) -> None:
+    request = a_request(tmp_path, tmp_path, compute="f16")
+
+    with pytest.raises(BackendBrokenError, match=r"no native f16 .* it has f32, bf16\."):
+        choose_compute(request, able=["FP32", "BF16", "INT8"], bf16_is_faster=True)
+
+
+@pytest.mark.parametrize(
+    ("processor", "faster"),
+    [
+        ("vendor_id: AuthenticAMD flags: avx512_bf16", True),
+        ("vendor_id: GenuineIntel flags: avx512_bf16", False),
+        ("vendor_id: GenuineIntel flags: avx512_bf16 amx_bf16", True),
+        ("", True),
+    ],
+)
+def test_intel_does_bf16_faster_by_amx_only(processor: str, faster: bool) -> None:
+    assert bf16_is_faster(processor) is faster
