@@ -42,7 +42,10 @@ def list_models(ctx: typer.Context, as_json: AsJson = False) -> None:
                 "precision": spec.precision,
                 "max_tokens": spec.max_tokens,
                 "pulled": local,
-                "fingerprint": entry.fingerprint if entry else None,
+                "fingerprint": entry.now.fingerprint if entry else None,
+                "architecture": spec.architecture,
+                "licence": spec.licence,
+                "tested": spec.tested,
                 "sources": [str(source) for source in spec.sources],
                 "aliases": list(spec.aliases),
             }

@@ -23,13 +23,17 @@ def show(table: Table) -> None:
 
 def model_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """One row per registry entry."""
-    table = _table("model", "dimensions", "pooling", "precision", "max tokens", "files", "aliases")
+    table = _table(
+        "model", "dimensions", "pooling", "precision", "max tokens", "licence", "tested", "files",
+        "fingerprint",
+    )  # fmt: skip
     for row in rows:
         files = "[green]here[/]" if row["pulled"] else "[dim]not here[/]"
         name = row["name"] + (" [cyan](default)[/]" if row["default"] else "")
         table.add_row(
             name, str(row["dimensions"]), row["pooling"], row["precision"],
-            str(row["max_tokens"] or "by checkpoint"), files, escape(", ".join(row["aliases"])),
+            str(row["max_tokens"] or "by checkpoint"), row["licence"] or "", row["tested"], files,
+            row["fingerprint"] or "",
         )  # fmt: skip
     return table
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -14,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 from emberd.backends.architecture import NATIVE
 from emberd.backends.base import Compute, Encoder, Pooling, Precision
 from emberd.backends.conformance import check_backend
-from emberd.backends.mlx.backend import MLXBackend
+from emberd.backends.mlx.backend import MLXBackend, _choose_compute
+from emberd.backends.mlx.families import visible
 from emberd.backends.tensors import open_tensors
 from emberd.errors import BackendBrokenError, ModelLoadError
 from emberd.vectors import Matrix
@@ -35,6 +37,7 @@ STATED: dict[str, Pooling] = {
     "modernbert": "mean",
     "qwen3": "last",
 }
+COMPUTE: list[Compute] = ["f16", "bf16"]
 OTHERS = pytest.mark.parametrize("name", list(STATED))
 
 
@@ -100,7 +103,7 @@ def test_every_promise_of_a_backend_is_kept(name: str) -> None:
 
 
 @OTHERS
-@pytest.mark.parametrize("compute", ["f16", "bf16"])
+@pytest.mark.parametrize("compute", COMPUTE)
 def test_half_the_digits_give_no_nan_in_a_padded_batch(
     name: str, compute: Compute, tmp_path: Path
 ) -> None:
@@ -108,6 +111,55 @@ def test_half_the_digits_give_no_nan_in_a_padded_batch(
 
     assert np.isfinite(vectors).all()
     assert cosines(vectors, vectors_of(name, STATED[name])).min() > 0.999
+
+
+@OTHERS
+def test_quantized_weights_can_do_with_half_the_digits(name: str, tmp_path: Path) -> None:
+    exact = encode(TINY / name, tmp_path, precision="4bit")
+
+    for compute in COMPUTE:
+        fast = encode(TINY / name, tmp_path, precision="4bit", compute=compute)
+        assert cosines(fast, exact).min() > 0.999
+
+
+@pytest.mark.parametrize("within", [None, 1])
+@pytest.mark.parametrize("causal", [True, False])
+def test_no_token_of_a_padded_text_sees_nothing(causal: bool, within: int | None) -> None:
+    mask = mx.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [0, 0, 0, 1, 1]])
+
+    seen = np.array(visible(mask, causal=causal, within=within))
+
+    assert seen.shape == (3, 1, 5, 5)
+    assert seen.any(axis=-1).all()
+    assert seen[1, 0].tolist() == (np.eye(5, dtype=bool) | near(0, causal, within)).tolist()
+
+
+def near(key: int, causal: bool, within: int | None) -> Matrix:
+    """Where the only token, at place `key`, is seen from, query by key."""
+    distance = np.full((5, 1), key) - np.arange(5)[:, None]
+    allowed = (distance <= 0) if causal else np.ones((5, 1), bool)
+    if within is not None:
+        allowed &= np.abs(distance) <= within
+    only: Matrix = allowed & (np.arange(5) == key)
+    return only
+
+
+@pytest.mark.parametrize(
+    ("precision", "on_gpu", "takes_f16", "chosen"),
+    [
+        ("f32", True, True, "f32"),
+        ("bf16", True, True, "bf16"),
+        ("4bit", True, True, "f16"),
+        ("4bit", True, False, "bf16"),
+        ("4bit", False, True, "f32"),
+    ],
+)
+def test_auto_spares_large_numbers_the_small_range_of_f16(
+    precision: Precision, on_gpu: bool, takes_f16: bool, chosen: str, tmp_path: Path
+) -> None:
+    request = a_request(tmp_path, tmp_path, precision=precision)
+
+    assert _choose_compute(request, on_gpu=on_gpu, takes_f16=takes_f16) == chosen
 
 
 @pytest.mark.parametrize("compute", ["f32", "f16"])
@@ -157,8 +209,6 @@ def with_float_heads(folder: Path) -> None:
 
 def move_heads_as_mlx_embeddings_does(folder: Path, bits: int) -> None:
     """Pack the heads into the file of the encoder: that is where its conversions have them."""
-    import mlx.core as mx
-
     path = folder / "model.safetensors"
     arrays: Any = mx.load(str(path))
     for index, head in enumerate(sorted(folder.glob("*_Dense/model.safetensors"))):
@@ -174,8 +224,6 @@ def move_heads_as_mlx_embeddings_does(folder: Path, bits: int) -> None:
 
 @OTHERS
 def test_a_quantized_model_stays_packed_in_memory(name: str, tmp_path: Path) -> None:
-    import mlx.core as mx
-
     def bytes_of(precision: Precision) -> int:
         before = mx.get_active_memory()
         encoder = load(TINY / name, tmp_path, precision=precision)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from emberd.backends import plugins
 from emberd.config.load import load_config
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.registry.catalog import Catalog
@@ -123,3 +124,27 @@ def test_only_queries_are_prompted_for_bge(built_in: Catalog) -> None:
     assert built_in.get("bge-small").prompts == {
         "query": "Represent this sentence for searching relevant passages: "
     }
+
+
+def test_every_entry_states_what_people_need_to_know(built_in: Catalog) -> None:
+    for model in built_in:
+        assert model.max_tokens, model.name
+        assert model.licence, model.name
+        assert model.architecture, model.name
+        assert model.hub_ids, model.name
+        assert all(2 <= size < model.dimensions for size in model.matryoshka), model.name
+
+
+def test_every_entry_is_of_an_architecture_that_a_backend_says_it_runs(built_in: Catalog) -> None:
+    backends = [plugins.load(name) for name in ("openvino", "mlx")]
+    runnable = frozenset[str]().union(*(plugins.architectures(backend) for backend in backends))
+
+    assert {model.architecture for model in built_in} <= runnable
+
+
+def test_only_minilm_claims_a_reference_because_only_its_weights_were_here(
+    built_in: Catalog,
+) -> None:
+    claimed = {model.name for model in built_in if model.tested == "reference"}
+
+    assert claimed == {"minilm", "minilm-f32"}
