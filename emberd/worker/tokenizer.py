@@ -60,15 +60,16 @@ class Tokenizer:
 def limit_of_checkpoint(folder: Path) -> int | None:
     """Return the most tokens that the checkpoint's positions allow, or None when it does not say.
 
-    Positions of the RoBERTa family start after the padding index, so two of them are never used
-    (fairseq's convention, kept by Hugging Face's `create_position_ids_from_input_ids`).
+    Positions of the RoBERTa family start after the padding index, so the ones up to it are never
+    used (fairseq's convention, kept by Hugging Face's `create_position_ids_from_input_ids`). The
+    index is 1 unless a RoBERTa config says otherwise; MPNet's code has it fixed.
     """
     try:
         config = json.loads((folder / "config.json").read_bytes())
         positions = int(config["max_position_embeddings"])
         kind = str(config.get("model_type", ""))
-        padding = int(config.get("pad_token_id") or 0)
+        stated = config.get("pad_token_id")
+        padding = 1 if stated is None or kind == "mpnet" else int(stated)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    starts_after_padding = kind in ("roberta", "xlm-roberta", "mpnet", "camembert")
-    return positions - padding - 1 if starts_after_padding else positions
+    return positions - padding - 1 if kind in ("roberta", "xlm-roberta", "mpnet") else positions
