@@ -85,13 +85,21 @@ class Server:
 
 
 def clean_environ(home: Path) -> dict[str, str]:
-    """Return an environment without settings of whoever runs the tests, and without the Hub."""
+    """Return an environment without settings of whoever runs the tests, and without the Hub.
+
+    Its port is one where nobody listens, so that a command never finds the developer's own server.
+    """
     kept = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("EMBERD_", "HF_", "XDG_"))
     }
-    return kept | {"EMBERD_HOME": str(home), "HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "1"}
+    return kept | {
+        "EMBERD_HOME": str(home),
+        "EMBERD_SERVER_PORT": "1",
+        "HF_HOME": str(home / "hf"),
+        "HF_HUB_OFFLINE": "1",
+    }
 
 
 def run_emberd(
