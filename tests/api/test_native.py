@@ -101,6 +101,7 @@ def test_load_answers_with_the_row_of_a_ready_model(home: Path) -> None:
 
 def test_models_has_a_row_for_every_entry_with_every_field(server: Server) -> None:
     server.embed("text")
+    wait_for(lambda: server.row()["pulled"])  # noted after the first answer, not before
 
     rows = {row["name"]: row for row in server.http.get("/models").json()["models"]}
 

@@ -446,7 +446,7 @@ def test_the_first_request_downloads_and_everybody_can_see_how_far(
         assert listed["progress"]["phase"] == "download"
         assert "download" in table
         assert own.row("tiny")["progress"] is None
-        assert own.row("tiny")["pulled"] is True
+        wait_for(lambda: own.row("tiny")["pulled"])  # noted after the first answer, not before
 
 
 def test_remove_gives_the_disk_back_and_says_how_much(home: Path, hub: Hub, emberd: Emberd) -> None:
