@@ -35,6 +35,7 @@ def create_app(config: Config) -> FastAPI:
         {"code": "environment", "message": warning, "hint": "Correct its name or unset it."}
         for warning in config.warnings
     ]
+    app.state.pool = pool
     app.include_router(native.create_router(pool, config.settings.limits, warnings))
     app.add_exception_handler(EmberdError, errors.on_emberd_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)

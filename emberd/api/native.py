@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from typing import Any, Literal, TypeVar
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -35,7 +35,9 @@ class EmbedBody(body.Body):
 
 
 class ModelBody(body.Body):
-    """What `POST /load` and `POST /unload` take, when they take anything."""
+    """What `POST /load` and `POST /unload` take; a key mistyped here would unload everything."""
+
+    model_config = ConfigDict(extra="forbid")
 
     model: str | None = None
 

@@ -20,15 +20,21 @@ class Client:
 
     def get(self, path: str) -> dict[str, Any]:
         """GET a JSON object."""
-        return self._answer(self._http.get(path))
+        return self._ask("GET", path, None)
 
     def post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
         """POST a JSON object, get one back."""
-        return self._answer(self._http.post(path, json=content))
+        return self._ask("POST", path, content)
 
-    @staticmethod
-    def _answer(response: httpx2.Response) -> dict[str, Any]:
-        data: dict[str, Any] = response.json()
+    def _ask(self, method: str, path: str, content: dict[str, Any] | None) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, json=content)
+            data: dict[str, Any] = response.json()
+        except (httpx2.HTTPError, ValueError) as error:
+            raise NoServerError(
+                f"The server at {self.url} ended before it answered ({type(error).__name__}).",
+                hint="Look at its log, start it with `emberd serve`, and ask again.",
+            ) from None
         if response.is_success:
             return data
         raise from_code(data.get("code", ""), str(data.get("detail")), data.get("hint"))

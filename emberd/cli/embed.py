@@ -40,7 +40,9 @@ def embed(
         raise NoTextsError("No texts provided", hint='Try: emberd embed "some text"')
     root: Root = ctx.obj
     config = root.load()
-    options: dict[str, Any] = {"model": model, "input_type": input_type, "dimensions": dimensions}
+    # This configuration's default, not that of whatever server answers.
+    name = config.catalog.get(model or config.settings.default).name
+    options: dict[str, Any] = {"model": name, "input_type": input_type, "dimensions": dimensions}
     batches = _batches(_checked(texts) if texts else _lines())
     server = client.find(config)
     if server:

@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from emberd.registry.lock import write_atomically
 
@@ -45,6 +46,9 @@ def remove(state: Path) -> None:
 def read(state: Path) -> Running | None:
     """Return what was noted; its server may have died since."""
     try:
-        return Running(**json.loads(_path(state).read_bytes()))
-    except (OSError, ValueError, TypeError):
+        noted: dict[str, Any] = json.loads(_path(state).read_bytes())
+        return Running(
+            int(noted["pid"]), str(noted["host"]), int(noted["port"]), str(noted["version"])
+        )
+    except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -1,12 +1,15 @@
 """`emberd serve`: bind, tell others where, run until a signal. The one home of uvicorn."""
 
+import asyncio
+import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
     from emberd.config.load import Config
 
 BACKLOG = 2048
-SHUTDOWN_GRACE_S = 10  # for requests in flight
+MANY_FILES = 8192
+DRAIN_S = 8  # for requests in flight; who is not answered by then gets a 503
+SHUTDOWN_GRACE_S = 10  # for connections that hang on even so
 
 log = logging.getLogger("emberd")
 
@@ -68,14 +73,17 @@ def _explain_unbound(config: "Config", error: Exception) -> None:
 
     server = config.settings.server
     place = running.Running(0, server.host, server.port, "")
-    if client.is_emberd(place.url):
+    taken = getattr(error, "errno", None) == errno.EADDRINUSE
+    if taken and client.is_emberd(place.url):
         typer.echo(f"emberd already runs at {place.url}; see `emberd ps`.")
         return
     reason = getattr(error, "strerror", None) or str(error)
     raise PortTakenError(
         f"emberd cannot listen on {server.host}:{server.port}: {reason.lower()}"
-        f"{_who_listens(server.port)}.",
-        hint="End that process, or choose another port: `emberd serve --port 8768`.",
+        f"{_who_listens(server.port) if taken else ''}.",
+        hint="End that process, or choose another port with `--port`."
+        if taken
+        else "Choose an address of this machine with `--host`, and a port above 1023.",
     )
 
 
@@ -92,6 +100,15 @@ def _who_listens(port: int) -> str:
     return ""
 
 
+def _allow_many_connections() -> None:
+    """Raise the soft limit on open files, 256 on macOS, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, MANY_FILES) if hard != resource.RLIM_INFINITY else MANY_FILES
+    if soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _run(config: "Config", listener: socket.socket) -> None:
     import uvicorn
 
@@ -99,6 +116,8 @@ def _run(config: "Config", listener: socket.socket) -> None:
     from emberd.cli import running
 
     host, port = config.settings.server.host, listener.getsockname()[1]
+    _allow_many_connections()
+    app = create_app(config)
     here = running.Running(os.getpid(), host, port, __version__)
 
     class Server(uvicorn.Server):
@@ -113,6 +132,11 @@ def _run(config: "Config", listener: socket.socket) -> None:
             yield
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            drain = asyncio.create_task(app.state.pool.drain(DRAIN_S))
+            await super().shutdown(sockets)
+            await drain
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -135,7 +159,7 @@ def _run(config: "Config", listener: socket.socket) -> None:
     }
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        Server(uvicorn.Config(create_app(config), **settings)).run(sockets=[listener])
+        Server(uvicorn.Config(app, **settings)).run(sockets=[listener])
     except OSError as error:
         raise ConfigError(
             f"The state folder {config.homes.state} cannot be written: {error.strerror}.",

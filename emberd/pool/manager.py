@@ -141,11 +141,22 @@ class Pool:
         """Return name and state of every entry; cheap."""
         return [{"name": model.spec.name, "state": model.state} for model in self._models.values()]
 
-    async def close(self) -> None:
-        """Take no more, let workers finish what they have, end them all."""
+    async def drain(self, within_s: float) -> None:
+        """Take no more, refuse who waits for a worker, and who is not answered in time."""
         self._closing = True
         for model in self._models.values():
             model.refuse_waiting(shutting_down())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while any(model.busy for model in self._models.values()):
+                    self._changed.clear()
+                    await self._changed.wait()
+        for model in self._models.values():
+            model.refuse_all(shutting_down())
+
+    async def close(self) -> None:
+        """Refuse who is still there and end all workers."""
+        await self.drain(0)
         await asyncio.gather(*(model.unload("shutdown") for model in self._models.values()))
 
     # -- inside -----------------------------------------------------------------------------
@@ -202,9 +213,11 @@ class Pool:
 
         False when nobody wants it any more.
         """
-        needs_bytes = model.known_peak_bytes() or await asyncio.to_thread(
-            estimate_bytes, model.spec, self._homes.hub
-        )
+        needs_bytes = model.known_peak_bytes()
+        if not 0 < needs_bytes <= self._limits.memory_budget:
+            # A peak over the budget was somebody's odd request: such a model runs alone.
+            estimate = await asyncio.to_thread(estimate_bytes, model.spec, self._homes.hub)
+            needs_bytes = max(estimate, min(needs_bytes, self._limits.memory_budget))
         if needs_bytes > self._limits.memory_budget:
             raise NoRoomError(
                 f"{model.spec.name} needs about {format_size(needs_bytes)} and"

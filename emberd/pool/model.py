@@ -134,6 +134,15 @@ class Model:
         self._load_wishes.clear()
         self._wake.set()
 
+    def refuse_all(self, error: EmberdError) -> None:
+        """Fail everybody, also whose texts the worker has; it is told to forget them."""
+        for request_id, job in self._in_flight.items():
+            job.fail(error)
+            if self._worker:
+                self._worker.send(wire.Cancel(id=request_id))
+        self._in_flight.clear()
+        self.refuse_waiting(error)
+
     def abandon(self, job: Job) -> None:
         """Nobody waits for this job any more."""
         with suppress(ValueError):
@@ -481,10 +490,7 @@ class Model:
         self._failures_in_a_row += 1
         self._retry_at_s = time.monotonic() + min(2.0**self._failures_in_a_row / 2, MAX_BACKOFF_S)
         self.last_error = error
-        for job in self._in_flight.values():
-            job.fail(error)
-        self._in_flight.clear()
-        self.refuse_waiting(error)
+        self.refuse_all(error)
         self._set_state("failed")
 
     async def _remember_start(self) -> None:

@@ -9,12 +9,15 @@ from tokenizers import Tokenizer as Library
 
 from emberd.errors import ModelLoadError
 
+LONG_CHARS_PER_TOKEN = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """One text as the model is fed it: special tokens included, padding not.
 
-    `uncut` is how many tokens the whole text has; more than `len(ids)` means that it was cut.
+    `uncut` is how many tokens the text has, or a very long one at least; more than `len(ids)` means
+    that it was cut.
     """
 
     ids: list[int]
@@ -44,6 +47,7 @@ class Tokenizer:
         self._library.no_padding()
         self._library.enable_truncation(max_tokens)
         self._special = len(self._library.encode("").ids)
+        self._long_chars = LONG_CHARS_PER_TOKEN * max_tokens
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokenize, outside Python's lock; thread-safe."""
@@ -53,8 +57,24 @@ class Tokenizer:
                 len(encoding.ids)
                 + sum(len(rest.ids) - self._special for rest in encoding.overflowing),
             )
-            for encoding in self._library.encode_batch_fast(list(texts))
+            for encoding in self._library.encode_batch_fast([self._start_of(t) for t in texts])
         ]
+
+    def _start_of(self, text: str) -> str:
+        """Return as much of a very long text as fills the model; the rest cannot matter.
+
+        Megabytes would otherwise be tokenized for the sake of the first few hundred tokens, at
+        seconds and gigabytes each. The cut is at white space, where tokenizers split anyway.
+        """
+        chars = self._long_chars
+        while len(text) > chars:
+            start = text[:chars]
+            words, _, half_a_word = start.rpartition(" ")
+            start = words if len(half_a_word) < chars // 2 else start
+            if self._library.encode(start).overflowing:
+                return start
+            chars *= 4
+        return text
 
 
 def limit_of_checkpoint(folder: Path) -> int | None:

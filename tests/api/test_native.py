@@ -177,3 +177,14 @@ def test_the_openapi_document_names_the_routes_and_the_body(server: Server) -> N
     assert {"/embed", "/health", "/ready", "/load", "/unload", "/models"} <= set(document["paths"])
     body = document["paths"]["/embed"]["post"]["requestBody"]["content"]["application/json"]
     assert "texts" in body["schema"]["properties"]
+
+
+@pytest.mark.parametrize("path", ["/load", "/unload"])
+def test_a_mistyped_key_unloads_nothing(server: Server, path: str) -> None:
+    server.embed("load")
+
+    response = server.http.post(path, json={"modle": "mpnet"})
+
+    assert (response.status_code, response.json()["code"]) == (422, "wrong_shape")
+    assert "modle" in response.json()["detail"]
+    assert server.row()["state"] == "ready"

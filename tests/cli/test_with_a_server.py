@@ -144,3 +144,11 @@ def test_a_server_started_by_hand_can_be_stopped_with_ctrl_c(home: Path) -> None
 
     assert process.wait(20) == 0
     assert not (home / "state" / "server.json").exists()
+
+
+def test_embed_asks_for_its_own_default_not_for_that_of_the_server(server: Server) -> None:
+    environ = {**server._environ, "EMBERD_DEFAULT": "minilm-f32"}
+
+    done = run_emberd("embed", "text", home=server.home, environ=environ)
+
+    assert json.loads(done.stdout)["model"] == "minilm-f32"

@@ -1,6 +1,7 @@
 """Models that come, stay, leave and die: real workers with real MiniLM, over real HTTP."""
 
 import asyncio
+import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -297,3 +298,30 @@ def test_no_option_of_a_request_reloads_the_model_for_others(home: Path) -> None
             own.embed("text", **options)
 
         assert own.row()["loads"] == 1
+
+
+def test_an_odd_request_does_not_keep_the_model_from_loading_ever_after(home: Path) -> None:
+    with Server(home) as own:
+        own.embed("load")
+    lock = home / "state" / "lock.json"
+    entries = json.loads(lock.read_bytes())
+    entries["models"]["minilm"]["peak_memory_bytes"] = 2**40
+    lock.write_text(json.dumps(entries))
+
+    with Server(home) as own:
+        assert own.embed("again")["model"] == "minilm"
+
+
+def test_who_is_not_answered_when_the_server_ends_is_told_so(home: Path) -> None:
+    with Server(home) as own, ThreadPoolExecutor(4) as threads:
+        own.embed("load")
+        body = {"texts": [LONG] * 400}
+        waiting = [threads.submit(own.http.post, "/embed", json=body) for _ in range(4)]
+        wait_for(lambda: own.row()["in_flight"] == 4)
+        own.process.terminate()
+        answers = [answer.result() for answer in waiting]
+
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        assert answers[-1].json()["code"] == "shutting_down"
+        assert own.process.wait(30) == 0
+        assert "Traceback" not in own.log()

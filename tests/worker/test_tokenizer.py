@@ -128,3 +128,16 @@ def test_a_config_that_cannot_be_read_says_nothing(tmp_path: Path, content: byte
 
 def test_minilm_has_512_positions(minilm: Path) -> None:
     assert limit_of_checkpoint(minilm) == 512
+
+
+@pytest.mark.parametrize("text", ["word " * 40_000, "." * 200_000, " " * 200_000 + "word " * 600])
+def test_a_very_long_text_gives_the_tokens_that_the_whole_of_it_would(
+    tokenizer: Tokenizer, minilm: Path, text: str
+) -> None:
+    whole = Tokenizer(minilm, 512)
+    whole._long_chars = len(text)
+
+    (cut,), (expected,) = tokenizer.encode([text]), whole.encode([text])
+
+    assert cut.ids == expected.ids
+    assert cut.is_cut
