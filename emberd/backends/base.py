@@ -7,17 +7,17 @@ HTTP, the registry file, or another model.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from emberd.registry.spec import Compute as Compute
+from emberd.registry.spec import Pooling as Pooling
+from emberd.registry.spec import Precision as Precision
 from emberd.vectors import Matrix
 
 TokenIds = npt.NDArray[np.int32]
-Pooling = Literal["mean", "cls", "last"]
-Precision = Literal["4bit", "8bit", "bf16", "f32"]
-Compute = Literal["auto", "f32", "bf16", "f16"]
 
 MODEL_FILES = (
     "config.json",
