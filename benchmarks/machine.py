@@ -8,14 +8,14 @@ from pathlib import Path
 
 import psutil
 
-PACKAGES = ("emberd", "fastapi", "uvicorn", "openvino", "mlx", "tokenizers")
+PACKAGES = ("emberd", "fastapi", "uvicorn", "openvino", "tokenizers")
 
 
 def facts() -> dict[str, object]:
     """Return processor, cores, memory, system, versions and date."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": _system(),
@@ -24,22 +24,27 @@ def facts() -> dict[str, object]:
     }
 
 
-def _system() -> str:
-    release = ".".join(platform.release().split(".")[:2])
-    return f"{platform.system()} {release} {platform.machine()}"
+def processor() -> str:
+    """Return its name; hypervisors hide some, hence family and model."""
+    said = cpu()
+    if "model name" not in said:
+        return platform.processor() or platform.machine()
+    return f"{said['model name']}, family {said.get('cpu family')} model {said.get('model')}"
 
 
-def _processor() -> str:
-    """Its name; hypervisors hide some, hence family and model."""
+def cpu() -> dict[str, str]:
+    """Return what Linux says of the last processor; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    said = dict(line.split(":", 1) for line in lines if ":" in line)
-    said = {name.strip(): value.strip() for name, value in said.items()}
-    if "model name" not in said:
-        return platform.machine()
-    return f"{said['model name']}, family {said.get('cpu family')} model {said.get('model')}"
+        return {}
+    said = (line.split(":", 1) for line in lines if ":" in line)
+    return {name.strip(): value.strip() for name, value in said}
+
+
+def _system() -> str:
+    release = ".".join(platform.release().split(".")[:2])
+    return f"{platform.system()} {release} {platform.machine()}"
 
 
 def _version(name: str) -> str | None:

@@ -1,19 +1,12 @@
-"""Where the old server comes from: its code out of its document, its environment from PyPI.
+"""The server that emberd replaces: its code out of its document, named on the command line.
 
-The project holds none of its code: the document is named on the command line.
+The project holds none of its code.
 """
 
-import json
-import platform
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-REQUIREMENTS = HERE / "old_server_requirements.txt"
-CACHE = HERE.parent / ".cache" / "benchmarks" / "old-server"
 PACKAGES = ("fastapi", "uvicorn", "mlx", "mlx-embeddings", "transformers")
 
 
@@ -28,32 +21,14 @@ def read_code(document: Path) -> str:
     return servers[0]
 
 
-def make_environment() -> Path:
-    """Return the Python of its environment; made once, again when pins or Python change."""
-    python = CACHE / "bin" / "python"
-    stamp = CACHE / "made-of"
-    wanted = f"Python {platform.python_version()}\n{REQUIREMENTS.read_text()}"
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return python
-    print(f"making {CACHE.relative_to(HERE.parent)} (once, a minute or two)", flush=True)
-    shutil.rmtree(CACHE, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", CACHE], check=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", REQUIREMENTS], check=True)
-    # As a user's would be after its first start: compiled, so that no run pays for it.
-    subprocess.run([python, "-c", "import mlx_embeddings.utils, uvicorn, fastapi"], check=True)
-    stamp.write_text(wanted)
-    return python
-
-
-def versions(python: Path) -> dict[str, str]:
-    """Return the versions of what matters in its environment."""
-    code = (
-        "import json, sys; from importlib.metadata import version;"
-        " print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
-    )
-    ran = subprocess.run([python, "-c", code, *PACKAGES], check=True, capture_output=True)
-    found: dict[str, str] = json.loads(ran.stdout)
-    return found
+def write(code: str, model: Path, folder: Path) -> None:
+    """Write server.py; a folder with the model takes the place of the name on the Hub."""
+    named = f"MODEL_NAME = {str(model)!r}"
+    here, replaced = re.subn(r"^MODEL_NAME = .*$", lambda _: named, code, flags=re.MULTILINE)
+    if replaced != 1:
+        raise ValueError(f"the old server's code names its model {replaced} times, not once")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "server.py").write_text(here)
 
 
 def openblas(python: Path) -> Path | None:

@@ -1,26 +1,24 @@
-"""emberd and the server it replaces, as real processes on free loopback ports.
+"""A server of any make as a real process on a free loopback port, and its end.
 
-Each runs as its documentation says to run it; nothing of either is imported here.
+Each runs as its documentation says to run it; nothing of any is imported here.
 """
 
-import json
 import os
-import re
 import socket
 import subprocess
 import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from client import Client
 
-MIB = 2**20
-START_S = 60.0
+from emberd.bench.client import Connection, RefusedError, Server
+from emberd.errors import NoServerError
+
+START_S = 180.0
 END_S = 20.0
 
 
@@ -29,163 +27,73 @@ class Running:
     """A server that answers. `start_s`: from the start of its process to its first answer."""
 
     pid: int
-    port: int
+    server: Server
     start_s: float
 
-    def resident_mib(self) -> float:
-        """Resident memory of the process and all below it; shared pages count in each."""
-        return sum(process.memory_info().rss for process in self._tree()) / MIB
 
-    def private_mib(self) -> float:
-        """The part of it that no other process shares: what would be free if it ended."""
-        return sum(process.memory_full_info().uss for process in self._tree()) / MIB
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """How a server is started. `command` is given the port; `folder` is where it runs and logs."""
 
-    def _tree(self) -> list[psutil.Process]:
-        server = psutil.Process(self.pid)
-        return [server, *server.children(recursive=True)]
-
-
-class Kind(ABC):
-    """One of the servers that are compared; `folder` is a temporary one of its own."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
-        self.folder = folder
-        folder.mkdir(parents=True)
+    name: str
+    folder: Path
+    command: Callable[[int], list[str]]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    dialect: str = "native"
+    model: str | None = None
+    health: str = "/health"
 
     @contextmanager
     def run(self) -> Iterator[Running]:
-        """Start it, wait until it answers, and end it and all its children afterwards."""
-        port = self._choose_port()
+        """Start it, wait until it answers, end it and all its children afterwards."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = int(free.getsockname()[1])
+        server = Server("127.0.0.1", port, self.dialect, self.model)
         began_s = time.perf_counter()
         with (self.folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                self._command(port),
+                self.command(port),
                 cwd=self.folder,
-                env=_plain_environment() | self._environment(),
+                env={**plain_environment(), **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
             try:
-                port = self._wait(process, port, began_s)
-                yield Running(process.pid, port, time.perf_counter() - began_s)
+                self._wait(process, server, began_s)
+                yield Running(process.pid, server, time.perf_counter() - began_s)
             except Exception:
-                self.show_log()
+                self._show_log()
                 raise
             finally:
-                _end(process)
+                end(process)
 
-    def _wait(self, process: "subprocess.Popen[bytes]", port: int, began_s: float) -> int:
+    def _wait(self, process: "subprocess.Popen[bytes]", server: Server, began_s: float) -> None:
         while time.perf_counter() - began_s < START_S:
-            found = self._find_port(process.pid, port)
-            if found:
-                with suppress(ConnectionError), Client(found) as client:
-                    client.get("/health")
-                    return found
+            with suppress(NoServerError), Connection(server) as connection:
+                with suppress(RefusedError):  # an answer is an answer
+                    connection.ask(server.get(self.health))
+                return
             if process.poll() is not None:
                 break
             time.sleep(0.02)
         raise RuntimeError(f"{self.name} did not start")
 
-    def show_log(self) -> None:
-        """Print the last lines that it logged."""
+    def _show_log(self) -> None:
         lines = (self.folder / "log").read_text(errors="replace").splitlines()
         print(f"the log of {self.name} ends with:", *lines[-20:], sep="\n", file=sys.stderr)
 
-    @abstractmethod
-    def _choose_port(self) -> int: ...
 
-    @abstractmethod
-    def _command(self, port: int) -> list[str]: ...
-
-    @abstractmethod
-    def _environment(self) -> dict[str, str]: ...
-
-    @abstractmethod
-    def _find_port(self, pid: int, port: int) -> int | None: ...
-
-
-class Emberd(Kind):
-    """`emberd serve` of this Python environment, with a home of its own."""
-
-    def __init__(self, model: str, folder: Path) -> None:
-        super().__init__(f"emberd {model}", folder)
-        self._model = model
-
-    def _choose_port(self) -> int:
-        return 0
-
-    def _command(self, port: int) -> list[str]:
-        serve = ["-m", "emberd.cli.main", "serve"]
-        return [sys.executable, *serve, "--port", str(port), "--default", self._model]
-
-    def _environment(self) -> dict[str, str]:
-        return {"EMBERD_HOME": str(self.folder), "HF_HUB_CACHE": str(self.folder / "hub")}
-
-    def _find_port(self, pid: int, port: int) -> int | None:
-        del port  # it took a free one and says which
-        with suppress(OSError, ValueError):
-            noted = json.loads((self.folder / "state" / "server.json").read_bytes())
-            return int(noted["port"]) if noted["pid"] == pid else None
-        return None
-
-
-class OldServer(Kind):
-    """The server that emberd replaces, in an environment of its own.
-
-    Args:
-        name: what the results call it.
-        folder: a temporary folder of its own.
-        code: its Python code, which names its model in one line.
-        python: the interpreter of its environment.
-        model: a folder with the model, in place of the name on the Hub.
-        environment: variables to set for it.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        folder: Path,
-        *,
-        code: str,
-        python: Path,
-        model: Path,
-        environment: Mapping[str, str],
-    ) -> None:
-        super().__init__(name, folder)
-        named = f"MODEL_NAME = {str(model)!r}"
-        here, replaced = re.subn(r"^MODEL_NAME = .*$", lambda _: named, code, flags=re.MULTILINE)
-        if replaced != 1:
-            raise ValueError(f"the old server's code names its model {replaced} times, not once")
-        (folder / "server.py").write_text(here)
-        self._python = python
-        self._extra = dict(environment)
-
-    def _choose_port(self) -> int:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            return int(free.getsockname()[1])
-
-    def _command(self, port: int) -> list[str]:
-        uvicorn = ["-m", "uvicorn", "server:app", "--host", "127.0.0.1", "--log-level", "warning"]
-        return [str(self._python), *uvicorn, "--port", str(port)]
-
-    def _environment(self) -> dict[str, str]:
-        return self._extra
-
-    def _find_port(self, pid: int, port: int) -> int | None:
-        del pid
-        return port
-
-
-def _plain_environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     """This environment, without what would change a server; Python keeps what it compiles."""
     dropped = ("EMBERD_", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    return kept | {"HF_HUB_OFFLINE": "1"}  # neither looks for a Hub: the model is here
+    # Nobody looks for a Hub: the model is here.
+    return kept | {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def end(process: "subprocess.Popen[bytes]") -> None:
     """End a server and whatever it leaves behind."""
     children: list[psutil.Process] = []
     with suppress(psutil.Error):

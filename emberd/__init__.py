@@ -1,3 +1,20 @@
-"""emberd: a local embedding server. Many models, one registry, memory really given back."""
+"""emberd: a local embedding server. Many models, one registry, memory really given back.
+
+`emberd.Client` and `emberd.AsyncClient` are imported when they are first asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emberd.client import AsyncClient, Client, Embeddings
 
 __version__ = "0.1.0"
+__all__ = ["AsyncClient", "Client", "Embeddings", "__version__"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class of the client
+    if name in ("AsyncClient", "Client", "Embeddings"):
+        from importlib import import_module
+
+        return getattr(import_module("emberd.client"), name)
+    raise AttributeError(f"module 'emberd' has no attribute {name!r}")

@@ -8,9 +8,11 @@ EmberdError
 │   ├── MediaTypeError                the body is not declared as JSON
 │   ├── WrongShapeError               JSON of the wrong shape; the field is named
 │   ├── NoTextsError                  an empty list of texts
+│   ├── TokenIdsError                 token ids instead of texts
 │   ├── BadOptionError                an option out of range
 │   ├── TextTooLongError              `truncate: false` and a text too long
 │   ├── TooLargeError                 the body or the number of texts is over the limit
+│   ├── UnauthorizedError             a token is asked for and missing or wrong
 │   ├── ForbiddenError                a Host or Origin that is not this server's
 │   └── FingerprintMismatchError      the caller expects another vector space
 ├── UnavailableError              nothing is wrong with the request; later it may work
@@ -27,9 +29,17 @@ EmberdError
 ├── WorkerError
 │   ├── WorkerStartError              the process never became ready
 │   └── WorkerCrashedError            the process died twice on the same request
+├── StoreError                    a vector store cannot be read or changed; it is as it was
+│   ├── NotAStoreError                the path is no store of that kind, or has another schema
+│   ├── StoreKindError                no installed kind of store has that name or option
+│   ├── StoreBusyError                another process has it locked
+│   ├── StoreRowsError                some of its rows cannot be embedded
+│   ├── DiskFullError                 there is not enough room for what has to be written
+│   └── MigrationError                what was done is not right, and was taken back
 └── ServerError                   the command line and the server did not find each other
     ├── NoServerError                 no server is running
-    └── PortTakenError                something else listens on the port
+    ├── PortTakenError                something else listens on the port
+    └── ServiceError                  the machine's service manager did not do what was asked
 
 Knows nothing of HTTP or exit codes: `api.errors` and `cli.main` decide those. A worker sends
 `code`, `message` and `hint` over the wire and `from_code` makes the same error again.
@@ -39,14 +49,18 @@ from typing import ClassVar
 
 
 class EmberdError(Exception):
-    """A failure with a stable code, one sentence, and the next thing to try."""
+    """A failure with a stable code, one sentence, and the next thing to try.
+
+    `field` names the part of the request that is wrong, where one is.
+    """
 
     code: ClassVar[str] = "internal"
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, field: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.field = field
 
 
 class ConfigError(EmberdError):
@@ -91,6 +105,12 @@ class NoTextsError(RequestError):
     code = "no_texts"
 
 
+class TokenIdsError(RequestError):
+    """Token ids instead of texts: another tokenizer's would embed as garbage."""
+
+    code = "token_ids"
+
+
 class BadOptionError(RequestError):
     """An option is out of range for this model."""
 
@@ -107,6 +127,12 @@ class TooLargeError(RequestError):
     """The body or the number of texts is over the limit."""
 
     code = "too_large"
+
+
+class UnauthorizedError(RequestError):
+    """A token is configured, and the request has none or a wrong one."""
+
+    code = "unauthorized"
 
 
 class ForbiddenError(RequestError):
@@ -205,6 +231,48 @@ class WorkerCrashedError(WorkerError):
     code = "worker_crashed"
 
 
+class StoreError(EmberdError):
+    """A vector store cannot be read or changed; it is as it was."""
+
+    code = "store"
+
+
+class NotAStoreError(StoreError):
+    """The path is no store of that kind, or its schema is another one."""
+
+    code = "not_a_store"
+
+
+class StoreKindError(StoreError):
+    """No installed kind of store has that name, or it has no such option."""
+
+    code = "store_kind"
+
+
+class StoreBusyError(StoreError):
+    """Another process has the store locked."""
+
+    code = "store_busy"
+
+
+class StoreRowsError(StoreError):
+    """Some rows of the store cannot be embedded."""
+
+    code = "store_rows"
+
+
+class DiskFullError(StoreError):
+    """There is not enough room on the disk for what has to be written."""
+
+    code = "disk_full"
+
+
+class MigrationError(StoreError):
+    """What a migration wrote is not right, and was taken back."""
+
+    code = "migration"
+
+
 class ServerError(EmberdError):
     """The command line and the server did not find each other."""
 
@@ -221,6 +289,12 @@ class PortTakenError(ServerError):
     """Something else listens on the port."""
 
     code = "port_taken"
+
+
+class ServiceError(ServerError):
+    """The machine's service manager did not do what was asked, or the service did not start."""
+
+    code = "service"
 
 
 def every_error() -> list[type[EmberdError]]:

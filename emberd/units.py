@@ -6,6 +6,8 @@ reads the dataclass (a worker, at a cold start) does not import pydantic.
 
 import math
 import re
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 SIZE_UNITS = {
@@ -91,6 +93,25 @@ def parse_count(value: object) -> object:
     return value
 
 
+def parse_port(value: object) -> object:
+    """Read `off` as no port; YAML makes a False of it."""
+    return None if value is False or str(value).lower() == "off" else parse_count(value)
+
+
+def parse_path(value: object) -> object:
+    """Return a path with `~` replaced; refuse one that depends on where emberd was started."""
+    if not isinstance(value, str):
+        return value
+    path = Path(value)
+    with suppress(RuntimeError):  # a user nobody knows
+        path = path.expanduser()
+    if not path.is_absolute():
+        raise ValueError("is not a whole path; begin it with / or ~/")
+    return str(path)
+
+
+Port = _Parsed(parse_port)
+PathText = _Parsed(parse_path)
 Count = _Parsed(parse_count)
 Size = _Parsed(parse_size)
 Duration = _Parsed(parse_duration)

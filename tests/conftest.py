@@ -7,6 +7,21 @@ import pytest
 
 from tests.serving import Server
 
+TOGETHER = ("clients", "migrate")  # a table of what ran; thousands of embedded texts
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `scripts/client-table` have the table of clients written."""
+    parser.addoption("--write-client-table", action="store_true")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file in one process (`pytest -n 2`), and whole folders whose tests share much."""
+    for item in items:
+        folder = item.path.parent.name
+        group = folder if folder in TOGETHER else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

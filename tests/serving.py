@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -22,7 +22,12 @@ class Server:
     """`emberd serve` on a free port, with a home of its own; a context manager."""
 
     def __init__(
-        self, home: Path, *, config: str = "", environ: Mapping[str, str] | None = None
+        self,
+        home: Path,
+        *,
+        config: str = "",
+        environ: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = ("--port", "0"),
     ) -> None:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
@@ -31,7 +36,7 @@ class Server:
         self._environ = {**clean_environ(home), **(environ or {})}
         with (home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "emberd.cli.main", "serve", "--port", "0"],
+                [sys.executable, "-m", "emberd.cli.main", "serve", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -39,7 +44,8 @@ class Server:
             )
         noted = wait_for(self._noted, within_s=START_S)
         self.url = noted.url
-        self.http = httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
+        by = httpx2.HTTPTransport(uds=noted.socket if noted.port is None else None)
+        self.http = httpx2.Client(base_url=self.url, timeout=60, trust_env=False, transport=by)
 
     def _noted(self) -> running.Running | None:
         if self.process.poll() is not None:
@@ -85,10 +91,7 @@ class Server:
 
 
 def clean_environ(home: Path) -> dict[str, str]:
-    """Return an environment without settings of whoever runs the tests, and without the Hub.
-
-    Its port is one where nobody listens, so that a command never finds the developer's own server.
-    """
+    """Return an environment without settings of whoever runs the tests, and without the Hub."""
     kept = {
         key: value
         for key, value in os.environ.items()
@@ -96,7 +99,6 @@ def clean_environ(home: Path) -> dict[str, str]:
     }
     return kept | {
         "EMBERD_HOME": str(home),
-        "EMBERD_SERVER_PORT": "1",
         "HF_HOME": str(home / "hf"),
         "HF_HUB_OFFLINE": "1",
     }
@@ -115,7 +117,7 @@ def run_emberd(
     )
 
 
-def wait_for(look: Callable[[], T | None], *, within_s: float = 10.0) -> T:
+def wait_for(look: Callable[[], T | None], *, within_s: float = 30.0) -> T:
     """Return what `look` gives once it gives something; for what no event announces."""
     until_s = time.monotonic() + within_s
     while not (seen := look()):

@@ -1,11 +1,15 @@
 """Promises that every error keeps."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from emberd import errors
-from emberd.errors import EmberdError, every_error, from_code
+from emberd.api.errors import status_of
+from emberd.errors import EmberdError, ServerError, StoreError, every_error, from_code
+
+PAGE = Path(__file__).parent.parent / "docs" / "errors.md"
 
 
 def drawn_tree() -> dict[str, str]:
@@ -42,7 +46,23 @@ def test_an_unknown_code_is_still_a_failure_with_its_words() -> None:
     assert (type(again), str(again), again.hint) == (EmberdError, "It failed.", None)
 
 
+def of_the_tree() -> list[type[EmberdError]]:
+    """Return the classes of emberd/errors.py; the benchmark has two of its own besides."""
+    return [cls for cls in every_error() if cls.__module__ == EmberdError.__module__]
+
+
 def test_the_picture_shows_the_classes_that_exist() -> None:
-    real = {cls.__name__: cls.__base__.__name__ for cls in every_error()[1:] if cls.__base__}
+    real = {cls.__name__: cls.__base__.__name__ for cls in of_the_tree()[1:] if cls.__base__}
 
     assert drawn_tree() == real
+
+
+def test_the_page_has_every_code_with_its_status() -> None:
+    rows = re.findall(r"^\| (`.+?`) \| (\S+) \|", PAGE.read_text(), re.MULTILINE)
+    shown = [(code, status) for codes, status in rows for code in re.findall(r"`(\w+)`", codes)]
+
+    def status(cls: type[EmberdError]) -> str:
+        return "—" if issubclass(cls, ServerError | StoreError) else str(status_of(cls("")))
+
+    assert len(dict(shown)) == len(shown)
+    assert {cls.code: status(cls) for cls in of_the_tree()}.items() <= dict(shown).items()

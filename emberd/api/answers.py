@@ -1,5 +1,6 @@
 """An answer of the pool -> bytes of a response: stitched from fragments, never decoded."""
 
+import asyncio
 import struct
 from typing import Literal
 
@@ -12,6 +13,7 @@ from emberd.pool.memory import release_free_memory
 
 Format = Literal["json", "raw", "npy"]
 BIG_BYTES = 2**20
+RELEASE_AFTER_S = 0.5
 
 
 def chosen_format(accept: str) -> Format:
@@ -31,13 +33,13 @@ def embed_response(answer: Answer, form: Format) -> Response:
             "truncated": answer.truncated,
             "usage": {"tokens": answer.tokens},
         }
-        body = b'{"embeddings":[' + b",".join(answer.fragments) + b"]," + orjson.dumps(rest)[1:]
-        return _with_identity(answer, body, "application/json")
+        body = b'{"embeddings":' + as_array(answer) + b"," + orjson.dumps(rest)[1:]
+        return respond(answer, body)
     body = b"".join(answer.fragments)
     if form == "npy":
         header = npy_header(len(answer.fragments), answer.dimensions)
-        return _with_identity(answer, header + body, "application/x-npy")
-    response = _with_identity(answer, body, "application/octet-stream")
+        return respond(answer, header + body, "application/x-npy")
+    response = respond(answer, body, "application/octet-stream")
     response.headers["X-Emberd-Dimensions"] = str(answer.dimensions)
     response.headers["X-Emberd-Rows"] = str(len(answer.fragments))
     return response
@@ -56,10 +58,21 @@ def npy_header(rows: int, columns: int) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(described)) + described
 
 
-def _with_identity(answer: Answer, body: bytes, media_type: str) -> Response:
+def as_array(answer: Answer) -> bytes:
+    """Return a JSON array of what there is for each text."""
+    return b"[" + b",".join(answer.fragments) + b"]"
+
+
+def respond(answer: Answer, body: bytes, media_type: str = "application/json") -> Response:
+    """Return a response that says which model it is from and which space its vectors are in."""
     return Response(
         body,
         media_type=media_type,
         headers={"X-Emberd-Model": answer.model, "X-Emberd-Fingerprint": answer.fingerprint},
-        background=BackgroundTask(release_free_memory) if len(body) > BIG_BYTES else None,
+        background=BackgroundTask(_release_soon) if len(body) > BIG_BYTES else None,
     )
+
+
+async def _release_soon() -> None:
+    """Give memory back once the answer, which is still held here, is gone."""
+    asyncio.get_running_loop().call_later(RELEASE_AFTER_S, release_free_memory)

@@ -1,27 +1,39 @@
 """The ASGI app: the gate, the routes and the error handlers around one pool."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
 
 from emberd import __version__
-from emberd.api import errors, native
+from emberd.api import admin, errors, metrics, native, ollama, openai, openapi, tei
+from emberd.api.access import Access, Tokens
 from emberd.api.gate import Gate
-from emberd.config.load import Config
+from emberd.api.paths import Paths
+from emberd.api.record import note_route
+from emberd.config.live import LiveConfig
 from emberd.errors import EmberdError
 from emberd.pool.manager import Pool
 
 
-def create_app(config: Config) -> FastAPI:
-    """Return the app; it ends its workers when the server shuts down."""
-    pool = Pool(config)
+def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
+    """Return the app; it ends its workers when the server shuts down.
+
+    `instance` is any string that no other run of a server has.
+    """
+    config = live.config
+    measured = metrics.Metrics()
+    pool = Pool(config, measured)
+    live.follow(pool.apply)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with pool:
+            watching = asyncio.create_task(live.watch(), name="watch the config file")
             yield
+            watching.cancel()
 
     app = FastAPI(
         title="emberd",
@@ -30,18 +42,22 @@ def create_app(config: Config) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # the pages would load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # see Paths
+        dependencies=[Depends(note_route)],
     )
-    warnings = [
-        {"code": "environment", "message": warning, "hint": "Correct its name or unset it."}
-        for warning in config.warnings
-    ]
     app.state.pool = pool
-    app.include_router(native.create_router(pool, config.settings.limits, warnings))
+    app.include_router(native.create_router(pool, live))
+    app.include_router(metrics.create_router(measured, pool))
+    for dialect in (openai, ollama, tei):
+        app.include_router(dialect.create_router(pool))
+    app.include_router(admin.create_router(live))
+    openapi.complete(app)
     app.add_exception_handler(EmberdError, errors.on_emberd_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)
-    app.add_middleware(
-        Gate,
-        allowed_hosts=(config.settings.server.host, *config.settings.server.allowed_hosts),
-        allowed_origins=config.settings.server.allowed_origins,
+    app.add_middleware(Paths)
+    server = config.settings.server
+    access = Access(
+        tokens, hosts=(server.host, *server.allowed_hosts), origins=server.allowed_origins
     )
+    app.add_middleware(Gate, access=access, metrics=measured, instance=instance)
     return app

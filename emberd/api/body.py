@@ -5,42 +5,83 @@ wrong shapes have the statuses and words of the contract.
 """
 
 import json
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect, Request
 
 from emberd.errors import (
     BadOptionError,
     MalformedBodyError,
     MediaTypeError,
+    TokenIdsError,
     TooLargeError,
     WrongShapeError,
 )
 from emberd.units import format_size
 
-PATIENCE_FACTOR = 4  # a body over the limit is read this far before the answer, so it arrives
+NESTED = "No request takes more than a list of texts."
 
 
 class Body(BaseModel):
     """A request body. Types are strict; keys that mean nothing here are ignored, as ever."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        strict=True, extra="ignore", hide_input_in_errors=True, defer_build=True
+    )
 
+
+def _as_list(given: object) -> object:
+    """Return one text as a list of one; refuse token ids, alone or in lists."""
+    if isinstance(given, str):
+        return [given]
+    if not isinstance(given, list):
+        raise PydanticCustomError("texts", "Input should be a string or a list of strings")
+    if given and (_are_ids(given) or all(_are_ids(item) for item in given)):
+        raise TokenIdsError(
+            "Token ids are not taken, as another tokenizer's would embed as garbage.",
+            hint="Send the texts themselves (LangChain: check_embedding_ctx_length=False).",
+            field="input",
+        )
+    return given
+
+
+def _are_ids(given: object) -> bool:
+    return isinstance(given, list) and bool(given) and all(type(item) is int for item in given)
+
+
+Texts = Annotated[
+    list[str],
+    BeforeValidator(_as_list),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ]
+        }
+    ),
+]
+"""One text or a list of them, as other servers' requests have it."""
 
 T = TypeVar("T", bound=Body)
 
 
 async def read(request: Request, shape: type[T], max_body: int) -> T:
-    """Return the body as `shape`.
+    """Return the body as `shape`. Raises what `read_json` and `validate` raise."""
+    return validate(await read_json(request, max_body), shape)
+
+
+async def read_json(request: Request, max_body: int) -> object:
+    """Return what JSON the body holds.
 
     Raises:
         MediaTypeError, TooLargeError, MalformedBodyError: 415, 413, 400.
-        WrongShapeError: 422; the message names the field.
-        BadOptionError: 400; an option out of range.
+        WrongShapeError: 422; a text with a lone surrogate.
     """
-    return _validate(_parse(await _receive(request, max_body)), shape)
+    return _parse(await _receive(request, max_body))
 
 
 async def read_optional(request: Request, shape: type[T], max_body: int) -> T:
@@ -55,25 +96,35 @@ async def _receive(request: Request, max_body: int) -> bytes:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise MediaTypeError(
-            f"The body is declared as {media_type or 'nothing'}, not as JSON.",
+            f"The body is declared as {_shown(media_type) or 'nothing'}, not as JSON.",
             hint="Send the header Content-Type: application/json.",
         )
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", ""):
+        raise MediaTypeError(
+            f"The body is compressed ({_shown(coding)}), which this server does not read.",
+            hint="Send it as it is, without Content-Encoding.",
+        )
+    too_large = TooLargeError(
+        f"The body is larger than {format_size(max_body)}.",
+        hint="Send the texts in several requests, or raise limits.max_body.",
+    )
+    if int(request.headers.get("content-length", 0)) > max_body:  # uvicorn checked that it is one
+        raise too_large
     chunks, size = [], 0
     try:
         async for chunk in request.stream():
             size += len(chunk)
-            if size <= max_body:
-                chunks.append(chunk)
-            elif size > max_body * PATIENCE_FACTOR:
-                break
+            if size > max_body:
+                raise too_large  # what still comes is thrown away by uvicorn, so the answer arrives
+            chunks.append(chunk)
     except ClientDisconnect:
         raise MalformedBodyError("The body ended too early.") from None
-    if size > max_body:
-        raise TooLargeError(
-            f"The body is larger than {format_size(max_body)}.",
-            hint="Send the texts in several requests, or raise limits.max_body.",
-        )
     return b"".join(chunks)
+
+
+def _shown(header: str) -> str:
+    return header[:80].encode("unicode_escape").decode()
 
 
 def _parse(body: bytes) -> object:
@@ -87,7 +138,7 @@ def _parse(body: bytes) -> object:
     except UnicodeDecodeError:
         raise MalformedBodyError("The body is not UTF-8.", hint="Encode it as UTF-8.") from None
     except RecursionError:
-        raise MalformedBodyError("The body is nested too deep.") from None
+        raise MalformedBodyError("The body is nested too deep.", hint=NESTED) from None
     except ValueError as error:
         where = ""
         if isinstance(error, json.JSONDecodeError):
@@ -97,10 +148,13 @@ def _parse(body: bytes) -> object:
         ) from None
     place = _find_lone_surrogate(data)
     if place is None:
-        raise MalformedBodyError("The body is nested too deep, or holds a number out of range.")
+        raise MalformedBodyError(
+            "The body is nested too deep, or holds a number out of range.", hint=NESTED
+        )
     raise WrongShapeError(
         f"{place}: holds half of a surrogate pair, which is no character.",
         hint="The text was cut inside of a character; cut it elsewhere or remove that half.",
+        field=place,
     )
 
 
@@ -127,19 +181,26 @@ def _find_lone_surrogate(data: object) -> str | None:
     return None
 
 
-def _validate(data: Any, shape: type[T]) -> T:  # noqa: ANN401 - whatever JSON holds
+def validate(data: Any, shape: type[T]) -> T:  # noqa: ANN401 - whatever JSON holds
+    """Return what JSON holds as `shape`.
+
+    Raises:
+        WrongShapeError: 422; the message names the field.
+        BadOptionError: 400; an option that has no such value.
+        TokenIdsError: 400.
+    """
     try:
         return shape.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(map(str, first["loc"])) or "the body"
-    if first["type"] == "missing":
-        raise WrongShapeError(
-            f"{field}: this field is missing.", hint="See /openapi.json for the whole shape."
-        )
     problem = first["msg"].removeprefix("Input ")
     if first["type"] == "literal_error":
-        raise BadOptionError(f"{field}: {problem}.")
+        hint = f"Send one of these values, or leave {field} out."
+        raise BadOptionError(f"{field}: {problem}.", hint=hint, field=field)
+    if first["type"] == "missing":
+        problem = "this field is missing"
     if first["type"] == "model_type":
-        problem = 'should be an object such as {"texts": ["..."]}'
-    raise WrongShapeError(f"{field}: {problem}.", hint="See /openapi.json for the whole shape.")
+        problem = "should be a JSON object"
+    hint = "See /openapi.json for the whole shape."
+    raise WrongShapeError(f"{field}: {problem}.", hint=hint, field=field)

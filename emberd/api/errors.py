@@ -1,19 +1,28 @@
-"""One error tree, one table: which status each failure has, and the native shape of its answer."""
+"""One error tree, one table of statuses, and the shape of an error in each dialect.
 
-import logging
+The dialect is chosen here and nowhere else: by path, unless a route has said which one it was
+spoken to in (`POST /embed` knows two).
+"""
+
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from emberd import errors
+
+Dialect = Literal["native", "openai", "ollama", "tei"]
 
 STATUS: Mapping[type[errors.EmberdError], int] = {
     errors.EmberdError: 500,
     errors.RequestError: 400,
+    errors.UnauthorizedError: 401,
     errors.ForbiddenError: 403,
     errors.UnknownModelError: 404,
     errors.FingerprintMismatchError: 409,
@@ -25,9 +34,38 @@ STATUS: Mapping[type[errors.EmberdError], int] = {
     errors.UnavailableError: 503,
     errors.DeadlineError: 504,
 }
-RETRY_AFTER_S = {429: 1, 503: 2}
+HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    409: {"x-should-retry": "false"},  # OpenAI's SDK would try again
+    429: {"Retry-After": "1"},
+    503: {"Retry-After": "2"},
+}
+SPOKEN = "emberd_dialect"  # in a request's state: what the route found out
+BY_PATH: Mapping[str, Dialect] = {
+    "/embeddings": "openai",
+    "/": "tei",
+    "/info": "tei",
+    "/tokenize": "tei",
+}
 
-log = logging.getLogger("emberd.api")
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What went wrong, before it has a shape; `field` names the wrong part of the request."""
+
+    status: int
+    code: str
+    message: str
+    hint: str | None = None
+    field: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Message and hint as one text, for shapes that have no place for a hint."""
+        if not self.hint:
+            return self.message
+        stop = "" if self.message.endswith((".", "!", "?")) else "."
+        return f"{self.message}{stop} {self.hint}"
 
 
 def status_of(error: errors.EmberdError) -> int:
@@ -35,57 +73,85 @@ def status_of(error: errors.EmberdError) -> int:
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 
 
-def headers_of(status: int) -> dict[str, str]:
-    """Return the headers that go with a status."""
-    headers = {}
-    if status in RETRY_AFTER_S:
-        headers["Retry-After"] = str(RETRY_AFTER_S[status])
-    if status == 409:
-        headers["x-should-retry"] = "false"  # OpenAI's SDK would try again
-    return headers
+def dialect_of(scope: Scope) -> Dialect:
+    """Return the dialect that a request is answered in."""
+    path: str = scope["path"].rstrip("/") or "/"
+    spoken: Dialect | None = scope.get("state", {}).get(SPOKEN)
+    if spoken:
+        return spoken
+    if f"{path}/".startswith("/v1/"):
+        return "openai"
+    if f"{path}/".startswith("/api/"):
+        return "ollama"
+    return BY_PATH.get(path, "native")
 
 
-def native(status: int, detail: str, code: str, hint: str | None) -> Response:
-    """Return an error in the native shape."""
-    return Response(
-        orjson.dumps({"detail": detail, "code": code, "hint": hint}),
-        status_code=status,
-        headers=headers_of(status),
-        media_type="application/json",
-    )
+def shape(problem: Problem, dialect: Dialect) -> dict[str, Any]:
+    """Return the body of an error as clients of that dialect know it."""
+    if dialect == "openai":
+        error = {"message": problem.sentence, "type": _openai_type(problem.status)}
+        return {"error": {**error, "param": problem.field, "code": problem.code}}
+    if dialect == "ollama":
+        return {"error": problem.sentence}
+    if dialect == "tei":
+        return {"error": problem.sentence, "error_type": _tei_type(problem)}
+    return {"detail": problem.message, "code": problem.code, "hint": problem.hint}
 
 
-def render(error: errors.EmberdError) -> Response:
-    """Return an error of the tree in the native shape."""
-    return native(status_of(error), error.message, error.code, error.hint)
+def render(error: errors.EmberdError, scope: Scope) -> Response:
+    """Return an error of the tree as the answer to the request of `scope`."""
+    problem = Problem(status_of(error), error.code, error.message, error.hint, error.field)
+    return _respond(problem, scope)
 
 
-async def on_emberd_error(_: Request, error: Exception) -> Response:
+async def on_emberd_error(request: Request, error: Exception) -> Response:
     """FastAPI handler: an error of the tree."""
     assert isinstance(error, errors.EmberdError)  # registered for these only
-    return render(error)
+    return render(error, request.scope)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
     """FastAPI handler: what the router itself refuses."""
     assert isinstance(error, HTTPException)  # registered for these only
-    path = request.url.path[:200]
+    path, hint = request.url.path[:200], "See /openapi.json."
+    problem = Problem(error.status_code, "http_error", str(error.detail))
     if error.status_code == 404:
-        return native(404, f"There is no {path} here.", "unknown_route", "See /openapi.json.")
-    if error.status_code == 405:
+        problem = Problem(404, "unknown_route", f"There is no {path} here.", hint)
+    elif error.status_code == 405:
         detail = f"{path} does not answer {request.method}."
-        response = native(405, detail, "method_not_allowed", "See /openapi.json.")
-        response.headers.update(error.headers or {})
-        return response
-    return native(error.status_code, str(error.detail), "http_error", None)
+        problem = Problem(405, "method_not_allowed", detail, hint)
+    response = _respond(problem, request.scope)
+    response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers["Allow"] = ", ".join(_methods(request))
+    return response
 
 
-ERROR_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["detail", "code", "hint"],
-    "properties": {
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "hint": {"type": ["string", "null"]},
-    },
-}
+def _methods(request: Request) -> list[str]:
+    """Return what this path answers; several routes may share it, and the router names one."""
+    matching = [
+        route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE
+    ]
+    return sorted({method for route in matching for method in getattr(route, "methods", ())})
+
+
+def _respond(problem: Problem, scope: Scope) -> Response:
+    return Response(
+        orjson.dumps(shape(problem, dialect_of(scope))),
+        status_code=problem.status,
+        headers=dict(HEADERS.get(problem.status, {})),
+        media_type="application/json",
+    )
+
+
+def _openai_type(status: int) -> str:
+    known = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+    return known.get(status, "server_error" if status >= 500 else "invalid_request_error")
+
+
+def _tei_type(problem: Problem) -> str:
+    """Return TEI's word for it; source: `ErrorType` of its router."""
+    if problem.code == errors.NoTextsError.code:
+        return "Empty"
+    known = {429: "Overloaded", 503: "Unhealthy"}
+    return known.get(problem.status, "Backend" if problem.status >= 500 else "Validation")

@@ -1,35 +1,38 @@
-"""What every request passes, whatever its route: who may ask, a request id, one line in the log.
+"""What every request passes, whatever its route: who may ask, a request id, log line and metrics.
 
 Pure ASGI, so that routes see a client hang up.
 """
 
-import ipaddress
 import logging
 import secrets
 import time
 import traceback
-from collections.abc import Sequence
-from urllib.parse import urlsplit
+from dataclasses import asdict
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from emberd.api.errors import native, render
-from emberd.errors import ForbiddenError
+from emberd.api.access import Access
+from emberd.api.errors import dialect_of, render
+from emberd.api.metrics import Metrics
+from emberd.api.record import KEY, UNKNOWN, Record
+from emberd.errors import EmberdError
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = logging.getLogger("emberd.api")
 
 
 class Gate:
-    """The outermost layer of the app."""
+    """The outermost layer of the app. `instance` tells this run of the server from any other."""
 
-    def __init__(
-        self, app: ASGIApp, *, allowed_hosts: Sequence[str], allowed_origins: Sequence[str]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, access: Access, metrics: Metrics, instance: str) -> None:
         self._app = app
-        self._hosts = {host.lower() for host in allowed_hosts} | {"localhost"}
-        self._origins = set(allowed_origins)
+        self._access = access
+        self._metrics = metrics
+        self._instance = instance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; other kinds of traffic pass."""
@@ -39,64 +42,64 @@ class Gate:
         request_id = secrets.token_hex(8)
         began_s = time.perf_counter()
         status = 0
+        headers = Headers(scope=scope)
+        record = scope[KEY] = Record()
+        stamped = {"X-Request-Id": request_id, "X-Emberd-Instance": self._instance}
 
         async def stamp(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                MutableHeaders(scope=message).update(stamped)
             await send(message)
 
         try:
-            self._check(Headers(scope=scope))
-            await self._app(scope, receive, stamp)
-        except ForbiddenError as error:
-            await render(error)(scope, receive, stamp)
+            self._access.check(scope, headers)
+            if self._access.is_preflight(scope, headers):
+                allowed = self._access.cors(headers, preflight=True)
+                await Response(status_code=204, headers=allowed)(scope, receive, stamp)
+            else:
+                stamped |= self._access.cors(headers)
+                await self._app(scope, receive, stamp)
+        except EmberdError as error:  # raised here: the routes' errors have been answered
+            stamped |= self._access.cors(headers)
+            await render(error, scope)(scope, receive, stamp)
         except ClientDisconnect:
             pass  # nobody is there to be answered
         except Exception as error:  # noqa: BLE001 - the last net: an answer, and no traceback
             place = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{place.filename}:{place.lineno}"  # a whole traceback might quote a text
-            log.error("%s %s at %s", request_id, type(error).__name__, where)  # noqa: TRY400
+            what = {"id": request_id, "exception": type(error).__name__, "at": where}
+            log.error("emberd failed", extra=what)  # noqa: TRY400
             if not status:
-                hint = f"Report it with the line of the server's log that starts {request_id}."
-                await native(500, "emberd failed.", "internal", hint)(scope, receive, stamp)
+                hint = f"Report it with the line of the server's log whose id is {request_id}."
+                failed = EmberdError("emberd failed.", hint=hint)
+                await render(failed, scope)(scope, receive, stamp)
         finally:
-            spent_ms = (time.perf_counter() - began_s) * 1000
-            log.info(
-                "%s %s %s %s %.1fms",
-                request_id, scope["method"], scope["path"][:200].encode("unicode_escape").decode(),
-                status or "hung up", spent_ms,
-            )  # fmt: skip
+            self._note(request_id, scope, record, status, time.perf_counter() - began_s)
 
-    def _check(self, headers: Headers) -> None:
-        """Refuse names that are not this server's (DNS rebinding) and foreign web pages."""
-        host = headers.get("host", "")
-        name = (urlsplit(f"//{host}").hostname or "") if _is_sane(host) else host
-        if name and name not in self._hosts and not _is_address(name):
-            raise ForbiddenError(
-                "The Host header names another server.",
-                hint="Ask 127.0.0.1 or localhost, or add the name to server.allowed_hosts.",
-            )
-        origin = headers.get("origin")
-        if origin is not None and origin not in self._origins:
-            raise ForbiddenError(
-                "Web pages of that origin may not ask this server.",
-                hint="Add the origin to server.allowed_origins.",
-            )
-
-
-def _is_sane(host: str) -> bool:
-    try:
-        urlsplit(f"//{host}")
-    except ValueError:
-        return False
-    return True
+    def _note(
+        self, request_id: str, scope: Scope, record: Record, status: int, seconds: float
+    ) -> None:
+        dialect, said = dialect_of(scope), str(status) if status else "hung_up"
+        self._metrics.answered(record, dialect=dialect, status=said, seconds=seconds)
+        if not log.isEnabledFor(logging.INFO):
+            return
+        method = scope["method"] if scope["method"] in METHODS else UNKNOWN
+        line: dict[str, object] = {
+            "id": request_id,
+            "method": method,
+            "route": record.route,
+            "status": status or "hung_up",
+            "ms": _ms(seconds),
+            "dialect": dialect,
+            "model": record.model,
+        }
+        if record.timing:
+            line |= {"texts": record.texts, "tokens": record.tokens, "truncated": record.truncated}
+            line |= {f"{key[:-2]}_ms": _ms(value) for key, value in asdict(record.timing).items()}
+        log.info("request", extra=line)
 
 
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,29 +1,38 @@
 """emberd's own routes; the first three are those of the server it replaces, to the letter."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import ConfigDict, Field
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd import __version__
-from emberd.api import answers, body
-from emberd.api.errors import ERROR_SCHEMA
-from emberd.config.settings import LimitsSettings
+from emberd.api import answers, body, exchange, tei
+from emberd.api.openapi import (
+    ACCESS,
+    EMBEDDING,
+    LOADING,
+    NativeError,
+    Shown,
+    TEIError,
+    fails,
+    gives,
+    takes,
+)
+from emberd.config.live import LiveConfig
+from emberd.errors import WrongShapeError
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.registry.spec import InputType
 from emberd.worker.wire import Encoding
-
-T = TypeVar("T")
 
 
 class EmbedBody(body.Body):
     """What `POST /embed` takes."""
 
-    texts: list[str] = Field(description="What to embed, in order.")
+    texts: list[str] = Field(
+        description="What to embed, in order.", json_schema_extra={"minItems": 1}
+    )
     model: str | None = Field(None, description="Registry name or alias; the default without it.")
     input_type: InputType | None = Field(
         None, description="Which of the model's prompts goes before each text."
@@ -42,34 +51,150 @@ class ModelBody(body.Body):
     model: str | None = None
 
 
-def create_router(pool: Pool, limits: LimitsSettings, warnings: list[dict[str, Any]]) -> APIRouter:
-    """Return the native routes over one pool. `warnings` is what `/health` shows."""
+class Usage(Shown):
+    """What the model was fed: after cutting, special tokens and prompt included, padding not."""
+
+    tokens: int
+
+
+class EmbedAnswer(Shown):
+    """What `POST /embed` answers."""
+
+    embeddings: list[list[float]] | list[str]
+    dimensions: int
+    model: str
+    fingerprint: str
+    truncated: list[int]
+    usage: Usage
+
+
+class ModelState(Shown):
+    """Name and state."""
+
+    name: str
+    state: Literal["cold", "starting", "ready", "draining", "failed"]
+
+
+class Warned(Shown):
+    """Something that should be looked at."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class Health(Shown):
+    """What `GET /health` answers."""
+
+    status: Literal["ok"]
+    model: str
+    dimensions: int
+    loaded: bool
+    name: str
+    fingerprint: str | None
+    version: str
+    models: list[ModelState]
+    warnings: list[Warned]
+
+
+class Ready(Shown):
+    """What `GET /ready` answers."""
+
+    status: Literal["ready"]
+
+
+class Row(ModelState):
+    """One entry of the registry, and its worker if it has one. Times in seconds."""
+
+    aliases: list[str]
+    dimensions: int
+    pooling: str
+    precision: str
+    max_tokens: int | None
+    fingerprint: str | None
+    backend: str
+    compute: str
+    memory_bytes: int
+    in_flight: int
+    queued: int
+    idle_s: float | None
+    unloads_in_s: float | None
+    loads: int
+    last_load_s: float | None
+    phases_s: dict[str, float] | None
+    progress: dict[str, Any] | None
+    last_error: str | None
+    pulled: bool
+    pid: int | None
+
+
+class Rows(Shown):
+    """What `GET /models` answers."""
+
+    models: list[Row]
+
+
+class Unloaded(Shown):
+    """What `POST /unload` answers: the models that were loaded."""
+
+    status: Literal["unloaded"]
+    models: list[str]
+
+
+def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
+    """Return the native routes over one pool. `live` has its warnings for `/health`."""
     router = APIRouter()
 
-    @router.post("/embed", openapi_extra=_takes(EmbedBody), responses=_FAILURES)
+    @router.post(
+        "/embed",
+        openapi_extra=takes(
+            (EmbedBody, tei.TEIEmbedBody),
+            {"texts": ["first text", "second text"]},
+            {"texts": ["what is it about?"], "model": "minilm", "input_type": "query"},
+            {"inputs": "a text, as clients of TEI send it"},
+            embeds=True,
+        ),
+        responses=fails((NativeError, TEIError), EMBEDDING)
+        | gives(
+            (EmbedAnswer, tei.VECTORS),
+            "One vector for each text, in order; raw float32 or a NumPy array for who accepts it.",
+            embeds=True,
+            further=("application/octet-stream", "application/x-npy"),
+        ),
+    )
     async def embed(request: Request) -> Response:
-        """Turn texts into vectors; loads the model when it is cold."""
-        asked = await body.read(request, EmbedBody, limits.max_body)
+        """Turn texts into vectors; loads the model when it is cold.
+
+        `texts` is the native request, `inputs` that of text-embeddings-inference.
+        """
+        data = await body.read_json(request, pool.limits.max_body)
+        if isinstance(data, dict) and "inputs" in data:
+            if "texts" in data:
+                raise WrongShapeError(
+                    "texts, inputs: this request has both.",
+                    hint="Send texts, or inputs as clients of text-embeddings-inference do.",
+                    field="inputs",
+                )
+            return await tei.embed(request, pool, data)
+        asked = body.validate(data, EmbedBody)
         form = answers.chosen_format(request.headers.get("accept", ""))
         as_json: Encoding = "base64" if asked.encoding == "base64" else "json"
-        expected = asked.fingerprint or request.headers.get("x-emberd-expect-fingerprint")
-        answer = await while_connected(
+        answer = await exchange.embed(
             request,
-            pool.embed(
-                EmbedRequest(
-                    texts=asked.texts,
-                    model=asked.model,
-                    input_type=asked.input_type,
-                    dimensions=asked.dimensions,
-                    truncate=asked.truncate,
-                    encoding=as_json if form == "json" else "raw",
-                    fingerprint=expected,
-                )
+            pool,
+            EmbedRequest(
+                texts=asked.texts,
+                model=asked.model,
+                input_type=asked.input_type,
+                dimensions=asked.dimensions,
+                truncate=asked.truncate,
+                encoding=as_json if form == "json" else "raw",
+                fingerprint=asked.fingerprint,
             ),
         )
         return answers.embed_response(answer, form)
 
-    @router.get("/health")
+    @router.get("/health", responses=gives(Health, "How things are.") | fails(NativeError, (403,)))
     async def health() -> dict[str, Any]:
         """Say how things are; never loads a model and never waits for one."""
         default = pool.row()
@@ -82,73 +207,40 @@ def create_router(pool: Pool, limits: LimitsSettings, warnings: list[dict[str, A
             "fingerprint": default["fingerprint"],
             "version": __version__,
             "models": pool.states(),
-            "warnings": [*warnings, *pool.warnings()],
+            "warnings": [*live.warnings(), *pool.warnings()],
         }
 
-    @router.get("/ready")
+    @router.get(
+        "/ready", responses=gives(Ready, "Work is accepted.") | fails(NativeError, (403, 503))
+    )
     async def ready() -> Response:
         """200 when work is accepted, else 503."""
         pool.check_open()
         return Response(b'{"status":"ready"}', media_type="application/json")
 
-    @router.get("/models")
+    @router.get("/models", responses=gives(Rows, "All entries.") | fails(NativeError, ACCESS))
     async def models() -> dict[str, Any]:
         """Return a row for every entry of the registry."""
         return {"models": pool.rows()}
 
-    @router.post("/load", openapi_extra=_takes(ModelBody, required=False), responses=_FAILURES)
+    @router.post(
+        "/load",
+        openapi_extra=takes(ModelBody, {"model": "minilm"}, required=False),
+        responses=gives(Row, "The model, ready.") | fails(NativeError, LOADING),
+    )
     async def load(request: Request) -> dict[str, Any]:
         """Load a model, the default one without a body; answers once it is ready."""
-        asked = await body.read_optional(request, ModelBody, limits.max_body)
-        return await while_connected(request, pool.load(asked.model))
+        asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
+        return await exchange.while_connected(request, pool.load(asked.model))
 
-    @router.post("/unload", openapi_extra=_takes(ModelBody, required=False), responses=_FAILURES)
+    @router.post(
+        "/unload",
+        openapi_extra=takes(ModelBody, {"model": "minilm"}, required=False),
+        responses=gives(Unloaded, "Unloaded; their memory is back.") | fails(NativeError, LOADING),
+    )
     async def unload(request: Request) -> dict[str, Any]:
         """Unload a model, all of them without a body; answers once the memory is back."""
-        asked = await body.read_optional(request, ModelBody, limits.max_body)
+        asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
         return {"status": "unloaded", "models": await pool.unload(asked.model)}
 
     return router
-
-
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` gives; cancel it and raise ClientDisconnect when the client hangs up."""
-    working = asyncio.ensure_future(work)
-    hung_up = asyncio.ensure_future(_wait_for_hang_up(request))
-    try:
-        await asyncio.wait((working, hung_up), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        hung_up.cancel()
-        if not working.done():
-            working.cancel()
-    if working.cancelled() or not working.done():
-        raise ClientDisconnect
-    return working.result()
-
-
-async def _wait_for_hang_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _takes(shape: type[body.Body], *, required: bool = True) -> dict[str, Any]:
-    content = {"application/json": {"schema": shape.model_json_schema()}}
-    return {"requestBody": {"required": required, "content": content}}
-
-
-_FAILURES: dict[int | str, dict[str, Any]] = {
-    status: {"description": what, "content": {"application/json": {"schema": ERROR_SCHEMA}}}
-    for status, what in {
-        400: "No texts, broken JSON, or an option out of range.",
-        403: "The Host or Origin is not allowed.",
-        404: "No model has that name.",
-        409: "The model gives vectors of another space than the one expected.",
-        413: "The body or the number of texts is over the limit.",
-        415: "The body is not declared as JSON.",
-        422: "JSON of the wrong shape, or a text too long that must not be cut.",
-        429: "Too many texts are waiting.",
-        500: "The model cannot be loaded or gave no vector.",
-        503: "No source, no room, or shutting down.",
-        504: "The deadline passed.",
-    }.items()
-}

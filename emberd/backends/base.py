@@ -55,7 +55,12 @@ class LoadRequest:
 
 
 class Encoder(Protocol):
-    """One loaded model."""
+    """One loaded model.
+
+    It may have `start(token_ids, mask) -> Callable[[], Matrix]`, which does what `encode` does in
+    two steps: it returns when a GPU has its work, and what it returned waits for the rows. Between
+    the two, on the same thread, the next batch may be started. Batches finish in their order.
+    """
 
     @property
     def dimensions(self) -> int:
@@ -88,7 +93,9 @@ class Backend(Protocol):
     distributions that compute: when the version of one changes, vectors are checked again.
 
     It may have `architectures: ClassVar[frozenset[str]]`: the `model_type`s that it runs, as
-    config.json has them (see `plugins.architectures`).
+    config.json has them (see `plugins.architectures`). And `devices() -> Sequence[str]`: what it
+    computes on here, such as `cpu` or `gpu`; raises BackendBrokenError when it cannot work on this
+    machine (`emberd doctor` asks, in a process of its own).
     """
 
     files: ClassVar[tuple[str, ...]]

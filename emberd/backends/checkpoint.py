@@ -207,7 +207,7 @@ def _packing(config: Config, precision: Precision) -> tuple[int, int] | None:
     try:
         bits, group_size = int(stated["bits"]), int(stated["group_size"])
         mode = str(stated.get("mode", "affine"))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         raise ModelLoadError(f"{config.path}: cannot read `quantization` {stated!r}.") from None
     if mode != "affine" or group_size < 1:
         raise ModelLoadError(

@@ -61,6 +61,16 @@ def architectures(backend: Backend) -> frozenset[str]:
     return frozenset(getattr(backend, "architectures", ()))
 
 
+def devices(backend: Backend) -> tuple[str, ...]:
+    """Return what a backend computes on here, such as `cpu` and `gpu`; none: it does not say.
+
+    Raises:
+        BackendBrokenError: it cannot work on this machine.
+    """
+    say = getattr(backend, "devices", None)
+    return tuple(say()) if say else ()
+
+
 def _find(name: str) -> tuple[str, str]:
     """Return where the class is (`module:class`), and which distribution it is from."""
     if name in _OWN:

@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. All failures are printed here and only here.
+"""The command line: parse, call, print. Failures are printed here (`serve` prints some itself).
 
 Commands import what they need when they run, so that each starts fast.
 """
@@ -10,8 +10,20 @@ from typing import Annotated
 import typer
 
 from emberd import __version__
-from emberd.cli import embed, models, serve, server, settings, verify
-from emberd.cli.context import Root
+from emberd.cli import (
+    bench,
+    doctor,
+    embed,
+    migrate,
+    models,
+    serve,
+    server,
+    service,
+    settings,
+    use,
+    verify,
+)
+from emberd.cli.context import Root, print_error
 from emberd.errors import EmberdError
 
 app = typer.Typer(
@@ -29,7 +41,13 @@ app.command()(embed.embed)
 app.command()(server.load)
 app.command()(server.unload)
 app.command()(verify.verify)
+app.command()(doctor.doctor)
+app.command()(use.use)
+app.command()(settings.reload)
+app.add_typer(service.app, name="service")
+app.command()(bench.bench)
 app.add_typer(settings.app, name="config")
+app.add_typer(migrate.app, name="migrate")
 
 
 def _print_version(wanted: bool) -> None:
@@ -42,7 +60,10 @@ def _print_version(wanted: bool) -> None:
 def root(
     ctx: typer.Context,
     config: Annotated[
-        Path | None, typer.Option("--config", help="Use this config file.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--config", help="Use this config file; also after a command.", show_default=False
+        ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
@@ -53,16 +74,25 @@ def root(
     ctx.obj = Root(config)
 
 
+def config_first(arguments: list[str]) -> list[str]:
+    """Move `--config FILE` from behind a command to where it belongs, before it."""
+    first: list[str] = []
+    rest = list(arguments)
+    end = rest.index("--") if "--" in rest else len(rest)
+    for place in range(end - 1, -1, -1):
+        if rest[place].startswith("--config="):
+            first[:0] = [rest.pop(place)]
+        elif rest[place] == "--config" and place + 1 < end:
+            first[:0] = [rest.pop(place), rest.pop(place)]
+    return first + rest
+
+
 def main() -> None:
     """Run the command line; turn any `EmberdError` into two lines on stderr and exit code 1."""
     try:
-        app()
+        app(config_first(sys.argv[1:]))
     except EmberdError as error:
-        typer.secho("error: ", fg="red", err=True, nl=False)
-        typer.echo(error.message, err=True)
-        if error.hint:
-            typer.secho("hint: ", fg="cyan", err=True, nl=False)
-            typer.echo(error.hint, err=True)
+        print_error(error)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

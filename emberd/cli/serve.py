@@ -1,27 +1,30 @@
 """`emberd serve`: bind, tell others where, run until a signal. The one home of uvicorn."""
 
 import asyncio
-import errno
 import logging
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from emberd import __version__
-from emberd.cli.context import Root
+from emberd.cli.context import Root, print_error
 from emberd.errors import ConfigError, PortTakenError
+from emberd.service.unit import CONFIG_EXIT
 
 if TYPE_CHECKING:
+    from emberd.config.document import Keys
+    from emberd.config.live import LiveConfig
     from emberd.config.load import Config
 
-BACKLOG = 2048
 MANY_FILES = 8192
 DRAIN_S = 8  # for requests in flight; who is not answered by then gets a 503
 SHUTDOWN_GRACE_S = 10  # for connections that hang on even so
@@ -32,72 +35,85 @@ log = logging.getLogger("emberd")
 def serve(
     ctx: typer.Context,
     host: Annotated[str | None, typer.Option(help="Listen on this address.")] = None,
-    port: Annotated[int | None, typer.Option(help="Listen on this port; 0 takes any.")] = None,
+    port: Annotated[
+        str | None,
+        typer.Option(metavar="PORT", help="Listen on this port; 0 takes any, off none."),
+    ] = None,
     default: Annotated[str | None, typer.Option(help="Model for who names none.")] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error.", show_default="info")
+    ] = None,
+    allow_open: Annotated[
+        bool, typer.Option("--allow-open", help="Let other machines ask without a token.")
+    ] = False,
 ) -> None:
-    """Run the server until Ctrl-C or TERM."""
+    """Run the server until Ctrl-C or TERM. Exit code 78: the configuration has to be changed."""
     root: Root = ctx.obj
-    config = root.load({("server", "host"): host, ("server", "port"): port, ("default",): default})
-    level = logging.getLevelNamesMapping().get(log_level.upper())
-    if level is None:
-        raise ConfigError(f"--log-level: there is no level {log_level!r}.", hint="Try info.")
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    listener = _bind(config)
-    if listener is not None:
-        _run(config, listener)
-
-
-def _bind(config: "Config") -> socket.socket | None:
-    """Return a listening socket; None when emberd already runs there."""
-    host, port = config.settings.server.host, config.settings.server.port
+    flags: dict[Keys, Any] = {
+        ("server", "host"): host,
+        ("server", "port"): port,
+        ("server", "allow_open"): allow_open or None,
+        ("default",): default,
+        ("log", "level"): log_level.lower() if log_level else None,
+    }
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except (OSError, OverflowError) as error:
-        _explain_unbound(config, error)
-        return None
-    listener.listen(BACKLOG)
-    return listener
+        _serve(root, flags)
+    except ConfigError as error:
+        print_error(error)
+        raise typer.Exit(CONFIG_EXIT) from None
 
 
-def _explain_unbound(config: "Config", error: Exception) -> None:
-    """Say that emberd runs there already, or raise an error that says who does."""
-    from emberd.cli import client, running
-
-    server = config.settings.server
-    place = running.Running(0, server.host, server.port, "")
-    taken = getattr(error, "errno", None) == errno.EADDRINUSE
-    if taken and client.is_emberd(place.url):
-        typer.echo(f"emberd already runs at {place.url}; see `emberd ps`.")
+def _serve(root: Root, flags: "dict[Keys, Any]") -> None:
+    config = root.load(flags)
+    claimed = _claim(config)
+    if claimed is None:
         return
-    reason = getattr(error, "strerror", None) or str(error)
+    _set_up_logs(config)
+    from emberd.config.live import LiveConfig
+
+    _run(LiveConfig(config, lambda: root.read(flags)))
+
+
+def _claim(config: "Config") -> int | None:
+    """Become the server of this home; None when one runs where this one should."""
+    from emberd.cli import running
+
+    try:
+        claimed = running.claim(config.homes.state)
+    except OSError as error:
+        raise _state_unwritable(config, error) from None
+    if claimed is not None:
+        return claimed
+    noted = running.read(config.homes.state)
+    where = noted.address if noted else "an address it has not noted yet"
+    server = config.settings.server
+    if noted and (noted.host, noted.port) == (server.host, server.port):
+        typer.echo(f"emberd already runs at {where}; see `emberd ps`.")
+        return None
     raise PortTakenError(
-        f"emberd cannot listen on {server.host}:{server.port}: {reason.lower()}"
-        f"{_who_listens(server.port) if taken else ''}.",
-        hint="End that process, or choose another port with `--port`."
-        if taken
-        else "Choose an address of this machine with `--host`, and a port above 1023.",
+        f"emberd already runs at {where}, with the state folder {config.homes.state}.",
+        hint="End that server, or give this one an EMBERD_HOME of its own.",
     )
 
 
-def _who_listens(port: int) -> str:
-    import psutil
+def _state_unwritable(config: "Config", error: OSError) -> ConfigError:
+    return ConfigError(
+        f"The state folder {config.homes.state} cannot be written: {error.strerror}.",
+        hint="Correct its permissions, or set EMBERD_HOME to a folder of yours.",
+    )
 
-    for process in psutil.process_iter(["pid", "name"]):
-        try:
-            for connection in process.net_connections(kind="tcp"):
-                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                    return f", held by {process.name()} (pid {process.pid})"
-        except psutil.Error:
-            continue  # another user's process
-    return ""
+
+def _set_up_logs(config: "Config") -> None:
+    from emberd import logs
+
+    to = config.settings.log
+    try:
+        logs.set_up(to.level, to.format, to.file, to.max_bytes, to.backups)
+    except OSError as error:
+        raise ConfigError(
+            f"log.file: {to.file} cannot be written: {error.strerror}.",
+            hint="Choose a file in a folder of yours that exists.",
+        ) from None
 
 
 def _allow_many_connections() -> None:
@@ -109,19 +125,39 @@ def _allow_many_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _run(config: "Config", listener: socket.socket) -> None:
+def _has_terminal() -> bool:
+    """Whether this process can be typed at; one whose window was closed has none any more."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) >= 0
+    except (OSError, ValueError):
+        return False
+
+
+def _run(live: "LiveConfig") -> None:
     import uvicorn
 
+    from emberd.api.access import Tokens
     from emberd.api.app import create_app
-    from emberd.cli import running
+    from emberd.cli import connections, listening, running
+    from emberd.config.surroundings import take_notify_socket
+    from emberd.service import notify
 
-    host, port = config.settings.server.host, listener.getsockname()[1]
+    notifier = notify.Notifier(take_notify_socket())
+    config = live.config
+    server = config.settings.server
+    tokens = Tokens(config.token, Path(server.token_file) if server.token_file else None)
+    listeners = listening.listen(server, has_token=tokens.wanted)
+    files = listening.sockets_of(listeners)
+    port = None if server.port is None else listeners[0].getsockname()[1]
+    instance = secrets.token_hex(8)
     _allow_many_connections()
-    app = create_app(config)
-    here = running.Running(os.getpid(), host, port, __version__)
+    connections.Connection.most = connections.most_connections()
+    app = create_app(live, tokens, instance)
+    here = running.Running(os.getpid(), server.host, port, __version__, server.socket, instance)
+    reloads: set[asyncio.Task[None]] = set()  # the loop itself keeps no hold of its tasks
 
     class Server(uvicorn.Server):
-        """uvicorn's, which notes where it runs, and ends by returning, not by a signal."""
+        """uvicorn's, which says where and how it runs, and ends by returning, not by a signal."""
 
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -134,21 +170,37 @@ def _run(config: "Config", listener: socket.socket) -> None:
                 signal.signal(number, handler)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            notifier.tell(notify.STOPPING, "STATUS=answers what it has")
             drain = asyncio.create_task(app.state.pool.drain(DRAIN_S))
             await super().shutdown(sockets)
             await drain
 
+        def hang_up(self, had_terminal: bool) -> None:
+            """Reload; end instead when the terminal it was started in is gone."""
+            if had_terminal and not _has_terminal():
+                self.handle_exit(signal.SIGHUP, None)
+                return
+            task = asyncio.create_task(live.try_reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, self.hang_up, _has_terminal())
+            loop.set_exception_handler(connections.AcceptTrouble(log))
             running.write(config.homes.state, here)
+            notifier.tell(notify.READY, f"STATUS=listens on {here.address}")
+            places = (None if port is None else here.url, server.socket)
             log.info(
                 "emberd %s listens on %s, default model %s",
-                __version__, here.url, config.settings.default,
+                __version__, " and ".join(filter(None, places)), config.settings.default,
             )  # fmt: skip
 
     settings: dict[str, Any] = {
         "lifespan": "on",
-        "http": "httptools",
+        "http": connections.Connection,
+        "backlog": connections.BACKLOG,
         "ws": "none",
         "log_config": None,
         "access_log": False,
@@ -157,14 +209,11 @@ def _run(config: "Config", listener: socket.socket) -> None:
         "timeout_keep_alive": 75,
         "timeout_graceful_shutdown": SHUTDOWN_GRACE_S,
     }
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
-        Server(uvicorn.Config(app, **settings)).run(sockets=[listener])
+        Server(uvicorn.Config(app, **settings)).run(sockets=listeners)
     except OSError as error:
-        raise ConfigError(
-            f"The state folder {config.homes.state} cannot be written: {error.strerror}.",
-            hint="Correct its permissions, or set EMBERD_HOME to a folder of yours.",
-        ) from None
+        raise _state_unwritable(config, error) from None
     finally:
+        listening.remove(files)
         running.remove(config.homes.state)
     log.info("emberd has ended")

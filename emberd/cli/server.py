@@ -10,14 +10,20 @@ from emberd.cli.context import AsJson, Root
 Name = Annotated[str | None, typer.Argument(help="Model name or alias.", show_default=False)]
 
 
-def ps(ctx: typer.Context, as_json: AsJson = False) -> None:
+def ps(
+    ctx: typer.Context,
+    as_json: AsJson = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show how long each part of its start took.")
+    ] = False,
+) -> None:
     """Show which models are alive: state, memory, in flight, when each unloads."""
-    from emberd.cli import client
-
     root: Root = ctx.obj
-    server = client.find(root.load())
+    server = root.find_server()
     rows = server.get("/models")["models"] if server else []
     alive = [row for row in rows if row["state"] != "cold"]
+    for warning in server.get("/health")["warnings"] if server else []:
+        typer.secho(f"warning: {warning['message']} {warning['hint']}", fg="yellow", err=True)
     if as_json:
         typer.echo(json.dumps({"models": alive}))
     elif not server:
@@ -25,10 +31,10 @@ def ps(ctx: typer.Context, as_json: AsJson = False) -> None:
     else:
         from emberd.cli import render
 
-        for warning in server.get("/health")["warnings"]:
-            typer.secho(f"warning: {warning['message']} {warning['hint']}", fg="yellow", err=True)
         if alive:
             render.show(render.process_table(alive))
+            if verbose:
+                render.show(render.start_table(alive))
         else:
             typer.echo(f"No model is loaded at {server.url}; the first request loads one.")
 
@@ -53,7 +59,5 @@ def unload(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> No
 
 
 def _ask(ctx: typer.Context, path: str, name: str | None) -> dict[str, Any]:
-    from emberd.cli import client
-
     root: Root = ctx.obj
-    return client.require(root.load()).post(path, {"model": name} if name else {})
+    return root.require_server().post(path, {"model": name} if name else {})

@@ -1,18 +1,26 @@
-"""`emberd config show | path | check | init`: what is set, where it comes from, a file to begin."""
+"""`emberd config show | path | check | init | diff` and `reload`: what is set, and since when."""
 
 import json
 import math
-from dataclasses import asdict, is_dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from emberd.cli.context import AsJson, Root
 from emberd.errors import ConfigError
-from emberd.units import format_duration, format_exact_size
+
+if TYPE_CHECKING:
+    from emberd.config.load import Config
 
 app = typer.Typer(no_args_is_help=True, help="Look at the configuration, or begin one.")
 
+EFFECTS = {
+    "at_once": "at once",
+    "next_request": "from the next request",
+    "model_restarts": "the model restarts; requests in flight end with the old one",
+    "model_leaves": "the model leaves once it has answered what it was given",
+    "needs_restart": "not before emberd is restarted",
+}
 STARTER = """\
 # emberd's configuration. Every key has a default; delete what you do not change.
 # `emberd config show` prints what is in force and where it comes from.
@@ -27,6 +35,10 @@ limits:
   idle_unload: 15m         # a model that nobody asked for so long gives its memory back
   max_loaded: 3            # models in memory at once
   memory_budget: 4GiB      # for all of them
+
+# Vector stores that follow the default: `emberd migrate check NAME`.
+# stores:
+#   cmem: {kind: cmem, path: ~/.claude/cmem}
 
 # Models are merged over the built-in ones (`emberd list`), key by key.
 # models:
@@ -55,9 +67,74 @@ def check(ctx: typer.Context) -> None:
     """Read the configuration; exit code 1 and the place of the mistake when it is wrong."""
     root: Root = ctx.obj
     config = root.load()
+    _check_models(config)
     found = "" if config.homes.config.exists() else " (there is no such file: all defaults)"
     count = len(list(config.catalog))
     typer.echo(f"{config.homes.config}{found}: in order; {count} models.")
+
+
+def _check_models(config: "Config") -> None:
+    """Check what a server finds out only when it loads a model: its backend, its longest text."""
+    from emberd.backends import plugins
+    from emberd.config.document import read_document
+    from emberd.registry.local import find_local
+    from emberd.worker.tokenizer import limit_of_checkpoint
+
+    document = read_document(config.homes.config)
+    backends = ["auto", *plugins.names()]
+    for name in document.data.get("models") or {}:
+        spec = config.catalog.get(str(name))
+        key = f"models.{spec.name}"
+        if spec.backend not in backends:
+            raise ConfigError(
+                f"{document.where(('models', spec.name, 'backend'))}: {key}.backend: no backend"
+                f" {spec.backend!r} is installed.",
+                hint=f"There are: {', '.join(backends)}.",
+            )
+        folder = next(filter(None, (find_local(s, config.homes.hub) for s in spec.sources)), None)
+        limit = limit_of_checkpoint(folder) if folder else None
+        if limit is not None and (spec.max_tokens or 0) > limit:
+            raise ConfigError(
+                f"{document.where(('models', spec.name, 'max_tokens'))}: {key}.max_tokens:"
+                f" {spec.max_tokens} is more than the {limit} that the files in {folder} allow.",
+                hint="Lower it, or leave it out.",
+            )
+
+
+@app.command()
+def diff(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show what a reload of the config file would change in the running server."""
+    root: Root = ctx.obj
+    answer = root.require_server().get("/reload")
+    _show_changes(answer, "A reload would change nothing.", as_json=as_json)
+
+
+def reload(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Have the running server take its config file now; it does so by itself when it changes."""
+    root: Root = ctx.obj
+    answer = root.require_server().post("/reload", {})
+    _show_changes(answer, "Nothing changed.", as_json=as_json)
+
+
+def _show_changes(answer: dict[str, Any], nothing: str, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    typer.echo(f"# {answer['file']}")
+    for change in answer["changes"]:
+        typer.echo(f"{change['key']}: {_in_words(change)}")
+    if not answer["changes"]:
+        typer.echo(nothing)
+
+
+def _in_words(change: dict[str, Any]) -> str:
+    """Say what happens to a key, and when."""
+    before, after, effect = change["before"], change["after"], EFFECTS[change["effect"]]
+    if before is None and isinstance(after, dict):
+        return "a new model, from the next request"
+    if after is None and isinstance(before, dict):
+        return f"removed; {effect}"
+    return f"{_as_yaml(before)} -> {_as_yaml(after)} ({effect})"
 
 
 @app.command()
@@ -85,14 +162,23 @@ def init(
 
 
 @app.command()
-def show(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Print every setting in force and where it comes from; itself a config file."""
+def show(
+    ctx: typer.Context,
+    every: Annotated[bool, typer.Option("--all", help="Also what has its default.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what is set and where it comes from; itself a config file."""
+    from emberd.config.readable import write_entry, write_settings
+
     root: Root = ctx.obj
     config = root.load()
-    values = _readable(asdict(config.settings))
-    models = {spec.name: _entry(spec) for spec in config.catalog}
+    values = write_settings(config.settings)
+    stores = values.pop("stores")
+    models = {spec.name: write_entry(spec) for spec in config.catalog}
+    if not every:
+        values, models = _what_differs(config, values, models)
     if as_json:
-        content = {**values, "models": models, "origins": config.origins}
+        content = {**values, "stores": stores, "models": models, "origins": config.origins}
         typer.echo(json.dumps(content, default=str))
         return
     typer.echo(f"# {config.homes.config}")
@@ -103,14 +189,54 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
         typer.echo(f"{key}:")
         for inner, inner_value in value.items():
             _print_line("  ", inner, inner_value, config.origins[f"{key}.{inner}"])
-    typer.echo("models:")
+    if stores:
+        typer.echo("stores:")
+    for name, store in stores.items():
+        given = {key: value for key, value in store.items() if value}
+        _print_line("  ", name, given, config.origins[f"stores.{name}"])
+    if models:
+        typer.echo("models:")
     for name, entry in models.items():
-        typer.echo(f"  {_as_yaml(name)}:  # {config.origins[f'models.{name}']}")
-        typer.echo("    sources:")
-        for source in entry.pop("sources"):
-            typer.echo(f"      - {_as_yaml(source)}")
+        keys = "" if entry else " {}"
+        typer.echo(f"  {_as_yaml(name)}:{keys}  # {config.origins[f'models.{name}']}")
         for key, value in entry.items():
-            typer.echo(f"    {key}: {_as_yaml(value)}")
+            if key == "sources":
+                typer.echo("    sources:")
+                for source in value:
+                    typer.echo(f"      - {_as_yaml(source)}")
+            else:
+                typer.echo(f"    {key}: {_as_yaml(value)}")
+    if not every:
+        typer.echo("# all else has its default: `emberd config show --all`")
+
+
+def _what_differs(
+    config: "Config", values: dict[str, Any], models: dict[str, dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Leave out the settings that nobody made, and what an entry has from the built-in one."""
+    from emberd.config.load import built_in_catalog
+    from emberd.config.readable import entry_defaults, write_entry
+
+    made: dict[str, Any] = {}
+    for key, value in values.items():
+        if not isinstance(value, dict):
+            if config.origins[key] != "default":
+                made[key] = value
+            continue
+        inner = {k: v for k, v in value.items() if config.origins[f"{key}.{k}"] != "default"}
+        if inner:
+            made[key] = inner
+    built_in = {spec.name: write_entry(spec) for spec in built_in_catalog()}
+    own = {
+        name: {
+            key: value
+            for key, value in entry.items()
+            if (key, value) not in built_in.get(name, entry_defaults()).items()
+        }
+        for name, entry in models.items()
+        if config.origins[f"models.{name}"] != "built in"
+    }
+    return made, own
 
 
 def _print_line(indent: str, key: str, value: object, origin: str) -> None:
@@ -130,32 +256,3 @@ def _as_yaml(value: object) -> str:
 
     text = dump(None)
     return text if "\n" not in text else dump('"')  # a line break in a prompt
-
-
-def _readable(values: dict[str, Any]) -> dict[str, Any]:
-    """Write sizes and durations as people do, tuples as lists."""
-    shown: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            shown[key] = _readable(value)
-        elif key in ("memory_budget", "max_body"):
-            shown[key] = format_exact_size(value)
-        elif key in ("idle_unload", "request_timeout"):
-            shown[key] = format_duration(value)
-        else:
-            shown[key] = list(value) if isinstance(value, tuple) else value
-    return shown
-
-
-def _entry(spec: object) -> dict[str, Any]:
-    """Return a model's entry as one would write it; its name is the key above it."""
-    assert is_dataclass(spec) and not isinstance(spec, type)  # a ModelSpec
-    entry = asdict(spec)
-    del entry["name"]
-    entry["sources"] = [
-        {key: value for key, value in source.items() if value is not None}
-        for source in entry["sources"]
-    ]
-    if entry["idle_unload"] is not None:
-        entry["idle_unload"] = format_duration(entry["idle_unload"])
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in entry.items()}

@@ -42,7 +42,7 @@ def read_document(path: Path) -> Document:
             f"{path} cannot be read: {error}.", hint="It has to be a text file in UTF-8."
         ) from None
     try:
-        text, data = _parse(text)
+        text, data = parse(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines: dict[Keys, int] = {}
         if node is not None:
@@ -58,15 +58,16 @@ def read_document(path: Path) -> Document:
     if data is None:
         data = {}
     if not isinstance(data, dict):
+        what = "a list" if isinstance(data, list) else "a single value"
         raise ConfigError(
-            f"{path}:1: the file holds a {type(data).__name__} where keys such as `default:`"
-            " and `models:` are expected.",
+            f"{path}:1: the file holds {what} where keys such as `default:` and `models:` are"
+            " expected.",
             hint="Run `emberd config init --print` for a file to start from.",
         )
     return Document(path, data, lines)
 
 
-def _parse(text: str) -> tuple[str, Any]:
+def parse(text: str) -> tuple[str, Any]:
     """Return YAML with the same keys on the same lines, and what it says.
 
     JSON is read as JSON: PyYAML refuses tabs, takes `1e3` for text and cuts an escaped emoji in

@@ -6,9 +6,10 @@ it needs and never looks anything up again.
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,46 @@ from pydantic import TypeAdapter, ValidationError
 
 from emberd.config.document import Document, Keys, read_document
 from emberd.config.paths import Homes, expand, find_homes
-from emberd.config.settings import Settings
+from emberd.config.settings import Settings, StoreSettings
+from emberd.config.tokens import token_of_environment
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec
 
 BUILT_IN = Path(__file__).parent.parent / "registry" / "catalog.yaml"
 PREFIX = "EMBERD_"
-NOT_SETTINGS = {"EMBERD_CONFIG", "EMBERD_HOME"}  # they say where to look; read in paths.py
+NOT_SETTINGS = {"EMBERD_CONFIG", "EMBERD_HOME", "EMBERD_TOKEN"}  # where to look; a secret
 PROBLEMS = {  # what pydantic says in Python's words
+    "bool_parsing": "should be true or false",
+    "bool_type": "should be true or false",
     "dataclass_type": "should be a group of keys",
-    "tuple_type": "should be a list",
-    "too_short": "needs at least one entry",
+    "dict_type": "should be a group of keys",
+    "float_parsing": "should be a number",
+    "float_type": "should be a number",
+    "greater_than": "should be more than {gt}",
+    "greater_than_equal": "should be at least {ge}",
+    "int_from_float": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_parsing_size": "should be a smaller number",
+    "int_type": "should be a whole number",
     "invalid_key": "is no setting",
+    "less_than_equal": "should be at most {le}",
+    "list_type": "should be a list",
+    "literal_error": "should be {expected}",
+    "string_too_short": "should not be empty",
+    "string_type": "should be text (put it in quotes)",
+    "string_unicode": "should be text",
+    "too_short": "needs at least one entry",
+    "tuple_type": "should be a list",
 }
+NAMES_OF_TYPES = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+}
+UNKNOWN = "unexpected_keyword_argument"  # pydantic's name for a key that nobody knows
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -42,6 +69,7 @@ class Config:
     homes: Homes
     warnings: tuple[str, ...]
     origins: dict[str, str]
+    token: str | None = field(default=None, repr=False)  # $EMBERD_TOKEN; no setting, never shown
 
 
 def load_config(
@@ -80,7 +108,8 @@ def load_config(
     for keys, value in (flags or {}).items():
         if value is not None:
             _put(values, keys, value, document)
-            sources[keys] = f"--{keys[-1]}".replace("_", "-")
+            name = "log-level" if keys == ("log", "level") else str(keys[-1])
+            sources[keys] = f"--{name}".replace("_", "-")
 
     def where(keys: Keys) -> str:
         return sources.get(keys, sources.get(keys[:2], document.where(keys)))
@@ -97,6 +126,8 @@ def load_config(
             f"{where(('default',))}: default: {error.message}", hint=error.hint
         ) from None
     origins = {".".join(map(str, keys)): origin for keys, origin in sources.items()}
+    for store in settings.stores:
+        origins[f"stores.{store}"] = document.where(("stores", store))
     for keys in _leaves(settings):
         name = ".".join(keys)
         origins.setdefault(name, document.where(keys) if keys in document.lines else "default")
@@ -106,6 +137,7 @@ def load_config(
         homes=homes,
         warnings=tuple(warnings),
         origins=origins | model_origins,
+        token=token_of_environment(environ),
     )
 
 
@@ -113,6 +145,8 @@ def _leaves(settings: Settings) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for group in fields(settings):
         value = getattr(settings, group.name)
+        if isinstance(value, dict):
+            continue  # stores: named by the user, and only in the file
         inner = fields(value) if is_dataclass(value) else ()
         found += [(group.name, field.name) for field in inner] or [(group.name,)]
     return found
@@ -132,13 +166,26 @@ def _read_environ(
             for key in known[variable]:
                 default = getattr(default, key)
             parts = [part.strip() for part in value.split(",") if part.strip()]
-            parsed = parts if default == () else value
+            parsed: Any = parts if default == () else value
+            if default is None and not value and known[variable] != ("server", "token_file"):
+                parsed = None  # unsets what the file says; a mistake must not let everybody ask
             found[known[variable]] = (parsed, variable)
         elif variable.startswith(PREFIX) and variable not in NOT_SETTINGS:
-            nearest = get_close_matches(variable.removeprefix(PREFIX), names, n=1)
+            nearest = _nearest(variable.removeprefix(PREFIX), names, "_")
             advice = f"; did you mean ${PREFIX}{nearest[0]}?" if nearest else "."
             warnings.append(f"The environment variable ${variable} means nothing to emberd{advice}")
     return found, warnings
+
+
+def _nearest(wrong: str, names: Sequence[str], separator: str) -> list[str]:
+    """Return at most one name: the one that ends with `wrong`, else one that is like it."""
+    longer = [name for name in names if name.endswith(separator + wrong)]
+    return longer[:1] or get_close_matches(wrong, names, n=1)
+
+
+def _kind(value: object) -> str:
+    """Say what a value is, in the words of who writes a config file."""
+    return NAMES_OF_TYPES.get(type(value), "something else")
 
 
 def _put(values: dict[str, Any], keys: Keys, value: object, document: Document) -> None:
@@ -158,11 +205,11 @@ def _put(values: dict[str, Any], keys: Keys, value: object, document: Document) 
 
 def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
     """Merge the file's `models` over the built-in ones, key by key, and validate each entry."""
-    built_in = read_document(BUILT_IN).data
+    built_in = _built_in()
     users = document.data.get("models") or {}
     if not isinstance(users, dict):
         raise ConfigError(
-            f"{document.where(('models',))}: models: holds a {type(users).__name__}"
+            f"{document.where(('models',))}: models: holds {_kind(users)}"
             " where names of models are expected.",
             hint="Write `models:`, below it a name, and below that its keys.",
         )
@@ -179,7 +226,7 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
             )
         if not isinstance(entry, dict):
             raise ConfigError(
-                f"{document.where(keys)}: models.{name}: holds a {type(entry).__name__}"
+                f"{document.where(keys)}: models.{name}: holds {_kind(entry)}"
                 " where keys such as `dimensions:` are expected.",
                 hint="Indent the model's keys below its name.",
             )
@@ -200,6 +247,17 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
     except ConfigError as error:
         where = document.where(("models",))
         raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def built_in_catalog() -> Catalog:
+    """Return the models that come along, as nobody has changed them."""
+    return _build_catalog(Document(BUILT_IN, {}))[0]
+
+
+@cache
+def _built_in() -> dict[str, Any]:
+    """Return the entries that come along; read once, as they do not change."""
+    return read_document(BUILT_IN).data
 
 
 def _with_absolute_paths(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -224,15 +282,18 @@ def _explain(
     root: type,
 ) -> ConfigError:
     """Say the first problem with its place, its key and what would be right."""
-    first = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    # A required key that is missing was often mistyped: name what stands there.
+    first = min(problems, key=lambda problem: problem["type"] != UNKNOWN)
     keys: Keys = (*prefix, *(key for key in first["loc"] if key != "[key]"))
     name = ".".join(map(str, keys))
     place = where(keys)
-    if first["type"] == "unexpected_keyword_argument":
+    if first["type"] == UNKNOWN:
         group = _group_at(root, first["loc"][:-1])
         known = [field.name for field in fields(group) if field.name != "name"]
         known += ["models"] if group is Settings else []
-        nearest = get_close_matches(str(keys[-1]), known, n=1)
+        inner = [".".join(leaf) for leaf in _leaves(Settings())] if group is Settings else []
+        nearest = _nearest(str(keys[-1]), [*known, *inner], ".")
         return ConfigError(
             f"{place}: {name}: there is no such setting.",
             hint=f"Did you mean {nearest[0]}?" if nearest else f"There are: {', '.join(known)}.",
@@ -240,15 +301,15 @@ def _explain(
     if first["type"] == "missing":
         return ConfigError(
             f"{place}: {name}: this key is required and missing.",
-            hint=f"Add `{keys[-1]}:` below `{prefix[-1] if prefix else keys[0]}:`.",
+            hint=f"Add `{keys[-1]}:` below `{keys[-2]}:`.",
         )
     plain = first["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-    problem = PROBLEMS.get(first["type"], plain)
+    problem = PROBLEMS.get(first["type"], plain).format_map(first.get("ctx", {}))
     given = first["input"]
     subject = repr(given) if isinstance(given, str | int | float) else "it"
     return ConfigError(
         f"{place}: {name}: {subject} {problem}.",
-        hint="See `emberd config show` for the defaults and docs/configuration.md for the keys.",
+        hint="docs/configuration.md has the keys, `emberd config show --all` what is in force.",
     )
 
 
@@ -258,6 +319,8 @@ def _group_at(root: type, loc: tuple[int | str, ...]) -> type:
 
     if root is ModelSpec:
         return Source if loc else ModelSpec
+    if loc[:1] == ("stores",):
+        return StoreSettings
     group = root()
     for key in loc:
         group = getattr(group, str(key), group)

@@ -28,7 +28,7 @@ def find_homes(environ: Mapping[str, str] = os.environ, *, config: Path | None =
     base = Path(environ.get("HOME") or Path.home())
     defaults = {"CONFIG": ".config", "STATE": ".local/state", "CACHE": ".cache"}
     xdg = {
-        kind: Path(environ.get(f"XDG_{kind}_HOME") or base / default)
+        kind: _absolute(environ.get(f"XDG_{kind}_HOME")) or base / default
         for kind, default in defaults.items()
     }
     if environ.get("EMBERD_HOME"):
@@ -43,9 +43,27 @@ def find_homes(environ: Mapping[str, str] = os.environ, *, config: Path | None =
     return Homes(expand(named or file).absolute(), state, cache, hub)
 
 
+def _absolute(path: str | None) -> Path | None:
+    """Return the folder an XDG variable names; a relative one is to be ignored.
+
+    Source: XDG Base Directory Specification 0.8, "If an implementation encounters a relative path
+    in any of these variables it should consider the path invalid and ignore it."
+    """
+    return Path(path) if path and Path(path).is_absolute() else None
+
+
 def expand(path: str | Path) -> Path:
     """Replace `~` and `~user`; a user that nobody knows stays as it is written."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def environment_apart(home: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of a process with a home of its own and none of our settings.
+
+    Where the Hub's cache is stays as it is.
+    """
+    kept = {key: value for key, value in environ.items() if not key.startswith("EMBERD_")}
+    return kept | {"EMBERD_HOME": str(home)}

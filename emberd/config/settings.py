@@ -1,11 +1,12 @@
 """What can be set, with every default: one frozen group per part that uses it."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from emberd.units import Count, Duration, Size
+from emberd.registry.spec import InputType
+from emberd.units import Count, Duration, PathText, Port, Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,10 @@ class ServerSettings:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     host: Annotated[str, MinLen(1)] = "127.0.0.1"
-    port: Annotated[int, Count, Ge(0), Le(65535)] = 8767  # 0: any free one
+    port: Annotated[Annotated[int, Ge(0), Le(65535)] | None, Port] = 8767  # 0: any; None: off
+    socket: Annotated[str | None, PathText] = None  # a Unix socket, beside the port or instead
+    token_file: Annotated[str | None, PathText] = None
+    allow_open: bool = False  # on another address than loopback without a token
     allowed_hosts: tuple[str, ...] = ()  # further names in the Host header that mean this server
     allowed_origins: tuple[str, ...] = ()  # web pages that may ask, such as http://localhost:3000
 
@@ -36,6 +40,32 @@ class LimitsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What the server writes, and where. Sizes in bytes."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"  # auto: console on a terminal, else json
+    file: Annotated[str | None, PathText] = None  # instead of stderr
+    max_bytes: Annotated[int, Size, Gt(0)] = 10 * 2**20
+    backups: Annotated[int, Count, Ge(0)] = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """A vector store that the models here serve. `options` are those of its kind."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    path: Annotated[str, MinLen(1)]  # relative to the config file
+    kind: str | None = None  # None: the kind that recognises it
+    model: str | None = None  # the model that its users name; None: they take the default
+    input_type: InputType | None = None  # what they send with a text that is to be stored
+    options: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings but the models, which become the catalog."""
 
@@ -44,3 +74,5 @@ class Settings:
     default: str = "minilm"
     server: ServerSettings = field(default_factory=ServerSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    stores: dict[str, StoreSettings] = field(default_factory=dict)

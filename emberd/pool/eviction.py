@@ -33,21 +33,25 @@ class Decision:
 def choose_evictions(
     residents: Sequence[Resident],
     *,
-    incoming_bytes: int,
+    incoming_bytes: int | None,
     budget_bytes: int,
     max_loaded: int,
     drain_busy: bool = False,
 ) -> Decision:
     """Decide who leaves so that one more model fits both limits, least recently used first.
 
+    Without a model to come (None), who leaves so that those who stay fit limits that were lowered.
+
     Pinned models never leave; busy ones only when `drain_busy`, after the idle ones. Those that are
     leaving already count as resident until they are gone, and as room to come. Nobody leaves in
-    vain: when all who may leave are not enough, all stay.
+    vain: when all who may leave are not enough for a model to come, all stay.
     """
+    one_more = 0 if incoming_bytes is None else 1
 
     def over(staying: Sequence[Resident]) -> bool:
         used_bytes = sum(resident.memory_bytes for resident in staying)
-        return len(staying) + 1 > max_loaded or used_bytes + incoming_bytes > budget_bytes
+        too_many = len(staying) + one_more > max_loaded
+        return too_many or used_bytes + (incoming_bytes or 0) > budget_bytes
 
     if not over(residents):
         return Decision(fits=True)
@@ -62,4 +66,4 @@ def choose_evictions(
             break
         staying.remove(resident)
         leave.append(resident.name)
-    return Decision(fits=False, leave=() if over(staying) else tuple(leave))
+    return Decision(fits=False, leave=() if one_more and over(staying) else tuple(leave))

@@ -1,18 +1,36 @@
 """One request on its way through the pool: its texts, what has come back, and its strikes."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from emberd.errors import EmberdError
-from emberd.worker.wire import Embed, Encoding, Ready, Vectors
+from emberd.worker.wire import Embed, Encoding, Ready, Tokenize, Vectors
 
 MAX_STRIKES = 2
+Form = Encoding | Literal["tokens"]  # of what is asked for: vectors, or the tokens of the texts
+
+
+@dataclass(slots=True)
+class Timing:
+    """Where a request's time went, in seconds; `wait_s` is for the model to be there (its start).
+
+    Texts of one request may run in several batches, and share them with other requests: `model_s`
+    is the whole time of every batch that had one of its texts.
+    """
+
+    wait_s: float = 0.0
+    tokenize_s: float = 0.0
+    queue_s: float = 0.0
+    model_s: float = 0.0
+    encode_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`fragments` has the encoded vector of each text, in the order of the texts."""
+    """`fragments` has the encoded vector (or tokens) of each text, in the order of the texts."""
 
     model: str
     fragments: Sequence[bytes]
@@ -20,6 +38,7 @@ class Answer:
     fingerprint: str
     tokens: int
     truncated: Sequence[int]
+    timing: Timing
 
 
 @dataclass(slots=True, eq=False)
@@ -33,12 +52,16 @@ class Job:
     prompt: str
     truncate: bool
     dimensions: int
-    encoding: Encoding
+    encoding: Form
+    normalize: bool | None = None  # None: as the registry says
     expected_fingerprint: str | None = None
+    fingerprint: str = ""  # of the space that its vectors are in, once it was sent
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     strikes: int = 0
+    timing: Timing = field(default_factory=Timing)
+    _submitted_s: float = field(default_factory=time.monotonic)
     _fragments: dict[int, bytes] = field(default_factory=dict)
     _tokens: int = 0
     _truncated: list[int] = field(default_factory=list)
@@ -50,17 +73,22 @@ class Job:
         """Texts that have no vector yet."""
         return len(self.texts) - len(self._fragments)
 
-    def to_frame(self, request_id: int) -> Embed:
+    def to_frame(self, request_id: int) -> Embed | Tokenize:
         """Return the frame that asks for what is still missing."""
         self._sent = [index for index in range(len(self.texts)) if index not in self._fragments]
         self._answered_since_sent = False
+        self.timing.wait_s = time.monotonic() - self._submitted_s
+        texts = [self.texts[index] for index in self._sent]
+        if self.encoding == "tokens":
+            return Tokenize(id=request_id, texts=texts, prompt=self.prompt)
         return Embed(
             id=request_id,
-            texts=[self.texts[index] for index in self._sent],
+            texts=texts,
             prompt=self.prompt,
             truncate=self.truncate,
             dimensions=self.dimensions,
             encoding=self.encoding,
+            normalize=self.normalize,
         )
 
     def receive(self, vectors: Vectors, payload: bytes) -> None:
@@ -72,6 +100,9 @@ class Job:
         self._tokens += vectors.tokens
         self._truncated += [self._sent[index] for index in vectors.truncated]
         self._answered_since_sent = True
+        self.timing.tokenize_s, self.timing.queue_s = vectors.tokenize_s, vectors.queue_s
+        self.timing.model_s += vectors.model_s
+        self.timing.encode_s += vectors.encode_s
 
     def finish(self, model: str, ready: Ready) -> None:
         """Answer, when every fragment is there."""
@@ -81,9 +112,10 @@ class Job:
                     model=model,
                     fragments=[self._fragments[index] for index in range(len(self.texts))],
                     dimensions=self.dimensions,
-                    fingerprint=ready.fingerprints[str(self.dimensions)],
+                    fingerprint=self.fingerprint or ready.fingerprints[str(self.dimensions)],
                     tokens=self._tokens,
                     truncated=sorted(self._truncated),
+                    timing=self.timing,
                 )
             )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from emberd.config.load import Config
+from emberd.config.settings import LimitsSettings
 from emberd.errors import (
     BadOptionError,
     DeadlineError,
@@ -23,13 +24,14 @@ from emberd.errors import (
     TooLargeError,
 )
 from emberd.pool.eviction import choose_evictions
-from emberd.pool.job import Answer, Job
+from emberd.pool.job import Answer, Form, Job
 from emberd.pool.model import Model, Surroundings, change_warning
+from emberd.pool.observer import NOBODY, Observer
+from emberd.registry import stores
 from emberd.registry.local import find_local
 from emberd.registry.lock import LockFile
 from emberd.registry.spec import InputType, ModelSpec
 from emberd.units import format_size
-from emberd.worker.wire import Encoding
 
 BUSY_PATIENCE_S = 2.0  # how long a start waits for a busy model to fall idle before one is drained
 WORKER_BASE_BYTES = 120 * 2**20  # interpreter, libraries and tokenizer of a worker
@@ -45,30 +47,65 @@ class EmbedRequest:
     input_type: InputType | None = None
     dimensions: int | None = None
     truncate: bool = True
-    encoding: Encoding = "json"
+    encoding: Form = "json"
+    normalize: bool | None = None  # None: as the registry says
     fingerprint: str | None = None
 
 
 class Pool:
     """All models of a configuration. Ends its workers when it is closed."""
 
-    def __init__(self, config: Config) -> None:
-        self._catalog = config.catalog
-        self._limits = config.settings.limits
+    def __init__(self, config: Config, observer: Observer = NOBODY) -> None:
         self._homes = config.homes
         self._lock = LockFile(config.homes.state)
+        self._stores = stores.StoresFile(config.homes.state)
         self._room = asyncio.Lock()
         self._changed = asyncio.Event()
         self._closing = False
-        around = Surroundings(
+        self._around = Surroundings(
             homes=config.homes,
             lock=self._lock,
-            idle_unload_s=self._limits.idle_unload,
+            idle_unload_s=lambda: self._limits.idle_unload,
             make_room=self._make_room,
             changed=self._changed.set,
+            observer=observer,
         )
-        self._models = {spec.name: Model(spec, around) for spec in self._catalog}
+        self._models: dict[str, Model] = {}
+        self._retired: list[Model] = []  # of an earlier configuration, not gone yet
+        self.apply(config)
+
+    def apply(self, config: Config) -> None:
+        """Go on with another configuration; only models whose entry changed are touched.
+
+        Who was let in before is answered by the model that was there then; who asks from now on
+        gets the new entry, the new default and the new limits.
+        """
+        before, self._models = self._models, {}
+        self._catalog, self._limits = config.catalog, config.settings.limits
         self.default = self._catalog.get(config.settings.default)
+        names = {label: spec.name for spec in self._catalog for label in (spec.name, *spec.aliases)}
+        self._served_by = {
+            name: names.get(store.model, store.model) if store.model else None
+            for name, store in config.settings.stores.items()
+        }
+        for spec in self._catalog:
+            model = before.get(spec.name)
+            if model and model.spec.runs_as(spec):
+                model.adopt(spec)
+                del before[spec.name]
+            else:
+                model = Model(spec, self._around)
+            self._models[spec.name] = model
+        for model in before.values():
+            model.retire("reload")
+            self._retired.append(model)
+        self._shrink()
+        self._changed.set()
+
+    @property
+    def limits(self) -> LimitsSettings:
+        """The limits in force now; who keeps them misses the next `apply`."""
+        return self._limits
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,9 +149,11 @@ class Pool:
 
     async def unload(self, name: str | None = None) -> list[str]:
         """Unload one model or all; return the names that were loaded, once their memory is back."""
-        models = [self._model(name)] if name is not None else list(self._models.values())
+        wanted = self._model(name).spec.name if name is not None else None
+        models = [m for m in self._everyone() if wanted in (None, m.spec.name)]
         was_loaded = await asyncio.gather(*(model.unload("asked") for model in models))
-        return [model.spec.name for model, was in zip(models, was_loaded, strict=True) if was]
+        names = [model.spec.name for model, was in zip(models, was_loaded, strict=True) if was]
+        return list(dict.fromkeys(names))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for every entry of the registry."""
@@ -125,12 +164,24 @@ class Pool:
         return self._models[self._catalog.get(name).name if name else self.default.name].row()
 
     def warnings(self) -> list[dict[str, str]]:
-        """Return what stands in the lock as changed and not accepted."""
-        return [
+        """Return models that changed and were not accepted, and stores that fit no more."""
+        lock = self._lock.read()
+        changed = [
             change_warning(name, entry)
-            for name, entry in self._lock.read().items()
+            for name, entry in lock.items()
             if entry.changed_to and name in self._models
         ]
+        unfit = stores.warnings(self._stores.read(), self._served_by, self.default, lock)
+        return [*changed, *unfit]
+
+    def spec(self, name: str | None = None) -> ModelSpec:
+        """Return what the registry says about one model; raises `UnknownModelError`."""
+        return self._catalog.get(name) if name else self.default
+
+    def queued_texts(self) -> dict[str, int]:
+        """Return how many texts without a vector each model has that somebody waits for."""
+        busy = (model for model in self._models.values() if model.busy)
+        return {model.spec.name: model.queued_texts for model in busy}
 
     def check_open(self) -> None:
         """Raise `ShuttingDownError` once the pool takes no more."""
@@ -144,22 +195,39 @@ class Pool:
     async def drain(self, within_s: float) -> None:
         """Take no more, refuse who waits for a worker, and who is not answered in time."""
         self._closing = True
-        for model in self._models.values():
+        for model in self._everyone():
             model.refuse_waiting(shutting_down())
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while any(model.busy for model in self._models.values()):
+                while any(model.busy for model in self._everyone()):
                     self._changed.clear()
                     await self._changed.wait()
-        for model in self._models.values():
+        for model in self._everyone():
             model.refuse_all(shutting_down())
 
     async def close(self) -> None:
         """Refuse who is still there and end all workers."""
         await self.drain(0)
-        await asyncio.gather(*(model.unload("shutdown") for model in self._models.values()))
+        await asyncio.gather(*(model.unload("shutdown") for model in self._everyone()))
 
     # -- inside -----------------------------------------------------------------------------
+
+    def _everyone(self) -> list[Model]:
+        """Return all models, those that leave for good included."""
+        self._retired = [model for model in self._retired if model.alive]
+        return [*self._models.values(), *self._retired]
+
+    def _shrink(self) -> None:
+        """Make models leave that limits which were lowered have no room for."""
+        decision = choose_evictions(
+            [m.as_resident() for m in self._models.values() if m.has_room],
+            incoming_bytes=None,
+            budget_bytes=self._limits.memory_budget,
+            max_loaded=self._limits.max_loaded,
+            drain_busy=True,
+        )
+        for name in decision.leave:
+            self._models[name].leave("lru")
 
     def _model(self, name: str | None) -> Model:
         self.check_open()
@@ -180,8 +248,9 @@ class Pool:
             raise BadOptionError(
                 f"{spec.name} has no vectors of {dimensions} dimensions.",
                 hint=f"It offers {', '.join(map(str, offered))}.",
+                field="dimensions",
             )
-        queued = sum(model.queued_texts for model in self._models.values())
+        queued = sum(model.queued_texts for model in self._everyone())
         if queued and queued + count > self._limits.max_queued_texts:
             raise QueueFullError(
                 f"{queued} texts are waiting already.",
@@ -193,6 +262,7 @@ class Pool:
             truncate=request.truncate,
             dimensions=dimensions,
             encoding=request.encoding,
+            normalize=request.normalize,
             expected_fingerprint=request.fingerprint,
         )
 
@@ -230,7 +300,7 @@ class Pool:
                 self._changed.clear()
                 waited_s = time.monotonic() - began_s
                 decision = choose_evictions(
-                    [m.as_resident() for m in self._models.values() if m.has_room],
+                    [m.as_resident() for m in self._everyone() if m.has_room],
                     incoming_bytes=needs_bytes,
                     budget_bytes=self._limits.memory_budget,
                     max_loaded=self._limits.max_loaded,

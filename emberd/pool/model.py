@@ -28,7 +28,9 @@ from emberd.errors import (
 from emberd.pool.eviction import Resident
 from emberd.pool.job import Job
 from emberd.pool.memory import cpu_seconds, memory_bytes
+from emberd.pool.observer import Observer
 from emberd.pool.process import WorkerProcess
+from emberd.registry.fingerprint import fingerprint
 from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
@@ -38,7 +40,9 @@ State = Literal["cold", "starting", "ready", "draining", "failed"]
 DEAD_GRACE_S = 1.0  # for one whose pipe closed: most likely it is gone already
 END_GRACE_S = 10.0  # for a worker that has nothing left to answer
 STALL_S = 60.0  # without a frame and without processor time, a start is given up
+HUNG_S = 20.0  # a batch takes a tenth of a second; without either for so long, its worker is killed
 STALL_CHECK_S = 5.0
+PULSE_S = 1.0
 MAX_DEATHS_IN_A_ROW = 5
 MEMORY_SAMPLE_S = 1.0
 MAX_BACKOFF_S = 60.0
@@ -52,9 +56,10 @@ class Surroundings:
 
     homes: Homes
     lock: LockFile
-    idle_unload_s: float
+    idle_unload_s: Callable[[], float]
     make_room: Callable[["Model"], Awaitable[bool]]  # False: nobody wants it any more
     changed: Callable[[], None]
+    observer: Observer
 
 
 class Model:
@@ -65,6 +70,7 @@ class Model:
         self._around = around
         self.state: State = "cold"
         self.ready: wire.Ready | None = None
+        self.phases_s: dict[str, float] | None = None  # of the last start
         self.progress: wire.Progress | None = None
         self.last_error: EmberdError | None = None
         self.loads = 0
@@ -74,13 +80,16 @@ class Model:
         self._in_flight: dict[int, Job] = {}
         self._load_wishes: list[asyncio.Future[None]] = []
         self._leave_reason: str | None = None
+        self._retired_for: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._gone = asyncio.Event()
         self._worker: WorkerProcess | None = None
         self._worker_died = False
         self._start_error: EmberdError | None = None
+        self._first_sent_s: float | None = None  # when a request that waited for the start went out
         self._next_id = 0
+        self._frames = 0  # ever received
         self._failures_in_a_row = 0
         self._retry_at_s = -math.inf
         self._last_used_s = time.monotonic()
@@ -123,6 +132,16 @@ class Model:
         await gone.wait()
         return True
 
+    def retire(self, reason: str) -> None:
+        """Answer who is there already, and never again be asked: another model takes its name."""
+        self._retired_for = reason
+        self.leave(reason)
+
+    def adopt(self, spec: ModelSpec) -> None:
+        """Take another entry that the same worker serves, and look at the limits again."""
+        self.spec = spec
+        self._wake.set()
+
     def refuse_waiting(self, error: EmberdError) -> None:
         """Fail who waits for a worker; what a worker has already goes on."""
         for job in self._waiting:
@@ -157,6 +176,11 @@ class Model:
         self._around.changed()
 
     # -- what others see --------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has a worker, or somebody who waits for one."""
+        return self._task is not None
 
     @property
     def busy(self) -> bool:
@@ -233,7 +257,7 @@ class Model:
             "unloads_in_s": None if math.isinf(leaves_s) else max(0.0, round(leaves_s, 1)),
             "loads": self.loads,
             "last_load_s": self.last_load_s,
-            "phases_s": self.ready.phases_s if self.ready else None,
+            "phases_s": self.phases_s,
             "progress": asdict(self.progress) if self.progress else None,
             "last_error": self.last_error.message if self.last_error else None,
             "pulled": bool(entry and entry.is_here),
@@ -255,19 +279,22 @@ class Model:
     def _idle_unload_s(self) -> float:
         if self.spec.pinned:
             return math.inf
-        return self.spec.idle_unload or self._around.idle_unload_s
+        return self.spec.idle_unload or self._around.idle_unload_s()
 
     async def _live(self) -> None:
         """From the first wish until the model is cold again with nobody waiting."""
         try:
+            died = False
             while self.wanted:
                 self._set_state("starting")
-                if self._failures_in_a_row > 1:
-                    await asyncio.sleep(min(0.1 * 2**self._failures_in_a_row, MAX_BACKOFF_S))
+                if died:
+                    await self._pause()
+                died = False
                 try:
                     await self._start()
                     await self._serve()
                 except _WorkerDiedError as death:
+                    died = True
                     self._bury(death)
                 except _NobodyWaitsError:
                     log.info("%s: its start was called off", self.spec.name)
@@ -283,6 +310,14 @@ class Model:
         finally:
             self._task = None
             self._around.changed()
+
+    async def _pause(self) -> None:
+        """Wait before a worker that died is started again, longer each time, from the second on."""
+        if self._failures_in_a_row < 2:
+            return
+        until_s = time.monotonic() + min(0.1 * 2**self._failures_in_a_row, MAX_BACKOFF_S)
+        while self.wanted and not self._leave_reason and time.monotonic() < until_s:
+            await self._sleep(until_s - time.monotonic())
 
     def _set_state(self, state: State) -> None:
         if state != self.state:
@@ -302,6 +337,7 @@ class Model:
             hub=str(self._around.homes.hub),
             cache=str(self._around.homes.cache),
             lock=asdict(entry) if entry else None,
+            spawned_s=began_s,
         )
         try:
             self._worker = await WorkerProcess.spawn(start)
@@ -317,6 +353,7 @@ class Model:
         assert self.ready  # _watch_start returns no earlier
         self.loads += 1
         self.last_load_s = round(time.monotonic() - began_s, 3)
+        self._around.observer.loaded(self.spec.name, self.last_load_s, self.ready.phases_s)
         self.last_error = None
         self._last_used_s = time.monotonic()
         for wish in self._load_wishes:
@@ -326,16 +363,13 @@ class Model:
 
     async def _watch_start(self, worker: WorkerProcess) -> None:
         """Wait for Ready. What moves is alive: frames arrive or processor time is used."""
-        moved_s, seen = time.monotonic(), None
+        pulse = _Pulse()
         while not self.ready:
             if self._worker_died:
                 raise self._start_error or _WorkerDiedError(while_starting=True)
             if self._leave_reason and not self.wanted:
                 raise _NobodyWaitsError
-            signs = (self.progress, round(cpu_seconds(worker.pid), 1))
-            if signs != seen:
-                moved_s, seen = time.monotonic(), signs
-            elif time.monotonic() - moved_s > STALL_S:
+            if pulse.still_s(worker.pid, self.progress) > STALL_S:
                 raise WorkerStartError(
                     f"{self.spec.name} did not get on with its start for {STALL_S:.0f} s.",
                     hint="Look at the network and the disk, then ask again.",
@@ -345,7 +379,8 @@ class Model:
     async def _sleep(self, timeout_s: float | None) -> bool:
         """Wait to be woken; False when the time passed instead."""
         try:
-            await asyncio.wait_for(self._wake.wait(), timeout_s)
+            limit_s = timeout_s if timeout_s is not None and math.isfinite(timeout_s) else None
+            await asyncio.wait_for(self._wake.wait(), limit_s)
         except TimeoutError:
             return False
         self._wake.clear()
@@ -366,14 +401,22 @@ class Model:
 
     def _receive(self, received: wire.Received) -> None:
         frame = received.frame
+        self._frames += 1
         if isinstance(frame, wire.Progress):
             self.progress = frame
         elif isinstance(frame, wire.Ready):
             self.ready, self.progress = frame, None
+            self.phases_s = dict(frame.phases_s)
+            self._first_sent_s = time.monotonic() if self._waiting else None
         elif isinstance(frame, wire.StartFailed):
             self._start_error = from_code(frame.code, frame.message, frame.hint)
+        elif isinstance(frame, wire.Batch):
+            self._around.observer.ran(self.spec.name, frame)
         elif isinstance(frame, wire.Vectors):
             self._failures_in_a_row = 0
+            if self._first_sent_s and self.phases_s is not None:
+                self.phases_s["first vector"] = round(time.monotonic() - self._first_sent_s, 4)
+                self._first_sent_s = None
             job = self._in_flight.get(frame.id)
             if job and self.ready:
                 job.receive(frame, received.payload)
@@ -396,20 +439,26 @@ class Model:
         self._dispatch()  # whoever waited for this start is served, even when it leaves at once
         self.memory_bytes()
         await self._remember_start()
+        assert self._worker  # since _start
+        pulse = _Pulse()
         while True:
             if self._worker_died:
                 raise _WorkerDiedError(while_starting=False)
+            if self._retired_for or not self._leave_reason:
+                self._dispatch()
             if self._leave_reason:
                 self._set_state("draining")
                 if not self._in_flight:
                     break
-            else:
-                self._dispatch()
-            idle_left_s = None
-            if not self._in_flight:
-                self._around.changed()  # it could leave now, if another model needs the room
-                if not math.isinf(self._idle_unload_s):
-                    idle_left_s = self._last_used_s + self._idle_unload_s - time.monotonic()
+            if self._in_flight:
+                if pulse.still_s(self._worker.pid, self._frames) > HUNG_S:
+                    log.error("%s: its worker hangs; it is killed", self.spec.name)
+                    self._worker.kill()
+                await self._sleep(STALL_CHECK_S)
+                continue
+            pulse = _Pulse()
+            self._around.changed()  # it could leave now, if another model needs the room
+            idle_left_s = self._last_used_s + self._idle_unload_s - time.monotonic()
             if not await self._sleep(idle_left_s) and not self._waiting:
                 self.leave("idle")
         log.info("%s: leaves (%s)", self.spec.name, self._leave_reason)
@@ -429,8 +478,10 @@ class Model:
 
     def _send(self, job: Job) -> None:
         assert self._worker and self.ready  # only called while serving
-        offered = self.ready.fingerprints[str(job.dimensions)]
-        if job.expected_fingerprint not in (None, offered, *self.ready.equivalent):
+        offered = job.fingerprint = self._space_of(job, self.ready)
+        as_ever = offered in self.ready.fingerprints.values()
+        equivalent = self.ready.equivalent if as_ever else ()
+        if job.expected_fingerprint not in (None, offered, *equivalent):
             job.fail(
                 FingerprintMismatchError(
                     f"{self.spec.name} gives vectors of space {offered} and the caller expects"
@@ -443,17 +494,32 @@ class Model:
         self._in_flight[self._next_id] = job
         self._worker.send(job.to_frame(self._next_id))
 
+    def _space_of(self, job: Job, ready: wire.Ready) -> str:
+        """Return the fingerprint of what `job` gets; other than usual when its lengths are."""
+        if job.normalize in (None, self.spec.normalize):
+            return ready.fingerprints[str(job.dimensions)]
+        return fingerprint(
+            replace(self.spec, normalize=bool(job.normalize)),
+            files=LockEntry.from_dict(ready.lock).now.files,
+            max_tokens=ready.max_tokens,
+            dimensions=job.dimensions,
+        )
+
     async def _end_worker(self) -> None:
         """End the process, if there is one; afterwards its memory is back."""
         worker = self._worker
         if worker:
             self.memory_bytes()
             await worker.end(DEAD_GRACE_S if self._worker_died else END_GRACE_S)
-            peak = partial(self._around.lock.note_peak, self.spec.name, self._peak_bytes)
-            await self._remember(peak)
+            if not self._retired_for:  # the lock's entry is that of its successor by now
+                peak = partial(self._around.lock.note_peak, self.spec.name, self._peak_bytes)
+                await self._remember(peak)
+        if self.ready:
+            reason = self._leave_reason or "crash"
+            self._around.observer.unloaded(self.spec.name, reason)
         self._worker = None
         self.ready = self.progress = None
-        self._leave_reason = None
+        self._leave_reason = self._retired_for
         self.has_room = False
         self._gone.set()
         self._gone = asyncio.Event()
@@ -496,6 +562,8 @@ class Model:
     async def _remember_start(self) -> None:
         """Write what this start taught, and say when the model is not what it was."""
         assert self.ready
+        if self._retired_for:
+            return
         entry = replace(LockEntry.from_dict(self.ready.lock), peak_memory_bytes=self._peak_bytes)
         if entry.changed_to:
             log.warning("%s", change_warning(self.spec.name, entry)["message"])
@@ -518,6 +586,30 @@ def change_warning(name: str, entry: LockEntry) -> dict[str, str]:
         "hint": "Undo the change of files or config, or re-embed what is stored and run"
         f" `emberd verify --accept {name}`.",
     }
+
+
+class _Pulse:
+    """Tells a worker that works from one that stands still."""
+
+    def __init__(self) -> None:
+        self._heard: object = None
+        self._cpu_s = 0.0
+        self._moved_s = self._looked_s = time.monotonic()
+
+    def still_s(self, pid: int, heard: object) -> float:
+        """Return for how long nothing new was `heard` of it and it used no processor time.
+
+        Cheap enough for every frame: the system is asked once in a while.
+        """
+        now_s = time.monotonic()
+        if heard != self._heard:
+            self._heard, self._moved_s = heard, now_s
+        elif now_s - self._looked_s > PULSE_S:
+            cpu_s = round(cpu_seconds(pid), 1)
+            if cpu_s != self._cpu_s:
+                self._cpu_s, self._moved_s = cpu_s, now_s
+            self._looked_s = now_s
+        return now_s - self._moved_s
 
 
 class _WorkerDiedError(Exception):

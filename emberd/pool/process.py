@@ -64,6 +64,11 @@ class WorkerProcess:
         with suppress(OSError):
             self._stdin.close()
 
+    def kill(self) -> None:
+        """End it at once, and what is stopped or hangs too."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
     async def end(self, drain_s: float) -> int:
         """End it: close stdin, wait `drain_s`, TERM, wait, KILL. Return its exit code.
 

@@ -43,4 +43,5 @@ class Catalog:
         except KeyError:
             nearest = get_close_matches(name.lower(), self._by_label, n=3, cutoff=0.5)
             hint = f"Did you mean {' or '.join(nearest)}?" if nearest else "Run `emberd list`."
-            raise UnknownModelError(f"No model is called {name[:200]!r}.", hint=hint) from None
+            message = f"No model is called {name[:200]!r}."
+            raise UnknownModelError(message, hint=hint, field="model") from None

@@ -10,6 +10,7 @@ what is found there is whole.
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,28 @@ def look_up(source: Source, hub: Path, files: Sequence[str], commit: str) -> Sta
         then = now if now.sha == commit else _ask(Source(hf=source.hf, revision=commit))
         digests = {file.rfilename: _digest(file) for file in _wanted(then, files)}
         return Stated(now.sha or "", {name: digest for name, digest in digests.items() if digest})
+
+
+def reach(source: Source, hub: Path) -> str | None:
+    """Ask the Hub for a repository; return the Hub's address, None where we are to stay offline.
+
+    Raises:
+        SourceError: in a few seconds when the Hub is out of reach; the message says why.
+    """
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return None
+    with _explained(source, hub):
+        _ask(source)
+    return endpoint()
+
+
+def endpoint() -> str:
+    """Return the Hub's address, for people: without a password that stands in it."""
+    from huggingface_hub import constants
+
+    return re.sub("//[^/]*@", "//", constants.ENDPOINT)
 
 
 def download(source: Source, hub: Path, files: Sequence[str], report: Report) -> Path:

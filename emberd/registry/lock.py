@@ -16,6 +16,9 @@ from typing import Any, Self
 
 from emberd.registry.fingerprint import FileHash
 
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What reading a damaged or foreign file can raise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockEntry:
@@ -93,6 +96,16 @@ class LockFile:
             self._entries, self._seen = self._parse(), seen
         return self._entries
 
+    def damage(self) -> str | None:
+        """Say what is wrong with the file; None when it is in order, or not there."""
+        try:
+            self._load()
+        except FileNotFoundError:
+            return None
+        except DAMAGE as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
     def put(self, name: str, entry: LockEntry) -> None:
         """Replace one model's entry; the highest peak memory is kept while the space is the same.
 
@@ -144,10 +157,13 @@ class LockFile:
 
     def _parse(self) -> dict[str, LockEntry]:
         try:
-            models = json.loads(self._path.read_bytes())["models"]
-            return {name: LockEntry.from_dict(entry) for name, entry in models.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return self._load()
+        except DAMAGE:
             return {}
+
+    def _load(self) -> dict[str, LockEntry]:
+        models = json.loads(self._path.read_bytes())["models"]
+        return {name: LockEntry.from_dict(entry) for name, entry in models.items()}
 
 
 def write_atomically(path: Path, text: str) -> None:

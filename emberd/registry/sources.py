@@ -7,14 +7,16 @@ only when the Hub has to be asked.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from emberd.errors import ConfigError, SourceError
 from emberd.registry.fingerprint import FileHash, list_files
-from emberd.registry.hub import Report, download, look_up
 from emberd.registry.local import digest_kept, discard, find_local, has_digest
 from emberd.registry.lock import LockEntry
 from emberd.registry.spec import ModelSpec, Source
+
+if TYPE_CHECKING:
+    from emberd.registry.hub import Report
 
 Status = Literal["pulled", "updated", "repaired", "changed", "here"]
 
@@ -52,10 +54,13 @@ class Pulled:
     status: Status
 
 
-def find_here(spec: ModelSpec, hub: Path, first: str | None = None) -> Located | None:
-    """Return where the model's files are on this machine; `first` as for `locate`."""
+def find_here(
+    spec: ModelSpec, hub: Path, first: str | None = None, last_folder: str | None = None
+) -> Located | None:
+    """Return where the model's files are on this machine; the rest as for `locate`."""
     for source in _in_order(spec, first):
-        folder = find_local(source, hub)
+        is_kept = source.package and str(source) == first and last_folder
+        folder = find_local(source, hub, Path(last_folder) if is_kept and last_folder else None)
         if folder:
             return Located(source, folder, downloaded=False)
     return None
@@ -67,7 +72,8 @@ def locate(
     hub: Path,
     files: Sequence[str],
     first: str | None = None,
-    report: Report = lambda done, total: None,
+    last_folder: str | None = None,
+    report: "Report" = lambda done, total: None,
 ) -> Located:
     """Return the folder of the model's files, downloading them when no source is here.
 
@@ -77,14 +83,17 @@ def locate(
         files: glob patterns of what to download of a Hub repository.
         first: the source used before (`str(source)`), which stays the source when it is here, and
             is the first to be downloaded.
+        last_folder: where it had the files; saves looking for an installed package.
         report: progress of a download.
 
     Raises:
         SourceError: nothing is here and nothing can be downloaded; says what was tried.
     """
-    here = find_here(spec, hub, first)
+    here = find_here(spec, hub, first, last_folder)
     if here:
         return here
+    from emberd.registry.hub import download  # a start whose files are here need not have it
+
     tried = []
     for source in _in_order(spec, first):
         if source.hf:
@@ -117,6 +126,8 @@ def check(
         files: glob patterns of what a Hub repository is expected to hold.
         known: the hashes of its last use, empty when it was not used yet.
     """
+    from emberd.registry.hub import look_up
+
     kept = {name: file.sha256 for name, file in known.items()}
     if not here.source.hf:
         return Checked(_damaged(here.folder, kept), "kept" if kept else None)
@@ -139,7 +150,7 @@ def pull(
     files: Sequence[str],
     before: LockEntry | None,
     update: bool,
-    report: Report,
+    report: "Report",
 ) -> Pulled:
     """Fetch a model that is not here; check one that is, and fetch its damaged files again.
 
@@ -154,6 +165,8 @@ def pull(
     Raises:
         SourceError: what has to be fetched cannot be.
     """
+    from emberd.registry.hub import download
+
     first = before.source if before else None
     here = find_here(spec, hub, first)
     if not here:

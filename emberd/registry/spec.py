@@ -4,7 +4,7 @@ Plain dataclasses: config validates them with pydantic (types, ranges, no unknow
 gets one over the wire and imports nothing for it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, MinLen
@@ -16,6 +16,9 @@ Precision = Literal["4bit", "8bit", "bf16", "f32"]
 Compute = Literal["auto", "f32", "bf16", "f16"]
 Tested = Literal["reference", "architecture", "no"]
 InputType = Literal["query", "document"]
+
+# Keys of an entry that only the server or people look at.
+NOT_FOR_WORKERS = {"idle_unload", "pinned", "aliases", "architecture", "licence", "tested"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,14 @@ class ModelSpec:
     def public_id(self) -> str:
         """The first Hub id, whatever source is used; else the name (`/health`'s `model`)."""
         return self.hub_ids[0] if self.hub_ids else self.name
+
+    def runs_as(self, other: "ModelSpec") -> bool:
+        """Whether a worker started for the one can go on for the other."""
+        return all(
+            getattr(self, each.name) == getattr(other, each.name)
+            for each in fields(self)
+            if each.name not in NOT_FOR_WORKERS
+        )
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

@@ -5,7 +5,10 @@ frames and tokenizes. Ending the process is how a model's memory is given back.
 """
 
 import os
+import time
 from typing import BinaryIO
+
+BEGAN_S = time.monotonic()  # the interpreter is up; see `loading.Phases`
 
 
 def take_over_stdout() -> BinaryIO:
@@ -18,7 +21,6 @@ def take_over_stdout() -> BinaryIO:
 def main(replies: BinaryIO) -> None:
     """Serve one server until it closes stdin."""
     import sys
-    import traceback
 
     from emberd import __version__
     from emberd.errors import EmberdError
@@ -38,12 +40,14 @@ def main(replies: BinaryIO) -> None:
     try:
         from emberd.worker.serving import Sender, serve
 
-        serve(start.frame, sys.stdin.buffer, Sender(replies))
+        serve(start.frame, BEGAN_S, sys.stdin.buffer, Sender(replies))
     except EmberdError as error:
         send_failure(error.code, error.message, error.hint)
     except BrokenPipeError:
         pass  # the server is gone; nobody reads answers
     except Exception as error:
+        import traceback
+
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(place.filename)}:{place.lineno}"  # noqa: PTH119 - no pathlib yet
         send_failure(

@@ -1,46 +1,78 @@
-"""Which texts run next: the queue between the thread that tokenizes and the one that computes.
+"""Which texts are tokenized and which run next: the queue between the worker's three threads.
 
+One thread adds requests, one takes slices of texts and brings back their tokens, one takes batches.
 A batch is cut by a budget of padded tokens, from texts sorted by length, so that a single query
-waits for at most one batch of somebody's bulk job. Shortest remaining work goes first, and waiting
-makes work shorter (ageing), so that nothing starves.
+waits for a batch or two of somebody's bulk job. Shortest remaining work goes first, but every
+fourth time it is the turn of who has waited longest, so that nothing starves.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from bisect import bisect_right, insort
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Condition
 
+from emberd.worker.budget import Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 
-AGEING_TOKENS_PER_S = 10_000  # about what two cores embed in a second
+OLDEST_EVERY = 4  # batches: a bulk job gets a fourth of the machine, however many queries come
+SLICE_CHARS = 32_768  # some milliseconds of tokenizing, which nobody else can interrupt
+SLICE_TEXTS = 256
+CHARS_PER_TOKEN = 4  # a guess, for ordering alone
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Work:
-    """A request that is waiting: `waiting` holds the indices still to run, longest last."""
+    """A request that is waiting: texts without tokens, then tokenized ones, then none.
+
+    `waiting` holds (tokens, index) of the texts to run, sorted, the longest last.
+    """
 
     request: Embed
-    tokens: Sequence[Tokens]
     arrived_s: float
-    waiting: list[int] = field(init=False)
-    remaining: int = field(init=False)
+    tokens: dict[int, Tokens] = field(default_factory=dict)
+    waiting: list[tuple[int, int]] = field(default_factory=list)
+    remaining: float = field(init=False)  # tokens still to run; guessed where not tokenized
+    tokenize_s: float = 0.0
+    first_run_s: float | None = None
+    _untokenized: int = 0  # the first text that nobody has taken to tokenize
 
     def __post_init__(self) -> None:
-        lengths = [len(text.ids) for text in self.tokens]
-        self.waiting = sorted(range(len(lengths)), key=lengths.__getitem__)
-        self.remaining = sum(lengths)
+        self.remaining = sum(len(text) for text in self.request.texts) / CHARS_PER_TOKEN
 
-    def take(self) -> "Item":
-        """Remove the longest text that waits."""
-        index = self.waiting.pop()
-        self.remaining -= len(self.tokens[index].ids)
+    def take_slice(self) -> range:
+        """Return indices of the next texts to tokenize, at least one."""
+        texts, first = self.request.texts, self._untokenized
+        end, chars = first, 0
+        while end < len(texts) and end - first < SLICE_TEXTS and chars < SLICE_CHARS:
+            chars += len(texts[end])
+            end += 1
+        self._untokenized = end
+        return range(first, end)
+
+    def add_tokens(self, indices: Iterable[int], tokens: Iterable[Tokens]) -> None:
+        """Make texts ready to run."""
+        for index, text in zip(indices, tokens, strict=True):
+            self.tokens[index] = text
+            self.remaining += len(text.ids) - len(self.request.texts[index]) / CHARS_PER_TOKEN
+            insort(self.waiting, (len(text.ids), index))
+
+    def take(self, at: int = -1) -> "Item":
+        """Remove a text that waits, the longest unless told otherwise."""
+        length, index = self.waiting.pop(at)
+        self.remaining -= length
         return Item(self, index)
 
     @property
-    def next_length(self) -> int:
-        """Tokens of what `take` would give."""
-        return len(self.tokens[self.waiting[-1]].ids)
+    def wants_tokens(self) -> bool:
+        """Whether there are texts that nobody has taken to tokenize."""
+        return self._untokenized < len(self.request.texts)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether every text has gone into a batch."""
+        return not self.waiting and len(self.tokens) == len(self.request.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,56 +91,112 @@ class Item:
 class Batcher:
     """Thread-safe; `clock` gives monotonic seconds."""
 
-    def __init__(self, budget_tokens: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._budget_tokens = budget_tokens
+    def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
+        self._budget = budget
         self._clock = clock
         self._works: dict[int, Work] = {}
         self._closed = False
+        self._batches = 0
         self._changed = Condition()
 
-    def add(self, request: Embed, tokens: Sequence[Tokens]) -> None:
+    def add(self, request: Embed) -> None:
         """Queue a request."""
-        if not tokens:
+        if not request.texts:
             return  # nothing to run, and nothing to answer
         with self._changed:
-            self._works[request.id] = Work(request, tokens, self._clock())
-            self._changed.notify()
+            self._works[request.id] = Work(request, self._clock())
+            self._changed.notify_all()
 
     def cancel(self, request_id: int) -> None:
         """Forget a request; what of it is in a batch already still runs."""
         with self._changed:
             self._works.pop(request_id, None)
+            self._changed.notify_all()
 
     def close(self) -> None:
-        """Take no more; `next_batch` ends when what is queued has run."""
+        """Take no more; the other two threads end when what is queued has run."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def next_batch(self) -> list[Item] | None:
-        """Wait for work and return texts of one or several requests; None at the end."""
+    def next_slice(self) -> tuple[Work, range] | None:
+        """Wait for texts to tokenize and return indices of one request; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._works or self._closed)
-            if not self._works:
-                return None
-            return self._cut()
+            while True:
+                wanting = [work for work in self._works.values() if work.wants_tokens]
+                if wanting:
+                    work = min(wanting, key=remaining)
+                    return work, work.take_slice()
+                if self._closed:
+                    return None
+                self._changed.wait()
 
-    def _cut(self) -> list[Item]:
-        now_s = self._clock()
+    def add_tokens(self, work: Work, indices: range, tokens: Sequence[Tokens]) -> None:
+        """Bring the tokens of a slice."""
+        with self._changed:
+            work.add_tokens(indices, tokens)
+            self._changed.notify_all()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a request, or the end; False when neither came in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._works) or self._closed, timeout_s)
+
+    def next_batch(self, *, wait: bool = True) -> list[Item] | None:
+        """Return texts of one or several requests; None at the end.
+
+        Waits for tokens when there are none yet, or returns None without `wait`.
+        """
+        with self._changed:
+            while True:
+                ready = [work for work in self._works.values() if work.waiting]
+                if ready:
+                    self._batches += 1
+                    works = sorted(ready, key=remaining)
+                    if self._batches % OLDEST_EVERY == 0:
+                        oldest = min(ready, key=arrival)
+                        works.remove(oldest)
+                        works.insert(0, oldest)
+                    return self._cut(works)
+                if (self._closed and not self._works) or not wait:
+                    return None
+                self._changed.wait()
+
+    def _cut(self, works: Sequence[Work]) -> list[Item]:
         batch: list[Item] = []
-        longest = 0
-        for work in sorted(
-            self._works.values(),
-            key=lambda work: work.remaining - AGEING_TOKENS_PER_S * (now_s - work.arrived_s),
-        ):
+        longest = real_tokens = 0
+        for work in works:
             while work.waiting:
-                padded_tokens = (len(batch) + 1) * max(longest, work.next_length)
-                if batch and padded_tokens > self._budget_tokens:
+                # Of the first request its longest text; then whatever is padded least.
+                at = (
+                    max(0, bisect_right(work.waiting, (longest, len(work.tokens))) - 1)
+                    if batch
+                    else -1
+                )
+                length = work.waiting[at][0]
+                padded_tokens = (len(batch) + 1) * max(longest, length)
+                waste_tokens = padded_tokens - real_tokens - length
+                if batch and (
+                    padded_tokens > self._budget.tokens or waste_tokens > self._budget.waste_tokens
+                ):
                     break
-                longest = max(longest, work.next_length)
-                batch.append(work.take())
-            if not work.waiting:
+                longest = max(longest, length)
+                real_tokens += length
+                batch.append(work.take(at))
+            if work.is_taken:
                 del self._works[work.request.id]
-            if (len(batch) + 1) * longest > self._budget_tokens:
-                break
+        now_s = self._clock()
+        for item in batch:
+            if item.work.first_run_s is None:
+                item.work.first_run_s = now_s
         return batch
+
+
+def remaining(work: Work) -> float:
+    """Return the tokens still to run."""
+    return work.remaining
+
+
+def arrival(work: Work) -> float:
+    """Return when it came."""
+    return work.arrived_s

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emberd import __version__
 from emberd.backends import plugins
@@ -17,12 +18,14 @@ from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.errors import ModelLoadError
 from emberd.registry import sources
 from emberd.registry.fingerprint import fingerprint, hash_files
-from emberd.registry.hub import Report
 from emberd.registry.lock import LockEntry
 from emberd.registry.spec import ModelSpec
 from emberd.worker.identity import embed_probes, judge
 from emberd.worker.tokenizer import Tokenizer, limit_of_checkpoint
 from emberd.worker.wire import Progress, Ready, Start
+
+if TYPE_CHECKING:
+    from emberd.registry.hub import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,29 @@ class Loaded:
     ready: Ready
 
 
-def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: Report) -> Found:
+class Phases:
+    """Seconds spent in each part of the start: spawn, import, files, load, identity.
+
+    Args:
+        spawned_s: when the server spawned this process, on the monotonic clock.
+        began_s: when the interpreter ran its first line of ours.
+    """
+
+    def __init__(self, spawned_s: float, began_s: float) -> None:
+        self.seconds: dict[str, float] = {
+            "spawn": round(began_s - spawned_s, 4),
+            "import": round(time.monotonic() - began_s, 4),
+        }
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Time what runs inside."""
+        began_s = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - began_s, 4)
+
+
+def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "Report") -> Found:
     """Find or download the files of a model and hash them; `lock` is what was known before.
 
     Raises:
@@ -59,8 +84,14 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: Report) -> 
     """
     backend_name = plugins.resolve(spec.backend)
     backend = plugins.load(backend_name)
-    first = lock.now.source if lock else None
-    located = sources.locate(spec, hub=hub, files=backend.files, first=first, report=report)
+    located = sources.locate(
+        spec,
+        hub=hub,
+        files=backend.files,
+        first=lock.now.source if lock else None,
+        last_folder=lock.now.folder if lock else None,
+        report=report,
+    )
     known = lock.now.files if lock and lock.now.folder == str(located.folder) else {}
     files = hash_files(located.folder, backend.files, known)
     max_tokens = _max_tokens(spec, located.folder)
@@ -80,7 +111,7 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: Report) -> 
     return Found(backend, entry, max_tokens, located.downloaded)
 
 
-def load(start: Start, report: Callable[[Progress], None]) -> Loaded:
+def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Loaded:
     """Load the model that `start` describes; `report` is told how far it is.
 
     Raises:
@@ -88,7 +119,6 @@ def load(start: Start, report: Callable[[Progress], None]) -> Loaded:
     """
     spec = ModelSpec.from_dict(start.spec)
     before = LockEntry.from_dict(start.lock) if start.lock else None
-    phases = Phases()
     with phases.measure("files"):
         report(Progress(phase="files"))
         found = find(
@@ -166,17 +196,3 @@ def _max_tokens(spec: ModelSpec, folder: Path) -> int:
             hint=f"Lower models.{spec.name}.max_tokens.",
         )
     return spec.max_tokens or limit or 0
-
-
-class Phases:
-    """Seconds spent in each named part of the start."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
-        """Time what runs inside."""
-        began_s = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - began_s, 4)

@@ -2,22 +2,29 @@
 
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from threading import Lock, Thread
 from typing import BinaryIO
 
 import numpy as np
+import orjson
 
 from emberd import vectors
 from emberd.errors import BadVectorError, EmberdError, TextTooLongError
 from emberd.vectors import Matrix
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher, Item
+from emberd.worker.budget import Budget
 from emberd.worker.identity import pad
-from emberd.worker.loading import Loaded, load
+from emberd.worker.loading import Loaded, Phases, load
 from emberd.worker.tokenizer import Tokenizer, Tokens
 
-BATCH_TOKENS = 512  # padded; the fastest and the fairest on two cores, about 32 ms for MiniLM
+WARM_UP_AFTER_S = 0.1
+WARM_UP_TEXT = "ready when you are"
 
 
 class Sender:
@@ -27,78 +34,161 @@ class Sender:
         self._stream = stream
         self._lock = Lock()
 
-    def __call__(self, frame: wire.Frame, payload: bytes = b"") -> None:
-        """Write and flush."""
+    def __call__(self, frame: wire.Frame, payload: bytes = b"", *, more: bool = False) -> None:
+        """Write, and flush unless there is `more` to come at once."""
         packed = wire.pack(frame, payload)
         with self._lock:
             self._stream.write(packed)
-            self._stream.flush()
+            if not more:
+                self._stream.flush()
 
 
-def serve(start: wire.Start, stdin: BinaryIO, send: Sender) -> None:
+def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> None:
     """Load the model and answer until the server closes stdin and the queue is empty.
+
+    `began_s`: when this process began, on the monotonic clock.
 
     Raises:
         EmberdError: the model cannot be loaded.
         BrokenPipeError: the server is gone.
     """
-    inbox = Inbox(stdin, Batcher(BATCH_TOKENS), send)
+    budget = Budget()
+    inbox = Inbox(stdin, Batcher(budget), send)
     Thread(target=inbox.run, name="inbox", daemon=True).start()
-    loaded = load(start, send)
+    loaded = load(start, Phases(start.spawned_s, began_s), send)
     inbox.open(loaded.tokenizer)
     send(loaded.ready)
-    while batch := inbox.batcher.next_batch():
-        for failed in run_batch(batch, loaded, send):
-            inbox.batcher.cancel(failed)
+    if not inbox.batcher.wait(WARM_UP_AFTER_S):
+        warm_up(loaded)
+    run_batches(inbox.batcher, loaded, send, budget)
+
+
+def run_batches(batcher: Batcher, loaded: Loaded, send: Sender, budget: Budget) -> None:
+    """Run batches until the end. A GPU gets the next one before the rows of the last are back."""
+    overlaps = hasattr(loaded.encoder, "start")
+    running: Running | None = None
+    ended_s = 0.0
+    while True:
+        batch = batcher.next_batch(wait=running is None)
+        if not batch and not running:
+            return
+        following = Running(batch, loaded) if batch else None
+        ending, running = (running, following) if overlaps else (following, None)
+        if ending:
+            ending.began_s = max(ending.began_s, ended_s)  # the model was not its own before
+            for failed in answer(ending, loaded, send, budget):
+                batcher.cancel(failed)
+            ended_s = time.monotonic()
+
+
+def warm_up(loaded: Loaded) -> None:
+    """Let the engine do now what it does at the first batch (repack weights, build kernels).
+
+    For a model that was loaded before anybody needed it; a request that waits is not kept waiting.
+    """
+    try:
+        loaded.encoder.encode(*pad(loaded.tokenizer.encode([WARM_UP_TEXT])))
+    except Exception as error:  # noqa: BLE001 - the first request will find out
+        log(f"warming up failed: {type(error).__name__}")
 
 
 class Inbox:
-    """The reading thread: frames in, tokenized requests into the queue."""
+    """What comes in: one thread reads frames into the queue, another tokenizes what is there."""
 
     def __init__(self, stdin: BinaryIO, batcher: Batcher, send: Sender) -> None:
         self.batcher = batcher
         self._stdin = stdin
         self._send = send
         self._tokenizer: Tokenizer | None = None
+        self._describing = ThreadPoolExecutor(1, "describing")
 
     def open(self, tokenizer: Tokenizer) -> None:
         """Accept requests from now on; the server sends none before it was told Ready."""
         self._tokenizer = tokenizer
+        Thread(target=self._tokenize, args=(tokenizer,), name="tokenizer", daemon=True).start()
 
     def run(self) -> None:
         """Read until stdin closes. Without a model yet, that ends the process at once."""
-        try:
+        with worker_ends_with_this_thread("reading requests"):
             while received := wire.read(self._stdin):
                 if isinstance(received.frame, wire.Embed):
-                    self._queue(received.frame)
+                    self.batcher.add(received.frame)
+                elif isinstance(received.frame, wire.Tokenize) and self._tokenizer:
+                    self._describing.submit(self._describe, received.frame, self._tokenizer)
                 elif isinstance(received.frame, wire.Cancel):
                     self.batcher.cancel(received.frame.id)
-        except BaseException as error:  # noqa: BLE001 - a panic in the tokenizer is no Exception
-            log(f"reading requests failed: {type(error).__name__}")
-            os._exit(70)  # without this thread nobody is answered; the server starts another worker
         if self._tokenizer is None:
             os._exit(0)  # in the middle of a download or load that nobody waits for
         self.batcher.close()
 
-    def _queue(self, request: wire.Embed) -> None:
-        if self._tokenizer is None:
-            return
-        try:
-            tokens = self._tokenizer.encode([request.prompt + text for text in request.texts])
-            if not request.truncate:
-                refuse_cut(tokens)
-        except EmberdError as error:
-            self._send(_failure(request.id, error))
-        except Exception as error:  # noqa: BLE001 - one request's trouble, never the worker's
-            log(f"tokenizing failed: {type(error).__name__}")
-            self._send(_failure(request.id, EmberdError("The texts could not be tokenized.")))
-        else:
-            self.batcher.add(request, tokens)
+    def _tokenize(self, tokenizer: Tokenizer) -> None:
+        """Tokenize slice by slice, so that a short request passes a bulk job here too."""
+        with worker_ends_with_this_thread("tokenizing"):
+            while found := self.batcher.next_slice():
+                work, indices = found
+                began_s = time.monotonic()
+                try:
+                    tokens = tokenizer.encode(
+                        [work.request.prompt + work.request.texts[index] for index in indices]
+                    )
+                    if not work.request.truncate:
+                        refuse_cut(indices, tokens)
+                except EmberdError as error:
+                    self._fail(work.request.id, error)
+                except BaseException as error:  # noqa: BLE001 - a panic of the library is no Exception
+                    log(f"tokenizing failed: {type(error).__name__}")
+                    self._fail(work.request.id, EmberdError("The texts could not be tokenized."))
+                else:
+                    work.tokenize_s += time.monotonic() - began_s
+                    self.batcher.add_tokens(work, indices, tokens)
+
+    def _fail(self, request_id: int, error: EmberdError) -> None:
+        self.batcher.cancel(request_id)
+        self._send(_failure(request_id, error))
+
+    def _describe(self, request: wire.Tokenize, tokenizer: Tokenizer) -> None:
+        """Answer who asks for tokens, in a thread of their own: such texts are not cut."""
+        with worker_ends_with_this_thread("describing tokens"):
+            began_s = time.monotonic()
+            try:
+                texts = tokenizer.describe([request.prompt + text for text in request.texts])
+            except BaseException as error:  # noqa: BLE001 - as above
+                log(f"tokenizing failed: {type(error).__name__}")
+                self._send(_failure(request.id, EmberdError("The texts could not be tokenized.")))
+                return
+            fragments = [orjson.dumps(tokens) for tokens in texts]
+            self._send(
+                wire.Vectors(
+                    id=request.id,
+                    indices=list(range(len(fragments))),
+                    sizes=[len(fragment) for fragment in fragments],
+                    tokens=sum(map(len, texts)),
+                    truncated=[],
+                    tokenize_s=time.monotonic() - began_s,
+                    queue_s=0.0,
+                    model_s=0.0,
+                    encode_s=0.0,
+                ),
+                b"".join(fragments),
+            )
 
 
-def refuse_cut(tokens: Sequence[Tokens]) -> None:
+@contextmanager
+def worker_ends_with_this_thread(doing: str) -> Iterator[None]:
+    """End the process when a thread does: nobody would be answered, and the server starts another.
+
+    A panic in the tokenizer is no `Exception`.
+    """
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001
+        log(f"{doing} failed: {type(error).__name__}")
+        os._exit(70)
+
+
+def refuse_cut(indices: Iterable[int], tokens: Iterable[Tokens]) -> None:
     """Raise `TextTooLongError` for the first text that is longer than the model takes."""
-    for index, text in enumerate(tokens):
+    for index, text in zip(indices, tokens, strict=True):
         if text.is_cut:
             raise TextTooLongError(
                 f"Text {index} has {text.uncut} tokens and the model takes {len(text.ids)}.",
@@ -106,12 +196,40 @@ def refuse_cut(tokens: Sequence[Tokens]) -> None:
             )
 
 
-def run_batch(batch: Sequence[Item], loaded: Loaded, send: Sender) -> list[int]:
-    """Embed a batch and send each request its part; return the ids of the requests that failed.
+class Running:
+    """A batch on its way through the model."""
 
-    A text that fails fails its own request and no other.
+    def __init__(self, batch: Sequence[Item], loaded: Loaded) -> None:
+        self.batch = batch
+        self.began_s = time.monotonic()
+        self._finish = _start(batch, loaded)
+
+    def finish(self) -> Matrix | None:
+        """Wait for the rows, `(B, D)`; None when the backend raised."""
+        return self._finish()
+
+
+def answer(running: Running, loaded: Loaded, send: Sender, budget: Budget) -> list[int]:
+    """Wait for a batch and send each request its part; return the ids of requests that failed.
+
+    A text that fails fails its own request and no other. `budget` learns how long it took.
     """
-    rows, failures = embed(batch, loaded)
+    batch, began_s = running.batch, running.began_s
+    rows, failures = usable(running.finish(), batch, loaded)
+    model_s = time.monotonic() - began_s
+    lengths = [len(item.tokens.ids) for item in batch]
+    if not failures:
+        budget.note(len(batch) * max(lengths), model_s)
+    send(
+        wire.Batch(
+            texts=len(batch),
+            tokens=sum(lengths),
+            padded_tokens=len(batch) * max(lengths),
+            budget_tokens=budget.tokens,
+            model_s=model_s,
+        ),
+        more=True,
+    )
     failed_ids = []
     for work in {id(item.work): item.work for item in batch}.values():
         request = work.request
@@ -121,8 +239,9 @@ def run_batch(batch: Sequence[Item], loaded: Loaded, send: Sender) -> list[int]:
             send(_failure(request.id, failed))
             failed_ids.append(request.id)
             continue
+        encoding_s = time.monotonic()
         out = vectors.truncate(rows[mine], request.dimensions)
-        if loaded.spec.normalize:
+        if loaded.spec.normalize if request.normalize is None else request.normalize:
             out = vectors.normalize(out)
         fragments = vectors.encode(out, request.encoding)
         items = [batch[place] for place in mine]
@@ -133,24 +252,29 @@ def run_batch(batch: Sequence[Item], loaded: Loaded, send: Sender) -> list[int]:
                 sizes=[len(fragment) for fragment in fragments],
                 tokens=sum(len(item.tokens.ids) for item in items),
                 truncated=[item.index for item in items if item.tokens.is_cut],
+                tokenize_s=work.tokenize_s,
+                queue_s=max(0.0, (work.first_run_s or began_s) - work.arrived_s - work.tokenize_s),
+                model_s=model_s,
+                encode_s=time.monotonic() - encoding_s,
             ),
             b"".join(fragments),
         )
     return failed_ids
 
 
-def embed(batch: Sequence[Item], loaded: Loaded) -> tuple[Matrix, dict[int, EmberdError]]:
+def usable(
+    rows: Matrix | None, batch: Sequence[Item], loaded: Loaded
+) -> tuple[Matrix, dict[int, EmberdError]]:
     """Return `(B, D)` and an error for each row that is no usable vector.
 
     Such a row is run again alone first: it must not fail for what its neighbours did.
     """
-    rows = _encode(batch, loaded)
     failures: dict[int, EmberdError] = {}
     bad = range(len(batch)) if rows is None else np.flatnonzero(~vectors.finite_rows(rows)).tolist()
     if rows is None:
         rows = np.zeros((len(batch), loaded.spec.dimensions), np.float32)
     for place in bad:
-        again = _encode([batch[place]], loaded) if len(batch) > 1 else None
+        again = _start([batch[place]], loaded)() if len(batch) > 1 else None
         if again is not None and vectors.finite_rows(again)[0]:
             rows[place] = again[0]
         else:
@@ -161,15 +285,32 @@ def embed(batch: Sequence[Item], loaded: Loaded) -> tuple[Matrix, dict[int, Embe
     return rows, failures
 
 
-def _encode(batch: Sequence[Item], loaded: Loaded) -> Matrix | None:
-    """Pad and run; None when the backend raised."""
+def _start(batch: Sequence[Item], loaded: Loaded) -> Callable[[], Matrix | None]:
+    """Pad and start; what is returned waits for the rows, or for None when the backend raised."""
     token_ids, mask = pad([item.tokens for item in batch])
-    try:
-        rows = loaded.encoder.encode(token_ids, mask)
-    except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this batch only
+    begin = getattr(loaded.encoder, "start", None)
+
+    def note(error: Exception) -> None:
         shape = " x ".join(map(str, token_ids.shape))
         log(f"a batch of {shape} tokens failed: {type(error).__name__}")
-        return None
+
+    try:
+        wait = begin(token_ids, mask) if begin else partial(loaded.encoder.encode, token_ids, mask)
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this batch only
+        note(error)
+        return lambda: None
+
+    def finish() -> Matrix | None:
+        try:
+            return _without_cut_columns(wait(), batch)
+        except Exception as error:  # noqa: BLE001 - as above
+            note(error)
+            return None
+
+    return finish
+
+
+def _without_cut_columns(rows: Matrix, batch: Sequence[Item]) -> Matrix:
     if any(item.work.request.dimensions < rows.shape[1] for item in batch):
         rows = rows.copy()
         for row, item in enumerate(batch):  # what is cut off must not make a vector look usable

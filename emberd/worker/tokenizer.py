@@ -1,13 +1,15 @@
 """Texts -> token ids, cut at max_tokens; which texts were cut is never lost."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from tokenizers import Tokenizer as Library
+from typing import TYPE_CHECKING, Any
 
 from emberd.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 LONG_CHARS_PER_TOKEN = 64
 
@@ -36,17 +38,20 @@ class Tokenizer:
     """
 
     def __init__(self, folder: Path, max_tokens: int) -> None:
+        # Imported here, in the thread that loads the tokenizer while the backend loads.
+        from tokenizers import Tokenizer as Library
+
         path = folder / "tokenizer.json"
         try:
             self._library = Library.from_file(str(path))
-        except Exception as error:  # noqa: BLE001 - the library raises Exception itself
+            self._library.no_padding()
+            self._library.enable_truncation(max_tokens)
+            self._special = len(self._library.encode("").ids)
+        except BaseException as error:  # noqa: BLE001 - a panic of the library is no Exception
             raise ModelLoadError(
                 f"{path.name} of {folder} cannot be read: {str(error)[:200]}.",
                 hint="Remove the folder and pull the model again.",
             ) from None
-        self._library.no_padding()
-        self._library.enable_truncation(max_tokens)
-        self._special = len(self._library.encode("").ids)
         self._long_chars = LONG_CHARS_PER_TOKEN * max_tokens
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
@@ -58,6 +63,16 @@ class Tokenizer:
                 + sum(len(rest.ids) - self._special for rest in encoding.overflowing),
             )
             for encoding in self._library.encode_batch_fast([self._start_of(t) for t in texts])
+        ]
+
+    def describe(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """Return each text's tokens, uncut: `id`, `text`, `special`, and where it is in the text.
+
+        `start` and `stop` count characters; a special token stands nowhere.
+        """
+        return [
+            list(_described(text, encoding))
+            for text, encoding in zip(texts, self._library.encode_batch(list(texts)), strict=True)
         ]
 
     def _start_of(self, text: str) -> str:
@@ -77,6 +92,25 @@ class Tokenizer:
         return text
 
 
+def _described(text: str, encoding: "Encoding") -> Iterator[dict[str, Any]]:
+    """Yield the tokens of a text that may be in several parts, each with special tokens around."""
+    parts = [encoding, *encoding.overflowing]
+    for number, part in enumerate(parts):
+        words = [place for place, mask in enumerate(part.special_tokens_mask) if not mask]
+        first = 0 if number == 0 or not words else words[0]
+        last = len(part.ids) if part is parts[-1] or not words else words[-1] + 1
+        for place in range(first, last):
+            special = bool(part.special_tokens_mask[place])
+            start, stop = part.offsets[place]
+            yield {
+                "id": part.ids[place],
+                "text": part.tokens[place] if special else text[start:stop],
+                "special": special,
+                "start": None if special else start,
+                "stop": None if special else stop,
+            }
+
+
 def limit_of_checkpoint(folder: Path) -> int | None:
     """Return the most tokens that the checkpoint's positions allow, or None when it does not say.
 
@@ -90,6 +124,6 @@ def limit_of_checkpoint(folder: Path) -> int | None:
         kind = str(config.get("model_type", ""))
         stated = config.get("pad_token_id")
         padding = 1 if stated is None or kind == "mpnet" else int(stated)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError):
         return None
     return positions - padding - 1 if kind in ("roberta", "xlm-roberta", "mpnet") else positions

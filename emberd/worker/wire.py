@@ -8,7 +8,7 @@ and the payload.
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 import orjson
 
@@ -25,6 +25,7 @@ class Start:
 
     `version` is the server's: a worker of another one (an upgrade under a running server) refuses.
     `spec` is `dataclasses.asdict` of a ModelSpec; `lock` of its LockEntry, if there is one.
+    `spawned_s` is the server's monotonic clock, which both processes share, before the spawn.
     """
 
     version: str
@@ -32,6 +33,7 @@ class Start:
     hub: str
     cache: str
     lock: dict[str, Any] | None
+    spawned_s: float = 0.0
     threads: int = 0
 
 
@@ -39,7 +41,8 @@ class Start:
 class Embed:
     """Server to worker: embed these texts and send each back as `encoding`.
 
-    `truncate` False: refuse a text that is too long instead of cutting it.
+    `truncate` False: refuse a text that is too long instead of cutting it. `normalize` None: as the
+    registry says.
     """
 
     id: int
@@ -48,6 +51,19 @@ class Embed:
     truncate: bool
     dimensions: int
     encoding: Encoding
+    normalize: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenize:
+    """Server to worker: say which tokens these texts have, uncut; answered by one `Vectors`.
+
+    Its payload holds a JSON array of tokens for each text; see `Tokenizer.describe`.
+    """
+
+    id: int
+    texts: Sequence[str]
+    prompt: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +114,9 @@ class Vectors:
     """Worker to server: some of a request's vectors; the payload holds them one after another.
 
     `indices` are the places of their texts in the request, `sizes` the bytes of each; `tokens` is
-    what these texts fed to the model, `truncated` which of the indices were cut.
+    what these texts fed to the model, `truncated` which of the indices were cut. In seconds:
+    `tokenize_s` and `queue_s` (from arrival to the first batch) of the whole request so far,
+    `model_s` of the batch that these texts were part of, `encode_s` for making the payload.
     """
 
     id: int
@@ -106,6 +124,24 @@ class Vectors:
     sizes: list[int]
     tokens: int
     truncated: list[int]
+    tokenize_s: float
+    queue_s: float
+    model_s: float
+    encode_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Worker to server, before the answers of a batch: what ran, of one or several requests.
+
+    `tokens` without padding, `padded_tokens` with it; `budget_tokens` is how many it might have.
+    """
+
+    texts: int
+    tokens: int
+    padded_tokens: int
+    budget_tokens: int
+    model_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +154,10 @@ class Failure:
     hint: str | None = None
 
 
-Frame = Start | Embed | Cancel | Progress | Ready | StartFailed | Vectors | Failure
-FRAMES: Mapping[str, type[Any]] = {
-    cls.__name__: cls
-    for cls in (Start, Embed, Cancel, Progress, Ready, StartFailed, Vectors, Failure)
-}
+Asked = Start | Embed | Tokenize | Cancel
+Told = Progress | Ready | StartFailed | Batch | Vectors | Failure
+Frame = Asked | Told
+FRAMES: Mapping[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(Asked), *get_args(Told))}
 
 
 class FrameError(Exception):

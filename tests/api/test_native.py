@@ -99,6 +99,28 @@ def test_load_answers_with_the_row_of_a_ready_model(home: Path) -> None:
         assert own.http.post("/load").json()["name"] == "minilm"
 
 
+def test_the_parts_of_a_cold_start_add_up_to_about_its_time(home: Path) -> None:
+    with Server(home) as own:
+        own.embed("text")
+        row = own.row()
+        table = own.run("ps", "--verbose").stdout.decode()
+
+    phases = row["phases_s"]
+    assert list(phases) == ["spawn", "import", "files", "load", "identity", "first vector"]
+    assert all(0 <= seconds < 60 for seconds in phases.values())
+    assert sum(phases.values()) <= row["last_load_s"] + phases["first vector"] + 0.1
+    assert sum(phases.values()) >= row["last_load_s"] * 0.8
+    assert f"{phases['load'] * 1e3:.0f}" in table
+
+
+def test_a_load_that_nobody_waited_for_has_no_first_vector(home: Path) -> None:
+    with Server(home) as own:
+        own.http.post("/load")
+        own.embed("text")
+
+        assert "first vector" not in own.row()["phases_s"]
+
+
 def test_models_has_a_row_for_every_entry_with_every_field(server: Server) -> None:
     server.embed("text")
     wait_for(lambda: server.row()["pulled"])  # noted after the first answer, not before
@@ -176,7 +198,9 @@ def test_the_openapi_document_names_the_routes_and_the_body(server: Server) -> N
 
     assert {"/embed", "/health", "/ready", "/load", "/unload", "/models"} <= set(document["paths"])
     body = document["paths"]["/embed"]["post"]["requestBody"]["content"]["application/json"]
-    assert "texts" in body["schema"]["properties"]
+    shapes = [shape["$ref"].rpartition("/")[2] for shape in body["schema"]["anyOf"]]
+    native, tei = (document["components"]["schemas"][shape]["properties"] for shape in shapes)
+    assert ("texts" in native, "inputs" in tei) == (True, True)
 
 
 @pytest.mark.parametrize("path", ["/load", "/unload"])

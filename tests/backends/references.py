@@ -61,7 +61,7 @@ def pack(folder: Path, bits: int, *, prefix: str = "") -> None:
     for name, values in load_file(folder / "model.safetensors").items():
         layer = prefix + name.removesuffix(".weight")
         if values.ndim == 2 and values.shape[1] % 64 == 0:
-            packed = mx.quantize(mx.array(values), group_size=64, bits=bits)
+            packed = mx.quantize(mx.array(values), group_size=64, bits=bits, stream=mx.cpu)
             for part, array in zip(("weight", "scales", "biases"), packed, strict=True):
                 arrays[f"{layer}.{part}"] = array
         else:

@@ -16,6 +16,7 @@ mx = pytest.importorskip("mlx.core")
 MIB = 2**20
 
 
+@pytest.mark.skipif(mx.cuda.is_available(), reason="CUDA is slow with packed weights")
 @pytest.mark.parametrize(("precision", "at_most_mib"), [("f32", 90), ("8bit", 26), ("4bit", 14)])
 def test_a_quantized_model_takes_a_fraction_of_the_memory(
     minilm: Path, tmp_path: Path, precision: Precision, at_most_mib: int

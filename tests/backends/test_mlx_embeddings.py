@@ -222,6 +222,7 @@ def move_heads_as_mlx_embeddings_does(folder: Path, bits: int) -> None:
     mx.save_safetensors(str(path), arrays)
 
 
+@pytest.mark.skipif(mx.cuda.is_available(), reason="CUDA is slow with packed weights")
 @OTHERS
 def test_a_quantized_model_stays_packed_in_memory(name: str, tmp_path: Path) -> None:
     def bytes_of(precision: Precision) -> int:

@@ -58,6 +58,35 @@ def test_ps_shows_what_is_alive_and_unload_ends_it(home: Path) -> None:
         assert own.workers() == []
 
 
+def test_ps_shows_why_a_model_failed_in_a_column_of_its_own(home: Path) -> None:
+    config = "models: {lost: {sources: [{path: nowhere}], dimensions: 8, pooling: cls}}"
+    with Server(home, config=config) as own:
+        own.run("load", "lost")
+
+        heads, row = own.run("ps").stdout.decode().splitlines()[:2]
+
+        assert heads.rstrip().endswith("last error")
+        assert row[heads.index("last error") :].startswith("The files of lost are not")
+
+
+def test_config_diff_and_reload_tell_what_happens_to_each_key(home: Path) -> None:
+    with Server(home) as own:
+        diff = own.run("config", "diff")
+        assert b"A reload would change nothing." in diff.stdout
+
+        (home / "config.yaml").write_text("server: {host: localhost}\nlimits: {max_loaded: 1}\n")
+        done = json.loads(own.run("reload", "--json").stdout)
+        later = own.run("config", "diff").stdout.decode()
+        warned = own.run("ps").stderr.decode()
+
+        assert done["file"] == str(home / "config.yaml")
+        assert later.splitlines() == [
+            f"# {home / 'config.yaml'}",
+            "server.host: 127.0.0.1 -> localhost (not before emberd is restarted)",
+        ]
+        assert "changed server.host" in warned
+
+
 def test_client_commands_find_a_server_on_any_port(server: Server) -> None:
     assert server.run("load").returncode == 0
 

@@ -30,6 +30,15 @@ def homes(config: str, state: str, cache: str, hub: str) -> Homes:
             homes("/c/emberd/config.yaml", "/s/emberd", "/k/emberd", "/k/huggingface/hub"),
         ),
         (
+            {"XDG_CONFIG_HOME": "c", "XDG_STATE_HOME": "./s", "XDG_CACHE_HOME": "~/k"},  # ignored
+            homes(
+                "/me/.config/emberd/config.yaml",
+                "/me/.local/state/emberd",
+                "/me/.cache/emberd",
+                "/me/.cache/huggingface/hub",
+            ),
+        ),
+        (
             {"EMBERD_HOME": "/e", "XDG_CONFIG_HOME": "/c", "XDG_STATE_HOME": "/s"},
             homes("/e/config.yaml", "/e/state", "/e/cache", "/me/.cache/huggingface/hub"),
         ),

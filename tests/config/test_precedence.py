@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from emberd.config.settings import Settings
+from emberd.errors import ConfigError
 from tests.config.conftest import Load
 
 # setting: what the file, the environment and a flag say, and what each of them means
@@ -16,6 +17,14 @@ SETTINGS: dict[str, tuple[tuple[Any, str, Any], tuple[Any, Any, Any]]] = {
     "server.port": ((1, "2", 3), (1, 2, 3)),
     "server.allowed_hosts": ((["a"], "b, c ,", ("d",)), (("a",), ("b", "c"), ("d",))),
     "server.allowed_origins": ((["http://a"], "", ()), (("http://a",), (), ())),
+    "server.socket": (("/a", "/b", "/c"), ("/a", "/b", "/c")),
+    "server.token_file": (("/a", "/b", "/c"), ("/a", "/b", "/c")),
+    "server.allow_open": ((True, "true", True), (True, True, True)),
+    "log.level": (("debug", "warning", "error"), ("debug", "warning", "error")),
+    "log.format": (("json", "console", "auto"), ("json", "console", "auto")),
+    "log.file": (("/a", "/b", "/c"), ("/a", "/b", "/c")),
+    "log.max_bytes": (("1MiB", "2k", 5), (2**20, 2048, 5)),
+    "log.backups": ((1, "2", 0), (1, 2, 0)),
     "limits.idle_unload": (("1h30m", "90s", "never"), (5400.0, 90.0, math.inf)),
     "limits.max_loaded": ((1, "2", 4), (1, 2, 4)),
     "limits.memory_budget": (("2GiB", "900MB", 5), (2 * 2**30, 900 * 10**6, 5)),
@@ -34,7 +43,7 @@ def every_setting() -> dict[str, Any]:
         if is_dataclass(value):
             for inner in fields(value):
                 found[f"{field.name}.{inner.name}"] = getattr(value, inner.name)
-        else:
+        elif not isinstance(value, dict):  # stores are named by the user, and in the file alone
             found[field.name] = value
     return found
 
@@ -96,7 +105,8 @@ def test_a_flag_beats_the_environment(load: Load, name: str) -> None:
     config = load(as_file(name, said[0]), {variable(name): said[1]}, flags)
 
     assert get(config.settings, name) == meant[2]
-    assert config.origins[name] == "--" + name.split(".")[-1].replace("_", "-")
+    flag = "log-level" if name == "log.level" else name.split(".")[-1]
+    assert config.origins[name] == "--" + flag.replace("_", "-")
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -119,12 +129,34 @@ def test_an_empty_list_in_the_environment_allows_no_host_without_a_name(load: Lo
     assert config.settings.server.allowed_hosts == ()
 
 
+@pytest.mark.parametrize("name", ["server.socket", "log.file"])
+def test_an_empty_variable_unsets_what_the_file_says(load: Load, name: str) -> None:
+    config = load(as_file(name, "/a"), {variable(name): ""})
+
+    assert get(config.settings, name) is None
+
+
+def test_an_empty_variable_does_not_let_everybody_ask(load: Load) -> None:
+    with pytest.raises(ConfigError, match="EMBERD_SERVER_TOKEN_FILE"):
+        load(as_file("server.token_file", "/a"), {"EMBERD_SERVER_TOKEN_FILE": ""})
+
+
 def test_a_variable_that_nobody_knows_is_a_warning_with_the_nearest_name(load: Load) -> None:
-    config = load("", {"EMBERD_SERVER_PROT": "1", "EMBERD_WHATEVER_THIS_MAY_BE": "2", "OTHER": "3"})
+    config = load(
+        "",
+        {
+            "EMBERD_SERVER_PROT": "1",
+            "EMBERD_PORT": "1",
+            "EMBERD_WHATEVER_THIS_MAY_BE": "2",
+            "OTHER": "3",
+        },
+    )
 
     assert config.settings == Settings()
     assert config.warnings == (
         "The environment variable $EMBERD_SERVER_PROT means nothing to emberd;"
+        " did you mean $EMBERD_SERVER_PORT?",
+        "The environment variable $EMBERD_PORT means nothing to emberd;"
         " did you mean $EMBERD_SERVER_PORT?",
         "The environment variable $EMBERD_WHATEVER_THIS_MAY_BE means nothing to emberd.",
     )

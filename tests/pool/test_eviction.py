@@ -151,3 +151,22 @@ def test_nobody_leaves_in_vain() -> None:
     decision = choose_evictions([pinned, idle], incoming_bytes=200, budget_bytes=400, max_loaded=9)
 
     assert decision == Decision(fits=False)
+
+
+def shrink(*residents: Resident, **limits: Any) -> Decision:  # noqa: ANN401 - numbers
+    """Nobody comes in; limits were lowered."""
+    return decide(*residents, **{"incoming_bytes": None, "drain_busy": True, **limits})
+
+
+def test_lowered_limits_make_the_least_recently_used_leave() -> None:
+    a, b, c = (resident(name, used_s=n) for n, name in enumerate("abc"))
+
+    assert shrink(c, a, b, max_loaded=3, budget_bytes=300) == FITS
+    assert shrink(c, a, b, max_loaded=2) == leave("a")
+    assert shrink(c, a, b, budget_bytes=199) == leave("a", "b")
+
+
+def test_lowered_limits_make_leave_who_can_even_when_it_is_not_enough() -> None:
+    pinned, idle, busy = resident("p", pinned=True), resident("i"), resident("b", busy=True)
+
+    assert shrink(pinned, busy, idle, budget_bytes=50) == leave("i", "b")

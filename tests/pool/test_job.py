@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,10 @@ def vectors(*indices: int, tokens: int = 0, truncated: tuple[int, ...] = ()) -> 
         sizes=[2] * len(indices),
         tokens=tokens,
         truncated=list(truncated),
+        tokenize_s=0.001,
+        queue_s=0.002,
+        model_s=0.03,
+        encode_s=0.004,
     )
 
 
@@ -70,7 +75,24 @@ def test_fragments_are_answered_in_the_order_of_the_texts() -> None:
             fingerprint="whole",
             tokens=8,
             truncated=[],
+            timing=request.timing,
         )
+
+    run(story())
+
+
+def test_the_times_of_all_its_batches_are_added_up() -> None:
+    async def story() -> None:
+        request = job("a", "b")
+        request.to_frame(1)
+        request.receive(vectors(1), b"bb")
+        request.receive(vectors(0), b"aa")
+        request.finish("mine", READY)
+
+        timing = (await request.done).timing
+        assert (timing.tokenize_s, timing.queue_s) == (0.001, 0.002)  # of the whole request
+        assert (timing.model_s, timing.encode_s) == (0.06, 0.008)
+        assert timing.wait_s >= 0
 
     run(story())
 
@@ -79,9 +101,9 @@ def test_fragments_of_different_sizes_are_cut_apart() -> None:
     async def story() -> None:
         request = job("a", "b", "c")
         request.to_frame(1)
-        sizes = Vectors(id=1, indices=[0, 1, 2], sizes=[3, 0, 1], tokens=0, truncated=[])
+        frame = replace(vectors(0, 1, 2), sizes=[3, 0, 1])
 
-        request.receive(sizes, b"aaac")
+        request.receive(frame, b"aaac")
         request.finish("mine", READY)
 
         assert (await request.done).fragments == [b"aaa", b"", b"c"]

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emberd.worker.batcher import AGEING_TOKENS_PER_S, Batcher, Item
+from emberd.worker.batcher import (
+    OLDEST_EVERY,
+    SLICE_CHARS,
+    SLICE_TEXTS,
+    Batcher,
+    Item,
+)
+from emberd.worker.budget import Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 
@@ -31,16 +38,42 @@ def clock() -> Clock:
 
 @pytest.fixture
 def batcher(clock: Clock) -> Batcher:
-    return Batcher(BUDGET, clock)
+    return Batcher(Budget(BUDGET), clock)
 
 
 def add(batcher: Batcher, request_id: int, *lengths: int) -> None:
     """Queue a request with texts of these lengths."""
+    texts = ["????" * length for length in lengths]
     request = Embed(
-        id=request_id, texts=["?"] * len(lengths), prompt="", truncate=True, dimensions=1,
+        id=request_id, texts=texts, prompt="", truncate=True, dimensions=1, encoding="raw"
+    )
+    batcher.add(request)
+    while wants_tokens(batcher):
+        tokenize(batcher)
+
+
+def wants_tokens(batcher: Batcher) -> bool:
+    return any(work.wants_tokens for work in batcher._works.values())
+
+
+def bulk(batcher: Batcher, request_id: int, texts: int, chars: int) -> None:
+    """Queue a request that nobody has tokenized yet."""
+    request = Embed(
+        id=request_id, texts=["?" * chars] * texts, prompt="", truncate=True, dimensions=1,
         encoding="raw",
     )  # fmt: skip
-    batcher.add(request, [Tokens([0] * length, length) for length in lengths])
+    batcher.add(request)
+
+
+def tokenize(batcher: Batcher) -> list[tuple[int, int]]:
+    """Do what the tokenizing thread does, once; a token has four characters."""
+    found = batcher.next_slice()
+    assert found is not None
+    work, indices = found
+    texts = [work.request.texts[index] for index in indices]
+    tokens = [Tokens([0] * (len(text) // 4), len(text) // 4) for text in texts]
+    batcher.add_tokens(work, indices, tokens)
+    return [(work.request.id, index) for index in indices]
 
 
 def places(batch: Sequence[Item] | None) -> list[tuple[int, int]]:
@@ -65,9 +98,22 @@ def drain(batcher: Batcher) -> list[list[Item]]:
 
 
 def test_a_batch_is_cut_by_its_padded_tokens(batcher: Batcher) -> None:
-    add(batcher, 1, 10, 50, 30, 40, 20)
+    add(batcher, 1, 21, 50, 22, 40, 20)
 
-    assert [lengths(batch) for batch in drain(batcher)] == [[50, 40], [30, 20, 10]]
+    assert [lengths(batch) for batch in drain(batcher)] == [[50, 40], [22, 21, 20]]
+
+
+def test_texts_of_unlike_lengths_do_not_share_a_batch(batcher: Batcher) -> None:
+    add(batcher, 1, 40, 5, 30, 6)
+
+    assert [lengths(batch) for batch in drain(batcher)] == [[40, 30], [6, 5]]
+
+
+def test_a_query_is_not_padded_to_the_texts_of_a_bulk_job(batcher: Batcher) -> None:
+    add(batcher, 1, 50, 50, 12, 11)
+    add(batcher, 2, 12)
+
+    assert places(batcher.next_batch()) == [(2, 0), (1, 2), (1, 3)]
 
 
 def test_texts_that_fill_the_budget_to_the_brim_run_together(batcher: Batcher) -> None:
@@ -97,13 +143,13 @@ def test_the_rest_of_a_batch_is_filled_from_a_larger_request(batcher: Batcher) -
 
 
 def test_the_shortest_remaining_work_goes_first(batcher: Batcher) -> None:
-    add(batcher, 1, *[100] * 10)
-    add(batcher, 2, *[100] * 2)
-    add(batcher, 3, *[100] * 5)
+    add(batcher, 1, *[100] * 3)
+    add(batcher, 2, 100)
+    add(batcher, 3, *[100] * 2)
 
     order = [places(batch)[0][0] for batch in drain(batcher)]
 
-    assert order == [2] * 2 + [3] * 5 + [1] * 10
+    assert order == [2, 3, 3, 1, 1, 1]
 
 
 def test_what_has_run_already_is_no_remaining_work(batcher: Batcher) -> None:
@@ -124,33 +170,31 @@ def test_a_query_waits_for_one_batch_of_a_bulk_job_at_most(batcher: Batcher) -> 
     assert places(batcher.next_batch()) == [(2, 0)]
 
 
-def test_work_that_has_waited_long_goes_before_shorter_work(batcher: Batcher, clock: Clock) -> None:
-    add(batcher, 1, *[100] * 10)
-    clock.now_s = 1100 / AGEING_TOKENS_PER_S
-    add(batcher, 2, 100)
-
-    assert places(batcher.next_batch()) == [(1, 9)]
-
-
-def test_work_that_has_not_waited_long_enough_stays_behind(batcher: Batcher, clock: Clock) -> None:
-    add(batcher, 1, *[100] * 10)
-    clock.now_s = 800 / AGEING_TOKENS_PER_S
-    add(batcher, 2, 100)
-
-    assert places(batcher.next_batch()) == [(2, 0)]
-
-
-def test_a_bulk_job_does_not_starve_under_a_stream_of_queries(
+def test_a_query_passes_a_bulk_job_however_long_that_has_waited(
     batcher: Batcher, clock: Clock
 ) -> None:
-    add(batcher, 0, *[100] * 10)
-    seen = []
-    for request_id in range(1, 300):
+    add(batcher, 0, *[100] * 1000)
+    for request_id in range(1, 100):
+        clock.now_s += 10
+        batcher.next_batch()
         add(batcher, request_id, 100)
-        clock.now_s += 100 / AGEING_TOKENS_PER_S  # as long as a batch takes
+        seen = [places(batcher.next_batch())[0][0] for _ in range(2)]
+
+        assert request_id in seen
+
+
+def test_a_bulk_job_gets_its_share_under_a_stream_of_queries(
+    batcher: Batcher, clock: Clock
+) -> None:
+    add(batcher, 0, *[100] * 1000)
+    seen = []
+    for request_id in range(1, 400):
+        clock.now_s += 1
+        add(batcher, request_id, 100)
         seen += places(batcher.next_batch())
 
-    assert [place for place in seen if place[0] == 0] == [(0, index) for index in range(9, -1, -1)]
+    of_the_job = [place for place in seen if place[0] == 0]
+    assert len(of_the_job) == len(seen) // OLDEST_EVERY
 
 
 def test_a_cancelled_request_leaves_the_queue(batcher: Batcher) -> None:
@@ -201,6 +245,69 @@ def test_who_waits_for_work_is_woken(batcher: Batcher, event: str) -> None:
     assert (seen[0] is None) == (event == "close")
 
 
+def test_a_bulk_job_is_tokenized_in_slices(batcher: Batcher) -> None:
+    bulk(batcher, 1, texts=SLICE_TEXTS + 1, chars=40)
+    bulk(batcher, 2, texts=2, chars=SLICE_CHARS)
+
+    slices = []
+    while wants_tokens(batcher):
+        slices.append(tokenize(batcher))
+
+    assert sorted(slices, key=len) == [
+        [(1, SLICE_TEXTS)],
+        [(2, 0)],
+        [(2, 1)],
+        [(1, index) for index in range(SLICE_TEXTS)],
+    ]
+
+
+def test_a_query_is_tokenized_before_the_rest_of_a_bulk_job(batcher: Batcher) -> None:
+    bulk(batcher, 1, texts=3 * SLICE_TEXTS, chars=40)
+    tokenize(batcher)
+    bulk(batcher, 2, texts=1, chars=40)
+
+    assert tokenize(batcher) == [(2, 0)]
+
+
+def test_batches_are_cut_before_all_is_tokenized(batcher: Batcher) -> None:
+    bulk(batcher, 1, texts=3, chars=SLICE_CHARS)
+
+    tokenize(batcher)
+
+    assert places(batcher.next_batch()) == [(1, 0)]
+
+
+def test_a_cancelled_request_is_tokenized_no_further(batcher: Batcher) -> None:
+    bulk(batcher, 1, texts=3, chars=SLICE_CHARS)
+    tokenize(batcher)
+
+    batcher.cancel(1)
+
+    assert not wants_tokens(batcher)
+    assert drain(batcher) == []
+
+
+def test_tokens_that_come_after_the_cancelling_are_dropped(batcher: Batcher) -> None:
+    bulk(batcher, 1, texts=1, chars=40)
+    found = batcher.next_slice()
+    assert found is not None
+    batcher.cancel(1)
+
+    batcher.add_tokens(found[0], found[1], [Tokens([0], 1)])
+
+    assert drain(batcher) == []
+
+
+def test_a_closed_batcher_is_tokenized_to_the_end(batcher: Batcher) -> None:
+    bulk(batcher, 1, texts=2, chars=SLICE_CHARS)
+
+    batcher.close()
+
+    assert [tokenize(batcher), tokenize(batcher)] == [[(1, 0)], [(1, 1)]]
+    assert batcher.next_slice() is None
+    assert len(drain(batcher)) == 2
+
+
 @given(
     st.lists(st.lists(st.integers(1, 150), min_size=1, max_size=20), max_size=6),
     st.lists(st.floats(0, 1), max_size=6),
@@ -209,7 +316,7 @@ def test_every_text_comes_out_exactly_once_in_batches_within_the_budget(
     requests: list[list[int]], pauses_s: list[float]
 ) -> None:
     clock = Clock()
-    batcher = Batcher(BUDGET, clock)
+    batcher = Batcher(Budget(BUDGET), clock)
     for request_id, request in enumerate(requests):
         clock.now_s += pauses_s[request_id] if request_id < len(pauses_s) else 0
         add(batcher, request_id, *request)

@@ -18,6 +18,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
+SECONDS = st.floats(0, 1e6)
 OBJECTS = st.dictionaries(st.text(), JSON, max_size=3)
 FRAMES: dict[type[Any], st.SearchStrategy[wire.Frame]] = {
     wire.Start: st.builds(
@@ -36,6 +37,7 @@ FRAMES: dict[type[Any], st.SearchStrategy[wire.Frame]] = {
         truncate=st.booleans(),
         dimensions=IDS,
         encoding=st.sampled_from(["json", "base64", "raw"]),
+        normalize=st.none() | st.booleans(),
     ),
     wire.Cancel: st.builds(wire.Cancel, id=IDS),
     wire.Progress: st.builds(wire.Progress, phase=st.text(), done=IDS, total=IDS),
@@ -47,13 +49,26 @@ FRAMES: dict[type[Any], st.SearchStrategy[wire.Frame]] = {
         fingerprints=st.dictionaries(st.text(), st.text(), max_size=3),
         equivalent=st.lists(st.text(), max_size=3),
         lock=OBJECTS,
-        phases_s=st.dictionaries(st.text(), st.floats(0, 1e6), max_size=3),
+        phases_s=st.dictionaries(st.text(), SECONDS, max_size=3),
     ),
     wire.StartFailed: st.builds(
         wire.StartFailed, code=st.text(), message=st.text(), hint=st.none() | st.text()
     ),
     wire.Vectors: st.builds(
-        wire.Vectors, id=IDS, indices=COUNTS, sizes=COUNTS, tokens=IDS, truncated=COUNTS
+        wire.Vectors,
+        id=IDS,
+        indices=COUNTS,
+        sizes=COUNTS,
+        tokens=IDS,
+        truncated=COUNTS,
+        tokenize_s=SECONDS,
+        queue_s=SECONDS,
+        model_s=SECONDS,
+        encode_s=SECONDS,
+    ),
+    wire.Tokenize: st.builds(wire.Tokenize, id=IDS, texts=st.lists(st.text()), prompt=st.text()),
+    wire.Batch: st.builds(
+        wire.Batch, texts=IDS, tokens=IDS, padded_tokens=IDS, budget_tokens=IDS, model_s=SECONDS
     ),
     wire.Failure: st.builds(
         wire.Failure, id=IDS, code=st.text(), message=st.text(), hint=st.none() | st.text()

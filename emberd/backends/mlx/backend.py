@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from emberd.backends import shapes
 from emberd.backends.architecture import NATIVE, Architecture, Bert, MPNet, read_architecture
 from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     from emberd.backends.mlx.layers import Weights
 
-    Model = Callable[[mx.array, mx.array], mx.array]
-    """Token ids and mask, both `(B, T)` int32 -> token vectors `(B, T, D)`."""
+    Model = Callable[[mx.array, mx.array | None], mx.array]
+    """Token ids and mask, both `(B, T)` int32 -> token vectors `(B, T, D)`. No mask: no padding."""
 
 _WARM_UP_TOKENS = 4
+_CACHE_BYTES = 2**30
 _OTHERS = frozenset({"gemma3_text", "llama_bidirec", "modernbert", "qwen3"})
 """What runs by mlx-embeddings; each is held against Hugging Face's vectors by a test."""
 
@@ -37,6 +39,16 @@ class MLXBackend:
     files: ClassVar[tuple[str, ...]] = MODEL_FILES
     libraries: ClassVar[tuple[str, ...]] = ("mlx", "mlx-embeddings", "mlx-lm")
     architectures: ClassVar[frozenset[str]] = NATIVE | _OTHERS
+
+    def devices(self) -> tuple[str, ...]:
+        """Return `gpu` or `cpu`; see `backends.base.Backend`."""
+        try:
+            import mlx.core as mx
+        except (ImportError, OSError) as error:
+            raise BackendBrokenError(
+                f"MLX cannot be imported: {error}.", hint="Run `pip install 'emberd[mlx]'`."
+            ) from error
+        return ("gpu",) if mx.default_device() == mx.Device(mx.gpu) else ("cpu",)
 
     def load(self, request: LoadRequest) -> "MLXEncoder":
         """Load the model; see `backends.base.Backend.load`."""
@@ -49,11 +61,11 @@ class MLXBackend:
             raise BackendBrokenError(
                 f"MLX cannot be imported: {error}.", hint="Run `pip install 'emberd[mlx]'`."
             ) from error
-        from emberd.backends.mlx.layers import Pooled, Weights
+        from emberd.backends.mlx.layers import Pooled, Weights, on_cuda, on_gpu
 
         compute = _choose_compute(
             request,
-            on_gpu=mx.default_device() == mx.Device(mx.gpu),
+            on_gpu=on_gpu(),
             takes_f16=architecture.model_type in NATIVE,
         )
         weights = Weights(
@@ -66,6 +78,7 @@ class MLXBackend:
             Pooled(request.pooling, checkpoint.heads, Weights(checkpoint, mx.float32)),
             dimensions=dimensions,
             compute=compute,
+            few_shapes=on_cuda(),
         )
 
 
@@ -80,12 +93,15 @@ class MLXEncoder:
         *,
         dimensions: int,
         compute: str,
+        few_shapes: bool,
     ) -> None:
         self._architecture = architecture
         self._model = model
         self._pooled = pooled
         self._dimensions = dimensions
         self._compute = compute
+        self._few_shapes = few_shapes
+        self._bound_memory()
         self._warm_up()
 
     @property
@@ -100,15 +116,39 @@ class MLXEncoder:
 
     def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
         """Encode; see `backends.base.Encoder.encode`."""
+        return self.start(token_ids, mask)()
+
+    def start(self, token_ids: TokenIds, mask: TokenIds) -> Callable[[], Matrix]:
+        """Encode, but do not wait for the GPU; see `backends.base.Encoder.start`."""
         import mlx.core as mx
 
         self._architecture.check(token_ids)
-        kept = mx.array(mask)
-        vectors = np.array(self._pooled(self._model(mx.array(token_ids), kept), kept))
-        # Freed buffers are kept by size, without a limit worth the name: with every new length
-        # of a batch, memory would grow.
-        mx.clear_cache()
-        return vectors
+        texts = len(token_ids)
+        if self._few_shapes:
+            longest = self._architecture.max_tokens
+            token_ids, mask = shapes.pad(token_ids, mask, max_tokens=longest)
+        ids, kept = mx.array(token_ids), None if mask.all() else mx.array(mask)
+        vectors = self._pooled(self._model(ids, kept), kept)
+        mx.async_eval(vectors)  # type: ignore[no-untyped-call]
+
+        def finish() -> Matrix:
+            rows = np.array(vectors)[:texts]
+            if not self._few_shapes:
+                mx.clear_cache()
+            return rows
+
+        return finish
+
+    def _bound_memory(self) -> None:
+        """Limit what MLX keeps of freed buffers; of itself it would fill nearly all memory.
+
+        It keeps them by size. With few sizes a limit does, and CUDA needs longer to get buffers
+        anew than to run a large batch; with any size, they are given back after each batch.
+        """
+        import mlx.core as mx
+
+        if self._few_shapes:
+            mx.set_cache_limit(_CACHE_BYTES)
 
     def _warm_up(self) -> None:
         """Make MLX, which puts work off, really load the weights and build its kernels."""

@@ -6,8 +6,8 @@ Shapes in comments: B texts, T tokens, D hidden size.
 import mlx.core as mx
 
 from emberd.backends.architecture import Bert
-from emberd.backends.mlx.layers import Weights
-from emberd.backends.mlx.post_norm import Embeddings, layers
+from emberd.backends.mlx.layers import Weights, unseen
+from emberd.backends.mlx.post_norm import Embeddings, Layers
 
 
 class BertModel:
@@ -15,13 +15,9 @@ class BertModel:
 
     def __init__(self, bert: Bert, weights: Weights) -> None:
         self._embed = Embeddings(bert, weights, segments=bert.type_vocab_size)
-        self._layers = layers(bert, weights)
+        self._layers = Layers(bert, weights)
 
-    def __call__(self, token_ids: mx.array, mask: mx.array) -> mx.array:
-        """Return the token vectors: both `(B, T)` int32 -> `(B, T, D)`."""
+    def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
+        """Return the token vectors: both `(B, T)` int32 -> `(B, T, D)`; no mask: no padding."""
         x = self._embed(token_ids)
-        # Never false for a whole row, whose softmax would be NaN: padding looks at tokens, too.
-        seen = (mask != 0)[:, None, None, :]  # (B, 1, 1, T)
-        for layer in self._layers:
-            x = layer(x, seen)
-        return x
+        return self._layers(x, None if mask is None else unseen(mask, x.dtype))

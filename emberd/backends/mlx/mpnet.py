@@ -6,8 +6,8 @@ Shapes in comments: B texts, T tokens, D hidden size, H heads, M the most tokens
 import mlx.core as mx
 
 from emberd.backends.architecture import MPNet
-from emberd.backends.mlx.layers import Weights
-from emberd.backends.mlx.post_norm import Embeddings, layers
+from emberd.backends.mlx.layers import Weights, unseen
+from emberd.backends.mlx.post_norm import Embeddings, Layers
 from emberd.backends.relative_positions import BUCKETS, distance_buckets
 
 
@@ -16,22 +16,18 @@ class MPNetModel:
 
     def __init__(self, mpnet: MPNet, weights: Weights) -> None:
         self._embed = Embeddings(mpnet, weights, segments=0)
-        self._layers = layers(mpnet, weights)
+        self._layers = Layers(mpnet, weights)
         heads = mpnet.num_attention_heads
         table = weights.embedding("encoder.relative_attention_bias", BUCKETS, heads)
         # What each distance from 1 - M to M - 1 adds to the scores of each head: (2M - 1, H).
         self._by_distance = table.rows(mx.array(distance_buckets(mpnet.max_tokens)))
         self._farthest = mpnet.max_tokens - 1
 
-    def __call__(self, token_ids: mx.array, mask: mx.array) -> mx.array:
-        """Return the token vectors: both `(B, T)` int32 -> `(B, T, D)`."""
+    def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
+        """Return the token vectors: both `(B, T)` int32 -> `(B, T, D)`; no mask: no padding."""
         x = self._embed(token_ids)
         place = mx.arange(token_ids.shape[1])
         distances = place[None, :] - place[:, None]  # (T, T): key - query
-        bias = self._by_distance[distances + self._farthest].transpose(2, 0, 1)  # (H, T, T)
-        # Never -inf for a whole row, whose softmax would be NaN: padding looks at tokens, too.
-        seen = (mask != 0)[:, None, None, :]  # (B, 1, 1, T)
-        bias = mx.where(seen, bias, mx.array(-mx.inf, bias.dtype))  # (B, H, T, T)
-        for layer in self._layers:
-            x = layer(x, bias)
-        return x
+        # In the order of memory that attention reads fastest: (1, H, T, T), else (B, H, T, T).
+        bias = mx.contiguous(self._by_distance[distances + self._farthest].transpose(2, 0, 1))[None]
+        return self._layers(x, bias if mask is None else bias + unseen(mask, x.dtype))

@@ -45,9 +45,10 @@ class OtherModel:
         _check_layer_types(self._model, checkpoint)
         _fill(self._model, weights)
 
-    def __call__(self, token_ids: mx.array, mask: mx.array) -> mx.array:
-        """Return the token vectors: both `(B, T)` int32 -> `(B, T, D)`."""
-        return self._run(self._model, token_ids, mask)
+    def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
+        """Return the token vectors: both `(B, T)` int32 -> `(B, T, D)`; no mask: no padding."""
+        kept = mx.ones_like(token_ids) if mask is None else mask
+        return self._run(self._model, token_ids, kept)
 
 
 def _fill(model: Any, weights: Weights) -> None:  # noqa: ANN401 - no types

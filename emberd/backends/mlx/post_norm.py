@@ -6,7 +6,7 @@ Shapes in comments: B texts, T tokens, D hidden size, H heads, S head size.
 import mlx.core as mx
 
 from emberd.backends.architecture import PostNorm
-from emberd.backends.mlx.layers import Linear, Weights, gelu
+from emberd.backends.mlx.layers import Weights, gelu
 
 
 class Embeddings:
@@ -19,18 +19,17 @@ class Embeddings:
         self._positions = weights.embedding(
             "embeddings.position_embeddings", sizes.max_position_embeddings, size
         )
-        self._segments = (
-            weights.embedding("embeddings.token_type_embeddings", segments, size)
-            if segments
-            else None
-        )
+        self._segment = None
+        if segments:
+            table = weights.embedding("embeddings.token_type_embeddings", segments, size)
+            self._segment = table.rows(mx.array([0]))  # (1, D)
         self._norm = weights.layer_norm("embeddings.LayerNorm", size, sizes.layer_norm_eps)
 
     def __call__(self, token_ids: mx.array) -> mx.array:
         """Embed: `(B, T)` int32 -> `(B, T, D)`."""
         x = self._words.rows(token_ids) + self._positions.rows(self._count(token_ids))
-        if self._segments:
-            x = x + self._segments.rows(mx.array([0]))  # (1, D)
+        if self._segment is not None:
+            x = x + self._segment
         return self._norm(x)
 
     def _count(self, token_ids: mx.array) -> mx.array:
@@ -48,36 +47,45 @@ class Layer:
         size, wide, eps = sizes.hidden_size, sizes.intermediate_size, sizes.layer_norm_eps
         self._heads = sizes.num_attention_heads
         self._scale = sizes.head_size**-0.5
-        self._query = weights.linear(f"{name}.attention.self.query", size, size)
-        self._key = weights.linear(f"{name}.attention.self.key", size, size)
-        self._value = weights.linear(f"{name}.attention.self.value", size, size)
+        parts = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
+        self._projected = weights.stacked(parts, size, size)
         self._attended = weights.linear(f"{name}.attention.output.dense", size, size)
         self._attention_norm = weights.layer_norm(f"{name}.attention.output.LayerNorm", size, eps)
         self._widen = weights.linear(f"{name}.intermediate.dense", wide, size)
         self._narrow = weights.linear(f"{name}.output.dense", size, wide)
         self._norm = weights.layer_norm(f"{name}.output.LayerNorm", size, eps)
 
-    def __call__(self, x: mx.array, mask: mx.array) -> mx.array:
+    def __call__(self, x: mx.array, unseen: mx.array | None) -> mx.array:
         """Apply: `(B, T, D)` stays.
 
-        `mask` broadcasts to `(B, H, T, T)`, query by key: bool, or numbers to add to the scores.
+        `unseen` is added to the scores; it broadcasts to `(B, H, T, T)`, query by key.
         """
-        x = self._attention_norm(x + self._attended(self._attend(x, mask)))
-        return self._norm(x + self._narrow(gelu(self._widen(x))))
+        x = self._attention_norm.of_sum(x, self._attended(self._attend(x, unseen)))
+        return self._norm.of_sum(x, self._narrow(gelu(self._widen(x))))
 
-    def _attend(self, x: mx.array, mask: mx.array) -> mx.array:
-        """Let each token look at those of its text that the mask shows it."""
-
-        def split(layer: Linear) -> mx.array:
-            return layer(x).reshape(*x.shape[:2], self._heads, -1).swapaxes(1, 2)  # (B, H, T, S)
-
+    def _attend(self, x: mx.array, unseen: mx.array | None) -> mx.array:
+        """Let each token look at those of its text that it may see."""
+        texts, tokens, _ = x.shape
+        # One product for query, key and value; what follows are views of it, nothing is copied.
+        projected = self._projected(x).reshape(texts, tokens, 3, self._heads, -1)
+        query, key, value = (projected[:, :, part].swapaxes(1, 2) for part in range(3))
         attended = mx.fast.scaled_dot_product_attention(
-            split(self._query), split(self._key), split(self._value), scale=self._scale, mask=mask
-        )
-        return attended.swapaxes(1, 2).reshape(x.shape)  # (B, H, T, S) -> (B, T, D)
+            query, key, value, scale=self._scale, mask=unseen
+        )  # (B, H, T, S)
+        return attended.swapaxes(1, 2).reshape(x.shape)  # (B, T, D)
 
 
-def layers(sizes: PostNorm, weights: Weights) -> list[Layer]:
-    """Return all layers, from the first to the last."""
-    count = sizes.num_hidden_layers
-    return [Layer(sizes, weights, f"encoder.layer.{index}") for index in range(count)]
+class Layers:
+    """All layers, from the first to the last."""
+
+    def __init__(self, sizes: PostNorm, weights: Weights) -> None:
+        count = sizes.num_hidden_layers
+        self._layers = [Layer(sizes, weights, f"encoder.layer.{index}") for index in range(count)]
+
+    def __call__(self, x: mx.array, unseen: mx.array | None) -> mx.array:
+        """Apply them in turn; see `Layer`."""
+        for layer in self._layers:
+            x = layer(x, unseen)
+            # a GPU begins while the processor still describes what follows
+            mx.async_eval(x)  # type: ignore[no-untyped-call]
+        return x

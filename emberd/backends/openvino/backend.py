@@ -5,13 +5,12 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
+from emberd.backends import shapes
 from emberd.backends.architecture import NATIVE, Architecture, read_architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.cache import Cache, CachedModel
-from emberd.backends.openvino.processor import bf16_is_faster, processor
+from emberd.backends.openvino.processor import bf16_is_faster, has_amx, processor
 from emberd.backends.openvino.runtime import (
     DEVICE,
     capabilities,
@@ -25,8 +24,6 @@ from emberd.vectors import Matrix
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core
 
-_WARM_UP_TOKENS = 16
-
 
 class OpenVINOBackend:
     """Builds a graph from safetensors, compiles it once per machine, and keeps it compiled."""
@@ -34,6 +31,11 @@ class OpenVINOBackend:
     files: ClassVar[tuple[str, ...]] = MODEL_FILES
     libraries: ClassVar[tuple[str, ...]] = ("openvino",)
     architectures: ClassVar[frozenset[str]] = NATIVE
+
+    def devices(self) -> tuple[str, ...]:
+        """Return `cpu`; see `backends.base.Backend`."""
+        capabilities(make_core())
+        return (DEVICE.lower(),)
 
     def load(self, request: LoadRequest) -> "OpenVINOEncoder":
         """Load the model; see `backends.base.Backend.load`.
@@ -82,7 +84,8 @@ class OpenVINOEncoder:
         self._compute = compute
         self._request = model.create_infer_request()
         self._cached = cached  # the model uses its pages
-        self._warm_up()
+        self._is_fresh = True
+        self._few_lengths = compute == "bf16" and has_amx(processor())
 
     @property
     def dimensions(self) -> int:
@@ -97,16 +100,17 @@ class OpenVINOEncoder:
     def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
         """Encode; see `backends.base.Encoder.encode`."""
         self._architecture.check(token_ids)
+        if self._few_lengths:
+            token_ids, mask = shapes.pad_tokens(
+                token_ids, mask, max_tokens=self._architecture.max_tokens
+            )
         results = self._request.infer([token_ids, mask])
         vectors: Matrix = results[0]
+        if self._is_fresh:
+            self._is_fresh = False
+            if self._cached:  # the engine has repacked the weights for itself now
+                self._cached.release_pages()
         return vectors
-
-    def _warm_up(self) -> None:
-        """Let the engine repack the weights for itself, then drop the pages it read them from."""
-        token_ids = np.zeros((1, min(_WARM_UP_TOKENS, self._architecture.max_tokens)), np.int32)
-        self.encode(token_ids, np.ones_like(token_ids))
-        if self._cached:
-            self._cached.release_pages()
 
 
 def _compile(

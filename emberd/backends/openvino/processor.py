@@ -26,4 +26,9 @@ def bf16_is_faster(processor: str) -> bool:
     AMD's AVX-512 takes half the time. Intel's does not (measured: 1.7 times the time of float32);
     there it takes AMX. Where Linux does not say, yes.
     """
-    return "GenuineIntel" not in processor or "amx_bf16" in processor
+    return "GenuineIntel" not in processor or has_amx(processor)
+
+
+def has_amx(processor: str) -> bool:
+    """Say whether products of bfloat16 run on Intel's matrix extension."""
+    return "amx_bf16" in processor

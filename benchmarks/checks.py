@@ -1,0 +1,71 @@
+"""What has to hold before a peer is timed: right vectors, and no less speed than it is known for.
+
+expected.json holds, for each kind of processor that somebody measured at leisure, what peers reach
+there. A peer that runs more than 30% below was set up wrongly or is disturbed, and to compare with
+it would be unfair: the run ends. On another processor nothing is known, which the results then say.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import machine
+
+EXPECTED = Path(__file__).parent / "expected.json"
+LEAST_COSINE = 0.9999
+LEAST_SHARE = 0.7
+
+
+class WrongPeerError(Exception):
+    """A peer is not what it should be; the message says in which way."""
+
+
+def cosines(some: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Return the lowest and the mean cosine of the pairs."""
+    alike = [
+        _dot(a, b) / math.sqrt(_dot(a, a) * _dot(b, b)) for a, b in zip(some, others, strict=True)
+    ]
+    return {"lowest": round(min(alike), 7), "mean": round(sum(alike) / len(alike), 7)}
+
+
+def check_vectors(name: str, cosine: Mapping[str, float]) -> None:
+    """Raise WrongPeerError for vectors that are not those of float32."""
+    if not cosine["lowest"] >= LEAST_COSINE:  # not <, so that NaN fails too
+        raise WrongPeerError(
+            f"{name} gives other vectors than sentence-transformers does in float32:"
+            f" lowest cosine {cosine['lowest']}, mean {cosine['mean']}."
+        )
+
+
+def known() -> Mapping[str, Any] | None:
+    """Return the entry of this processor in expected.json, if there is one."""
+    entries: list[dict[str, Any]] = json.loads(EXPECTED.read_text())
+    said = machine.cpu()
+    flags = said.get("flags", "").split()
+    for entry in entries:
+        wanted = dict(entry["matches"])
+        fits = wanted.pop("flag") in flags and wanted.pop("cores") == os.cpu_count()
+        if fits and all(said.get(key) == value for key, value in wanted.items()):
+            return entry
+    return None
+
+
+def check_speed(
+    name: str, measured: Mapping[str, float], expected: Mapping[str, float] | None
+) -> None:
+    """Raise WrongPeerError when it is more than 30% below; does nothing where nothing is known."""
+    for number, usual in (expected or {}).items():
+        found = measured[number]
+        share = usual / found if number.endswith("_ms") else found / usual
+        if share < LEAST_SHARE:
+            raise WrongPeerError(
+                f"{name} runs at {share:.0%} of what is known of it on this processor:"
+                f" {number} is {found:.4g}, usually {usual:g}. Is the machine busy?"
+            )
+
+
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True))

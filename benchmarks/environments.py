@@ -1,0 +1,110 @@
+"""The peers' environments and files, made once in `.cache/benchmarks`, which git ignores.
+
+An environment is made again when its pins or Python change, the files when the code that makes them
+or the texts do.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CACHE = HERE.parent / ".cache" / "benchmarks"
+MAX_TOKENS = 512
+
+
+def make(name: str) -> Path:
+    """Return the Python of the environment that `requirements-NAME.txt` describes.
+
+    Raises:
+        subprocess.CalledProcessError: pip could not install it; it has said why.
+    """
+    requirements = HERE / f"requirements-{name}.txt"
+    folder = CACHE / name
+    python, stamp = folder / "bin" / "python", folder / "made-of"
+    wanted = f"Python {platform.python_version()}\n{requirements.read_text()}"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return python
+    print(f"making {folder.relative_to(HERE.parent)} (once, some minutes)", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--requirement", str(requirements)], check=True)
+    stamp.write_text(wanted)
+    return python
+
+
+def versions(name: str, packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of packages in an environment."""
+    code = (
+        "import json, sys; from importlib.metadata import version;"
+        " print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
+    )
+    python = CACHE / name / "bin" / "python"
+    ran = subprocess.run([python, "-c", code, *packages], check=True, capture_output=True)
+    found: dict[str, str] = json.loads(ran.stdout)
+    return found
+
+
+class Files:
+    """The model in the formats of all peers, and what its vectors of some texts should be."""
+
+    def __init__(self, model: Path, texts: Sequence[str]) -> None:
+        """Make what is missing."""
+        maker = HERE / "peer_code" / "prepare_model.py"
+        pins = HERE / "requirements-sentence-transformers.txt"
+        made_of = hashlib.sha256(
+            maker.read_bytes() + pins.read_bytes() + json.dumps(list(texts)).encode()
+        )
+        self.folder = CACHE / "files" / made_of.hexdigest()[:16]
+        if not (self.folder / "done").is_file():
+            self._make(maker, model, texts)
+
+    @property
+    def safetensors(self) -> Path:
+        """The checkpoint, which says that it takes 512 tokens."""
+        return self.folder / "safetensors"
+
+    @property
+    def onnx(self) -> Path:
+        """A folder with model.onnx."""
+        return self.folder / "onnx"
+
+    @property
+    def gguf(self) -> Path:
+        """The file for llama.cpp."""
+        return self.folder / "model.gguf"
+
+    @property
+    def reference(self) -> list[list[float]]:
+        """The unit vectors of the texts, in float32 by sentence-transformers."""
+        found: list[list[float]] = json.loads((self.folder / "reference.json").read_text())
+        return found
+
+    def _make(self, maker: Path, model: Path, texts: Sequence[str]) -> None:
+        print("making the peers' model files", flush=True)
+        shutil.rmtree(self.folder.parent, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        shutil.copytree(model, self.safetensors, copy_function=_link)
+        limit = self.safetensors / "sentence_bert_config.json"
+        stated = json.loads(limit.read_text())
+        limit.unlink()
+        limit.write_text(json.dumps(stated | {"max_seq_length": MAX_TOKENS}))
+        asked = self.folder / "texts.json"
+        asked.write_text(json.dumps(list(texts)))
+        command = [make("sentence-transformers"), maker, self.safetensors, self.folder, asked]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(command, capture_output=True, check=False, env=environment)
+        if done.returncode:
+            sys.exit(f"the peers' files could not be made:\n{done.stderr.decode()[-3000:]}")
+        (self.folder / "done").touch()
+
+
+def _link(source: str, target: str) -> None:
+    Path(target).symlink_to(source)

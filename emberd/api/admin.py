@@ -1,0 +1,72 @@
+"""Routes for whoever runs the server: what a reload of its config file would do, and doing it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from fastapi import APIRouter
+
+from emberd.api.openapi import ACCESS, NativeError, Responses, Shown, fails, gives
+from emberd.config.difference import Change
+from emberd.config.live import LiveConfig
+
+BROKEN = "The config file is gone or wrong; what was in force stays in force."
+
+
+class DefaultModel(Shown):
+    """The default model, and which layer of the configuration says so."""
+
+    name: str
+    origin: str
+
+
+class ConfigChange(Shown):
+    """One key; null where it does not stand."""
+
+    key: str
+    before: Any
+    after: Any
+    effect: Literal["at_once", "next_request", "model_restarts", "model_leaves", "needs_restart"]
+
+
+class Reload(Shown):
+    """What `/reload` answers."""
+
+    status: Literal["preview", "reloaded", "unchanged"]
+    file: str
+    default: DefaultModel
+    changes: list[ConfigChange]
+
+
+def create_router(live: LiveConfig) -> APIRouter:
+    """Return the admin routes."""
+    router = APIRouter()
+    failures: Responses = fails(NativeError, (*ACCESS, 500))
+    failures[500]["description"] = BROKEN
+
+    @router.get("/reload", responses=gives(Reload, "What would change.") | failures)
+    async def preview() -> dict[str, Any]:
+        """Say what a reload of the config file would change, and where the default comes from."""
+        return _describe(live, "preview", await live.preview())
+
+    @router.post("/reload", responses=gives(Reload, "It is in force.") | failures)
+    async def reload() -> dict[str, Any]:
+        """Take the config file as it is now; answers once it is in force."""
+        found = await live.reload()
+        return _describe(live, "reloaded" if found else "unchanged", found)
+
+    return router
+
+
+def _describe(live: LiveConfig, status: str, found: Sequence[Change]) -> dict[str, Any]:
+    config = live.config
+    default = {
+        "name": config.catalog.get(config.settings.default).name,
+        "origin": config.origins["default"],
+    }
+    return {
+        "status": status,
+        "file": str(config.homes.config),
+        "default": default,
+        "changes": [asdict(change) for change in found],
+    }

@@ -1,0 +1,128 @@
+"""OpenAI's dialect: `/v1/embeddings` and `/v1/models`, for its SDKs and all that copy them."""
+
+from typing import Any, Literal
+
+import orjson
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from emberd.api import answers, body, exchange
+from emberd.api.openapi import ACCESS, EMBEDDING, MODEL, OpenAIError, Shown, fails, gives, takes
+from emberd.pool.manager import EmbedRequest, Pool
+from emberd.registry.spec import InputType
+
+
+class OpenAIEmbeddingsBody(body.Body):
+    """What `POST /v1/embeddings` takes; `user` and whatever else OpenAI adds is ignored."""
+
+    input: body.Texts = Field(description="A text or a list of texts; token ids are refused.")
+    model: str | None = Field(None, description="Registry name or alias; the default without it.")
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
+    input_type: InputType | None = Field(None, description="Not OpenAI's: which prompt to use.")
+    truncate: bool = Field(True, description="Not OpenAI's: false refuses texts too long.")
+
+
+class OpenAIEmbedding(Shown):
+    """One vector; base64 is of little-endian float32."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class OpenAIUsage(Shown):
+    """What the model was fed."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class OpenAIEmbeddings(Shown):
+    """What `POST /v1/embeddings` answers."""
+
+    object: Literal["list"]
+    data: list[OpenAIEmbedding]
+    model: str
+    usage: OpenAIUsage
+
+
+class OpenAIListedModel(Shown):
+    """One model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class OpenAIModelList(Shown):
+    """What `GET /v1/models` answers."""
+
+    object: Literal["list"]
+    data: list[OpenAIListedModel]
+
+
+def create_router(pool: Pool) -> APIRouter:
+    """Return OpenAI's routes over one pool."""
+    router = APIRouter(tags=["OpenAI"])
+
+    @router.post("/embeddings", operation_id="openai_embeddings_bare", **_EMBEDDINGS)
+    @router.post("/v1/embeddings", operation_id="openai_embeddings", **_EMBEDDINGS)
+    async def embeddings(request: Request) -> Response:
+        """Turn texts into vectors."""
+        asked = await body.read(request, OpenAIEmbeddingsBody, pool.limits.max_body)
+        answer = await exchange.embed(
+            request,
+            pool,
+            EmbedRequest(
+                texts=asked.input,
+                model=asked.model,
+                input_type=asked.input_type,
+                dimensions=asked.dimensions,
+                truncate=asked.truncate,
+                encoding="base64" if asked.encoding_format == "base64" else "json",
+            ),
+        )
+        rows = b",".join(
+            b'{"object":"embedding","index":%d,"embedding":%b}' % (index, fragment)
+            for index, fragment in enumerate(answer.fragments)
+        )
+        usage = {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens}
+        rest = orjson.dumps({"model": answer.model, "usage": usage})
+        return answers.respond(answer, b'{"object":"list","data":[' + rows + b"]," + rest[1:])
+
+    @router.get(
+        "/v1/models", responses=gives(OpenAIModelList, "All entries.") | fails(OpenAIError, ACCESS)
+    )
+    async def models() -> dict[str, Any]:
+        """List the entries of the registry."""
+        return {"object": "list", "data": [_listed(row["name"]) for row in pool.states()]}
+
+    @router.get(
+        "/v1/models/{model:path}",
+        responses=gives(OpenAIListedModel, "That entry.") | fails(OpenAIError, MODEL),
+    )
+    async def model(model: str) -> dict[str, Any]:
+        """Return one entry by name, alias or Hub id."""
+        return _listed(pool.spec(model).name)
+
+    return router
+
+
+def _listed(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "emberd"}
+
+
+_EMBEDDINGS: dict[str, Any] = {
+    "openapi_extra": takes(
+        OpenAIEmbeddingsBody,
+        {"input": "one text", "model": "minilm"},
+        {"input": ["first", "second"], "model": "minilm", "encoding_format": "base64"},
+        embeds=True,
+    ),
+    "responses": gives(OpenAIEmbeddings, "One vector for each text, in order.", embeds=True)
+    | fails(OpenAIError, EMBEDDING),
+}

@@ -1,0 +1,148 @@
+"""What /openapi.json says about routes whose bodies are read and written by hand."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict
+from pydantic.json_schema import models_json_schema
+
+from emberd.api.body import Body
+
+JSON = "application/json"
+REFERENCE = "#/components/schemas/{model}"
+Responses = dict[int | str, dict[str, Any]]
+
+WHEN: Mapping[int, str] = {
+    400: "No texts, token ids, broken JSON, or an option out of range.",
+    401: "A token is asked for, and it is missing or wrong.",
+    403: "The Host or Origin is not allowed.",
+    404: "No model has that name.",
+    409: "The model gives vectors of another space than the one expected.",
+    413: "The body or the number of texts is over the limit.",
+    415: "The body is compressed, or not declared as JSON.",
+    422: "JSON of the wrong shape, or a text too long that must not be cut.",
+    429: "Too many texts are waiting.",
+    500: "The model cannot be loaded or gave no vector.",
+    503: "No source, no room, or shutting down.",
+    504: "The deadline passed.",
+}
+ACCESS = (401, 403)
+MODEL = (*ACCESS, 404)
+LOADING = (*MODEL, 400, 413, 415, 422, 500, 503, 504)
+EMBEDDING = (*LOADING, 409, 429)
+
+
+class Shown(BaseModel):
+    """The shape of an answer, for readers: answers are put together without it."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class NativeError(Shown):
+    """What went wrong, and what to do."""
+
+    detail: str
+    code: str
+    hint: str | None
+
+
+class OpenAIProblem(Shown):
+    """What `OpenAIError` nests."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(Shown):
+    """An error as OpenAI's clients know it."""
+
+    error: OpenAIProblem
+
+
+class OllamaError(Shown):
+    """An error as Ollama's clients know it."""
+
+    error: str
+
+
+class TEIError(Shown):
+    """An error as clients of text-embeddings-inference know it."""
+
+    error: str
+    error_type: str
+
+
+IDENTITY = {
+    name: {"description": what, "schema": {"type": "string"}}
+    for name, what in {
+        "X-Emberd-Model": "The model's name in the registry.",
+        "X-Emberd-Fingerprint": "The space that the vectors are in.",
+    }.items()
+}
+EXPECT = {
+    "name": "X-Emberd-Expect-Fingerprint",
+    "in": "header",
+    "required": False,
+    "description": "The space expected; another one is a 409.",
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{1,64}$"},
+}
+
+
+def takes(
+    shape: object, *examples: Mapping[str, Any], required: bool = True, embeds: bool = False
+) -> dict[str, Any]:
+    """Return `openapi_extra` of a route that reads `shape` from its body."""
+    shown = {f"example {number}": {"value": value} for number, value in enumerate(examples, 1)}
+    content = {JSON: {"schema": schema(shape), "examples": shown}}
+    extra: dict[str, Any] = {"requestBody": {"required": required, "content": content}}
+    return extra | ({"parameters": [EXPECT]} if embeds else {})
+
+
+def gives(
+    shape: object, what: str, *, embeds: bool = False, further: tuple[str, ...] = ()
+) -> Responses:
+    """Return the entry for 200; `further` media types are bytes."""
+    content = {JSON: {"schema": schema(shape)}}
+    content |= {media_type: {"schema": {"type": "string"}} for media_type in further}
+    entry: dict[str, Any] = {"description": what, "content": content}
+    return {200: entry | ({"headers": IDENTITY} if embeds else {})}
+
+
+def fails(shape: object, statuses: tuple[int, ...]) -> Responses:
+    """Return the entries for errors, in the shape of a dialect."""
+    content = {JSON: {"schema": schema(shape)}}
+    return {
+        status: {"description": WHEN[status], "content": content} for status in sorted(statuses)
+    }
+
+
+def schema(shape: object) -> dict[str, Any]:
+    """Return the JSON schema of a class (by reference), of any of several, or what is one."""
+    if isinstance(shape, dict):
+        return shape
+    if isinstance(shape, tuple):
+        return {"anyOf": [schema(one) for one in shape]}
+    assert isinstance(shape, type)
+    return {"$ref": REFERENCE.format(model=shape.__name__)}
+
+
+def complete(app: FastAPI) -> None:
+    """Have /openapi.json define what routes refer to; when it is asked for, not at each start."""
+    incomplete = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if not app.openapi_schema:
+            shapes: list[type[BaseModel]] = [Body, Shown]
+            for shape in shapes:  # grows while it is walked
+                shapes.extend(shape.__subclasses__())
+            _, found = models_json_schema(
+                [(shape, "validation") for shape in shapes[2:]], ref_template=REFERENCE
+            )
+            components = incomplete().setdefault("components", {})
+            components.setdefault("schemas", {}).update(found["$defs"])
+        return incomplete()
+
+    app.openapi = openapi  # type: ignore[method-assign] # as FastAPI's documentation has it

@@ -1,0 +1,163 @@
+"""The dialect of Hugging Face's text-embeddings-inference (TEI): bare lists in and out.
+
+`POST /embed` is shared with the native dialect, which hands over requests with `inputs`.
+"""
+
+from typing import Any, Literal
+
+import orjson
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from emberd import __version__
+from emberd.api import answers, body, exchange
+from emberd.api.errors import SPOKEN
+from emberd.api.openapi import ACCESS, EMBEDDING, Shown, TEIError, fails, gives, schema, takes
+from emberd.errors import TooLargeError
+from emberd.pool.manager import EmbedRequest, Pool
+from emberd.registry.spec import InputType
+
+MAX_TOKENIZED_CHARS = 1_000_000  # of a request: texts are not cut there, and others wait meanwhile
+
+
+class TEIEmbedBody(body.Body):
+    """What `POST /` takes, and `POST /embed` when it has `inputs`."""
+
+    inputs: body.Texts = Field(description="A text or a list of texts; token ids are refused.")
+    model: str | None = Field(None, description="Not TEI's: registry name or alias.")
+    normalize: bool | None = Field(
+        None, description="Vectors of length 1; null: as the registry says, which is true unless"
+        " an entry says otherwise.",
+    )  # fmt: skip
+    truncate: bool | None = Field(None, description="false refuses texts too long; null is true.")
+    truncation_direction: Literal["right", "Right"] | None = None
+    prompt_name: InputType | None = Field(None, description="Which of the model's prompts to use.")
+    dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
+
+
+class TEITokenizeBody(body.Body):
+    """What `POST /tokenize` takes."""
+
+    inputs: body.Texts
+    model: str | None = Field(None, description="Not TEI's: registry name or alias.")
+    add_special_tokens: bool = True
+    prompt_name: InputType | None = None
+
+
+class TEIToken(Shown):
+    """One token; `start` and `stop` count characters, and special tokens stand nowhere."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
+class TEIInfo(Shown):
+    """What `GET /info` answers, about the default model."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_type: dict[str, dict[str, str]]
+    max_concurrent_requests: int
+    max_input_length: int | None
+    max_client_batch_size: int
+    auto_truncate: bool
+    version: str
+
+
+def _lists_of(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": {"type": "array", "items": items}}
+
+
+VECTORS = _lists_of({"type": "number"})
+TOKENS = _lists_of(schema(TEIToken))
+
+
+async def embed(request: Request, pool: Pool, data: object) -> Response:
+    """Answer a request in TEI's dialect, errors included."""
+    request.scope["state"][SPOKEN] = "tei"
+    asked = body.validate(data, TEIEmbedBody)
+    answer = await exchange.embed(
+        request,
+        pool,
+        EmbedRequest(
+            texts=asked.inputs,
+            model=asked.model,
+            input_type=asked.prompt_name,
+            dimensions=asked.dimensions,
+            truncate=asked.truncate is not False,
+            normalize=asked.normalize,
+        ),
+    )
+    return answers.respond(answer, answers.as_array(answer))
+
+
+def create_router(pool: Pool) -> APIRouter:
+    """Return TEI's routes over one pool, but for `/embed`."""
+    router = APIRouter(tags=["TEI"])
+
+    @router.post(
+        "/",
+        openapi_extra=takes(
+            TEIEmbedBody, {"inputs": "one text"}, {"inputs": ["first", "second"]}, embeds=True
+        ),
+        responses=gives(VECTORS, "One vector for each text, in order.", embeds=True)
+        | fails(TEIError, EMBEDDING),
+    )
+    async def root(request: Request) -> Response:
+        """Turn texts into vectors; what huggingface_hub's InferenceClient posts to."""
+        return await embed(request, pool, await body.read_json(request, pool.limits.max_body))
+
+    @router.post(
+        "/tokenize",
+        openapi_extra=takes(TEITokenizeBody, {"inputs": ["what are its tokens?"]}, embeds=True),
+        responses=gives(TOKENS, "The tokens of each text, uncut.", embeds=True)
+        | fails(TEIError, EMBEDDING),
+    )
+    async def tokenize(request: Request) -> Response:
+        """Say which tokens texts have; loads the model when it is cold."""
+        asked = await body.read(request, TEITokenizeBody, pool.limits.max_body)
+        if sum(map(len, asked.inputs)) > MAX_TOKENIZED_CHARS:
+            raise TooLargeError(
+                f"The texts have more than {MAX_TOKENIZED_CHARS} characters.",
+                hint="Send them in several requests.",
+                field="inputs",
+            )
+        answer = await exchange.embed(
+            request,
+            pool,
+            EmbedRequest(
+                texts=asked.inputs,
+                model=asked.model,
+                input_type=asked.prompt_name,
+                encoding="tokens",
+            ),
+        )
+        tokens = answers.as_array(answer)
+        if not asked.add_special_tokens:
+            texts = [[t for t in text if not t["special"]] for text in orjson.loads(tokens)]
+            tokens = orjson.dumps(texts)
+        return answers.respond(answer, tokens)
+
+    @router.get("/info", responses=gives(TEIInfo, "The default model.") | fails(TEIError, ACCESS))
+    async def info() -> dict[str, Any]:
+        """Say what the default model is and what a request may hold."""
+        row = pool.row()
+        return {
+            "model_id": pool.default.public_id,
+            "model_sha": None,
+            "model_dtype": row["precision"],
+            "model_type": {"embedding": {"pooling": row["pooling"]}},
+            "max_concurrent_requests": pool.limits.max_queued_texts,
+            "max_input_length": row["max_tokens"],
+            "max_client_batch_size": pool.limits.max_texts,
+            "auto_truncate": True,
+            "version": __version__,
+        }
+
+    return router

@@ -1,0 +1,47 @@
+"""Few shapes of batches, where each new one costs more than padding does.
+
+On CUDA a shape needs a plan of its attention: 45 to 70 ms on an H200, as long as ten large batches,
+and MLX keeps 256 of them. With AMX, OpenVINO makes kernels for each, for half the time of a batch.
+So sizes are rounded up to one of four in each octave: by a quarter at most.
+"""
+
+import numpy as np
+
+from emberd.backends.base import TokenIds
+
+_LEAST_TOKENS = 8  # what attention on CUDA reads at once, and half a tile of AMX
+
+
+def pad(token_ids: TokenIds, mask: TokenIds, *, max_tokens: int) -> tuple[TokenIds, TokenIds]:
+    """Pad `(B, T)` to one of few shapes, below and on the right, at most to `max_tokens`.
+
+    Rows that are added hold one token that counts: nothing at all to look at would be NaN.
+    """
+    texts, tokens = token_ids.shape
+    width = max(tokens, min(round_up(tokens, least=_LEAST_TOKENS), max_tokens))
+    height = round_up(texts)
+    if (height, width) == (texts, tokens):
+        return token_ids, mask
+    grown = ((0, height - texts), (0, width - tokens))
+    token_ids, mask = np.pad(token_ids, grown), np.pad(mask, grown)
+    mask[texts:, 0] = 1
+    return token_ids, mask
+
+
+def pad_tokens(
+    token_ids: TokenIds, mask: TokenIds, *, max_tokens: int
+) -> tuple[TokenIds, TokenIds]:
+    """Pad `(B, T)` on the right alone, to one of few lengths, at most to `max_tokens`."""
+    tokens = token_ids.shape[1]
+    width = max(tokens, min(round_up(tokens, least=_LEAST_TOKENS), max_tokens))
+    if width == tokens:
+        return token_ids, mask
+    grown = ((0, 0), (0, width - tokens))
+    return np.pad(token_ids, grown), np.pad(mask, grown)
+
+
+def round_up(number: int, *, least: int = 1) -> int:
+    """Return the next of four numbers in each octave, `least` apart or more."""
+    octave = 1 << (number - 1).bit_length()
+    step = max(least, octave // 8)
+    return -(-number // step) * step

@@ -1,0 +1,248 @@
+"""The cheapest HTTP client that is right: kept connections, bytes in, bytes out.
+
+It shares the processor cores with the server that it measures, so it parses nothing that nobody
+looks at, and many clients at once are one thread.
+"""
+
+import json
+import selectors
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from emberd.errors import EmberdError, NoServerError
+
+LONGEST_ANSWER_S = 600.0
+
+
+class RefusedError(EmberdError):
+    """A server that is measured answered something else than 200."""
+
+    code = "bench_refused"
+
+
+class ClosedError(NoServerError):
+    """The server closed the connection before it answered."""
+
+    code = "bench_closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a server answers, and how it is asked for vectors.
+
+    `dialect` is `native` (`/embed`: emberd's and that of the server it replaces) or `openai`
+    (`/v1/embeddings`, below `prefix`).
+    """
+
+    host: str
+    port: int
+    dialect: str = "native"
+    model: str | None = None
+    prefix: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, url: str, *, model: str | None = None, dialect: str = "native") -> "Server":
+        """Return the server at an address such as `http://127.0.0.1:8767`.
+
+        Raises:
+            NoServerError: it is no http address.
+        """
+        try:
+            parts = urlsplit(url if "//" in url else f"//{url}")
+            host, port = parts.hostname, parts.port or 80
+        except ValueError:  # a port that is no number
+            host, port = None, 0
+        if not host or parts.scheme not in ("", "http"):
+            raise NoServerError(
+                f"{url} is no address to measure.", hint="Give it as http://HOST:PORT."
+            )
+        return cls(host, port, dialect, model, parts.path.rstrip("/"))
+
+    @property
+    def path(self) -> str:
+        """Where texts are posted."""
+        return self.prefix + ("/embed" if self.dialect == "native" else "/v1/embeddings")
+
+    def body(self, texts: Sequence[str]) -> bytes:
+        """Return what is posted to have these texts embedded."""
+        content: dict[str, Any] = {"texts" if self.dialect == "native" else "input": texts}
+        if self.model:
+            content["model"] = self.model
+        return json.dumps(content).encode()
+
+    def vectors(self, answer: bytes) -> list[list[float]]:
+        """Return the vectors of an answer, in the order of the texts.
+
+        Raises:
+            RefusedError: there are none in it.
+        """
+        try:
+            content = json.loads(answer)
+            if self.dialect == "native":
+                found: list[list[float]] = content["embeddings"]
+                return found
+            rows = sorted(content["data"], key=lambda row: row["index"])
+            return [row["embedding"] for row in rows]
+        except (ValueError, KeyError, TypeError):
+            raise RefusedError(f"{self.path} answers without vectors.") from None
+
+    def get(self, path: str) -> bytes:
+        """Return the request that asks for a page."""
+        return self._head("GET", path)
+
+    def post(self, path: str, body: bytes = b"") -> bytes:
+        """Return the request that posts JSON."""
+        kind = "Content-Type: application/json\r\n" if body else ""
+        return self._head("POST", path, f"{kind}Content-Length: {len(body)}\r\n") + body
+
+    def embed(self, texts: Sequence[str]) -> bytes:
+        """Return the request that has texts embedded."""
+        return self.post(self.path, self.body(texts))
+
+    def _head(self, method: str, path: str, more: str = "") -> bytes:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        own = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        return f"{method} {path} HTTP/1.1\r\nHost: {host}:{self.port}\r\n{own}{more}\r\n".encode()
+
+
+class Connection:
+    """One kept connection; a context manager. `ask` is one request and its whole answer."""
+
+    def __init__(self, server: Server) -> None:
+        """Connect. Raises NoServerError."""
+        self.server = server
+        try:
+            self.socket = socket.create_connection(
+                (server.host, server.port), timeout=LONGEST_ANSWER_S
+            )
+        except OSError as error:
+            raise NoServerError(
+                f"Nothing answers at {server.host}:{server.port}: {error.strerror or error}."
+            ) from None
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = bytearray()
+        self._needed = 0  # bytes of the whole answer, once its head is here
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def ask(self, request: bytes) -> bytes:
+        """Send a request, return the body of its answer.
+
+        Raises:
+            RefusedError: it is not 200.
+            NoServerError: the connection was closed.
+        """
+        self.send(request)
+        while (body := self.receive()) is None:
+            pass
+        return body
+
+    def send(self, request: bytes) -> None:
+        """Send a request. Raises ClosedError."""
+        try:
+            self.socket.sendall(request)
+        except OSError as error:
+            raise ClosedError(f"The server hung up: {error.strerror or error}.") from None
+
+    def receive(self) -> bytes | None:
+        """Read once; return the body when the answer is whole. Raises as `ask`."""
+        try:
+            part = self.socket.recv(1 << 18)
+        except ConnectionError as error:
+            raise ClosedError(f"The server hung up: {error.strerror or error}.") from None
+        except OSError as error:
+            raise NoServerError(f"The server stopped answering: {error}.") from None
+        if not part:
+            raise ClosedError("The server closed the connection before it answered.")
+        self._received += part
+        if not self._needed and not self._read_head():
+            return None
+        if len(self._received) < self._needed:
+            return None
+        head, _, body = bytes(self._received).partition(b"\r\n\r\n")
+        self._received.clear()
+        self._needed = 0
+        if not head.startswith(b"HTTP/1.1 200"):
+            status = head.split(b"\r\n", 1)[0].decode(errors="replace")
+            raise RefusedError(f"{status}: {body[:300].decode(errors='replace')}")
+        return body
+
+    def _read_head(self) -> bool:
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            return False
+        head = bytes(self._received[:end]).lower()
+        length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0].strip()
+        if not length.isdigit():
+            raise RefusedError("The server does not say how long its answer is.")
+        self._needed = end + 4 + int(length)
+        return True
+
+
+def ask_in_turns(
+    server: Server, clients: int, seconds: float, request: Callable[[], bytes]
+) -> tuple[list[float], float]:
+    """Let clients ask at once, each one request after another, and none after `seconds`.
+
+    A server may close a kept connection between two requests; then, as HTTP clients do, the
+    client connects again, and the time goes on.
+
+    Returns:
+        How long each answer took, and how long it was until the last one, in s.
+    """
+    spent_s: list[float] = []
+    began_s = time.perf_counter()
+    with selectors.DefaultSelector() as selector:
+
+        def connect(asked: bytes, sent_s: float) -> None:
+            connection = Connection(server)
+            selector.register(connection.socket, selectors.EVENT_READ, (connection, asked, sent_s))
+            connection.send(asked)
+
+        def disconnect(connection: Connection) -> None:
+            selector.unregister(connection.socket)
+            connection.socket.close()
+
+        try:
+            for _ in range(clients):
+                connect(request(), time.perf_counter())
+            while selector.get_map():
+                for key, _ in selector.select(LONGEST_ANSWER_S):
+                    connection, asked, sent_s = key.data
+                    try:
+                        body = connection.receive()
+                    except ClosedError:
+                        if spent_s and time.perf_counter() - sent_s < LONGEST_ANSWER_S:
+                            disconnect(connection)
+                            connect(asked, sent_s)
+                            continue
+                        raise
+                    if body is None:
+                        continue
+                    now_s = time.perf_counter()
+                    spent_s.append(now_s - sent_s)
+                    if now_s - began_s >= seconds:
+                        disconnect(connection)
+                        continue
+                    asked = request()
+                    selector.modify(
+                        connection.socket,
+                        selectors.EVENT_READ,
+                        (connection, asked, time.perf_counter()),
+                    )
+                    with suppress(ClosedError):  # reading tells, and then it connects again
+                        connection.send(asked)
+        finally:
+            for key in list(selector.get_map().values()):
+                key.data[0].socket.close()
+    return spent_s, time.perf_counter() - began_s

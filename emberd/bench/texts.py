@@ -1,0 +1,96 @@
+"""English passages without end, about something, none of them ever twice, the same in every run.
+
+A cache can then answer nothing, and servers that are measured side by side get equal work.
+"""
+
+import math
+import random
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+GRAMMAR = Path(__file__).parent / "grammar.yaml"
+SHORTEST_WORDS, LONGEST_WORDS = 3, 400
+BLOCK = 50  # so many passages hold one of each part of the range of lengths
+BEFORE_A_VOWEL = re.compile(r"\b([Aa])(?= [aeio])")
+_TRIES = 1000
+
+
+class Texts:
+    """A source of texts; two with the same seed give the same ones.
+
+    Lengths are in words. Nothing but `random.Random.random` is drawn: it alone is promised to give
+    the same numbers in every version of Python.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._grammar: dict[str, Any] = yaml.safe_load(GRAMMAR.read_text(encoding="utf-8"))
+        self._topics: list[dict[str, list[str]]] = list(self._grammar["topics"].values())
+        self._random = random.Random(seed)  # noqa: S311 - no secret
+        self._given: set[str] = set()
+
+    def take(self, count: int, words: int) -> list[str]:
+        """Return so many new passages of exactly so many words, at least three."""
+        return [self._new(lambda: self._passage(words)) for _ in range(count)]
+
+    def queries(self, count: int) -> list[str]:
+        """Return so many new short questions, of 5 to 13 words."""
+        return [self._new(lambda: self._fill("questions", self._topic())) for _ in range(count)]
+
+    def passages(self, count: int) -> list[str]:
+        """Return passages of mixed lengths, 3 to 400 words.
+
+        Each block of `BLOCK` holds the same lengths in another order, so that any whole blocks are
+        equal work.
+        """
+        made: list[str] = []
+        while len(made) < count:
+            lengths = sorted(mixed_lengths(), key=lambda _: self._random.random())
+            made += [text for words in lengths for text in self.take(1, words)]
+        return made[:count]
+
+    def _new(self, make: Callable[[], str]) -> str:
+        for _ in range(_TRIES):
+            text = make()
+            if text not in self._given:
+                self._given.add(text)
+                return text
+        raise ValueError("the grammar has no new text of that length")
+
+    def _passage(self, words: int) -> str:
+        topic = self._topic()
+        kind = "notes" if words < 8 else "sentences"
+        found: list[str] = []
+        while len(found) < words:
+            found += self._fill(kind, topic).split()
+        text = " ".join(found[:words])
+        return text if kind == "notes" else text.rstrip(".,;:") + "."
+
+    def _fill(self, kind: str, topic: dict[str, list[str]]) -> str:
+        pattern: str = self._choose(self._grammar[kind])
+        head, *parts = pattern.split("{")
+        text = head
+        for part in parts:
+            name, _, tail = part.partition("}")
+            text += self._choose(topic.get(name) or self._grammar[name]) + tail
+        return BEFORE_A_VOWEL.sub(r"\1n", text)
+
+    def _topic(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = self._choose(self._topics)
+        return found
+
+    def _choose(self, among: Sequence[Any]) -> Any:  # noqa: ANN401 - of whatever it was given
+        return among[int(self._random.random() * len(among))]
+
+
+def mixed_lengths() -> list[int]:
+    """Return the lengths of a block, in words: half are under 35, the mean is 84.
+
+    The logarithm of the length grows evenly from 3 to 400 words, as in collections of notes,
+    messages and pieces of documents, where short texts are many and long ones hold most words.
+    """
+    grows = math.log(LONGEST_WORDS / SHORTEST_WORDS) / (BLOCK - 1)
+    return [round(SHORTEST_WORDS * math.exp(grows * place)) for place in range(BLOCK)]

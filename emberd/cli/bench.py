@@ -1,0 +1,64 @@
+"""`emberd bench`: how fast a model is on this machine, and how much memory it takes."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emberd.cli.context import AsJson, Root
+
+if TYPE_CHECKING:
+    from emberd.bench.run import Pace, Results
+
+
+def bench(
+    ctx: typer.Context,
+    model: Annotated[str | None, typer.Option(help="Model name or alias.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Measure the server there; its model is unloaded, too."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=60.0, help="How long each stage measures.")
+    ] = 4.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure cold start, latency, throughput, memory and health, in about a minute.
+
+    By default in a server of its own, on a free port; one that runs is left alone.
+    """
+    from emberd.bench.run import Pace
+
+    pace = Pace(stage_s=seconds)
+    found = _against(against, model, pace) if against else _own(ctx.obj, model, pace)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict()))
+    else:
+        from emberd.cli import render
+
+        render.show_bench(found.to_dict())
+
+
+def _own(root: Root, model: str | None, pace: "Pace") -> "Results":
+    from emberd.bench.own_server import own_server
+    from emberd.bench.run import bench as run
+
+    config = root.load()
+    spec = config.catalog.get(model or config.settings.default)
+    with own_server(config, spec) as own:
+        return run(own.server, own.pid, _say, start_s=own.start_s, pace=pace)
+
+
+def _against(url: str, model: str | None, pace: "Pace") -> "Results":
+    from emberd.bench.run import bench as run
+    from emberd.bench.run import detect, local_pid
+
+    server = detect(url, model)
+    return run(server, local_pid(server), _say, pace=pace)
+
+
+def _say(what: str) -> None:
+    """Show progress: to a person only, on stderr, so that stdout stays clean."""
+    if sys.stderr.isatty():
+        typer.secho(f"  measuring {what} ...", dim=True, err=True)

@@ -1,0 +1,211 @@
+"""A config file with one key changed, and every other byte as it was.
+
+The key's place is taken from the parser that also reads the file, and only its value is replaced: a
+dump of the whole document, even by a library that keeps comments, would write spaces, line ends and
+lists its own way. What comes out is parsed again and has to differ in that key alone.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from emberd.config.document import parse
+from emberd.errors import ConfigError
+
+KEY = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change of a file that can be made and undone. `before` is None when there is no file."""
+
+    file: Path
+    before: bytes | None
+    after: bytes
+
+    @classmethod
+    def of_default(cls, file: Path, name: str) -> "Edit":
+        """Plan to make `name` the default of a config file; nothing is written.
+
+        Raises:
+            ConfigError: the file cannot be read, or its layout leaves no place for the key.
+        """
+        try:
+            before = file.read_bytes() if file.exists() else None
+            after = _with_default((before or b"").decode(), name).encode()
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
+        except (ValueError, yaml.YAMLError):
+            raise ConfigError(
+                f"The layout of {file} is beyond this command.",
+                hint=f"Write `{KEY}: {name}` into it yourself; the server takes it at once.",
+            ) from None
+        return cls(file, before, after)
+
+    def commit(self) -> None:
+        """Write the change. Raises ConfigError when the file is not what it was any more."""
+        self._replace(self.before, self.after)
+
+    def is_in_force(self) -> bool:
+        """Whether the file says what `commit` writes, and did not before."""
+        return self.before != self.after and self._present() == self.after
+
+    def rollback(self) -> None:
+        """Restore the exact bytes of before; an empty file, which means the same, where was none.
+
+        A file that is as it was before stays so.
+
+        Raises:
+            ConfigError: somebody has edited it since.
+        """
+        if self._present() in (self.before, self.before or b""):
+            return
+        self._replace(self.after, self.before or b"")
+
+    def _present(self) -> bytes | None:
+        with suppress(OSError):
+            return self.file.read_bytes()
+        return None
+
+    def _replace(self, expected: bytes | None, content: bytes) -> None:
+        try:
+            target = self.file.resolve()  # a symlink stays one
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(target):
+                now = target.read_bytes() if target.exists() else None
+                if now != expected:
+                    raise ConfigError(
+                        f"{self.file} was changed meanwhile, by somebody else.",
+                        hint="Nothing was written; look at the file and run the command again.",
+                    )
+                _write_beside(target, content)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.file} cannot be written: {error.strerror}.",
+                hint="Correct the permissions of the file and its folder.",
+            ) from None
+
+
+def _with_default(text: str, name: str) -> str:
+    """Return `text` with the value of the key replaced, or the key added.
+
+    Raises:
+        ValueError, yaml.YAMLError: no YAML, no mapping, or more than the key would change.
+    """
+    plain, data = parse(text)
+    root = yaml.compose(plain, Loader=yaml.SafeLoader)
+    if data is not None and not isinstance(root, yaml.MappingNode):
+        raise ValueError("no mapping")
+    keys = root.value if isinstance(root, yaml.MappingNode) else []
+    there = next((value for key, value in keys if key.value == KEY), None)
+    is_json = _is_json(text)
+    if there is not None:
+        begin, end = there.start_mark.index, there.end_mark.index
+        end = begin + len(text[begin:end].rstrip())  # a value of several lines has the line's end
+        space = " " if text[begin - 1] == ":" else ""
+        style = there.style if isinstance(there, yaml.ScalarNode) else None
+        written = json.dumps(name) if is_json else _scalar(name, style)
+        changed = text[:begin] + space + written + text[end:]
+    elif isinstance(root, yaml.MappingNode) and root.flow_style:
+        changed = _into_braces(text, root, f'"{KEY}": {json.dumps(name)}')
+    else:
+        indent = " " * keys[0][0].start_mark.column if keys else ""
+        changed = _below_the_rest(text, f"{indent}{KEY}: {_scalar(name)}")
+    if parse(changed)[1] != {**(data or {}), KEY: name}:
+        raise ValueError("another key would change")
+    return changed
+
+
+def _into_braces(text: str, root: yaml.MappingNode, entry: str) -> str:
+    """Add a first entry, on a line of its own where the one after it has one."""
+    if not root.value:
+        begin = root.start_mark.index + 1
+        return text[:begin] + entry + text[begin:]
+    first = root.value[0][0].start_mark.index
+    indent = text[:first].rpartition("\n")[2]
+    between = " " if indent.strip() else _line_end(text) + indent
+    return text[:first] + entry + "," + between + text[first:]
+
+
+def _below_the_rest(text: str, entry: str) -> str:
+    """Add a last entry; a first one would come between a key and the comment above it."""
+    end = _line_end(text)
+    between = "" if not text or text.endswith("\n") else end
+    return text + between + entry + end
+
+
+def _line_end(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _scalar(name: str, style: str | None = None) -> str:
+    """Return a name as YAML, quoted as it was, or when it would else be read as a number."""
+    kept = style if style in ("'", '"') else None
+    dumped: str = yaml.safe_dump(name, default_style=kept, width=10**6)
+    return dumped.removesuffix("\n").removesuffix("\n...")
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Hold the lock beside a file against other runs of this command; leave nothing behind."""
+    path = target.with_name(f".{target.name}.lock")
+    guard = _lock(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # whoever waits for it sees that it is gone
+        os.close(guard)
+
+
+def _lock(path: Path) -> int:
+    """Return a descriptor that holds the lock of the file that is at `path` now."""
+    while True:
+        guard = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        try:
+            if os.path.samestat(os.fstat(guard), path.stat()):
+                return guard
+        except FileNotFoundError:
+            pass
+        os.close(guard)
+
+
+def _write_beside(target: Path, content: bytes) -> None:
+    """Replace a file by rename; its mode and owner stay."""
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if target.exists():
+                before = target.stat()
+                with suppress(PermissionError):  # only root can give a file away
+                    os.fchown(descriptor, before.st_uid, before.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,452 @@
+"""`emberd migrate check | run | undo | status`: whose vectors a store holds, and moving it."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emberd.cli.context import AsJson, Root
+from emberd.errors import BadOptionError, ConfigError, RequestError
+from emberd.units import format_size
+
+if TYPE_CHECKING:
+    from emberd.config.load import Config
+    from emberd.migrate.check import Report
+    from emberd.migrate.embedding import Embedder
+    from emberd.migrate.run import Moved, Named, Plan
+    from emberd.migrate.run import Report as Told
+    from emberd.migrate.workplace import Note
+
+EXIT_CODES = {"compatible": 0, "re-embed": 3, "mixed": 4, "unknown": 5}
+KEYS_SHOWN = 8
+
+app = typer.Typer(no_args_is_help=True, help="Vector stores: whose vectors they hold; move them.")
+
+StoreName = Annotated[
+    str, typer.Argument(metavar="STORE", help="A name below `stores:`, a file or a folder.")
+]
+Kind = Annotated[str | None, typer.Option(help="Kind of store, such as cmem or sqlite-vec.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of its kind."),
+]
+
+
+@app.command()
+def check(
+    ctx: typer.Context,
+    store: StoreName,
+    sample: Annotated[
+        str | None,
+        typer.Option(help="Rows to embed, evenly spread, or `all`; 200 without a stamp."),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Compare with this model; without, all pulled.")
+    ] = None,
+    kind: Kind = None,
+    options: Options = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which model made a store's vectors, and whether they fit the default.
+
+    Exit code 0: compatible, 3: to be embedded again, 4: of several models, 5: of none that is here.
+    """
+    from emberd.migrate import check as checking
+
+    config, named = _open(ctx, store, kind, options)
+    with embedder_of(config) as embedder:
+        report = checking.check(
+            config,
+            named,
+            embedder,
+            sample=_sample(sample),
+            models=model or (),
+            progress=_say_dimly(quiet=as_json),
+        )
+    _note_known(config, named, report)
+    if as_json:
+        typer.echo(json.dumps({**report.to_dict(), "exit_code": EXIT_CODES[report.verdict]}))
+    else:
+        _show(report, named)
+    raise typer.Exit(EXIT_CODES[report.verdict])
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    store: StoreName,
+    to: Annotated[str | None, typer.Option("--to", help="Model; the default without it.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes; stop.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=2048, help="Texts a request.")] = 256,
+    keep_backup: Annotated[
+        bool, typer.Option("--keep-backup/--no-keep-backup", help="For `migrate undo`.")
+    ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Embed every row, also where nothing seems to lack.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    kind: Kind = None,
+    options: Options = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed a store again with another model; stopped at any moment, it goes on where it was."""
+    from emberd.migrate import embedding
+    from emberd.migrate import run as running
+
+    config, named = _open(ctx, store, kind, options)
+    state = config.homes.state
+    recovered = running.recover(named, state)
+    if recovered and not as_json:
+        typer.echo(recovered)
+    with embedder_of(config) as embedder:
+        target = embedding.find_target(
+            config,
+            embedder,
+            to or named.served_by or config.settings.default,
+            input_type=named.input_type,
+        )
+        plan = running.plan(named, target, embedder, state)
+        about = plan_row(named, plan)
+        if plan.there and not force:
+            _note_there(config, named, plan)
+            if as_json:
+                typer.echo(json.dumps({**about, "status": "there", "recovered": recovered}))
+            else:
+                typer.echo(f"{named.name} is in the space of {target.model} already: {plan.there}.")
+            return
+        if not as_json:
+            typer.echo(plan_sentences(named, plan))
+        if dry_run:
+            if as_json:
+                typer.echo(json.dumps({**about, "status": "planned"}))
+            return
+        _ask(f"Embed it again with {target.model}?", yes=yes)
+        with bars_of(quiet=as_json) as report:
+            moved = running.migrate_all(
+                [named], target, embedder, state,
+                batch=batch, keep_backup=keep_backup, report=report,
+            )[named.name]  # fmt: skip
+    served_by = named.served_by or config.catalog.get(config.settings.default).name
+    if as_json:
+        row = {**about, **asdict(moved), "status": "moved", "recovered": recovered}
+        typer.echo(json.dumps({**row, "default_fits": served_by == target.model}))
+    else:
+        typer.echo(moved_sentences(named, moved, target.model, served_by))
+
+
+@app.command()
+def undo(
+    ctx: typer.Context,
+    store: StoreName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    kind: Kind = None,
+    options: Options = None,
+    as_json: AsJson = False,
+) -> None:
+    """Restore the backup of the last migration, and the settings file that went with it."""
+    from emberd.migrate import run as running
+
+    config, named = _open(ctx, store, kind, options)
+
+    def confirm(note: "Note", changed: bool) -> None:
+        if changed and not as_json:
+            typer.echo(
+                "Rows were written since; the backup lacks them. The store as it is now is copied"
+                " beside the backups first."
+            )
+        _ask(f"Restore {named.name} as it was before {note.model}, {note.at}?", yes=yes)
+
+    undone = running.undo(named, config.homes.state, confirm=confirm)
+    copy = str(undone.copy) if undone.copy else None
+    if as_json:
+        typer.echo(json.dumps({"store": named.name, "from": undone.note.model, "copy": copy}))
+        return
+    typer.echo(f"{named.name} is as it was at {undone.note.at}.")
+    if copy:
+        typer.echo(f"What it was until now: {copy}")
+    typer.echo("Restart what uses it, and make the model that fits it the default.")
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    store: StoreName,
+    kind: Kind = None,
+    options: Options = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is known of a store: its stamp, a migration that was stopped, its backups."""
+    from emberd.migrate import run as running
+
+    config, named = _open(ctx, store, kind, options)
+    found = running.status(named, config.homes.state)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    if found["recovered"]:
+        typer.echo(found["recovered"])
+    stamp, staged = found["stamp"], found["staged"]
+    typer.echo(
+        f"{named.name}: {found['rows']} rows of {found['dimensions']} dimensions, "
+        + (
+            f"migrated to {stamp['model']} ({stamp['fingerprint']}) at {stamp['made_at']}."
+            if stamp
+            else "never migrated (`emberd migrate check` finds out whose vectors they are)."
+        )
+    )
+    if staged:
+        doing = "under way" if found["under_way"] else "stopped; `emberd migrate run` goes on"
+        typer.echo(f"A migration to {staged['model']} is {doing}: {staged['rows']} rows are ready.")
+    for backup in found["backups"]:
+        size = format_size(backup["bytes"])
+        typer.echo(
+            f"Backup from before {backup['model']}, {backup['at']}: {backup['path']}, {size}"
+        )
+    for copy in found["copies"]:
+        typer.echo(f"Copy from before something was taken back: {copy}")
+
+
+# -- inside ---------------------------------------------------------------------------------
+
+
+def _open(
+    ctx: typer.Context, store: str, kind: str | None, options: list[str] | None
+) -> tuple["Config", "Named"]:
+    from emberd.migrate import known
+
+    root: Root = ctx.obj
+    config = root.load()
+    # What the pool would log of its workers is no part of what this prints.
+    logging.getLogger("emberd").addHandler(logging.NullHandler())
+    pairs = [option.partition("=") for option in options or []]
+    wrong = next((key for key, equals, _ in pairs if not equals), None)
+    if wrong:
+        raise BadOptionError(f"--option {wrong}: it is not of the form KEY=VALUE.")
+    given = {key: value for key, _, value in pairs}
+    return config, known.find(config, store, kind=kind, options=given)
+
+
+@contextmanager
+def embedder_of(config: "Config") -> "Iterator[Embedder]":
+    """Give the running server, or a pool of our own where none runs."""
+    from emberd.cli import client
+    from emberd.migrate.embedding import PoolEmbedder, ServerEmbedder
+
+    server = client.find(config)
+    if server is None:
+        with PoolEmbedder(config) as pool:
+            yield pool
+        return
+    rows = server.get("/models")["models"]
+    loaded = [row["name"] for row in rows if row["state"] != "cold"]
+    with ServerEmbedder(server.post, loaded) as embedder:
+        yield embedder
+
+
+def _sample(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text == "all":
+        return 0
+    if not text.isdigit() or not int(text):
+        raise BadOptionError(f"--sample {text}: it is neither a number of rows nor `all`.")
+    return int(text)
+
+
+def _ask(question: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise RequestError(
+            "Nothing was replaced: nobody is there to be asked.", hint="Add --yes to agree."
+        )
+    if not typer.confirm(question):
+        raise typer.Exit(1)
+
+
+def _say_dimly(*, quiet: bool) -> Callable[[str], None]:
+    shown = sys.stderr.isatty() and not quiet
+    return lambda what: typer.secho(f"{what} ...", dim=True, err=True) if shown else None
+
+
+@contextmanager
+def bars_of(*, quiet: bool) -> "Iterator[Callable[[Named], Told]]":
+    """Draw a bar a store: how many rows, how fast, how long still."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
+
+        def of(named: "Named") -> "Told":
+            bar = bars.add_task(named.name, total=None, rate="")
+
+            def report(done: int, total: int) -> None:
+                speed = bars.tasks[bar].speed
+                rate = f"{speed:.0f} rows/s" if speed else ""
+                bars.update(bar, completed=done, total=total, rate=rate)
+
+            return report
+
+        yield of
+
+
+def plan_row(named: "Named", plan: "Plan") -> dict[str, Any]:
+    """Return what moving a store takes, for JSON."""
+    return {
+        "store": named.name,
+        "path": str(named.store.path),
+        "model": plan.target.model,
+        "fingerprint": plan.target.fingerprint,
+        "rows": plan.shape.rows,
+        "without_text": plan.shape.without_text,
+        "dimensions_before": plan.shape.dimensions,
+        "dimensions": plan.target.dimensions,
+        "staged": plan.staged,
+        "plan": {
+            "minutes": round(plan.seconds / 60, 2),
+            "disk_bytes": plan.disk_bytes,
+            "backup_bytes": plan.cost.backup_bytes,
+            "locked_s": round(plan.cost.locked_s, 2),
+        },
+    }
+
+
+def plan_sentences(named: "Named", plan: "Plan") -> str:
+    """Say what moving a store takes, for people."""
+    shape, cost = plan.shape, plan.cost
+    lines = [
+        f"{named.name}: {shape.rows} rows, {shape.dimensions} dimensions,"
+        f" to {plan.target.model}, {plan.target.dimensions} dimensions.",
+        f"About {_minutes(plan.seconds)} ({plan.rows_per_s:.0f} rows/s measured);"
+        f" {format_size(plan.disk_bytes)} of disk, of which the backup keeps"
+        f" {format_size(cost.backup_bytes)}; writers wait about {cost.locked_s:.1f} s at the end.",
+    ]
+    if plan.staged:
+        lines.append(f"{plan.staged} rows are ready from a run that was stopped.")
+    if shape.without_text:
+        lines.append(
+            f"{shape.without_text} vectors belong to no text and leave the store; the backup has"
+            " them."
+        )
+    return "\n".join(lines)
+
+
+def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) -> str:
+    """Say what came of a store, for people; `served_by` is the model that its users get now."""
+    lines = [
+        f"{named.name} is moved to {model}: {moved.rows} rows, writers waited"
+        f" {moved.locked_s:.1f} s. Checked: rows, dimension, search",
+    ]
+    if moved.lowest_cosine is None:
+        lines[0] += f". No row was embedded again to compare: {moved.unverified}"
+        lines.append(f"To do that: `emberd migrate check {named.name} --sample 200`.")
+    else:
+        lines[0] += f", and rows embedded again (lowest cosine {moved.lowest_cosine:.4f})."
+    if moved.gone:
+        lines.append(f"{moved.gone} of these rows are there no more: somebody deleted them since.")
+    if named.store.settings:
+        lines.append(f"{named.store.settings} names it.")
+    if moved.backup:
+        lines.append(f"Backup: {moved.backup} (`emberd migrate undo {named.name}` restores it).")
+    if moved.strays:
+        whose = "in an unknown space" if moved.unverified else "with another model's vectors"
+        lines.append(
+            f"{moved.strays} rows were written since {whose}: once the default"
+            f" is right, run this again with --force."
+        )
+    if served_by != model:
+        lines.append(
+            f"The default is still {served_by}: run `emberd use {model}` now, so that questions are"
+            " asked in the space of the answers."
+        )
+    lines.append("Restart what uses the store, so that it reads its new size and settings.")
+    return "\n".join(lines)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+
+
+def _show(report: "Report", named: "Named") -> None:
+    from emberd.cli import render
+
+    health = report.health
+    typer.echo(f"{named.name} ({report.kind}): {report.rows} rows, {report.dimensions} dimensions.")
+    for count, what in (
+        (health.without_vector, "texts have no vector"),
+        (health.without_text, "vectors have no text"),
+        (health.empty_text, "texts are NULL or empty"),
+        (health.bad_vector, "vectors are zero or not finite"),
+        (health.duplicates, "rows repeat the text of another"),
+    ):
+        if count:
+            typer.echo(f"  {count} {what}.")
+    if report.candidates:
+        render.show(render.candidate_table([asdict(each) for each in report.candidates]))
+    default = report.default
+    whose = f"made by {report.model}"
+    if report.judged_by == "stamp":
+        whose += " by its stamp (--sample embeds rows again)"
+    said = {
+        "compatible": f"compatible: {whose}, which fits the default, {default}.",
+        "re-embed": f"re-embed: {whose}; the default is {default}, another space.",
+        "mixed": "mixed: the rows are of several models.",
+        "unknown": "unknown: no model that is here made these vectors; `emberd pull` others.",
+    }
+    typer.echo(said[report.verdict])
+    if report.verdict == "mixed" or "" in report.made_by:
+        for model, keys in report.made_by.items():
+            shown = ", ".join(map(str, keys[:KEYS_SHOWN])) + (", ..." if keys[KEYS_SHOWN:] else "")
+            typer.echo(f"  {model or 'no model here'}: {len(keys)} of {report.sampled}: {shown}")
+    if report.work and report.verdict != "compatible":
+        work = report.work
+        typer.echo(
+            f"Embedding it again with {work.model} takes about {_minutes(work.minutes * 60)} and"
+            f" {work.megabytes:.0f} MB; writers wait about {work.locked_s:.1f} s at the end:"
+            f" `emberd migrate run {named.name} --to {work.model}`."
+        )
+
+
+def _note_known(config: "Config", named: "Named", report: "Report") -> None:
+    """Note what was found of a store that the server should know."""
+    from emberd.migrate.check import known_from
+    from emberd.registry.stores import StoresFile
+
+    stores = StoresFile(config.homes.state)
+    found = known_from(report, named)
+    if found and (named.name in config.settings.stores or named.name in stores.read()):
+        _put(config, named.name, found)
+
+
+def _note_there(config: "Config", named: "Named", plan: "Plan") -> None:
+    from emberd.migrate.run import known_store
+
+    found = known_store(named, plan.target.model, plan.target.fingerprint)
+    _put(config, named.name, found)
+
+
+def _put(config: "Config", name: str, found: Any) -> None:  # noqa: ANN401 - a KnownStore
+    from emberd.registry.stores import StoresFile
+
+    try:
+        StoresFile(config.homes.state).put(name, found)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {config.homes.state} cannot be written: {error.strerror}."
+        ) from None

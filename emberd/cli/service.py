@@ -1,0 +1,293 @@
+"""`emberd service`: the server as a service of this machine, by launchd or systemd."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emberd.cli.context import AsJson, Root, print_error
+from emberd.errors import ConfigError, PortTakenError, ServiceError
+
+if TYPE_CHECKING:
+    from emberd.cli.client import Place
+    from emberd.config.load import Config
+    from emberd.service.port import Holder
+    from emberd.service.unit import Manager, Unit
+
+LOG, STDERR_LOG = "emberd.log", "service.stderr.log"  # in the state folder
+READY_TIMEOUT_S = 2.0
+FOLLOW_S = 0.2
+
+app = typer.Typer(
+    no_args_is_help=True, help="Run the server at every login: by launchd or systemd."
+)
+
+
+@app.command()
+def install(
+    ctx: typer.Context,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take over from the old MLX server on that port.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit; do nothing.")] = False,
+) -> None:
+    """Start the server now and at every login; undone when it does not become ready."""
+    from emberd.service import install as service
+    from emberd.service import previous
+
+    root: Root = ctx.obj
+    config = root.load()
+    manager = service.find_manager()
+    unit = _unit(root, config)
+    if dry_run:
+        typer.secho(f"# {manager.file}", dim=True, err=True)
+        typer.echo(manager.render(unit).decode(), nl=False)
+        return
+    holder = _holder(config, manager)
+    server = config.settings.server
+    if holder and server.port is None:
+        raise PortTakenError(
+            f"The socket {server.socket} is held by {holder}.",
+            hint="End that process, or set another `server.socket`.",
+        )
+    if holder and not replace:
+        raise PortTakenError(
+            f"Port {server.port} is held by {holder}.",
+            hint="If that is the server emberd replaces, add `--replace`; else end that process,"
+            " or set another `server.port`.",
+        )
+    old = previous.find(server.port or 0, holder) if replace else []
+    for sentence in service.install(manager, unit, lambda: is_ready(config), old):
+        typer.echo(sentence)
+    where = _place(config).name
+    typer.echo(f"emberd runs at {where} as a service of {manager.name} ({manager.file}).")
+    if hint := manager.logout_hint():
+        typer.echo(hint)
+
+
+@app.command()
+def status(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Say how the service is; exit code 1 when it is not ready."""
+    from emberd.service.install import find_manager
+
+    root: Root = ctx.obj
+    config = _load_if_possible(root)
+    manager = find_manager()
+    now = manager.status()
+    ready = now.state == "running" and config is not None and is_ready(config)
+    row: dict[str, Any] = {
+        "manager": manager.name,
+        "file": str(manager.file),
+        "state": now.state,
+        "ready": ready,
+        "pid": now.pid,
+        "last_exit": now.last_exit,
+        "url": _place(config).name if config else None,
+        "logs": [str(file) for file in _logs(root, config)],
+    }
+    if as_json:
+        typer.echo(json.dumps(row))
+    elif now.state == "not installed":
+        typer.echo("The service is not installed; `emberd service install` does it.")
+    else:
+        process = f" (pid {now.pid})" if now.pid else ""
+        answers = f"and {'ready' if ready else 'not ready'} at {row['url']}" if config else ""
+        typer.echo(f"The service is {now.state}{process} {answers}".rstrip() + ".")
+        if now.state == "failed" and now.last_exit is not None:
+            typer.echo(f"Its last process ended with exit code {now.last_exit}.")
+        typer.echo(f"Unit: {manager.file}")
+    if not ready:
+        raise typer.Exit(1)
+
+
+@app.command()
+def logs(
+    ctx: typer.Context,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="The last lines.")] = 50,
+) -> None:
+    """Print what the service wrote last."""
+    from emberd.service import systemd
+    from emberd.service.install import find_manager
+
+    root: Root = ctx.obj
+    config = _load_if_possible(root)
+    manager = find_manager()
+    files = [file for file in _logs(root, config) if file.exists() and file.stat().st_size]
+    if files:
+        ends = [_tail(file, lines) for file in files]
+        if follow:
+            _follow(files[-1], ends[-1])
+    elif manager.name == "systemd":
+        words = systemd.journal(lines=lines) + (["--follow"] if follow else [])
+        with suppress(KeyboardInterrupt):
+            try:
+                done = subprocess.run(words, check=False)  # noqa: S603 - our own words
+            except OSError as error:
+                raise ServiceError(f"`{words[0]}` cannot be run: {error.strerror}.") from None
+            raise typer.Exit(done.returncode)
+    else:
+        raise ServiceError(
+            "The service has written nothing yet.", hint="See `emberd service status`."
+        )
+
+
+@app.command()
+def restart(ctx: typer.Context) -> None:
+    """Restart the service; returns when it is ready."""
+    from emberd.service import install as service
+
+    root: Root = ctx.obj
+    config = root.load()
+    service.restart(service.find_manager(), lambda: is_ready(config))
+    typer.echo(f"emberd runs again at {_place(config).name}.")
+
+
+@app.command()
+def uninstall(ctx: typer.Context) -> None:
+    """Stop the service, no more at login. Models, configuration and logs are kept."""
+    from emberd.service import install as service
+    from emberd.service import previous
+
+    del ctx  # a broken configuration does not keep it here
+    manager = service.find_manager()
+    if not service.uninstall(manager):
+        typer.echo("The service is not installed.")
+        return
+    typer.echo(f"Removed {manager.file}. Models, configuration and logs are kept.")
+    if agent := previous.disabled_agent():
+        typer.echo(
+            f"To go back to the old server: `launchctl enable {agent.target}` and"
+            f" `launchctl bootstrap {agent.domain} {agent.file}`."
+        )
+
+
+def _load_if_possible(root: Root) -> "Config | None":
+    """Return the configuration; a broken one, which is what one may look for, is only told."""
+    try:
+        return root.load()
+    except ConfigError as error:
+        print_error(error)
+        return None
+
+
+def is_ready(config: "Config") -> bool:
+    """Say whether the server answers `GET /ready` with 200."""
+    import httpx2
+
+    place = _place(config)
+    by = httpx2.HTTPTransport(uds=place.socket, trust_env=False)
+    try:
+        with httpx2.Client(transport=by, timeout=READY_TIMEOUT_S) as http:
+            answer = http.get(f"{place.url}/ready")
+    except httpx2.HTTPError:
+        return False
+    return answer.status_code == 200
+
+
+def _place(config: "Config") -> "Place":
+    """Return where the service is asked: at its port, without one by its socket."""
+    from emberd.cli import running
+    from emberd.cli.client import Place
+
+    server = config.settings.server
+    url = running.Running(0, server.host, server.port, "").url
+    return Place(url, server.socket if server.port is None else None)
+
+
+def _unit(root: Root, config: "Config") -> "Unit":
+    """Return the server as the manager shall run it: this very Python, this configuration."""
+    from emberd.config.surroundings import for_a_service
+    from emberd.service.unit import Unit
+
+    server = config.settings.server
+    if server.port == 0 or (server.port is None and not server.socket):
+        raise ConfigError(
+            f"{config.origins['server.port']}: server.port: a service needs a port of its own,"
+            " or `off` and a `server.socket`.",
+            hint="Set one; emberd's is 8767.",
+        )
+    environ, left_out = for_a_service()
+    for name in left_out:
+        typer.secho(
+            f"warning: ${name} holds a secret and is not written into the unit; keep it in a file"
+            " (for the Hub: `hf auth login`).",
+            fg="yellow",
+            err=True,
+        )
+    if root.config_file:
+        environ["EMBERD_CONFIG"] = str(config.homes.config)
+    if config.origins["log.file"] == "default":  # else it is the file's or already in `environ`
+        environ["EMBERD_LOG_FILE"] = str(config.homes.state / LOG)
+    return Unit(
+        # -P: never import from the folder that the manager starts it in
+        argv=(sys.executable, "-P", "-m", "emberd.cli.main", "serve"),
+        environ=environ,
+        stderr=config.homes.state / STDERR_LOG,
+    )
+
+
+def _log_file(config: "Config") -> Path | None:
+    """Return the file that the server rotates by itself; a service has one, set or not."""
+    if config.origins["log.file"] == "default":
+        return config.homes.state / LOG
+    return Path(config.settings.log.file) if config.settings.log.file else None
+
+
+def _logs(root: Root, config: "Config | None") -> list[Path]:
+    from emberd.config.paths import find_homes
+
+    state = find_homes(config=root.config_file).state
+    own = _log_file(config) if config else state / LOG
+    return [file for file in (state / STDERR_LOG, own) if file]
+
+
+def _holder(config: "Config", manager: "Manager") -> "Holder | None":
+    """Return who stands in the way; our own service is about to make room."""
+    from emberd.service.port import who_holds, who_holds_socket
+
+    server = config.settings.server
+    try:
+        if server.port is None:
+            where = str(server.socket)
+            hint = "Choose a path in a folder of yours as `server.socket`."
+            holder = who_holds_socket(where)
+        else:
+            where = f"{server.host}:{server.port}"
+            hint = "Choose an address of this machine as `server.host`, and a port above 1023."
+            holder = who_holds(server.host, server.port)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"emberd cannot listen on {where}: {error}.", hint=hint) from None
+    return None if holder and holder.pid and holder.pid == manager.status().pid else holder
+
+
+def _tail(file: Path, lines: int) -> int:
+    """Print the last lines; return the position after them."""
+    with file.open("rb") as content:
+        for line in deque(content, maxlen=lines):
+            sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+        return content.tell()
+
+
+def _follow(file: Path, position: int) -> None:
+    """Print what is added after `position`, also after the file was rotated, until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        stream = file.open("rb")
+        stream.seek(position)
+        while True:
+            sys.stdout.buffer.write(stream.read())
+            with suppress(FileNotFoundError):  # between a rotation's two renames
+                if file.stat().st_ino != os.fstat(stream.fileno()).st_ino:
+                    sys.stdout.buffer.write(stream.read())
+                    stream.close()
+                    stream = file.open("rb")
+            sys.stdout.buffer.flush()
+            time.sleep(FOLLOW_S)

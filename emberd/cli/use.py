@@ -1,0 +1,385 @@
+"""`emberd use NAME`: make a model the default, after telling what that means for stored vectors."""
+
+import json
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from emberd.cli.context import AsJson, Root
+from emberd.errors import ConfigError, EmberdError, RequestError
+
+if TYPE_CHECKING:
+    from emberd.cli.client import Client
+    from emberd.cli.edit import Edit
+    from emberd.config.load import Config
+    from emberd.registry.lock import LockEntry
+    from emberd.registry.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Whether two models give vectors that may be compared, and how that is known."""
+
+    verdict: Literal["same", "another", "unknown"]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """The write and the reload: one step, and its way back.
+
+    Whoever has to do more in the same step (a migration of stores) does it before `commit`, and
+    calls `rollback` when something after it fails.
+    """
+
+    edit: "Edit"
+    server: "Client | None"
+    name: str
+
+    def commit(self) -> None:
+        """Write the file and wait until the running server uses the model; else take it back.
+
+        Raises:
+            ConfigError: the file changed meanwhile or cannot be written.
+            EmberdError: the server does not take it; the file is as it was.
+        """
+        try:
+            self.edit.commit()
+            if self.server is None:
+                return
+            self._reload(self.server)
+        except BaseException:  # an interrupt, too
+            if self.edit.is_in_force():
+                self.edit.rollback()
+                if self.server is not None:
+                    with suppress(EmberdError):  # it may be what failed; it watches the file, too
+                        self.server.post("/reload", {})
+            raise
+
+    def _reload(self, server: "Client") -> None:
+        default = server.post("/reload", {})["default"]
+        if default["name"] != self.name:
+            raise ConfigError(
+                f"The server at {server.url} goes on with {default['name']}, which"
+                f" {default['origin']} says."
+            )
+
+    def rollback(self) -> None:
+        """Restore the exact bytes of before, and have the server take them; also when never done.
+
+        Raises:
+            ConfigError: somebody has edited the file since; it is left alone.
+        """
+        self.edit.rollback()
+        if self.server is not None:
+            self.server.post("/reload", {})
+
+
+def use(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Model name or alias.")],
+    migrate: Annotated[
+        bool,
+        typer.Option(
+            "--migrate",
+            help="Embed the stores that the default serves again: all changes, or none.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say it, write nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model the default: edit the config file, and have the running server take it."""
+    from emberd.cli import client
+    from emberd.cli.edit import Edit
+
+    root: Root = ctx.obj
+    config = root.load()
+    recovered = _recover(config)
+    if recovered:
+        config = root.load()  # the default may be another one again
+    spec = config.catalog.get(name)
+    before = config.catalog.get(config.settings.default)
+    server = client.find(config)
+    served = _require_effect(config, server)
+    report = _report(config, before, spec, server, migrates=migrate)
+    report["recovered"] = recovered
+    if not as_json:
+        for sentence in recovered:
+            typer.echo(sentence)
+    is_default = before is spec and served in (None, spec.name)
+    if is_default and not (migrate and report["stores"]):
+        _tell({**report, "status": "unchanged"}, as_json=as_json)
+        return
+    edit = Edit.of_default(config.homes.config, spec.name)
+    switch = Switch(edit, server, spec.name)
+    if migrate:
+        _use_and_migrate(config, report, switch, yes=yes, dry_run=dry_run, as_json=as_json)
+        return
+    if dry_run:
+        _tell({**report, "status": "planned"}, as_json=as_json)
+        return
+    if not as_json:
+        _tell({**report, "status": "planned"}, as_json=False)
+    _require_consent(report, yes=yes, as_json=as_json)
+    switch.commit()
+    _tell({**report, "status": "changed"}, as_json=as_json)
+
+
+def _recover(config: "Config") -> list[str]:
+    """Finish or take back what a stopped `use --migrate` left; return what was done, in words."""
+    if not config.settings.stores:
+        return []
+    from emberd.cli import client
+    from emberd.migrate import known, run
+
+    followers = known.served_by_default(config)
+    done = [said for named in followers if (said := run.recover(named, config.homes.state))]
+    server = client.find(config) if done else None
+    if server is not None:
+        server.post("/reload", {})
+    return done
+
+
+def _use_and_migrate(
+    config: "Config",
+    report: dict[str, Any],
+    switch: Switch,
+    *,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Stage every store that the default serves; then stores, settings and default change at once.
+
+    Raises:
+        EmberdError: whatever failed; everything is as it was.
+    """
+    from dataclasses import replace
+
+    from emberd.cli import migrate as said
+    from emberd.migrate import embedding, known, run
+
+    state = config.homes.state
+    followers = known.served_by_default(config)
+    run.require_apart(followers)
+    with said.embedder_of(config) as embedder:
+        target = embedding.find_target(config, embedder, switch.name)
+        plans = [
+            run.plan(named, replace(target, input_type=named.input_type), embedder, state)
+            for named in followers
+        ]
+        moving = [(n, plan) for n, plan in zip(followers, plans, strict=True) if not plan.there]
+        report = {**report, "plans": [said.plan_row(named, plan) for named, plan in moving]}
+        if not as_json or dry_run:
+            _tell({**report, "status": "planned"}, as_json=as_json)
+        if not as_json:
+            for named, plan in moving:
+                typer.echo(said.plan_sentences(named, plan))
+        if dry_run:
+            return
+        _require_consent(report, yes=yes, as_json=as_json)
+
+        with said.bars_of(quiet=as_json) as bar:
+            moved = run.migrate_all(
+                [named for named, _ in moving], target, embedder, state, along=switch, report=bar
+            )
+    _tell(
+        {**report, "status": "changed", "moved": {n: asdict(one) for n, one in moved.items()}},
+        as_json=as_json,
+    )
+    if not as_json:
+        for named, _ in moving:
+            typer.echo(said.moved_sentences(named, moved[named.name], target.model, target.model))
+
+
+def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Space:
+    """Compare two entries by what the lock knows of them; no model is loaded."""
+    from emberd.registry.lock import LockFile
+
+    if one.name == other.name:
+        return Space("same", "it is the same model")
+    if one.dimensions != other.dimensions:
+        return Space("another", f"{one.dimensions} and {other.dimensions} dimensions")
+    entries = LockFile(config.homes.state).read()
+    a, b = entries.get(one.name), entries.get(other.name)
+    unknown = [
+        spec.name
+        for spec, entry in ((one, a), (other, b))
+        if entry is None or not entry.now.max_tokens
+    ]
+    if a is None or b is None or unknown:
+        verb = "was" if len(unknown) == 1 else "were"
+        return Space("unknown", f"{' and '.join(unknown)} {verb} never pulled or loaded here")
+    if _fingerprints(one, a) & _fingerprints(other, b):
+        return Space("same", f"fingerprint {_fingerprint(other, b)}")
+    cosine = _cosine_of_probes(a.now, b.now)
+    if cosine is None:
+        return Space("another", f"fingerprints {_fingerprint(one, a)} and {_fingerprint(other, b)}")
+    same = cosine >= _same_space()
+    return Space("same" if same else "another", f"lowest cosine of the probe texts {cosine:.3f}")
+
+
+def stores_that_leave(config: "Config", spec: "ModelSpec") -> list[dict[str, Any]]:
+    """Return the stores that the default serves and whose vectors may not be of `spec`'s space.
+
+    Each is `{"name", "path", "verdict"}`: `re-embed`, or `unknown` for one without a stamp.
+    """
+    if not config.settings.stores:
+        return []
+    from emberd.migrate import check, known
+    from emberd.registry.lock import LockFile
+
+    lock = LockFile(config.homes.state).read()
+    leaving = []
+    for named in known.served_by_default(config):
+        fits = check.judge(named.store, spec.name, lock)
+        if not fits:
+            verdict = "unknown" if fits is None else "re-embed"
+            leaving.append({"name": named.name, "path": str(named.store.path), "verdict": verdict})
+    return leaving
+
+
+def _fingerprint(spec: "ModelSpec", entry: "LockEntry") -> str:
+    """Return the fingerprint that the entry has as the registry has it today."""
+    from emberd.registry.fingerprint import fingerprint
+
+    files, max_tokens = entry.now.files, spec.max_tokens or entry.now.max_tokens or 0
+    return fingerprint(spec, files=files, max_tokens=max_tokens, dimensions=spec.dimensions)
+
+
+def _fingerprints(spec: "ModelSpec", entry: "LockEntry") -> set[str]:
+    found = _fingerprint(spec, entry)
+    return {found, *entry.equivalent} if found == entry.fingerprint else {found}
+
+
+def _cosine_of_probes(one: "LockEntry", other: "LockEntry") -> float | None:
+    """Return the lowest cosine of the probe texts' vectors; None unless both were loaded."""
+    from emberd.worker import identity
+
+    if not one.probes or not other.probes:
+        return None
+    count = len(identity.PROBES)
+    return identity.lowest_cosine(
+        identity.unpack(one.probes, count), identity.unpack(other.probes, count)
+    )
+
+
+def _same_space() -> float:
+    from emberd.worker.identity import SAME_SPACE
+
+    return SAME_SPACE
+
+
+def _require_effect(config: "Config", server: "Client | None") -> str | None:
+    """Return the default that the server uses. Raises ConfigError when the edit would be void."""
+    file, origin = str(config.homes.config), config.origins["default"]
+    if origin.startswith("$"):
+        raise ConfigError(
+            f"{origin} says {config.settings.default}, and beats the config file.",
+            hint=f"Unset {origin[1:]}, or change it.",
+        )
+    if server is None:
+        return None
+    answer = server.get("/reload")
+    default = answer["default"]
+    if answer["file"] != file:
+        raise ConfigError(
+            f"The server at {server.url} reads {answer['file']}, not {file}.",
+            hint=f"Add `--config {answer['file']}`.",
+        )
+    if default["origin"].startswith(("$", "--")):
+        raise ConfigError(
+            f"The server at {server.url} was started with {default['origin']} for"
+            f" {default['name']}, which beats the config file.",
+            hint=f"Start it without {default['origin'].lstrip('$')}, then run this again.",
+        )
+    return str(default["name"])
+
+
+def _report(
+    config: "Config",
+    before: "ModelSpec",
+    spec: "ModelSpec",
+    server: "Client | None",
+    *,
+    migrates: bool,
+) -> dict[str, Any]:
+    """Return what the change means and what to run beside it."""
+    from emberd.registry.sources import find_here
+
+    space = compare_spaces(config, before, spec)
+    stores = stores_that_leave(config, spec)
+    if space.verdict == "same" and not migrates:
+        stores = [store for store in stores if store["verdict"] != "unknown"]
+    here = find_here(spec, config.homes.hub, None)
+    run = [] if here else [f"emberd pull {spec.name}"]
+    if stores and not migrates:
+        run += [f"emberd use {spec.name} --migrate"]
+    return {
+        "file": str(config.homes.config),
+        "before": before.name,
+        "name": spec.name,
+        "dimensions": [before.dimensions, spec.dimensions],
+        "space": asdict(space),
+        "stores": stores,
+        "is_here": here is not None,
+        "run": run,
+        "server": server.url if server else None,
+    }
+
+
+def _require_consent(report: dict[str, Any], *, yes: bool, as_json: bool) -> None:
+    """Ask at a terminal; elsewhere only a change to the same space goes without `--yes`."""
+    if yes:
+        return
+    if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
+        typer.confirm(f"Write it into {report['file']}?", abort=True)
+    elif report["space"]["verdict"] != "same" or report.get("plans"):
+        raise RequestError(
+            f"{report['name']} gives vectors of another space than {report['before']}, or may.",
+            hint="Add --yes when that is meant; --dry-run says what it means.",
+        )
+
+
+def _tell(report: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    name, before, status = report["name"], report["before"], report["status"]
+    if status == "unchanged":
+        typer.echo(f"{name} is the default already.")
+    elif status == "changed":
+        where = f"the server at {report['server']} uses it from the next request"
+        typer.echo(f"{name} is the default now: {where if report['server'] else 'no server runs'}.")
+        if not report["is_here"]:
+            typer.echo(
+                f"Its files are not here: run `emberd pull {name}` now. Until then requests wait"
+                " for the download, and fail where the Hub cannot be reached."
+            )
+    else:
+        typer.echo(f"default: {before} -> {name}, in {report['file']}")
+        for sentence in _sentences(report):
+            typer.echo(sentence)
+
+
+def _sentences(report: dict[str, Any]) -> list[str]:
+    """Say what the change means, for people."""
+    name, before, space = report["name"], report["before"], report["space"]
+    meaning = {
+        "same": f"The same space ({space['why']}): what {before} has embedded stays comparable.",
+        "another": f"Another space ({space['why']}): vectors that {before} made must not be"
+        f" compared with those of {name}.",
+        "unknown": f"It is not known whether the space stays the same: {space['why']}."
+        f" `emberd pull {name}` and one request to each would tell.",
+    }
+    lines = [meaning[space["verdict"]]]
+    for store in [] if "plans" in report else report["stores"]:
+        may = "would" if store["verdict"] == "re-embed" else "may"
+        lines.append(f"The store {store['name']} ({store['path']}) {may} no longer match.")
+    if report["run"]:
+        lines.append("To run: " + "; ".join(f"`{command}`" for command in report["run"]))
+    return lines

@@ -1,0 +1,116 @@
+"""The configuration in force in a running server, and how the file's next state takes its place.
+
+Runs in the server process. A file is validated whole and off the event loop; what cannot be read
+changes nothing and stands in the warnings until it can.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from emberd.config.difference import Change, differences, in_force
+from emberd.config.load import Config
+from emberd.config.watch import Sight, changes
+from emberd.errors import ConfigError
+
+log = logging.getLogger("emberd.config")
+
+
+class LiveConfig:
+    """`config` is in force. `read` reads all layers again: flag > environment > file > default."""
+
+    def __init__(self, config: Config, read: Callable[[], Config]) -> None:
+        self.config = config
+        self._read = read
+        self._seen = Sight.of(config.homes.config)
+        self._had_file = self._seen.status is not None
+        self._followers: list[Callable[[Config], None]] = []
+        self._turn = asyncio.Lock()
+        self._error: ConfigError | None = None
+        self._needs_restart: list[str] = []
+
+    def follow(self, apply: Callable[[Config], None]) -> None:
+        """Have `apply` called with each new configuration; it must not fail."""
+        self._followers.append(apply)
+
+    async def preview(self) -> list[Change]:
+        """Return what `reload` would change. Raises ConfigError."""
+        return differences(self.config, await asyncio.to_thread(self._read_file))
+
+    async def reload(self) -> list[Change]:
+        """Read the file and take what it says, or nothing of it; return what changed.
+
+        What needs a restart is in the list and not in force.
+
+        Raises:
+            ConfigError: it is gone or wrong; also kept for `warnings`.
+        """
+        async with self._turn:
+            try:
+                read = await asyncio.to_thread(self._read_file)
+            except ConfigError as error:
+                if not self._error or error.message != self._error.message:
+                    log.error("The config file is not taken: %s", error.message)  # noqa: TRY400
+                self._error = error
+                raise
+            if self._error:
+                log.info("The config file is in order again.")
+            self._error, self._had_file = None, read.homes.config.exists()
+            found = differences(self.config, read)
+            self.config = in_force(self.config, read)
+            for apply in self._followers:
+                apply(self.config)
+            self._note(found)
+            return found
+
+    def warnings(self) -> list[dict[str, str]]:
+        """Return what stands against the file and the environment, as `/health` shows it."""
+        found = [
+            {"code": "environment", "message": warning, "hint": "Correct its name or unset it."}
+            for warning in self.config.warnings
+        ]
+        if self._error:
+            message = f"{self._error.message} What was in force before stays in force."
+            found.append({"code": "config", "message": message, "hint": self._error.hint or ""})
+        if self._needs_restart:
+            keys = ", ".join(self._needs_restart)
+            message = f"The config file changed {keys}, which a running server cannot take."
+            found.append({"code": "needs_restart", "message": message, "hint": "Restart emberd."})
+        return found
+
+    async def watch(self) -> None:
+        """Reload whenever the file changes, until cancelled."""
+        async for _ in changes(self.config.homes.config, self._seen):
+            await self.try_reload()
+
+    async def try_reload(self) -> None:
+        """Reload where nobody can be told of a failure but the log and `warnings`."""
+        try:
+            await self.reload()
+        except ConfigError:
+            pass  # noted by `reload`
+        except Exception as error:  # noqa: BLE001 - a bug must not end the watching
+            log.error("emberd failed to reload its config: %s", type(error).__name__)  # noqa: TRY400
+
+    def _read_file(self) -> Config:
+        """Read all layers. A file that is gone is an error, unless nothing would change by it."""
+        file = self.config.homes.config
+        if not self._had_file or file.exists():
+            return self._read()
+        with suppress(ConfigError):
+            without = self._read()
+            if not differences(self.config, without):
+                return without
+        raise ConfigError(
+            f"The config file {file} is gone.", hint="Put it back; an empty one means the defaults."
+        )
+
+    def _note(self, found: list[Change]) -> None:
+        taken = [change.key for change in found if change.effect != "needs_restart"]
+        left = [change.key for change in found if change.effect == "needs_restart"]
+        if taken:
+            log.info("The config file is taken: %s", ", ".join(taken))
+        if left and left != self._needs_restart:
+            log.warning("Restart emberd for %s of the config file.", ", ".join(left))
+        self._needs_restart = left

@@ -1,0 +1,65 @@
+"""Bearer tokens: from a file that only we can read, and from the environment.
+
+They are no settings: nothing that shows or compares settings ever holds one.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from emberd.errors import ConfigError
+
+TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # what may follow `Bearer`: RFC 6750, section 2.1
+
+
+def read_token_file(path: Path) -> tuple[str, ...]:
+    """Return the tokens of a file: one a line; empty lines and lines with `#` in front count not.
+
+    Raises:
+        ConfigError: it cannot be read, is not ours, others may read it, or it holds no token or
+            something that is none. No message holds a token.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            text = file.read(2**20).decode()
+    except OSError as error:
+        reason = (error.strerror or "it cannot be read").lower()
+        raise ConfigError(
+            f"server.token_file: {path}: {reason}.",
+            hint=f"Make one: (umask 077; openssl rand -hex 32 > {path})",
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"server.token_file: {path} is not UTF-8.") from None
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise ConfigError(
+            f"server.token_file: {path} is not readable by you alone.",
+            hint=f"Own it and run `chmod 600 {path}`; make new tokens if others may have seen it.",
+        )
+    lines = [line.strip() for line in text.splitlines()]
+    tokens = tuple(line for line in lines if line and not line.startswith("#"))
+    if not tokens:
+        raise ConfigError(f"server.token_file: {path} holds no token.", hint="Write one a line.")
+    for number, line in enumerate(lines, start=1):
+        if line in tokens:
+            check_token(line, f"server.token_file: {path}:{number}")
+    return tokens
+
+
+def token_of_environment(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return `$EMBERD_TOKEN`. Raises ConfigError: it is no token."""
+    token = environ.get("EMBERD_TOKEN", "").strip()
+    if token:
+        check_token(token, "$EMBERD_TOKEN")
+    return token or None
+
+
+def check_token(token: str, where: str) -> None:
+    """Raise ConfigError for what cannot stand in a header; the message does not quote it."""
+    if not TOKEN.fullmatch(token):
+        raise ConfigError(
+            f"{where}: this is no token.",
+            hint="Use letters, digits and . _ ~ + / = - without blanks.",
+        )

@@ -1,0 +1,103 @@
+"""When a file may have changed, whichever way an editor replaces it.
+
+What is watched are folders: the file's own, and that of every symlink on the way to it, so that a
+rename over the file, a swapped link and a folder made later are all seen.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+STEP_MS = 100  # quiet for so long, and a change is taken as complete: no half-written file is read
+DEBOUNCE_MS = 1000  # unless the folder never falls quiet
+LOOK_MS = 5000  # and a look without any event: network file systems send none
+MAX_LINKS = 40  # as Linux allows on the way to a file
+
+log = logging.getLogger("emberd.config")
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """How a file looks from outside; two that are equal are the same file, unchanged.
+
+    `folders` are those in which a change may make it another file. `status` is None without a file.
+    """
+
+    folders: frozenset[Path]
+    status: tuple[int, int, int, int] | None
+
+    @classmethod
+    def of(cls, file: Path) -> Self:
+        """Look at `file`, an absolute path that need not exist."""
+        try:
+            seen = file.stat()
+        except OSError:
+            return cls(_folders(file), None)
+        status = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_ctime_ns)
+        return cls(_folders(file), status)
+
+
+async def changes(file: Path, seen: Sight) -> AsyncGenerator[None, None]:
+    """Yield whenever `file` may be another one than was `seen`, for as long as it is asked."""
+    while True:
+        folders = seen.folders
+        async with aclosing(_events(folders)) as events:
+            async for _ in events:
+                now = await asyncio.to_thread(Sight.of, file)
+                if now != seen:
+                    seen = now
+                    yield
+                if seen.folders != folders:
+                    break
+
+
+async def _events(folders: frozenset[Path]) -> AsyncGenerator[object, None]:
+    """Yield when something changed directly in one of the folders, and every now and then."""
+    from watchfiles import awatch
+
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every change
+    watching = awatch(
+        *folders,
+        watch_filter=None,
+        recursive=False,
+        step=STEP_MS,
+        debounce=DEBOUNCE_MS,
+        rust_timeout=LOOK_MS,
+        yield_on_timeout=True,
+    )
+    try:
+        async with aclosing(watching):
+            async for event in watching:
+                yield event
+    except (OSError, RuntimeError, ExceptionGroup) as error:  # gone by now, or no watches left
+        log.debug("%s cannot be watched: %s", ", ".join(map(str, folders)), error)
+    while True:
+        await asyncio.sleep(LOOK_MS / 1000)
+        yield None
+
+
+def _folders(file: Path) -> frozenset[Path]:
+    """Return the folders of `file`, of each symlink on the way there, or the last that exists."""
+    found: set[Path] = set()
+    here, rest = Path(file.anchor), [*reversed(file.parts[1:])]
+    links = 0
+    while rest and links <= MAX_LINKS:
+        name = rest.pop()
+        step = here.parent if name == ".." else here / name
+        if step.is_symlink():
+            links += 1
+            found.add(here)
+            target = step.readlink()
+            if target.is_absolute():
+                here = Path(target.anchor)
+            rest += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+        elif not rest or not step.is_dir():
+            found.add(here)
+            break
+        else:
+            here = step
+    return frozenset(found)

@@ -1,0 +1,89 @@
+"""The backends: which work here, why the others do not, and whether a GPU is used."""
+
+import json
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from emberd.backends import plugins
+from emberd.registry.catalog import Catalog
+from emberd.verify.finding import Finding
+
+LIMIT_S = 15.0  # the first import of a library from a slow disk
+
+
+def check(catalog: Catalog | None, default: str | None) -> list[Finding]:
+    """Try every installed backend in a process of its own.
+
+    Only the one that the default model needs is a failure when it does not work; without a
+    catalog (a broken configuration) that is the one that `auto` stands for.
+    """
+    names = plugins.names()
+    with ThreadPoolExecutor(len(names) + 1) as pool:
+        answers = dict(zip(("auto", *names), pool.map(_probe, ("auto", *names)), strict=True))
+    auto = answers["auto"].get("resolved", "openvino")
+    wanted = catalog.get(default).backend if catalog and default else "auto"
+    used = {spec.backend for spec in catalog or ()}
+    needed = auto if wanted == "auto" else wanted
+    found = [
+        _judge(name, answers[name], needed=name == needed, used=name in used) for name in names
+    ]
+    if needed not in names:
+        advice = "Install the package that provides it, or set another `backend`."
+        found.append(Finding(f"backend {needed}", "failed", "it is not installed", advice))
+    return [*found, _gpu(answers.get("mlx", {}))]
+
+
+def _judge(name: str, answer: dict[str, Any], *, needed: bool, used: bool) -> Finding:
+    check = f"backend {name}"
+    by_default = ", the default model's" if needed else ""
+    if "devices" in answer:
+        devices = ", ".join(answer["devices"]) or "devices not stated"
+        return Finding(check, "ok", f"{answer['version'] or 'works'} on {devices}{by_default}")
+    if "missing" in answer:
+        extra = "'emberd[mlx]'" if name == "mlx" else answer["missing"]
+        detail = f"{answer['missing']} is not installed{by_default}"
+        advice = f"Run `pip install {extra}`."
+        if needed:
+            return Finding(check, "failed", detail, advice)
+        return Finding(check, "warning" if used else "skipped", detail, advice if used else "")
+    detail = f"{answer['error']}{' It is the default model’s.' if needed else ''}"
+    return Finding(check, "failed" if needed else "warning", detail, answer.get("hint") or "")
+
+
+def _gpu(mlx: dict[str, Any]) -> Finding:
+    """Say whether there is a GPU, and whether MLX computes on it (OpenVINO here uses the CPU)."""
+    seen = "gpu" in mlx.get("devices", ())
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        there = "Apple silicon's GPU"
+    else:
+        there = "an NVIDIA GPU" if any(Path("/dev").glob("nvidia[0-9]*")) else ""
+    if seen:
+        return Finding("gpu", "ok", f"MLX computes on {there or 'a GPU'}")
+    if there:
+        advice = "Run `pip install 'mlx[cuda]'`." if sys.platform == "linux" else "Reinstall mlx."
+        return Finding("gpu", "warning", f"{there} is here, and MLX does not see it", advice)
+    return Finding("gpu", "ok", "none; models run on the CPU")
+
+
+def _probe(name: str) -> dict[str, Any]:
+    argv = [sys.executable, "-P", "-m", "emberd.doctor.probe", name]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        return {"error": f"It does not answer within {LIMIT_S:g} s.", "hint": "Look at its driver."}
+    except ValueError:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        ended = f"It ends its process with exit code {done.returncode}: {last or 'without a word'}"
+        return {"error": ended, "hint": "Reinstall it."}
+    return answer

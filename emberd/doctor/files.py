@@ -1,0 +1,76 @@
+"""What is on the disk: the default model's files, what `lock.json` remembers, vector stores."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from emberd.config.load import Config
+from emberd.registry.local import find_local
+from emberd.registry.lock import LockFile
+from emberd.units import format_size
+from emberd.verify.finding import Finding
+
+
+def has_default(config: Config) -> bool:
+    """Say whether the default model is on this machine."""
+    spec = config.catalog.get(config.settings.default)
+    return any(find_local(source, config.homes.hub) for source in spec.sources)
+
+
+def model(config: Config) -> list[Finding]:
+    """Whether the default model can load without the network."""
+    name = config.catalog.get(config.settings.default).name
+    if has_default(config):
+        return [Finding("model", "ok", f"the files of {name}, the default, are here")]
+    detail = f"the files of {name}, the default, are not here yet"
+    return [Finding("model", "warning", detail, f"Run `emberd pull {name}`.")]
+
+
+def lock(state: Path) -> list[Finding]:
+    """Whether `lock.json` can be read, and the files that it names exist."""
+    file, locked = state / "lock.json", LockFile(state)
+    if damage := locked.damage():
+        advice = (
+            f"Put a backup of it back, or run `mv {file} {file}.damaged`: models then load as if"
+            " for the first time, and changes of their vectors since are not noticed."
+        )
+        return [Finding("lock", "failed", f"{file} is damaged: {damage}", advice)]
+    entries = locked.read()
+    gone = [name for name, entry in entries.items() if not entry.is_here]
+    if not gone:
+        count = f"{len(entries)} model{'' if len(entries) == 1 else 's'} remembered"
+        return [Finding("lock", "ok", f"{count}, all files are where they were")]
+    return [
+        Finding(
+            "lock",
+            "warning",
+            f"files of {name} are gone from {entries[name].now.folder}",
+            f"Run `emberd pull {name}`.",
+        )
+        for name in gone
+    ]
+
+
+def stores(paths: Mapping[str, Path]) -> list[Finding]:
+    """Whether each vector store of the configuration, by name, is there and can be read."""
+    found = []
+    for name, path in paths.items():
+        try:
+            if path.is_file():
+                with path.open("rb") as content:
+                    content.read(1)
+            size = _size(path)
+        except OSError as error:
+            detail = f"{path} cannot be read: {error.strerror}"
+            advice = f"Correct `stores.{name}.path`, or the file's owner and permissions."
+            found.append(Finding(f"store {name}", "failed", detail, advice))
+        else:
+            found.append(Finding(f"store {name}", "ok", f"{path}, {format_size(size)}"))
+    return found
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder. Raises OSError."""
+    if not path.is_dir():
+        return path.stat().st_size
+    any(path.iterdir())  # which `rglob` would not complain of
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

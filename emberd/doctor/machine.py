@@ -1,0 +1,118 @@
+"""The machine: Python, platform, memory, disk."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from emberd.config.paths import Homes
+from emberd.config.settings import LimitsSettings
+from emberd.units import format_size
+from emberd.verify.finding import Finding
+
+NEEDED_PYTHON = (3, 11)
+LITTLE_DISK, NO_DISK = 2 * 2**30, 100 * 2**20
+LITTLE_MEMORY = 512 * 2**20
+
+
+def python() -> list[Finding]:
+    """Its version, and whether it is built for this processor."""
+    detail = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info < NEEDED_PYTHON:
+        return [Finding("python", "failed", detail, "Install emberd with Python 3.11 or later.")]
+    if sys.platform == "darwin" and _is_translated():
+        return [
+            Finding(
+                "python",
+                "failed",
+                f"{detail}, built for Intel and translated by Rosetta: MLX cannot work",
+                "Install emberd with a Python for arm64.",
+            )
+        ]
+    return [Finding("python", "ok", detail)]
+
+
+def _is_translated() -> bool:
+    """Ask macOS whether this process runs under Rosetta (developer.apple.com says how)."""
+    done = subprocess.run(
+        ["/usr/sbin/sysctl", "-n", "sysctl.proc_translated"],
+        capture_output=True,
+        timeout=5,
+        check=False,
+    )
+    return done.stdout.strip() == b"1"
+
+
+def system() -> list[Finding]:
+    """Which platform it is."""
+    cores = f"{os.cpu_count()} cores"
+    name = f"{platform.system()} {platform.release()}, {platform.machine()}, {cores}"
+    return [Finding("platform", "ok", name)]
+
+
+def memory(limits: LimitsSettings) -> list[Finding]:
+    """Whether what is free, and what there is at all, suffices."""
+    now = psutil.virtual_memory()
+    detail = (
+        f"{format_size(now.available)} free of {format_size(now.total)};"
+        f" budget for models {format_size(limits.memory_budget)}"
+    )
+    if limits.memory_budget > now.total:
+        advice = f"Set `limits.memory_budget` below {format_size(now.total)}."
+        return [Finding("memory", "warning", detail, advice)]
+    if now.available < LITTLE_MEMORY:
+        return [Finding("memory", "warning", detail, "Close programs, or use a smaller model.")]
+    return [Finding("memory", "ok", detail)]
+
+
+def disk(homes: Homes) -> list[Finding]:
+    """How much is free where models and state are kept."""
+    places = {"models": homes.hub, "state": homes.state}
+    return [judge_disk(f"disk, {name}", place, free(place)) for name, place in places.items()]
+
+
+def free(folder: Path) -> int:
+    """Return the bytes that are free where a folder is, or would be."""
+    return shutil.disk_usage(_nearest(folder)).free
+
+
+def judge_disk(check: str, folder: Path, free_bytes: int) -> Finding:
+    """Say whether that much is enough for models."""
+    detail = f"{format_size(free_bytes)} free at {folder}"
+    advice = "Make room: `emberd list` shows what is here, `emberd remove NAME` gives it back."
+    if free_bytes < NO_DISK:
+        return Finding(check, "failed", detail, advice)
+    return Finding(check, "warning" if free_bytes < LITTLE_DISK else "ok", detail, advice)
+
+
+def folders(homes: Homes) -> list[Finding]:
+    """Whether emberd may write where it keeps things."""
+    places = {"state": homes.state, "cache": homes.cache, "models": homes.hub}
+    return [_writable(f"folder, {name}", folder) for name, folder in places.items()]
+
+
+def _writable(check: str, folder: Path) -> Finding:
+    nearest = _nearest(folder)
+    try:
+        if not nearest.is_dir():
+            raise NotADirectoryError(f"{nearest} is no folder")
+        if nearest == folder:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        elif not os.access(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(f"it cannot be made below {nearest}")
+    except OSError as error:
+        why = error.strerror or str(error)
+        advice = "Correct its owner and permissions, or set EMBERD_HOME (models: HF_HOME)."
+        return Finding(check, "failed", f"{folder} cannot be written: {why}", advice)
+    return Finding(check, "ok", str(folder) + ("" if nearest == folder else " (made when needed)"))
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or what exists nearest above it."""
+    return next(place for place in (folder, *folder.parents) if place.exists())

@@ -1,0 +1,48 @@
+"""All checks at once, each with a limit: whatever hangs on this machine, the doctor does not."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from emberd.verify.finding import Finding
+
+LIMIT_S = 20.0  # for all together, as they run side by side
+
+Check = Callable[[], list[Finding]]
+
+
+def examine(checks: Mapping[str, Check], *, limit_s: float = LIMIT_S) -> list[Finding]:
+    """Return what the checks found, in their order. One that hangs or breaks is itself a finding.
+
+    Threads, and daemons: one that hangs in the system (a dead network disk) ends with us.
+    """
+    answers: queue.SimpleQueue[tuple[str, list[Finding]]] = queue.SimpleQueue()
+
+    def answer(name: str, check: Check) -> None:
+        try:
+            found = check()
+        except Exception as error:  # noqa: BLE001 - a check that broke must not hide the others
+            what = f"this check itself failed: {type(error).__name__}: {error}"
+            found = [Finding(name, "failed", what, "Report it; it is a mistake in emberd.")]
+        answers.put((name, found))
+
+    for name, check in checks.items():
+        threading.Thread(target=answer, args=(name, check), daemon=True).start()
+    until_s = time.monotonic() + limit_s
+    found: dict[str, list[Finding]] = {}
+    while len(found) < len(checks):
+        try:
+            name, findings = answers.get(timeout=max(0.0, until_s - time.monotonic()))
+        except queue.Empty:
+            break
+        found[name] = findings
+    late = f"no answer within {limit_s:g} s"
+    return [
+        finding
+        for name in checks
+        for finding in found.get(
+            name,
+            [Finding(name, "failed", late, "Something it asked hangs: a disk, driver or network.")],
+        )
+    ]

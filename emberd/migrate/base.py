@@ -1,0 +1,151 @@
+"""The contract of a store kind: rows of key, text and vector in a file, replaced all at once.
+
+A kind is a class made with a path and options (strings, by keyword). It is found by the entry
+point `emberd.stores`; docs/migrating-a-store.md shows a whole one. Every method raises `StoreError`
+or one of its kinds, and leaves the store as it was when it does.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol, Self
+
+Key = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that has a vector. `text` is None where it is NULL or no text.
+
+    `vector` is little-endian float32, empty where vectors were not asked for.
+    """
+
+    key: Key
+    text: str | None
+    vector: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How large a store is. `rows` have a text and a vector; the other two counts lack one."""
+
+    rows: int
+    dimensions: int
+    without_vector: int = 0
+    without_text: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What replacing the vectors takes: bytes of disk beside the new vectors' own, and seconds.
+
+    `backup_bytes` stay, `swap_bytes` come back; writers wait for `locked_s`.
+    """
+
+    backup_bytes: int
+    swap_bytes: int
+    locked_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What a migrated store says of its vectors, kept inside it.
+
+    `probes` are the vectors of emberd's eight probe texts (`worker.identity.pack`); `migration` is
+    the run that wrote them.
+    """
+
+    model: str
+    fingerprint: str
+    dimensions: int
+    probes: str
+    migration: str
+    made_at: str
+
+    def to_json(self) -> str:
+        """Return it as a store keeps it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self | None:
+        """Read what a store kept; None for what is no stamp."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return None
+
+
+class Replacement(Protocol):
+    """A locked store whose vectors are being replaced; nobody sees it before `commit`."""
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows as they are before `fill`, in the order of their keys, no vectors."""
+        ...
+
+    def fill(self, vectors: Iterable[tuple[Key, bytes]], *, dimensions: int, stamp: Stamp) -> None:
+        """Put these vectors in place of all others, or raise. All else of a row stays."""
+        ...
+
+    def commit(self) -> None:
+        """Make it last, all of it or, when the process dies, nothing of it."""
+        ...
+
+
+def part_of(store: "Store") -> str:
+    """Return which of a file's stores it is, its `part`; "" for kinds with one store a file."""
+    return str(getattr(store, "part", ""))
+
+
+class Store(Protocol):
+    """One store. `path` is the file that holds the vectors.
+
+    `settings` is a file in which the program that uses the store keeps the name and size of its
+    model, None when there is none.
+    """
+
+    kind: ClassVar[str]
+    path: Path
+    settings: Path | None
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether this file or folder looks like such a store; cheap, changes nothing."""
+        ...
+
+    def inspect(self) -> Shape:
+        """Count what is there; says what is wrong when it is no such store."""
+        ...
+
+    def rows(self, *, after: Key | None = None, vectors: bool = True) -> Iterator[Row]:
+        """Yield the rows that have a text and a vector, in the order of their keys."""
+        ...
+
+    def search(self, vector: bytes, count: int) -> Sequence[Key]:
+        """Return the keys of the nearest rows, nearest first."""
+        ...
+
+    def stamp(self) -> Stamp | None:
+        """Return what the last migration wrote, None in a store that was never migrated."""
+        ...
+
+    def cost(self, dimensions: int) -> Cost:
+        """Measure what `replacing` by vectors of this size would take on this machine."""
+        ...
+
+    def backup(self, target: Path) -> None:
+        """Copy the store as it is now to a new file, in one step; allowed while it is replaced."""
+        ...
+
+    def restore(self, backup: Path) -> None:
+        """Make the store what `backup` copied, all of it or nothing."""
+        ...
+
+    def replacing(self) -> AbstractContextManager[Replacement]:
+        """Lock the store for writers until the end; without `commit` it is as before."""
+        ...
+
+    def new_settings(self, text: str, *, model: str, dimensions: int) -> str:
+        """Return the content of `settings` for another model."""
+        ...

@@ -1,0 +1,350 @@
+"""Whose vectors a store holds: its stamp says so, or its texts are embedded again and compared."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from emberd.config.load import Config
+from emberd.errors import EmberdError, UnknownModelError
+from emberd.migrate import sidecar
+from emberd.migrate.base import Key, Row, Shape, Stamp, Store
+from emberd.migrate.embedding import Embedded, Embedder, in_turn, is_here
+from emberd.migrate.run import Named, cosines, known_store, sampled, unpack
+from emberd.registry.lock import LockEntry, LockFile
+from emberd.registry.spec import ModelSpec, Precision
+from emberd.registry.stores import KnownStore, fits
+from emberd.vectors import Matrix, finite_rows
+from emberd.worker import identity
+
+Verdict = Literal["compatible", "re-embed", "mixed", "unknown"]
+SAMPLE = 200
+A_FEW = 0.1  # share of rows that fit no model in a store that is still called one model's
+BATCH = 256
+
+
+@dataclass(slots=True, kw_only=True)
+class Health:
+    """What is wrong with a store's rows, counted over all of them."""
+
+    rows: int = 0
+    without_vector: int = 0
+    without_text: int = 0
+    empty_text: int = 0
+    bad_vector: int = 0  # non-finite, zero, or of another size
+    duplicates: int = 0  # rows whose text an earlier row has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """How near a model comes to the sampled vectors. `share` is of rows at 0.999 or more."""
+
+    model: str
+    precision: Precision
+    fingerprint: str | None
+    mean_cosine: float
+    lowest_cosine: float
+    share: float
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What embedding the store again with the default takes."""
+
+    model: str
+    rows: int
+    minutes: float
+    megabytes: float
+    locked_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a check found. `made_by` has the keys of the sampled rows by model; "": by none.
+
+    `precision` is of the entry `model`; None where no entry is called so. The cosines are None
+    where nothing was embedded.
+    """
+
+    store: str
+    kind: str
+    verdict: Verdict
+    default: str
+    model: str | None
+    precision: Precision | None
+    fingerprint: str | None
+    judged_by: Literal["stamp", "sample"]
+    dimensions: int
+    rows: int
+    sampled: int
+    mean_cosine: float | None
+    lowest_cosine: float | None
+    health: Health
+    candidates: Sequence[Candidate] = ()
+    made_by: Mapping[str, Sequence[Key]] = field(default_factory=dict)
+    work: Work | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return asdict(self)
+
+
+def judge(store: Store, name: str, lock: Mapping[str, LockEntry]) -> bool | None:
+    """Say at once, from its stamp, whether a store fits model `name`; None: it has no stamp.
+
+    By fingerprint; where that differs, by the probe texts' vectors.
+    """
+    stamp = store.stamp()
+    return None if stamp is None else stamp_fits(stamp, name, lock.get(name))
+
+
+def stamp_fits(stamp: Stamp, name: str, entry: LockEntry | None) -> bool:
+    """Whether stamped vectors are of the space that model `name` gives."""
+    if fits(stamp.fingerprint, stamp.model, name, entry):
+        return True
+    if entry is None or not entry.now.probes:
+        return False
+    kept, present = (
+        identity.unpack(probes, len(identity.PROBES)) for probes in (stamp.probes, entry.now.probes)
+    )
+    return identity.lowest_cosine(kept, present) >= identity.SAME_SPACE
+
+
+def check(
+    config: Config,
+    named: Named,
+    embedder: Embedder,
+    *,
+    sample: int | None = None,
+    models: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda _what: None,
+) -> Report:
+    """Find out whose vectors a store holds, and what moving it to the default takes.
+
+    Args:
+        config: the default, and the models.
+        named: the store.
+        embedder: who embeds the sample.
+        sample: rows to embed, evenly spread; 0 for all. None: 200, or none of a stamped store.
+        models: candidates; without, every model whose files are here.
+        progress: told what is being done.
+
+    Raises:
+        StoreError: it cannot be read.
+        EmberdError: the default cannot embed; other candidates that cannot are told as such.
+    """
+    store = named.store
+    default = config.catalog.get(named.served_by or config.settings.default)
+    progress("reading every row")
+    shape = store.inspect()
+    health = _health(store, shape)
+    stamp = store.stamp()
+    common: dict[str, Any] = {
+        "store": str(store.path), "kind": store.kind, "default": default.name,
+        "dimensions": shape.dimensions, "rows": shape.rows, "health": health,
+    }  # fmt: skip
+    if stamp and sample is None and not models:
+        lock = LockFile(config.homes.state).read()
+        fitting = stamp_fits(stamp, default.name, lock.get(default.name))
+        return Report(
+            verdict="compatible" if fitting else "re-embed", model=stamp.model,
+            precision=_precision(config, stamp.model), fingerprint=stamp.fingerprint,
+            judged_by="stamp", sampled=0, mean_cosine=None, lowest_cosine=None, **common,
+        )  # fmt: skip
+    rows = sampled(store, shape.rows, shape.rows if sample == 0 else sample or SAMPLE)
+    rows = [row for row in rows if row.text and len(row.vector) == 4 * shape.dimensions]
+    wanted = [config.catalog.get(name) for name in models] or list(config.catalog)
+    specs = {spec.name: spec for spec in wanted if is_here(config, spec)}
+    if is_here(config, default):
+        specs[default.name] = default
+    compared = _Compared(rows, shape.dimensions, named)
+    for spec in specs.values():
+        progress(f"embedding {len(rows)} rows with {spec.name}")
+        compared.add(spec, embedder, keep=spec is default)
+    verdict, model = compared.verdict(default.name, (default.dimensions, *default.matryoshka))
+    best = compared.candidate(model) if model else None
+    return Report(
+        verdict=verdict, model=model, precision=best.precision if best else None,
+        fingerprint=best.fingerprint if best else None, judged_by="sample", sampled=len(rows),
+        mean_cosine=best.mean_cosine if best else None,
+        lowest_cosine=best.lowest_cosine if best else None,
+        candidates=sorted(compared.candidates, key=lambda each: -each.mean_cosine),
+        made_by=compared.made_by(default.name),
+        work=_work(store, shape, default, compared.rows_per_s.get(default.name)),
+        **common,
+    )  # fmt: skip
+
+
+def _precision(config: Config, model: str) -> Precision | None:
+    """Return that of the entry; a stamp may name one that is there no more."""
+    with suppress(UnknownModelError):
+        return config.catalog.get(model).precision
+    return None
+
+
+def known_from(report: Report, named: Named) -> KnownStore | None:
+    """Return what is worth noting of a checked store; nothing of one that nobody recognised."""
+    if report.verdict == "unknown":
+        return None
+    mixed = report.verdict == "mixed"
+    return known_store(named, None if mixed else report.model, report.fingerprint)
+
+
+def _health(store: Store, shape: Shape) -> Health:
+    health = Health(without_vector=shape.without_vector, without_text=shape.without_text)
+    seen: set[bytes] = set()
+    batch: list[bytes] = []
+    for row in store.rows():
+        health.rows += 1
+        digest = sidecar.hash_of(row.text or "")
+        health.empty_text += not row.text
+        health.duplicates += digest in seen and bool(row.text)
+        seen.add(digest)
+        if len(row.vector) != 4 * shape.dimensions:
+            health.bad_vector += 1
+        else:
+            batch.append(row.vector)
+        if len(batch) == 4096:
+            health.bad_vector += _bad(batch)
+            batch.clear()
+    health.bad_vector += _bad(batch)
+    return health
+
+
+def _bad(vectors: Sequence[bytes]) -> int:
+    if not vectors:
+        return 0
+    matrix = np.frombuffer(b"".join(vectors), "<f4").reshape(len(vectors), -1)
+    return int((~finite_rows(matrix)).sum())
+
+
+class _Compared:
+    """The cosines of each sampled row to each candidate."""
+
+    def __init__(self, rows: Sequence[Row], dimensions: int, named: Named) -> None:
+        self._rows = rows
+        self._texts = [row.text or "" for row in rows]
+        self._vectors = unpack(rows) if rows else np.zeros((0, dimensions), np.float32)
+        self._dimensions = dimensions
+        self._named = named
+        self._cosines: dict[str, Matrix] = {}
+        self.candidates: list[Candidate] = []
+        self.rows_per_s: dict[str, float] = {}
+
+    def add(self, spec: ModelSpec, embedder: Embedder, *, keep: bool) -> None:
+        """Embed the sample with one more model; unload it again unless it is to be kept."""
+        fits_size = self._dimensions in (spec.dimensions, *spec.matryoshka)
+        if not self._texts or not (fits_size or keep):
+            return
+        try:
+            embedded = self._embed(spec, embedder, self._dimensions if fits_size else None)
+        except EmberdError as error:
+            if keep:
+                raise  # without the default there is nothing to judge by
+            self.candidates.append(
+                Candidate(
+                    model=spec.name, precision=spec.precision, fingerprint=None, mean_cosine=0.0,
+                    lowest_cosine=0.0, share=0.0, error=error.message,
+                )
+            )  # fmt: skip
+            return
+        finally:
+            if not keep:
+                embedder.release(spec.name)
+        if not fits_size:
+            return  # it was only timed
+        vectors, fingerprint = embedded
+        found = cosines(self._vectors, vectors)
+        self._cosines[spec.name] = found
+        self.candidates.append(
+            Candidate(
+                model=spec.name, precision=spec.precision, fingerprint=fingerprint,
+                mean_cosine=round(float(found.mean()), 6),
+                lowest_cosine=round(float(found.min()), 6),
+                share=round(float((found >= identity.SAME_SPACE).mean()), 4),
+            )
+        )  # fmt: skip
+
+    def _embed(
+        self, spec: ModelSpec, embedder: Embedder, dimensions: int | None
+    ) -> tuple[Matrix, str]:
+        def submit(batch: Sequence[str]) -> "Future[Embedded]":
+            return embedder.submit(
+                batch, model=spec.name, dimensions=dimensions, input_type=self._named.input_type
+            )
+
+        def ask(texts: Sequence[str]) -> tuple[Matrix, str]:
+            batches = (texts[at : at + BATCH] for at in range(0, len(texts), BATCH))
+            answers = [answer for _, answer in in_turn(batches, submit)]
+            return np.concatenate([each.vectors for each in answers]), answers[0].fingerprint
+
+        ask(self._texts[:1])  # what loading takes is no part of the rate
+        began_s = time.perf_counter()
+        answer = ask(self._texts)
+        self.rows_per_s[spec.name] = len(self._texts) / (time.perf_counter() - began_s)
+        return answer
+
+    def candidate(self, name: str) -> Candidate:
+        """Return one."""
+        return next(each for each in self.candidates if each.model == name)
+
+    def made_by(self, default: str) -> dict[str, list[Key]]:
+        """Tell the rows apart: each belongs to a model that gives its vector again.
+
+        A row may fit several models that are nearly one space: the one with the highest share and
+        mean takes all rows that fit it before the next is asked.
+        """
+        order = sorted(
+            (each for each in self.candidates if each.model in self._cosines),
+            key=lambda each: (each.share, each.mean_cosine, each.model == default),
+            reverse=True,
+        )
+        found: dict[str, list[Key]] = {}
+        left = np.ones(len(self._rows), bool)
+        for each in order:
+            mine = left & (self._cosines[each.model] >= identity.SAME_SPACE)
+            if mine.any():
+                found[each.model] = [self._rows[at].key for at in np.flatnonzero(mine).tolist()]
+            left &= ~mine
+        if left.any():
+            found[""] = [self._rows[at].key for at in np.flatnonzero(left).tolist()]
+        return found
+
+    def verdict(self, default: str, sizes: Sequence[int]) -> tuple[Verdict, str | None]:
+        """Return what to think of the store, and the model that made its vectors (most of them)."""
+        if not self._rows:
+            return ("compatible" if self._dimensions in sizes else "re-embed"), None
+        made_by = self.made_by(default)
+        unmatched = len(made_by.pop("", ()))
+        if not made_by:
+            return "unknown", None
+        model = max(made_by, key=lambda name: len(made_by[name]))
+        share = {each.model: each.share for each in self.candidates}
+        if share.get(default) == 1.0 or (list(made_by) == [default] and self._few(unmatched)):
+            return "compatible", model
+        if len(made_by) > 1 or not self._few(unmatched):
+            return "mixed", model
+        return "re-embed", model
+
+    def _few(self, unmatched: int) -> bool:
+        return unmatched <= A_FEW * len(self._rows)
+
+
+def _work(store: Store, shape: Shape, default: ModelSpec, rows_per_s: float | None) -> Work | None:
+    if rows_per_s is None:
+        return None
+    cost = store.cost(default.dimensions)
+    staged = sidecar.bytes_of(shape.rows, default.dimensions)
+    size = cost.backup_bytes + cost.swap_bytes + staged
+    return Work(
+        model=default.name,
+        rows=shape.rows,
+        minutes=round(shape.rows / rows_per_s / 60, 2),
+        megabytes=round(size / 1e6, 1),
+        locked_s=round(cost.locked_s, 2),
+    )

@@ -1,0 +1,260 @@
+"""Texts to vectors for checks and migrations: by a running server, or by a pool of our own."""
+
+import asyncio
+import base64
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from threading import Thread
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+
+from emberd.config.load import Config
+from emberd.errors import (
+    DeadlineError,
+    EmberdError,
+    NoServerError,
+    SourceError,
+    TooLargeError,
+    UnavailableError,
+)
+from emberd.pool.manager import EmbedRequest, Pool
+from emberd.registry.lock import LockFile
+from emberd.registry.sources import find_here
+from emberd.registry.spec import InputType, ModelSpec
+from emberd.vectors import Matrix
+from emberd.worker import identity
+
+PATIENCE_S = 60.0  # how long a server that is busy or restarts is waited for
+MOST_TEXTS = 2048
+IN_FLIGHT = 2  # requests at once: one is computed while the answer to the other is written
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """`vectors` is `(N, D)` float32, in the order of the texts."""
+
+    vectors: Matrix
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A vector space to move to. `probes` are the vectors of the probe texts, packed."""
+
+    model: str
+    dimensions: int
+    fingerprint: str
+    probes: str
+    input_type: InputType | None = None
+
+
+class Embedder(Protocol):
+    """Who embeds."""
+
+    def submit(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str,
+        dimensions: int | None = None,
+        input_type: InputType | None = None,
+        fingerprint: str | None = None,
+    ) -> "Future[Embedded]":
+        """Embed one batch; the future raises `EmberdError`, also when the space is another one."""
+        ...
+
+    def release(self, model: str) -> None:
+        """Unload a model that was loaded for this alone."""
+        ...
+
+
+def in_turn(
+    batches: Iterable[Batch], ask: "Callable[[Batch], Future[Embedded]]"
+) -> Iterator[tuple[Batch, Embedded]]:
+    """Ask for batches and yield each with its answer, in order; never more than a few wait."""
+    rest = iter(batches)
+    asked = deque((batch, ask(batch)) for batch in islice(rest, IN_FLIGHT))
+    while asked:
+        batch, future = asked.popleft()
+        answer = future.result()
+        asked.extend((following, ask(following)) for following in islice(rest, 1))
+        yield batch, answer
+
+
+class PoolEmbedder:
+    """A pool in a thread of its own, for when no server runs; a context manager."""
+
+    def __init__(self, config: Config) -> None:
+        limits = replace(
+            config.settings.limits,
+            max_texts=MOST_TEXTS,
+            max_queued_texts=2 * MOST_TEXTS,
+            request_timeout=600.0,  # a slow machine is not a broken one
+        )
+        self._config = replace(config, settings=replace(config.settings, limits=limits))
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="emberd-pool")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._pool = asyncio.run_coroutine_threadsafe(self._open(), self._loop).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            asyncio.run_coroutine_threadsafe(self._pool.close(), self._loop).result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    async def _open(self) -> Pool:
+        return Pool(self._config)  # in the thread whose loop it belongs to
+
+    def submit(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str,
+        dimensions: int | None = None,
+        input_type: InputType | None = None,
+        fingerprint: str | None = None,
+    ) -> "Future[Embedded]":
+        """See `Embedder`."""
+        request = EmbedRequest(
+            texts=texts, model=model, dimensions=dimensions, input_type=input_type,
+            encoding="raw", fingerprint=fingerprint,
+        )  # fmt: skip
+        return asyncio.run_coroutine_threadsafe(self._embed(request), self._loop)
+
+    async def _embed(self, request: EmbedRequest) -> Embedded:
+        answer = await self._pool.embed(request)
+        return Embedded(
+            np.frombuffer(b"".join(answer.fragments), "<f4").reshape(len(request.texts), -1),
+            answer.fingerprint,
+        )
+
+    def release(self, model: str) -> None:
+        """See `Embedder`."""
+        asyncio.run_coroutine_threadsafe(self._pool.unload(model), self._loop).result()
+
+
+class ServerEmbedder:
+    """A running server, asked by `post(path, content)`; a context manager.
+
+    `loaded` are the models that others had loaded there before, and may be using.
+    """
+
+    def __init__(
+        self,
+        post: Callable[[str, dict[str, Any]], dict[str, Any]],
+        loaded: Collection[str] = (),
+    ) -> None:
+        self._post = post
+        self._loaded = frozenset(loaded)
+        self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="emberd-ask")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def submit(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str,
+        dimensions: int | None = None,
+        input_type: InputType | None = None,
+        fingerprint: str | None = None,
+    ) -> "Future[Embedded]":
+        """See `Embedder`."""
+        content = {
+            "texts": list(texts), "model": model, "dimensions": dimensions,
+            "input_type": input_type, "fingerprint": fingerprint, "encoding": "base64",
+        }  # fmt: skip
+        return self._threads.submit(self._ask, content)
+
+    def _ask(self, content: dict[str, Any]) -> Embedded:
+        """Ask for all texts at once, or for half and half where the server's limits are lower."""
+        try:
+            return self._ask_at_once(content)
+        except (TooLargeError, DeadlineError):
+            texts = content["texts"]
+            if len(texts) == 1:
+                raise
+        half = len(texts) // 2
+        first = self._ask({**content, "texts": texts[:half]})
+        rest = {**content, "texts": texts[half:], "fingerprint": first.fingerprint}
+        second = self._ask(rest)
+        return Embedded(np.concatenate([first.vectors, second.vectors]), first.fingerprint)
+
+    def _ask_at_once(self, content: dict[str, Any]) -> Embedded:
+        until_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                answer = self._post("/embed", content)
+                break
+            except (UnavailableError, NoServerError) as error:
+                fewer = isinstance(error, DeadlineError) and len(content["texts"]) > 1
+                if isinstance(error, SourceError) or fewer or time.monotonic() > until_s:
+                    raise
+                time.sleep(1.0)
+        raw = b"".join(base64.b64decode(vector) for vector in answer["embeddings"])
+        return Embedded(
+            np.frombuffer(raw, "<f4").reshape(len(content["texts"]), -1), answer["fingerprint"]
+        )
+
+    def release(self, model: str) -> None:
+        """See `Embedder`."""
+        if model in self._loaded:
+            return
+        with suppress(EmberdError):
+            self._post("/unload", {"model": model})
+
+
+def find_target(
+    config: Config,
+    embedder: Embedder,
+    name: str,
+    *,
+    dimensions: int | None = None,
+    input_type: InputType | None = None,
+) -> Target:
+    """Load a model and return the space that it gives.
+
+    Raises:
+        UnknownModelError: no model is called so.
+        SourceError: its files are not on this machine.
+        EmberdError: it cannot be loaded.
+    """
+    spec = config.catalog.get(name)
+    if not is_here(config, spec):
+        raise SourceError(
+            f"{spec.name} is not on this machine.", hint=f"Run `emberd pull {spec.name}` first."
+        )
+    probes = embedder.submit(identity.PROBES, model=spec.name, dimensions=dimensions).result()
+    return Target(
+        model=spec.name,
+        dimensions=probes.vectors.shape[1],
+        fingerprint=probes.fingerprint,
+        probes=identity.pack(probes.vectors),
+        input_type=input_type,
+    )
+
+
+def is_here(config: Config, spec: ModelSpec) -> bool:
+    """Whether a model was pulled, or its files lie where its entry says."""
+    entry = LockFile(config.homes.state).read().get(spec.name)
+    first = entry.now.source if entry else None
+    return find_here(spec, Path(config.homes.hub), first) is not None

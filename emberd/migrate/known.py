@@ -1,0 +1,63 @@
+"""Stores by name or path: those of the config file, and any other that is pointed at."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from emberd.config.load import Config
+from emberd.config.paths import expand
+from emberd.config.settings import StoreSettings
+from emberd.errors import NotAStoreError
+from emberd.migrate.plugins import open_store
+from emberd.migrate.run import Named
+
+
+def find(
+    config: Config,
+    wanted: str,
+    *,
+    kind: str | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Named:
+    """Return the store that is called so in `stores:`, or that lies at this path.
+
+    Raises:
+        NotAStoreError: there is none.
+        StoreKindError: the kind or one of its options is unknown.
+    """
+    stores = config.settings.stores
+    if wanted in stores:
+        return _configured(config, wanted, kind, options or {})
+    path = expand(wanted).resolve()
+    if not path.exists():
+        nearest = get_close_matches(wanted, stores, n=1)
+        known = f" Configured: {', '.join(stores)}." if stores else ""
+        raise NotAStoreError(
+            f"There is no store {wanted}: no file or folder, and no name below `stores:`.",
+            hint=f"Did you mean {nearest[0]}?" if nearest else f"Correct the path.{known}",
+        )
+    for name, settings in stores.items():
+        if _path(config, settings) == path:
+            return _configured(config, name, kind, options or {})
+    given = dict(options or {})
+    return Named(name=str(path), store=open_store(path, kind=kind, options=given), options=given)
+
+
+def served_by_default(config: Config) -> list[Named]:
+    """Return the configured stores whose users take the default."""
+    stores = config.settings.stores
+    return [_configured(config, name, None, {}) for name in stores if not stores[name].model]
+
+
+def _configured(config: Config, name: str, kind: str | None, options: Mapping[str, str]) -> Named:
+    settings = config.settings.stores[name]
+    given = {**settings.options, **options}
+    store = open_store(_path(config, settings), kind=kind or settings.kind, options=given)
+    served_by = config.catalog.get(settings.model).name if settings.model else None
+    return Named(
+        name=name, store=store, options=given, served_by=served_by, input_type=settings.input_type
+    )
+
+
+def _path(config: Config, settings: StoreSettings) -> Path:
+    return (config.homes.config.parent / expand(settings.path)).resolve()

@@ -1,0 +1,72 @@
+"""Store kinds by name: cmem, sqlite-vec, and what is installed under `emberd.stores`."""
+
+import inspect
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from emberd.errors import NotAStoreError, StoreKindError
+from emberd.migrate.base import Store
+
+GROUP = "emberd.stores"
+FIRST = ("cmem", "sqlite-vec")  # asked before plugins whether they recognise a path
+
+
+def kinds() -> list[str]:
+    """Return the names of all installed kinds, importing none; ours first."""
+    return sorted(_installed(), key=lambda name: (name not in FIRST, name))
+
+
+def load(kind: str) -> type[Store]:
+    """Import a kind.
+
+    Raises:
+        StoreKindError: nothing of that name is installed, or it cannot be imported.
+    """
+    found = _installed().get(kind)
+    if found is None:
+        raise StoreKindError(
+            f"No kind of store is called {kind!r}; there are {', '.join(kinds())}.",
+            hint=f"Install the package whose entry point is {kind!r} in the group {GROUP!r}.",
+        )
+    try:
+        loaded: type[Store] = found.load()
+    except Exception as error:
+        raise StoreKindError(
+            f"The store kind {kind!r} cannot be used: {type(error).__name__}: {error}.",
+            hint=f"Reinstall {found.dist.name if found.dist else found.module}.",
+        ) from error
+    return loaded
+
+
+def open_store(path: Path, *, kind: str | None, options: Mapping[str, str]) -> Store:
+    """Make the store at `path`; without a kind the first that recognises it.
+
+    Raises:
+        NotAStoreError: nothing is there, or no kind recognises it.
+        StoreKindError: the kind is unknown or broken, or has no such option.
+    """
+    if not path.exists():
+        raise NotAStoreError(f"There is no store at {path}.", hint="Correct the path or name.")
+    if kind is None:
+        kind = next((name for name in kinds() if load(name).recognises(path)), None)
+    if kind is None:
+        raise NotAStoreError(
+            f"{path} is no store that emberd knows (kinds: {', '.join(kinds())}).",
+            hint="Name its kind with --kind, or see docs/migrating-a-store.md for another kind.",
+        )
+    made = load(kind)
+    known = list(inspect.signature(made).parameters)[1:]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise StoreKindError(
+            f"A store of kind {kind} has no option {unknown[0]!r}.",
+            hint=f"It has: {', '.join(known) or 'none'}.",
+        )
+    return made(path, **options)  # type: ignore[call-arg]  # a Protocol cannot state __init__
+
+
+def _installed() -> dict[str, EntryPoint]:
+    """Return the entry points by name; our own names are not others' to take."""
+    found = sorted(entry_points(group=GROUP), key=lambda point: point.module.startswith("emberd."))
+    return {point.name: point for point in found}

@@ -1,0 +1,773 @@
+"""Moving stores to another model: stage, swap, verify, undo. Several move together or none does.
+
+`stage` never touches the store. `swapping` holds it locked with everything in place and not
+committed, so whatever has to go with it can be done, or fail, first.
+"""
+
+import json
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from emberd.errors import (
+    EmberdError,
+    MigrationError,
+    NoServerError,
+    StoreBusyError,
+    StoreError,
+    StoreRowsError,
+    UnavailableError,
+)
+from emberd.migrate import sidecar
+from emberd.migrate.base import Cost, Key, Replacement, Row, Shape, Stamp, Store, part_of
+from emberd.migrate.embedding import Embedded, Embedder, Target, in_turn
+from emberd.migrate.sidecar import Sidecar
+from emberd.migrate.workplace import (
+    Digest,
+    Member,
+    Note,
+    Together,
+    Workplace,
+    digest_of,
+    now,
+    settings_of,
+)
+from emberd.registry.spec import InputType
+from emberd.registry.stores import KnownStore
+from emberd.vectors import Matrix, finite_rows, normalize
+from emberd.worker import identity
+
+BATCH = 256
+CHUNK = 4096  # rows read at a time, so that no read transaction lasts as long as the embedding
+FEW = 256  # rows that may be embedded while the store is locked
+PASSES = 20  # over a store that others write to, before the lock is taken all the same
+SAMPLE = 200
+SEARCHES = 10
+NEAREST = 10
+LOCK_TRIES = 6
+
+Report = Callable[[int, int], None]
+"""Called with the rows that are done and all rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A store under the name by which people know it, and who asks for its vectors how.
+
+    `options` are those that the store was made with.
+    `served_by` is the model that its users name, None when they take the server's default.
+    """
+
+    name: str
+    store: Store
+    options: Mapping[str, str] = field(default_factory=dict)
+    served_by: str | None = None
+    input_type: InputType | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What moving a store will take. `there` says why nothing has to be done, else None."""
+
+    shape: Shape
+    target: Target
+    there: str | None
+    cost: Cost
+    staged: int
+    rows_per_s: float
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk that is needed at the most, beside what is there."""
+        staged = sidecar.bytes_of(self.shape.rows, self.target.dimensions)
+        return self.cost.backup_bytes + self.cost.swap_bytes + staged
+
+    @property
+    def seconds(self) -> float:
+        """Time that embedding what is not staged yet takes."""
+        return (self.shape.rows - self.staged) / self.rows_per_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What came of one store.
+
+    `strays` are rows written since in another space, `gone` rows deleted since. Where nobody could
+    embed any more, `unverified` says why; then `lowest_cosine` is None and `strays` are all rows
+    written since.
+    """
+
+    rows: int
+    embedded: int
+    embed_s: float
+    locked_s: float
+    lowest_cosine: float | None
+    backup: str | None
+    strays: int = 0
+    gone: int = 0
+    unverified: str | None = None
+
+
+class FileEdit(Protocol):
+    """A file that changes along with stores, before and after; None: there was none."""
+
+    @property
+    def file(self) -> Path: ...  # noqa: D102
+    @property
+    def before(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def after(self) -> bytes: ...  # noqa: D102
+
+
+class Along(Protocol):
+    """What changes together with stores: the default, in the config file and in the server."""
+
+    @property
+    def edit(self) -> FileEdit:
+        """What of it a process that died left in a file."""
+        ...
+
+    def commit(self) -> None:
+        """Do it, or raise with nothing done."""
+        ...
+
+    def rollback(self) -> None:
+        """Take it back; also allowed when it was not done."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Staged:
+    """A store whose new vectors lie beside it. `embedded` counts the rows of this run."""
+
+    named: Named
+    target: Target
+    place: Workplace
+    sidecar: Sidecar
+    embedder: Embedder
+    batch: int
+    migration: str
+    together: Together | None = None
+    embedded: int = 0
+    embed_s: float = 0.0
+    locked_s: float = 0.0
+    keys: list[Key] = field(default_factory=list)
+
+
+# -- before ---------------------------------------------------------------------------------
+
+
+def plan(
+    named: Named, target: Target, embedder: Embedder, state: Path, *, sample: int = SAMPLE
+) -> Plan:
+    """Measure what moving a store takes, and whether it is there already; changes nothing.
+
+    Raises:
+        StoreError: it is no store, or has rows that cannot be embedded.
+        DiskFullError: there is not enough room.
+    """
+    store = named.store
+    shape = store.inspect()
+    check_rows(store, shape)
+    if store.settings:  # a file that cannot be changed is met now, not after the swap
+        settings_of(store, model=target.model, dimensions=target.dimensions)
+    rows = sampled(store, shape.rows, sample)
+    texts = [row.text or "" for row in rows]
+    rate, same = float("inf"), 0
+    if rows:
+        embed(embedder, texts[:1], target)  # what loading takes is no part of the rate
+        began_s = time.perf_counter()
+        vectors = embed(embedder, texts, target)
+        rate = len(rows) / (time.perf_counter() - began_s)
+        if shape.dimensions == target.dimensions:
+            same = int((cosines(unpack(rows), vectors) >= identity.SAME_SPACE).sum())
+    place = Workplace(store, state)
+    place.require_ours()
+    made = Plan(
+        shape=shape,
+        target=target,
+        there=_there(store, target, shape, same, len(rows)),
+        cost=store.cost(target.dimensions),
+        staged=_staged_rows(place, named, target),
+        rows_per_s=rate,
+    )
+    if made.there is None:
+        place.require_room(made.disk_bytes)
+        with store.replacing():
+            pass  # locked or read-only: met now, not after the embedding
+    return made
+
+
+def _there(store: Store, target: Target, shape: Shape, same: int, sampled: int) -> str | None:
+    if shape.dimensions != target.dimensions or same < sampled:
+        return None
+    stamp = store.stamp()
+    if stamp and is_space(stamp, target):
+        return f"its stamp says so, and so do {sampled} rows that were embedded again"
+    if sampled and not shape.without_text:
+        return f"{sampled} of {shape.rows} rows were embedded again and are the same"
+    return None
+
+
+def is_space(stamp: Stamp, target: Target) -> bool:
+    """Whether a stamp is of this space: by its fingerprint, else by the probes' vectors."""
+    if stamp.fingerprint == target.fingerprint:
+        return True
+    kept, present = (
+        identity.unpack(probes, len(identity.PROBES)) for probes in (stamp.probes, target.probes)
+    )
+    return identity.lowest_cosine(kept, present) >= identity.SAME_SPACE
+
+
+def check_rows(store: Store, shape: Shape) -> None:
+    """Raise `StoreRowsError` for texts that are NULL or empty, and vectors of several sizes."""
+    textless: list[Key] = []
+    previous: Key | None = None
+    for row in store.rows():
+        if previous == row.key:
+            raise StoreRowsError(
+                f"{store.path}: several texts have the key {row.key!r}.",
+                hint="A vector has one text; correct the `text` or `query` option.",
+            )
+        previous = row.key
+        if len(row.vector) != 4 * shape.dimensions:
+            raise StoreRowsError(
+                f"{store.path}: row {row.key!r} has {len(row.vector) // 4} dimensions and others"
+                f" have {shape.dimensions}.",
+                hint="Delete or correct such rows first.",
+            )
+        if not row.text:
+            textless.append(row.key)
+    if textless:
+        first = ", ".join(repr(key) for key in textless[:5])
+        raise StoreRowsError(
+            f"{store.path}: the text of {len(textless)} rows is NULL or empty ({first}"
+            f"{', ...' if len(textless) > 5 else ''}), so they have no vector in any model.",
+            hint="Delete those rows or their vectors, or give them a text.",
+        )
+
+
+def sampled(store: Store, rows: int, count: int) -> list[Row]:
+    """Return `count` rows, evenly spread over the store; all of them when it has no more."""
+    wanted = _places(rows, count)
+    return [row for place, row in enumerate(store.rows()) if place in wanted]
+
+
+def _places(rows: int, count: int) -> set[int]:
+    return set(np.linspace(0, rows - 1, min(count, rows)).astype(int).tolist()) if rows else set()
+
+
+def unpack(rows: Sequence[Row]) -> Matrix:
+    """Return the vectors of rows, `(N, D)`."""
+    return np.stack([np.frombuffer(row.vector, "<f4") for row in rows])
+
+
+def cosines(a: Matrix, b: Matrix) -> Matrix:
+    """Return the cosine of each pair of rows, `(N,)`; 0 where one of them is no usable vector."""
+    usable = finite_rows(a) & finite_rows(b)
+    result = np.zeros(len(a), np.float32)
+    result[usable] = (normalize(a[usable]) * normalize(b[usable])).sum(axis=1)
+    return result
+
+
+def embed(embedder: Embedder, texts: Sequence[str], target: Target) -> Matrix:
+    """Embed texts in the target's space, `(N, D)`; raises when the model has left it."""
+    batches = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
+    answers = in_turn(batches, lambda batch: _submit(embedder, batch, target))
+    return np.concatenate([answer.vectors for _, answer in answers])
+
+
+def _submit(embedder: Embedder, texts: Sequence[str], target: Target) -> "Future[Embedded]":
+    return embedder.submit(
+        texts,
+        model=target.model,
+        dimensions=target.dimensions,
+        input_type=target.input_type,
+        fingerprint=target.fingerprint,
+    )
+
+
+def _staged_rows(place: Workplace, named: Named, target: Target) -> int:
+    if not place.staged.exists():
+        return 0
+    with Sidecar(place.staged) as kept:
+        return len(kept) if _is_of(kept, named, target) else 0
+
+
+def _is_of(kept: Sidecar, named: Named, target: Target) -> bool:
+    about = _about(named, target)
+    return {key: kept.about.get(key) for key in about} == about
+
+
+def _about(named: Named, target: Target) -> dict[str, str]:
+    return {
+        "kind": named.store.kind,
+        "options": json.dumps(dict(named.options), sort_keys=True),
+        "model": target.model,
+        "fingerprint": target.fingerprint,
+        "dimensions": str(target.dimensions),
+        "input_type": target.input_type or "",
+    }
+
+
+# -- staging --------------------------------------------------------------------------------
+
+
+@contextmanager
+def staging(
+    named: Named,
+    target: Target,
+    embedder: Embedder,
+    state: Path,
+    *,
+    batch: int = BATCH,
+    report: Report = lambda _done, _total: None,
+) -> Iterator[Staged]:
+    """Embed every row into the sidecar, going on where a stopped run ended; keeps others out.
+
+    Raises:
+        StoreError: as `plan`; or another migration of this store is under way.
+        EmberdError: the model cannot embed.
+    """
+    place = Workplace(named.store, state)
+    with place.locked():
+        place.recover()
+        with Sidecar(place.staged) as kept:
+            if not _is_of(kept, named, target):
+                kept.begin({**_about(named, target), "migration": uuid.uuid4().hex})
+            staged = Staged(
+                named=named, target=target, place=place, sidecar=kept, embedder=embedder,
+                batch=batch, migration=kept.about["migration"],
+            )  # fmt: skip
+            _catch_up(staged, report)
+            yield staged
+
+
+def _catch_up(staged: Staged, report: Report) -> None:
+    """Pass over the store until a pass finds no more than a few new or changed rows."""
+    store = staged.named.store
+    total = store.inspect().rows
+    for _ in range(PASSES):
+        done, found, after = 0, 0, None
+        report(0, total)
+        while chunk := list(islice(store.rows(after=after, vectors=False), CHUNK)):
+            after = chunk[-1].key
+            lacking = staged.sidecar.lacking(chunk)
+            found += len(lacking)
+            done += len(chunk) - len(lacking)
+            report(done, total)
+            for count in _embed_into(staged, lacking):
+                done += count
+                report(done, total)
+        if found <= FEW:
+            return
+
+
+def _embed_into(staged: Staged, rows: Sequence[Row]) -> Iterator[int]:
+    """Embed rows into the sidecar; yields how many, batch by batch."""
+    began_s = time.perf_counter()
+    batches = (rows[at : at + staged.batch] for at in range(0, len(rows), staged.batch))
+    for batch, embedded in in_turn(batches, lambda batch: _ask(staged, batch)):
+        staged.sidecar.put(batch, embedded.vectors)
+        staged.embedded += len(batch)
+        yield len(batch)
+    staged.embed_s += time.perf_counter() - began_s
+
+
+def _ask(staged: Staged, rows: Sequence[Row]) -> "Future[Embedded]":
+    empty = next((row for row in rows if not row.text), None)
+    if empty:
+        raise StoreRowsError(
+            f"{staged.named.store.path}: the text of row {empty.key!r} is NULL or empty.",
+            hint="Delete that row or its vector, or give it a text.",
+        )
+    return _submit(staged.embedder, [row.text or "" for row in rows], staged.target)
+
+
+# -- swapping -------------------------------------------------------------------------------
+
+
+@contextmanager
+def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
+    """Put the new vectors in place in one transaction; gives what commits it.
+
+    Left without that call, or killed, the store is as it was; what was prepared waits for
+    `Workplace.roll_back` or whoever comes next.
+    """
+    with _locked(staged.named.store) as replacement:
+        began_s = time.perf_counter()
+        digest = _bring_up_to_date(staged, replacement)
+        staged.place.prepare(_note(staged, digest))
+        replacement.fill(
+            ((key, staged.sidecar.vector(key)) for key in staged.keys),
+            dimensions=staged.target.dimensions,
+            stamp=_stamp(staged),
+        )
+
+        def commit() -> None:
+            replacement.commit()
+            staged.locked_s = time.perf_counter() - began_s
+
+        yield commit
+
+
+@contextmanager
+def _locked(store: Store) -> Iterator[Replacement]:
+    """Lock a store that others may be writing to all the time."""
+    with ExitStack() as stack:
+        for tries_left in reversed(range(LOCK_TRIES)):
+            try:
+                replacement = stack.enter_context(store.replacing())
+                break
+            except StoreBusyError:
+                if not tries_left:
+                    raise
+        yield replacement
+
+
+def _bring_up_to_date(staged: Staged, replacement: Replacement) -> str:
+    """Embed what changed up to the lock; return the digest of all rows."""
+    digest, lacking, staged.keys = Digest(), [], []
+    for row in replacement.rows():
+        staged.keys.append(row.key)
+        digest.add(row)
+        if not staged.sidecar.has(row):
+            lacking.append(row)
+    deque(_embed_into(staged, lacking), maxlen=0)
+    return digest.hex
+
+
+def _stamp(staged: Staged) -> Stamp:
+    target = staged.target
+    return Stamp(
+        model=target.model, fingerprint=target.fingerprint, dimensions=target.dimensions,
+        probes=target.probes, migration=staged.migration, made_at=now(),
+    )  # fmt: skip
+
+
+def _note(staged: Staged, digest: str) -> Note:
+    named, target = staged.named, staged.target
+    settings = None
+    if named.store.settings:
+        settings, _ = settings_of(named.store, model=target.model, dimensions=target.dimensions)
+    return Note(
+        migration=staged.migration,
+        at=now(),
+        model=target.model,
+        dimensions=target.dimensions,
+        part=part_of(named.store),
+        rows=len(staged.keys),
+        digest=digest,
+        name=named.name,
+        before=staged.place.known(named.name),
+        after=known_store(named, target.model, target.fingerprint),
+        settings=settings,
+        together=staged.together,
+    )
+
+
+def known_store(named: Named, model: str | None, fingerprint: str | None) -> KnownStore:
+    """Return what to note of a store whose vectors were made so."""
+    return KnownStore(
+        path=str(named.store.path), kind=named.store.kind, model=model, fingerprint=fingerprint
+    )
+
+
+def migrate_all(
+    stores: Sequence[Named],
+    target: Target,
+    embedder: Embedder,
+    state: Path,
+    *,
+    along: Along | None = None,
+    batch: int = BATCH,
+    keep_backup: bool = True,
+    report: Callable[[Named], Report] = lambda _named: lambda _done, _total: None,
+) -> dict[str, Moved]:
+    """Move stores to one model together with what goes `along`, or do none of it.
+
+    All stores are staged first. Then all are locked and filled, `along` is committed (it makes the
+    model the default and reloads), the stores are committed and verified. When any step fails, what
+    was committed is undone; when the process dies, whoever comes next does that. `plan` each store
+    before: it finds what would stop this halfway.
+
+    Returns:
+        What came of each, by name.
+
+    Raises:
+        EmberdError: whatever failed; everything is as it was.
+    """
+    require_apart(stores)
+    with ExitStack() as stack:
+        staged = [
+            stack.enter_context(
+                staging(
+                    named,
+                    replace(target, input_type=named.input_type),
+                    embedder,
+                    state,
+                    batch=batch,
+                    report=report(named),
+                )
+            )
+            for named in stores
+        ]
+        together = _together(stores, along)
+        for one in staged:
+            one.together = together
+        going_along = None
+        try:
+            with ExitStack() as locks:
+                commits = [locks.enter_context(swapping(one)) for one in staged]
+                if along:
+                    going_along = along  # before it is done: an interrupt may come in between
+                    try:
+                        along.commit()
+                    except EmberdError:
+                        going_along = None  # it did nothing
+                        raise
+                for commit_store in commits:
+                    commit_store()
+            moved = {one.named.name: _verified(one) for one in staged}
+            for one in staged:
+                one.place.settle()
+        except BaseException as error:
+            _take_back([one.place for one in staged], going_along, error)
+            raise
+        for one in staged:
+            one.sidecar.close()
+            one.place.finish()
+            backup = one.place.backups()[-1]
+            if keep_backup:
+                moved[one.named.name] = replace(moved[one.named.name], backup=str(backup.path))
+            else:
+                one.place.forget(backup)
+        return moved
+
+
+def require_apart(stores: Sequence[Named]) -> None:
+    """Raise `StoreError` when two of them lie in one file: only one of these can be locked."""
+    seen: dict[Path, str] = {}
+    for named in stores:
+        other = seen.setdefault(named.store.path.resolve(), named.name)
+        if other != named.name:
+            raise StoreError(
+                f"The stores {other} and {named.name} lie in one file, {named.store.path}, which is"
+                " locked and backed up as a whole.",
+                hint="Give each a file of its own, or migrate them one by one with"
+                " `emberd migrate run --no-keep-backup`.",
+            )
+
+
+def _together(stores: Sequence[Named], along: Along | None) -> Together:
+    members = tuple(
+        Member(path=str(one.store.path), kind=one.store.kind, options=dict(one.options))
+        for one in stores
+    )
+    if along is None:
+        return Together(run=uuid.uuid4().hex, stores=members)
+    edit = along.edit
+    before = None if edit.before is None else edit.before.decode()
+    return Together(
+        run=uuid.uuid4().hex, stores=members,
+        file=str(edit.file), before=before, after=edit.after.decode(),
+    )  # fmt: skip
+
+
+def _take_back(places: Sequence[Workplace], along: Along | None, because: BaseException) -> None:
+    """Undo as much as can be undone; raises when that was not all of it, or rows were copied.
+
+    All are marked first: whoever comes after a kill in the middle goes on backwards.
+    """
+    failed, copies = [], []
+    steps: list[Callable[[], Path | None]] = [place.mark for place in places]
+    steps += [along.rollback] if along else []
+    steps += [place.roll_back for place in places]
+    for step in steps:
+        try:
+            copies.append(step())
+        except (EmberdError, OSError) as error:
+            failed.append(str(error))
+    kept = ", ".join(str(copy) for copy in copies if copy)
+    if kept and not failed:
+        raise MigrationError(
+            f"{str(because) or 'It was interrupted.'} What was written meanwhile is in {kept}.",
+            hint="Correct the cause, and write those rows again.",
+        ) from because
+    if failed:
+        raise MigrationError(
+            f"{because} Taking it back failed, too: {' '.join(failed)}",
+            hint="Correct that, and run `emberd migrate status` on each store: it finishes it.",
+        ) from because
+
+
+def _verified(staged: Staged) -> Moved:
+    """Read a store that was just committed again and compare it with what the model gives.
+
+    A model that cannot be asked any more says nothing against the store.
+
+    Raises:
+        MigrationError: it is not what it should be.
+    """
+    store, target = staged.named.store, staged.target
+    shape = store.inspect()
+    places, strays, sample = _places(shape.rows, SAMPLE), [], []
+    gone = set(staged.keys)
+    for place, row in enumerate(store.rows()):
+        gone.discard(row.key)
+        if not staged.sidecar.has(row):
+            strays.append(row)
+        elif place in places:
+            sample.append(row)
+    if shape.dimensions != target.dimensions:
+        raise _wrong(store, f"it has {shape.dimensions} dimensions, not {target.dimensions}")
+    if not strays and shape.rows > len(staged.keys):
+        raise _wrong(store, f"it has {shape.rows} rows, not {len(staged.keys)}")
+    lowest: float | None = 1.0
+    unverified, count = None, len(strays)
+    try:
+        if sample:
+            again = embed(staged.embedder, [row.text or "" for row in sample], target)
+            lowest = float(cosines(unpack(sample), again).min())
+        count = _count_strays(staged, strays)
+    except (UnavailableError, NoServerError) as error:
+        lowest, unverified = None, error.message
+    if lowest is not None and lowest < identity.SAME_SPACE:
+        raise _wrong(store, f"a row has a cosine of {lowest:.4f} to its text embedded again")
+    for row in sample[:: max(1, len(sample) // SEARCHES)]:
+        first = next(iter(store.search(row.vector, NEAREST)), None)
+        if first != row.key and not _is_as_near(staged, first, row):
+            raise _wrong(store, f"a search for the vector of row {row.key!r} does not find it")
+    return Moved(
+        rows=len(staged.keys),
+        embedded=staged.embedded,
+        embed_s=round(staged.embed_s, 2),
+        locked_s=round(staged.locked_s, 2),
+        lowest_cosine=None if lowest is None else round(lowest, 6),
+        backup=None,
+        strays=count,
+        gone=len(gone),
+        unverified=unverified,
+    )
+
+
+def _is_as_near(staged: Staged, key: Key | None, row: Row) -> bool:
+    """Whether another row was found first because it has the same vector, or was just written."""
+    if key is None:
+        return False
+    if not staged.sidecar.has_key(key):
+        return True
+    other = Row(key, None, staged.sidecar.vector(key))
+    return float(cosines(unpack([row]), unpack([other]))[0]) >= identity.SAME_SPACE
+
+
+def _count_strays(staged: Staged, written: Sequence[Row]) -> int:
+    """Count the rows that somebody wrote after the swap, still with another model's vectors."""
+    rows = [row for row in written if row.text]
+    if not rows:
+        return 0
+    vectors = embed(staged.embedder, [row.text or "" for row in rows], staged.target)
+    return int((cosines(unpack(rows), vectors) < identity.SAME_SPACE).sum())
+
+
+def _wrong(store: Store, what: str) -> MigrationError:
+    return MigrationError(
+        f"{store.path} was not right after the swap: {what}. It is as it was before.",
+        hint="Run `emberd verify` on the model, and report this.",
+    )
+
+
+# -- afterwards -----------------------------------------------------------------------------
+
+
+def recover(named: Named, state: Path) -> str | None:
+    """Finish what a stopped run or undo left; return what was done, in words."""
+    place = Workplace(named.store, state)
+    if not place.folder.is_dir():
+        return None
+    with place.locked():
+        return place.recover()
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What an undo restored. `copy` has the rows that were written since the migration."""
+
+    note: Note
+    copy: Path | None
+
+
+def undo(named: Named, state: Path, *, confirm: Callable[[Note, bool], None]) -> Undone:
+    """Restore the newest backup and the settings that went with it.
+
+    Args:
+        named: the store.
+        state: the state folder.
+        confirm: called with the backup's note and whether rows were written since; raises to stop.
+
+    Raises:
+        StoreError: there is no backup, or the store is locked.
+    """
+    place = Workplace(named.store, state)
+    if not place.folder.is_dir():
+        raise _no_backup(named)
+    with place.locked():
+        place.recover()
+        backups = place.backups()
+        if not backups:
+            raise _no_backup(named)
+        backup = backups[-1]
+        changed = digest_of(named.store.rows(vectors=False)) != backup.note.digest
+        confirm(backup.note, changed)
+        return Undone(backup.note, place.undo(backup))
+
+
+def _no_backup(named: Named) -> StoreError:
+    return StoreError(
+        f"{named.store.path} has no backup of a migration.", hint="There is nothing to undo."
+    )
+
+
+def status(named: Named, state: Path) -> dict[str, Any]:
+    """Return what is known of a store, for JSON; finishes what a stopped run left."""
+    place = Workplace(named.store, state)
+    recovered, under_way = None, False
+    try:
+        recovered = recover(named, state)
+    except StoreBusyError:
+        under_way = True
+    shape, stamp = named.store.inspect(), named.store.stamp()
+    staged = None
+    if place.staged.exists():
+        with Sidecar(place.staged) as kept:
+            staged = {**kept.about, "rows": len(kept)} if kept.about else None
+    return {
+        "store": named.name,
+        "path": str(named.store.path),
+        "kind": named.store.kind,
+        "rows": shape.rows,
+        "dimensions": shape.dimensions,
+        "stamp": asdict(stamp) if stamp else None,
+        "recovered": recovered,
+        "under_way": under_way,
+        "staged": staged,
+        "backups": [
+            {
+                "path": str(backup.path),
+                "model": backup.note.model,
+                "at": backup.note.at,
+                "bytes": backup.path.stat().st_size,
+            }
+            for backup in place.backups()
+        ],
+        "copies": [str(copy) for copy in place.copies()],
+    }

@@ -1,0 +1,120 @@
+"""The sidecar: new vectors beside the store, with the hash of the text that each was made of.
+
+It is the journal, too: what is in it is done. A run that was stopped goes on with what lacks, and a
+text that changed meanwhile has another hash.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import apsw
+
+from emberd.errors import StoreError
+from emberd.migrate import sqlite
+from emberd.migrate.base import Key, Row
+from emberd.vectors import Matrix
+
+PAGE_BYTES = 16384  # several vectors a page, so that little of it stays empty
+LOG_BYTES = 8 * 2**20  # its write-ahead log at the most
+ROW_BYTES = 96  # of a row beside its vector: key, hash, and what SQLite keeps or leaves empty
+
+
+def bytes_of(rows: int, dimensions: int) -> int:
+    """Return the disk that a sidecar takes at the most."""
+    return rows * (4 * dimensions + ROW_BYTES) + LOG_BYTES
+
+
+class Sidecar:
+    """One file, `staged.db`; a context manager. Raises `StoreError`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db: apsw.Connection = sqlite.connect(path, create=True)
+        with sqlite.explained(path):
+            self._db.pragma("page_size", PAGE_BYTES)
+            self._db.pragma("journal_mode", "wal")
+            # a power cut may cost the last batches, never the file
+            self._db.pragma("synchronous", "normal")
+            self._db.pragma("wal_autocheckpoint", LOG_BYTES // 2 // PAGE_BYTES)
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS about(key TEXT PRIMARY KEY, value TEXT);"
+                "CREATE TABLE IF NOT EXISTS staged(key PRIMARY KEY, hash BLOB, vector BLOB)"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; it stays."""
+        self._db.close(True)
+
+    def delete(self) -> None:
+        """Close the file and remove it."""
+        self.close()
+        delete(self.path)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What it is for: store, model, fingerprint, dimensions, migration."""
+        with sqlite.explained(self.path):
+            return dict(self._db.execute("SELECT key, value FROM about"))
+
+    def begin(self, about: dict[str, str]) -> None:
+        """Forget everything and begin another migration."""
+        with sqlite.explained(self.path), self._db:
+            self._db.execute("DELETE FROM staged; DELETE FROM about")
+            self._db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
+
+    def __len__(self) -> int:
+        with sqlite.explained(self.path):
+            return int(self._db.execute("SELECT count(*) FROM staged").get)
+
+    def lacking(self, rows: Iterable[Row]) -> list[Row]:
+        """Return the rows that have no vector of their present text here."""
+        return [row for row in rows if not self.has(row)]
+
+    def has(self, row: Row) -> bool:
+        """Whether a row's vector of its present text is here."""
+        with sqlite.explained(self.path):
+            kept = self._db.execute("SELECT hash FROM staged WHERE key = ?", (row.key,)).get
+        return bool(kept == hash_of(row.text or ""))
+
+    def has_key(self, key: Key) -> bool:
+        """Whether any vector is here for this key."""
+        with sqlite.explained(self.path):
+            return bool(self._db.execute("SELECT count(*) FROM staged WHERE key = ?", (key,)).get)
+
+    def put(self, rows: Sequence[Row], vectors: Matrix) -> None:
+        """Keep vectors `(N, D)` of N rows, for good when it returns."""
+        with sqlite.explained(self.path), self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO staged VALUES (?, ?, ?)",
+                (
+                    (row.key, hash_of(row.text or ""), vector.astype("<f4").tobytes())
+                    for row, vector in zip(rows, vectors, strict=True)
+                ),
+            )
+
+    def vector(self, key: Key) -> bytes:
+        """Return one vector."""
+        with sqlite.explained(self.path):
+            found = self._db.execute("SELECT vector FROM staged WHERE key = ?", (key,)).get
+        if found is None:
+            raise StoreError(f"{self.path} lacks row {key!r}.", hint="Run the migration again.")
+        return bytes(found)
+
+
+def delete(path: Path) -> None:
+    """Remove a database that nobody has open."""
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        file.unlink(missing_ok=True)
+
+
+def hash_of(text: str) -> bytes:
+    """Return 16 bytes that stand for a text."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

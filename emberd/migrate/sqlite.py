@@ -1,0 +1,148 @@
+"""SQLite for stores and sidecars: open, explain, copy in one step. The one home of apsw.
+
+Many Pythons build their sqlite3 without loadable extensions; apsw always has them.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import apsw
+import sqlite_vec
+
+from emberd.errors import (
+    DiskFullError,
+    NotAStoreError,
+    StoreBusyError,
+    StoreError,
+    StoreRowsError,
+)
+
+PATIENCE_S = 5.0  # how long somebody else's transaction is waited for
+
+
+def connect(path: Path, *, write: bool = False, create: bool = False) -> apsw.Connection:
+    """Open a database with sqlite-vec loaded. Raises `StoreError`."""
+    flags = apsw.SQLITE_OPEN_READWRITE if write or create else apsw.SQLITE_OPEN_READONLY
+    with explained(path):
+        connection = apsw.Connection(
+            str(path), flags=flags | (apsw.SQLITE_OPEN_CREATE if create else 0)
+        )
+        connection.set_busy_timeout(int(PATIENCE_S * 1000))
+        connection.enable_load_extension(True)
+        connection.load_extension(sqlite_vec.loadable_path())
+        connection.enable_load_extension(False)
+        # "content" is a column, and where there is none an error, not the text 'content'
+        connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+    return connection
+
+
+@contextmanager
+def opened(path: Path, *, write: bool = False) -> Iterator[apsw.Connection]:
+    """Give a connection that is closed afterwards, with errors explained."""
+    connection = connect(path, write=write)
+    try:
+        with explained(path):
+            yield connection
+    finally:
+        connection.close(True)  # what is not committed is rolled back
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite says into an error of ours that names the file."""
+    try:
+        yield
+    except (apsw.BusyError, apsw.LockedError):
+        raise StoreBusyError(
+            f"{path} is locked by another process.",
+            hint="Wait until it has finished, or end it, and run this again.",
+        ) from None
+    except apsw.FullError:
+        raise full(path) from None
+    except apsw.IOError as error:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE:
+            raise full(path) from None
+        raise StoreError(f"{path} cannot be read or written: {error}.") from None
+    except (apsw.ReadOnlyError, apsw.PermissionsError):
+        raise StoreError(
+            f"{path} or its folder is read-only.", hint="Correct the permissions."
+        ) from None
+    except apsw.NotADBError:
+        raise NotAStoreError(
+            f"{path} is no SQLite database.", hint="Correct the path, or name its --kind."
+        ) from None
+    except apsw.CantOpenError as error:
+        raise StoreError(
+            f"{path} cannot be opened: {error}.", hint="Correct the permissions, or make room."
+        ) from None
+    except apsw.CorruptError as error:
+        raise StoreError(
+            f"{path} is damaged: {error}.", hint="Restore it from a backup of yours first."
+        ) from None
+    except apsw.SQLError as error:
+        raise NotAStoreError(
+            f"{path} has another schema than expected, or is damaged: {error}.",
+            hint="docs/migrating-a-store.md says what a store has; `PRAGMA integrity_check` finds"
+            " damage.",
+        ) from None
+    except apsw.Error as error:
+        raise StoreError(f"{path}: {error}.") from None
+    except UnicodeDecodeError:
+        raise StoreRowsError(
+            f"{path} has texts that are not UTF-8.", hint="Correct or delete those rows first."
+        ) from None
+
+
+def full(path: Path) -> DiskFullError:
+    """Return the error of a disk without room."""
+    return DiskFullError(
+        f"The disk of {path} is full; the store is as it was.",
+        hint="Make room and run this again: what was embedded is kept.",
+    )
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a database to a new file in one step: in small ones it never ends under writers."""
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with opened(source) as connection:
+            made = connect(partial, create=True)
+            try:
+                with explained(partial), made.backup("main", connection, "main") as backup:
+                    backup.step(-1)
+            finally:
+                made.close(True)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        shutil.copymode(source, partial)  # what only its owner may read stays so
+        partial.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def copy_back(backup: Path, target: Path) -> None:
+    """Make a database what its backup is, in one transaction that others may watch."""
+    with opened(backup) as connection:
+        store = connect(target, write=True)
+        try:
+            with explained(target), store.backup("main", connection, "main") as restoring:
+                restoring.step(-1)
+        finally:
+            store.close(True)
+
+
+def size(path: Path) -> int:
+    """Return the bytes of a database and its write-ahead log."""
+    files = (path, path.with_name(f"{path.name}-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def quoted(name: str) -> str:
+    """Return an identifier as SQL."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,175 @@
+"""The server that emberd takes the place of: find it, stop it, put it back.
+
+It is `server.py`, run by uvicorn on the port that emberd takes over, as the LaunchAgent
+`com.cmem.mlx-server` or by hand. Its /health has four fields; emberd's has those and more.
+"""
+
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from emberd.errors import PortTakenError, ServiceError
+from emberd.service import command
+from emberd.service.health import is_old_server, read_health
+from emberd.service.launchd import Agent
+from emberd.service.port import Holder
+
+LABEL = "com.cmem.mlx-server"
+FOLDER = "mlx-server"
+HEALTH_TIMEOUT_S = 10.0  # it answers nobody while it computes
+TERM_S, POLL_S = 10.0, 0.1
+
+
+class Previous(Protocol):
+    """An old server that runs, or would run at the next login."""
+
+    def stop(self) -> None:
+        """End it, for now."""
+        ...
+
+    def put_back(self) -> None:
+        """Undo `stop`."""
+        ...
+
+    def retire(self) -> str:
+        """Make `stop` last; return a sentence that says what was done and how to go back."""
+        ...
+
+
+class PreviousAgent:
+    """The old server as a LaunchAgent."""
+
+    def __init__(self, agent: Agent, *, loaded: bool) -> None:
+        self._agent = agent
+        self._loaded = loaded
+
+    def stop(self) -> None:
+        """Unload it."""
+        if self._loaded:
+            self._agent.stop()
+
+    def put_back(self) -> None:
+        """Load it again, if it was."""
+        if self._loaded:
+            self._agent.start()
+
+    def retire(self) -> str:
+        """Disable it: at the next login it would take the port again."""
+        self._agent.disable()
+        target = self._agent.target
+        return (
+            f"The old server ({self._agent.label}) is stopped and disabled; its files are kept."
+            f" To go back: `emberd service uninstall`, then `launchctl enable {target}` and"
+            f" `launchctl bootstrap {self._agent.domain} {self._agent.file}`."
+        )
+
+
+class PreviousProcess:
+    """The old server, started by hand or by its `start.sh`."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+        self._argv = process.cmdline()
+        self._folder = process.cwd()
+        self._environ = process.environ()
+
+    def stop(self) -> None:
+        """TERM, then KILL."""
+        for end in (self._process.terminate, self._process.kill):
+            try:
+                end()
+            except psutil.NoSuchProcess:
+                return
+            except psutil.Error as error:
+                raise ServiceError(f"The old server cannot be stopped: {error}.") from None
+            until_s = time.monotonic() + TERM_S
+            while time.monotonic() < until_s:
+                if not self._runs():
+                    return
+                time.sleep(POLL_S)
+        raise ServiceError(f"The old server (pid {self._process.pid}) did not stop.")
+
+    def put_back(self) -> None:
+        """Run the same command in the same folder, as a process of its own."""
+        if self._runs():
+            return
+        log = Path(self._folder, "server.log")
+        try:
+            with (log if log.exists() else Path("/dev/null")).open("ab") as output:
+                subprocess.Popen(  # noqa: S603 - what ran before, as it ran
+                    self._argv,
+                    cwd=self._folder,
+                    env=self._environ,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise ServiceError(
+                f"The old server could not be started again: {error}.",
+                hint=f"Run `{' '.join(self._argv)}` in {self._folder}.",
+            ) from None
+
+    def _runs(self) -> bool:
+        with suppress(psutil.NoSuchProcess):
+            # A zombie has ended; it waits for the parent that started it.
+            return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    def retire(self) -> str:
+        """Only say it."""
+        return (
+            f"The old server (pid {self._process.pid}) is stopped; its files are kept. To go back:"
+            f" `emberd service uninstall`, then `{' '.join(self._argv)}` in {self._folder}."
+        )
+
+
+def find(port: int, holder: Holder | None) -> list[Previous]:
+    """Return all of the old server that stands in the way; nothing else is ever touched.
+
+    Raises:
+        PortTakenError: who holds the port is not the old server.
+    """
+    found: list[Previous] = []
+    agents_pid = None
+    if command.exists("launchctl"):
+        agent = Agent(LABEL)
+        status = agent.status()
+        if status.state != "not installed":
+            agents_pid = status.pid
+            found.append(PreviousAgent(agent, loaded=agent.shown() is not None))
+    if holder and (holder.pid is None or holder.pid != agents_pid):
+        process = _old_process(port, holder)
+        if process is None:
+            raise PortTakenError(
+                f"Port {port} is held by {holder}, which is not the server that emberd replaces.",
+                hint="End that process, or set another `server.port`.",
+            )
+        found.append(process)
+    return found
+
+
+def disabled_agent() -> Agent | None:
+    """Return the old LaunchAgent where its file is here and it is not loaded."""
+    if not command.exists("launchctl"):
+        return None
+    agent = Agent(LABEL)
+    return agent if agent.status().state == "stopped" and agent.shown() is None else None
+
+
+def _old_process(port: int, holder: Holder) -> PreviousProcess | None:
+    """Return the holder when it is the old server: by its /health, or hung, by its folder."""
+    if holder.pid is None:
+        return None
+    try:
+        process = psutil.Process(holder.pid)
+        hung_old = Path(process.cwd()).name == FOLDER and "server" in " ".join(process.cmdline())
+        health = read_health("127.0.0.1", port, timeout_s=HEALTH_TIMEOUT_S)
+        return PreviousProcess(process) if hung_old or is_old_server(health) else None
+    except psutil.Error:
+        return None

@@ -1,0 +1,165 @@
+"""Store kind `jsonl`: a text and its vector per line. A row's key is the number of its line.
+
+The file is read whole and replaced by rename, so a reader sees the old one or the new one. The
+stamp is a line of its own, `{"space": ...}`, so that it changes with the vectors.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emberd.errors import NotAStoreError, StoreBusyError, StoreError
+from emberd.migrate.base import Cost, Key, Row, Shape, Stamp
+
+BYTES_OF_A_NUMBER = 22  # a float32 in JSON, with comma and space
+BYTES_A_SECOND = 20e6  # of JSON, written by Python
+
+
+class JsonlStore:
+    """One file. Who writes to it takes `flock` on it first, as `replacing` does.
+
+    Args:
+        path: the file.
+        text: the name of the text in a line.
+        vector: the name of the vector in a line.
+    """
+
+    kind = "jsonl"
+    settings: Path | None = None
+
+    def __init__(self, path: Path, *, text: str = "text", vector: str = "vector") -> None:
+        self.path = path
+        self.text = text
+        self.vector = vector
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether it is called so."""
+        return path.suffix == ".jsonl" and path.is_file()
+
+    def inspect(self) -> Shape:
+        """Count lines with and without a vector; the first one says the dimension."""
+        vectors = [line.get(self.vector) for _, line in self.lines() if "space" not in line]
+        there = [vector for vector in vectors if vector]
+        return Shape(
+            rows=len(there),
+            dimensions=len(there[0]) if there else 0,
+            without_vector=len(vectors) - len(there),
+        )
+
+    def rows(self, *, after: Key | None = None, vectors: bool = True) -> Iterator[Row]:
+        """Yield the lines that have a vector."""
+        for number, line in self.lines():
+            if line.get(self.vector) and (after is None or number > int(after)):
+                raw = np.asarray(line[self.vector], "<f4").tobytes() if vectors else b""
+                text = line.get(self.text)
+                yield Row(number, text if isinstance(text, str) else None, raw)
+
+    def search(self, vector: bytes, count: int) -> Sequence[Key]:
+        """Compare with every line."""
+        rows = list(self.rows())
+        matrix = np.stack([np.frombuffer(row.vector, "<f4") for row in rows])
+        distances = np.linalg.norm(matrix - np.frombuffer(vector, "<f4"), axis=1)
+        return [rows[at].key for at in np.argsort(distances, kind="stable")[:count]]
+
+    def stamp(self) -> Stamp | None:
+        """Read the line of the stamp."""
+        kept = next((line["space"] for _, line in self.lines() if "space" in line), None)
+        return Stamp.from_json(kept) if kept else None
+
+    def cost(self, dimensions: int) -> Cost:
+        """Work out how large the new file gets, which stands beside the old one for a moment."""
+        size = self.path.stat().st_size
+        new = size + self.inspect().rows * dimensions * BYTES_OF_A_NUMBER
+        return Cost(backup_bytes=size, swap_bytes=new, locked_s=new / BYTES_A_SECOND)
+
+    def backup(self, target: Path) -> None:
+        """Copy the file."""
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.copy2(self.path, partial)
+        partial.replace(target)
+
+    def restore(self, backup: Path) -> None:
+        """Copy it back, to be there at once."""
+        copy = self.path.with_name(f".{self.path.name}.restored")
+        shutil.copy2(backup, copy)
+        copy.replace(self.path)
+
+    @contextmanager
+    def replacing(self) -> Iterator["_Replacing"]:
+        """Lock the file; what is not committed is thrown away."""
+        try:
+            file = self.path.open("r+")
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written: {error.strerror}.") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StoreBusyError(f"{self.path} is locked by another process.") from None
+            new = self.path.with_name(f".{self.path.name}.new")
+            new.unlink(missing_ok=True)  # of a process that was killed
+            try:
+                yield _Replacing(self, new)
+            finally:
+                new.unlink(missing_ok=True)
+
+    def new_settings(self, text: str, *, model: str, dimensions: int) -> str:
+        """Nothing: nobody keeps settings for such a file."""
+        del model, dimensions
+        return text
+
+    def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield number and content of each line that is not empty."""
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                for number, line in enumerate(file, start=1):
+                    if line.strip():
+                        yield number, dict(json.loads(line))
+        except (OSError, ValueError, TypeError) as error:
+            raise NotAStoreError(f"{self.path} is no file of JSON objects: {error}.") from None
+
+
+class _Replacing:
+    """The lines as they will be, in a file beside the store until `commit`."""
+
+    def __init__(self, store: JsonlStore, new: Path) -> None:
+        self._store = store
+        self._new = new
+
+    def rows(self) -> Iterator[Row]:
+        """Yield those of the file as it is."""
+        return self._store.rows(vectors=False)
+
+    def fill(self, vectors: Iterable[tuple[Key, bytes]], *, dimensions: int, stamp: Stamp) -> None:
+        """Write every line again where it was; the stamp replaces the old one or comes last."""
+        del dimensions
+        space = json.dumps({"space": stamp.to_json()}) + "\n"
+        rest = dict(vectors)
+        with self._new.open("w", encoding="utf-8") as file:
+            at, stamped = 0, False
+            for number, line in self._store.lines():
+                file.write("\n" * (number - at - 1))
+                at = number
+                if "space" in line:
+                    stamped = bool(file.write(space))
+                    continue
+                if number in rest:
+                    line[self._store.vector] = np.frombuffer(rest[number], "<f4").tolist()
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            if not stamped:
+                file.write(space)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def commit(self) -> None:
+        """Put the new file in the place of the old."""
+        shutil.copymode(self._store.path, self._new)
+        self._new.replace(self._store.path)

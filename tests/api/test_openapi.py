@@ -1,0 +1,110 @@
+"""/openapi.json: what it promises holds, whatever is sent."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from emberd.config.load import BUILT_IN
+from tests.serving import Server
+
+TINY = Path(__file__).parent.parent / "reference" / "tiny" / "bert"
+AT_LEAST = 19  # routes
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "unsupported_method",
+    "allow_header_conformance",
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose every model is a tiny one that is here, so that no name leads to a 503."""
+    entry = {
+        "sources": [{"path": str(TINY)}],
+        "dimensions": 64,
+        "pooling": "mean",
+        "precision": "f32",
+        "matryoshka": [32],
+        "max_tokens": 30,
+        "backend": "auto",
+    }
+    models = dict.fromkeys(yaml.safe_load(BUILT_IN.read_text()), entry)
+    config = yaml.safe_dump({"limits": {"max_loaded": 2}, "models": models})
+    with Server(tmp_path_factory.mktemp("tiny"), config=config) as running:
+        yield running
+
+
+def operations(server: Server) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return path, method and description of all routes."""
+    paths = server.http.get("/openapi.json").json()["paths"]
+    return [
+        (path, method, operation)
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_every_route_is_described_with_its_statuses_and_error_shapes(server: Server) -> None:
+    found = operations(server)
+
+    assert len(found) >= AT_LEAST
+    for path, method, operation in found:
+        responses = operation["responses"]
+        assert {"200", "403"} <= set(responses), path
+        assert ("401" in responses) == (path not in ("/health", "/ready")), path
+        takes_a_body = method == "post" and path != "/reload"
+        assert takes_a_body == ("requestBody" in operation), path
+        for status, response in responses.items():
+            for content in response["content"].values():
+                assert content["schema"], (path, status)
+            assert status == "200" or list(response["content"]) == ["application/json"]
+
+
+def test_every_reference_leads_somewhere(server: Server) -> None:
+    text = server.http.get("/openapi.json").text
+    shapes = server.http.get("/openapi.json").json()["components"]["schemas"]
+
+    referred = set(re.findall(r'"\$ref":\s*"#/components/schemas/([^"]+)"', text))
+    assert {"NativeError", "OpenAIError", "OllamaError", "TEIError"} <= referred <= set(shapes)
+
+
+def test_every_example_is_answered(server: Server) -> None:
+    tried = 0
+    for path, method, operation in operations(server):
+        body = operation.get("requestBody", {})
+        examples = body.get("content", {}).get("application/json", {}).get("examples", {})
+        assert bool(examples) == (method == "post" and path != "/reload"), path
+        for name, example in examples.items():
+            response = server.http.post(path, json=example["value"])
+            assert response.status_code == 200, (path, name, response.text)
+            tried += 1
+
+    assert tried >= 12
+
+
+def test_whatever_is_sent_no_answer_is_a_5xx_or_undocumented(tiny: Server, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")), "run", f"{tiny.url}/openapi.json",
+            "--phases", "examples,coverage,fuzzing", "--max-examples", "40", "--seed", "20",
+            "--checks", ",".join(CHECKS), "--no-shrink", "--no-color",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
+    )  # fmt: skip
+
+    assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
+    assert f"Tested: {len(operations(tiny))}" in run.stdout
+    assert "Traceback" not in tiny.log()

@@ -1,0 +1,115 @@
+"""The building blocks in MLX, each against plain arithmetic in float64."""
+
+import math
+from itertools import product
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from emberd.backends.mlx.layers import LayerNorm, Plain, Quantized, gelu, on_cuda, stack, unseen
+from emberd.backends.mlx.sum_norm import sum_norm, takes
+from emberd.vectors import Matrix
+
+DIGITS = {mx.float32: 1e-6, mx.float16: 1e-3, mx.bfloat16: 8e-3}
+
+
+def numbers(*shape: int, seed: int = 1) -> Matrix:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def packed(values: Matrix) -> Quantized:
+    words, scales, biases = mx.quantize(mx.array(values), group_size=64, bits=4)
+    return Quantized(words, scales, biases, 4, 64, mx.float32)
+
+
+def error(ours: object, exact: object) -> float:
+    """Relative, in the Frobenius norm."""
+    theirs = np.asarray(exact, np.float64)
+    got = np.asarray(ours, np.float64)
+    return float(np.linalg.norm(got - theirs) / np.linalg.norm(theirs))
+
+
+def test_packed_matrices_are_stacked_packed() -> None:
+    parts = [packed(numbers(8, 128, seed=seed)) for seed in range(3)]
+    x, bias = mx.array(numbers(5, 128)), mx.array(numbers(24))
+
+    whole = stack(parts)
+
+    assert isinstance(whole, Quantized)
+    separate = np.concatenate([np.array(part.times(x, None)) for part in parts], axis=1)
+    assert error(whole.times(x, bias), separate + np.array(bias)) < 1e-5
+
+
+def test_a_packed_and_a_plain_matrix_are_stacked_plain() -> None:
+    first, second = packed(numbers(8, 128)), Plain(mx.array(numbers(8, 128, seed=2)))
+    x, bias = mx.array(numbers(5, 128)), mx.array(numbers(16))
+
+    whole = stack([first, second])
+
+    assert isinstance(whole, Plain)
+    separate = [np.array(part.times(x, None)) for part in (first, second)]
+    assert error(whole.times(x, bias), np.concatenate(separate, axis=1) + np.array(bias)) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", DIGITS)
+def test_gelu_is_exact(dtype: mx.Dtype) -> None:
+    x = mx.array(np.linspace(-6, 6, 1001, dtype=np.float32)).astype(dtype)
+
+    values = np.array(x.astype(mx.float32), np.float64)
+    exact = [value * (1 + math.erf(value / math.sqrt(2))) / 2 for value in values]
+
+    assert gelu(x).dtype == dtype
+    assert error(gelu(x).astype(mx.float32), exact) < DIGITS[dtype]
+
+
+def test_what_is_not_seen_counts_nothing() -> None:
+    mask = mx.array([[1, 1, 0], [1, 0, 0]])
+
+    hidden = unseen(mask, mx.float16)
+
+    assert hidden.shape == (2, 1, 1, 3)
+    assert hidden.dtype == mx.float16
+    shares = np.array(mx.softmax(hidden[:, 0, 0], axis=-1).astype(mx.float32))
+    assert shares.tolist() == [[0.5, 0.5, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("dtype", DIGITS)
+def test_the_norm_of_a_sum(dtype: mx.Dtype) -> None:
+    norm = LayerNorm(mx.array(numbers(64)), mx.array(numbers(64, seed=2)), 1e-5)
+    x, y = (mx.array(numbers(2, 3, 64, seed=seed)).astype(dtype) for seed in (3, 4))
+
+    assert error(norm.of_sum(x, y).astype(mx.float32), exact_norm(x, y, norm)) < DIGITS[dtype]
+
+
+@pytest.mark.skipif(not on_cuda(), reason="a kernel for GPUs of NVIDIA's")
+@pytest.mark.parametrize("dtype", DIGITS)
+@pytest.mark.parametrize("size", [128, 384, 768, 1024, 2048])
+def test_the_norm_of_a_sum_in_one_kernel(size: int, dtype: mx.Dtype) -> None:
+    for shape, eps in product([(1, 1), (3, 7), (64, 33)], [1e-12, 1e-5]):
+        scale, shift = (mx.array(numbers(size, seed=seed)).astype(dtype) for seed in (1, 2))
+        x, y = (mx.array(3 * numbers(*shape, size, seed=s) + 1).astype(dtype) for s in (3, 4))
+
+        ours = sum_norm(x, y, scale, shift, mx.array([eps]))
+
+        exact = exact_norm(x, y, LayerNorm(scale, shift, eps))
+        assert error(ours.astype(mx.float32), exact) < DIGITS[dtype]
+
+
+def test_the_kernel_takes_rows_that_a_warp_can_share() -> None:
+    assert [size for size in (32, 128, 312, 384, 768, 1024, 4096) if takes(size)] == [
+        128,
+        384,
+        768,
+        1024,
+    ]
+
+
+def exact_norm(x: mx.array, y: mx.array, norm: LayerNorm) -> object:
+    """The same in float64."""
+    wide = [np.array(each.astype(mx.float32), np.float64) for each in (x, y)]
+    scale, shift = (np.array(each.astype(mx.float32)) for each in (norm.scale, norm.shift))
+    total = wide[0] + wide[1]
+    centred = total - total.mean(axis=-1, keepdims=True)
+    spread = np.sqrt(total.var(axis=-1, keepdims=True) + norm.eps)
+    return centred / spread * scale + shift

@@ -1,0 +1,411 @@
+"""`emberd doctor` in environments that are really broken."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emberd.config.paths import find_homes
+from emberd.config.settings import LimitsSettings, ServerSettings
+from emberd.doctor.files import lock, stores
+from emberd.doctor.machine import LITTLE_DISK, NO_DISK, folders, judge_disk, memory
+from emberd.doctor.network import port
+from emberd.doctor.network import socket as socket_check
+from emberd.doctor.run import examine
+from emberd.verify.finding import Finding
+from tests.hub import Hub
+from tests.service.conftest import free_port
+from tests.serving import Server, clean_environ, run_emberd
+
+CHECKS = (
+    "config", "python", "platform", "folder, state", "disk, models", "lock", "service", "memory",
+    "backend mlx", "backend openvino", "gpu", "model", "port", "tokens", "hub",
+)  # fmt: skip
+
+
+class Examination:
+    """What `emberd doctor --json` printed, and its exit code."""
+
+    def __init__(self, home: Path, **environ: str) -> None:
+        self.environ = clean_environ(home) | {"EMBERD_SERVER_PORT": str(free_port())} | environ
+        done = run_emberd("doctor", "--json", home=home, environ=self.environ)
+        assert done.stdout, done.stderr.decode()
+        self.code = done.returncode
+        content = json.loads(done.stdout)
+        self.ok: bool = content["ok"]
+        self.rows: list[dict[str, Any]] = content["checks"]
+        assert self.code == (0 if self.ok else 1)
+
+    def row(self, check: str) -> dict[str, Any]:
+        """Return the one row of a check."""
+        (row,) = [row for row in self.rows if row["check"] == check]
+        return row
+
+    def failed(self) -> list[str]:
+        """Return which checks failed."""
+        return [row["check"] for row in self.rows if row["verdict"] == "failed"]
+
+
+def test_a_machine_in_order_passes(home: Path) -> None:
+    seen = Examination(home)
+
+    assert (seen.ok, seen.failed()) == (True, [])
+    assert set(CHECKS) <= {row["check"] for row in seen.rows}
+    assert seen.row("backend openvino")["detail"].endswith("on cpu, the default model's")
+    assert "files of minilm, the default, are here" in seen.row("model")["detail"]
+    assert "HF_HUB_OFFLINE" in seen.row("hub")["detail"]
+    assert "no server runs" in seen.row("port")["detail"]
+    assert not home.exists()  # it changes nothing
+
+
+def test_people_get_a_table_with_what_to_do(home: Path) -> None:
+    home.mkdir()
+    (home / "config.yaml").write_text("limits:\n  max_loded: 2\n")
+
+    done = run_emberd("doctor", home=home)
+
+    (line,) = [line for line in done.stdout.decode().splitlines() if line.startswith("config")]
+    assert done.returncode == 1
+    assert "failed" in line
+    assert f"{home}/config.yaml:2: limits.max_loded" in line
+    assert "Did you mean max_loaded?" in line
+
+
+def test_a_broken_config_is_found_and_the_rest_is_checked_all_the_same(home: Path) -> None:
+    home.mkdir()
+    (home / "config.yaml").write_text("limits: [\n")
+
+    seen = Examination(home)
+
+    assert seen.failed() == ["config"]
+    assert "this is not YAML" in seen.row("config")["detail"]
+    assert seen.row("backend openvino")["verdict"] == "ok"
+    unseen = {seen.row(name)["verdict"] for name in ("model", "port", "tokens", "hub")}
+    assert unseen == {"skipped"}
+
+
+def test_a_misspelt_variable_is_a_warning(home: Path) -> None:
+    seen = Examination(home, EMBERD_SERVER_PROT="1")
+
+    warning = next(row for row in seen.rows if row["verdict"] == "warning")
+    assert warning["check"] == "config"
+    assert "$EMBERD_SERVER_PORT?" in warning["detail"]
+    assert seen.ok
+
+
+def test_who_holds_the_port_is_named(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        seen = Examination(home, EMBERD_SERVER_PORT=str(number))
+
+    assert seen.failed() == ["port"]
+    assert f"(pid {os.getpid()}) holds 127.0.0.1:{number}" in seen.row("port")["detail"]
+    assert "End that process" in seen.row("port")["advice"]
+
+
+def test_the_old_server_on_the_port_is_recognized(home: Path) -> None:
+    number = free_port()
+    old = Path(__file__).parent.parent / "service" / "old_server.py"
+    with subprocess.Popen([sys.executable, old, str(number)]) as process:
+        try:
+            while True:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", number)) == 0:
+                        break
+            seen = Examination(home, EMBERD_SERVER_PORT=str(number))
+        finally:
+            process.kill()
+
+    assert seen.failed() == ["port"]
+    assert "emberd service install --replace" in seen.row("port")["advice"]
+
+
+def test_a_running_server_is_in_order(server: Server) -> None:
+    number = server.url.rpartition(":")[2]
+
+    seen = Examination(server.home, EMBERD_SERVER_PORT=number)
+
+    assert seen.ok
+    assert f"answers at 127.0.0.1:{number}" in seen.row("port")["detail"]
+
+
+def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
+    (finding,) = port(ServerSettings(host="192.0.2.1"))
+
+    assert finding.verdict == "failed"
+    assert "cannot listen on 192.0.2.1" in finding.detail
+
+
+@pytest.fixture
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a short path, for sockets."""
+    return tmp_path_factory.mktemp("h")
+
+
+def test_a_server_on_a_socket_alone_is_seen(short: Path) -> None:
+    off = {"EMBERD_SERVER_PORT": "off"}
+    config = f"server: {{port: off, socket: {short}/s}}"
+    with Server(short, config=config, arguments=()):
+        seen = Examination(short, **off)
+    after = Examination(short, **off)
+
+    assert (seen.ok, after.ok) == (True, True)
+    assert seen.row("port")["detail"] == "off"
+    assert f"answers on {short}/s, " in seen.row("socket")["detail"]
+    assert f"nobody listens on {short}/s" in after.row("socket")["detail"]
+
+
+def hang_up(listener: socket.socket, times: int) -> None:
+    for _ in range(times):
+        listener.accept()[0].close()
+
+
+def test_who_else_is_in_the_place_of_the_socket_is_told(short: Path) -> None:
+    place = short / "s"
+    settings = ServerSettings(port=None, socket=str(place))
+
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(place))
+        other.listen()
+        threading.Thread(target=hang_up, args=(other, 2), daemon=True).start()
+        (held,) = socket_check(settings)
+    place.unlink()
+    place.write_text("mine")
+    (file,) = socket_check(settings)
+    (nowhere,) = socket_check(ServerSettings(socket="/nowhere/at/all/s"))
+
+    assert {finding.verdict for finding in (held, file, nowhere)} == {"failed"}
+    assert f"(pid {os.getpid()}) listens on {place} and does not answer as emberd" in held.detail
+    assert "no socket" in file.detail
+    assert "there is no folder /nowhere/at/all" in nowhere.detail
+
+
+def test_neither_port_nor_socket_is_a_failure(home: Path) -> None:
+    seen = Examination(home, EMBERD_SERVER_PORT="off")
+
+    assert seen.failed() == ["port"]
+    assert "nothing to listen on" in seen.row("port")["detail"]
+
+
+def test_tokens_are_counted_and_never_shown(home: Path) -> None:
+    home.mkdir()
+    (home / "tokens").touch(0o600)
+    (home / "tokens").write_text("s3cret-1\ns3cret-2\n")
+    environ = {"EMBERD_SERVER_TOKEN_FILE": str(home / "tokens"), "EMBERD_TOKEN": "s3cret-3"}
+
+    seen = Examination(home, **environ)
+    (home / "tokens").chmod(0o644)
+    open_to_all = Examination(home, **environ)
+
+    count = f"2 tokens in {home}/tokens and the one of $EMBERD_TOKEN"
+    assert (seen.ok, seen.row("tokens")["detail"]) == (True, count)
+    assert open_to_all.failed() == ["tokens"]
+    assert "chmod 600" in open_to_all.row("tokens")["advice"]
+    assert "s3cret" not in str(seen.rows + open_to_all.rows)
+
+
+@pytest.mark.parametrize(("default", "verdict"), [("minilm", "warning"), ("mpnet", "failed")])
+def test_a_hub_out_of_reach_matters_as_much_as_the_files_that_are_missing(
+    home: Path, default: str, verdict: str
+) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+
+    seen = Examination(home, HF_ENDPOINT=nobody, HF_HUB_OFFLINE="0", EMBERD_DEFAULT=default)
+
+    row = seen.row("hub")
+    assert row["verdict"] == verdict
+    assert row["detail"].startswith(nobody)
+    assert "HF_ENDPOINT" in row["advice"]
+    assert seen.ok is (verdict == "warning")
+
+
+def test_the_doctor_does_not_wait_for_a_hub_that_says_nothing(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent_hub = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        seen = Examination(home, HF_ENDPOINT=silent_hub, HF_HUB_OFFLINE="0")
+
+    assert seen.row("hub")["verdict"] == "warning"
+
+
+def test_a_hub_that_answers_is_in_order(home: Path) -> None:
+    repository = {"mlx-community/all-MiniLM-L6-v2-4bit": {"config.json": b"{}"}}
+    with Hub(repository) as hub:
+        seen = Examination(home, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0")
+
+    assert seen.row("hub")["detail"] == f"{hub.url} answers"
+
+
+def test_a_password_in_the_hubs_address_is_not_shown(home: Path) -> None:
+    endpoint = f"http://me:s3cret@127.0.0.1:{free_port()}"
+
+    seen = Examination(home, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="0")
+
+    assert "s3cret" not in str(seen.rows)
+
+
+def test_offline_without_the_model_is_a_failure(home: Path) -> None:
+    seen = Examination(home, EMBERD_DEFAULT="mpnet")
+
+    assert seen.failed() == ["hub"]
+    assert seen.row("model")["advice"] == "Run `emberd pull mpnet`."
+
+
+def test_a_damaged_lock_is_found(home: Path) -> None:
+    (home / "state").mkdir(parents=True)
+    (home / "state" / "lock.json").write_text("{")
+
+    seen = Examination(home)
+
+    assert seen.failed() == ["lock"]
+    assert f"mv {home}/state/lock.json" in seen.row("lock")["advice"]
+    assert (home / "state" / "lock.json").read_text() == "{"  # only looked at
+
+
+@pytest.mark.parametrize("content", ['{"models": {"minilm": 7}}', "\0\0", "[]", ""])
+def test_a_lock_can_be_damaged_in_many_ways(tmp_path: Path, content: str) -> None:
+    (tmp_path / "lock.json").write_text(content)
+
+    (finding,) = lock(tmp_path)
+
+    assert finding.verdict == "failed"
+
+
+def test_files_that_the_lock_names_and_that_are_gone_are_named(tmp_path: Path) -> None:
+    file = {"size": 1, "mtime_ns": 1, "inode": 1, "sha256": "0" * 64}
+    entry = {"source": "path:/gone", "folder": "/gone", "files": {"model.safetensors": file}}
+    content = {"version": 1, "models": {"minilm": entry}}
+    (tmp_path / "lock.json").write_text(json.dumps(content))
+
+    (finding,) = lock(tmp_path)
+
+    assert (finding.verdict, finding.advice) == ("warning", "Run `emberd pull minilm`.")
+    assert finding.detail == "files of minilm are gone from /gone"
+
+
+def test_a_store_that_is_not_where_it_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "here.db").write_bytes(b"rows")
+
+    here, gone = stores({"cmem": tmp_path / "here.db", "notes": tmp_path / "gone.db"})
+
+    assert (here.check, here.verdict) == ("store cmem", "ok")
+    assert (gone.check, gone.verdict) == ("store notes", "failed")
+    assert "stores.notes.path" in gone.advice
+
+
+def test_a_stores_folder_is_as_large_as_its_files(tmp_path: Path) -> None:
+    (tmp_path / "memories.db").write_bytes(bytes(3 * 2**20))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "log").write_bytes(bytes(2**20))
+
+    (here,) = stores({"cmem": tmp_path})
+
+    assert here.detail == f"{tmp_path}, 4 MiB"
+
+
+def test_a_cache_that_cannot_be_written_is_found(home: Path) -> None:
+    home.mkdir()
+    (home / "cache").write_text("a file in its place")
+
+    seen = Examination(home)
+
+    assert seen.failed() == ["folder, cache"]
+    assert "is no folder" in seen.row("folder, cache")["detail"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_read_only_place_is_found_even_by_root() -> None:
+    homes = find_homes({"HOME": "/nowhere", "XDG_CACHE_HOME": "/proc/1"})
+
+    verdicts = {finding.check: finding.verdict for finding in folders(homes)}
+
+    assert verdicts["folder, cache"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("library", "says"),
+    [
+        ("raise ImportError('no such symbol')", "no such symbol"),
+        ("import os; os._exit(9)", "ends its process with exit code 9"),
+        ("import os; os.abort()", "ends its process with exit code -6"),
+    ],
+    ids=["import", "exit", "abort"],
+)
+def test_a_backend_whose_library_is_broken_says_why(
+    home: Path, tmp_path: Path, library: str, says: str
+) -> None:
+    (tmp_path / "broken" / "openvino").mkdir(parents=True)
+    (tmp_path / "broken" / "openvino" / "__init__.py").write_text(library)
+
+    seen = Examination(home, PYTHONPATH=str(tmp_path / "broken"))
+
+    assert seen.failed() == ["backend openvino"]
+    assert says in seen.row("backend openvino")["detail"]
+    assert seen.row("backend mlx")["verdict"] != "failed"
+
+
+def test_a_backend_that_is_not_needed_is_no_failure(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken" / "mlx").mkdir(parents=True)
+    (tmp_path / "broken" / "mlx" / "__init__.py").write_text("")
+    (tmp_path / "broken" / "mlx" / "core.py").write_text("raise ImportError('no Metal')")
+
+    seen = Examination(home, PYTHONPATH=str(tmp_path / "broken"))
+
+    if seen.row("backend mlx")["verdict"] == "skipped":
+        pytest.skip("mlx is not installed here, so that it cannot be broken")
+    assert seen.row("backend mlx")["verdict"] == "warning"
+    assert "no Metal" in seen.row("backend mlx")["detail"]
+    assert seen.ok
+
+
+def test_a_backend_that_nobody_installed_is_named(home: Path) -> None:
+    home.mkdir()
+    (home / "config.yaml").write_text("models: {minilm: {backend: abacus}}\n")
+
+    seen = Examination(home)
+
+    assert seen.failed() == ["backend abacus"]
+
+
+def test_more_memory_than_there_is_is_a_warning() -> None:
+    (finding,) = memory(LimitsSettings(memory_budget=2**60))
+
+    assert finding.verdict == "warning"
+    assert "limits.memory_budget" in finding.advice
+
+
+@pytest.mark.parametrize(
+    ("free", "verdict"),
+    [(NO_DISK - 1, "failed"), (NO_DISK, "warning"), (LITTLE_DISK - 1, "warning"),
+     (LITTLE_DISK, "ok")],
+)  # fmt: skip
+def test_a_full_disk_is_told_by_what_is_free(free: int, verdict: str) -> None:
+    assert judge_disk("disk", Path("/"), free).verdict == verdict
+
+
+def test_a_check_that_hangs_or_breaks_hides_no_other() -> None:
+    released = threading.Event()
+
+    def hangs() -> list[Finding]:
+        released.wait()
+        return []
+
+    def breaks() -> list[Finding]:
+        raise ZeroDivisionError("by zero")
+
+    def works() -> list[Finding]:
+        return [Finding("works", "ok", "fine")]
+
+    found = examine({"hangs": hangs, "breaks": breaks, "works": works}, limit_s=0.5)
+    released.set()
+
+    shown: Mapping[str, str] = {finding.check: finding.verdict for finding in found}
+    assert shown == {"hangs": "failed", "breaks": "failed", "works": "ok"}
+    assert "no answer within 0.5 s" in found[0].detail
+    assert "by zero" in found[1].detail

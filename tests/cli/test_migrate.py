@@ -1,0 +1,193 @@
+"""`emberd migrate` as people and scripts run it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.migrate import stores
+from tests.serving import Server, run_emberd
+
+ROWS = 120
+CONFIG = "stores: {notes: {kind: cmem, path: notes}, wide: {path: wide, model: minilm-f32}}"
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return stores.texts(ROWS)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
+    """A home with two configured stores, both of 4-bit vectors; not to be changed."""
+    home = tmp_path_factory.mktemp("own") / "home"
+    old = stores.embed(home, texts, "minilm")
+    stores.make_cmem(home / "notes", texts, old)
+    stores.make_cmem(home / "wide", texts, old)
+    (home / "config.yaml").write_text(CONFIG)
+    return home
+
+
+@pytest.fixture
+def home(own: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(own, tmp_path / "home"))
+
+
+def test_check_answers_for_scripts(home: Path) -> None:
+    fitting = run_emberd("migrate", "check", "notes", "--json", home=home)
+    named = run_emberd("migrate", "check", str(home / "wide"), "--json", home=home)
+    said = run_emberd("migrate", "check", "wide", "--sample", "30", home=home)
+
+    report = json.loads(fitting.stdout)
+    assert fitting.returncode == 0
+    assert report["verdict"] == "compatible"
+    assert report["model"] == "minilm"
+    assert report["mean_cosine"] > 0.9999
+    assert (report["rows"], report["dimensions"]) == (ROWS, 384)
+    assert {each["model"] for each in report["candidates"]} == {"minilm", "minilm-f32"}
+    # its users ask for another model than the default, and that is what it has to fit
+    assert (named.returncode, json.loads(named.stdout)["default"]) == (3, "minilm-f32")
+    assert said.returncode == 3
+    assert b"made by minilm; the default is minilm-f32" in said.stdout
+    assert b"emberd migrate run wide --to minilm-f32" in said.stdout
+
+
+def test_mixed_and_unknown_have_exit_codes_of_their_own(home: Path, texts: list[str]) -> None:
+    database = stores.connect(home / "notes" / "memories.db")
+    new = stores.embed(home, texts[:9], "minilm-f32")
+    for key in range(1, 10):
+        database.execute("DELETE FROM vec_memories WHERE rowid = ?", (key,))
+        database.execute("INSERT INTO vec_memories VALUES (?, ?)", (key, new[key - 1].tobytes()))
+    database.close()
+    noise = np.random.default_rng(1).standard_normal((20, 384)).astype("<f4")
+    stores.make_cmem(home / "noise", texts[:20], noise)
+
+    mixed = run_emberd("migrate", "check", "notes", home=home)
+    unknown = run_emberd("migrate", "check", str(home / "noise"), home=home)
+
+    assert mixed.returncode == 4
+    assert b"minilm-f32: 9 of 120: 1, 2, 3, 4, 5, 6, 7, 8, ..." in mixed.stdout
+    assert unknown.returncode == 5
+
+
+def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
+    before = (home / "notes" / "memories.db").read_bytes()
+
+    unasked = run_emberd("migrate", "run", "notes", "--to", "minilm-f32", home=home)
+    dry = run_emberd("migrate", "run", "notes", "--to", "minilm-f32", "--dry-run", home=home)
+
+    assert unasked.returncode == 1
+    assert b"hint: Add --yes" in unasked.stderr
+    assert dry.returncode == 0
+    assert b"of disk, of which the backup keeps" in dry.stdout
+    assert b"writers wait about" in dry.stdout
+    assert (home / "notes" / "memories.db").read_bytes() == before
+    assert not (home / "notes" / "memories.db.emberd").exists()
+
+
+def test_run_status_undo_and_the_servers_warning(home: Path) -> None:
+    with Server(home) as server:
+        assert server.http.get("/health").json()["warnings"] == []
+        moved = server.run("migrate", "run", "notes", "--to", "minilm-f32", "--yes")
+        (warning,) = server.http.get("/health").json()["warnings"]
+        again = server.run("migrate", "run", "notes", "--to", "minilm-f32", "--yes")
+        status = json.loads(server.run("migrate", "status", "notes", "--json").stdout)
+        said = server.run("migrate", "status", "notes").stdout.decode()
+        undone = server.run("migrate", "undo", "notes", "--yes")
+        warnings = server.http.get("/health").json()["warnings"]
+
+    assert moved.returncode == 0, moved.stderr
+    assert b"run `emberd use minilm-f32` now" in moved.stdout
+    assert warning["code"] == "store_mismatch"
+    assert "notes holds vectors made by minilm-f32" in warning["message"]
+    assert "emberd migrate run notes --to minilm" in warning["hint"]
+    assert again.returncode == 0
+    assert b"in the space of minilm-f32 already" in again.stdout
+    assert len(status["backups"]) == 1
+    assert status["stamp"]["model"] == "minilm-f32"
+    assert "Backup from before minilm-f32" in said
+    assert undone.returncode == 0, undone.stderr
+    assert warnings == []
+
+
+def test_a_check_tells_the_server_too(home: Path) -> None:
+    (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
+    with Server(home) as server:
+        server.run("load", "minilm")
+        checked = server.run("migrate", "check", "notes")
+        (warning,) = server.http.get("/health").json()["warnings"]
+        shown = server.run("ps")
+        states = server.row("minilm")["state"], server.row("minilm-f32")["state"]
+
+    assert states == ("ready", "ready")  # one was loaded before, the other is the default
+    assert checked.returncode == 3
+    assert "made by minilm, and the default is minilm-f32" in warning["message"]
+    assert b"notes holds vectors" in shown.stderr
+
+
+def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> None:
+    with Server(home) as server:
+        server.run("migrate", "check", "notes")
+        server.http.get("/health")
+        maps = Path(f"/proc/{server.process.pid}/maps")
+        if not maps.exists():
+            pytest.skip("no /proc here to see what a process has mapped")
+        mapped = maps.read_text()
+
+    assert "apsw" not in mapped
+    assert "numpy" not in mapped
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["check", "nots"], "hint: Did you mean notes?"),
+        (["check", "notes", "--sample", "none"], "neither a number of rows nor `all`"),
+        (["check", "notes", "-o", "table"], "not of the form KEY=VALUE"),
+        (["check", "notes", "-o", "table=v"], "has no option 'table'"),
+        (["check", "notes", "--kind", "qdrant"], "No kind of store is called 'qdrant'"),
+        (["run", "notes", "--to", "mpnet", "--yes"], "hint: Run `emberd pull mpnet` first."),
+        (["run", "notes", "--to", "nothing", "--yes"], "nothing"),
+        (["undo", "notes", "--yes"], "no backup"),
+    ],
+)
+def test_what_cannot_be_is_said_in_two_lines(home: Path, arguments: list[str], words: str) -> None:
+    done = run_emberd("migrate", *arguments, home=home)
+
+    assert done.returncode == 1
+    assert words in done.stderr.decode()
+    assert done.stderr.decode().startswith("error: ")
+
+
+def test_config_knows_stores(home: Path) -> None:
+    shown = run_emberd("config", "show", home=home)
+    again = home / "again.yaml"
+    again.write_bytes(shown.stdout)
+    checked = run_emberd("--config", str(again), "config", "check", home=home)
+    values = json.loads(run_emberd("config", "show", "--json", home=home).stdout)
+
+    assert b"  notes: {path: notes, kind: cmem}" in shown.stdout
+    assert checked.returncode == 0, checked.stderr
+    assert values["stores"]["wide"]["model"] == "minilm-f32"
+    assert values["origins"]["stores.notes"].endswith("config.yaml:1")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("stores: {a: {kind: cmem}}", "stores.a.path: this key is required and missing"),
+        ("stores: {a: {path: x, pth: y}}", "stores.a.pth: there is no such setting"),
+        ("stores: {a: x.db}", "stores.a: 'x.db' should be a group of keys"),
+        ("stores: [x.db]", "stores: it should be"),
+        ("stores: {a: {path: x, options: {k: [1]}}}", "stores.a.options.k: it should be"),
+    ],
+)
+def test_wrong_stores_in_the_config_are_named(home: Path, config: str, words: str) -> None:
+    (home / "config.yaml").write_text(config)
+
+    done = run_emberd("config", "check", home=home)
+
+    assert done.returncode == 1
+    assert words in done.stderr.decode()

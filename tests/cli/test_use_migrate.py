@@ -1,0 +1,122 @@
+"""`emberd use NAME --migrate`: stores, their settings, default and server change together."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emberd.vectors import Matrix
+from tests.migrate import stores
+from tests.serving import Server
+
+TEXTS = stores.texts(120)
+CONFIG = """# mine
+default: minilm  # as ever
+stores:
+  memory: {path: CMEM}
+  other: {path: OTHER}
+  apart: {path: APART, model: minilm}
+"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    """Three stores of 4-bit MiniLM; the last names its model and does not follow the default."""
+    old = stores.embed(tmp_path / "made", TEXTS, "minilm")
+    names = ("CMEM", "OTHER", "APART")
+    for name in names:
+        stores.make_cmem(tmp_path / name, TEXTS, old)
+    return {name: tmp_path / name for name in names}
+
+
+@pytest.fixture
+def config(folders: dict[str, Path]) -> str:
+    text = CONFIG
+    for name, folder in folders.items():
+        text = text.replace(name, str(folder))
+    return text
+
+
+def vectors(folder: Path) -> Matrix:
+    return stores.read(folder / "memories.db")[1]
+
+
+def result(done: "subprocess.CompletedProcess[bytes]") -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr.decode()
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_stores_settings_default_and_server_change_together(
+    home: Path, config: str, folders: dict[str, Path]
+) -> None:
+    with Server(home, config=config) as own:
+        own.embed("load")
+        before = {name: vectors(folder) for name, folder in folders.items()}
+
+        done = result(own.run("use", "minilm-f32", "--migrate", "--yes", "--json"))
+
+        new = np.array(own.embed(*TEXTS)["embeddings"], np.float32)  # by the default
+        assert own.embed("text")["model"] == "minilm-f32"
+        health = own.http.get("/health").json()
+    assert (done["status"], set(done["moved"])) == ("changed", {"memory", "other"})
+    for name in ("CMEM", "OTHER"):
+        assert stores.cosines(vectors(folders[name]), new).min() > 0.9999
+        settings = json.loads((folders[name] / "config.json").read_text())
+        assert settings["embedding"]["model"] == "minilm-f32"
+    np.testing.assert_array_equal(vectors(folders["APART"]), before["APART"])
+    assert (home / "config.yaml").read_text() == config.replace("minilm ", "minilm-f32 ")
+    assert not [warning for warning in health["warnings"] if warning["code"].startswith("store")]
+
+
+def test_a_store_that_cannot_be_read_keeps_everything_as_it_was(
+    home: Path, config: str, folders: dict[str, Path]
+) -> None:
+    (folders["OTHER"] / "memories.db").write_bytes(b"this is no database, whatever its name says")
+    with Server(home, config=config) as own:
+        before = vectors(folders["CMEM"])
+
+        done = own.run("use", "minilm-f32", "--migrate", "--yes")
+
+        assert done.returncode == 1
+        assert b"OTHER is no store" in done.stderr
+        assert own.embed("text")["model"] == "minilm"
+    assert (home / "config.yaml").read_text() == config
+    np.testing.assert_array_equal(vectors(folders["CMEM"]), before)
+
+
+def test_a_dry_run_says_what_it_takes_and_changes_nothing(
+    home: Path, config: str, folders: dict[str, Path]
+) -> None:
+    with Server(home, config=config) as own:
+        before = vectors(folders["CMEM"])
+
+        planned = result(own.run("use", "minilm-f32", "--migrate", "--dry-run", "--json"))
+        refused = own.run("use", "minilm-f32", "--migrate", "--json")
+
+        assert [(plan["store"], plan["rows"]) for plan in planned["plans"]] == [
+            ("memory", 120),
+            ("other", 120),
+        ]
+        assert refused.returncode == 1
+        assert b"--yes" in refused.stderr
+    assert (home / "config.yaml").read_text() == config
+    np.testing.assert_array_equal(vectors(folders["CMEM"]), before)
+
+
+def test_use_alone_says_which_stores_would_not_match(
+    home: Path, config: str, folders: dict[str, Path]
+) -> None:
+    with Server(home, config=config) as own:
+        own.run("migrate", "run", "memory", "--to", "minilm", "--yes", "--force")  # stamps it
+
+        report = result(own.run("use", "minilm-f32", "--dry-run", "--json"))
+
+    assert {store["name"]: store["verdict"] for store in report["stores"]} == {
+        "memory": "re-embed",
+        "other": "unknown",
+    }
+    assert "emberd use minilm-f32 --migrate" in report["run"]

@@ -1,0 +1,36 @@
+"""A server for real client libraries, and a note of which of them got through."""
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.clients.table import RESULTS, Client
+from tests.serving import Server
+
+CONFIG = "models: {minilm: {matryoshka: [128], prompts: {query: 'hello '}}}"
+
+
+@pytest.fixture(scope="session")
+def offering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose model has a smaller size and a prompt."""
+    with Server(tmp_path_factory.mktemp("offering"), config=CONFIG) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients ask the server itself, whatever proxies the machine has."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note a client as failed once any of its tests did."""
+    report = yield
+    client = getattr(getattr(item, "module", None), "CLIENT", None)
+    if isinstance(client, Client):
+        results = item.config.stash.setdefault(RESULTS, {})
+        results[client] = results.get(client, True) and not report.failed and not report.skipped
+    return report

@@ -1,0 +1,51 @@
+"""Drives LangChain's clients, which are too heavy for the test environment, in one of their own.
+
+    python -m tests.clients.langchain_apart
+
+It makes the environment in build/, starts a server, runs `langchain_script.py` there and notes in
+`langchain_apart.json` which client got through; `scripts/client-table --apart` puts that into the
+docs.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+from tests.clients.conftest import CONFIG
+from tests.serving import Server
+
+HERE = Path(__file__).parent
+ENVIRONMENT = HERE.parent.parent / "build" / "langchain"
+PINNED = {
+    "langchain-openai": ("OpenAI", "1.7.3"),
+    "langchain-ollama": ("Ollama", "1.1.0"),
+    "langchain-huggingface": ("TEI", "1.2.3"),
+}
+
+
+def main() -> int:
+    """Return 0 when all got through."""
+    python = ENVIRONMENT / "bin" / "python"
+    if not python.exists():
+        venv.create(ENVIRONMENT, with_pip=True)
+    packages = [f"{name}=={version}" for name, (_, version) in PINNED.items()]
+    packages.append("numpy")  # huggingface_hub asks for it only when it is used
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    noted = []
+    with tempfile.TemporaryDirectory() as home, Server(Path(home), config=CONFIG) as server:
+        for name, (dialect, version) in PINNED.items():
+            script = [str(python), str(HERE / "langchain_script.py"), name, server.url]
+            done = subprocess.run(script, cwd=home, check=False)
+            client = {"dialect": dialect, "name": name, "version": version}
+            result = "works" if done.returncode == 0 else "fails"
+            noted.append({"client": client, "result": f"{result} (run apart)"})
+            print(name, version, result)  # noqa: T201 - it is a script
+    (HERE / "langchain_apart.json").write_text(json.dumps(noted, indent=2) + "\n")
+    return any("fails" in row["result"] for row in noted)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""OpenAI's own SDK for Node, changed in nothing but its baseURL."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.clients import nodejs
+from tests.clients.busy import full_queue
+from tests.clients.table import Client
+from tests.serving import Server
+
+CLIENT = Client("OpenAI", "openai (npm)", nodejs.PINNED["openai"])
+TEXTS = ["first", "", "第三"]
+
+
+@pytest.fixture(scope="module")
+def said(offering: Server) -> dict[str, Any]:
+    """What the SDK made of the answers."""
+    nodejs.install()
+    made: dict[str, Any] = nodejs.run("openai.mjs", offering.url, *TEXTS)
+    return made
+
+
+def bits(rows: list[list[float]]) -> bytes:
+    """Return vectors as float32."""
+    return np.array(rows, "<f4").tobytes()
+
+
+def test_the_version_is_the_pinned_one(said: dict[str, Any]) -> None:
+    assert said
+    assert nodejs.installed("openai") == CLIENT.version
+
+
+def test_it_embeds(said: dict[str, Any], offering: Server) -> None:
+    expected = bits(offering.embed(*TEXTS)["embeddings"])
+
+    assert bits(said["plain"]) == bits(said["float"]) == expected
+    assert bits(said["small"]) == bits(offering.embed(*TEXTS, dimensions=128)["embeddings"])
+    assert said["many"] == 2048
+
+
+def test_it_lists_and_finds_models(said: dict[str, Any]) -> None:
+    assert said["models"][0] == "minilm"
+    assert said["model"] in said["models"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ("unknown", ("NotFoundError", 404, "unknown_model", "model")),
+        ("empty", ("BadRequestError", 400, "no_texts", None)),
+        ("ids", ("BadRequestError", 400, "token_ids", "input")),
+    ],
+)
+def test_its_typed_errors_say_code_and_param(
+    said: dict[str, Any], asked: str, error: tuple[str, int, str, str | None]
+) -> None:
+    assert tuple(said[asked][key] for key in ("type", "status", "code", "param")) == error
+
+
+def test_it_tries_again_when_the_queue_was_full(home: Path) -> None:
+    nodejs.install()
+    with full_queue(home) as (server, get_on), nodejs.start("retry.mjs", server.url) as process:
+        assert process.stdout
+        first = json.loads(process.stdout.readline())
+        get_on()
+        rest = [json.loads(line) for line in process.stdout]
+
+    assert (first, rest) == (429, [200, 384])

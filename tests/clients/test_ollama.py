@@ -1,0 +1,89 @@
+"""Ollama's own client for Python, changed in nothing but its host."""
+
+import asyncio
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import ollama
+import pytest
+
+from tests.clients.table import Client
+from tests.serving import Server
+
+CLIENT = Client("Ollama", "ollama (Python)", metadata.version("ollama"))
+TEXTS = ["first", "", "第三"]
+
+
+@pytest.fixture
+def client(offering: Server) -> Iterator[ollama.Client]:
+    """The client as everybody makes it."""
+    with ollama.Client(host=offering.url) as made:
+        yield made
+
+
+def test_it_embeds(client: ollama.Client, offering: Server) -> None:
+    answer = client.embed(model="minilm:latest", input=TEXTS, keep_alive="5m")
+
+    assert [list(row) for row in answer.embeddings] == offering.embed(*TEXTS)["embeddings"]
+    assert answer.prompt_eval_count
+    assert answer.total_duration is not None
+    assert answer.load_duration is not None
+    assert answer.total_duration > answer.load_duration >= 0
+
+
+def test_it_embeds_asynchronously(offering: Server) -> None:
+    async def ask() -> list[list[float]]:
+        async with ollama.AsyncClient(host=offering.url) as client:
+            answer = await client.embed(model="minilm", input="first")
+        return [list(row) for row in answer.embeddings]
+
+    assert asyncio.run(ask()) == offering.embed("first")["embeddings"]
+
+
+def test_it_embeds_by_the_older_route(client: ollama.Client, offering: Server) -> None:
+    answer = client.embeddings(model="minilm", prompt="first")
+
+    assert list(answer.embedding) == offering.embed("first")["embeddings"][0]
+
+
+def test_it_asks_for_smaller_dimensions(client: ollama.Client, offering: Server) -> None:
+    answer = client.embed(model="minilm", input=TEXTS, dimensions=128)
+
+    expected = offering.embed(*TEXTS, dimensions=128)["embeddings"]
+    assert np.array(answer.embeddings).tolist() == expected
+
+
+def test_it_lists_shows_and_says_what_runs(client: ollama.Client, offering: Server) -> None:
+    offering.embed("loaded")
+
+    listed = [model.model for model in client.list().models]
+    running = {model.name: model for model in client.ps().models}
+    shown = client.show("minilm:latest")
+
+    assert "minilm:latest" in listed
+    assert (running["minilm:latest"].size or 0) > 50 * 2**20
+    assert running["minilm:latest"].expires_at is not None
+    assert shown.capabilities == ["embedding"]
+    assert shown.modelinfo
+    assert shown.modelinfo["bert.embedding_length"] == 384
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        ({"model": "minlm", "input": "a"}, 404, "Did you mean minilm"),
+        ({"model": "minilm", "input": []}, 400, "No texts provided"),
+        ({"model": "minilm", "input": "a", "dimensions": 7}, 400, "It offers 384, 128."),
+        ({"model": "minilm", "input": "b " * 600, "truncate": False}, 422, "Text 0 has 602"),
+    ],
+)
+def test_its_errors_say_what_to_do(
+    client: ollama.Client, options: dict[str, Any], status: int, words: str
+) -> None:
+    with pytest.raises(ollama.ResponseError) as caught:
+        client.embed(**options)
+
+    assert caught.value.status_code == status
+    assert words in caught.value.error

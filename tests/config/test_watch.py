@@ -1,0 +1,151 @@
+"""A change of a file is seen, whichever way an editor makes it."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from emberd.config.watch import Sight, changes
+
+Change = Callable[[Path], object]
+
+
+def in_place(file: Path) -> None:
+    with file.open("r+") as opened:
+        opened.write("2")
+
+
+def renamed_over(file: Path) -> None:
+    other = file.with_name("other")
+    other.write_text("2")
+    other.replace(file)
+
+
+def moved_away_and_written(file: Path) -> None:
+    file.rename(file.with_name("backup~"))
+    file.write_text("2")
+
+
+def deleted_and_made(file: Path) -> None:
+    file.unlink()
+    file.write_text("2")
+
+
+def deleted(file: Path) -> None:
+    file.unlink()
+
+
+def folder_moved_away(file: Path) -> None:
+    file.parent.rename(file.parent.with_name("old"))
+
+
+def linked_elsewhere(file: Path) -> None:
+    (file.parent.parent / "elsewhere").write_text("2")
+    link = file.with_name("link")
+    link.symlink_to("../elsewhere")
+    link.replace(file)
+
+
+def mode_changed(file: Path) -> None:
+    file.chmod(0o640)
+
+
+EVERY_WAY = [
+    in_place, renamed_over, moved_away_and_written, deleted_and_made, deleted,
+    folder_moved_away, linked_elsewhere, mode_changed,
+]  # fmt: skip
+
+
+async def seen_after(file: Path, *steps: Change) -> list[Sight]:
+    """Return how the file looked each time that a change was told; one step after the other."""
+    found: list[Sight] = []
+    async with aclosing(changes(file, Sight.of(file))) as told:
+        for step in steps:
+            waiting = asyncio.ensure_future(anext(told))
+            await asyncio.sleep(0.3)  # until the folders are watched, for otherwise it takes 5 s
+            await asyncio.to_thread(step, file)
+            await asyncio.wait_for(waiting, 20)
+            found.append(Sight.of(file))
+    return found
+
+
+@pytest.mark.parametrize("change", EVERY_WAY)
+def test_a_change_is_seen(tmp_path: Path, change: Change) -> None:
+    file = tmp_path / "emberd" / "config.yaml"
+    file.parent.mkdir()
+    file.write_text("1")
+    before = Sight.of(file)
+
+    (after,) = asyncio.run(seen_after(file, change))
+
+    assert after != before
+
+
+def test_a_linked_file_is_watched_where_it_is(tmp_path: Path) -> None:
+    dotfiles = tmp_path / "dotfiles"
+    dotfiles.mkdir()
+    (dotfiles / "emberd.yaml").write_text("1")
+    file = tmp_path / "emberd" / "config.yaml"
+    file.parent.mkdir()
+    file.symlink_to("../dotfiles/emberd.yaml")
+
+    def edit(_: Path) -> None:
+        renamed_over(dotfiles / "emberd.yaml")
+
+    assert Sight.of(file).folders == {file.parent, dotfiles}
+    assert len(asyncio.run(seen_after(file, edit))) == 1
+
+
+def test_a_folder_that_is_a_link_may_be_swapped(tmp_path: Path) -> None:
+    for version in ("one", "two"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "config.yaml").write_text(version)
+    (tmp_path / "current").symlink_to("one")
+    file = tmp_path / "current" / "config.yaml"
+
+    def swap(_: Path) -> None:
+        (tmp_path / "next").symlink_to("two")
+        (tmp_path / "next").replace(tmp_path / "current")
+
+    assert len(asyncio.run(seen_after(file, swap))) == 1
+
+
+def test_a_folder_that_appears_later_is_watched_then(tmp_path: Path) -> None:
+    file = tmp_path / "a" / "b" / "config.yaml"
+    steps: list[Change] = [
+        lambda file: file.parent.parent.mkdir(),
+        lambda file: file.parent.mkdir(),
+        lambda file: file.write_text("1"),
+        renamed_over,
+    ]
+
+    seen = asyncio.run(seen_after(file, *steps))
+
+    assert [sight.status is None for sight in seen] == [True, True, False, False]
+
+
+def test_a_link_that_leads_in_circles_is_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.symlink_to("config.yaml")
+
+    assert Sight.of(file) == Sight(frozenset({tmp_path}), None)
+
+
+def test_what_happens_beside_the_file_is_no_change(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("1")
+
+    async def beside() -> None:
+        async with aclosing(changes(file, Sight.of(file))) as told:
+            waiting = asyncio.ensure_future(anext(told))
+            for number in range(5):
+                await asyncio.sleep(0.15)
+                (tmp_path / f"other{number}").write_text("1")
+            await asyncio.sleep(0.3)
+            assert not waiting.done()
+            await asyncio.to_thread(in_place, file)
+            await asyncio.wait_for(waiting, 20)
+
+    asyncio.run(beside())

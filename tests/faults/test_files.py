@@ -1,0 +1,120 @@
+"""Files that vanish, shrink or cannot be written under a running server."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.serving import Server, clean_environ, wait_for
+
+TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"
+CONFIG = """
+models:
+  tiny:
+    sources: [{{path: {folder}}}]
+    dimensions: 64
+    pooling: mean
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small model of one's own that a test may damage."""
+    return Path(shutil.copytree(TINY, tmp_path / "tiny"))
+
+
+def serve(home: Path, folder: Path) -> Server:
+    return Server(home, config=CONFIG.format(folder=folder))
+
+
+def ask(server: Server) -> httpx2.Response:
+    return server.http.post("/embed", json={"texts": ["a"], "model": "tiny"})
+
+
+def test_a_loaded_model_does_not_mind_that_its_files_are_deleted(home: Path, folder: Path) -> None:
+    with serve(home, folder) as own:
+        before = ask(own).json()["embeddings"]
+        shutil.rmtree(folder)
+        shutil.rmtree(home / "cache")
+
+        assert ask(own).json()["embeddings"] == before
+
+
+def test_a_deleted_model_is_a_clear_error_at_its_next_start_and_the_others_run(
+    home: Path, folder: Path
+) -> None:
+    with serve(home, folder) as own:
+        ask(own)
+        shutil.rmtree(folder)
+        own.http.post("/unload")
+
+        refused = ask(own)
+
+        assert refused.status_code == 503
+        assert str(folder) in refused.json()["detail"]
+        own.embed("text")  # another model
+
+
+@pytest.mark.parametrize("size", [0, 7, 1000, -100])
+def test_truncated_weights_are_a_clear_error_at_the_next_start(
+    home: Path, folder: Path, size: int
+) -> None:
+    with serve(home, folder) as own:
+        weights = folder / "model.safetensors"
+        before = ask(own).json()["embeddings"]
+        whole = weights.read_bytes()
+        os.truncate(weights, size if size >= 0 else len(whole) + size)
+        own.http.post("/unload")
+
+        refused = ask(own)
+
+        assert (refused.status_code, refused.json()["code"]) == (500, "model_load_failed")
+        assert "model.safetensors" in refused.json()["detail"]
+        assert refused.json()["hint"]
+        weights.write_bytes(whole)
+        wait_for(lambda: ask(own).status_code == 200, within_s=30)  # nobody lends a hand
+        assert ask(own).json()["embeddings"] == before
+        assert "Traceback" not in own.log()
+
+
+def test_a_cached_graph_that_shrinks_under_its_worker_costs_no_answer(
+    home: Path, folder: Path
+) -> None:
+    """Reading a mapped page behind the end of a file kills the process (SIGBUS)."""
+    with serve(home, folder) as own:
+        before = ask(own).json()["embeddings"]
+        own.http.post("/unload")
+        own.http.post("/load", json={"model": "tiny"})
+        for blob in (home / "cache").rglob("*.blob"):
+            os.truncate(blob, 100)
+
+        for _ in range(3):
+            assert ask(own).json()["embeddings"] == before
+        own.http.post("/unload")
+        assert ask(own).json()["embeddings"] == before
+
+
+def test_a_full_disk_for_the_cache_costs_nothing_but_time(home: Path, folder: Path) -> None:
+    """No file may grow over 64 KiB: EFBIG where a full disk gives ENOSPC."""
+    home.mkdir()
+    (home / "config.yaml").write_text(CONFIG.format(folder=folder))
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536));"
+        "from emberd.cli.main import app; app(['embed', '--model', 'tiny', 'text', '--json'])"
+    )
+    # Python itself would leave halves of its own cache files behind.
+    environ = {**clean_environ(home), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, env=environ, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"cannot be kept" in done.stderr
+    assert not list((home / "cache").rglob("*.blob"))
+    assert not list((home / "cache").rglob("*.part"))

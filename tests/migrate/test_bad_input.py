@@ -1,0 +1,266 @@
+"""What people point at by mistake: one clear error, and nothing is changed."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from emberd.errors import (
+    EmberdError,
+    NotAStoreError,
+    SourceError,
+    StoreBusyError,
+    StoreError,
+    StoreKindError,
+    StoreRowsError,
+    UnknownModelError,
+)
+from emberd.migrate import sqlite
+from emberd.migrate.check import check
+from emberd.migrate.run import migrate_all, plan
+from tests.migrate import stores
+from tests.migrate.conftest import Made, Work
+from tests.serving import clean_environ
+
+
+@contextmanager
+def refused(folder: Path, kind: type[EmberdError], words: str) -> Iterator[None]:
+    """Expect an error of exactly this kind with these words, and no file changed."""
+    before = contents(folder)
+    with pytest.raises(kind, match=words) as caught:
+        yield
+    assert type(caught.value) is kind
+    assert caught.value.hint
+    assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the hashes of all files; SQLite's own companions come and go."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(("-shm", "-wal"))
+    }
+
+
+def test_a_path_that_is_not_there(tmp_path: Path, work: Work) -> None:
+    with refused(tmp_path, NotAStoreError, "There is no store"):
+        work.open(tmp_path / "nowhere.db")
+
+
+@pytest.mark.parametrize("content", [b"", b"some text", b"SQLite format 3\0" + bytes(200)])
+def test_a_file_that_is_no_database(tmp_path: Path, content: bytes, work: Work) -> None:
+    path = tmp_path / "notes.db"
+    path.write_bytes(content)
+
+    with refused(tmp_path, NotAStoreError, "is no store that emberd knows"):
+        work.open(path)
+
+
+def test_a_folder_that_is_no_store(tmp_path: Path, work: Work) -> None:
+    with refused(tmp_path, NotAStoreError, "is no store that emberd knows"):
+        work.open(tmp_path)
+
+
+def change(path: Path, *statements: str) -> None:
+    database = stores.connect(path)
+    for statement in statements:
+        database.execute(statement)
+    database.close()
+
+
+def test_cmem_with_another_schema(cmem: Path, work: Work) -> None:
+    change(cmem / "memories.db", "ALTER TABLE memories RENAME COLUMN content TO body")
+
+    with refused(cmem, NotAStoreError, "another schema.*content"):
+        plan(work.open(cmem), work.target(), work.embedder, work.state)
+
+
+def test_a_vec0_table_whose_texts_are_nowhere(tmp_path: Path, work: Work) -> None:
+    path = tmp_path / "vectors.db"
+    change(path, "CREATE VIRTUAL TABLE v USING vec0(e float[3])")
+
+    with refused(tmp_path, NotAStoreError, "no text column of its own"):
+        work.open(path).store.inspect()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"text": "docs"}, "not of the form TABLE.COLUMN"),
+        ({"text": "nothing.body"}, "another schema.*nothing"),
+        ({"text": "docs.nothing"}, "no text|another schema"),
+        ({"query": "SELECT 1"}, "another schema"),
+        ({"query": "DELETE FROM docs"}, "another schema"),
+        ({"table": "w", "text": "docs.body"}, "no vec0 table w; there is: v"),
+        ({"text": "docs.body", "id": "other"}, "no text belongs to any of the 1 vectors"),
+        ({"query": "SELECT 1, 'a' UNION ALL SELECT 1, 'b'"}, "several texts belong to one vector"),
+    ],
+)
+def test_options_that_do_not_fit_the_database(
+    tmp_path: Path, work: Work, options: dict[str, str], words: str
+) -> None:
+    path = tmp_path / "vectors.db"
+    change(
+        path,
+        "CREATE TABLE docs(body TEXT, other INTEGER)",
+        "CREATE VIRTUAL TABLE v USING vec0(e float[3])",
+        "INSERT INTO docs VALUES ('text', 7)",
+        "INSERT INTO v(rowid, e) VALUES (1, vec_f32('[1,2,3]'))",
+    )
+
+    with refused(tmp_path, NotAStoreError, words):
+        work.open(path, **options).store.inspect()
+
+
+@pytest.mark.parametrize("columns", ["e int8[8]", "e bit[8]", "a float[2], b float[2]"])
+def test_vectors_that_are_not_one_of_float32(tmp_path: Path, work: Work, columns: str) -> None:
+    path = tmp_path / "vectors.db"
+    change(path, f"CREATE VIRTUAL TABLE v USING vec0({columns}, +body text)")
+
+    with refused(tmp_path, NotAStoreError, "a store has one of float32"):
+        work.open(path).store.inspect()
+
+
+def test_two_vec0_tables_are_not_chosen_from(tmp_path: Path, work: Work) -> None:
+    path = tmp_path / "vectors.db"
+    for name in "ab":
+        change(path, f"CREATE VIRTUAL TABLE {name} USING vec0(e float[3], +body text)")
+
+    with refused(tmp_path, NotAStoreError, r"2 vec0 tables \(a, b\)"):
+        work.open(path).store.inspect()
+    assert work.open(path, table="b").store.inspect().dimensions == 3
+
+
+@pytest.mark.parametrize("text", ["''", "NULL", "x'ff'"])
+def test_texts_that_are_null_or_empty(cmem: Path, work: Work, text: str) -> None:
+    change(cmem / "memories.db", f"UPDATE memories SET content = {text} WHERE id IN (3, 9)")  # noqa: S608
+
+    with refused(cmem, StoreRowsError, r"the text of 2 rows is NULL or empty \(3, 9\)"):
+        plan(work.open(cmem), work.target(), work.embedder, work.state)
+
+
+def test_texts_that_are_not_utf_8(cmem: Path, work: Work) -> None:
+    change(cmem / "memories.db", "UPDATE memories SET content = CAST(x'ff61' AS TEXT) WHERE id = 3")
+
+    with refused(cmem, StoreRowsError, "not UTF-8"):
+        plan(work.open(cmem), work.target(), work.embedder, work.state)
+
+
+def test_a_model_that_is_not_pulled_or_not_known(cmem: Path, work: Work) -> None:
+    with refused(cmem, SourceError, "mpnet is not on this machine"):
+        work.target("mpnet")
+    with refused(cmem, UnknownModelError, "minlm"):
+        work.target("minlm")
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait less long for others' locks."""
+    monkeypatch.setattr(sqlite, "PATIENCE_S", 0.2)
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_locked_database(cmem: Path, work: Work) -> None:
+    named, target = work.open(cmem), work.target()
+    other = stores.connect(cmem / "memories.db")
+    other.execute("BEGIN IMMEDIATE")
+
+    with refused(cmem, StoreBusyError, "locked by another process"):
+        plan(named, target, work.embedder, work.state)
+
+    other.close()
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_database_that_nobody_may_even_read(cmem: Path, work: Work) -> None:
+    named = work.open(cmem)
+    other = stores.connect(cmem / "memories.db")
+    other.pragma("journal_mode", "delete")
+    other.execute("BEGIN EXCLUSIVE")
+
+    with refused(cmem, StoreBusyError, "locked by another process"):
+        check(work.config, named, work.embedder)
+
+    other.close()
+
+
+def without_power(home: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line without root's power to write anywhere."""
+    weaken: list[str] = []
+    if os.geteuid() == 0:
+        weaken = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"]
+        if not shutil.which(weaken[0]):
+            pytest.skip("root may write read-only files, and setpriv is not here to change that")
+    return subprocess.run(
+        [*weaken, sys.executable, "-m", "emberd.cli.main", *arguments],
+        capture_output=True,
+        env=clean_environ(home),
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("which", ["file", "folder"])
+def test_a_read_only_store_can_be_checked_and_not_moved(
+    tmp_path: Path, originals: Callable[[int], Path], which: str
+) -> None:
+    home = tmp_path / "home"
+    store = Path(shutil.copytree(originals(300), tmp_path / "cmem"))
+    change(store / "memories.db", "PRAGMA journal_mode = delete")
+    (store / "memories.db").chmod(0o444 if which == "file" else 0o644)
+    store.chmod(0o555 if which == "folder" else 0o755)
+    before = contents(store)
+
+    checked = without_power(home, "migrate", "check", str(store), "--sample", "20")
+    moved = without_power(home, "migrate", "run", str(store), "--to", "minilm-f32", "--yes")
+
+    assert checked.returncode == 0, checked.stderr
+    assert moved.returncode == 1
+    assert (b"is read-only" if which == "file" else b"cannot be written") in moved.stderr
+    assert contents(store) == before
+    store.chmod(0o755)
+
+
+def test_settings_that_are_no_json_object(cmem: Path, work: Work) -> None:
+    (cmem / "config.json").write_text("[1, 2")
+
+    with refused(cmem, NotAStoreError, "not the JSON object that cmem writes"):
+        plan(work.open(cmem), work.target(), work.embedder, work.state)
+
+
+def test_a_damaged_database(cmem: Path, work: Work) -> None:
+    named = work.open(cmem)
+    target = work.target()
+    change(cmem / "memories.db", "PRAGMA wal_checkpoint(TRUNCATE)")
+    with (cmem / "memories.db").open("r+b") as file:
+        file.seek(4096 * 20)
+        file.write(bytes(range(256)) * 16 * 60)
+
+    with pytest.raises(StoreError, match="damaged"):
+        plan(named, target, work.embedder, work.state)
+
+
+def test_an_unknown_kind_is_met_with_those_there_are(cmem: Path, work: Work) -> None:
+    from emberd.migrate.known import find
+
+    with refused(cmem, StoreKindError, "there are cmem, sqlite-vec"):
+        find(work.config, str(cmem), kind="pinecone")
+
+
+def test_most_vectors_without_a_text_are_told_and_leave(cmem: Path, made: Made, work: Work) -> None:
+    change(cmem / "memories.db", "DELETE FROM memories WHERE id > 290")
+    named, target = work.open(cmem), work.target()
+
+    found = plan(named, target, work.embedder, work.state)
+    migrate_all([named], target, work.embedder, work.state)
+
+    assert (found.shape.rows, found.shape.without_text) == (290, 10)
+    assert stores.read(cmem / "memories.db")[0] == list(range(1, 291))
+    backup = cmem / "memories.db.emberd" / "backup-0001.db"
+    assert len(stores.read(backup)[0]) == 300

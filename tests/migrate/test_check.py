@@ -1,0 +1,210 @@
+"""Whose vectors a store holds."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emberd.errors import QueueFullError
+from emberd.migrate.check import check, judge, known_from
+from emberd.migrate.embedding import Embedded
+from emberd.migrate.run import migrate_all
+from emberd.registry.lock import LockFile
+from tests.migrate import stores
+from tests.migrate.conftest import Made, Work
+
+
+def test_5000_rows_of_4_bit_minilm_are_named_and_not_taken_for_full_precision(
+    originals: Callable[[int], Path], work: Work
+) -> None:
+    report = check(work.config, work.open(originals(5000)), work.embedder)
+
+    candidates = {each.model: each for each in report.candidates}
+    assert (report.verdict, report.model, report.rows, report.dimensions) == (
+        "compatible", "minilm", 5000, 384,
+    )  # fmt: skip
+    assert report.mean_cosine is not None and report.mean_cosine > 0.9999
+    assert report.precision == candidates["minilm"].precision == "4bit"
+    assert candidates["minilm-f32"].precision == "f32"
+    assert candidates["minilm"].share == 1.0
+    assert candidates["minilm-f32"].share == 0.0
+    assert 0.9 < candidates["minilm-f32"].mean_cosine < 0.99
+    assert report.work and report.work.rows == 5000 and report.work.megabytes > 5000 * 384 * 4 / 1e6
+
+
+def test_another_default_asks_for_a_re_embedding(cmem: Path, work: Work) -> None:
+    settings = replace(work.config.settings, default="minilm-f32")
+    config = replace(work.config, settings=settings)
+
+    report = check(config, work.open(cmem), work.embedder)
+
+    assert (report.verdict, report.model) == ("re-embed", "minilm")
+
+
+def test_a_mixed_store_is_told_apart_row_by_row(tmp_path: Path, made: Made, work: Work) -> None:
+    vectors = made.old[:300].copy()
+    full = [*range(0, 300, 7)]
+    vectors[full] = made.new[full]
+    stores.make_cmem(tmp_path / "mixed", made.texts[:300], vectors)
+    named = work.open(tmp_path / "mixed")
+
+    report = check(work.config, named, work.embedder, sample=0)
+
+    assert (report.verdict, report.model, report.sampled) == ("mixed", "minilm", 300)
+    assert list(report.made_by["minilm-f32"]) == [at + 1 for at in full]
+    assert len(report.made_by["minilm"]) == 300 - len(full)
+    known = known_from(report, named)
+    assert known and known.model is None
+
+
+def test_every_row_of_a_mixed_store_of_5000_is_told(tmp_path: Path, made: Made, work: Work) -> None:
+    vectors = made.old.copy()
+    full = [*range(0, len(made.new), 9)]
+    vectors[full] = made.new[full]
+    stores.make_cmem(tmp_path / "mixed", made.texts, vectors)
+
+    report = check(work.config, work.open(tmp_path / "mixed"), work.embedder, sample=0)
+
+    assert [each.error for each in report.candidates] == [None, None]
+    assert (report.verdict, report.model, report.sampled) == ("mixed", "minilm", 5000)
+    assert list(report.made_by["minilm-f32"]) == [at + 1 for at in full]
+    assert len(report.made_by["minilm"]) == 5000 - len(full)
+
+
+def test_a_default_that_cannot_embed_is_no_verdict(cmem: Path, work: Work) -> None:
+    named = work.open(cmem)
+
+    with pytest.raises(QueueFullError):
+        check(work.config, named, _Refusing(work, "minilm"))
+    report = check(work.config, named, _Refusing(work, "minilm-f32"))
+
+    assert report.verdict == "compatible"
+    assert {each.model: each.error for each in report.candidates} == {
+        "minilm": None, "minilm-f32": "Too many texts are waiting.",
+    }  # fmt: skip
+
+
+def test_vectors_of_no_model_here_are_unknown(tmp_path: Path, made: Made, work: Work) -> None:
+    noise = np.random.default_rng(3).standard_normal((50, 384)).astype("<f4")
+    stores.make_cmem(tmp_path / "noise", made.texts[:50], noise)
+
+    report = check(work.config, work.open(tmp_path / "noise"), work.embedder)
+
+    assert (report.verdict, report.model, report.mean_cosine) == ("unknown", None, None)
+    assert set(report.made_by) == {""}
+
+
+def test_what_is_wrong_with_rows_is_counted(tmp_path: Path, made: Made, work: Work) -> None:
+    vectors = made.old[:100].copy()
+    vectors[3] = 0
+    vectors[4, 5] = np.nan
+    path = stores.make_cmem(tmp_path / "ill", made.texts[:100], vectors)
+    database = stores.connect(path)
+    database.execute("INSERT INTO memories(id, content) VALUES (500, 'no vector'), (501, 'nor I')")
+    database.execute("DELETE FROM memories WHERE id = 11")
+    database.execute("UPDATE memories SET content = '' WHERE id = 12")
+    database.execute("UPDATE memories SET content = NULL WHERE id = 13")
+    database.execute(
+        "UPDATE memories SET content = (SELECT content FROM memories WHERE id = 1) WHERE id = 14"
+    )
+    database.close()
+
+    health = check(work.config, work.open(path), work.embedder).health
+
+    assert (health.rows, health.without_vector, health.without_text) == (99, 2, 1)
+    assert (health.empty_text, health.bad_vector, health.duplicates) == (2, 2, 1)
+
+
+def test_the_prefix_of_a_part_is_not_what_was_embedded(
+    tmp_path: Path, made: Made, work: Work
+) -> None:
+    parts = [f"[Part {at % 3 + 1}/3] {text}" for at, text in enumerate(made.texts[:60])]
+    stores.make_cmem(tmp_path / "parts", parts, made.old[:60])
+
+    report = check(work.config, work.open(tmp_path / "parts"), work.embedder)
+
+    assert report.verdict == "compatible"
+    assert report.mean_cosine == pytest.approx(1, abs=1e-4)
+
+
+def test_the_sample_is_spread_over_the_store(cmem: Path, work: Work) -> None:
+    report = check(work.config, work.open(cmem), work.embedder, sample=4)
+
+    assert list(report.made_by["minilm"]) == [1, 100, 200, 300]
+
+
+def test_an_empty_store_fits_when_its_dimension_does(
+    tmp_path: Path, made: Made, work: Work
+) -> None:
+    stores.make_cmem(tmp_path / "empty", [], made.old[:0])
+    stores.make_cmem(tmp_path / "wide", [], np.zeros((0, 768), "<f4"))
+
+    verdicts = [
+        check(work.config, work.open(tmp_path / name), work.embedder).verdict
+        for name in ("empty", "wide")
+    ]
+
+    assert verdicts == ["compatible", "re-embed"]
+
+
+def test_a_stamped_store_is_judged_at_once(cmem: Path, work: Work) -> None:
+    named = work.open(cmem)
+    lock = LockFile(work.config.homes.state).read()
+    assert judge(named.store, "minilm", lock) is None
+    migrate_all([named], work.target(), work.embedder, work.state)
+
+    report = check(work.config, named, work.embedder)
+    asked = check(work.config, named, work.embedder, sample=20)
+
+    assert (report.verdict, report.judged_by, report.sampled) == ("re-embed", "stamp", 0)
+    assert (report.precision, report.mean_cosine) == ("f32", None)
+    assert (asked.verdict, asked.judged_by, asked.model) == ("re-embed", "sample", "minilm-f32")
+    assert judge(named.store, "minilm-f32", lock) is True
+    assert judge(named.store, "minilm", lock) is False
+
+
+def test_a_stamp_of_another_fingerprint_is_judged_by_its_probes(cmem: Path, work: Work) -> None:
+    named = work.open(cmem)
+    renamed = replace(work.target(), fingerprint="another")
+    stamped = replace(work.target(), model="someone's")
+    lock = LockFile(work.config.homes.state).read()
+    migrate_all([named], stamped, _Renaming(work), work.state)  # the fingerprint fits
+    assert judge(named.store, "minilm-f32", lock) is True
+
+    entry = replace(lock["minilm-f32"], fingerprint=renamed.fingerprint, fingerprints={})
+    assert judge(named.store, "minilm-f32", {"minilm-f32": entry}) is True
+    assert judge(named.store, "minilm", {"minilm": lock["minilm"]}) is False
+
+
+class _Renaming:
+    """An embedder whose model goes by another name."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def submit(self, texts, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
+        return self._work.embedder.submit(texts, **{**options, "model": "minilm-f32"})
+
+    def release(self, model: str) -> None:
+        del model
+
+
+class _Refusing:
+    """A server that is too busy for one of its models."""
+
+    def __init__(self, work: Work, model: str) -> None:
+        self._work = work
+        self._model = model
+
+    def submit(self, texts, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
+        if options["model"] == self._model:
+            refused: Future[Embedded] = Future()
+            refused.set_exception(QueueFullError("Too many texts are waiting."))
+            return refused
+        return self._work.embedder.submit(texts, **options)
+
+    def release(self, model: str) -> None:
+        del model

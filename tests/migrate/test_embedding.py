@@ -1,0 +1,55 @@
+"""Who embeds: what a server's limits change, and how many batches wait at once."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emberd.cli.client import Client, Place
+from emberd.errors import TooLargeError
+from emberd.migrate.embedding import IN_FLIGHT, Embedded, ServerEmbedder, in_turn
+from tests.migrate import stores
+from tests.serving import Server
+
+
+def test_a_batch_over_a_servers_limit_is_halved_and_joined(home: Path) -> None:
+    texts = stores.texts(40)
+    with Server(home, config="limits: {max_texts: 9}") as own:
+        client = Client(Place(own.url))
+        with ServerEmbedder(client.post) as embedder:
+            together = embedder.submit(texts, model="minilm").result()
+        client._http.close()
+        alone = [own.embed(text)["embeddings"][0] for text in texts]
+
+    assert stores.cosines(together.vectors, np.array(alone, np.float32)).min() > 0.9999
+
+
+def test_a_single_text_over_the_limit_is_an_error(home: Path) -> None:
+    with Server(home, config="limits: {max_body: 2000}") as own:
+        client = Client(Place(own.url))
+        with ServerEmbedder(client.post) as embedder, pytest.raises(TooLargeError):
+            embedder.submit(["word " * 800, "short"], model="minilm").result()
+        client._http.close()
+
+
+def test_no_more_than_a_few_batches_wait_and_their_order_stays() -> None:
+    waiting: list[Future[Embedded]] = []
+    most = 0
+
+    def ask(batch: Sequence[int]) -> "Future[Embedded]":
+        nonlocal most
+        future: Future[Embedded] = Future()
+        future.set_result(Embedded(np.array([batch], np.float32), "f"))
+        waiting.append(future)
+        most = max(most, len(waiting))
+        return future
+
+    seen = []
+    for batch, answer in in_turn(([at] for at in range(20)), ask):
+        waiting.pop(0)
+        seen.append((batch[0], int(answer.vectors[0, 0])))
+
+    assert seen == [(at, at) for at in range(20)]
+    assert most <= IN_FLIGHT + 1

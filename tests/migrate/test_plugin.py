@@ -1,0 +1,119 @@
+"""Another kind of store, installed as anybody's package: the one of docs/migrating-a-store.md."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emberd.errors import StoreKindError, StoreRowsError
+from emberd.migrate import plugins
+from emberd.migrate.check import check
+from emberd.migrate.run import migrate_all, plan, undo
+from emberd.vectors import Matrix
+from tests.migrate import stores
+from tests.migrate.conftest import Made, Work
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "store-plugin"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the plugin is installed by pip."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    command += ["--no-build-isolation", "--target", str(folder), str(EXAMPLE)]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(site))
+
+
+def write(path: Path, made: Made, rows: int) -> Path:
+    lines = [
+        {"id": f"n{at}", "text": made.texts[at], "vector": made.old[at].tolist()}
+        for at in range(rows)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def read(path: Path) -> tuple[list[str], Matrix]:
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line]
+    rows = [line for line in lines if "space" not in line]
+    return [row["id"] for row in rows], np.array([row["vector"] for row in rows], "<f4")
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_file_of_lines_is_checked_moved_and_undone(
+    tmp_path: Path, made: Made, work: Work
+) -> None:
+    path = write(tmp_path / "notes.jsonl", made, 80)
+    before = path.read_bytes()
+    named = work.open(path)
+    report = check(work.config, named, work.embedder)
+    assert (named.store.kind, report.verdict, report.model) == ("jsonl", "compatible", "minilm")
+
+    moved = migrate_all([named], work.target(), work.embedder, work.state)[named.name]
+
+    ids, vectors = read(path)
+    assert ids == [f"n{at}" for at in range(80)]
+    assert stores.cosines(vectors, made.new[:80]).min() > 0.9999
+    assert moved.strays == 0
+    assert check(work.config, named, work.embedder).judged_by == "stamp"
+    migrate_all([named], work.target("minilm"), work.embedder, work.state)
+    assert stores.cosines(read(path)[1], made.old[:80]).min() > 0.9999
+    undo(named, work.state, confirm=lambda _note, _changed: None)
+    undo(named, work.state, confirm=lambda _note, _changed: None)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.usefixtures("installed")
+def test_vectors_of_several_dimensions_are_refused(tmp_path: Path, made: Made, work: Work) -> None:
+    path = write(tmp_path / "notes.jsonl", made, 20)
+    with path.open("a") as file:
+        file.write(json.dumps({"text": "short", "vector": [1.0, 2.0]}) + "\n")
+    before = path.read_bytes()
+
+    with pytest.raises(StoreRowsError, match="row 21 has 2 dimensions and others have 384"):
+        plan(work.open(path), work.target(), work.embedder, work.state)
+
+    assert path.read_bytes() == before
+    assert check(work.config, work.open(path), work.embedder).health.bad_vector == 1
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_option_that_a_kind_does_not_have_is_named(
+    tmp_path: Path, made: Made, work: Work
+) -> None:
+    path = write(tmp_path / "notes.jsonl", made, 2)
+
+    with pytest.raises(StoreKindError, match="no option 'column'") as caught:
+        work.open(path, column="x")
+
+    assert caught.value.hint == "It has: text, vector."
+
+
+def test_ours_come_along_and_are_asked_first() -> None:
+    assert plugins.kinds()[:2] == ["cmem", "sqlite-vec"]
+
+
+def test_a_kind_that_is_not_installed_or_broken_is_met_with_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    about = tmp_path / "broken_store-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-store\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[{plugins.GROUP}]\nbroken = no_such_module:Store\n")
+
+    with pytest.raises(StoreKindError, match="'broken' cannot be used: ModuleNotFoundError"):
+        plugins.load("broken")
+    with pytest.raises(StoreKindError, match="No kind of store is called 'qdrant'; there are cmem"):
+        plugins.load("qdrant")

@@ -1,0 +1,167 @@
+"""Kills, a full disk, and somebody who writes all the time: the store is wholly old or new."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emberd.errors import DiskFullError
+from emberd.migrate.run import migrate_all, plan
+from emberd.migrate.workplace import Workplace
+from tests.migrate import kills, stores
+from tests.migrate.conftest import ROWS, Beside, Made, Work
+from tests.serving import Server, wait_for
+
+SIZE_MIB = 24
+
+
+def test_killed_at_any_moment_a_store_is_whole_and_the_next_run_completes() -> None:
+    """A part of `python -m tests.migrate.kills`, which does it 120 times."""
+    seed = random.randrange(10**6)  # noqa: S311 - no secret
+
+    seen = kills.run(4, 4, seed, rows=200).seen
+
+    print(f"seed {seed}: {dict(seen)}")  # noqa: T201 - shown when it fails
+    assert seen["killed, old"] + seen["killed, new"] == 8
+
+
+def test_what_a_writer_does_meanwhile_is_there_afterwards(
+    cmem: Path, made: Made, work: Work, tmp_path: Path
+) -> None:
+    texts = made.texts[ROWS : ROWS + 700]
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    np.save(tmp_path / "old.npy", made.old[ROWS : ROWS + 700])
+    np.save(tmp_path / "new.npy", made.new[ROWS : ROWS + 700])
+    command = [sys.executable, "-m", "tests.migrate.writer", str(cmem / "memories.db")]
+    target, named = work.target(), work.open(cmem)
+
+    writer = subprocess.Popen([*command, str(tmp_path)])
+    try:
+        wait_for(lambda: stores.read(cmem / "memories.db")[0][-1] > ROWS)
+        moved = migrate_all([named], target, work.embedder, work.state, batch=32)[named.name]
+    finally:
+        (tmp_path / "stop").touch()
+        assert writer.wait(60) == 0
+
+    done = json.loads((tmp_path / "done.json").read_text())
+    expected = {key: made.new[key - 1] for key in range(1, ROWS + 1)}
+    for key, at in done["written"]:
+        expected.pop(key, None)
+        if at is not None:
+            expected[key] = made.new[ROWS + at]
+    keys, vectors = stores.read(cmem / "memories.db")
+    assert keys == sorted(expected)
+    assert stores.cosines(vectors, np.stack([expected[key] for key in keys])).min() > 0.9999
+    assert moved.embedded > ROWS  # the writer was met while the run went on
+    assert moved.strays == 0
+
+
+@pytest.mark.parametrize("limit_kib", [8, 100, 520])
+def test_a_file_that_may_not_grow_costs_nothing_but_the_run(
+    cmem: Path, made: Made, server: Server, limit_kib: int
+) -> None:
+    """The limit on a file's size stands for a disk that is full at several moments of a run."""
+    limit = limit_kib * 1024
+    command = [sys.executable, "-m", "emberd.cli.main", "migrate", "run", str(cmem)]
+    command += ["--to", "minilm-f32", "--yes", "--json"]
+
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        env=server._environ,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+
+    assert done.returncode == 1, done.stdout
+    assert b"full" in done.stderr or b"cannot be" in done.stderr, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert np.array_equal(stores.read(cmem / "memories.db")[1], made.old[:ROWS])
+    again = server.run(*command[3:])
+    assert again.returncode == 0, again.stderr
+    vectors = stores.read(cmem / "memories.db")[1]
+    assert stores.cosines(vectors, made.new[:ROWS]).min() > 0.9999
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 24 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk; the limit on file size stands in for it")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)  # noqa: S607
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of all files but SQLite's own companions."""
+    found = sorted(path.name for path in folder.rglob("*"))
+    return [name for name in found if not name.endswith(("-shm", "-wal"))]
+
+
+def fill(folder: Path) -> Path:
+    """Leave nothing of a disk."""
+    hog = folder / "hog"
+    with hog.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    return hog
+
+
+@pytest.mark.parametrize("moment", ["embedding", "committing"])
+def test_a_disk_that_gets_full_on_the_way(
+    moment: str, small_disk: Path, cmem: Path, made: Made, work: Work, tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(cmem, small_disk / "cmem"))
+    named, target = work.open(store), work.target()
+    hogs: list[Path] = []
+
+    def report(done: int, _total: int) -> None:
+        if moment == "embedding" and done and not hogs:
+            hogs.append(fill(small_disk))
+
+    def fill_it() -> None:
+        if moment == "committing":
+            hogs.append(fill(small_disk))
+
+    with pytest.raises(DiskFullError):
+        migrate_all(
+            [named], target, work.embedder, work.state,
+            batch=32, report=lambda _named: report, along=Beside(tmp_path / "file", fill_it),
+        )  # fmt: skip
+
+    hogs[0].unlink()
+    assert np.array_equal(stores.read(store / "memories.db")[1], made.old[:ROWS])
+    migrate_all([named], target, work.embedder, work.state)
+    vectors = stores.read(store / "memories.db")[1]
+    assert stores.cosines(vectors, made.new[:ROWS]).min() > 0.9999
+
+
+def test_too_small_a_disk_is_met_before_anything_is_written(
+    small_disk: Path, cmem: Path, work: Work
+) -> None:
+    store = Path(shutil.copytree(cmem, small_disk / "cmem"))
+    with (small_disk / "hog").open("wb") as hog:
+        hog.write(bytes((SIZE_MIB - 18) * 2**20))
+    before = names(store)
+
+    with pytest.raises(DiskFullError, match="left") as caught:
+        plan(work.open(store), work.target(), work.embedder, work.state)
+
+    assert "backup, new vectors and swap take" in caught.value.message
+    assert names(store) == before
+
+
+def test_room_is_a_question_of_the_stores_own_disk(cmem: Path, work: Work) -> None:
+    with pytest.raises(DiskFullError, match="left"):
+        Workplace(work.open(cmem).store, work.state).require_room(2**60)

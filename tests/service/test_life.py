@@ -1,0 +1,271 @@
+"""Install, look, restart, uninstall: by launchd and systemd, as a user does it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from tests.service.managers import Machine
+from tests.serving import wait_for
+
+
+def answers(port: int) -> bool:
+    """Say whether emberd is ready there."""
+    try:
+        return (
+            httpx2.get(f"http://127.0.0.1:{port}/ready", timeout=5, trust_env=False).status_code
+            == 200
+        )
+    except httpx2.HTTPError:
+        return False
+
+
+def status(machine: Machine) -> dict[str, Any]:
+    """Return what `emberd service status` says."""
+    row: dict[str, Any] = json.loads(machine.run("service", "status", "--json").stdout)
+    return row
+
+
+def unwritable_home(folder: Path) -> Path:
+    """Return an EMBERD_HOME in which a server starts, and ends as it cannot write its note."""
+    (folder / "state" / "server.json" / "in the way").mkdir(parents=True)
+    return folder
+
+
+def test_a_service_lives_from_install_to_uninstall(machine: Machine) -> None:
+    said = machine.said("service", "install")
+
+    assert f"emberd runs at http://127.0.0.1:{machine.port} as a service" in said
+    assert ("loginctl enable-linger" in said) is (machine.manager.name == "systemd")
+    assert answers(machine.port)
+    row = status(machine)
+    assert (row["state"], row["ready"]) == ("running", True)
+    assert "emberd.cli.main" in " ".join(psutil.Process(row["pid"]).cmdline())
+    assert machine.unit.stat().st_mode & 0o777 == 0o600
+
+    if machine.manager.name == "launchd":  # systemd's are in the journal
+        assert f":{machine.port}" in machine.said("service", "logs", "-n", "500")
+    assert "runs again" in machine.said("service", "restart")
+    assert answers(machine.port)
+    assert status(machine)["pid"] not in (None, row["pid"])
+
+    machine.said("service", "install")  # over itself: the port is held by our own
+    assert answers(machine.port)
+
+    machine.config.write_text("default: minilm\n")
+    assert "are kept" in machine.said("service", "uninstall")
+    assert not answers(machine.port)
+    assert not machine.unit.exists()
+    assert machine.config.exists()
+    assert status(machine)["state"] == "not installed"
+    assert "not installed" in machine.said("service", "uninstall")
+    machine.config.unlink()
+
+
+def test_what_cannot_become_ready_is_not_installed(machine: Machine, tmp_path: Path) -> None:
+    broken = unwritable_home(tmp_path / "broken")
+
+    done = machine.run("service", "install", EMBERD_HOME=str(broken))
+
+    assert done.returncode == 1
+    assert "The service was not installed: " in done.stderr
+    assert "All is as it was before." in done.stderr
+    assert not machine.unit.exists()
+    assert not answers(machine.port)
+    assert status(machine)["state"] == "not installed"
+
+
+def test_the_unit_before_comes_back_when_the_new_one_fails(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.said("service", "install")
+    before = machine.unit.read_bytes()
+    pid = status(machine)["pid"]
+
+    done = machine.run("service", "install", EMBERD_HOME=str(unwritable_home(tmp_path / "broken")))
+
+    assert done.returncode == 1
+    assert "All is as it was before." in done.stderr
+    assert machine.unit.read_bytes() == before
+    wait_for(lambda: answers(machine.port))
+    assert status(machine)["pid"] not in (None, pid)
+
+
+@pytest.mark.parametrize("machine", ["real systemd"], indirect=True)
+def test_systemd_has_the_configuration_reloaded(machine: Machine) -> None:
+    machine.said("service", "install")
+    pid = status(machine)["pid"]
+
+    systemctl = [str(machine.manager.bin / "systemctl"), "--user", "reload", "emberd.service"]
+    done = subprocess.run(systemctl, capture_output=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert answers(machine.port)
+    assert status(machine)["pid"] == pid
+
+
+@pytest.mark.parametrize("machine", ["real systemd"], indirect=True)
+def test_a_killed_server_is_started_again(machine: Machine) -> None:
+    machine.said("service", "install")
+    pid = status(machine)["pid"]
+
+    os.kill(pid, signal.SIGKILL)
+
+    wait_for(lambda: status(machine)["pid"] not in (None, pid), within_s=30)
+    wait_for(lambda: answers(machine.port))
+
+
+@pytest.mark.parametrize("machine", ["real systemd"], indirect=True)
+def test_a_broken_configuration_ends_the_restarts(machine: Machine) -> None:
+    machine.said("service", "install")
+    pid = status(machine)["pid"]
+    machine.config.write_text("limits: {max_loded: 1}\n")
+
+    os.kill(pid, signal.SIGKILL)
+
+    def ended() -> bool:
+        done = machine.run("service", "status", "--json")
+        row = json.loads(done.stdout)
+        return (row["state"], row["last_exit"]) == ("failed", 78)
+
+    wait_for(ended, within_s=30)
+    machine.config.unlink()
+    assert "runs again" in machine.said("service", "restart")
+
+
+def test_a_taken_port_is_refused_and_its_holder_named(linux: Machine) -> None:
+    with socket.create_server(("127.0.0.1", linux.port)):
+        done = linux.run("service", "install")
+
+    assert done.returncode == 1
+    assert f"Port {linux.port} is held by " in done.stderr
+    assert f"(pid {os.getpid()})" in done.stderr
+    assert not linux.unit.exists()
+
+
+def test_a_dry_run_prints_the_unit_and_does_nothing(linux: Machine) -> None:
+    shown = linux.said("service", "install", "--dry-run")
+
+    assert "emberd.cli.main" in shown
+    assert not linux.unit.exists()
+    assert not (linux.manager.bin / "state").exists()  # systemctl was not called
+
+
+def test_a_server_started_by_hand_is_not_pushed_aside(linux: Machine) -> None:
+    by_hand = subprocess.Popen(
+        [sys.executable, "-m", "emberd.cli.main", "serve"],
+        env=linux.environ,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: answers(linux.port), within_s=20)
+
+        done = linux.run("service", "install", "--replace")
+
+        assert done.returncode == 1
+        assert "is not the server that emberd replaces" in done.stderr
+        assert by_hand.poll() is None
+    finally:
+        by_hand.terminate()
+        by_hand.wait(30)
+
+
+def test_port_0_is_no_port_for_a_service(linux: Machine) -> None:
+    done = linux.run("service", "install", EMBERD_SERVER_PORT="0")
+
+    assert done.returncode == 1
+    assert "a service needs a port of its own" in done.stderr
+    off = linux.run("service", "install", EMBERD_SERVER_PORT="off")
+    assert "a service needs a port of its own, or `off` and a `server.socket`" in off.stderr
+
+
+def test_a_service_may_listen_on_a_socket_alone(
+    linux: Machine, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("s") / "s"  # short: a socket's path has a limit
+    linux.environ |= {"EMBERD_SERVER_PORT": "off", "EMBERD_SERVER_SOCKET": str(place)}
+
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(place))
+        other.listen()
+        held = linux.run("service", "install")
+    assert held.returncode == 1
+    assert f"The socket {place} is held by " in held.stderr
+    assert f"(pid {os.getpid()})" in held.stderr
+    assert not linux.unit.exists()
+
+    assert f"emberd runs at unix:{place} as a service" in linux.said("service", "install")
+    row = status(linux)
+    assert (row["state"], row["ready"], row["url"]) == ("running", True, f"unix:{place}")
+    linux.said("service", "install")  # over itself: the socket is held by our own
+    assert status(linux)["pid"] not in (None, row["pid"])
+    linux.said("service", "uninstall")
+    assert not place.exists()
+
+
+def test_an_address_of_another_machine_is_refused(linux: Machine) -> None:
+    done = linux.run("service", "install", EMBERD_SERVER_HOST="192.0.2.1")
+
+    assert done.returncode == 1
+    assert "emberd cannot listen on 192.0.2.1" in done.stderr
+
+
+def test_a_machine_without_a_service_manager_is_told_so(linux: Machine) -> None:
+    done = linux.run("service", "install", PATH="/nowhere")
+
+    assert done.returncode == 1
+    assert "neither launchd nor systemd" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["restart", "status"])
+def test_what_needs_an_installed_service_says_so(linux: Machine, command: str) -> None:
+    done = linux.run("service", command)
+
+    assert done.returncode == 1
+    assert "emberd service install" in done.stdout + done.stderr
+
+
+def test_no_session_with_systemd_is_explained(linux: Machine) -> None:
+    real = "/usr/bin:/bin"  # without a user's bus
+    environ = {"PATH": real, "XDG_RUNTIME_DIR": "/nowhere", "DBUS_SESSION_BUS_ADDRESS": ""}
+
+    done = linux.run("service", "install", **environ)
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert not linux.unit.exists()
+
+
+def test_logs_goes_on_after_a_rotation(mac: Machine) -> None:
+    file = mac.emberd_home / "state" / "service.stderr.log"
+    file.parent.mkdir()
+    file.write_text("one\ntwo\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "emberd.cli.main", "service", "logs", "-f", "-n", "1"],
+        env=mac.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        lines = process.stdout
+        too_long = threading.Timer(30, process.kill)  # or a lost line would hang the tests
+        too_long.start()
+        assert lines.readline() == "two\n"
+        with file.open("a") as log:
+            log.write("three\n")
+        assert lines.readline() == "three\n"
+        file.rename(file.with_suffix(".1"))
+        file.write_text("four\n")
+        assert lines.readline() == "four\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        too_long.cancel()

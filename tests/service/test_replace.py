@@ -1,0 +1,146 @@
+"""`emberd service install --replace`: the old server leaves; it is back when emberd fails."""
+
+import plistlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from emberd.service.health import is_old_server, read_health
+from tests.service.managers import Machine
+from tests.service.test_life import answers, status, unwritable_home
+from tests.serving import wait_for
+
+OLD = Path(__file__).with_name("old_server.py")
+LABEL = "com.cmem.mlx-server"
+
+
+def old_answers(port: int) -> bool:
+    return is_old_server(read_health("127.0.0.1", port, timeout_s=5))
+
+
+@contextmanager
+def old_server(port: int, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the old server by hand; whoever runs in its folder afterwards is ended too."""
+    folder.mkdir()
+    process = subprocess.Popen([sys.executable, str(OLD), str(port)], cwd=folder)
+    try:
+        wait_for(lambda: old_answers(port))
+        yield process
+    finally:
+        for other in psutil.process_iter(["cmdline", "cwd"]):
+            if str(OLD) in (other.info["cmdline"] or ()) and other.info["cwd"] == str(folder):
+                other.kill()
+        process.wait(10)
+
+
+@pytest.fixture
+def old_agent(mac: Machine) -> Path:
+    """The old server's LaunchAgent, loaded; its file."""
+    file = mac.home / f"Library/LaunchAgents/{LABEL}.plist"
+    file.parent.mkdir(parents=True)
+    job = {
+        "Label": LABEL,
+        "ProgramArguments": [sys.executable, str(OLD), str(mac.port)],
+        "KeepAlive": True,
+        "RunAtLoad": True,
+        "StandardErrorPath": str(mac.home / "old.log"),
+    }
+    file.write_bytes(plistlib.dumps(job))
+    launchctl(mac, "bootstrap", str(file))
+    wait_for(lambda: old_answers(mac.port))
+    return file
+
+
+def launchctl(machine: Machine, command: str, *words: str) -> None:
+    import os
+
+    domain = f"gui/{os.getuid()}"
+    subprocess.run(
+        [machine.manager.bin / "launchctl", command, domain, *words],
+        check=True,
+        env=machine.environ,
+    )
+
+
+def test_the_old_server_is_not_touched_unasked(linux: Machine, tmp_path: Path) -> None:
+    with old_server(linux.port, tmp_path / "mlx-server") as old:
+        done = linux.run("service", "install")
+
+        assert done.returncode == 1
+        assert f"(pid {old.pid})" in done.stderr
+        assert "--replace" in done.stderr
+        assert old_answers(linux.port)
+
+
+def test_an_old_server_started_by_hand_is_replaced(linux: Machine, tmp_path: Path) -> None:
+    with old_server(linux.port, tmp_path / "mlx-server") as old:
+        said = linux.said("service", "install", "--replace")
+
+        assert f"The old server (pid {old.pid}) is stopped" in said
+        assert old.wait(10) != 0
+        assert answers(linux.port)
+
+
+def test_an_old_server_started_by_hand_comes_back(linux: Machine, tmp_path: Path) -> None:
+    broken = unwritable_home(tmp_path / "broken")
+    with old_server(linux.port, tmp_path / "mlx-server") as old:
+        done = linux.run("service", "install", "--replace", EMBERD_HOME=str(broken))
+
+        assert done.returncode == 1
+        assert "All is as it was before." in done.stderr
+        wait_for(lambda: old_answers(linux.port))
+        assert old.wait(10) != 0  # it is another process of the same command
+        assert not linux.unit.exists()
+
+
+def test_who_is_not_the_old_server_is_never_ended(linux: Machine, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "http.server", str(linux.port), "--bind", "127.0.0.1"],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+    ) as other:
+        wait_for(lambda: psutil.Process(other.pid).net_connections())
+
+        done = linux.run("service", "install", "--replace")
+
+        assert done.returncode == 1
+        assert "is not the server that emberd replaces" in done.stderr
+        assert other.poll() is None
+        other.kill()
+
+
+def test_the_old_agent_is_replaced_for_good(mac: Machine, old_agent: Path) -> None:
+    said = mac.said("service", "install", "--replace")
+
+    assert f"({LABEL}) is stopped and disabled" in said
+    assert "launchctl bootstrap" in said
+    assert answers(mac.port)
+    assert old_agent.exists()
+    state = mac.manager.bin / "state"
+    assert not (state / LABEL).exists()
+    assert LABEL in (state / "disabled.json").read_text()  # or it took the port at the next login
+    assert "To go back to the old server" in mac.said("service", "uninstall")
+
+
+def test_the_old_agent_comes_back(mac: Machine, old_agent: Path, tmp_path: Path) -> None:
+    broken = unwritable_home(tmp_path / "broken")
+
+    done = mac.run("service", "install", "--replace", EMBERD_HOME=str(broken))
+
+    assert done.returncode == 1
+    assert "All is as it was before." in done.stderr
+    wait_for(lambda: old_answers(mac.port))
+    assert old_agent.exists()
+    assert status(mac)["state"] == "not installed"
+
+
+def test_with_nothing_to_replace_it_is_a_plain_install(mac: Machine) -> None:
+    said = mac.said("service", "install", "--replace")
+
+    assert "old server" not in said
+    assert answers(mac.port)

@@ -1,0 +1,100 @@
+"""The next batch is started before the rows of the last are back, where an encoder can do that."""
+
+import io
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from emberd.backends.base import TokenIds
+from emberd.vectors import Matrix
+from emberd.worker import wire
+from emberd.worker.batcher import Batcher
+from emberd.worker.budget import Budget
+from emberd.worker.loading import Loaded
+from emberd.worker.serving import Sender, run_batches
+from emberd.worker.tokenizer import Tokens
+
+
+class Encoder:
+    """Notes what is asked of it; a row says how long its text is. Batches of 13 tokens fail."""
+
+    dimensions, compute = 2, "f32"
+
+    def __init__(self) -> None:
+        self.story: list[str] = []
+
+    def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+        """Run at once."""
+        del token_ids
+        return np.stack([mask.sum(axis=1), np.ones(len(mask))], axis=1).astype(np.float32)
+
+
+class Overlapping(Encoder):
+    """One that can start."""
+
+    def start(self, token_ids: TokenIds, mask: TokenIds) -> Callable[[], Matrix]:
+        """Run when the rows are asked for."""
+        length = token_ids.shape[1]
+        self.story.append(f"start {length}")
+        if length == 13:
+            raise RuntimeError
+
+        def finish() -> Matrix:
+            self.story.append(f"finish {length}")
+            if length == 17:
+                raise RuntimeError
+            return self.encode(token_ids, mask)
+
+        return finish
+
+
+def run(encoder: Encoder, *lengths: int) -> list[wire.Frame]:
+    """Queue one request for each text of so many tokens, the shortest first; return the answers."""
+    batcher, stream = Batcher(Budget(1)), io.BytesIO()
+    for number, length in enumerate(lengths):
+        text = "?" * (4 * length)
+        request = wire.Embed(
+            id=number, texts=[text], prompt="", truncate=True, dimensions=2, encoding="raw"
+        )
+        batcher.add(request)
+        found = batcher.next_slice()
+        assert found
+        batcher.add_tokens(*found, [Tokens([5] * length, length)])
+    batcher.close()
+    loaded = cast(
+        "Any", SimpleNamespace(encoder=encoder, spec=SimpleNamespace(normalize=False, dimensions=2))
+    )
+    run_batches(batcher, cast("Loaded", loaded), Sender(stream), Budget(1))
+    stream.seek(0)
+    answers: list[wire.Frame] = []
+    while received := wire.read(stream):
+        if isinstance(received.frame, wire.Vectors):
+            assert np.frombuffer(received.payload, "<f4")[0] == lengths[received.frame.id]
+        if not isinstance(received.frame, wire.Batch):
+            answers.append(received.frame)
+    return answers
+
+
+def test_the_next_batch_starts_before_the_last_is_finished() -> None:
+    encoder = Overlapping()
+
+    answers = run(encoder, 1, 2, 3)
+
+    assert encoder.story == ["start 1", "start 2", "finish 1", "start 3", "finish 2", "finish 3"]
+    assert [cast("wire.Vectors", answer).id for answer in answers] == [0, 1, 2]
+
+
+def test_one_that_cannot_start_runs_batch_after_batch() -> None:
+    assert len(run(Encoder(), 1, 2, 3)) == 3
+
+
+@pytest.mark.parametrize("bad", [13, 17])
+def test_a_batch_that_fails_costs_its_neighbours_nothing(bad: int) -> None:
+    answers = {cast("Any", answer).id: answer for answer in run(Overlapping(), 11, bad, 19)}
+
+    assert isinstance(answers[1], wire.Failure)
+    assert isinstance(answers[0], wire.Vectors)
+    assert isinstance(answers[2], wire.Vectors)
