@@ -23,6 +23,10 @@ class WrongPeerError(Exception):
     """A peer is not what it should be; the message says in which way."""
 
 
+class SlowPeerError(WrongPeerError):
+    """A peer is slower than it should be, or something else took the processor for a moment."""
+
+
 def cosines(some: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> dict[str, float]:
     """Return the lowest and the mean cosine of the pairs."""
     alike = [
@@ -56,12 +60,12 @@ def known() -> Mapping[str, Any] | None:
 def check_speed(
     name: str, measured: Mapping[str, float], expected: Mapping[str, float] | None
 ) -> None:
-    """Raise WrongPeerError when it is more than 30% below; does nothing where nothing is known."""
+    """Raise SlowPeerError when it is more than 30% below; does nothing where nothing is known."""
     for number, usual in (expected or {}).items():
         found = measured[number]
         share = usual / found if number.endswith("_ms") else found / usual
         if share < LEAST_SHARE:
-            raise WrongPeerError(
+            raise SlowPeerError(
                 f"{name} runs at {share:.0%} of what is known of it on this processor:"
                 f" {number} is {found:.4g}, usually {usual:g}. Is the machine busy?"
             )

@@ -27,6 +27,7 @@ from peers import (
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "bench.json"
+OTHERS = "bench-*.json"  # kept runs of other machines, beside it
 MEMORY = ROOT / "benchmarks" / "results" / "memory.json"
 PAGE = ROOT / "docs" / "performance.md"
 PLOTS = ROOT / "docs" / "plots"
@@ -201,16 +202,18 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else share * 100
 
 
-def goals(numbers: Numbers) -> str:
-    """Return the table of goals; bold is what is missed."""
-    lines = [_line(["emberd", "measured", "goal"]), _line(["---", "---:", "---:"])]
+def goals(runs: Sequence[Numbers]) -> str:
+    """Return the table of goals, a column for each run; bold is what is missed."""
+    names = [numbers.results["machine"]["processor"].partition(",")[0] for numbers in runs]
+    columns = len(runs) + 1
+    lines = [_line(["emberd", *names, "goal"]), _line(["---", *["---:"] * columns])]
     for goal in GOALS:
-        value = goal.measured(numbers)
-        if value is None:
-            lines.append(_line([goal.label, "not measured", goal.wanted]))
-            continue
-        text = goal.write.format(value)
-        lines.append(_line([goal.label, text if goal.met(value) else f"**{text}**", goal.wanted]))
+        cells = []
+        for numbers in runs:
+            value = goal.measured(numbers)
+            text = "not measured" if value is None else goal.write.format(value)
+            cells.append(text if value is None or goal.met(value) else f"**{text}**")
+        lines.append(_line([goal.label, *cells, goal.wanted]))
     return "\n".join(lines)
 
 
@@ -229,8 +232,12 @@ def everybody(numbers: Numbers) -> str:
     return "\n".join(lines)
 
 
-def section(results: Mapping[str, Any], memory: Mapping[str, Any] | None) -> str:
-    """Return all that stands between the markers."""
+def section(
+    results: Mapping[str, Any],
+    memory: Mapping[str, Any] | None,
+    others: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """Return all that stands between the markers; of other machines' runs the goals alone."""
     numbers = Numbers(results)
     on = results["machine"]
     own = ", ".join(f"{name} {v}" for name, v in on["emberd_environment"].items())
@@ -258,10 +265,7 @@ def section(results: Mapping[str, Any], memory: Mapping[str, Any] | None) -> str
     )
     reached = numbers.engine("bulk_gflop_per_s") or 0
     facts = (
-        f"{on['date']}, {on['processor']}, {on['cores']} cores, {on['memory_gib']:.0f} GiB,"
-        f" {on['system']}, Python {on['python']}; medians of {results['rounds']} rounds;"
-        f" {results['threads']} threads; load average before the run"
-        f" {results['load_average_before']}; it took {results['took_s'] / 60:.0f} minutes.",
+        _circumstances(results),
         f"{own}.",
         f"{versions}. Old server: {results['openblas'] or 'no OpenBLAS'}.",
         f"emberd computes in {results['compute']} here. Best matrix product of OpenVINO, GFLOP/s:"
@@ -271,9 +275,10 @@ def section(results: Mapping[str, Any], memory: Mapping[str, Any] | None) -> str
         speeds,
         *(f"{name} failed in {why}" for name, why in results["failed"].items()),
         f"`{results['command']}`",
+        *(f"The other run: {_circumstances(other)}" for other in others),
     )
     parts = [
-        goals(numbers),
+        goals([numbers, *map(Numbers, others)]),
         everybody(numbers),
         "![texts a second on mixed passages](plots/bulk.svg)\n"
         "![milliseconds for one short query](plots/query.svg)",
@@ -282,6 +287,16 @@ def section(results: Mapping[str, Any], memory: Mapping[str, Any] | None) -> str
     if memory:
         parts.append(_memory(memory))
     return "\n\n".join(parts)
+
+
+def _circumstances(results: Mapping[str, Any]) -> str:
+    on = results["machine"]
+    return (
+        f"{on['date']}, {on['processor']}, {on['cores']} cores, {on['memory_gib']:.0f} GiB,"
+        f" {on['system']}, Python {on['python']}; medians of {results['rounds']} rounds;"
+        f" {results['threads']} threads; load average before the run"
+        f" {results['load_average_before']}; it took {results['took_s'] / 60:.0f} minutes."
+    )
 
 
 def _phases(numbers: Numbers) -> str:
@@ -361,7 +376,8 @@ def with_section(page: str) -> str:
     _, _, tail = rest.partition(END)
     middle = NOT_YET
     if RESULTS.exists():
-        middle = section(json.loads(RESULTS.read_text()), _read_memory())
+        others = [json.loads(file.read_text()) for file in sorted(RESULTS.parent.glob(OTHERS))]
+        middle = section(json.loads(RESULTS.read_text()), _read_memory(), others)
     return f"{head}{BEGIN}\n\n{middle}\n\n{END}{tail}"
 
 

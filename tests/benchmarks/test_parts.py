@@ -61,11 +61,13 @@ def test_a_peer_somewhat_below_or_of_an_unknown_processor_is_measured() -> None:
 
 def results(**numbers: float) -> dict[str, Any]:
     own = {name: {"median": value, "rounds": [value]} for name, value in numbers.items()}
-    return {"compute": "f32", "engine": {}, "peers": {"emberd": {"numbers": own}}}
+    machine = {"processor": "One Processor, 2 cores"}
+    peers = {"emberd": {"numbers": own}}
+    return {"compute": "f32", "engine": {}, "peers": peers, "machine": machine}
 
 
 def test_a_goal_that_is_missed_is_bold_and_one_that_nobody_measured_says_so() -> None:
-    table = report.goals(report.Numbers(results(idle_mib=51, loaded_mib=310)))
+    table = report.goals([report.Numbers(results(idle_mib=51, loaded_mib=310))])
 
     assert "| memory, idle | 51 MiB | ≤ 60 MiB |" in table
     assert "| memory, loaded | **310 MiB** | ≤ 300 MiB |" in table
