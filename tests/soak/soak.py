@@ -16,16 +16,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
-import numpy.typing as npt
 import psutil
 
+from tests.load import Known
 from tests.serving import Server
 
 # Of texts this short either limit gives the same vectors; a worker has to go for another one.
@@ -41,18 +41,10 @@ models:
 """
 MODELS = ("minilm", "minilm-f32", "minilm-8bit")
 AT_REST = MODELS[:2]  # loaded when memory is noted
-SAME = 0.999  # another batch is other arithmetic, in bf16 above all
-OTHER = 0.99  # texts are chosen so that any two are less alike
 GROWTH = 1.02
 REST_EVERY_S = 60.0
 SETTLING = 1 / 6  # of the time, before memory and descriptors are compared
 PARTS = 5  # of the rest; the medians of the first and the last have to be alike
-WORDS = [
-    "ferry", "leaves", "seven", "dark", "undo", "commit", "losing", "changes", "area", "circle",
-    "preheat", "oven", "fold", "whites", "batter", "connection", "refused", "writing", "shard",
-]  # fmt: skip
-
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -132,12 +124,6 @@ class Rest:
     descriptors: int
 
 
-def make_texts(chance: random.Random, count: int) -> list[str]:
-    """Return different texts from one word to some hundreds."""
-    lengths = [max(1, min(300, int(chance.lognormvariate(2.5, 1.1)))) for _ in range(count)]
-    return sorted({" ".join(chance.choices(WORDS, k=length)) for length in lengths})
-
-
 class Soak:
     """One run against one server."""
 
@@ -146,53 +132,22 @@ class Soak:
         self.tally = Tally()
         self.turns = Turns()
         self.stop = threading.Event()
-        chance = random.Random(seed)  # noqa: S311 - for repeating, not for secrets
-        self.texts = make_texts(chance, 400)
-        self.reference: dict[str, Vectors] = {}
+        self.known = Known(server, MODELS, seed)
         self.rests: list[Rest] = []
         self.asked: dict[int, tuple[str, float]] = {}  # by client: the model, and since when
 
-    def learn(self) -> None:
-        """Ask for the vectors that all later ones are compared with; drop texts too alike."""
-        vectors = self._embed(AT_REST[-1])
-        alike = np.tril(vectors @ vectors.T, -1).max(axis=1)
-        self.texts = [text for text, most in zip(self.texts, alike, strict=True) if most < OTHER]
-        self.reference = {model: self._embed(model) for model in MODELS}
-
-    def _embed(self, model: str) -> Vectors:
-        return np.array(self.server.embed(*self.texts, model=model)["embeddings"], np.float32)
-
     def ask(self, http: httpx2.Client, chance: random.Random, model: str) -> None:
         """Send one request and compare its vectors."""
-        count = chance.choice((1, 1, 1, 2, 5, 40))
-        places = [chance.randrange(len(self.texts)) for _ in range(count)]
-        raw = chance.random() < 0.3
-        headers = {"Accept": "application/octet-stream"} if raw else {}
-        body = {"model": model, "texts": [self.texts[place] for place in places]}
-        answer = http.post("/embed", json=body, headers=headers)
+        places = self.known.some(chance, chance.choice((1, 1, 1, 2, 5, 40)))
+        answer = self.known.ask(http, model, places, raw=chance.random() < 0.3)
         with self.tally.lock:
             self.tally.statuses[answer.status_code] += 1
-        if answer.status_code != 200:
-            self.tally.fail(f"{answer.status_code}: {answer.text[:200]}")
-            return
-        if answer.headers["X-Emberd-Model"] != model:
-            self.tally.fail(f"{answer.headers['X-Emberd-Model']} answered for {model}")
-        if raw:
-            found = np.frombuffer(answer.content, "<f4").reshape(count, -1)
-        else:
-            found = np.array(answer.json()["embeddings"], np.float32)
-        expected = self.reference[model][places]
-        if found.shape != expected.shape:
-            self.tally.fail(f"{model}: {found.shape} vectors for {expected.shape}")
-            return
-        cosines = (found * expected).sum(axis=1)  # all are of length 1
+        cosine = self.known.check(answer, model, places)
         with self.tally.lock:
             self.tally.answers += 1
-            self.tally.vectors += count
+            self.tally.vectors += len(places)
             self.tally.per_model[model] += 1
-            self.tally.lowest_cosine = min(self.tally.lowest_cosine, float(cosines.min()))
-        if not ((cosines > SAME) & (cosines < 1 / SAME)).all():
-            self.tally.fail(f"{model}: cosines {cosines.min():.4f} to {cosines.max():.4f}")
+            self.tally.lowest_cosine = min(self.tally.lowest_cosine, cosine)
 
     def client(self, number: int, seed: int) -> None:
         """Connect, ask some times, go, until told to stop; hang up in mid-request now and then."""
@@ -217,12 +172,8 @@ class Soak:
         """Leave before the answer comes."""
         with self.tally.lock:
             self.tally.hung_up += 1
-        texts = [chance.choice(self.texts) for _ in range(60)]
-        try:
-            with self._connect(0.05) as http:
-                http.post("/embed", json={"texts": texts})
-        except httpx2.TimeoutException:
-            pass
+        with suppress(httpx2.TimeoutException), self._connect(0.05) as http:
+            self.known.ask(http, MODELS[0], self.known.some(chance, 60))
 
     def killer(self, seed: int, every_s: float, hang_every_s: float) -> None:
         """Kill a worker, whatever it does, every now and then; stop one, more seldom.
@@ -297,7 +248,7 @@ class Soak:
         with self.turns.rest(), self.tally.noting_failures():
             self.server.http.post("/unload").raise_for_status()
             for model in AT_REST:
-                self.server.embed(*self.texts[:8], model=model)
+                self.server.embed(*self.known.texts[:8], model=model)
             workers = self.server.workers()
             if sorted(worker.cmdline()[-1] for worker in workers) != sorted(AT_REST):
                 self.tally.fail(f"{len(workers)} processes are there at rest")
@@ -331,7 +282,6 @@ def run(
         Server(Path(folder) / "home", config=CONFIG.format(max_loaded=2, max_tokens=512)) as server,
     ):
         soak = Soak(server, seed)
-        soak.learn()
         threads = [
             *(threading.Thread(target=soak.client, args=(n, seed + n)) for n in range(clients)),
             threading.Thread(target=soak.killer, args=(seed - 1, kill_every_s, hang_every_s)),
@@ -378,7 +328,7 @@ def report(
     server = medians(lambda rest: rest.server_bytes / 2**20)
     tree = medians(lambda rest: rest.tree_bytes / 2**20)
     tally = soak.tally
-    leaked = [text for text in soak.texts if len(text) > 40 and text in server_log]
+    leaked = [text for text in soak.known.texts if len(text) > 40 and text in server_log]
     return {
         "seconds": round(spent_s),
         "answers": tally.answers,
