@@ -370,6 +370,7 @@ class Model:
             if self._leave_reason and not self.wanted:
                 raise _NobodyWaitsError
             if pulse.still_s(worker.pid, self.progress) > STALL_S:
+                worker.kill()
                 raise WorkerStartError(
                     f"{self.spec.name} did not get on with its start for {STALL_S:.0f} s.",
                     hint="Look at the network and the disk, then ask again.",
@@ -529,7 +530,7 @@ class Model:
         self._failures_in_a_row += 1
         jobs = list(self._in_flight.values())
         self._in_flight.clear()
-        log.warning("%s: its worker died with %d requests", self.spec.name, len(jobs))
+        strikes_before = sum(job.strikes for job in jobs)
         for job in reversed(jobs):
             if job.strike():
                 self._waiting.appendleft(job)
@@ -540,6 +541,11 @@ class Model:
                         hint="Send its texts one by one to find the one that does it.",
                     )
                 )
+        struck = sum(job.strikes for job in jobs) - strikes_before
+        log.warning(
+            "%s: its worker died with %d requests, %d of them struck",
+            self.spec.name, len(jobs), struck,
+        )  # fmt: skip
         if self._failures_in_a_row >= MAX_DEATHS_IN_A_ROW:
             when = "while starting" if death.while_starting else "before it answered anything"
             self._give_up(
