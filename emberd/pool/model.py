@@ -272,8 +272,10 @@ class Model:
         self._wake.set()
 
     def _refuse_while_backing_off(self) -> None:
-        if self.state == "failed" and self.last_error and time.monotonic() < self._retry_at_s:
-            raise type(self.last_error)(self.last_error.message, hint=self.last_error.hint)
+        left_s = self._retry_at_s - time.monotonic()
+        if self.state == "failed" and self.last_error and left_s > 0:
+            hint = f"{self.last_error.hint or ''} It is not tried again for {math.ceil(left_s)} s."
+            raise type(self.last_error)(self.last_error.message, hint=hint.strip())
 
     @property
     def _idle_unload_s(self) -> float:

@@ -94,7 +94,8 @@ def test_a_crash_loop_ends_is_explained_and_leaves_the_other_models_alone(home: 
         for answer in (refused, again):  # the second at once, without a start
             assert (answer.status_code, answer.json()["code"]) == (500, "worker_start")
             assert "died 5 times in a row while starting" in answer.json()["detail"]
-            assert "log" in answer.json()["hint"]
+            assert "Look at the server's log" in answer.json()["hint"]
+        assert "It is not tried again for 2 s." in again.json()["hint"]
         row = own.row("troubled")
         assert (row["state"], row["last_error"]) == ("failed", refused.json()["detail"])
         assert b"died 5 times" in own.run("ps").stdout

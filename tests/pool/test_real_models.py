@@ -161,6 +161,19 @@ def test_a_model_larger_than_the_budget_is_refused_with_both_sizes(home: Path) -
     assert "50 MiB" in response.json()["detail"]
 
 
+def test_a_model_that_finds_no_room_in_time_is_a_503(home: Path) -> None:
+    config = "limits: {max_loaded: 1, request_timeout: 1s}\nmodels: {minilm: {pinned: true}}\n"
+    with Server(home, config=config) as own:
+        own.http.post("/load")
+        wait_for(lambda: own.row()["state"] == "ready")
+
+        late = own.http.post("/embed", json={"texts": ["a"], "model": "minilm-f32"})
+
+        assert (late.status_code, late.json()["code"]) == (503, "no_room")
+        assert late.headers["retry-after"]
+        assert own.embed("a")["model"] == "minilm"
+
+
 def test_two_busy_models_that_share_one_place_both_get_their_turn(home: Path) -> None:
     with Server(home, config="limits: {max_loaded: 1}") as own:
 

@@ -3,9 +3,10 @@
     python -m tests.soak.overload --seconds 30 --json overload.json
 
 First some clients ask one request after another: that is what the server can give. Then requests
-come at ten times that rate, whether the earlier ones are answered or not. The rest has to be
-refused at once, with 429 or 503 and Retry-After; what is served has to be right, and nearly as much
-as before. Prints one JSON object; exit code 1 when it is not so. Real MiniLM embeds.
+come at ten times that rate, whether the earlier ones are answered or not; then the clients again,
+as a machine is not the same from minute to minute. The rest has to be refused at once, with 429 or
+503 and Retry-After; what is served has to be right, and nearly as much as before. Prints one JSON
+object; exit code 1 when it is not so. Real MiniLM embeds.
 """
 
 import argparse
@@ -136,19 +137,21 @@ def run(
             subject = Overload(server, texts, words, seed)
             asyncio.run(subject.in_turns(seconds / 3))  # the size of batches settles
             before = asyncio.run(subject.in_turns(seconds))
-            capacity = rate(before, texts)
-            under = asyncio.run(subject.at_rate(times * capacity / texts, seconds))
+            offered = times * rate(before, texts)
+            under = asyncio.run(subject.at_rate(offered / texts, seconds))
+            after = asyncio.run(subject.in_turns(seconds))
+            capacity = (rate(before, texts) + rate(after, texts)) / 2
             queued_s = max_queued_texts / capacity
             log = server.log()
     served_s, refused_s = under.served_s or [0.0], under.refused_s or [0.0]
     return {
         "seconds": seconds,
-        "capacity": round(capacity, 1),
-        "offered": round(times * capacity, 1),
+        "capacity": [round(rate(each, texts), 1) for each in (before, after)],
+        "offered": round(offered, 1),
         "served": round(rate(under, texts), 1),
         "ratio": round(rate(under, texts) / capacity, 3),
         "statuses": {str(status): count for status, count in sorted(under.statuses.items())},
-        "failures": dict(before.failures + under.failures),
+        "failures": dict(before.failures + under.failures + after.failures),
         "lowest_cosine": round(min(before.lowest_cosine, under.lowest_cosine), 6),
         "alone_p50_s": round(float(np.median(before.served_s)), 3),
         "served_p50_s": round(float(np.median(served_s)), 3),
