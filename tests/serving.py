@@ -28,15 +28,19 @@ class Server:
         config: str = "",
         environ: Mapping[str, str] | None = None,
         arguments: Sequence[str] = ("--port", "0"),
+        before: str = "",
     ) -> None:
+        """Start it and wait until it listens; `before`: Python that its process runs first."""
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         if config:
             (home / "config.yaml").write_text(config)
         self._environ = {**clean_environ(home), **(environ or {})}
+        script = f"{before}\nfrom emberd.cli.main import main; main()"
+        way = ["-c", script] if before else ["-m", "emberd.cli.main"]
         with (home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "emberd.cli.main", "serve", *arguments],
+                [sys.executable, *way, "serve", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -50,7 +54,8 @@ class Server:
     def _noted(self) -> running.Running | None:
         if self.process.poll() is not None:
             raise AssertionError(f"the server ended at once:\n{self.log()}")
-        return running.read(self.home / "state")
+        noted = running.read(self.home / "state")
+        return noted if noted and noted.pid == self.process.pid else None
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,6 +22,8 @@ from emberd.config.tokens import token_of_environment
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec
+
+T = TypeVar("T")
 
 BUILT_IN = Path(__file__).parent.parent / "registry" / "catalog.yaml"
 PREFIX = "EMBERD_"
@@ -115,7 +117,7 @@ def load_config(
         return sources.get(keys, sources.get(keys[:2], document.where(keys)))
 
     try:
-        settings = TypeAdapter(Settings).validate_python(values)
+        settings = _validator(Settings).validate_python(values)
     except ValidationError as error:
         raise _explain(error, (), where, Settings) from None
     catalog, model_origins = _build_catalog(document)
@@ -214,7 +216,6 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
             hint="Write `models:`, below it a name, and below that its keys.",
         )
     specs, origins = [], {}
-    validator = TypeAdapter(ModelSpec)
     for name in built_in | users:
         keys: Keys = ("models", str(name))
         entry = {} if users.get(name) is None else users[name]
@@ -238,7 +239,7 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
                     " its key.",
                     hint="Remove the line; other names go to `aliases:`.",
                 )
-            specs.append(validator.validate_python({**merged, "name": str(name)}))
+            specs.append(_validator(ModelSpec).validate_python({**merged, "name": str(name)}))
         except ValidationError as error:
             raise _explain(error, keys, document.where, ModelSpec) from None
         origins[f"models.{name}"] = document.where(keys) if name in users else "built in"
@@ -252,6 +253,12 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
 def built_in_catalog() -> Catalog:
     """Return the models that come along, as nobody has changed them."""
     return _build_catalog(Document(BUILT_IN, {}))[0]
+
+
+@cache
+def _validator(of: type[T]) -> TypeAdapter[T]:
+    """Return pydantic's; made once, as each one takes memory that does not all come back."""
+    return TypeAdapter(of)
 
 
 @cache

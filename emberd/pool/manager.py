@@ -97,8 +97,9 @@ class Pool:
                 model = Model(spec, self._around)
             self._models[spec.name] = model
         for model in before.values():
-            model.retire("reload")
-            self._retired.append(model)
+            if model.alive:
+                model.retire("reload")
+                self._retired.append(model)
         self._shrink()
         self._changed.set()
 

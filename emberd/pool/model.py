@@ -272,8 +272,10 @@ class Model:
         self._wake.set()
 
     def _refuse_while_backing_off(self) -> None:
-        if self.state == "failed" and self.last_error and time.monotonic() < self._retry_at_s:
-            raise type(self.last_error)(self.last_error.message, hint=self.last_error.hint)
+        left_s = self._retry_at_s - time.monotonic()
+        if self.state == "failed" and self.last_error and left_s > 0:
+            hint = f"{self.last_error.hint or ''} It is not tried again for {math.ceil(left_s)} s."
+            raise type(self.last_error)(self.last_error.message, hint=hint.strip())
 
     @property
     def _idle_unload_s(self) -> float:
@@ -370,6 +372,7 @@ class Model:
             if self._leave_reason and not self.wanted:
                 raise _NobodyWaitsError
             if pulse.still_s(worker.pid, self.progress) > STALL_S:
+                worker.kill()
                 raise WorkerStartError(
                     f"{self.spec.name} did not get on with its start for {STALL_S:.0f} s.",
                     hint="Look at the network and the disk, then ask again.",
@@ -529,7 +532,7 @@ class Model:
         self._failures_in_a_row += 1
         jobs = list(self._in_flight.values())
         self._in_flight.clear()
-        log.warning("%s: its worker died with %d requests", self.spec.name, len(jobs))
+        strikes_before = sum(job.strikes for job in jobs)
         for job in reversed(jobs):
             if job.strike():
                 self._waiting.appendleft(job)
@@ -540,6 +543,11 @@ class Model:
                         hint="Send its texts one by one to find the one that does it.",
                     )
                 )
+        struck = sum(job.strikes for job in jobs) - strikes_before
+        log.warning(
+            "%s: its worker died with %d requests, %d of them struck",
+            self.spec.name, len(jobs), struck,
+        )  # fmt: skip
         if self._failures_in_a_row >= MAX_DEATHS_IN_A_ROW:
             when = "while starting" if death.while_starting else "before it answered anything"
             self._give_up(

@@ -45,6 +45,9 @@ def main(replies: BinaryIO) -> None:
         send_failure(error.code, error.message, error.hint)
     except BrokenPipeError:
         pass  # the server is gone; nobody reads answers
+    except MemoryError:
+        too_little = "There is not enough free memory to load the model."
+        send_failure("worker_start", too_little, "Free some, then ask again.")
     except Exception as error:
         import traceback
 

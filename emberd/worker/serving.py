@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from emberd import vectors
-from emberd.errors import BadVectorError, EmberdError, TextTooLongError
+from emberd.errors import BadVectorError, EmberdError, TextTooLongError, WorkerError
 from emberd.vectors import Matrix
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher, Item
@@ -59,7 +59,7 @@ def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> N
     inbox.open(loaded.tokenizer)
     send(loaded.ready)
     if not inbox.batcher.wait(WARM_UP_AFTER_S):
-        warm_up(loaded)
+        works(loaded)
     run_batches(inbox.batcher, loaded, send, budget)
 
 
@@ -81,15 +81,20 @@ def run_batches(batcher: Batcher, loaded: Loaded, send: Sender, budget: Budget) 
             ended_s = time.monotonic()
 
 
-def warm_up(loaded: Loaded) -> None:
-    """Let the engine do now what it does at the first batch (repack weights, build kernels).
+def works(loaded: Loaded, length: int | None = None) -> bool:
+    """Embed a harmless text, cut or repeated to so many tokens; say whether the model can.
 
-    For a model that was loaded before anybody needed it; a request that waits is not kept waiting.
+    A first run has the engine do what it does only once (repack weights, build kernels), for a
+    model that was loaded before anybody needed it.
     """
     try:
-        loaded.encoder.encode(*pad(loaded.tokenizer.encode([WARM_UP_TEXT])))
-    except Exception as error:  # noqa: BLE001 - the first request will find out
-        log(f"warming up failed: {type(error).__name__}")
+        token_ids, mask = pad(loaded.tokenizer.encode([WARM_UP_TEXT]))
+        shape = (1, length or token_ids.shape[1])
+        loaded.encoder.encode(np.resize(token_ids, shape), np.resize(mask, shape))
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises
+        log(f"a harmless text failed: {type(error).__name__}")
+        return False
+    return True
 
 
 class Inbox:
@@ -268,13 +273,19 @@ def usable(
     """Return `(B, D)` and an error for each row that is no usable vector.
 
     Such a row is run again alone first: it must not fail for what its neighbours did.
+
+    Raises:
+        WorkerError: it is not for the text that the model fails; it may be out of memory.
     """
     failures: dict[int, EmberdError] = {}
+    alone = rows
     bad = range(len(batch)) if rows is None else np.flatnonzero(~vectors.finite_rows(rows)).tolist()
     if rows is None:
         rows = np.zeros((len(batch), loaded.spec.dimensions), np.float32)
     for place in bad:
-        again = _start([batch[place]], loaded)() if len(batch) > 1 else None
+        again = _start([batch[place]], loaded)() if len(batch) > 1 else alone
+        if again is None and not works(loaded, len(batch[place].tokens.ids)):
+            raise WorkerError("The model fails at any text.")  # the next worker takes over
         if again is not None and vectors.finite_rows(again)[0]:
             rows[place] = again[0]
         else:

@@ -2,17 +2,14 @@
 
 import resource
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.serving import Server, clean_environ, wait_for
+from tests.serving import Server, wait_for
 
 SLOW_LORIS = 1000
 
@@ -57,44 +54,39 @@ def test_a_client_that_hangs_up_in_mid_request_costs_nothing(home: Path) -> None
         assert "Traceback" not in own.log()
 
 
-@contextmanager
-def few_files(home: Path, files: int) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Run a server that may open this many files."""
-    home.mkdir()
-    log = home / "server.log"
-    limit = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}));"
-    run = "from emberd.cli.main import main; main()"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-c", limit + run, "serve", "--port", "0"],
-            stdout=out, stderr=out, env=clean_environ(home),
-        )  # fmt: skip
-    try:
-        yield process, log
-    finally:
-        process.terminate()
-        process.wait(30)
+def test_a_request_that_does_not_end_is_hung_up_on_with_a_408(home: Path) -> None:
+    quick = "from emberd.cli import connections; connections.REQUEST_S = 1"
+    with Server(home, before=quick) as own, connect(own) as half, connect(own) as nothing:
+        half.sendall(b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Le")
+
+        for connection in (half, nothing):
+            answer = connection.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b'"code":"request_timeout"' in answer
+            assert connection.recv(4096) == b""
 
 
 def test_more_connections_than_files_are_turned_away_and_the_rest_served(home: Path) -> None:
-    from emberd.cli import running
-
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 1024:
         pytest.skip("this test itself needs 1,024 open files")
-    with few_files(home, 200) as (process, log), ExitStack() as open_ones:
-        noted = wait_for(lambda: running.read(home / "state"))
-        for _ in range(400):
-            connection = socket.create_connection(("127.0.0.1", noted.port or 0), timeout=30)
-            open_ones.enter_context(connection)
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))"
+    with Server(home, before=few) as own, ExitStack() as open_ones:
+        own.http.get("/ready")  # a connection that is kept
+        connections = [open_ones.enter_context(connect(own)) for _ in range(400)]
+        own.embed("a worker is started meanwhile")
         time.sleep(1)  # asyncio tries again each second, and says so each time
-        assert process.poll() is None
+
+        refused = connections[100].recv(4096)
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in refused
+        assert b'"code":"too_many_connections"' in refused
         open_ones.close()
 
         def answers() -> bool:
-            with socket.create_connection(("127.0.0.1", noted.port or 0), timeout=30) as again:
+            with connect(own) as again:
                 again.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 return b" 200 OK" in again.recv(4096)
 
-        assert wait_for(answers, within_s=30)
-        assert log.stat().st_size < 20_000
+        wait_for(answers)
+        assert len(own.log()) < 20_000

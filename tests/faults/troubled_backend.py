@@ -1,0 +1,36 @@
+"""Real MiniLM on openvino, in a process that some words and a file bring into trouble."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emberd.backends.base import LoadRequest, TokenIds
+from emberd.backends.openvino.backend import OpenVINOBackend
+from emberd.vectors import Matrix
+
+POISON, INFINITY = 9947, 15579  # the tokens of these words
+
+
+class Troubled(OpenVINOBackend):
+    """Dies of `poison`, makes no vector of `infinity`, and of the file `dies` while it loads."""
+
+    def load(self, request: LoadRequest) -> Any:  # noqa: ANN401 - an encoder of one method
+        """Load, unless it dies."""
+        if Path(os.environ["EMBERD_HOME"], "dies").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        encoder = super().load(request)
+
+        class Encoder:
+            dimensions, compute = encoder.dimensions, encoder.compute
+
+            def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+                if (token_ids == POISON).any():
+                    os.kill(os.getpid(), signal.SIGKILL)
+                rows = encoder.encode(token_ids, mask)
+                rows[(token_ids == INFINITY).any(axis=1)] = np.nan
+                return rows
+
+        return Encoder()
