@@ -113,7 +113,7 @@ async def on_emberd_error(request: Request, error: Exception) -> Response:
 async def on_http_error(request: Request, error: Exception) -> Response:
     """FastAPI handler: what the router itself refuses."""
     assert isinstance(error, HTTPException)  # registered for these only
-    path, hint = request.url.path[:200], "See /openapi.json."
+    path, hint = request.scope["path"][:200], "See /openapi.json."
     problem = Problem(error.status_code, "http_error", str(error.detail))
     if error.status_code == 404:
         problem = Problem(404, "unknown_route", f"There is no {path} here.", hint)
