@@ -176,8 +176,7 @@ class LockFile:
     def _changing(self) -> Iterator[dict[str, LockEntry]]:
         """Give the entries to change, alone; write them afterwards when they did."""
         self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        with self._path.with_suffix(".flock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+        with locked(self._path.with_suffix(".flock")):
             entries = self._parse()
             before = dict(entries)
             yield entries
@@ -194,6 +193,17 @@ class LockFile:
     def _load(self) -> dict[str, LockEntry]:
         models = json.loads(self._path.read_bytes())["models"]
         return {name: LockEntry.from_dict(entry) for name, entry in models.items()}
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold a lock file of mode 0600. Raises OSError."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, text: str) -> None:

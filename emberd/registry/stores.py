@@ -3,14 +3,13 @@
 Checks and migrations write it; the server reads it, so that it need not open anybody's database.
 """
 
-import fcntl
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from emberd.registry.lock import DAMAGE, LockEntry, write_atomically
+from emberd.registry.lock import DAMAGE, LockEntry, locked, write_atomically
 from emberd.registry.spec import ModelSpec
 
 
@@ -63,8 +62,7 @@ class StoresFile:
     def put(self, name: str, store: KnownStore | None) -> None:
         """Remember a store, or forget it. Raises OSError."""
         self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        with self._path.with_suffix(".flock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+        with locked(self._path.with_suffix(".flock")):
             before = self._parse()
             after = {key: value for key, value in before.items() if key != name}
             if store:

@@ -79,6 +79,16 @@ def test_routes_that_are_not_there(
     assert (response.status_code, response.json()["code"]) == (status, code)
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/embed", "POST"), ("/reload", "GET, POST"), ("/", "POST"), ("/v1/models/minilm", "GET")],
+)
+def test_the_methods_that_a_path_answers_are_named(server: Server, path: str, allowed: str) -> None:
+    response = server.http.request("DELETE", path)
+
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+
+
 @pytest.mark.parametrize("path", ["/load", "/unload"])
 def test_load_and_unload_name_an_unknown_model(server: Server, path: str) -> None:
     response = server.http.post(path, json={"model": "bge-smal"})
