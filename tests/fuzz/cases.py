@@ -22,8 +22,8 @@ Test = Callable[..., None]
 Damage = Callable[[bytes], bytes]
 
 
-def fuzz(*strategies: st.SearchStrategy[Any]) -> Callable[[Test], Test]:
-    """Run a test with many cases of these; fixtures are its first arguments."""
+def fuzz(*strategies: st.SearchStrategy[Any], one_in: int = 1) -> Callable[[Test], Test]:
+    """Run a test with many cases of these, or `one_in` of so many; fixtures come first."""
 
     def wrap(test: Test) -> Test:
         name = f"{test.__module__.rpartition('.')[2]}: {test.__name__.removeprefix('test_')}"
@@ -34,7 +34,7 @@ def fuzz(*strategies: st.SearchStrategy[Any]) -> Callable[[Test], Test]:
             test(*args, **kwargs)
 
         often = settings(
-            max_examples=CASES,
+            max_examples=max(3, CASES // one_in),
             deadline=None,
             derandomize=STATED is None,
             print_blob=True,
