@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 STATED = os.environ.get("EMBERD_FUZZ_CASES")
-CASES = int(STATED or 200)
+CASES = int(STATED or 100)
 RAN: Counter[str] = Counter()
-"""Cases by target, for the summary at the end."""
+ANSWERS: Counter[int] = Counter()
+"""Cases by target, and HTTP's answers by status, for the summary at the end."""
 
 Test = Callable[..., None]
 Damage = Callable[[bytes], bytes]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fuzz.cases import RAN
+from tests.fuzz.cases import ANSWERS, RAN
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -12,3 +12,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, count in sorted(RAN.items()):
             terminalreporter.write_line(f"{count:>8,}  {name}")
         terminalreporter.write_line(f"{RAN.total():>8,}  in all")
+    if ANSWERS:
+        statuses = (f"{count:,} x {status}" for status, count in sorted(ANSWERS.items()))
+        terminalreporter.write_line(f"answers: {', '.join(statuses)}")

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.api.dialects import ERROR, NATIVE, TEI
+from tests.fuzz.cases import ANSWERS
 from tests.serving import Server
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -88,6 +89,7 @@ def read_reply(connection: socket.socket, method: str) -> Reply:
         response.begin()
         body = response.read()  # raises IncompleteRead
         headers = {name.lower(): value for name, value in response.getheaders()}
+        ANSWERS[response.status] += 1
         return Reply(response.status, headers, body, response.will_close)
 
 

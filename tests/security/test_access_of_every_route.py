@@ -81,6 +81,22 @@ def test_without_a_token_nothing_is_said(guarded: Server, method: str, path: str
                 assert response.status_code == (200 if path in FREE else 401), headers
 
 
+def test_a_get_changes_nothing(guarded: Server) -> None:
+    """A page can make a browser send one without an Origin."""
+
+    def state() -> object:
+        rows = guarded.http.get("/models", headers=bearer(OWN)).json()["models"]
+        files = {file: file.stat().st_mtime_ns for file in guarded.home.rglob("*.[jy]*")}
+        return [(row["name"], row["state"], row["loads"]) for row in rows], files
+
+    before = state()
+    for method, path in ROUTES:
+        if method in ("GET", "HEAD"):
+            guarded.http.request(method, path, headers=bearer(OWN))
+
+    assert state() == before
+
+
 def test_tokens_are_compared_in_constant_time() -> None:
     """By `compare_digest` alone, each of them whatever the others gave."""
     code = ast.parse(textwrap.dedent(inspect.getsource(Tokens.accepts)))
