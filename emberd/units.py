@@ -102,6 +102,8 @@ def parse_path(value: object) -> object:
     """Return a path with `~` replaced; refuse one that depends on where emberd was started."""
     if not isinstance(value, str):
         return value
+    if "\0" in value:
+        raise ValueError("holds a NUL character")
     path = Path(value)
     with suppress(RuntimeError):  # a user nobody knows
         path = path.expanduser()

@@ -5,10 +5,19 @@ wrong shapes have the statuses and words of the contract.
 """
 
 import json
+from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect, Request
 
@@ -23,6 +32,11 @@ from emberd.errors import (
 from emberd.units import format_size
 
 NESTED = "No request takes more than a list of texts."
+SHAPE = "See /openapi.json for the whole shape."
+LONGEST_FIELD = 200  # characters of a field's name in an error
+
+StrictTexts = Annotated[list[str], FailFast()]
+"""Millions of values that are no texts would otherwise be as many errors: gigabytes of them."""
 
 
 class Body(BaseModel):
@@ -53,7 +67,7 @@ def _are_ids(given: object) -> bool:
 
 
 Texts = Annotated[
-    list[str],
+    StrictTexts,
     BeforeValidator(_as_list),
     WithJsonSchema(
         {
@@ -151,6 +165,7 @@ def _parse(body: bytes) -> object:
         raise MalformedBodyError(
             "The body is nested too deep, or holds a number out of range.", hint=NESTED
         )
+    place = place[:LONGEST_FIELD]
     raise WrongShapeError(
         f"{place}: holds half of a surrogate pair, which is no character.",
         hint="The text was cut inside of a character; cut it elsewhere or remove that half.",
@@ -164,21 +179,37 @@ def _refuse_constant(name: str) -> None:
 
 def _find_lone_surrogate(data: object) -> str | None:
     """Return where in the body a string is that UTF-8 cannot hold, such as `texts.3`."""
-    stack: list[tuple[str, object]] = [("", data)]
-    while stack:
-        place, value = stack.pop()
-        if isinstance(value, str):
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                return place or "the body"
-        elif isinstance(value, list):
-            stack += [(f"{place}.{i}".lstrip("."), item) for i, item in enumerate(value)]
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                name = key.encode(errors="replace").decode()
-                stack += [(f"{place}.{name}".lstrip("."), item), (f"a key of {place}", key)]
+    names: list[object] = [""]
+    inside = [_parts([data])]  # of each level, what is still to be looked at: nothing is copied
+    while inside:
+        for name, value in inside[-1]:
+            if isinstance(value, str):
+                if not (value.isascii() or _is_utf8(value)):
+                    return ".".join(map(str, [*names, name][2:])) or "the body"
+            elif isinstance(value, list | dict):
+                names.append(name)
+                inside.append(_parts(value))
+                break
+        else:
+            inside.pop()
+            names.pop()
     return None
+
+
+def _parts(data: list[object] | dict[str, object]) -> Iterator[tuple[object, object]]:
+    """Yield names and values; a key that is no UTF-8 is a value, too."""
+    if isinstance(data, list):
+        return enumerate(data)
+    bad = (("a key", key) for key in data if not _is_utf8(key))
+    return chain(bad, data.items())
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def validate(data: Any, shape: type[T]) -> T:  # noqa: ANN401 - whatever JSON holds
@@ -189,11 +220,16 @@ def validate(data: Any, shape: type[T]) -> T:  # noqa: ANN401 - whatever JSON ho
         BadOptionError: 400; an option that has no such value.
         TokenIdsError: 400.
     """
+    if shape.model_config["extra"] == "forbid" and isinstance(data, dict):
+        for key in data:  # pydantic would make an error of each
+            if key not in shape.model_fields:
+                field = key[:LONGEST_FIELD]
+                raise WrongShapeError(f"{field}: there is no such field.", hint=SHAPE, field=field)
     try:
         return shape.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    field = ".".join(map(str, first["loc"])) or "the body"
+    field = ".".join(map(str, first["loc"]))[:LONGEST_FIELD] or "the body"
     problem = first["msg"].removeprefix("Input ")
     if first["type"] == "literal_error":
         hint = f"Send one of these values, or leave {field} out."
@@ -202,5 +238,4 @@ def validate(data: Any, shape: type[T]) -> T:  # noqa: ANN401 - whatever JSON ho
         problem = "this field is missing"
     if first["type"] == "model_type":
         problem = "should be a JSON object"
-    hint = "See /openapi.json for the whole shape."
-    raise WrongShapeError(f"{field}: {problem}.", hint=hint, field=field)
+    raise WrongShapeError(f"{field}: {problem}.", hint=SHAPE, field=field)

@@ -4,7 +4,7 @@ The dialect is chosen here and nowhere else: by path, unless a route has said wh
 spoken to in (`POST /embed` knows two).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -113,7 +113,7 @@ async def on_emberd_error(request: Request, error: Exception) -> Response:
 async def on_http_error(request: Request, error: Exception) -> Response:
     """FastAPI handler: what the router itself refuses."""
     assert isinstance(error, HTTPException)  # registered for these only
-    path, hint = request.url.path[:200], "See /openapi.json."
+    path, hint = request.scope["path"][:200], "See /openapi.json."
     problem = Problem(error.status_code, "http_error", str(error.detail))
     if error.status_code == 404:
         problem = Problem(404, "unknown_route", f"There is no {path} here.", hint)
@@ -129,10 +129,21 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """Return what this path answers; several routes may share it, and the router names one."""
-    matching = [
-        route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE
-    ]
-    return sorted({method for route in matching for method in getattr(route, "methods", ())})
+    return sorted(
+        {
+            method
+            for route in _flat(request.app.routes)
+            if route.matches(request.scope)[0] != Match.NONE
+            for method in getattr(route, "methods", ())
+        }
+    )
+
+
+def _flat(routes: Iterable[Any]) -> Iterator[Any]:
+    """Yield routes, and those of the routers among them."""
+    for route in routes:
+        router = getattr(route, "original_router", None)  # FastAPI's, for an included one
+        yield from _flat(router.routes) if router else (route,)
 
 
 def _respond(problem: Problem, scope: Scope) -> Response:

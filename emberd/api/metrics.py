@@ -174,7 +174,10 @@ def create_router(metrics: Metrics, pool: Pool) -> APIRouter:
     )
     async def show(request: Request) -> Response:
         """Prometheus text, or OpenMetrics for who accepts it."""
-        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        try:
+            encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        except (TypeError, ValueError):  # a version that is none
+            encode, media_type = choose_encoder("")
         return Response(encode(metrics.registry), media_type=media_type)
 
     return router

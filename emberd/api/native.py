@@ -30,7 +30,7 @@ from emberd.worker.wire import Encoding
 class EmbedBody(body.Body):
     """What `POST /embed` takes."""
 
-    texts: list[str] = Field(
+    texts: body.StrictTexts = Field(
         description="What to embed, in order.", json_schema_extra={"minItems": 1}
     )
     model: str | None = Field(None, description="Registry name or alias; the default without it.")

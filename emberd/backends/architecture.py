@@ -141,7 +141,7 @@ def read_architecture(
         ModelLoadError: it is none of them, or its sizes make no sense.
     """
     model_type = config.get("model_type")
-    if model_type not in runs:
+    if not isinstance(model_type, str) or model_type not in runs:
         raise ModelLoadError(
             f"{config.path}: model_type is {model_type!r}; backend {backend} runs"
             f" {', '.join(sorted(runs))}."

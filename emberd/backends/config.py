@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from emberd.errors import ModelLoadError
+from emberd.registry.spec import is_below
 
 
 class Config:
@@ -63,10 +64,12 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ModelLoadError(f"{path} is missing.") from None
+    except RecursionError:
+        raise ModelLoadError(f"{path} is damaged: nested too deep.") from None
     except (OSError, ValueError) as error:  # ValueError: neither JSON nor UTF-8
         raise ModelLoadError(f"{path} cannot be read: {error}.") from error
 
 
 def is_file_name(name: object) -> bool:
     """Say whether it names something right in the folder, and nothing elsewhere."""
-    return isinstance(name, str) and name != "" and Path(name).name == name
+    return isinstance(name, str) and "/" not in name and is_below(name)

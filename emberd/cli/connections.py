@@ -1,8 +1,9 @@
 """One client's connection: uvicorn's, with an end for those that never finish a request.
 
-uvicorn waits for ever for a request that does not come or does not end, and asyncio accepts as many
-connections as come, until no file can be opened any more. Here a request has to be in within
-`REQUEST_S`, and connections beyond what the limit on open files allows are turned away with a 503.
+uvicorn waits for ever for a request that does not come or does not end, reads headers of any size,
+and asyncio accepts as many connections as come, until no file can be opened any more. Here a
+request has to be in within `REQUEST_S`, what of it is no body has at most `MAX_HEAD_BYTES`, and
+connections beyond what the limit on open files allows are turned away with a 503.
 """
 
 import asyncio
@@ -10,10 +11,13 @@ import resource
 import time
 from typing import Any
 
+import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 REQUEST_S = 60.0  # from the first byte (or the connection) to the last byte of a request
+MAX_HEAD_BYTES = 64 * 2**10  # request line, headers, trailers, and what stands between chunks
+FRAMING = 8  # bytes of it for each byte of a body: chunks may be of one byte
 BACKLOG = 512  # connections that are accepted at once, before any of them is looked at
 OTHER_FILES = 128  # workers' pipes, logs, libraries
 
@@ -29,6 +33,9 @@ class Connection(HttpToolsProtocol):
 
     most = 0  # set by the server, once it has raised the limit
     _patience: asyncio.TimerHandle | None = None
+    _head_bytes = 0  # received of the request under way, less what its body allows
+    _in_head = True
+    _upgrades = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, or turn the client away."""
@@ -45,23 +52,78 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and wait for the rest of what has not even begun to be a request."""
-        super().data_received(data)
-        if self._is_idle and not self._patience and not self.transport.is_closing():
+        self._unset_keepalive_if_required()
+        self._head_bytes += len(data)
+        self._parse(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._answer(431, "head_too_large", "The request's headers are too large.")
+        elif self._is_idle and not self._patience and not self.transport.is_closing():
             self._wait()
 
     def on_message_begin(self) -> None:
         """Wait for the end of the request that begins."""
         super().on_message_begin()
+        self._in_head = True
         self._wait()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what comes after the body is none (RFC 9110, 6.5.1)."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer."""
+        self._in_head = False
+        self._upgrades = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if not self._upgrades:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take some of the body."""
+        self._head_bytes -= (1 + FRAMING) * len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Stop waiting: the rest is the server's business."""
+        if self._upgrades:
+            return
+        self._head_bytes = 0
         self._stop_waiting()
         super().on_message_complete()
+        if not self.parser.should_keep_alive():  # also by a trailer: httptools reads no more
+            self.cycle.keep_alive = False
+            if self.cycle.response_complete:
+                self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""
         self._answer(400, "malformed_http", msg)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse as uvicorn does, but answer in HTTP/1.1 who asks for another protocol, too.
+
+        RFC 9110, 7.8 allows that, and clients that try HTTP/2 this way (Java's) expect it.
+        httptools takes the body of such a request for the other protocol.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                head = self._head_without_upgrade() if self._upgrades else b""
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn
+                data = head + data[upgrade.args[0] :]
+                continue
+            except httptools.HttpParserError:
+                self.logger.warning("What came is no HTTP.")
+                self.send_400_response("What came is no HTTP/1.1 request.")
+            return
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     @property
     def _is_idle(self) -> bool:

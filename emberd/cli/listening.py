@@ -60,7 +60,7 @@ def _tcp(settings: ServerSettings, *, has_token: bool) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM
         )[0]
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:  # a name that is none
         raise _cannot(settings, error) from None
     ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
     if not (ip.is_loopback or has_token or settings.allow_open):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emberd.registry.lock import write_atomically
+from emberd.registry.lock import DAMAGE, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def claim(state: Path) -> int | None:
 
     The descriptor is to be kept open as long as it is the server.
     """
-    state.mkdir(parents=True, exist_ok=True)
+    state.mkdir(0o700, parents=True, exist_ok=True)
     descriptor = os.open(state / "server.flock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,5 +87,5 @@ def read(state: Path) -> Running | None:
             None if socket is None else str(socket),
             str(noted.get("instance", "")),
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except DAMAGE:
         return None

@@ -10,6 +10,7 @@ import yaml
 from emberd.errors import ConfigError
 
 Keys = tuple[str | int, ...]
+MOST_VALUES = 100_000  # in one file, aliases counted for what they stand for
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ def read_document(path: Path) -> Document:
         mark = getattr(error, "problem_mark", None)
         line = (mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))) + 1
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+        if isinstance(error, RecursionError):
+            problem = "it is nested too deep"
         raise ConfigError(
             f"{path}:{line}: this is not YAML: {problem}.",
             hint="Mind the indentation and the colon with a space after each key.",
@@ -74,14 +77,37 @@ def parse(text: str) -> tuple[str, Any]:
     two. Outside of strings, which hold no tab, a space is as good as a tab.
 
     Raises:
-        ValueError: it is neither, or holds an escape for half a character.
+        ValueError, yaml.YAMLError, RecursionError: it is neither, or holds an escape for half a
+            character.
     """
     try:
         text, data = text.replace("\t", " "), json.loads(text)
     except json.JSONDecodeError:
-        data = yaml.safe_load(text)
+        _refuse_bombs(yaml.compose(text, Loader=yaml.SafeLoader))
+        try:
+            data = yaml.safe_load(text)
+        except (LookupError, TypeError, AttributeError, ArithmeticError):  # such as `!!bool maybe`
+            raise ValueError("a tag does not fit its value") from None
     json.dumps(data, ensure_ascii=False, skipkeys=True, default=str).encode()
     return text, data
+
+
+def _refuse_bombs(root: yaml.Node | None) -> None:
+    """Raise ValueError where aliases of aliases stand for more than any config file holds.
+
+    Ten lines can mean a billion values. Merging a mapping copies it, so keys count too.
+    """
+    left = [root] if root else []
+    seen = 0
+    while left:
+        node = left.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise ValueError("its aliases stand for too much, or for themselves")
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+        elif isinstance(node, yaml.MappingNode):
+            left += [part for pair in node.value for part in pair]
 
 
 def _note_lines(path: Path, node: yaml.Node, keys: Keys, lines: dict[Keys, int]) -> None:
@@ -89,7 +115,7 @@ def _note_lines(path: Path, node: yaml.Node, keys: Keys, lines: dict[Keys, int])
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            name = str(key.value)
+            name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
             if name in seen and name != "<<":
                 raise ConfigError(
                     f"{path}:{key.start_mark.line + 1}: the key {name!r} stands here twice.",

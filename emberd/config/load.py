@@ -311,7 +311,8 @@ def _explain(
             hint=f"Add `{keys[-1]}:` below `{keys[-2]}:`.",
         )
     plain = first["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-    problem = PROBLEMS.get(first["type"], plain).format_map(first.get("ctx", {}))
+    ours = PROBLEMS.get(first["type"])
+    problem = ours.format_map(first.get("ctx", {})) if ours else plain
     given = first["input"]
     subject = repr(given) if isinstance(given, str | int | float) else "it"
     return ConfigError(

@@ -488,7 +488,7 @@ class Model:
             job.fail(
                 FingerprintMismatchError(
                     f"{self.spec.name} gives vectors of space {offered} and the caller expects"
-                    f" {job.expected_fingerprint}.",
+                    f" {(job.expected_fingerprint or '')[:64]!r}.",
                     hint="Re-embed what is stored, or ask for the model that made it.",
                 )
             )

@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.registry.spec import ModelSpec
 
+LONGEST_SHOWN = 200  # characters of a name that nobody has
+
 
 class Catalog:
     """The models this server offers, by name, by alias and by Hub id.
@@ -41,7 +43,8 @@ class Catalog:
         try:
             return self._by_label[name]
         except KeyError:
+            name = name[:LONGEST_SHOWN]  # comparing takes long for a long one
             nearest = get_close_matches(name.lower(), self._by_label, n=3, cutoff=0.5)
             hint = f"Did you mean {' or '.join(nearest)}?" if nearest else "Run `emberd list`."
-            message = f"No model is called {name[:200]!r}."
+            message = f"No model is called {name!r}."
             raise UnknownModelError(message, hint=hint, field="model") from None

@@ -21,8 +21,8 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from emberd.errors import SourceError
-from emberd.registry.local import discard, has_digest, hub_repository
-from emberd.registry.spec import Source
+from emberd.registry.local import DIGEST, discard, has_digest, hub_repository
+from emberd.registry.spec import Source, is_below
 from emberd.units import format_size
 
 if TYPE_CHECKING:
@@ -131,9 +131,14 @@ def _ask(source: Source) -> "ModelInfo":
     from huggingface_hub import HfApi, constants
 
     constants.HF_HUB_DISABLE_TELEMETRY = True  # it costs a request, up to 3 s, before the first
-    return HfApi().model_info(
+    info = HfApi().model_info(
         source.hf or "", revision=source.revision, files_metadata=True, timeout=REACH_TIMEOUT_S
     )
+    names = [info.sha or "-", *(file.rfilename for file in info.siblings or [])]
+    digests = [file.lfs.sha256 for file in info.siblings or [] if file.lfs]
+    if "/" in names[0] or not (all(map(is_below, names)) and all(map(DIGEST.fullmatch, digests))):
+        raise ValueError("a listing that names what is outside of the repository")
+    return info
 
 
 def _wanted(info: "ModelInfo", files: Sequence[str]) -> list["RepoSibling"]:
@@ -356,7 +361,7 @@ def _explained(source: Source, hub: Path) -> Iterator[None]:
 
 
 def _explain_refusal(error: "HfHubHTTPError", source: Source) -> str:
-    from huggingface_hub import constants, get_token
+    from huggingface_hub import get_token
     from huggingface_hub.errors import (
         GatedRepoError,
         RepositoryNotFoundError,
@@ -365,7 +370,7 @@ def _explain_refusal(error: "HfHubHTTPError", source: Source) -> str:
 
     status = error.response.status_code
     if isinstance(error, GatedRepoError):
-        terms = f"accept its terms at {constants.ENDPOINT}/{source.hf}"
+        terms = f"accept its terms at {endpoint()}/{source.hf}"
         return f"the repository is gated ({terms} and set HF_TOKEN to a token of that account)"
     if isinstance(error, RevisionNotFoundError):
         return f"the repository has no revision {source.revision or 'main'!r}"

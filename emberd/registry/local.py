@@ -7,11 +7,12 @@ A Hub repository lies in the Hub's cache as `models--owner--name/snapshots/COMMI
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
 
-from emberd.registry.spec import Source
+from emberd.registry.spec import Source, is_below
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -48,7 +49,7 @@ def hub_snapshot(repository: str, revision: str, hub: Path) -> Path | None:
     except (OSError, ValueError):  # a damaged ref is none
         commit = revision
     snapshot = repo / "snapshots" / commit
-    return snapshot if snapshot.is_dir() else None
+    return snapshot if is_below(commit) and snapshot.is_dir() else None
 
 
 def package_folder(name: str) -> Path | None:
@@ -59,7 +60,7 @@ def package_folder(name: str) -> Path | None:
         files = metadata.files(name) or []
     except metadata.PackageNotFoundError:
         return None
-    configs = [file for file in files if file.name == "config.json"]
+    configs = [file for file in files if file.name == "config.json" and is_below(str(file))]
     folders = [Path(str(file.locate())).parent for file in configs]
     return next((folder for folder in folders if is_complete(folder)), None)
 
@@ -77,12 +78,26 @@ def is_complete(folder: Path) -> bool:
     if index.is_file():
         try:
             shards = set(json.loads(index.read_bytes())["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return all((folder / shard).is_file() for shard in shards)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return True  # whole but damaged: loading it says so
-        return all((folder / shard).is_file() for shard in shards)
     patterns = ("*.safetensors", "*.bin", "*.onnx", "onnx/*.onnx", "*.gguf")
     weights = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
     return any(not SHARD.search(path.name) for path in weights)
+
+
+def leads_out(folder: Path, root: Path) -> Path | None:
+    """Return a link in a model's folder that leads out of `root`, or None.
+
+    A repository's `blobs` may lie elsewhere (on a larger disk); that is the user's own link.
+    """
+    inside = (root.resolve(), (root / "blobs").resolve())
+    for at, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            found = Path(at, name)
+            if found.is_symlink() and not any(map(found.resolve().is_relative_to, inside)):
+                return found
+    return None
 
 
 def has_digest(file: Path, digest: str) -> bool:

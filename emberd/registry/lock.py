@@ -16,7 +16,15 @@ from typing import Any, Self
 
 from emberd.registry.fingerprint import FileHash
 
-DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 """What reading a damaged or foreign file can raise."""
 
 
@@ -48,9 +56,13 @@ class LockEntry:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make it again from `dataclasses.asdict`, also by way of JSON."""
+        """Make it again from `dataclasses.asdict`, also by way of JSON.
+
+        Raises:
+            LookupError, TypeError, AttributeError: something is missing, or is of another type.
+        """
         changed_to = data.get("changed_to")
-        return cls(
+        entry = cls(
             **{
                 **data,
                 "files": {name: FileHash(**file) for name, file in data["files"].items()},
@@ -58,6 +70,24 @@ class LockEntry:
                 "changed_to": cls.from_dict(changed_to) if changed_to else None,
             }
         )
+        entry._check()
+        return entry
+
+    def _check(self) -> None:
+        """Raise TypeError where a damaged or foreign file had something else."""
+        files, spaces = self.files, self.fingerprints
+        texts: list[object] = [self.source, self.folder, self.probes, *self.equivalent]
+        texts += [*files, *(file.sha256 for file in files.values()), *spaces, *spaces.values()]
+        stated: list[object] = [self.fingerprint, self.backend, self.engine, self.compute]
+        numbers: list[object] = [self.peak_memory_bytes, self.max_tokens or 0]
+        numbers += [n for file in files.values() for n in (file.size, file.mtime_ns, file.inode)]
+        if not (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(text, str | None) for text in stated)
+            and all(isinstance(number, int) and abs(number) < 2**63 for number in numbers)
+            and isinstance(self.cosine, float if self.changed_to else float | None)
+        ):
+            raise TypeError("something in it is of another type")
 
     @property
     def now(self) -> "LockEntry":
@@ -145,9 +175,8 @@ class LockFile:
     @contextmanager
     def _changing(self) -> Iterator[dict[str, LockEntry]]:
         """Give the entries to change, alone; write them afterwards when they did."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".flock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+        self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
+        with locked(self._path.with_suffix(".flock")):
             entries = self._parse()
             before = dict(entries)
             yield entries
@@ -166,9 +195,20 @@ class LockFile:
         return {name: LockEntry.from_dict(entry) for name, entry in models.items()}
 
 
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold a lock file of mode 0600. Raises OSError."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file of mode 0600 beside `path` and rename it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(0o700, parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -9,9 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from emberd.errors import ConfigError, SourceError
+from emberd.errors import ConfigError, ModelLoadError, SourceError
 from emberd.registry.fingerprint import FileHash, list_files
-from emberd.registry.local import digest_kept, discard, find_local, has_digest
+from emberd.registry.local import (
+    digest_kept,
+    discard,
+    find_local,
+    has_digest,
+    hub_repository,
+    leads_out,
+)
 from emberd.registry.lock import LockEntry
 from emberd.registry.spec import ModelSpec, Source
 
@@ -88,9 +95,11 @@ def locate(
 
     Raises:
         SourceError: nothing is here and nothing can be downloaded; says what was tried.
+        ModelLoadError: what is here holds a link that leads elsewhere.
     """
     here = find_here(spec, hub, first, last_folder)
     if here:
+        _refuse_links_out(here, hub)
         return here
     from emberd.registry.hub import download  # a start whose files are here need not have it
 
@@ -220,6 +229,23 @@ def at_revision(spec: ModelSpec, revision: str) -> ModelSpec:
 
 def _in_order(spec: ModelSpec, first: str | None) -> list[Source]:
     return sorted(spec.sources, key=lambda source: str(source) != first)
+
+
+def _refuse_links_out(here: Located, hub: Path) -> None:
+    """Refuse links by which what others made would have us read elsewhere; yours are yours.
+
+    Raises:
+        ModelLoadError: one leads out of the package's folder or the repository's.
+    """
+    if here.source.path:
+        return
+    root = hub_repository(here.source.hf, hub) if here.source.hf else here.folder
+    link = leads_out(here.folder, root)
+    if link:
+        raise ModelLoadError(
+            f"{link} is a link that leads out of the folder of {here.source}.",
+            hint="Remove the folder and get the model again, or name yours as a source by `path:`.",
+        )
 
 
 def _damaged(folder: Path, digests: Mapping[str, str]) -> tuple[str, ...]:

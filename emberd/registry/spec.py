@@ -7,7 +7,7 @@ gets one over the wire and imports nothing for it.
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from emberd.units import Count, Duration
 
@@ -17,8 +17,15 @@ Compute = Literal["auto", "f32", "bf16", "f16"]
 Tested = Literal["reference", "architecture", "no"]
 InputType = Literal["query", "document"]
 
+MOST = 2**31 - 1  # dimensions, tokens
+
 # Keys of an entry that only the server or people look at.
 NOT_FOR_WORKERS = {"idle_unload", "pinned", "aliases", "architecture", "licence", "tested"}
+
+
+def is_below(name: str) -> bool:
+    """Say whether a relative path stays below the folder that it is taken from, and is plain."""
+    return all(part not in ("", ".", "..") for part in name.split("/")) and "\0" not in name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +45,9 @@ class Source:
             raise ValueError("needs exactly one of hf, path, package")
         if self.revision is not None and self.hf is None:
             raise ValueError("has a revision, which only a source with hf can have")
-        if self.hf is not None and (self.hf.count("/") != 1 or not all(self.hf.split("/"))):
+        if self.revision is not None and not is_below(self.revision):
+            raise ValueError(f"has revision {self.revision!r}, which is no branch, tag or commit")
+        if self.hf is not None and (self.hf.count("/") != 1 or not is_below(self.hf)):
             raise ValueError(f"has hf {self.hf!r}, which is not of the form owner/name")
 
     def __str__(self) -> str:
@@ -55,10 +64,12 @@ class ModelSpec:
 
     name: str
     sources: Annotated[tuple[Source, ...], MinLen(1)]
-    dimensions: Annotated[int, Count, Gt(0)]
+    dimensions: Annotated[int, Count, Gt(0), Le(MOST)]
     pooling: Pooling
     normalize: bool = True
-    max_tokens: Annotated[int, Count, Ge(3)] | None = None  # None: what the checkpoint allows
+    max_tokens: Annotated[int, Count, Ge(3), Le(MOST)] | None = (
+        None  # None: what the checkpoint allows
+    )
     matryoshka: tuple[Annotated[int, Gt(0)], ...] = ()
     precision: Precision = "f32"
     compute: Compute = "auto"

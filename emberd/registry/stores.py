@@ -3,14 +3,13 @@
 Checks and migrations write it; the server reads it, so that it need not open anybody's database.
 """
 
-import fcntl
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from emberd.registry.lock import LockEntry, write_atomically
+from emberd.registry.lock import DAMAGE, LockEntry, locked, write_atomically
 from emberd.registry.spec import ModelSpec
 
 
@@ -28,8 +27,17 @@ class KnownStore:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make it again from `dataclasses.asdict`; keys that are no fields are passed over."""
-        return cls(**{key: data[key] for key in ("path", "kind", "model", "fingerprint")})
+        """Make it again from `dataclasses.asdict`; keys that are no fields are passed over.
+
+        Raises:
+            LookupError, TypeError: something is missing, or is no text.
+        """
+        known = cls(**{key: data[key] for key in ("path", "kind", "model", "fingerprint")})
+        if not all(isinstance(text, str) for text in (known.path, known.kind)) or not all(
+            isinstance(text, str | None) for text in (known.model, known.fingerprint)
+        ):
+            raise TypeError("something in it is of another type")
+        return known
 
 
 class StoresFile:
@@ -53,9 +61,8 @@ class StoresFile:
 
     def put(self, name: str, store: KnownStore | None) -> None:
         """Remember a store, or forget it. Raises OSError."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".flock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+        self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
+        with locked(self._path.with_suffix(".flock")):
             before = self._parse()
             after = {key: value for key, value in before.items() if key != name}
             if store:
@@ -68,7 +75,7 @@ class StoresFile:
         try:
             stores = json.loads(self._path.read_bytes())["stores"]
             return {name: KnownStore.from_dict(store) for name, store in stores.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except DAMAGE:
             return {}
 
 

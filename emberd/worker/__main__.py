@@ -8,6 +8,7 @@ import os
 import time
 from typing import BinaryIO
 
+LONGEST_MESSAGE = 1000
 BEGAN_S = time.monotonic()  # the interpreter is up; see `loading.Phases`
 
 
@@ -31,6 +32,8 @@ def main(replies: BinaryIO) -> None:
         return
 
     def send_failure(code: str, message: str, hint: str | None) -> None:
+        if len(message) > LONGEST_MESSAGE:  # it quotes a file that may hold anything
+            message = f"{message[:LONGEST_MESSAGE]} …"
         replies.write(wire.pack(wire.StartFailed(code=code, message=message, hint=hint)))
 
     if start.frame.version != __version__:

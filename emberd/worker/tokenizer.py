@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
 LONG_CHARS_PER_TOKEN = 64
+UNREADABLE = (OSError, ValueError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,6 @@ def limit_of_checkpoint(folder: Path) -> int | None:
         kind = str(config.get("model_type", ""))
         stated = config.get("pad_token_id")
         padding = 1 if stated is None or kind == "mpnet" else int(stated)
-    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError):
+    except (*UNREADABLE, KeyError, TypeError, AttributeError):
         return None
     return positions - padding - 1 if kind in ("roberta", "xlm-roberta", "mpnet") else positions

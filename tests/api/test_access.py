@@ -211,7 +211,7 @@ def test_the_log_has_a_line_for_each_request_and_no_secret(guarded: Server) -> N
 
 
 def test_the_log_file_is_rotated_and_private(guarded: Server) -> None:
-    for _ in range(400):
+    for _ in range(600):
         guarded.http.get("/health")
 
     files = sorted(path.name for path in guarded.home.glob("emberd.log*"))

@@ -79,6 +79,16 @@ def test_routes_that_are_not_there(
     assert (response.status_code, response.json()["code"]) == (status, code)
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/embed", "POST"), ("/reload", "GET, POST"), ("/", "POST"), ("/v1/models/minilm", "GET")],
+)
+def test_the_methods_that_a_path_answers_are_named(server: Server, path: str, allowed: str) -> None:
+    response = server.http.request("DELETE", path)
+
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+
+
 @pytest.mark.parametrize("path", ["/load", "/unload"])
 def test_load_and_unload_name_an_unknown_model(server: Server, path: str) -> None:
     response = server.http.post(path, json={"model": "bge-smal"})
@@ -91,6 +101,29 @@ def test_a_misspelt_model_is_met_with_the_nearest_names(server: Server) -> None:
     response = server.http.post("/embed", json={"texts": ["a"], "model": "minlm"})
 
     assert "minilm" in response.json()["hint"]
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["text/plain; version=abc", "application/openmetrics-text; version=1.x", "text/plain;version"],
+)
+def test_metrics_are_given_to_who_asks_for_a_version_that_is_none(
+    server: Server, accept: str
+) -> None:
+    assert server.http.get("/metrics", headers={"accept": accept}).status_code == 200
+
+
+def test_an_error_repeats_no_more_than_the_start_of_what_was_sent(server: Server) -> None:
+    long = "x" * 100_000
+    for path, body in (
+        ("/embed", {"texts": ["a"], "model": long}),
+        ("/embed", {"texts": ["a"], "fingerprint": long}),
+        ("/unload", {long: 1}),
+        ("/v1/embeddings", {"input": {long: "\ud800"}}),
+    ):
+        response = server.http.post(path, content=json.dumps(body), headers=JSON)
+        assert response.status_code >= 400
+        assert len(response.content) < 1000, path
 
 
 def test_a_text_too_long_is_named_when_it_must_not_be_cut(server: Server) -> None:

@@ -1,6 +1,7 @@
 """Every mistake is met with file and line, the key, and what would be right."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,49 @@ MISTAKES = {
     ),
     "half a character in JSON": ('{"default": "\\ud83d"}', 1, "surrogates not allowed", ""),
     "a Python object": ("\na: !!python/object:os.system {}", 2, "this is not YAML", ""),
-    "a loop": ("a: &a [*a]", 1, "this is not YAML: Circular reference", ""),
+    "a loop": ("a: &a [*a]", 1, "its aliases stand for too much, or for themselves", ""),
+    "ten lines that mean a billion": (
+        "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefghi")),
+        1,
+        "its aliases stand for too much",
+        "",
+    ),
+    "merges without end": (
+        "a: &a {k: 1}\n"
+        + "".join(f"{b}: &{b} {{<<: [*{a}, *{a}]}}\n" for a, b in pairwise("abcdefghijklmnopqrst")),
+        1,
+        "its aliases stand for too much",
+        "",
+    ),
+    "braces in a value": (
+        "models:\n  minilm:\n    sources:\n    - hf: '{'",
+        4,
+        "'{', which is not of the form owner/name",
+        "config show --all",
+    ),
+    "a tag that does not fit": ("a: !!bool maybe", 1, "a tag does not fit its value", ""),
+    "a date that is none": ("a: !!timestamp soon", 1, "a tag does not fit its value", ""),
+    "nested too deep": ("[" * 5000, 1, "it is nested too deep", ""),
+    "a NUL in a path": ('log: {file: "/tmp/a\\0"}', 1, "holds a NUL character", ""),
+    "a revision that leads elsewhere": (
+        "models:\n  minilm:\n    sources:\n    - hf: a/b\n      revision: ../../x",
+        4,
+        "it has revision '../../x', which is no branch, tag or commit",
+        "config show --all",
+    ),
+    "a Hub id that leads elsewhere": (
+        "models:\n  minilm:\n    sources:\n    - hf: ../x",
+        4,
+        "'../x', which is not of the form owner/name",
+        "config show --all",
+    ),
+    "more dimensions than a number holds": (
+        "models:\n  minilm:\n    dimensions: 99999999999999999999",
+        3,
+        "should be at most 2147483647",
+        "config show --all",
+    ),
     "a list": (
         "- default",
         1,

@@ -3,12 +3,13 @@
 import resource
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.fuzz.talk import read_reply
 from tests.serving import Server, wait_for
 
 SLOW_LORIS = 1000
@@ -39,6 +40,61 @@ def test_what_is_no_http_is_told_so_in_json(server: Server) -> None:
 
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b'"code":"malformed_http"' in answer
+
+
+@pytest.mark.parametrize(
+    "endless", [b"GET / HTTP/1.1\r\nX: ", b"GET /", b"POST / HTTP/1.1\r\nX: y\r\nZ"]
+)
+def test_a_head_without_end_is_refused_while_it_is_small(server: Server, endless: bytes) -> None:
+    with connect(server) as connection, suppress(ConnectionError):
+        connection.sendall(endless)
+        for _ in range(64):  # MiB
+            connection.sendall(b"a" * 2**20)
+        raise AssertionError("it was all taken")
+
+    with connect(server) as connection:
+        connection.sendall(endless + b"a" * 2**17)
+        answer = connection.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b'"code":"head_too_large"' in answer
+
+
+EMBED = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+BODY = b'{"texts": ["a"]}'
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"x/1"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_who_asks_for_another_protocol_is_answered_in_this_one(
+    server: Server, protocol: bytes, apart: bool
+) -> None:
+    """Java's client tries HTTP/2 with its first request."""
+    head = EMBED + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %b\r\n" % protocol
+    head += b"HTTP2-Settings: AAMAAABk\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+    with connect(server) as connection:
+        for _ in range(2):
+            connection.sendall(head if apart else head + BODY)
+            if apart:
+                time.sleep(0.05)
+                connection.sendall(BODY)
+            assert read_reply(connection, "POST").status == 200
+
+
+def test_a_trailer_is_no_header(server: Server) -> None:
+    trailers = b"Host: evil.example\r\nX-Emberd-Expect-Fingerprint: 0\r\nUpgrade: h2c\r\n"
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
+    with connect(server) as connection:
+        for _ in range(2):
+            connection.sendall(EMBED + chunked + trailers + b"\r\n")
+            assert read_reply(connection, "POST").status == 200
+
+
+def test_a_body_in_chunks_of_a_byte_is_no_large_head(server: Server) -> None:
+    body = b'{"texts": ["%b"]}' % (b"a" * 100_000)
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    with connect(server) as connection:
+        connection.sendall(EMBED + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert read_reply(connection, "POST").status == 200
 
 
 def test_a_client_that_hangs_up_in_mid_request_costs_nothing(home: Path) -> None:

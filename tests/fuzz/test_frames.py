@@ -1,15 +1,13 @@
 """Bytes between server and worker that are no frames: told so, or the end; never more memory."""
 
 import io
-import os
+import json
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emberd.worker import wire
+from tests.fuzz.cases import JSON, Damage, changed, damages, fuzz
 
-CASES = int(os.environ.get("EMBERD_FUZZ_CASES", "300"))
-MANY = settings(max_examples=CASES, deadline=None)
 WHOLE = wire.pack(
     wire.Embed(
         id=1, texts=["a", "b"], prompt="", truncate=True, dimensions=8, encoding="raw",
@@ -28,19 +26,19 @@ def read_all(data: bytes) -> None:
         pass
 
 
-@MANY
-@given(st.binary(max_size=200))
+@fuzz(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
     read_all(data)
 
 
-@MANY
-@given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=8))
-def test_a_damaged_frame(place: int, junk: bytes) -> None:
-    read_all(WHOLE[:place] + junk + WHOLE[place + len(junk) :] + WHOLE)
+@fuzz(damages())
+def test_a_damaged_frame(damage: Damage) -> None:
+    read_all(damage(WHOLE) + WHOLE)
 
 
-@MANY
-@given(st.binary(max_size=60))
-def test_a_header_of_any_bytes(header: bytes) -> None:
+HEADER = {"frame": "Embed", "fields": {"id": 1, "texts": ["a"], "prompt": "", "truncate": True}}
+
+
+@fuzz(st.binary(max_size=60) | (changed(HEADER) | JSON).map(lambda data: json.dumps(data).encode()))
+def test_any_header(header: bytes) -> None:
     read_all(wire.PREFIX.pack(len(header), 0) + header)

@@ -1,74 +1,55 @@
-"""Damaged model files: a clear error or a model, never a crash, a hang or another kind of error.
-
-How hard they are tried: `EMBERD_FUZZ_CASES`, 300 each by default.
-"""
+"""Damaged model files: a clear error or a model, never a crash, a hang or another kind of error."""
 
 import json
-import os
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emberd.backends.architecture import NATIVE, Bert, read_architecture
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import EmberdError
+from emberd.registry.local import is_complete
 from emberd.worker.tokenizer import Tokenizer, limit_of_checkpoint
+from tests.fuzz.cases import JSON, Damage, changed, damages, fuzz
 
 TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"
-CASES = int(os.environ.get("EMBERD_FUZZ_CASES", "300"))
-MANY = settings(max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
 # Of numbers that are none: the worker looks at what comes out, not at what goes in.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
-Damage = Callable[[bytes], bytes]
+Change = Callable[[bytes], bytes]
 
 
-@st.composite
-def damages(draw: st.DrawFn) -> Damage:
-    """Return a function that damages the content of a file."""
-    kind = draw(st.sampled_from(["flip", "cut", "insert", "overwrite", "number"]))
-    place = draw(st.floats(0, 1))
-    junk = draw(st.binary(min_size=1, max_size=12))
-    number = draw(st.sampled_from([0, 1, -1, 2**31, 2**62, -(2**63), 10**30]))
+def content(name: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """Return what a JSON file of the tiny BERT holds."""
+    return json.loads((TINY / name).read_bytes())
 
-    def damage(content: bytes) -> bytes:
-        at = int(place * max(0, len(content) - 1))
-        match kind:
-            case "flip":
-                flipped = content[at] ^ (junk[0] or 1)
-                return content[:at] + bytes([flipped]) + content[at + 1 :]
-            case "cut":
-                return content[:at]
-            case "insert":
-                return content[:at] + junk + content[at:]
-            case "overwrite":
-                return content[:at] + junk + content[at + len(junk) :]
-            case _:  # the next number of a JSON header becomes another one
-                start = next(
-                    (i for i in range(at, len(content)) if content[i : i + 1].isdigit()), 0
-                )
-                end = start
-                while content[end : end + 1].isdigit():
-                    end += 1
-                return content[:start] + str(number).encode() + content[end:]
 
-    return damage
+def rewritten(data: object) -> Change:
+    """Return a function that puts JSON in the place of what a file held."""
+    return lambda _: json.dumps(data).encode()
+
+
+def changes(good: object) -> st.SearchStrategy[Change]:
+    """Damage a JSON file: any of its bytes, or a value in it, or all of it."""
+    return damages() | (changed(good) | JSON).map(rewritten) | st.just(lambda _: b"[" * 100_000)
 
 
 @contextmanager
-def damaged(name: str, damage: Damage) -> Iterator[Path]:
+def damaged(name: str, damage: Change) -> Iterator[Path]:
     """Give a copy of the tiny BERT with one damaged file."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(TINY, Path(folder) / "model"))
-        (copy / name).write_bytes(damage((copy / name).read_bytes()))
+        file = copy / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(damage(file.read_bytes() if file.exists() else b""))
         yield copy
 
 
@@ -94,9 +75,8 @@ def said(error: EmberdError, *either: str) -> None:
     assert any(name in error.message for name in either), error.message
 
 
-@MANY
-@given(damages())
-def test_damaged_weights(damage: Damage) -> None:
+@fuzz(damages())
+def test_weights(damage: Damage) -> None:
     with damaged("model.safetensors", damage) as folder:
         try:
             read_all(folder)
@@ -104,9 +84,8 @@ def test_damaged_weights(damage: Damage) -> None:
             said(error, "model")
 
 
-@MANY
-@given(damages())
-def test_a_damaged_config(damage: Damage) -> None:
+@fuzz(changes(content("config.json")))
+def test_config(damage: Change) -> None:
     with damaged("config.json", damage) as folder:
         try:
             limit_of_checkpoint(folder)
@@ -115,19 +94,57 @@ def test_a_damaged_config(damage: Damage) -> None:
             said(error, "config.json", "weights")
 
 
-@MANY
-@given(st.sampled_from(["modules.json", "1_Pooling/config.json"]), damages())
-def test_damaged_modules(name: str, damage: Damage) -> None:
-    with damaged(name, damage) as folder:
+MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"},
+]
+POOLING = {"word_embedding_dimension": 64, "pooling_mode_mean_tokens": True, "pooling_mode": "mean"}
+DENSE = {"in_features": 64, "out_features": 32, "bias": True, "activation_function": "x.Identity"}
+
+
+@fuzz(changes(MODULES), changes(POOLING), changes(DENSE), st.sampled_from("mpd"))
+def test_modules(modules: Change, pooling: Change, dense: Change, which: str) -> None:
+    """One of them is damaged, the others are not."""
+    whole = {
+        "modules.json": MODULES,
+        "1_Pooling/config.json": POOLING,
+        "2_Dense/config.json": DENSE,
+    }
+    odd = dict(zip(whole, (modules, pooling, dense), strict=True))
+    name = next(name for name in whole if name.strip("12_").lower().startswith(which))
+    with damaged("config.json", lambda same: same) as folder:
+        for file, data in whole.items():
+            (folder / file).parent.mkdir(exist_ok=True)
+            good = json.dumps(data).encode()
+            (folder / file).write_bytes(odd[file](good) if file == name else good)
         try:
             read_all(folder)
         except EmberdError as error:
             said(error, "")
 
 
-@MANY
-@given(damages())
-def test_a_damaged_tokenizer(damage: Damage) -> None:
+INDEX = {"metadata": {"total_size": 1}, "weight_map": {"a.weight": "model.safetensors"}}
+
+
+@fuzz(changes(INDEX) | st.sampled_from(["..", ".", "", "a\x00b", "../x", 3]).map(
+    lambda name: rewritten({"weight_map": {"a": name}})
+))  # fmt: skip
+def test_index(damage: Change) -> None:
+    with damaged(
+        "model.safetensors.index.json", lambda _: damage(json.dumps(INDEX).encode())
+    ) as folder:
+        is_complete(folder)
+        (folder / "model.safetensors").unlink()
+        is_complete(folder)
+        try:
+            read_all(folder)
+        except EmberdError as error:
+            said(error, "")
+
+
+@fuzz(changes(content("tokenizer.json")))
+def test_tokenizer(damage: Change) -> None:
     with damaged("tokenizer.json", damage) as folder:
         try:
             tokenizer = Tokenizer(folder, 16)
@@ -136,17 +153,15 @@ def test_a_damaged_tokenizer(damage: Damage) -> None:
             return
         try:
             tokens = tokenizer.encode(["a text", "", "€ 漢字"])
+            tokenizer.describe(["a text", "€"])
         except BaseException as error:  # noqa: BLE001 - the worker answers such a request with 500
             assert type(error).__name__ == "PanicException" or isinstance(error, Exception)  # noqa: PT017
         else:
             assert all(len(text.ids) <= 16 for text in tokens)
 
 
-@MANY
-@given(st.integers(0, 2**63), st.binary(max_size=64))
-def test_a_header_that_announces_too_much_is_refused_before_anything_is_allocated(
-    announced: int, rest: bytes
-) -> None:
+@fuzz(st.integers(0, 2**63), st.binary(max_size=64))
+def test_a_header_that_announces_too_much(announced: int, rest: bytes) -> None:
     with damaged("model.safetensors", lambda _: announced.to_bytes(8, "little") + rest) as folder:
         try:
             read_all(folder)
@@ -156,21 +171,49 @@ def test_a_header_that_announces_too_much_is_refused_before_anything_is_allocate
             raise AssertionError("such a file is no model")
 
 
-PACKED = {"bits": 8, "group_size": 64}
+SAME_SIZE = ["F32", "U32", "I32"], ["F16", "BF16", "I16"], ["F64", "I64", "U64"]
 
 
-@MANY
-@given(
-    st.dictionaries(
-        st.sampled_from(["bits", "group_size", "mode"]),
-        st.integers(-(2**40), 2**40) | st.text(max_size=5) | st.none() | st.floats(),
+@st.composite
+def other_tensors(draw: st.DrawFn) -> Change:
+    """Return a function that gives tensors another type or shape of the same number of bytes."""
+    choice = draw(
+        st.lists(st.tuples(st.floats(0, 1), st.integers(0, 8), st.integers(0, 5)), min_size=1)
     )
-)
-def test_packed_weights_whose_packing_is_nonsense(stated: dict[str, object]) -> None:
-    def restate(content: bytes) -> bytes:
-        return json.dumps(json.loads(content) | {"quantization": {**PACKED, **stated}}).encode()
 
-    with damaged("config.json", restate) as folder:
+    def damage(whole: bytes) -> bytes:
+        end = 8 + int.from_bytes(whole[:8], "little")
+        header = json.loads(whole[8:end])
+        names = [name for name in header if name != "__metadata__"]
+        for place, kind, shape in choice:
+            tensor = header[names[int(place * (len(names) - 1))]]
+            count = math.prod(tensor["shape"])
+            shapes = [[count], [count, 1], [1, count], tensor["shape"][::-1], [2, count // 2], []]
+            if math.prod(shapes[shape]) == count:
+                tensor["shape"] = shapes[shape]
+            same = next(
+                (kinds for kinds in SAME_SIZE if tensor["dtype"] in kinds), [tensor["dtype"]]
+            )
+            tensor["dtype"] = same[kind % len(same)]
+        text = json.dumps(header).encode()
+        return len(text).to_bytes(8, "little") + text + whole[end:]
+
+    return damage
+
+
+PACKINGS = st.dictionaries(
+    st.sampled_from(["bits", "group_size", "mode"]),
+    st.integers(-(2**40), 2**40) | st.sampled_from([4, 8, 32, 64, "affine", "8", 8.0]) | JSON,
+)
+
+
+@fuzz(other_tensors(), st.none() | PACKINGS)
+def test_packed_weights(tensors: Change, packing: dict[str, object] | None) -> None:
+    with damaged("model.safetensors", tensors) as folder:
+        if packing is not None:
+            config = content("config.json")
+            config["quantization"] = {"bits": 8, "group_size": 64, **packing}
+            (folder / "config.json").write_text(json.dumps(config))
         try:
             read_all(folder)
         except EmberdError as error:
