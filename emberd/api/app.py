@@ -13,6 +13,7 @@ from emberd.api.access import Access, Tokens
 from emberd.api.gate import Gate
 from emberd.api.paths import Paths
 from emberd.api.record import note_route
+from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
 from emberd.errors import EmberdError
 from emberd.pool.manager import Pool
@@ -26,14 +27,18 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     config = live.config
     measured = metrics.Metrics()
     pool = Pool(config, measured)
+    stamps = Stamps()
     live.follow(pool.apply)
+    live.follow(stamps.look)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with pool:
             watching = asyncio.create_task(live.watch(), name="watch the config file")
+            stamps.look(live.config, after_s=AFTER_START_S)
             yield
             watching.cancel()
+            await stamps.close()
 
     app = FastAPI(
         title="emberd",

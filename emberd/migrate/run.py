@@ -469,17 +469,22 @@ def _note(staged: Staged, digest: str) -> Note:
         digest=digest,
         name=named.name,
         before=staged.place.known(named.name),
-        after=known_store(named, target.model, target.fingerprint),
+        after=known_store(named, target.model, target.fingerprint, migration=staged.migration),
         settings=settings,
         together=staged.together,
     )
 
 
-def known_store(named: Named, model: str | None, fingerprint: str | None) -> KnownStore:
-    """Return what to note of a store whose vectors were made so."""
+def known_store(
+    named: Named, model: str | None, fingerprint: str | None, *, migration: str | None = None
+) -> KnownStore:
+    """Return what to note of a store whose vectors were made so; `migration`: that of its stamp."""
+    if migration is None and (stamp := named.store.stamp()):
+        migration = stamp.migration
     return KnownStore(
-        path=str(named.store.path), kind=named.store.kind, model=model, fingerprint=fingerprint
-    )
+        path=str(named.store.path), kind=named.store.kind, model=model, fingerprint=fingerprint,
+        migration=migration,
+    )  # fmt: skip
 
 
 def migrate_all(

@@ -1,6 +1,7 @@
 """What is known of vector stores on this machine: `state/stores.json`, and which no longer fit.
 
-Checks and migrations write it; the server reads it, so that it need not open anybody's database.
+Checks and migrations write it, and a child of the server that reads stamps; the server itself only
+reads it, so that it need not open anybody's database.
 """
 
 import json
@@ -24,6 +25,7 @@ class KnownStore:
     kind: str
     model: str | None
     fingerprint: str | None
+    migration: str | None = None  # that of the store's stamp when this was found
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -32,9 +34,11 @@ class KnownStore:
         Raises:
             LookupError, TypeError: something is missing, or is no text.
         """
-        known = cls(**{key: data[key] for key in ("path", "kind", "model", "fingerprint")})
+        keys = ("path", "kind", "model", "fingerprint")
+        known = cls(**{key: data[key] for key in keys}, migration=data.get("migration"))
         if not all(isinstance(text, str) for text in (known.path, known.kind)) or not all(
-            isinstance(text, str | None) for text in (known.model, known.fingerprint)
+            isinstance(text, str | None)
+            for text in (known.model, known.fingerprint, known.migration)
         ):
             raise TypeError("something in it is of another type")
         return known

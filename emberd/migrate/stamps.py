@@ -1,0 +1,63 @@
+"""What the stamps of the configured stores say, noted for the server, which opens no database.
+
+    python -m emberd.migrate.stamps CONFIG DEFAULT
+
+Runs as a short-lived child of the server (`emberd.api.stamps`), with its environment. Prints a line
+for each store that cannot be read.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from emberd.config.load import Config, load_config
+from emberd.errors import EmberdError
+from emberd.migrate.base import Stamp
+from emberd.migrate.check import stamp_fits
+from emberd.migrate.known import find
+from emberd.migrate.run import Named, known_store
+from emberd.registry.lock import LockEntry, LockFile
+from emberd.registry.stores import KnownStore, StoresFile
+
+
+def note_stamps(config: Config) -> dict[str, EmberdError]:
+    """Note every configured store whose stamp is another one than when it was noted.
+
+    What a check has found since the stamp stays. Returns what could not be read, by name.
+    """
+    known = StoresFile(config.homes.state)
+    lock = LockFile(config.homes.state).read()
+    unread = {}
+    for name in config.settings.stores:
+        try:
+            named = find(config, name)
+            stamp = named.store.stamp()
+        except EmberdError as error:
+            unread[name] = error
+            continue
+        before = known.read().get(name)
+        noted = before and (before.path, before.migration)
+        if noted != (str(named.store.path), stamp and stamp.migration):
+            asked = named.served_by or config.settings.default
+            known.put(name, _known(named, stamp, asked, lock) if stamp else None)
+    return unread
+
+
+def _known(named: Named, stamp: Stamp, asked: str, lock: Mapping[str, LockEntry]) -> KnownStore:
+    """Return what to note; a space that is equal by its probes goes by the fingerprint of here."""
+    entry = lock.get(asked)
+    here = entry is not None and stamp_fits(stamp, asked, entry)
+    fingerprint = entry.now.fingerprint if entry and here else stamp.fingerprint
+    return known_store(named, stamp.model, fingerprint, migration=stamp.migration)
+
+
+def main() -> None:
+    """Do it for one configuration."""
+    file, default = sys.argv[1:]
+    config = load_config(config=Path(file), flags={("default",): default})
+    for name, error in note_stamps(config).items():
+        sys.stdout.write(f"{name}: {error.message}\n")
+
+
+if __name__ == "__main__":
+    main()
