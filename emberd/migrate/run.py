@@ -52,6 +52,7 @@ FEW = 256  # rows that may be embedded while the store is locked
 PASSES = 20  # over a store that others write to, before the lock is taken all the same
 SAMPLE = 200
 SEARCHES = 10
+SEARCH_TRIES = 5
 NEAREST = 10
 LOCK_TRIES = 6
 
@@ -648,10 +649,7 @@ def _verified(staged: Staged) -> Moved:
         lowest, unverified = None, error.message
     if lowest is not None and lowest < identity.SAME_SPACE:
         raise _wrong(store, f"a row has a cosine of {lowest:.4f} to its text embedded again")
-    for row in sample[:: max(1, len(sample) // SEARCHES)]:
-        first = next(iter(store.search(row.vector, NEAREST)), None)
-        if first != row.key and not _is_as_near(staged, first, row):
-            raise _wrong(store, f"a search for the vector of row {row.key!r} does not find it")
+    _check_search(staged, sample[:: max(1, len(sample) // SEARCHES)])
     return Moved(
         rows=len(staged.keys),
         embedded=staged.embedded,
@@ -665,13 +663,40 @@ def _verified(staged: Staged) -> Moved:
     )
 
 
-def _is_as_near(staged: Staged, key: Key | None, row: Row) -> bool:
-    """Whether another row was found first because it has the same vector, or was just written."""
-    if key is None:
-        return False
-    if not staged.sidecar.has_key(key):
-        return True
-    other = Row(key, None, staged.sidecar.vector(key))
+def _check_search(staged: Staged, sample: Sequence[Row]) -> None:
+    """Search for rows by their own vectors; others may change what is searched all the while.
+
+    Raises:
+        MigrationError: a row that is there still is not found, and no other is as near.
+    """
+    store = staged.named.store
+    for _ in range(SEARCH_TRIES):
+        firsts = {row: next(iter(store.search(row.vector, NEAREST)), None) for row in sample}
+        missed = {row: key for row, key in firsts.items() if not _is_found(staged, row, key)}
+        if not missed:
+            return
+        wanted = {*(row.key for row in missed), *missed.values()}
+        now = {row.key: row for row in store.rows() if row.key in wanted}
+        sample = [
+            row
+            for row, first in missed.items()
+            if now.get(row.key) == row and not (first in now and _are_near(row, now[first].vector))
+        ]
+    if sample:
+        key = sample[0].key
+        raise _wrong(store, f"a search for the vector of row {key!r} does not find it")
+
+
+def _is_found(staged: Staged, row: Row, first: Key | None) -> bool:
+    """Whether `first` is the row, has the same vector, or was just written."""
+    if first is None or first == row.key:
+        return first is not None
+    known = staged.sidecar.has_key(first)
+    return not known or _are_near(row, staged.sidecar.vector(first))
+
+
+def _are_near(row: Row, vector: bytes) -> bool:
+    other = Row(row.key, None, vector)
     return float(cosines(unpack([row]), unpack([other]))[0]) >= identity.SAME_SPACE
 
 
