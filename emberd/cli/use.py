@@ -46,17 +46,25 @@ class Switch:
             ConfigError: the file changed meanwhile or cannot be written.
             EmberdError: the server does not take it; the file is as it was.
         """
+        written = False
         try:
             self.edit.commit()
+            written = True
             if self.server is None:
                 return
             self._reload(self.server)
-        except BaseException:  # an interrupt, too
+        except BaseException as error:  # an interrupt, too
             if self.edit.is_in_force():
                 self.edit.rollback()
                 if self.server is not None:
                     with suppress(EmberdError):  # it may be what failed; it watches the file, too
                         self.server.post("/reload", {})
+            elif written and isinstance(error, EmberdError):
+                raise ConfigError(
+                    f"{error.message} {self.edit.file} was edited meanwhile, so it is left alone:"
+                    f" its default may be {self.name} by now.",
+                    hint="Correct it, with the default that you want, and run this again.",
+                ) from None
             raise
 
     def _reload(self, server: "Client") -> None:

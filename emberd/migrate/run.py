@@ -564,7 +564,7 @@ def require_apart(stores: Sequence[Named]) -> None:
                 f"The stores {other} and {named.name} lie in one file, {named.store.path}, which is"
                 " locked and backed up as a whole.",
                 hint="Give each a file of its own, or migrate them one by one with"
-                " `emberd migrate run --no-keep-backup`.",
+                " `emberd migrate run STORE --to MODEL --no-keep-backup`, then `emberd use MODEL`.",
             )
 
 

@@ -69,6 +69,16 @@ class Together:
         replace_text(Path(self.file), self.before or "")
         return True
 
+    def is_edited(self) -> bool:
+        """Whether the file is somebody's own by now: neither what it was nor what was written."""
+        if self.file is None:
+            return False
+        try:
+            present = Path(self.file).read_bytes()
+        except OSError:
+            return False
+        return present not in [(text or "").encode() for text in (self.before, self.after)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
@@ -253,12 +263,14 @@ class Workplace:
             changed = going_back or any(one.is_committed() for one in places)
             for one in places:
                 one.mark()
-            edited = bool(note.together and note.together.take_back())
+            file = ""
+            if note.together and note.together.take_back():
+                file = f" {note.together.file} is what it was, too."
+            elif note.together and note.together.is_edited():
+                file = f" {note.together.file} was edited since and is left alone: look at it."
             told = _told([one.roll_back() for one in places])
-            if edited and note.together:
-                told = f" {note.together.file} is what it was, too.{told}"
-            if changed or edited:
-                return f"A migration to {note.model} that was stopped is taken back.{told}"
+            if changed or file:
+                return f"A migration to {note.model} that was stopped is taken back.{file}{told}"
             return None
 
     def is_going_back(self) -> bool:
