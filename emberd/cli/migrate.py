@@ -333,8 +333,9 @@ def plan_sentences(named: "Named", plan: "Plan") -> str:
     lines = [
         f"{named.name}: {shape.rows} rows, {shape.dimensions} dimensions,"
         f" to {plan.target.model}, {plan.target.dimensions} dimensions.",
-        f"About {_minutes(plan.seconds)} ({plan.rows_per_s:.0f} rows/s measured);"
-        f" {format_size(plan.disk_bytes)} of disk, of which the backup keeps"
+        f"About {_minutes(plan.seconds)}"
+        + (f" ({plan.rows_per_s:.0f} rows/s measured);" if shape.rows else ";")
+        + f" {format_size(plan.disk_bytes)} of disk, of which the backup keeps"
         f" {format_size(cost.backup_bytes)}; writers wait about {cost.locked_s:.1f} s at the end.",
     ]
     if plan.staged:
@@ -353,9 +354,11 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
         f"{named.name} is moved to {model}: {moved.rows} rows, writers waited"
         f" {moved.locked_s:.1f} s. Checked: rows, dimension, search",
     ]
-    if moved.lowest_cosine is None:
+    if moved.unverified:
         lines[0] += f". No row was embedded again to compare: {moved.unverified}"
         lines.append(f"To do that: `emberd migrate check {named.name} --sample 200`.")
+    elif moved.lowest_cosine is None:
+        lines[0] += "; there is no row to embed again."
     else:
         lines[0] += f", and rows embedded again (lowest cosine {moved.lowest_cosine:.4f})."
     if moved.gone:
@@ -409,6 +412,13 @@ def _show(report: "Report", named: "Named") -> None:
         "mixed": "mixed: the rows are of several models.",
         "unknown": "unknown: no model that is here made these vectors; `emberd pull` others.",
     }
+    if report.judged_by == "sample" and not report.sampled:
+        what = "no row has a text" if report.rows else "the store is empty"
+        said |= {
+            "compatible": f"compatible: {what}, and its dimension fits the default, {default}.",
+            "re-embed": f"re-embed: {what}, and its dimension does not fit the default, {default}:"
+            f" `emberd migrate run {named.name} --to {default}`.",
+        }
     typer.echo(said[report.verdict])
     if report.verdict == "mixed" or "" in report.made_by:
         for model, keys in report.made_by.items():
@@ -430,7 +440,8 @@ def _note_known(config: "Config", named: "Named", report: "Report") -> None:
 
     stores = StoresFile(config.homes.state)
     found = known_from(report, named)
-    if found and (named.name in config.settings.stores or named.name in stores.read()):
+    is_known = named.name in config.settings.stores or named.name in stores.read()
+    if is_known and (found or not report.rows):  # an empty store is nobody's any more
         _put(config, named.name, found)
 
 

@@ -13,7 +13,7 @@ from emberd.config.load import Config
 from emberd.errors import EmberdError, UnknownModelError
 from emberd.migrate import sidecar
 from emberd.migrate.base import Key, Row, Shape, Stamp, Store
-from emberd.migrate.embedding import Embedded, Embedder, in_turn, is_here
+from emberd.migrate.embedding import Embedded, Embedder, in_turn, is_here, require_here
 from emberd.migrate.run import Named, cosines, known_store, sampled, unpack
 from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec, Precision
@@ -131,15 +131,19 @@ def check(
         named: the store.
         embedder: who embeds the sample.
         sample: rows to embed, evenly spread; 0 for all. None: 200, or none of a stamped store.
-        models: candidates; without, every model whose files are here.
+        models: candidates, which have to be here; without, every model that is.
         progress: told what is being done.
 
     Raises:
         StoreError: it cannot be read.
+        SourceError: a model that was asked for, or every model, is not on this machine.
         EmberdError: the default cannot embed; other candidates that cannot are told as such.
     """
     store = named.store
     default = config.catalog.get(named.served_by or config.settings.default)
+    asked = [config.catalog.get(name) for name in models]
+    for spec in asked:
+        require_here(config, spec)
     progress("reading every row")
     shape = store.inspect()
     health = _health(store, shape)
@@ -158,10 +162,11 @@ def check(
         )  # fmt: skip
     rows = sampled(store, shape.rows, shape.rows if sample == 0 else sample or SAMPLE)
     rows = [row for row in rows if row.text and len(row.vector) == 4 * shape.dimensions]
-    wanted = [config.catalog.get(name) for name in models] or list(config.catalog)
-    specs = {spec.name: spec for spec in wanted if is_here(config, spec)}
+    specs = {spec.name: spec for spec in asked or config.catalog if is_here(config, spec)}
     if is_here(config, default):
         specs[default.name] = default
+    if rows and not specs:
+        require_here(config, default)
     compared = _Compared(rows, shape.dimensions, named)
     for spec in specs.values():
         progress(f"embedding {len(rows)} rows with {spec.name}")
@@ -188,10 +193,10 @@ def _precision(config: Config, model: str) -> Precision | None:
 
 
 def known_from(report: Report, named: Named) -> KnownStore | None:
-    """Return what is worth noting of a checked store; nothing of one that nobody recognised."""
-    if report.verdict == "unknown":
-        return None
+    """Return what is worth noting of a checked store: nothing where no model was recognised."""
     mixed = report.verdict == "mixed"
+    if report.model is None and not mixed:
+        return None
     return known_store(named, None if mixed else report.model, report.fingerprint)
 
 

@@ -102,8 +102,8 @@ class Moved:
     """What came of one store.
 
     `strays` are rows written since in another space, `gone` rows deleted since. Where nobody could
-    embed any more, `unverified` says why; then `lowest_cosine` is None and `strays` are all rows
-    written since.
+    embed any more, `unverified` says why, and `strays` are all rows written since. `lowest_cosine`
+    is None when no row was embedded again, then or because there is none.
     """
 
     rows: int
@@ -632,7 +632,7 @@ def _verified(staged: Staged) -> Moved:
         raise _wrong(store, f"it has {shape.dimensions} dimensions, not {target.dimensions}")
     if not strays and shape.rows > len(staged.keys):
         raise _wrong(store, f"it has {shape.rows} rows, not {len(staged.keys)}")
-    lowest: float | None = 1.0
+    lowest: float | None = None
     unverified, count = None, len(strays)
     try:
         if sample:

@@ -3,10 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from emberd.registry.stores import KnownStore, StoresFile
 from tests.migrate import stores
 from tests.serving import Server, run_emberd
 
@@ -70,6 +72,47 @@ def test_mixed_and_unknown_have_exit_codes_of_their_own(home: Path, texts: list[
     assert mixed.returncode == 4
     assert b"minilm-f32: 9 of 120: 1, 2, 3, 4, 5, 6, 7, 8, ..." in mixed.stdout
     assert unknown.returncode == 5
+
+
+def strict(answer: bytes) -> dict[str, Any]:
+    """Read JSON as other languages do: without Infinity and NaN."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    read: dict[str, Any] = json.loads(answer, parse_constant=refuse)
+    return read
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "code", "words"),
+    [
+        (384, 0, "compatible: the store is empty, and its dimension fits the default, minilm"),
+        (
+            768,
+            3,
+            "re-embed: the store is empty, and its dimension does not fit the default, minilm",
+        ),
+    ],
+)
+def test_an_empty_store_is_called_empty(home: Path, dimensions: int, code: int, words: str) -> None:
+    shutil.rmtree(home / "notes")
+    stores.make_cmem(home / "notes", [], np.zeros((0, dimensions), "<f4"))
+    noted = StoresFile(home / "state")
+    noted.put("notes", KnownStore(path="notes", kind="cmem", model="mpnet", fingerprint="aa"))
+
+    said = run_emberd("migrate", "check", "notes", home=home)
+    checked = run_emberd("migrate", "check", "notes", "--json", home=home)
+    left = noted.read()
+    planned = run_emberd("migrate", "run", "notes", "--dry-run", home=home)
+    moved = run_emberd("migrate", "run", "notes", "--to", "minilm", "--yes", "--json", home=home)
+
+    assert (said.returncode, checked.returncode) == (code, code)
+    assert words in said.stdout.decode()
+    assert left == {}  # of what it held when it had rows
+    assert (strict(checked.stdout)["rows"], strict(checked.stdout)["model"]) == (0, None)
+    assert "rows/s" not in planned.stdout.decode()
+    assert (strict(moved.stdout)["rows"], strict(moved.stdout)["lowest_cosine"]) == (0, None)
 
 
 def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
@@ -147,6 +190,8 @@ def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> Non
         (["check", "notes", "--sample", "none"], "neither a number of rows nor `all`"),
         (["check", "notes", "-o", "table"], "not of the form KEY=VALUE"),
         (["check", "notes", "-o", "table=v"], "has no option 'table'"),
+        (["check", "notes", "--model", "mpnet"], "hint: Run `emberd pull mpnet` first."),
+        (["check", "notes", "--model", "minilm", "--model", "mpnet"], "mpnet is not on this"),
         (["check", "notes", "--kind", "qdrant"], "No kind of store is called 'qdrant'"),
         (["run", "notes", "--to", "mpnet", "--yes"], "hint: Run `emberd pull mpnet` first."),
         (["run", "notes", "--to", "nothing", "--yes"], "nothing"),

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emberd.errors import QueueFullError
+from emberd.errors import QueueFullError, SourceError
 from emberd.migrate.check import check, judge, known_from
 from emberd.migrate.embedding import Embedded
 from emberd.migrate.run import migrate_all
+from emberd.registry.catalog import Catalog
 from emberd.registry.lock import LockFile
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
@@ -148,6 +149,24 @@ def test_an_empty_store_fits_when_its_dimension_does(
     ]
 
     assert verdicts == ["compatible", "re-embed"]
+
+
+def test_nothing_is_noted_of_an_empty_store(tmp_path: Path, made: Made, work: Work) -> None:
+    stores.make_cmem(tmp_path / "empty", [], made.old[:0])
+    named = work.open(tmp_path / "empty")
+
+    assert known_from(check(work.config, named, work.embedder), named) is None
+
+
+def test_without_any_model_here_there_is_nothing_to_compare_with(cmem: Path, work: Work) -> None:
+    catalog = Catalog([spec for spec in work.config.catalog if spec.name == "mpnet"])
+    settings = replace(work.config.settings, default="mpnet")
+    config = replace(work.config, catalog=catalog, settings=settings)
+
+    with pytest.raises(SourceError, match="mpnet is not on this machine") as caught:
+        check(config, work.open(cmem), work.embedder)
+
+    assert caught.value.hint == "Run `emberd pull mpnet` first."
 
 
 def test_a_stamped_store_is_judged_at_once(cmem: Path, work: Work) -> None:
