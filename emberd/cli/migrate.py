@@ -356,7 +356,7 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
     ]
     if moved.unverified:
         lines[0] += f". No row was embedded again to compare: {moved.unverified}"
-        lines.append(f"To do that: `emberd migrate check {named.name} --sample 200`.")
+        lines.append(f"To do that: `emberd migrate check {named.argument} --sample 200`.")
     elif moved.lowest_cosine is None:
         lines[0] += "; there is no row to embed again."
     else:
@@ -366,7 +366,9 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
     if named.store.settings:
         lines.append(f"{named.store.settings} names it.")
     if moved.backup:
-        lines.append(f"Backup: {moved.backup} (`emberd migrate undo {named.name}` restores it).")
+        lines.append(
+            f"Backup: {moved.backup} (`emberd migrate undo {named.argument}` restores it)."
+        )
     if moved.strays:
         whose = "in an unknown space" if moved.unverified else "with another model's vectors"
         lines.append(
@@ -417,7 +419,7 @@ def _show(report: "Report", named: "Named") -> None:
         said |= {
             "compatible": f"compatible: {what}, and its dimension fits the default, {default}.",
             "re-embed": f"re-embed: {what}, and its dimension does not fit the default, {default}:"
-            f" `emberd migrate run {named.name} --to {default}`.",
+            f" `emberd migrate run {named.argument} --to {default}`.",
         }
     typer.echo(said[report.verdict])
     if report.verdict == "mixed" or "" in report.made_by:
@@ -429,7 +431,7 @@ def _show(report: "Report", named: "Named") -> None:
         typer.echo(
             f"Embedding it again with {work.model} takes about {_minutes(work.minutes * 60)} and"
             f" {work.megabytes:.0f} MB; writers wait about {work.locked_s:.1f} s at the end:"
-            f" `emberd migrate run {named.name} --to {work.model}`."
+            f" `emberd migrate run {named.argument} --to {work.model}`."
         )
 
 

@@ -1,6 +1,7 @@
 """`emberd use NAME`: make a model the default, after telling what that means for stored vectors."""
 
 import json
+import shlex
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -297,7 +298,7 @@ def _require_effect(config: "Config", server: "Client | None") -> str | None:
     if answer["file"] != file:
         raise ConfigError(
             f"The server at {server.url} reads {answer['file']}, not {file}.",
-            hint=f"Add `--config {answer['file']}`.",
+            hint=f"Add `--config {shlex.quote(answer['file'])}`.",
         )
     if default["origin"].startswith(("$", "--")):
         raise ConfigError(

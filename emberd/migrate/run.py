@@ -5,6 +5,7 @@ committed, so whatever has to go with it can be done, or fail, first.
 """
 
 import json
+import shlex
 import time
 import uuid
 from collections import deque
@@ -63,15 +64,25 @@ Report = Callable[[int, int], None]
 class Named:
     """A store under the name by which people know it, and who asks for its vectors how.
 
-    `options` are those that the store was made with.
+    `options` are those that the store was made with; `kind` is None where it was recognised.
     `served_by` is the model that its users name, None when they take the server's default.
     """
 
     name: str
     store: Store
+    kind: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     served_by: str | None = None
     input_type: InputType | None = None
+
+    @property
+    def argument(self) -> str:
+        """What stands for it in a command, as a shell takes it: the name, or path and options."""
+        if not Path(self.name).is_absolute():
+            return shlex.quote(self.name)
+        kind = ["--kind", self.kind] if self.kind else []
+        options = [word for pair in self.options.items() for word in ("-o", "=".join(pair))]
+        return shlex.join([self.name, *kind, *options])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -165,9 +166,10 @@ class Workplace:
         others = {note.part for note in notes if note} - {part_of(self.store)} if any(notes) else ()
         if others:
             other = min(others)
+            option = shlex.join(["--option", f"table={other}"])
             raise StoreError(
                 f"{self.folder} keeps what belongs to {other}, another table of the same file.",
-                hint=f"Run `emberd migrate status` with `--option table={other}`; when you trust"
+                hint=f"Run `emberd migrate status` with `{option}`; when you trust"
                 f" its new vectors, delete that folder, and run this again.",
             )
 

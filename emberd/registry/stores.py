@@ -4,6 +4,7 @@ Checks and migrations write it; the server reads it, so that it need not open an
 """
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ def warnings(
             continue
         whose = f"made by {store.model}" if store.model else "of more than one model"
         which = "the default" if asked is None else "what its users ask for"
-        hint = f"Run `emberd migrate run {name} --to {serving}`"
+        hint = f"Run `emberd migrate run {shlex.quote(name)} --to {serving}`"
         if store.model and asked is None:
             hint += f", or make {store.model} the default again"
         found.append(

@@ -1,6 +1,8 @@
 """`emberd migrate` as people and scripts run it."""
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -204,6 +206,26 @@ def test_what_cannot_be_is_said_in_two_lines(home: Path, arguments: list[str], w
     assert done.returncode == 1
     assert words in done.stderr.decode()
     assert done.stderr.decode().startswith("error: ")
+
+
+def test_commands_to_run_can_be_given_to_a_shell(home: Path, texts: list[str]) -> None:
+    """Of a store at a path that a shell would take apart, with options that it needs again."""
+    folder = home / "it's mine; rm"
+    folder.mkdir()
+    stores.make_cmem(home / "made", texts, stores.embed(home, texts, "minilm"))
+    path = Path(shutil.move(home / "made" / "memories.db", folder / "notes.db"))
+    options = ("-o", "text=memories.content", "-o", "id=id", "--kind", "sqlite-vec")
+    (home / "config.yaml").write_text("default: minilm-f32")
+
+    checked = run_emberd("migrate", "check", str(path), *options, home=home)
+    (command,) = re.findall("`(emberd migrate run .*)`", checked.stdout.decode())
+    moved = run_emberd(*shlex.split(command)[1:], "--yes", home=home)
+    (command,) = re.findall("`(emberd migrate undo .*)`", moved.stdout.decode())
+    undone = run_emberd(*shlex.split(command)[1:], "--yes", home=home)
+
+    assert checked.returncode == 3
+    assert moved.returncode == 0, moved.stderr
+    assert undone.returncode == 0, undone.stderr
 
 
 def test_config_knows_stores(home: Path) -> None:
