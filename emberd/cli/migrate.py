@@ -150,6 +150,7 @@ def undo(
 ) -> None:
     """Restore the backup of the last migration, and the settings file that went with it."""
     from emberd.migrate import run as running
+    from emberd.migrate.check import whose
 
     config, named = _open(ctx, store, kind, options)
 
@@ -162,6 +163,7 @@ def undo(
         _ask(f"Restore {named.name} as it was before {note.model}, {note.at}?", yes=yes)
 
     undone = running.undo(named, config.homes.state, confirm=confirm)
+    whose(config, named)  # an older stamp may be back
     copy = str(undone.copy) if undone.copy else None
     if as_json:
         typer.echo(json.dumps({"store": named.name, "from": undone.note.model, "copy": copy}))
@@ -182,11 +184,13 @@ def status(
 ) -> None:
     """Say what is known of a store: its stamp, a migration that was stopped, its backups."""
     from emberd.migrate import run as running
+    from emberd.migrate.check import whose
 
     config, named = _open(ctx, store, kind, options)
     found = running.status(named, config.homes.state)
+    noted = whose(config, named)
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps({**found, "noted": asdict(noted) if noted else None}))
         return
     if found["recovered"]:
         typer.echo(found["recovered"])
@@ -196,9 +200,12 @@ def status(
         + (
             f"migrated to {stamp['model']} ({stamp['fingerprint']}) at {stamp['made_at']}."
             if stamp
-            else "never migrated (`emberd migrate check` finds out whose vectors they are)."
+            else "never migrated"
+            + ("." if noted else " (`emberd migrate check` finds out whose vectors they are).")
         )
     )
+    if noted and not (stamp and noted.model == stamp["model"]):
+        typer.echo(f"It was found to hold vectors of {noted.model or 'more than one model'}.")
     if staged:
         doing = "under way" if found["under_way"] else "stopped; `emberd migrate run` goes on"
         typer.echo(f"A migration to {staged['model']} is {doing}: {staged['rows']} rows are ready.")

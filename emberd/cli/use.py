@@ -235,19 +235,20 @@ def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Sp
 def stores_that_leave(config: "Config", spec: "ModelSpec") -> list[dict[str, Any]]:
     """Return the stores that the default serves and whose vectors may not be of `spec`'s space.
 
-    Each is `{"name", "path", "verdict"}`: `re-embed`, or `unknown` for one without a stamp.
+    Each is `{"name", "path", "verdict"}`: `re-embed`, or `unknown` where nothing is noted.
     """
     if not config.settings.stores:
         return []
     from emberd.migrate import check, known
     from emberd.registry.lock import LockFile
+    from emberd.registry.stores import fits
 
-    lock = LockFile(config.homes.state).read()
+    entry = LockFile(config.homes.state).read().get(spec.name)
     leaving = []
     for named in known.served_by_default(config):
-        fits = check.judge(named.store, spec.name, lock)
-        if not fits:
-            verdict = "unknown" if fits is None else "re-embed"
+        noted = check.whose(config, named)
+        if noted is None or not fits(noted.fingerprint, noted.model, spec.name, entry):
+            verdict = "re-embed" if noted else "unknown"
             leaving.append({"name": named.name, "path": str(named.store.path), "verdict": verdict})
     return leaving
 

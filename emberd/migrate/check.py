@@ -17,7 +17,7 @@ from emberd.migrate.embedding import Embedded, Embedder, in_turn, is_here, requi
 from emberd.migrate.run import Named, cosines, known_store, sampled, unpack
 from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec, Precision
-from emberd.registry.stores import KnownStore, fits
+from emberd.registry.stores import KnownStore, StoresFile, fits
 from emberd.vectors import Matrix, finite_rows
 from emberd.worker import identity
 
@@ -94,17 +94,37 @@ class Report:
         return asdict(self)
 
 
-def judge(store: Store, name: str, lock: Mapping[str, LockEntry]) -> bool | None:
-    """Say at once, from its stamp, whether a store fits model `name`; None: it has no stamp.
+def whose(config: Config, named: Named) -> KnownStore | None:
+    """Return whose vectors a store holds by what is noted, which the server judges by, too.
 
-    By fingerprint; where that differs, by the probe texts' vectors.
+    Of a configured store of which nothing is, its stamp is noted.
     """
-    stamp = store.stamp()
-    return None if stamp is None else stamp_fits(stamp, name, lock.get(name))
+    noted = StoresFile(config.homes.state)
+    found = noted.read().get(named.name)
+    stamp = None if found else named.store.stamp()
+    if stamp is None:
+        return found
+    serving = config.catalog.get(named.served_by or config.settings.default).name
+    entry = LockFile(config.homes.state).read().get(serving)
+    found = known_store(named, stamp.model, _fingerprint(stamp, serving, entry))
+    if named.name in config.settings.stores:
+        with suppress(OSError):  # it is looked at, no more
+            noted.put(named.name, found)
+    return found
+
+
+def _fingerprint(stamp: Stamp, name: str, entry: LockEntry | None) -> str:
+    """Return that of a stamp; where the probes tell that it is model `name`'s space, its own."""
+    if entry and entry.now.fingerprint and stamp_fits(stamp, name, entry):
+        return entry.now.fingerprint
+    return stamp.fingerprint
 
 
 def stamp_fits(stamp: Stamp, name: str, entry: LockEntry | None) -> bool:
-    """Whether stamped vectors are of the space that model `name` gives."""
+    """Whether stamped vectors are of the space that model `name` gives.
+
+    By fingerprint; where that differs, by the probe texts' vectors.
+    """
     if fits(stamp.fingerprint, stamp.model, name, entry):
         return True
     if entry is None or not entry.now.probes:
@@ -153,11 +173,12 @@ def check(
         "dimensions": shape.dimensions, "rows": shape.rows, "health": health,
     }  # fmt: skip
     if stamp and sample is None and not models:
-        lock = LockFile(config.homes.state).read()
-        fitting = stamp_fits(stamp, default.name, lock.get(default.name))
+        entry = LockFile(config.homes.state).read().get(default.name)
+        fitting = stamp_fits(stamp, default.name, entry)
         return Report(
             verdict="compatible" if fitting else "re-embed", model=stamp.model,
-            precision=_precision(config, stamp.model), fingerprint=stamp.fingerprint,
+            precision=_precision(config, stamp.model),
+            fingerprint=_fingerprint(stamp, default.name, entry),
             judged_by="stamp", sampled=0, mean_cosine=None, lowest_cosine=None, **common,
         )  # fmt: skip
     rows = sampled(store, shape.rows, shape.rows if sample == 0 else sample or SAMPLE)

@@ -739,7 +739,9 @@ def undo(named: Named, state: Path, *, confirm: Callable[[Note, bool], None]) ->
         backup = backups[-1]
         changed = digest_of(named.store.rows(vectors=False)) != backup.note.digest
         confirm(backup.note, changed)
-        return Undone(backup.note, place.undo(backup))
+        copy = place.undo(backup)
+        place.note(named.name, backup.note.before)  # it may have another name by now
+        return Undone(backup.note, copy)
 
 
 def _no_backup(named: Named) -> StoreError:

@@ -199,7 +199,7 @@ class Workplace:
             present, wanted = self._settings(note)
             if present != wanted:
                 replace_text(self.store.settings, wanted)
-        self._note_store(note.name, note.after)
+        self.note(note.name, note.after)
         return note
 
     def is_committed(self) -> bool:
@@ -318,7 +318,7 @@ class Workplace:
             present, wanted = self._settings(note)
             if present == wanted:
                 replace_text(self.store.settings, note.settings)
-        self._note_store(note.name, note.before)
+        self.note(note.name, note.before)
 
     def _settings(self, note: Note) -> tuple[str, str]:
         """Return the settings as they are, and as they are with the note's model."""
@@ -365,7 +365,8 @@ class Workplace:
         """Return what is noted of the store."""
         return self._known.read().get(name)
 
-    def _note_store(self, name: str, store: KnownStore | None) -> None:
+    def note(self, name: str, store: KnownStore | None) -> None:
+        """Note whose vectors the store holds, or forget it."""
         try:
             self._known.put(name, store)
         except OSError as error:

@@ -172,6 +172,48 @@ def test_a_check_tells_the_server_too(home: Path) -> None:
     assert b"notes holds vectors" in shown.stderr
 
 
+def of_all(server: Server, default: str) -> tuple[str | None, str | None, list[str]]:
+    """Return whose vectors of `notes` are by `status`, by `use`, and by the server's warnings."""
+    status = server.run("migrate", "status", "notes", "--json")
+    plan = server.run("use", default, "--dry-run", "--json")
+    warnings = [each["message"] for each in server.http.get("/health").json()["warnings"]]
+    noted = json.loads(status.stdout)["noted"]
+    verdicts = {store["name"]: store["verdict"] for store in json.loads(plan.stdout)["stores"]}
+    return noted and noted["model"], verdicts.get("notes"), warnings
+
+
+def test_after_an_undo_status_use_and_server_say_the_same(home: Path) -> None:
+    (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
+    with Server(home) as server:
+        server.run("migrate", "check", "notes")
+        server.run("migrate", "run", "notes", "--yes")
+        moved = of_all(server, "minilm-f32")
+
+        server.run("migrate", "undo", "notes", "--yes")
+
+        assert moved == ("minilm-f32", None, [])
+        whose, verdict, (warning,) = of_all(server, "minilm-f32")
+        said = server.run("migrate", "status", "notes").stdout.decode()
+    assert (whose, verdict) == ("minilm", "re-embed")
+    assert "notes holds vectors made by minilm, and the default is minilm-f32" in warning
+    assert "It was found to hold vectors of minilm." in said
+
+
+def test_a_store_that_was_moved_before_it_had_a_name_is_judged_alike(home: Path) -> None:
+    (home / "config.yaml").write_text("")
+    path = str(home / "notes" / "memories.db")
+    run_emberd("migrate", "run", path, "--to", "minilm-f32", "--yes", home=home)
+    (home / "config.yaml").write_text(CONFIG)
+    with Server(home) as server:
+        whose, verdict, (warning,) = of_all(server, "minilm")
+        server.run("migrate", "undo", "notes", "--yes")
+        undone = of_all(server, "minilm-f32")
+
+    assert (whose, verdict) == ("minilm-f32", "re-embed")
+    assert "notes holds vectors made by minilm-f32, and the default is minilm" in warning
+    assert undone == (None, "unknown", [])
+
+
 def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> None:
     with Server(home) as server:
         server.run("migrate", "check", "notes")
