@@ -208,6 +208,7 @@ def _use_and_migrate(
 def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Space:
     """Compare two entries by what the lock knows of them; no model is loaded."""
     from emberd.registry.lock import LockFile
+    from emberd.registry.sources import find_here
 
     if one.name == other.name:
         return Space("same", "it is the same model")
@@ -216,13 +217,16 @@ def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Sp
     entries = LockFile(config.homes.state).read()
     a, b = entries.get(one.name), entries.get(other.name)
     unknown = [
-        spec.name
-        for spec, entry in ((one, a), (other, b))
-        if entry is None or not entry.now.max_tokens
+        spec for spec, entry in ((one, a), (other, b)) if entry is None or not entry.now.max_tokens
     ]
     if a is None or b is None or unknown:
-        verb = "was" if len(unknown) == 1 else "were"
-        return Space("unknown", f"{' and '.join(unknown)} {verb} never pulled or loaded here")
+        why = [
+            f"{spec.name} was never loaded here"
+            if find_here(spec, config.homes.hub)
+            else f"the files of {spec.name} are not here"
+            for spec in unknown
+        ]
+        return Space("unknown", " and ".join(why))
     if _fingerprints(one, a) & _fingerprints(other, b):
         return Space("same", f"fingerprint {_fingerprint(other, b)}")
     cosine = _cosine_of_probes(a.now, b.now)
