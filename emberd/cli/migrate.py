@@ -113,7 +113,7 @@ def run(
         plan = running.plan(named, target, embedder, state)
         about = plan_row(named, plan)
         if plan.there and not force:
-            _note_there(config, named, plan)
+            note_there(config, named, plan)
             if as_json:
                 typer.echo(json.dumps({**about, "status": "there", "recovered": recovered}))
             else:
@@ -454,7 +454,8 @@ def _note_known(config: "Config", named: "Named", report: "Report") -> None:
         _put(config, named.name, found)
 
 
-def _note_there(config: "Config", named: "Named", plan: "Plan") -> None:
+def note_there(config: "Config", named: "Named", plan: "Plan") -> None:
+    """Note that a store is where it was to be moved to."""
     from emberd.migrate.run import known_store
 
     found = known_store(named, plan.target.model, plan.target.fingerprint)

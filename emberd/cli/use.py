@@ -120,7 +120,7 @@ def use(
         for sentence in recovered:
             typer.echo(sentence)
     is_default = before is spec and served in (None, spec.name)
-    if is_default and not (migrate and report["stores"]):
+    if is_default and not (migrate and config.settings.stores):
         _tell({**report, "status": "unchanged"}, as_json=as_json)
         return
     edit = Edit.of_default(config.homes.config, spec.name)
@@ -182,6 +182,11 @@ def _use_and_migrate(
             for named in followers
         ]
         moving = [(n, plan) for n, plan in zip(followers, plans, strict=True) if not plan.there]
+        if not moving and switch.edit.after == switch.edit.before:
+            for named, plan in zip(followers, plans, strict=True):
+                said.note_there(config, named, plan)
+            _tell({**report, "status": "unchanged"}, as_json=as_json)
+            return
         report = {**report, "plans": [said.plan_row(named, plan) for named, plan in moving]}
         if not as_json or dry_run:
             _tell({**report, "status": "planned"}, as_json=as_json)
@@ -196,6 +201,9 @@ def _use_and_migrate(
             moved = run.migrate_all(
                 [named for named, _ in moving], target, embedder, state, along=switch, report=bar
             )
+    for named, plan in zip(followers, plans, strict=True):
+        if plan.there:
+            said.note_there(config, named, plan)
     _tell(
         {**report, "status": "changed", "moved": {n: asdict(one) for n, one in moved.items()}},
         as_json=as_json,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emberd.registry.stores import KnownStore, StoresFile
 from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.serving import Server
@@ -120,6 +121,26 @@ def test_use_alone_says_which_stores_would_not_match(
         "other": "unknown",
     }
     assert "emberd use minilm-f32 --migrate" in report["run"]
+
+
+def test_a_store_is_moved_also_when_what_is_noted_of_it_is_wrong(
+    home: Path, config: str, folders: dict[str, Path]
+) -> None:
+    """As after somebody has put an old copy of it back."""
+    with Server(home, config=config.replace("minilm ", "minilm-f32 ")) as own:
+        new = np.array(own.embed(*TEXTS)["embeddings"], np.float32)
+        noted = StoresFile(home / "state")
+        for name in ("memory", "other"):
+            space = own.row("minilm-f32")["fingerprint"]
+            wrong = KnownStore(path=name, kind="cmem", model="minilm-f32", fingerprint=space)
+            noted.put(name, wrong)
+
+        moved = result(own.run("use", "minilm-f32", "--migrate", "--yes", "--json"))
+        again = result(own.run("use", "minilm-f32", "--migrate", "--yes", "--json"))
+
+    assert (set(moved["moved"]), again["status"]) == ({"memory", "other"}, "unchanged")
+    for name in ("CMEM", "OTHER"):
+        assert stores.cosines(vectors(folders[name]), new).min() > 0.9999
 
 
 def test_two_stores_in_one_file_are_refused_and_move_one_by_one(home: Path, tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def place(server: Server, made: dict[str, Matrix]) -> Place:
     for name in NAMES:
         shutil.rmtree(server.home / name, ignore_errors=True)
         stores.make_cmem(server.home / name, TEXTS, made["minilm"])
+    (server.home / "state" / "stores.json").unlink(missing_ok=True)
     here = Place(server, made)
     here.config.write_text(CONFIG)
     assert server.http.post("/reload", json={}).is_success
