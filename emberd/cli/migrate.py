@@ -113,7 +113,7 @@ def run(
         plan = running.plan(named, target, embedder, state)
         about = plan_row(named, plan)
         if plan.there and not force:
-            _note_there(config, named, plan)
+            note_there(config, named, plan)
             if as_json:
                 typer.echo(json.dumps({**about, "status": "there", "recovered": recovered}))
             else:
@@ -150,6 +150,7 @@ def undo(
 ) -> None:
     """Restore the backup of the last migration, and the settings file that went with it."""
     from emberd.migrate import run as running
+    from emberd.migrate.check import whose
 
     config, named = _open(ctx, store, kind, options)
 
@@ -162,6 +163,7 @@ def undo(
         _ask(f"Restore {named.name} as it was before {note.model}, {note.at}?", yes=yes)
 
     undone = running.undo(named, config.homes.state, confirm=confirm)
+    whose(config, named)  # an older stamp may be back
     copy = str(undone.copy) if undone.copy else None
     if as_json:
         typer.echo(json.dumps({"store": named.name, "from": undone.note.model, "copy": copy}))
@@ -182,11 +184,13 @@ def status(
 ) -> None:
     """Say what is known of a store: its stamp, a migration that was stopped, its backups."""
     from emberd.migrate import run as running
+    from emberd.migrate.check import whose
 
     config, named = _open(ctx, store, kind, options)
     found = running.status(named, config.homes.state)
+    noted = whose(config, named)
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps({**found, "noted": asdict(noted) if noted else None}))
         return
     if found["recovered"]:
         typer.echo(found["recovered"])
@@ -196,9 +200,12 @@ def status(
         + (
             f"migrated to {stamp['model']} ({stamp['fingerprint']}) at {stamp['made_at']}."
             if stamp
-            else "never migrated (`emberd migrate check` finds out whose vectors they are)."
+            else "never migrated"
+            + ("." if noted else " (`emberd migrate check` finds out whose vectors they are).")
         )
     )
+    if noted and not (stamp and noted.model == stamp["model"]):
+        typer.echo(f"It was found to hold vectors of {noted.model or 'more than one model'}.")
     if staged:
         doing = "under way" if found["under_way"] else "stopped; `emberd migrate run` goes on"
         typer.echo(f"A migration to {staged['model']} is {doing}: {staged['rows']} rows are ready.")
@@ -333,8 +340,9 @@ def plan_sentences(named: "Named", plan: "Plan") -> str:
     lines = [
         f"{named.name}: {shape.rows} rows, {shape.dimensions} dimensions,"
         f" to {plan.target.model}, {plan.target.dimensions} dimensions.",
-        f"About {_minutes(plan.seconds)} ({plan.rows_per_s:.0f} rows/s measured);"
-        f" {format_size(plan.disk_bytes)} of disk, of which the backup keeps"
+        f"About {_minutes(plan.seconds)}"
+        + (f" ({plan.rows_per_s:.0f} rows/s measured);" if shape.rows else ";")
+        + f" {format_size(plan.disk_bytes)} of disk, of which the backup keeps"
         f" {format_size(cost.backup_bytes)}; writers wait about {cost.locked_s:.1f} s at the end.",
     ]
     if plan.staged:
@@ -353,9 +361,11 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
         f"{named.name} is moved to {model}: {moved.rows} rows, writers waited"
         f" {moved.locked_s:.1f} s. Checked: rows, dimension, search",
     ]
-    if moved.lowest_cosine is None:
+    if moved.unverified:
         lines[0] += f". No row was embedded again to compare: {moved.unverified}"
-        lines.append(f"To do that: `emberd migrate check {named.name} --sample 200`.")
+        lines.append(f"To do that: `emberd migrate check {named.argument} --sample 200`.")
+    elif moved.lowest_cosine is None:
+        lines[0] += "; there is no row to embed again."
     else:
         lines[0] += f", and rows embedded again (lowest cosine {moved.lowest_cosine:.4f})."
     if moved.gone:
@@ -363,7 +373,9 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
     if named.store.settings:
         lines.append(f"{named.store.settings} names it.")
     if moved.backup:
-        lines.append(f"Backup: {moved.backup} (`emberd migrate undo {named.name}` restores it).")
+        lines.append(
+            f"Backup: {moved.backup} (`emberd migrate undo {named.argument}` restores it)."
+        )
     if moved.strays:
         whose = "in an unknown space" if moved.unverified else "with another model's vectors"
         lines.append(
@@ -409,6 +421,13 @@ def _show(report: "Report", named: "Named") -> None:
         "mixed": "mixed: the rows are of several models.",
         "unknown": "unknown: no model that is here made these vectors; `emberd pull` others.",
     }
+    if report.judged_by == "sample" and not report.sampled:
+        what = "no row has a text" if report.rows else "the store is empty"
+        said |= {
+            "compatible": f"compatible: {what}, and its dimension fits the default, {default}.",
+            "re-embed": f"re-embed: {what}, and its dimension does not fit the default, {default}:"
+            f" `emberd migrate run {named.argument} --to {default}`.",
+        }
     typer.echo(said[report.verdict])
     if report.verdict == "mixed" or "" in report.made_by:
         for model, keys in report.made_by.items():
@@ -419,7 +438,7 @@ def _show(report: "Report", named: "Named") -> None:
         typer.echo(
             f"Embedding it again with {work.model} takes about {_minutes(work.minutes * 60)} and"
             f" {work.megabytes:.0f} MB; writers wait about {work.locked_s:.1f} s at the end:"
-            f" `emberd migrate run {named.name} --to {work.model}`."
+            f" `emberd migrate run {named.argument} --to {work.model}`."
         )
 
 
@@ -430,11 +449,13 @@ def _note_known(config: "Config", named: "Named", report: "Report") -> None:
 
     stores = StoresFile(config.homes.state)
     found = known_from(report, named)
-    if found and (named.name in config.settings.stores or named.name in stores.read()):
+    is_known = named.name in config.settings.stores or named.name in stores.read()
+    if is_known and (found or not report.rows):  # an empty store is nobody's any more
         _put(config, named.name, found)
 
 
-def _note_there(config: "Config", named: "Named", plan: "Plan") -> None:
+def note_there(config: "Config", named: "Named", plan: "Plan") -> None:
+    """Note that a store is where it was to be moved to."""
     from emberd.migrate.run import known_store
 
     found = known_store(named, plan.target.model, plan.target.fingerprint)

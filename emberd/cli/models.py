@@ -1,6 +1,7 @@
 """`emberd list`, `pull` and `remove`: the registry, and the files behind it."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -325,6 +326,7 @@ def _what_stays(specs: list["ModelSpec"], config: "Config") -> list[str]:
     return [
         f"The folder {source.path} is your own and stays."
         if source.path
-        else f"The package {source.package} stays; `pip uninstall {source.package}` removes it."
+        else f"The package {source.package} stays;"
+        f" `pip uninstall {shlex.quote(source.package or '')}` removes it."
         for source in own
     ]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emberd.registry.lock import DAMAGE, write_atomically
+from emberd.registry.state import DAMAGE, write_atomically
 
 
 @dataclass(frozen=True, slots=True)

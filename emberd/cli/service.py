@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -165,7 +166,7 @@ def uninstall(ctx: typer.Context) -> None:
     if agent := previous.disabled_agent():
         typer.echo(
             f"To go back to the old server: `launchctl enable {agent.target}` and"
-            f" `launchctl bootstrap {agent.domain} {agent.file}`."
+            f" `launchctl bootstrap {agent.domain} {shlex.quote(str(agent.file))}`."
         )
 
 

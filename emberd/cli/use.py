@@ -1,6 +1,7 @@
 """`emberd use NAME`: make a model the default, after telling what that means for stored vectors."""
 
 import json
+import shlex
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -46,17 +47,25 @@ class Switch:
             ConfigError: the file changed meanwhile or cannot be written.
             EmberdError: the server does not take it; the file is as it was.
         """
+        written = False
         try:
             self.edit.commit()
+            written = True
             if self.server is None:
                 return
             self._reload(self.server)
-        except BaseException:  # an interrupt, too
+        except BaseException as error:  # an interrupt, too
             if self.edit.is_in_force():
                 self.edit.rollback()
                 if self.server is not None:
                     with suppress(EmberdError):  # it may be what failed; it watches the file, too
                         self.server.post("/reload", {})
+            elif written and isinstance(error, EmberdError):
+                raise ConfigError(
+                    f"{error.message} {self.edit.file} was edited meanwhile, so it is left alone:"
+                    f" its default may be {self.name} by now.",
+                    hint="Correct it, with the default that you want, and run this again.",
+                ) from None
             raise
 
     def _reload(self, server: "Client") -> None:
@@ -111,7 +120,7 @@ def use(
         for sentence in recovered:
             typer.echo(sentence)
     is_default = before is spec and served in (None, spec.name)
-    if is_default and not (migrate and report["stores"]):
+    if is_default and not (migrate and config.settings.stores):
         _tell({**report, "status": "unchanged"}, as_json=as_json)
         return
     edit = Edit.of_default(config.homes.config, spec.name)
@@ -173,6 +182,11 @@ def _use_and_migrate(
             for named in followers
         ]
         moving = [(n, plan) for n, plan in zip(followers, plans, strict=True) if not plan.there]
+        if not moving and switch.edit.after == switch.edit.before:
+            for named, plan in zip(followers, plans, strict=True):
+                said.note_there(config, named, plan)
+            _tell({**report, "status": "unchanged"}, as_json=as_json)
+            return
         report = {**report, "plans": [said.plan_row(named, plan) for named, plan in moving]}
         if not as_json or dry_run:
             _tell({**report, "status": "planned"}, as_json=as_json)
@@ -187,6 +201,9 @@ def _use_and_migrate(
             moved = run.migrate_all(
                 [named for named, _ in moving], target, embedder, state, along=switch, report=bar
             )
+    for named, plan in zip(followers, plans, strict=True):
+        if plan.there:
+            said.note_there(config, named, plan)
     _tell(
         {**report, "status": "changed", "moved": {n: asdict(one) for n, one in moved.items()}},
         as_json=as_json,
@@ -199,6 +216,7 @@ def _use_and_migrate(
 def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Space:
     """Compare two entries by what the lock knows of them; no model is loaded."""
     from emberd.registry.lock import LockFile
+    from emberd.registry.sources import find_here
 
     if one.name == other.name:
         return Space("same", "it is the same model")
@@ -207,13 +225,16 @@ def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Sp
     entries = LockFile(config.homes.state).read()
     a, b = entries.get(one.name), entries.get(other.name)
     unknown = [
-        spec.name
-        for spec, entry in ((one, a), (other, b))
-        if entry is None or not entry.now.max_tokens
+        spec for spec, entry in ((one, a), (other, b)) if entry is None or not entry.now.max_tokens
     ]
     if a is None or b is None or unknown:
-        verb = "was" if len(unknown) == 1 else "were"
-        return Space("unknown", f"{' and '.join(unknown)} {verb} never pulled or loaded here")
+        why = [
+            f"{spec.name} was never loaded here"
+            if find_here(spec, config.homes.hub)
+            else f"the files of {spec.name} are not here"
+            for spec in unknown
+        ]
+        return Space("unknown", " and ".join(why))
     if _fingerprints(one, a) & _fingerprints(other, b):
         return Space("same", f"fingerprint {_fingerprint(other, b)}")
     cosine = _cosine_of_probes(a.now, b.now)
@@ -226,19 +247,20 @@ def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Sp
 def stores_that_leave(config: "Config", spec: "ModelSpec") -> list[dict[str, Any]]:
     """Return the stores that the default serves and whose vectors may not be of `spec`'s space.
 
-    Each is `{"name", "path", "verdict"}`: `re-embed`, or `unknown` for one without a stamp.
+    Each is `{"name", "path", "verdict"}`: `re-embed`, or `unknown` where nothing is noted.
     """
     if not config.settings.stores:
         return []
     from emberd.migrate import check, known
     from emberd.registry.lock import LockFile
+    from emberd.registry.stores import fits
 
-    lock = LockFile(config.homes.state).read()
+    entry = LockFile(config.homes.state).read().get(spec.name)
     leaving = []
     for named in known.served_by_default(config):
-        fits = check.judge(named.store, spec.name, lock)
-        if not fits:
-            verdict = "unknown" if fits is None else "re-embed"
+        noted = check.whose(config, named)
+        if noted is None or not fits(noted.fingerprint, noted.model, spec.name, entry):
+            verdict = "re-embed" if noted else "unknown"
             leaving.append({"name": named.name, "path": str(named.store.path), "verdict": verdict})
     return leaving
 
@@ -289,7 +311,7 @@ def _require_effect(config: "Config", server: "Client | None") -> str | None:
     if answer["file"] != file:
         raise ConfigError(
             f"The server at {server.url} reads {answer['file']}, not {file}.",
-            hint=f"Add `--config {answer['file']}`.",
+            hint=f"Add `--config {shlex.quote(answer['file'])}`.",
         )
     if default["origin"].startswith(("$", "--")):
         raise ConfigError(

@@ -5,6 +5,7 @@ They are no settings: nothing that shows or compares settings ever holds one.
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ def read_token_file(path: Path) -> tuple[str, ...]:
         ConfigError: it cannot be read, is not ours, others may read it, or it holds no token or
             something that is none. No message holds a token.
     """
+    quoted = shlex.quote(str(path))
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -29,14 +31,15 @@ def read_token_file(path: Path) -> tuple[str, ...]:
         reason = (error.strerror or "it cannot be read").lower()
         raise ConfigError(
             f"server.token_file: {path}: {reason}.",
-            hint=f"Make one: (umask 077; openssl rand -hex 32 > {path})",
+            hint=f"Make one: (umask 077; openssl rand -hex 32 > {quoted})",
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"server.token_file: {path} is not UTF-8.") from None
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise ConfigError(
             f"server.token_file: {path} is not readable by you alone.",
-            hint=f"Own it and run `chmod 600 {path}`; make new tokens if others may have seen it.",
+            hint=f"Own it and run `chmod 600 {quoted}`;"
+            " make new tokens if others may have seen it.",
         )
     lines = [line.strip() for line in text.splitlines()]
     tokens = tuple(line for line in lines if line and not line.startswith("#"))

@@ -1,5 +1,6 @@
 """What is on the disk: the default model's files, what `lock.json` remembers, vector stores."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,8 +30,9 @@ def lock(state: Path) -> list[Finding]:
     """Whether `lock.json` can be read, and the files that it names exist."""
     file, locked = state / "lock.json", LockFile(state)
     if damage := locked.damage():
+        move = shlex.join(["mv", str(file), f"{file}.damaged"])
         advice = (
-            f"Put a backup of it back, or run `mv {file} {file}.damaged`: models then load as if"
+            f"Put a backup of it back, or run `{move}`: models then load as if"
             " for the first time, and changes of their vectors since are not noticed."
         )
         return [Finding("lock", "failed", f"{file} is damaged: {damage}", advice)]

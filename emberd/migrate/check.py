@@ -13,11 +13,11 @@ from emberd.config.load import Config
 from emberd.errors import EmberdError, UnknownModelError
 from emberd.migrate import sidecar
 from emberd.migrate.base import Key, Row, Shape, Stamp, Store
-from emberd.migrate.embedding import Embedded, Embedder, in_turn, is_here
+from emberd.migrate.embedding import Embedded, Embedder, in_turn, is_here, require_here
 from emberd.migrate.run import Named, cosines, known_store, sampled, unpack
 from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec, Precision
-from emberd.registry.stores import KnownStore, fits
+from emberd.registry.stores import KnownStore, StoresFile, fits
 from emberd.vectors import Matrix, finite_rows
 from emberd.worker import identity
 
@@ -94,17 +94,37 @@ class Report:
         return asdict(self)
 
 
-def judge(store: Store, name: str, lock: Mapping[str, LockEntry]) -> bool | None:
-    """Say at once, from its stamp, whether a store fits model `name`; None: it has no stamp.
+def whose(config: Config, named: Named) -> KnownStore | None:
+    """Return whose vectors a store holds by what is noted, which the server judges by, too.
 
-    By fingerprint; where that differs, by the probe texts' vectors.
+    Of a configured store of which nothing is, its stamp is noted.
     """
-    stamp = store.stamp()
-    return None if stamp is None else stamp_fits(stamp, name, lock.get(name))
+    noted = StoresFile(config.homes.state)
+    found = noted.read().get(named.name)
+    stamp = None if found else named.store.stamp()
+    if stamp is None:
+        return found
+    serving = config.catalog.get(named.served_by or config.settings.default).name
+    entry = LockFile(config.homes.state).read().get(serving)
+    found = known_store(named, stamp.model, _fingerprint(stamp, serving, entry))
+    if named.name in config.settings.stores:
+        with suppress(OSError):  # it is looked at, no more
+            noted.put(named.name, found)
+    return found
+
+
+def _fingerprint(stamp: Stamp, name: str, entry: LockEntry | None) -> str:
+    """Return that of a stamp; where the probes tell that it is model `name`'s space, its own."""
+    if entry and entry.now.fingerprint and stamp_fits(stamp, name, entry):
+        return entry.now.fingerprint
+    return stamp.fingerprint
 
 
 def stamp_fits(stamp: Stamp, name: str, entry: LockEntry | None) -> bool:
-    """Whether stamped vectors are of the space that model `name` gives."""
+    """Whether stamped vectors are of the space that model `name` gives.
+
+    By fingerprint; where that differs, by the probe texts' vectors.
+    """
     if fits(stamp.fingerprint, stamp.model, name, entry):
         return True
     if entry is None or not entry.now.probes:
@@ -131,15 +151,19 @@ def check(
         named: the store.
         embedder: who embeds the sample.
         sample: rows to embed, evenly spread; 0 for all. None: 200, or none of a stamped store.
-        models: candidates; without, every model whose files are here.
+        models: candidates, which have to be here; without, every model that is.
         progress: told what is being done.
 
     Raises:
         StoreError: it cannot be read.
+        SourceError: a model that was asked for, or every model, is not on this machine.
         EmberdError: the default cannot embed; other candidates that cannot are told as such.
     """
     store = named.store
     default = config.catalog.get(named.served_by or config.settings.default)
+    asked = [config.catalog.get(name) for name in models]
+    for spec in asked:
+        require_here(config, spec)
     progress("reading every row")
     shape = store.inspect()
     health = _health(store, shape)
@@ -149,19 +173,21 @@ def check(
         "dimensions": shape.dimensions, "rows": shape.rows, "health": health,
     }  # fmt: skip
     if stamp and sample is None and not models:
-        lock = LockFile(config.homes.state).read()
-        fitting = stamp_fits(stamp, default.name, lock.get(default.name))
+        entry = LockFile(config.homes.state).read().get(default.name)
+        fitting = stamp_fits(stamp, default.name, entry)
         return Report(
             verdict="compatible" if fitting else "re-embed", model=stamp.model,
-            precision=_precision(config, stamp.model), fingerprint=stamp.fingerprint,
+            precision=_precision(config, stamp.model),
+            fingerprint=_fingerprint(stamp, default.name, entry),
             judged_by="stamp", sampled=0, mean_cosine=None, lowest_cosine=None, **common,
         )  # fmt: skip
     rows = sampled(store, shape.rows, shape.rows if sample == 0 else sample or SAMPLE)
     rows = [row for row in rows if row.text and len(row.vector) == 4 * shape.dimensions]
-    wanted = [config.catalog.get(name) for name in models] or list(config.catalog)
-    specs = {spec.name: spec for spec in wanted if is_here(config, spec)}
+    specs = {spec.name: spec for spec in asked or config.catalog if is_here(config, spec)}
     if is_here(config, default):
         specs[default.name] = default
+    if rows and not specs:
+        require_here(config, default)
     compared = _Compared(rows, shape.dimensions, named)
     for spec in specs.values():
         progress(f"embedding {len(rows)} rows with {spec.name}")
@@ -188,10 +214,10 @@ def _precision(config: Config, model: str) -> Precision | None:
 
 
 def known_from(report: Report, named: Named) -> KnownStore | None:
-    """Return what is worth noting of a checked store; nothing of one that nobody recognised."""
-    if report.verdict == "unknown":
-        return None
+    """Return what is worth noting of a checked store: nothing where no model was recognised."""
     mixed = report.verdict == "mixed"
+    if report.model is None and not mixed:
+        return None
     return known_store(named, None if mixed else report.model, report.fingerprint)
 
 

@@ -239,10 +239,7 @@ def find_target(
         EmberdError: it cannot be loaded.
     """
     spec = config.catalog.get(name)
-    if not is_here(config, spec):
-        raise SourceError(
-            f"{spec.name} is not on this machine.", hint=f"Run `emberd pull {spec.name}` first."
-        )
+    require_here(config, spec)
     probes = embedder.submit(identity.PROBES, model=spec.name, dimensions=dimensions).result()
     return Target(
         model=spec.name,
@@ -251,6 +248,14 @@ def find_target(
         probes=identity.pack(probes.vectors),
         input_type=input_type,
     )
+
+
+def require_here(config: Config, spec: ModelSpec) -> None:
+    """Raise `SourceError` for a model that is not `is_here`."""
+    if not is_here(config, spec):
+        raise SourceError(
+            f"{spec.name} is not on this machine.", hint=f"Run `emberd pull {spec.name}` first."
+        )
 
 
 def is_here(config: Config, spec: ModelSpec) -> bool:

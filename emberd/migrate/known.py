@@ -40,7 +40,8 @@ def find(
         if _path(config, settings) == path:
             return _configured(config, name, kind, options or {})
     given = dict(options or {})
-    return Named(name=str(path), store=open_store(path, kind=kind, options=given), options=given)
+    store = open_store(path, kind=kind, options=given)
+    return Named(name=str(path), store=store, kind=kind, options=given)
 
 
 def served_by_default(config: Config) -> list[Named]:

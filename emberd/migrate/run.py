@@ -5,6 +5,7 @@ committed, so whatever has to go with it can be done, or fail, first.
 """
 
 import json
+import shlex
 import time
 import uuid
 from collections import deque
@@ -64,15 +65,25 @@ Report = Callable[[int, int], None]
 class Named:
     """A store under the name by which people know it, and who asks for its vectors how.
 
-    `options` are those that the store was made with.
+    `options` are those that the store was made with; `kind` is None where it was recognised.
     `served_by` is the model that its users name, None when they take the server's default.
     """
 
     name: str
     store: Store
+    kind: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     served_by: str | None = None
     input_type: InputType | None = None
+
+    @property
+    def argument(self) -> str:
+        """What stands for it in a command, as a shell takes it: the name, or path and options."""
+        if not Path(self.name).is_absolute():
+            return shlex.quote(self.name)
+        kind = ["--kind", self.kind] if self.kind else []
+        options = [word for pair in self.options.items() for word in ("-o", "=".join(pair))]
+        return shlex.join([self.name, *kind, *options])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +114,8 @@ class Moved:
     """What came of one store.
 
     `strays` are rows written since in another space, `gone` rows deleted since. Where nobody could
-    embed any more, `unverified` says why; then `lowest_cosine` is None and `strays` are all rows
-    written since.
+    embed any more, `unverified` says why, and `strays` are all rows written since. `lowest_cosine`
+    is None when no row was embedded again, then or because there is none.
     """
 
     rows: int
@@ -570,7 +581,7 @@ def require_apart(stores: Sequence[Named]) -> None:
                 f"The stores {other} and {named.name} lie in one file, {named.store.path}, which is"
                 " locked and backed up as a whole.",
                 hint="Give each a file of its own, or migrate them one by one with"
-                " `emberd migrate run --no-keep-backup`.",
+                " `emberd migrate run STORE --to MODEL --no-keep-backup`, then `emberd use MODEL`.",
             )
 
 
@@ -638,7 +649,7 @@ def _verified(staged: Staged) -> Moved:
         raise _wrong(store, f"it has {shape.dimensions} dimensions, not {target.dimensions}")
     if not strays and shape.rows > len(staged.keys):
         raise _wrong(store, f"it has {shape.rows} rows, not {len(staged.keys)}")
-    lowest: float | None = 1.0
+    lowest: float | None = None
     unverified, count = None, len(strays)
     try:
         if sample:
@@ -758,7 +769,9 @@ def undo(named: Named, state: Path, *, confirm: Callable[[Note, bool], None]) ->
         backup = backups[-1]
         changed = digest_of(named.store.rows(vectors=False)) != backup.note.digest
         confirm(backup.note, changed)
-        return Undone(backup.note, place.undo(backup))
+        copy = place.undo(backup)
+        place.note(named.name, backup.note.before)  # it may have another name by now
+        return Undone(backup.note, copy)
 
 
 def _no_backup(named: Named) -> StoreError:

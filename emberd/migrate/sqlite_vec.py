@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import apsw
 
-from emberd.errors import NotAStoreError, StoreError
+from emberd.errors import NotAStoreError, StoreError, StoreRowsError
 from emberd.migrate import sqlite
 from emberd.migrate.base import Cost, Key, Replacement, Row, Shape, Stamp
 from emberd.migrate.sqlite import quoted
@@ -222,8 +222,28 @@ class SqliteVecStore:
             f" {'' if after is None else 'WHERE t.key > ?'} ORDER BY t.key",
             () if after is None else (after,),
         )
-        for key, text, raw in found:
-            yield Row(key, self.clean(text) if isinstance(text, str) else None, raw)
+        try:
+            for key, text, raw in found:
+                yield Row(key, self.clean(text) if isinstance(text, str) else None, raw)
+        except UnicodeDecodeError:
+            raise self._not_text(connection, layout) from None
+
+    def _not_text(self, connection: apsw.Connection, layout: Layout) -> StoreRowsError:
+        """Return the error that names the rows whose texts have bytes that are no characters."""
+        coding = connection.pragma("encoding")
+        found = connection.execute(
+            f"WITH t(key, text) AS ({self._texts(layout)}) SELECT t.key, CAST(t.text AS BLOB)"
+            f" FROM t CROSS JOIN {quoted(layout.table)} AS v ON v.{quoted(layout.key)} = t.key"
+            " WHERE typeof(t.text) = 'text' ORDER BY t.key"
+        )
+        keys = [key for key, raw in found if not _is_text(raw, coding)]
+        own = f"{layout.table}.{layout.text_column}"
+        where = "the query" if self._query else self._text or own
+        first = ", ".join(repr(key) for key in keys[:5]) + (", ..." if keys[5:] else "")
+        return StoreRowsError(
+            f"{self.path}: the text of {len(keys)} rows of {where} is not {coding} ({first}).",
+            hint=f"Write those texts as {coding}, or delete those rows and their vectors.",
+        )
 
     def _texts(self, layout: Layout) -> str:
         """Return the SELECT of keys and texts."""
@@ -312,6 +332,14 @@ class _Replacing:
         with suppress(apsw.Error):  # the log is as large as the table by now; a reader may need it
             self._connection.set_busy_timeout(0)
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+
+def _is_text(raw: bytes, coding: str) -> bool:
+    try:
+        raw.decode(coding)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def tables(path: Path) -> set[str]:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -68,6 +69,16 @@ class Together:
             return False
         replace_text(Path(self.file), self.before or "")
         return True
+
+    def is_edited(self) -> bool:
+        """Whether the file is somebody's own by now: neither what it was nor what was written."""
+        if self.file is None:
+            return False
+        try:
+            present = Path(self.file).read_bytes()
+        except OSError:
+            return False
+        return present not in [(text or "").encode() for text in (self.before, self.after)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +166,10 @@ class Workplace:
         others = {note.part for note in notes if note} - {part_of(self.store)} if any(notes) else ()
         if others:
             other = min(others)
+            option = shlex.join(["--option", f"table={other}"])
             raise StoreError(
                 f"{self.folder} keeps what belongs to {other}, another table of the same file.",
-                hint=f"Run `emberd migrate status` with `--option table={other}`; when you trust"
+                hint=f"Run `emberd migrate status` with `{option}`; when you trust"
                 f" its new vectors, delete that folder, and run this again.",
             )
 
@@ -187,7 +199,7 @@ class Workplace:
             present, wanted = self._settings(note)
             if present != wanted:
                 replace_text(self.store.settings, wanted)
-        self._note_store(note.name, note.after)
+        self.note(note.name, note.after)
         return note
 
     def is_committed(self) -> bool:
@@ -253,12 +265,14 @@ class Workplace:
             changed = going_back or any(one.is_committed() for one in places)
             for one in places:
                 one.mark()
-            edited = bool(note.together and note.together.take_back())
+            file = ""
+            if note.together and note.together.take_back():
+                file = f" {note.together.file} is what it was, too."
+            elif note.together and note.together.is_edited():
+                file = f" {note.together.file} was edited since and is left alone: look at it."
             told = _told([one.roll_back() for one in places])
-            if edited and note.together:
-                told = f" {note.together.file} is what it was, too.{told}"
-            if changed or edited:
-                return f"A migration to {note.model} that was stopped is taken back.{told}"
+            if changed or file:
+                return f"A migration to {note.model} that was stopped is taken back.{file}{told}"
             return None
 
     def is_going_back(self) -> bool:
@@ -304,7 +318,7 @@ class Workplace:
             present, wanted = self._settings(note)
             if present == wanted:
                 replace_text(self.store.settings, note.settings)
-        self._note_store(note.name, note.before)
+        self.note(note.name, note.before)
 
     def _settings(self, note: Note) -> tuple[str, str]:
         """Return the settings as they are, and as they are with the note's model."""
@@ -351,7 +365,8 @@ class Workplace:
         """Return what is noted of the store."""
         return self._known.read().get(name)
 
-    def _note_store(self, name: str, store: KnownStore | None) -> None:
+    def note(self, name: str, store: KnownStore | None) -> None:
+        """Note whose vectors the store holds, or forget it."""
         try:
             self._known.put(name, store)
         except OSError as error:

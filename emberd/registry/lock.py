@@ -1,31 +1,12 @@
-"""What was loaded on this machine before: `state/lock.json`, one entry per model.
+"""What was loaded on this machine before: `state/lock.json`, one entry per model."""
 
-Who writes is the server, or the command line when none runs. A write takes a file lock, reads
-what is there, and replaces the file by rename, so a reader sees an old file or a new one.
-"""
-
-import fcntl
-import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from emberd.registry.fingerprint import FileHash
-
-DAMAGE = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
-"""What reading a damaged or foreign file can raise."""
+from emberd.registry.state import StateFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,42 +88,15 @@ class LockEntry:
         )  # fmt: skip
 
 
-class LockFile:
-    """Read and write `lock.json`. A damaged or foreign file counts as empty and is replaced."""
+class LockFile(StateFile[LockEntry]):
+    """`lock.json`. What writes raises OSError where the state folder cannot be written."""
 
     def __init__(self, state: Path) -> None:
-        self._path = state / "lock.json"
-        self._seen: tuple[int, int, int] | None = None
-        self._entries: dict[str, LockEntry] = {}
-
-    def read(self) -> Mapping[str, LockEntry]:
-        """Return the entries by model name; the file is read again only when it has changed."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return {}
-        seen = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if seen != self._seen:
-            self._entries, self._seen = self._parse(), seen
-        return self._entries
-
-    def damage(self) -> str | None:
-        """Say what is wrong with the file; None when it is in order, or not there."""
-        try:
-            self._load()
-        except FileNotFoundError:
-            return None
-        except DAMAGE as error:
-            return f"{type(error).__name__}: {error}"
-        return None
+        super().__init__(state / "lock.json", "models", LockEntry.from_dict)
 
     def put(self, name: str, entry: LockEntry) -> None:
-        """Replace one model's entry; the highest peak memory is kept while the space is the same.
-
-        Raises:
-            OSError: the state folder cannot be written; of the other methods too.
-        """
-        with self._changing() as entries:
+        """Replace one model's entry; the highest peak memory stays while the space is the same."""
+        with self.changing() as entries:
             before = entries.get(name)
             if before and before.fingerprint == entry.fingerprint:
                 peak = max(before.peak_memory_bytes, entry.peak_memory_bytes)
@@ -151,14 +105,14 @@ class LockFile:
 
     def note_peak(self, name: str, peak_memory_bytes: int) -> None:
         """Raise one model's peak memory, if this is a higher one."""
-        with self._changing() as entries:
+        with self.changing() as entries:
             before = entries.get(name)
             if before and before.peak_memory_bytes < peak_memory_bytes:
                 entries[name] = replace(before, peak_memory_bytes=peak_memory_bytes)
 
     def accept(self, name: str) -> bool:
         """Make what a model changed to its accepted state; False when it has not changed."""
-        with self._changing() as entries:
+        with self.changing() as entries:
             entry = entries.get(name)
             if not entry or not entry.changed_to:
                 return False
@@ -169,54 +123,5 @@ class LockFile:
 
     def remove(self, name: str) -> None:
         """Forget a model."""
-        with self._changing() as entries:
+        with self.changing() as entries:
             entries.pop(name, None)
-
-    @contextmanager
-    def _changing(self) -> Iterator[dict[str, LockEntry]]:
-        """Give the entries to change, alone; write them afterwards when they did."""
-        self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        with locked(self._path.with_suffix(".flock")):
-            entries = self._parse()
-            before = dict(entries)
-            yield entries
-            if entries != before:
-                models = {name: asdict(entry) for name, entry in entries.items()}
-                write_atomically(self._path, json.dumps({"version": 1, "models": models}, indent=1))
-
-    def _parse(self) -> dict[str, LockEntry]:
-        try:
-            return self._load()
-        except DAMAGE:
-            return {}
-
-    def _load(self) -> dict[str, LockEntry]:
-        models = json.loads(self._path.read_bytes())["models"]
-        return {name: LockEntry.from_dict(entry) for name, entry in models.items()}
-
-
-@contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Hold a lock file of mode 0600. Raises OSError."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file of mode 0600 beside `path` and rename it there."""
-    path.parent.mkdir(0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise

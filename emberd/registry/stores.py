@@ -4,14 +4,15 @@ Checks and migrations write it, and a child of the server that reads stamps; the
 reads it, so that it need not open anybody's database.
 """
 
-import json
+import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from emberd.registry.lock import DAMAGE, LockEntry, locked, write_atomically
+from emberd.registry.lock import LockEntry
 from emberd.registry.spec import ModelSpec
+from emberd.registry.state import StateFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,43 +45,19 @@ class KnownStore:
         return known
 
 
-class StoresFile:
-    """Read and write `stores.json`. A damaged or foreign file counts as empty and is replaced."""
+class StoresFile(StateFile[KnownStore]):
+    """`stores.json`, by the name or path of a store."""
 
     def __init__(self, state: Path) -> None:
-        self._path = state / "stores.json"
-        self._seen: tuple[int, int, int] | None = None
-        self._stores: dict[str, KnownStore] = {}
-
-    def read(self) -> Mapping[str, KnownStore]:
-        """Return the stores by name or path; the file is read again only when it has changed."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return {}
-        seen = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if seen != self._seen:
-            self._stores, self._seen = self._parse(), seen
-        return self._stores
+        super().__init__(state / "stores.json", "stores", KnownStore.from_dict)
 
     def put(self, name: str, store: KnownStore | None) -> None:
         """Remember a store, or forget it. Raises OSError."""
-        self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        with locked(self._path.with_suffix(".flock")):
-            before = self._parse()
-            after = {key: value for key, value in before.items() if key != name}
+        with self.changing() as stores:
             if store:
-                after[name] = store
-            if after != before:
-                stores = {key: asdict(value) for key, value in after.items()}
-                write_atomically(self._path, json.dumps({"version": 1, "stores": stores}, indent=1))
-
-    def _parse(self) -> dict[str, KnownStore]:
-        try:
-            stores = json.loads(self._path.read_bytes())["stores"]
-            return {name: KnownStore.from_dict(store) for name, store in stores.items()}
-        except DAMAGE:
-            return {}
+                stores[name] = store
+            else:
+                stores.pop(name, None)
 
 
 def fits(fingerprint: str | None, model: str | None, name: str, entry: LockEntry | None) -> bool:
@@ -116,7 +93,7 @@ def warnings(
             continue
         whose = f"made by {store.model}" if store.model else "of more than one model"
         which = "the default" if asked is None else "what its users ask for"
-        hint = f"Run `emberd migrate run {name} --to {serving}`"
+        hint = f"Run `emberd migrate run {shlex.quote(name)} --to {serving}`"
         if store.model and asked is None:
             hint += f", or make {store.model} the default again"
         found.append(

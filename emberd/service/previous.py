@@ -4,6 +4,7 @@ It is `server.py`, run by uvicorn on the port that emberd takes over, as the Lau
 `com.cmem.mlx-server` or by hand. Its /health has four fields; emberd's has those and more.
 """
 
+import shlex
 import subprocess
 import time
 from contextlib import suppress
@@ -60,11 +61,11 @@ class PreviousAgent:
     def retire(self) -> str:
         """Disable it: at the next login it would take the port again."""
         self._agent.disable()
-        target = self._agent.target
+        target, file = self._agent.target, shlex.quote(str(self._agent.file))
         return (
             f"The old server ({self._agent.label}) is stopped and disabled; its files are kept."
             f" To go back: `emberd service uninstall`, then `launchctl enable {target}` and"
-            f" `launchctl bootstrap {self._agent.domain} {self._agent.file}`."
+            f" `launchctl bootstrap {self._agent.domain} {file}`."
         )
 
 

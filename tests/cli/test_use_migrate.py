@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emberd.registry.stores import KnownStore, StoresFile
 from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.serving import Server
@@ -120,3 +121,53 @@ def test_use_alone_says_which_stores_would_not_match(
         "other": "unknown",
     }
     assert "emberd use minilm-f32 --migrate" in report["run"]
+
+
+def test_a_store_is_moved_also_when_what_is_noted_of_it_is_wrong(
+    home: Path, config: str, folders: dict[str, Path]
+) -> None:
+    """As after somebody has put an old copy of it back."""
+    with Server(home, config=config.replace("minilm ", "minilm-f32 ")) as own:
+        new = np.array(own.embed(*TEXTS)["embeddings"], np.float32)
+        noted = StoresFile(home / "state")
+        for name in ("memory", "other"):
+            space = own.row("minilm-f32")["fingerprint"]
+            wrong = KnownStore(path=name, kind="cmem", model="minilm-f32", fingerprint=space)
+            noted.put(name, wrong)
+
+        moved = result(own.run("use", "minilm-f32", "--migrate", "--yes", "--json"))
+        again = result(own.run("use", "minilm-f32", "--migrate", "--yes", "--json"))
+
+    assert (set(moved["moved"]), again["status"]) == ({"memory", "other"}, "unchanged")
+    for name in ("CMEM", "OTHER"):
+        assert stores.cosines(vectors(folders[name]), new).min() > 0.9999
+
+
+def test_two_stores_in_one_file_are_refused_and_move_one_by_one(home: Path, tmp_path: Path) -> None:
+    path, old = tmp_path / "notes.db", stores.embed(tmp_path / "made", TEXTS[:30], "minilm")
+    database = stores.connect(path)
+    for table in "ab":
+        database.execute(
+            f"CREATE VIRTUAL TABLE {table} USING vec0(embedding float[384], +body text)"
+        )
+        for at, text in enumerate(TEXTS[:30]):
+            row = (at + 1, old[at].tobytes(), text)
+            database.execute(f"INSERT INTO {table}(rowid, embedding, body) VALUES (?, ?, ?)", row)  # noqa: S608
+    database.close()
+    named = "\n".join(f"  {t}: {{path: {path}, options: {{table: {t}}}}}" for t in "ab")
+    config = f"default: minilm\nstores:\n{named}\n"
+    with Server(home, config=config) as own:
+        refused = own.run("use", "minilm-f32", "--migrate", "--yes")
+
+        assert refused.returncode == 1
+        assert b"a and b lie in one file" in refused.stderr
+        assert (home / "config.yaml").read_text() == config
+        assert not path.with_name("notes.db.emberd").exists()
+
+        for name in "ab":  # as the hint says
+            to = ("--to", "minilm-f32", "--no-keep-backup", "--yes", "--json")
+            result(own.run("migrate", "run", name, *to))
+        result(own.run("use", "minilm-f32", "--json", "--yes"))
+        new = np.array(own.embed(*TEXTS[:30])["embeddings"], np.float32)
+    for table in "ab":
+        assert stores.cosines(stores.read(path, table)[1], new).min() > 0.9999

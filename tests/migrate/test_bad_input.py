@@ -147,10 +147,37 @@ def test_texts_that_are_null_or_empty(cmem: Path, work: Work, text: str) -> None
 
 
 def test_texts_that_are_not_utf_8(cmem: Path, work: Work) -> None:
-    change(cmem / "memories.db", "UPDATE memories SET content = CAST(x'ff61' AS TEXT) WHERE id = 3")
+    change(
+        cmem / "memories.db",
+        "UPDATE memories SET content = CAST(x'ff61' AS TEXT) WHERE id IN (3, 9, 12, 30, 50, 299)",
+        "UPDATE memories SET content = 'Gr\u00fc\u00dfe' WHERE id = 4",
+        "UPDATE memories SET content = NULL WHERE id = 5",
+    )
+    words = r"the text of 6 rows of memories.content is not UTF-8 \(3, 9, 12, 30, 50, \.\.\.\)"
 
-    with refused(cmem, StoreRowsError, "not UTF-8"):
+    with refused(cmem, StoreRowsError, words):
+        check(work.config, work.open(cmem), work.embedder)
+    with refused(cmem, StoreRowsError, words):
         plan(work.open(cmem), work.target(), work.embedder, work.state)
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [({}, "v.body"), ({"query": "SELECT rowid, body FROM v"}, "the query")],
+)
+def test_texts_that_are_not_utf_8_are_found_wherever_they_are(
+    tmp_path: Path, work: Work, options: dict[str, str], where: str
+) -> None:
+    path = tmp_path / "vectors.db"
+    change(
+        path,
+        "CREATE VIRTUAL TABLE v USING vec0(e float[3], +body text)",
+        "INSERT INTO v(rowid, e, body) VALUES (1, vec_f32('[1,2,3]'), 'text')",
+        "INSERT INTO v(rowid, e, body) VALUES (7, vec_f32('[1,2,3]'), CAST(x'c3' AS TEXT))",
+    )
+
+    with refused(tmp_path, StoreRowsError, rf"1 rows of {where} is not UTF-8 \(7\)"):
+        list(work.open(path, **options).store.rows())
 
 
 def test_a_model_that_is_not_pulled_or_not_known(cmem: Path, work: Work) -> None:

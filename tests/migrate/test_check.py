@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emberd.errors import QueueFullError
-from emberd.migrate.check import check, judge, known_from
+from emberd.errors import QueueFullError, SourceError
+from emberd.migrate.check import check, known_from, stamp_fits, whose
 from emberd.migrate.embedding import Embedded
 from emberd.migrate.run import migrate_all
+from emberd.registry.catalog import Catalog
 from emberd.registry.lock import LockFile
+from emberd.registry.stores import fits
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
 
@@ -150,10 +152,28 @@ def test_an_empty_store_fits_when_its_dimension_does(
     assert verdicts == ["compatible", "re-embed"]
 
 
+def test_nothing_is_noted_of_an_empty_store(tmp_path: Path, made: Made, work: Work) -> None:
+    stores.make_cmem(tmp_path / "empty", [], made.old[:0])
+    named = work.open(tmp_path / "empty")
+
+    assert known_from(check(work.config, named, work.embedder), named) is None
+
+
+def test_without_any_model_here_there_is_nothing_to_compare_with(cmem: Path, work: Work) -> None:
+    catalog = Catalog([spec for spec in work.config.catalog if spec.name == "mpnet"])
+    settings = replace(work.config.settings, default="mpnet")
+    config = replace(work.config, catalog=catalog, settings=settings)
+
+    with pytest.raises(SourceError, match="mpnet is not on this machine") as caught:
+        check(config, work.open(cmem), work.embedder)
+
+    assert caught.value.hint == "Run `emberd pull mpnet` first."
+
+
 def test_a_stamped_store_is_judged_at_once(cmem: Path, work: Work) -> None:
     named = work.open(cmem)
     lock = LockFile(work.config.homes.state).read()
-    assert judge(named.store, "minilm", lock) is None
+    assert named.store.stamp() is None
     migrate_all([named], work.target(), work.embedder, work.state)
 
     report = check(work.config, named, work.embedder)
@@ -162,31 +182,51 @@ def test_a_stamped_store_is_judged_at_once(cmem: Path, work: Work) -> None:
     assert (report.verdict, report.judged_by, report.sampled) == ("re-embed", "stamp", 0)
     assert (report.precision, report.mean_cosine) == ("f32", None)
     assert (asked.verdict, asked.judged_by, asked.model) == ("re-embed", "sample", "minilm-f32")
-    assert judge(named.store, "minilm-f32", lock) is True
-    assert judge(named.store, "minilm", lock) is False
+    stamp = named.store.stamp()
+    assert stamp and stamp_fits(stamp, "minilm-f32", lock["minilm-f32"])
+    assert not stamp_fits(stamp, "minilm", lock["minilm"])
 
 
 def test_a_stamp_of_another_fingerprint_is_judged_by_its_probes(cmem: Path, work: Work) -> None:
     named = work.open(cmem)
-    renamed = replace(work.target(), fingerprint="another")
     stamped = replace(work.target(), model="someone's")
     lock = LockFile(work.config.homes.state).read()
     migrate_all([named], stamped, _Renaming(work), work.state)  # the fingerprint fits
-    assert judge(named.store, "minilm-f32", lock) is True
+    stamp = named.store.stamp()
+    assert stamp and stamp_fits(stamp, "minilm-f32", lock["minilm-f32"])
 
-    entry = replace(lock["minilm-f32"], fingerprint=renamed.fingerprint, fingerprints={})
-    assert judge(named.store, "minilm-f32", {"minilm-f32": entry}) is True
-    assert judge(named.store, "minilm", {"minilm": lock["minilm"]}) is False
+    entry = replace(lock["minilm-f32"], fingerprint="another", fingerprints={})
+
+    assert stamp_fits(stamp, "minilm-f32", entry)
+    assert not stamp_fits(stamp, "minilm", lock["minilm"])
+
+
+def test_what_the_probes_tell_is_noted_as_the_server_judges(cmem: Path, work: Work) -> None:
+    """A store from another machine, where the model's fingerprint was another one."""
+    named = work.open(cmem)
+    foreign = replace(work.target(), fingerprint="another", model="someone's")
+    migrate_all([named], foreign, _Renaming(work, fingerprint=None), work.state)
+    config = replace(work.config, settings=replace(work.config.settings, default="minilm-f32"))
+    entry = LockFile(config.homes.state).read()["minilm-f32"]
+
+    report = check(config, named, work.embedder)
+    noted = whose(config, named)
+
+    assert report.verdict == "compatible"
+    assert noted
+    for fingerprint in (report.fingerprint, noted.fingerprint):
+        assert fits(fingerprint, "someone's", "minilm-f32", entry)
 
 
 class _Renaming:
     """An embedder whose model goes by another name."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, **others: None) -> None:
         self._work = work
+        self._others = {"model": "minilm-f32", **others}
 
     def submit(self, texts, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
-        return self._work.embedder.submit(texts, **{**options, "model": "minilm-f32"})
+        return self._work.embedder.submit(texts, **{**options, **self._others})
 
     def release(self, model: str) -> None:
         del model

@@ -454,8 +454,9 @@ def test_a_file_that_somebody_edited_since_is_left_alone(
     die_after(1, [work.open(folder) for folder in two], work, along)
     along.edit.file.write_text("somebody's")
 
-    recover(work.open(two[0]), work.state)
+    said = recover(work.open(two[0]), work.state)
 
+    assert said and f"{along.edit.file} was edited since and is left alone" in said
     assert along.edit.file.read_text() == "somebody's"
     for folder in two:
         still_old(folder, made, work)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from emberd.registry.fingerprint import FileHash
-from emberd.registry.lock import LockEntry, LockFile, write_atomically
+from emberd.registry.lock import LockEntry, LockFile
+from emberd.registry.state import write_atomically
 from tests.serving import clean_environ
 
 ENTRY = LockEntry(

@@ -76,6 +76,14 @@ def test_another_space_is_warned_of_with_what_to_do(store: KnownStore, default: 
     )
 
 
+def test_the_name_of_a_store_is_quoted_for_the_shell(store: KnownStore, default: ModelSpec) -> None:
+    stored = replace(store, model="mpnet", fingerprint="dd")
+
+    (warning,) = warnings({"my notes": stored}, {"my notes": None}, default, {"minilm": ENTRY})
+
+    assert "`emberd migrate run 'my notes' --to minilm`" in warning["hint"]
+
+
 def test_names_decide_while_nothing_is_known_of_the_default(
     store: KnownStore, default: ModelSpec
 ) -> None:

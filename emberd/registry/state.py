@@ -1,0 +1,122 @@
+"""Files of the state folder: entries by name in one JSON object.
+
+Who writes is the server, or the command line. A write takes a file lock, reads what is there, and
+replaces the file by rename, so a reader sees an old file or a new one.
+"""
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Entry = TypeVar("Entry", bound="DataclassInstance")
+
+DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What reading a damaged or foreign file can raise."""
+
+
+class StateFile(Generic[Entry]):
+    """Read and write one such file. A damaged or foreign one counts as empty and is replaced.
+
+    `group` is the key that the entries are below; `from_dict` makes one again from its `asdict`.
+    """
+
+    def __init__(
+        self, path: Path, group: str, from_dict: Callable[[dict[str, Any]], Entry]
+    ) -> None:
+        self._path = path
+        self._group = group
+        self._from_dict = from_dict
+        self._seen: tuple[int, int, int] | None = None
+        self._entries: dict[str, Entry] = {}
+
+    def read(self) -> Mapping[str, Entry]:
+        """Return the entries by name; the file is read again only when it has changed."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return {}
+        seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if seen != self._seen:
+            self._entries, self._seen = self._parse(), seen
+        return self._entries
+
+    def damage(self) -> str | None:
+        """Say what is wrong with the file; None when it is in order, or not there."""
+        try:
+            self._load()
+        except FileNotFoundError:
+            return None
+        except DAMAGE as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    @contextmanager
+    def changing(self) -> Iterator[dict[str, Entry]]:
+        """Give the entries to change, alone; write them afterwards when they did.
+
+        Raises:
+            OSError: the state folder cannot be written.
+        """
+        self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
+        with _locked(self._path.with_suffix(".flock")):
+            entries = self._parse()
+            before = dict(entries)
+            yield entries
+            if entries != before:
+                group = {name: asdict(entry) for name, entry in entries.items()}
+                content = {"version": 1, self._group: group}
+                write_atomically(self._path, json.dumps(content, indent=1))
+
+    def _parse(self) -> dict[str, Entry]:
+        try:
+            return self._load()
+        except DAMAGE:
+            return {}
+
+    def _load(self) -> dict[str, Entry]:
+        group = json.loads(self._path.read_bytes())[self._group]
+        return {name: self._from_dict(entry) for name, entry in group.items()}
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold a lock file of mode 0600. Raises OSError."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file of mode 0600 beside `path` and rename it there."""
+    path.parent.mkdir(0o700, parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise
