@@ -13,7 +13,7 @@ import pytest
 from emberd.cli.migrate import moved_sentences
 from emberd.errors import ConfigError, MigrationError, NoServerError, StoreBusyError, StoreError
 from emberd.migrate import run as running
-from emberd.migrate.base import Replacement
+from emberd.migrate.base import Replacement, Shape
 from emberd.migrate.cmem import CmemStore
 from emberd.migrate.run import migrate_all, plan, recover, status, undo
 from emberd.migrate.workplace import Workplace
@@ -366,6 +366,29 @@ def test_rows_that_are_deleted_meanwhile_are_counted(cmem: Path, work: Work) -> 
 
     assert (moved.rows, moved.gone) == (300, 3)
     assert "3 of these rows are there no more" in moved_sentences(named, moved, "a", "a")
+
+
+def test_a_row_that_comes_and_goes_during_the_check_is_no_flaw(
+    cmem: Path, made: Made, work: Work
+) -> None:
+    class Fleeting(CmemStore):
+        """Once it is swapped, somebody writes a row before it is counted and deletes it after."""
+
+        def inspect(self) -> Shape:
+            if not self.stamp():
+                return super().inspect()
+            database = stores.connect(cmem / "memories.db")
+            stores.add(database, [901], made.texts[900:901], made.new[900:901])
+            shape = super().inspect()
+            database.execute("DELETE FROM vec_memories WHERE rowid = 901")
+            database.execute("DELETE FROM memories WHERE id = 901")
+            database.close()
+            return shape
+
+    named = replace(work.open(cmem), store=Fleeting(cmem))
+    moved = migrate_all([named], work.target(), work.embedder, work.state)[named.name]
+
+    assert (moved.rows, moved.strays, moved.gone) == (300, 0, 0)
 
 
 def test_an_interrupt_just_after_the_commit_takes_all_back(
