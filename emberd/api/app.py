@@ -17,6 +17,7 @@ from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
 from emberd.errors import EmberdError
 from emberd.pool.manager import Pool
+from emberd.pool.memory import release_free_memory
 
 
 def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
@@ -30,6 +31,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     stamps = Stamps()
     live.follow(pool.apply)
     live.follow(stamps.look)
+    live.follow(lambda _: release_free_memory())  # of the configuration before, and all its YAML
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -1,6 +1,7 @@
 """`emberd serve`: bind, tell others where, run until a signal. The one home of uvicorn."""
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -190,6 +191,8 @@ def _run(live: "LiveConfig") -> None:
             loop.add_signal_handler(signal.SIGHUP, self.hang_up, _has_terminal())
             loop.set_exception_handler(connections.AcceptTrouble(log))
             running.write(config.homes.state, here)
+            gc.collect()
+            gc.freeze()  # modules and routes stay: collections look at what requests left, soon
             notifier.tell(notify.READY, f"STATUS=listens on {here.address}")
             places = (None if port is None else here.url, server.socket)
             log.info(

@@ -27,7 +27,7 @@ from emberd.errors import (
 )
 from emberd.pool.eviction import Resident
 from emberd.pool.job import Job
-from emberd.pool.memory import cpu_seconds, memory_bytes
+from emberd.pool.memory import cpu_seconds, memory_bytes, release_free_memory
 from emberd.pool.observer import Observer
 from emberd.pool.process import WorkerProcess
 from emberd.registry.fingerprint import fingerprint
@@ -524,6 +524,7 @@ class Model:
         self.ready = self.progress = None
         self._leave_reason = self._retired_for
         self.has_room = False
+        release_free_memory()  # the server's own share of it: answers, frames, pipes
         self._gone.set()
         self._gone = asyncio.Event()
 
