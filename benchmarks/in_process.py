@@ -20,6 +20,9 @@ from emberd.backends.openvino.runtime import capabilities, make_core, settings
 from emberd.config.load import load_config
 from emberd.vectors import normalize
 from emberd.worker import wire
+from emberd.worker.batcher import Batcher
+from emberd.worker.budget import Budget
+from emberd.worker.identity import pad_rows
 from emberd.worker.loading import Loaded, Phases, load
 
 # Rows, inner size and columns. The first are MiniLM's own products at several batches.
@@ -28,7 +31,7 @@ PRODUCTS = (
     (1024, 1024, 1024), (2048, 2048, 2048), (4096, 1024, 1024),
 )  # fmt: skip
 PRODUCT_S = 0.25
-BATCH_TOKENS = 512  # as emberd's workers cut them: sorted by length, the fastest on two cores
+BATCH_TOKENS = 512  # where a worker begins
 
 
 def main() -> None:
@@ -55,29 +58,29 @@ def main() -> None:
 
 
 def embed(loaded: Loaded, texts: Sequence[str]) -> dict[str, float]:
-    """Tokenize, cut batches from texts sorted by length, run and normalize them."""
+    """Tokenize, cut batches as a worker does, run and normalize them."""
     began_s = time.perf_counter()
-    rows = sorted((text.ids for text in loaded.tokenizer.encode(list(texts))), key=len)
-    batch: list[Sequence[int]] = []
-    for ids in rows:
-        if batch and (len(batch) + 1) * len(ids) > BATCH_TOKENS:
-            _run(loaded, batch)
-            batch = []
-        batch.append(ids)
-    _run(loaded, batch)
+    batcher = Batcher(Budget(BATCH_TOKENS))
+    if getattr(loaded.encoder, "packs", False):
+        batcher.row_tokens = loaded.ready.max_tokens
+    batcher.add(
+        wire.Embed(id=0, texts=list(texts), prompt="", truncate=True, dimensions=0, encoding="raw")
+    )
+    lengths: list[int] = []
+    while len(lengths) < len(texts):
+        found = batcher.next_slice()
+        assert found
+        work, indices = found
+        tokens = loaded.tokenizer.encode([texts[index] for index in indices])
+        batcher.add_tokens(work, indices, tokens)
+        lengths += [len(text.ids) for text in tokens]
+    batcher.close()
+    while batch := batcher.next_batch():
+        rows = [[item.tokens for item in row] for row in batch.rows]
+        normalize(loaded.encoder.encode(*pad_rows(rows, batch.width)))
     spent_s = time.perf_counter() - began_s
-    lengths = [len(ids) for ids in rows]
     gflop = flop(loaded, lengths) / 1e9
     return {"spent_s": spent_s, "tokens": sum(lengths), "gflop": gflop}
-
-
-def _run(loaded: Loaded, batch: Sequence[Sequence[int]]) -> None:
-    token_ids = np.zeros((len(batch), len(batch[-1])), np.int32)
-    mask = np.zeros_like(token_ids)
-    for row, ids in enumerate(batch):
-        token_ids[row, : len(ids)] = ids
-        mask[row, : len(ids)] = 1
-    normalize(loaded.encoder.encode(token_ids, mask))
 
 
 def best_product(compute: str) -> float | None:

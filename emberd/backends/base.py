@@ -60,6 +60,10 @@ class Encoder(Protocol):
     It may have `start(token_ids, mask) -> Callable[[], Matrix]`, which does what `encode` does in
     two steps: it returns when a GPU has its work, and what it returned waits for the rows. Between
     the two, on the same thread, the next batch may be started. Batches finish in their order.
+
+    It may have `packs: bool`. When that is true, a row may hold several texts, one after the other:
+    the mask then numbers them 1, 2, ... (0 is padding still), none sees another, and there is a
+    vector for each text, row by row. So every batch is full, whatever the lengths of its texts.
     """
 
     @property

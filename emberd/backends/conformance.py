@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Final, get_args
 
@@ -75,6 +76,7 @@ def check_backend(
             _about_the_encoder(backend, encoder, dimensions)
             | _about_architectures(backend, folder)
             | _about_vectors(encoder, texts, dimensions)
+            | _about_rows_of_texts(encoder, texts)
             | _about_loading_again(backend, request, encoder, texts)
             | _about_unusable_files(backend, request, Path(scratch))
         )
@@ -208,6 +210,36 @@ def _about_vectors(encoder: Encoder, texts: _Texts, dimensions: int) -> Promises
         "token ids and mask stay as they were": inputs_stay,
         "read-only token ids and mask are taken": read_only,
         "a result stays as it was when the next batch runs": results_stay,
+    }
+
+
+def _about_rows_of_texts(encoder: Encoder, texts: _Texts) -> Promises:
+    """Promises of an encoder that `packs`: see `base.Encoder`."""
+    if not getattr(encoder, "packs", False):
+        return {}
+    medium, short, one_token = texts.medium, texts.short, texts.one_token
+
+    def encode(*rows: list[list[int]], filler: int = 0) -> Matrix:
+        token_ids, mask = texts.batch(*([*chain(*row)] for row in rows), filler=filler)
+        for place, row in enumerate(rows):
+            numbers = [number for number, text in enumerate(row, 1) for _ in text]
+            mask[place, : len(numbers)] = numbers
+        return encoder.encode(token_ids, mask)
+
+    def alone(*rows: list[list[int]]) -> Matrix:
+        return np.concatenate([encoder.encode(*texts.batch(text)) for row in rows for text in row])
+
+    mixed = [[short, medium, one_token], [medium], [one_token, one_token, short]]
+    return {
+        "a text in a row with others has the vector that it has alone": lambda: _same(
+            encode(*mixed), alone(*mixed)
+        ),
+        "what a row of texts is filled with changes nothing": lambda: _same(
+            encode(*mixed), encode(*mixed, filler=-1)
+        ),
+        "the same text twice in a row has the same vector": lambda: _same(
+            encode([short, short]), alone([short, short])
+        ),
     }
 
 

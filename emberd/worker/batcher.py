@@ -2,8 +2,8 @@
 
 One thread adds requests, one takes slices of texts and brings back their tokens, one takes batches.
 A batch is cut by a budget of padded tokens, from texts sorted by length, so that a single query
-waits for a batch or two of somebody's bulk job. Shortest remaining work goes first, but every
-fourth time it is the turn of who has waited longest, so that nothing starves.
+waits for a batch of somebody's bulk job at most. Shortest remaining work goes first, but who has
+waited longest is not passed over more than three times in a row, so that nothing starves.
 """
 
 import time
@@ -17,6 +17,9 @@ from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 
 OLDEST_EVERY = 4  # batches: a bulk job gets a fourth of the machine, however many queries come
+FILLING = 4  # of a batch that another request began, a bulk job fills a fourth at most
+ROW_TOKENS = 128  # a row of texts, where none is longer: attention costs little up to there
+STEP = 32  # few widths of rows: the first batch of another shape takes up to a third longer
 SLICE_CHARS = 32_768  # some milliseconds of tokenizing, which nobody else can interrupt
 SLICE_TEXTS = 256
 CHARS_PER_TOKEN = 4  # a guess, for ordering alone
@@ -58,6 +61,11 @@ class Work:
             self.remaining += len(text.ids) - len(self.request.texts[index]) / CHARS_PER_TOKEN
             insort(self.waiting, (len(text.ids), index))
 
+    def longest_within(self, tokens: int) -> int | None:
+        """Return where in `waiting` the longest text is that has so many at most."""
+        at = bisect_right(self.waiting, (tokens, len(self.request.texts))) - 1
+        return at if at >= 0 else None
+
     def take(self, at: int = -1) -> "Item":
         """Remove a text that waits, the longest unless told otherwise."""
         length, index = self.waiting.pop(at)
@@ -88,15 +96,38 @@ class Item:
         return self.work.tokens[self.index]
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Texts that run together, in rows of so many tokens: one text in each, or several."""
+
+    rows: Sequence[Sequence[Item]]
+    width: int
+
+    @property
+    def items(self) -> list[Item]:
+        """Its texts, row by row."""
+        return [item for row in self.rows for item in row]
+
+    @property
+    def padded_tokens(self) -> int:
+        """What the model computes for."""
+        return len(self.rows) * self.width
+
+
 class Batcher:
-    """Thread-safe; `clock` gives monotonic seconds."""
+    """Thread-safe; `clock` gives monotonic seconds.
+
+    `row_tokens` is how long a row of several texts may be; None until it is known that the
+    encoder packs them.
+    """
 
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
+        self.row_tokens: int | None = None
         self._budget = budget
         self._clock = clock
         self._works: dict[int, Work] = {}
         self._closed = False
-        self._batches = 0
+        self._passed_over = 0  # batches in a row that began with another request than the oldest
         self._changed = Condition()
 
     def add(self, request: Embed) -> None:
@@ -142,7 +173,7 @@ class Batcher:
         with self._changed:
             return self._changed.wait_for(lambda: bool(self._works) or self._closed, timeout_s)
 
-    def next_batch(self, *, wait: bool = True) -> list[Item] | None:
+    def next_batch(self, *, wait: bool = True) -> Batch | None:
         """Return texts of one or several requests; None at the end.
 
         Waits for tokens when there are none yet, or returns None without `wait`.
@@ -151,45 +182,84 @@ class Batcher:
             while True:
                 ready = [work for work in self._works.values() if work.waiting]
                 if ready:
-                    self._batches += 1
                     works = sorted(ready, key=remaining)
-                    if self._batches % OLDEST_EVERY == 0:
-                        oldest = min(ready, key=arrival)
+                    oldest = min(ready, key=arrival)
+                    if self._passed_over == OLDEST_EVERY - 1:
                         works.remove(oldest)
                         works.insert(0, oldest)
+                    self._passed_over = 0 if works[0] is oldest else self._passed_over + 1
                     return self._cut(works)
                 if (self._closed and not self._works) or not wait:
                     return None
                 self._changed.wait()
 
-    def _cut(self, works: Sequence[Work]) -> list[Item]:
+    def _cut(self, works: Sequence[Work]) -> Batch:
+        cut = self._pack(works) if self.row_tokens else self._pad(works)
+        now_s = self._clock()
+        for work in {id(item.work): item.work for item in cut.items}.values():
+            if work.first_run_s is None:
+                work.first_run_s = now_s
+            if work.is_taken:
+                del self._works[work.request.id]
+        return cut
+
+    def _pack(self, works: Sequence[Work]) -> Batch:
+        """Fill rows: into each go the longest texts that still fit, so hardly anything is padding.
+
+        Texts of other lengths fill a row better than texts alike: no sorted run is cut here.
+        """
+        assert self.row_tokens
+        longest = works[0].waiting[-1][0]
+        width = min(max(round_up(longest), ROW_TOKENS), self.row_tokens)
+        most = max(1, self._budget.tokens // width)
+        rows: list[list[Item]] = []
+        while len(rows) < most:
+            row: list[Item] = []
+            left = width
+            for work in works:
+                if work is not works[0] and self._is_bulk(work) and len(rows) * FILLING >= most:
+                    break  # the requests that began the batch have not to wait for it
+                while (at := work.longest_within(left)) is not None:
+                    row.append(work.take(at))
+                    left -= len(row[-1].tokens.ids)
+            if not row:
+                break
+            rows.append(row)
+        used = max(sum(len(item.tokens.ids) for item in row) for row in rows)
+        if len(rows) * used > ROW_TOKENS:
+            used = min(round_up(used), width)
+        return Batch(rows, used)
+
+    def _pad(self, works: Sequence[Work]) -> Batch:
+        """Put texts of like lengths together, one in a row."""
         batch: list[Item] = []
         longest = real_tokens = 0
         for work in works:
+            most_tokens = self._budget.tokens
+            if batch and self._is_bulk(work):
+                most_tokens //= FILLING
             while work.waiting:
                 # Of the first request its longest text; then whatever is padded least.
-                at = (
-                    max(0, bisect_right(work.waiting, (longest, len(work.tokens))) - 1)
-                    if batch
-                    else -1
-                )
+                at = (work.longest_within(longest) or 0) if batch else -1
                 length = work.waiting[at][0]
                 padded_tokens = (len(batch) + 1) * max(longest, length)
                 waste_tokens = padded_tokens - real_tokens - length
                 if batch and (
-                    padded_tokens > self._budget.tokens or waste_tokens > self._budget.waste_tokens
+                    padded_tokens > most_tokens or waste_tokens > self._budget.waste_tokens
                 ):
                     break
                 longest = max(longest, length)
                 real_tokens += length
                 batch.append(work.take(at))
-            if work.is_taken:
-                del self._works[work.request.id]
-        now_s = self._clock()
-        for item in batch:
-            if item.work.first_run_s is None:
-                item.work.first_run_s = now_s
-        return batch
+        return Batch([[item] for item in batch], longest)
+
+    def _is_bulk(self, work: Work) -> bool:
+        return work.remaining > self._budget.tokens
+
+
+def round_up(tokens: int) -> int:
+    """Return the next multiple of `STEP`."""
+    return -(-tokens // STEP) * STEP
 
 
 def remaining(work: Work) -> float:

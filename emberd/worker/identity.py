@@ -62,13 +62,20 @@ def embed_probes(tokenizer: Tokenizer, encoder: Encoder) -> Matrix:
 
 
 def pad(tokens: Sequence[Tokens]) -> tuple[TokenIds, TokenIds]:
-    """Return token ids and mask, both `(B, T)` int32, padded on the right to the longest."""
-    longest = max(len(text.ids) for text in tokens)
-    token_ids = np.zeros((len(tokens), longest), np.int32)
-    mask = np.zeros((len(tokens), longest), np.int32)
-    for row, text in enumerate(tokens):
-        token_ids[row, : len(text.ids)] = text.ids
-        mask[row, : len(text.ids)] = 1
+    """Return token ids and mask of texts, both `(B, T)` int32, padded on the right."""
+    return pad_rows([[text] for text in tokens], max(len(text.ids) for text in tokens))
+
+
+def pad_rows(rows: Sequence[Sequence[Tokens]], width: int) -> tuple[TokenIds, TokenIds]:
+    """Return token ids, and a mask that numbers the texts of a row from 1: `(R, width)` int32."""
+    token_ids = np.zeros((len(rows), width), np.int32)
+    mask = np.zeros((len(rows), width), np.int32)
+    for row, texts in enumerate(rows):
+        end = 0
+        for number, text in enumerate(texts, 1):
+            start, end = end, end + len(text.ids)
+            token_ids[row, start:end] = text.ids
+            mask[row, start:end] = number
     return token_ids, mask
 
 

@@ -17,9 +17,9 @@ from emberd import vectors
 from emberd.errors import BadVectorError, EmberdError, TextTooLongError, WorkerError
 from emberd.vectors import Matrix
 from emberd.worker import wire
-from emberd.worker.batcher import Batcher, Item
+from emberd.worker.batcher import Batch, Batcher, Item
 from emberd.worker.budget import Budget
-from emberd.worker.identity import pad
+from emberd.worker.identity import pad, pad_rows
 from emberd.worker.loading import Loaded, Phases, load
 from emberd.worker.tokenizer import Tokenizer, Tokens
 
@@ -56,6 +56,8 @@ def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> N
     inbox = Inbox(stdin, Batcher(budget), send)
     Thread(target=inbox.run, name="inbox", daemon=True).start()
     loaded = load(start, Phases(start.spawned_s, began_s), send)
+    if getattr(loaded.encoder, "packs", False):
+        inbox.batcher.row_tokens = loaded.ready.max_tokens
     inbox.open(loaded.tokenizer)
     send(loaded.ready)
     if not inbox.batcher.wait(WARM_UP_AFTER_S):
@@ -204,13 +206,13 @@ def refuse_cut(indices: Iterable[int], tokens: Iterable[Tokens]) -> None:
 class Running:
     """A batch on its way through the model."""
 
-    def __init__(self, batch: Sequence[Item], loaded: Loaded) -> None:
+    def __init__(self, batch: Batch, loaded: Loaded) -> None:
         self.batch = batch
         self.began_s = time.monotonic()
         self._finish = _start(batch, loaded)
 
     def finish(self) -> Matrix | None:
-        """Wait for the rows, `(B, D)`; None when the backend raised."""
+        """Wait for the vectors, `(N, D)`; None when the backend raised."""
         return self._finish()
 
 
@@ -219,17 +221,17 @@ def answer(running: Running, loaded: Loaded, send: Sender, budget: Budget) -> li
 
     A text that fails fails its own request and no other. `budget` learns how long it took.
     """
-    batch, began_s = running.batch, running.began_s
+    batch, began_s = running.batch.items, running.began_s
     rows, failures = usable(running.finish(), batch, loaded)
     model_s = time.monotonic() - began_s
-    lengths = [len(item.tokens.ids) for item in batch]
+    padded_tokens = running.batch.padded_tokens
     if not failures:
-        budget.note(len(batch) * max(lengths), model_s)
+        budget.note(padded_tokens, model_s)
     send(
         wire.Batch(
             texts=len(batch),
-            tokens=sum(lengths),
-            padded_tokens=len(batch) * max(lengths),
+            tokens=sum(len(item.tokens.ids) for item in batch),
+            padded_tokens=padded_tokens,
             budget_tokens=budget.tokens,
             model_s=model_s,
         ),
@@ -270,7 +272,7 @@ def answer(running: Running, loaded: Loaded, send: Sender, budget: Budget) -> li
 def usable(
     rows: Matrix | None, batch: Sequence[Item], loaded: Loaded
 ) -> tuple[Matrix, dict[int, EmberdError]]:
-    """Return `(B, D)` and an error for each row that is no usable vector.
+    """Return `(N, D)` and an error for each row that is no usable vector.
 
     Such a row is run again alone first: it must not fail for what its neighbours did.
 
@@ -283,8 +285,10 @@ def usable(
     if rows is None:
         rows = np.zeros((len(batch), loaded.spec.dimensions), np.float32)
     for place in bad:
-        again = _start([batch[place]], loaded)() if len(batch) > 1 else alone
-        if again is None and not works(loaded, len(batch[place].tokens.ids)):
+        length = len(batch[place].tokens.ids)
+        by_itself = Batch([[batch[place]]], length)
+        again = _start(by_itself, loaded)() if len(batch) > 1 else alone
+        if again is None and not works(loaded, length):
             raise WorkerError("The model fails at any text.")  # the next worker takes over
         if again is not None and vectors.finite_rows(again)[0]:
             rows[place] = again[0]
@@ -296,9 +300,10 @@ def usable(
     return rows, failures
 
 
-def _start(batch: Sequence[Item], loaded: Loaded) -> Callable[[], Matrix | None]:
-    """Pad and start; what is returned waits for the rows, or for None when the backend raised."""
-    token_ids, mask = pad([item.tokens for item in batch])
+def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
+    """Pad and start; what is returned waits for vectors, or for None when the backend raised."""
+    rows = [[item.tokens for item in row] for row in batch.rows]
+    token_ids, mask = pad_rows(rows, batch.width)
     begin = getattr(loaded.encoder, "start", None)
 
     def note(error: Exception) -> None:
@@ -313,7 +318,7 @@ def _start(batch: Sequence[Item], loaded: Loaded) -> Callable[[], Matrix | None]
 
     def finish() -> Matrix | None:
         try:
-            return _without_cut_columns(wait(), batch)
+            return _without_cut_columns(wait(), batch.items)
         except Exception as error:  # noqa: BLE001 - as above
             note(error)
             return None

@@ -145,6 +145,23 @@ def test_a_mistake_is_named(tiny: Path, mistake: Callable[[Encode], Encode], pro
         check_backend(WrongBackend(mistake), tiny, dimensions=TINY_DIMENSIONS, pooling="mean")
 
 
+class SaysThatItPacks(Wrong):
+    """Takes every token of a row for one text's."""
+
+    packs = True
+
+
+def test_who_packs_keeps_the_texts_of_a_row_apart(tiny: Path) -> None:
+    class Backend(WrongBackend):
+        def load(self, request: LoadRequest) -> Wrong:
+            return SaysThatItPacks(MLXBackend().load(request), lambda encode: encode)
+
+    with pytest.raises(AssertionError, match="a text in a row with others has the vector"):
+        check_backend(
+            Backend(lambda encode: encode), tiny, dimensions=TINY_DIMENSIONS, pooling="mean"
+        )
+
+
 class Trusting(WrongBackend):
     """Keeps what it loaded first, whatever it is asked for later."""
 

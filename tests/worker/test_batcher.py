@@ -1,6 +1,5 @@
 """Which texts run next: batches by padded tokens, short work first, nothing lost or run twice."""
 
-from collections.abc import Sequence
 from threading import Thread
 
 import pytest
@@ -8,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberd.worker.batcher import (
+    FILLING,
     OLDEST_EVERY,
+    ROW_TOKENS,
     SLICE_CHARS,
     SLICE_TEXTS,
+    STEP,
+    Batch,
     Batcher,
-    Item,
 )
 from emberd.worker.budget import Budget
 from emberd.worker.tokenizer import Tokens
@@ -76,23 +78,29 @@ def tokenize(batcher: Batcher) -> list[tuple[int, int]]:
     return [(work.request.id, index) for index in indices]
 
 
-def places(batch: Sequence[Item] | None) -> list[tuple[int, int]]:
+def places(batch: Batch | None) -> list[tuple[int, int]]:
     """Return (request, index) of each text of a batch."""
     assert batch is not None
-    return [(item.work.request.id, item.index) for item in batch]
+    return [(item.work.request.id, item.index) for item in batch.items]
 
 
-def lengths(batch: Sequence[Item] | None) -> list[int]:
+def lengths(batch: Batch | None) -> list[int]:
     assert batch is not None
-    return [len(item.tokens.ids) for item in batch]
+    return [len(item.tokens.ids) for item in batch.items]
 
 
-def drain(batcher: Batcher) -> list[list[Item]]:
+def rows(batch: Batch | None) -> list[list[int]]:
+    """Return the length of each text, row by row."""
+    assert batch is not None
+    return [[len(item.tokens.ids) for item in row] for row in batch.rows]
+
+
+def drain(batcher: Batcher) -> list[Batch]:
     """Take all batches there are."""
     batcher.close()
     batches = []
     while (batch := batcher.next_batch()) is not None:
-        assert batch  # an empty one would come again and again
+        assert batch.items  # an empty one would come again and again
         batches.append(batch)
     return batches
 
@@ -109,17 +117,31 @@ def test_texts_of_unlike_lengths_do_not_share_a_batch(batcher: Batcher) -> None:
     assert [lengths(batch) for batch in drain(batcher)] == [[40, 30], [6, 5]]
 
 
-def test_a_query_is_not_padded_to_the_texts_of_a_bulk_job(batcher: Batcher) -> None:
-    add(batcher, 1, 50, 50, 12, 11)
+def test_a_query_is_not_padded_to_the_texts_of_a_larger_request(batcher: Batcher) -> None:
+    add(batcher, 1, 50, 12, 11)
     add(batcher, 2, 12)
 
-    assert places(batcher.next_batch()) == [(2, 0), (1, 2), (1, 3)]
+    assert places(batcher.next_batch()) == [(2, 0), (1, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("row_tokens", [None, 100])
+def test_a_query_does_not_wait_for_a_batch_full_of_a_bulk_job(
+    batcher: Batcher, row_tokens: int | None
+) -> None:
+    batcher.row_tokens = row_tokens
+    add(batcher, 1, *[6] * 100)
+    add(batcher, 2, 6)
+
+    batch = batcher.next_batch()
+
+    assert batch and batch.items[0].work.request.id == 2
+    assert batch.padded_tokens <= BUDGET / (1 if row_tokens else FILLING)
 
 
 def test_texts_that_fill_the_budget_to_the_brim_run_together(batcher: Batcher) -> None:
     add(batcher, 1, *[20] * 5, *[5] * 20)
 
-    assert [len(batch) for batch in drain(batcher)] == [5, 20]
+    assert [len(batch.items) for batch in drain(batcher)] == [5, 20]
 
 
 def test_a_text_longer_than_the_budget_runs_alone(batcher: Batcher) -> None:
@@ -135,11 +157,11 @@ def test_small_requests_share_a_batch(batcher: Batcher) -> None:
     assert sorted(places(batcher.next_batch())) == [(request_id, 0) for request_id in range(5)]
 
 
-def test_the_rest_of_a_batch_is_filled_from_a_larger_request(batcher: Batcher) -> None:
-    add(batcher, 1, *[20] * 30)
-    add(batcher, 2, 20)
+def test_some_of_a_bulk_job_runs_along(batcher: Batcher) -> None:
+    add(batcher, 1, *[8] * 30)
+    add(batcher, 2, 8)
 
-    assert places(batcher.next_batch()) == [(2, 0), *((1, index) for index in (29, 28, 27, 26))]
+    assert places(batcher.next_batch()) == [(2, 0), (1, 29), (1, 28)]
 
 
 def test_the_shortest_remaining_work_goes_first(batcher: Batcher) -> None:
@@ -230,7 +252,7 @@ def test_a_closed_batcher_gives_out_what_it_has_and_ends(batcher: Batcher) -> No
 
 @pytest.mark.parametrize("event", ["add", "close"])
 def test_who_waits_for_work_is_woken(batcher: Batcher, event: str) -> None:
-    seen: list[list[Item] | None] = []
+    seen: list[Batch | None] = []
     waiting = Thread(target=lambda: seen.append(batcher.next_batch()), daemon=True)
     waiting.start()
 
@@ -308,15 +330,88 @@ def test_a_closed_batcher_is_tokenized_to_the_end(batcher: Batcher) -> None:
     assert len(drain(batcher)) == 2
 
 
+def packing(tokens: int, row_tokens: int = 512) -> Batcher:
+    """Return a batcher for an encoder that takes several texts in a row."""
+    batcher = Batcher(Budget(tokens))
+    batcher.row_tokens = row_tokens
+    return batcher
+
+
+def test_rows_are_filled_with_the_longest_texts_that_fit() -> None:
+    batcher = packing(2 * ROW_TOKENS)
+    add(batcher, 1, 120, 100, 28, 8, 70, 50, 5)
+
+    batch = batcher.next_batch()
+
+    assert rows(batch) == [[120, 8], [100, 28]]
+    assert batch and (batch.width, batch.padded_tokens) == (ROW_TOKENS, 2 * ROW_TOKENS)
+    assert rows(batcher.next_batch()) == [[70, 50, 5]]
+
+
+def test_few_tokens_are_not_padded_at_all() -> None:
+    batcher = packing(512)
+    add(batcher, 1, 11)
+    add(batcher, 2, 9, 7)
+
+    batch = batcher.next_batch()
+
+    assert rows(batch) == [[11, 9, 7]]
+    assert batch and batch.width == 27
+
+
+def test_rows_have_few_widths() -> None:
+    batcher = packing(512)
+    add(batcher, 1, *range(3, 400, 7), *range(2, 90))
+
+    widths = {batch.width for batch in drain(batcher) if batch.padded_tokens > ROW_TOKENS}
+
+    assert widths
+    assert all(width % STEP == 0 for width in widths)
+
+
+def test_a_row_is_no_longer_than_the_model_takes() -> None:
+    batcher = packing(512, row_tokens=48)
+    add(batcher, 1, 48, 40, 30, 20, 8)
+
+    batch = batcher.next_batch()
+
+    assert rows(batch) == [[48], [40, 8], [30], [20]]
+    assert batch and batch.width == 48
+
+
+def test_nearly_nothing_of_a_bulk_job_is_padding() -> None:
+    batcher = packing(512)
+    lengths_of_texts = [3 + (37 * place) % 250 for place in range(400)]
+    add(batcher, 1, *lengths_of_texts)
+
+    padded_tokens = sum(batch.padded_tokens for batch in drain(batcher))
+
+    assert padded_tokens < 1.07 * sum(lengths_of_texts)
+
+
+def test_a_query_and_its_like_share_rows_ahead_of_a_bulk_job() -> None:
+    batcher = packing(512)
+    add(batcher, 1, *[100] * 100)
+    for request_id in range(2, 30):
+        add(batcher, request_id, 11)
+
+    batch = batcher.next_batch()
+
+    assert {request for request, _ in places(batch)} >= set(range(2, 30))
+    assert batch and batch.padded_tokens <= 512
+
+
 @given(
     st.lists(st.lists(st.integers(1, 150), min_size=1, max_size=20), max_size=6),
     st.lists(st.floats(0, 1), max_size=6),
+    st.sampled_from([None, 150, 512]),
 )
 def test_every_text_comes_out_exactly_once_in_batches_within_the_budget(
-    requests: list[list[int]], pauses_s: list[float]
+    requests: list[list[int]], pauses_s: list[float], row_tokens: int | None
 ) -> None:
     clock = Clock()
     batcher = Batcher(Budget(BUDGET), clock)
+    batcher.row_tokens = row_tokens
     for request_id, request in enumerate(requests):
         clock.now_s += pauses_s[request_id] if request_id < len(pauses_s) else 0
         add(batcher, request_id, *request)
@@ -329,6 +424,9 @@ def test_every_text_comes_out_exactly_once_in_batches_within_the_budget(
         for index in range(len(request))
     ]
     for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths(batch)) <= BUDGET
-        for item in batch:
+        one_row = len(batch.rows) == 1 and (row_tokens or len(batch.items) == 1)
+        assert one_row or batch.padded_tokens <= BUDGET
+        assert all(sum(row) <= batch.width for row in rows(batch))
+        assert batch.width <= (row_tokens or 150)
+        for item in batch.items:
             assert len(item.tokens.ids) == requests[item.work.request.id][item.index]

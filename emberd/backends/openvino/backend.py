@@ -6,11 +6,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emberd.backends import shapes
-from emberd.backends.architecture import NATIVE, Architecture, read_architecture
+from emberd.backends.architecture import NATIVE, PostNorm, read_architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.cache import Cache, CachedModel
 from emberd.backends.openvino.processor import bf16_is_faster, has_amx, processor
+from emberd.backends.openvino.rows import Rows
 from emberd.backends.openvino.runtime import (
     DEVICE,
     capabilities,
@@ -46,6 +47,7 @@ class OpenVINOBackend:
         architecture = read_architecture(
             checkpoint.config, backend="openvino", runs=self.architectures
         )
+        assert isinstance(architecture, PostNorm)  # as all are that it runs
         dimensions = checkpoint.dimensions(architecture.hidden_size)
         core = make_core()
         compute = choose_compute(
@@ -55,14 +57,14 @@ class OpenVINOBackend:
         cache = Cache(core, request, config)
         cached = cache.load()
         if cached:
-            return OpenVINOEncoder(architecture, cached.model, cached, dimensions, compute)
+            return OpenVINOEncoder(architecture, request, cached.model, cached, dimensions, compute)
         compiled = _compile(core, config, checkpoint, architecture, request)
         cache.store(compiled)
         # What has just been written is used at once: unlike the model in memory, it does not
         # hold on to the weights that it was compiled from.
         cached = cache.load()
         model = cached.model if cached else compiled
-        encoder = OpenVINOEncoder(architecture, model, cached, dimensions, compute)
+        encoder = OpenVINOEncoder(architecture, request, model, cached, dimensions, compute)
         del checkpoint, compiled, model
         _return_freed_memory()
         return encoder
@@ -73,19 +75,23 @@ class OpenVINOEncoder:
 
     def __init__(
         self,
-        architecture: Architecture,
+        architecture: PostNorm,
+        request: LoadRequest,
         model: "CompiledModel",
         cached: CachedModel | None,
         dimensions: int,
         compute: str,
     ) -> None:
         self._architecture = architecture
+        self._pooling = request.pooling
         self._dimensions = dimensions
         self._compute = compute
         self._request = model.create_infer_request()
         self._cached = cached  # the model uses its pages
         self._is_fresh = True
         self._few_lengths = compute == "bf16" and has_amx(processor())
+        # With AMX, attention over whole rows of texts has not been measured.
+        self.packs = not self._few_lengths
 
     @property
     def dimensions(self) -> int:
@@ -104,7 +110,10 @@ class OpenVINOEncoder:
             token_ids, mask = shapes.pad_tokens(
                 token_ids, mask, max_tokens=self._architecture.max_tokens
             )
-        results = self._request.infer([token_ids, mask])
+        rows = Rows.of(
+            token_ids, mask, pooling=self._pooling, padding_id=self._architecture.padding_id
+        )
+        results = self._request.infer(rows.inputs())
         vectors: Matrix = results[0]
         if self._is_fresh:
             self._is_fresh = False
@@ -117,13 +126,13 @@ def _compile(
     core: "Core",
     config: dict[str, Any],
     checkpoint: Checkpoint,
-    architecture: Architecture,
+    architecture: PostNorm,
     request: LoadRequest,
 ) -> "CompiledModel":
     # Imported here: it needs the library, and a start from the cache does not need it.
     from emberd.backends.openvino.model import build
 
-    model = build(architecture, checkpoint, request.pooling)
+    model = build(architecture, checkpoint)
     try:
         return core.compile_model(model, DEVICE, config)
     except RuntimeError as error:

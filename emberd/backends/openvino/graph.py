@@ -1,14 +1,14 @@
 """The building blocks of an encoder as OpenVINO operations; the architectures put them together.
 
-Shapes in comments: B texts, T tokens, D hidden size, H heads, S head size.
+Shapes in comments: R rows of W tokens, N texts, D hidden size, H heads, S head size.
 """
 
 import numpy as np
 import numpy.typing as npt
 from openvino import Node
 from openvino import opset14 as op
+from openvino import opset15 as bags
 
-from emberd.backends.base import Pooling
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.modules import Head
 from emberd.vectors import Matrix
@@ -29,10 +29,18 @@ def borrowed(values: npt.NDArray[np.float32]) -> Node:
     return op.constant(values, shared_memory=True)
 
 
-def places(token_ids: Node) -> Node:
-    """Return the number of each token in its text, from 0: `(B, T)` -> `(T,)` int32."""
+def columns(token_ids: Node) -> Node:
+    """Return the number of each place in a row, from 0: `(R, W)` -> `(W,)` int32."""
     length = op.gather(op.shape_of(token_ids, "i32"), whole(1), whole(0))
     return op.range(whole(0), length, whole(1), "i32")
+
+
+def same_text(segments: Node) -> Node:
+    """Say which tokens see which, those of their own text: `(R, W)` -> `(R, 1, W, W)` bool.
+
+    Padding sees padding, so that no row of scores is empty: its softmax would be NaN.
+    """
+    return op.equal(op.unsqueeze(segments, integers(1, 3)), op.unsqueeze(segments, integers(1, 2)))
 
 
 class Weights:
@@ -60,17 +68,13 @@ class Weights:
         return op.add(scaled, borrowed(self._checkpoint.vector(f"{name}.bias", size)))
 
 
-def pool(tokens: Node, mask: Node, pooling: Pooling) -> Node:
-    """Make one vector of each row's tokens: `(B, T, D)`, `(B, T)` -> `(B, D)`, float32."""
-    if pooling == "cls":
-        return op.gather(tokens, whole(0), whole(1))
-    if pooling == "last":
-        # The last place that is no padding, on whichever side that is: (B,).
-        last = op.reduce_max(op.multiply(mask, places(mask)), whole(1))
-        return op.gather(tokens, last, whole(1), batch_dims=1)
-    kept = op.convert(op.unsqueeze(mask, whole(2)), np.float32)  # (B, T, 1)
-    total = op.reduce_sum(op.multiply(tokens, kept), whole(1))  # (B, D)
-    return op.divide(total, op.reduce_sum(kept, whole(1)))
+def pool(tokens: Node, size: int, places: Node, starts: Node) -> Node:
+    """Take the mean of some tokens of each text: `(R, W, D)`, `(n,)`, `(N,)` -> `(N, D)`, float32.
+
+    `size` is D; which tokens of which text, `rows.Rows` says.
+    """
+    flat = op.reshape(tokens, integers(-1, size), special_zero=False)
+    return bags.embedding_bag_offsets(flat, places, starts, reduction="mean")
 
 
 def apply_head(vectors: Node, head: Head, weights: Weights) -> Node:

@@ -1,48 +1,42 @@
 """What BERT, RoBERTa and MPNet share, as OpenVINO operations. Source: arXiv:1706.03762, section 3.
 
-Shapes in comments: B texts, T tokens, D hidden size, H heads, S head size.
+Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
 """
 
 from openvino import Node
 from openvino import opset14 as op
 
 from emberd.backends.architecture import PostNorm
-from emberd.backends.openvino.graph import Weights, borrowed, integers, places, whole
+from emberd.backends.openvino.graph import Weights, borrowed, integers, whole
 
 
-def embed(sizes: PostNorm, weights: Weights, token_ids: Node, *, segments: int) -> Node:
-    """Sum what a token, its position and (where there are such) segment 0 mean.
+def embed(
+    sizes: PostNorm, weights: Weights, token_ids: Node, positions: Node, *, token_types: int
+) -> Node:
+    """Sum what a token, its position and (where there are such) token type 0 mean.
 
-    `(B, T)` -> `(B, T, D)`.
+    `(R, W)` twice -> `(R, W, D)`.
     """
     size = sizes.hidden_size
     words = weights.embedding("embeddings.word_embeddings", sizes.vocab_size, size)
-    positions = weights.embedding(
+    places = weights.embedding(
         "embeddings.position_embeddings", sizes.max_position_embeddings, size
     )
-    if segments:
-        # All texts are in segment 0, so that its vector can be part of the position's.
-        segment = weights.embedding("embeddings.token_type_embeddings", segments, size)[0]
-        positions = positions + segment
+    if token_types:
+        # All tokens are of type 0, so that its vector can be part of the position's.
+        first = weights.embedding("embeddings.token_type_embeddings", token_types, size)[0]
+        places = places + first
     x = op.add(
         op.gather(borrowed(words), token_ids, whole(0)),
-        op.gather(borrowed(positions), _count(token_ids, sizes.padding_id), whole(0)),
+        op.gather(borrowed(places), positions, whole(0)),
     )
     return weights.layer_norm(x, "embeddings.LayerNorm", size, sizes.layer_norm_eps)
 
 
-def _count(token_ids: Node, padding_id: int | None) -> Node:
-    """Return the positions: `(B, T)` -> `(T,)` or `(B, T)`; see `PostNorm.padding_id`."""
-    if padding_id is None:
-        return places(token_ids)
-    counted = op.convert(op.not_equal(token_ids, whole(padding_id)), "i32")
-    return op.add(op.multiply(op.cum_sum(counted, whole(1)), counted), whole(padding_id))
-
-
 def layers(sizes: PostNorm, weights: Weights, x: Node, mask: Node) -> Node:
-    """Apply all layers: `(B, T, D)` stays.
+    """Apply all layers: `(R, W, D)` stays.
 
-    `mask` broadcasts to `(B, H, T, T)`, query by key: bool, or numbers to add to the scores.
+    `mask` broadcasts to `(R, H, W, W)`, query by key: bool, or numbers to add to the scores.
     """
     for index in range(sizes.num_hidden_layers):
         x = _layer(sizes, weights, f"encoder.layer.{index}", x, mask)
@@ -61,17 +55,17 @@ def _layer(sizes: PostNorm, weights: Weights, name: str, x: Node, mask: Node) ->
 
 
 def _attention(sizes: PostNorm, weights: Weights, name: str, x: Node, mask: Node) -> Node:
-    """Let each token look at those of its text that the mask shows it: `(B, T, D)` stays."""
+    """Let each token look at those of its text that the mask shows it: `(R, W, D)` stays."""
     size = sizes.hidden_size
     heads = integers(0, 0, sizes.num_attention_heads, sizes.head_size)  # 0 keeps an axis
 
     def project(which: str) -> Node:
         projected = weights.linear(x, f"{name}.{which}", size, size)
-        split = op.reshape(projected, heads, special_zero=True)  # (B, T, H, S)
-        return op.transpose(split, integers(0, 2, 1, 3))  # (B, H, T, S)
+        split = op.reshape(projected, heads, special_zero=True)  # (R, W, H, S)
+        return op.transpose(split, integers(0, 2, 1, 3))  # (R, H, W, S)
 
     attended = op.scaled_dot_product_attention(
         project("query"), project("key"), project("value"), mask
     )
-    together = op.transpose(attended, integers(0, 2, 1, 3))  # (B, T, H, S)
+    together = op.transpose(attended, integers(0, 2, 1, 3))  # (R, W, H, S)
     return op.reshape(together, integers(0, 0, size), special_zero=True)
