@@ -63,7 +63,7 @@ class Encoder(Protocol):
 
     It may have `packs: bool`. When that is true, a row may hold several texts, one after the other:
     the mask then numbers them 1, 2, ... (0 is padding still), none sees another, and there is a
-    vector for each text, row by row. So every batch is full, whatever the lengths of its texts.
+    vector for each text, row by row. So batches of texts of all lengths have little padding.
     """
 
     @property

@@ -381,9 +381,10 @@ class Model:
 
     async def _sleep(self, timeout_s: float | None) -> bool:
         """Wait to be woken; False when the time passed instead."""
+        limit_s = timeout_s if timeout_s is not None and math.isfinite(timeout_s) else None
         try:
-            limit_s = timeout_s if timeout_s is not None and math.isfinite(timeout_s) else None
-            await asyncio.wait_for(self._wake.wait(), limit_s)
+            async with asyncio.timeout(limit_s):  # unlike `wait_for`, no task for each request
+                await self._wake.wait()
         except TimeoutError:
             return False
         self._wake.clear()

@@ -1,9 +1,10 @@
 """Which texts are tokenized and which run next: the queue between the worker's three threads.
 
 One thread adds requests, one takes slices of texts and brings back their tokens, one takes batches.
-A batch is cut by a budget of padded tokens, from texts sorted by length, so that a single query
-waits for a batch of somebody's bulk job at most. Shortest remaining work goes first, but who has
-waited longest is not passed over more than three times in a row, so that nothing starves.
+A batch is cut by a budget of padded tokens, and texts are chosen by their lengths so that little
+of it is padding. A single query waits for a batch of somebody's bulk job at most. Shortest
+remaining work goes first, but who has waited longest is not passed over more than three times in
+a row, so that nothing starves.
 """
 
 import time
@@ -17,8 +18,9 @@ from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 
 OLDEST_EVERY = 4  # batches: a bulk job gets a fourth of the machine, however many queries come
-FILLING = 4  # of a batch that another request began, a bulk job fills a fourth at most
+FILLING = 4  # a batch that begins with a new request is filled up to a fourth with a bulk job
 ROW_TOKENS = 128  # a row of texts, where none is longer: attention costs little up to there
+LONE_TOKENS = 1024  # a longer text has a row for itself: who sees whom is a square of numbers
 STEP = 32  # few widths of rows: the first batch of another shape takes up to a third longer
 SLICE_CHARS = 32_768  # some milliseconds of tokenizing, which nobody else can interrupt
 SLICE_TEXTS = 256
@@ -206,22 +208,30 @@ class Batcher:
     def _pack(self, works: Sequence[Work]) -> Batch:
         """Fill rows: into each go the longest texts that still fit, so hardly anything is padding.
 
-        Texts of other lengths fill a row better than texts alike: no sorted run is cut here.
+        Texts of other lengths fill a row better than texts alike do.
         """
         assert self.row_tokens
-        longest = works[0].waiting[-1][0]
-        width = min(max(round_up(longest), ROW_TOKENS), self.row_tokens)
-        most = max(1, self._budget.tokens // width)
+        budget_tokens, longest = self._budget.tokens, works[0].waiting[-1][0]
+        if longest > LONE_TOKENS:
+            return Batch([[works[0].take()]], longest)
+        width = max(round_up(longest), min(ROW_TOKENS, budget_tokens))
+        width = min(width, self.row_tokens)
+        most = max(1, budget_tokens // width)
+        shortest = min(work.waiting[0][0] for work in works)
+        company = self._company(works)
         rows: list[list[Item]] = []
+        taken = 0
         while len(rows) < most:
             row: list[Item] = []
             left = width
             for work in works:
-                if work is not works[0] and self._is_bulk(work) and len(rows) * FILLING >= most:
-                    break  # the requests that began the batch have not to wait for it
-                while (at := work.longest_within(left)) is not None:
+                if left < shortest:
+                    break
+                room = min(left, company - taken) if self._is_bulk_beside(works, work) else left
+                while (at := work.longest_within(room)) is not None:
                     row.append(work.take(at))
-                    left -= len(row[-1].tokens.ids)
+                    tokens = len(row[-1].tokens.ids)
+                    left, room, taken = left - tokens, room - tokens, taken + tokens
             if not row:
                 break
             rows.append(row)
@@ -234,10 +244,11 @@ class Batcher:
         """Put texts of like lengths together, one in a row."""
         batch: list[Item] = []
         longest = real_tokens = 0
+        company = self._company(works)
         for work in works:
             most_tokens = self._budget.tokens
-            if batch and self._is_bulk(work):
-                most_tokens //= FILLING
+            if self._is_bulk_beside(works, work):
+                most_tokens = company
             while work.waiting:
                 # Of the first request its longest text; then whatever is padded least.
                 at = (work.longest_within(longest) or 0) if batch else -1
@@ -253,8 +264,16 @@ class Batcher:
                 batch.append(work.take(at))
         return Batch([[item] for item in batch], longest)
 
-    def _is_bulk(self, work: Work) -> bool:
-        return work.remaining > self._budget.tokens
+    def _company(self, works: Sequence[Work]) -> int:
+        """Return up to how many tokens bulk jobs may fill a batch that another request begins.
+
+        One that just came has not to wait for them.
+        """
+        tokens = self._budget.tokens
+        return tokens // FILLING if works[0].first_run_s is None else tokens
+
+    def _is_bulk_beside(self, works: Sequence[Work], work: Work) -> bool:
+        return work is not works[0] and work.remaining > self._budget.tokens
 
 
 def round_up(tokens: int) -> int:

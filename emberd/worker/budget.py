@@ -11,7 +11,7 @@ import numpy as np
 FIRST_TOKENS = 512  # the best for MiniLM on two cores: 32 ms a batch (docs/performance.md)
 FEWEST_TOKENS = 64
 MOST_TOKENS = 32_768
-LONGEST_S = 0.045  # a batch should take no longer, whatever it gains: a query may wait for two
+LONGEST_S = 0.045  # a batch should take no longer, whatever it gains: a query waits for one
 NEARLY = 0.93  # of the best speed is fast enough
 FULL = 0.75  # a batch with less of its budget says nothing about it
 SAMPLES = 4  # full batches before a budget is judged

@@ -274,7 +274,7 @@ def usable(
 ) -> tuple[Matrix, dict[int, EmberdError]]:
     """Return `(N, D)` and an error for each row that is no usable vector.
 
-    Such a row is run again alone first: it must not fail for what its neighbours did.
+    Such a text is run again alone first: it must not fail for what its neighbours did.
 
     Raises:
         WorkerError: it is not for the text that the model fails; it may be out of memory.
@@ -302,8 +302,8 @@ def usable(
 
 def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
     """Pad and start; what is returned waits for vectors, or for None when the backend raised."""
-    rows = [[item.tokens for item in row] for row in batch.rows]
-    token_ids, mask = pad_rows(rows, batch.width)
+    items = batch.items
+    token_ids, mask = pad_rows([[item.tokens for item in row] for row in batch.rows], batch.width)
     begin = getattr(loaded.encoder, "start", None)
 
     def note(error: Exception) -> None:
@@ -318,12 +318,22 @@ def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
 
     def finish() -> Matrix | None:
         try:
-            return _without_cut_columns(wait(), batch.items)
+            return _without_cut_columns(_one_each(wait(), items), items)
         except Exception as error:  # noqa: BLE001 - as above
             note(error)
             return None
 
     return finish
+
+
+def _one_each(rows: Matrix, batch: Sequence[Item]) -> Matrix:
+    """Raise ValueError when there is not a vector for each text.
+
+    One without tokens, whose tokenizer adds none, has no place in a row of several.
+    """
+    if len(rows) != len(batch):
+        raise ValueError(f"{len(rows)} vectors for {len(batch)} texts")
+    return rows
 
 
 def _without_cut_columns(rows: Matrix, batch: Sequence[Item]) -> Matrix:

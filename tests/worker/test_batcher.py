@@ -15,6 +15,7 @@ from emberd.worker.batcher import (
     STEP,
     Batch,
     Batcher,
+    round_up,
 )
 from emberd.worker.budget import Budget
 from emberd.worker.tokenizer import Tokens
@@ -135,7 +136,7 @@ def test_a_query_does_not_wait_for_a_batch_full_of_a_bulk_job(
     batch = batcher.next_batch()
 
     assert batch and batch.items[0].work.request.id == 2
-    assert batch.padded_tokens <= BUDGET / (1 if row_tokens else FILLING)
+    assert batch.padded_tokens <= BUDGET / FILLING
 
 
 def test_texts_that_fill_the_budget_to_the_brim_run_together(batcher: Batcher) -> None:
@@ -369,6 +370,22 @@ def test_rows_have_few_widths() -> None:
     assert all(width % STEP == 0 for width in widths)
 
 
+def test_a_very_long_text_has_its_row_for_itself() -> None:
+    batcher = packing(512, row_tokens=8192)
+    add(batcher, 1, 1100, 20)
+
+    assert [rows(batch) for batch in drain(batcher)] == [[[1100]], [[20]]]
+
+
+def test_a_bulk_job_alone_has_the_whole_budget_to_its_end(batcher: Batcher) -> None:
+    add(batcher, 1, *[20] * 7)
+    add(batcher, 2, *[20] * 50)
+
+    drained = drain(batcher)
+
+    assert {len(batch.items) for batch in drained[:-1]} == {5}
+
+
 def test_a_row_is_no_longer_than_the_model_takes() -> None:
     batcher = packing(512, row_tokens=48)
     add(batcher, 1, 48, 40, 30, 20, 8)
@@ -424,8 +441,9 @@ def test_every_text_comes_out_exactly_once_in_batches_within_the_budget(
         for index in range(len(request))
     ]
     for batch in batches:
-        one_row = len(batch.rows) == 1 and (row_tokens or len(batch.items) == 1)
-        assert one_row or batch.padded_tokens <= BUDGET
+        longest = max(lengths(batch))
+        needs = min(round_up(longest), row_tokens) if row_tokens else longest
+        assert batch.padded_tokens <= max(BUDGET, needs)
         assert all(sum(row) <= batch.width for row in rows(batch))
         assert batch.width <= (row_tokens or 150)
         for item in batch.items:

@@ -51,9 +51,24 @@ class Overlapping(Encoder):
         return finish
 
 
-def run(encoder: Encoder, *lengths: int) -> list[wire.Frame]:
+class Packing(Encoder):
+    """One that takes several texts in a row; where one is of 13 tokens, nothing works."""
+
+    packs = True
+
+    def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+        """Run at once."""
+        self.story.append(f"{mask.max()} in {len(mask)} of {mask.shape[1]}")
+        lengths = [(row == text).sum() for row in mask for text in np.unique(row[row > 0])]
+        if 13 in token_ids:
+            raise RuntimeError
+        return np.array([[length, 1] for length in lengths], np.float32).reshape(-1, 2)
+
+
+def run(encoder: Encoder, *lengths: int, budget: int = 1) -> list[wire.Frame]:
     """Queue one request for each text of so many tokens, the shortest first; return the answers."""
-    batcher, stream = Batcher(Budget(1)), io.BytesIO()
+    batcher, stream = Batcher(Budget(budget)), io.BytesIO()
+    batcher.row_tokens = 64 if isinstance(encoder, Packing) else None
     for number, length in enumerate(lengths):
         text = "?" * (4 * length)
         request = wire.Embed(
@@ -62,7 +77,7 @@ def run(encoder: Encoder, *lengths: int) -> list[wire.Frame]:
         batcher.add(request)
         found = batcher.next_slice()
         assert found
-        batcher.add_tokens(*found, [Tokens([5] * length, length)])
+        batcher.add_tokens(*found, [Tokens([length] * length, length)])
     batcher.close()
     loaded: Any = SimpleNamespace(
         encoder=encoder,
@@ -97,6 +112,28 @@ def test_one_that_cannot_start_runs_batch_after_batch() -> None:
 def test_a_batch_that_fails_costs_its_neighbours_nothing(bad: int) -> None:
     answers = {cast("Any", answer).id: answer for answer in run(Overlapping(), 11, bad, 19)}
 
+    only_the_middle_one_failed(answers)
+
+
+def only_the_middle_one_failed(answers: dict[int, wire.Frame]) -> None:
     assert isinstance(answers[1], wire.Failure)
     assert isinstance(answers[0], wire.Vectors)
     assert isinstance(answers[2], wire.Vectors)
+
+
+def test_texts_of_a_row_get_their_own_vectors() -> None:
+    encoder = Packing()
+
+    answers = run(encoder, 3, 5, 7, 40, budget=512)  # `run` compares the vectors
+
+    assert all(isinstance(answer, wire.Vectors) for answer in answers)
+    assert len(answers) == 4
+    assert encoder.story == ["4 in 1 of 55"]
+
+
+@pytest.mark.parametrize("bad", [0, 13])
+def test_a_text_that_fails_in_a_row_costs_its_neighbours_nothing(bad: int) -> None:
+    """One of no tokens has no place in the row, so that vectors could be taken for others'."""
+    answers = {cast("Any", one).id: one for one in run(Packing(), 5, bad, 7, budget=512)}
+
+    only_the_middle_one_failed(answers)

@@ -89,9 +89,9 @@ class OpenVINOEncoder:
         self._request = model.create_infer_request()
         self._cached = cached  # the model uses its pages
         self._is_fresh = True
-        self._few_lengths = compute == "bf16" and has_amx(processor())
-        # With AMX, attention over whole rows of texts has not been measured.
-        self.packs = not self._few_lengths
+        amx = has_amx(processor())
+        self._few_lengths = amx and compute == "bf16"
+        self.packs = not amx  # there attention over rows of several texts was not measured
 
     @property
     def dimensions(self) -> int:

@@ -6,8 +6,7 @@ Shapes in comments: R rows of W tokens, N texts, D hidden size, H heads, S head 
 import numpy as np
 import numpy.typing as npt
 from openvino import Node
-from openvino import opset14 as op
-from openvino import opset15 as bags
+from openvino import opset15 as op
 
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.modules import Head
@@ -35,12 +34,13 @@ def columns(token_ids: Node) -> Node:
     return op.range(whole(0), length, whole(1), "i32")
 
 
-def same_text(segments: Node) -> Node:
-    """Say which tokens see which, those of their own text: `(R, W)` -> `(R, 1, W, W)` bool.
+def same_text(segments: Node, askers: Node) -> Node:
+    """Say who sees whom, those of the same text: `(R, W)` twice -> `(R, 1, W, W)` bool.
 
-    Padding sees padding, so that no row of scores is empty: its softmax would be NaN.
+    `askers` may be `(R, 1)`, which gives `(R, 1, 1, W)`; see `rows.Rows`. Nobody sees nothing, as
+    padding sees padding or the row's only text: the softmax of nothing would be NaN.
     """
-    return op.equal(op.unsqueeze(segments, integers(1, 3)), op.unsqueeze(segments, integers(1, 2)))
+    return op.equal(op.unsqueeze(askers, integers(1, 3)), op.unsqueeze(segments, integers(1, 2)))
 
 
 class Weights:
@@ -74,11 +74,11 @@ def pool(tokens: Node, size: int, places: Node, starts: Node) -> Node:
     `size` is D; which tokens of which text, `rows.Rows` says.
     """
     flat = op.reshape(tokens, integers(-1, size), special_zero=False)
-    return bags.embedding_bag_offsets(flat, places, starts, reduction="mean")
+    return op.embedding_bag_offsets(flat, places, starts, reduction="mean")
 
 
 def apply_head(vectors: Node, head: Head, weights: Weights) -> Node:
-    """Apply a Dense head: `(B, inputs)` -> `(B, outputs)`."""
+    """Apply a Dense head: `(N, inputs)` -> `(N, outputs)`."""
     x = weights.linear(vectors, head.name, head.outputs, head.inputs, bias=head.bias)
     match head.activation:
         case "Identity":

@@ -6,20 +6,17 @@ Shapes in comments: R rows of W tokens, D hidden size, H heads, M the most token
 
 import numpy as np
 from openvino import Node
-from openvino import opset14 as op
+from openvino import opset15 as op
 
 from emberd.backends.architecture import MPNet
-from emberd.backends.openvino.graph import Weights, borrowed, columns, same_text, whole
+from emberd.backends.openvino.graph import Weights, borrowed, columns, whole
 from emberd.backends.openvino.post_norm import embed, layers
 from emberd.backends.relative_positions import BUCKETS, buckets
 
 
-def encode(
-    mpnet: MPNet, weights: Weights, token_ids: Node, segments: Node, positions: Node
-) -> Node:
-    """Return the token vectors: `(R, W)` three times -> `(R, W, D)`."""
-    bias = _bias(mpnet, weights, token_ids)
-    bias = op.select(same_text(segments), bias, op.constant(np.float32(-np.inf)))
+def encode(mpnet: MPNet, weights: Weights, token_ids: Node, positions: Node, seen: Node) -> Node:
+    """Return the token vectors: `(R, W)` twice, who sees whom -> `(R, W, D)`."""
+    bias = op.select(seen, _bias(mpnet, weights, token_ids), op.constant(np.float32(-np.inf)))
     x = embed(mpnet, weights, token_ids, positions, token_types=0)
     return layers(mpnet, weights, x, bias)  # bias is (R, H, W, W)
 

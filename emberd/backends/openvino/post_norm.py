@@ -4,7 +4,7 @@ Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
 """
 
 from openvino import Node
-from openvino import opset14 as op
+from openvino import opset15 as op
 
 from emberd.backends.architecture import PostNorm
 from emberd.backends.openvino.graph import Weights, borrowed, integers, whole
@@ -19,16 +19,14 @@ def embed(
     """
     size = sizes.hidden_size
     words = weights.embedding("embeddings.word_embeddings", sizes.vocab_size, size)
-    places = weights.embedding(
-        "embeddings.position_embeddings", sizes.max_position_embeddings, size
-    )
+    table = weights.embedding("embeddings.position_embeddings", sizes.max_position_embeddings, size)
     if token_types:
         # All tokens are of type 0, so that its vector can be part of the position's.
         first = weights.embedding("embeddings.token_type_embeddings", token_types, size)[0]
-        places = places + first
+        table = table + first
     x = op.add(
         op.gather(borrowed(words), token_ids, whole(0)),
-        op.gather(borrowed(places), positions, whole(0)),
+        op.gather(borrowed(table), positions, whole(0)),
     )
     return weights.layer_norm(x, "embeddings.LayerNorm", size, sizes.layer_norm_eps)
 

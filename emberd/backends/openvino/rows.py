@@ -10,24 +10,29 @@ import numpy.typing as npt
 
 from emberd.backends.base import Pooling, TokenIds
 
-Places = npt.NDArray[np.int32]
+Integers = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """A batch of R rows, W tokens wide, with N texts in it.
+    """A batch of R rows, W tokens wide, with N texts in it. All int32.
 
-    `segments` numbers the texts of a row from 1, 0 is padding; `positions` are rows of the
-    position table. `places` are tokens of the flattened batch that are pooled, text by text, and
-    `starts` says where in it those of each text begin. All are int32: `(R, W)` three times, then
-    `(n,)` and `(N,)`.
+    Attributes:
+        token_ids: `(R, W)`.
+        segments: `(R, W)`; which text of its row a token belongs to, from 1; 0 is padding.
+        askers: the same, of who looks; `(R, 1)` where no row has a second text, so that a long text
+            needs no square of numbers.
+        positions: `(R, W)`; rows of the position table.
+        places: `(n,)`; tokens of the flattened batch that are pooled, text by text.
+        starts: `(N,)`; where in `places` those of each text begin.
     """
 
     token_ids: TokenIds
     segments: TokenIds
-    positions: Places
-    places: Places
-    starts: Places
+    askers: TokenIds
+    positions: Integers
+    places: Integers
+    starts: Integers
 
     @classmethod
     def of(
@@ -52,11 +57,18 @@ class Rows:
         elif pooling == "last":
             tokens = tokens[np.append(starts[1:], len(tokens)) - 1]
             starts = np.arange(len(firsts))
-        whole = np.int32
+        several = segments.max() > 1
         return cls(
-            token_ids, segments, positions.astype(whole), tokens.astype(whole), starts.astype(whole)
+            token_ids=token_ids,
+            segments=segments,
+            askers=segments if several else np.ones((len(segments), 1), np.int32),
+            positions=positions.astype(np.int32),
+            places=tokens.astype(np.int32),
+            starts=starts.astype(np.int32),
         )
 
     def inputs(self) -> list[TokenIds]:
         """Return what the graph is given, in its order."""
-        return [self.token_ids, self.segments, self.positions, self.places, self.starts]
+        return [
+            self.token_ids, self.segments, self.askers, self.positions, self.places, self.starts,
+        ]  # fmt: skip
