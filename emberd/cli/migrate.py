@@ -157,7 +157,7 @@ def undo(
     def confirm(note: "Note", changed: bool) -> None:
         if changed and not as_json:
             typer.echo(
-                "Rows were written since; the backup lacks them. The store as it is now is copied"
+                "The store was written to since, which the backup lacks. As it is now it is copied"
                 " beside the backups first."
             )
         _ask(f"Restore {named.name} as it was before {note.model}, {note.at}?", yes=yes)

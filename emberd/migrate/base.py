@@ -88,6 +88,10 @@ class Replacement(Protocol):
         """Put these vectors in place of all others, or raise. All else of a row stays."""
         ...
 
+    def digest(self) -> str:
+        """Return what `Store.digest` will return once this is committed."""
+        ...
+
     def commit(self) -> None:
         """Make it last, all of it or, when the process dies, nothing of it."""
         ...
@@ -132,6 +136,10 @@ class Store(Protocol):
 
     def cost(self, dimensions: int) -> Cost:
         """Measure what `replacing` by vectors of this size would take on this machine."""
+        ...
+
+    def digest(self) -> str:
+        """Return what stands for all that `backup` would copy; any change of it gives another."""
         ...
 
     def backup(self, target: Path) -> None:

@@ -33,12 +33,10 @@ from emberd.migrate.base import Cost, Key, Replacement, Row, Shape, Stamp, Store
 from emberd.migrate.embedding import Embedded, Embedder, Target, in_turn
 from emberd.migrate.sidecar import Sidecar
 from emberd.migrate.workplace import (
-    Digest,
     Member,
     Note,
     Together,
     Workplace,
-    digest_of,
     now,
     settings_of,
 )
@@ -417,13 +415,14 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
     """
     with _locked(staged.named.store) as replacement:
         began_s = time.perf_counter()
-        digest = _bring_up_to_date(staged, replacement)
-        staged.place.prepare(_note(staged, digest))
+        _bring_up_to_date(staged, replacement)
+        staged.place.prepare(_note(staged))
         replacement.fill(
             ((key, staged.sidecar.vector(key)) for key in staged.keys),
             dimensions=staged.target.dimensions,
             stamp=_stamp(staged),
         )
+        staged.place.filled(replacement.digest())
 
         def commit() -> None:
             replacement.commit()
@@ -446,16 +445,14 @@ def _locked(store: Store) -> Iterator[Replacement]:
         yield replacement
 
 
-def _bring_up_to_date(staged: Staged, replacement: Replacement) -> str:
-    """Embed what changed up to the lock; return the digest of all rows."""
-    digest, lacking, staged.keys = Digest(), [], []
+def _bring_up_to_date(staged: Staged, replacement: Replacement) -> None:
+    """Embed what changed up to the lock, and note the keys there are."""
+    lacking, staged.keys = [], []
     for row in replacement.rows():
         staged.keys.append(row.key)
-        digest.add(row)
         if not staged.sidecar.has(row):
             lacking.append(row)
     deque(_embed_into(staged, lacking), maxlen=0)
-    return digest.hex
 
 
 def _stamp(staged: Staged) -> Stamp:
@@ -466,7 +463,7 @@ def _stamp(staged: Staged) -> Stamp:
     )  # fmt: skip
 
 
-def _note(staged: Staged, digest: str) -> Note:
+def _note(staged: Staged) -> Note:
     named, target = staged.named, staged.target
     settings = None
     if named.store.settings:
@@ -478,7 +475,7 @@ def _note(staged: Staged, digest: str) -> Note:
         dimensions=target.dimensions,
         part=part_of(named.store),
         rows=len(staged.keys),
-        digest=digest,
+        digest="",  # not filled yet
         name=named.name,
         before=staged.place.known(named.name),
         after=known_store(named, target.model, target.fingerprint, migration=staged.migration),
@@ -739,7 +736,7 @@ def recover(named: Named, state: Path) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """What an undo restored. `copy` has the rows that were written since the migration."""
+    """What an undo restored. `copy` has what was written since the migration."""
 
     note: Note
     copy: Path | None
@@ -751,7 +748,8 @@ def undo(named: Named, state: Path, *, confirm: Callable[[Note, bool], None]) ->
     Args:
         named: the store.
         state: the state folder.
-        confirm: called with the backup's note and whether rows were written since; raises to stop.
+        confirm: called with the backup's note and whether the store was written to since; raises to
+            stop.
 
     Raises:
         StoreError: there is no backup, or the store is locked.
@@ -765,8 +763,7 @@ def undo(named: Named, state: Path, *, confirm: Callable[[Note, bool], None]) ->
         if not backups:
             raise _no_backup(named)
         backup = backups[-1]
-        changed = digest_of(named.store.rows(vectors=False)) != backup.note.digest
-        confirm(backup.note, changed)
+        confirm(backup.note, place.is_changed(backup.note))
         copy = place.undo(backup)
         place.note(named.name, backup.note.before)  # it may have another name by now
         return Undone(backup.note, copy)

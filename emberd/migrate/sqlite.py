@@ -3,6 +3,7 @@
 Many Pythons build their sqlite3 without loadable extensions; apsw always has them.
 """
 
+import hashlib
 import os
 import shutil
 import time
@@ -155,6 +156,25 @@ def copy_back(backup: Path, target: Path) -> None:
                 restoring.step(-1)
         finally:
             store.close(True)
+
+
+def digest(connection: apsw.Connection) -> str:
+    """Return what stands for all that a database holds; whatever is changed, it is another one.
+
+    Read as bytes: a text may be no UTF-8. A virtual table lives in its shadow tables.
+    """
+    whole = hashlib.blake2b(digest_size=16)
+    for table in list(connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name")):
+        whole.update(repr(table).encode())
+    kinds = "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type != 'view'"
+    for (name,) in list(connection.execute(f"{kinds} AND type != 'virtual' ORDER BY name")):
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({quoted(name)})")]
+        values = ", ".join(f"CAST({quoted(column)} AS BLOB)" for column in columns)
+        whole.update(name.encode())
+        for row in connection.execute(f"SELECT {values} FROM {quoted(name)}"):  # noqa: S608
+            for value in row:
+                whole.update(b"-" if value is None else b"%d:%b" % (len(value), value))
+    return whole.hexdigest()
 
 
 def size(path: Path) -> int:

@@ -176,6 +176,11 @@ class SqliteVecStore:
             locked_s=fill_s * rows / sample + copy_s * here + 3 * scan_s,
         )
 
+    def digest(self) -> str:
+        """Read the whole database: a backup is of the whole, too."""
+        with self._reading() as (connection, _):
+            return sqlite.digest(connection)
+
     def backup(self, target: Path) -> None:
         """Use SQLite's own backup, in one step."""
         sqlite.copy(self.path, target)
@@ -326,6 +331,9 @@ class _Replacing:
             f"CREATE TABLE IF NOT EXISTS {STAMPS}(vectors TEXT PRIMARY KEY, stamp TEXT NOT NULL)"
         )
         execute(f"INSERT OR REPLACE INTO {STAMPS} VALUES (?, ?)", (layout.table, stamp.to_json()))
+
+    def digest(self) -> str:
+        return sqlite.digest(self._connection)
 
     def commit(self) -> None:
         self._connection.execute("COMMIT")

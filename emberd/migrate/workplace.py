@@ -8,9 +8,9 @@ it is through.
 """
 
 import fcntl
-import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -21,9 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from emberd.errors import DiskFullError, StoreBusyError, StoreError
+from emberd.errors import DiskFullError, EmberdError, StoreBusyError, StoreError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Row, Store, part_of
+from emberd.migrate.base import Store, part_of
 from emberd.migrate.plugins import open_store
 from emberd.registry.stores import KnownStore, StoresFile
 from emberd.units import format_size
@@ -83,7 +83,7 @@ class Together:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What is kept with a backup. `digest` is of the rows' keys and texts at the swap.
+    """What is kept with a backup. `digest` is of all that the store held after the swap.
 
     `settings` is the content of the store's settings file before; None: there is no such file.
     `part` says which of its file's stores it is about. `together` is there until all is through.
@@ -188,7 +188,13 @@ class Workplace:
     def prepare(self, note: Note) -> None:
         """Back the store up and note what has to follow the commit. The store must be locked."""
         self.store.backup(self._pending)
-        replace_text(self._pending.with_suffix(".json"), _as_json(note))
+        self._write_pending(note)
+
+    def filled(self, digest: str) -> None:
+        """Note what the store holds if it is committed now, so that later changes are seen."""
+        note = self._pending_note()
+        assert note  # see `prepare`
+        self._write_pending(replace(note, digest=digest))
 
     def settle(self) -> Note | None:
         """After a commit: write the settings and what is known; None when nothing was committed."""
@@ -205,8 +211,7 @@ class Workplace:
     def is_committed(self) -> bool:
         """Whether what was prepared is in the store: its stamp says so, and nothing else can."""
         note = self._pending_note()
-        stamp = self.store.stamp() if note else None
-        return bool(note and stamp and stamp.migration == note.migration)
+        return bool(note and self._holds(note))
 
     def finish(self) -> Note | None:
         """Settle, keep the backup, drop the sidecar; throw away what never led to a commit."""
@@ -215,7 +220,7 @@ class Workplace:
             self.discard()
             return None
         if self._pending.exists():
-            backup = self.folder / f"backup-{self._next():04}.db"
+            backup = self.folder / f"backup-{self._next('backup'):04}.db"
             replace_text(backup.with_suffix(".json"), _as_json(replace(note, together=None)))
             self._pending.replace(backup)
         sidecar.delete(self.staged)
@@ -226,14 +231,16 @@ class Workplace:
         """Say for good that what was committed has to be taken back, also by whoever comes next."""
         note = self._pending_note()
         if note and not note.undoing and self.is_committed():
-            replace_text(self._pending.with_suffix(".json"), _as_json(replace(note, undoing=True)))
+            self._write_pending(replace(note, undoing=True))
 
     def roll_back(self) -> Path | None:
         """Make the store what it was before; the sidecar stays. Return the copy, if one was due."""
         copy, note = None, self._pending_note()
         if note and self.is_committed():
             self.mark()
-            copy = self._restore(self._pending, note)
+            copy = self._keep_what_changed(note)
+            self.store.restore(self._pending)
+            self._restore_settings(note)
         elif note and note.undoing:  # stopped once between the store and what goes with it
             self._restore_settings(note)
         self.discard()
@@ -302,15 +309,21 @@ class Workplace:
     def _pending_note(self) -> Note | None:
         return Note.read(self._pending.with_suffix(".json"))
 
-    def _restore(self, backup: Path, note: Note) -> Path | None:
-        """Put a backup back. Rows that it lacks are copied first; return where to."""
-        copy = None
-        if digest_of(self.store.rows(vectors=False)) != note.digest:
-            self.require_room(2 * self.store.path.stat().st_size)
-            copy = self._keep_copy()
-        self.store.restore(backup)
-        self._restore_settings(note)
-        return copy
+    def _write_pending(self, note: Note) -> None:
+        replace_text(self._pending.with_suffix(".json"), _as_json(note))
+
+    def is_changed(self, note: Note) -> bool:
+        """Whether anything in the store's file was written since the migration."""
+        return self.store.digest() != note.digest
+
+    def _keep_what_changed(self, note: Note) -> Path | None:
+        """Copy the store when a backup lacks anything of it; return where to."""
+        if not self.is_changed(note):
+            return None
+        self.require_room(2 * self.store.path.stat().st_size)
+        path = self.folder / f"undone-{self._next('undone'):04}.db"
+        self.store.backup(path)
+        return path
 
     def _restore_settings(self, note: Note) -> None:
         """Put settings back that name the new model; others are somebody's own by now."""
@@ -337,14 +350,29 @@ class Workplace:
     def undo(self, backup: Backup) -> Path | None:
         """Make store, settings and what is known of it as they were before that migration.
 
-        Returns the copy of the store as it was until now, when rows were written since.
+        Returns the copy of the store as it was until now, when anything was written since.
+        What fails before the store is restored leaves no mark: nobody takes it up again unasked.
         """
+        copy, note = None, backup.note
         note_path = backup.path.with_suffix(".json")
-        if not backup.note.undoing:
-            replace_text(note_path, _as_json(replace(backup.note, undoing=True)))
-        copy = self._restore(backup.path, backup.note)
+        if not note.undoing or self._holds(note):
+            copy = self._keep_what_changed(note)
+            replace_text(note_path, _as_json(replace(note, undoing=True)))
+            try:
+                self.store.restore(backup.path)
+            except (EmberdError, OSError):
+                replace_text(note_path, _as_json(replace(note, undoing=False)))
+                if copy:
+                    sidecar.delete(copy)
+                raise
+        self._restore_settings(note)
         self.forget(backup)
         return copy
+
+    def _holds(self, note: Note) -> bool:
+        """Whether the store is still what that migration made it."""
+        stamp = self.store.stamp()
+        return bool(stamp and stamp.migration == note.migration)
 
     def forget(self, backup: Backup) -> None:
         """Delete a backup."""
@@ -354,12 +382,6 @@ class Workplace:
     def copies(self) -> list[Path]:
         """Return what was copied before something was taken back, oldest first."""
         return sorted(self.folder.glob("undone-*.db"))
-
-    def _keep_copy(self) -> Path:
-        count = len(self.copies())
-        path = self.folder / f"undone-{count + 1:04}.db"
-        self.store.backup(path)
-        return path
 
     def known(self, name: str) -> KnownStore | None:
         """Return what is noted of the store."""
@@ -372,33 +394,10 @@ class Workplace:
         except OSError as error:
             raise StoreError(f"The state folder cannot be written: {error.strerror}.") from None
 
-    def _next(self) -> int:
-        numbers = [int(path.stem.rpartition("-")[2]) for path in self.folder.glob("backup-*.db")]
-        return max(numbers, default=0) + 1
-
-
-def digest_of(rows: Iterable[Row]) -> str:
-    """Return what stands for the keys and texts of a store."""
-    digest = Digest()
-    for row in rows:
-        digest.add(row)
-    return digest.hex
-
-
-class Digest:
-    """What stands for keys and texts, row by row."""
-
-    def __init__(self) -> None:
-        self._sum = hashlib.blake2b(digest_size=16)
-
-    def add(self, row: Row) -> None:
-        """Take one more row in."""
-        self._sum.update(repr(row.key).encode() + sidecar.hash_of(row.text or ""))
-
-    @property
-    def hex(self) -> str:
-        """All rows so far."""
-        return self._sum.hexdigest()
+    def _next(self, what: str) -> int:
+        """Return a number above all in use, so that nothing is ever replaced."""
+        names = (re.fullmatch(rf"{what}-(\d+)\.db", path.name) for path in self.folder.iterdir())
+        return max((int(name[1]) for name in names if name), default=0) + 1
 
 
 def settings_of(store: Store, *, model: str, dimensions: int) -> tuple[str, str]:
@@ -418,9 +417,9 @@ def settings_of(store: Store, *, model: str, dimensions: int) -> tuple[str, str]
 
 
 def _told(copies: Iterable[Path | None]) -> str:
-    """Say where rows are that were written meanwhile."""
+    """Say where it is kept what was written meanwhile."""
     kept = ", ".join(str(copy) for copy in copies if copy)
-    return f" What it was until then, with rows written meanwhile: {kept}" if kept else ""
+    return f" What it was until then, with what was written meanwhile: {kept}" if kept else ""
 
 
 def replace_text(path: Path, text: str) -> None:

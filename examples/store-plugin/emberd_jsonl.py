@@ -5,6 +5,7 @@ stamp is a line of its own, `{"space": ...}`, so that it changes with the vector
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -80,6 +81,10 @@ class JsonlStore:
         new = size + self.inspect().rows * dimensions * BYTES_OF_A_NUMBER
         return Cost(backup_bytes=size, swap_bytes=new, locked_s=new / BYTES_A_SECOND)
 
+    def digest(self) -> str:
+        """Read the file."""
+        return digest(self.path)
+
     def backup(self, target: Path) -> None:
         """Copy the file."""
         partial = target.with_name(f"{target.name}.partial")
@@ -127,6 +132,11 @@ class JsonlStore:
             raise NotAStoreError(f"{self.path} is no file of JSON objects: {error}.") from None
 
 
+def digest(file: Path) -> str:
+    """Return what stands for the content of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 class _Replacing:
     """The lines as they will be, in a file beside the store until `commit`."""
 
@@ -158,6 +168,10 @@ class _Replacing:
                 file.write(space)
             file.flush()
             os.fsync(file.fileno())
+
+    def digest(self) -> str:
+        """Read the file that will be there."""
+        return digest(self._new)
 
     def commit(self) -> None:
         """Put the new file in the place of the old."""

@@ -15,6 +15,7 @@ from emberd.errors import ConfigError, MigrationError, NoServerError, StoreBusyE
 from emberd.migrate import run as running
 from emberd.migrate.base import Replacement, Shape
 from emberd.migrate.cmem import CmemStore
+from emberd.migrate.known import find
 from emberd.migrate.run import migrate_all, plan, recover, status, undo
 from emberd.migrate.workplace import Workplace
 from emberd.registry.stores import StoresFile
@@ -119,6 +120,81 @@ def test_undo_keeps_a_copy_of_rows_that_were_written_since(
     seen = database.execute("SELECT count(*) FROM vec_memories").get  # open all the time
     database.close()
     assert seen == 300
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE memories SET created = 'today' WHERE id = 7",
+        "CREATE TABLE sessions AS SELECT 1 AS started",
+        "INSERT INTO memories(id, content) VALUES (900, 'no vector yet')",
+        "UPDATE vec_memories SET embedding = (SELECT embedding FROM vec_memories WHERE rowid = 2)"
+        " WHERE rowid = 1",
+        "UPDATE memories SET content = CAST(x'c328' AS TEXT) WHERE id = 7",
+    ],
+)
+def test_undo_keeps_a_copy_whatever_was_written_to_the_file(
+    change: str, cmem: Path, work: Work
+) -> None:
+    named = work.open(cmem)
+    migrate_all([named], work.target(), work.embedder, work.state)
+    database = stores.connect(cmem / "memories.db")
+    database.execute(change)
+    database.close()
+    digest = named.store.digest()
+
+    undone = undo(named, work.state, confirm=agree)
+
+    assert undone.copy
+    assert (
+        find(work.config, str(undone.copy), kind="sqlite-vec", options={}).store.digest() == digest
+    )
+
+
+def test_a_copy_is_never_replaced_by_a_later_one(cmem: Path, made: Made, work: Work) -> None:
+    named, copies = work.open(cmem), []
+    for turn in range(3):
+        migrate_all([named], work.target(), work.embedder, work.state)
+        database = stores.connect(cmem / "memories.db")
+        stores.add(database, [601 + turn], [made.texts[600]], made.new[600:601])
+        database.close()
+        copies.append(undo(named, work.state, confirm=agree).copy)
+        if turn == 1:
+            assert copies[0]
+            copies[0].unlink()  # as one does with an old copy
+
+    assert [copy and copy.name for copy in copies] == [f"undone-000{n}.db" for n in (1, 2, 3)]
+    assert copies[1] and stores.read(copies[1])[0][-1] == 602
+
+
+def test_an_undo_that_failed_is_not_taken_up_again_unasked(
+    cmem: Path, made: Made, work: Work
+) -> None:
+    named = work.open(cmem)
+    migrate_all([named], work.target(), work.embedder, work.state)
+    database = stores.connect(cmem / "memories.db")
+    stores.add(database, [601], [made.texts[600]], made.new[600:601])
+    database.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreBusyError):
+        undo(named, work.state, confirm=agree)
+    database.execute("ROLLBACK")
+    database.close()
+
+    assert recover(named, work.state) is None
+    assert stores.read(cmem / "memories.db")[0][-1] == 601
+    assert status(named, work.state)["copies"] == []
+    assert undo(named, work.state, confirm=agree).copy  # now that it is asked for again
+
+
+def test_files_of_somebody_beside_the_backups_do_not_count(cmem: Path, work: Work) -> None:
+    beside = cmem / "memories.db.emberd"
+    beside.mkdir()
+    (beside / "backup-mine.db").touch()
+    (beside / "undone-old.db").touch()
+
+    migrate_all([work.open(cmem)], work.target(), work.embedder, work.state)
+
+    assert (beside / "backup-0001.db").exists()
 
 
 def test_two_migrations_keep_two_backups_and_are_undone_one_by_one(
@@ -556,15 +632,21 @@ def test_what_followed_a_commit_is_finished_by_whoever_comes_next(cmem: Path, wo
     assert recover(named, work.state) is None
 
 
-def test_an_undo_that_was_stopped_is_finished(cmem: Path, made: Made, work: Work) -> None:
+@pytest.mark.parametrize("restored", [False, True])
+def test_an_undo_that_was_stopped_is_finished(
+    restored: bool, cmem: Path, made: Made, work: Work
+) -> None:
     named = work.open(cmem)
     migrate_all([named], work.target(), work.embedder, work.state)
     place = Workplace(named.store, work.state)
     (note,) = (cmem / "memories.db.emberd").glob("backup-*.json")
     note.write_text(json.dumps(json.loads(note.read_text()) | {"undoing": True}))
+    if restored:
+        named.store.restore(note.with_suffix(".db"))
 
     said = recover(named, work.state)
 
     assert said and "undo" in said
-    assert place.backups() == []
+    assert not place.backups()
+    assert not place.copies()
     still_old(cmem, made, work)
