@@ -1,6 +1,7 @@
 """`emberd bench`: how fast a model is on this machine, and how much memory it takes."""
 
 import json
+import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,7 @@ def bench(
     """
     from emberd.bench.run import Pace
 
+    signal.signal(signal.SIGTERM, _end)
     pace = Pace(stage_s=seconds)
     found = _against(against, model, pace) if against else _own(ctx.obj, model, pace)
     if as_json:
@@ -38,6 +40,11 @@ def bench(
         from emberd.cli import render
 
         render.show_bench(found.to_dict())
+
+
+def _end(number: int, _frame: object) -> None:
+    """End as after an exception, so that the server that was started ends, too."""
+    sys.exit(128 + number)
 
 
 def _own(root: Root, model: str | None, pace: "Pace") -> "Results":

@@ -1,9 +1,10 @@
 """One client's connection: uvicorn's, with an end for those that never finish a request.
 
-uvicorn waits for ever for a request that does not come or does not end, reads headers of any size,
-and asyncio accepts as many connections as come, until no file can be opened any more. Here a
-request has to be in within `REQUEST_S`, what of it is no body has at most `MAX_HEAD_BYTES`, and
-connections beyond what the limit on open files allows are turned away with a 503.
+uvicorn waits for ever for a request that does not come or does not end, and for a client that does
+not read its answer, reads headers of any size, and asyncio accepts as many connections as come,
+until no file can be opened any more. Here a request has to be in within `REQUEST_S`, some of an
+answer to be read every `READING_S`, what of a request is no body has at most `MAX_HEAD_BYTES`,
+and connections beyond what the limit on open files allows are turned away with a 503.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 REQUEST_S = 60.0  # from the first byte (or the connection) to the last byte of a request
+READING_S = 60.0  # an answer that nobody reads keeps its memory
 MAX_HEAD_BYTES = 64 * 2**10  # request line, headers, trailers, and what stands between chunks
 FRAMING = 8  # bytes of it for each byte of a body: chunks may be of one byte
 BACKLOG = 512  # connections that are accepted at once, before any of them is looked at
@@ -33,6 +35,7 @@ class Connection(HttpToolsProtocol):
 
     most = 0  # set by the server, once it has raised the limit
     _patience: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _head_bytes = 0  # received of the request under way, less what its body allows
     _in_head = True
     _upgrades = False
@@ -48,7 +51,18 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_waiting()
+        self._stop_watching()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Watch whether the client reads what it has asked for: more is waiting than it takes."""
+        super().pause_writing()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        """It does."""
+        self._stop_watching()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and wait for the rest of what has not even begun to be a request."""
@@ -139,6 +153,24 @@ class Connection(HttpToolsProtocol):
         if self._patience:
             self._patience.cancel()
             self._patience = None
+
+    def _watch(self) -> None:
+        self._stop_watching()
+        unread_bytes = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(READING_S, self._look, unread_bytes)
+
+    def _stop_watching(self) -> None:
+        if self._unread:
+            self._unread.cancel()
+            self._unread = None
+
+    def _look(self, before_bytes: int) -> None:
+        """Hang up when nothing was read since."""
+        if self.transport.get_write_buffer_size() < before_bytes:
+            self._watch()
+        else:
+            self.logger.warning("A client does not read its answer; it is hung up on.")
+            self.transport.abort()
 
     def _give_up(self) -> None:
         self._answer(408, "request_timeout", f"No whole request came within {REQUEST_S:.0f} s.")

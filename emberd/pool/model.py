@@ -86,6 +86,7 @@ class Model:
         self._gone = asyncio.Event()
         self._worker: WorkerProcess | None = None
         self._worker_died = False
+        self._stood_still = False  # its last start
         self._start_error: EmberdError | None = None
         self._first_sent_s: float | None = None  # when a request that waited for the start went out
         self._next_id = 0
@@ -353,6 +354,7 @@ class Model:
         reader.add_done_callback(lambda _: self._wake.set())
         await self._watch_start(self._worker)
         assert self.ready  # _watch_start returns no earlier
+        self._stood_still = False
         self.loads += 1
         self.last_load_s = round(time.monotonic() - began_s, 3)
         self._around.observer.loaded(self.spec.name, self.last_load_s, self.ready.phases_s)
@@ -373,8 +375,12 @@ class Model:
                 raise _NobodyWaitsError
             if pulse.still_s(worker.pid, self.progress) > STALL_S:
                 worker.kill()
+                self._stood_still = not self._stood_still
+                if self._stood_still:  # once may be the machine's fault, twice is not
+                    log.error("%s: its start stands still; it is killed", self.spec.name)
+                    raise _WorkerDiedError(while_starting=True)
                 raise WorkerStartError(
-                    f"{self.spec.name} did not get on with its start for {STALL_S:.0f} s.",
+                    f"{self.spec.name} did not get on with its start for {STALL_S:.0f} s, twice.",
                     hint="Look at the network and the disk, then ask again.",
                 )
             await self._sleep(STALL_CHECK_S)

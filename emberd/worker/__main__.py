@@ -5,10 +5,13 @@ frames and tokenizes. Ending the process is how a model's memory is given back.
 """
 
 import os
+import signal
+import sys
 import time
 from typing import BinaryIO
 
 LONGEST_MESSAGE = 1000
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 BEGAN_S = time.monotonic()  # the interpreter is up; see `loading.Phases`
 
 
@@ -19,10 +22,16 @@ def take_over_stdout() -> BinaryIO:
     return replies
 
 
+def die_with_the_server() -> None:
+    """On Linux, be killed when the server is: a stopped worker does not see that stdin closed."""
+    if sys.platform == "linux":
+        import ctypes  # NumPy imports it in any case
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main(replies: BinaryIO) -> None:
     """Serve one server until it closes stdin."""
-    import sys
-
     from emberd import __version__
     from emberd.errors import EmberdError
     from emberd.worker import wire
@@ -67,6 +76,7 @@ if __name__ == "__main__":
     # NumPy here sums rows; its BLAS would start threads for nothing (60 ms of a cold start).
     os.putenv("OPENBLAS_NUM_THREADS", "1")
     pipe = take_over_stdout()
+    die_with_the_server()
     try:
         main(pipe)
         pipe.flush()

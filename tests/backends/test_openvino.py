@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,17 @@ def test_a_loaded_model_survives_the_deletion_of_its_cache(tiny: Path, tmp_path:
     shutil.rmtree(cache)
 
     np.testing.assert_array_equal(encode(encoder), before)
+
+
+def test_nobody_else_may_write_what_the_engine_imports(tiny: Path, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        OpenVINOBackend().load(a_request(tiny, tmp_path / "cache"))
+    finally:
+        os.umask(before)
+
+    (blob,) = blobs(tmp_path / "cache")
+    assert (blob.stat().st_mode & 0o777, blob.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
 def test_everything_that_makes_another_model_makes_another_file(tiny: Path, tmp_path: Path) -> None:

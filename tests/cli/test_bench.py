@@ -1,13 +1,16 @@
 """`emberd bench`, with a tiny model and real servers."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
 from emberd.backends.conformance import TINY_DIMENSIONS, tiny_bert
-from tests.serving import Server, run_emberd
+from tests.serving import Server, clean_environ, run_emberd, wait_for
 
 OWN = {
     "start_ms", "first_ever_ms", "cold_ms", "short_p50_ms", "short_p99_ms",
@@ -70,3 +73,17 @@ def test_an_unknown_model_is_said(home: Path) -> None:
 
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"Did you mean minilm" in done.stderr
+
+
+def test_one_that_is_ended_leaves_no_server(home: Path) -> None:
+    configure(home)
+    command = [sys.executable, "-m", "emberd.cli.main", "bench", "--seconds", "60"]
+    asked = subprocess.Popen(command, env=clean_environ(home), stdout=subprocess.DEVNULL)
+    bench = psutil.Process(asked.pid)
+    server = wait_for(lambda: next(iter(bench.children()), None))
+    wait_for(server.children)  # it has a worker
+
+    asked.terminate()
+
+    assert asked.wait(30) == 128 + signal.SIGTERM
+    assert not server.is_running()

@@ -122,6 +122,27 @@ def test_a_request_that_does_not_end_is_hung_up_on_with_a_408(home: Path) -> Non
             assert connection.recv(4096) == b""
 
 
+@pytest.mark.parametrize("reads", [False, True])
+def test_who_does_not_read_an_answer_is_hung_up_on(reads: bool, home: Path) -> None:
+    """One who reads slowly is not."""
+    quick = "from emberd.cli import connections; connections.READING_S = 1"
+    body = b'{"texts": [%b]}' % b",".join([b'"a"'] * 1500)
+    with Server(home, before=quick) as own, connect(own) as client:
+        own.embed("load")
+        client.sendall(EMBED + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        got = client.recv(2**16)
+        if not reads:
+            wait_for(lambda: "does not read its answer" in own.log())
+        with suppress(ConnectionError):
+            while not got.endswith(b"}}") and (more := client.recv(2**19)):
+                got += more
+                time.sleep(0.2 if reads else 0)
+
+        assert got.endswith(b"}}") == reads
+        assert ("does not read its answer" in own.log()) != reads
+        own.embed("others are answered")
+
+
 def test_more_connections_than_files_are_turned_away_and_the_rest_served(home: Path) -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 1024:

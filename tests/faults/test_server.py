@@ -44,6 +44,20 @@ def test_a_killed_server_takes_its_workers_along_and_the_next_one_serves(
         assert "error" not in following.log()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a stopped worker does not notice")
+def test_a_killed_server_takes_a_stopped_worker_along(home: Path) -> None:
+    own = Server(home)
+    own.embed("load")
+    (worker,) = own.workers()
+    worker.suspend()
+
+    own.process.kill()
+    own.process.wait()
+
+    worker.wait(2)
+    own.http.close()
+
+
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="LD_PRELOAD and cc")
 def test_a_clock_that_is_set_moves_no_deadline_and_ends_no_model(
     home: Path, tmp_path: Path

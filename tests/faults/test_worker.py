@@ -103,17 +103,34 @@ def test_a_crash_loop_ends_is_explained_and_leaves_the_other_models_alone(home: 
         wait_for(lambda: ask().status_code == 200)  # nobody lends a hand
 
 
-def test_a_start_that_stands_still_is_given_up_and_the_next_one_serves(home: Path) -> None:
-    quick = "import emberd.pool.model as m; m.STALL_S = 3; m.STALL_CHECK_S = 1"
-    with Server(home, before=quick) as own, ThreadPoolExecutor(1) as thread:
+STALLS = "import emberd.pool.model as m; m.STALL_S = 3; m.STALL_CHECK_S = 1"
+
+
+def stop_the_start(own: Server, before: psutil.Process | None = None) -> psutil.Process:
+    """Stop the worker that starts, as soon as it is there."""
+    worker = wait_for(lambda: next((one for one in own.workers() if one != before), None))
+    worker.suspend()
+    return worker
+
+
+def test_a_start_that_stands_still_is_made_again_and_nobody_notices(home: Path) -> None:
+    with Server(home, before=STALLS) as own, ThreadPoolExecutor(3) as threads:
+        asked = [threads.submit(own.embed, f"text {number}") for number in range(3)]
+        worker = stop_the_start(own)
+
+        assert all(answer.result()["embeddings"] for answer in asked)
+        assert not worker.is_running()
+
+
+def test_a_start_that_stands_still_twice_is_given_up_and_the_next_one_serves(home: Path) -> None:
+    with Server(home, before=STALLS) as own, ThreadPoolExecutor(1) as thread:
         first = thread.submit(own.http.post, "/embed", json={"texts": ["a"]})
-        worker = wait_for(lambda: next(iter(own.workers()), None))
-        worker.suspend()
+        worker = stop_the_start(own, stop_the_start(own))
 
         refused = first.result()
 
         assert (refused.status_code, refused.json()["code"]) == (500, "worker_start")
-        assert "did not get on with its start for 3 s" in refused.json()["detail"]
+        assert "did not get on with its start for 3 s, twice" in refused.json()["detail"]
         wait_for(lambda: own.http.post("/embed", json={"texts": ["a"]}).status_code == 200)
         assert not worker.is_running()
 

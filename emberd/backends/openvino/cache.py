@@ -86,6 +86,7 @@ class Cache:
         """Write the model. A folder that cannot be written to is worth a warning, no more."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.chmod(0o700)  # the engine trusts what it imports
             self._sweep()
             blob = np.frombuffer(model.export_model().getbuffer(), np.uint8)
             with _renamed_when_whole(self._path) as file:
@@ -121,7 +122,7 @@ def _renamed_when_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a new file beside `path` that becomes `path` unless writing it fails."""
     part = path.with_suffix(f".{os.urandom(4).hex()}.part")
     try:
-        with part.open("xb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             yield file
         part.replace(path)
     finally:
