@@ -422,11 +422,18 @@ def _show(report: "Report", named: "Named") -> None:
         "unknown": "unknown: no model that is here made these vectors; `emberd pull` others.",
     }
     if report.judged_by == "sample" and not report.sampled:
-        what = "no row has a text" if report.rows else "the store is empty"
-        said |= {
-            "compatible": f"compatible: {what}, and its dimension fits the default, {default}.",
-            "re-embed": f"re-embed: {what}, and its dimension does not fit the default, {default}:"
+        empty = "the store is empty, and its dimension"
+        textless = health.empty_text == health.rows
+        what = (
+            "no row has a text"
+            if textless
+            else "no row that was looked at has a text and a usable vector"
+        )
+        said = {
+            "compatible": f"compatible: {empty} fits the default, {default}.",
+            "re-embed": f"re-embed: {empty} does not fit the default, {default}:"
             f" `emberd migrate run {named.argument} --to {default}`.",
+            "unknown": f"unknown: {what} to compare with.",
         }
     typer.echo(said[report.verdict])
     if report.verdict == "mixed" or "" in report.made_by:

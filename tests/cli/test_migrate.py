@@ -117,6 +117,17 @@ def test_an_empty_store_is_called_empty(home: Path, dimensions: int, code: int, 
     assert (strict(moved.stdout)["rows"], strict(moved.stdout)["lowest_cosine"]) == (0, None)
 
 
+def test_a_store_of_rows_without_text_is_not_called_compatible(home: Path) -> None:
+    database = stores.connect(home / "notes" / "memories.db")
+    database.execute("UPDATE memories SET content = NULL")
+    database.close()
+
+    said = run_emberd("migrate", "check", "notes", home=home)
+
+    assert said.returncode == 5
+    assert "unknown: no row has a text to compare with." in said.stdout.decode()
+
+
 def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
     before = (home / "notes" / "memories.db").read_bytes()
 
