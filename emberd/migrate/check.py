@@ -97,13 +97,15 @@ class Report:
 def whose(config: Config, named: Named) -> KnownStore | None:
     """Return whose vectors a store holds by what is noted, which the server judges by, too.
 
-    Of a configured store of which nothing is, its stamp is noted.
+    Of a configured store of which nothing is, or that of another path, its stamp is noted.
     """
     noted = StoresFile(config.homes.state)
     found = noted.read().get(named.name)
-    stamp = None if found else named.store.stamp()
-    if stamp is None:
+    if found and found.path == str(named.store.path):
         return found
+    stamp = named.store.stamp()
+    if stamp is None:
+        return None
     serving = config.catalog.get(named.served_by or config.settings.default).name
     entry = LockFile(config.homes.state).read().get(serving)
     found = known_store(named, stamp.model, _fingerprint(stamp, serving, entry))
