@@ -54,7 +54,7 @@ def test_check_answers_for_scripts(home: Path) -> None:
     # its users ask for another model than the default, and that is what it has to fit
     assert (named.returncode, json.loads(named.stdout)["default"]) == (3, "minilm-f32")
     assert said.returncode == 3
-    assert b"made by minilm; the default is minilm-f32" in said.stdout
+    assert b"made by minilm; the model that its users name is minilm-f32" in said.stdout
     assert b"emberd migrate run wide --to minilm-f32" in said.stdout
 
 
@@ -168,6 +168,15 @@ def test_run_status_undo_and_the_servers_warning(home: Path) -> None:
     assert warnings == []
 
 
+def test_of_a_store_whose_users_name_a_model_that_is_the_one_to_change(home: Path) -> None:
+    done = run_emberd("migrate", "run", "wide", "--to", "minilm", "--yes", "--force", home=home)
+
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.decode()
+    assert "Its users ask for minilm-f32: set `stores.wide.model` to minilm now" in said
+    assert "emberd use" not in said
+
+
 def test_a_check_tells_the_server_too(home: Path) -> None:
     (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
     with Server(home) as server:
@@ -243,6 +252,7 @@ def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> Non
     [
         (["check", "nots"], "hint: Did you mean notes?"),
         (["check", "notes", "--sample", "none"], "neither a number of rows nor `all`"),
+        (["check", "notes", "--sample", "²"], "neither a number of rows nor `all`"),
         (["check", "notes", "-o", "table"], "not of the form KEY=VALUE"),
         (["check", "notes", "-o", "table=v"], "has no option 'table'"),
         (["check", "notes", "--model", "mpnet"], "hint: Run `emberd pull mpnet` first."),
