@@ -1,7 +1,6 @@
 """`emberd use NAME`: make a model the default, after telling what that means for stored vectors."""
 
 import json
-import shlex
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -353,7 +352,9 @@ def _same_space() -> float:
 
 def _require_effect(config: "Config", server: "Client | None") -> str | None:
     """Return the default that the server uses. Raises ConfigError when the edit would be void."""
-    file, origin = str(config.homes.config), config.origins["default"]
+    from emberd.cli import client
+
+    origin = config.origins["default"]
     if origin.startswith("$"):
         raise ConfigError(
             f"{origin} says {config.settings.default}, and beats the config file.",
@@ -363,11 +364,7 @@ def _require_effect(config: "Config", server: "Client | None") -> str | None:
         return None
     answer = server.get("/reload")
     default = answer["default"]
-    if answer["file"] != file:
-        raise ConfigError(
-            f"The server at {server.url} reads {answer['file']}, not {file}.",
-            hint=f"Add `--config {shlex.quote(answer['file'])}`.",
-        )
+    client.require_file(server, answer["file"], config.homes.config)
     if default["origin"].startswith(("$", "--")):
         raise ConfigError(
             f"The server at {server.url} was started with {default['origin']} for"
