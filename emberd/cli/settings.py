@@ -69,6 +69,7 @@ def check(ctx: typer.Context) -> None:
     root: Root = ctx.obj
     config = root.load()
     _check_models(config)
+    _check_stores(config)
     found = "" if config.homes.config.exists() else " (there is no such file: all defaults)"
     count = len(list(config.catalog))
     typer.echo(f"{config.homes.config}{found}: in order; {count} models.")
@@ -100,6 +101,32 @@ def _check_models(config: "Config") -> None:
                 f" {spec.max_tokens} is more than the {limit} that the files in {folder} allow.",
                 hint="Lower it, or leave it out.",
             )
+
+
+def _check_stores(config: "Config") -> None:
+    """Check what is found out only when a store is opened: its kind, and the model it names."""
+    from emberd.config.document import read_document
+    from emberd.errors import UnknownModelError
+    from emberd.migrate import plugins
+
+    document = read_document(config.homes.config)
+    kinds = plugins.kinds()
+    for name, store in config.settings.stores.items():
+        key = f"stores.{name}"
+        if store.kind and store.kind not in kinds:
+            raise ConfigError(
+                f"{document.where(('stores', name, 'kind'))}: {key}.kind: no kind of store"
+                f" {store.kind!r} is installed.",
+                hint=f"There are: {', '.join(kinds)}.",
+            )
+        try:
+            if store.model:
+                config.catalog.get(store.model)
+        except UnknownModelError as error:
+            raise ConfigError(
+                f"{document.where(('stores', name, 'model'))}: {key}.model: {error.message}",
+                hint=error.hint,
+            ) from None
 
 
 @app.command()

@@ -4,6 +4,7 @@ Many Pythons build their sqlite3 without loadable extensions; apsw always has th
 """
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -105,7 +106,9 @@ def explained(path: Path) -> Iterator[None]:
     except apsw.SQLError as error:
         raise NotAStoreError(
             f"{path} has another schema than expected, or is damaged: {error}.",
-            hint="docs/migrating-a-store.md says what a store has; `PRAGMA integrity_check` finds"
+            hint="Name the column that holds the key: `--option id=COLUMN`."
+            if re.search(r"no such column: \W?rowid\b", str(error))
+            else "docs/migrating-a-store.md says what a store has; `PRAGMA integrity_check` finds"
             " damage.",
         ) from None
     except apsw.Error as error:
