@@ -1,5 +1,6 @@
 """What client commands ask a running server, and how it is found."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import httpx2
 from emberd.cli import running
 from emberd.config.load import Config
 from emberd.config.tokens import read_token_file
-from emberd.errors import NoServerError, from_code
+from emberd.errors import ConfigError, NoServerError, from_code
 
 HEALTH_TIMEOUT_S = 2.0
 
@@ -139,3 +140,12 @@ def require(server: Client | None) -> Client:
     if server is None:
         raise NoServerError("No emberd server is running.", hint="Start one with `emberd serve`.")
     return server
+
+
+def require_file(server: Client, read: str, file: Path) -> None:
+    """Raise `ConfigError` unless the file that the server reads, as /reload says, is this one."""
+    if read != str(file):
+        raise ConfigError(
+            f"The server at {server.url} reads {read}, not {file}.",
+            hint=f"Add `--config {shlex.quote(read)}`.",
+        )

@@ -52,7 +52,7 @@ def check(
     options: Options = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which model made a store's vectors, and whether they fit the default.
+    """Say which model made a store's vectors, and whether they fit the one that is asked for.
 
     Exit code 0: compatible, 3: to be embedded again, 4: of several models, 5: of none that is here.
     """
@@ -260,7 +260,7 @@ def _sample(text: str | None) -> int | None:
         return None
     if text == "all":
         return 0
-    if not text.isdigit() or not int(text):
+    if not text.isdecimal() or not int(text):
         raise BadOptionError(f"--sample {text}: it is neither a number of rows nor `all`.")
     return int(text)
 
@@ -383,10 +383,12 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
             f" is right, run this again with --force."
         )
     if served_by != model:
-        lines.append(
-            f"The default is still {served_by}: run `emberd use {model}` now, so that questions are"
-            " asked in the space of the answers."
+        todo = (
+            f"Its users ask for {served_by}: set `stores.{named.name}.model` to {model} now"
+            if named.served_by
+            else f"The default is still {served_by}: run `emberd use {model}` now"
         )
+        lines.append(f"{todo}, so that questions are asked in the space of the answers.")
     lines.append("Restart what uses the store, so that it reads its new size and settings.")
     return "\n".join(lines)
 
@@ -412,21 +414,29 @@ def _show(report: "Report", named: "Named") -> None:
     if report.candidates:
         render.show(render.candidate_table([asdict(each) for each in report.candidates]))
     default = report.default
+    role = "the model that its users name" if named.served_by else "the default"
     whose = f"made by {report.model}"
     if report.judged_by == "stamp":
         whose += " by its stamp (--sample embeds rows again)"
     said = {
-        "compatible": f"compatible: {whose}, which fits the default, {default}.",
-        "re-embed": f"re-embed: {whose}; the default is {default}, another space.",
+        "compatible": f"compatible: {whose}, which fits {role}, {default}.",
+        "re-embed": f"re-embed: {whose}; {role} is {default}, another space.",
         "mixed": "mixed: the rows are of several models.",
         "unknown": "unknown: no model that is here made these vectors; `emberd pull` others.",
     }
     if report.judged_by == "sample" and not report.sampled:
-        what = "no row has a text" if report.rows else "the store is empty"
-        said |= {
-            "compatible": f"compatible: {what}, and its dimension fits the default, {default}.",
-            "re-embed": f"re-embed: {what}, and its dimension does not fit the default, {default}:"
+        empty = "the store is empty, and its dimension"
+        textless = health.empty_text == health.rows
+        what = (
+            "no row has a text"
+            if textless
+            else "no row that was looked at has a text and a usable vector"
+        )
+        said = {
+            "compatible": f"compatible: {empty} fits {role}, {default}.",
+            "re-embed": f"re-embed: {empty} does not fit {role}, {default}:"
             f" `emberd migrate run {named.argument} --to {default}`.",
+            "unknown": f"unknown: {what} to compare with.",
         }
     typer.echo(said[report.verdict])
     if report.verdict == "mixed" or "" in report.made_by:

@@ -10,6 +10,7 @@ from emberd.cli.context import AsJson, Root
 from emberd.errors import ConfigError
 
 if TYPE_CHECKING:
+    from emberd.cli.client import Client
     from emberd.config.load import Config
 
 app = typer.Typer(no_args_is_help=True, help="Look at the configuration, or begin one.")
@@ -68,6 +69,7 @@ def check(ctx: typer.Context) -> None:
     root: Root = ctx.obj
     config = root.load()
     _check_models(config)
+    _check_stores(config)
     found = "" if config.homes.config.exists() else " (there is no such file: all defaults)"
     count = len(list(config.catalog))
     typer.echo(f"{config.homes.config}{found}: in order; {count} models.")
@@ -101,19 +103,59 @@ def _check_models(config: "Config") -> None:
             )
 
 
+def _check_stores(config: "Config") -> None:
+    """Check what is found out only when a store is opened: its kind, and the model it names."""
+    from emberd.config.document import read_document
+    from emberd.errors import UnknownModelError
+    from emberd.migrate import plugins
+
+    document = read_document(config.homes.config)
+    kinds = plugins.kinds()
+    for name, store in config.settings.stores.items():
+        key = f"stores.{name}"
+        if store.kind and store.kind not in kinds:
+            raise ConfigError(
+                f"{document.where(('stores', name, 'kind'))}: {key}.kind: no kind of store"
+                f" {store.kind!r} is installed.",
+                hint=f"There are: {', '.join(kinds)}.",
+            )
+        try:
+            if store.model:
+                config.catalog.get(store.model)
+        except UnknownModelError as error:
+            raise ConfigError(
+                f"{document.where(('stores', name, 'model'))}: {key}.model: {error.message}",
+                hint=error.hint,
+            ) from None
+
+
 @app.command()
 def diff(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show what a reload of the config file would change in the running server."""
     root: Root = ctx.obj
-    answer = root.require_server().get("/reload")
+    server = root.require_server()
+    _require_named_file(root, server)
+    answer = server.get("/reload")
     _show_changes(answer, "A reload would change nothing.", as_json=as_json)
 
 
 def reload(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Have the running server take its config file now; it does so by itself when it changes."""
     root: Root = ctx.obj
-    answer = root.require_server().post("/reload", {})
+    server = root.require_server()
+    _require_named_file(root, server)
+    answer = server.post("/reload", {})
     _show_changes(answer, "Nothing changed.", as_json=as_json)
+
+
+def _require_named_file(root: Root, server: "Client") -> None:
+    """Raise `ConfigError` when `--config` names another file than the server's."""
+    from emberd.cli import client
+    from emberd.config.paths import find_homes
+
+    if root.config_file is not None:
+        file = find_homes(config=root.config_file).config
+        client.require_file(server, server.get("/reload")["file"], file)
 
 
 def _show_changes(answer: dict[str, Any], nothing: str, *, as_json: bool) -> None:

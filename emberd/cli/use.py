@@ -1,7 +1,6 @@
 """`emberd use NAME`: make a model the default, after telling what that means for stored vectors."""
 
 import json
-import shlex
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -13,6 +12,9 @@ from emberd.cli.context import AsJson, Root
 from emberd.errors import ConfigError, EmberdError, RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from emberd.cli.client import Client
     from emberd.cli.edit import Edit
     from emberd.config.load import Config
@@ -107,15 +109,17 @@ def use(
 
     root: Root = ctx.obj
     config = root.load()
-    recovered = _recover(config)
+    recovered, unread = _recover(config, strict=migrate)
     if recovered:
         config = root.load()  # the default may be another one again
     spec = config.catalog.get(name)
     before = config.catalog.get(config.settings.default)
     server = client.find(config)
     served = _require_effect(config, server)
-    report = _report(config, before, spec, server, migrates=migrate)
+    report = _report(config, before, spec, server, unread, migrates=migrate)
     report["recovered"] = recovered
+    if migrate:
+        report["note"] = _note_of_followers(config, dry_run=dry_run)
     if not as_json:
         for sentence in recovered:
             typer.echo(sentence)
@@ -138,19 +142,49 @@ def use(
     _tell({**report, "status": "changed"}, as_json=as_json)
 
 
-def _recover(config: "Config") -> list[str]:
-    """Finish or take back what a stopped `use --migrate` left; return what was done, in words."""
+def _recover(config: "Config", *, strict: bool) -> tuple[list[str], dict[str, str]]:
+    """Finish or take back what a stopped `use --migrate` left.
+
+    Returns what was done, in words, and what is wrong with stores that cannot be read, by name.
+
+    Raises:
+        StoreError: `strict`, and one cannot be read.
+    """
     if not config.settings.stores:
-        return []
+        return [], {}
     from emberd.cli import client
+    from emberd.errors import StoreError
     from emberd.migrate import known, run
 
-    followers = known.served_by_default(config)
-    done = [said for named in followers if (said := run.recover(named, config.homes.state))]
+    done, unread = [], {}
+    for name in known.followers(config):
+        try:
+            said = run.recover(known.find(config, name), config.homes.state)
+        except StoreError as error:
+            if strict:
+                with known.naming(name):
+                    raise
+            unread[name] = error.message
+            continue
+        if said:
+            done.append(said)
     server = client.find(config) if done else None
     if server is not None:
         server.post("/reload", {})
-    return done
+    return done, unread
+
+
+def _note_of_followers(config: "Config", *, dry_run: bool) -> str | None:
+    """Say that `--migrate` has nothing to do, where it has nothing; None else."""
+    from emberd.migrate import known
+
+    if known.followers(config):
+        return None
+    embedded = "nothing would be embedded" if dry_run else "nothing was embedded"
+    return (
+        f"No configured store follows the default: {embedded}. To have stores move along, name"
+        f" them below `stores:` in {config.homes.config}, without a `model:` of their own."
+    )
 
 
 def _use_and_migrate(
@@ -177,15 +211,16 @@ def _use_and_migrate(
     run.require_apart(followers)
     with said.embedder_of(config) as embedder:
         target = embedding.find_target(config, embedder, switch.name)
-        plans = [
-            run.plan(named, replace(target, input_type=named.input_type), embedder, state)
-            for named in followers
-        ]
+        plans = []
+        for named in followers:
+            with known.naming(named.name):
+                asked = replace(target, input_type=named.input_type)
+                plans.append(run.plan(named, asked, embedder, state))
         moving = [(n, plan) for n, plan in zip(followers, plans, strict=True) if not plan.there]
         if not moving and switch.edit.after == switch.edit.before:
             for named, plan in zip(followers, plans, strict=True):
                 said.note_there(config, named, plan)
-            _tell({**report, "status": "unchanged"}, as_json=as_json)
+            _tell({**report, "stores": [], "status": "unchanged"}, as_json=as_json)
             return
         report = {**report, "plans": [said.plan_row(named, plan) for named, plan in moving]}
         if not as_json or dry_run:
@@ -194,6 +229,8 @@ def _use_and_migrate(
             for named, plan in moving:
                 typer.echo(said.plan_sentences(named, plan))
         if dry_run:
+            if report["note"] and not as_json:
+                typer.echo(report["note"])
             return
         _require_consent(report, yes=yes, as_json=as_json)
 
@@ -244,24 +281,41 @@ def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Sp
     return Space("same" if same else "another", f"lowest cosine of the probe texts {cosine:.3f}")
 
 
-def stores_that_leave(config: "Config", spec: "ModelSpec") -> list[dict[str, Any]]:
+def stores_that_leave(
+    config: "Config", spec: "ModelSpec", unread: "Mapping[str, str]"
+) -> list[dict[str, Any]]:
     """Return the stores that the default serves and whose vectors may not be of `spec`'s space.
 
-    Each is `{"name", "path", "verdict"}`: `re-embed`, or `unknown` where nothing is noted.
+    Each is `{"name", "path", "verdict", "why"}`: `re-embed`, or `unknown` where nothing is noted
+    or the store cannot be read, as those in `unread`; `why` says what is wrong with it.
     """
     if not config.settings.stores:
         return []
+    from emberd.errors import StoreError
     from emberd.migrate import check, known
     from emberd.registry.lock import LockFile
     from emberd.registry.stores import fits
 
     entry = LockFile(config.homes.state).read().get(spec.name)
     leaving = []
-    for named in known.served_by_default(config):
-        noted = check.whose(config, named)
-        if noted is None or not fits(noted.fingerprint, noted.model, spec.name, entry):
-            verdict = "re-embed" if noted else "unknown"
-            leaving.append({"name": named.name, "path": str(named.store.path), "verdict": verdict})
+
+    def add(name: str, path: "Path", verdict: str, why: str | None = None) -> None:
+        leaving.append({"name": name, "path": str(path), "verdict": verdict, "why": why})
+
+    for name in known.followers(config):
+        wrong = unread.get(name)
+        if wrong is None:
+            try:
+                named = known.find(config, name)
+                noted = check.whose(config, named)
+            except StoreError as error:
+                wrong = error.message
+        if wrong is not None:
+            add(name, known.path_of(config, name), "unknown", f"cannot be read: {wrong}")
+        elif noted is None:
+            add(name, named.store.path, "unknown")
+        elif not fits(noted.fingerprint, noted.model, spec.name, entry):
+            add(name, named.store.path, "re-embed")
     return leaving
 
 
@@ -298,7 +352,9 @@ def _same_space() -> float:
 
 def _require_effect(config: "Config", server: "Client | None") -> str | None:
     """Return the default that the server uses. Raises ConfigError when the edit would be void."""
-    file, origin = str(config.homes.config), config.origins["default"]
+    from emberd.cli import client
+
+    origin = config.origins["default"]
     if origin.startswith("$"):
         raise ConfigError(
             f"{origin} says {config.settings.default}, and beats the config file.",
@@ -308,11 +364,7 @@ def _require_effect(config: "Config", server: "Client | None") -> str | None:
         return None
     answer = server.get("/reload")
     default = answer["default"]
-    if answer["file"] != file:
-        raise ConfigError(
-            f"The server at {server.url} reads {answer['file']}, not {file}.",
-            hint=f"Add `--config {shlex.quote(answer['file'])}`.",
-        )
+    client.require_file(server, answer["file"], config.homes.config)
     if default["origin"].startswith(("$", "--")):
         raise ConfigError(
             f"The server at {server.url} was started with {default['origin']} for"
@@ -327,6 +379,7 @@ def _report(
     before: "ModelSpec",
     spec: "ModelSpec",
     server: "Client | None",
+    unread: "Mapping[str, str]",
     *,
     migrates: bool,
 ) -> dict[str, Any]:
@@ -334,12 +387,12 @@ def _report(
     from emberd.registry.sources import find_here
 
     space = compare_spaces(config, before, spec)
-    stores = stores_that_leave(config, spec)
+    stores = stores_that_leave(config, spec, unread)
     if space.verdict == "same" and not migrates:
-        stores = [store for store in stores if store["verdict"] != "unknown"]
+        stores = [store for store in stores if store["verdict"] != "unknown" or store["why"]]
     here = find_here(spec, config.homes.hub, None)
     run = [] if here else [f"emberd pull {spec.name}"]
-    if stores and not migrates:
+    if not migrates and any(not store["why"] for store in stores):
         run += [f"emberd use {spec.name} --migrate"]
     return {
         "file": str(config.homes.config),
@@ -374,6 +427,8 @@ def _tell(report: dict[str, Any], *, as_json: bool) -> None:
     name, before, status = report["name"], report["before"], report["status"]
     if status == "unchanged":
         typer.echo(f"{name} is the default already.")
+        for sentence in [*_of_stores(report), *_to_run(report)]:
+            typer.echo(sentence)
     elif status == "changed":
         where = f"the server at {report['server']} uses it from the next request"
         typer.echo(f"{name} is the default now: {where if report['server'] else 'no server runs'}.")
@@ -386,6 +441,8 @@ def _tell(report: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(f"default: {before} -> {name}, in {report['file']}")
         for sentence in _sentences(report):
             typer.echo(sentence)
+    if status != "planned" and report.get("note"):
+        typer.echo(report["note"])
 
 
 def _sentences(report: dict[str, Any]) -> list[str]:
@@ -399,9 +456,27 @@ def _sentences(report: dict[str, Any]) -> list[str]:
         f" `emberd pull {name}` and one request to each would tell.",
     }
     lines = [meaning[space["verdict"]]]
-    for store in [] if "plans" in report else report["stores"]:
-        may = "would" if store["verdict"] == "re-embed" else "may"
-        lines.append(f"The store {store['name']} ({store['path']}) {may} no longer match.")
-    if report["run"]:
-        lines.append("To run: " + "; ".join(f"`{command}`" for command in report["run"]))
+    if "plans" not in report:
+        lines += _of_stores(report)
+    return lines + _to_run(report)
+
+
+def _of_stores(report: dict[str, Any]) -> list[str]:
+    """Say which stores do not match, or may not."""
+    is_default = report["status"] == "unchanged"
+    lines = []
+    for store in report["stores"]:
+        called = f"The store {store['name']} ({store['path']})"
+        if store["why"]:
+            lines.append(f"{called} {store['why']} Whether it matches is not known.")
+        elif is_default:
+            lines.append(f"{called} does not match it.")
+        else:
+            may = "would" if store["verdict"] == "re-embed" else "may"
+            lines.append(f"{called} {may} no longer match.")
     return lines
+
+
+def _to_run(report: dict[str, Any]) -> list[str]:
+    commands = "; ".join(f"`{command}`" for command in report["run"])
+    return [f"To run: {commands}"] if commands else []

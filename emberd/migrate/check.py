@@ -97,13 +97,15 @@ class Report:
 def whose(config: Config, named: Named) -> KnownStore | None:
     """Return whose vectors a store holds by what is noted, which the server judges by, too.
 
-    Of a configured store of which nothing is, its stamp is noted.
+    Of a configured store of which nothing is, or that of another path, its stamp is noted.
     """
     noted = StoresFile(config.homes.state)
     found = noted.read().get(named.name)
-    stamp = None if found else named.store.stamp()
-    if stamp is None:
+    if found and found.path == str(named.store.path):
         return found
+    stamp = named.store.stamp()
+    if stamp is None:
+        return None
     serving = config.catalog.get(named.served_by or config.settings.default).name
     entry = LockFile(config.homes.state).read().get(serving)
     found = known_store(named, stamp.model, _fingerprint(stamp, serving, entry))
@@ -182,7 +184,7 @@ def check(
             judged_by="stamp", sampled=0, mean_cosine=None, lowest_cosine=None, **common,
         )  # fmt: skip
     rows = sampled(store, shape.rows, shape.rows if sample == 0 else sample or SAMPLE)
-    rows = [row for row in rows if row.text and len(row.vector) == 4 * shape.dimensions]
+    rows = [row for row in rows if row.text and _is_usable(row.vector, shape.dimensions)]
     specs = {spec.name: spec for spec in asked or config.catalog if is_here(config, spec)}
     if is_here(config, default):
         specs[default.name] = default
@@ -192,7 +194,10 @@ def check(
     for spec in specs.values():
         progress(f"embedding {len(rows)} rows with {spec.name}")
         compared.add(spec, embedder, keep=spec is default)
-    verdict, model = compared.verdict(default.name, (default.dimensions, *default.matryoshka))
+    verdict, model = compared.verdict(default.name)
+    if not shape.rows:
+        sizes = (default.dimensions, *default.matryoshka)
+        verdict = "compatible" if shape.dimensions in sizes else "re-embed"
     best = compared.candidate(model) if model else None
     return Report(
         verdict=verdict, model=model, precision=best.precision if best else None,
@@ -247,6 +252,11 @@ def _bad(vectors: Sequence[bytes]) -> int:
         return 0
     matrix = np.frombuffer(b"".join(vectors), "<f4").reshape(len(vectors), -1)
     return int((~finite_rows(matrix)).sum())
+
+
+def _is_usable(vector: bytes, dimensions: int) -> bool:
+    """Whether it can be compared; `Health.bad_vector` counts what cannot."""
+    return len(vector) == 4 * dimensions and not _bad([vector])
 
 
 class _Compared:
@@ -341,10 +351,8 @@ class _Compared:
             found[""] = [self._rows[at].key for at in np.flatnonzero(left).tolist()]
         return found
 
-    def verdict(self, default: str, sizes: Sequence[int]) -> tuple[Verdict, str | None]:
+    def verdict(self, default: str) -> tuple[Verdict, str | None]:
         """Return what to think of the store, and the model that made its vectors (most of them)."""
-        if not self._rows:
-            return ("compatible" if self._dimensions in sizes else "re-embed"), None
         made_by = self.made_by(default)
         unmatched = len(made_by.pop("", ()))
         if not made_by:

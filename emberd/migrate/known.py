@@ -1,13 +1,14 @@
 """Stores by name or path: those of the config file, and any other that is pointed at."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 
 from emberd.config.load import Config
 from emberd.config.paths import expand
-from emberd.config.settings import StoreSettings
-from emberd.errors import NotAStoreError
+from emberd.errors import EmberdError, NotAStoreError, StoreError
+from emberd.migrate.base import part_of
 from emberd.migrate.plugins import open_store
 from emberd.migrate.run import Named
 
@@ -21,8 +22,11 @@ def find(
 ) -> Named:
     """Return the store that is called so in `stores:`, or that lies at this path.
 
+    A path, with its options, may be that of a configured store, however either is written: the
+    folder or the file in it. Of another table in the same file it is not.
+
     Raises:
-        NotAStoreError: there is none.
+        NotAStoreError: there is none, or several configured ones lie there.
         StoreKindError: the kind or one of its options is unknown.
     """
     stores = config.settings.stores
@@ -36,29 +40,83 @@ def find(
             f"There is no store {wanted}: no file or folder, and no name below `stores:`.",
             hint=f"Did you mean {nearest[0]}?" if nearest else f"Correct the path.{known}",
         )
-    for name, settings in stores.items():
-        if _path(config, settings) == path:
-            return _configured(config, name, kind, options or {})
     given = dict(options or {})
+    meant = _configured_at(config, path, kind, given)
+    if len(meant) > 1:
+        raise NotAStoreError(
+            f"{path} holds several configured stores: {', '.join(meant)}.",
+            hint="Name the one that you mean.",
+        )
+    if meant:
+        return _configured(config, meant[0], kind, given)
     store = open_store(path, kind=kind, options=given)
     return Named(name=str(path), store=store, kind=kind, options=given)
 
 
+def _configured_at(
+    config: Config, path: Path, kind: str | None, options: Mapping[str, str]
+) -> list[str]:
+    """Return the names of the configured stores that a path with such options may mean."""
+    places = {path}
+    with suppress(StoreError):  # a kind or options that only the configuration names may lack
+        places.add(open_store(path, kind=kind, options=options).path.resolve())
+    found = []
+    for name in config.settings.stores:
+        own = {path_of(config, name)}
+        with suppress(EmberdError):  # another one's trouble
+            own.add(_configured(config, name, None, {}).store.path.resolve())
+        if places & own and _is_part(config, name, kind, options):
+            found.append(name)
+    return found
+
+
+def _is_part(config: Config, name: str, kind: str | None, options: Mapping[str, str]) -> bool:
+    """Whether these options leave it the configured store, not another table in its file."""
+    if not options:
+        return True
+    with suppress(StoreError):
+        changed = _configured(config, name, kind, options).store
+        return part_of(changed) == part_of(_configured(config, name, None, {}).store)
+    return False
+
+
+def followers(config: Config) -> list[str]:
+    """Return the names of the configured stores whose users take the default."""
+    return [name for name, store in config.settings.stores.items() if not store.model]
+
+
 def served_by_default(config: Config) -> list[Named]:
-    """Return the configured stores whose users take the default."""
-    stores = config.settings.stores
-    return [_configured(config, name, None, {}) for name in stores if not stores[name].model]
+    """Open the configured stores whose users take the default.
+
+    Raises:
+        StoreError: one cannot be opened; it is named.
+    """
+    opened = []
+    for name in followers(config):
+        with naming(name):
+            opened.append(_configured(config, name, None, {}))
+    return opened
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put the name of a store before what is wrong with it."""
+    try:
+        yield
+    except StoreError as error:
+        raise type(error)(f"The store {name}: {error.message}", hint=error.hint) from None
+
+
+def path_of(config: Config, name: str) -> Path:
+    """Return where a configured store is said to be."""
+    return (config.homes.config.parent / expand(config.settings.stores[name].path)).resolve()
 
 
 def _configured(config: Config, name: str, kind: str | None, options: Mapping[str, str]) -> Named:
     settings = config.settings.stores[name]
     given = {**settings.options, **options}
-    store = open_store(_path(config, settings), kind=kind or settings.kind, options=given)
+    store = open_store(path_of(config, name), kind=kind or settings.kind, options=given)
     served_by = config.catalog.get(settings.model).name if settings.model else None
     return Named(
         name=name, store=store, options=given, served_by=served_by, input_type=settings.input_type
     )
-
-
-def _path(config: Config, settings: StoreSettings) -> Path:
-    return (config.homes.config.parent / expand(settings.path)).resolve()

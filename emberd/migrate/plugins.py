@@ -46,7 +46,13 @@ def open_store(path: Path, *, kind: str | None, options: Mapping[str, str]) -> S
         NotAStoreError: nothing is there, or no kind recognises it.
         StoreKindError: the kind is unknown or broken, or has no such option.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a folder that may not be entered
+        raise NotAStoreError(
+            f"{path} cannot be reached: {error.strerror}.", hint="Correct the path or permissions."
+        ) from None
+    if not there:
         raise NotAStoreError(f"There is no store at {path}.", hint="Correct the path or name.")
     if kind is None:
         kind = next((name for name in kinds() if load(name).recognises(path)), None)

@@ -5,6 +5,7 @@ Many Pythons build their sqlite3 without loadable extensions; apsw always has th
 
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -106,7 +107,9 @@ def explained(path: Path) -> Iterator[None]:
     except apsw.SQLError as error:
         raise NotAStoreError(
             f"{path} has another schema than expected, or is damaged: {error}.",
-            hint="docs/migrating-a-store.md says what a store has; `PRAGMA integrity_check` finds"
+            hint="Name the column that holds the key: `--option id=COLUMN`."
+            if re.search(r"no such column: \W?rowid\b", str(error))
+            else "docs/migrating-a-store.md says what a store has; `PRAGMA integrity_check` finds"
             " damage.",
         ) from None
     except apsw.Error as error:

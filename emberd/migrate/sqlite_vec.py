@@ -31,8 +31,13 @@ class Layout:
     column: str
     dimensions: int
     others: tuple[str, ...]
-    text_column: str | None  # its own, when it has exactly one
+    texts: tuple[str, ...]  # its own text columns
     size_at: tuple[int, int]  # where in the DDL the dimension stands
+
+    @property
+    def text_column(self) -> str | None:
+        """Its own text column, when it has exactly one."""
+        return self.texts[0] if len(self.texts) == 1 else None
 
     def ddl_with(self, dimensions: int) -> str:
         """Return the DDL with another dimension and nothing else changed."""
@@ -260,15 +265,20 @@ class SqliteVecStore:
                 raise NotAStoreError(
                     f"text={self._text} is not of the form TABLE.COLUMN.", hint=HOW
                 )
-            return f"SELECT {quoted(self._id or 'rowid')}, {quoted(column)} FROM {quoted(table)}"
+            own = layout.key if table == layout.table else "rowid"
+            return f"SELECT {quoted(self._id or own)}, {quoted(column)} FROM {quoted(table)}"
         if layout.text_column:
             return (
                 f"SELECT {quoted(layout.key)}, {quoted(layout.text_column)}"
                 f" FROM {quoted(layout.table)}"
             )
-        raise NotAStoreError(
-            f"{self.path}: the vec0 table {layout.table} has no text column of its own.", hint=HOW
-        )
+        table = f"{self.path}: the vec0 table {layout.table}"
+        if layout.texts:
+            raise NotAStoreError(
+                f"{table} has several text columns ({', '.join(layout.texts)}).",
+                hint=f"Name the one that was embedded: `--option text={layout.table}.COLUMN`.",
+            )
+        raise NotAStoreError(f"{table} has no text column of its own.", hint=HOW)
 
     def _layout(self, connection: apsw.Connection) -> Layout:
         found = _vec0_tables(connection)
@@ -403,6 +413,6 @@ def _parse(path: Path, table: str, ddl: str) -> Layout:
         column=name,
         dimensions=int(size_text),
         others=tuple(others),
-        text_column=texts[0] if len(texts) == 1 else None,
+        texts=tuple(texts),
         size_at=size_at,
     )

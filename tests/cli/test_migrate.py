@@ -54,7 +54,7 @@ def test_check_answers_for_scripts(home: Path) -> None:
     # its users ask for another model than the default, and that is what it has to fit
     assert (named.returncode, json.loads(named.stdout)["default"]) == (3, "minilm-f32")
     assert said.returncode == 3
-    assert b"made by minilm; the default is minilm-f32" in said.stdout
+    assert b"made by minilm; the model that its users name is minilm-f32" in said.stdout
     assert b"emberd migrate run wide --to minilm-f32" in said.stdout
 
 
@@ -117,6 +117,17 @@ def test_an_empty_store_is_called_empty(home: Path, dimensions: int, code: int, 
     assert (strict(moved.stdout)["rows"], strict(moved.stdout)["lowest_cosine"]) == (0, None)
 
 
+def test_a_store_of_rows_without_text_is_not_called_compatible(home: Path) -> None:
+    database = stores.connect(home / "notes" / "memories.db")
+    database.execute("UPDATE memories SET content = NULL")
+    database.close()
+
+    said = run_emberd("migrate", "check", "notes", home=home)
+
+    assert said.returncode == 5
+    assert "unknown: no row has a text to compare with." in said.stdout.decode()
+
+
 def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
     before = (home / "notes" / "memories.db").read_bytes()
 
@@ -155,6 +166,15 @@ def test_run_status_undo_and_the_servers_warning(home: Path) -> None:
     assert "Backup from before minilm-f32" in said
     assert undone.returncode == 0, undone.stderr
     assert warnings == []
+
+
+def test_of_a_store_whose_users_name_a_model_that_is_the_one_to_change(home: Path) -> None:
+    done = run_emberd("migrate", "run", "wide", "--to", "minilm", "--yes", "--force", home=home)
+
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.decode()
+    assert "Its users ask for minilm-f32: set `stores.wide.model` to minilm now" in said
+    assert "emberd use" not in said
 
 
 def test_a_check_tells_the_server_too(home: Path) -> None:
@@ -232,6 +252,7 @@ def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> Non
     [
         (["check", "nots"], "hint: Did you mean notes?"),
         (["check", "notes", "--sample", "none"], "neither a number of rows nor `all`"),
+        (["check", "notes", "--sample", "²"], "neither a number of rows nor `all`"),
         (["check", "notes", "-o", "table"], "not of the form KEY=VALUE"),
         (["check", "notes", "-o", "table=v"], "has no option 'table'"),
         (["check", "notes", "--model", "mpnet"], "hint: Run `emberd pull mpnet` first."),

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from emberd.cli.client import Client, Place
@@ -17,6 +18,8 @@ from emberd.cli.edit import Edit
 from emberd.cli.use import Switch
 from emberd.errors import ConfigError
 from emberd.registry.local import package_folder
+from emberd.registry.stores import KnownStore, StoresFile
+from tests.migrate import stores
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 
 FILE = "# mine\ndefault: minilm  # as ever\nlimits: {max_texts: 9}\n"
@@ -191,6 +194,93 @@ def test_at_a_terminal_one_is_asked(config: Path, answer: str, file: str) -> Non
 
     os.close(ours)
     assert config.read_text() == file
+
+
+@pytest.fixture
+def with_stores(config: Path) -> Path:
+    """A config file with one store that can be read, and four that cannot."""
+    for name in ("fine", "locked"):
+        stores.make_cmem(config.parent / name, ["text"], np.ones((1, 384), "<f4"))
+    (config.parent / "text").write_text("no database")
+    config.write_text(
+        FILE + "stores:\n  fine: {path: fine}\n  gone: {path: gone}\n  text: {path: text}\n"
+        f"  locked: {{path: locked}}\n  far: {{path: {'x' * 300}}}\n"
+        "  other: {path: fine, kind: qdrant}\n"
+    )
+    return config
+
+
+def test_stores_that_cannot_be_read_are_told_and_hold_nothing_up(with_stores: Path) -> None:
+    home = with_stores.parent
+    other = stores.connect(home / "locked" / "memories.db")
+    other.pragma("journal_mode", "delete")  # in which readers wait, too
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        plan = said(run_emberd("use", "minilm-f32", "--dry-run", "--json", home=home))
+        done = run_emberd("use", "minilm-f32", "--yes", home=home)
+    finally:
+        other.close()
+
+    whys = {store["name"]: (store["verdict"], store["why"]) for store in plan["stores"]}
+    assert whys.pop("fine") == ("unknown", None)
+    assert {verdict for verdict, _ in whys.values()} == {"unknown"}
+    assert whys["gone"][1] == f"cannot be read: There is no store at {home / 'gone'}."
+    assert "is no store that emberd knows" in whys["text"][1]
+    assert "is locked by another process" in whys["locked"][1]
+    assert "cannot be reached: File name too long" in whys["far"][1]
+    assert "No kind of store is called 'qdrant'" in whys["other"][1]
+    assert done.returncode == 0, done.stderr
+    assert f"The store gone ({home / 'gone'}) cannot be read: " in done.stdout.decode()
+    assert "default: minilm-f32" in with_stores.read_text()
+
+
+def test_a_migration_refuses_a_store_that_cannot_be_read_by_its_name(with_stores: Path) -> None:
+    before = with_stores.read_text()
+
+    done = run_emberd("use", "minilm-f32", "--migrate", "--yes", home=with_stores.parent)
+
+    assert done.returncode == 1
+    assert "error: The store gone: There is no store at " in done.stderr.decode()
+    assert with_stores.read_text() == before
+
+
+@pytest.mark.parametrize("named", ["", "stores: {own: {path: nowhere, model: minilm}}\n"])
+def test_a_migration_of_no_store_says_so(config: Path, named: str) -> None:
+    config.write_text(FILE + named)
+    arguments = ("use", "minilm-f32", "--migrate", "--yes")
+    home = config.parent
+
+    planned = run_emberd(*arguments, "--dry-run", home=home).stdout.decode()
+    plan = said(run_emberd(*arguments, "--dry-run", "--json", home=home))
+    done = run_emberd(*arguments, home=home)
+    again = said(run_emberd(*arguments, "--json", home=home))
+
+    words = "No configured store follows the default: nothing"
+    assert f"{words} would be embedded." in planned
+    assert plan["note"].startswith(f"{words} would be embedded.")
+    assert done.returncode == 0, done.stderr
+    assert f"{words} was embedded. To have stores move along, name them" in done.stdout.decode()
+    assert (again["status"], again["note"].partition(".")[0]) == (
+        "unchanged", f"{words} was embedded",
+    )  # fmt: skip
+    assert "default: minilm-f32" in config.read_text()
+
+
+def test_of_the_default_itself_it_says_which_stores_do_not_match(config: Path) -> None:
+    home = config.parent
+    path = stores.make_cmem(home / "notes", ["text"], np.ones((1, 384), "<f4"))
+    config.write_text(FILE + "stores: {notes: {path: notes}}\n")
+    other = KnownStore(path=str(path), kind="cmem", model="mpnet", fingerprint="aa")
+    StoresFile(home / "state").put("notes", other)
+
+    done = run_emberd("use", "minilm", home=home)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().splitlines() == [
+        "minilm is the default already.",
+        f"The store notes ({path}) does not match it.",
+        "To run: `emberd use minilm --migrate`",
+    ]
 
 
 @contextmanager

@@ -130,9 +130,10 @@ def test_a_store_is_moved_also_when_what_is_noted_of_it_is_wrong(
     with Server(home, config=config.replace("minilm ", "minilm-f32 ")) as own:
         new = np.array(own.embed(*TEXTS)["embeddings"], np.float32)
         noted = StoresFile(home / "state")
-        for name in ("memory", "other"):
-            space = own.row("minilm-f32")["fingerprint"]
-            wrong = KnownStore(path=name, kind="cmem", model="minilm-f32", fingerprint=space)
+        space = own.row("minilm-f32")["fingerprint"]
+        for name, folder in (("memory", "CMEM"), ("other", "OTHER")):
+            path = str(folders[folder] / "memories.db")
+            wrong = KnownStore(path=path, kind="cmem", model="minilm-f32", fingerprint=space)
             noted.put(name, wrong)
 
         moved = result(own.run("use", "minilm-f32", "--migrate", "--yes", "--json"))

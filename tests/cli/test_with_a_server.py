@@ -87,6 +87,21 @@ def test_config_diff_and_reload_tell_what_happens_to_each_key(home: Path) -> Non
         assert "changed server.host" in warned
 
 
+def test_another_file_than_the_servers_is_not_passed_over(home: Path, tmp_path: Path) -> None:
+    (other := tmp_path / "new.yaml").write_text("limits: {max_texts: 7}\n")
+    with Server(home) as own:
+        for command in (("config", "diff"), ("reload",)):
+            done = own.run("--config", str(other), *command)
+            same = own.run("--config", str(home / "config.yaml"), *command)
+
+            assert done.returncode == 1
+            assert done.stderr.decode() == (
+                f"error: The server at {own.url} reads {home / 'config.yaml'}, not {other}.\n"
+                f"hint: Add `--config {home / 'config.yaml'}`.\n"
+            )
+            assert same.returncode == 0, same.stderr
+
+
 def test_client_commands_find_a_server_on_any_port(server: Server) -> None:
     assert server.run("load").returncode == 0
 

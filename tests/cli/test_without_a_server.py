@@ -320,6 +320,28 @@ def test_config_check_knows_the_installed_backends(run: Run, config: Path) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (
+            "kind: cmen",
+            "stores.notes.kind: no kind of store 'cmen' is installed.\n"
+            "hint: There are: cmem, sqlite-vec.",
+        ),
+        (
+            "model: minlm",
+            "stores.notes.model: No model is called 'minlm'.\nhint: Did you mean minilm",
+        ),
+    ],
+)
+def test_config_check_knows_the_kinds_and_models_of_stores(
+    run: Run, config: Path, wrong: str, words: str
+) -> None:
+    config.write_text(f"stores:\n  notes:\n    path: notes\n    {wrong}\n")
+
+    assert complaint(run("config", "check")).startswith(f"error: {config}:4: {words}")
+
+
 def test_config_check_asks_the_files_how_long_a_text_may_be(run: Run, config: Path) -> None:
     config.write_text("models:\n  minilm:\n    max_tokens: 513\n")
 

@@ -30,11 +30,13 @@ from tests.serving import clean_environ
 
 
 @contextmanager
-def refused(folder: Path, kind: type[EmberdError], words: str) -> Iterator[None]:
+def refused(
+    folder: Path, kind: type[EmberdError], words: str
+) -> Iterator[pytest.ExceptionInfo[EmberdError]]:
     """Expect an error of exactly this kind with these words, and no file changed."""
     before = contents(folder)
     with pytest.raises(kind, match=words) as caught:
-        yield
+        yield caught
     assert type(caught.value) is kind
     assert caught.value.hint
     assert contents(folder) == before
@@ -88,6 +90,29 @@ def test_a_vec0_table_whose_texts_are_nowhere(tmp_path: Path, work: Work) -> Non
 
     with refused(tmp_path, NotAStoreError, "no text column of its own"):
         work.open(path).store.inspect()
+
+
+def test_a_vec0_table_with_several_text_columns(tmp_path: Path, work: Work) -> None:
+    path = tmp_path / "vectors.db"
+    change(path, "CREATE VIRTUAL TABLE v USING vec0(e float[3], title text, +body text)")
+
+    with refused(tmp_path, NotAStoreError, r"v has several text columns \(title, body\)") as caught:
+        work.open(path).store.inspect()
+    assert caught.value.hint == "Name the one that was embedded: `--option text=v.COLUMN`."
+
+
+def test_texts_of_a_table_without_rowid(tmp_path: Path, work: Work) -> None:
+    path = tmp_path / "vectors.db"
+    change(
+        path,
+        "CREATE TABLE docs(name TEXT PRIMARY KEY, body TEXT) WITHOUT ROWID",
+        "CREATE VIRTUAL TABLE v USING vec0(id TEXT PRIMARY KEY, e float[3])",
+    )
+
+    with refused(tmp_path, NotAStoreError, "no such column: .*rowid") as caught:
+        work.open(path, text="docs.body").store.inspect()
+    assert "`--option id=COLUMN`" in (caught.value.hint or "")
+    assert work.open(path, text="docs.body", id="name").store.inspect().rows == 0
 
 
 @pytest.mark.parametrize(

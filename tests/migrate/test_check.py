@@ -152,6 +152,29 @@ def test_an_empty_store_fits_when_its_dimension_does(
     assert verdicts == ["compatible", "re-embed"]
 
 
+def test_rows_without_any_text_are_unknown(cmem: Path, work: Work) -> None:
+    database = stores.connect(cmem / "memories.db")
+    database.execute("UPDATE memories SET content = NULL")
+    database.close()
+
+    report = check(work.config, work.open(cmem), work.embedder)
+
+    assert (report.verdict, report.model, report.rows, report.sampled) == ("unknown", None, 300, 0)
+
+
+def test_vectors_that_are_zero_or_not_finite_make_no_store_mixed(cmem: Path, work: Work) -> None:
+    database = stores.connect(cmem / "memories.db")
+    for key in range(1, 61):
+        vector = np.full(384, np.nan if key % 2 else 0, "<f4").tobytes()
+        database.execute("UPDATE vec_memories SET embedding = ? WHERE rowid = ?", (vector, key))
+    database.close()
+
+    report = check(work.config, work.open(cmem), work.embedder, sample=0)
+
+    assert (report.verdict, report.sampled) == ("compatible", 240)
+    assert (report.health.bad_vector, set(report.made_by)) == (60, {"minilm"})
+
+
 def test_nothing_is_noted_of_an_empty_store(tmp_path: Path, made: Made, work: Work) -> None:
     stores.make_cmem(tmp_path / "empty", [], made.old[:0])
     named = work.open(tmp_path / "empty")

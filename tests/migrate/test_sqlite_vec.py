@@ -87,3 +87,19 @@ def test_a_text_column_of_its_own_is_taken(tmp_path: Path, made: Made, work: Wor
     (found,) = work.open(path).store.rows()
 
     assert (found.key, found.text) == (1, made.texts[0])
+
+
+def test_a_text_column_of_its_own_that_is_named_goes_by_the_tables_key(
+    tmp_path: Path, work: Work
+) -> None:
+    path = tmp_path / "own.db"
+    database = stores.connect(path)
+    database.execute(
+        "CREATE VIRTUAL TABLE v USING vec0(id TEXT PRIMARY KEY, e float[3], title text, +body text)"
+    )
+    database.execute("INSERT INTO v VALUES ('k', vec_f32('[1,2,3]'), 'title', 'body')")
+    database.close()
+
+    (found,) = work.open(path, text="v.body").store.rows()
+
+    assert (found.key, found.text) == ("k", "body")
