@@ -82,7 +82,7 @@ def _checks(root: Root) -> "dict[str, Check]":
         "backends": lambda: backends.check(config.catalog, config.settings.default),
         "model": lambda: files.model(config),
         "stores": lambda: files.stores(paths),
-        "port": lambda: network.port(config.settings.server),
+        "port": lambda: network.port(config.settings.server, homes.state),
         "socket": lambda: network.socket(config.settings.server),
         "tokens": lambda: network.tokens(config),
         "hub": lambda: network.hub(config),

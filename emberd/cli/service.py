@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -81,7 +82,13 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     root: Root = ctx.obj
     config = _load_if_possible(root)
     manager = find_manager()
-    now = manager.status()
+    try:
+        now = manager.status()
+    except ServiceError as error:
+        if as_json:
+            told = {"state": "unknown", "ready": False, "error": error.message, "hint": error.hint}
+            typer.echo(json.dumps({"manager": manager.name, "file": str(manager.file), **told}))
+        raise
     ready = now.state == "running" and config is not None and is_ready(config)
     row: dict[str, Any] = {
         "manager": manager.name,
@@ -114,30 +121,31 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="The last lines.")] = 50,
 ) -> None:
-    """Print what the service wrote last."""
-    from emberd.service import systemd
+    """Print what the service wrote last: systemd's journal, and the log files."""
     from emberd.service.install import find_manager
 
     root: Root = ctx.obj
     config = _load_if_possible(root)
     manager = find_manager()
-    files = [file for file in _logs(root, config) if file.exists() and file.stat().st_size]
-    if files:
-        ends = [_tail(file, lines) for file in files]
-        if follow:
-            _follow(files[-1], ends[-1])
-    elif manager.name == "systemd":
-        words = systemd.journal(lines=lines) + (["--follow"] if follow else [])
-        with suppress(KeyboardInterrupt):
-            try:
-                done = subprocess.run(words, check=False)  # noqa: S603 - our own words
-            except OSError as error:
-                raise ServiceError(f"`{words[0]}` cannot be run: {error.strerror}.") from None
-            raise typer.Exit(done.returncode)
-    else:
+    files = _logs(root, config)
+    written = [file for file in files if file.exists() and file.stat().st_size]
+    journal = _journal(max(lines, 1)) if manager.name == "systemd" else ""
+    if not written and not journal:
+        manager.status()  # where it cannot be asked, it says why
         raise ServiceError(
             "The service has written nothing yet.", hint="See `emberd service status`."
         )
+    if follow:
+        with _following_journal(manager, lines):
+            _follow({file: _tail(file, lines) if file in written else 0 for file in files})
+        return
+    named = len(written) + bool(journal) > 1
+    if journal and lines:
+        typer.echo(f"==> journal <==\n{journal}" if named else journal)
+    for file in written:
+        if named:
+            typer.echo(f"==> {file} <==")
+        _tail(file, lines)
 
 
 @app.command()
@@ -278,17 +286,71 @@ def _tail(file: Path, lines: int) -> int:
         return content.tell()
 
 
-def _follow(file: Path, position: int) -> None:
-    """Print what is added after `position`, also after the file was rotated, until Ctrl-C."""
+def _journal(lines: int) -> str:
+    """Return the last lines of systemd's journal; what keeps them from us is a warning."""
+    from emberd.service import command, systemd
+
+    try:
+        done = command.run(*systemd.journal(lines=lines))
+    except ServiceError as error:
+        print_error(error)
+        return ""
+    if done.stderr:
+        typer.secho(f"warning: the journal: {done.stderr}", fg="yellow", err=True)
+    return done.stdout
+
+
+@contextmanager
+def _following_journal(manager: "Manager", lines: int) -> Iterator[None]:
+    """Have the last lines of systemd's journal, and what comes, printed meanwhile."""
+    from emberd.service import systemd
+
+    if manager.name != "systemd":
+        yield
+        return
+    words = [*systemd.journal(lines=lines), "--follow"]
+    try:
+        process = subprocess.Popen(words, stderr=subprocess.DEVNULL)  # noqa: S603 - our own words
+    except OSError:  # `_journal` said so
+        yield
+        return
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _follow(positions: dict[Path, int]) -> None:
+    """Print what is added to files after these positions, until Ctrl-C."""
+    following = [_Followed(file, position) for file, position in positions.items()]
     with suppress(KeyboardInterrupt):
-        stream = file.open("rb")
-        stream.seek(position)
         while True:
-            sys.stdout.buffer.write(stream.read())
-            with suppress(FileNotFoundError):  # between a rotation's two renames
-                if file.stat().st_ino != os.fstat(stream.fileno()).st_ino:
-                    sys.stdout.buffer.write(stream.read())
-                    stream.close()
-                    stream = file.open("rb")
+            for one in following:
+                sys.stdout.buffer.write(one.added())
             sys.stdout.buffer.flush()
             time.sleep(FOLLOW_S)
+
+
+class _Followed:
+    """A log file that grows, is rotated, or is not there yet."""
+
+    def __init__(self, file: Path, position: int) -> None:
+        self._file = file
+        self._stream: BinaryIO | None = None
+        with suppress(FileNotFoundError):
+            self._stream = file.open("rb")
+            self._stream.seek(position)
+
+    def added(self) -> bytes:
+        """Return what was written since the last call, also after a rotation."""
+        added = self._stream.read() if self._stream else b""
+        with suppress(FileNotFoundError):  # not there yet, or between a rotation's two renames
+            new = self._file.stat().st_ino
+            if self._stream is None:
+                self._stream = self._file.open("rb")
+            elif new != os.fstat(self._stream.fileno()).st_ino:
+                added += self._stream.read()
+                self._stream.close()
+                self._stream = self._file.open("rb")
+        return added

@@ -43,6 +43,13 @@ def find_homes(environ: Mapping[str, str] = os.environ, *, config: Path | None =
     return Homes(expand(named or file).absolute(), state, cache, hub)
 
 
+def config_folders(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Return where a user's configuration may be: `$XDG_CONFIG_HOME` if set, then `~/.config`."""
+    named = _absolute(environ.get("XDG_CONFIG_HOME"))
+    usual = Path(environ.get("HOME") or Path.home()) / ".config"
+    return [named, usual] if named else [usual]
+
+
 def _absolute(path: str | None) -> Path | None:
     """Return the folder an XDG variable names; a relative one is to be ignored.
 

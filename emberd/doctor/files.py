@@ -7,6 +7,7 @@ from pathlib import Path
 from emberd.config.load import Config
 from emberd.registry.local import find_local
 from emberd.registry.lock import LockFile
+from emberd.registry.sources import how_to_get
 from emberd.units import format_size
 from emberd.verify.finding import Finding
 
@@ -19,9 +20,14 @@ def has_default(config: Config) -> bool:
 
 def model(config: Config) -> list[Finding]:
     """Whether the default model can load without the network."""
-    name = config.catalog.get(config.settings.default).name
+    spec = config.catalog.get(config.settings.default)
+    name = spec.name
     if has_default(config):
         return [Finding("model", "ok", f"the files of {name}, the default, are here")]
+    if all(source.path for source in spec.sources):  # nothing brings them but you
+        places = ", ".join(str(source.path) for source in spec.sources)
+        detail = f"no whole model at {places}, the only source of {name}, the default"
+        return [Finding("model", "failed", detail, how_to_get(spec))]
     detail = f"the files of {name}, the default, are not here yet"
     return [Finding("model", "warning", detail, f"Run `emberd pull {name}`.")]
 

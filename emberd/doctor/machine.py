@@ -58,16 +58,21 @@ def system() -> list[Finding]:
 def memory(limits: LimitsSettings) -> list[Finding]:
     """Whether what is free, and what there is at all, suffices."""
     now = psutil.virtual_memory()
+    return [judge_memory(now.available, now.total, budget=limits.memory_budget)]
+
+
+def judge_memory(available: int, total: int, *, budget: int) -> Finding:
+    """Say whether that much is enough for models."""
     detail = (
-        f"{format_size(now.available)} free of {format_size(now.total)};"
-        f" budget for models {format_size(limits.memory_budget)}"
+        f"{format_size(available)} free of {format_size(total)};"
+        f" budget for models {format_size(budget)}"
     )
-    if limits.memory_budget > now.total:
-        advice = f"Set `limits.memory_budget` below {format_size(now.total)}."
-        return [Finding("memory", "warning", detail, advice)]
-    if now.available < LITTLE_MEMORY:
-        return [Finding("memory", "warning", detail, "Close programs, or use a smaller model.")]
-    return [Finding("memory", "ok", detail)]
+    if budget > total:
+        advice = f"Set `limits.memory_budget` below {format_size(total)}."
+        return Finding("memory", "warning", detail, advice)
+    if available < LITTLE_MEMORY:
+        return Finding("memory", "warning", detail, "Close programs, or use a smaller model.")
+    return Finding("memory", "ok", detail)
 
 
 def disk(homes: Homes) -> list[Finding]:

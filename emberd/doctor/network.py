@@ -14,21 +14,25 @@ from emberd.service.health import (
     is_old_server,
     read_health,
     read_health_by_socket,
+    read_health_of,
 )
 from emberd.service.port import who_holds, who_holds_socket
+from emberd.service.running import read
 from emberd.verify.finding import Finding
 
 HEALTH_TIMEOUT_S = 3.0
 
 
-def port(server: ServerSettings) -> list[Finding]:
+def port(server: ServerSettings, state: Path) -> list[Finding]:
     """Who listens where emberd does or would; warnings of a running server too."""
     where = f"{server.host}:{server.port}"
     if server.port is None and not server.socket:
         detail = "off, and there is no server.socket: nothing to listen on"
         return [Finding("port", "failed", detail, "Set one of them.")]
     if not server.port:
-        return [Finding("port", "ok", "off" if server.port is None else "any free one")]
+        if server.port == 0:
+            return _elsewhere(state, "any free one")
+        return [Finding("port", "ok", "off")]
     try:
         holder = who_holds(server.host, server.port)
     except (OSError, OverflowError) as error:
@@ -36,8 +40,7 @@ def port(server: ServerSettings) -> list[Finding]:
         advice = "Choose an address of this machine as `server.host`, and a port above 1023."
         return [Finding("port", "failed", detail, advice)]
     if holder is None:
-        detail = f"{where} is free; no server runs"
-        return [Finding("port", "ok", detail)]
+        return _elsewhere(state, f"{where} is free")
     health = read_health(server.host, server.port, timeout_s=HEALTH_TIMEOUT_S)
     if health is not None and is_emberd(health):
         detail = f"emberd {health['version']} answers at {where}, {holder}"
@@ -49,6 +52,16 @@ def port(server: ServerSettings) -> list[Finding]:
         ]
     detail = f"{holder} holds {where} and does not answer as emberd"
     return [Finding("port", "failed", detail, "End that process, or set another `server.port`.")]
+
+
+def _elsewhere(state: Path, detail: str) -> list[Finding]:
+    """Whether this home's server runs at another place, as by `serve --port N`."""
+    noted = read(state)
+    health = read_health_of(noted, timeout_s=HEALTH_TIMEOUT_S) if noted else None
+    if noted is None or health is None or not is_emberd(health):
+        return [Finding("port", "ok", f"{detail}; no server runs")]
+    said = f"emberd {health['version']} answers at {noted.address} (pid {noted.pid}); {detail}"
+    return [Finding("port", "ok", said), *_warnings(health)]
 
 
 def socket(server: ServerSettings) -> list[Finding]:

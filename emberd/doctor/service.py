@@ -11,12 +11,16 @@ def service() -> list[Finding]:
         manager = find_manager()
     except ServiceError as error:
         return [Finding("service", "skipped", error.message)]
-    if not manager.file.exists():
-        return [Finding("service", "ok", "not installed; `emberd service install` does it")]
+    installed = manager.file.exists()
     try:
         status = manager.status()
     except ServiceError as error:
+        if not installed:
+            detail = f"not installed; {manager.name} cannot be reached, so it cannot be from here"
+            return [Finding("service", "skipped", detail)]
         return [Finding("service", "failed", error.message, error.hint or "")]
+    if not installed:
+        return [Finding("service", "ok", "not installed; `emberd service install` does it")]
     detail = f"{status.state}, by {manager.name}"
     if status.pid:
         detail += f" (pid {status.pid})"

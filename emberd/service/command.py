@@ -1,5 +1,6 @@
 """The one place that runs a service manager's command."""
 
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def run(*argv: str, timeout_s: float = TIMEOUT_S) -> Done:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ServiceError(f"`{' '.join(argv)}` cannot be run: {error}.") from None
+        raise ServiceError(f"`{shlex.join(argv)}` cannot be run: {error}.") from None
     return Done(done.returncode, done.stdout.strip(), done.stderr.strip())
 
 
@@ -50,6 +51,6 @@ def must(*argv: str) -> Done:
     if done.code:
         said = (done.stderr or done.stdout).partition("\n")[0]
         raise ServiceError(
-            f"`{' '.join(argv)}` failed with exit code {done.code}: {said or 'it says nothing'}"
+            f"`{shlex.join(argv)}` failed with exit code {done.code}: {said or 'it says nothing'}"
         )
     return done

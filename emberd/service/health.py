@@ -5,6 +5,8 @@ import json
 import socket
 from typing import Any
 
+from emberd.service.running import Running
+
 OLD_FIELDS = {"status", "model", "dimensions", "loaded"}
 
 
@@ -23,8 +25,17 @@ class _BySocket(http.client.HTTPConnection):
 
 def read_health(host: str, port: int, *, timeout_s: float) -> dict[str, Any] | None:
     """Return the answer; None when none comes, or something else than a JSON object."""
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return _read(http.client.HTTPConnection(here, port, timeout=timeout_s))
+    return _read(_by_port(host, port, timeout_s))
+
+
+def read_health_of(noted: Running, *, timeout_s: float) -> dict[str, Any] | None:
+    """Return what a server that noted itself says; None when it is not that very run."""
+    connection: http.client.HTTPConnection
+    if noted.port is None:
+        connection = _BySocket(str(noted.socket), timeout_s)
+    else:
+        connection = _by_port(noted.host, noted.port, timeout_s)
+    return _read(connection, noted.instance)
 
 
 def read_health_by_socket(path: str, *, timeout_s: float) -> dict[str, Any] | None:
@@ -32,10 +43,20 @@ def read_health_by_socket(path: str, *, timeout_s: float) -> dict[str, Any] | No
     return _read(_BySocket(path, timeout_s))
 
 
-def _read(connection: http.client.HTTPConnection) -> dict[str, Any] | None:
+def _by_port(host: str, port: int, timeout_s: float) -> http.client.HTTPConnection:
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return http.client.HTTPConnection(here, port, timeout=timeout_s)
+
+
+def _read(
+    connection: http.client.HTTPConnection, instance: str | None = None
+) -> dict[str, Any] | None:
     try:
         connection.request("GET", "/health")
-        health = json.loads(connection.getresponse().read(2**20))
+        response = connection.getresponse()
+        if instance is not None and response.getheader("x-emberd-instance") != instance:
+            return None
+        health = json.loads(response.read(2**20))
     except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:

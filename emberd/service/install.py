@@ -54,7 +54,9 @@ def install(
         manager.start()
         wait_until_ready(manager, ready)
     except BaseException as error:  # Ctrl-C too leaves the machine as it was
-        words = manager.last_words()
+        words = ""
+        with suppress(EmberdError):  # whatever they are, the way back comes first
+            words = manager.last_words()
         lost = _roll_back(manager, before, stopped, ran=ran)
         if not isinstance(error, EmberdError | OSError):
             raise
@@ -124,7 +126,12 @@ def restart(manager: Manager, ready: Ready) -> None:
 
 def uninstall(manager: Manager) -> bool:
     """Stop the service and remove its file; False when there was none. Raises ServiceError."""
-    if manager.status().state == "not installed":
+    try:
+        if manager.status().state == "not installed":
+            return False
+    except ServiceError:  # the manager cannot be asked; without a file there is nothing to stop
+        if manager.file.exists():
+            raise
         return False
     manager.stop()
     manager.file.unlink(missing_ok=True)

@@ -113,7 +113,7 @@ class PreviousProcess:
         except OSError as error:
             raise ServiceError(
                 f"The old server could not be started again: {error}.",
-                hint=f"Run `{' '.join(self._argv)}` in {self._folder}.",
+                hint=f"Run `{shlex.join(self._argv)}` in {shlex.quote(self._folder)}.",
             ) from None
 
     def _runs(self) -> bool:
@@ -126,7 +126,8 @@ class PreviousProcess:
         """Only say it."""
         return (
             f"The old server (pid {self._process.pid}) is stopped; its files are kept. To go back:"
-            f" `emberd service uninstall`, then `{' '.join(self._argv)}` in {self._folder}."
+            f" `emberd service uninstall`, then `{shlex.join(self._argv)}` in"
+            f" {shlex.quote(self._folder)}."
         )
 
 

@@ -3,13 +3,16 @@
 Sources: the manual pages systemd.service(5), systemd.exec(5), systemd.syntax(7), systemctl(1).
 """
 
+import re
 from pathlib import Path
 
+from emberd.config.paths import config_folders
 from emberd.errors import ServiceError
 from emberd.service import command
 from emberd.service.unit import CONFIG_EXIT, START_S, STOP_S, RunState, Status, Unit
 
 NAME = "emberd.service"
+ASK_S = 5.0
 STATES: dict[str, RunState] = {
     "active": "running",
     "reloading": "running",
@@ -26,7 +29,7 @@ class Systemd:
     name = "systemd"
 
     def __init__(self) -> None:
-        self.file = Path.home() / ".config/systemd/user" / NAME
+        self.file = _units_folder() / NAME
 
     def render(self, unit: Unit) -> bytes:
         """Return the unit file."""
@@ -35,8 +38,9 @@ class Systemd:
             "# Written by `emberd service install`, which overwrites changes.",
             "[Unit]",
             "Description=emberd, a local embedding server",
-            "StartLimitIntervalSec=300",
-            "StartLimitBurst=5",
+            # What holds the port may let go of it: try for minutes before it is final.
+            "StartLimitIntervalSec=600",
+            "StartLimitBurst=20",
             "",
             "[Service]",
             "Type=notify",
@@ -44,7 +48,7 @@ class Systemd:
             "ExecReload=/bin/kill -HUP $MAINPID",
             *(f"Environment={_quoted(f'{name}={value}')}" for name, value in unit.environ.items()),
             "Restart=on-failure",
-            "RestartSec=2",
+            "RestartSec=10",
             f"RestartPreventExitStatus={CONFIG_EXIT}",
             f"TimeoutStartSec={START_S}",
             f"TimeoutStopSec={STOP_S}",
@@ -115,15 +119,30 @@ class Systemd:
 
 
 def journal(*, lines: int) -> list[str]:
-    """Return the command that shows what the service wrote to stderr."""
-    return ["journalctl", "--user", f"--unit={NAME}", f"--lines={lines}", "--no-pager"]
+    """Return the command that shows what the service wrote to stderr; it is silent without any."""
+    return ["journalctl", "--user", f"--unit={NAME}", f"--lines={lines}", "--no-pager", "--quiet"]
+
+
+def _units_folder() -> Path:
+    """Return where this user's units are: systemd's own answer, which this shell need not share."""
+    ours = config_folders()
+    try:
+        ask = ("systemctl", "--user", "show", "--property=UnitPath", "--value")
+        shown = command.run(*ask, timeout_s=ASK_S).stdout
+    except ServiceError:
+        shown = ""
+    for folder in map(Path, shown.split()):
+        # Not `user.control`, which comes first and is systemd's own.
+        if folder.name == "user" and any(map(folder.is_relative_to, ours)):
+            return folder
+    return ours[0] / "systemd/user"
 
 
 def _systemctl(*words: str) -> command.Done:
     try:
         return command.must("systemctl", "--user", *words)
     except ServiceError as error:
-        if "connect to bus" in error.message:
+        if re.search(r"connect to .*\bbus\b", error.message):  # the words differ by version
             error.hint = (
                 "This shell has no session with systemd: log in as this user directly (not by su"
                 " or sudo), or run `loginctl enable-linger` and log in again."

@@ -15,13 +15,22 @@ import pytest
 from emberd.config.paths import find_homes
 from emberd.config.settings import LimitsSettings, ServerSettings
 from emberd.doctor.files import lock, stores
-from emberd.doctor.machine import LITTLE_DISK, NO_DISK, folders, judge_disk, memory
+from emberd.doctor.machine import (
+    LITTLE_DISK,
+    LITTLE_MEMORY,
+    NO_DISK,
+    folders,
+    judge_disk,
+    judge_memory,
+    memory,
+)
 from emberd.doctor.network import port
 from emberd.doctor.network import socket as socket_check
 from emberd.doctor.run import examine
 from emberd.verify.finding import Finding
 from tests.hub import Hub
 from tests.service.conftest import free_port
+from tests.service.managers import Fake
 from tests.serving import Server, clean_environ, run_emberd
 
 CHECKS = (
@@ -136,8 +145,21 @@ def test_a_running_server_is_in_order(server: Server) -> None:
     assert f"answers at 127.0.0.1:{number}" in seen.row("port")["detail"]
 
 
-def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
-    (finding,) = port(ServerSettings(host="192.0.2.1"))
+def test_a_server_at_another_port_than_the_configured_one_is_seen(server: Server) -> None:
+    number = server.url.rpartition(":")[2]
+
+    seen = Examination(server.home)
+    seen_any = Examination(server.home, EMBERD_SERVER_PORT="0")
+    row, row_any = seen.row("port"), seen_any.row("port")
+
+    assert seen.ok
+    assert f"answers at http://127.0.0.1:{number} (pid {server.process.pid}); " in row["detail"]
+    assert row["detail"].endswith(" is free")
+    assert row_any["detail"].endswith(f":{number} (pid {server.process.pid}); any free one")
+
+
+def test_an_address_of_another_machine_cannot_be_listened_on(tmp_path: Path) -> None:
+    (finding,) = port(ServerSettings(host="192.0.2.1"), tmp_path)
 
     assert finding.verdict == "failed"
     assert "cannot listen on 192.0.2.1" in finding.detail
@@ -257,6 +279,22 @@ def test_offline_without_the_model_is_a_failure(home: Path) -> None:
     assert seen.row("model")["advice"] == "Run `emberd pull mpnet`."
 
 
+def test_a_path_without_a_model_is_a_failure_and_is_not_pulled(home: Path) -> None:
+    home.mkdir()
+    mine = "{sources: [{path: /nowhere/mine}], dimensions: 8, pooling: mean}"
+    (home / "config.yaml").write_text(f"default: mine\nmodels: {{mine: {mine}}}\n")
+
+    seen = Examination(home)
+    row = seen.row("model")
+    pulled = run_emberd("pull", "mine", home=home, environ=seen.environ).stderr.decode()
+
+    assert seen.failed() == ["model"]
+    assert "no whole model at /nowhere/mine, the only source of mine" in row["detail"]
+    advice = "Correct the path in models.mine.sources of the config file."
+    assert row["advice"] == advice
+    assert " ".join(pulled.split()).endswith(advice)
+
+
 def test_a_damaged_lock_is_found(home: Path) -> None:
     (home / "state").mkdir(parents=True)
     (home / "state" / "lock.json").write_text("{")
@@ -371,6 +409,65 @@ def test_a_backend_that_nobody_installed_is_named(home: Path) -> None:
     seen = Examination(home)
 
     assert seen.failed() == ["backend abacus"]
+
+
+def test_a_service_that_is_not_installed_is_offered_where_systemd_can_be_reached(
+    home: Path, tmp_path: Path
+) -> None:
+    manager = Fake("systemd", tmp_path / "fake")
+    mine = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": "/nowhere", "DBUS_SESSION_BUS_ADDRESS": ""}
+
+    reached = Examination(home, PATH=f"{manager.bin}:/usr/bin:/bin", **mine).row("service")
+    (tmp_path / "no").mkdir()
+    refuses = tmp_path / "no" / "systemctl"
+    refuses.write_text("#!/bin/sh\necho 'Failed to connect to bus: No medium found' >&2\nexit 1\n")
+    refuses.chmod(0o755)
+    unreached = Examination(home, PATH=f"{tmp_path}/no:/usr/bin:/bin", **mine).row("service")
+
+    assert reached["detail"] == "not installed; `emberd service install` does it"
+    assert unreached["verdict"] == "skipped"
+    assert "systemd cannot be reached" in unreached["detail"]
+    assert "service install" not in unreached["detail"] + unreached["advice"]
+
+
+@pytest.mark.parametrize(
+    ("noted", "verdict", "detail"),
+    [
+        ({"pid": 77, "ready": True, "exit": None}, "ok", "running, by systemd (pid 77)"),
+        (
+            {"pid": None, "exit": 78, "gone": True},
+            "failed",
+            "failed, by systemd, last exit code 78",
+        ),
+    ],
+    ids=["running", "failed"],
+)
+def test_how_the_service_is_is_a_row(
+    home: Path, tmp_path: Path, noted: dict[str, Any], verdict: str, detail: str
+) -> None:
+    manager = Fake("systemd", tmp_path / "fake")
+    unit = tmp_path / ".config/systemd/user/emberd.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    (manager.bin / "state").mkdir()
+    (manager.bin / "state" / unit.name).write_text(json.dumps(noted))
+
+    environ = {"PATH": f"{manager.bin}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    row = Examination(home, **environ).row("service")
+
+    assert (row["verdict"], row["detail"]) == (verdict, detail)
+    assert ("emberd service logs" in row["advice"]) is (verdict == "failed")
+
+
+@pytest.mark.parametrize(
+    ("free", "verdict"), [(LITTLE_MEMORY - 1, "warning"), (LITTLE_MEMORY, "ok")]
+)
+def test_little_memory_is_told_by_what_is_free(free: int, verdict: str) -> None:
+    finding = judge_memory(free, 2**34, budget=2**33)
+
+    assert finding.verdict == verdict
+    assert ("Close programs" in finding.advice) is (verdict == "warning")
+    assert "of 16 GiB" in finding.detail
 
 
 def test_more_memory_than_there_is_is_a_warning() -> None:

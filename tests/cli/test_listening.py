@@ -72,6 +72,31 @@ def test_a_broken_file_hides_no_server_that_asks_for_a_token(home: Path) -> None
     assert b"No model is loaded" in done.stdout
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_a_socket_in_somebody_elses_folder_is_refused(home: Path) -> None:
+    theirs = home / "theirs"
+    theirs.mkdir(0o700)
+    os.chown(theirs, 65534, -1)
+
+    said = refused(home, f"server: {{port: off, socket: {theirs}/s}}")
+
+    assert f"server.socket: {theirs}/s: its folder is somebody else's" in said
+    assert not (theirs / "s").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_tokens_in_somebody_elses_file_are_refused(home: Path) -> None:
+    tokens = home / "tokens"
+    tokens.touch(0o600)
+    tokens.write_text("a-token\n")
+    os.chown(tokens, 65534, -1)
+
+    said = refused(home, f"server: {{port: 0, token_file: {tokens}}}")
+
+    assert f"server.token_file: {tokens} is not readable by you alone" in said
+    assert "Own it" in said
+
+
 def test_a_socket_left_behind_is_replaced(home: Path) -> None:
     config = SOCKET_ONLY.format(home=home)
     killed = Server(home, config=config, arguments=())

@@ -121,7 +121,7 @@ def test_modules(modules: Change, pooling: Change, dense: Change, which: str) ->
         try:
             read_all(folder)
         except EmberdError as error:
-            said(error, "")
+            said(error, *whole, "config.json", "model.safetensors")
 
 
 INDEX = {"metadata": {"total_size": 1}, "weight_map": {"a.weight": "model.safetensors"}}
@@ -140,7 +140,7 @@ def test_index(damage: Change) -> None:
         try:
             read_all(folder)
         except EmberdError as error:
-            said(error, "")
+            said(error, str(folder))  # the index, or what it names
 
 
 @fuzz(changes(content("tokenizer.json")))
@@ -217,4 +217,4 @@ def test_packed_weights(tensors: Change, packing: dict[str, object] | None) -> N
         try:
             read_all(folder)
         except EmberdError as error:
-            said(error, "")
+            said(error, "model.safetensors", "quantization", "config.json")

@@ -98,7 +98,7 @@ def test_state_is_ours_alone_whatever_the_umask(home: Path) -> None:
 
     assert stat.S_IMODE((home / "state").stat().st_mode) == 0o700
     for file in (home / "state").iterdir():
-        assert stat.S_IMODE(file.stat().st_mode) & 0o022 == 0, file
+        assert stat.S_IMODE(file.stat().st_mode) == (0o700 if file.is_dir() else 0o600), file
 
 
 # -- the Hub's token ------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A service manager to run tests against: `launchctl` and `systemctl`, by the name it is run as.
+"""A service manager to run tests against: `launchctl`, `systemctl`, ..., by the name it is run as.
 
 It reads real units, keeps state in files, and really starts and watches the process. It knows the
 commands that emberd uses and refuses all others; what it says is laid out as the real ones' output.
@@ -31,9 +31,8 @@ def main() -> None:
     name, words = Path(sys.argv[0]).name, sys.argv[1:]
     with (STATE / "calls").open("a") as calls:
         calls.write(f"{name} {shlex.join(words)}\n")
-    {"launchctl": launchctl, "systemctl": systemctl, "loginctl": loginctl, "watch": watch}[name](
-        words
-    )
+    commands = (launchctl, systemctl, journalctl, loginctl, watch)
+    {command.__name__: command for command in commands}[name](words)
 
 
 # The process
@@ -112,7 +111,7 @@ def watch(words: list[str]) -> None:
                 time.sleep(POLL_S)
         code = process.returncode
         put(name, pid=None, exit=code, ready=False)
-        if stop or code == 0 or code in what["final"]:
+        if stop or code == 0 or code in what["final"] or not what["again"]:
             put(name, gone=True)
             return
         until = time.monotonic() + what["again_s"]
@@ -170,6 +169,7 @@ def launchctl(words: list[str]) -> None:
             "environ": job.get("EnvironmentVariables", {}),
             "stderr": job["StandardErrorPath"],
             "notify": False,
+            "again": job.get("KeepAlive") is True or job["KeepAlive"] == {"SuccessfulExit": False},
             "final": [],
             "again_s": job.get("ThrottleInterval", 10),
         }
@@ -235,8 +235,17 @@ def systemctl(words: list[str]) -> None:
     command, *rest = words[1:]
     if command == "daemon-reload":
         return
+    if rest == ["--property=UnitPath", "--value"]:
+        folders = (
+            "/x/systemd/user.control",
+            units("user.control"),
+            units("user"),
+            "/y/systemd/user",
+        )
+        sys.stdout.write(" ".join(map(str, folders)) + "\n")
+        return
     name = rest[0]
-    file = Path(os.environ["HOME"], ".config/systemd/user", name)
+    file = units("user") / name
     wants = file.parent / "default.target.wants" / name
     noted = note(name)
     if command == "show":
@@ -270,6 +279,13 @@ def systemctl(words: list[str]) -> None:
         fail(1, f"Unknown command verb {command}.")
 
 
+def units(kind: str) -> Path:
+    """Return a folder of units; the manager's own XDG_CONFIG_HOME is what a test left in a file."""
+    with suppress(FileNotFoundError):
+        return Path((STATE / "config_home").read_text(), "systemd", kind)
+    return Path(os.environ["HOME"], ".config/systemd", kind)
+
+
 def systemctl_show(noted: dict[str, Any]) -> None:
     if noted.get("pid"):
         state, sub = ("active", "running") if noted["ready"] else ("activating", "start")
@@ -298,14 +314,32 @@ def read_unit(file: Path) -> dict[str, Any]:
         for key in ("ExecStart", "Environment")
     }
     (argv,) = words["ExecStart"]
+    service = {key: value for key, _, value in lines}
+    assert service.get("Restart", "no") in ("on-failure", "no")
     return {
         "argv": argv,
         "environ": dict(pair.split("=", 1) for (pair,) in words["Environment"]),
         "stderr": str(STATE / f"{file.name}.journal"),
-        "notify": True,
-        "final": [78],
-        "again_s": 2,
+        "notify": service["Type"] == "notify",
+        "again": service.get("Restart") == "on-failure",
+        "final": [int(code) for code in service.get("RestartPreventExitStatus", "").split()],
+        "again_s": float(service.get("RestartSec", "0.1")),
     }
+
+
+def journalctl(words: list[str]) -> None:
+    """Print what a service wrote; as the real one with --quiet, nothing without a journal."""
+    assert words[:2] == ["--user", "--unit=emberd.service"]
+    assert {"--no-pager", "--quiet"} <= set(words)
+    (lines,) = (word.partition("=")[2] for word in words if word.startswith("--lines="))
+    journal = STATE / "emberd.service.journal"
+    if "--follow" in words:
+        sys.stdout.flush()
+        follow = ["/usr/bin/tail", "-n", lines, "--follow=name", "--retry", str(journal)]
+        os.execv(follow[0], follow)  # noqa: S606 - our own words
+    if journal.exists():
+        last = journal.read_text().splitlines()[-int(lines) :] if int(lines) else []
+        sys.stdout.write("".join(f"{line}\n" for line in last))
 
 
 def loginctl(words: list[str]) -> None:

@@ -37,13 +37,16 @@ class Fake:
         script = self.bin / FAKE.name
         script.write_text(f"#!{sys.executable} -P\n{FAKE.read_text()}")
         script.chmod(0o755)
-        commands = {"launchd": ["launchctl"], "systemd": ["systemctl", "loginctl"]}[name]
+        commands = {"launchd": ["launchctl"], "systemd": ["systemctl", "journalctl", "loginctl"]}[
+            name
+        ]
         for command in (*commands, "watch"):
             (self.bin / command).symlink_to(script)
 
     def calls(self) -> list[str]:
         """Return the commands that it was given."""
-        return (self.bin / "state" / "calls").read_text().splitlines()
+        calls = self.bin / "state" / "calls"
+        return calls.read_text().splitlines() if calls.exists() else []
 
     def end(self) -> None:
         """End all that its watchers watch."""

@@ -14,7 +14,7 @@ import httpx2
 import psutil
 import pytest
 
-from tests.service.managers import Machine
+from tests.service.managers import Fake, Machine
 from tests.serving import wait_for
 
 
@@ -157,7 +157,9 @@ def test_a_dry_run_prints_the_unit_and_does_nothing(linux: Machine) -> None:
 
     assert "emberd.cli.main" in shown
     assert not linux.unit.exists()
-    assert not (linux.manager.bin / "state").exists()  # systemctl was not called
+    assert isinstance(linux.manager, Fake)
+    # it is only asked where units are
+    assert linux.manager.calls() == ["systemctl --user show --property=UnitPath --value"]
 
 
 def test_a_server_started_by_hand_is_not_pushed_aside(linux: Machine) -> None:
@@ -234,15 +236,109 @@ def test_what_needs_an_installed_service_says_so(linux: Machine, command: str) -
     assert "emberd service install" in done.stdout + done.stderr
 
 
-def test_no_session_with_systemd_is_explained(linux: Machine) -> None:
-    real = "/usr/bin:/bin"  # without a user's bus
-    environ = {"PATH": real, "XDG_RUNTIME_DIR": "/nowhere", "DBUS_SESSION_BUS_ADDRESS": ""}
+@pytest.fixture
+def no_session(linux: Machine) -> Machine:
+    """A machine whose systemd cannot be reached: the real commands, without a user's bus."""
+    if not Path("/usr/bin/systemctl").exists():
+        pytest.skip("systemctl is not installed")
+    nowhere = {"XDG_RUNTIME_DIR": "/nowhere", "DBUS_SESSION_BUS_ADDRESS": ""}
+    linux.environ |= {"PATH": "/usr/bin:/bin", **nowhere}
+    return linux
 
-    done = linux.run("service", "install", **environ)
+
+@pytest.mark.parametrize("command", ["install", "status", "logs", "restart"])
+def test_no_session_with_systemd_is_explained(no_session: Machine, command: str) -> None:
+    done = no_session.run("service", command)
 
     assert done.returncode == 1
+    assert "failed with exit code 1: Failed to connect to " in done.stderr
+    assert "This shell has no session with systemd: log in as this user directly" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not linux.unit.exists()
+    assert not no_session.unit.exists()
+
+
+def test_no_session_is_an_object_for_programs(no_session: Machine) -> None:
+    done = no_session.run("service", "status", "--json")
+    row = json.loads(done.stdout)
+
+    assert done.returncode == 1
+    assert (row["state"], row["ready"], row["file"]) == ("unknown", False, str(no_session.unit))
+    assert "Failed to connect to" in row["error"]
+    assert "no session with systemd" in row["hint"]
+
+
+def test_without_a_session_nothing_is_uninstalled_where_nothing_is(no_session: Machine) -> None:
+    assert no_session.said("service", "uninstall") == "The service is not installed.\n"
+
+    no_session.unit.parent.mkdir(parents=True)
+    no_session.unit.touch()
+    done = no_session.run("service", "uninstall")
+
+    assert done.returncode == 1
+    assert "no session with systemd" in done.stderr
+    assert no_session.unit.exists()
+
+
+def test_a_unit_goes_where_systemd_looks(linux: Machine, tmp_path: Path) -> None:
+    """Its manager may have another XDG_CONFIG_HOME than the shell, or none."""
+    state = linux.manager.bin / "state"
+    state.mkdir()
+    (state / "config_home").write_text(str(tmp_path / "config"))
+    there = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    elsewhere = {"XDG_CONFIG_HOME": str(tmp_path / "elsewhere")}
+
+    def unit(**environ: str) -> str:
+        done = linux.run("service", "install", "--dry-run", **environ)
+        return done.stderr.splitlines()[0].removeprefix("# ")
+
+    assert unit(**there) == f"{tmp_path}/config/systemd/user/emberd.service"
+    (state / "config_home").unlink()
+    assert unit(**elsewhere) == str(linux.unit)
+    unasked = {"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": "/nowhere"}
+    assert unit(**elsewhere, **unasked) == f"{tmp_path}/elsewhere/systemd/user/emberd.service"
+    assert unit(**unasked) == str(linux.unit)
+
+
+def test_logs_shows_the_journal_and_the_file(linux: Machine) -> None:
+    linux.said("service", "install")
+    journal = linux.manager.bin / "state" / "emberd.service.journal"
+    linux.config.write_text("limits: {max_loded: 1}\n")
+    os.kill(status(linux)["pid"], signal.SIGKILL)
+    wait_for(lambda: status(linux)["last_exit"] == 78, within_s=30)
+
+    shown = linux.said("service", "logs")
+    first, second = shown.split(f"==> {linux.emberd_home}/state/emberd.log <==\n")
+
+    assert first.startswith("==> journal <==\n")
+    assert "limits.max_loded" in first
+    assert f":{linux.port}" in second
+    assert journal.read_text().splitlines()[-1] in first
+
+
+def test_logs_follows_the_journal_and_the_file(linux: Machine) -> None:
+    state, log = linux.manager.bin / "state", linux.emberd_home / "state" / "emberd.log"
+    state.mkdir()
+    log.parent.mkdir()
+    (state / "emberd.service.journal").write_text("one\ntwo\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "emberd.cli.main", "service", "logs", "-f", "-n", "1"],
+        env=linux.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        too_long = threading.Timer(30, process.kill)  # or a lost line would hang the tests
+        too_long.start()
+        assert process.stdout.readline() == "two\n"
+        with (state / "emberd.service.journal").open("a") as journal:
+            journal.write("three\n")
+        assert process.stdout.readline() == "three\n"
+        log.write_text("four\n")  # which was not there before
+        assert process.stdout.readline() == "four\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert process.stdout.read() == ""  # journalctl has ended too
+        too_long.cancel()
 
 
 def test_logs_goes_on_after_a_rotation(mac: Machine) -> None:

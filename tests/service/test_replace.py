@@ -1,6 +1,7 @@
 """`emberd service install --replace`: the old server leaves; it is back when emberd fails."""
 
 import plistlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,10 +25,10 @@ def old_answers(port: int) -> bool:
 
 
 @contextmanager
-def old_server(port: int, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def old_server(port: int, folder: Path, *more: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run the old server by hand; whoever runs in its folder afterwards is ended too."""
     folder.mkdir()
-    process = subprocess.Popen([sys.executable, str(OLD), str(port)], cwd=folder)
+    process = subprocess.Popen([sys.executable, str(OLD), str(port), *more], cwd=folder)
     try:
         wait_for(lambda: old_answers(port))
         yield process
@@ -78,9 +79,12 @@ def test_the_old_server_is_not_touched_unasked(linux: Machine, tmp_path: Path) -
 
 
 def test_an_old_server_started_by_hand_is_replaced(linux: Machine, tmp_path: Path) -> None:
-    with old_server(linux.port, tmp_path / "mlx-server") as old:
+    more = "of two words; and a semicolon"
+    with old_server(linux.port, tmp_path / "mlx-server", more) as old:
         said = linux.said("service", "install", "--replace")
 
+        ran = [sys.executable, str(OLD), str(linux.port), more]
+        assert f"`{shlex.join(ran)}` in {tmp_path}/mlx-server" in said
         assert f"The old server (pid {old.pid}) is stopped" in said
         assert old.wait(10) != 0
         assert answers(linux.port)

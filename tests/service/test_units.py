@@ -12,7 +12,7 @@ from emberd.cli.serve import DRAIN_S, SHUTDOWN_GRACE_S
 from emberd.config.surroundings import for_a_service
 from emberd.errors import ServiceError
 from emberd.pool.process import TERM_GRACE_S
-from emberd.service.launchd import Launchd
+from emberd.service.launchd import MANY_BYTES, Launchd
 from emberd.service.systemd import Systemd
 from emberd.service.unit import STOP_S, Unit
 from tests.service.managers import Machine
@@ -96,6 +96,37 @@ def test_systemd_would_find_what_is_wrong(tmp_path: Path) -> None:
     )
 
     assert b"mxied" in done.stderr
+
+
+def test_the_unit_says_how_it_is_run() -> None:
+    lines = Systemd().render(unit_of()).decode().splitlines()
+
+    assert {
+        "Type=notify",
+        "Restart=on-failure",
+        "RestartSec=10",
+        "RestartPreventExitStatus=78",
+        "StartLimitIntervalSec=600",
+        "StartLimitBurst=20",
+        "TimeoutStopSec=45",
+        "KillMode=mixed",
+        "OOMPolicy=continue",
+        "UMask=0077",
+        "WantedBy=default.target",
+    } <= set(lines)
+
+
+@pytest.mark.parametrize(("size", "kept"), [(MANY_BYTES + 1, 0), (MANY_BYTES, MANY_BYTES)])
+def test_a_large_stderr_file_of_macos_begins_anew(mac: Machine, size: int, kept: int) -> None:
+    """The service itself writes nothing there."""
+    file = mac.emberd_home / "state" / "service.stderr.log"
+    file.parent.mkdir()
+    file.write_bytes(b"x" * size)
+
+    mac.said("service", "install")
+
+    content = file.read_bytes()
+    assert content.count(b"x" * 1024) == kept // 1024
 
 
 def test_a_line_break_does_not_reach_a_unit_file() -> None:
