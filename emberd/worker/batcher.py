@@ -21,7 +21,7 @@ OLDEST_EVERY = 4  # batches: a bulk job gets a fourth of the machine, however ma
 FILLING = 4  # a batch that begins with a new request is filled up to a fourth with a bulk job
 ROW_TOKENS = 128  # a row of texts, where none is longer: attention costs little up to there
 LONE_TOKENS = 1024  # a longer text has a row for itself: who sees whom is a square of numbers
-STEP = 32  # few widths of rows: the first batch of another shape takes up to a third longer
+STEP = 32  # few widths of rows: each new shape of a batch takes a third longer, and some memory
 SLICE_CHARS = 32_768  # some milliseconds of tokenizing, which nobody else can interrupt
 SLICE_TEXTS = 256
 CHARS_PER_TOKEN = 4  # a guess, for ordering alone
@@ -236,7 +236,7 @@ class Batcher:
                 break
             rows.append(row)
         used = max(sum(len(item.tokens.ids) for item in row) for row in rows)
-        if len(rows) * used > ROW_TOKENS:
+        if len(rows) > 1 or len(rows[0]) > 1:
             used = min(round_up(used), width)
         return Batch(rows, used)
 

@@ -128,7 +128,7 @@ def test_texts_of_a_row_get_their_own_vectors() -> None:
 
     assert all(isinstance(answer, wire.Vectors) for answer in answers)
     assert len(answers) == 4
-    assert encoder.story == ["4 in 1 of 55"]
+    assert encoder.story == ["4 in 1 of 64"]
 
 
 @pytest.mark.parametrize("bad", [0, 13])
