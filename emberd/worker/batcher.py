@@ -1,10 +1,10 @@
 """Which texts are tokenized and which run next: the queue between the worker's three threads.
 
-One thread adds requests, one takes slices of texts and brings back their tokens, one takes batches.
-A batch is cut by a budget of padded tokens, and texts are chosen by their lengths so that little
-of it is padding. A single query waits for a batch of somebody's bulk job at most. Shortest
-remaining work goes first, but who has waited longest is not passed over more than three times in
-a row, so that nothing starves.
+One thread adds requests and tokenizes the first slice of each, one all further slices, one takes
+batches. A batch is cut by a budget of padded tokens, and texts are chosen by their lengths so that
+little of it is padding. A single query waits for a batch of somebody's bulk job at most. Shortest
+remaining work goes first, but who has waited longest is not passed over more than three times in a
+row, so that nothing starves.
 """
 
 import time
@@ -132,13 +132,17 @@ class Batcher:
         self._passed_over = 0  # batches in a row that began with another request than the oldest
         self._changed = Condition()
 
-    def add(self, request: Embed) -> None:
-        """Queue a request."""
+    def add(self, request: Embed) -> tuple[Work, range] | None:
+        """Queue a request; return its first slice, which the caller has to tokenize."""
         if not request.texts:
-            return  # nothing to run, and nothing to answer
+            return None  # nothing to run, and nothing to answer
+        work = Work(request, self._clock())
+        first = work.take_slice()
         with self._changed:
-            self._works[request.id] = Work(request, self._clock())
-            self._changed.notify_all()
+            self._works[request.id] = work
+            if work.wants_tokens:
+                self._changed.notify_all()
+        return work, first
 
     def cancel(self, request_id: int) -> None:
         """Forget a request; what of it is in a batch already still runs."""
@@ -164,10 +168,13 @@ class Batcher:
                     return None
                 self._changed.wait()
 
-    def add_tokens(self, work: Work, indices: range, tokens: Sequence[Tokens]) -> None:
-        """Bring the tokens of a slice."""
+    def add_tokens(
+        self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float = 0.0
+    ) -> None:
+        """Bring the tokens of a slice, which took `spent_s` to make."""
         with self._changed:
             work.add_tokens(indices, tokens)
+            work.tokenize_s += spent_s
             self._changed.notify_all()
 
     def wait(self, timeout_s: float) -> bool:
