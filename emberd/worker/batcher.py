@@ -3,10 +3,11 @@
 One thread adds requests and tokenizes the first slice of each, one all further slices, one takes
 batches. A batch is cut by a budget of padded tokens, and texts are chosen by their lengths so that
 little of it is padding. A single query waits for a batch of somebody's bulk job at most. Shortest
-remaining work goes first, but who has waited longest is not passed over more than three times in a
-row, so that nothing starves.
+remaining work goes first, what is about as short in turn; but who has waited longest is not passed
+over more than three times in a row, so that nothing starves.
 """
 
+import math
 import time
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
@@ -191,12 +192,12 @@ class Batcher:
             while True:
                 ready = [work for work in self._works.values() if work.waiting]
                 if ready:
-                    works = sorted(ready, key=remaining)
-                    oldest = min(ready, key=arrival)
+                    in_turn = sorted(ready, key=arrival)
+                    works = sorted(in_turn, key=size)
                     if self._passed_over == OLDEST_EVERY - 1:
-                        works.remove(oldest)
-                        works.insert(0, oldest)
-                    self._passed_over = 0 if works[0] is oldest else self._passed_over + 1
+                        works = in_turn
+                    oldest_first = works[0] is in_turn[0]
+                    self._passed_over = 0 if oldest_first else self._passed_over + 1
                     return self._cut(works)
                 if (self._closed and not self._works) or not wait:
                     return None
@@ -286,6 +287,11 @@ class Batcher:
 def round_up(tokens: int) -> int:
     """Return the next multiple of `STEP`."""
     return -(-tokens // STEP) * STEP
+
+
+def size(work: Work) -> int:
+    """Return the tokens still to run in steps: who asks for about as much comes in turn."""
+    return math.ceil(work.remaining / STEP)
 
 
 def remaining(work: Work) -> float:

@@ -226,6 +226,26 @@ def test_a_bulk_job_gets_its_share_under_a_stream_of_queries(
     assert len(of_the_job) == len(seen) // OLDEST_EVERY
 
 
+@pytest.mark.parametrize("row_tokens", [None, 100])
+def test_of_many_clients_with_short_texts_none_waits_for_long(
+    batcher: Batcher, clock: Clock, row_tokens: int | None
+) -> None:
+    batcher.row_tokens = row_tokens
+    lengths = range(8, 32)  # together five batches
+    asked = dict.fromkeys(lengths, 0)
+    waited = []
+    for length in lengths:
+        add(batcher, length, length)
+    for number in range(1, 300):
+        clock.now_s += 1
+        for length, _ in places(batcher.next_batch()):
+            waited.append(number - asked[length])
+            asked[length] = number
+            add(batcher, length, length)  # each asks again when it has its answer
+
+    assert max(waited + [300 - since for since in asked.values()]) <= 8
+
+
 def test_a_cancelled_request_leaves_the_queue(batcher: Batcher) -> None:
     add(batcher, 1, 100, 100)
     add(batcher, 2, 100, 100, 100)
