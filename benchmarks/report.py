@@ -204,7 +204,10 @@ def _percent(share: float | None) -> float | None:
 
 def goals(runs: Sequence[Numbers]) -> str:
     """Return the table of goals, a column for each run; bold is what is missed."""
-    names = [numbers.results["machine"]["processor"].partition(",")[0] for numbers in runs]
+    names = [
+        f"{numbers.results['machine']['processor'].partition(',')[0]}, {numbers.results['compute']}"
+        for numbers in runs
+    ]
     columns = len(runs) + 1
     lines = [_line(["emberd", *names, "goal"]), _line(["---", *["---:"] * columns])]
     for goal in GOALS:

@@ -122,6 +122,14 @@ def run_emberd(
     )
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Say whether a process of somebody else's has ended; a zombie has, nobody buried it yet."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def wait_for(look: Callable[[], T | None], *, within_s: float = 30.0) -> T:
     """Return what `look` gives once it gives something; for what no event announces."""
     until_s = time.monotonic() + within_s

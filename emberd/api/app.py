@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from emberd import __version__
@@ -12,7 +12,6 @@ from emberd.api import admin, errors, metrics, native, ollama, openai, openapi, 
 from emberd.api.access import Access, Tokens
 from emberd.api.gate import Gate
 from emberd.api.paths import Paths
-from emberd.api.record import note_route
 from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
 from emberd.errors import EmberdError
@@ -50,14 +49,17 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
         docs_url=None,  # the pages would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # see Paths
-        dependencies=[Depends(note_route)],
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # whatever OTEL_* says
     )
     app.state.pool = pool
-    app.include_router(native.create_router(pool, live))
-    app.include_router(metrics.create_router(measured, pool))
-    for dialect in (openai, ollama, tei):
-        app.include_router(dialect.create_router(pool))
-    app.include_router(admin.create_router(live))
+    routers = [
+        native.create_router(pool, live),
+        metrics.create_router(measured, pool),
+        *(dialect.create_router(pool) for dialect in (openai, ollama, tei)),
+        admin.create_router(live),
+    ]
+    for router in routers:  # `include_router` would look for the route of each request twice
+        app.router.routes.extend(router.routes)
     openapi.complete(app)
     app.add_exception_handler(EmberdError, errors.on_emberd_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)

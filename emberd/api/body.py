@@ -119,22 +119,27 @@ async def _receive(request: Request, max_body: int) -> bytes:
             f"The body is compressed ({_shown(coding)}), which this server does not read.",
             hint="Send it as it is, without Content-Encoding.",
         )
-    too_large = TooLargeError(
-        f"The body is larger than {format_size(max_body)}.",
-        hint="Send the texts in several requests, or raise limits.max_body.",
-    )
     if int(request.headers.get("content-length", 0)) > max_body:  # uvicorn checked that it is one
-        raise too_large
+        raise _too_large(max_body)
     chunks, size = [], 0
     try:
         async for chunk in request.stream():
             size += len(chunk)
             if size > max_body:
-                raise too_large  # what still comes is thrown away by uvicorn, so the answer arrives
+                raise _too_large(
+                    max_body
+                )  # what still comes is thrown away by uvicorn, so the answer arrives
             chunks.append(chunk)
     except ClientDisconnect:
         raise MalformedBodyError("The body ended too early.") from None
     return b"".join(chunks)
+
+
+def _too_large(max_body: int) -> TooLargeError:
+    return TooLargeError(
+        f"The body is larger than {format_size(max_body)}.",
+        hint="Send the texts in several requests, or raise limits.max_body.",
+    )
 
 
 def _shown(header: str) -> str:

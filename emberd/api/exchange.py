@@ -24,26 +24,29 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     expected = asked.fingerprint or request.headers.get("x-emberd-expect-fingerprint")
     record = record_of(request.scope)
     record.model = pool.spec(asked.model).name
-    answer = await while_connected(request, pool.embed(replace(asked, fingerprint=expected)))
+    if expected != asked.fingerprint:
+        asked = replace(asked, fingerprint=expected)
+    answer = await while_connected(request, pool.embed(asked))
     record.note(answer)
     return answer
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` gives; cancel it and raise ClientDisconnect when the client hangs up."""
-    working = asyncio.ensure_future(work)
-    hung_up = asyncio.ensure_future(_wait_for_hang_up(request))
     try:
-        await asyncio.wait((working, hung_up), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        hung_up.cancel()
-        if not working.done():
-            working.cancel()
-    if working.cancelled() or not working.done():
-        raise ClientDisconnect
-    return working.result()
+        async with asyncio.timeout(None) as patience:
+            watching = asyncio.create_task(_end_with_connection(request, patience))
+            try:
+                return await work
+            finally:
+                watching.cancel()
+    except TimeoutError:
+        if patience.expired():
+            raise ClientDisconnect from None
+        raise
 
 
-async def _wait_for_hang_up(request: Request) -> None:
+async def _end_with_connection(request: Request, patience: asyncio.Timeout) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    patience.reschedule(asyncio.get_running_loop().time())

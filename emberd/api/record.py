@@ -1,12 +1,11 @@
 """What becomes known of one request on its way: for its line in the log and for the metrics.
 
-The gate puts a `Record` into the ASGI scope, the routes fill it in. It holds no text, no vector, no
-token, and no path that somebody made up.
+The gate puts a `Record` into the ASGI scope; `paths.py` and the routes fill it in. It holds no
+text, no vector, no token, and no path that somebody made up.
 """
 
 from dataclasses import dataclass
 
-from starlette.requests import Request
 from starlette.types import Scope
 
 from emberd.pool.job import Answer, Timing
@@ -36,8 +35,3 @@ def record_of(scope: Scope) -> Record:
     """Return the request's record; one for nobody where no gate was passed."""
     record: Record = scope.get(KEY) or Record()
     return record
-
-
-async def note_route(request: Request) -> None:
-    """Dependency of every route: from here on it is known which one answers."""
-    record_of(request.scope).route = request.scope["route"].path

@@ -59,7 +59,8 @@ def open_tensors(path: Path) -> dict[str, Tensor]:
             pass  # opening has checked the header: its size, its JSON, and every bound in it
     except (OSError, SafetensorError) as error:
         raise ModelLoadError(
-            f"{path} cannot be read: {error}.", hint="Delete the file and pull the model again."
+            f"{path} cannot be read: {error}.",
+            hint="Delete the file and pull the model again, or mend it if it is yours.",
         ) from error
     # Copy-on-write, so that the arrays count as writable without anybody changing the file:
     # OpenVINO borrows only writable arrays, and copies others.

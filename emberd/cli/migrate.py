@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from emberd.migrate.run import Moved, Named, Plan
     from emberd.migrate.run import Report as Told
     from emberd.migrate.workplace import Note
+    from emberd.registry.stores import KnownStore
 
 EXIT_CODES = {"compatible": 0, "re-embed": 3, "mixed": 4, "unknown": 5}
 KEYS_SHOWN = 8
@@ -163,7 +164,7 @@ def undo(
         _ask(f"Restore {named.name} as it was before {note.model}, {note.at}?", yes=yes)
 
     undone = running.undo(named, config.homes.state, confirm=confirm)
-    whose(config, named)  # an older stamp may be back
+    holds = whose(config, named)  # an older stamp may be back
     copy = str(undone.copy) if undone.copy else None
     if as_json:
         typer.echo(json.dumps({"store": named.name, "from": undone.note.model, "copy": copy}))
@@ -171,7 +172,25 @@ def undo(
     typer.echo(f"{named.name} is as it was at {undone.note.at}.")
     if copy:
         typer.echo(f"What it was until now: {copy}")
-    typer.echo("Restart what uses it, and make the model that fits it the default.")
+    typer.echo(_after_undo(config, named, holds))
+
+
+def _after_undo(config: "Config", named: "Named", holds: "KnownStore | None") -> str:
+    """Say what is to be done once a store is as it was."""
+    from emberd.registry.lock import LockFile
+    from emberd.registry.stores import fits
+
+    asked = config.catalog.get(named.served_by or config.settings.default).name
+    role = f"`stores.{named.name}.model`" if named.served_by else "the default"
+    if holds is None or holds.model is None:
+        check = f"`emberd migrate check {named.argument}` says whose vectors it holds"
+        return f"Restart what uses it. {check}; {role} has to be that model."
+    entry = LockFile(config.homes.state).read().get(asked)
+    if fits(holds.fingerprint, holds.model, asked, entry):
+        return f"Restart what uses it. Its vectors fit {role}, {asked}."
+    change = f"set {role} to {holds.model}" if named.served_by else f"`emberd use {holds.model}`"
+    found = f"It holds vectors of {holds.model} and {role} is {asked}"
+    return f"{found}: {change}, and restart what uses it."
 
 
 @app.command()

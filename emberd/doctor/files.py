@@ -1,13 +1,14 @@
 """What is on the disk: the default model's files, what `lock.json` remembers, vector stores."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from emberd.config.load import Config
 from emberd.registry.local import find_local
 from emberd.registry.lock import LockFile
 from emberd.registry.sources import how_to_get
+from emberd.registry.spec import ModelSpec
 from emberd.units import format_size
 from emberd.verify.finding import Finding
 
@@ -32,8 +33,11 @@ def model(config: Config) -> list[Finding]:
     return [Finding("model", "warning", detail, f"Run `emberd pull {name}`.")]
 
 
-def lock(state: Path) -> list[Finding]:
-    """Whether `lock.json` can be read, and the files that it names exist."""
+def lock(state: Path, specs: Iterable[ModelSpec] | None = None) -> list[Finding]:
+    """Whether `lock.json` can be read, and the files that it names exist.
+
+    Of models that are no entry of `specs` nobody misses the files. None: the entries are not known.
+    """
     file, locked = state / "lock.json", LockFile(state)
     if damage := locked.damage():
         move = shlex.join(["mv", str(file), f"{file}.damaged"])
@@ -44,17 +48,20 @@ def lock(state: Path) -> list[Finding]:
         return [Finding("lock", "failed", f"{file} is damaged: {damage}", advice)]
     entries = locked.read()
     gone = [name for name, entry in entries.items() if not entry.is_here]
-    if not gone:
+    ways = {name: f"Run `emberd pull {name}`." for name in gone}
+    if specs is not None:
+        ways = {spec.name: how_to_get(spec) for spec in specs if spec.name in gone}
+    if not ways:
         count = f"{len(entries)} model{'' if len(entries) == 1 else 's'} remembered"
-        return [Finding("lock", "ok", f"{count}, all files are where they were")]
+        return [Finding("lock", "ok", f"{count}, all files that are wanted are where they were")]
     return [
         Finding(
             "lock",
             "warning",
             f"files of {name} are gone from {entries[name].now.folder}",
-            f"Run `emberd pull {name}`.",
+            way,
         )
-        for name in gone
+        for name, way in ways.items()
     ]
 
 

@@ -298,7 +298,8 @@ class Model:
                     await self._serve()
                 except _WorkerDiedError as death:
                     died = True
-                    self._bury(death)
+                    assert self._worker  # it is what died
+                    self._bury(death, await self._worker.death(DEAD_GRACE_S))
                 except _NobodyWaitsError:
                     log.info("%s: its start was called off", self.spec.name)
                 except EmberdError as error:
@@ -402,7 +403,8 @@ class Model:
             async with aclosing(worker.frames()) as frames:
                 async for received in frames:
                     self._receive(received)
-                    self._wake.set()
+                    if not isinstance(received.frame, wire.Batch):  # an answer comes after it
+                        self._wake.set()
         except (KeyError, ValueError, IndexError) as error:
             log.error("%s: its worker answers nonsense: %s", self.spec.name, type(error).__name__)  # noqa: TRY400
         finally:
@@ -535,7 +537,7 @@ class Model:
         self._gone.set()
         self._gone = asyncio.Event()
 
-    def _bury(self, death: "_WorkerDiedError") -> None:
+    def _bury(self, death: "_WorkerDiedError", cause: str) -> None:
         """The worker died: those of its jobs that may be tried again wait for the next one."""
         self._failures_in_a_row += 1
         jobs = list(self._in_flight.values())
@@ -553,15 +555,15 @@ class Model:
                 )
         struck = sum(job.strikes for job in jobs) - strikes_before
         log.warning(
-            "%s: its worker died with %d requests, %d of them struck",
-            self.spec.name, len(jobs), struck,
+            "%s: its worker died (%s) with %d requests, %d of them struck",
+            self.spec.name, cause, len(jobs), struck,
         )  # fmt: skip
         if self._failures_in_a_row >= MAX_DEATHS_IN_A_ROW:
             when = "while starting" if death.while_starting else "before it answered anything"
             self._give_up(
                 WorkerStartError(
                     f"The worker of {self.spec.name} died {self._failures_in_a_row} times"
-                    f" in a row {when}.",
+                    f" in a row {when}, the last time of {cause}.",
                     hint="Look at the server's log and the free memory, then ask again.",
                 )
             )

@@ -69,6 +69,17 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             self._process.kill()
 
+    async def death(self, within_s: float) -> str:
+        """Say what it died of, a signal or an exit code, once its pipe has closed."""
+        try:
+            code = await asyncio.wait_for(self._process.wait(), within_s)
+        except TimeoutError:
+            return "a closed pipe"
+        if code >= 0:
+            return f"exit code {code}"
+        known = {number.value: number.name for number in signal.Signals}
+        return known.get(-code, f"signal {-code}")
+
     async def end(self, drain_s: float) -> int:
         """End it: close stdin, wait `drain_s`, TERM, wait, KILL. Return its exit code.
 

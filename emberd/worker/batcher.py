@@ -1,12 +1,13 @@
 """Which texts are tokenized and which run next: the queue between the worker's three threads.
 
-One thread adds requests, one takes slices of texts and brings back their tokens, one takes batches.
-A batch is cut by a budget of padded tokens, and texts are chosen by their lengths so that little
-of it is padding. A single query waits for a batch of somebody's bulk job at most. Shortest
-remaining work goes first, but who has waited longest is not passed over more than three times in
-a row, so that nothing starves.
+One thread adds requests and tokenizes the first slice of each, one all further slices, one takes
+batches. A batch is cut by a budget of padded tokens, and texts are chosen by their lengths so that
+little of it is padding. A single query waits for a batch of somebody's bulk job at most. Shortest
+remaining work goes first, what is about as short in turn; but who has waited longest is not passed
+over more than three times in a row, so that nothing starves.
 """
 
+import math
 import time
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
@@ -132,13 +133,17 @@ class Batcher:
         self._passed_over = 0  # batches in a row that began with another request than the oldest
         self._changed = Condition()
 
-    def add(self, request: Embed) -> None:
-        """Queue a request."""
+    def add(self, request: Embed) -> tuple[Work, range] | None:
+        """Queue a request; return its first slice, which the caller has to tokenize."""
         if not request.texts:
-            return  # nothing to run, and nothing to answer
+            return None  # nothing to run, and nothing to answer
+        work = Work(request, self._clock())
+        first = work.take_slice()
         with self._changed:
-            self._works[request.id] = Work(request, self._clock())
-            self._changed.notify_all()
+            self._works[request.id] = work
+            if work.wants_tokens:
+                self._changed.notify_all()
+        return work, first
 
     def cancel(self, request_id: int) -> None:
         """Forget a request; what of it is in a batch already still runs."""
@@ -164,10 +169,13 @@ class Batcher:
                     return None
                 self._changed.wait()
 
-    def add_tokens(self, work: Work, indices: range, tokens: Sequence[Tokens]) -> None:
-        """Bring the tokens of a slice."""
+    def add_tokens(
+        self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float = 0.0
+    ) -> None:
+        """Bring the tokens of a slice, which took `spent_s` to make."""
         with self._changed:
             work.add_tokens(indices, tokens)
+            work.tokenize_s += spent_s
             self._changed.notify_all()
 
     def wait(self, timeout_s: float) -> bool:
@@ -184,12 +192,12 @@ class Batcher:
             while True:
                 ready = [work for work in self._works.values() if work.waiting]
                 if ready:
-                    works = sorted(ready, key=remaining)
-                    oldest = min(ready, key=arrival)
+                    in_turn = sorted(ready, key=arrival)
+                    works = sorted(in_turn, key=size)
                     if self._passed_over == OLDEST_EVERY - 1:
-                        works.remove(oldest)
-                        works.insert(0, oldest)
-                    self._passed_over = 0 if works[0] is oldest else self._passed_over + 1
+                        works = in_turn
+                    oldest_first = works[0] is in_turn[0]
+                    self._passed_over = 0 if oldest_first else self._passed_over + 1
                     return self._cut(works)
                 if (self._closed and not self._works) or not wait:
                     return None
@@ -279,6 +287,11 @@ class Batcher:
 def round_up(tokens: int) -> int:
     """Return the next multiple of `STEP`."""
     return -(-tokens // STEP) * STEP
+
+
+def size(work: Work) -> int:
+    """Return the tokens still to run in steps: who asks for about as much comes in turn."""
+    return math.ceil(work.remaining / STEP)
 
 
 def remaining(work: Work) -> float:

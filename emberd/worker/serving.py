@@ -17,7 +17,7 @@ from emberd import vectors
 from emberd.errors import BadVectorError, EmberdError, TextTooLongError, WorkerError
 from emberd.vectors import Matrix
 from emberd.worker import wire
-from emberd.worker.batcher import Batch, Batcher, Item
+from emberd.worker.batcher import Batch, Batcher, Item, Work
 from emberd.worker.budget import Budget
 from emberd.worker.identity import pad, pad_rows
 from emberd.worker.loading import Loaded, Phases, load
@@ -100,7 +100,11 @@ def works(loaded: Loaded, length: int | None = None) -> bool:
 
 
 class Inbox:
-    """What comes in: one thread reads frames into the queue, another tokenizes what is there."""
+    """What comes in: one thread reads frames into the queue, another tokenizes long requests.
+
+    The reader tokenizes the first slice of each itself: to wake another thread for a short text
+    takes longer than its tokens.
+    """
 
     def __init__(self, stdin: BinaryIO, batcher: Batcher, send: Sender) -> None:
         self.batcher = batcher
@@ -112,14 +116,16 @@ class Inbox:
     def open(self, tokenizer: Tokenizer) -> None:
         """Accept requests from now on; the server sends none before it was told Ready."""
         self._tokenizer = tokenizer
-        Thread(target=self._tokenize, args=(tokenizer,), name="tokenizer", daemon=True).start()
+        rest = Thread(target=self._tokenize_rest, args=(tokenizer,), name="tokenizer", daemon=True)
+        rest.start()
 
     def run(self) -> None:
         """Read until stdin closes. Without a model yet, that ends the process at once."""
         with worker_ends_with_this_thread("reading requests"):
             while received := wire.read(self._stdin):
-                if isinstance(received.frame, wire.Embed):
-                    self.batcher.add(received.frame)
+                if isinstance(received.frame, wire.Embed) and self._tokenizer:
+                    if first := self.batcher.add(received.frame):
+                        self._tokenize(*first, self._tokenizer)
                 elif isinstance(received.frame, wire.Tokenize) and self._tokenizer:
                     self._describing.submit(self._describe, received.frame, self._tokenizer)
                 elif isinstance(received.frame, wire.Cancel):
@@ -128,26 +134,27 @@ class Inbox:
             os._exit(0)  # in the middle of a download or load that nobody waits for
         self.batcher.close()
 
-    def _tokenize(self, tokenizer: Tokenizer) -> None:
+    def _tokenize_rest(self, tokenizer: Tokenizer) -> None:
         """Tokenize slice by slice, so that a short request passes a bulk job here too."""
         with worker_ends_with_this_thread("tokenizing"):
             while found := self.batcher.next_slice():
-                work, indices = found
-                began_s = time.monotonic()
-                try:
-                    tokens = tokenizer.encode(
-                        [work.request.prompt + work.request.texts[index] for index in indices]
-                    )
-                    if not work.request.truncate:
-                        refuse_cut(indices, tokens)
-                except EmberdError as error:
-                    self._fail(work.request.id, error)
-                except BaseException as error:  # noqa: BLE001 - a panic of the library is no Exception
-                    log(f"tokenizing failed: {type(error).__name__}")
-                    self._fail(work.request.id, EmberdError("The texts could not be tokenized."))
-                else:
-                    work.tokenize_s += time.monotonic() - began_s
-                    self.batcher.add_tokens(work, indices, tokens)
+                self._tokenize(*found, tokenizer)
+
+    def _tokenize(self, work: Work, indices: range, tokenizer: Tokenizer) -> None:
+        began_s = time.monotonic()
+        try:
+            tokens = tokenizer.encode(
+                [work.request.prompt + work.request.texts[index] for index in indices]
+            )
+            if not work.request.truncate:
+                refuse_cut(indices, tokens)
+        except EmberdError as error:
+            self._fail(work.request.id, error)
+        except BaseException as error:  # noqa: BLE001 - a panic of the library is no Exception
+            log(f"tokenizing failed: {type(error).__name__}")
+            self._fail(work.request.id, EmberdError("The texts could not be tokenized."))
+        else:
+            self.batcher.add_tokens(work, indices, tokens, time.monotonic() - began_s)
 
     def _fail(self, request_id: int, error: EmberdError) -> None:
         self.batcher.cancel(request_id)

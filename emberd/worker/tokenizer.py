@@ -51,7 +51,7 @@ class Tokenizer:
         except BaseException as error:  # noqa: BLE001 - a panic of the library is no Exception
             raise ModelLoadError(
                 f"{path.name} of {folder} cannot be read: {str(error)[:200]}.",
-                hint="Remove the folder and pull the model again.",
+                hint="Remove the folder and pull the model again, or mend it if it is yours.",
             ) from None
         self._long_chars = LONG_CHARS_PER_TOKEN * max_tokens
 

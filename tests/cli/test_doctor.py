@@ -27,6 +27,7 @@ from emberd.doctor.machine import (
 from emberd.doctor.network import port
 from emberd.doctor.network import socket as socket_check
 from emberd.doctor.run import examine
+from emberd.registry.spec import ModelSpec, Source
 from emberd.verify.finding import Finding
 from tests.hub import Hub
 from tests.service.conftest import free_port
@@ -325,6 +326,12 @@ def test_files_that_the_lock_names_and_that_are_gone_are_named(tmp_path: Path) -
 
     assert (finding.verdict, finding.advice) == ("warning", "Run `emberd pull minilm`.")
     assert finding.detail == "files of minilm are gone from /gone"
+    own = ModelSpec(name="minilm", sources=(Source(path="/gone"),), dimensions=384, pooling="mean")
+    (finding,) = lock(tmp_path, [own])
+    assert finding.advice == "Correct the path in models.minilm.sources of the config file."
+    other = ModelSpec(name="other", sources=(Source(path="/gone"),), dimensions=384, pooling="mean")
+    (finding,) = lock(tmp_path, [other])  # nobody asks for minilm any more
+    assert finding.verdict == "ok"
 
 
 def test_a_store_that_is_not_where_it_should_be_is_named(tmp_path: Path) -> None:

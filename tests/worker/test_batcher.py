@@ -15,6 +15,7 @@ from emberd.worker.batcher import (
     STEP,
     Batch,
     Batcher,
+    Work,
     round_up,
 )
 from emberd.worker.budget import Budget
@@ -50,7 +51,7 @@ def add(batcher: Batcher, request_id: int, *lengths: int) -> None:
     request = Embed(
         id=request_id, texts=texts, prompt="", truncate=True, dimensions=1, encoding="raw"
     )
-    batcher.add(request)
+    bring(batcher, batcher.add(request))
     while wants_tokens(batcher):
         tokenize(batcher)
 
@@ -59,18 +60,22 @@ def wants_tokens(batcher: Batcher) -> bool:
     return any(work.wants_tokens for work in batcher._works.values())
 
 
-def bulk(batcher: Batcher, request_id: int, texts: int, chars: int) -> None:
-    """Queue a request that nobody has tokenized yet."""
+def bulk(batcher: Batcher, request_id: int, texts: int, chars: int) -> tuple[Work, range] | None:
+    """Queue a request that nobody has tokenized yet; return its first slice."""
     request = Embed(
         id=request_id, texts=["?" * chars] * texts, prompt="", truncate=True, dimensions=1,
         encoding="raw",
     )  # fmt: skip
-    batcher.add(request)
+    return batcher.add(request)
 
 
 def tokenize(batcher: Batcher) -> list[tuple[int, int]]:
-    """Do what the tokenizing thread does, once; a token has four characters."""
-    found = batcher.next_slice()
+    """Do what the tokenizing thread does, once."""
+    return bring(batcher, batcher.next_slice())
+
+
+def bring(batcher: Batcher, found: tuple[Work, range] | None) -> list[tuple[int, int]]:
+    """Bring the tokens of a slice; a token has four characters."""
     assert found is not None
     work, indices = found
     texts = [work.request.texts[index] for index in indices]
@@ -221,6 +226,26 @@ def test_a_bulk_job_gets_its_share_under_a_stream_of_queries(
     assert len(of_the_job) == len(seen) // OLDEST_EVERY
 
 
+@pytest.mark.parametrize("row_tokens", [None, 100])
+def test_of_many_clients_with_short_texts_none_waits_for_long(
+    batcher: Batcher, clock: Clock, row_tokens: int | None
+) -> None:
+    batcher.row_tokens = row_tokens
+    lengths = range(8, 32)  # together five batches
+    asked = dict.fromkeys(lengths, 0)
+    waited = []
+    for length in lengths:
+        add(batcher, length, length)
+    for number in range(1, 300):
+        clock.now_s += 1
+        for length, _ in places(batcher.next_batch()):
+            waited.append(number - asked[length])
+            asked[length] = number
+            add(batcher, length, length)  # each asks again when it has its answer
+
+    assert max(waited + [300 - since for since in asked.values()]) <= 8
+
+
 def test_a_cancelled_request_leaves_the_queue(batcher: Batcher) -> None:
     add(batcher, 1, 100, 100)
     add(batcher, 2, 100, 100, 100)
@@ -270,40 +295,48 @@ def test_who_waits_for_work_is_woken(batcher: Batcher, event: str) -> None:
 
 
 def test_a_bulk_job_is_tokenized_in_slices(batcher: Batcher) -> None:
-    bulk(batcher, 1, texts=SLICE_TEXTS + 1, chars=40)
-    bulk(batcher, 2, texts=2, chars=SLICE_CHARS)
+    first = bulk(batcher, 1, texts=SLICE_TEXTS + 1, chars=40)
+    second = bulk(batcher, 2, texts=2, chars=SLICE_CHARS)
 
-    slices = []
+    slices = [bring(batcher, first), bring(batcher, second)]
     while wants_tokens(batcher):
         slices.append(tokenize(batcher))
 
-    assert sorted(slices, key=len) == [
+    assert sorted(slices) == [
+        [(1, index) for index in range(SLICE_TEXTS)],
         [(1, SLICE_TEXTS)],
         [(2, 0)],
         [(2, 1)],
-        [(1, index) for index in range(SLICE_TEXTS)],
     ]
 
 
 def test_a_query_is_tokenized_before_the_rest_of_a_bulk_job(batcher: Batcher) -> None:
-    bulk(batcher, 1, texts=3 * SLICE_TEXTS, chars=40)
-    tokenize(batcher)
-    bulk(batcher, 2, texts=1, chars=40)
+    bring(batcher, bulk(batcher, 1, texts=3 * SLICE_TEXTS, chars=40))
+    bring(batcher, bulk(batcher, 2, texts=SLICE_TEXTS + 1, chars=40))
 
-    assert tokenize(batcher) == [(2, 0)]
+    assert tokenize(batcher) == [(2, SLICE_TEXTS)]
+
+
+def test_who_brings_a_query_tokenizes_it(batcher: Batcher) -> None:
+    bring(batcher, bulk(batcher, 1, texts=3 * SLICE_TEXTS, chars=40))
+
+    assert bring(batcher, bulk(batcher, 2, texts=1, chars=40)) == [(2, 0)]
+    assert places(batcher.next_batch())[0] == (2, 0)
+
+
+def test_a_request_without_texts_is_nothing_to_do(batcher: Batcher) -> None:
+    assert bulk(batcher, 1, texts=0, chars=0) is None
+    assert drain(batcher) == []
 
 
 def test_batches_are_cut_before_all_is_tokenized(batcher: Batcher) -> None:
-    bulk(batcher, 1, texts=3, chars=SLICE_CHARS)
-
-    tokenize(batcher)
+    bring(batcher, bulk(batcher, 1, texts=3, chars=SLICE_CHARS))
 
     assert places(batcher.next_batch()) == [(1, 0)]
 
 
 def test_a_cancelled_request_is_tokenized_no_further(batcher: Batcher) -> None:
-    bulk(batcher, 1, texts=3, chars=SLICE_CHARS)
-    tokenize(batcher)
+    bring(batcher, bulk(batcher, 1, texts=3, chars=SLICE_CHARS))
 
     batcher.cancel(1)
 
@@ -312,8 +345,7 @@ def test_a_cancelled_request_is_tokenized_no_further(batcher: Batcher) -> None:
 
 
 def test_tokens_that_come_after_the_cancelling_are_dropped(batcher: Batcher) -> None:
-    bulk(batcher, 1, texts=1, chars=40)
-    found = batcher.next_slice()
+    found = bulk(batcher, 1, texts=1, chars=40)
     assert found is not None
     batcher.cancel(1)
 
@@ -323,11 +355,11 @@ def test_tokens_that_come_after_the_cancelling_are_dropped(batcher: Batcher) -> 
 
 
 def test_a_closed_batcher_is_tokenized_to_the_end(batcher: Batcher) -> None:
-    bulk(batcher, 1, texts=2, chars=SLICE_CHARS)
+    first = bulk(batcher, 1, texts=2, chars=SLICE_CHARS)
 
     batcher.close()
 
-    assert [tokenize(batcher), tokenize(batcher)] == [[(1, 0)], [(1, 1)]]
+    assert [bring(batcher, first), tokenize(batcher)] == [[(1, 0)], [(1, 1)]]
     assert batcher.next_slice() is None
     assert len(drain(batcher)) == 2
 

@@ -74,8 +74,7 @@ def run(encoder: Encoder, *lengths: int, budget: int = 1) -> list[wire.Frame]:
         request = wire.Embed(
             id=number, texts=[text], prompt="", truncate=True, dimensions=2, encoding="raw"
         )
-        batcher.add(request)
-        found = batcher.next_slice()
+        found = batcher.add(request)
         assert found
         batcher.add_tokens(*found, [Tokens([length] * length, length)])
     batcher.close()
