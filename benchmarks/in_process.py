@@ -63,17 +63,17 @@ def embed(loaded: Loaded, texts: Sequence[str]) -> dict[str, float]:
     batcher = Batcher(Budget(BATCH_TOKENS))
     if getattr(loaded.encoder, "packs", False):
         batcher.row_tokens = loaded.ready.max_tokens
-    batcher.add(
-        wire.Embed(id=0, texts=list(texts), prompt="", truncate=True, dimensions=0, encoding="raw")
+    request = wire.Embed(
+        id=0, texts=list(texts), prompt="", truncate=True, dimensions=0, encoding="raw"
     )
+    found = batcher.add(request)
     lengths: list[int] = []
-    while len(lengths) < len(texts):
-        found = batcher.next_slice()
-        assert found
+    while found:
         work, indices = found
         tokens = loaded.tokenizer.encode([texts[index] for index in indices])
         batcher.add_tokens(work, indices, tokens)
         lengths += [len(text.ids) for text in tokens]
+        found = batcher.next_slice() if work.wants_tokens else None
     batcher.close()
     while batch := batcher.next_batch():
         rows = [[item.tokens for item in row] for row in batch.rows]

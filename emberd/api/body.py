@@ -19,7 +19,7 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from emberd.errors import (
     BadOptionError,
@@ -94,6 +94,7 @@ async def read_json(request: Request, max_body: int) -> object:
     Raises:
         MediaTypeError, TooLargeError, MalformedBodyError: 415, 413, 400.
         WrongShapeError: 422; a text with a lone surrogate.
+        ClientDisconnect: the client hung up before its end; nobody is there to be answered.
     """
     return _parse(await _receive(request, max_body))
 
@@ -122,16 +123,11 @@ async def _receive(request: Request, max_body: int) -> bytes:
     if int(request.headers.get("content-length", 0)) > max_body:  # uvicorn checked that it is one
         raise _too_large(max_body)
     chunks, size = [], 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > max_body:
-                raise _too_large(
-                    max_body
-                )  # what still comes is thrown away by uvicorn, so the answer arrives
-            chunks.append(chunk)
-    except ClientDisconnect:
-        raise MalformedBodyError("The body ended too early.") from None
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_body:  # what still comes is thrown away by uvicorn, so the answer arrives
+            raise _too_large(max_body)
+        chunks.append(chunk)
     return b"".join(chunks)
 
 
