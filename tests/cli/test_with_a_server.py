@@ -13,7 +13,8 @@ def test_embed_prints_one_json_line_per_argument(server: Server) -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["index"] for line in lines] == [0, 1]
     assert set(lines[0]) == {"index", "embedding", "dimensions", "model", "fingerprint"}
-    assert lines[0]["embedding"] == server.embed("first")["embeddings"][0]
+    first = server.embed("first", "second")["embeddings"][0]
+    assert lines[0]["embedding"] == first
 
 
 def test_embed_reads_lines_of_stdin(server: Server) -> None:
