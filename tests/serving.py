@@ -14,7 +14,7 @@ import psutil
 
 from emberd.cli import running
 
-START_S = 20.0
+START_S = 60.0
 T = TypeVar("T")
 
 
@@ -46,7 +46,11 @@ class Server:
                 stderr=log,
                 env=self._environ,
             )
-        noted = wait_for(self._noted, within_s=START_S)
+        try:
+            noted = wait_for(self._noted, within_s=START_S)
+        except BaseException:
+            self.process.kill()
+            raise
         self.url = noted.url
         by = httpx2.HTTPTransport(uds=noted.socket if noted.port is None else None)
         self.http = httpx2.Client(base_url=self.url, timeout=60, trust_env=False, transport=by)
