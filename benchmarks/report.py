@@ -278,7 +278,7 @@ def section(
         speeds,
         *(f"{name} failed in {why}" for name, why in results["failed"].items()),
         f"`{results['command']}`",
-        *(f"The other run: {_circumstances(other)}" for other in others),
+        *(f"Another run: {_circumstances(other)}" for other in others),
     )
     parts = [
         goals([numbers, *map(Numbers, others)]),

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emberd.api.access import Access
 from emberd.api.errors import dialect_of, render
-from emberd.api.metrics import Metrics, stages
+from emberd.api.metrics import Metrics
 from emberd.api.record import KEY, UNKNOWN, Record
 from emberd.errors import EmberdError
 
@@ -96,7 +96,7 @@ class Gate:
         }
         if record.timing:
             line |= {"texts": record.texts, "tokens": record.tokens, "truncated": record.truncated}
-            line |= {f"{stage}_ms": _ms(spent_s) for stage, spent_s in stages(record.timing)}
+            line |= {f"{stage}_ms": _ms(spent_s) for stage, spent_s in record.timing.stages()}
         log.info("request", extra=line)
 
 

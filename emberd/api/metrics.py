@@ -4,36 +4,23 @@ Labels are bounded: routes are templates, models names of the registry, dialects
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar, cast
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd.api.openapi import ACCESS, NativeError, fails
 from emberd.api.record import Record
-from emberd.pool.job import Timing
 from emberd.pool.manager import Pool
 from emberd.worker.wire import Batch
 
 FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
 LOAD_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 600)
 SHARE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
-M = TypeVar("M", Counter, Histogram)
-
-
-def stages(timing: Timing) -> Iterator[tuple[str, float]]:
-    """Yield each part of a request's time by its name, in seconds."""
-    yield "wait", timing.wait_s
-    yield "queue", timing.queue_s
-    yield "tokenize", timing.tokenize_s
-    yield "model", timing.model_s
-    yield "encode", timing.encode_s
 
 
 class Metrics:
@@ -41,7 +28,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = every = CollectorRegistry()
-        self._series: dict[tuple[MetricWrapperBase, *tuple[str, ...]], MetricWrapperBase] = {}
         model = ["model"]
         asked = ["route", "model", "dialect", "status"]
         self._requests = Counter("emberd_requests", "Requests.", asked, registry=every)
@@ -96,14 +82,14 @@ class Metrics:
         """Count one request; `status` is a number, or `hung_up`."""
         model = record.model or ""
         labels = (record.route, model, dialect, status)
-        self._of(self._requests, *labels).inc()
-        self._of(self._seconds, *labels).observe(seconds)
+        self._requests.labels(*labels).inc()
+        self._seconds.labels(*labels).observe(seconds)
         if record.timing:
-            self._of(self._texts, model).inc(record.texts)
-            self._of(self._tokens, model).inc(record.tokens)
-            self._of(self._truncated, model).inc(record.truncated)
-            for stage, spent_s in stages(record.timing):
-                self._of(self._stages, model, stage).observe(spent_s)
+            self._texts.labels(model).inc(record.texts)
+            self._tokens.labels(model).inc(record.tokens)
+            self._truncated.labels(model).inc(record.truncated)
+            for stage, spent_s in record.timing.stages():
+                self._stages.labels(model, stage).observe(spent_s)
 
     def loaded(self, model: str, seconds: float, phases_s: Mapping[str, float]) -> None:
         """See `Observer`."""
@@ -117,19 +103,12 @@ class Metrics:
 
     def ran(self, model: str, batch: Batch) -> None:
         """See `Observer`."""
-        self._of(self._batches, model).inc()
-        self._of(self._batch_texts, model).inc(batch.texts)
-        self._of(self._batch_tokens, model).inc(batch.tokens)
-        self._of(self._padding, model).inc(max(0, batch.padded_tokens - batch.tokens))
-        self._of(self._batch_seconds, model).inc(batch.model_s)
-        self._of(self._fill, model).observe(batch.padded_tokens / max(1, batch.budget_tokens))
-
-    def _of(self, metric: M, *labels: str) -> M:
-        """Return the series of these labels, kept, since finding it takes longer than counting."""
-        series = self._series.get((metric, *labels))
-        if series is None:
-            series = self._series[metric, *labels] = metric.labels(*labels)
-        return cast(M, series)
+        self._batches.labels(model).inc()
+        self._batch_texts.labels(model).inc(batch.texts)
+        self._batch_tokens.labels(model).inc(batch.tokens)
+        self._padding.labels(model).inc(max(0, batch.padded_tokens - batch.tokens))
+        self._batch_seconds.labels(model).inc(batch.model_s)
+        self._fill.labels(model).observe(batch.padded_tokens / max(1, batch.budget_tokens))
 
 
 class PoolCollector(Collector):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +26,11 @@ class Timing:
     queue_s: float = 0.0
     model_s: float = 0.0
     encode_s: float = 0.0
+
+    def stages(self) -> Iterator[tuple[str, float]]:
+        """Yield each part by its name, in seconds."""
+        for field_name in self.__slots__:
+            yield field_name.removesuffix("_s"), getattr(self, field_name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -403,8 +403,7 @@ class Model:
             async with aclosing(worker.frames()) as frames:
                 async for received in frames:
                     self._receive(received)
-                    if not isinstance(received.frame, wire.Batch):  # an answer comes after it
-                        self._wake.set()
+                    self._wake.set()
         except (KeyError, ValueError, IndexError) as error:
             log.error("%s: its worker answers nonsense: %s", self.spec.name, type(error).__name__)  # noqa: TRY400
         finally:

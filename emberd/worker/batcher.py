@@ -128,7 +128,7 @@ class Batcher:
         self.row_tokens: int | None = None
         self._budget = budget
         self._clock = clock
-        self._works: dict[int, Work] = {}
+        self._works: dict[int, Work] = {}  # in order of arrival
         self._closed = False
         self._passed_over = 0  # batches in a row that began with another request than the oldest
         self._changed = Condition()
@@ -163,7 +163,7 @@ class Batcher:
             while True:
                 wanting = [work for work in self._works.values() if work.wants_tokens]
                 if wanting:
-                    work = min(wanting, key=remaining)
+                    work = min(wanting, key=size)
                     return work, work.take_slice()
                 if self._closed:
                     return None
@@ -192,12 +192,10 @@ class Batcher:
             while True:
                 ready = [work for work in self._works.values() if work.waiting]
                 if ready:
-                    in_turn = sorted(ready, key=arrival)
-                    works = sorted(in_turn, key=size)
-                    if self._passed_over == OLDEST_EVERY - 1:
-                        works = in_turn
-                    oldest_first = works[0] is in_turn[0]
-                    self._passed_over = 0 if oldest_first else self._passed_over + 1
+                    works = (
+                        ready if self._passed_over == OLDEST_EVERY - 1 else sorted(ready, key=size)
+                    )
+                    self._passed_over = 0 if works[0] is ready[0] else self._passed_over + 1
                     return self._cut(works)
                 if (self._closed and not self._works) or not wait:
                     return None
@@ -292,13 +290,3 @@ def round_up(tokens: int) -> int:
 def size(work: Work) -> int:
     """Return the tokens still to run in steps: who asks for about as much comes in turn."""
     return math.ceil(work.remaining / STEP)
-
-
-def remaining(work: Work) -> float:
-    """Return the tokens still to run."""
-    return work.remaining
-
-
-def arrival(work: Work) -> float:
-    """Return when it came."""
-    return work.arrived_s

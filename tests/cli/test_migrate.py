@@ -179,21 +179,19 @@ def test_of_a_store_whose_users_name_a_model_that_is_the_one_to_change(home: Pat
 
 
 def test_what_is_said_after_an_undo_is_what_has_to_be_done(home: Path) -> None:
-    def undone() -> str:
+    def undone(store: str, to: str) -> str:
         run_emberd("migrate", "run", store, "--to", to, "--yes", "--force", home=home)
         return run_emberd("migrate", "undo", store, "--yes", home=home).stdout.decode()
 
     run_emberd("migrate", "check", "wide", home=home)
     run_emberd("migrate", "check", "notes", home=home)
-    store, to = "notes", "minilm-f32"
-    assert "Its vectors fit the default, minilm." in undone()
-    store, to = "wide", "minilm-f32"
-    said = undone()
+    assert "Its vectors fit the default, minilm." in undone("notes", "minilm-f32")
+    said = undone("wide", "minilm-f32")
     assert "vectors of minilm and `stores.wide.model` is minilm-f32: set" in said
     assert "emberd use" not in said
     (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
-    store = "notes"
-    assert "and the default is minilm-f32: `emberd use minilm`" in undone()
+    said = undone("notes", "minilm-f32")
+    assert "and the default is minilm-f32: `emberd use minilm`" in said
 
 
 def test_a_check_tells_the_server_too(home: Path) -> None:

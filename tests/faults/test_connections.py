@@ -100,7 +100,8 @@ def test_a_body_in_chunks_of_a_byte_is_no_large_head(server: Server) -> None:
 def test_a_client_that_hangs_up_in_mid_request_costs_nothing(home: Path) -> None:
     with Server(home) as own:
         own.embed("load")
-        for cut in (b"POST /em", EMBED + b"Content-Length: 99\r\n\r\n{"):
+        bare = b"POST /embed HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"
+        for cut in (b"POST /em", bare, EMBED + b"Content-Length: 99\r\n\r\n{"):
             for _ in range(50):
                 with connect(own) as connection:
                     connection.sendall(cut)

@@ -93,7 +93,7 @@ def test_a_crash_loop_ends_is_explained_and_leaves_the_other_models_alone(home: 
         assert own.row()["loads"] == 1
         for answer in (refused, again):  # the second at once, without a start
             assert (answer.status_code, answer.json()["code"]) == (500, "worker_start")
-            assert "5 times in a row while starting, the last time of" in answer.json()["detail"]
+            assert "died 5 times in a row while starting, the last" in answer.json()["detail"]
             assert answer.json()["detail"].endswith("of SIGKILL.")
             assert "Look at the server's log" in answer.json()["hint"]
         assert "It is not tried again for 2 s." in again.json()["hint"]
