@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from emberd.cli.edit import Edit
     from emberd.config.load import Config
     from emberd.registry.lock import LockEntry
+    from emberd.registry.options import SpaceOptions
     from emberd.registry.spec import ModelSpec
 
 
@@ -262,7 +263,9 @@ def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Sp
     entries = LockFile(config.homes.state).read()
     a, b = entries.get(one.name), entries.get(other.name)
     unknown = [
-        spec for spec, entry in ((one, a), (other, b)) if entry is None or not entry.now.max_tokens
+        spec
+        for spec, entry in ((one, a), (other, b))
+        if entry is None or not entry.now.options.max_tokens
     ]
     if a is None or b is None or unknown:
         why = [
@@ -323,8 +326,17 @@ def _fingerprint(spec: "ModelSpec", entry: "LockEntry") -> str:
     """Return the fingerprint that the entry has as the registry has it today."""
     from emberd.registry.fingerprint import fingerprint
 
-    files, max_tokens = entry.now.files, spec.max_tokens or entry.now.max_tokens or 0
-    return fingerprint(spec, files=files, max_tokens=max_tokens, dimensions=spec.dimensions)
+    files, options = entry.now.files, _options(spec, entry)
+    return fingerprint(spec, files=files, options=options, dimensions=spec.dimensions)
+
+
+def _options(spec: "ModelSpec", entry: "LockEntry") -> "SpaceOptions":
+    """Return the options that a model has as the registry has it today, and its folder."""
+    from pathlib import Path
+
+    from emberd.worker.loading import options_of
+
+    return options_of(spec, Path(entry.now.folder))
 
 
 def _fingerprints(spec: "ModelSpec", entry: "LockEntry") -> set[str]:

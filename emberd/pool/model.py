@@ -509,10 +509,11 @@ class Model:
         """Return the fingerprint of what `job` gets; other than usual when its lengths are."""
         if job.normalize in (None, self.spec.normalize):
             return ready.fingerprints[str(job.dimensions)]
+        now = LockEntry.from_dict(ready.lock).now
         return fingerprint(
-            replace(self.spec, normalize=bool(job.normalize)),
-            files=LockEntry.from_dict(ready.lock).now.files,
-            max_tokens=ready.max_tokens,
+            self.spec,
+            files=now.files,
+            options=replace(now.options, normalize=job.normalize),
             dimensions=job.dimensions,
         )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec
 
 FORMAT = 1  # raise it when the same inputs must give another fingerprint
@@ -63,26 +64,31 @@ def list_files(folder: Path, patterns: Iterable[str]) -> list[str]:
 
 
 def fingerprint(
-    spec: ModelSpec, *, files: Mapping[str, FileHash], max_tokens: int, dimensions: int
+    spec: ModelSpec, *, files: Mapping[str, FileHash], options: SpaceOptions, dimensions: int
 ) -> str:
     """Return the fingerprint of the space that `spec` gives with these files.
 
     Args:
-        spec: the registry's entry.
+        spec: the registry's entry: its precision and pooling.
         files: hashes of the files that the backend uses.
-        max_tokens: what texts are cut at, when the entry leaves it to the checkpoint.
+        options: the limits and options in force, whether the entry or the checkpoint says so.
         dimensions: length of the vectors that are given out.
     """
-    identity = {
+    identity: dict[str, object] = {
         "format": FORMAT,
         "files": {name: files[name].sha256 for name in sorted(files) if _moves_vectors(name)},
         "precision": spec.precision,
         "pooling": spec.pooling,
-        "normalize": spec.normalize,
-        "max_tokens": max_tokens,
-        "prompts": spec.prompts,
+        "normalize": options.normalize,
+        "max_tokens": options.max_tokens,
+        "prompts": options.prompts,
         "dimensions": dimensions,
     }
+    # What came later counts only where it moves vectors, so that the others keep their fingerprint.
+    if options.lower_case:
+        identity["lower_case"] = True
+    if options.include_prompt is False and any((options.prompts or {}).values()):
+        identity["include_prompt"] = False
     canonical = json.dumps(identity, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:LENGTH]
 

@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any, Self
 
 from emberd.registry.fingerprint import FileHash
-from emberd.registry.state import StateFile
+from emberd.registry.options import SpaceOptions
+from emberd.registry.state import StateFile, known_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockEntry:
     """What is remembered of one model.
 
-    `fingerprints` are by output size, `equivalent` further ones that probes showed to be the same
-    space. `engine` names the libraries that computed and their versions. `probes` holds the vectors
-    of the probe texts as base64 float32. `peak_memory_bytes` is of its worker process; 0: unknown.
-    `changed_to` is what the model gives now, when that is another space which nobody accepted yet,
-    and `cosine` how near the two are at worst.
+    `fingerprints` are by output size, `equivalent` further ones that probes and options showed to
+    be the same space; `options` are the limits and options of them all. `engine` names the
+    libraries that computed and their versions. `probes` holds the vectors of the probe texts as
+    base64 float32. `peak_memory_bytes` is of its worker process; 0: unknown. `changed_to` is what
+    the model gives now, when that is another space which nobody accepted yet, and `cosine` how near
+    the two are at worst.
     """
 
     source: str
@@ -26,7 +28,7 @@ class LockEntry:
     fingerprint: str | None = None
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     equivalent: tuple[str, ...] = ()
-    max_tokens: int | None = None
+    options: SpaceOptions = SpaceOptions()  # noqa: RUF009 - it is frozen
     backend: str | None = None
     engine: str | None = None
     compute: str | None = None
@@ -39,14 +41,22 @@ class LockEntry:
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Make it again from `dataclasses.asdict`, also by way of JSON.
 
+        Keys that a newer version added are passed over; `max_tokens` beside `options` is what an
+        older one recorded of them.
+
         Raises:
             LookupError, TypeError, AttributeError: something is missing, or is of another type.
         """
         changed_to = data.get("changed_to")
+        options = data.get("options") or {"max_tokens": data.get("max_tokens")}
         entry = cls(
             **{
-                **data,
-                "files": {name: FileHash(**file) for name, file in data["files"].items()},
+                **known_fields(cls, data),
+                "files": {
+                    name: FileHash(**known_fields(FileHash, file))
+                    for name, file in data["files"].items()
+                },
+                "options": SpaceOptions.from_dict(options),
                 "equivalent": tuple(data.get("equivalent", ())),
                 "changed_to": cls.from_dict(changed_to) if changed_to else None,
             }
@@ -60,7 +70,7 @@ class LockEntry:
         texts: list[object] = [self.source, self.folder, self.probes, *self.equivalent]
         texts += [*files, *(file.sha256 for file in files.values()), *spaces, *spaces.values()]
         stated: list[object] = [self.fingerprint, self.backend, self.engine, self.compute]
-        numbers: list[object] = [self.peak_memory_bytes, self.max_tokens or 0]
+        numbers: list[object] = [self.peak_memory_bytes]
         numbers += [n for file in files.values() for n in (file.size, file.mtime_ns, file.inode)]
         if not (
             all(isinstance(text, str) for text in texts)

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -93,6 +93,16 @@ class StateFile(Generic[Entry]):
     def _load(self) -> dict[str, Entry]:
         group = json.loads(self._path.read_bytes())[self._group]
         return {name: self._from_dict(entry) for name, entry in group.items()}
+
+
+def known_fields(cls: "type[DataclassInstance]", data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `cls` has fields for: keys that a newer version added are passed over.
+
+    Raises:
+        TypeError, AttributeError: `data` is no mapping.
+    """
+    names = {field.name for field in fields(cls)}
+    return {key: value for key, value in data.items() if key in names}
 
 
 @contextmanager

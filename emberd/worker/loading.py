@@ -19,6 +19,7 @@ from emberd.errors import ModelLoadError
 from emberd.registry import sources
 from emberd.registry.fingerprint import fingerprint, hash_files
 from emberd.registry.lock import LockEntry
+from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec
 from emberd.worker.identity import embed_probes, judge
 from emberd.worker.tokenizer import Tokenizer, limit_of_checkpoint
@@ -34,13 +35,17 @@ class Found:
 
     backend: Backend
     entry: LockEntry
-    max_tokens: int
     downloaded: bool
 
     @property
     def folder(self) -> Path:
         """Where the files are."""
         return Path(self.entry.folder)
+
+    @property
+    def max_tokens(self) -> int:
+        """Where texts are cut; `find` always knows."""
+        return self.entry.options.max_tokens or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +99,9 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "Report") -
     )
     known = lock.now.files if lock and lock.now.folder == str(located.folder) else {}
     files = hash_files(located.folder, backend.files, known)
-    max_tokens = _max_tokens(spec, located.folder)
+    options = options_of(spec, located.folder)
     fingerprints = {
-        str(size): fingerprint(spec, files=files, max_tokens=max_tokens, dimensions=size)
+        str(size): fingerprint(spec, files=files, options=options, dimensions=size)
         for size in (spec.dimensions, *spec.matryoshka)
     }
     entry = LockEntry(
@@ -105,10 +110,10 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "Report") -
         files=files,
         fingerprint=fingerprints[str(spec.dimensions)],
         fingerprints=fingerprints,
-        max_tokens=max_tokens,
+        options=options,
         backend=backend_name,
     )
-    return Found(backend, entry, max_tokens, located.downloaded)
+    return Found(backend, entry, located.downloaded)
 
 
 def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Loaded:
@@ -180,6 +185,15 @@ def _version(library: str) -> str:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+def options_of(spec: ModelSpec, folder: Path) -> SpaceOptions:
+    """Return the limits and options of the space that an entry gives with the files of a folder.
+
+    Raises:
+        ModelLoadError: registry and checkpoint contradict, or neither says a limit.
+    """
+    return SpaceOptions.of(spec, max_tokens=_max_tokens(spec, folder))
 
 
 def _max_tokens(spec: ModelSpec, folder: Path) -> int:

@@ -12,6 +12,7 @@ from emberd.config.load import built_in_catalog
 from emberd.pool.model import change_warning
 from emberd.registry.fingerprint import FileHash
 from emberd.registry.lock import LockEntry, LockFile
+from emberd.registry.options import SpaceOptions
 from emberd.registry.stores import KnownStore, StoresFile, warnings
 from emberd.worker import wire
 from tests.fuzz.cases import JSON, changed, damages, fuzz
@@ -23,7 +24,7 @@ ENTRY = LockEntry(
     fingerprint="0123456789abcdef",
     fingerprints={"384": "0123456789abcdef"},
     equivalent=("fedcba9876543210",),
-    max_tokens=512,
+    options=SpaceOptions(max_tokens=512, prompts={"query": "q: "}, lower_case=False),
     backend="openvino",
     peak_memory_bytes=100,
 )
@@ -64,7 +65,7 @@ def use(name: str, entry: LockEntry) -> None:
     """Do with an entry what the server does."""
     assert not entry.is_here
     assert entry.peak_memory_bytes + 1 > entry.peak_memory_bytes
-    json.dumps([entry.now.fingerprint, entry.now.max_tokens])
+    json.dumps([entry.now.fingerprint, asdict(entry.now.options)])
     entry.is_same_state(ENTRY)
     if entry.changed_to:
         change_warning(name, entry)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from emberd.registry.fingerprint import fingerprint, hash_files, list_files
+from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec, Source
 from tests.registry import model_folder
 
@@ -18,10 +19,18 @@ SPEC = ModelSpec(
 )  # fmt: skip
 
 
-def of(folder: Path, spec: ModelSpec = SPEC, *, max_tokens: int = 512, dimensions: int = 8) -> str:
+def of(
+    folder: Path,
+    spec: ModelSpec = SPEC,
+    *,
+    max_tokens: int = 512,
+    dimensions: int = 8,
+    **options: bool,
+) -> str:
     """Return the fingerprint of all files in a folder."""
     files = hash_files(folder, ["*"], {})
-    return fingerprint(spec, files=files, max_tokens=max_tokens, dimensions=dimensions)
+    space = SpaceOptions.of(spec, max_tokens=max_tokens, **options)
+    return fingerprint(spec, files=files, options=space, dimensions=dimensions)
 
 
 @pytest.fixture
@@ -83,6 +92,17 @@ def test_a_byte_of_weights_tokenizer_or_config_changes_it(folder: Path, name: st
 
 def test_the_limit_of_tokens_changes_it(folder: Path) -> None:
     assert of(folder, max_tokens=256) != of(folder)
+
+
+def test_lower_casing_and_prompts_that_are_not_pooled_change_it(folder: Path) -> None:
+    assert len({of(folder), of(folder, lower_case=True), of(folder, include_prompt=False)}) == 3
+
+
+def test_options_that_move_no_vector_leave_it(folder: Path) -> None:
+    bare = replace(SPEC, prompts={})
+
+    assert of(folder, lower_case=False, include_prompt=True) == of(folder)
+    assert of(folder, bare, include_prompt=False) == of(folder, bare)
 
 
 def test_the_length_of_the_vectors_changes_it(folder: Path) -> None:

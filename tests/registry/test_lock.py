@@ -10,6 +10,7 @@ import pytest
 
 from emberd.registry.fingerprint import FileHash
 from emberd.registry.lock import LockEntry, LockFile
+from emberd.registry.options import SpaceOptions
 from emberd.registry.state import write_atomically
 from tests.serving import clean_environ
 
@@ -18,7 +19,7 @@ ENTRY = LockEntry(
     folder="/hub/mine",
     files={"model.safetensors": FileHash(7, 1_700_000_000_123_456_789, 42, "ab" * 32)},
     fingerprint="0123456789abcdef",
-    max_tokens=512,
+    options=SpaceOptions(max_tokens=512, prompts={"query": "q: "}, normalize=True),
     backend="openvino",
     peak_memory_bytes=100,
 )
@@ -97,7 +98,10 @@ def test_another_space_has_a_peak_of_its_own(tmp_path: Path) -> None:
         b'{"models": {"mine": 3}}',
         b'{"models": {"mine": {}}}',
         b'{"models": {"mine": {"files": {"a": {"size": 1}}}}}',
-        b'{"models": {"mine": {"files": {}, "source": "s", "folder": "f", "later": 1}}}',
+        b'{"models": {"mine": {"files": {}, "source": "s", "folder": "f", "max_tokens": "1"}}}',
+        b'{"models": {"mine": {"files": {}, "source": "s", "folder": "f", "options": [1]}}}',
+        b'{"models": {"mine": {"files": {}, "source": "s", "folder": "f",'
+        b' "options": {"prompts": {"query": 1}}}}}',
         b'{"models": {"mine": {"files": {}, "source": "s", "folder": "f", "changed_to": 1}}}',
     ],
 )
@@ -190,3 +194,28 @@ def test_an_entry_knows_whether_its_files_are_still_here(
     hashes = dict.fromkeys(files, FileHash(0, 0, 0, ""))
 
     assert replace(ENTRY, folder=str(tmp_path), files=hashes).is_here == here
+
+
+def test_what_a_newer_version_added_is_passed_over(tmp_path: Path) -> None:
+    LockFile(tmp_path).put("mine", replace(ENTRY, changed_to=ENTRY, cosine=0.5))
+    file = tmp_path / "lock.json"
+    content = json.loads(file.read_bytes())
+    mine = content["models"]["mine"]
+    for part in (mine, mine["options"], *mine["files"].values(), mine["changed_to"]):
+        part["later"] = {"anything": 1}
+    file.write_text(json.dumps(content))
+
+    assert LockFile(tmp_path).read() == {"mine": replace(ENTRY, changed_to=ENTRY, cosine=0.5)}
+
+
+def test_what_an_older_version_wrote_keeps_its_limit(tmp_path: Path) -> None:
+    LockFile(tmp_path).put("mine", ENTRY)
+    file = tmp_path / "lock.json"
+    content = json.loads(file.read_bytes())
+    del content["models"]["mine"]["options"]
+    content["models"]["mine"]["max_tokens"] = 512
+    file.write_text(json.dumps(content))
+
+    assert LockFile(tmp_path).read() == {
+        "mine": replace(ENTRY, options=SpaceOptions(max_tokens=512))
+    }
