@@ -86,6 +86,23 @@ class _Parsed:
         return core_schema.no_info_before_validator_function(self.parse, handler(source))
 
 
+class AtMost:
+    """Field marker: a size above this is refused, in words that have its unit."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:  # noqa: ANN401
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, size_bytes: int) -> int:
+        if size_bytes > self.most_bytes:
+            raise ValueError(f"should be at most {format_exact_size(self.most_bytes)}")
+        return size_bytes
+
+
 def parse_count(value: object) -> object:
     """Refuse `yes` and `no`, which Python counts as 1 and 0; leave the rest to the type."""
     if isinstance(value, bool):

@@ -7,12 +7,14 @@ from typing import Literal
 import orjson
 from starlette.background import BackgroundTask
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from emberd.pool.job import Answer
 from emberd.pool.memory import release_free_memory
 
 Format = Literal["json", "raw", "npy"]
 BIG_BYTES = 2**20
+PIECE_BYTES = 2**18
 RELEASE_AFTER_S = 0.5
 
 
@@ -63,9 +65,28 @@ def as_array(answer: Answer) -> bytes:
     return b"[" + b",".join(answer.fragments) + b"]"
 
 
+class InPieces(Response):
+    """A response whose request has not ended before the client has read all but a little of it.
+
+    What is written to a connection at once waits there, and nobody would count it.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; each piece waits until there is room for it."""
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        body = memoryview(self.body)
+        for at in range(0, max(1, len(body)), PIECE_BYTES):
+            piece = body[at : at + PIECE_BYTES]
+            more = at + PIECE_BYTES < len(body)
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
+        if self.background:
+            await self.background()
+
+
 def respond(answer: Answer, body: bytes, media_type: str = "application/json") -> Response:
     """Return a response that says which model it is from and which space its vectors are in."""
-    return Response(
+    return InPieces(
         body,
         media_type=media_type,
         headers={"X-Emberd-Model": answer.model, "X-Emberd-Fingerprint": answer.fingerprint},

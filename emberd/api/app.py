@@ -11,6 +11,7 @@ from emberd import __version__
 from emberd.api import admin, errors, metrics, native, ollama, openai, openapi, tei
 from emberd.api.access import Access, Tokens
 from emberd.api.gate import Gate
+from emberd.api.held import Held
 from emberd.api.paths import Paths
 from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
@@ -27,6 +28,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     config = live.config
     measured = metrics.Metrics()
     pool = Pool(config, measured)
+    everything = Held(lambda: pool.limits.max_queued_bytes)
     stamps = Stamps()
     live.follow(pool.apply)
     live.follow(stamps.look)
@@ -54,7 +56,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     app.state.pool = pool
     routers = [
         native.create_router(pool, live),
-        metrics.create_router(measured, pool),
+        metrics.create_router(measured, pool, everything),
         *(dialect.create_router(pool) for dialect in (openai, ollama, tei)),
         admin.create_router(live),
     ]
@@ -68,5 +70,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     access = Access(
         tokens, hosts=(server.host, *server.allowed_hosts), origins=server.allowed_origins
     )
-    app.add_middleware(Gate, access=access, metrics=measured, instance=instance)
+    app.add_middleware(
+        Gate, access=access, metrics=measured, everything=everything, instance=instance
+    )
     return app

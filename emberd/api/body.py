@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 
+from emberd.api.held import share_of
 from emberd.errors import (
     BadOptionError,
     MalformedBodyError,
@@ -93,6 +94,7 @@ async def read_json(request: Request, max_body: int) -> object:
 
     Raises:
         MediaTypeError, TooLargeError, MalformedBodyError: 415, 413, 400.
+        QueueFullError: 429; what other requests hold leaves no room for it.
         WrongShapeError: 422; a text with a lone surrogate.
         ClientDisconnect: the client hung up before its end; nobody is there to be answered.
     """
@@ -107,7 +109,7 @@ async def read_optional(request: Request, shape: type[T], max_body: int) -> T:
     return await read(request, shape, max_body)
 
 
-async def _receive(request: Request, max_body: int) -> bytes:
+async def _receive(request: Request, max_body: int) -> bytearray:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise MediaTypeError(
@@ -120,15 +122,18 @@ async def _receive(request: Request, max_body: int) -> bytes:
             f"The body is compressed ({_shown(coding)}), which this server does not read.",
             hint="Send it as it is, without Content-Encoding.",
         )
-    if int(request.headers.get("content-length", 0)) > max_body:  # uvicorn checked that it is one
+    announced = int(request.headers.get("content-length", 0))  # uvicorn checked that it is one
+    if announced > max_body:
         raise _too_large(max_body)
-    chunks, size = [], 0
+    share = share_of(request.scope)
+    share.check(announced)
+    body = bytearray()
     async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_body:  # what still comes is thrown away by uvicorn, so the answer arrives
+        if len(body) + len(chunk) > max_body:  # the connection throws away what still comes
             raise _too_large(max_body)
-        chunks.append(chunk)
-    return b"".join(chunks)
+        share.hold(len(body) + len(chunk))
+        body += chunk
+    return body
 
 
 def _too_large(max_body: int) -> TooLargeError:
@@ -142,7 +147,7 @@ def _shown(header: str) -> str:
     return header[:80].encode("unicode_escape").decode()
 
 
-def _parse(body: bytes) -> object:
+def _parse(body: bytearray) -> object:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,17 +1,22 @@
 """The one way from a request to an answer of the pool, whatever the dialect."""
 
 import asyncio
-from collections.abc import Coroutine
+import sys
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from emberd.api.held import share_of
 from emberd.api.record import record_of
-from emberd.pool.job import Answer
+from emberd.pool.job import Answer, Form
 from emberd.pool.manager import EmbedRequest, Pool
 
 T = TypeVar("T")
+
+ANSWER_BYTES: Mapping[Form, int] = {"json": 12, "base64": 6, "raw": 4}  # about, for each number
+TOKEN_BYTES = 64  # about, for each character of a text whose tokens are asked for
 
 
 async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
@@ -23,12 +28,28 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     """
     expected = asked.fingerprint or request.headers.get("x-emberd-expect-fingerprint")
     record = record_of(request.scope)
-    record.model = pool.spec(asked.model).name
+    spec = pool.spec(asked.model)
+    record.model = spec.name
     if expected != asked.fingerprint:
         asked = replace(asked, fingerprint=expected)
+    share = share_of(request.scope)
+    share.hold(_size_bytes(asked, spec.dimensions, pool.limits.max_texts))
     answer = await while_connected(request, pool.embed(asked))
+    share.set(sum(map(len, answer.fragments)))
     record.note(answer)
     return answer
+
+
+def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
+    """Return what the texts take as Python holds them, and about what their answer will.
+
+    Of more than `max_texts` the rest is not looked at: the pool refuses them.
+    """
+    texts = asked.texts[:max_texts]
+    held_bytes = sum(map(sys.getsizeof, texts))
+    if asked.encoding == "tokens":
+        return held_bytes + TOKEN_BYTES * sum(map(len, texts))
+    return held_bytes + ANSWER_BYTES[asked.encoding] * len(texts) * dimensions
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

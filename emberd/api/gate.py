@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from emberd.api import held
 from emberd.api.access import Access
 from emberd.api.errors import dialect_of, render
 from emberd.api.metrics import Metrics
@@ -27,10 +28,19 @@ log = logging.getLogger("emberd.api")
 class Gate:
     """The outermost layer of the app. `instance` tells this run of the server from any other."""
 
-    def __init__(self, app: ASGIApp, *, access: Access, metrics: Metrics, instance: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        metrics: Metrics,
+        everything: held.Held,
+        instance: str,
+    ) -> None:
         self._app = app
         self._access = access
         self._metrics = metrics
+        self._everything = everything
         self._instance = instance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,6 +53,7 @@ class Gate:
         status = 0
         headers = Headers(scope=scope)
         record = scope[KEY] = Record()
+        share = scope[held.KEY] = held.Share(self._everything)
         stamped = {"X-Request-Id": request_id, "X-Emberd-Instance": self._instance}
 
         async def stamp(message: Message) -> None:
@@ -75,6 +86,7 @@ class Gate:
                 failed = EmberdError("emberd failed.", hint=hint)
                 await render(failed, scope)(scope, receive, stamp)
         finally:
+            share.set(0)
             self._note(request_id, scope, record, status, time.perf_counter() - began_s)
 
     def _note(

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from emberd.api.held import Held
 from emberd.api.openapi import ACCESS, NativeError, fails
 from emberd.api.record import Record
 from emberd.pool.manager import Pool
@@ -114,8 +115,9 @@ class Metrics:
 class PoolCollector(Collector):
     """How the pool is at the moment of a scrape."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, held: Held) -> None:
         self._pool = pool
+        self._held = held
 
     def collect(self) -> Iterator[Metric]:
         """Ask the pool; models that are not loaded show a fingerprint if they ever ran here."""
@@ -130,6 +132,11 @@ class PoolCollector(Collector):
             "Texts without a vector yet; limits.max_queued_texts is their sum.",
             labels=["model"],
         )
+        size = GaugeMetricFamily(
+            "emberd_held_bytes",
+            "Bodies, texts and answers in the server; limits.max_queued_bytes is their sum.",
+        )
+        size.add_metric([], self._held.size_bytes)
         resident = GaugeMetricFamily("emberd_resident_models", "Models with a worker process.")
         memory = GaugeMetricFamily(
             "emberd_model_resident_bytes", "Memory of a model's worker.", labels=["model"]
@@ -151,12 +158,12 @@ class PoolCollector(Collector):
                 in_flight.add_metric(name, row["in_flight"])
             if row["fingerprint"]:
                 space.add_metric(name, {"fingerprint": row["fingerprint"]})
-        yield from (queued, in_flight, texts, resident, memory, space)
+        yield from (queued, in_flight, texts, size, resident, memory, space)
 
 
-def create_router(metrics: Metrics, pool: Pool) -> APIRouter:
+def create_router(metrics: Metrics, pool: Pool, held: Held) -> APIRouter:
     """Return the route; asking is cheap and loads nothing."""
-    metrics.registry.register(PoolCollector(pool))
+    metrics.registry.register(PoolCollector(pool, held))
     router = APIRouter()
 
     @router.get(

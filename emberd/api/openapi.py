@@ -22,15 +22,15 @@ WHEN: Mapping[int, str] = {
     413: "The body or the number of texts is over the limit.",
     415: "The body is compressed, or not declared as JSON.",
     422: "JSON of the wrong shape, or a text too long that must not be cut.",
-    429: "Too many texts are waiting.",
+    429: "Too many texts, or bytes of them, are waiting.",
     500: "The model cannot be loaded or gave no vector.",
     503: "No source, no room, or shutting down.",
     504: "The deadline passed.",
 }
 ACCESS = (401, 403)
 MODEL = (*ACCESS, 404)
-LOADING = (*MODEL, 400, 413, 415, 422, 500, 503, 504)
-EMBEDDING = (*LOADING, 409, 429)
+LOADING = (*MODEL, 400, 413, 415, 422, 429, 500, 503, 504)
+EMBEDDING = (*LOADING, 409)
 
 
 class Shown(BaseModel):

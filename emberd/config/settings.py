@@ -6,7 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 
 from emberd.registry.spec import InputType
-from emberd.units import Count, Duration, PathText, Port, Size
+from emberd.units import AtMost, Count, Duration, PathText, Port, Size
+
+MOST_BODY_BYTES = 256 * 2**20  # what one frame to a worker takes; see worker/wire.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +36,9 @@ class LimitsSettings:
     max_loaded: Annotated[int, Count, Ge(1)] = 3
     memory_budget: Annotated[int, Size, Gt(0)] = 4 * 2**30
     max_texts: Annotated[int, Count, Ge(1)] = 2048
-    max_body: Annotated[int, Size, Gt(0)] = 16 * 2**20
+    max_body: Annotated[int, Size, Gt(0), AtMost(MOST_BODY_BYTES)] = 16 * 2**20
     max_queued_texts: Annotated[int, Count, Ge(1)] = 20_000
+    max_queued_bytes: Annotated[int, Size, Gt(0)] = 256 * 2**20
     request_timeout: Annotated[float, Duration, Gt(0)] = 120.0
 
 

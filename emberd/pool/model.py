@@ -21,6 +21,7 @@ from emberd.config.paths import Homes
 from emberd.errors import (
     EmberdError,
     FingerprintMismatchError,
+    TooLargeError,
     WorkerCrashedError,
     WorkerStartError,
     from_code,
@@ -33,6 +34,7 @@ from emberd.pool.process import WorkerProcess
 from emberd.registry.fingerprint import fingerprint
 from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec
+from emberd.units import format_size
 from emberd.worker import wire
 
 State = Literal["cold", "starting", "ready", "draining", "failed"]
@@ -42,6 +44,7 @@ END_GRACE_S = 10.0  # for a worker that has nothing left to answer
 STALL_S = 60.0  # without a frame and without processor time, a start is given up
 HUNG_S = 20.0  # a batch takes a tenth of a second; without either for so long, its worker is killed
 STALL_CHECK_S = 5.0
+UNREAD_CHECK_S = 0.05  # nothing wakes who waits for a pipe to empty
 PULSE_S = 1.0
 MAX_DEATHS_IN_A_ROW = 5
 MEMORY_SAMPLE_S = 1.0
@@ -459,13 +462,13 @@ class Model:
                 self._dispatch()
             if self._leave_reason:
                 self._set_state("draining")
-                if not self._in_flight:
+                if not self._in_flight and not self._is_held_up:
                     break
-            if self._in_flight:
+            if self._in_flight or self._is_held_up:
                 if pulse.still_s(self._worker.pid, self._frames) > HUNG_S:
                     log.error("%s: its worker hangs; it is killed", self.spec.name)
                     self._worker.kill()
-                await self._sleep(STALL_CHECK_S)
+                await self._sleep(UNREAD_CHECK_S if self._is_held_up else STALL_CHECK_S)
                 continue
             pulse = _Pulse()
             self._around.changed()  # it could leave now, if another model needs the room
@@ -484,8 +487,17 @@ class Model:
                 self._waiting.remove(suspects[0])
                 self._send(suspects[0])
             return
-        while self._waiting:
+        while self._waiting and self._worker_takes_more:
             self._send(self._waiting.popleft())
+
+    @property
+    def _worker_takes_more(self) -> bool:
+        return self._worker is not None and self._worker.takes_more
+
+    @property
+    def _is_held_up(self) -> bool:
+        """Whether requests wait for the worker to read what it was sent before."""
+        return bool(self._waiting) and not self._worker_takes_more
 
     def _send(self, job: Job) -> None:
         assert self._worker and self.ready  # only called while serving
@@ -502,8 +514,14 @@ class Model:
             )
             return
         self._next_id += 1
-        self._in_flight[self._next_id] = job
-        self._worker.send(job.to_frame(self._next_id))
+        try:
+            self._worker.send(job.to_frame(self._next_id))
+        except wire.FrameError:  # only who asks without the HTTP API gets so far
+            most = format_size(wire.MAX_HEADER_BYTES)
+            hint = "Send the texts in several requests."
+            job.fail(TooLargeError(f"The texts are more than {most}.", hint=hint))
+        else:
+            self._in_flight[self._next_id] = job
 
     def _space_of(self, job: Job, ready: wire.Ready) -> str:
         """Return the fingerprint of what `job` gets; other than usual when its lengths are."""

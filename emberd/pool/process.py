@@ -9,6 +9,7 @@ from contextlib import suppress
 from emberd.worker import wire
 
 TERM_GRACE_S = 5.0
+MOST_UNREAD_BYTES = 32 * 2**20  # of frames; what it has not read yet can still be taken back
 
 
 class WorkerProcess:
@@ -45,8 +46,13 @@ class WorkerProcess:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def takes_more(self) -> bool:
+        """Whether it has read most of what it was sent."""
+        return self._stdin.transport.get_write_buffer_size() < MOST_UNREAD_BYTES
+
     def send(self, frame: wire.Frame) -> None:
-        """Queue a frame; to a process that has died this does nothing."""
+        """Queue a frame; to a process that has died this does nothing. Raises `FrameError`."""
         if not self._stdin.is_closing():
             self._stdin.write(wire.pack(frame))
 

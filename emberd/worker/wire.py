@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal, get_args
 import orjson
 
 PREFIX = struct.Struct(">II")
-MAX_HEADER_BYTES = 256 * 2**20  # a request's texts are in the header
+MAX_HEADER_BYTES = 257 * 2**20  # the texts of the largest body, prompt and all; no JSON gets longer
 MAX_PAYLOAD_BYTES = 2**31
 
 Encoding = Literal["json", "base64", "raw"]
@@ -173,17 +173,22 @@ class Received:
 
 
 def pack(frame: Frame, payload: bytes = b"") -> bytes:
-    """Return the bytes of a frame."""
+    """Return the bytes of a frame; raise `FrameError` when the other end would not take them."""
     header = orjson.dumps({"frame": type(frame).__name__, "fields": frame})
+    _check_sizes(len(header), len(payload))
     return PREFIX.pack(len(header), len(payload)) + header + payload
 
 
 def sizes(prefix: bytes) -> tuple[int, int]:
     """Return the bytes of header and payload that follow; raise `FrameError` on absurd ones."""
     header, payload = PREFIX.unpack(prefix)
+    _check_sizes(header, payload)
+    return header, payload
+
+
+def _check_sizes(header: int, payload: int) -> None:
     if header > MAX_HEADER_BYTES or payload > MAX_PAYLOAD_BYTES:
         raise FrameError("a frame announces more bytes than any frame has")
-    return header, payload
 
 
 def unpack(header: bytes, payload: bytes) -> Received:

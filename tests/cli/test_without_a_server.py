@@ -26,6 +26,7 @@ limits:
   max_texts: 7
   max_body: 3MiB
   max_queued_texts: 8
+  max_queued_bytes: 123456789
   request_timeout: never
 models:
   minilm:

@@ -85,6 +85,12 @@ MISTAKES = {
     ),
     "no size": ("limits:\n  memory_budget: lots", 2, "'lots' is not a size; write for", "show"),
     "a size beyond all": ("limits:\n  max_body: 1e999", 2, "is not a size", "config show --all"),
+    "a body that no frame takes": (
+        "limits:\n  max_body: 300MiB",
+        2,
+        "limits.max_body: '300MiB' should be at most 256MiB",
+        "show",
+    ),
     "no bytes": ("limits:\n  memory_budget: 0B", 2, "should be more than 0", "show"),
     "no duration": ("limits:\n  idle_unload: soon", 2, "'soon' is not a duration; write", "show"),
     "a duration below zero": ("limits:\n  idle_unload: -3", 2, "is not a duration", "show"),

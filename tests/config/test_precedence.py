@@ -31,6 +31,7 @@ SETTINGS: dict[str, tuple[tuple[Any, str, Any], tuple[Any, Any, Any]]] = {
     "limits.max_texts": ((1, "2", 3), (1, 2, 3)),
     "limits.max_body": ((1000, "1KiB", "2k"), (1000, 1024, 2048)),
     "limits.max_queued_texts": ((1, "2", 3), (1, 2, 3)),
+    "limits.max_queued_bytes": (("1MiB", "2k", 5), (2**20, 2048, 5)),
     "limits.request_timeout": ((0.5, "250ms", 3), (0.5, 0.25, 3.0)),
 }
 

@@ -179,6 +179,13 @@ def test_absurd_sizes_are_refused_before_anything_is_read(
     assert stream.most == wire.PREFIX.size
 
 
+def test_what_the_other_end_would_not_take_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_HEADER_BYTES", 1000)
+
+    with pytest.raises(wire.FrameError, match="more bytes than any frame"):
+        wire.pack(wire.Tokenize(id=1, texts=["a" * 1000], prompt=""))
+
+
 def test_the_largest_sizes_are_allowed() -> None:
     largest = (wire.MAX_HEADER_BYTES, wire.MAX_PAYLOAD_BYTES)
 
