@@ -19,6 +19,7 @@ EmberdError
 │   ├── SourceError                   no source of the model can be reached
 │   ├── NoRoomError                   other models fill the memory until the deadline
 │   ├── QueueFullError                too many texts are waiting
+│   ├── SpaceChangingError            the model became another one more than once meanwhile
 │   ├── ShuttingDownError             the server is going away
 │   └── DeadlineError                 the request's deadline passed
 ├── BackendError
@@ -169,6 +170,12 @@ class QueueFullError(UnavailableError):
     """Too many texts are waiting already."""
 
     code = "queue_full"
+
+
+class SpaceChangingError(UnavailableError):
+    """The model's vectors became those of another space, and again, before the answer was whole."""
+
+    code = "space_changing"
 
 
 class ShuttingDownError(UnavailableError):

@@ -81,6 +81,7 @@ def _by_server(
     index = 0
     for batch in batches:
         answer = post("/embed", {"texts": batch, **options})
+        options["fingerprint"] = answer["fingerprint"]  # all lines are of the space of the first
         for vector in answer["embeddings"]:
             _print_line(index, vector, answer)
             index += 1
@@ -93,6 +94,7 @@ async def _by_pool(config: "Config", batches: Iterable[list[str]], options: dict
     async with Pool(config) as pool:
         for batch in batches:
             answer = await pool.embed(EmbedRequest(texts=batch, **options))
+            options["fingerprint"] = answer.fingerprint
             for fragment in answer.fragments:
                 _print_line(index, json.loads(fragment), asdict(answer))
                 index += 1

@@ -309,21 +309,19 @@ class _Compared:
     def _embed(
         self, spec: ModelSpec, embedder: Embedder, dimensions: int | None
     ) -> tuple[Matrix, str]:
-        def submit(batch: Sequence[str]) -> "Future[Embedded]":
+        def submit(batch: Sequence[str], space: str | None) -> "Future[Embedded]":
             return embedder.submit(
-                batch, model=spec.name, dimensions=dimensions, input_type=self._named.input_type
-            )
+                batch, model=spec.name, dimensions=dimensions, input_type=self._named.input_type,
+                fingerprint=space,
+            )  # fmt: skip
 
-        def ask(texts: Sequence[str]) -> tuple[Matrix, str]:
-            batches = (texts[at : at + BATCH] for at in range(0, len(texts), BATCH))
-            answers = [answer for _, answer in in_turn(batches, submit)]
-            return np.concatenate([each.vectors for each in answers]), answers[0].fingerprint
-
-        ask(self._texts[:1])  # what loading takes is no part of the rate
+        # What loading takes is no part of the rate; and what it loads gives all of the vectors.
+        space = submit(self._texts[:1], None).result().fingerprint
         began_s = time.perf_counter()
-        answer = ask(self._texts)
+        batches = (self._texts[at : at + BATCH] for at in range(0, len(self._texts), BATCH))
+        answers = [answer for _, answer in in_turn(batches, lambda batch: submit(batch, space))]
         self.rows_per_s[spec.name] = len(self._texts) / (time.perf_counter() - began_s)
-        return answer
+        return np.concatenate([each.vectors for each in answers]), space
 
     def candidate(self, name: str) -> Candidate:
         """Return one."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from emberd.errors import EmberdError
-from emberd.worker.wire import Embed, Encoding, Ready, Tokenize, Vectors
+from emberd.worker.wire import Embed, Encoding, Tokenize, Vectors
 
 MAX_STRIKES = 2
+MAX_SPACES = 2
 Form = Encoding | Literal["tokens"]  # of what is asked for: vectors, or the tokens of the texts
 
 
@@ -50,6 +51,9 @@ class Answer:
 class Job:
     """A request for one model. Fragments that came back survive the worker that made them.
 
+    They belong to the space that they were computed in: when the next worker gives another one,
+    because files changed meanwhile, they are thrown away. An answer is of one space.
+
     A strike is a death of the worker with none of this job's texts answered since they were sent.
     """
 
@@ -60,11 +64,12 @@ class Job:
     encoding: Form
     normalize: bool | None = None  # None: as the registry says
     expected_fingerprint: str | None = None
-    fingerprint: str = ""  # of the space that its vectors are in, once it was sent
+    fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     strikes: int = 0
+    spaces: int = 0  # that its vectors were computed in, one after the other
     timing: Timing = field(default_factory=Timing)
     _submitted_s: float = field(default_factory=time.monotonic)
     _fragments: dict[int, bytes] = field(default_factory=dict)
@@ -77,6 +82,18 @@ class Job:
     def unanswered(self) -> int:
         """Texts that have no vector yet."""
         return len(self.texts) - len(self._fragments)
+
+    def enter(self, fingerprint: str) -> bool:
+        """Have all of it computed in this space; False when that would be one too many.
+
+        A fingerprint that `equivalent` ones may be compared with is another one here too: eight
+        probe texts vouch for those, and nothing for the two halves of one answer.
+        """
+        if fingerprint != self.fingerprint:
+            self.spaces += bool(self._fragments) or not self.spaces
+            self._fragments, self._tokens, self._truncated = {}, 0, []
+            self.fingerprint = fingerprint
+        return self.spaces <= MAX_SPACES
 
     def to_frame(self, request_id: int) -> Embed | Tokenize:
         """Return the frame that asks for what is still missing."""
@@ -109,7 +126,7 @@ class Job:
         self.timing.model_s += vectors.model_s
         self.timing.encode_s += vectors.encode_s
 
-    def finish(self, model: str, ready: Ready) -> None:
+    def finish(self, model: str) -> None:
         """Answer, when every fragment is there."""
         if not self.done.done():
             self.done.set_result(
@@ -117,7 +134,7 @@ class Job:
                     model=model,
                     fragments=[self._fragments[index] for index in range(len(self.texts))],
                     dimensions=self.dimensions,
-                    fingerprint=self.fingerprint or ready.fingerprints[str(self.dimensions)],
+                    fingerprint=self.fingerprint,
                     tokens=self._tokens,
                     truncated=sorted(self._truncated),
                     timing=self.timing,

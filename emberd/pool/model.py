@@ -21,6 +21,7 @@ from emberd.config.paths import Homes
 from emberd.errors import (
     EmberdError,
     FingerprintMismatchError,
+    SpaceChangingError,
     TooLargeError,
     WorkerCrashedError,
     WorkerStartError,
@@ -407,6 +408,8 @@ class Model:
                 async for received in frames:
                     self._receive(received)
                     self._wake.set()
+                    if worker is not self._worker:
+                        return  # its last words are no word of its successor's
         except (KeyError, ValueError, IndexError) as error:
             log.error("%s: its worker answers nonsense: %s", self.spec.name, type(error).__name__)  # noqa: TRY400
         finally:
@@ -432,14 +435,14 @@ class Model:
                 self.phases_s["first vector"] = round(time.monotonic() - self._first_sent_s, 4)
                 self._first_sent_s = None
             job = self._in_flight.get(frame.id)
-            if job and self.ready:
+            if job:
                 job.receive(frame, received.payload)
                 if not job.unanswered:
                     del self._in_flight[frame.id]
                     if time.monotonic() - self._last_used_s > MEMORY_SAMPLE_S:
                         self.memory_bytes()
                     self._last_used_s = time.monotonic()
-                    job.finish(self.spec.name, self.ready)
+                    job.finish(self.spec.name)
         elif isinstance(frame, wire.Failure):
             self._failures_in_a_row = 0
             job = self._in_flight.pop(frame.id, None)
@@ -501,7 +504,7 @@ class Model:
 
     def _send(self, job: Job) -> None:
         assert self._worker and self.ready  # only called while serving
-        offered = job.fingerprint = self._space_of(job, self.ready)
+        offered = self._space_of(job, self.ready)
         as_ever = offered in self.ready.fingerprints.values()
         equivalent = self.ready.equivalent if as_ever else ()
         if job.expected_fingerprint not in (None, offered, *equivalent):
@@ -510,6 +513,14 @@ class Model:
                     f"{self.spec.name} gives vectors of space {offered} and the caller expects"
                     f" {(job.expected_fingerprint or '')[:64]!r}.",
                     hint="Re-embed what is stored, or ask for the model that made it.",
+                )
+            )
+            return
+        if not job.enter(offered):
+            job.fail(
+                SpaceChangingError(
+                    f"{self.spec.name} became another vector space twice while it answered.",
+                    hint="Its files are being replaced; ask again when that is done.",
                 )
             )
             return

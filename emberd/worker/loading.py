@@ -3,6 +3,7 @@
 Runs in the child, once. The tokenizer is read in a thread of its own while the backend loads.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from emberd import __version__
 from emberd.backends import plugins
 from emberd.backends.base import Backend, Encoder, LoadRequest
-from emberd.errors import ModelLoadError
+from emberd.errors import ModelLoadError, SourceError
 from emberd.registry import sources
 from emberd.registry.fingerprint import fingerprint, hash_files
 from emberd.registry.lock import LockEntry
@@ -120,7 +121,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
     """Load the model that `start` describes; `report` is told how far it is.
 
     Raises:
-        SourceError, BackendError: as `find`; the backend cannot use the files.
+        SourceError, BackendError: as `find`; the backend cannot use the files, or they changed.
     """
     spec = ModelSpec.from_dict(start.spec)
     before = LockEntry.from_dict(start.lock) if start.lock else None
@@ -135,18 +136,18 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
     report(Progress(phase="load"))
     with phases.measure("load"), ThreadPoolExecutor(1) as thread:
         reading = thread.submit(Tokenizer, found.folder, found.max_tokens)
-        encoder = found.backend.load(
-            LoadRequest(
-                folder=found.folder,
-                pooling=spec.pooling,
-                precision=spec.precision,
-                compute=spec.compute,
-                cache=Path(start.cache) / (found.entry.backend or ""),
-                cache_key=found.entry.fingerprint or "",
-                threads=start.threads,
-            )
+        request = LoadRequest(
+            folder=found.folder,
+            pooling=spec.pooling,
+            precision=spec.precision,
+            compute=spec.compute,
+            cache=Path(start.cache) / (found.entry.backend or ""),
+            cache_key=found.entry.fingerprint or "",
+            threads=start.threads,
         )
+        encoder = found.backend.load(request)
         tokenizer = reading.result()
+        _refuse_changed(found, request.cache)
     if encoder.dimensions != spec.dimensions:
         raise ModelLoadError(
             f"{spec.name} gives vectors of {encoder.dimensions} dimensions and the registry says"
@@ -166,6 +167,22 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         phases_s=phases.seconds,
     )
     return Loaded(spec, tokenizer, encoder, ready)
+
+
+def _refuse_changed(found: Found, cache: Path) -> None:
+    """Raise SourceError when the files are not those that were hashed any more.
+
+    What was loaded, and what the backend kept of it, would pass for another space.
+    """
+    before = found.entry.files
+    now = hash_files(found.folder, found.backend.files, before)
+    if [*now] == [*before] and all(now[name].sha256 == before[name].sha256 for name in now):
+        return
+    shutil.rmtree(cache, ignore_errors=True)
+    raise SourceError(
+        f"The files in {found.folder} changed while they were loaded.",
+        hint="Ask again when whoever writes them is done.",
+    )
 
 
 def _engine(backend: Backend) -> str:

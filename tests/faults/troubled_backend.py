@@ -15,12 +15,18 @@ POISON, INFINITY = 9947, 15579  # the tokens of these words
 
 
 class Troubled(OpenVINOBackend):
-    """Dies of `poison`, makes no vector of `infinity`, and of the file `dies` while it loads."""
+    """Dies of `poison`, makes no vector of `infinity`, and dies of the file `dies` while it loads.
+
+    The file `swap` takes the place of the weights before they are read.
+    """
 
     def load(self, request: LoadRequest) -> Any:  # noqa: ANN401 - an encoder of one method
         """Load, unless it dies."""
         if Path(os.environ["EMBERD_HOME"], "dies").exists():
             os.kill(os.getpid(), signal.SIGKILL)
+        swap = Path(os.environ["EMBERD_HOME"], "swap")
+        if swap.exists():
+            swap.replace(request.folder / "model.safetensors")
         encoder = super().load(request)
 
         class Encoder:

@@ -9,17 +9,7 @@ import pytest
 
 from emberd.errors import WorkerCrashedError
 from emberd.pool.job import Answer, Job
-from emberd.worker.wire import Embed, Ready, Vectors
-
-READY = Ready(
-    backend="openvino",
-    compute="bf16",
-    max_tokens=512,
-    fingerprints={"8": "whole", "4": "cut"},
-    equivalent=[],
-    lock={},
-    phases_s={},
-)
+from emberd.worker.wire import Embed, Vectors
 
 
 def job(*texts: str, dimensions: int = 8) -> Job:
@@ -60,19 +50,20 @@ def test_a_request_asks_for_all_its_texts_with_all_its_options() -> None:
 def test_fragments_are_answered_in_the_order_of_the_texts() -> None:
     async def story() -> None:
         request = job("a", "b", "c")
+        assert request.enter("space")
         request.to_frame(1)
         request.receive(vectors(2, 0, tokens=5), b"ccaa")
         assert request.unanswered == 1
         request.receive(vectors(1, tokens=3), b"bb")
         assert request.unanswered == 0
 
-        request.finish("mine", READY)
+        request.finish("mine")
 
         assert await request.done == Answer(
             model="mine",
             fragments=[b"aa", b"bb", b"cc"],
             dimensions=8,
-            fingerprint="whole",
+            fingerprint="space",
             tokens=8,
             truncated=[],
             timing=request.timing,
@@ -87,7 +78,7 @@ def test_the_times_of_all_its_batches_are_added_up() -> None:
         request.to_frame(1)
         request.receive(vectors(1), b"bb")
         request.receive(vectors(0), b"aa")
-        request.finish("mine", READY)
+        request.finish("mine")
 
         timing = (await request.done).timing
         assert (timing.tokenize_s, timing.queue_s) == (0.001, 0.002)  # of the whole request
@@ -104,21 +95,9 @@ def test_fragments_of_different_sizes_are_cut_apart() -> None:
         frame = replace(vectors(0, 1, 2), sizes=[3, 0, 1])
 
         request.receive(frame, b"aaac")
-        request.finish("mine", READY)
+        request.finish("mine")
 
         assert (await request.done).fragments == [b"aaa", b"", b"c"]
-
-    run(story())
-
-
-def test_the_fingerprint_is_of_the_size_that_was_asked_for() -> None:
-    async def story() -> None:
-        request = job("a", dimensions=4)
-        request.to_frame(1)
-        request.receive(vectors(0), b"aa")
-        request.finish("mine", READY)
-
-        assert (await request.done).fingerprint == "cut"
 
     run(story())
 
@@ -135,10 +114,48 @@ def test_after_a_death_only_the_missing_texts_are_asked_for_again() -> None:
         request.receive(vectors(1, tokens=4), b"dd")  # the second of those two
         assert request.to_frame(3).texts == ["b"]
         request.receive(vectors(0, tokens=4), b"bb")
-        request.finish("mine", READY)
+        request.finish("mine")
         answer = await request.done
         assert answer.fragments == [b"aa", b"bb", b"cc", b"dd"]
         assert answer.tokens == 18
+
+    run(story())
+
+
+def test_what_was_computed_in_another_space_is_thrown_away_and_asked_for_again() -> None:
+    async def story() -> None:
+        request = job("a", "b")
+        assert request.enter("before")
+        request.to_frame(1)
+        request.receive(vectors(1, tokens=5, truncated=(1,)), b"bb")
+
+        assert request.enter("after")
+        assert request.unanswered == 2
+        assert request.to_frame(2).texts == ["a", "b"]
+        request.receive(vectors(0, 1, tokens=9), b"AABB")
+        request.finish("mine")
+
+        answer = await request.done
+        assert (answer.fragments, answer.fingerprint) == ([b"AA", b"BB"], "after")
+        assert (answer.tokens, answer.truncated) == (9, [])
+
+    run(story())
+
+
+def test_a_space_that_changes_again_is_one_too_many_but_only_when_vectors_are_lost() -> None:
+    async def story() -> None:
+        request = job("a", "b")
+        for space in ("one", "two", "three"):  # none of them gave a vector
+            assert request.enter(space)
+            request.to_frame(1)
+        request.receive(vectors(0), b"aa")
+        assert request.enter("three")
+        assert request.unanswered == 1
+        assert request.enter("four")
+        request.to_frame(2)
+        request.receive(vectors(0), b"aa")
+
+        assert not request.enter("five")
 
     run(story())
 
@@ -150,7 +167,7 @@ def test_truncated_texts_are_told_by_their_place_in_the_request_in_order() -> No
         request.receive(vectors(3, truncated=(3,)), b"dd")
         request.to_frame(2)
         request.receive(vectors(0, 1, 2, truncated=(2, 0)), b"aabbcc")
-        request.finish("mine", READY)
+        request.finish("mine")
 
         assert (await request.done).truncated == [0, 2, 3]
 
@@ -202,7 +219,7 @@ def test_a_request_that_failed_stays_failed() -> None:
         request.receive(vectors(0), b"aa")
         request.fail(WorkerCrashedError("It died twice."))
 
-        request.finish("mine", READY)
+        request.finish("mine")
         request.fail(WorkerCrashedError("again"))
 
         with pytest.raises(WorkerCrashedError, match="It died twice"):
@@ -218,7 +235,7 @@ def test_who_went_away_is_not_answered() -> None:
         request.receive(vectors(0), b"aa")
         request.done.cancel()
 
-        request.finish("mine", READY)
+        request.finish("mine")
         request.fail(WorkerCrashedError("It died."))
 
         assert request.done.cancelled()

@@ -63,7 +63,7 @@ class OpenVINOBackend:
         # What has just been written is used at once: unlike the model in memory, it does not
         # hold on to the weights that it was compiled from.
         cached = cache.load()
-        model = cached.model if cached else compiled
+        model = cached.model if cached else _apart(core, config, compiled)
         encoder = OpenVINOEncoder(architecture, request, model, cached, dimensions, compute)
         del checkpoint, compiled, model
         _return_freed_memory()
@@ -137,6 +137,17 @@ def _compile(
         return core.compile_model(model, DEVICE, config)
     except RuntimeError as error:
         raise BackendBrokenError(f"OpenVINO cannot compile {request.folder}: {error}") from error
+
+
+def _apart(core: "Core", config: dict[str, Any], compiled: "CompiledModel") -> "CompiledModel":
+    """Return a model that cannot be kept without its hold on the mapped weights.
+
+    It would compute with whatever is written into their file.
+    """
+    try:
+        return core.import_model(compiled.export_model(), DEVICE, config)
+    except RuntimeError:  # the engine cannot export here
+        return compiled
 
 
 def _return_freed_memory() -> None:

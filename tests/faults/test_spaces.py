@@ -1,0 +1,234 @@
+"""An answer is of one space, whatever becomes of the model's files while it is computed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tests.faults.troubled import serve_troubled
+from tests.serving import Server, wait_for
+
+TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"
+CONFIG = """
+models:
+  tiny:
+    sources: [{{path: {folder}}}]
+    dimensions: 64
+    pooling: mean
+"""
+TEXTS = [f"text {number} " + "some words that take a while to embed " * 8 for number in range(1500)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small model of one's own."""
+    return Path(shutil.copytree(TINY, tmp_path / "tiny"))
+
+
+def serve(home: Path, folder: Path) -> Server:
+    return Server(home, config=CONFIG.format(folder=folder))
+
+
+def replace_weights(folder: Path, seed: int) -> None:
+    """Put other weights into the folder, as a download does: by rename."""
+    weights = folder / "model.safetensors"
+    numbers = np.random.default_rng(seed)
+    tensors = {
+        name: tensor + numbers.normal(size=tensor.shape).astype(tensor.dtype)
+        for name, tensor in load_file(weights).items()
+    }
+    save_file(tensors, folder / "new")
+    (folder / "new").replace(weights)
+
+
+def unanswered(own: Server) -> int:
+    """Return how many texts have no vector yet."""
+    found = re.search(
+        r'^emberd_queued_texts\{model="tiny"\} (\S+)', own.http.get("/metrics").text, re.M
+    )
+    return int(float(found[1])) if found else 0
+
+
+def kill_in_the_middle(own: Server, requests: int = 1) -> None:
+    """Kill the worker once it has answered some texts of the request, and not all."""
+    wait_for(lambda: 0 < unanswered(own) <= requests * len(TEXTS) - 200)
+    (worker,) = own.workers()
+    worker.kill()
+
+
+def change_in_the_middle(own: Server, folder: Path, seed: int, requests: int = 1) -> None:
+    replace_weights(folder, seed)
+    kill_in_the_middle(own, requests)
+
+
+def rows_of(vectors: Any) -> np.ndarray[Any, np.dtype[np.float32]]:  # noqa: ANN401 - JSON
+    return np.array(vectors, np.float32)
+
+
+def cosines(some: Any, others: Any) -> np.ndarray[Any, np.dtype[np.float32]]:  # noqa: ANN401
+    """Return the cosine of each two rows; they have unit length."""
+    return (rows_of(some) * rows_of(others)).sum(axis=1)  # type: ignore[no-any-return]
+
+
+DIALECTS: dict[str, tuple[str, dict[str, Any], Callable[[Any], Any]]] = {
+    "native": ("/embed", {"texts": TEXTS}, lambda data: data["embeddings"]),
+    "openai": (
+        "/v1/embeddings",
+        {"input": TEXTS},
+        lambda data: [row["embedding"] for row in data["data"]],
+    ),
+    "ollama": ("/api/embed", {"input": TEXTS}, lambda data: data["embeddings"]),
+    "tei": ("/embed", {"inputs": TEXTS}, lambda data: data),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_weights_replaced_under_a_request_whose_worker_dies_give_one_space(
+    home: Path, folder: Path, dialect: str
+) -> None:
+    path, body, vectors_of = DIALECTS[dialect]
+    with serve(home, folder) as own, ThreadPoolExecutor(1) as thread:
+        before = own.embed("text", model="tiny")
+        asked = thread.submit(own.http.post, path, json={**body, "model": "tiny"})
+        change_in_the_middle(own, folder, seed=1)
+
+        answer = asked.result()
+
+        assert answer.status_code == 200
+        after = own.embed("text", model="tiny")
+        assert after["fingerprint"] != before["fingerprint"]
+        assert answer.headers["x-emberd-fingerprint"] == after["fingerprint"]
+        again = own.embed(*TEXTS, model="tiny")["embeddings"]
+        assert cosines(vectors_of(answer.json()), again).min() > 0.9999
+        assert cosines(before["embeddings"], after["embeddings"]).max() < 0.99
+
+
+def test_who_stated_a_fingerprint_is_refused_and_who_came_with_him_is_not(
+    home: Path, folder: Path
+) -> None:
+    with serve(home, folder) as own, ThreadPoolExecutor(2) as threads:
+        space = own.embed("text", model="tiny")["fingerprint"]
+        body = {"texts": TEXTS, "model": "tiny"}
+        stated = threads.submit(own.http.post, "/embed", json={**body, "fingerprint": space})
+        asked = threads.submit(own.http.post, "/embed", json=body)
+        wait_for(lambda: unanswered(own) > len(TEXTS))  # both are there
+        change_in_the_middle(own, folder, seed=1, requests=2)
+
+        assert (stated.result().status_code, stated.result().json()["code"]) == (
+            409, "fingerprint_mismatch",
+        )  # fmt: skip
+        assert asked.result().status_code == 200
+        assert asked.result().json()["fingerprint"] != space
+
+
+def test_a_space_that_changes_again_under_a_request_is_an_error_with_a_hint(
+    home: Path, folder: Path
+) -> None:
+    with serve(home, folder) as own, ThreadPoolExecutor(1) as thread:
+        own.embed("text", model="tiny")
+        asked = thread.submit(own.http.post, "/embed", json={"texts": TEXTS, "model": "tiny"})
+        change_in_the_middle(own, folder, seed=1)
+        wait_for(lambda: unanswered(own) == len(TEXTS))  # all of them once more
+        change_in_the_middle(own, folder, seed=2)
+
+        answer = asked.result()
+
+        assert (answer.status_code, answer.json()["code"]) == (503, "space_changing")
+        assert answer.headers["retry-after"]
+        assert "ask again" in answer.json()["hint"]
+        own.embed(*TEXTS[:10], model="tiny")
+
+
+def test_the_same_weights_keep_what_had_come_back(home: Path, folder: Path) -> None:
+    with serve(home, folder) as own, ThreadPoolExecutor(1) as thread:
+        own.embed("text", model="tiny")
+        asked = thread.submit(own.embed, *TEXTS, model="tiny")
+        kill_in_the_middle(own)
+        wait_for(lambda: own.row("tiny")["loads"] == 2)
+
+        assert unanswered(own) < len(TEXTS)
+        assert len(asked.result()["embeddings"]) == len(TEXTS)
+
+
+def test_lines_of_one_command_are_of_one_space(home: Path, folder: Path) -> None:
+    """They are asked for in several requests."""
+    with serve(home, folder) as own:
+        own.embed("text", model="tiny")
+        command = [sys.executable, "-m", "emberd.cli.main", "embed", "--model", "tiny"]
+        environ = {**os.environ, "EMBERD_HOME": str(home)}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, env=environ, text=True, **pipes) as embedding:  # type: ignore[call-overload]
+            assert embedding.stdin and embedding.stdout and embedding.stderr
+            embedding.stdin.write("first\n" * 256)
+            embedding.stdin.flush()
+            first = json.loads(embedding.stdout.readline())
+            replace_weights(folder, seed=1)
+            own.http.post("/unload")
+            output, said = embedding.communicate("second\n" * 256)
+
+        assert embedding.returncode == 1
+        assert f"{first['fingerprint']}" in said
+        assert {json.loads(line)["fingerprint"] for line in output.splitlines()} == {
+            first["fingerprint"]
+        }
+
+
+def test_weights_replaced_between_their_hashing_and_their_loading_are_not_served_as_the_old(
+    home: Path, folder: Path
+) -> None:
+    config = CONFIG.format(folder=folder) + "    backend: troubled\n"
+    with serve_troubled(home, config=config) as own:
+        weights, kept = folder / "model.safetensors", folder.with_name("kept")
+        before = own.embed("text", model="tiny")
+        shutil.copytree(folder, kept)
+        shutil.rmtree(home / "cache")
+        own.http.post("/unload")
+        replace_weights(folder, seed=1)
+        weights.rename(home / "swap")
+        shutil.copy2(kept / "model.safetensors", weights)
+
+        refused = own.http.post("/embed", json={"texts": ["text"], "model": "tiny"})
+
+        assert (refused.status_code, refused.json()["code"]) == (503, "model_unavailable")
+        assert "changed while" in refused.json()["detail"]
+        asked = {"texts": ["text"], "model": "tiny"}
+        wait_for(lambda: own.http.post("/embed", json=asked).status_code == 200)
+        after = own.embed("text", model="tiny")
+        assert after["fingerprint"] != before["fingerprint"]
+        assert cosines(after["embeddings"], before["embeddings"]).max() < 0.99
+        own.http.post("/unload")
+        shutil.copy2(kept / "model.safetensors", weights)
+        assert own.embed("text", model="tiny") == before  # and nothing wrong was kept as it
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_weights_rewritten_in_place_under_a_loaded_model_do_not_move_its_vectors(
+    home: Path, folder: Path, keeps: bool
+) -> None:
+    """A worker maps the file: what is written into it may be what it computes with."""
+    home.mkdir()
+    if not keeps:  # what is compiled cannot be, so it stays as it was made
+        (home / "cache").write_text("no folder")
+    with serve(home, folder) as own:
+        before = own.embed(*TEXTS[:50], model="tiny")
+        other = folder.with_name("other")
+        shutil.copytree(folder, other)
+        replace_weights(other, seed=1)
+        with (folder / "model.safetensors").open("r+b") as file:
+            file.write((other / "model.safetensors").read_bytes())
+
+        after = own.embed(*TEXTS[:50], model="tiny")
+
+        same_space = after["fingerprint"] == before["fingerprint"]
+        same = cosines(after["embeddings"], before["embeddings"]).min() > 0.9999
+        assert same_space == same
