@@ -5,7 +5,6 @@
 
 from typing import Any, Literal
 
-import orjson
 from fastapi import APIRouter
 from pydantic import Field
 from starlette.requests import Request
@@ -136,13 +135,10 @@ def create_router(pool: Pool) -> APIRouter:
                 model=asked.model,
                 input_type=asked.prompt_name,
                 encoding="tokens",
+                special_tokens=asked.add_special_tokens,
             ),
         )
-        tokens = answers.as_array(answer)
-        if not asked.add_special_tokens:
-            texts = [[t for t in text if not t["special"]] for text in orjson.loads(tokens)]
-            tokens = orjson.dumps(texts)
-        return answers.respond(answer, tokens)
+        return answers.respond(answer, answers.as_array(answer))
 
     @router.get("/info", responses=gives(TEIInfo, "The default model.") | fails(TEIError, ACCESS))
     async def info() -> dict[str, Any]:

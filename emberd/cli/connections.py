@@ -5,23 +5,34 @@ not read its answer, reads headers of any size, and asyncio accepts as many conn
 until no file can be opened any more. Here a request has to be in within `REQUEST_S`, some of an
 answer to be read every `READING_S`, what of a request is no body has at most `MAX_HEAD_BYTES`,
 and connections beyond what the limit on open files allows are turned away with a 503.
+
+uvicorn also closes a connection while its client still sends what was refused, and the client never
+sees why; and it takes a client that has sent all it has to say for one that has hung up. Here the
+first is read out (`Lingering`), and the second is answered.
 """
 
 import asyncio
 import resource
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from emberd.cli import peers
+
 REQUEST_S = 60.0  # from the first byte (or the connection) to the last byte of a request
 READING_S = 60.0  # an answer that nobody reads keeps its memory
 MAX_HEAD_BYTES = 64 * 2**10  # request line, headers, trailers, and what stands between chunks
 FRAMING = 8  # bytes of it for each byte of a body: chunks may be of one byte
+LINGER_S = 30.0  # for what a client still sends that was answered before the end of its request,
+SILENCE_S = 5.0  # unless nothing comes for so long
+MOST_LINGERING = 64  # connections at a time; further ones are closed at once
+FIRST_LOOK_S, MOST_LOOK_S = 0.05, 1.0  # between looks at whether a silent client is still there
 BACKLOG = 512  # connections that are accepted at once, before any of them is looked at
-OTHER_FILES = 128  # workers' pipes, logs, libraries
+OTHER_FILES = 128  # workers' pipes, logs, libraries, connections that linger
 
 
 def most_connections() -> int:
@@ -30,10 +41,70 @@ def most_connections() -> int:
     return max(files - BACKLOG - OTHER_FILES, files // 4)
 
 
+class Lingering(asyncio.Protocol):
+    """What is left of a connection that was answered while its client still sends.
+
+    The answer and an end are sent, then what comes is thrown away until the client closes: closed
+    with something unread, a connection is reset, and the answer lost before the client reads it.
+    Source: RFC 9112, section 9.6.
+    """
+
+    every: ClassVar[set["Lingering"]] = set()
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._until_s = loop.time() + LINGER_S
+        self._patience = loop.call_later(SILENCE_S, transport.abort)
+        self.every.add(self)
+        transport.set_protocol(self)
+        transport.write_eof()
+        transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Throw it away."""
+        del data
+        self._patience.cancel()
+        until_s = min(self._until_s, self._loop.time() + SILENCE_S)
+        self._patience = self._loop.call_at(until_s, self._transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        del exc
+        self._patience.cancel()
+        self.every.discard(self)
+
+
+class Closing:
+    """A connection's transport, but for how it is closed."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self._close = close
+        self._is_closed = False
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a transport has
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        """Close it, once."""
+        if not self.is_closing():
+            self._is_closed = True
+            self._close()
+
+    def is_closing(self) -> bool:
+        """Whether that was asked for."""
+        return self._is_closed or self._transport.is_closing()
+
+
 class Connection(HttpToolsProtocol):
     """A connection that cannot be held open by doing nothing."""
 
     most = 0  # set by the server, once it has raised the limit
+    _wire: asyncio.Transport
+    _more_comes = False  # of a request that has begun
+    _whole_s = 0.0  # when the last of a request came
+    _is_silent = False  # the client sends no more
     _patience: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _head_bytes = 0  # received of the request under way, less what its body allows
@@ -43,6 +114,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, or turn the client away."""
         super().connection_made(transport)
+        self._wire = transport
+        self.transport = Closing(transport, self._close)  # type: ignore[assignment]
         if len(self.connections) > self.most:
             self._answer(503, "too_many_connections", "Too many connections are open.")
         else:
@@ -53,6 +126,16 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         self._stop_watching()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Go on for who has sent a whole request and sends no more; anybody else has hung up."""
+        if self._is_idle or self._more_comes:
+            return False
+        if not self._is_silent:
+            self._is_silent = True
+            self.cycle.keep_alive = False
+            self._look_again(time.monotonic() - self._whole_s, FIRST_LOOK_S)
+        return True
 
     def pause_writing(self) -> None:
         """Watch whether the client reads what it has asked for: more is waiting than it takes."""
@@ -77,7 +160,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for the end of the request that begins."""
         super().on_message_begin()
-        self._in_head = True
+        self._in_head = self._more_comes = True
         self._wait()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -102,6 +185,7 @@ class Connection(HttpToolsProtocol):
         if self._upgrades:
             return
         self._head_bytes = 0
+        self._more_comes, self._whole_s = False, time.monotonic()
         self._stop_waiting()
         super().on_message_complete()
         if not self.parser.should_keep_alive():  # also by a trailer: httptools reads no more
@@ -172,6 +256,26 @@ class Connection(HttpToolsProtocol):
             self.logger.warning("A client does not read its answer; it is hung up on.")
             self.transport.abort()
 
+    def _look_again(self, waited_s: float, after_s: float) -> None:
+        self.loop.call_later(after_s, self._look_for_client, waited_s, after_s)
+
+    def _look_for_client(self, waited_s: float, looked_after_s: float) -> None:
+        """Hang up when a silent client, which `waited_s` after its request, is gone."""
+        if self.transport.is_closing():
+            return
+        if peers.is_gone(self._wire.get_extra_info("socket"), waited_s):
+            self._wire.abort()
+        else:
+            self._look_again(waited_s, min(2 * looked_after_s, MOST_LOOK_S))
+
+    def _close(self) -> None:
+        """Close; when the client still sends, not before it has had the time to read its answer."""
+        if self._more_comes and len(Lingering.every) < MOST_LINGERING:
+            Lingering(self._wire, self.loop)
+            self.connection_lost(None)
+        else:
+            self._wire.close()
+
     def _give_up(self) -> None:
         self._answer(408, "request_timeout", f"No whole request came within {REQUEST_S:.0f} s.")
 
@@ -179,7 +283,8 @@ class Connection(HttpToolsProtocol):
         """Send an error in the native shape, unless an answer is under way, and hang up."""
         if self.transport.is_closing():
             return
-        if self._is_idle or not self.cycle.response_started:
+        is_answered = self._is_idle and self._more_comes and not self._in_head
+        if not is_answered and (self._is_idle or not self.cycle.response_started):
             body = orjson.dumps({"detail": detail, "code": code, "hint": None})
             self.transport.write(
                 STATUS_LINE[status]
@@ -189,6 +294,7 @@ class Connection(HttpToolsProtocol):
                 + b"connection: close\r\n\r\n"
                 + body
             )
+        self._more_comes = True  # as far as anybody knows
         self.transport.close()
 
 

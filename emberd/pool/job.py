@@ -64,6 +64,7 @@ class Job:
     encoding: Form
     normalize: bool | None = None  # None: as the registry says
     expected_fingerprint: str | None = None
+    special_tokens: bool = True  # of those that are asked for
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -102,7 +103,8 @@ class Job:
         self.timing.wait_s = time.monotonic() - self._submitted_s
         texts = [self.texts[index] for index in self._sent]
         if self.encoding == "tokens":
-            return Tokenize(id=request_id, texts=texts, prompt=self.prompt)
+            special = self.special_tokens
+            return Tokenize(id=request_id, texts=texts, prompt=self.prompt, special=special)
         return Embed(
             id=request_id,
             texts=texts,

@@ -50,6 +50,7 @@ class EmbedRequest:
     encoding: Form = "json"
     normalize: bool | None = None  # None: as the registry says
     fingerprint: str | None = None
+    special_tokens: bool = True  # among those of the encoding `tokens`
 
 
 class Pool:
@@ -265,6 +266,7 @@ class Pool:
             encoding=request.encoding,
             normalize=request.normalize,
             expected_fingerprint=request.fingerprint,
+            special_tokens=request.special_tokens,
         )
 
     def _too_late(self, model: Model) -> NoRoomError | DeadlineError:

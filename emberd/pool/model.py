@@ -355,6 +355,7 @@ class Model:
                 hint="Look at the limits on processes and memory of this user.",
             ) from None
         self._worker_died, self._start_error = False, None
+        self._peak_bytes = 0
         reader = asyncio.create_task(self._read(self._worker))
         reader.add_done_callback(lambda _: self._wake.set())
         await self._watch_start(self._worker)

@@ -114,11 +114,19 @@ class LockFile(StateFile[LockEntry]):
             entries[name] = entry
 
     def note_peak(self, name: str, peak_memory_bytes: int) -> None:
-        """Raise one model's peak memory, if this is a higher one."""
+        """Take the peak memory of a run that has ended; a higher one from before fades.
+
+        By half of what it is more, and to the double at most: what an odd request took once must
+        not count against a budget for ever.
+        """
         with self.changing() as entries:
             before = entries.get(name)
-            if before and before.peak_memory_bytes < peak_memory_bytes:
-                entries[name] = replace(before, peak_memory_bytes=peak_memory_bytes)
+            if before and peak_memory_bytes and before.peak_memory_bytes != peak_memory_bytes:
+                faded = min(
+                    (before.peak_memory_bytes + peak_memory_bytes) // 2, 2 * peak_memory_bytes
+                )
+                kept = max(peak_memory_bytes, faded)
+                entries[name] = replace(before, peak_memory_bytes=kept)
 
     def accept(self, name: str) -> bool:
         """Make what a model changed to its accepted state; False when it has not changed."""

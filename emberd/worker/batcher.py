@@ -51,8 +51,10 @@ class Work:
         """Return indices of the next texts to tokenize, at least one."""
         texts, first = self.request.texts, self._untokenized
         end, chars = first, 0
-        while end < len(texts) and end - first < SLICE_TEXTS and chars < SLICE_CHARS:
+        while end < len(texts) and end - first < SLICE_TEXTS:
             chars += len(texts[end])
+            if chars > SLICE_CHARS and end > first:
+                break
             end += 1
         self._untokenized = end
         return range(first, end)
@@ -134,16 +136,20 @@ class Batcher:
         self._changed = Condition()
 
     def add(self, request: Embed) -> tuple[Work, range] | None:
-        """Queue a request; return its first slice, which the caller has to tokenize."""
+        """Queue a request; return its first slice, which the caller has to tokenize.
+
+        None when that is up to who takes the further slices: a long text would keep the caller.
+        """
         if not request.texts:
             return None  # nothing to run, and nothing to answer
         work = Work(request, self._clock())
-        first = work.take_slice()
+        is_short = len(request.texts[0]) <= SLICE_CHARS
+        first = work.take_slice() if is_short else None
         with self._changed:
             self._works[request.id] = work
             if work.wants_tokens:
                 self._changed.notify_all()
-        return work, first
+        return (work, first) if first else None
 
     def cancel(self, request_id: int) -> None:
         """Forget a request; what of it is in a batch already still runs."""

@@ -102,8 +102,8 @@ def works(loaded: Loaded, length: int | None = None) -> bool:
 class Inbox:
     """What comes in: one thread reads frames into the queue, another tokenizes long requests.
 
-    The reader tokenizes the first slice of each itself: to wake another thread for a short text
-    takes longer than its tokens.
+    The reader tokenizes the first slice of each itself, unless it is a long text: to wake another
+    thread for a short one takes longer than its tokens.
     """
 
     def __init__(self, stdin: BinaryIO, batcher: Batcher, send: Sender) -> None:
@@ -112,6 +112,7 @@ class Inbox:
         self._send = send
         self._tokenizer: Tokenizer | None = None
         self._describing = ThreadPoolExecutor(1, "describing")
+        self._to_describe: set[int] = set()  # ids of those who still wait
 
     def open(self, tokenizer: Tokenizer) -> None:
         """Accept requests from now on; the server sends none before it was told Ready."""
@@ -127,9 +128,11 @@ class Inbox:
                     if first := self.batcher.add(received.frame):
                         self._tokenize(*first, self._tokenizer)
                 elif isinstance(received.frame, wire.Tokenize) and self._tokenizer:
+                    self._to_describe.add(received.frame.id)
                     self._describing.submit(self._describe, received.frame, self._tokenizer)
                 elif isinstance(received.frame, wire.Cancel):
                     self.batcher.cancel(received.frame.id)
+                    self._to_describe.discard(received.frame.id)
         if self._tokenizer is None:
             os._exit(0)  # in the middle of a download or load that nobody waits for
         self.batcher.close()
@@ -165,18 +168,21 @@ class Inbox:
         with worker_ends_with_this_thread("describing tokens"):
             began_s = time.monotonic()
             try:
-                texts = tokenizer.describe([request.prompt + text for text in request.texts])
+                found = [self._describe_one(request, text, tokenizer) for text in request.texts]
             except BaseException as error:  # noqa: BLE001 - as above
                 log(f"tokenizing failed: {type(error).__name__}")
                 self._send(_failure(request.id, EmberdError("The texts could not be tokenized.")))
                 return
-            fragments = [orjson.dumps(tokens) for tokens in texts]
+            if request.id not in self._to_describe:
+                return
+            self._to_describe.discard(request.id)
+            fragments = [fragment for fragment, _ in found]
             self._send(
                 wire.Vectors(
                     id=request.id,
                     indices=list(range(len(fragments))),
                     sizes=[len(fragment) for fragment in fragments],
-                    tokens=sum(map(len, texts)),
+                    tokens=sum(count for _, count in found),
                     truncated=[],
                     tokenize_s=time.monotonic() - began_s,
                     queue_s=0.0,
@@ -185,6 +191,20 @@ class Inbox:
                 ),
                 b"".join(fragments),
             )
+
+    def _describe_one(
+        self, request: wire.Tokenize, text: str, tokenizer: Tokenizer
+    ) -> tuple[bytes, int]:
+        """Return the tokens of one text as JSON, and how many; of less once nobody waits for it."""
+        pieces, count = [], 0
+        for tokens in tokenizer.describe(request.prompt + text):
+            if request.id not in self._to_describe:
+                break
+            wanted = [token for token in tokens if request.special or not token["special"]]
+            count += len(tokens)
+            if wanted:
+                pieces.append(orjson.dumps(wanted)[1:-1])
+        return b"[" + b",".join(pieces) + b"]", count
 
 
 @contextmanager

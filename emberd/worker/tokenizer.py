@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emberd.errors import ModelLoadError
+from emberd.worker import long_words
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
 LONG_CHARS_PER_TOKEN = 64
+MARGIN_TOKENS = 128  # more than WordPiece makes of a word, and than a cut can change of another
+PIECE_CHARS = 16_384
 UNREADABLE = (OSError, ValueError, OverflowError, RecursionError)
 
 
@@ -53,59 +56,94 @@ class Tokenizer:
                 f"{path.name} of {folder} cannot be read: {str(error)[:200]}.",
                 hint="Remove the folder and pull the model again, or mend it if it is yours.",
             ) from None
+        self._max_tokens = max_tokens
         self._long_chars = LONG_CHARS_PER_TOKEN * max_tokens
+        self._shorten = long_words.shortener(self._library)
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokenize, outside Python's lock; thread-safe."""
+        short = self._library.encode_batch_fast([t for t in texts if len(t) <= self._long_chars])
+        encodings = iter(short)
         return [
-            Tokens(
-                encoding.ids,
-                len(encoding.ids)
-                + sum(len(rest.ids) - self._special for rest in encoding.overflowing),
-            )
-            for encoding in self._library.encode_batch_fast([self._start_of(t) for t in texts])
+            self._tokens(next(encodings) if len(t) <= self._long_chars else self._encode_long(t))
+            for t in texts
         ]
 
-    def describe(self, texts: Sequence[str]) -> list[list[dict[str, Any]]]:
-        """Return each text's tokens, uncut: `id`, `text`, `special`, and where it is in the text.
+    def describe(self, text: str) -> Iterator[list[dict[str, Any]]]:
+        """Yield a text's tokens, uncut, in lists: `id`, `text`, `special`, and where it is.
 
-        `start` and `stop` count characters; a special token stands nowhere.
+        `start` and `stop` count characters of the text; a special token stands nowhere. Of a long
+        text there are several lists where the tokenizer's words are known, so that who does not
+        want the rest any more can stop.
         """
-        return [
-            list(_described(text, encoding))
-            for text, encoding in zip(texts, self._library.encode_batch(list(texts)), strict=True)
-        ]
+        first = 0
+        for last in self._ends(text):
+            [encoding] = self._library.encode_batch([text[first:last]])
+            yield list(_described(text, encoding, first, last))
+            first = last
 
-    def _start_of(self, text: str) -> str:
-        """Return as much of a very long text as fills the model; the rest cannot matter.
+    def _ends(self, text: str) -> Iterator[int]:
+        """Yield where pieces of a text may end, tokenized each alone as they are together."""
+        end = 0
+        while self._shorten and len(text) - end > PIECE_CHARS:
+            found = long_words.last_break(text, end + PIECE_CHARS // 2, end + PIECE_CHARS)
+            if found is None:
+                break
+            yield (end := found)
+        yield len(text)
+
+    def _encode_long(self, text: str) -> "Encoding":
+        """Tokenize as much of a very long text as fills the model; the rest cannot matter.
 
         Megabytes would otherwise be tokenized for the sake of the first few hundred tokens, at
-        seconds and gigabytes each. The cut is at white space, where tokenizers split anyway.
+        seconds and gigabytes each. The cut is at white space, where tokenizers split anyway, or so
+        far behind the last token that counts that a word cut in two is none of those.
         """
         chars = self._long_chars
         while len(text) > chars:
             start = text[:chars]
             words, _, half_a_word = start.rpartition(" ")
             start = words if len(half_a_word) < chars // 2 else start
-            if self._library.encode(start).overflowing:
-                return start
+            encoding = self._encode_one(start)
+            if self._tokens(encoding).uncut >= self._max_tokens + MARGIN_TOKENS:
+                return encoding
+            if chars == self._long_chars and self._shorten:
+                text = self._shorten(text)
             chars *= 4
-        return text
+        return self._encode_one(text)
+
+    def _encode_one(self, text: str) -> "Encoding":
+        [encoding] = self._library.encode_batch_fast([text])  # `encode` would keep Python's lock
+        return encoding
+
+    def _tokens(self, encoding: "Encoding") -> Tokens:
+        ids = encoding.ids
+        rest = sum(len(part.ids) - self._special for part in encoding.overflowing)
+        return Tokens(ids, len(ids) + rest)
 
 
-def _described(text: str, encoding: "Encoding") -> Iterator[dict[str, Any]]:
-    """Yield the tokens of a text that may be in several parts, each with special tokens around."""
+def _described(text: str, encoding: "Encoding", first: int, last: int) -> Iterator[dict[str, Any]]:
+    """Yield the tokens of `text[first:last]`; special ones at the ends of the text only.
+
+    Their encoding may be in several parts, each with special tokens around.
+    """
     parts = [encoding, *encoding.overflowing]
     for number, part in enumerate(parts):
-        words = [place for place, mask in enumerate(part.special_tokens_mask) if not mask]
-        first = 0 if number == 0 or not words else words[0]
-        last = len(part.ids) if part is parts[-1] or not words else words[-1] + 1
-        for place in range(first, last):
-            special = bool(part.special_tokens_mask[place])
-            start, stop = part.offsets[place]
+        # Each of these is a new list, of all tokens.
+        ids, tokens, offsets = part.ids, part.tokens, part.offsets
+        are_special = part.special_tokens_mask
+        words = [place for place, mask in enumerate(are_special) if not mask]
+        begins, ends = 0, len(ids)
+        if words and (number or first):
+            begins = words[0]
+        if words and (part is not parts[-1] or last < len(text)):
+            ends = words[-1] + 1
+        for place in range(begins, ends):
+            special = bool(are_special[place])
+            start, stop = (first + offset for offset in offsets[place])
             yield {
-                "id": part.ids[place],
-                "text": part.tokens[place] if special else text[start:stop],
+                "id": ids[place],
+                "text": tokens[place] if special else text[start:stop],
                 "special": special,
                 "start": None if special else start,
                 "stop": None if special else stop,

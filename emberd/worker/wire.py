@@ -58,12 +58,14 @@ class Embed:
 class Tokenize:
     """Server to worker: say which tokens these texts have, uncut; answered by one `Vectors`.
 
-    Its payload holds a JSON array of tokens for each text; see `Tokenizer.describe`.
+    Its payload holds a JSON array of tokens for each text; see `Tokenizer.describe`. `special`
+    False: without those that the tokenizer adds.
     """
 
     id: int
     texts: Sequence[str]
     prompt: str
+    special: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

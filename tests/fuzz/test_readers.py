@@ -153,7 +153,7 @@ def test_tokenizer(damage: Change) -> None:
             return
         try:
             tokens = tokenizer.encode(["a text", "", "€ 漢字"])
-            tokenizer.describe(["a text", "€"])
+            list(tokenizer.describe("a text €"))
         except BaseException as error:  # noqa: BLE001 - the worker answers such a request with 500
             assert type(error).__name__ == "PanicException" or isinstance(error, Exception)  # noqa: PT017
         else:

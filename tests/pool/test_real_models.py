@@ -253,6 +253,25 @@ def test_an_odd_request_does_not_keep_the_model_from_loading_ever_after(home: Pa
         assert own.embed("again")["model"] == "minilm"
 
 
+def test_what_an_odd_request_took_once_does_not_make_models_take_turns_for_ever(
+    home: Path,
+) -> None:
+    """A peak near the budget leaves no room for another model: each request would be a start."""
+    with Server(home, config="limits: {memory_budget: 4GiB}") as own:
+        own.embed("load")
+    lock = home / "state" / "lock.json"
+    entries = json.loads(lock.read_bytes())
+    entries["models"]["minilm"]["peak_memory_bytes"] = 4 * 2**30 - 50 * 2**20
+    lock.write_text(json.dumps(entries))
+
+    with Server(home, config="limits: {memory_budget: 4GiB}") as own:
+        for _ in range(10):
+            for model in ("minilm", "minilm-f32"):
+                own.embed("text", model=model)
+
+        assert own.row("minilm")["loads"] + own.row("minilm-f32")["loads"] <= 6
+
+
 def test_who_is_not_answered_when_the_server_ends_is_told_so(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(4) as threads:
         own.embed("load")

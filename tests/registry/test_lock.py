@@ -76,6 +76,20 @@ def test_the_highest_peak_is_kept_for_the_same_space(tmp_path: Path, now: int, k
     assert lock.read()["mine"].peak_memory_bytes == kept
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "kept"), [(100, 200, 200), (300, 200, 250), (2**40, 200, 400), (300, 0, 300)]
+)
+def test_a_higher_peak_of_earlier_runs_fades(
+    tmp_path: Path, before: int, now: int, kept: int
+) -> None:
+    lock = LockFile(tmp_path)
+    lock.put("mine", replace(ENTRY, peak_memory_bytes=before))
+
+    lock.note_peak("mine", now)
+
+    assert lock.read()["mine"].peak_memory_bytes == kept
+
+
 def test_another_space_has_a_peak_of_its_own(tmp_path: Path) -> None:
     lock = LockFile(tmp_path)
     lock.put("mine", ENTRY)

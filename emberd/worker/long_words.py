@@ -1,0 +1,117 @@
+"""A text whose words have any length -> one with the same tokens, for BERT's tokenizers.
+
+WordPiece makes one unknown token of a word beyond so many characters (100), but reads all of it
+first: megabytes of letters for a token. What is left out depends on how BERT's pre-tokenizer works:
+
+- Letters, numbers and symbols beyond ASCII are part of a word, each at least one character of it.
+- Marks and control characters are part of a word, or removed; they never end one.
+- White space is removed; that it was there is what counts.
+
+So of a run of the first two, all after more of the first kind than a word may have changes
+nothing: it is one word, and unknown, with the rest or without. Chinese characters and punctuation,
+which are words of their own, are in no run.
+"""
+
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Library
+
+FEW = 1024  # characters that are left of a run of marks, or of white space
+CHINESE = (  # `is_chinese_char` of BERT's normalizer
+    (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
+    (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+)  # fmt: skip
+BREAKS = " .,;"  # a space, or a word of one character: before it another one ends
+SPACES = "[ \t\n\r\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # not removed as controls
+PLAIN = (type(None).__name__, "BertNormalizer", "Lowercase")
+
+
+def shortener(library: "Library") -> Callable[[str], str] | None:
+    """Return what shortens texts for this tokenizer; None when nothing is known of it."""
+    model: Any = library.model
+    added = library.get_added_tokens_decoder().values()
+    if (
+        type(model).__name__ != "WordPiece"
+        or type(library.pre_tokenizer).__name__ != "BertPreTokenizer"
+        or type(library.normalizer).__name__ not in PLAIN
+        or any(not set("[]<>") & set(token.content) for token in added)  # it could be within a word
+    ):
+        return None
+    longest: int = model.max_input_chars_per_word
+    if longest > FEW:
+        return None
+    return lambda text: _shorten(text, longest)
+
+
+def last_break(text: str, first: int, last: int) -> int | None:
+    """Return the last place from `first` on and before `last` where BERT's words are apart."""
+    found = max(text.rfind(mark, first, last) for mark in BREAKS)
+    if found < 0:
+        found = next((at for at in range(last - 1, first, -1) if _is_chinese(text[at])), -1)
+    return found if found > first else None
+
+
+def _is_chinese(char: str) -> bool:
+    return any(first <= ord(char) <= last for first, last in CHINESE)
+
+
+def _shorten(text: str, longest: int) -> str:
+    solid, soft = _classes()
+    spaces, marks, runs, enough = _patterns(solid, soft, longest)
+    for few in (spaces, marks):
+        text = few.sub(lambda match: match[0][:FEW], text)
+
+    def cut(match: "re.Match[str]") -> str:
+        known = enough.match(match[0])
+        return match[0][: known.end()] if known else match[0]
+
+    return runs.sub(cut, text)
+
+
+@cache
+def _patterns(solid: str, soft: str, longest: int) -> tuple["re.Pattern[str]", ...]:
+    return (
+        re.compile(f"{SPACES}{{{FEW + 1},}}"),
+        re.compile(f"[{soft}]{{{FEW + 1},}}"),
+        re.compile(f"[{solid}{soft}]{{{longest + 1},}}"),
+        re.compile(f"(?:[{soft}]*[{solid}]){{{longest + 1}}}"),
+    )
+
+
+@cache
+def _classes() -> tuple[str, str]:
+    """Return the insides of two character classes: what makes a word longer, what may do so."""
+    chinese = {code for first, last in CHINESE for code in range(first, last + 1)}
+    solid, soft = [], []
+    for code in range(sys.maxunicode + 1):
+        kind = unicodedata.category(chr(code))
+        if (
+            kind[0] == "M"
+            or kind in ("Cf", "Co")
+            or (kind == "Cc" and chr(code) not in "\t\n\r\v\f\x85")
+        ):
+            soft.append(code)
+        elif (kind[0] in "LN" and code not in chinese) or (kind[0] == "S" and _is_solid(code)):
+            solid.append(code)
+    return _ranges(solid), _ranges(soft)
+
+
+def _is_solid(symbol: int) -> bool:
+    """Say whether a symbol is no punctuation, nor decomposes into some, as ≠ does, nor removed."""
+    return symbol > 127 and symbol != 0xFFFD and not unicodedata.decomposition(chr(symbol))
+
+
+def _ranges(codes: Iterable[int]) -> str:
+    ranges: list[list[int]] = []
+    for code in codes:
+        if ranges and code == ranges[-1][1] + 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
