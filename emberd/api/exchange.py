@@ -17,17 +17,23 @@ T = TypeVar("T")
 async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     """Return the pool's answer; a fingerprint in the header counts as one that was asked for.
 
+    Who asks for a prompt by its input type is told in a header which one the texts got.
+
     Raises:
         EmberdError: as `Pool.embed`.
         ClientDisconnect: the client hung up; its texts leave the queue.
     """
     expected = asked.fingerprint or request.headers.get("x-emberd-expect-fingerprint")
     record = record_of(request.scope)
-    record.model = pool.spec(asked.model).name
+    spec = pool.spec(asked.model)
+    record.model = spec.name
     if expected != asked.fingerprint:
         asked = replace(asked, fingerprint=expected)
     answer = await while_connected(request, pool.embed(asked))
     record.note(answer)
+    if asked.input_type:
+        found = asked.input_type if spec.prompts.get(asked.input_type) else "none"
+        record.headers["X-Emberd-Prompt"] = found
     return answer
 
 

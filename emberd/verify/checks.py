@@ -1,11 +1,12 @@
 """The checks themselves: vectors in, a finding out. Nothing is loaded and nothing is read here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from emberd.backends.base import Precision
+from emberd.registry.folder import Difference
 from emberd.registry.lock import LockEntry
 from emberd.registry.spec import ModelSpec
 from emberd.vectors import Matrix, finite_rows, normalize
@@ -126,6 +127,20 @@ def check_paraphrases(name: str, vectors: Matrix, *, built_in: bool) -> Finding:
     if built_in:
         return Finding("paraphrases", "failed", detail, advice)
     return Finding("paraphrases", "warning", detail, f"{advice} (Or it is not for English prose.)")
+
+
+def check_folder(name: str, differences: Sequence[Difference]) -> Finding:
+    """Say what the model's folder has otherwise than its entry, which is what counts."""
+    if not differences:
+        return Finding("folder", "ok", "its description files say nothing that the entry does not")
+    lines = "; ".join(difference.line for difference in differences)
+    return Finding(
+        "folder",
+        "note",
+        " ".join(difference.message for difference in differences),
+        "To have it as the folder says, which is another space, write below"
+        f" models.{name}: {lines}",
+    )
 
 
 def check_pooling(spec: ModelSpec, apart: Mapping[str, float], *, built_in: bool) -> Finding:

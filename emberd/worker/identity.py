@@ -67,7 +67,10 @@ def pad(tokens: Sequence[Tokens]) -> tuple[TokenIds, TokenIds]:
 
 
 def pad_rows(rows: Sequence[Sequence[Tokens]], width: int) -> tuple[TokenIds, TokenIds]:
-    """Return token ids, and a mask that numbers the texts of a row from 1: `(R, width)` int32."""
+    """Return token ids and a mask, `(R, width)` int32.
+
+    The mask numbers the texts of a row from 1, below 0 what is not pooled; see `backends.base`.
+    """
     token_ids = np.zeros((len(rows), width), np.int32)
     mask = np.zeros((len(rows), width), np.int32)
     for row, texts in enumerate(rows):
@@ -76,6 +79,7 @@ def pad_rows(rows: Sequence[Sequence[Tokens]], width: int) -> tuple[TokenIds, To
             start, end = end, end + len(text.ids)
             token_ids[row, start:end] = text.ids
             mask[row, start:end] = number
+            mask[row, start : start + text.unpooled] = -number
     return token_ids, mask
 
 

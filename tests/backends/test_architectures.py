@@ -341,9 +341,9 @@ def test_positions_after_the_padding_index_leave_fewer_for_tokens(
     [
         ("roberta", {"pad_token_id": "1"}, "pad_token_id is '1'"),
         ("roberta", {"pad_token_id": 41}, "pad_token_id is 41"),
-        ("xlm-roberta", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        ("xlm-roberta", {"hidden_act": "silu"}, "hidden_act is 'silu'"),
         ("mpnet", {"relative_attention_num_buckets": 64}, "num_buckets is 64; only 32"),
-        ("mpnet", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        ("mpnet", {"hidden_act": "silu"}, "hidden_act is 'silu'"),
     ],
 )
 def test_a_variant_with_other_arithmetic_is_refused(
