@@ -615,8 +615,8 @@ def change_warning(name: str, entry: LockEntry) -> dict[str, str]:
     """Return the standing warning of a model whose vectors are not what they were."""
     return {
         "code": "space_changed",
-        "message": f"{name} gives other vectors than it did (cosine {entry.cosine:.3f} at worst):"
-        f" space {entry.now.fingerprint}, before {entry.fingerprint}.",
+        "message": f"{name} gives other vectors than it did: {entry.reasons}. Its space is"
+        f" {entry.now.fingerprint} now, {entry.fingerprint} before.",
         "hint": "Undo the change of files or config, or re-embed what is stored and run"
         f" `emberd verify --accept {name}`.",
     }

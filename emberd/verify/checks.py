@@ -161,12 +161,16 @@ def check_pooling(spec: ModelSpec, apart: Mapping[str, float], *, built_in: bool
 
 
 def check_space(name: str, before: LockEntry | None, after: LockEntry, cosine: float) -> Finding:
-    """Judge by the probe texts whether the model gives the vectors it gave when accepted."""
+    """Judge by probe texts and options whether the model gives the vectors it gave when accepted.
+
+    `cosine` is the lowest of a probe text.
+    """
     now = after.now.fingerprint
     if before is None or not before.probes:
         return Finding("space", "ok", f"{now}, for the first time")
-    near = f"lowest cosine of the probe texts {cosine:.4f}"
-    if cosine >= SAME_SPACE:
+    differences = before.options.differences(after.now.options)
+    near = "; ".join([*differences, f"lowest cosine of the probe texts {cosine:.4f}"])
+    if cosine >= SAME_SPACE and not differences:
         was = "as before" if now == before.fingerprint else f"the same as {before.fingerprint}"
         return Finding("space", "ok", f"{now}, {was}: {near}")
     if now == before.fingerprint:
