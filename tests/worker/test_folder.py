@@ -11,6 +11,7 @@ import pytest
 
 from emberd import __version__, vectors
 from emberd.backends.architecture import NATIVE
+from emberd.config.load import built_in_catalog
 from emberd.errors import ModelLoadError
 from emberd.registry.spec import ModelSpec, Source
 from emberd.vectors import Matrix
@@ -92,13 +93,36 @@ def test_a_folder_gives_what_sentence_transformers_makes_of_it(
     assert lowest(alone, WANTED[name]) >= SAME
 
 
+def long_texts() -> list[str]:
+    """Return the first words of the licence, as the reference was made of them."""
+    words = (REFERENCE.parents[1] / RECORD["minilm"]["words_of"]).read_text().split()
+    return [" ".join(words[:count]) for count in RECORD["minilm"]["words"]]
+
+
+def test_minilm_f32_gives_what_sentence_transformers_gives_up_to_256_tokens(tmp_path: Path) -> None:
+    """What README.md says: the entry takes 512 tokens, the model's folder says 256."""
+    built_in = next(spec for spec in built_in_catalog() if spec.name == "minilm-f32")
+    loaded = load(replace(built_in, backend="openvino"), tmp_path / "cache")
+    tokens = [len(text.ids) for text in loaded.tokenizer.encode(long_texts())]
+    found = embed(loaded, long_texts())
+
+    def cosines(limit: int) -> list[float]:
+        rows = zip(found, WANTED[f"minilm-{limit}"], strict=True)
+        return [round(lowest(one[None], other[None]), 4) for one, other in rows]
+
+    short = [index for index, count in enumerate(tokens) if count <= 256]
+    assert short and len(short) < len(tokens)
+    assert all(cosines(256)[index] >= SAME for index in short)
+    assert cosines(256)[-1] == pytest.approx(0.8, abs=0.1)
+    assert min(cosines(512)) >= SAME  # told to take as many, it gives the same
+
+
 @pytest.mark.parametrize("limit", [128, 256])
 def test_minilm_is_cut_where_its_folder_says(limit: int, tmp_path: Path) -> None:
     folder = copy_minilm(tmp_path / "model")
     (folder / BERT).write_text(json.dumps({"max_seq_length": limit, "do_lower_case": False}))
     loaded = load(entry(folder, dimensions=384), tmp_path / "cache")
-    words = RECORD["minilm"]["text"].split()
-    texts = [" ".join(words[:count]) for count in RECORD["minilm"]["words"]]
+    texts = long_texts()
 
     tokens = loaded.tokenizer.encode(texts)
 
