@@ -22,6 +22,8 @@ TOKEN_BYTES = 64  # about, for each character of a text whose tokens are asked f
 async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     """Return the pool's answer; a fingerprint in the header counts as one that was asked for.
 
+    Who asks for a prompt by its input type is told in a header which one the texts got.
+
     Raises:
         EmberdError: as `Pool.embed`.
         ClientDisconnect: the client hung up; its texts leave the queue.
@@ -37,6 +39,9 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     answer = await while_connected(request, pool.embed(asked))
     share.set(sum(map(len, answer.fragments)))
     record.note(answer)
+    if asked.input_type:
+        found = asked.input_type if spec.prompts.get(asked.input_type) else "none"
+        record.headers["X-Emberd-Prompt"] = found
     return answer
 
 

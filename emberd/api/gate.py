@@ -60,7 +60,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(stamped)
+                MutableHeaders(scope=message).update(stamped | record.headers)
             await send(message)
 
         try:

@@ -125,6 +125,7 @@ class Row(ModelState):
     phases_s: dict[str, float] | None
     progress: dict[str, Any] | None
     last_error: str | None
+    notes: list[str]
     pulled: bool
     pid: int | None
 

@@ -4,7 +4,7 @@ The gate puts a `Record` into the ASGI scope; `paths.py` and the routes fill it 
 text, no vector, no token, and no path that somebody made up.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.types import Scope
 
@@ -16,7 +16,10 @@ UNKNOWN = "unknown"  # no route: nothing is there, or the request was refused be
 
 @dataclass(slots=True)
 class Record:
-    """`route` is a template such as `/v1/models/{name}`; `model` a name of the registry."""
+    """`route` is a template such as `/v1/models/{name}`; `model` a name of the registry.
+
+    `headers` are further ones of the answer.
+    """
 
     route: str = UNKNOWN
     model: str | None = None
@@ -24,6 +27,7 @@ class Record:
     tokens: int = 0
     truncated: int = 0
     timing: Timing | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
     def note(self, answer: Answer) -> None:
         """Take what an answer says about its request."""

@@ -3,12 +3,13 @@
 Backends share this, and each has its own arithmetic for it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self, overload
 
 from emberd.backends.base import TokenIds
 from emberd.backends.config import Config
+from emberd.backends.modules import Activation
 from emberd.errors import ModelLoadError
 
 
@@ -70,6 +71,7 @@ class PostNorm(Architecture):
     num_attention_heads: int
     intermediate_size: int
     layer_norm_eps: float
+    activation: Activation
 
     @property
     def head_size(self) -> int:
@@ -91,7 +93,7 @@ class Bert(PostNorm):
             ModelLoadError: one is missing or impossible, or it is a variant with other arithmetic
                 (another activation, relative positions, a decoder).
         """
-        config.expect(hidden_act="gelu", position_embedding_type="absolute", is_decoder=False)
+        config.expect(position_embedding_type="absolute", is_decoder=False)
         from_zero = config.get("model_type") == "bert"
         padding_id = None if from_zero else config.get("pad_token_id", 1)
         return cls(
@@ -114,7 +116,7 @@ class MPNet(PostNorm):
         Raises:
             ModelLoadError: as for `Bert`.
         """
-        config.expect(hidden_act="gelu", relative_attention_num_buckets=32)
+        config.expect(relative_attention_num_buckets=32)
         return cls(**_post_norm_sizes(config, padding_id=1))  # whatever pad_token_id says
 
 
@@ -124,6 +126,13 @@ _NATIVE: Final[dict[str, type[Architecture]]] = {
     "roberta": Bert,
     "xlm-roberta": Bert,
 }
+_ACTIVATIONS: Final[Mapping[str, Activation]] = {
+    "gelu": "GELU",
+    "gelu_new": "GELUTanh",
+    "gelu_pytorch_tanh": "GELUTanh",
+    "relu": "ReLU",
+}
+
 NATIVE: Final = frozenset(_NATIVE)
 """The `model_type`s that our own backends have arithmetic for."""
 
@@ -174,4 +183,17 @@ def _post_norm_sizes(config: Config, padding_id: object) -> dict[str, Any]:
         "num_attention_heads": heads,
         "intermediate_size": config.size("intermediate_size"),
         "layer_norm_eps": config.number("layer_norm_eps", default=1e-12),
+        "activation": _activation(config),
     }
+
+
+def _activation(config: Config) -> Activation:
+    """Return the function between the two linear layers, by transformers' names for it."""
+    name = config.get("hidden_act", "gelu")
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
+        raise ModelLoadError(
+            f"{config.path}: hidden_act is {name!r}; known are {', '.join(_ACTIVATIONS)}.",
+            hint="Choose another model, or write a backend that has it"
+            " (docs/writing-a-backend.md).",
+        )
+    return _ACTIVATIONS[name]

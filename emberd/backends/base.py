@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from emberd.registry.folder import TRANSFORMER_FILES
 from emberd.registry.spec import Compute as Compute
 from emberd.registry.spec import Pooling as Pooling
 from emberd.registry.spec import Precision as Precision
@@ -26,7 +27,7 @@ MODEL_FILES = (
     "special_tokens_map.json",
     "modules.json",
     "config_sentence_transformers.json",
-    "sentence_bert_config.json",
+    *TRANSFORMER_FILES,
     "*_Pooling/config.json",
     "*_Dense/*",
     "model*.safetensors",
@@ -64,6 +65,10 @@ class Encoder(Protocol):
     It may have `packs: bool`. When that is true, a row may hold several texts, one after the other:
     the mask then numbers them 1, 2, ... (0 is padding still), none sees another, and there is a
     vector for each text, row by row. So batches of texts of all lengths have little padding.
+
+    It may have `skips: bool`. When that is true, the mask may have the negative of a text's number
+    for the first tokens of it: they are seen as ever, but not pooled (`cls` is then the first that
+    is). A model whose prompts are read but not pooled needs it.
     """
 
     @property

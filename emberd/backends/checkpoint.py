@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from emberd.backends.base import LoadRequest, Precision
-from emberd.backends.config import Config, is_file_name, read_object
+from emberd.backends.config import Config, is_file_name
 from emberd.backends.modules import Head, check_pooling, read_heads
 from emberd.backends.quantization import (
     GROUP_SIZE,
@@ -19,6 +19,7 @@ from emberd.backends.quantization import (
 )
 from emberd.backends.tensors import Tensor, open_tensors
 from emberd.errors import ModelLoadError
+from emberd.registry.folder import read_object
 from emberd.vectors import Matrix
 
 _QUANTIZED_BITS: dict[Precision, int] = {"4bit": 4, "8bit": 8}

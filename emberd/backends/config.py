@@ -1,10 +1,10 @@
-"""The JSON files of a model folder: read whole, and refused by name when they are damaged."""
+"""The JSON files of a model's weights: read whole, and refused by name when they are damaged."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from emberd.errors import ModelLoadError
+from emberd.registry.folder import read_object
 from emberd.registry.spec import is_below
 
 
@@ -48,26 +48,6 @@ class Config:
     def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - whatever JSON holds
         """Return what is there."""
         return self._values.get(key, default)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, or raise `ModelLoadError`."""
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise ModelLoadError(f"{path} is damaged: not a JSON object.")
-    return values
-
-
-def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Return what a file holds, or raise `ModelLoadError`."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelLoadError(f"{path} is missing.") from None
-    except RecursionError:
-        raise ModelLoadError(f"{path} is damaged: nested too deep.") from None
-    except (OSError, ValueError) as error:  # ValueError: neither JSON nor UTF-8
-        raise ModelLoadError(f"{path} cannot be read: {error}.") from error
 
 
 def is_file_name(name: object) -> bool:

@@ -1,27 +1,26 @@
 """What sentence-transformers does to token vectors, from the files that it keeps beside a model.
 
 `modules.json` lists the steps: Transformer, Pooling, perhaps Dense heads, perhaps Normalize.
-Format: https://sbert.net/docs/package_reference/sentence_transformer/modules.html
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from emberd.backends.base import Pooling
-from emberd.backends.config import Config, is_file_name, read_json, read_object
+from emberd.backends.config import Config, is_file_name
 from emberd.errors import ModelLoadError
-
-_POOLING_NAMES = {
-    "mean_tokens": "mean",
-    "cls_token": "cls",
-    "lasttoken": "last",
-}
-"""What `*_Pooling/config.json` calls the poolings that we know; it may name others."""
+from emberd.registry.folder import read_pooling, read_steps
 
 _RUNNABLE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout"}
+_ORDER = ("Transformer", "Pooling", "Normalize")  # Dense and Dropout may stand between
 
-Activation = Literal["Identity", "Tanh", "ReLU", "GELU"]
+Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "GELUTanh"]
+"""Functions of one number. `GELUTanh` is the GELU by way of tanh (arXiv:1606.08415, section 2), as
+Google's BERT had it; the others go by torch's names."""
+
+_HEAD_ACTIVATIONS: Collection[Activation] = ("Identity", "Tanh", "ReLU", "GELU")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,36 +39,26 @@ class Head:
 
 def check_pooling(folder: Path, stated: Pooling) -> None:
     """Refuse a pooling that the checkpoint's own sentence-transformers files contradict."""
-    for path in sorted(folder.glob("*_Pooling/config.json")):
-        values = read_object(path)
-        flags = [key for key, value in values.items() if value is True]
-        modes = {key.removeprefix("pooling_mode_") for key in flags if "pooling_mode_" in key}
-        if isinstance(values.get("pooling_mode"), str):  # newer files name the one mode
-            modes.add(values["pooling_mode"])
-        found = {_POOLING_NAMES.get(mode, mode) for mode in modes}
-        if found and found != {stated}:
-            raise ModelLoadError(
-                f"{path} says pooling {' + '.join(sorted(found))}, but the registry states"
-                f" {stated}."
-            )
+    file = read_pooling(folder)
+    if file.modes and file.modes != {stated}:
+        raise ModelLoadError(
+            f"{file.path} says pooling {' + '.join(sorted(file.modes))}, but the registry states"
+            f" {stated}.",
+            hint=f"Known are {', '.join(get_args(Pooling))}, one at a time: state the file's in the"
+            " entry's `pooling`, or choose another model.",
+        )
 
 
 def read_heads(folder: Path) -> tuple[Head, ...]:
     """Read the Dense steps of a sentence-transformers model, and refuse what nothing here runs."""
     path = folder / "modules.json"
-    if not path.exists():
-        return ()
-    modules = read_json(path)
-    try:
-        steps = [(str(step["type"]).rpartition(".")[2], step.get("path", "")) for step in modules]
-    except (KeyError, TypeError, AttributeError):
-        raise ModelLoadError(f"{path} is damaged: not a list of modules with types.") from None
-    kinds = [kind for kind, _ in steps]
+    steps = read_steps(folder) or ()
+    kinds = [step.kind for step in steps]
     if unknown := set(kinds) - _RUNNABLE_MODULES:
         raise ModelLoadError(
             f"{path} lists {', '.join(sorted(unknown))} after the encoder, which is not supported."
         )
-    heads = [(at, name) for at, (kind, name) in enumerate(steps) if kind == "Dense"]
+    heads = [(at, step.path) for at, step in enumerate(steps) if step.kind == "Dense"]
     for at, name in heads:
         if "Pooling" not in kinds[:at] or "Normalize" in kinds[:at]:
             raise ModelLoadError(
@@ -80,6 +69,20 @@ def read_heads(folder: Path) -> tuple[Head, ...]:
             raise ModelLoadError(
                 f"{path} lists Dense with path {name!r}, which is no folder's name."
             )
+    order = [_ORDER.index(kind) for kind in kinds if kind in _ORDER]
+    if order != sorted(set(order)):
+        raise ModelLoadError(
+            f"{path} lists {' > '.join(kinds)}; supported is each of {', '.join(_ORDER)} once, in"
+            " this order.",
+            hint="Choose another model: its vectors would not be those that it was trained for.",
+        )
+    left = [config.parent for config in sorted(folder.glob("*_Dense/config.json"))]
+    if left and not heads:
+        raise ModelLoadError(
+            f"{left[0]} holds a Dense head, but {path} does not list it"
+            f"{'' if steps else ' (there is no such file)'}.",
+            hint="Get the model's modules.json, or remove the folder if the model is without it.",
+        )
     return tuple(_head(folder / name) for _, name in heads)
 
 
@@ -89,10 +92,12 @@ def _head(step: Path) -> Head:
     config.expect(module_input_name="sentence_embedding", module_output_name="sentence_embedding")
     # A name of torch such as torch.nn.modules.linear.Identity; sentence-transformers' own default.
     activation = str(config.get("activation_function", "Tanh")).rpartition(".")[2]
-    if activation not in get_args(Activation):
+    if activation not in _HEAD_ACTIVATIONS:
         raise ModelLoadError(
             f"{config.path}: activation_function is {activation}; only"
-            f" {', '.join(get_args(Activation))} are known."
+            f" {', '.join(_HEAD_ACTIVATIONS)} are known.",
+            hint="Choose another model, or write a backend that has it"
+            " (docs/writing-a-backend.md).",
         )
     return Head(
         name=f"{step.name}.linear",

@@ -10,7 +10,9 @@ from rich.table import Table
 from emberd.units import format_duration, format_size
 
 STATE_STYLE = {"ready": "green", "starting": "yellow", "draining": "yellow", "failed": "red"}
-VERDICT_STYLE = {"ok": "green", "failed": "red", "warning": "yellow", "skipped": "dim"}
+VERDICT_STYLE = {
+    "ok": "green", "failed": "red", "warning": "yellow", "note": "cyan", "skipped": "dim"
+}  # fmt: skip
 
 
 def show(table: Table) -> None:

@@ -12,6 +12,8 @@ from emberd.errors import ConfigError
 if TYPE_CHECKING:
     from emberd.cli.client import Client
     from emberd.config.load import Config
+    from emberd.registry.folder import Folder
+    from emberd.registry.spec import ModelSpec
 
 app = typer.Typer(no_args_is_help=True, help="Look at the configuration, or begin one.")
 
@@ -68,22 +70,29 @@ def check(ctx: typer.Context) -> None:
     """Read the configuration; exit code 1 and the place of the mistake when it is wrong."""
     root: Root = ctx.obj
     config = root.load()
-    _check_models(config)
+    notes = _check_models(config)
     _check_stores(config)
+    for note in notes:
+        typer.echo(f"Note: {note}")
     found = "" if config.homes.config.exists() else " (there is no such file: all defaults)"
     count = len(list(config.catalog))
     typer.echo(f"{config.homes.config}{found}: in order; {count} models.")
 
 
-def _check_models(config: "Config") -> None:
-    """Check what a server finds out only when it loads a model: its backend, its longest text."""
+def _check_models(config: "Config") -> list[str]:
+    """Check what a server finds out only when it loads a model: its backend, and its files.
+
+    Return what the folders of models have otherwise than their entries.
+    """
     from emberd.backends import plugins
     from emberd.config.document import read_document
-    from emberd.registry.local import find_local
-    from emberd.worker.tokenizer import limit_of_checkpoint
+    from emberd.config.load import is_built_in
+    from emberd.errors import ModelLoadError
+    from emberd.registry.folder import read_pooling
 
     document = read_document(config.homes.config)
     backends = ["auto", *plugins.names()]
+    notes = []
     for name in document.data.get("models") or {}:
         spec = config.catalog.get(str(name))
         key = f"models.{spec.name}"
@@ -93,14 +102,54 @@ def _check_models(config: "Config") -> None:
                 f" {spec.backend!r} is installed.",
                 hint=f"There are: {', '.join(backends)}.",
             )
-        folder = next(filter(None, (find_local(s, config.homes.hub) for s in spec.sources)), None)
-        limit = limit_of_checkpoint(folder) if folder else None
-        if limit is not None and (spec.max_tokens or 0) > limit:
+        try:
+            says = _folder_of(config, spec)
+        except ModelLoadError as error:
+            raise ConfigError(
+                f"{document.where(('models', spec.name, 'sources'))}: {key}.sources:"
+                f" {error.message}",
+                hint=error.hint,
+            ) from None
+        if says and says.positions is not None and (spec.max_tokens or 0) > says.positions:
             raise ConfigError(
                 f"{document.where(('models', spec.name, 'max_tokens'))}: {key}.max_tokens:"
-                f" {spec.max_tokens} is more than the {limit} that the files in {folder} allow.",
+                f" {spec.max_tokens} is more than the {says.positions} that the files in"
+                f" {says.path} allow.",
                 hint="Lower it, or leave it out.",
             )
+        pooling = read_pooling(says.path) if says else None
+        if says and pooling and pooling.modes and pooling.modes != {spec.pooling}:
+            raise ConfigError(
+                f"{document.where(('models', spec.name, 'pooling'))}: {key}.pooling:"
+                f" {spec.pooling}, but {pooling.path} says {' + '.join(sorted(pooling.modes))}.",
+                hint="State what the file says, or choose another model where that is not known.",
+            )
+        found = says.differences(spec) if says else []
+        notes += [each.told(spec.name) for each in found if not is_built_in(spec, each.key)]
+    return notes
+
+
+def _folder_of(config: "Config", spec: "ModelSpec") -> "Folder | None":
+    """Return what the model's folder says; None when its files are still to be fetched.
+
+    Raises:
+        ModelLoadError: its only sources are folders, and none has it whole; or it is damaged.
+    """
+    from pathlib import Path
+
+    from emberd.registry.folder import read_folder
+    from emberd.registry.local import lacks
+    from emberd.registry.sources import find_here
+
+    here = find_here(spec, config.homes.hub)
+    if here:
+        return read_folder(here.folder)
+    places = [Path(source.path) for source in spec.sources if source.path]
+    if len(places) == len(spec.sources):
+        place = next((place for place in places if place.is_dir()), places[0])
+        if missing := lacks(place):
+            raise missing
+    return None
 
 
 def _check_stores(config: "Config") -> None:

@@ -255,6 +255,7 @@ def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Sp
     """Compare two entries by what the lock knows of them; no model is loaded."""
     from emberd.registry.lock import LockFile
     from emberd.registry.sources import find_here
+    from emberd.worker.identity import compare
 
     if one.name == other.name:
         return Space("same", "it is the same model")
@@ -275,13 +276,22 @@ def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Sp
             for spec in unknown
         ]
         return Space("unknown", " and ".join(why))
+    differences = _options(one, a).differences(_options(other, b), whose=(one.name, other.name))
+    if differences:
+        return Space("another", "; ".join(differences))
     if _fingerprints(one, a) & _fingerprints(other, b):
         return Space("same", f"fingerprint {_fingerprint(other, b)}")
-    cosine = _cosine_of_probes(a.now, b.now)
-    if cosine is None:
+    stale = [
+        f"{spec.name} was changed since it was loaded here"
+        for spec, entry in ((one, a), (other, b))
+        if _fingerprint(spec, entry) not in entry.now.fingerprints.values()
+    ]
+    if stale:
+        return Space("unknown", " and ".join(stale))
+    likeness = compare(a.now, b.now)
+    if likeness.cosine is None:
         return Space("another", f"fingerprints {_fingerprint(one, a)} and {_fingerprint(other, b)}")
-    same = cosine >= _same_space()
-    return Space("same" if same else "another", f"lowest cosine of the probe texts {cosine:.3f}")
+    return Space("same" if likeness.is_same else "another", likeness.why)
 
 
 def stores_that_leave(
@@ -331,35 +341,21 @@ def _fingerprint(spec: "ModelSpec", entry: "LockEntry") -> str:
 
 
 def _options(spec: "ModelSpec", entry: "LockEntry") -> "SpaceOptions":
-    """Return the options that a model has as the registry has it today, and its folder."""
+    """Return the options that a model has as registry and folder have it today."""
     from pathlib import Path
 
+    from emberd.errors import ModelLoadError
     from emberd.worker.loading import options_of
 
-    return options_of(spec, Path(entry.now.folder))
+    try:
+        return options_of(spec, Path(entry.now.folder))
+    except ModelLoadError:  # its files are gone, or contradict the entry
+        return entry.now.options
 
 
 def _fingerprints(spec: "ModelSpec", entry: "LockEntry") -> set[str]:
     found = _fingerprint(spec, entry)
     return {found, *entry.equivalent} if found == entry.fingerprint else {found}
-
-
-def _cosine_of_probes(one: "LockEntry", other: "LockEntry") -> float | None:
-    """Return the lowest cosine of the probe texts' vectors; None unless both were loaded."""
-    from emberd.worker import identity
-
-    if not one.probes or not other.probes:
-        return None
-    count = len(identity.PROBES)
-    return identity.lowest_cosine(
-        identity.unpack(one.probes, count), identity.unpack(other.probes, count)
-    )
-
-
-def _same_space() -> float:
-    from emberd.worker.identity import SAME_SPACE
-
-    return SAME_SPACE
 
 
 def _require_effect(config: "Config", server: "Client | None") -> str | None:

@@ -255,6 +255,15 @@ def built_in_catalog() -> Catalog:
     return _build_catalog(Document(BUILT_IN, {}))[0]
 
 
+def is_built_in(spec: ModelSpec, *keys: str) -> bool:
+    """Say whether an entry comes with emberd: with these sources, and with `keys` as they are."""
+    entry = _built_in().get(spec.name)
+    if entry is None:
+        return False
+    ours = _validator(ModelSpec).validate_python({**entry, "name": spec.name})
+    return all(getattr(spec, key) == getattr(ours, key) for key in ("sources", *keys))
+
+
 @cache
 def _validator(of: type[T]) -> TypeAdapter[T]:
     """Return pydantic's; made once, as each one takes memory that does not all come back."""

@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
+from emberd.registry.options import SpaceOptions
+from emberd.registry.state import known_fields
+
 Key = int | str
 
 
@@ -53,8 +56,9 @@ class Cost:
 class Stamp:
     """What a migrated store says of its vectors, kept inside it.
 
-    `probes` are the vectors of emberd's eight probe texts (`worker.identity.pack`); `migration` is
-    the run that wrote them.
+    `probes` are the vectors of emberd's eight probe texts (`worker.identity.pack`), `options` the
+    limits and options of the space as far as they were recorded; `migration` is the run that wrote
+    them.
     """
 
     model: str
@@ -63,6 +67,7 @@ class Stamp:
     probes: str
     migration: str
     made_at: str
+    options: SpaceOptions = SpaceOptions()  # noqa: RUF009 - it is frozen
 
     def to_json(self) -> str:
         """Return it as a store keeps it."""
@@ -70,11 +75,16 @@ class Stamp:
 
     @classmethod
     def from_json(cls, text: str) -> Self | None:
-        """Read what a store kept; None for what is no stamp."""
+        """Read what a store kept, an older or a newer emberd's, too; None for what is no stamp."""
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
+            data = json.loads(text)
+            options = SpaceOptions.from_dict(data.get("options") or {})
+            stamp = cls(**{**known_fields(cls, data), "options": options})
+        except (ValueError, TypeError, AttributeError, RecursionError):
             return None
+        texts = (stamp.model, stamp.fingerprint, stamp.probes, stamp.migration, stamp.made_at)
+        is_stamp = all(isinstance(text, str) for text in texts) and type(stamp.dimensions) is int
+        return stamp if is_stamp else None
 
 
 class Replacement(Protocol):

@@ -108,33 +108,37 @@ def whose(config: Config, named: Named) -> KnownStore | None:
         return None
     serving = config.catalog.get(named.served_by or config.settings.default).name
     entry = LockFile(config.homes.state).read().get(serving)
-    found = known_store(named, stamp.model, _fingerprint(stamp, serving, entry))
+    found = known_store(named, stamp.model, fingerprint_here(stamp, serving, entry))
     if named.name in config.settings.stores:
         with suppress(OSError):  # it is looked at, no more
             noted.put(named.name, found)
     return found
 
 
-def _fingerprint(stamp: Stamp, name: str, entry: LockEntry | None) -> str:
-    """Return that of a stamp; where the probes tell that it is model `name`'s space, its own."""
-    if entry and entry.now.fingerprint and stamp_fits(stamp, name, entry):
-        return entry.now.fingerprint
+def fingerprint_here(stamp: Stamp, name: str, entry: LockEntry | None) -> str:
+    """Return that of a stamp; where it is of model `name`'s space, its own for that size."""
+    if entry and stamp_fits(stamp, name, entry):
+        own = entry.now.fingerprints.get(str(stamp.dimensions), entry.now.fingerprint)
+        return own or stamp.fingerprint
     return stamp.fingerprint
 
 
 def stamp_fits(stamp: Stamp, name: str, entry: LockEntry | None) -> bool:
     """Whether stamped vectors are of the space that model `name` gives.
 
-    By fingerprint; where that differs, by the probe texts' vectors.
+    By fingerprint; where that differs, by options and the probe texts' vectors.
     """
-    if fits(stamp.fingerprint, stamp.model, name, entry):
+    if entry is None:
+        return fits(stamp.fingerprint, stamp.model, name, entry)
+    now = entry.now
+    if stamp.fingerprint in now.fingerprints.values():
         return True
-    if entry is None or not entry.now.probes:
+    if now.fingerprints and str(stamp.dimensions) not in now.fingerprints:
         return False
-    kept, present = (
-        identity.unpack(probes, len(identity.PROBES)) for probes in (stamp.probes, entry.now.probes)
-    )
-    return identity.lowest_cosine(kept, present) >= identity.SAME_SPACE
+    likeness = identity.compare(stamp, now, dimensions=stamp.dimensions)
+    if likeness.differences:
+        return False
+    return likeness.is_same or fits(stamp.fingerprint, stamp.model, name, entry)
 
 
 def check(
@@ -180,7 +184,7 @@ def check(
         return Report(
             verdict="compatible" if fitting else "re-embed", model=stamp.model,
             precision=_precision(config, stamp.model),
-            fingerprint=_fingerprint(stamp, default.name, entry),
+            fingerprint=fingerprint_here(stamp, default.name, entry),
             judged_by="stamp", sampled=0, mean_cosine=None, lowest_cosine=None, **common,
         )  # fmt: skip
     rows = sampled(store, shape.rows, shape.rows if sample == 0 else sample or SAMPLE)

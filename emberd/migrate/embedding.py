@@ -26,10 +26,12 @@ from emberd.errors import (
 )
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.registry.lock import LockFile
+from emberd.registry.options import SpaceOptions
 from emberd.registry.sources import find_here
 from emberd.registry.spec import InputType, ModelSpec
 from emberd.vectors import Matrix
 from emberd.worker import identity
+from emberd.worker.loading import options_of
 
 PATIENCE_S = 60.0  # how long a server that is busy or restarts is waited for
 MOST_TEXTS = 2048
@@ -48,12 +50,16 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A vector space to move to. `probes` are the vectors of the probe texts, packed."""
+    """A vector space to move to. `probes` are the vectors of the probe texts, packed.
+
+    `options` are its limits and options, as far as they are known.
+    """
 
     model: str
     dimensions: int
     fingerprint: str
     probes: str
+    options: SpaceOptions = SpaceOptions()  # noqa: RUF009 - it is frozen
     input_type: InputType | None = None
 
 
@@ -246,8 +252,18 @@ def find_target(
         dimensions=probes.vectors.shape[1],
         fingerprint=probes.fingerprint,
         probes=identity.pack(probes.vectors),
+        options=_options(config, spec, probes.fingerprint),
         input_type=input_type,
     )
+
+
+def _options(config: Config, spec: ModelSpec, fingerprint: str) -> SpaceOptions:
+    """Return those of a space: as its load has noted them, or would as soon as that is written."""
+    entry = LockFile(config.homes.state).read().get(spec.name)
+    if entry and fingerprint in entry.now.fingerprints.values():
+        return entry.now.options
+    here = find_here(spec, Path(config.homes.hub), entry.now.source if entry else None)
+    return options_of(spec, here.folder) if here else SpaceOptions()
 
 
 def require_here(config: Config, spec: ModelSpec) -> None:

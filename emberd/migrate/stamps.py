@@ -13,7 +13,7 @@ from pathlib import Path
 from emberd.config.load import Config, load_config
 from emberd.errors import EmberdError
 from emberd.migrate.base import Stamp
-from emberd.migrate.check import stamp_fits
+from emberd.migrate.check import fingerprint_here
 from emberd.migrate.known import find
 from emberd.migrate.run import Named, known_store
 from emberd.registry.lock import LockEntry, LockFile
@@ -44,10 +44,8 @@ def note_stamps(config: Config) -> dict[str, EmberdError]:
 
 
 def _known(named: Named, stamp: Stamp, asked: str, lock: Mapping[str, LockEntry]) -> KnownStore:
-    """Return what to note; a space that is equal by its probes goes by the fingerprint of here."""
-    entry = lock.get(asked)
-    here = entry is not None and stamp_fits(stamp, asked, entry)
-    fingerprint = entry.now.fingerprint if entry and here else stamp.fingerprint
+    """Return what to note; a space that is equal goes by the fingerprint that it has here."""
+    fingerprint = fingerprint_here(stamp, asked, lock.get(asked))
     return known_store(named, stamp.model, fingerprint, migration=stamp.migration)
 
 

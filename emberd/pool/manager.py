@@ -5,6 +5,7 @@ server runs.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,6 +38,8 @@ BUSY_PATIENCE_S = 2.0  # how long a start waits for a busy model to fall idle be
 WORKER_BASE_BYTES = 120 * 2**20  # interpreter, libraries and tokenizer of a worker
 UNKNOWN_WEIGHTS_BYTES = 200 * 2**20  # for a model whose files are not here yet
 
+log = logging.getLogger("emberd.pool")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedRequest:
@@ -63,6 +66,7 @@ class Pool:
         self._room = asyncio.Lock()
         self._changed = asyncio.Event()
         self._closing = False
+        self._without_prompt: set[str] = set()  # models of which that was said
         self._around = Surroundings(
             homes=config.homes,
             lock=self._lock,
@@ -258,9 +262,17 @@ class Pool:
                 f"{queued} texts are waiting already.",
                 hint="Ask again in a moment, or raise limits.max_queued_texts.",
             )
+        prompt = spec.prompts.get(request.input_type, "") if request.input_type else ""
+        if request.input_type == "query" and not prompt and spec.name not in self._without_prompt:
+            self._without_prompt.add(spec.name)
+            log.warning(
+                "%s has no query prompt; texts of input_type query are embedded as they are."
+                " If it was trained with one, state it in models.%s.prompts.",
+                spec.name, spec.name,
+            )  # fmt: skip
         return Job(
             texts=request.texts,
-            prompt=spec.prompts.get(request.input_type, "") if request.input_type else "",
+            prompt=prompt,
             truncate=request.truncate,
             dimensions=dimensions,
             encoding=request.encoding,

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Literal
 
 from emberd import __version__
+from emberd.config.load import is_built_in
 from emberd.config.paths import Homes
 from emberd.errors import (
     EmberdError,
@@ -33,6 +34,7 @@ from emberd.pool.memory import cpu_seconds, memory_bytes, release_free_memory
 from emberd.pool.observer import Observer
 from emberd.pool.process import WorkerProcess
 from emberd.registry.fingerprint import fingerprint
+from emberd.registry.folder import Difference
 from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec
 from emberd.units import format_size
@@ -77,6 +79,7 @@ class Model:
         self.phases_s: dict[str, float] | None = None  # of the last start
         self.progress: wire.Progress | None = None
         self.last_error: EmberdError | None = None
+        self.notes: list[str] = []  # what the folder has otherwise, as its last start found
         self.loads = 0
         self.last_load_s: float | None = None
         self.has_room = False  # counts against the limits
@@ -265,6 +268,7 @@ class Model:
             "phases_s": self.phases_s,
             "progress": asdict(self.progress) if self.progress else None,
             "last_error": self.last_error.message if self.last_error else None,
+            "notes": self.notes,
             "pulled": bool(entry and entry.is_here),
             "pid": self.worker_pid,
         }
@@ -615,7 +619,19 @@ class Model:
         entry = replace(LockEntry.from_dict(self.ready.lock), peak_memory_bytes=self._peak_bytes)
         if entry.changed_to:
             log.warning("%s", change_warning(self.spec.name, entry)["message"])
+        self._tell_differences()
         await self._remember(partial(self._around.lock.put, self.spec.name, entry))
+
+    def _tell_differences(self) -> None:
+        """Say once what the model's folder has otherwise than what a user wrote of it."""
+        assert self.ready
+        found = [Difference(**difference) for difference in self.ready.differences]
+        found = [each for each in found if not is_built_in(self.spec, each.key)]
+        notes = [difference.told(self.spec.name) for difference in found]
+        for note in notes:
+            if note not in self.notes:
+                log.warning("%s", note)
+        self.notes = notes
 
     async def _remember(self, write: Callable[[], None]) -> None:
         """Write to the lock, off the event loop; a folder that cannot be written is no end."""
@@ -629,8 +645,8 @@ def change_warning(name: str, entry: LockEntry) -> dict[str, str]:
     """Return the standing warning of a model whose vectors are not what they were."""
     return {
         "code": "space_changed",
-        "message": f"{name} gives other vectors than it did (cosine {entry.cosine:.3f} at worst):"
-        f" space {entry.now.fingerprint}, before {entry.fingerprint}.",
+        "message": f"{name} gives other vectors than it did: {entry.reasons}. Its space is"
+        f" {entry.now.fingerprint} now, {entry.fingerprint} before.",
         "hint": "Undo the change of files or config, or re-embed what is stored and run"
         f" `emberd verify --accept {name}`.",
     }

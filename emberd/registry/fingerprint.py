@@ -87,6 +87,8 @@ def fingerprint(
     # What came later counts only where it moves vectors, so that the others keep their fingerprint.
     if options.lower_case:
         identity["lower_case"] = True
+    if options.normalizer:
+        identity["normalizer"] = options.normalizer
     if options.include_prompt is False and any((options.prompts or {}).values()):
         identity["include_prompt"] = False
     canonical = json.dumps(identity, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
@@ -96,7 +98,8 @@ def fingerprint(
 def _moves_vectors(name: str) -> bool:
     """Weights, the model's config, Dense heads and tokenizer.json; not what only describes them.
 
-    The pooling is the registry's: a checkpoint's own word on it may be missing or contradict.
+    Of the descriptions counts what they effect, not their bytes: it is in `SpaceOptions` and in the
+    pooling of the registry, which a file may contradict or leave out.
     """
     path = Path(name)
     if path.parent.name.endswith("_Pooling"):

@@ -9,12 +9,20 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
+from emberd.errors import ModelLoadError
+from emberd.registry.folder import old_layout
 from emberd.registry.spec import Source, is_below
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
+OTHER_TOKENIZERS = (
+    "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model",
+    "tokenizer.model",
+)  # fmt: skip
+GET_FILES = "Get it from where the model came from, or correct the path."
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -66,24 +74,58 @@ def package_folder(name: str) -> Path | None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Say whether a config, a tokenizer and all weight files are there.
+    """Say whether a config, a tokenizer and all weight files are there; see `lacks`."""
+    return lacks(folder) is None
+
+
+def lacks(folder: Path) -> ModelLoadError | None:
+    """Return what a folder lacks to be a whole model, and what to do about it; None: nothing.
 
     A shard that the index names and that is missing makes a folder incomplete, and so do shards
     without the index, so that a stopped download is never taken for a whole one (the Hub's client
     links a file when it is all there).
     """
-    if not ((folder / "config.json").is_file() and (folder / "tokenizer.json").is_file()):
-        return False
+    if not folder.is_dir():
+        return ModelLoadError(f"There is no folder {folder}.", hint="Correct the path.")
+    if not (folder / "config.json").is_file():
+        elsewhere = next(iter(sorted(folder.glob("0_*/config.json"))), None)
+        if elsewhere:
+            return old_layout(folder, elsewhere.parent.name)
+        return ModelLoadError(f"{folder} has no config.json.", hint=GET_FILES)
+    if not (folder / "tokenizer.json").is_file():
+        others = [name for name in OTHER_TOKENIZERS if (folder / name).is_file()]
+        if not others:
+            return ModelLoadError(f"{folder} has no tokenizer.json.", hint=GET_FILES)
+        return ModelLoadError(
+            f"{folder} has no tokenizer.json, only {', '.join(others)}.",
+            hint=f"Make one where transformers is installed: `{_how_to_convert(folder)}`.",
+        )
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
             shards = set(json.loads(index.read_bytes())["weight_map"].values())
-            return all((folder / shard).is_file() for shard in shards)
+            gone = sorted(shard for shard in shards if not (folder / shard).is_file())
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return True  # whole but damaged: loading it says so
+            return None  # whole but damaged: loading it says so
+        if gone:
+            return ModelLoadError(f"{folder} lacks {', '.join(gone)[:200]}.", hint=GET_FILES)
+        return None
     patterns = ("*.safetensors", "*.bin", "*.onnx", "onnx/*.onnx", "*.gguf")
     weights = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
-    return any(not SHARD.search(path.name) for path in weights)
+    if any(not SHARD.search(path.name) for path in weights):
+        return None
+    missing = f"{index.name}, which belongs to its parts" if weights else "model.safetensors"
+    return ModelLoadError(f"{folder} has no {missing}.", hint=GET_FILES)
+
+
+def _how_to_convert(folder: Path) -> str:
+    """Return the command that makes a tokenizer.json of what a folder has instead."""
+    name = repr(str(folder))
+    code = (
+        "from transformers import AutoTokenizer;"
+        f" AutoTokenizer.from_pretrained({name}).save_pretrained({name})"
+    )
+    return shlex.join(["python", "-c", code])
 
 
 def leads_out(folder: Path, root: Path) -> Path | None:

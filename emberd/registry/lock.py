@@ -86,6 +86,14 @@ class LockEntry:
         return self.changed_to or self
 
     @property
+    def reasons(self) -> str:
+        """Say what makes `changed_to` another space than what was accepted."""
+        said = self.options.differences(self.now.options)
+        if self.cosine is not None:
+            said.append(f"the lowest cosine of the probe texts is {self.cosine:.3f}")
+        return "; ".join(said)
+
+    @property
     def is_here(self) -> bool:
         """Whether its files still lie where they were."""
         files, folder = self.now.files, self.now.folder

@@ -18,7 +18,8 @@ class SpaceOptions:
 
     `max_tokens` is where texts are cut, special tokens included, whoever says so. `prompts` go in
     front of a text, by input type; `include_prompt` False leaves their tokens out of the pooling.
-    `lower_case`: texts are lower-cased for a tokenizer that would keep their case.
+    `lower_case`: texts are lower-cased for a tokenizer that would keep their case. `normalizer` is
+    what takes the place of tokenizer.json's own, in its format; empty: nothing does.
     """
 
     max_tokens: int | None = None
@@ -26,6 +27,7 @@ class SpaceOptions:
     prompts: Mapping[InputType, str] | None = None
     include_prompt: bool | None = None
     lower_case: bool | None = None
+    normalizer: str | None = None
 
     @classmethod
     def of(
@@ -35,6 +37,7 @@ class SpaceOptions:
         max_tokens: int,
         include_prompt: bool = True,
         lower_case: bool = False,
+        normalizer: str = "",
     ) -> Self:
         """Return those of a registry entry; the rest is what its folder says, or the default."""
         return cls(
@@ -43,6 +46,7 @@ class SpaceOptions:
             prompts=dict(spec.prompts),
             include_prompt=include_prompt,
             lower_case=lower_case,
+            normalizer=normalizer,
         )
 
     @classmethod
@@ -55,10 +59,11 @@ class SpaceOptions:
         options = cls(**known_fields(cls, data))
         flags = (options.normalize, options.include_prompt, options.lower_case)
         prompts = options.prompts or {}
+        texts: list[object] = [*prompts, *prompts.values(), options.normalizer or ""]
         limit = options.max_tokens
         if not (
             all(isinstance(flag, bool | None) for flag in flags)
-            and all(isinstance(text, str) for item in prompts.items() for text in item)
+            and all(isinstance(text, str) for text in texts)
             and (limit is None or (type(limit) is int and abs(limit) < 2**63))
         ):
             raise TypeError("an option is of another type")
@@ -98,7 +103,10 @@ class SpaceOptions:
             ),
             *(differ("prompts are", _pooled(self), _pooled(other)) if kinds else ()),
             *differ("vectors are", _length(self), _length(other)),
-            *differ("texts are", _case(self), _case(other)),
+            *(
+                [*differ("texts are", _case(self), _case(other))]
+                or differ("texts are normalized by", _normalizer(self), _normalizer(other))
+            ),
         ]
 
 
@@ -122,6 +130,10 @@ def _length(options: SpaceOptions) -> str | None:
 
 def _case(options: SpaceOptions) -> str | None:
     return _said(options.lower_case, "lower-cased first", "left in the case they have")
+
+
+def _normalizer(options: SpaceOptions) -> str | None:
+    return "tokenizer.json" if options.normalizer == "" else options.normalizer
 
 
 def _said(flag: bool | None, yes: str, no: str) -> str | None:

@@ -18,6 +18,7 @@ from emberd.registry.local import (
     find_local,
     has_digest,
     hub_repository,
+    lacks,
     leads_out,
 )
 from emberd.registry.lock import LockEntry
@@ -96,7 +97,8 @@ def locate(
 
     Raises:
         SourceError: nothing is here and nothing can be downloaded; says what was tried.
-        ModelLoadError: what is here holds a link that leads elsewhere.
+        ModelLoadError: what is here holds a link that leads elsewhere, or is your folder and lacks
+            a file.
     """
     here = find_here(spec, hub, first, last_folder)
     if here:
@@ -112,8 +114,9 @@ def locate(
             except SourceError as error:
                 tried.append(f"{source}: {error.message}")
         else:
-            kind = "no such folder with a whole model" if source.path else "not installed"
-            tried.append(f"{source}: {kind}")
+            tried.append(f"{source}: {_why_not(source)}")
+    if all(source.path for source in spec.sources) and (broken := _first_broken(spec)):
+        raise broken
     raise SourceError(
         f"The files of {spec.name} are not on this machine and could not be fetched ("
         + "; ".join(tried) + ").",
@@ -123,6 +126,8 @@ def locate(
 
 def how_to_get(spec: ModelSpec) -> str:
     """Say what brings the files here, by the kinds of sources that the entry has."""
+    if all(source.path for source in spec.sources) and (broken := _first_broken(spec)):
+        return broken.hint or ""
     ways = []
     if any(source.hf for source in spec.sources):
         ways.append(f"run `emberd pull {spec.name}` where the Hub can be reached")
@@ -236,6 +241,20 @@ def at_revision(spec: ModelSpec, revision: str) -> ModelSpec:
             hint=f"Change the revision in models.{spec.name}.sources of the config file.",
         )
     return replace(spec, sources=fitting)
+
+
+def _why_not(source: Source) -> str:
+    """Say in a few words why a source that is not on the Hub is not here."""
+    if not source.path:
+        return "not installed"
+    problem = lacks(Path(source.path)) if Path(source.path).is_dir() else None
+    return problem.message.rstrip(".") if problem else "no such folder"
+
+
+def _first_broken(spec: ModelSpec) -> ModelLoadError | None:
+    """Return what the first folder of the user's that exists lacks; None where none does."""
+    folders = (Path(source.path) for source in spec.sources if source.path)
+    return next(filter(None, (lacks(folder) for folder in folders if folder.is_dir())), None)
 
 
 def _in_order(spec: ModelSpec, first: str | None) -> list[Source]:

@@ -1,11 +1,12 @@
 """The checks themselves: vectors in, a finding out. Nothing is loaded and nothing is read here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from emberd.backends.base import Precision
+from emberd.registry.folder import Difference
 from emberd.registry.lock import LockEntry
 from emberd.registry.spec import ModelSpec
 from emberd.vectors import Matrix, finite_rows, normalize
@@ -128,6 +129,20 @@ def check_paraphrases(name: str, vectors: Matrix, *, built_in: bool) -> Finding:
     return Finding("paraphrases", "warning", detail, f"{advice} (Or it is not for English prose.)")
 
 
+def check_folder(name: str, differences: Sequence[Difference]) -> Finding:
+    """Say what the model's folder has otherwise than its entry, which is what counts."""
+    if not differences:
+        return Finding("folder", "ok", "its description files say nothing that the entry does not")
+    lines = "; ".join(difference.line for difference in differences)
+    return Finding(
+        "folder",
+        "note",
+        " ".join(difference.message for difference in differences),
+        "To have it as the folder says, which is another space, write below"
+        f" models.{name}: {lines}",
+    )
+
+
 def check_pooling(spec: ModelSpec, apart: Mapping[str, float], *, built_in: bool) -> Finding:
     """Compare poolings by how far paraphrases lie above strangers, when no file states the right.
 
@@ -146,12 +161,16 @@ def check_pooling(spec: ModelSpec, apart: Mapping[str, float], *, built_in: bool
 
 
 def check_space(name: str, before: LockEntry | None, after: LockEntry, cosine: float) -> Finding:
-    """Judge by the probe texts whether the model gives the vectors it gave when accepted."""
+    """Judge by probe texts and options whether the model gives the vectors it gave when accepted.
+
+    `cosine` is the lowest of a probe text.
+    """
     now = after.now.fingerprint
     if before is None or not before.probes:
         return Finding("space", "ok", f"{now}, for the first time")
-    near = f"lowest cosine of the probe texts {cosine:.4f}"
-    if cosine >= SAME_SPACE:
+    differences = before.options.differences(after.now.options)
+    near = "; ".join([*differences, f"lowest cosine of the probe texts {cosine:.4f}"])
+    if cosine >= SAME_SPACE and not differences:
         was = "as before" if now == before.fingerprint else f"the same as {before.fingerprint}"
         return Finding("space", "ok", f"{now}, {was}: {near}")
     if now == before.fingerprint:

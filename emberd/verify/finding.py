@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["ok", "failed", "warning", "skipped"]
+Verdict = Literal["ok", "failed", "warning", "note", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row of the table. A check that did not run is `skipped`, and `detail` says why."""
+    """One row of the table. A check that did not run is `skipped`, and `detail` says why.
+
+    A `note` is nothing wrong, but worth knowing.
+    """
 
     check: str
     verdict: Verdict

@@ -11,8 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from emberd.backends import plugins
-from emberd.config.document import read_document
-from emberd.config.load import BUILT_IN, Config
+from emberd.config.load import Config, is_built_in
 from emberd.errors import (
     BackendBrokenError,
     BackendMissingError,
@@ -20,8 +19,9 @@ from emberd.errors import (
     ModelLoadError,
     TextTooLongError,
 )
+from emberd.registry.folder import read_folder
 from emberd.registry.lock import LockEntry, LockFile
-from emberd.registry.spec import ModelSpec, Pooling, Source
+from emberd.registry.spec import ModelSpec, Pooling
 from emberd.vectors import Matrix
 from emberd.verify import checks, paraphrases
 from emberd.verify.files import (
@@ -94,14 +94,6 @@ def accept(config: Config, spec: ModelSpec) -> Accepted | None:
         return None
     stays = before.probes and not after.changed_to
     return Accepted(after.now.fingerprint, None if stays else before.fingerprint)
-
-
-def is_built_in(spec: ModelSpec) -> bool:
-    """Say whether it is an entry that comes with emberd, with the sources it comes with."""
-    entry = read_document(BUILT_IN).data.get(spec.name)
-    if entry is None:
-        return False
-    return spec.sources == tuple(Source(**source) for source in entry["sources"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +195,7 @@ class _Verification:
             bool(measured.longest.truncated),
             measured.longest_is_refused,
         )
+        yield checks.check_folder(spec.name, read_folder(self.files.folder).differences(spec))
         built_in = is_built_in(spec)
         yield self._pooling(built_in=built_in)
         yield checks.check_paraphrases(spec.name, measured.paraphrases, built_in=built_in)

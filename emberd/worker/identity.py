@@ -1,18 +1,24 @@
-"""Whether a model still gives the vectors it gave: eight probe texts decide.
+"""Whether two things are of one vector space: eight probe texts and the space's options decide.
 
-They run when something changed: files, config, backend or a library. Each may change without
-moving vectors. What was accepted stays the yardstick, so that small steps cannot add up.
+The texts tell files, precision, pooling and case apart; they are short and get no prompt, so what
+is cut off or put in front is compared as it is recorded. No model has to embed a long text for it.
+
+At a load they decide whether a model still gives the vectors it gave, when something changed:
+files, config, backend or a library. Each may change without moving vectors. What was accepted stays
+the yardstick, so that small steps cannot add up.
 """
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from emberd import vectors
 from emberd.backends.base import Encoder, TokenIds
 from emberd.registry.lock import LockEntry
+from emberd.registry.options import SpaceOptions
 from emberd.vectors import Matrix
 from emberd.worker.tokenizer import Tokenizer, Tokens
 
@@ -27,6 +33,68 @@ PROBES = (
     "ERROR 2031: connection refused while writing to shard 7",
     "ok",
 )
+
+
+class Space(Protocol):
+    """What is known of a space: a lock entry, a store's stamp, the target of a migration."""
+
+    @property
+    def probes(self) -> str:
+        """The vectors of the probe texts, packed; empty when they are not known."""
+        ...
+
+    @property
+    def options(self) -> SpaceOptions:
+        """Its limits and options, as far as they were recorded."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How two spaces compare.
+
+    `differences` are of their options, in words; `cosine` is the lowest of a probe text, None where
+    the probes of one of them are not known.
+    """
+
+    differences: Sequence[str]
+    cosine: float | None
+
+    @property
+    def is_same(self) -> bool:
+        """Whether vectors of the two may be compared."""
+        return not self.differences and self.cosine is not None and self.cosine >= SAME_SPACE
+
+    @property
+    def why(self) -> str:
+        """Say what tells them apart, or shows that they are the same."""
+        if self.differences or self.cosine is None:
+            return "; ".join(self.differences)
+        return f"lowest cosine of the probe texts {self.cosine:.3f}"
+
+
+def compare(
+    one: Space,
+    other: Space,
+    *,
+    whose: tuple[str, str] = ("before", "now"),
+    dimensions: int | None = None,
+) -> Likeness:
+    """Compare two spaces by what is known of them; no model is loaded.
+
+    Args:
+        one: the first.
+        other: the second.
+        whose: what to call the two in words.
+        dimensions: compare so many leading ones, as of a model that gives several sizes.
+    """
+    cosine = None
+    if one.probes and other.probes:
+        kept, present = (
+            unpack(space.probes, len(PROBES))[:, :dimensions] for space in (one, other)
+        )
+        cosine = lowest_cosine(kept, present)
+    return Likeness(one.options.differences(other.options, whose), cosine)
 
 
 def judge(
@@ -46,12 +114,12 @@ def judge(
     if before.changed_to and entry.is_same_state(before.changed_to):
         still = replace(entry, probes=before.changed_to.probes)
         return replace(before, changed_to=still)
-    found = embed_probes()
-    cosine = lowest_cosine(unpack(before.probes, len(PROBES)), found)
-    if cosine >= SAME_SPACE:
+    found = replace(entry, probes=pack(embed_probes()))
+    likeness = compare(before, found)
+    if likeness.is_same:
         known = {*before.equivalent, *before.fingerprints.values()} - {*entry.fingerprints.values()}
         return replace(entry, probes=before.probes, equivalent=tuple(sorted(known)))
-    return replace(before, changed_to=replace(entry, probes=pack(found)), cosine=cosine)
+    return replace(before, changed_to=found, cosine=likeness.cosine)
 
 
 def embed_probes(tokenizer: Tokenizer, encoder: Encoder) -> Matrix:
@@ -67,7 +135,10 @@ def pad(tokens: Sequence[Tokens]) -> tuple[TokenIds, TokenIds]:
 
 
 def pad_rows(rows: Sequence[Sequence[Tokens]], width: int) -> tuple[TokenIds, TokenIds]:
-    """Return token ids, and a mask that numbers the texts of a row from 1: `(R, width)` int32."""
+    """Return token ids and a mask, `(R, width)` int32.
+
+    The mask numbers the texts of a row from 1, below 0 what is not pooled; see `backends.base`.
+    """
     token_ids = np.zeros((len(rows), width), np.int32)
     mask = np.zeros((len(rows), width), np.int32)
     for row, texts in enumerate(rows):
@@ -76,6 +147,7 @@ def pad_rows(rows: Sequence[Sequence[Tokens]], width: int) -> tuple[TokenIds, To
             start, end = end, end + len(text.ids)
             token_ids[row, start:end] = text.ids
             mask[row, start:end] = number
+            mask[row, start : start + text.unpooled] = -number
     return token_ids, mask
 
 

@@ -19,11 +19,12 @@ from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.errors import ModelLoadError, SourceError
 from emberd.registry import sources
 from emberd.registry.fingerprint import fingerprint, hash_files
+from emberd.registry.folder import Folder, read_folder
 from emberd.registry.lock import LockEntry
 from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec
 from emberd.worker.identity import embed_probes, judge
-from emberd.worker.tokenizer import Tokenizer, limit_of_checkpoint
+from emberd.worker.tokenizer import Tokenizer
 from emberd.worker.wire import Progress, Ready, Start
 
 if TYPE_CHECKING:
@@ -32,16 +33,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A model's files on this machine, and what they are."""
+    """A model's files on this machine, and what they are. `says` is the folder's own word."""
 
     backend: Backend
     entry: LockEntry
+    says: Folder
     downloaded: bool
 
     @property
     def folder(self) -> Path:
         """Where the files are."""
-        return Path(self.entry.folder)
+        return self.says.path
 
     @property
     def max_tokens(self) -> int:
@@ -100,7 +102,8 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "Report") -
     )
     known = lock.now.files if lock and lock.now.folder == str(located.folder) else {}
     files = hash_files(located.folder, backend.files, known)
-    options = options_of(spec, located.folder)
+    says = read_folder(located.folder)
+    options = says.options(spec)
     fingerprints = {
         str(size): fingerprint(spec, files=files, options=options, dimensions=size)
         for size in (spec.dimensions, *spec.matryoshka)
@@ -114,7 +117,7 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "Report") -
         options=options,
         backend=backend_name,
     )
-    return Found(backend, entry, located.downloaded)
+    return Found(backend, entry, says, located.downloaded)
 
 
 def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Loaded:
@@ -135,7 +138,13 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         )
     report(Progress(phase="load"))
     with phases.measure("load"), ThreadPoolExecutor(1) as thread:
-        reading = thread.submit(Tokenizer, found.folder, found.max_tokens)
+        reading = thread.submit(
+            Tokenizer,
+            found.folder,
+            found.max_tokens,
+            found.says.normalizer,
+            include_prompt=found.entry.options.include_prompt is not False,
+        )
         request = LoadRequest(
             folder=found.folder,
             pooling=spec.pooling,
@@ -154,8 +163,12 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             f" {spec.dimensions}.",
             hint=f"Correct models.{spec.name}.dimensions, or its sources.",
         )
+    if found.entry.options.include_prompt is False and any(spec.prompts.values()):
+        _check_skips(encoder, found)
     entry = replace(found.entry, engine=_engine(found.backend), compute=encoder.compute)
     with phases.measure("identity"):
+        if not (before and entry.is_same_state(before.now)):  # which was looked at once
+            _check_vocabulary(tokenizer, found.says)
         remembered = judge(entry, before, lambda: embed_probes(tokenizer, encoder))
     ready = Ready(
         backend=entry.backend or "",
@@ -164,6 +177,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         fingerprints=dict(entry.fingerprints),
         equivalent=[] if remembered.changed_to else list(remembered.equivalent),
         lock=asdict(remembered),
+        differences=[asdict(difference) for difference in found.says.differences(spec)],
         phases_s=phases.seconds,
     )
     return Loaded(spec, tokenizer, encoder, ready)
@@ -183,6 +197,32 @@ def _refuse_changed(found: Found, cache: Path) -> None:
         f"The files in {found.folder} changed while they were loaded.",
         hint="Ask again when whoever writes them is done.",
     )
+
+
+def _check_skips(encoder: Encoder, found: Found) -> None:
+    """Raise ModelLoadError when prompts are not to be pooled and the backend cannot do that."""
+    if not getattr(encoder, "skips", False):
+        raise ModelLoadError(
+            f"The Pooling step in {found.folder} leaves prompts out (include_prompt is false);"
+            f" backend {found.entry.backend} cannot do that.",
+            hint="Choose another `backend`, or remove the entry's `prompts`.",
+        )
+
+
+def _check_vocabulary(tokenizer: Tokenizer, says: Folder) -> None:
+    """Refuse a tokenizer that has tokens beyond those of the weights, before a text has one.
+
+    Raises:
+        ModelLoadError: it has.
+    """
+    highest = tokenizer.highest_id()
+    if says.vocab_size is not None and highest >= says.vocab_size:
+        raise ModelLoadError(
+            f"{says.path / 'tokenizer.json'} has tokens up to id {highest}, and config.json there"
+            f" says vocab_size {says.vocab_size}.",
+            hint="The two belong to different models, or tokens were added without the weights:"
+            " get tokenizer.json from where the weights came from.",
+        )
 
 
 def _engine(backend: Backend) -> str:
@@ -210,20 +250,4 @@ def options_of(spec: ModelSpec, folder: Path) -> SpaceOptions:
     Raises:
         ModelLoadError: registry and checkpoint contradict, or neither says a limit.
     """
-    return SpaceOptions.of(spec, max_tokens=_max_tokens(spec, folder))
-
-
-def _max_tokens(spec: ModelSpec, folder: Path) -> int:
-    limit = limit_of_checkpoint(folder)
-    if spec.max_tokens is None and limit is None:
-        raise ModelLoadError(
-            f"Neither the registry nor the checkpoint says how many tokens {spec.name} takes.",
-            hint=f"Add models.{spec.name}.max_tokens to the config file.",
-        )
-    if spec.max_tokens is not None and limit is not None and spec.max_tokens > limit:
-        raise ModelLoadError(
-            f"The registry says {spec.max_tokens} tokens for {spec.name} and the checkpoint has"
-            f" positions for {limit}.",
-            hint=f"Lower models.{spec.name}.max_tokens.",
-        )
-    return spec.max_tokens or limit or 0
+    return read_folder(folder).options(spec)

@@ -146,9 +146,8 @@ class Inbox:
     def _tokenize(self, work: Work, indices: range, tokenizer: Tokenizer) -> None:
         began_s = time.monotonic()
         try:
-            tokens = tokenizer.encode(
-                [work.request.prompt + work.request.texts[index] for index in indices]
-            )
+            texts = [work.request.texts[index] for index in indices]
+            tokens = tokenizer.encode(texts, work.request.prompt)
             if not work.request.truncate:
                 refuse_cut(indices, tokens)
         except EmberdError as error:

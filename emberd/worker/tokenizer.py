@@ -1,7 +1,7 @@
 """Texts -> token ids, cut at max_tokens; which texts were cut is never lost."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LONG_CHARS_PER_TOKEN = 64
 MARGIN_TOKENS = 128  # more than WordPiece makes of a word, and than a cut can change of another
 PIECE_CHARS = 16_384
-UNREADABLE = (OSError, ValueError, OverflowError, RecursionError)
+NO_MODEL: Mapping[str, Any] = {"type": "BPE", "vocab": {}, "merges": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,12 @@ class Tokens:
     """One text as the model is fed it: special tokens included, padding not.
 
     `uncut` is how many tokens the text has, or a very long one at least; more than `len(ids)` means
-    that it was cut.
+    that it was cut. The first `unpooled` of them are a prompt's that shall not be pooled.
     """
 
     ids: list[int]
     uncut: int
+    unpooled: int = 0
 
     @property
     def is_cut(self) -> bool:
@@ -38,10 +39,18 @@ class Tokens:
 class Tokenizer:
     """A checkpoint's tokenizer.json; the truncation and padding it asks for are overridden.
 
-    (MiniLM's says: cut at 128 and pad to 128.)
+    (MiniLM's says: cut at 128 and pad to 128.) `normalizer` takes the place of its own, in its
+    format; see `registry.folder.Folder`, also for `include_prompt`.
     """
 
-    def __init__(self, folder: Path, max_tokens: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_tokens: int,
+        normalizer: Mapping[str, Any] | None = None,
+        *,
+        include_prompt: bool = True,
+    ) -> None:
         # Imported here, in the thread that loads the tokenizer while the backend loads.
         from tokenizers import Tokenizer as Library
 
@@ -50,6 +59,10 @@ class Tokenizer:
             self._library = Library.from_file(str(path))
             self._library.no_padding()
             self._library.enable_truncation(max_tokens)
+            if normalizer is not None:
+                # the library reads one as a part of a tokenizer only
+                only = {"added_tokens": [], "model": NO_MODEL, "normalizer": normalizer}
+                self._library.normalizer = Library.from_str(json.dumps(only)).normalizer
             self._special = len(self._library.encode("").ids)
         except BaseException as error:  # noqa: BLE001 - a panic of the library is no Exception
             raise ModelLoadError(
@@ -57,17 +70,36 @@ class Tokenizer:
                 hint="Remove the folder and pull the model again, or mend it if it is yours.",
             ) from None
         self._max_tokens = max_tokens
+        self._include_prompt = include_prompt
         self._long_chars = LONG_CHARS_PER_TOKEN * max_tokens
         self._shorten = long_words.shortener(self._library)
 
-    def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenize, outside Python's lock; thread-safe."""
-        short = self._library.encode_batch_fast([t for t in texts if len(t) <= self._long_chars])
+    def encode(self, texts: Sequence[str], prompt: str = "") -> list[Tokens]:
+        """Tokenize texts with `prompt` before each, outside Python's lock; thread-safe."""
+        unpooled = 0 if self._include_prompt else self._length_of(prompt)
+        whole = [prompt + text for text in texts]
+        short = self._library.encode_batch_fast([t for t in whole if len(t) <= self._long_chars])
         encodings = iter(short)
         return [
-            self._tokens(next(encodings) if len(t) <= self._long_chars else self._encode_long(t))
-            for t in texts
+            self._tokens(
+                next(encodings) if len(t) <= self._long_chars else self._encode_long(t), unpooled
+            )
+            for t in whole
         ]
+
+    def _length_of(self, prompt: str) -> int:
+        """Return the tokens of a prompt alone, with what begins a text and without what ends it.
+
+        As sentence-transformers counts them (`Transformer._get_prompt_length`).
+        """
+        if not prompt:
+            return 0
+        encoding = self._library.encode(prompt)
+        return len(encoding.ids) - (encoding.special_tokens_mask[-1] if encoding.ids else 0)
+
+    def highest_id(self) -> int:
+        """Return the largest id that it can give. Takes as long as a list of all its tokens."""
+        return max(self._library.get_vocab().values(), default=-1)
 
     def describe(self, text: str) -> Iterator[list[dict[str, Any]]]:
         """Yield a text's tokens, uncut, in lists: `id`, `text`, `special`, and where it is.
@@ -116,10 +148,10 @@ class Tokenizer:
         [encoding] = self._library.encode_batch_fast([text])  # `encode` would keep Python's lock
         return encoding
 
-    def _tokens(self, encoding: "Encoding") -> Tokens:
+    def _tokens(self, encoding: "Encoding", unpooled: int = 0) -> Tokens:
         ids = encoding.ids
         rest = sum(len(part.ids) - self._special for part in encoding.overflowing)
-        return Tokens(ids, len(ids) + rest)
+        return Tokens(ids, len(ids) + rest, max(0, min(unpooled, len(ids) - 1)))  # one is pooled
 
 
 def _described(text: str, encoding: "Encoding", first: int, last: int) -> Iterator[dict[str, Any]]:
@@ -148,21 +180,3 @@ def _described(text: str, encoding: "Encoding", first: int, last: int) -> Iterat
                 "start": None if special else start,
                 "stop": None if special else stop,
             }
-
-
-def limit_of_checkpoint(folder: Path) -> int | None:
-    """Return the most tokens that the checkpoint's positions allow, or None when it does not say.
-
-    Positions of the RoBERTa family start after the padding index, so the ones up to it are never
-    used (fairseq's convention, kept by Hugging Face's `create_position_ids_from_input_ids`). The
-    index is 1 unless a RoBERTa config says otherwise; MPNet's code has it fixed.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-        positions = int(config["max_position_embeddings"])
-        kind = str(config.get("model_type", ""))
-        stated = config.get("pad_token_id")
-        padding = 1 if stated is None or kind == "mpnet" else int(stated)
-    except (*UNREADABLE, KeyError, TypeError, AttributeError):
-        return None
-    return positions - padding - 1 if kind in ("roberta", "xlm-roberta", "mpnet") else positions

@@ -90,7 +90,8 @@ class Ready:
 
     `lock` is the new LockEntry as a dict; `fingerprints` has one for each output size, with the
     size as a string; `equivalent` are further ones that mean the same space; `phases_s` says how
-    long each part of the start took, in seconds.
+    long each part of the start took, in seconds. `differences` are those of `registry.folder`, what
+    the model's folder says and its entry does not.
     """
 
     backend: str
@@ -100,6 +101,7 @@ class Ready:
     equivalent: list[str]
     lock: dict[str, Any]
     phases_s: dict[str, float]
+    differences: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

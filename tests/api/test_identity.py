@@ -86,3 +86,80 @@ def test_a_change_that_is_undone_is_forgotten(home: Path, folder: Path) -> None:
     with start(home) as own:
         assert own.embed("text", model="mine")["fingerprint"] == before
         assert own.http.get("/health").json()["warnings"] == []
+
+
+LIMITED = [
+    ("max_tokens: 512", "max_tokens: 128", "texts are cut after 512 tokens (before) and 128"),
+    ("prompts: {document: 'd: '}", "prompts: {}", "the document prompt is 'd: ' (before) and none"),
+    ("prompts: {}", "prompts: {query: 'q: '}", "the query prompt is none (before) and 'q: ' (now)"),
+    ("normalize: true", "normalize: false", "vectors are brought to length 1 (before) and left as"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "said"), LIMITED, ids=[case[1] for case in LIMITED])
+def test_what_no_short_text_shows_is_a_changed_space_and_says_why(
+    home: Path, folder: Path, before: str, after: str, said: str
+) -> None:
+    limit = "" if "max_tokens" in before else "max_tokens: 512, "
+    with start(home, f"{limit}{before}") as own:
+        fingerprint = own.embed("text", model="mine")["fingerprint"]
+    with start(home, f"{limit}{after}") as own:
+        own.embed("text", model="mine")
+        expected = own.http.post(
+            "/embed", json={"texts": ["text"], "model": "mine", "fingerprint": fingerprint}
+        )
+        (warning,) = own.http.get("/health").json()["warnings"]
+
+        assert expected.status_code == 409
+        assert warning["code"] == "space_changed"
+        assert said in warning["message"]
+        verified = own.run("verify", "mine", "--json")
+        (space,) = [c for c in json.loads(verified.stdout)["checks"] if c["check"] == "space"]
+        assert space["verdict"] == "failed"
+        assert said in space["detail"]
+        own.run("verify", "--accept", "mine")
+        assert own.http.get("/health").json()["warnings"] == []
+
+
+@pytest.mark.parametrize("now", [512, 128])
+def test_what_an_older_version_noted_is_the_yardstick_as_far_as_it_goes(
+    home: Path, folder: Path, now: int
+) -> None:
+    """Its lock.json has a limit and no other option; an upgrade may read another limit."""
+    with start(home, "max_tokens: 512") as own:
+        own.embed("text", model="mine")
+    lock = home / "state" / "lock.json"
+    content = json.loads(lock.read_bytes())
+    older = content["models"]["mine"]
+    older["max_tokens"] = older.pop("options")["max_tokens"]
+    older["engine"] = "emberd 0"
+    lock.write_text(json.dumps(content))
+
+    with start(home, f"max_tokens: {now}") as own:
+        own.embed("text", model="mine")
+        warnings = own.http.get("/health").json()["warnings"]
+
+    entry = json.loads(lock.read_bytes())["models"]["mine"]
+    if now == 512:
+        assert warnings == []
+        assert entry["options"]["prompts"] == {}
+        assert entry["probes"] == older["probes"]
+    else:
+        (warning,) = warnings
+        assert "texts are cut after 512 tokens (before) and 128 tokens (now)" in warning["message"]
+        assert entry["options"]["max_tokens"] == 512
+
+
+def test_a_tokenizer_that_keeps_case_is_another_space(home: Path, folder: Path) -> None:
+    with start(home) as own:
+        own.embed("text", model="mine")
+    tokenizer = json.loads((folder / "tokenizer.json").read_bytes())
+    tokenizer["normalizer"]["lowercase"] = False
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+    with start(home) as own:
+        own.embed("text", model="mine")
+        (warning,) = own.http.get("/health").json()["warnings"]
+
+        assert warning["code"] == "space_changed"
+        assert "the lowest cosine of the probe texts is 0." in warning["message"]

@@ -243,6 +243,8 @@ def spoil_heads(folder: Path, change: str) -> None:
         change_json(folder / "2_Dense/config.json", in_features=32)
     elif change == "no file":
         (folder / "2_Dense/model.safetensors").unlink()
+    elif change == "no list":
+        (folder / "modules.json").unlink()
     elif change == "tokens":
         change_json(folder / "2_Dense/config.json", module_input_name="token_embeddings")
     else:
@@ -254,6 +256,13 @@ def spoil_heads(folder: Path, change: str) -> None:
             modules.insert(2, normalize)
         elif change == "elsewhere":
             modules[2]["path"] = "../2_Dense"
+        elif change == "not listed":
+            del modules[2]
+        elif change == "two poolings":
+            modules.insert(1, modules[1])
+        elif change == "unit length first":
+            normalize = {"type": "sentence_transformers.models.Normalize", "path": ""}
+            modules = [modules[0], normalize, modules[1]]
         (folder / "modules.json").write_text(json.dumps(modules))
 
 
@@ -268,6 +277,10 @@ def spoil_heads(folder: Path, change: str) -> None:
         ("before pooling", "Transformer > Dense > Pooling; Dense is supported between"),
         ("after the unit length", "Normalize > Dense; Dense is supported between"),
         ("elsewhere", r"lists Dense with path '\.\./2_Dense'"),
+        ("not listed", r"2_Dense holds a Dense head, but .*modules\.json does not list it\."),
+        ("no list", r"2_Dense holds a Dense head, but .*list it \(there is no such file\)"),
+        ("two poolings", "Transformer > Pooling > Pooling > Dense; supported is each of"),
+        ("unit length first", "Transformer > Normalize > Pooling; supported is each of"),
     ],
 )
 def test_heads_that_cannot_be_applied_are_refused(
@@ -341,9 +354,9 @@ def test_positions_after_the_padding_index_leave_fewer_for_tokens(
     [
         ("roberta", {"pad_token_id": "1"}, "pad_token_id is '1'"),
         ("roberta", {"pad_token_id": 41}, "pad_token_id is 41"),
-        ("xlm-roberta", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        ("xlm-roberta", {"hidden_act": "silu"}, "hidden_act is 'silu'"),
         ("mpnet", {"relative_attention_num_buckets": 64}, "num_buckets is 64; only 32"),
-        ("mpnet", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        ("mpnet", {"hidden_act": "silu"}, "hidden_act is 'silu'"),
     ],
 )
 def test_a_variant_with_other_arithmetic_is_refused(

@@ -227,7 +227,7 @@ def test_a_missing_config_is_named(tiny: Path) -> None:
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_attention_heads": 5}, "no multiple of num_attention_heads 5"),
         ({"layer_norm_eps": "tiny"}, "layer_norm_eps is 'tiny'"),
-        ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        ({"hidden_act": "silu"}, "hidden_act is 'silu'"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         ({"is_decoder": True}, "is_decoder is True"),
     ],

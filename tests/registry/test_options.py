@@ -7,8 +7,9 @@ import pytest
 from emberd.registry.options import SpaceOptions
 
 FULL = SpaceOptions(
-    max_tokens=512, normalize=True, prompts={"query": "q: "}, include_prompt=True, lower_case=False
-)
+    max_tokens=512, normalize=True, prompts={"query": "q: "}, include_prompt=True,
+    lower_case=False, normalizer="",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,11 @@ FULL = SpaceOptions(
             {"lower_case": True},
             "texts are left in the case they have (before) and lower-cased first (now)",
         ),
+        (
+            {"lower_case": True, "normalizer": "{}"},
+            "texts are left in the case they have (before) and lower-cased first (now)",
+        ),
+        ({"normalizer": "{}"}, "texts are normalized by tokenizer.json (before) and {} (now)"),
     ],
     ids=str,
 )
@@ -46,7 +52,7 @@ def test_the_two_are_called_as_one_likes() -> None:
     assert said == "texts are cut after 512 tokens (wide) and 9 tokens (narrow)"
 
 
-@pytest.mark.parametrize("option", list(asdict(FULL)))
+@pytest.mark.parametrize("option", [*asdict(FULL).keys() - {"normalizer"}])
 def test_what_was_not_recorded_makes_no_other_space(option: str) -> None:
     other = SpaceOptions(
         max_tokens=1, normalize=False, prompts={"query": "x"}, include_prompt=False, lower_case=True

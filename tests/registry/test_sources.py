@@ -101,7 +101,7 @@ def test_when_there_is_none_one_error_says_all_that_was_tried(
         "The files of mine are not on this machine and could not be fetched"
         " (hf:me/mine: the Hub cannot be reached (ConnectError);"
         " hf:me/whole@v1: the Hub cannot be reached (ConnectError);"
-        " path:/nowhere: no such folder with a whole model;"
+        " path:/nowhere: no such folder;"
         " package:not-installed-here: not installed)."
     )
     assert found.hint == (

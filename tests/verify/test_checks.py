@@ -7,6 +7,7 @@ import pytest
 
 from emberd.backends.base import Precision
 from emberd.registry.lock import LockEntry
+from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec, Source
 from emberd.vectors import Matrix, normalize
 from emberd.verify import checks, paraphrases
@@ -146,6 +147,16 @@ def test_backends_have_to_agree_more_closely_in_full_precision() -> None:
     assert checks.check_agreement("4bit", "other", 0.9995).verdict == "ok"
     assert_advises(checks.check_agreement("f32", "other", 0.9995))
     assert_advises(checks.check_agreement("4bit", "other", 0.998))
+
+
+def test_a_space_of_another_limit_fails_though_short_texts_have_the_same_vectors() -> None:
+    cut = replace(BEFORE, fingerprint="new", options=SpaceOptions(max_tokens=128))
+    before = replace(BEFORE, options=SpaceOptions(max_tokens=512))
+
+    found = checks.check_space("m", before, replace(before, changed_to=cut), 1.0)
+
+    assert_advises(found)
+    assert "after 512 tokens (before) and 128 tokens (now)" in found.detail
 
 
 def test_a_space_that_moved_fails_even_when_nothing_is_known_to_have_changed() -> None:

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from emberd.registry.lock import LockEntry
+from emberd.registry.options import SpaceOptions
 from emberd.vectors import Matrix
-from emberd.worker.identity import PROBES, judge, lowest_cosine, pack, unpack
+from emberd.worker.identity import PROBES, compare, judge, lowest_cosine, pack, unpack
 
 DRAW = np.random.default_rng(5)
 VECTORS: Matrix = DRAW.standard_normal((len(PROBES), 16)).astype(np.float32)
 NEARLY: Matrix = VECTORS + 0.01 * DRAW.standard_normal(VECTORS.shape).astype(np.float32)
 OTHERS: Matrix = DRAW.standard_normal(VECTORS.shape).astype(np.float32)
 
+OPTIONS = SpaceOptions(
+    max_tokens=512, normalize=True, prompts={"query": "q: "}, include_prompt=True, lower_case=False
+)
 NOW = LockEntry(
     source="hf:me/mine",
     folder="/hub/mine",
@@ -22,6 +26,7 @@ NOW = LockEntry(
     backend="openvino",
     engine="openvino 1",
     compute="f32",
+    options=OPTIONS,
 )
 BEFORE = replace(NOW, probes=pack(VECTORS))
 
@@ -73,6 +78,64 @@ def test_a_change_that_moves_vectors_stands_until_it_is_accepted(change: dict[st
     assert entry.cosine is not None
     assert entry.cosine < 0.999
     assert judge(changed, entry, never).changed_to == entry.changed_to
+
+
+OTHER_OPTIONS = [
+    {"max_tokens": 128},
+    {"normalize": False},
+    {"prompts": {}},
+    {"prompts": {"query": "q: ", "document": "d: "}},
+    {"include_prompt": False},
+    {"lower_case": True},
+]
+
+
+@pytest.mark.parametrize("change", OTHER_OPTIONS, ids=str)
+def test_what_the_probe_texts_cannot_show_is_another_space_too(change: dict[str, object]) -> None:
+    options = replace(OPTIONS, **change)  # type: ignore[arg-type]
+    changed = replace(NOW, fingerprint="two", fingerprints={"16": "two"}, options=options)
+
+    entry = judge(changed, BEFORE, lambda: VECTORS)
+
+    assert entry.changed_to == replace(changed, probes=pack(VECTORS))
+    assert entry.cosine == pytest.approx(1)
+    assert entry.equivalent == ()
+    assert OPTIONS.differences(options)[0] in entry.reasons
+    assert judge(changed, entry, never) == entry
+    assert judge(NOW, entry, never) == BEFORE
+
+
+def as_older(entry: LockEntry, max_tokens: int | None) -> LockEntry:
+    """Return an entry as a version that noted no other option would have left it."""
+    return replace(entry, options=SpaceOptions(max_tokens=max_tokens), engine="openvino 0")
+
+
+@pytest.mark.parametrize("recorded", [512, None])
+def test_an_entry_of_an_older_version_gets_its_options_without_a_word(
+    recorded: int | None,
+) -> None:
+    entry = judge(NOW, as_older(BEFORE, recorded), lambda: NEARLY)
+
+    assert entry == BEFORE
+
+
+def test_of_an_older_version_what_it_did_record_counts() -> None:
+    """As when an upgrade reads a limit that it had passed over."""
+    cut = replace(NOW, fingerprint="two", options=replace(OPTIONS, max_tokens=128))
+
+    entry = judge(cut, as_older(BEFORE, 512), lambda: VECTORS)
+
+    assert entry.changed_to == replace(cut, probes=pack(VECTORS))
+    assert "texts are cut after 512 tokens (before) and 128 tokens (now)" in entry.reasons
+
+
+def test_spaces_are_compared_by_as_many_dimensions_as_one_asks() -> None:
+    eight = replace(NOW, probes=pack(VECTORS[:, :8]))
+
+    assert compare(BEFORE, eight, dimensions=8).is_same
+    assert not compare(BEFORE, eight).is_same
+    assert not compare(replace(BEFORE, probes=pack(OTHERS)), eight, dimensions=8).is_same
+    assert compare(BEFORE, replace(eight, probes="")).cosine is None
 
 
 def test_old_fingerprints_of_the_same_space_are_kept() -> None:

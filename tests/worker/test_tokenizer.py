@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from emberd.errors import ModelLoadError
-from emberd.worker.tokenizer import Tokenizer, limit_of_checkpoint
+from emberd.worker.tokenizer import Tokenizer
 
 CLS, SEP = 101, 102
 HELLO, WORLD = 7592, 2088
@@ -87,48 +87,6 @@ def test_a_damaged_tokenizer_is_a_model_that_cannot_be_loaded(
 
     hint = "Remove the folder and pull the model again, or mend it if it is yours."
     assert caught.value.hint == hint
-
-
-@pytest.mark.parametrize(
-    ("config", "limit"),
-    [
-        ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}, 512),
-        ({"model_type": "bert", "max_position_embeddings": 512}, 512),
-        (
-            {"model_type": "modernbert", "max_position_embeddings": 8192, "pad_token_id": 50283},
-            8192,
-        ),
-        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
-        ({"model_type": "xlm-roberta", "max_position_embeddings": 8194, "pad_token_id": 1}, 8192),
-        ({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
-        ({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 7}, 512),
-        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 3}, 510),
-        ({"model_type": "roberta", "max_position_embeddings": 514}, 512),
-        ({"max_position_embeddings": 77}, 77),
-        ({"model_type": "bert"}, None),
-        ({"max_position_embeddings": None}, None),
-        ({"max_position_embeddings": "many"}, None),
-        ([], None),
-    ],
-)
-def test_the_checkpoint_says_how_many_positions_it_has(
-    tmp_path: Path, config: object, limit: int | None
-) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(config))
-
-    assert limit_of_checkpoint(tmp_path) == limit
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\xff"])
-def test_a_config_that_cannot_be_read_says_nothing(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "config.json").write_bytes(content)
-
-    assert limit_of_checkpoint(tmp_path) is None
-
-
-def test_minilm_has_512_positions(minilm: Path) -> None:
-    assert limit_of_checkpoint(minilm) == 512
 
 
 @pytest.mark.parametrize("text", ["word " * 40_000, "." * 200_000, " " * 200_000 + "word " * 600])

@@ -101,6 +101,7 @@ class MLXEncoder:
         self._dimensions = dimensions
         self._compute = compute
         self._few_shapes = few_shapes
+        self.skips = True
         self._bound_memory()
         self._warm_up()
 
@@ -127,7 +128,7 @@ class MLXEncoder:
         if self._few_shapes:
             longest = self._architecture.max_tokens
             token_ids, mask = shapes.pad(token_ids, mask, max_tokens=longest)
-        ids, kept = mx.array(token_ids), None if mask.all() else mx.array(mask)
+        ids, kept = mx.array(token_ids), None if (mask > 0).all() else mx.array(mask)
         vectors = self._pooled(self._model(ids, kept), kept)
         mx.async_eval(vectors)  # type: ignore[no-untyped-call]
 

@@ -226,6 +226,20 @@ def gelu(x: mx.array) -> mx.array:
     return _one_kernel_gelu(x)
 
 
+def _gelu_tanh(x: mx.array) -> mx.array:
+    wide = x.astype(mx.float32)
+    inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+    return (wide * (0.5 + 0.5 * mx.tanh(inner))).astype(x.dtype)
+
+
+_one_kernel_gelu_tanh = mx.compile(_gelu_tanh, shapeless=True) if on_gpu() else _gelu_tanh
+
+
+def gelu_tanh(x: mx.array) -> mx.array:
+    """Return what Google's BERT computed for `gelu`. Source: arXiv:1606.08415, section 2."""
+    return _one_kernel_gelu_tanh(x)
+
+
 def unseen(mask: mx.array, dtype: mx.Dtype) -> mx.array:
     """Return what is added to the scores of attention: `(B, T)` -> `(B, 1, 1, T)`, 0 or -inf.
 
@@ -237,12 +251,14 @@ def unseen(mask: mx.array, dtype: mx.Dtype) -> mx.array:
     return mx.where(mask != 0, zero, hidden)[:, None, None, :]
 
 
-_ACTIVATIONS: dict[Activation, Callable[[mx.array], mx.array]] = {
+ACTIVATIONS: dict[Activation, Callable[[mx.array], mx.array]] = {
     "Identity": lambda x: x,
     "Tanh": mx.tanh,
     "ReLU": lambda x: mx.maximum(x, 0),
     "GELU": gelu,
+    "GELUTanh": gelu_tanh,
 }
+"""By their names in `modules.Activation`."""
 
 
 class Pooled:
@@ -253,7 +269,7 @@ class Pooled:
         self._heads = [
             (
                 weights.linear(head.name, head.outputs, head.inputs, bias=head.bias),
-                _ACTIVATIONS[head.activation],
+                ACTIVATIONS[head.activation],
             )
             for head in heads
         ]
@@ -267,15 +283,26 @@ class Pooled:
 
 
 def pool(tokens: mx.array, mask: mx.array | None, pooling: Pooling) -> mx.array:
-    """Make one vector of each row's tokens: `(B, T, D)`, `(B, T)` -> `(B, D)`, float32."""
-    if pooling == "cls":
-        return tokens[:, 0].astype(mx.float32)
-    tokens = tokens.astype(mx.float32)
+    """Make one vector of each row's tokens: `(B, T, D)`, `(B, T)` -> `(B, D)`, float32.
+
+    What the mask has below 0 is not pooled; see `backends.base.Encoder`.
+    """
+    tokens = tokens.astype(mx.float32) if pooling == "mean" else tokens
     if mask is None:
-        return tokens[:, -1] if pooling == "last" else tokens.mean(axis=1)
-    if pooling == "last":
-        last = (mask * mx.arange(mask.shape[1])).max(axis=1)  # (B,): on whichever side padding is
-        return mx.take_along_axis(tokens, last[:, None, None], axis=1)[:, 0]
-    # What padding holds is not to be trusted, and 0 * inf would be NaN.
-    kept = (mask != 0)[:, :, None]  # (B, T, 1)
-    return mx.where(kept, tokens, 0).sum(axis=1) / kept.sum(axis=1)
+        return tokens.mean(axis=1) if pooling == "mean" else _one(tokens, pooling)
+    pooled = mask > 0
+    if pooling == "mean":
+        # What padding holds is not to be trusted, and 0 * inf would be NaN.
+        kept = pooled[:, :, None]  # (B, T, 1)
+        return mx.where(kept, tokens, 0).sum(axis=1) / kept.sum(axis=1)
+    places = mx.arange(mask.shape[1])
+    if pooling == "cls":
+        place = mx.where(pooled, places, len(places)).min(axis=1)
+    else:
+        place = mx.where(pooled, places, 0).max(axis=1)  # on whichever side padding is
+    return mx.take_along_axis(tokens, place[:, None, None], axis=1)[:, 0].astype(mx.float32)
+
+
+def _one(tokens: mx.array, pooling: Pooling) -> mx.array:
+    """Take the first or the last token of each row: `(B, T, D)` -> `(B, D)`, float32."""
+    return tokens[:, 0 if pooling == "cls" else -1].astype(mx.float32)

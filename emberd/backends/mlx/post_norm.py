@@ -6,7 +6,7 @@ Shapes in comments: B texts, T tokens, D hidden size, H heads, S head size.
 import mlx.core as mx
 
 from emberd.backends.architecture import PostNorm
-from emberd.backends.mlx.layers import Weights, gelu
+from emberd.backends.mlx.layers import ACTIVATIONS, Weights
 
 
 class Embeddings:
@@ -51,6 +51,7 @@ class Layer:
         self._projected = weights.stacked(parts, size, size)
         self._attended = weights.linear(f"{name}.attention.output.dense", size, size)
         self._attention_norm = weights.layer_norm(f"{name}.attention.output.LayerNorm", size, eps)
+        self._activate = ACTIVATIONS[sizes.activation]
         self._widen = weights.linear(f"{name}.intermediate.dense", wide, size)
         self._narrow = weights.linear(f"{name}.output.dense", size, wide)
         self._norm = weights.layer_norm(f"{name}.output.LayerNorm", size, eps)
@@ -61,7 +62,7 @@ class Layer:
         `unseen` is added to the scores; it broadcasts to `(B, H, T, T)`, query by key.
         """
         x = self._attention_norm.of_sum(x, self._attended(self._attend(x, unseen)))
-        return self._norm.of_sum(x, self._narrow(gelu(self._widen(x))))
+        return self._norm.of_sum(x, self._narrow(self._activate(self._widen(x))))
 
     def _attend(self, x: mx.array, unseen: mx.array | None) -> mx.array:
         """Let each token look at those of its text that it may see."""

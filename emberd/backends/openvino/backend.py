@@ -91,6 +91,7 @@ class OpenVINOEncoder:
         self._is_fresh = True
         amx = has_amx(processor())
         self._few_lengths = amx and compute == "bf16"
+        self.skips = True
         self.packs = not amx  # there attention over rows of several texts was not measured
 
     @property

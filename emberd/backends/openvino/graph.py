@@ -9,7 +9,7 @@ from openvino import Node
 from openvino import opset15 as op
 
 from emberd.backends.checkpoint import Checkpoint
-from emberd.backends.modules import Head
+from emberd.backends.modules import Activation, Head
 from emberd.vectors import Matrix
 
 
@@ -80,7 +80,12 @@ def pool(tokens: Node, size: int, places: Node, starts: Node) -> Node:
 def apply_head(vectors: Node, head: Head, weights: Weights) -> Node:
     """Apply a Dense head: `(N, inputs)` -> `(N, outputs)`."""
     x = weights.linear(vectors, head.name, head.outputs, head.inputs, bias=head.bias)
-    match head.activation:
+    return activate(x, head.activation)
+
+
+def activate(x: Node, activation: Activation) -> Node:
+    """Apply a function to every number; the shape stays."""
+    match activation:
         case "Identity":
             return x
         case "Tanh":
@@ -89,3 +94,5 @@ def apply_head(vectors: Node, head: Head, weights: Weights) -> Node:
             return op.relu(x)
         case "GELU":
             return op.gelu(x, "erf")
+        case "GELUTanh":
+            return op.gelu(x, "tanh")

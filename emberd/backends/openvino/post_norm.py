@@ -7,7 +7,7 @@ from openvino import Node
 from openvino import opset15 as op
 
 from emberd.backends.architecture import PostNorm
-from emberd.backends.openvino.graph import Weights, borrowed, integers, whole
+from emberd.backends.openvino.graph import Weights, activate, borrowed, integers, whole
 
 
 def embed(
@@ -47,7 +47,8 @@ def _layer(sizes: PostNorm, weights: Weights, name: str, x: Node, mask: Node) ->
     attended = _attention(sizes, weights, f"{name}.attention.self", x, mask)
     attended = weights.linear(attended, f"{name}.attention.output.dense", size, size)
     x = weights.layer_norm(op.add(x, attended), f"{name}.attention.output.LayerNorm", size, eps)
-    widened = op.gelu(weights.linear(x, f"{name}.intermediate.dense", wide, size), "erf")
+    widened = weights.linear(x, f"{name}.intermediate.dense", wide, size)
+    widened = activate(widened, sizes.activation)
     narrow = weights.linear(widened, f"{name}.output.dense", size, wide)
     return weights.layer_norm(op.add(x, narrow), f"{name}.output.LayerNorm", size, eps)
 

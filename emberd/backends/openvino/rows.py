@@ -36,9 +36,10 @@ class Rows:
 
     @classmethod
     def of(
-        cls, token_ids: TokenIds, segments: TokenIds, *, pooling: Pooling, padding_id: int | None
+        cls, token_ids: TokenIds, mask: TokenIds, *, pooling: Pooling, padding_id: int | None
     ) -> "Rows":
-        """Describe a batch; for `padding_id` see `architecture.PostNorm`."""
+        """Describe a batch; for `mask` see `base.Encoder`, for `padding_id` `PostNorm`."""
+        segments = np.abs(mask)
         begins = np.ones(segments.shape, np.bool_)
         np.not_equal(segments[:, 1:], segments[:, :-1], out=begins[:, 1:])
         columns = np.arange(segments.shape[1], dtype=np.int32)
@@ -49,11 +50,11 @@ class Rows:
             upto = counts.cumsum(axis=1, dtype=np.int32)
             before = np.take_along_axis(upto - counts, first, axis=1)
             positions = (upto - before) * counts + padding_id
-        tokens = np.flatnonzero(segments)
+        tokens = np.flatnonzero(mask > 0)
         firsts = np.flatnonzero(begins & (segments != 0))
         starts = np.searchsorted(tokens, firsts)
         if pooling == "cls":
-            tokens, starts = firsts, np.arange(len(firsts))
+            tokens, starts = tokens[starts], np.arange(len(firsts))
         elif pooling == "last":
             tokens = tokens[np.append(starts[1:], len(tokens)) - 1]
             starts = np.arange(len(firsts))
