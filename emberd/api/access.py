@@ -18,9 +18,16 @@ from emberd.errors import ConfigError, ForbiddenError, UnauthorizedError
 
 FREE = frozenset({"/health", "/ready"})  # for watchdogs, which have no token
 METHODS = "GET, POST"
-HEADERS = "Authorization, Content-Type, X-Emberd-Expect-Fingerprint"
-EXPOSED = "X-Request-Id, X-Emberd-Model, X-Emberd-Fingerprint, X-Emberd-Rows, X-Emberd-Dimensions"
+EXPOSED = (
+    "X-Request-Id, X-Emberd-Model, X-Emberd-Fingerprint, X-Emberd-Rows, X-Emberd-Dimensions,"
+    " X-Emberd-Instance, Retry-After, X-Should-Retry, WWW-Authenticate"
+)
 PREFLIGHT_S = 600
+PREFLIGHT_VARIES = (
+    "Origin, Access-Control-Request-Method, Access-Control-Request-Headers,"
+    " Access-Control-Request-Private-Network"
+)
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 log = logging.getLogger("emberd.api")
 
@@ -73,7 +80,7 @@ class Access:
     def __init__(self, tokens: Tokens, *, hosts: Collection[str], origins: Collection[str]) -> None:
         self._tokens = tokens
         self._hosts = {host.lower().rstrip(".") for host in hosts} | {"localhost"}
-        self._origins = {origin.rstrip("/").lower() for origin in origins}
+        self._origins = {_as_sent(origin) for origin in origins}
 
     def check(self, scope: Scope, headers: Headers) -> None:
         """Let a request pass, or raise.
@@ -98,22 +105,29 @@ class Access:
         )
 
     def cors(self, headers: Headers, *, preflight: bool = False) -> dict[str, str]:
-        """Return the headers that let an allowed page see the answer; none for others."""
+        """Return the headers that let an allowed page see the answer; for others, no leave.
+
+        A page may send whichever headers it asks for: SDKs add their own.
+        """
+        if not self._origins:
+            return {}
+        answer = {"Vary": PREFLIGHT_VARIES if preflight else "Origin"}  # caches: for all of them
         origin = headers.get("origin")
         if origin is None or not self._allows(origin):
-            return {}
-        answer = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+            return answer
+        answer["Access-Control-Allow-Origin"] = origin
         if not preflight:
             return {**answer, "Access-Control-Expose-Headers": EXPOSED}
         answer["Access-Control-Allow-Methods"] = METHODS
-        answer["Access-Control-Allow-Headers"] = HEADERS
         answer["Access-Control-Max-Age"] = str(PREFLIGHT_S)
+        if wanted := headers.get("access-control-request-headers"):
+            answer["Access-Control-Allow-Headers"] = wanted
         if "access-control-request-private-network" in headers:
             answer["Access-Control-Allow-Private-Network"] = "true"
         return answer
 
     def _allows(self, origin: str | None) -> bool:
-        return origin is not None and origin.lower() in self._origins
+        return origin is not None and _as_sent(origin) in self._origins
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse names that are not this server's: DNS rebinding."""
@@ -152,6 +166,15 @@ def on_unix_socket(scope: Scope) -> bool:
     """Whether a request came over a Unix socket: its server is a path and has no port."""
     server = scope.get("server")
     return server is not None and server[1] is None
+
+
+def _as_sent(origin: str) -> str:
+    """Return an origin in the form browsers send: without the slash of an address or a usual port.
+
+    `app://` and `file://`, the origins of some desktop apps, are whole as they are.
+    """
+    scheme, separator, place = origin.lower().partition("://")
+    return scheme + separator + place.rstrip("/").removesuffix(DEFAULT_PORTS.get(scheme, "/"))
 
 
 def _host_name(host: str) -> str | None:

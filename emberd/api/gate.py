@@ -49,7 +49,11 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(stamped)
+                written = MutableHeaders(scope=message)
+                varies = written.get("vary")
+                written.update(stamped)
+                if varies and "Vary" in stamped:
+                    written.add_vary_header(varies)
             await send(message)
 
         try:
