@@ -34,6 +34,13 @@ STATUS: Mapping[type[errors.EmberdError], int] = {
     errors.UnavailableError: 503,
     errors.DeadlineError: 504,
 }
+STATUS_IN: Mapping[Dialect, Mapping[str, int]] = {  # where its clients know another one
+    "ollama": {errors.TextTooLongError.code: 400},
+}
+OLLAMAS_WORDS: Mapping[str, str] = {  # its clients look for them; source: its server/routes.go
+    errors.TextTooLongError.code: "the input length exceeds the context length",
+    errors.UnknownModelError.code: "model not found",
+}
 HEADERS: Mapping[int, Mapping[str, str]] = {
     401: {"WWW-Authenticate": "Bearer"},
     409: {"x-should-retry": "false"},  # OpenAI's SDK would try again
@@ -92,7 +99,8 @@ def shape(problem: Problem, dialect: Dialect) -> dict[str, Any]:
         error = {"message": problem.sentence, "type": _openai_type(problem.status)}
         return {"error": {**error, "param": problem.field, "code": problem.code}}
     if dialect == "ollama":
-        return {"error": problem.sentence}
+        words = OLLAMAS_WORDS.get(problem.code)
+        return {"error": f"{words}: {problem.sentence}" if words else problem.sentence}
     if dialect == "tei":
         return {"error": problem.sentence, "error_type": _tei_type(problem)}
     return {"detail": problem.message, "code": problem.code, "hint": problem.hint}
@@ -100,7 +108,8 @@ def shape(problem: Problem, dialect: Dialect) -> dict[str, Any]:
 
 def render(error: errors.EmberdError, scope: Scope) -> Response:
     """Return an error of the tree as the answer to the request of `scope`."""
-    problem = Problem(status_of(error), error.code, error.message, error.hint, error.field)
+    status = STATUS_IN.get(dialect_of(scope), {}).get(error.code) or status_of(error)
+    problem = Problem(status, error.code, error.message, error.hint, error.field)
     return _respond(problem, scope)
 
 

@@ -1,6 +1,7 @@
 """The one way from a request to an answer of the pool, whatever the dialect."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from emberd.api.record import record_of
-from emberd.pool.job import Answer
+from emberd.pool.job import Answer, Timing
 from emberd.pool.manager import EmbedRequest, Pool
 
 T = TypeVar("T")
@@ -27,6 +28,32 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     if expected != asked.fingerprint:
         asked = replace(asked, fingerprint=expected)
     answer = await while_connected(request, pool.embed(asked))
+    record.note(answer)
+    return answer
+
+
+async def load(request: Request, pool: Pool, name: str | None) -> Answer:
+    """Return an answer without vectors, once the model is there.
+
+    Nobody's fingerprint is compared: nothing in it could be of another space.
+
+    Raises:
+        EmberdError: as `Pool.load`.
+        ClientDisconnect: the client hung up; a start under way goes on while others want it.
+    """
+    record = record_of(request.scope)
+    record.model = pool.spec(name).name
+    began_s = time.monotonic()
+    row = await while_connected(request, pool.load(name))
+    answer = Answer(
+        model=row["name"],
+        fragments=(),
+        dimensions=row["dimensions"],
+        fingerprint=row["fingerprint"],
+        tokens=0,
+        truncated=(),
+        timing=Timing(wait_s=time.monotonic() - began_s),
+    )
     record.note(answer)
     return answer
 
