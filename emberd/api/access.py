@@ -92,8 +92,8 @@ class Access:
         if not on_unix_socket(scope):
             self._check_host(headers)
             self._check_origin(headers)
-        path = scope["path"].rstrip("/")
-        if self._tokens.wanted and path not in FREE and not self.is_preflight(scope, headers):
+        free = scope["path"] in FREE or self.is_preflight(scope, headers)
+        if self._tokens.wanted and not free:
             self._check_token(headers)
 
     def is_preflight(self, scope: Scope, headers: Headers) -> bool:

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from emberd import __version__
-from emberd.api import admin, errors, metrics, native, ollama, openai, openapi, tei
+from emberd.api import admin, errors, metrics, native, ollama, openai, openapi, pages, tei
 from emberd.api.access import Access, Tokens
 from emberd.api.gate import Gate
 from emberd.api.paths import Paths
@@ -46,7 +46,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
         description="A local embedding server.",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # the pages would load scripts from elsewhere
+        docs_url=None,  # it would load scripts from elsewhere; see pages
         redoc_url=None,
         redirect_slashes=False,  # see Paths
         telemetry={"tracing": False, "metrics": False, "logs": False},  # whatever OTEL_* says
@@ -57,6 +57,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
         metrics.create_router(measured, pool),
         *(dialect.create_router(pool) for dialect in (openai, ollama, tei)),
         admin.create_router(live),
+        pages.create_router(pool, app),
     ]
     for router in routers:  # `include_router` would look for the route of each request twice
         app.router.routes.extend(router.routes)

@@ -25,6 +25,7 @@ from starlette.requests import Request
 
 from emberd.errors import (
     BadOptionError,
+    ContentCodingError,
     MalformedBodyError,
     MediaTypeError,
     TokenIdsError,
@@ -223,7 +224,7 @@ def _check_media_type(request: Request) -> None:
 async def _receive(request: Request, max_body: int) -> bytes:
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("identity", ""):
-        raise MediaTypeError(
+        raise ContentCodingError(
             f"The body is compressed ({_shown(coding)}), which this server does not read.",
             hint="Send it as it is, without Content-Encoding.",
         )

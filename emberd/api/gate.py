@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from emberd.api.access import Access
 from emberd.api.errors import dialect_of, render
 from emberd.api.metrics import Metrics
+from emberd.api.paths import plain
 from emberd.api.record import KEY, UNKNOWN, Record
 from emberd.errors import EmberdError
 
@@ -38,6 +39,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = {**scope, "path": plain(scope["path"])}
         request_id = secrets.token_hex(8)
         began_s = time.perf_counter()
         status = 0
