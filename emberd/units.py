@@ -100,9 +100,11 @@ def parse_port(value: object) -> object:
 
 def parse_host(value: object) -> object:
     """Return an address to listen on; `[::1]`, as in a URL, is `::1`."""
-    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+    if not isinstance(value, str):
+        return value
+    if value.startswith("[") and value.endswith("]"):
         return value[1:-1]
-    return value
+    return "localhost" if value.lower() in ("localhost", "localhost.") else value
 
 
 def parse_origin(value: object) -> object:

@@ -5,14 +5,18 @@ On a Unix socket Host and Origin are not checked: no browser reaches it.
 
 import hmac
 import ipaddress
+import json
 import logging
-from collections.abc import Collection
+import re
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from emberd.config.settings import ServerSettings
 from emberd.config.tokens import read_token_file
 from emberd.errors import ConfigError, ForbiddenError, UnauthorizedError
 
@@ -27,6 +31,8 @@ PREFLIGHT_VARIES = (
     "Origin, Access-Control-Request-Method, Access-Control-Request-Headers,"
     " Access-Control-Request-Private-Network"
 )
+HOST = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[A-Za-z0-9._:\[\]-]{0,253}")
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 log = logging.getLogger("emberd.api")
@@ -77,10 +83,12 @@ class Tokens:
 class Access:
     """The checks of one server."""
 
-    def __init__(self, tokens: Tokens, *, hosts: Collection[str], origins: Collection[str]) -> None:
+    def __init__(self, tokens: Tokens, server: ServerSettings) -> None:
         self._tokens = tokens
-        self._hosts = {host.lower().rstrip(".") for host in hosts} | {"localhost"}
-        self._origins = {_as_sent(origin) for origin in origins}
+        self._listed = server
+        hosts = (server.host, "localhost", *server.allowed_hosts)
+        self._hosts = {host.lower().rstrip(".") for host in hosts}
+        self._origins = {_as_sent(origin) for origin in server.allowed_origins}
 
     def check(self, scope: Scope, headers: Headers) -> None:
         """Let a request pass, or raise.
@@ -133,19 +141,24 @@ class Access:
         """Refuse names that are not this server's: DNS rebinding."""
         hosts = headers.getlist("host")
         name = _host_name(hosts[0]) if len(hosts) == 1 else None
-        if hosts and (name is None or (name not in self._hosts and not _is_address(name))):
+        if hosts and (name is None or not (name in self._hosts or _is_this_machine(name))):
+            line = _line_to_add("allowed_hosts", self._listed.allowed_hosts, name or "", HOST)
             raise ForbiddenError(
                 "The Host header names another server.",
-                hint="Ask 127.0.0.1 or localhost, or add the name to server.allowed_hosts.",
+                hint=f"Ask 127.0.0.1 or localhost, or {line}",
             )
 
     def _check_origin(self, headers: Headers) -> None:
         """Refuse foreign web pages."""
         origins = headers.getlist("origin")
-        if not all(self._allows(origin) for origin in origins):
+        for origin in origins:
+            if self._allows(origin):
+                continue
+            listed = self._listed.allowed_origins
+            line = _line_to_add("allowed_origins", listed, origin, ORIGIN)
             raise ForbiddenError(
                 "Web pages of that origin may not ask this server.",
-                hint="Add the origin to server.allowed_origins.",
+                hint=f"If it is yours, {line}",
             )
 
     def _check_token(self, headers: Headers) -> None:
@@ -183,6 +196,27 @@ def _host_name(host: str) -> str | None:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".") or None
     except ValueError:
         return None
+
+
+def _is_this_machine(name: str) -> bool:
+    """Whether a name can mean nothing but this machine, whatever somebody's DNS says.
+
+    No public name ends with `.localhost` (RFC 6761, 6.3) or `.internal` (ICANN keeps it for private
+    networks since 2024; host.docker.internal), so none of them can be rebound by a web page.
+    """
+    if _is_address(name) or name.endswith((".localhost", ".internal")):
+        return True
+    own = socket.gethostname().lower().rstrip(".")  # asked each time: it may change on the way
+    short = own.partition(".")[0]
+    return bool(own) and name in (own, short, f"{short}.local")
+
+
+def _line_to_add(key: str, listed: Sequence[str], wanted: str, form: re.Pattern[str]) -> str:
+    """Return how to allow one more; what was sent is repeated only if it is what it should be."""
+    if not form.fullmatch(wanted):
+        return f"add it to server.{key} and restart emberd."
+    line = json.dumps([*listed, wanted], ensure_ascii=False)
+    return f"write `server: {{{key}: {line}}}` into the config file and restart emberd."
 
 
 def _is_address(name: str) -> bool:

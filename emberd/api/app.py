@@ -65,9 +65,6 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     app.add_exception_handler(EmberdError, errors.on_emberd_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)
     app.add_middleware(Paths)
-    server = config.settings.server
-    access = Access(
-        tokens, hosts=(server.host, *server.allowed_hosts), origins=server.allowed_origins
-    )
+    access = Access(tokens, config.settings.server)
     app.add_middleware(Gate, access=access, metrics=measured, instance=instance)
     return app

@@ -1,11 +1,14 @@
 """Who may ask: tokens, Host, Origin, the Unix socket; what the log says of all that."""
 
 import json
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from emberd.api.access import Tokens
@@ -63,10 +66,67 @@ def test_watchdogs_need_no_token(guarded: Server, path: str) -> None:
         ("evil.example", 403), ("localhost.evil.example", 403), ("127.0.0.1.evil.example", 403),
         ("localhost:80@evil.example", 403), ("[::1", 403), ("localhost", 200), ("LOCALHOST:1", 200),
         ("127.0.0.1", 200), ("[::1]:8767", 200), ("embeddings.example", 200),
+        ("host.docker.internal:8767", 200), ("gateway.docker.internal", 200),
+        ("host.containers.internal", 200), ("Box.Internal.", 200), ("app.localhost:3000", 200),
+        ("internal", 403), ("evilinternal", 403), ("a.internal.evil.example", 403),
+        ("localhost.", 200), ("evillocalhost", 403), ("somebody-elses-box.local", 403),
     ],
 )  # fmt: skip
 def test_a_name_that_was_rebound_is_refused(guarded: Server, host: str, status: int) -> None:
     assert guarded.http.get("/health", headers={"host": host}).status_code == status
+
+
+def test_this_machines_own_name_is_one(guarded: Server) -> None:
+    short = socket.gethostname().partition(".")[0]
+
+    for name in (socket.gethostname(), short, f"{short}.local", f"{short.upper()}.LOCAL.:8767"):
+        assert guarded.http.get("/health", headers={"host": name}).status_code == 200, name
+    for name in (f"not-{short}", f"{short}.evil.example", f"not-{short}.local"):
+        assert guarded.http.get("/health", headers={"host": name}).status_code == 403, name
+
+
+def line_in(hint: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+    """Return what the line means that a hint has one write into the config file."""
+    return yaml.safe_load(hint.split("`")[1])
+
+
+def test_a_hint_writes_the_line_that_lets_a_name_in(guarded: Server, home: Path) -> None:
+    refused = guarded.http.get("/health", headers={"host": "Box_1.lan.example:8767"})
+
+    hint = refused.json()["hint"]
+    assert line_in(hint) == {
+        "server": {"allowed_hosts": ["embeddings.example", "box_1.lan.example"]}
+    }
+    with Server(home, config=hint.split("`")[1]) as allowed:
+        answer = allowed.http.get("/health", headers={"host": "box_1.lan.example"})
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3001", "app://other", "http://[::1]:80"])
+def test_a_hint_writes_the_line_that_lets_a_page_in(
+    server: Server, origin: str, home: Path
+) -> None:
+    hint = server.http.get("/health", headers={"origin": origin}).json()["hint"]
+
+    assert line_in(hint) == {"server": {"allowed_origins": [origin]}}
+    with Server(home, config=hint.split("`")[1]) as allowed:
+        assert allowed.http.get("/health", headers={"origin": origin}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"host": "evil.example} x: {"}, {"host": 'a"b'}, {"host": "-"}, {"host": "x" * 300},
+        {"origin": "null"}, {"origin": "https://a.example/`"}, {"origin": "https://a b"},
+        {"origin": "x" * 300},
+    ],
+)  # fmt: skip
+def test_a_hint_repeats_nothing_that_is_no_name(server: Server, header: dict[str, str]) -> None:
+    refused = server.http.get("/health", headers=header)
+
+    assert refused.status_code == 403
+    assert "`" not in refused.json()["hint"]
+    assert next(iter(header.values())) not in refused.text
 
 
 def test_two_host_headers_are_refused(guarded: Server) -> None:
