@@ -6,6 +6,7 @@ EmberdError
 ├── RequestError                  the caller asked for something that cannot be done
 │   ├── MalformedBodyError            not JSON, not UTF-8, or nested too deep
 │   ├── MediaTypeError                the body is not declared as JSON
+│   │   └── ContentCodingError            the body is compressed
 │   ├── WrongShapeError               JSON of the wrong shape; the field is named
 │   ├── NoTextsError                  an empty list of texts
 │   ├── TokenIdsError                 token ids instead of texts
@@ -92,6 +93,12 @@ class MediaTypeError(RequestError):
     """The body is not declared as JSON."""
 
     code = "unsupported_media_type"
+
+
+class ContentCodingError(MediaTypeError):
+    """The body is compressed, which is not read."""
+
+    code = "unsupported_coding"
 
 
 class WrongShapeError(RequestError):

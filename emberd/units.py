@@ -115,6 +115,25 @@ def parse_port(value: object) -> object:
     return None if value is False or str(value).lower() == "off" else parse_count(value)
 
 
+def parse_host(value: object) -> object:
+    """Return an address to listen on; `[::1]`, as in a URL, is `::1`."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith("[") and value.endswith("]"):
+        return value[1:-1]
+    return "localhost" if value.lower() in ("localhost", "localhost.") else value
+
+
+def parse_origin(value: object) -> object:
+    """Refuse what no browser sends as an Origin: `*`, a name alone, an address with a path."""
+    if not isinstance(value, str):
+        return value
+    scheme, separator, place = value.strip().partition("://")
+    if not (scheme and separator) or "/" in place.rstrip("/") or "*" in value:
+        raise ValueError("is no origin of a page; write for example http://localhost:3000")
+    return value.strip()
+
+
 def parse_path(value: object) -> object:
     """Return a path with `~` replaced; refuse one that depends on where emberd was started."""
     if not isinstance(value, str):
@@ -130,6 +149,8 @@ def parse_path(value: object) -> object:
 
 
 Port = _Parsed(parse_port)
+Host = _Parsed(parse_host)
+Origin = _Parsed(parse_origin)
 PathText = _Parsed(parse_path)
 Count = _Parsed(parse_count)
 Size = _Parsed(parse_size)

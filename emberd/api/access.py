@@ -5,22 +5,35 @@ On a Unix socket Host and Origin are not checked: no browser reaches it.
 
 import hmac
 import ipaddress
+import json
 import logging
-from collections.abc import Collection
+import re
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from emberd.config.settings import ServerSettings
 from emberd.config.tokens import read_token_file
 from emberd.errors import ConfigError, ForbiddenError, UnauthorizedError
 
 FREE = frozenset({"/health", "/ready"})  # for watchdogs, which have no token
 METHODS = "GET, POST"
-HEADERS = "Authorization, Content-Type, X-Emberd-Expect-Fingerprint"
-EXPOSED = "X-Request-Id, X-Emberd-Model, X-Emberd-Fingerprint, X-Emberd-Rows, X-Emberd-Dimensions"
+EXPOSED = (
+    "X-Request-Id, X-Emberd-Model, X-Emberd-Fingerprint, X-Emberd-Rows, X-Emberd-Dimensions,"
+    " X-Emberd-Instance, Retry-After, X-Should-Retry, WWW-Authenticate"
+)
 PREFLIGHT_S = 600
+PREFLIGHT_VARIES = (
+    "Origin, Access-Control-Request-Method, Access-Control-Request-Headers,"
+    " Access-Control-Request-Private-Network"
+)
+HOST = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?")
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[A-Za-z0-9._:\[\]-]{0,253}")
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 log = logging.getLogger("emberd.api")
 
@@ -70,10 +83,12 @@ class Tokens:
 class Access:
     """The checks of one server."""
 
-    def __init__(self, tokens: Tokens, *, hosts: Collection[str], origins: Collection[str]) -> None:
+    def __init__(self, tokens: Tokens, server: ServerSettings) -> None:
         self._tokens = tokens
-        self._hosts = {host.lower().rstrip(".") for host in hosts} | {"localhost"}
-        self._origins = {origin.rstrip("/").lower() for origin in origins}
+        self._listed = server
+        hosts = (server.host, "localhost", *server.allowed_hosts)
+        self._hosts = {host.lower().rstrip(".") for host in hosts}
+        self._origins = {_as_sent(origin) for origin in server.allowed_origins}
 
     def check(self, scope: Scope, headers: Headers) -> None:
         """Let a request pass, or raise.
@@ -85,8 +100,8 @@ class Access:
         if not on_unix_socket(scope):
             self._check_host(headers)
             self._check_origin(headers)
-        path = scope["path"].rstrip("/")
-        if self._tokens.wanted and path not in FREE and not self.is_preflight(scope, headers):
+        free = scope["path"] in FREE or self.is_preflight(scope, headers)
+        if self._tokens.wanted and not free:
             self._check_token(headers)
 
     def is_preflight(self, scope: Scope, headers: Headers) -> bool:
@@ -98,40 +113,52 @@ class Access:
         )
 
     def cors(self, headers: Headers, *, preflight: bool = False) -> dict[str, str]:
-        """Return the headers that let an allowed page see the answer; none for others."""
+        """Return the headers that let an allowed page see the answer; for others, no leave.
+
+        A page may send whichever headers it asks for: SDKs add their own.
+        """
+        if not self._origins:
+            return {}
+        answer = {"Vary": PREFLIGHT_VARIES if preflight else "Origin"}  # caches: for all of them
         origin = headers.get("origin")
         if origin is None or not self._allows(origin):
-            return {}
-        answer = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+            return answer
+        answer["Access-Control-Allow-Origin"] = origin
         if not preflight:
             return {**answer, "Access-Control-Expose-Headers": EXPOSED}
         answer["Access-Control-Allow-Methods"] = METHODS
-        answer["Access-Control-Allow-Headers"] = HEADERS
         answer["Access-Control-Max-Age"] = str(PREFLIGHT_S)
+        if wanted := headers.get("access-control-request-headers"):
+            answer["Access-Control-Allow-Headers"] = wanted
         if "access-control-request-private-network" in headers:
             answer["Access-Control-Allow-Private-Network"] = "true"
         return answer
 
     def _allows(self, origin: str | None) -> bool:
-        return origin is not None and origin.lower() in self._origins
+        return origin is not None and _as_sent(origin) in self._origins
 
     def _check_host(self, headers: Headers) -> None:
         """Refuse names that are not this server's: DNS rebinding."""
         hosts = headers.getlist("host")
         name = _host_name(hosts[0]) if len(hosts) == 1 else None
-        if hosts and (name is None or (name not in self._hosts and not _is_address(name))):
+        if hosts and (name is None or not (name in self._hosts or _is_this_machine(name))):
+            line = _line_to_add("allowed_hosts", self._listed.allowed_hosts, name or "", HOST)
             raise ForbiddenError(
                 "The Host header names another server.",
-                hint="Ask 127.0.0.1 or localhost, or add the name to server.allowed_hosts.",
+                hint=f"Ask 127.0.0.1 or localhost, or {line}",
             )
 
     def _check_origin(self, headers: Headers) -> None:
         """Refuse foreign web pages."""
         origins = headers.getlist("origin")
-        if not all(self._allows(origin) for origin in origins):
+        for origin in origins:
+            if self._allows(origin):
+                continue
+            listed = self._listed.allowed_origins
+            line = _line_to_add("allowed_origins", listed, origin, ORIGIN)
             raise ForbiddenError(
                 "Web pages of that origin may not ask this server.",
-                hint="Add the origin to server.allowed_origins.",
+                hint=f"If it is yours, {line}",
             )
 
     def _check_token(self, headers: Headers) -> None:
@@ -154,12 +181,42 @@ def on_unix_socket(scope: Scope) -> bool:
     return server is not None and server[1] is None
 
 
+def _as_sent(origin: str) -> str:
+    """Return an origin in the form browsers send: without the slash of an address or a usual port.
+
+    `app://` and `file://`, the origins of some desktop apps, are whole as they are.
+    """
+    scheme, separator, place = origin.lower().partition("://")
+    return scheme + separator + place.rstrip("/").removesuffix(DEFAULT_PORTS.get(scheme, "/"))
+
+
 def _host_name(host: str) -> str | None:
     """Return the name in a Host header; None when there is none in it."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".") or None
     except ValueError:
         return None
+
+
+def _is_this_machine(name: str) -> bool:
+    """Whether a name can mean nothing but this machine, whatever somebody's DNS says.
+
+    No public name ends with `.localhost` (RFC 6761, 6.3) or `.internal` (ICANN keeps it for private
+    networks since 2024; host.docker.internal), so none of them can be rebound by a web page.
+    """
+    if _is_address(name) or name.endswith((".localhost", ".internal")):
+        return True
+    own = socket.gethostname().lower().rstrip(".")  # asked each time: it may change on the way
+    short = own.partition(".")[0]
+    return bool(own) and name in (own, short, f"{short}.local")
+
+
+def _line_to_add(key: str, listed: Sequence[str], wanted: str, form: re.Pattern[str]) -> str:
+    """Return how to allow one more; what was sent is repeated only if it is what it should be."""
+    if not form.fullmatch(wanted):
+        return f"add it to server.{key} and restart emberd."
+    line = json.dumps([*listed, wanted], ensure_ascii=False)
+    return f"write `server: {{{key}: {line}}}` into the config file and restart emberd."
 
 
 def _is_address(name: str) -> bool:

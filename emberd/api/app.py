@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from emberd import __version__
-from emberd.api import admin, errors, metrics, native, ollama, openai, openapi, tei
+from emberd.api import admin, errors, metrics, native, ollama, openai, openapi, pages, tei
 from emberd.api.access import Access, Tokens
 from emberd.api.gate import Gate
 from emberd.api.held import Held
@@ -48,7 +48,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
         description="A local embedding server.",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # the pages would load scripts from elsewhere
+        docs_url=None,  # it would load scripts from elsewhere; see pages
         redoc_url=None,
         redirect_slashes=False,  # see Paths
         telemetry={"tracing": False, "metrics": False, "logs": False},  # whatever OTEL_* says
@@ -59,6 +59,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
         metrics.create_router(measured, pool, everything),
         *(dialect.create_router(pool) for dialect in (openai, ollama, tei)),
         admin.create_router(live),
+        pages.create_router(pool, app),
     ]
     for router in routers:  # `include_router` would look for the route of each request twice
         app.router.routes.extend(router.routes)
@@ -66,10 +67,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     app.add_exception_handler(EmberdError, errors.on_emberd_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)
     app.add_middleware(Paths)
-    server = config.settings.server
-    access = Access(
-        tokens, hosts=(server.host, *server.allowed_hosts), origins=server.allowed_origins
-    )
+    access = Access(tokens, config.settings.server)
     app.add_middleware(
         Gate, access=access, metrics=measured, everything=everything, instance=instance
     )

@@ -5,7 +5,7 @@ wrong shapes have the statuses and words of the contract.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Annotated, Any, TypeVar
 
@@ -15,25 +15,30 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     FailFast,
+    GetJsonSchemaHandler,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError
 from starlette.requests import Request
 
 from emberd.api.held import share_of
 from emberd.errors import (
     BadOptionError,
+    ContentCodingError,
     MalformedBodyError,
     MediaTypeError,
     TokenIdsError,
     TooLargeError,
     WrongShapeError,
 )
+from emberd.registry.spec import InputType
 from emberd.units import format_size
 
 NESTED = "No request takes more than a list of texts."
 SHAPE = "See /openapi.json for the whole shape."
+NULL = {"type": "null"}
 LONGEST_FIELD = 200  # characters of a field's name in an error
 
 StrictTexts = Annotated[list[str], FailFast()]
@@ -41,11 +46,40 @@ StrictTexts = Annotated[list[str], FailFast()]
 
 
 class Body(BaseModel):
-    """A request body. Types are strict; keys that mean nothing here are ignored, as ever."""
+    """A request body. Types are strict; keys that mean nothing here are ignored, as ever.
+
+    `null` is as good as leaving a key out: many clients send all of their options.
+    """
 
     model_config = ConfigDict(
         strict=True, extra="ignore", hide_input_in_errors=True, defer_build=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        return {key: value for key, value in data.items() if value is not None}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Say so in /openapi.json."""
+        shown = handler.resolve_ref_schema(handler(core))
+        needed = shown.get("required", ())
+        for name, option in shown.get("properties", {}).items():
+            if name not in needed:
+                kinds = option.pop("anyOf", None) or [_kind_of(option)]
+                option["anyOf"] = [kind for kind in kinds if kind != NULL] + [NULL]
+        return shown
+
+
+def _kind_of(option: dict[str, Any]) -> dict[str, Any]:
+    """Take out of a schema what says which values there are; leave what is said about them."""
+    about = {"title", "description", "default", "examples"}
+    return {key: option.pop(key) for key in list(option) if key not in about}
 
 
 def _as_list(given: object) -> object:
@@ -81,16 +115,74 @@ Texts = Annotated[
 ]
 """One text or a list of them, as other servers' requests have it."""
 
+ROLES: Mapping[str, InputType | None] = {  # what users of NIM, Cohere, Jina and Voyage send
+    "query": "query",
+    "document": "document",
+    "passage": "document",
+    "search_query": "query",
+    "search_document": "document",
+    "retrieval.query": "query",
+    "retrieval.passage": "document",
+    "classification": None,
+    "clustering": None,
+    "separation": None,
+    "text-matching": None,
+}
+CUT_AT_THE_END: Mapping[str, bool] = {"END": True, "NONE": False}
+
+
+def _as_role(given: object) -> object:
+    return ROLES.get(given, given) if isinstance(given, str) else given
+
+
+def _as_truncate(given: object) -> object:
+    """Read NIM's and Cohere's words; refuse to cut where no model here was trained to be cut."""
+    if not isinstance(given, str):
+        return given
+    if given.upper() == "START":
+        refuse_start("truncate")
+    return CUT_AT_THE_END.get(given.upper(), given)
+
+
+def refuse_start(field: str) -> None:
+    """Raise BadOptionError: a text would have to lose its beginning."""
+    raise BadOptionError(
+        f"{field}: texts are cut at their end only, never at the start.",
+        hint="The beginning mostly says what a text is about. Cut it yourself, or send 'END' for"
+        " the end or 'NONE' for an error instead.",
+        field=field,
+    )
+
+
+Role = Annotated[
+    InputType | None,
+    BeforeValidator(_as_role),
+    WithJsonSchema({"type": "string", "enum": list(ROLES)}),
+]
+"""Which of the model's prompts goes before each text, by the names that other servers have.
+
+For tasks that are no search no model here has a prompt.
+"""
+
+Truncate = Annotated[
+    bool,
+    BeforeValidator(_as_truncate),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "string", "enum": ["END", "NONE"]}]}),
+]
+"""Whether texts that are too long are cut at their end."""
+
 T = TypeVar("T", bound=Body)
 
 
-async def read(request: Request, shape: type[T], max_body: int) -> T:
+async def read(request: Request, shape: type[T], max_body: int, *, undeclared: bool = False) -> T:
     """Return the body as `shape`. Raises what `read_json` and `validate` raise."""
-    return validate(await read_json(request, max_body), shape)
+    return validate(await read_json(request, max_body, undeclared=undeclared), shape)
 
 
-async def read_json(request: Request, max_body: int) -> object:
+async def read_json(request: Request, max_body: int, *, undeclared: bool = False) -> object:
     """Return what JSON the body holds.
+
+    `undeclared`: also when it is not said to be JSON, unless a browser may have sent it.
 
     Raises:
         MediaTypeError, TooLargeError, MalformedBodyError: 415, 413, 400.
@@ -98,6 +190,8 @@ async def read_json(request: Request, max_body: int) -> object:
         WrongShapeError: 422; a text with a lone surrogate.
         ClientDisconnect: the client hung up before its end; nobody is there to be answered.
     """
+    if not (undeclared and is_from_no_page(request)):
+        _check_media_type(request)
     return _parse(await _receive(request, max_body))
 
 
@@ -109,16 +203,30 @@ async def read_optional(request: Request, shape: type[T], max_body: int) -> T:
     return await read(request, shape, max_body)
 
 
-async def _receive(request: Request, max_body: int) -> bytearray:
+def is_from_no_page(request: Request) -> bool:
+    """Whether no web page can have sent this POST.
+
+    Browsers send an Origin with each one that leads elsewhere, also as a form and without a
+    preflight, and say to loopback and HTTPS whose it is (fetch.spec.whatwg.org, 3.2; Fetch
+    Metadata Request Headers, 2.4).
+    """
+    return not {"origin", "sec-fetch-site"} & set(request.headers.keys())
+
+
+def _check_media_type(request: Request) -> None:
+    """Refuse what a web page can post without a preflight."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise MediaTypeError(
             f"The body is declared as {_shown(media_type) or 'nothing'}, not as JSON.",
             hint="Send the header Content-Type: application/json.",
         )
+
+
+async def _receive(request: Request, max_body: int) -> bytearray:
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("identity", ""):
-        raise MediaTypeError(
+        raise ContentCodingError(
             f"The body is compressed ({_shown(coding)}), which this server does not read.",
             hint="Send it as it is, without Content-Encoding.",
         )

@@ -16,6 +16,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from emberd import errors
+from emberd.api.paths import nearest
 
 Dialect = Literal["native", "openai", "ollama", "tei"]
 
@@ -34,7 +35,15 @@ STATUS: Mapping[type[errors.EmberdError], int] = {
     errors.UnavailableError: 503,
     errors.DeadlineError: 504,
 }
-HEADERS: Mapping[int, Mapping[str, str]] = {
+STATUS_IN: Mapping[Dialect, Mapping[str, int]] = {  # where its clients know another one
+    "ollama": {errors.TextTooLongError.code: 400},
+}
+OLLAMAS_WORDS: Mapping[str, str] = {  # its clients look for them; source: its server/routes.go
+    errors.TextTooLongError.code: "the input length exceeds the context length",
+    errors.UnknownModelError.code: "model not found",
+}
+HEADERS: Mapping[int | type[errors.EmberdError], Mapping[str, str]] = {
+    errors.ContentCodingError: {"Accept-Encoding": "identity"},  # RFC 9110, 12.5.3
     401: {"WWW-Authenticate": "Bearer"},
     409: {"x-should-retry": "false"},  # OpenAI's SDK would try again
     429: {"Retry-After": "1"},
@@ -75,11 +84,11 @@ def status_of(error: errors.EmberdError) -> int:
 
 def dialect_of(scope: Scope) -> Dialect:
     """Return the dialect that a request is answered in."""
-    path: str = scope["path"].rstrip("/") or "/"
+    path: str = scope["path"]
     spoken: Dialect | None = scope.get("state", {}).get(SPOKEN)
     if spoken:
         return spoken
-    if f"{path}/".startswith("/v1/"):
+    if "/v1/" in f"{path}/":  # also where its clients miss: /api/v1/embeddings
         return "openai"
     if f"{path}/".startswith("/api/"):
         return "ollama"
@@ -92,7 +101,8 @@ def shape(problem: Problem, dialect: Dialect) -> dict[str, Any]:
         error = {"message": problem.sentence, "type": _openai_type(problem.status)}
         return {"error": {**error, "param": problem.field, "code": problem.code}}
     if dialect == "ollama":
-        return {"error": problem.sentence}
+        words = OLLAMAS_WORDS.get(problem.code)
+        return {"error": f"{words}: {problem.sentence}" if words else problem.sentence}
     if dialect == "tei":
         return {"error": problem.sentence, "error_type": _tei_type(problem)}
     return {"detail": problem.message, "code": problem.code, "hint": problem.hint}
@@ -100,8 +110,11 @@ def shape(problem: Problem, dialect: Dialect) -> dict[str, Any]:
 
 def render(error: errors.EmberdError, scope: Scope) -> Response:
     """Return an error of the tree as the answer to the request of `scope`."""
-    problem = Problem(status_of(error), error.code, error.message, error.hint, error.field)
-    return _respond(problem, scope)
+    status = STATUS_IN.get(dialect_of(scope), {}).get(error.code) or status_of(error)
+    problem = Problem(status, error.code, error.message, error.hint, error.field)
+    response = _respond(problem, scope)
+    response.headers.update(HEADERS.get(type(error), {}))
+    return response
 
 
 async def on_emberd_error(request: Request, error: Exception) -> Response:
@@ -113,9 +126,12 @@ async def on_emberd_error(request: Request, error: Exception) -> Response:
 async def on_http_error(request: Request, error: Exception) -> Response:
     """FastAPI handler: what the router itself refuses."""
     assert isinstance(error, HTTPException)  # registered for these only
-    path, hint = request.scope["path"][:200], "See /openapi.json."
+    path, hint = request.scope["path"][:200], "See /docs."
     problem = Problem(error.status_code, "http_error", str(error.detail))
     if error.status_code == 404:
+        known = {getattr(route, "path", "").replace(":path", "") for route in request.app.routes}
+        if meant := nearest(path, sorted(known)):
+            hint = f"Did you mean {meant}? {hint}"
         problem = Problem(404, "unknown_route", f"There is no {path} here.", hint)
     elif error.status_code == 405:
         detail = f"{path} does not answer {request.method}."

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from emberd.api.held import share_of
 from emberd.api.record import record_of
-from emberd.pool.job import Answer, Form
+from emberd.pool.job import Answer, Form, Timing
 from emberd.pool.manager import EmbedRequest, Pool
 
 T = TypeVar("T")
@@ -55,6 +56,32 @@ def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
     if asked.encoding == "tokens":
         return held_bytes + TOKEN_BYTES * sum(map(len, texts))
     return held_bytes + ANSWER_BYTES[asked.encoding] * len(texts) * dimensions
+
+
+async def load(request: Request, pool: Pool, name: str | None) -> Answer:
+    """Return an answer without vectors, once the model is there.
+
+    Nobody's fingerprint is compared: nothing in it could be of another space.
+
+    Raises:
+        EmberdError: as `Pool.load`.
+        ClientDisconnect: the client hung up; a start under way goes on while others want it.
+    """
+    record = record_of(request.scope)
+    record.model = pool.spec(name).name
+    began_s = time.monotonic()
+    row = await while_connected(request, pool.load(name))
+    answer = Answer(
+        model=row["name"],
+        fragments=(),
+        dimensions=row["dimensions"],
+        fingerprint=row["fingerprint"],
+        tokens=0,
+        truncated=(),
+        timing=Timing(wait_s=time.monotonic() - began_s),
+    )
+    record.note(answer)
+    return answer
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

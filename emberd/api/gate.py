@@ -17,6 +17,7 @@ from emberd.api import held
 from emberd.api.access import Access
 from emberd.api.errors import dialect_of, render
 from emberd.api.metrics import Metrics
+from emberd.api.paths import plain
 from emberd.api.record import KEY, UNKNOWN, Record
 from emberd.errors import EmberdError
 
@@ -48,6 +49,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = {**scope, "path": plain(scope["path"])}
         request_id = secrets.token_hex(8)
         began_s = time.perf_counter()
         status = 0
@@ -60,7 +62,11 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(stamped | record.headers)
+                written = MutableHeaders(scope=message)
+                varies = written.get("vary")
+                written.update(stamped | record.headers)
+                if varies and "Vary" in stamped:
+                    written.add_vary_header(varies)
             await send(message)
 
         try:

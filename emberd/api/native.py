@@ -24,7 +24,6 @@ from emberd.api.openapi import (
 from emberd.config.live import LiveConfig
 from emberd.errors import WrongShapeError
 from emberd.pool.manager import EmbedRequest, Pool
-from emberd.registry.spec import InputType
 from emberd.worker.wire import Encoding
 
 
@@ -35,11 +34,11 @@ class EmbedBody(body.Body):
         description="What to embed, in order.", json_schema_extra={"minItems": 1}
     )
     model: str | None = Field(None, description="Registry name or alias; the default without it.")
-    input_type: InputType | None = Field(
+    input_type: body.Role = Field(
         None, description="Which of the model's prompts goes before each text."
     )
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
-    truncate: bool = Field(True, description="Cut texts that are too long; false refuses them.")
+    truncate: body.Truncate = Field(True, description="Cut texts too long; false refuses them.")
     encoding: Literal["float", "base64"] = "float"
     fingerprint: str | None = Field(None, description="The space expected; another one is a 409.")
 
@@ -105,7 +104,10 @@ class Ready(Shown):
 
 
 class Row(ModelState):
-    """One entry of the registry, and its worker if it has one. Times in seconds."""
+    """One entry of the registry, and its worker if it has one. Times in seconds.
+
+    `files_changed_s` is since 1970; it and `files_bytes` are 0 unless the model was loaded here.
+    """
 
     aliases: list[str]
     dimensions: int
@@ -127,6 +129,8 @@ class Row(ModelState):
     last_error: str | None
     notes: list[str]
     pulled: bool
+    files_bytes: int
+    files_changed_s: int
     pid: int | None
 
 

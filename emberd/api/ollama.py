@@ -1,12 +1,14 @@
 """Ollama's dialect: `/api/embed` and what its clients ask before they embed.
 
-`name:latest` is `name`. `keep_alive` and `options` are taken and change nothing: how long a model
-stays is the server's setting, as other clients use it too.
+`keep_alive` and `options` are taken and change nothing: how long a model stays is the server's
+setting, as other clients use it too. Its clients (`curl -d` in every guide of it) need not declare
+a body as JSON. A request without texts loads the model, as Ollama's does.
 """
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import APIRouter
@@ -17,27 +19,31 @@ from starlette.responses import Response
 from emberd import __version__
 from emberd.api import answers, body, exchange
 from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, Shown, fails, gives, takes
-from emberd.pool.job import Answer
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.registry.catalog import LATEST
 
-LATEST = ":latest"
 NS_PER_S = 1_000_000_000
 SHOWING = (*ACCESS, 400, 404, 413, 415, 422)
+
+T = TypeVar("T", bound=body.Body)
 
 
 class OllamaEmbedBody(body.Body):
     """What `POST /api/embed` takes."""
 
-    input: body.Texts = Field(description="A text or a list of texts.")
+    input: body.Texts = Field(
+        default_factory=list,
+        description="A text or a list of texts; without any the model is loaded.",
+    )
     model: str | None = Field(None, description="Registry name or alias; the default without it.")
-    truncate: bool | None = Field(None, description="false refuses texts too long; null is true.")
+    truncate: body.Truncate = Field(True, description="Cut texts too long; false refuses them.")
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
 
 
 class OllamaEmbeddingsBody(body.Body):
     """What `POST /api/embeddings`, the older route for one text, takes."""
 
-    prompt: str
+    prompt: str | None = Field(None, description="The text; without it the model is loaded.")
     model: str | None = None
 
 
@@ -75,10 +81,16 @@ class OllamaOneEmbedding(Shown):
 
 
 class OllamaTag(Shown):
-    """One model; `digest` is the fingerprint of its space, once it is known."""
+    """One name of a model; `digest` is the fingerprint of its space, once it is known.
+
+    `size` is that of its files in bytes, and `modified_at` when they changed; 0 and 1970 unless the
+    model was loaded here.
+    """
 
     name: str
     model: str
+    modified_at: str
+    size: int
     digest: str
     details: OllamaDetails
 
@@ -90,9 +102,8 @@ class OllamaTags(Shown):
 
 
 class OllamaRunning(OllamaTag):
-    """One loaded model; sizes in bytes."""
+    """One loaded model; sizes in bytes, `size` of the memory that it takes."""
 
-    size: int
     size_vram: int
     context_length: int | None
     expires_at: str | None
@@ -117,6 +128,8 @@ class OllamaAbout(Shown):
     modelfile: str
     parameters: str
     template: str
+    modified_at: str
+    size: int
     details: OllamaDetails
     model_info: dict[str, Any]
     capabilities: list[str]
@@ -125,6 +138,9 @@ class OllamaAbout(Shown):
 def create_router(pool: Pool) -> APIRouter:
     """Return Ollama's routes over one pool."""
     router = APIRouter(tags=["Ollama"])
+
+    async def read(request: Request, shape: type[T]) -> T:
+        return await body.read(request, shape, pool.limits.max_body, undeclared=True)
 
     @router.post(
         "/api/embed",
@@ -139,18 +155,21 @@ def create_router(pool: Pool) -> APIRouter:
     )
     async def embed(request: Request) -> Response:
         """Turn texts into vectors."""
-        asked = await body.read(request, OllamaEmbedBody, pool.limits.max_body)
-        name = _registry_name(asked.model)
+        asked = await read(request, OllamaEmbedBody)
         began_ns = time.perf_counter_ns()
-        answer = await exchange.embed(
-            request,
-            pool,
-            EmbedRequest(
-                texts=asked.input,
-                model=name,
-                dimensions=asked.dimensions,
-                truncate=asked.truncate is not False,
-            ),
+        answer = (
+            await exchange.embed(
+                request,
+                pool,
+                EmbedRequest(
+                    texts=asked.input,
+                    model=asked.model,
+                    dimensions=asked.dimensions,
+                    truncate=asked.truncate,
+                ),
+            )
+            if asked.input
+            else await exchange.load(request, pool, asked.model)
         )
         total_ns = time.perf_counter_ns() - began_ns
         rest = {
@@ -172,9 +191,12 @@ def create_router(pool: Pool) -> APIRouter:
     )
     async def embeddings(request: Request) -> Response:
         """Turn one text into a vector: the route before `/api/embed`."""
-        asked = await body.read(request, OllamaEmbeddingsBody, pool.limits.max_body)
-        answer: Answer = await exchange.embed(
-            request, pool, EmbedRequest(texts=[asked.prompt], model=_registry_name(asked.model))
+        asked = await read(request, OllamaEmbeddingsBody)
+        if asked.prompt is None:
+            answer = await exchange.load(request, pool, asked.model)
+            return answers.respond(answer, b'{"embedding":[]}')
+        answer = await exchange.embed(
+            request, pool, EmbedRequest(texts=[asked.prompt], model=asked.model)
         )
         return answers.respond(answer, b'{"embedding":' + answer.fragments[0] + b"}")
 
@@ -182,8 +204,9 @@ def create_router(pool: Pool) -> APIRouter:
         "/api/tags", responses=gives(OllamaTags, "All entries.") | fails(OllamaError, ACCESS)
     )
     async def tags() -> dict[str, Any]:
-        """List the entries of the registry, here or not: a model comes when it is first asked."""
-        return {"models": [_tag(row, pool) for row in pool.rows()]}
+        """List names and aliases, here or not: a model comes when it is first asked."""
+        tags = [_tag(row, pool, name) for row in pool.rows() for name in _names(row, pool)]
+        return {"models": tags}
 
     @router.get(
         "/api/ps",
@@ -208,8 +231,8 @@ def create_router(pool: Pool) -> APIRouter:
     )
     async def show(request: Request) -> dict[str, Any]:
         """Describe one model; loads nothing."""
-        asked = await body.read(request, OllamaShowBody, pool.limits.max_body)
-        spec = pool.spec(_registry_name(asked.model))
+        asked = await read(request, OllamaShowBody)
+        spec = pool.spec(asked.model)
         row = pool.row(spec.name)
         family = spec.architecture or ""
         return {
@@ -217,6 +240,7 @@ def create_router(pool: Pool) -> APIRouter:
             "modelfile": "",
             "parameters": "",
             "template": "",
+            **_files(row),
             "details": _details(row, pool),
             "model_info": {
                 "general.architecture": family,
@@ -230,14 +254,26 @@ def create_router(pool: Pool) -> APIRouter:
     return router
 
 
-def _registry_name(name: str | None) -> str | None:
-    return name.removesuffix(LATEST) if name else None
+def _names(row: dict[str, Any], pool: Pool) -> Iterator[str]:
+    """Yield what Ollama would list: each with a tag. Hub ids are taken, but not listed."""
+    for name in dict.fromkeys((row["name"], *pool.spec(row["name"]).aliases)):
+        yield name if ":" in name else name + LATEST
 
 
-def _tag(row: dict[str, Any], pool: Pool) -> dict[str, Any]:
-    name = row["name"] + LATEST
+def _tag(row: dict[str, Any], pool: Pool, name: str) -> dict[str, Any]:
     digest = row["fingerprint"] or ""
-    return {"name": name, "model": name, "digest": digest, "details": _details(row, pool)}
+    return {
+        "name": name,
+        "model": name,
+        **_files(row),
+        "digest": digest,
+        "details": _details(row, pool),
+    }
+
+
+def _files(row: dict[str, Any]) -> dict[str, Any]:
+    changed = datetime.fromtimestamp(row["files_changed_s"], UTC)
+    return {"modified_at": changed.isoformat(), "size": row["files_bytes"]}
 
 
 def _running(row: dict[str, Any], pool: Pool) -> dict[str, Any]:
@@ -245,7 +281,7 @@ def _running(row: dict[str, Any], pool: Pool) -> dict[str, Any]:
     if row["unloads_in_s"] is not None:
         expires = (datetime.now(UTC) + timedelta(seconds=row["unloads_in_s"])).isoformat()
     return {
-        **_tag(row, pool),
+        **_tag(row, pool, row["name"] + LATEST),
         "size": row["memory_bytes"],
         "size_vram": 0,
         "context_length": row["max_tokens"],

@@ -4,14 +4,13 @@ from typing import Any, Literal
 
 import orjson
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd.api import answers, body, exchange
 from emberd.api.openapi import ACCESS, EMBEDDING, MODEL, OpenAIError, Shown, fails, gives, takes
 from emberd.pool.manager import EmbedRequest, Pool
-from emberd.registry.spec import InputType
 
 
 class OpenAIEmbeddingsBody(body.Body):
@@ -19,10 +18,26 @@ class OpenAIEmbeddingsBody(body.Body):
 
     input: body.Texts = Field(description="A text or a list of texts; token ids are refused.")
     model: str | None = Field(None, description="Registry name or alias; the default without it.")
-    encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
-    input_type: InputType | None = Field(None, description="Not OpenAI's: which prompt to use.")
-    truncate: bool = Field(True, description="Not OpenAI's: false refuses texts too long.")
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None,
+        validation_alias=AliasChoices("encoding_format", "embedding_type"),  # Jina's
+    )
+    output_dtype: Literal["float"] | None = Field(None, description="Voyage's and Mistral's.")
+    dimensions: int | None = Field(
+        None,
+        validation_alias=AliasChoices("dimensions", "output_dimension"),  # Voyage's, Mistral's
+        description="A smaller size the model was trained for.",
+    )
+    input_type: body.Role = Field(
+        None,
+        validation_alias=AliasChoices("input_type", "task"),  # Jina's name for it
+        description="Not OpenAI's: which prompt to use.",
+    )
+    truncate: body.Truncate = Field(
+        True,
+        validation_alias=AliasChoices("truncate", "truncation"),  # Voyage's
+        description="Not OpenAI's: false refuses texts too long.",
+    )
 
 
 class OpenAIEmbedding(Shown):
@@ -98,8 +113,13 @@ def create_router(pool: Pool) -> APIRouter:
         "/v1/models", responses=gives(OpenAIModelList, "All entries.") | fails(OpenAIError, ACCESS)
     )
     async def models() -> dict[str, Any]:
-        """List the entries of the registry."""
-        return {"object": "list", "data": [_listed(row["name"]) for row in pool.states()]}
+        """List names and aliases; Hub ids are taken, too."""
+        listed = [
+            _listed(name, row["files_changed_s"])
+            for row in pool.rows()
+            for name in dict.fromkeys((row["name"], *pool.spec(row["name"]).aliases))
+        ]
+        return {"object": "list", "data": listed}
 
     @router.get(
         "/v1/models/{model:path}",
@@ -107,13 +127,14 @@ def create_router(pool: Pool) -> APIRouter:
     )
     async def model(model: str) -> dict[str, Any]:
         """Return one entry by name, alias or Hub id."""
-        return _listed(pool.spec(model).name)
+        row = pool.row(model)
+        return _listed(row["name"], row["files_changed_s"])
 
     return router
 
 
-def _listed(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "emberd"}
+def _listed(name: str, changed_s: int) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": changed_s, "owned_by": "emberd"}
 
 
 _EMBEDDINGS: dict[str, Any] = {

@@ -1,11 +1,35 @@
-"""HEAD is GET without its body, and a slash at the end of a path means nothing.
+"""HEAD is GET without its body, and slashes too many mean nothing.
 
 The layer around the routes, so it is also what learns which of them answered.
 """
 
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emberd.api.record import record_of
+
+SLASHES = re.compile("//+")
+
+
+def plain(path: str) -> str:
+    """Return a path as the routes know it, which is how everything here looks at it.
+
+    A base address that ends with a slash gives `//embed`, one that lacks it `/embed/`.
+    """
+    return SLASHES.sub("/", path).rstrip("/") or "/"
+
+
+def nearest(path: str, known: Iterable[str]) -> str | None:
+    """Return the path that was most likely meant, or None.
+
+    Most who miss have part of the path in their base address: `/v1/v1/embeddings`.
+    """
+    paths = [each for each in known if each != "/"]
+    ends = [each for each in paths if path.endswith(each)]
+    return max(ends, key=len) if ends else next(iter(get_close_matches(path, paths, n=1)), None)
 
 
 class Paths:
@@ -20,7 +44,7 @@ class Paths:
             await self._app(scope, receive, send)
             return
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        inside = {**scope, "method": method, "path": scope["path"].rstrip("/") or "/"}
+        inside = {**scope, "method": method}
         try:
             await self._app(inside, receive, send)
         finally:

@@ -3,10 +3,10 @@
 `POST /embed` is shared with the native dialect, which hands over requests with `inputs`.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,9 +16,14 @@ from emberd.api.errors import SPOKEN
 from emberd.api.openapi import ACCESS, EMBEDDING, Shown, TEIError, fails, gives, schema, takes
 from emberd.errors import TooLargeError
 from emberd.pool.manager import EmbedRequest, Pool
-from emberd.registry.spec import InputType
 
 MAX_TOKENIZED_CHARS = 1_000_000  # of a request: texts are not cut there, and others wait meanwhile
+
+
+def _never_left(given: object) -> object:
+    if given in ("left", "Left"):
+        body.refuse_start("truncation_direction")
+    return given
 
 
 class TEIEmbedBody(body.Body):
@@ -30,9 +35,11 @@ class TEIEmbedBody(body.Body):
         None, description="Vectors of length 1; null: as the registry says, which is true unless"
         " an entry says otherwise.",
     )  # fmt: skip
-    truncate: bool | None = Field(None, description="false refuses texts too long; null is true.")
-    truncation_direction: Literal["right", "Right"] | None = None
-    prompt_name: InputType | None = Field(None, description="Which of the model's prompts to use.")
+    truncate: body.Truncate = Field(True, description="Cut texts too long; false refuses them.")
+    truncation_direction: (
+        Annotated[Literal["right", "Right"], BeforeValidator(_never_left)] | None
+    ) = None
+    prompt_name: body.Role = Field(None, description="Which of the model's prompts to use.")
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
 
 
@@ -42,7 +49,7 @@ class TEITokenizeBody(body.Body):
     inputs: body.Texts
     model: str | None = Field(None, description="Not TEI's: registry name or alias.")
     add_special_tokens: bool = True
-    prompt_name: InputType | None = None
+    prompt_name: body.Role = None
 
 
 class TEIToken(Shown):
@@ -89,7 +96,7 @@ async def embed(request: Request, pool: Pool, data: object) -> Response:
             model=asked.model,
             input_type=asked.prompt_name,
             dimensions=asked.dimensions,
-            truncate=asked.truncate is not False,
+            truncate=asked.truncate,
             normalize=asked.normalize,
         ),
     )

@@ -277,6 +277,9 @@ class Connection(HttpToolsProtocol):
             self._wire.close()
 
     def _give_up(self) -> None:
+        if not self._head_bytes and self._is_idle:  # it was opened ahead, as browsers do
+            self.transport.close()
+            return
         self._answer(408, "request_timeout", f"No whole request came within {REQUEST_S:.0f} s.")
 
     def _answer(self, status: int, code: str, detail: str) -> None:

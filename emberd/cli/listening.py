@@ -5,13 +5,16 @@ import ipaddress
 import os
 import socket
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from emberd.config.settings import ServerSettings
 from emberd.errors import ConfigError, PortTakenError
 
 BACKLOG = 2048
+LOOPBACKS = ("127.0.0.1", "::1")
+ATTEMPTS = 20  # to find a port that is free on both
+NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 LONGEST_PATH = 103  # bytes; what sun_path holds on macOS, 107 on Linux
 
 
@@ -29,7 +32,7 @@ def listen(settings: ServerSettings, *, has_token: bool) -> list[socket.socket]:
         )
     found = []
     if settings.port is not None:
-        found.append(_tcp(settings, has_token=has_token))
+        found += _tcp(settings, has_token=has_token)
     if settings.socket is not None:
         try:
             found.append(_unix(Path(settings.socket)))
@@ -54,14 +57,38 @@ def remove(sockets: list[tuple[Path, int]]) -> None:
                 path.unlink()
 
 
-def _tcp(settings: ServerSettings, *, has_token: bool) -> socket.socket:
-    host, port = settings.host, settings.port
+def _tcp(settings: ServerSettings, *, has_token: bool) -> list[socket.socket]:
+    """Return a socket for the address; two for `localhost`, on the same port.
+
+    Clients try either of its addresses first, so another server on the other one would be asked.
+    """
+    if settings.host != "localhost":
+        return [_bound(settings, settings.host, settings.port, has_token=has_token)]
+    for _ in range(ATTEMPTS):
+        first = _bound(settings, LOOPBACKS[0], settings.port, has_token=has_token)
+        port = first.getsockname()[1]
+        try:
+            return [first, _bound(settings, LOOPBACKS[1], port, has_token=has_token)]
+        except PortTakenError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in NO_SUCH_ADDRESS:
+                return [first]  # a machine without IPv6
+            first.close()
+            if settings.port:
+                raise
+    raise PortTakenError(
+        "No port is free on both 127.0.0.1 and ::1.", hint="Choose one with `--port`."
+    )
+
+
+def _bound(
+    settings: ServerSettings, host: str, port: int | None, *, has_token: bool
+) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM
         )[0]
     except (OSError, ValueError) as error:  # a name that is none
-        raise _cannot(settings, error) from None
+        raise _cannot(host, port, error) from error
     ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
     if not (ip.is_loopback or has_token or settings.allow_open):
         raise ConfigError(
@@ -69,18 +96,19 @@ def _tcp(settings: ServerSettings, *, has_token: bool) -> socket.socket:
             hint="Set server.token_file or EMBERD_TOKEN, listen on 127.0.0.1, or say"
             " `--allow-open` (server.allow_open: true) if everybody may ask.",
         )
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise _cannot(settings, error) from None
+    with ExitStack() as undone:
+        try:
+            listener = undone.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except (OSError, OverflowError) as error:
+            raise _cannot(host, port, error) from error
+        undone.pop_all()
     return listener
 
 
-def _cannot(settings: ServerSettings, error: Exception) -> PortTakenError:
+def _cannot(host: str, port: int | None, error: Exception) -> PortTakenError:
     from emberd.cli import client, running
     from emberd.service.port import who_listens
 
@@ -88,14 +116,13 @@ def _cannot(settings: ServerSettings, error: Exception) -> PortTakenError:
     reason = (getattr(error, "strerror", None) or str(error)).lower()
     hint = "Choose an address of this machine with `--host`, and a port above 1023."
     if taken:
-        url = running.Running(0, settings.host, settings.port, "").url
-        holder = who_listens(settings.port or 0)
+        url = running.Running(0, host, port, "").url
+        holder = who_listens(port or 0)
         reason += f", held by {holder}" if holder else ""
         reason += ", an emberd of another home" if client.is_emberd(url) else ""
         hint = "End that process, or choose another port with `--port`."
-    return PortTakenError(
-        f"emberd cannot listen on {settings.host}:{settings.port}: {reason}.", hint=hint
-    )
+    shown = f"[{host}]" if ":" in host else host
+    return PortTakenError(f"emberd cannot listen on {shown}:{port}: {reason}.", hint=hint)
 
 
 def _unix(path: Path) -> socket.socket:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 
 from emberd.registry.spec import InputType
-from emberd.units import AtMost, Count, Duration, PathText, Port, Size
+from emberd.units import AtMost, Count, Duration, Host, Origin, PathText, Port, Size
 
 MOST_BODY_BYTES = 256 * 2**20  # what one frame to a worker takes; see worker/wire.py
 
@@ -17,13 +17,14 @@ class ServerSettings:
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
-    host: Annotated[str, MinLen(1)] = "127.0.0.1"
+    host: Annotated[Annotated[str, MinLen(1)], Host] = "127.0.0.1"
     port: Annotated[Annotated[int, Ge(0), Le(65535)] | None, Port] = 8767  # 0: any; None: off
     socket: Annotated[str | None, PathText] = None  # a Unix socket, beside the port or instead
     token_file: Annotated[str | None, PathText] = None
     allow_open: bool = False  # on another address than loopback without a token
     allowed_hosts: tuple[str, ...] = ()  # further names in the Host header that mean this server
-    allowed_origins: tuple[str, ...] = ()  # web pages that may ask, such as http://localhost:3000
+    # Web pages that may ask, such as http://localhost:3000 or app://obsidian.md.
+    allowed_origins: tuple[Annotated[str, Origin], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from emberd.errors import (
     QueueFullError,
     ShuttingDownError,
     TooLargeError,
+    UnknownModelError,
 )
 from emberd.pool.eviction import choose_evictions
 from emberd.pool.job import Answer, Form, Job
@@ -88,9 +89,8 @@ class Pool:
         before, self._models = self._models, {}
         self._catalog, self._limits = config.catalog, config.settings.limits
         self.default = self._catalog.get(config.settings.default)
-        names = {label: spec.name for spec in self._catalog for label in (spec.name, *spec.aliases)}
         self._served_by = {
-            name: names.get(store.model, store.model) if store.model else None
+            name: self._entry_called(store.model) if store.model else None
             for name, store in config.settings.stores.items()
         }
         for spec in self._catalog:
@@ -217,6 +217,13 @@ class Pool:
         await asyncio.gather(*(model.unload("shutdown") for model in self._everyone()))
 
     # -- inside -----------------------------------------------------------------------------
+
+    def _entry_called(self, name: str) -> str:
+        """Return the name of the entry that is called so; the same name where there is none."""
+        try:
+            return self._catalog.get(name).name
+        except UnknownModelError:
+            return name
 
     def _everyone(self) -> list[Model]:
         """Return all models, those that leave for good included."""

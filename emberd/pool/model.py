@@ -247,6 +247,8 @@ class Model:
             fingerprint = self.ready.fingerprints[str(self.spec.dimensions)]
         elif entry:
             fingerprint = entry.now.fingerprint
+        pulled = bool(entry and entry.is_here)
+        files = entry.now.files.values() if entry and pulled else ()
         return {
             "name": self.spec.name,
             "aliases": [*self.spec.aliases, *self.spec.hub_ids],
@@ -269,7 +271,9 @@ class Model:
             "progress": asdict(self.progress) if self.progress else None,
             "last_error": self.last_error.message if self.last_error else None,
             "notes": self.notes,
-            "pulled": bool(entry and entry.is_here),
+            "pulled": pulled,
+            "files_bytes": sum(file.size for file in files),
+            "files_changed_s": max((file.mtime_ns // 10**9 for file in files), default=0),
             "pid": self.worker_pid,
         }
 

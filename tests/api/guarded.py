@@ -10,6 +10,14 @@ from tests.serving import Server
 TOKENS = ("first-token-0123456789", "second-token-abcdef", "third.token_~+/=")
 OWN = "of-the-environment-42"
 ORIGIN = "http://localhost:3000"
+LISTED = (
+    ORIGIN,
+    "app://obsidian.md/",
+    "app://",
+    "file://",
+    "tauri://localhost",
+    "HTTPS://Pages.example:443",
+)
 
 
 def start(folder: Path) -> Server:
@@ -19,7 +27,7 @@ def start(folder: Path) -> Server:
     token_file.touch(0o600)
     token_file.write_text("# ours\n" + "\n\n".join(TOKENS) + "\n")
     config = f"""
-server: {{socket: {folder}/s, token_file: {token_file}, allowed_origins: ["{ORIGIN}"],
+server: {{socket: {folder}/s, token_file: {token_file}, allowed_origins: [{", ".join(LISTED)}],
   allowed_hosts: [embeddings.example]}}
 log: {{file: {folder}/emberd.log, max_bytes: 40KiB, backups: 2}}
 """

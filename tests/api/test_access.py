@@ -1,11 +1,14 @@
 """Who may ask: tokens, Host, Origin, the Unix socket; what the log says of all that."""
 
 import json
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from emberd.api.access import Tokens
@@ -63,10 +66,67 @@ def test_watchdogs_need_no_token(guarded: Server, path: str) -> None:
         ("evil.example", 403), ("localhost.evil.example", 403), ("127.0.0.1.evil.example", 403),
         ("localhost:80@evil.example", 403), ("[::1", 403), ("localhost", 200), ("LOCALHOST:1", 200),
         ("127.0.0.1", 200), ("[::1]:8767", 200), ("embeddings.example", 200),
+        ("host.docker.internal:8767", 200), ("gateway.docker.internal", 200),
+        ("host.containers.internal", 200), ("Box.Internal.", 200), ("app.localhost:3000", 200),
+        ("internal", 403), ("evilinternal", 403), ("a.internal.evil.example", 403),
+        ("localhost.", 200), ("evillocalhost", 403), ("somebody-elses-box.local", 403),
     ],
 )  # fmt: skip
 def test_a_name_that_was_rebound_is_refused(guarded: Server, host: str, status: int) -> None:
     assert guarded.http.get("/health", headers={"host": host}).status_code == status
+
+
+def test_this_machines_own_name_is_one(guarded: Server) -> None:
+    short = socket.gethostname().partition(".")[0]
+
+    for name in (socket.gethostname(), short, f"{short}.local", f"{short.upper()}.LOCAL.:8767"):
+        assert guarded.http.get("/health", headers={"host": name}).status_code == 200, name
+    for name in (f"not-{short}", f"{short}.evil.example", f"not-{short}.local"):
+        assert guarded.http.get("/health", headers={"host": name}).status_code == 403, name
+
+
+def line_in(hint: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+    """Return what the line means that a hint has one write into the config file."""
+    return yaml.safe_load(hint.split("`")[1])
+
+
+def test_a_hint_writes_the_line_that_lets_a_name_in(guarded: Server, home: Path) -> None:
+    refused = guarded.http.get("/health", headers={"host": "Box_1.lan.example:8767"})
+
+    hint = refused.json()["hint"]
+    assert line_in(hint) == {
+        "server": {"allowed_hosts": ["embeddings.example", "box_1.lan.example"]}
+    }
+    with Server(home, config=hint.split("`")[1]) as allowed:
+        answer = allowed.http.get("/health", headers={"host": "box_1.lan.example"})
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3001", "app://other", "http://[::1]:80"])
+def test_a_hint_writes_the_line_that_lets_a_page_in(
+    server: Server, origin: str, home: Path
+) -> None:
+    hint = server.http.get("/health", headers={"origin": origin}).json()["hint"]
+
+    assert line_in(hint) == {"server": {"allowed_origins": [origin]}}
+    with Server(home, config=hint.split("`")[1]) as allowed:
+        assert allowed.http.get("/health", headers={"origin": origin}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"host": "evil.example} x: {"}, {"host": 'a"b'}, {"host": "-"}, {"host": "x" * 300},
+        {"origin": "null"}, {"origin": "https://a.example/`"}, {"origin": "https://a b"},
+        {"origin": "x" * 300},
+    ],
+)  # fmt: skip
+def test_a_hint_repeats_nothing_that_is_no_name(server: Server, header: dict[str, str]) -> None:
+    refused = server.http.get("/health", headers=header)
+
+    assert refused.status_code == 403
+    assert "`" not in refused.json()["hint"]
+    assert next(iter(header.values())) not in refused.text
 
 
 def test_two_host_headers_are_refused(guarded: Server) -> None:
@@ -84,14 +144,79 @@ def test_an_allowed_page_gets_its_preflight_and_its_answer(guarded: Server) -> N
 
     assert preflight.status_code == 204
     assert preflight.headers["access-control-allow-origin"] == ORIGIN
-    assert "Authorization" in preflight.headers["access-control-allow-headers"]
     for response in (answer, refused):  # a page has to be able to read its error
         assert response.headers["access-control-allow-origin"] == ORIGIN
         assert response.headers["vary"] == "Origin"
     assert (answer.status_code, refused.status_code) == (200, 401)
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:3001", ""])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "authorization,content-type,x-stainless-arch,x-stainless-retry-count",
+        "content-type,dangerously-allow-browser",
+        "X-Emberd-Expect-Fingerprint",
+    ],
+)
+def test_a_preflight_allows_the_headers_that_it_asks_for(guarded: Server, headers: str) -> None:
+    asks = {"origin": ORIGIN, "access-control-request-method": "POST"}
+
+    preflight = guarded.http.options(
+        "/v1/embeddings", headers={**asks, "access-control-request-headers": headers}
+    )
+    without = guarded.http.options("/v1/embeddings", headers=asks)
+
+    assert preflight.headers["access-control-allow-headers"] == headers
+    assert "access-control-allow-headers" not in without.headers
+    varies = {name.strip() for name in preflight.headers["vary"].lower().split(",")}
+    assert {"origin", "access-control-request-headers", "access-control-request-method"} <= varies
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["app://obsidian.md", "app://", "file://", "tauri://localhost", "https://pages.example"],
+)
+def test_apps_are_pages_once_they_are_listed(guarded: Server, origin: str) -> None:
+    asks = {"origin": origin, "access-control-request-method": "POST"}
+
+    preflight = guarded.http.options("/api/embed", headers=asks)
+    answer = guarded.http.get("/api/tags", headers={"origin": origin, **bearer(OWN)})
+
+    assert (preflight.status_code, answer.status_code) == (204, 200)
+    assert preflight.headers["access-control-allow-origin"] == origin
+    assert answer.headers["access-control-allow-origin"] == origin
+
+
+@pytest.mark.parametrize("origin", ["app://obsidian.md", "app://", "file://", "null"])
+def test_no_app_is_allowed_unlisted(server: Server, origin: str) -> None:
+    asks = {"origin": origin, "access-control-request-method": "POST"}
+    preflight = server.http.options("/api/embed", headers=asks)
+    answer = server.http.get("/api/tags", headers={"origin": origin})
+
+    assert (preflight.status_code, answer.status_code) == (403, 403)
+    assert not {name for name in answer.headers if name.startswith("access-control")}
+
+
+def test_caches_tell_the_answers_of_pages_apart(guarded: Server, server: Server) -> None:
+    """One kept from before, without leave, would be refused by the browser."""
+    assert guarded.http.get("/models", headers=bearer(OWN)).headers["vary"] == "Origin"
+    assert "vary" not in server.http.get("/models").headers  # nobody has leave
+
+
+def test_a_page_may_see_what_sdks_look_at(guarded: Server) -> None:
+    answer = guarded.http.get("/models", headers={"origin": ORIGIN})
+
+    exposed = answer.headers["access-control-expose-headers"].lower()
+    assert {"retry-after", "x-should-retry", "x-request-id"} <= set(exposed.split(", "))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example", "null", "http://localhost:3001", "", "app://other", "app:",
+        "https://localhost:3000", "http://pages.example", "tauri://", "file:///home",
+    ],
+)  # fmt: skip
 def test_other_pages_get_neither(guarded: Server, origin: str) -> None:
     asks = {"origin": origin, "access-control-request-method": "POST"}
     for response in (

@@ -210,3 +210,77 @@ def test_no_token_is_in_the_list_of_processes(home: Path) -> None:
     assert answer.status_code == 200
     assert b"serve" in listed.stdout
     assert b"secret" not in listed.stdout
+
+
+def reaches(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=10) as connection:
+            connection.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return connection.recv(100).startswith(b"HTTP/1.1 200 ")
+    except OSError:
+        return False
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+IPV6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+
+
+@pytest.mark.parametrize("name", ["localhost", "LocalHost."])
+@IPV6
+def test_localhost_is_both_loopbacks(home: Path, name: str) -> None:
+    with Server(home, arguments=("--host", name, "--port", "0")) as server:
+        port = json.loads((home / "state" / "server.json").read_text())["port"]
+
+        assert reaches("127.0.0.1", port)
+        assert reaches("::1", port)
+        assert server.http.get("/ready").status_code == 200
+        assert b"No model is loaded" in server.run("ps").stdout
+
+
+@IPV6
+def test_another_server_on_one_of_them_is_an_error_and_no_surprise(home: Path) -> None:
+    with socket.socket(socket.AF_INET6) as other:
+        other.bind(("::1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+
+        words = refused(home, "{}", "--host", "localhost", "--port", port)
+
+    assert f"cannot listen on [::1]:{port}: address already in use" in words
+
+
+def test_a_machine_without_ipv6_listens_on_the_other(home: Path) -> None:
+    without = "from emberd.cli import listening; listening.LOOPBACKS = ('127.0.0.1', '192.0.2.1')"
+    config = "server: {allow_open: true}"  # 192.0.2.1 is nobody's, so that it cannot be had
+    arguments = ("--host", "localhost", "--port", "0")
+    with Server(home, config=config, arguments=arguments, before=without) as server:
+        assert server.http.get("/ready").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ"),
+    [(("--host", "[::1]"), {}), ((), {"EMBERD_SERVER_HOST": "[::1]"})],
+)
+@IPV6
+def test_brackets_around_an_address_are_taken(
+    home: Path, arguments: tuple[str, ...], environ: dict[str, str]
+) -> None:
+    arguments = (*arguments, "--port", "0")
+    with Server(home, arguments=arguments, environ=environ) as server:
+        assert json.loads((home / "state" / "server.json").read_text())["host"] == "::1"
+        assert server.url.startswith("http://[::1]:")
+        assert server.http.get("/ready").status_code == 200
+
+
+@IPV6
+def test_brackets_in_the_file_are_taken(home: Path) -> None:
+    with Server(home, config="server: {host: '[::1]'}") as server:
+        assert server.http.get("/ready").status_code == 200

@@ -7,7 +7,10 @@ import pytest
 from tests.clients.table import RESULTS, Client
 from tests.serving import Server
 
-CONFIG = "models: {minilm: {matryoshka: [128], prompts: {query: 'hello '}}}"
+CONFIG = """
+server: {allowed_origins: ["http://localhost:3000", "app://obsidian.md"]}
+models: {minilm: {matryoshka: [128], prompts: {query: 'hello '}}}
+"""
 
 
 @pytest.fixture(scope="session")

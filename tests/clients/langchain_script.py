@@ -23,7 +23,9 @@ def made(name: str, url: str) -> Any:  # noqa: ANN401 - its types are not here
             check_embedding_ctx_length=False,  # or it sends another tokenizer's token ids
         )
     if name == "langchain-ollama":
-        return import_module("langchain_ollama").OllamaEmbeddings(model="minilm", base_url=url)
+        return import_module("langchain_ollama").OllamaEmbeddings(
+            model="all-MiniLM-L6-v2", base_url=url, validate_model_on_init=True
+        )
     return import_module("langchain_huggingface").HuggingFaceEndpointEmbeddings(
         model="sentence-transformers/all-MiniLM-L6-v2",  # it takes an address only further down
         model_kwargs={"model": url},

@@ -70,3 +70,25 @@ def test_it_tries_again_when_the_queue_was_full(home: Path) -> None:
         rest = [json.loads(line) for line in process.stdout]
 
     assert (first, rest) == (429, [200, 384])
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "app://obsidian.md"])
+def test_it_works_in_a_page_that_is_allowed(offering: Server, origin: str) -> None:
+    nodejs.install()
+
+    said = nodejs.run("browser.mjs", offering.url, origin)
+
+    answer = offering.embed("first")
+    assert bits([said["vector"]]) == bits(answer["embeddings"])
+    assert said["fingerprint"] == answer["fingerprint"]
+    assert said["request_id"]
+    assert {"authorization", "content-type", "dangerously-allow-browser"} <= set(said["asked"])
+    assert any(name.startswith("x-stainless-") for name in said["asked"])
+
+
+def test_it_does_not_in_a_page_that_is_not(offering: Server) -> None:
+    nodejs.install()
+
+    said = nodejs.run("browser.mjs", offering.url, "http://localhost:3001")
+
+    assert "refused: 403" in said["error"]

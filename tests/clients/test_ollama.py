@@ -70,13 +70,51 @@ def test_it_lists_shows_and_says_what_runs(client: ollama.Client, offering: Serv
     assert shown.modelinfo["bert.embedding_length"] == 384
 
 
+def test_it_loads_a_model_by_asking_for_nothing(client: ollama.Client, offering: Server) -> None:
+    offering.http.post("/unload")
+
+    nothing = client.embed(model="all-minilm", input=[])
+
+    assert list(nothing.embeddings) == []
+    assert offering.row()["state"] == "ready"
+
+
+def test_without_an_input_it_sends_an_empty_text(client: ollama.Client, offering: Server) -> None:
+    offering.http.post("/unload")
+
+    left_out = client.embed(model="all-minilm")
+
+    assert offering.row()["state"] == "ready"  # which is what it is called for
+    assert [list(row) for row in left_out.embeddings] == offering.embed("")["embeddings"]
+
+
+@pytest.mark.parametrize("name", ["all-minilm", "all-MiniLM-L6-v2", "minilm"])
+def test_it_finds_each_name_in_the_list_and_embeds_with_it(
+    client: ollama.Client, offering: Server, name: str
+) -> None:
+    offering.embed("loaded")
+
+    (listed,) = [model for model in client.list().models if model.model == f"{name}:latest"]
+    shown = client.show(str(listed.model))
+    answer = client.embed(model=str(listed.model).upper(), input="first")
+
+    assert (listed.size or 0) > 20 * 2**20
+    assert listed.modified_at == shown.modified_at
+    assert listed.modified_at is not None
+    assert listed.modified_at.year > 2000
+    assert [list(row) for row in answer.embeddings] == offering.embed("first")["embeddings"]
+
+
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
-        ({"model": "minlm", "input": "a"}, 404, "Did you mean minilm"),
-        ({"model": "minilm", "input": []}, 400, "No texts provided"),
+        ({"model": "minlm", "input": "a"}, 404, "not found: No model is called 'minlm'. Did you"),
         ({"model": "minilm", "input": "a", "dimensions": 7}, 400, "It offers 384, 128."),
-        ({"model": "minilm", "input": "b " * 600, "truncate": False}, 422, "Text 0 has 602"),
+        (
+            {"model": "minilm", "input": "b " * 600, "truncate": False},
+            400,
+            "the input length exceeds the context length: Text 0 has 602",
+        ),
     ],
 )
 def test_its_errors_say_what_to_do(

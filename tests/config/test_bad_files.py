@@ -75,6 +75,18 @@ MISTAKES = {
         "server.allowed_hosts: 'me.local' should be a list",
         "config show --all",
     ),
+    "an origin that no page has": (
+        "server:\n  allowed_origins: ['*']",
+        2,
+        "server.allowed_origins.0: '*' is no origin of a page; write for example http://localhost",
+        "config show --all",
+    ),
+    "a page instead of its origin": (
+        "server:\n  allowed_origins: ['http://localhost:3000/app']",
+        2,
+        "is no origin of a page",
+        "config show --all",
+    ),
     "a list for a group": ("limits: []", 1, "limits: it should be a group of keys", "show"),
     "text for a group": ("server: here", 1, "server: 'here' should be a group", "show"),
     "an empty host": (

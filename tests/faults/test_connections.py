@@ -59,6 +59,7 @@ def test_a_head_without_end_is_refused_while_it_is_small(server: Server, endless
 
 EMBED = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 BODY = b'{"texts": ["a"]}'
+QUICK = "from emberd.cli import connections; connections.REQUEST_S = 1"
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"x/1"])
@@ -111,16 +112,21 @@ def test_a_client_that_hangs_up_in_mid_request_costs_nothing(home: Path) -> None
         assert "Traceback" not in own.log()
 
 
-def test_a_request_that_does_not_end_is_hung_up_on_with_a_408(home: Path) -> None:
-    quick = "from emberd.cli import connections; connections.REQUEST_S = 1"
-    with Server(home, before=quick) as own, connect(own) as half, connect(own) as nothing:
-        half.sendall(b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Le")
+@pytest.mark.parametrize("sent", [EMBED[:60], EMBED + b"Content-Length: 9\r\n\r\n{", b"\r\n"])
+def test_a_request_that_does_not_end_is_hung_up_on_with_a_408(home: Path, sent: bytes) -> None:
+    with Server(home, before=QUICK) as own, connect(own) as half:
+        half.sendall(sent)
 
-        for connection in (half, nothing):
-            answer = connection.recv(4096)
-            assert answer.startswith(b"HTTP/1.1 408 ")
-            assert b'"code":"request_timeout"' in answer
-            assert connection.recv(4096) == b""
+        answer = half.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'"code":"request_timeout"' in answer
+        assert half.recv(4096) == b""
+
+
+def test_a_connection_that_never_asked_is_closed_without_an_answer(home: Path) -> None:
+    """A pool of connections that were opened ahead would read it as that of its first request."""
+    with Server(home, before=QUICK) as own, connect(own) as nothing:
+        assert nothing.recv(4096) == b""
 
 
 @pytest.mark.parametrize("reads", [False, True])

@@ -148,3 +148,30 @@ def test_only_minilm_claims_a_reference_because_only_its_weights_were_here(
     claimed = {model.name for model in built_in if model.tested == "reference"}
 
     assert claimed == {"minilm", "minilm-f32"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "means"),
+    [
+        ("One", "One"),
+        ("one", "three"),  # an alias that is written exactly so
+        ("ONE", "One"),  # else a name beats an alias
+        ("ME/PACKED", "three"),  # and an alias a Hub id
+        ("Me/Two", "two"),
+        ("One:latest", "One"),
+        ("oNe:LATEST", "One"),
+        ("tag:latest", "two"),
+        ("TAG:latest", "two"),
+        ("TAG", "three"),
+    ],
+)
+def test_case_is_ignored_when_nothing_is_called_exactly_so(asked: str, means: str) -> None:
+    catalog = Catalog(
+        [
+            spec("two", "me/two", "me/packed", aliases=("tag:latest",)),
+            spec("One"),
+            spec("three", aliases=("one", "Me/Packed", "tag")),
+        ]
+    )
+
+    assert catalog.get(asked).name == means

@@ -1,0 +1,186 @@
+"""Pages for people, made here: no script, nothing from elsewhere, so that no network is needed.
+
+Whatever a page shows is escaped, and its policy lets a browser load nothing but its own style.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from emberd import __version__
+from emberd.api.openapi import ACCESS, NativeError, Responses, TEIError, fails
+from emberd.pool.manager import Pool
+
+PROBED = "Ollama is running"  # what probes of Ollama's clients look for
+STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
+    "color:#222;background:#fff}"
+    "table{border-collapse:collapse}th,td{text-align:left;vertical-align:top;padding:.2rem 1rem "
+    ".2rem 0;border-bottom:1px solid #ddd}"
+    "code,pre{font:14px ui-monospace,monospace}pre{background:#f4f4f4;padding:.5rem;overflow:auto}"
+    "h2{margin-top:2.5rem}"
+    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}"
+    "pre{background:#242424}th,td{border-color:#444}a{color:#8bf}}"
+)
+HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{HASH}'; base-uri 'none';"
+    " form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+LINKS = {
+    "/docs": "all routes",
+    "/openapi.json": "the same for programs",
+    "/models": "the models in detail",
+    "/health": "how things are",
+    "/metrics": "for Prometheus",
+}
+CODE = re.compile(r"`([^`]+)`")
+
+
+def create_router(pool: Pool, app: FastAPI) -> APIRouter:
+    """Return the routes of the pages; `app` is the one that `/docs` describes."""
+    router = APIRouter()
+
+    @router.get(
+        "/",
+        response_class=HTMLResponse,
+        responses=_shows("text/html", "text/plain") | fails(TEIError, ACCESS),
+    )
+    async def front(request: Request) -> Response:
+        """Answer probes as Ollama does; who accepts HTML gets a page."""
+        if "text/html" in request.headers.get("accept", ""):
+            response = page("emberd", *_front(pool))
+        else:
+            response = PlainTextResponse(PROBED)
+        response.headers["Vary"] = "Accept"
+        return response
+
+    @router.get(
+        "/docs",
+        response_class=HTMLResponse,
+        responses=_shows("text/html") | fails(NativeError, ACCESS),
+    )
+    async def docs() -> Response:
+        """Show what /openapi.json says, for people."""
+        return page("emberd: routes", *_docs(app.openapi()))
+
+    return router
+
+
+def page(title: str, *parts: str) -> Response:
+    """Return a page; `parts` are HTML."""
+    head = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
+        f"<h1>{escape(title)}</h1>"
+    )
+    return HTMLResponse("\n".join([head, *parts, "</body></html>"]), headers=HEADERS)
+
+
+def _shows(*media_types: str) -> Responses:
+    content = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
+    return {200: {"description": "A page, or a word.", "content": content}}
+
+
+def _front(pool: Pool) -> Iterator[str]:
+    yield f"<p>A local embedding server, version {escape(__version__)}.</p>"
+    links = (f'<li><a href="{path}">{path}</a>: {what}</li>' for path, what in LINKS.items())
+    yield f"<ul>{''.join(links)}</ul>"
+    yield "<h2>Models</h2>"
+    rows = []
+    for state in pool.states():
+        spec = pool.spec(state["name"])
+        default = " (default)" if spec.name == pool.default.name else ""
+        rows.append(
+            (spec.name + default, ", ".join(spec.aliases), str(spec.dimensions), state["state"])
+        )
+    yield _table(("name", "aliases", "dimensions", "state"), rows)
+
+
+def _docs(described: dict[str, Any]) -> Iterator[str]:
+    """Yield what an OpenAPI document says about routes, then the shapes that they refer to."""
+    yield '<p><a href="/">emberd</a> · <a href="/openapi.json">/openapi.json</a></p>'
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            yield f"<h2><code>{method.upper()} {escape(path)}</code></h2>"
+            yield _prose(operation.get("description") or operation.get("summary", ""))
+            for media_type, body in operation.get("requestBody", {}).get("content", {}).items():
+                yield f"<p>Takes {_kind(body['schema'])} as {escape(media_type)}, such as</p>"
+                for example in body.get("examples", {}).values():
+                    shown = json.dumps(example["value"], ensure_ascii=False)
+                    yield f"<pre>{escape(shown)}</pre>"
+            answers = [
+                (status, _prose(response["description"]), _contents(response.get("content", {})))
+                for status, response in sorted(operation["responses"].items())
+            ]
+            yield _table(("status", "when", "what"), answers, html=True)
+    yield "<h2>Shapes</h2>"
+    for name, shape in described["components"]["schemas"].items():
+        if "properties" not in shape:
+            continue
+        yield f'<h3 id="{escape(name)}"><code>{escape(name)}</code></h3>'
+        yield _prose(shape.get("description", ""))
+        needed = shape.get("required", ())
+        rows = [
+            (
+                f"<code>{escape(field)}</code>",
+                _kind(schema),
+                "required" if field in needed else _default(schema),
+                _prose(schema.get("description", "")),
+            )
+            for field, schema in shape["properties"].items()
+        ]
+        yield _table(("field", "holds", "without it", ""), rows, html=True)
+
+
+def _contents(content: dict[str, Any]) -> str:
+    return " or ".join(
+        _kind(body["schema"]) if media_type == "application/json" else escape(media_type)
+        for media_type, body in content.items()
+    )
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """Return what a JSON schema allows, in words."""
+    if "$ref" in schema:
+        name = escape(schema["$ref"].rpartition("/")[2])
+        return f'<a href="#{name}">{name}</a>'
+    if "anyOf" in schema:
+        return " or ".join(map(_kind, schema["anyOf"]))
+    if "enum" in schema or "const" in schema:
+        values = schema.get("enum", [schema.get("const")])
+        return " or ".join(f"<code>{escape(json.dumps(value))}</code>" for value in values)
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}))}"
+    return escape(str(schema.get("type", "anything")))
+
+
+def _default(schema: dict[str, Any]) -> str:
+    value = schema.get("default")
+    return "" if value is None else f"<code>{escape(json.dumps(value))}</code>"
+
+
+def _prose(text: str) -> str:
+    """Return text as HTML, its `code` marked as such."""
+    marked = CODE.sub(r"<code>\1</code>", escape(text, quote=False))
+    return "".join(f"<p>{paragraph}</p>" for paragraph in marked.split("\n\n") if paragraph)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, html: bool = False) -> str:
+    """Return a table of texts, or of HTML."""
+    lines = [f"<tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>"]
+    for row in rows:
+        cells = (cell if html else escape(cell) for cell in row)
+        lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    return f"<table>{''.join(lines)}</table>"
