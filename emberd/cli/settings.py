@@ -79,11 +79,13 @@ def _check_models(config: "Config") -> None:
     """Check what a server finds out only when it loads a model: its backend, its longest text."""
     from emberd.backends import plugins
     from emberd.config.document import read_document
-    from emberd.registry.local import find_local
+    from emberd.registry.availability import find_here
+    from emberd.registry.lock import LockFile
     from emberd.worker.tokenizer import limit_of_checkpoint
 
     document = read_document(config.homes.config)
     backends = ["auto", *plugins.names()]
+    lock = LockFile(config.homes.state).read()
     for name in document.data.get("models") or {}:
         spec = config.catalog.get(str(name))
         key = f"models.{spec.name}"
@@ -93,12 +95,13 @@ def _check_models(config: "Config") -> None:
                 f" {spec.backend!r} is installed.",
                 hint=f"There are: {', '.join(backends)}.",
             )
-        folder = next(filter(None, (find_local(s, config.homes.hub) for s in spec.sources)), None)
-        limit = limit_of_checkpoint(folder) if folder else None
-        if limit is not None and (spec.max_tokens or 0) > limit:
+        here = find_here(spec, config.homes.hub, lock.get(spec.name))
+        limit = limit_of_checkpoint(here.folder) if here else None
+        if here and limit is not None and (spec.max_tokens or 0) > limit:
             raise ConfigError(
                 f"{document.where(('models', spec.name, 'max_tokens'))}: {key}.max_tokens:"
-                f" {spec.max_tokens} is more than the {limit} that the files in {folder} allow.",
+                f" {spec.max_tokens} is more than the {limit} that the files in {here.folder}"
+                " allow.",
                 hint="Lower it, or leave it out.",
             )
 

@@ -30,6 +30,7 @@ from emberd.pool.job import Job
 from emberd.pool.memory import cpu_seconds, memory_bytes, release_free_memory
 from emberd.pool.observer import Observer
 from emberd.pool.process import WorkerProcess
+from emberd.registry.availability import find_here
 from emberd.registry.fingerprint import fingerprint
 from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec
@@ -261,7 +262,7 @@ class Model:
             "phases_s": self.phases_s,
             "progress": asdict(self.progress) if self.progress else None,
             "last_error": self.last_error.message if self.last_error else None,
-            "pulled": bool(entry and entry.is_here),
+            "pulled": find_here(self.spec, self._around.homes.hub, entry) is not None,
             "pid": self.worker_pid,
         }
 
