@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root
+from emberd.cli.context import AsJson, Root, resumable
 from emberd.errors import ConfigError, EmberdError, RequestError, SourceError
 from emberd.units import format_size
 
@@ -84,7 +84,7 @@ def pull(
     failures: list[EmberdError] = []
     for name in wanted:
         try:
-            with _progress(name, quiet=as_json) as report:
+            with resumable(), _progress(name, quiet=as_json) as report:
                 rows.append(_pull(config, name, revision, update=update, report=report))
         except EmberdError as error:
             failures.append(error)

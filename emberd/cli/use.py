@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from emberd.cli.context import AsJson, Root
+from emberd.cli.context import AsJson, Root, resumable
 from emberd.errors import ConfigError, EmberdError, RequestError
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _use_and_migrate(
     state = config.homes.state
     followers = known.served_by_default(config)
     run.require_apart(followers)
-    with said.embedder_of(config) as embedder:
+    with resumable(), said.embedder_of(config) as embedder:
         target = embedding.find_target(config, embedder, switch.name)
         plans = []
         for named in followers:
