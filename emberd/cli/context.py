@@ -1,5 +1,10 @@
 """What every command shares: the options given before it, `--json`, and how an error looks."""
 
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,7 +40,7 @@ class Root:
         """Read the configuration; its warnings go to stderr."""
         config = self.read(flags)
         for warning in config.warnings:
-            typer.secho(f"warning: {warning}", fg="yellow", err=True)
+            print_warning(warning)
         return config
 
     def find_server(self) -> "Client | None":
@@ -64,10 +69,44 @@ class Root:
         return client.require(self.find_server())
 
 
+errors_as_json = False
+"""Whether stderr is for programs, too: each thing said there is one line of JSON."""
+
+
 def print_error(error: "EmberdError") -> None:
     """Write what happened, and what to do, to stderr."""
+    print_problem(error.code, error.message, error.hint)
+
+
+def print_problem(code: str, message: str, hint: str | None = None) -> None:
+    """Write what went wrong to stderr; as JSON it has the shape of the native API's errors."""
+    if errors_as_json:
+        typer.echo(json.dumps({"detail": message, "code": code, "hint": hint}), err=True)
+        return
     typer.secho("error: ", fg="red", err=True, nl=False)
-    typer.echo(error.message, err=True)
-    if error.hint:
+    typer.echo(message, err=True)
+    if hint:
         typer.secho("hint: ", fg="cyan", err=True, nl=False)
-        typer.echo(error.hint, err=True)
+        typer.echo(hint, err=True)
+
+
+def print_warning(text: str) -> None:
+    """Write to stderr what does not keep the command from its work."""
+    if errors_as_json:
+        typer.echo(json.dumps({"warning": text}), err=True)
+    else:
+        typer.secho(f"warning: {text}", fg="yellow", err=True)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say at Ctrl-C that what runs inside goes on where it is, by the same command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = shlex.join(["emberd", *sys.argv[1:]])
+        if errors_as_json:
+            print_problem("stopped", "Stopped by Ctrl-C.", f"Run it again to go on: {again}")
+        else:
+            typer.echo(f"Stopped. Run the same command to go on from here:\n  {again}", err=True)
+        raise

@@ -78,7 +78,7 @@ def _checks(root: Root) -> "dict[str, Check]":
     return {
         "config": found_in_config,
         **alone,
-        "lock": lambda: files.lock(homes.state, config.catalog),
+        "lock": lambda: files.lock(homes.state, config.catalog, hub=homes.hub),
         "memory": lambda: machine.memory(config.settings.limits),
         "backends": lambda: backends.check(config.catalog, config.settings.default),
         "model": lambda: files.model(config),

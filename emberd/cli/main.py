@@ -3,7 +3,10 @@
 Commands import what they need when they run, so that each starts fast.
 """
 
+import errno
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +15,7 @@ import typer
 from emberd import __version__
 from emberd.cli import (
     bench,
+    context,
     doctor,
     embed,
     migrate,
@@ -23,13 +27,20 @@ from emberd.cli import (
     use,
     verify,
 )
-from emberd.cli.context import Root, print_error
+from emberd.cli.context import Root, print_error, print_problem
 from emberd.errors import EmberdError
+
+USAGE: type[Exception] = typer.BadParameter.mro()[2]
+"""`ClickException`, which Typer takes from Click or from its own copy, by version."""
+
+USAGE_EXIT, INTERRUPTED_EXIT = 2, 130
+UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     name="emberd",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(serve.serve)
@@ -87,15 +98,85 @@ def config_first(arguments: list[str]) -> list[str]:
     return first + rest
 
 
+def asks_for_json(arguments: list[str]) -> bool:
+    """Say whether `--json` is among the options; what follows `--` are none."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return "--json" in arguments[:end]
+
+
 def main() -> None:
-    """Run the command line; turn any `EmberdError` into two lines on stderr and exit code 1."""
+    """Run the command line and end the process with its exit code.
+
+    What fails is said in two lines on stderr, in one line of JSON with `--json`. Exit codes: 1 for
+    any `EmberdError`, 2 for a command line that cannot be understood, 130 after Ctrl-C, and those
+    that a command has of its own.
+    """
+    _open_what_is_closed()
+    arguments = config_first(sys.argv[1:])
+    context.errors_as_json = asks_for_json(arguments)
     try:
-        app(config_first(sys.argv[1:]))
+        code = _run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED_EXIT
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNWRITABLE:
+            raise
+        code = _explain_output(error)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; return its exit code once it is said what failed."""
+    try:
+        code: int | None = app(arguments, prog_name="emberd", standalone_mode=False)
     except EmberdError as error:
         print_error(error)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        return 1
+    except USAGE as error:
+        return _explain_usage(error)
+    except typer.Abort:
+        print_problem("aborted", "Nothing was changed: there was no yes to the question.")
+        return 1
+    return code or 0
+
+
+def _explain_usage(error: Exception) -> int:
+    """Say what of the command line was not understood, and which help to read."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # only a group's name: its help is the answer
+        typer.echo(str(error))
+        return USAGE_EXIT
+    met: typer.Context | None = getattr(error, "ctx", None)
+    said: str = getattr(error, "format_message", error.__str__)()
+    print_problem("usage", said, f"See `{met.command_path if met else 'emberd'} --help`.")
+    return USAGE_EXIT
+
+
+def _explain_output(error: OSError) -> int:
+    """Say why stdout took no more; nobody who closed a pipe on purpose wants to hear of it."""
+    with suppress(OSError):  # what is left in its buffer has no place to go at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if error.errno != errno.EPIPE:
+        print_problem(
+            "output", f"The output cannot be written: {error.strerror}.",
+            "Make room where it goes, and run it again.",
+        )  # fmt: skip
+    return 1
+
+
+def _open_what_is_closed() -> None:
+    """Open nothing in place of a stdin, stdout or stderr that was closed.
+
+    Else the next file that is opened takes its number, and what is printed lands in that.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115, PTH123 - as long as we run
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root
+from emberd.cli.context import AsJson, Root, resumable
 from emberd.errors import BadOptionError, ConfigError, RequestError
 from emberd.units import format_size
 
@@ -104,7 +104,7 @@ def run(
     recovered = running.recover(named, state)
     if recovered and not as_json:
         typer.echo(recovered)
-    with embedder_of(config) as embedder:
+    with resumable(), embedder_of(config) as embedder:
         target = embedding.find_target(
             config,
             embedder,

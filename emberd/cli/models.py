@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root
+from emberd.cli.context import AsJson, Root, resumable
 from emberd.errors import ConfigError, EmberdError, RequestError, SourceError
 from emberd.units import format_size
 
@@ -23,7 +23,7 @@ NOT_LOADED = ("cold", "failed")
 
 def list_models(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show the models of the registry."""
-    from emberd.registry.local import find_local
+    from emberd.registry.availability import find_here
     from emberd.registry.lock import LockFile
 
     root: Root = ctx.obj
@@ -33,7 +33,6 @@ def list_models(ctx: typer.Context, as_json: AsJson = False) -> None:
     rows: list[dict[str, Any]] = []
     for spec in config.catalog:
         entry = lock.get(spec.name)
-        local = any(find_local(source, config.homes.hub) for source in spec.sources)
         rows.append(
             {
                 "name": spec.name,
@@ -42,7 +41,7 @@ def list_models(ctx: typer.Context, as_json: AsJson = False) -> None:
                 "pooling": spec.pooling,
                 "precision": spec.precision,
                 "max_tokens": spec.max_tokens,
-                "pulled": local,
+                "pulled": find_here(spec, config.homes.hub, entry) is not None,
                 "fingerprint": entry.now.fingerprint if entry else None,
                 "architecture": spec.architecture,
                 "licence": spec.licence,
@@ -85,7 +84,7 @@ def pull(
     failures: list[EmberdError] = []
     for name in wanted:
         try:
-            with _progress(name, quiet=as_json) as report:
+            with resumable(), _progress(name, quiet=as_json) as report:
                 rows.append(_pull(config, name, revision, update=update, report=report))
         except EmberdError as error:
             failures.append(error)
@@ -283,12 +282,11 @@ def _other_users(
     config: "Config", lock: "LockFile", specs: list["ModelSpec"]
 ) -> dict[str, list[str]]:
     """Return the Hub repositories of the models, and which other models have their files there."""
-    from emberd.registry.sources import find_here
+    from emberd.registry.availability import find_here
 
     users: dict[str, list[str]] = {hub_id: [] for spec in specs for hub_id in spec.hub_ids}
     for other in config.catalog:
-        entry = lock.read().get(other.name)
-        here = find_here(other, config.homes.hub, entry.now.source if entry else None)
+        here = find_here(other, config.homes.hub, lock.read().get(other.name))
         if other not in specs and here and here.source.hf in users:
             users[here.source.hf].append(other.name)
     return users

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root
+from emberd.cli.context import AsJson, Root, print_warning
 
 Name = Annotated[str | None, typer.Argument(help="Model name or alias.", show_default=False)]
 
@@ -23,7 +23,7 @@ def ps(
     rows = server.get("/models")["models"] if server else []
     alive = [row for row in rows if row["state"] != "cold"]
     for warning in server.get("/health")["warnings"] if server else []:
-        typer.secho(f"warning: {warning['message']} {warning['hint']}", fg="yellow", err=True)
+        print_warning(f"{warning['message']} {warning['hint']}")
     if as_json:
         typer.echo(json.dumps({"models": alive}))
     elif not server:

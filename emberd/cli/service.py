@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from emberd.cli.context import AsJson, Root, print_error
+from emberd.cli.context import AsJson, Root, print_error, print_warning
 from emberd.errors import ConfigError, PortTakenError, ServiceError
 
 if TYPE_CHECKING:
@@ -180,6 +180,9 @@ def uninstall(ctx: typer.Context) -> None:
 
 def _load_if_possible(root: Root) -> "Config | None":
     """Return the configuration; a broken one, which is what one may look for, is only told."""
+    from emberd.config.paths import find_homes
+
+    find_homes(config=root.config_file)  # without which there is nothing to look for
     try:
         return root.load()
     except ConfigError as error:
@@ -225,11 +228,9 @@ def _unit(root: Root, config: "Config") -> "Unit":
         )
     environ, left_out = for_a_service()
     for name in left_out:
-        typer.secho(
-            f"warning: ${name} holds a secret and is not written into the unit; keep it in a file"
-            " (for the Hub: `hf auth login`).",
-            fg="yellow",
-            err=True,
+        print_warning(
+            f"${name} holds a secret and is not written into the unit; keep it in a file"
+            " (for the Hub: `hf auth login`)."
         )
     if root.config_file:
         environ["EMBERD_CONFIG"] = str(config.homes.config)
@@ -296,7 +297,7 @@ def _journal(lines: int) -> str:
         print_error(error)
         return ""
     if done.stderr:
-        typer.secho(f"warning: the journal: {done.stderr}", fg="yellow", err=True)
+        print_warning(f"the journal: {done.stderr}")
     return done.stdout
 
 

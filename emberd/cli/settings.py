@@ -137,11 +137,12 @@ def _folder_of(config: "Config", spec: "ModelSpec") -> "Folder | None":
     """
     from pathlib import Path
 
+    from emberd.registry.availability import find_here
     from emberd.registry.folder import read_folder
     from emberd.registry.local import lacks
-    from emberd.registry.sources import find_here
+    from emberd.registry.lock import LockFile
 
-    here = find_here(spec, config.homes.hub)
+    here = find_here(spec, config.homes.hub, LockFile(config.homes.state).read().get(spec.name))
     if here:
         return read_folder(here.folder)
     places = [Path(source.path) for source in spec.sources if source.path]

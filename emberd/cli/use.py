@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from emberd.cli.context import AsJson, Root
+from emberd.cli.context import AsJson, Root, resumable
 from emberd.errors import ConfigError, EmberdError, RequestError
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _use_and_migrate(
     state = config.homes.state
     followers = known.served_by_default(config)
     run.require_apart(followers)
-    with said.embedder_of(config) as embedder:
+    with resumable(), said.embedder_of(config) as embedder:
         target = embedding.find_target(config, embedder, switch.name)
         plans = []
         for named in followers:
@@ -253,8 +253,8 @@ def _use_and_migrate(
 
 def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Space:
     """Compare two entries by what the lock knows of them; no model is loaded."""
+    from emberd.registry.availability import find_here
     from emberd.registry.lock import LockFile
-    from emberd.registry.sources import find_here
     from emberd.worker.identity import compare
 
     if one.name == other.name:
@@ -271,7 +271,7 @@ def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Sp
     if a is None or b is None or unknown:
         why = [
             f"{spec.name} was never loaded here"
-            if find_here(spec, config.homes.hub)
+            if find_here(spec, config.homes.hub, entries.get(spec.name))
             else f"the files of {spec.name} are not here"
             for spec in unknown
         ]
@@ -392,13 +392,14 @@ def _report(
     migrates: bool,
 ) -> dict[str, Any]:
     """Return what the change means and what to run beside it."""
-    from emberd.registry.sources import find_here
+    from emberd.registry.availability import find_here
+    from emberd.registry.lock import LockFile
 
     space = compare_spaces(config, before, spec)
     stores = stores_that_leave(config, spec, unread)
     if space.verdict == "same" and not migrates:
         stores = [store for store in stores if store["verdict"] != "unknown" or store["why"]]
-    here = find_here(spec, config.homes.hub, None)
+    here = find_here(spec, config.homes.hub, LockFile(config.homes.state).read().get(spec.name))
     run = [] if here else [f"emberd pull {spec.name}"]
     if not migrates and any(not store["why"] for store in stores):
         run += [f"emberd use {spec.name} --migrate"]

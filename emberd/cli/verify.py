@@ -58,12 +58,12 @@ def verify(
 
 
 def _local(config: "Config") -> list["ModelSpec"]:
-    from emberd.registry.local import find_local
+    from emberd.registry.availability import find_here
+    from emberd.registry.lock import LockFile
 
+    lock = LockFile(config.homes.state).read()
     return [
-        spec
-        for spec in config.catalog
-        if any(find_local(source, config.homes.hub) for source in spec.sources)
+        spec for spec in config.catalog if find_here(spec, config.homes.hub, lock.get(spec.name))
     ]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from emberd.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class Homes:
@@ -23,30 +25,55 @@ class Homes:
 
 
 def find_homes(environ: Mapping[str, str] = os.environ, *, config: Path | None = None) -> Homes:
-    """Return the homes; `config` (a flag) beats `$EMBERD_CONFIG` beats the home's own file."""
+    """Return the homes; `config` (a flag) beats `$EMBERD_CONFIG` beats the home's own file.
+
+    The Hub's cache is where huggingface_hub has it. For a user without a home folder, which that
+    library does not reckon with, it lies in the cache of `$EMBERD_HOME`.
+
+    Raises:
+        ConfigError: neither the environment nor the system says where this user keeps anything.
+    """
     named = config or (Path(environ["EMBERD_CONFIG"]) if environ.get("EMBERD_CONFIG") else None)
-    base = Path(environ.get("HOME") or Path.home())
-    defaults = {"CONFIG": ".config", "STATE": ".local/state", "CACHE": ".cache"}
-    xdg = {
-        kind: _absolute(environ.get(f"XDG_{kind}_HOME")) or base / default
-        for kind, default in defaults.items()
-    }
     if environ.get("EMBERD_HOME"):
         home = expand(environ["EMBERD_HOME"]).absolute()
         file, state, cache = home / "config.yaml", home / "state", home / "cache"
     else:
-        file = xdg["CONFIG"] / "emberd" / "config.yaml"
-        state, cache = xdg["STATE"] / "emberd", xdg["CACHE"] / "emberd"
+        file = _xdg("CONFIG", ".config", environ) / "emberd" / "config.yaml"
+        state = _xdg("STATE", ".local/state", environ) / "emberd"
+        cache = _xdg("CACHE", ".cache", environ) / "emberd"
     # HF_HOME and HF_HUB_CACHE: as huggingface_hub reads them (its environment variables page)
-    hub_home = expand(environ.get("HF_HOME") or xdg["CACHE"] / "huggingface")
-    hub = expand(environ.get("HF_HUB_CACHE") or hub_home / "hub")
+    try:
+        hub_home = environ.get("HF_HOME") or _xdg("CACHE", ".cache", environ) / "huggingface"
+    except ConfigError:
+        hub_home = cache / "huggingface"
+    hub = expand(environ.get("HF_HUB_CACHE") or expand(hub_home) / "hub")
     return Homes(expand(named or file).absolute(), state, cache, hub)
+
+
+def home_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return this user's home folder.
+
+    Raises:
+        ConfigError: HOME is not set, and the system knows no such user (in a container, often).
+    """
+    try:
+        return Path(environ.get("HOME") or Path.home())
+    except RuntimeError:
+        variable = "HOME" if environ.get("EMBERD_HOME") else "EMBERD_HOME"
+        raise ConfigError(
+            f"There is no home folder: HOME is not set, and user {os.getuid()} has none.",
+            hint=f"Set {variable} to a folder that this user may write to.",
+        ) from None
+
+
+def _xdg(kind: str, default: str, environ: Mapping[str, str]) -> Path:
+    return _absolute(environ.get(f"XDG_{kind}_HOME")) or home_folder(environ) / default
 
 
 def config_folders(environ: Mapping[str, str] = os.environ) -> list[Path]:
     """Return where a user's configuration may be: `$XDG_CONFIG_HOME` if set, then `~/.config`."""
     named = _absolute(environ.get("XDG_CONFIG_HOME"))
-    usual = Path(environ.get("HOME") or Path.home()) / ".config"
+    usual = home_folder(environ) / ".config"
     return [named, usual] if named else [usual]
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from emberd.config.load import Config
-from emberd.registry.local import find_local
-from emberd.registry.lock import LockFile
+from emberd.registry.availability import find_here
+from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.sources import how_to_get
 from emberd.registry.spec import ModelSpec
 from emberd.units import format_size
@@ -16,7 +16,8 @@ from emberd.verify.finding import Finding
 def has_default(config: Config) -> bool:
     """Say whether the default model is on this machine."""
     spec = config.catalog.get(config.settings.default)
-    return any(find_local(source, config.homes.hub) for source in spec.sources)
+    entry = LockFile(config.homes.state).read().get(spec.name)
+    return find_here(spec, config.homes.hub, entry) is not None
 
 
 def model(config: Config) -> list[Finding]:
@@ -33,10 +34,13 @@ def model(config: Config) -> list[Finding]:
     return [Finding("model", "warning", detail, f"Run `emberd pull {name}`.")]
 
 
-def lock(state: Path, specs: Iterable[ModelSpec] | None = None) -> list[Finding]:
+def lock(
+    state: Path, specs: Iterable[ModelSpec] | None = None, *, hub: Path | None = None
+) -> list[Finding]:
     """Whether `lock.json` can be read, and the files that it names exist.
 
-    Of models that are no entry of `specs` nobody misses the files. None: the entries are not known.
+    Of models that are no entry of `specs` nobody misses the files, nor of those that are here from
+    another place. None: the entries, or the Hub's cache, are not known.
     """
     file, locked = state / "lock.json", LockFile(state)
     if damage := locked.damage():
@@ -50,7 +54,11 @@ def lock(state: Path, specs: Iterable[ModelSpec] | None = None) -> list[Finding]
     gone = [name for name, entry in entries.items() if not entry.is_here]
     ways = {name: f"Run `emberd pull {name}`." for name in gone}
     if specs is not None:
-        ways = {spec.name: how_to_get(spec) for spec in specs if spec.name in gone}
+        ways = {
+            spec.name: how_to_get(spec)
+            for spec in specs
+            if spec.name in gone and not (hub and _is_elsewhere(spec, hub, entries[spec.name]))
+        }
     if not ways:
         count = f"{len(entries)} model{'' if len(entries) == 1 else 's'} remembered"
         return [Finding("lock", "ok", f"{count}, all files that are wanted are where they were")]
@@ -63,6 +71,12 @@ def lock(state: Path, specs: Iterable[ModelSpec] | None = None) -> list[Finding]
         )
         for name, way in ways.items()
     ]
+
+
+def _is_elsewhere(spec: ModelSpec, hub: Path, entry: LockEntry) -> bool:
+    """Say whether a start would take the files from another folder than the one remembered."""
+    here = find_here(spec, hub, entry)
+    return here is not None and str(here.folder) != entry.now.folder
 
 
 def stores(paths: Mapping[str, Path]) -> list[Finding]:

@@ -1,6 +1,6 @@
 """How the service is, where one was installed."""
 
-from emberd.errors import ServiceError
+from emberd.errors import ConfigError, ServiceError
 from emberd.service.install import find_manager
 from emberd.verify.finding import Finding
 
@@ -9,7 +9,7 @@ def service() -> list[Finding]:
     """Ask the service manager."""
     try:
         manager = find_manager()
-    except ServiceError as error:
+    except (ConfigError, ServiceError) as error:
         return [Finding("service", "skipped", error.message)]
     installed = manager.file.exists()
     try:

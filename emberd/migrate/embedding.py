@@ -25,9 +25,9 @@ from emberd.errors import (
     UnavailableError,
 )
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.registry.availability import find_here
 from emberd.registry.lock import LockFile
 from emberd.registry.options import SpaceOptions
-from emberd.registry.sources import find_here
 from emberd.registry.spec import InputType, ModelSpec
 from emberd.vectors import Matrix
 from emberd.worker import identity
@@ -262,7 +262,7 @@ def _options(config: Config, spec: ModelSpec, fingerprint: str) -> SpaceOptions:
     entry = LockFile(config.homes.state).read().get(spec.name)
     if entry and fingerprint in entry.now.fingerprints.values():
         return entry.now.options
-    here = find_here(spec, Path(config.homes.hub), entry.now.source if entry else None)
+    here = find_here(spec, Path(config.homes.hub), entry)
     return options_of(spec, here.folder) if here else SpaceOptions()
 
 
@@ -277,5 +277,4 @@ def require_here(config: Config, spec: ModelSpec) -> None:
 def is_here(config: Config, spec: ModelSpec) -> bool:
     """Whether a model was pulled, or its files lie where its entry says."""
     entry = LockFile(config.homes.state).read().get(spec.name)
-    first = entry.now.source if entry else None
-    return find_here(spec, Path(config.homes.hub), first) is not None
+    return find_here(spec, Path(config.homes.hub), entry) is not None

@@ -30,8 +30,8 @@ from emberd.pool.job import Answer, Form, Job
 from emberd.pool.model import Model, Surroundings, change_warning
 from emberd.pool.observer import NOBODY, Observer
 from emberd.registry import stores
-from emberd.registry.local import find_local
-from emberd.registry.lock import LockFile
+from emberd.registry.availability import find_here
+from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import InputType, ModelSpec
 from emberd.units import format_size
 
@@ -308,7 +308,8 @@ class Pool:
         needs_bytes = model.known_peak_bytes()
         if not 0 < needs_bytes <= self._limits.memory_budget:
             # A peak over the budget was somebody's odd request: such a model runs alone.
-            estimate = await asyncio.to_thread(estimate_bytes, model.spec, self._homes.hub)
+            before = self._lock.read().get(model.spec.name)
+            estimate = await asyncio.to_thread(estimate_bytes, model.spec, self._homes.hub, before)
             needs_bytes = max(estimate, min(needs_bytes, self._limits.memory_budget))
         if needs_bytes > self._limits.memory_budget:
             raise NoRoomError(
@@ -346,11 +347,11 @@ def shutting_down() -> ShuttingDownError:
     return ShuttingDownError("The server is shutting down.", hint="Ask again in a moment.")
 
 
-def estimate_bytes(spec: ModelSpec, hub: Path) -> int:
+def estimate_bytes(spec: ModelSpec, hub: Path, before: LockEntry | None) -> int:
     """Guess the memory of a model that never ran here, from the size of its weights."""
-    for source in spec.sources:
-        folder = find_local(source, hub)
-        if folder:
-            weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-            return WORKER_BASE_BYTES + weights
-    return WORKER_BASE_BYTES + UNKNOWN_WEIGHTS_BYTES
+    here = find_here(spec, hub, before)
+    if not here:
+        return WORKER_BASE_BYTES + UNKNOWN_WEIGHTS_BYTES
+    return WORKER_BASE_BYTES + sum(
+        file.stat().st_size for file in here.folder.glob("*.safetensors")
+    )

@@ -33,6 +33,7 @@ from emberd.pool.job import Job
 from emberd.pool.memory import cpu_seconds, memory_bytes, release_free_memory
 from emberd.pool.observer import Observer
 from emberd.pool.process import WorkerProcess
+from emberd.registry.availability import find_here
 from emberd.registry.fingerprint import fingerprint
 from emberd.registry.folder import Difference
 from emberd.registry.lock import LockEntry, LockFile
@@ -247,7 +248,7 @@ class Model:
             fingerprint = self.ready.fingerprints[str(self.spec.dimensions)]
         elif entry:
             fingerprint = entry.now.fingerprint
-        pulled = bool(entry and entry.is_here)
+        pulled = find_here(self.spec, self._around.homes.hub, entry) is not None
         files = entry.now.files.values() if entry and pulled else ()
         return {
             "name": self.spec.name,

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from emberd.errors import ConfigError, ModelLoadError, SourceError
+from emberd.registry.availability import Located, find_here, in_order
 from emberd.registry.fingerprint import FileHash, list_files
 from emberd.registry.local import (
     digest_kept,
     discard,
-    find_local,
     has_digest,
     hub_repository,
     lacks,
@@ -28,15 +28,6 @@ if TYPE_CHECKING:
     from emberd.registry.hub import Report
 
 Status = Literal["pulled", "updated", "repaired", "changed", "here"]
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """Where a model's files are."""
-
-    source: Source
-    folder: Path
-    downloaded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +54,12 @@ class Pulled:
     status: Status
 
 
-def find_here(
-    spec: ModelSpec, hub: Path, first: str | None = None, last_folder: str | None = None
-) -> Located | None:
-    """Return where the model's files are on this machine; the rest as for `locate`."""
-    for source in _in_order(spec, first):
-        is_kept = source.package and str(source) == first and last_folder
-        folder = find_local(source, hub, Path(last_folder) if is_kept and last_folder else None)
-        if folder:
-            return Located(source, folder, downloaded=False)
-    return None
-
-
 def locate(
     spec: ModelSpec,
     *,
     hub: Path,
     files: Sequence[str],
-    first: str | None = None,
-    last_folder: str | None = None,
+    before: LockEntry | None = None,
     report: "Report" = lambda done, total: None,
 ) -> Located:
     """Return the folder of the model's files, downloading them when no source is here.
@@ -90,9 +68,8 @@ def locate(
         spec: the registry's entry.
         hub: folder of the Hub's cache.
         files: glob patterns of what to download of a Hub repository.
-        first: the source used before (`str(source)`), which stays the source when it is here, and
-            is the first to be downloaded.
-        last_folder: where it had the files; saves looking for an installed package.
+        before: what the lock remembers of the model. The source used before stays the source when
+            it is here, and is the first to be downloaded.
         report: progress of a download.
 
     Raises:
@@ -100,14 +77,14 @@ def locate(
         ModelLoadError: what is here holds a link that leads elsewhere, or is your folder and lacks
             a file.
     """
-    here = find_here(spec, hub, first, last_folder)
+    here = find_here(spec, hub, before)
     if here:
         _refuse_links_out(here, hub)
         return here
     from emberd.registry.hub import download  # a start whose files are here need not have it
 
     tried = []
-    for source in _in_order(spec, first):
+    for source in in_order(spec, before):
         if source.hf:
             try:
                 return Located(source, download(source, hub, files, report), downloaded=True)
@@ -192,10 +169,9 @@ def pull(
     """
     from emberd.registry.hub import download
 
-    first = before.source if before else None
-    here = find_here(spec, hub, first)
+    here = find_here(spec, hub, before)
     if not here:
-        located = locate(spec, hub=hub, files=files, first=first, report=report)
+        located = locate(spec, hub=hub, files=files, before=before, report=report)
         return Pulled(located, Checked((), "hub"), "pulled")
     known = before.files if before and before.folder == str(here.folder) else {}
     checked = check(here, hub=hub, files=files, known=known)
@@ -255,10 +231,6 @@ def _first_broken(spec: ModelSpec) -> ModelLoadError | None:
     """Return what the first folder of the user's that exists lacks; None where none does."""
     folders = (Path(source.path) for source in spec.sources if source.path)
     return next(filter(None, (lacks(folder) for folder in folders if folder.is_dir())), None)
-
-
-def _in_order(spec: ModelSpec, first: str | None) -> list[Source]:
-    return sorted(spec.sources, key=lambda source: str(source) != first)
 
 
 def _refuse_links_out(here: Located, hub: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from xml.parsers.expat import ExpatError  # what plistlib lets through
 
+from emberd.config.paths import home_folder
 from emberd.errors import ServiceError
 from emberd.service import command
 from emberd.service.unit import STOP_S, RunState, Status, Unit
@@ -28,7 +29,7 @@ class Agent:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.file = Path.home() / "Library/LaunchAgents" / f"{label}.plist"
+        self.file = home_folder() / "Library/LaunchAgents" / f"{label}.plist"
         self.domain = f"gui/{os.getuid()}"
         self.target = f"{self.domain}/{label}"
 

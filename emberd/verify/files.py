@@ -75,8 +75,7 @@ def find_files(spec: ModelSpec, hub: Path, before: LockEntry | None) -> Files:
     """
     name = plugins.resolve(spec.backend)
     patterns = plugins.load(name).files
-    first = before.now.source if before else None
-    located = locate(spec, hub=hub, files=patterns, first=first)
+    located = locate(spec, hub=hub, files=patterns, before=before)
     return _read(located.source, located.folder, name, patterns)
 
 
@@ -172,12 +171,18 @@ def _git_sha1(content: bytes) -> str:
 
 
 def _of_package(files: Files) -> dict[str, bool]:
-    """Say whether each file has the hash in the RECORD of the package it came with."""
+    """Say whether each file has the hash in the RECORD of the package it came with.
+
+    The RECORD lies where the files lie, which may be another interpreter's packages.
+    """
     if not files.source.package:
         return {}
+    around = [str(folder) for folder in files.folder.parents]
+    packages = metadata.distributions(name=files.source.package, path=around)
     recorded = {
         Path(str(file.locate())): file.hash
-        for file in metadata.files(files.source.package) or []
+        for package in packages
+        for file in package.files or ()
         if file.hash and file.hash.mode == "sha256"
     }
     fits = {}

@@ -96,8 +96,7 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "Report") -
         spec,
         hub=hub,
         files=backend.files,
-        first=lock.now.source if lock else None,
-        last_folder=lock.now.folder if lock else None,
+        before=lock,
         report=report,
     )
     known = lock.now.files if lock and lock.now.folder == str(located.folder) else {}

@@ -4,6 +4,9 @@ import json
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 
 from emberd.registry.stores import KnownStore, StoresFile
 from tests.migrate import stores
-from tests.serving import Server, run_emberd
+from tests.serving import Server, clean_environ, run_emberd, wait_for
 
 ROWS = 120
 CONFIG = "stores: {notes: {kind: cmem, path: notes}, wide: {path: wide, model: minilm-f32}}"
@@ -338,3 +341,25 @@ def test_wrong_stores_in_the_config_are_named(home: Path, config: str, words: st
 
     assert done.returncode == 1
     assert words in done.stderr.decode()
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(home: Path) -> None:
+    command = ["migrate", "run", "notes", "--to", "minilm-f32", "--yes", "--batch", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emberd", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environ(home),
+    )
+    wait_for(lambda: list(home.glob("notes/*.emberd/*")) or list(home.glob("notes.emberd/*")))
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=30)
+
+    done = run_emberd(*command, "--json", home=home)
+
+    assert process.returncode == 130
+    assert complaint.decode() == (
+        "Stopped. Run the same command to go on from here:\n"
+        "  emberd migrate run notes --to minilm-f32 --yes --batch 1\n"
+    )
+    assert json.loads(done.stdout)["status"] == "moved"

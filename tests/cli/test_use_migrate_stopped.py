@@ -180,8 +180,10 @@ def test_interrupted_nothing_has_changed(place: Place, moment: str) -> None:
     process = place.stopped_at(moment)
     process.send_signal(signal.SIGINT)
 
-    place.goes_on(process)
+    said = place.goes_on(process)
 
+    assert "Run it again to go on: emberd use minilm-f32 --migrate" in json.loads(said)["hint"]
+    assert process.returncode == 130
     assert place.model() == "minilm"
 
 

@@ -21,7 +21,7 @@ from emberd.config.load import Config, load_config
 from emberd.config.readable import write_entry, write_settings
 from emberd.config.settings import LimitsSettings, LogSettings, ServerSettings, StoreSettings
 from emberd.errors import ConfigError, UnknownModelError
-from emberd.registry.sources import find_here
+from emberd.registry.availability import find_here
 from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
 from tests.fuzz.cases import fuzz
@@ -158,5 +158,5 @@ def test_any_source_and_name(places: dict[str, str], name: str) -> None:
     with suppress(UnknownModelError):
         config.catalog.get(name)
     with tempfile.TemporaryDirectory() as hub:
-        found = find_here(config.catalog.get("mine"), Path(hub))
+        found = find_here(config.catalog.get("mine"), Path(hub), None)
         assert found is None or found.source.path

@@ -16,6 +16,7 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from emberd.errors import SourceError
+from emberd.registry.lock import LockEntry
 from emberd.registry.sources import locate
 from emberd.registry.spec import ModelSpec
 
@@ -27,7 +28,7 @@ for line in sys.stdin:
             ModelSpec.from_dict(asked["spec"]),
             hub=Path(asked["hub"]),
             files=asked["files"],
-            first=asked["first"],
+            before=asked["first"] and LockEntry(source=asked["first"], folder="/nowhere"),
             report=lambda done, total: reports.append([done, total]),
         )
         said = {

@@ -1,0 +1,16 @@
+"""`python -m emberd`, and the command `emberd`."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C is no mistake while it is being loaded, either."""
+    try:
+        from emberd.cli.main import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()
