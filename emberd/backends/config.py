@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from emberd.errors import ModelLoadError
+from emberd.files import read
 from emberd.registry.spec import is_below
 
 
@@ -61,13 +62,15 @@ def read_object(path: Path) -> dict[str, Any]:
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
     """Return what a file holds, or raise `ModelLoadError`."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read(path))
     except FileNotFoundError:
         raise ModelLoadError(f"{path} is missing.") from None
     except RecursionError:
         raise ModelLoadError(f"{path} is damaged: nested too deep.") from None
     except (OSError, ValueError) as error:  # ValueError: neither JSON nor UTF-8
-        raise ModelLoadError(f"{path} cannot be read: {error}.") from error
+        raise ModelLoadError(
+            f"{path} cannot be read: {error}.", hint="Correct that file, or pull the model again."
+        ) from error
 
 
 def is_file_name(name: object) -> bool:

@@ -8,6 +8,7 @@ import typer
 
 from emberd.cli.context import AsJson, Root
 from emberd.errors import ConfigError
+from emberd.files import is_gone
 
 if TYPE_CHECKING:
     from emberd.cli.client import Client
@@ -70,7 +71,7 @@ def check(ctx: typer.Context) -> None:
     config = root.load()
     _check_models(config)
     _check_stores(config)
-    found = "" if config.homes.config.exists() else " (there is no such file: all defaults)"
+    found = " (there is no such file: all defaults)" if is_gone(config.homes.config) else ""
     count = len(list(config.catalog))
     typer.echo(f"{config.homes.config}{found}: in order; {count} models.")
 

@@ -9,9 +9,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from emberd.aside import aside
 from emberd.config.load import Config
 from emberd.config.settings import LimitsSettings
 from emberd.errors import (
@@ -23,6 +25,7 @@ from emberd.errors import (
     ShuttingDownError,
     TooLargeError,
 )
+from emberd.files import size_of
 from emberd.pool.eviction import choose_evictions
 from emberd.pool.job import Answer, Form, Job
 from emberd.pool.model import Model, Surroundings, change_warning
@@ -287,7 +290,7 @@ class Pool:
         needs_bytes = model.known_peak_bytes()
         if not 0 < needs_bytes <= self._limits.memory_budget:
             # A peak over the budget was somebody's odd request: such a model runs alone.
-            estimate = await asyncio.to_thread(estimate_bytes, model.spec, self._homes.hub)
+            estimate = await aside(partial(estimate_bytes, model.spec, self._homes.hub))
             needs_bytes = max(estimate, min(needs_bytes, self._limits.memory_budget))
         if needs_bytes > self._limits.memory_budget:
             raise NoRoomError(
@@ -330,6 +333,6 @@ def estimate_bytes(spec: ModelSpec, hub: Path) -> int:
     for source in spec.sources:
         folder = find_local(source, hub)
         if folder:
-            weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+            weights = sum(map(size_of, folder.glob("*.safetensors")))
             return WORKER_BASE_BYTES + weights
     return WORKER_BASE_BYTES + UNKNOWN_WEIGHTS_BYTES

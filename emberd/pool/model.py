@@ -17,12 +17,13 @@ from functools import partial
 from typing import Any, Literal
 
 from emberd import __version__
+from emberd.aside import aside
 from emberd.config.paths import Homes
 from emberd.errors import (
     EmberdError,
     FingerprintMismatchError,
-    WorkerCrashedError,
     SpaceChangingError,
+    WorkerCrashedError,
     WorkerStartError,
     from_code,
 )
@@ -96,6 +97,7 @@ class Model:
         self._retry_at_s = -math.inf
         self._last_used_s = time.monotonic()
         self._peak_bytes = 0
+        self._remembering: asyncio.Task[None] | None = None  # what its last start taught
 
     # -- wishes, from anybody ---------------------------------------------------------------
 
@@ -403,10 +405,10 @@ class Model:
         try:
             async with aclosing(worker.frames()) as frames:
                 async for received in frames:
-                    self._receive(received)
-                    self._wake.set()
                     if worker is not self._worker:
                         return  # its last words are no word of its successor's
+                    self._receive(received)
+                    self._wake.set()
         except (KeyError, ValueError, IndexError) as error:
             log.error("%s: its worker answers nonsense: %s", self.spec.name, type(error).__name__)  # noqa: TRY400
         finally:
@@ -452,7 +454,7 @@ class Model:
         self._set_state("ready")
         self._dispatch()  # whoever waited for this start is served, even when it leaves at once
         self.memory_bytes()
-        await self._remember_start()
+        self._remember_start()
         assert self._worker  # since _start
         pulse = _Pulse()
         while True:
@@ -504,8 +506,6 @@ class Model:
                 )
             )
             return
-        self._next_id += 1
-        self._in_flight[self._next_id] = job
         if not job.enter(offered):
             job.fail(
                 SpaceChangingError(
@@ -514,6 +514,8 @@ class Model:
                 )
             )
             return
+        self._next_id += 1
+        self._in_flight[self._next_id] = job
         self._worker.send(job.to_frame(self._next_id))
 
     def _space_of(self, job: Job, ready: wire.Ready) -> str:
@@ -533,6 +535,8 @@ class Model:
         if worker:
             self.memory_bytes()
             await worker.end(DEAD_GRACE_S if self._worker_died else END_GRACE_S)
+            if self._remembering:
+                await self._remembering
             if not self._retired_for:  # the lock's entry is that of its successor by now
                 peak = partial(self._around.lock.note_peak, self.spec.name, self._peak_bytes)
                 await self._remember(peak)
@@ -587,22 +591,26 @@ class Model:
         self.refuse_all(error)
         self._set_state("failed")
 
-    async def _remember_start(self) -> None:
-        """Write what this start taught, and say when the model is not what it was."""
+    def _remember_start(self) -> None:
+        """Have written what this start taught, and say when the model is not what it was.
+
+        Nobody waits for it: the lock of the file may be somebody else's for a while.
+        """
         assert self.ready
         if self._retired_for:
             return
         entry = replace(LockEntry.from_dict(self.ready.lock), peak_memory_bytes=self._peak_bytes)
         if entry.changed_to:
             log.warning("%s", change_warning(self.spec.name, entry)["message"])
-        await self._remember(partial(self._around.lock.put, self.spec.name, entry))
+        put = partial(self._around.lock.put, self.spec.name, entry)
+        self._remembering = asyncio.create_task(self._remember(put))
 
     async def _remember(self, write: Callable[[], None]) -> None:
         """Write to the lock, off the event loop; a folder that cannot be written is no end."""
         try:
-            await asyncio.to_thread(write)
+            await aside(write)
         except OSError as error:
-            log.warning("lock.json cannot be written: %s", error.strerror)
+            log.warning("%s: lock.json cannot be written: %s", self.spec.name, error.strerror)
 
 
 def change_warning(name: str, entry: LockEntry) -> dict[str, str]:

@@ -12,6 +12,7 @@ import re
 import shutil
 from pathlib import Path
 
+from emberd.files import is_file, is_folder, is_link, read
 from emberd.registry.spec import Source, is_below
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
@@ -45,11 +46,11 @@ def hub_snapshot(repository: str, revision: str, hub: Path) -> Path | None:
     """Return where the Hub's cache keeps this revision; it may hold only some of the files."""
     repo = hub_repository(repository, hub)
     try:
-        commit = (repo / "refs" / revision).read_text().strip()
+        commit = read(repo / "refs" / revision).decode().strip()
     except (OSError, ValueError):  # a damaged ref is none
         commit = revision
     snapshot = repo / "snapshots" / commit
-    return snapshot if is_below(commit) and snapshot.is_dir() else None
+    return snapshot if is_below(commit) and is_folder(snapshot) else None
 
 
 def package_folder(name: str) -> Path | None:
@@ -72,17 +73,17 @@ def is_complete(folder: Path) -> bool:
     without the index, so that a stopped download is never taken for a whole one (the Hub's client
     links a file when it is all there).
     """
-    if not ((folder / "config.json").is_file() and (folder / "tokenizer.json").is_file()):
+    if not all(is_file(folder / name) for name in ("config.json", "tokenizer.json")):
         return False
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
+    if is_file(index):
         try:
-            shards = set(json.loads(index.read_bytes())["weight_map"].values())
-            return all((folder / shard).is_file() for shard in shards)
+            shards = set(json.loads(read(index))["weight_map"].values())
+            return all(is_file(folder / shard) for shard in shards)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return True  # whole but damaged: loading it says so
     patterns = ("*.safetensors", "*.bin", "*.onnx", "onnx/*.onnx", "*.gguf")
-    weights = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+    weights = [path for pattern in patterns for path in folder.glob(pattern) if is_file(path)]
     return any(not SHARD.search(path.name) for path in weights)
 
 
@@ -95,7 +96,7 @@ def leads_out(folder: Path, root: Path) -> Path | None:
     for at, folders, files in os.walk(folder):
         for name in (*folders, *files):
             found = Path(at, name)
-            if found.is_symlink() and not any(map(found.resolve().is_relative_to, inside)):
+            if is_link(found) and not any(map(found.resolve().is_relative_to, inside)):
                 return found
     return None
 
@@ -112,7 +113,7 @@ def has_digest(file: Path, digest: str) -> bool:
 
 def digest_kept(file: Path) -> str | None:
     """Return the digest that the Hub stated at the download: its cache names blobs by it."""
-    name = file.readlink().name if file.is_symlink() else ""
+    name = file.readlink().name if is_link(file) else ""
     return name if DIGEST.fullmatch(name) else None
 
 

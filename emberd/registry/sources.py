@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from emberd.errors import ConfigError, ModelLoadError, SourceError
+from emberd.files import is_file
 from emberd.registry.fingerprint import FileHash, list_files
 from emberd.registry.local import (
     digest_kept,
@@ -264,5 +265,5 @@ def _damaged(folder: Path, digests: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         name
         for name, digest in sorted(digests.items())
-        if not ((folder / name).is_file() and has_digest(folder / name, digest))
+        if not (is_file(folder / name) and has_digest(folder / name, digest))
     )
