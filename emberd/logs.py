@@ -93,5 +93,8 @@ class _PrivateFile(RotatingFileHandler):
     """A rotating file that only its owner may read."""
 
     def _open(self) -> TextIOWrapper:
-        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        # Without blocking: opening a pipe waits for somebody who reads.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
+        descriptor = os.open(self.baseFilename, flags, 0o600)
+        os.set_blocking(descriptor, True)
         return TextIOWrapper(os.fdopen(descriptor, "ab"), encoding=self.encoding)

@@ -29,18 +29,23 @@ class Server:
         environ: Mapping[str, str] | None = None,
         arguments: Sequence[str] = ("--port", "0"),
         before: str = "",
+        prefix: Sequence[str] = (),
     ) -> None:
-        """Start it and wait until it listens; `before`: Python that its process runs first."""
+        """Start it and wait until it listens; `before`: Python that its process runs first.
+
+        `prefix` goes in front of its command, and of those that `run` runs; see `tests.powers`.
+        """
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         if config:
             (home / "config.yaml").write_text(config)
+        self._prefix = [*prefix]
         self._environ = {**clean_environ(home), **(environ or {})}
         script = f"{before}\nfrom emberd.cli.main import main; main()"
         way = ["-c", script] if before else ["-m", "emberd.cli.main"]
         with (home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *way, "serve", *arguments],
+                [*prefix, sys.executable, *way, "serve", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -96,7 +101,9 @@ class Server:
 
     def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run the command line as the user of this server would."""
-        return run_emberd(*arguments, home=self.home, environ=self._environ, stdin=stdin)
+        return run_emberd(
+            *arguments, home=self.home, environ=self._environ, stdin=stdin, prefix=self._prefix
+        )
 
 
 def clean_environ(home: Path) -> dict[str, str]:
@@ -114,11 +121,15 @@ def clean_environ(home: Path) -> dict[str, str]:
 
 
 def run_emberd(
-    *arguments: str, home: Path, environ: Mapping[str, str] | None = None, stdin: bytes = b""
+    *arguments: str,
+    home: Path,
+    environ: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    prefix: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command line to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "emberd.cli.main", *arguments],
+        [*prefix, sys.executable, "-m", "emberd.cli.main", *arguments],
         input=stdin,
         capture_output=True,
         env=dict(environ) if environ else clean_environ(home),

@@ -7,8 +7,10 @@ import hmac
 import ipaddress
 import json
 import logging
+import os
 import re
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +20,7 @@ from starlette.types import Scope
 
 from emberd.config.settings import ServerSettings
 from emberd.config.tokens import read_token_file
+from emberd.config.watch import QUIET_S
 from emberd.errors import ConfigError, ForbiddenError, UnauthorizedError
 
 FREE = frozenset({"/health", "/ready"})  # for watchdogs, which have no token
@@ -60,24 +63,35 @@ class Tokens:
         matches = [hmac.compare_digest(asked, token.encode()) for token in self._own + self._read]
         return any(matches)
 
-    def _look(self) -> tuple[int, ...] | None:
+    def _look(self) -> os.stat_result | None:
         try:
-            status = self._file.stat() if self._file else None
-        except OSError:
+            return self._file.stat() if self._file else None
+        except (OSError, ValueError):
             return None
-        if status is None:
-            return None
-        return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
     def _refresh(self) -> None:
         seen = self._look()
-        if not self._file or seen == self._seen:
+        if not self._file or _told(seen) == _told(self._seen) or _may_be_half(seen, self._seen):
             return
         self._seen = seen
         try:
             self._read = read_token_file(self._file)
         except ConfigError as error:
             log.warning("%s The tokens read before stay in force.", error.message)
+
+
+def _told(status: os.stat_result | None) -> tuple[int, ...]:
+    """Return what tells that a file has changed; nothing without one."""
+    if status is None:
+        return ()
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+
+
+def _may_be_half(now: os.stat_result | None, before: os.stat_result | None) -> bool:
+    """Whether somebody may be writing it this moment: half a line would be a token, too."""
+    if not now or not before or now.st_size >= before.st_size:
+        return False
+    return 0 <= time.time() - now.st_ctime < QUIET_S
 
 
 class Access:

@@ -19,6 +19,7 @@ from emberd.backends.quantization import (
 )
 from emberd.backends.tensors import Tensor, open_tensors
 from emberd.errors import ModelLoadError
+from emberd.files import is_file
 from emberd.registry.folder import read_object
 from emberd.vectors import Matrix
 
@@ -183,9 +184,9 @@ def _canonical(name: str) -> str:
 def _weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files, one or several shards."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.exists():
+    if is_file(single):
         return [single]
-    if index.exists():
+    if is_file(index):
         shards = read_object(index).get("weight_map")
         if not isinstance(shards, dict) or not all(is_file_name(name) for name in shards.values()):
             raise ModelLoadError(f"{index} is damaged: its `weight_map` does not name files.")

@@ -77,7 +77,7 @@ def is_emberd(url: str, socket: str | None = None, instance: str | None = None) 
         ) as http:
             response = http.get(f"{url}/health")
             health = response.json()
-    except (httpx2.HTTPError, ValueError):
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
         return False
     if instance is not None and response.headers.get("x-emberd-instance") != instance:
         return False

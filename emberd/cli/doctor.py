@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from emberd.cli.context import AsJson, Root
+from emberd.files import is_gone
 
 if TYPE_CHECKING:
     from emberd.doctor.run import Check
@@ -63,7 +64,7 @@ def _checks(root: Root) -> "dict[str, Check]":
         }
 
     def found_in_config() -> "list[Finding]":
-        there = "" if homes.config.exists() else " (no such file: all defaults)"
+        there = " (no such file: all defaults)" if is_gone(homes.config) else ""
         count = len(list(config.catalog))
         return [
             Finding("config", "ok", f"{homes.config}{there}, {count} models"),

@@ -5,7 +5,6 @@ dump of the whole document, even by a library that keeps comments, would write s
 lists its own way. What comes out is parsed again and has to differ in that key alone.
 """
 
-import fcntl
 import json
 import os
 import secrets
@@ -19,8 +18,10 @@ import yaml
 
 from emberd.config.document import parse
 from emberd.errors import ConfigError
+from emberd.flock import take
 
 KEY = "default"
+LOCK_S = 5.0  # another run of this command has it for milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,11 @@ class Edit:
                         hint="Nothing was written; look at the file and run the command again.",
                     )
                 _write_beside(target, content)
+        except TimeoutError as error:
+            raise ConfigError(
+                f"{self.file} is not written: {error.filename}: {error.strerror}.",
+                hint="Wait until it is done, or end it; then run the command again.",
+            ) from None
         except OSError as error:
             raise ConfigError(
                 f"{self.file} cannot be written: {error.strerror}.",
@@ -177,7 +183,11 @@ def _lock(path: Path) -> int:
     """Return a descriptor that holds the lock of the file that is at `path` now."""
     while True:
         guard = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(guard, fcntl.LOCK_EX)
+        try:
+            take(guard, path, LOCK_S)
+        except TimeoutError:
+            os.close(guard)
+            raise
         try:
             if os.path.samestat(os.fstat(guard), path.stat()):
                 return guard

@@ -8,6 +8,7 @@ import typer
 
 from emberd.cli.context import AsJson, Root
 from emberd.errors import ConfigError
+from emberd.files import is_gone
 
 if TYPE_CHECKING:
     from emberd.cli.client import Client
@@ -74,7 +75,7 @@ def check(ctx: typer.Context) -> None:
     _check_stores(config)
     for note in notes:
         typer.echo(f"Note: {note}")
-    found = "" if config.homes.config.exists() else " (there is no such file: all defaults)"
+    found = " (there is no such file: all defaults)" if is_gone(config.homes.config) else ""
     count = len(list(config.catalog))
     typer.echo(f"{config.homes.config}{found}: in order; {count} models.")
 
@@ -137,6 +138,7 @@ def _folder_of(config: "Config", spec: "ModelSpec") -> "Folder | None":
     """
     from pathlib import Path
 
+    from emberd.files import is_folder
     from emberd.registry.availability import find_here
     from emberd.registry.folder import read_folder
     from emberd.registry.local import lacks
@@ -147,7 +149,7 @@ def _folder_of(config: "Config", spec: "ModelSpec") -> "Folder | None":
         return read_folder(here.folder)
     places = [Path(source.path) for source in spec.sources if source.path]
     if len(places) == len(spec.sources):
-        place = next((place for place in places if place.is_dir()), places[0])
+        place = next((place for place in places if is_folder(place)), places[0])
         if missing := lacks(place):
             raise missing
     return None

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from emberd.errors import ConfigError
+from emberd.files import read
 
 Keys = tuple[str | int, ...]
 MOST_VALUES = 100_000  # in one file, aliases counted for what they stand for
@@ -35,12 +36,13 @@ def read_document(path: Path) -> Document:
         ConfigError: it cannot be read, is not YAML, or is no mapping; file and line are named.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read(path).decode().replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         return Document(path, {})
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise ConfigError(
-            f"{path} cannot be read: {error}.", hint="It has to be a text file in UTF-8."
+            f"{path} cannot be read: {reason}.", hint="It has to be a text file in UTF-8."
         ) from None
     try:
         text, data = parse(text)

@@ -6,13 +6,18 @@ changes nothing and stands in the warnings until it can.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from emberd.aside import aside
 from emberd.config.difference import Change, differences, in_force
 from emberd.config.load import Config
 from emberd.config.watch import Sight, changes
 from emberd.errors import ConfigError
+from emberd.files import is_gone
+
+LONGEST_S = 10.0  # what is written without a pause for so long is read as it is
 
 log = logging.getLogger("emberd.config")
 
@@ -36,7 +41,7 @@ class LiveConfig:
 
     async def preview(self) -> list[Change]:
         """Return what `reload` would change. Raises ConfigError."""
-        return differences(self.config, await asyncio.to_thread(self._read_file))
+        return differences(self.config, await aside(self._read_settled))
 
     async def reload(self) -> list[Change]:
         """Read the file and take what it says, or nothing of it; return what changed.
@@ -48,7 +53,7 @@ class LiveConfig:
         """
         async with self._turn:
             try:
-                read = await asyncio.to_thread(self._read_file)
+                read = await aside(self._read_settled)
             except ConfigError as error:
                 if not self._error or error.message != self._error.message:
                     log.error("The config file is not taken: %s", error.message)  # noqa: TRY400
@@ -56,7 +61,7 @@ class LiveConfig:
                 raise
             if self._error:
                 log.info("The config file is in order again.")
-            self._error, self._had_file = None, read.homes.config.exists()
+            self._error, self._had_file = None, not is_gone(read.homes.config)
             found = differences(self.config, read)
             self.config = in_force(self.config, read)
             for apply in self._followers:
@@ -93,10 +98,34 @@ class LiveConfig:
         except Exception as error:  # noqa: BLE001 - a bug must not end the watching
             log.error("emberd failed to reload its config: %s", type(error).__name__)  # noqa: TRY400
 
+    def _read_settled(self) -> Config:
+        """Read all layers once nobody writes the file any more, or has done so for too long."""
+        file = self.config.homes.config
+        until_s = time.monotonic() + LONGEST_S
+        while True:
+            seen = Sight.of(file)
+            time.sleep(seen.patience_s(self._seen))
+            if self._moves(seen, until_s):
+                continue
+            try:
+                read = self._read_file()
+            except ConfigError:
+                if not self._moves(seen, until_s):
+                    self._seen = seen
+                    raise
+            else:
+                if not self._moves(seen, until_s):
+                    self._seen = seen
+                    return read
+
+    def _moves(self, seen: Sight, until_s: float) -> bool:
+        """Whether the file is not what was seen any more, and there is time to look again."""
+        return time.monotonic() < until_s and Sight.of(self.config.homes.config) != seen
+
     def _read_file(self) -> Config:
         """Read all layers. A file that is gone is an error, unless nothing would change by it."""
         file = self.config.homes.config
-        if not self._had_file or file.exists():
+        if not self._had_file or not is_gone(file):
             return self._read()
         with suppress(ConfigError):
             without = self._read()

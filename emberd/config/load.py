@@ -20,6 +20,7 @@ from emberd.config.paths import Homes, expand, find_homes
 from emberd.config.settings import Settings, StoreSettings
 from emberd.config.tokens import token_of_environment
 from emberd.errors import ConfigError, UnknownModelError
+from emberd.files import is_gone
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec
 
@@ -91,7 +92,7 @@ def load_config(
         ConfigError: file and line, variable or flag, and key are in the message.
     """
     homes = find_homes(environ, config=config)
-    if (config or environ.get("EMBERD_CONFIG")) and not homes.config.exists():
+    if (config or environ.get("EMBERD_CONFIG")) and is_gone(homes.config):
         raise ConfigError(
             f"There is no config file {homes.config}.",
             hint="Make one with `emberd config init`, or leave the option out.",

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emberd.errors import ConfigError
+from emberd.files import read_owned
 
+MOST_BYTES = 2**20
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # what may follow `Bearer`: RFC 6750, section 2.1
 
 
@@ -24,9 +26,8 @@ def read_token_file(path: Path) -> tuple[str, ...]:
     """
     quoted = shlex.quote(str(path))
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            text = file.read(2**20).decode()
+        content, status = read_owned(path, MOST_BYTES)
+        text = content.decode()
     except OSError as error:
         reason = (error.strerror or "it cannot be read").lower()
         raise ConfigError(

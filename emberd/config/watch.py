@@ -9,13 +9,20 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
+
+from emberd.aside import aside
+from emberd.files import is_folder
 
 STEP_MS = 100  # quiet for so long, and a change is taken as complete: no half-written file is read
 DEBOUNCE_MS = 1000  # unless the folder never falls quiet
 LOOK_MS = 5000  # and a look without any event: network file systems send none
 MAX_LINKS = 40  # as Linux allows on the way to a file
+QUIET_S = 0.5  # what may be half a file is not read before it was left alone for so long
+EMPTY_S = 1.0  # nor is an empty one: that is how writing begins
+SIZE = 2  # its place in a status, after device and inode
 
 log = logging.getLogger("emberd.config")
 
@@ -35,10 +42,28 @@ class Sight:
         """Look at `file`, an absolute path that need not exist."""
         try:
             seen = file.stat()
-        except OSError:
+        except (OSError, ValueError):
             return cls(_folders(file), None)
         status = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_ctime_ns)
         return cls(_folders(file), status)
+
+    def patience_s(self, before: "Sight") -> float:
+        """Return for how long it has to stay as it is before it counts, in seconds.
+
+        A file that is written into, not replaced by another, is empty or half at times, and half a
+        file may well be a valid one; or an editor has moved it away for a moment. `before` is how
+        it looked when it was last read.
+        """
+        if self.status == before.status:
+            return 0.0
+        if self.status is None:
+            return QUIET_S
+        if self.status[SIZE] == 0:
+            return EMPTY_S
+        if before.status is None:
+            return 0.0
+        in_place = self.status[:SIZE] == before.status[:SIZE]
+        return QUIET_S if in_place or self.status[SIZE] < before.status[SIZE] else 0.0
 
 
 async def changes(file: Path, seen: Sight) -> AsyncGenerator[None, None]:
@@ -47,7 +72,7 @@ async def changes(file: Path, seen: Sight) -> AsyncGenerator[None, None]:
         folders = seen.folders
         async with aclosing(_events(folders)) as events:
             async for _ in events:
-                now = await asyncio.to_thread(Sight.of, file)
+                now = await aside(partial(Sight.of, file))
                 if now != seen:
                     seen = now
                     yield
@@ -80,6 +105,14 @@ async def _events(folders: frozenset[Path]) -> AsyncGenerator[object, None]:
         yield None
 
 
+def _target(step: Path) -> Path | None:
+    """Return where a link leads; None for what is none, or cannot be looked at."""
+    try:
+        return step.readlink()
+    except (OSError, ValueError):
+        return None
+
+
 def _folders(file: Path) -> frozenset[Path]:
     """Return the folders of `file`, of each symlink on the way there, or the last that exists."""
     found: set[Path] = set()
@@ -88,14 +121,14 @@ def _folders(file: Path) -> frozenset[Path]:
     while rest and links <= MAX_LINKS:
         name = rest.pop()
         step = here.parent if name == ".." else here / name
-        if step.is_symlink():
+        target = _target(step)
+        if target:
             links += 1
             found.add(here)
-            target = step.readlink()
             if target.is_absolute():
                 here = Path(target.anchor)
             rest += reversed(target.parts[1:] if target.is_absolute() else target.parts)
-        elif not rest or not step.is_dir():
+        elif not rest or not is_folder(step):
             found.add(here)
             break
         else:

@@ -8,6 +8,7 @@ for each store that cannot be read.
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from emberd.config.load import Config, load_config
@@ -39,7 +40,8 @@ def note_stamps(config: Config) -> dict[str, EmberdError]:
         noted = before and (before.path, before.migration)
         if noted != (str(named.store.path), stamp and stamp.migration):
             asked = named.served_by or config.settings.default
-            known.put(name, _known(named, stamp, asked, lock) if stamp else None)
+            with suppress(OSError):  # the next look finds it again
+                known.put(name, _known(named, stamp, asked, lock) if stamp else None)
     return unread
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from emberd.errors import DiskFullError, EmberdError, StoreBusyError, StoreError
+from emberd.flock import holder
 from emberd.migrate import sidecar
 from emberd.migrate.base import Store, part_of
 from emberd.migrate.plugins import open_store
@@ -152,7 +153,7 @@ class Workplace:
             except OSError:
                 raise StoreBusyError(
                     f"Another migration of {self.store.path} is under way.",
-                    hint="Wait until it has finished.",
+                    hint=f"Wait until {holder(guard.fileno())} has finished.",
                 ) from None
             self.require_ours()
             yield

@@ -10,9 +10,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from emberd.aside import aside
 from emberd.config.load import Config
 from emberd.config.settings import LimitsSettings
 from emberd.errors import (
@@ -25,6 +27,7 @@ from emberd.errors import (
     TooLargeError,
     UnknownModelError,
 )
+from emberd.files import size_of
 from emberd.pool.eviction import choose_evictions
 from emberd.pool.job import Answer, Form, Job
 from emberd.pool.model import Model, Surroundings, change_warning
@@ -309,7 +312,7 @@ class Pool:
         if not 0 < needs_bytes <= self._limits.memory_budget:
             # A peak over the budget was somebody's odd request: such a model runs alone.
             before = self._lock.read().get(model.spec.name)
-            estimate = await asyncio.to_thread(estimate_bytes, model.spec, self._homes.hub, before)
+            estimate = await aside(partial(estimate_bytes, model.spec, self._homes.hub, before))
             needs_bytes = max(estimate, min(needs_bytes, self._limits.memory_budget))
         if needs_bytes > self._limits.memory_budget:
             raise NoRoomError(
@@ -352,6 +355,4 @@ def estimate_bytes(spec: ModelSpec, hub: Path, before: LockEntry | None) -> int:
     here = find_here(spec, hub, before)
     if not here:
         return WORKER_BASE_BYTES + UNKNOWN_WEIGHTS_BYTES
-    return WORKER_BASE_BYTES + sum(
-        file.stat().st_size for file in here.folder.glob("*.safetensors")
-    )
+    return WORKER_BASE_BYTES + sum(map(size_of, here.folder.glob("*.safetensors")))

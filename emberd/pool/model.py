@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any, Literal
 
 from emberd import __version__
+from emberd.aside import aside
 from emberd.config.load import is_built_in
 from emberd.config.paths import Homes
 from emberd.errors import (
@@ -103,6 +104,7 @@ class Model:
         self._retry_at_s = -math.inf
         self._last_used_s = time.monotonic()
         self._peak_bytes = 0
+        self._remembering: asyncio.Task[None] | None = None  # what its last start taught
 
     # -- wishes, from anybody ---------------------------------------------------------------
 
@@ -416,10 +418,10 @@ class Model:
         try:
             async with aclosing(worker.frames()) as frames:
                 async for received in frames:
-                    self._receive(received)
-                    self._wake.set()
                     if worker is not self._worker:
                         return  # its last words are no word of its successor's
+                    self._receive(received)
+                    self._wake.set()
         except (KeyError, ValueError, IndexError) as error:
             log.error("%s: its worker answers nonsense: %s", self.spec.name, type(error).__name__)  # noqa: TRY400
         finally:
@@ -465,7 +467,7 @@ class Model:
         self._set_state("ready")
         self._dispatch()  # whoever waited for this start is served, even when it leaves at once
         self.memory_bytes()
-        await self._remember_start()
+        self._remember_start()
         assert self._worker  # since _start
         pulse = _Pulse()
         while True:
@@ -562,6 +564,8 @@ class Model:
         if worker:
             self.memory_bytes()
             await worker.end(DEAD_GRACE_S if self._worker_died else END_GRACE_S)
+            if self._remembering:
+                await self._remembering
             if not self._retired_for:  # the lock's entry is that of its successor by now
                 peak = partial(self._around.lock.note_peak, self.spec.name, self._peak_bytes)
                 await self._remember(peak)
@@ -616,8 +620,11 @@ class Model:
         self.refuse_all(error)
         self._set_state("failed")
 
-    async def _remember_start(self) -> None:
-        """Write what this start taught, and say when the model is not what it was."""
+    def _remember_start(self) -> None:
+        """Have written what this start taught, and say when the model is not what it was.
+
+        Nobody waits for it: the lock of the file may be somebody else's for a while.
+        """
         assert self.ready
         if self._retired_for:
             return
@@ -625,7 +632,8 @@ class Model:
         if entry.changed_to:
             log.warning("%s", change_warning(self.spec.name, entry)["message"])
         self._tell_differences()
-        await self._remember(partial(self._around.lock.put, self.spec.name, entry))
+        put = partial(self._around.lock.put, self.spec.name, entry)
+        self._remembering = asyncio.create_task(self._remember(put))
 
     def _tell_differences(self) -> None:
         """Say once what the model's folder has otherwise than what a user wrote of it."""
@@ -641,9 +649,9 @@ class Model:
     async def _remember(self, write: Callable[[], None]) -> None:
         """Write to the lock, off the event loop; a folder that cannot be written is no end."""
         try:
-            await asyncio.to_thread(write)
+            await aside(write)
         except OSError as error:
-            log.warning("lock.json cannot be written: %s", error.strerror)
+            log.warning("%s: lock.json cannot be written: %s", self.spec.name, error.strerror)
 
 
 def change_warning(name: str, entry: LockEntry) -> dict[str, str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from emberd.files import is_file
 from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec
 
@@ -57,7 +58,7 @@ def list_files(folder: Path, patterns: Iterable[str]) -> list[str]:
         os.path.relpath(Path(root) / file, folder)
         for root, _, files in os.walk(folder)
         for file in files
-        if Path(root, file).is_file()  # no link that leads nowhere
+        if is_file(Path(root, file))  # no link that leads nowhere
     ]
     wanted = tuple(patterns)
     return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in wanted))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emberd.errors import ModelLoadError
+from emberd.files import is_file, read
 from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec, is_below
 
@@ -262,7 +263,7 @@ def read_pooling(folder: Path) -> PoolingFile:
     """Return what the Pooling step's own file says, by the names of the registry."""
     listed = [step.path for step in read_steps(folder) or () if step.kind == "Pooling"]
     named = [folder / path / "config.json" for path in listed if path and is_below(path)]
-    files = [path for path in named if path.is_file()]
+    files = [path for path in named if is_file(path)]
     path = next(iter(files or sorted(folder.glob("*_Pooling/config.json"))), None)
     if path is None:
         return PoolingFile()
@@ -294,7 +295,7 @@ def read_object(path: Path) -> dict[str, Any]:
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
     """Return what a file holds, or raise `ModelLoadError`."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read(path))
     except FileNotFoundError:
         raise ModelLoadError(f"{path} is missing.", hint=MEND) from None
     except RecursionError:

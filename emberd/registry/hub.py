@@ -8,7 +8,6 @@ what is found there is whole.
 """
 
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from emberd.errors import SourceError
+from emberd.flock import take
 from emberd.registry.local import DIGEST, discard, has_digest, hub_repository
 from emberd.registry.spec import Source, is_below
 from emberd.units import format_size
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 REACH_TIMEOUT_S = 5.0  # for the first answer of the Hub; a download that moves may take hours
 PARALLEL_FILES = 4
 CHUNK_BYTES = 2**16  # what a stop may lose; the library's 10 MiB make progress jump, too
+STANDS_STILL_S = 25.0  # without a new byte; a worker that waits for longer counts as stuck itself
 SPARE_BYTES = 64 * 2**20  # left free on the disk
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -241,7 +242,7 @@ class _Large:
     def fetch(self, progress: "_Progress") -> None:
         """Fetch what is missing; another process that does the same is waited for."""
         with self._part.open("ab") as part:
-            fcntl.flock(part, fcntl.LOCK_EX)
+            self._take(part, progress)
             if self._whole.exists():
                 if has_digest(self._whole, self.sha256):
                     self._part.unlink(missing_ok=True)
@@ -256,6 +257,22 @@ class _Large:
                 part.truncate(0)  # it stays in place: somebody may wait for its lock
                 raise SourceError(f"{self.name} arrived with another hash than the Hub states")
             self._part.replace(self._whole)
+
+    def _take(self, part: BinaryIO, progress: "_Progress") -> None:
+        """Lock the file, waiting as long as who has it gets on. Raises SourceError."""
+        size = os.fstat(part.fileno()).st_size
+        while True:
+            try:
+                return take(part.fileno(), self._part, STANDS_STILL_S)
+            except TimeoutError as error:
+                grown = os.fstat(part.fileno()).st_size - size
+                if grown <= 0:
+                    raise SourceError(
+                        f"{self.name}: {error.strerror}, which does not get on with it",
+                        hint="End that process, then ask again.",
+                    ) from None
+                size += grown
+                progress.add(grown)
 
     def _continue(self, part: BinaryIO, progress: "_Progress") -> None:
         import httpx2

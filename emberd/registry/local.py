@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from emberd.errors import ModelLoadError
+from emberd.files import is_file, is_folder, is_gone, is_link, read
 from emberd.registry.folder import old_layout
 from emberd.registry.spec import Source, is_below
 
@@ -53,11 +54,11 @@ def hub_snapshot(repository: str, revision: str, hub: Path) -> Path | None:
     """Return where the Hub's cache keeps this revision; it may hold only some of the files."""
     repo = hub_repository(repository, hub)
     try:
-        commit = (repo / "refs" / revision).read_text().strip()
+        commit = read(repo / "refs" / revision).decode().strip()
     except (OSError, ValueError):  # a damaged ref is none
         commit = revision
     snapshot = repo / "snapshots" / commit
-    return snapshot if is_below(commit) and snapshot.is_dir() else None
+    return snapshot if is_below(commit) and is_folder(snapshot) else None
 
 
 def package_folder(name: str) -> Path | None:
@@ -85,15 +86,19 @@ def lacks(folder: Path) -> ModelLoadError | None:
     without the index, so that a stopped download is never taken for a whole one (the Hub's client
     links a file when it is all there).
     """
-    if not folder.is_dir():
-        return ModelLoadError(f"There is no folder {folder}.", hint="Correct the path.")
-    if not (folder / "config.json").is_file():
+    if not is_folder(folder):
+        if is_gone(folder):
+            return ModelLoadError(f"There is no folder {folder}.", hint="Correct the path.")
+        return ModelLoadError(
+            f"{folder} cannot be looked at.", hint="Correct the path, or the permissions."
+        )
+    if not is_file(folder / "config.json"):
         elsewhere = next(iter(sorted(folder.glob("0_*/config.json"))), None)
         if elsewhere:
             return old_layout(folder, elsewhere.parent.name)
         return ModelLoadError(f"{folder} has no config.json.", hint=GET_FILES)
-    if not (folder / "tokenizer.json").is_file():
-        others = [name for name in OTHER_TOKENIZERS if (folder / name).is_file()]
+    if not is_file(folder / "tokenizer.json"):
+        others = [name for name in OTHER_TOKENIZERS if is_file(folder / name)]
         if not others:
             return ModelLoadError(f"{folder} has no tokenizer.json.", hint=GET_FILES)
         return ModelLoadError(
@@ -101,17 +106,17 @@ def lacks(folder: Path) -> ModelLoadError | None:
             hint=f"Make one where transformers is installed: `{_how_to_convert(folder)}`.",
         )
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
+    if is_file(index):
         try:
-            shards = set(json.loads(index.read_bytes())["weight_map"].values())
-            gone = sorted(shard for shard in shards if not (folder / shard).is_file())
+            shards = set(json.loads(read(index))["weight_map"].values())
+            gone = sorted(shard for shard in shards if not is_file(folder / shard))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None  # whole but damaged: loading it says so
         if gone:
             return ModelLoadError(f"{folder} lacks {', '.join(gone)[:200]}.", hint=GET_FILES)
         return None
     patterns = ("*.safetensors", "*.bin", "*.onnx", "onnx/*.onnx", "*.gguf")
-    weights = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+    weights = [path for pattern in patterns for path in folder.glob(pattern) if is_file(path)]
     if any(not SHARD.search(path.name) for path in weights):
         return None
     missing = f"{index.name}, which belongs to its parts" if weights else "model.safetensors"
@@ -137,7 +142,7 @@ def leads_out(folder: Path, root: Path) -> Path | None:
     for at, folders, files in os.walk(folder):
         for name in (*folders, *files):
             found = Path(at, name)
-            if found.is_symlink() and not any(map(found.resolve().is_relative_to, inside)):
+            if is_link(found) and not any(map(found.resolve().is_relative_to, inside)):
                 return found
     return None
 
@@ -154,7 +159,7 @@ def has_digest(file: Path, digest: str) -> bool:
 
 def digest_kept(file: Path) -> str | None:
     """Return the digest that the Hub stated at the download: its cache names blobs by it."""
-    name = file.readlink().name if file.is_symlink() else ""
+    name = file.readlink().name if is_link(file) else ""
     return name if DIGEST.fullmatch(name) else None
 
 

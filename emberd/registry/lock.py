@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from emberd.files import is_file
 from emberd.registry.fingerprint import FileHash
 from emberd.registry.options import SpaceOptions
 from emberd.registry.state import StateFile, known_fields
@@ -97,7 +98,7 @@ class LockEntry:
     def is_here(self) -> bool:
         """Whether its files still lie where they were."""
         files, folder = self.now.files, self.now.folder
-        return bool(files) and all(Path(folder, name).is_file() for name in files)
+        return bool(files) and all(is_file(Path(folder, name)) for name in files)
 
     def is_same_state(self, other: "LockEntry") -> bool:
         """Whether nothing that could move vectors differs, as far as is known without running."""

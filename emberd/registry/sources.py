@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from emberd.errors import ConfigError, ModelLoadError, SourceError
+from emberd.files import is_file, is_folder
 from emberd.registry.availability import Located, find_here, in_order
 from emberd.registry.fingerprint import FileHash, list_files
 from emberd.registry.local import (
@@ -223,7 +224,7 @@ def _why_not(source: Source) -> str:
     """Say in a few words why a source that is not on the Hub is not here."""
     if not source.path:
         return "not installed"
-    problem = lacks(Path(source.path)) if Path(source.path).is_dir() else None
+    problem = lacks(Path(source.path)) if is_folder(Path(source.path)) else None
     return problem.message.rstrip(".") if problem else "no such folder"
 
 
@@ -255,5 +256,5 @@ def _damaged(folder: Path, digests: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(
         name
         for name, digest in sorted(digests.items())
-        if not ((folder / name).is_file() and has_digest(folder / name, digest))
+        if not (is_file(folder / name) and has_digest(folder / name, digest))
     )

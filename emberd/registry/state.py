@@ -4,7 +4,6 @@ Who writes is the server, or the command line. A write takes a file lock, reads 
 replaces the file by rename, so a reader sees an old file or a new one.
 """
 
-import fcntl
 import json
 import os
 import tempfile
@@ -14,10 +13,15 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from emberd import files
+from emberd.flock import locked
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Entry = TypeVar("Entry", bound="DataclassInstance")
+
+LOCK_S = 2.0  # a write takes milliseconds; who holds the lock for longer is stopped, or no emberd
 
 DAMAGE = (
     OSError,
@@ -32,7 +36,9 @@ DAMAGE = (
 
 
 class StateFile(Generic[Entry]):
-    """Read and write one such file. A damaged or foreign one counts as empty and is replaced.
+    """Read and write one such file. A damaged or foreign one is replaced.
+
+    It counts as what this process read before the damage; as empty, if it read nothing.
 
     `group` is the key that the entries are below; `from_dict` makes one again from its `asdict`.
     """
@@ -43,16 +49,16 @@ class StateFile(Generic[Entry]):
         self._path = path
         self._group = group
         self._from_dict = from_dict
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._entries: dict[str, Entry] = {}
 
     def read(self) -> Mapping[str, Entry]:
         """Return the entries by name; the file is read again only when it has changed."""
         try:
             status = self._path.stat()
-        except OSError:
+        except (OSError, ValueError):
             return {}
-        seen = (status.st_mtime_ns, status.st_size, status.st_ino)
+        seen = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
         if seen != self._seen:
             self._entries, self._seen = self._parse(), seen
         return self._entries
@@ -72,10 +78,11 @@ class StateFile(Generic[Entry]):
         """Give the entries to change, alone; write them afterwards when they did.
 
         Raises:
-            OSError: the state folder cannot be written.
+            OSError: the state folder cannot be written, or another process keeps the lock for
+                longer than `LOCK_S`; `strerror` says which.
         """
         self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        with _locked(self._path.with_suffix(".flock")):
+        with locked(self._path.with_suffix(".flock"), LOCK_S):
             entries = self._parse()
             before = dict(entries)
             yield entries
@@ -85,13 +92,16 @@ class StateFile(Generic[Entry]):
                 write_atomically(self._path, json.dumps(content, indent=1))
 
     def _parse(self) -> dict[str, Entry]:
+        """Read the file; one that is damaged, or written by somebody now, says what it said."""
         try:
             return self._load()
-        except DAMAGE:
+        except FileNotFoundError:
             return {}
+        except DAMAGE:
+            return dict(self._entries)
 
     def _load(self) -> dict[str, Entry]:
-        group = json.loads(self._path.read_bytes())[self._group]
+        group = json.loads(files.read(self._path))[self._group]
         return {name: self._from_dict(entry) for name, entry in group.items()}
 
 
@@ -103,17 +113,6 @@ def known_fields(cls: "type[DataclassInstance]", data: Mapping[str, Any]) -> dic
     """
     names = {field.name for field in fields(cls)}
     return {key: value for key, value in data.items() if key in names}
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Hold a lock file of mode 0600. Raises OSError."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def write_atomically(path: Path, text: str) -> None:

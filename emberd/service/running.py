@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emberd import files
 from emberd.registry.state import DAMAGE
+
+LONGEST = 4096  # characters: a path
+NOT_IN_HOSTS = frozenset(" /?#@[]\\")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +46,31 @@ def path_of(state: Path) -> Path:
 
 
 def read(state: Path) -> Running | None:
-    """Return what was noted; its server may have died since."""
+    """Return what was noted; its server may have died since.
+
+    None also for what no server can have noted, as a damaged or foreign file holds.
+    """
     try:
-        noted: dict[str, Any] = json.loads(path_of(state).read_bytes())
+        noted: dict[str, Any] = json.loads(files.read(path_of(state)))
         port, socket = noted["port"], noted.get("socket")
-        return Running(
-            int(noted["pid"]),
-            str(noted["host"]),
-            None if port is None else int(port),
-            str(noted["version"]),
-            None if socket is None else str(socket),
-            str(noted.get("instance", "")),
-        )
+        host, version, instance = noted["host"], noted["version"], noted.get("instance", "")
+        if not (
+            _is_number(noted["pid"], 2**31)
+            and (_is_text(socket) if port is None else _is_number(port, 2**16))
+            and all(map(_is_text, (host, version, instance, socket or "")))
+            and host
+            and not set(host) & NOT_IN_HOSTS
+        ):
+            return None
+        return Running(noted["pid"], host, port, version, socket, instance)
     except DAMAGE:
         return None
+
+
+def _is_number(value: object, end: int) -> bool:
+    return type(value) is int and 0 < value < end
+
+
+def _is_text(value: object) -> bool:
+    """Whether no socket, URL or terminal chokes on it."""
+    return isinstance(value, str) and len(value) <= LONGEST and value.isprintable()

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from emberd.cli.edit import Edit
 from emberd.config.document import read_document
 from emberd.errors import ConfigError
+from tests.powers import powerless
+from tests.serving import run_emberd
 
 COMMENTED = """\
 # My configuration,  kept for years.
@@ -244,12 +246,13 @@ def test_a_folder_that_does_not_exist_is_made(tmp_path: Path) -> None:
     assert file.read_text() == "default: mpnet\n"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_named(file: Path) -> None:
-    write(file, "default: bge\n")
-    file.parent.chmod(0o500)
-    try:
-        with pytest.raises(ConfigError, match="cannot be written"):
-            Edit.of_default(file, "mpnet").commit()
-    finally:
-        file.parent.chmod(0o700)
+def test_a_folder_that_cannot_be_written_is_named(home: Path) -> None:
+    home.mkdir()
+    write(home / "config.yaml", "default: bge-small\n")
+    home.chmod(0o500)
+
+    done = run_emberd("use", "mpnet", "--yes", home=home, prefix=powerless())
+
+    home.chmod(0o700)
+    assert done.returncode == 1
+    assert f"{home / 'config.yaml'} cannot be written: Permission denied" in done.stderr.decode()

@@ -1,7 +1,6 @@
 """What people point at by mistake: one clear error, and nothing is changed."""
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from emberd.migrate.check import check
 from emberd.migrate.run import migrate_all, plan
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
+from tests.powers import powerless
 from tests.serving import clean_environ
 
 
@@ -245,13 +245,8 @@ def test_a_database_that_nobody_may_even_read(cmem: Path, work: Work) -> None:
 
 def without_power(home: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """Run the command line without root's power to write anywhere."""
-    weaken: list[str] = []
-    if os.geteuid() == 0:
-        weaken = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"]
-        if not shutil.which(weaken[0]):
-            pytest.skip("root may write read-only files, and setpriv is not here to change that")
     return subprocess.run(
-        [*weaken, sys.executable, "-m", "emberd.cli.main", *arguments],
+        [*powerless(), sys.executable, "-m", "emberd.cli.main", *arguments],
         capture_output=True,
         env=clean_environ(home),
         timeout=120,

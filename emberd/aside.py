@@ -1,0 +1,35 @@
+"""Work that blocks, beside an event loop that must not, and that must be able to end without it."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Thread
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def aside(work: Callable[[], T]) -> T:
+    """Return what `work` gives, or raise what it raises; it runs in a thread of its own.
+
+    The end of the process does not wait for that thread, as it would for `asyncio.to_thread`: a
+    file system that hangs would keep a server from ending. Cancelled, the thread goes on.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(give: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended: nobody listens
+            loop.call_soon_threadsafe(lambda: None if done.done() else give())
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is for the caller
+            failure = error
+            tell(lambda: done.set_exception(failure))
+        else:
+            tell(lambda: done.set_result(result))
+
+    Thread(target=run, name="emberd-aside", daemon=True).start()
+    return await done

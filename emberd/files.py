@@ -1,0 +1,79 @@
+"""Files that others make, move and take away: to ask about one never fails and never hangs.
+
+`pathlib` raises where a folder may not be entered or a name is too long, and reading waits for a
+writer where a pipe has taken the file's place.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+MOST_BYTES = 64 * 2**20  # of a config, state or description file; weights are not read this way
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file can be seen there, also by way of links."""
+    return os.path.isfile(path)  # noqa: PTH113 - see above
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder can be seen there, also by way of links."""
+    return os.path.isdir(path)  # noqa: PTH112 - see above
+
+
+def is_link(path: Path) -> bool:
+    """Whether a link can be seen there."""
+    return os.path.islink(path)  # noqa: PTH114 - see above
+
+
+def is_gone(path: Path) -> bool:
+    """Whether nothing is there for certain; a file that cannot be looked at is not gone."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, 0 when it cannot be looked at."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def read(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return what a regular file holds; the null device is an empty one.
+
+    Raises:
+        OSError: it cannot be read, is something else (a folder, a pipe, a device), or is larger.
+    """
+    return read_owned(path, most_bytes)[0]
+
+
+def read_owned(path: Path, most_bytes: int = MOST_BYTES) -> tuple[bytes, os.stat_result]:
+    """Return the same and whose it is; raises OSError as `read`."""
+    # Without blocking: opening a pipe waits for somebody who writes.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        kind = _kind(status)
+        if kind:
+            raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, "it is larger than any such file", str(path))
+    return content, status
+
+
+def _kind(status: os.stat_result) -> str | None:
+    """Return what a thing is that holds no bytes of its own; None for a file."""
+    mode = status.st_mode
+    if stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and status.st_rdev == os.stat(os.devnull).st_rdev):  # noqa: PTH116
+        return None
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
