@@ -7,7 +7,16 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from emberd.backends.mlx.layers import LayerNorm, Plain, Quantized, gelu, on_cuda, stack, unseen
+from emberd.backends.mlx.layers import (
+    LayerNorm,
+    Plain,
+    Quantized,
+    gelu,
+    gelu_tanh,
+    on_cuda,
+    stack,
+    unseen,
+)
 from emberd.backends.mlx.sum_norm import sum_norm, takes
 from emberd.vectors import Matrix
 
@@ -61,6 +70,16 @@ def test_gelu_is_exact(dtype: mx.Dtype) -> None:
 
     assert gelu(x).dtype == dtype
     assert error(gelu(x).astype(mx.float32), exact) < DIGITS[dtype]
+
+
+@pytest.mark.parametrize("dtype", DIGITS)
+def test_gelu_by_tanh_is_its_formula(dtype: mx.Dtype) -> None:
+    x = mx.array(np.linspace(-6, 6, 1001, dtype=np.float32)).astype(dtype)
+
+    values = np.array(x.astype(mx.float32), np.float64)
+    inner = math.sqrt(2 / math.pi) * (values + 0.044715 * values**3)
+
+    assert error(gelu_tanh(x).astype(mx.float32), values * (1 + np.tanh(inner)) / 2) < DIGITS[dtype]
 
 
 def test_what_is_not_seen_counts_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from emberd.backends.base import Encoder, Precision
+from emberd.backends.modules import Activation
 from emberd.backends.openvino.backend import OpenVINOBackend
 from emberd.backends.openvino.processor import bf16_is_faster
 from emberd.backends.openvino.runtime import choose_compute
@@ -26,6 +28,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from emberd.backends.base import LoadRequest
+from emberd.backends.modules import Activation
 from emberd.backends.openvino.backend import OpenVINOBackend
 
 assert "openvino" not in sys.modules
@@ -266,3 +269,25 @@ def test_arithmetic_that_the_processor_lacks_is_refused_with_what_it_has(tmp_pat
 )
 def test_intel_does_bf16_faster_by_amx_only(processor: str, faster: bool) -> None:
     assert bf16_is_faster(processor) is faster
+
+
+@pytest.mark.parametrize("name", ["GELU", "GELUTanh", "ReLU"])
+def test_an_activation_is_its_formula(name: Activation) -> None:
+    from openvino import Core, Model
+    from openvino import opset15 as op
+
+    from emberd.backends.openvino.graph import activate
+
+    x = np.linspace(-6, 6, 1001, dtype=np.float32)
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x.astype(np.float64) ** 3)
+    exact = {
+        "GELU": [value * (1 + math.erf(value / math.sqrt(2))) / 2 for value in x.tolist()],
+        "GELUTanh": x * (1 + np.tanh(inner)) / 2,
+        "ReLU": np.maximum(x, 0),
+    }
+    given = op.parameter([-1], np.float32)
+    compiled = Core().compile_model(
+        Model([activate(given, name)], [given], name), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+
+    assert np.abs(compiled(x)[0] - exact[name]).max() < 1e-5
