@@ -64,6 +64,11 @@ class Encoder(Protocol):
     It may have `packs: bool`. When that is true, a row may hold several texts, one after the other:
     the mask then numbers them 1, 2, ... (0 is padding still), none sees another, and there is a
     vector for each text, row by row. So batches of texts of all lengths have little padding.
+
+    It may have `audit() -> str | None`: a look at what it computes with that would make a start
+    slower. It runs once, in a thread of its own and of low priority, when the first answer is out
+    and while others are computed. When something is damaged it sees to it that the next load does
+    not use that, and says what it was and what became of it; the worker then ends.
     """
 
     @property
