@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from emberd import __version__
-from emberd.api import admin, errors, metrics, native, ollama, openai, openapi, pages, tei
+from emberd.api import admin, cohere, errors, metrics, native, ollama, openai, openapi, pages, tei
 from emberd.api.access import Access, Tokens
 from emberd.api.gate import Gate
 from emberd.api.held import Held
@@ -57,7 +57,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, everything),
-        *(dialect.create_router(pool) for dialect in (openai, ollama, tei)),
+        *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei)),
         admin.create_router(live),
         pages.create_router(pool, app),
     ]

@@ -18,7 +18,7 @@ from starlette.types import Scope
 from emberd import errors
 from emberd.api.paths import nearest
 
-Dialect = Literal["native", "openai", "ollama", "tei"]
+Dialect = Literal["native", "openai", "ollama", "cohere", "tei"]
 
 STATUS: Mapping[type[errors.EmberdError], int] = {
     errors.EmberdError: 500,
@@ -52,6 +52,8 @@ HEADERS: Mapping[int | type[errors.EmberdError], Mapping[str, str]] = {
 SPOKEN = "emberd_dialect"  # in a request's state: what the route found out
 BY_PATH: Mapping[str, Dialect] = {
     "/embeddings": "openai",
+    "/v1/embed": "cohere",
+    "/v2/embed": "cohere",
     "/": "tei",
     "/info": "tei",
     "/tokenize": "tei",
@@ -88,11 +90,13 @@ def dialect_of(scope: Scope) -> Dialect:
     spoken: Dialect | None = scope.get("state", {}).get(SPOKEN)
     if spoken:
         return spoken
+    if path in BY_PATH:
+        return BY_PATH[path]
     if "/v1/" in f"{path}/":  # also where its clients miss: /api/v1/embeddings
         return "openai"
     if f"{path}/".startswith("/api/"):
         return "ollama"
-    return BY_PATH.get(path, "native")
+    return "native"
 
 
 def shape(problem: Problem, dialect: Dialect) -> dict[str, Any]:
@@ -103,6 +107,8 @@ def shape(problem: Problem, dialect: Dialect) -> dict[str, Any]:
     if dialect == "ollama":
         words = OLLAMAS_WORDS.get(problem.code)
         return {"error": f"{words}: {problem.sentence}" if words else problem.sentence}
+    if dialect == "cohere":
+        return {"message": problem.sentence}
     if dialect == "tei":
         return {"error": problem.sentence, "error_type": _tei_type(problem)}
     return {"detail": problem.message, "code": problem.code, "hint": problem.hint}

@@ -68,6 +68,12 @@ class OllamaError(Shown):
     error: str
 
 
+class CohereError(Shown):
+    """An error as Cohere's clients know it."""
+
+    message: str
+
+
 class TEIError(Shown):
     """An error as clients of text-embeddings-inference know it."""
 

@@ -28,6 +28,8 @@ class Way:
     def rows(self, answer: Any) -> Matrix:  # noqa: ANN401 - whatever JSON holds
         """Return the vectors of an answer, `(N, D)`, with exactly the bits that were sent."""
         found = answer[self.found] if self.found else answer
+        if isinstance(found, dict):
+            (found,) = found.values()  # Cohere's: by type
         if self.found == "data":
             assert [row["index"] for row in found] == list(range(len(found)))
             found = [row["embedding"] for row in found]
@@ -38,6 +40,8 @@ class Way:
     def message(self, error: Any) -> str:  # noqa: ANN401 - whatever JSON holds
         """Return the words of an error, which has to be in this dialect's shape."""
         assert set(error) == self.error_keys
+        if "message" in error:
+            return str(error["message"])
         if "detail" in error:
             return f"{error['detail']} {error['hint']}"
         if isinstance(error["error"], str):
@@ -57,6 +61,7 @@ def as_row(row: list[float] | str) -> Matrix:
 
 NATIVE = frozenset({"detail", "code", "hint"})
 ERROR = frozenset({"error"})
+COHERE = frozenset({"message"})
 TEI = frozenset({"error", "error_type"})
 WAYS = {
     "native": Way("/embed", "texts", {}, "embeddings", NATIVE),
@@ -65,9 +70,18 @@ WAYS = {
     "OpenAI base64": Way("/v1/embeddings", "input", {"encoding_format": "base64"}, "data", ERROR),
     "OpenAI without /v1": Way("/embeddings", "input", {}, "data", ERROR),
     "Ollama": Way("/api/embed", "input", {}, "embeddings", ERROR),
+    "Cohere": Way("/v2/embed", "texts", {}, "embeddings", COHERE),
+    "Cohere base64": Way(
+        "/v2/embed", "texts", {"embedding_types": ["base64"]}, "embeddings", COHERE
+    ),
+    "Cohere v1": Way("/v1/embed", "texts", {}, "embeddings", COHERE),
+    "Cohere v1 by type": Way(
+        "/v1/embed", "texts", {"embedding_types": ["float"]}, "embeddings", COHERE
+    ),
     "TEI": Way("/embed", "inputs", {}, "", TEI),
     "TEI at the root": Way("/", "inputs", {"normalize": True}, "", TEI),
 }
 ONE_OF_EACH = {
-    name: WAYS[name] for name in ("native", "OpenAI", "Ollama", "TEI", "TEI at the root")
+    name: WAYS[name]
+    for name in ("native", "OpenAI", "Ollama", "Cohere", "Cohere v1", "TEI", "TEI at the root")
 }

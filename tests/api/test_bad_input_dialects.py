@@ -154,6 +154,7 @@ def test_another_space_than_the_expected_one(server: Server, way: Way) -> None:
         ("native", {"input_type": "image"}, "input_type"),
         ("OpenAI", {"encoding_format": "hex"}, "encoding_format"),
         ("OpenAI", {"input_type": "image"}, "input_type"),
+        ("Cohere", {"input_type": "image"}, "input_type"),
         ("OpenAI", {"task": "retrieval"}, "task"),
         ("OpenAI", {"embedding_type": "binary"}, "embedding_type"),
         ("OpenAI", {"output_dtype": "int8"}, "output_dtype"),
@@ -320,7 +321,13 @@ def test_a_full_queue_and_a_deadline(impatient: Server, way: Way) -> None:
 
 # -- all errors there are -------------------------------------------------------------------
 
-PATHS = {"native": "/embed", "OpenAI": "/v1/x", "Ollama": "/api/x", "TEI": "/info"}
+PATHS = {
+    "native": "/embed",
+    "OpenAI": "/v1/x",
+    "Ollama": "/api/x",
+    "Cohere": "/v2/embed",
+    "TEI": "/info",
+}
 
 
 @pytest.mark.parametrize("name", PATHS)

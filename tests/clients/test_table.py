@@ -4,7 +4,7 @@ import pytest
 
 from tests.clients import table
 
-DRIVEN = 6  # client libraries in this folder
+DRIVEN = 7  # client libraries in this folder
 
 
 def test_the_table_in_the_docs_says_what_ran(request: pytest.FixtureRequest) -> None:
