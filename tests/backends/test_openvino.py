@@ -32,7 +32,6 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from emberd.backends.base import LoadRequest
-from emberd.backends.modules import Activation
 from emberd.backends.openvino.backend import OpenVINOBackend
 
 assert "openvino" not in sys.modules

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import EmberdError
 from emberd.registry.folder import read_folder
 from emberd.registry.local import is_complete
+from emberd.registry.spec import ModelSpec, Source
 from emberd.worker.tokenizer import Tokenizer
 from tests.fuzz.cases import JSON, Damage, changed, damages, fuzz
 
@@ -93,6 +95,41 @@ def test_config(damage: Change) -> None:
             read_all(folder)
         except EmberdError as error:
             said(error, "config.json", "weights")
+
+
+DESCRIPTIONS = {
+    "tokenizer_config.json": content("tokenizer_config.json"),
+    "sentence_bert_config.json": {
+        "max_seq_length": 16,
+        "do_lower_case": True,
+        "tokenizer_args": {},
+    },
+    "config_sentence_transformers.json": {
+        "prompts": {"query": "q"},
+        "default_prompt_name": "query",
+    },
+    "1_Pooling/config.json": {"pooling_mode": ["mean"], "include_prompt": False},
+    "modules.json": content("modules.json"),
+}
+SPEC = ModelSpec(name="m", sources=(Source(path="/m"),), dimensions=64, pooling="mean")
+
+
+@fuzz(
+    st.sampled_from(sorted(DESCRIPTIONS)).flatmap(
+        lambda name: st.tuples(st.just(name), changes(DESCRIPTIONS[name]))
+    )
+)
+def test_descriptions(damage: tuple[str, Change]) -> None:
+    name, change = damage
+    good = json.dumps(DESCRIPTIONS[name]).encode()
+    with damaged(name, lambda _: change(good)) as folder:
+        try:
+            says = read_folder(folder)
+            says.differences(SPEC)
+            json.dumps(asdict(says.options(SPEC)))
+            Tokenizer(folder, 16, says.normalizer)
+        except EmberdError as error:
+            said(error, name, "tokenizer.json")
 
 
 MODULES = [
