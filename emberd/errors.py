@@ -255,6 +255,12 @@ class StoreBusyError(StoreError):
     code = "store_busy"
 
 
+class BackupError(StoreError):
+    """The backup of a store cannot be restored; store and backup are as they were."""
+
+    code = "store_backup"
+
+
 class StoreRowsError(StoreError):
     """Some rows of the store cannot be embedded."""
 

@@ -161,17 +161,25 @@ def undo(
                 "The store was written to since, which the backup lacks. As it is now it is copied"
                 " beside the backups first."
             )
+        if note.backup_hash is None and not as_json:
+            typer.echo(
+                "This backup was made by an older emberd, which kept no hash of it: only the"
+                " database's own check says that it is whole."
+            )
         _ask(f"Restore {named.name} as it was before {note.model}, {note.at}?", yes=yes)
 
     undone = running.undo(named, config.homes.state, confirm=confirm)
     holds = whose(config, named)  # an older stamp may be back
     copy = str(undone.copy) if undone.copy else None
     if as_json:
-        typer.echo(json.dumps({"store": named.name, "from": undone.note.model, "copy": copy}))
+        row = {"store": named.name, "from": undone.note.model, "copy": copy}
+        checked = "integrity" if undone.note.backup_hash is None else "hash"
+        typer.echo(json.dumps({**row, "changed": undone.changed, "backup_checked_by": checked}))
         return
     typer.echo(f"{named.name} is as it was at {undone.note.at}.")
     if copy:
-        typer.echo(f"What it was until now: {copy}")
+        also = ", with what was written since" if undone.changed else ""
+        typer.echo(f"As it was until now{also}: {copy}")
     typer.echo(_after_undo(config, named, holds))
 
 
@@ -233,6 +241,8 @@ def status(
         typer.echo(
             f"Backup from before {backup['model']}, {backup['at']}: {backup['path']}, {size}"
         )
+    for path in found["unreadable"]:
+        typer.echo(f"Backup whose note is damaged or gone, so that `undo` cannot use it: {path}")
     for copy in found["copies"]:
         typer.echo(f"Copy from before something was taken back: {copy}")
 

@@ -97,6 +97,22 @@ class Replacement(Protocol):
         ...
 
 
+class Restoration(Protocol):
+    """A store that nobody else can write to, and that can be made what a backup of it is."""
+
+    def copy(self, target: Path) -> None:
+        """Copy the store as it is to a new file, in one step."""
+        ...
+
+    def digest(self) -> str:
+        """Return what `Store.digest` would."""
+        ...
+
+    def commit(self) -> None:
+        """Make it what the backup copied, all of it or, when the process dies, nothing of it."""
+        ...
+
+
 def part_of(store: "Store") -> str:
     """Return which of a file's stores it is, its `part`; "" for kinds with one store a file."""
     return str(getattr(store, "part", ""))
@@ -146,8 +162,12 @@ class Store(Protocol):
         """Copy the store as it is now to a new file, in one step; allowed while it is replaced."""
         ...
 
-    def restore(self, backup: Path) -> None:
-        """Make the store what `backup` copied, all of it or nothing."""
+    def check_backup(self, backup: Path) -> None:
+        """Raise `StoreError` when what `backup` copied is damaged, as far as it tells by itself."""
+        ...
+
+    def restoring(self, backup: Path) -> AbstractContextManager[Restoration]:
+        """Lock the store for writers until the end; without `commit` it is as before."""
         ...
 
     def replacing(self) -> AbstractContextManager[Replacement]:

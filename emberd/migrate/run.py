@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from emberd.errors import (
+    BackupError,
     EmberdError,
     MigrationError,
     NoServerError,
@@ -33,9 +34,11 @@ from emberd.migrate.base import Cost, Key, Replacement, Row, Shape, Stamp, Store
 from emberd.migrate.embedding import Embedded, Embedder, Target, in_turn
 from emberd.migrate.sidecar import Sidecar
 from emberd.migrate.workplace import (
+    Backup,
     Member,
     Note,
     Together,
+    Undone,
     Workplace,
     now,
     settings_of,
@@ -734,14 +737,6 @@ def recover(named: Named, state: Path) -> str | None:
         return place.recover()
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
-    """What an undo restored. `copy` has what was written since the migration."""
-
-    note: Note
-    copy: Path | None
-
-
 def undo(named: Named, state: Path, *, confirm: Callable[[Note, bool], None]) -> Undone:
     """Restore the newest backup and the settings that went with it.
 
@@ -751,22 +746,39 @@ def undo(named: Named, state: Path, *, confirm: Callable[[Note, bool], None]) ->
         confirm: called with the backup's note and whether the store was written to since; raises to
             stop.
 
+    One that was stopped is ended, without asking again, and no other is begun.
+
     Raises:
+        BackupError: the backup, or what is noted of it, is damaged; nothing was changed.
         StoreError: there is no backup, or the store is locked.
     """
     place = Workplace(named.store, state)
     if not place.folder.is_dir():
         raise _no_backup(named)
     with place.locked():
-        place.recover()
-        backups = place.backups()
-        if not backups:
-            raise _no_backup(named)
-        backup = backups[-1]
-        confirm(backup.note, place.is_changed(backup.note))
-        copy = place.undo(backup)
+        backup = place.stopped_undo()
+        if backup is None:
+            place.recover()
+            backup = _newest(named, place)
+            confirm(backup.note, place.is_changed(backup.note))
+        undone = place.undo(backup)
         place.note(named.name, backup.note.before)  # it may have another name by now
-        return Undone(backup.note, copy)
+        return undone
+
+
+def _newest(named: Named, place: Workplace) -> Backup:
+    backups, unreadable = place.backups(), place.unreadable()
+    if unreadable and not (backups and backups[-1].path > unreadable[-1]):
+        newest = unreadable[-1]
+        raise BackupError(
+            f"{newest.with_suffix('.json')}, which says what the backup {newest} is, is damaged or"
+            " gone. The store is as it was.",
+            hint=f"To restore it by hand, end what uses the store: `sqlite3 {named.store.path}"
+            f' ".restore {newest}"`. To undo the migration before it, move both files elsewhere.',
+        )
+    if not backups:
+        raise _no_backup(named)
+    return backups[-1]
 
 
 def _no_backup(named: Named) -> StoreError:
@@ -807,5 +819,6 @@ def status(named: Named, state: Path) -> dict[str, Any]:
             }
             for backup in place.backups()
         ],
+        "unreadable": [str(path) for path in place.unreadable()],
         "copies": [str(copy) for copy in place.copies()],
     }

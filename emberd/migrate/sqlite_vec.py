@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ import apsw
 
 from emberd.errors import NotAStoreError, StoreError, StoreRowsError
 from emberd.migrate import sqlite
-from emberd.migrate.base import Cost, Key, Replacement, Row, Shape, Stamp
+from emberd.migrate.base import Cost, Key, Replacement, Restoration, Row, Shape, Stamp
 from emberd.migrate.sqlite import quoted
 
 STAMPS = "emberd_spaces"
@@ -190,9 +190,18 @@ class SqliteVecStore:
         """Use SQLite's own backup, in one step."""
         sqlite.copy(self.path, target)
 
-    def restore(self, backup: Path) -> None:
+    def check_backup(self, backup: Path) -> None:
+        """Have SQLite look through all of it; the vec0 table has to be there."""
+        with sqlite.opened_backup(backup) as connection:
+            found = connection.execute("PRAGMA integrity_check(1)").get
+            if found != "ok":
+                raise StoreError(f"{backup} is damaged: {found}.")
+            if not _vec0_tables(connection):
+                raise StoreError(f"{backup} has no vec0 table.")
+
+    def restoring(self, backup: Path) -> AbstractContextManager[Restoration]:
         """Use SQLite's own backup the other way."""
-        sqlite.copy_back(backup, self.path)
+        return sqlite.restoring(self.path, backup)
 
     @contextmanager
     def replacing(self) -> Iterator[Replacement]:
@@ -347,9 +356,7 @@ class _Replacing:
 
     def commit(self) -> None:
         self._connection.execute("COMMIT")
-        with suppress(apsw.Error):  # the log is as large as the table by now; a reader may need it
-            self._connection.set_busy_timeout(0)
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        sqlite.shorten_log(self._connection)
 
 
 def _is_text(raw: bytes, coding: str) -> bool:
