@@ -111,12 +111,16 @@ def run(
             to or named.served_by or config.settings.default,
             input_type=named.input_type,
         )
+        completed = 0 if dry_run else running.complete(named, target, embedder, state)
+        if completed and not as_json:
+            typer.echo(f"{completed} rows whose text came after their vector are completed.")
         plan = running.plan(named, target, embedder, state)
         about = plan_row(named, plan)
         if plan.there and not force:
             note_there(config, named, plan)
             if as_json:
-                typer.echo(json.dumps({**about, "status": "there", "recovered": recovered}))
+                row = {**about, "status": "there", "recovered": recovered}
+                typer.echo(json.dumps({**row, "completed": completed}))
             else:
                 typer.echo(f"{named.name} is in the space of {target.model} already: {plan.there}.")
             return
@@ -183,13 +187,18 @@ def undo(
     typer.echo(_after_undo(config, named, holds))
 
 
+def _role(named: "Named") -> str:
+    """Return what says which model the users of a store get."""
+    return f"`stores.{named.name}.model`" if named.served_by else "the default"
+
+
 def _after_undo(config: "Config", named: "Named", holds: "KnownStore | None") -> str:
     """Say what is to be done once a store is as it was."""
     from emberd.registry.lock import LockFile
     from emberd.registry.stores import fits
 
     asked = config.catalog.get(named.served_by or config.settings.default).name
-    role = f"`stores.{named.name}.model`" if named.served_by else "the default"
+    role = _role(named)
     if holds is None or holds.model is None:
         check = f"`emberd migrate check {named.argument}` says whose vectors it holds"
         return f"Restart what uses it. {check}; {role} has to be that model."
@@ -397,6 +406,11 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
         lines[0] += "; there is no row to embed again."
     else:
         lines[0] += f", and rows embedded again (lowest cosine {moved.lowest_cosine:.4f})."
+    if moved.textless > moved.completed:
+        lines.append(
+            f"{moved.textless - moved.completed} vectors had no text: only the backup has them."
+            " When their texts come, run this again."
+        )
     if moved.gone:
         lines.append(f"{moved.gone} of these rows are there no more: somebody deleted them since.")
     if named.store.settings:
@@ -408,8 +422,8 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
     if moved.strays:
         whose = "in an unknown space" if moved.unverified else "with another model's vectors"
         lines.append(
-            f"{moved.strays} rows were written since {whose}: once the default"
-            f" is right, run this again with --force."
+            f"{moved.strays} rows were written since {whose}: once"
+            f" {_role(named)} is right, run this again with --force."
         )
     if served_by != model:
         todo = (

@@ -88,6 +88,10 @@ class Replacement(Protocol):
         """Put these vectors in place of all others, or raise. All else of a row stays."""
         ...
 
+    def complete(self, vectors: Iterable[tuple[Key, bytes]], backup: Path) -> None:
+        """Add the vectors of `Store.halved`; all else of their rows is as the backup has it."""
+        ...
+
     def digest(self) -> str:
         """Return what `Store.digest` will return once this is committed."""
         ...
@@ -140,6 +144,14 @@ class Store(Protocol):
 
     def rows(self, *, after: Key | None = None, vectors: bool = True) -> Iterator[Row]:
         """Yield the rows that have a text and a vector, in the order of their keys."""
+        ...
+
+    def halved(self, backup: Path) -> Iterator[Row]:
+        """Yield the rows that have a text and no vector, where the backup has the vector alone.
+
+        Somebody wrote their two halves in two steps, and the store was replaced in between. A kind
+        that has no such rows may lack this, and `Replacement.complete`.
+        """
         ...
 
     def search(self, vector: bytes, count: int) -> Sequence[Key]:

@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -57,6 +57,8 @@ SEARCHES = 10
 SEARCH_TRIES = 5
 NEAREST = 10
 LOCK_TRIES = 6
+HALVES_S = 3.0  # after a commit, for the texts of vectors that were there without one
+LOOK_S = 0.05
 
 Report = Callable[[int, int], None]
 """Called with the rows that are done and all rows."""
@@ -116,7 +118,8 @@ class Moved:
 
     `strays` are rows written since in another space, `gone` rows deleted since. Where nobody could
     embed any more, `unverified` says why, and `strays` are all rows written since. `lowest_cosine`
-    is None when no row was embedded again, then or because there is none.
+    is None when no row was embedded again, then or because there is none. `textless` vectors had
+    no text at the swap, and `completed` of them got it just after.
     """
 
     rows: int
@@ -128,6 +131,8 @@ class Moved:
     strays: int = 0
     gone: int = 0
     unverified: str | None = None
+    textless: int = 0
+    completed: int = 0
 
 
 class FileEdit(Protocol):
@@ -174,6 +179,8 @@ class Staged:
     embed_s: float = 0.0
     locked_s: float = 0.0
     keys: list[Key] = field(default_factory=list)
+    textless: int = 0
+    completed: int = 0
 
 
 # -- before ---------------------------------------------------------------------------------
@@ -419,6 +426,7 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
     with _locked(staged.named.store) as replacement:
         began_s = time.perf_counter()
         _bring_up_to_date(staged, replacement)
+        staged.textless = staged.named.store.inspect().without_text
         staged.place.prepare(_note(staged))
         replacement.fill(
             ((key, staged.sidecar.vector(key)) for key in staged.keys),
@@ -554,6 +562,8 @@ def migrate_all(
                         raise
                 for commit_store in commits:
                     commit_store()
+            for one in staged:
+                _await_halves(one)
             moved = {one.named.name: _verified(one) for one in staged}
             for one in staged:
                 one.place.settle()
@@ -569,6 +579,72 @@ def migrate_all(
             else:
                 one.place.forget(backup)
         return moved
+
+
+def _await_halves(staged: Staged) -> None:
+    """Complete rows of which the swap found the vector and not yet the text.
+
+    Whoever writes the vector first and its text a moment later may be met in between; the text
+    waits for the lock then. What does not come within `HALVES_S`, or cannot be embedded now, is
+    completed by the next run.
+    """
+    until_s = time.monotonic() + HALVES_S
+    while staged.completed < staged.textless:
+        last = time.monotonic() > until_s  # the store is looked at once more after it
+        with suppress(UnavailableError, NoServerError, StoreBusyError):
+            rows, vectors = _complete(
+                staged.named, staged.target, staged.embedder, [staged.place.pending]
+            )
+            if rows:
+                staged.sidecar.put(rows, vectors)
+                staged.keys += [row.key for row in rows]
+                staged.completed += len(rows)
+        if last:
+            return
+        time.sleep(LOOK_S)
+
+
+def complete(named: Named, target: Target, embedder: Embedder, state: Path) -> int:
+    """Give vectors to rows whose text came after a stopped run replaced the store; return how many.
+
+    See `_await_halves`. Nothing is done in a store of another space than the target's.
+    """
+    place = Workplace(named.store, state)
+    stamp = named.store.stamp()
+    if not stamp or not is_space(stamp, target) or stamp.dimensions != target.dimensions:
+        return 0
+    with place.locked():
+        backups = [backup.path for backup in place.backups()]
+        return len(_complete(named, target, embedder, backups)[0])
+
+
+def _complete(
+    named: Named, target: Target, embedder: Embedder, backups: Sequence[Path]
+) -> tuple[list[Row], Matrix]:
+    """Embed and add what is halved; return these rows, and their vectors `(N, D)`."""
+    store = named.store
+    done: list[Row] = []
+    vectors = np.zeros((0, target.dimensions), np.float32)
+    for backup in backups if hasattr(store, "halved") else ():
+        try:
+            rows = list(store.halved(backup))
+        except StoreBusyError:
+            raise
+        except StoreError:
+            continue  # a damaged backup hinders nobody
+        if not rows:
+            continue
+        embedded = embed(embedder, [row.text or "" for row in rows], target)
+        with _locked(store) as replacement:
+            still = set(store.halved(backup))
+            places = [place for place, row in enumerate(rows) if row in still]
+            rows, embedded = [rows[place] for place in places], embedded[places]
+            packed = (vector.astype("<f4").tobytes() for vector in embedded)
+            replacement.complete(zip((row.key for row in rows), packed, strict=True), backup)
+            replacement.commit()
+        done += rows
+        vectors = np.concatenate([vectors, embedded])
+    return done, vectors
 
 
 def require_apart(stores: Sequence[Named]) -> None:
@@ -638,13 +714,17 @@ def _verified(staged: Staged) -> Moved:
     store, target = staged.named.store, staged.target
     shape = store.inspect()
     places, strays, sample = _places(shape.rows, SAMPLE), [], []
+    unlike = 0  # the same text with another vector
     gone = set(staged.keys)  # others may write between all these looks: a count says nothing
     for place, row in enumerate(store.rows()):
-        if row.key not in gone or not staged.sidecar.has(row):
+        if row.key not in gone or not staged.sidecar.holds(row):
             strays.append(row)
+            unlike += row.key in gone and staged.sidecar.has(row)
         elif place in places:
             sample.append(row)
         gone.discard(row.key)
+    if unlike and not staged.completed and not staged.place.is_written_to():
+        raise _wrong(store, f"{unlike} rows have other vectors than were put there")
     if shape.dimensions != target.dimensions:
         raise _wrong(store, f"it has {shape.dimensions} dimensions, not {target.dimensions}")
     lowest: float | None = None
@@ -669,6 +749,8 @@ def _verified(staged: Staged) -> Moved:
         strays=count,
         gone=len(gone),
         unverified=unverified,
+        textless=staged.textless,
+        completed=staged.completed,
     )
 
 
@@ -714,8 +796,13 @@ def _count_strays(staged: Staged, written: Sequence[Row]) -> int:
     rows = [row for row in written if row.text]
     if not rows:
         return 0
-    vectors = embed(staged.embedder, [row.text or "" for row in rows], staged.target)
-    return int((cosines(unpack(rows), vectors) < identity.SAME_SPACE).sum())
+    comparable = [row for row in rows if len(row.vector) == 4 * staged.target.dimensions]
+    strays = len(rows) - len(comparable)
+    if comparable:
+        texts = [row.text or "" for row in comparable]
+        again = embed(staged.embedder, texts, staged.target)
+        strays += int((cosines(unpack(comparable), again) < identity.SAME_SPACE).sum())
+    return strays
 
 
 def _wrong(store: Store, what: str) -> MigrationError:

@@ -85,6 +85,12 @@ class Sidecar:
             kept = self._db.execute("SELECT hash FROM staged WHERE key = ?", (row.key,)).get
         return bool(kept == hash_of(row.text or ""))
 
+    def holds(self, row: Row) -> bool:
+        """Whether this very vector is here, of the row's present text."""
+        with _explained(self.path):
+            kept = self._db.execute("SELECT hash, vector FROM staged WHERE key = ?", (row.key,))
+            return bool(kept.get == (hash_of(row.text or ""), row.vector))
+
     def has_key(self, key: Key) -> bool:
         """Whether any vector is here for this key."""
         with _explained(self.path):

@@ -1,5 +1,6 @@
 """Store kind `sqlite-vec`: a vec0 table, and texts in a column of a table or by a query."""
 
+import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -120,6 +121,27 @@ class SqliteVecStore:
         """Yield rows; see `Store`."""
         with self._reading() as (connection, layout):
             yield from self._rows(connection, layout, after=after, vectors=vectors)
+
+    def halved(self, backup: Path) -> Iterator[Row]:
+        """Look for the keys of the backup's vectors without a text; see `Store`."""
+        with sqlite.opened_backup(backup) as connection:
+            layout = self._layout(connection)
+            alone = connection.execute(
+                f"SELECT {quoted(layout.key)} FROM {quoted(layout.table)}"
+                f" EXCEPT SELECT key FROM (WITH t(key, text) AS ({self._texts(layout)})"
+                " SELECT key FROM t)"
+            )
+            keys = json.dumps([key for (key,) in alone])
+        with self._reading() as (connection, layout):
+            found = connection.execute(
+                f"WITH t(key, text) AS ({self._texts(layout)}) SELECT t.key, t.text FROM t"
+                " WHERE t.key IN (SELECT value FROM json_each(?)) AND NOT EXISTS (SELECT 1"
+                f" FROM {quoted(layout.table)} AS v WHERE v.{quoted(layout.key)} = t.key)",
+                (keys,),
+            )
+            for key, text in found:
+                if isinstance(text, str) and self.clean(text):
+                    yield Row(key, self.clean(text))
 
     def search(self, vector: bytes, count: int) -> Sequence[Key]:
         """Ask the vec0 table itself."""
@@ -350,6 +372,19 @@ class _Replacing:
             f"CREATE TABLE IF NOT EXISTS {STAMPS}(vectors TEXT PRIMARY KEY, stamp TEXT NOT NULL)"
         )
         execute(f"INSERT OR REPLACE INTO {STAMPS} VALUES (?, ?)", (layout.table, stamp.to_json()))
+
+    def complete(self, vectors: Iterable[tuple[Key, bytes]], backup: Path) -> None:
+        table, key = quoted(self._layout.table), quoted(self._layout.key)
+        others = [quoted(name) for name in self._layout.others]
+        columns = ", ".join([key, quoted(self._layout.column), *others])
+        places = ", ".join("?" * (2 + len(others)))
+        kept = f"SELECT {', '.join(others) or '1'} FROM {table} WHERE {key} = ?"
+        with sqlite.opened_backup(backup) as connection:
+            for each, vector in vectors:
+                beside = connection.execute(kept, (each,)).fetchall()[0] if others else ()
+                self._connection.execute(
+                    f"INSERT INTO {table}({columns}) VALUES ({places})", (each, vector, *beside)
+                )
 
     def digest(self) -> str:
         return sqlite.digest(self._connection)

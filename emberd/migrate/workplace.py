@@ -165,7 +165,7 @@ class Workplace:
         self.store = store
         self.folder = store.path.with_name(f"{store.path.name}.emberd")
         self.staged = self.folder / "staged.db"
-        self._pending = self.folder / "pending.db"
+        self.pending = self.folder / "pending.db"
         self._state = state
         self._known = StoresFile(state)
 
@@ -221,8 +221,8 @@ class Workplace:
 
     def prepare(self, note: Note) -> None:
         """Back the store up and note what has to follow the commit. The store must be locked."""
-        self.store.backup(self._pending)
-        self._write_pending(replace(note, backup_hash=_hash_of(self._pending)))
+        self.store.backup(self.pending)
+        self._write_pending(replace(note, backup_hash=_hash_of(self.pending)))
 
     def filled(self, digest: str) -> None:
         """Note what the store holds if it is committed now, so that later changes are seen."""
@@ -253,10 +253,10 @@ class Workplace:
         if note is None:
             self.discard()
             return None
-        if self._pending.exists():
+        if self.pending.exists():
             backup = self.folder / f"backup-{self._next('backup'):04}.db"
             replace_text(backup.with_suffix(".json"), _as_json(replace(note, together=None)))
-            self._pending.replace(backup)
+            self.pending.replace(backup)
         sidecar.delete(self.staged)
         self.discard()
         return note
@@ -275,7 +275,7 @@ class Workplace:
         self.mark()
         note, copy = self._pending_note(), None
         if note and note.undoing:
-            undone = self._take_back(Backup(self._pending, note))
+            undone = self._take_back(Backup(self.pending, note))
             if undone.copy and undone.changed is False:  # only vectors that were not right
                 sidecar.delete(undone.copy)
             else:
@@ -285,8 +285,8 @@ class Workplace:
 
     def discard(self) -> None:
         """Throw away what was prepared."""
-        sidecar.delete(self._pending)
-        self._pending.with_suffix(".json").unlink(missing_ok=True)
+        sidecar.delete(self.pending)
+        self.pending.with_suffix(".json").unlink(missing_ok=True)
 
     def recover(self) -> str | None:
         """Finish what a stopped run left; return what was done, in words."""
@@ -345,10 +345,15 @@ class Workplace:
             yield self
 
     def _pending_note(self) -> Note | None:
-        return Note.read(self._pending.with_suffix(".json"))
+        return Note.read(self.pending.with_suffix(".json"))
 
     def _write_pending(self, note: Note) -> None:
-        replace_text(self._pending.with_suffix(".json"), _as_json(note))
+        replace_text(self.pending.with_suffix(".json"), _as_json(note))
+
+    def is_written_to(self) -> bool:
+        """Whether anything was written since the swap that is not finished yet."""
+        note = self._pending_note()
+        return note is None or self.is_changed(note)
 
     def is_changed(self, note: Note) -> bool:
         """Whether anything in the store's file was written since the migration."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emberd.errors import (
@@ -23,9 +24,9 @@ from emberd.errors import (
 )
 from emberd.migrate import sqlite
 from emberd.migrate.check import check
-from emberd.migrate.run import migrate_all, plan
+from emberd.migrate.run import migrate_all, plan, status
 from tests.migrate import stores
-from tests.migrate.conftest import Made, Work
+from tests.migrate.conftest import ROWS, Made, Work
 from tests.serving import clean_environ
 
 
@@ -275,6 +276,66 @@ def test_a_read_only_store_can_be_checked_and_not_moved(
     assert checked.returncode == 0, checked.stderr
     assert moved.returncode == 1
     assert (b"is read-only" if which == "file" else b"cannot be written") in moved.stderr
+    assert contents(store) == before
+    store.chmod(0o755)
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from tests.migrate import stores
+database = stores.connect(Path(sys.argv[1]), journal=sys.argv[2])
+database.pragma("cache_size", 5)  # so that it writes to the file before it commits
+database.execute("BEGIN IMMEDIATE; UPDATE memories SET content = 'half done ' || id")
+database.execute("DELETE FROM vec_memories WHERE rowid > 20")
+os.kill(os.getpid(), 9)
+"""
+
+
+def die_writing(database: Path, journal: str) -> None:
+    """Have a process killed in the middle of a transaction."""
+    command = [sys.executable, "-c", DIES, str(database), journal]
+    assert subprocess.run(command, check=False).returncode == -9
+    if journal != "wal":
+        assert Path(f"{database}-journal").stat().st_size > 512
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete", "truncate", "persist"])
+def test_what_a_killed_process_left_half_done_is_rolled_back(
+    journal: str, cmem: Path, made: Made, work: Work
+) -> None:
+    named, database = work.open(cmem), cmem / "memories.db"
+    for look in (
+        lambda: work.open(cmem).store.inspect(),
+        lambda: status(named, work.state),
+        lambda: check(work.config, named, work.embedder, sample=20),
+        lambda: plan(named, work.target(), work.embedder, work.state),
+        named.store.stamp,
+    ):
+        change(database, f"PRAGMA journal_mode = {journal}")
+        die_writing(database, journal)
+
+        look()
+
+        assert np.array_equal(stores.read(database)[1], made.old[:ROWS])
+
+
+@pytest.mark.parametrize("which", ["file", "folder"])
+def test_what_cannot_be_rolled_back_is_told_as_that(
+    tmp_path: Path, originals: Callable[[int], Path], which: str
+) -> None:
+    store = Path(shutil.copytree(originals(300), tmp_path / "cmem"))
+    change(store / "memories.db", "PRAGMA journal_mode = delete")
+    die_writing(store / "memories.db", "delete")
+    (store / "memories.db").chmod(0o444 if which == "file" else 0o644)
+    store.chmod(0o555 if which == "folder" else 0o755)
+    before = contents(store)
+
+    checked = without_power(tmp_path / "home", "migrate", "check", str(store), "--kind", "cmem")
+
+    assert checked.returncode == 1
+    assert b"A process that died left" in checked.stderr
+    assert b"cannot be rolled back" in checked.stderr
     assert contents(store) == before
     store.chmod(0o755)
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ import pytest
 from emberd.config.load import load_config
 from emberd.errors import BackupError, DiskFullError, MigrationError, StoreBusyError, StoreError
 from emberd.migrate import run as running
+from emberd.migrate.base import Replacement
+from emberd.migrate.cmem import CmemStore
 from emberd.migrate.embedding import PoolEmbedder, find_target
-from emberd.migrate.run import Named, migrate_all, recover, status, undo
+from emberd.migrate.run import Named, complete, migrate_all, recover, status, undo
 from emberd.migrate.workplace import Note, Undone
 from emberd.vectors import Matrix
 from tests import disk
@@ -409,3 +411,96 @@ def test_a_writer_that_does_not_end_is_waited_for_and_nothing_is_done(
     other.close()
     assert not list(beside(store).glob("undone-*"))
     assert (beside(store) / "backup-0001.db").exists()
+
+
+@pytest.mark.parametrize("journal", MODES[:3])
+def test_rows_written_in_two_halves_are_caught_up(
+    journal: str, few: Few, work: Work, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cmem"
+    database = stores.make_cmem(folder, few.texts[:ROWS], few.old[:ROWS], journal=journal)
+    named = work.open(folder)
+
+    with writing(database, few, tmp_path, "--journal", journal, "--vectors-first"):
+        moved = migrate_all([named], work.target(), work.embedder, work.state)[named.name]
+
+    written = dict(json.loads((tmp_path / "done.json").read_text())["written"])
+    keys = {*range(1, ROWS + 1), *written} - {key for key, at in written.items() if at is None}
+    assert stores.read(database)[0] == sorted(keys)
+    assert spaces(database, few) == {"new"}
+    assert (moved.strays, moved.textless) == (0, moved.completed)
+
+
+def test_a_text_that_comes_after_a_run_has_ended_is_completed_by_the_next(
+    few: Few, store: Path, work: Work
+) -> None:
+    """Its other columns come from the backup, too."""
+    database = stores.connect(store / "memories.db")
+    insert = "INSERT INTO vec_memories(rowid, embedding) VALUES (?, ?)"
+    database.execute(insert, (700, few.old[70].tobytes()))
+    named, target = work.open(store), work.target()
+    moved = migrate_all([named], target, work.embedder, work.state)[named.name]
+    database.execute("INSERT INTO memories(id, content) VALUES (700, ?)", (few.texts[70],))
+    database.close()
+
+    done = [complete(named, target, work.embedder, work.state) for _ in range(2)]
+
+    assert (moved.textless, moved.completed) == (1, 0)
+    assert done == [1, 0]
+    keys, vectors = stores.read(store / "memories.db")
+    assert keys[-1] == 700
+    assert stores.cosines(vectors[-1:], few.new[70:71]).min() > 0.9999
+
+
+def test_a_completed_row_keeps_its_other_columns(few: Few, work: Work, tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    database = stores.connect(path)
+    database.execute(
+        "CREATE TABLE notes(body TEXT);"
+        "CREATE VIRTUAL TABLE v USING"
+        " vec0(e float[384], user text partition key, n integer, +x text)"
+    )
+    for at in range(20):
+        row = (at + 1, few.old[at].tobytes(), f"u{at % 2}", at, f"x{at}")
+        database.execute("INSERT INTO v(rowid, e, user, n, x) VALUES (?, ?, ?, ?, ?)", row)
+        if at != 7:
+            database.execute(
+                "INSERT INTO notes(rowid, body) VALUES (?, ?)", (at + 1, few.texts[at])
+            )
+    columns = "SELECT rowid, user, n, x FROM v ORDER BY rowid"
+    before = database.execute(columns).fetchall()
+    named, target = work.open(path, text="notes.body"), work.target()
+    migrate_all([named], target, work.embedder, work.state)
+    database.execute("INSERT INTO notes(rowid, body) VALUES (8, ?)", (few.texts[7],))
+
+    assert complete(named, target, work.embedder, work.state) == 1
+
+    assert database.execute(columns).fetchall() == before
+    database.close()
+
+
+@pytest.mark.parametrize("same_text", [False, True])
+def test_vectors_of_a_writer_that_keeps_the_old_model_are_counted_exactly(
+    same_text: bool, few: Few, store: Path, work: Work
+) -> None:
+    class Written(CmemStore):
+        """Somebody writes nine rows as soon as the swap is through, three in the new space."""
+
+        @contextmanager
+        def replacing(self) -> Iterator[Replacement]:
+            with super().replacing() as replacement:
+                yield replacement
+            if self.stamp():
+                database = stores.connect(store / "memories.db")
+                for at in range(10, 19):
+                    key = at + 1 if same_text else 900 + at
+                    database.execute("DELETE FROM memories WHERE id = ?", (key,))
+                    database.execute("DELETE FROM vec_memories WHERE rowid = ?", (key,))
+                    space = few.new if at < 13 else few.old
+                    stores.add(database, [key], [few.texts[at]], space[at : at + 1])
+                database.close()
+
+    named = replace(work.open(store), store=Written(store))
+    moved = migrate_all([named], work.target(), work.embedder, work.state)[named.name]
+
+    assert (moved.strays, moved.gone) == (6, 0)

@@ -6,8 +6,9 @@ FOLDER has `texts.json`, `old.npy` and `new.npy`, the texts' vectors in two spac
 model that fits, as a program does whose server's default moved with the store: the new one while
 the store has a stamp; with `--stubborn` always the old one. With `--halves` some rows are written
 in two transactions that lie 20 ms apart: the vector first and then its text, or the other way
-round. The transaction that completes a row notes its turn in the table `turns`. It ends when
-FOLDER/stop is there, and leaves `done.json`, what it wrote.
+round; with `--vectors-first` all rows are written the first way. The transaction that completes a
+row notes its turn in the table `turns`. It ends when FOLDER/stop is there, and leaves `done.json`,
+what it wrote.
 """
 
 import argparse
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--halves", action="store_true")
+    parser.add_argument("--vectors-first", action="store_true")
     parser.add_argument("--stubborn", action="store_true")
     asked = parser.parse_args()
     database = stores.connect(asked.database, journal=asked.journal)
@@ -108,6 +110,8 @@ def main() -> None:
         key = 10_000 + at if turn % 3 else 1 + at % 200
         if not turn % 7:
             writer.delete(turn, key)
+        elif asked.vectors_first:
+            writer.write_in_halves(turn, key, at, vector_first=True)
         elif asked.halves and turn % 4 < 2:
             writer.write_in_halves(turn, key, at, vector_first=not turn % 4)
         else:
