@@ -306,7 +306,7 @@ def test_what_a_killed_process_left_half_done_is_rolled_back(
 ) -> None:
     named, database = work.open(cmem), cmem / "memories.db"
     for look in (
-        lambda: work.open(cmem).store.inspect(),
+        named.store.inspect,
         lambda: status(named, work.state),
         lambda: check(work.config, named, work.embedder, sample=20),
         lambda: plan(named, work.target(), work.embedder, work.state),

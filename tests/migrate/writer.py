@@ -88,38 +88,47 @@ class Writer:
         )
 
 
-def main() -> None:
+def keep_writing(
+    path: Path,
+    folder: Path,
+    *,
+    journal: str | None = None,
+    pause_s: float = 0.0,
+    halves: bool = False,
+    vectors_first: bool = False,
+    stubborn: bool = False,
+) -> None:
     """Write until told to stop."""
+    database = stores.connect(path, journal=journal)
+    database.set_busy_timeout(WAIT_MS)
+    writer = Writer(database, folder, stubborn=stubborn)
+    written: list[tuple[int, int | None]] = []  # key, and which text: None when it was deleted
+    while not (folder / "stop").exists():
+        turn = len(written) + 1
+        at = turn % len(writer.texts)
+        key = 10_000 + at if turn % 3 else 1 + at % 200
+        if not turn % 7:
+            writer.delete(turn, key)
+        elif vectors_first or (halves and turn % 4 < 2):
+            writer.write_in_halves(turn, key, at, vector_first=vectors_first or not turn % 4)
+        else:
+            writer.write(turn, key, at)
+        written.append((key, at if turn % 7 else None))
+        time.sleep(pause_s)
+    (folder / "done.json").write_text(json.dumps({"written": written}))
+
+
+if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("database", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--journal")
     parser.add_argument("--pause", type=float, default=0.0)
-    parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--halves", action="store_true")
     parser.add_argument("--vectors-first", action="store_true")
     parser.add_argument("--stubborn", action="store_true")
     asked = parser.parse_args()
-    database = stores.connect(asked.database, journal=asked.journal)
-    database.set_busy_timeout(WAIT_MS)
-    writer = Writer(database, asked.folder, stubborn=asked.stubborn)
-    written: list[tuple[int, int | None]] = []  # key, and which text: None when it was deleted
-    while not (asked.folder / "stop").exists():
-        turn = asked.first + len(written)
-        at = turn % len(writer.texts)
-        key = 10_000 + at if turn % 3 else 1 + at % 200
-        if not turn % 7:
-            writer.delete(turn, key)
-        elif asked.vectors_first:
-            writer.write_in_halves(turn, key, at, vector_first=True)
-        elif asked.halves and turn % 4 < 2:
-            writer.write_in_halves(turn, key, at, vector_first=not turn % 4)
-        else:
-            writer.write(turn, key, at)
-        written.append((key, None if not turn % 7 else at))
-        time.sleep(asked.pause)
-    (asked.folder / "done.json").write_text(json.dumps({"written": written}))
-
-
-if __name__ == "__main__":
-    main()
+    keep_writing(
+        asked.database, asked.folder, journal=asked.journal, pause_s=asked.pause,
+        halves=asked.halves, vectors_first=asked.vectors_first, stubborn=asked.stubborn,
+    )  # fmt: skip
