@@ -201,11 +201,15 @@ def _after_undo(config: "Config", named: "Named", holds: "KnownStore | None") ->
     role = _role(named)
     if holds is None or holds.model is None:
         check = f"`emberd migrate check {named.argument}` says whose vectors it holds"
+        if named.is_path:  # whether its users name a model is not known
+            role = "the model that its users name, or the default where they name none,"
         return f"Restart what uses it. {check}; {role} has to be that model."
     entry = LockFile(config.homes.state).read().get(asked)
     if fits(holds.fingerprint, holds.model, asked, entry):
         return f"Restart what uses it. Its vectors fit {role}, {asked}."
     change = f"set {role} to {holds.model}" if named.served_by else f"`emberd use {holds.model}`"
+    if named.is_path:
+        change = f"have its users name {holds.model}, or run {change}"
     found = f"It holds vectors of {holds.model} and {role} is {asked}"
     return f"{found}: {change}, and restart what uses it."
 

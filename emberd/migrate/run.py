@@ -80,9 +80,14 @@ class Named:
     input_type: InputType | None = None
 
     @property
+    def is_path(self) -> bool:
+        """Whether it is none of the configuration, which nobody but its path knows."""
+        return Path(self.name).is_absolute()
+
+    @property
     def argument(self) -> str:
         """What stands for it in a command, as a shell takes it: the name, or path and options."""
-        if not Path(self.name).is_absolute():
+        if not self.is_path:
             return shlex.quote(self.name)
         kind = ["--kind", self.kind] if self.kind else []
         options = [word for pair in self.options.items() for word in ("-o", "=".join(pair))]

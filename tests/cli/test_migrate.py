@@ -194,6 +194,16 @@ def test_what_is_said_after_an_undo_is_what_has_to_be_done(home: Path) -> None:
     assert "and the default is minilm-f32: `emberd use minilm`" in said
 
 
+def test_of_a_store_that_is_not_configured_an_undo_does_not_take_the_default_for_granted(
+    home: Path,
+) -> None:
+    store = str(shutil.copytree(home / "notes", home / "elsewhere"))
+    run_emberd("migrate", "run", store, "--to", "minilm-f32", "--yes", home=home)
+    first = run_emberd("migrate", "undo", store, "--yes", home=home).stdout.decode()
+
+    assert "the model that its users name, or the default where they name none, has" in first
+
+
 def test_a_check_tells_the_server_too(home: Path) -> None:
     (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
     with Server(home) as server:

@@ -44,9 +44,9 @@ from tests.migrate import stores
 from tests.migrate.writer import keep_writing
 from tests.serving import Server, clean_environ, wait_for
 
-ROWS = 120
-WRITTEN = 300  # texts that only the writer has
-PAUSE_S = 0.003  # of the writer, after each turn
+ROWS = 60
+WRITTEN = 60  # texts that only the writer has
+PAUSE_S = 0.005  # of the writer, after each turn
 DISK_MIB = 40
 MODES = ("wal", "delete", "truncate")
 ROW = "SELECT m.id, m.content, v.embedding FROM vec_memories v JOIN memories m ON m.id = v.rowid"
