@@ -15,7 +15,10 @@ from emberd.errors import BadOptionError, ConfigError, RequestError
 from emberd.units import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from emberd.config.load import Config
+    from emberd.migrate.base import Key
     from emberd.migrate.check import Report
     from emberd.migrate.embedding import Embedder
     from emberd.migrate.run import Moved, Named, Plan
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"compatible": 0, "re-embed": 3, "mixed": 4, "unknown": 5}
 KEYS_SHOWN = 8
+KEYS_TOLD = 20  # in JSON
 
 app = typer.Typer(no_args_is_help=True, help="Vector stores: whose vectors they hold; move them.")
 
@@ -90,6 +94,9 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Embed every row, also where nothing seems to lack.")
     ] = False,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="Move vectors without a text out of the store.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     kind: Kind = None,
     options: Options = None,
@@ -111,7 +118,7 @@ def run(
             to or named.served_by or config.settings.default,
             input_type=named.input_type,
         )
-        plan = running.plan(named, target, embedder, state)
+        plan = running.plan(named, target, embedder, state, set_aside=set_aside)
         about = plan_row(named, plan)
         if plan.there and not force:
             note_there(config, named, plan)
@@ -130,7 +137,7 @@ def run(
         with bars_of(quiet=as_json) as report:
             moved = running.migrate_all(
                 [named], target, embedder, state,
-                batch=batch, keep_backup=keep_backup, report=report,
+                batch=batch, keep_backup=keep_backup, set_aside=set_aside, report=report,
             )[named.name]  # fmt: skip
     served_by = named.served_by or config.catalog.get(config.settings.default).name
     if as_json:
@@ -340,7 +347,10 @@ def plan_row(named: "Named", plan: "Plan") -> dict[str, Any]:
         "model": plan.target.model,
         "fingerprint": plan.target.fingerprint,
         "rows": plan.shape.rows,
-        "without_text": plan.shape.without_text,
+        "without_text": len(plan.lacking.text),
+        "without_text_keys": plan.lacking.text[:KEYS_TOLD],
+        "without_vector": len(plan.lacking.vector),
+        "without_vector_keys": plan.lacking.vector[:KEYS_TOLD],
         "dimensions_before": plan.shape.dimensions,
         "dimensions": plan.target.dimensions,
         "staged": plan.staged,
@@ -355,7 +365,7 @@ def plan_row(named: "Named", plan: "Plan") -> dict[str, Any]:
 
 def plan_sentences(named: "Named", plan: "Plan") -> str:
     """Say what moving a store takes, for people."""
-    shape, cost = plan.shape, plan.cost
+    shape, cost, lacking = plan.shape, plan.cost, plan.lacking
     lines = [
         f"{named.name}: {shape.rows} rows, {shape.dimensions} dimensions,"
         f" to {plan.target.model}, {plan.target.dimensions} dimensions.",
@@ -366,10 +376,14 @@ def plan_sentences(named: "Named", plan: "Plan") -> str:
     ]
     if plan.staged:
         lines.append(f"{plan.staged} rows are ready from a run that was stopped.")
-    if shape.without_text:
+    if lacking.text:
         lines.append(
-            f"{shape.without_text} vectors belong to no text and leave the store; the backup has"
-            " them."
+            f"{len(lacking.text)} vectors have no text ({_few(lacking.text)}) and are set aside in"
+            " the same file."
+        )
+    if lacking.vector:
+        lines.append(
+            f"{len(lacking.vector)} texts have no vector ({_few(lacking.vector)}) and stay so."
         )
     return "\n".join(lines)
 
@@ -389,6 +403,8 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
         lines[0] += f", and rows embedded again (lowest cosine {moved.lowest_cosine:.4f})."
     if moved.gone:
         lines.append(f"{moved.gone} of these rows are there no more: somebody deleted them since.")
+    if moved.set_aside:
+        lines.append(f"{moved.set_aside} vectors without a text are in {moved.set_aside_in}.")
     if named.store.settings:
         lines.append(f"{named.store.settings} names it.")
     if moved.backup:
@@ -412,6 +428,10 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
     return "\n".join(lines)
 
 
+def _few(keys: "Sequence[Key]") -> str:
+    return ", ".join(map(str, keys[:KEYS_SHOWN])) + (", ..." if keys[KEYS_SHOWN:] else "")
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
@@ -430,6 +450,15 @@ def _show(report: "Report", named: "Named") -> None:
     ):
         if count:
             typer.echo(f"  {count} {what}.")
+    if health.textless:
+        typer.echo(
+            f"  Vectors without a text: {_few(health.textless)}. `migrate run` refuses them, or"
+            " moves them to a table of the same file: --set-aside."
+        )
+    if health.vectorless:
+        typer.echo(
+            f"  Texts without a vector: {_few(health.vectorless)}. `migrate run` leaves them."
+        )
     if report.candidates:
         render.show(render.candidate_table([asdict(each) for each in report.candidates]))
     default = report.default
@@ -460,8 +489,8 @@ def _show(report: "Report", named: "Named") -> None:
     typer.echo(said[report.verdict])
     if report.verdict == "mixed" or "" in report.made_by:
         for model, keys in report.made_by.items():
-            shown = ", ".join(map(str, keys[:KEYS_SHOWN])) + (", ..." if keys[KEYS_SHOWN:] else "")
-            typer.echo(f"  {model or 'no model here'}: {len(keys)} of {report.sampled}: {shown}")
+            shown = f"{len(keys)} of {report.sampled}: {_few(keys)}"
+            typer.echo(f"  {model or 'no model here'}: {shown}")
     if report.work and report.verdict != "compatible":
         work = report.work
         typer.echo(

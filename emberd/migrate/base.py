@@ -6,7 +6,7 @@ or one of its kinds, and leaves the store as it was when it does.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +35,14 @@ class Shape:
     dimensions: int
     without_vector: int = 0
     without_text: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lacking:
+    """Keys of vectors that no text belongs to, or one that is NULL or empty; and of the reverse."""
+
+    text: Sequence[Key] = ()
+    vector: Sequence[Key] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +93,26 @@ class Replacement(Protocol):
         ...
 
     def fill(self, vectors: Iterable[tuple[Key, bytes]], *, dimensions: int, stamp: Stamp) -> None:
-        """Put these vectors in place of all others, or raise. All else of a row stays."""
+        """Put these vectors, one for each key, in place of all, or raise. All else stays."""
+        ...
+
+    def vector_keys(self) -> Iterator[Key]:
+        """Yield the keys of all vectors there are. A kind may lack this: those of `rows` then."""
+        ...
+
+    def set_aside(self, keys: Iterable[Key], *, stamp: Stamp) -> str:
+        """Move whole rows out of the store to elsewhere in its file; return where to, in words.
+
+        A kind may lack this; then vectors without a text have to be deleted before it is replaced.
+        """
+        ...
+
+    def unmoved(self) -> Mapping[str, str]:
+        """Return what stands for all but the vectors, by names for people; `fill` changes nothing.
+
+        Keys, every other column, whatever else the file holds, but for the stamp. A kind may lack
+        this; then nothing is compared.
+        """
         ...
 
     def digest(self) -> str:
@@ -124,6 +151,10 @@ class Store(Protocol):
 
     def rows(self, *, after: Key | None = None, vectors: bool = True) -> Iterator[Row]:
         """Yield the rows that have a text and a vector, in the order of their keys."""
+        ...
+
+    def lacking(self) -> Lacking:
+        """Return what `rows` lacks. A kind may lack this: rows of `rows` without a text then."""
         ...
 
     def search(self, vector: bytes, count: int) -> Sequence[Key]:

@@ -9,7 +9,7 @@ import shlex
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +29,7 @@ from emberd.errors import (
     UnavailableError,
 )
 from emberd.migrate import sidecar
-from emberd.migrate.base import Cost, Key, Replacement, Row, Shape, Stamp, Store, part_of
+from emberd.migrate.base import Cost, Key, Lacking, Replacement, Row, Shape, Stamp, Store, part_of
 from emberd.migrate.embedding import Embedded, Embedder, Target, in_turn
 from emberd.migrate.sidecar import Sidecar
 from emberd.migrate.workplace import (
@@ -51,6 +51,7 @@ FEW = 256  # rows that may be embedded while the store is locked
 PASSES = 20  # over a store that others write to, before the lock is taken all the same
 SAMPLE = 200
 SEARCHES = 10
+NAMED = 5  # keys or tables in a message
 SEARCH_TRIES = 5
 NEAREST = 10
 LOCK_TRIES = 6
@@ -89,6 +90,7 @@ class Plan:
     """What moving a store will take. `there` says why nothing has to be done, else None."""
 
     shape: Shape
+    lacking: Lacking
     target: Target
     there: str | None
     cost: Cost
@@ -111,7 +113,8 @@ class Plan:
 class Moved:
     """What came of one store.
 
-    `strays` are rows written since in another space, `gone` rows deleted since. Where nobody could
+    `set_aside` vectors had no text, and are `set_aside_in` what this says in words. `strays` are
+    rows written since in another space, `gone` rows deleted since. Where nobody could
     embed any more, `unverified` says why, and `strays` are all rows written since. `lowest_cosine`
     is None when no row was embedded again, then or because there is none.
     """
@@ -125,6 +128,8 @@ class Moved:
     strays: int = 0
     gone: int = 0
     unverified: str | None = None
+    set_aside: int = 0
+    set_aside_in: str | None = None
 
 
 class FileEdit(Protocol):
@@ -166,23 +171,33 @@ class Staged:
     embedder: Embedder
     batch: int
     migration: str
+    set_aside: bool = False
     together: Together | None = None
     embedded: int = 0
     embed_s: float = 0.0
     locked_s: float = 0.0
     keys: list[Key] = field(default_factory=list)
+    textless: list[Key] = field(default_factory=list)
+    textless_in: str | None = None
 
 
 # -- before ---------------------------------------------------------------------------------
 
 
 def plan(
-    named: Named, target: Target, embedder: Embedder, state: Path, *, sample: int = SAMPLE
+    named: Named,
+    target: Target,
+    embedder: Embedder,
+    state: Path,
+    *,
+    sample: int = SAMPLE,
+    set_aside: bool = False,
 ) -> Plan:
     """Measure what moving a store takes, and whether it is there already; changes nothing.
 
     Raises:
-        StoreError: it is no store, or has rows that cannot be embedded.
+        StoreError: it is no store, or has rows that cannot be embedded: vectors without a text that
+            are not to be set aside, too.
         DiskFullError: there is not enough room.
     """
     store = named.store
@@ -190,7 +205,8 @@ def plan(
     check_rows(store, shape)
     if store.settings:  # a file that cannot be changed is met now, not after the swap
         settings_of(store, model=target.model, dimensions=target.dimensions)
-    rows = sampled(store, shape.rows, sample)
+    lacking = lacking_of(store)
+    rows = [row for row in sampled(store, shape.rows, sample) if row.text]
     texts = [row.text or "" for row in rows]
     rate, same = float("inf"), 0
     if rows:
@@ -204,26 +220,30 @@ def plan(
     place.require_ours()
     made = Plan(
         shape=shape,
+        lacking=lacking,
         target=target,
-        there=_there(store, target, shape, same, len(rows)),
+        there=_there(store, target, shape, lacking, same, len(rows)),
         cost=store.cost(target.dimensions),
         staged=_staged_rows(place, named, target),
         rows_per_s=rate,
     )
     if made.there is None:
         place.require_room(made.disk_bytes)
-        with store.replacing():
-            pass  # locked or read-only: met now, not after the embedding
+        with store.replacing() as replacement:  # locked or read-only: met now, not at the end
+            if lacking.text:
+                _require_aside(store, replacement, lacking.text, set_aside=set_aside)
     return made
 
 
-def _there(store: Store, target: Target, shape: Shape, same: int, sampled: int) -> str | None:
+def _there(
+    store: Store, target: Target, shape: Shape, lacking: Lacking, same: int, sampled: int
+) -> str | None:
     if shape.dimensions != target.dimensions or same < sampled:
         return None
     stamp = store.stamp()
     if stamp and is_space(stamp, target):
         return f"its stamp says so, and so do {sampled} rows that were embedded again"
-    if sampled and not shape.without_text:
+    if sampled and not lacking.text:
         return f"{sampled} of {shape.rows} rows were embedded again and are the same"
     return None
 
@@ -239,8 +259,7 @@ def is_space(stamp: Stamp, target: Target) -> bool:
 
 
 def check_rows(store: Store, shape: Shape) -> None:
-    """Raise `StoreRowsError` for texts that are NULL or empty, and vectors of several sizes."""
-    textless: list[Key] = []
+    """Raise `StoreRowsError` for several texts of one key, and vectors of several sizes."""
     previous: Key | None = None
     for row in store.rows():
         if previous == row.key:
@@ -255,15 +274,39 @@ def check_rows(store: Store, shape: Shape) -> None:
                 f" have {shape.dimensions}.",
                 hint="Delete or correct such rows first.",
             )
-        if not row.text:
-            textless.append(row.key)
-    if textless:
-        first = ", ".join(repr(key) for key in textless[:5])
-        raise StoreRowsError(
-            f"{store.path}: the text of {len(textless)} rows is NULL or empty ({first}"
-            f"{', ...' if len(textless) > 5 else ''}), so they have no vector in any model.",
-            hint="Delete those rows or their vectors, or give them a text.",
-        )
+
+
+def lacking_of(store: Store) -> Lacking:
+    """Return the keys of vectors without a text, and of texts without a vector."""
+    own: Callable[[], Lacking] | None = getattr(store, "lacking", None)
+    if own:
+        return own()
+    return Lacking(text=[row.key for row in store.rows(vectors=False) if not row.text])
+
+
+def _require_aside(
+    store: Store, replacement: Replacement, keys: Sequence[Key], *, set_aside: bool
+) -> None:
+    """Raise `StoreRowsError` unless vectors without a text are to be set aside, and can be."""
+    able = hasattr(replacement, "set_aside")
+    if able and set_aside:
+        return
+    raise StoreRowsError(
+        f"{store.path}: {len(keys)} vectors have no text, or one that is NULL or empty"
+        f" ({listed(map(repr, keys))}), so no model can make them again.",
+        hint="Give them a text, or delete them"
+        + (
+            "; or have `emberd migrate run` move them out of the store: --set-aside."
+            if able
+            else "."
+        ),
+    )
+
+
+def listed(found: Iterable[object]) -> str:
+    """Return the first few of many, for people."""
+    first = [str(each) for each in islice(found, NAMED + 1)]
+    return ", ".join([*first[:NAMED], "..."] if len(first) > NAMED else first)
 
 
 def sampled(store: Store, rows: int, count: int) -> list[Row]:
@@ -340,6 +383,7 @@ def staging(
     state: Path,
     *,
     batch: int = BATCH,
+    set_aside: bool = False,
     report: Report = lambda _done, _total: None,
 ) -> Iterator[Staged]:
     """Embed every row into the sidecar, going on where a stopped run ended; keeps others out.
@@ -356,7 +400,7 @@ def staging(
                 kept.begin({**_about(named, target), "migration": uuid.uuid4().hex})
             staged = Staged(
                 named=named, target=target, place=place, sidecar=kept, embedder=embedder,
-                batch=batch, migration=kept.about["migration"],
+                batch=batch, migration=kept.about["migration"], set_aside=set_aside,
             )  # fmt: skip
             _catch_up(staged, report)
             yield staged
@@ -371,7 +415,7 @@ def _catch_up(staged: Staged, report: Report) -> None:
         report(0, total)
         while chunk := list(islice(store.rows(after=after, vectors=False), CHUNK)):
             after = chunk[-1].key
-            lacking = staged.sidecar.lacking(chunk)
+            lacking = staged.sidecar.lacking(row for row in chunk if row.text)
             found += len(lacking)
             done += len(chunk) - len(lacking)
             report(done, total)
@@ -394,12 +438,6 @@ def _embed_into(staged: Staged, rows: Sequence[Row]) -> Iterator[int]:
 
 
 def _ask(staged: Staged, rows: Sequence[Row]) -> "Future[Embedded]":
-    empty = next((row for row in rows if not row.text), None)
-    if empty:
-        raise StoreRowsError(
-            f"{staged.named.store.path}: the text of row {empty.key!r} is NULL or empty.",
-            hint="Delete that row or its vector, or give it a text.",
-        )
     return _submit(staged.embedder, [row.text or "" for row in rows], staged.target)
 
 
@@ -417,11 +455,14 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
         began_s = time.perf_counter()
         _bring_up_to_date(staged, replacement)
         staged.place.prepare(_note(staged))
-        replacement.fill(
-            ((key, staged.sidecar.vector(key)) for key in staged.keys),
-            dimensions=staged.target.dimensions,
-            stamp=_stamp(staged),
-        )
+        if staged.textless:
+            staged.textless_in = replacement.set_aside(staged.textless, stamp=_stamp(staged))
+        with _nothing_else(staged.named.store, replacement):
+            replacement.fill(
+                ((key, staged.sidecar.vector(key)) for key in staged.keys),
+                dimensions=staged.target.dimensions,
+                stamp=_stamp(staged),
+            )
         staged.place.filled(replacement.digest())
 
         def commit() -> None:
@@ -429,6 +470,25 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
             staged.locked_s = time.perf_counter() - began_s
 
         yield commit
+
+
+@contextmanager
+def _nothing_else(store: Store, replacement: Replacement) -> Iterator[None]:
+    """Hold a locked store to it that only its vectors are changed here.
+
+    Raises:
+        MigrationError: a key, another column or another table is not what it was.
+    """
+    unmoved: Callable[[], Mapping[str, str]] = getattr(replacement, "unmoved", dict)
+    before = unmoved()
+    yield
+    changed = sorted({name for name, _ in before.items() ^ unmoved().items()})
+    if changed:
+        raise MigrationError(
+            f"{store.path} would have been changed in more than its vectors: {listed(changed)}."
+            " It is as it was before.",
+            hint="Report this, with the definition of its tables.",
+        )
 
 
 @contextmanager
@@ -447,11 +507,16 @@ def _locked(store: Store) -> Iterator[Replacement]:
 
 def _bring_up_to_date(staged: Staged, replacement: Replacement) -> None:
     """Embed what changed up to the lock, and note the keys there are."""
-    lacking, staged.keys = [], []
+    lacking, staged.keys, staged.textless = [], [], []
     for row in replacement.rows():
-        staged.keys.append(row.key)
-        if not staged.sidecar.has(row):
+        (staged.keys if row.text else staged.textless).append(row.key)
+        if row.text and not staged.sidecar.has(row):
             lacking.append(row)
+    if hasattr(replacement, "vector_keys"):
+        known = {*staged.keys, *staged.textless}
+        staged.textless += [key for key in replacement.vector_keys() if key not in known]
+    if staged.textless:
+        _require_aside(staged.named.store, replacement, staged.textless, set_aside=staged.set_aside)
     deque(_embed_into(staged, lacking), maxlen=0)
 
 
@@ -505,6 +570,7 @@ def migrate_all(
     along: Along | None = None,
     batch: int = BATCH,
     keep_backup: bool = True,
+    set_aside: bool = False,
     report: Callable[[Named], Report] = lambda _named: lambda _done, _total: None,
 ) -> dict[str, Moved]:
     """Move stores to one model together with what goes `along`, or do none of it.
@@ -530,6 +596,7 @@ def migrate_all(
                     embedder,
                     state,
                     batch=batch,
+                    set_aside=set_aside,
                     report=report(named),
                 )
             )
@@ -666,6 +733,8 @@ def _verified(staged: Staged) -> Moved:
         strays=count,
         gone=len(gone),
         unverified=unverified,
+        set_aside=len(staged.textless),
+        set_aside_in=staged.textless_in,
     )
 
 

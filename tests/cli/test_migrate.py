@@ -128,6 +128,31 @@ def test_a_store_of_rows_without_text_is_not_called_compatible(home: Path) -> No
     assert "unknown: no row has a text to compare with." in said.stdout.decode()
 
 
+def test_vectors_without_a_text_are_named_and_set_aside_when_asked(home: Path) -> None:
+    database = stores.connect(home / "notes" / "memories.db")
+    database.execute("DELETE FROM memories WHERE id IN (5, 8)")
+    database.execute("INSERT INTO memories(id, content) VALUES (500, 'no vector')")
+    database.close()
+    run = ["migrate", "run", "notes", "--to", "minilm-f32", "--yes"]
+
+    checked = run_emberd("migrate", "check", "notes", home=home)
+    reported = strict(run_emberd("migrate", "check", "notes", "--json", home=home).stdout)
+    refused = run_emberd(*run, home=home)
+    planned = strict(run_emberd(*run, "--set-aside", "--dry-run", "--json", home=home).stdout)
+    moved = run_emberd(*run, "--set-aside", home=home)
+
+    assert "Vectors without a text: 5, 8." in checked.stdout.decode()
+    assert "Texts without a vector: 500." in checked.stdout.decode()
+    assert (reported["health"]["textless"], reported["health"]["vectorless"]) == ([5, 8], [500])
+    assert refused.returncode == 1
+    assert "2 vectors have no text, or one that is NULL or empty (5, 8)" in refused.stderr.decode()
+    assert "--set-aside" in refused.stderr.decode()
+    assert (planned["without_text_keys"], planned["without_vector_keys"]) == ([5, 8], [500])
+    assert moved.returncode == 0, moved.stderr
+    assert "2 vectors without a text are in the table emberd_set_aside" in moved.stdout.decode()
+    assert len(stores.read(home / "notes" / "memories.db")[0]) == ROWS - 2
+
+
 def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
     before = (home / "notes" / "memories.db").read_bytes()
 
