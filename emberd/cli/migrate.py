@@ -15,10 +15,10 @@ from emberd.errors import BadOptionError, ConfigError, RequestError
 from emberd.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from emberd.config.load import Config
-    from emberd.migrate.base import Key
+    from emberd.migrate.base import Copy, Key
     from emberd.migrate.check import Report
     from emberd.migrate.embedding import Embedder
     from emberd.migrate.run import Moved, Named, Plan
@@ -349,6 +349,7 @@ def plan_row(named: "Named", plan: "Plan") -> dict[str, Any]:
         "rows": plan.shape.rows,
         "without_text": len(plan.lacking.text),
         "without_text_keys": plan.lacking.text[:KEYS_TOLD],
+        "copies": [asdict(each) for each in plan.copies],
         "without_vector": len(plan.lacking.vector),
         "without_vector_keys": plan.lacking.vector[:KEYS_TOLD],
         "dimensions_before": plan.shape.dimensions,
@@ -376,6 +377,7 @@ def plan_sentences(named: "Named", plan: "Plan") -> str:
     ]
     if plan.staged:
         lines.append(f"{plan.staged} rows are ready from a run that was stopped.")
+    lines += _copies_sentences(named, plan.copies)
     if lacking.text:
         lines.append(
             f"{len(lacking.text)} vectors have no text ({_few(lacking.text)}) and are set aside in"
@@ -386,6 +388,32 @@ def plan_sentences(named: "Named", plan: "Plan") -> str:
             f"{len(lacking.vector)} texts have no vector ({_few(lacking.vector)}) and stay so."
         )
     return "\n".join(lines)
+
+
+def _copies_sentences(
+    named: "Named", copies: "Iterable[Copy]", *, moved: bool = False
+) -> list[str]:
+    """Say where else vectors may be; `moved`: after the store's own were replaced."""
+    lines = []
+    for each in copies:
+        line = f"{each.column} holds {each.rows} BLOBs of the size of a vector, too; {each.same}"
+        line += f" are the store's own (by {each.key})" if each.key else " are the store's own"
+        if each.same < each.rows:
+            line += f", not those of rowid {_few(each.others)}" if each.others else ""
+        option = f"`-o also={each.column}`"
+        if each.moves:
+            line += f". {each.same} {'moved' if moved else 'move'} along; the others stay."
+        elif each.same and moved:
+            line = f"Warning: {each.column} still holds {each.same} of the old vectors."
+            if each.movable:
+                line += f" `emberd migrate undo {named.argument}`, then `run` with {option}, moves"
+                line += " them along."
+        elif each.same and each.movable:
+            line += f". {option} moves them along; without it they stay what they are."
+        else:
+            line += ". If they are vectors, they stay what they are."
+        lines.append(line)
+    return lines
 
 
 def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) -> str:
@@ -403,6 +431,7 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
         lines[0] += f", and rows embedded again (lowest cosine {moved.lowest_cosine:.4f})."
     if moved.gone:
         lines.append(f"{moved.gone} of these rows are there no more: somebody deleted them since.")
+    lines += _copies_sentences(named, moved.copies, moved=True)
     if moved.set_aside:
         lines.append(f"{moved.set_aside} vectors without a text are in {moved.set_aside_in}.")
     if named.store.settings:
@@ -459,6 +488,8 @@ def _show(report: "Report", named: "Named") -> None:
         typer.echo(
             f"  Texts without a vector: {_few(health.vectorless)}. `migrate run` leaves them."
         )
+    for line in _copies_sentences(named, report.copies):
+        typer.echo(f"  {line}")
     if report.candidates:
         render.show(render.candidate_table([asdict(each) for each in report.candidates]))
     default = report.default

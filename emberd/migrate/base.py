@@ -46,6 +46,24 @@ class Lacking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A column of the store's file, beside its own, with BLOBs of the size of a vector.
+
+    Of `rows` BLOBs `same` are the very vector whose key is in their row's column `key` (None where
+    no column is such a key); `others` are the first rowids of which that is not so. `moves` says
+    whether the store was told to replace it with its own vectors, `movable` whether it can.
+    """
+
+    column: str
+    rows: int
+    same: int
+    key: str | None
+    others: Sequence[Key]
+    moves: bool
+    movable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """What replacing the vectors takes: bytes of disk beside the new vectors' own, and seconds.
 
@@ -155,6 +173,10 @@ class Store(Protocol):
 
     def lacking(self) -> Lacking:
         """Return what `rows` lacks. A kind may lack this: rows of `rows` without a text then."""
+        ...
+
+    def copies(self) -> Sequence[Copy]:
+        """Return where else its file may hold its vectors. A kind may lack this: nowhere then."""
         ...
 
     def search(self, vector: bytes, count: int) -> Sequence[Key]:

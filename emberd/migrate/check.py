@@ -12,9 +12,9 @@ import numpy as np
 from emberd.config.load import Config
 from emberd.errors import EmberdError, UnknownModelError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Key, Row, Shape, Stamp, Store
+from emberd.migrate.base import Copy, Key, Row, Shape, Stamp, Store
 from emberd.migrate.embedding import Embedded, Embedder, in_turn, is_here, require_here
-from emberd.migrate.run import Named, cosines, known_store, lacking_of, sampled, unpack
+from emberd.migrate.run import Named, copies_of, cosines, known_store, lacking_of, sampled, unpack
 from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec, Precision
 from emberd.registry.stores import KnownStore, StoresFile, fits
@@ -88,6 +88,7 @@ class Report:
     mean_cosine: float | None
     lowest_cosine: float | None
     health: Health
+    copies: Sequence[Copy] = ()
     candidates: Sequence[Candidate] = ()
     made_by: Mapping[str, Sequence[Key]] = field(default_factory=dict)
     work: Work | None = None
@@ -176,6 +177,7 @@ def check(
     common: dict[str, Any] = {
         "store": str(store.path), "kind": store.kind, "default": default.name,
         "dimensions": shape.dimensions, "rows": shape.rows, "health": health,
+        "copies": copies_of(store),
     }  # fmt: skip
     if stamp and sample is None and not models:
         entry = LockFile(config.homes.state).read().get(default.name)

@@ -29,7 +29,18 @@ from emberd.errors import (
     UnavailableError,
 )
 from emberd.migrate import sidecar
-from emberd.migrate.base import Cost, Key, Lacking, Replacement, Row, Shape, Stamp, Store, part_of
+from emberd.migrate.base import (
+    Copy,
+    Cost,
+    Key,
+    Lacking,
+    Replacement,
+    Row,
+    Shape,
+    Stamp,
+    Store,
+    part_of,
+)
 from emberd.migrate.embedding import Embedded, Embedder, Target, in_turn
 from emberd.migrate.sidecar import Sidecar
 from emberd.migrate.workplace import (
@@ -91,6 +102,7 @@ class Plan:
 
     shape: Shape
     lacking: Lacking
+    copies: Sequence[Copy]
     target: Target
     there: str | None
     cost: Cost
@@ -113,9 +125,11 @@ class Plan:
 class Moved:
     """What came of one store.
 
-    `set_aside` vectors had no text, and are `set_aside_in` what this says in words. `strays` are
-    rows written since in another space, `gone` rows deleted since. Where nobody could
-    embed any more, `unverified` says why, and `strays` are all rows written since. `lowest_cosine`
+    `copies` are the columns that held its vectors, too, as they were before; those that did not
+    move along still hold the old ones. `set_aside` vectors had no text, and are `set_aside_in` what
+    this says in words. `strays` are rows written since in another space, `gone` rows deleted since.
+    Where nobody could embed any more, `unverified` says why, and `strays` are all rows written
+    since. `lowest_cosine`
     is None when no row was embedded again, then or because there is none.
     """
 
@@ -130,6 +144,7 @@ class Moved:
     unverified: str | None = None
     set_aside: int = 0
     set_aside_in: str | None = None
+    copies: Sequence[Copy] = ()
 
 
 class FileEdit(Protocol):
@@ -179,6 +194,7 @@ class Staged:
     keys: list[Key] = field(default_factory=list)
     textless: list[Key] = field(default_factory=list)
     textless_in: str | None = None
+    copies: Sequence[Copy] = ()
 
 
 # -- before ---------------------------------------------------------------------------------
@@ -221,6 +237,7 @@ def plan(
     made = Plan(
         shape=shape,
         lacking=lacking,
+        copies=_known_copies(store),
         target=target,
         there=_there(store, target, shape, lacking, same, len(rows)),
         cost=store.cost(target.dimensions),
@@ -282,6 +299,26 @@ def lacking_of(store: Store) -> Lacking:
     if own:
         return own()
     return Lacking(text=[row.key for row in store.rows(vectors=False) if not row.text])
+
+
+def copies_of(store: Store) -> Sequence[Copy]:
+    """Return the columns of a store's file that hold its vectors, too, or BLOBs of that size."""
+    own: Callable[[], Sequence[Copy]] | None = getattr(store, "copies", None)
+    return own() if own else ()
+
+
+def _known_copies(store: Store) -> Sequence[Copy]:
+    """Return them; raise `StoreRowsError` for one that is to move along and holds others."""
+    found = copies_of(store)
+    strange = next((copy for copy in found if copy.moves and not copy.same), None)
+    if strange:
+        raise StoreRowsError(
+            f"{store.path}: none of the {strange.rows} BLOBs in {strange.column} is a vector of the"
+            " store with its key beside it, so it is not known which is which.",
+            hint="Leave it out of the option `also`; if the store was migrated without it before,"
+            " undo that first.",
+        )
+    return found
 
 
 def _require_aside(
@@ -403,6 +440,7 @@ def staging(
                 batch=batch, migration=kept.about["migration"], set_aside=set_aside,
             )  # fmt: skip
             _catch_up(staged, report)
+            staged.copies = copies_of(named.store)
             yield staged
 
 
@@ -735,6 +773,7 @@ def _verified(staged: Staged) -> Moved:
         unverified=unverified,
         set_aside=len(staged.textless),
         set_aside_in=staged.textless_in,
+        copies=staged.copies,
     )
 
 

@@ -181,19 +181,18 @@ def digest(connection: apsw.Connection) -> str:
     return whole.hexdigest()
 
 
-def table_digest(connection: apsw.Connection, name: str, columns: Sequence[str]) -> str:
-    """Return what stands for these columns of a table, whatever the order of its rows.
+def table_digest(connection: apsw.Connection, name: str, values: Sequence[str]) -> str:
+    """Return what stands for these values (SQL) of a table, whatever the order of its rows.
 
     To the bit: a number is not its text, and a text may be no UTF-8.
     """
-    listed = [quoted(column) for column in columns]
-    kinds = "||".join(f"substr(typeof({each}), 1, 2)" for each in listed)
-    values = ", ".join(
+    kinds = "||".join(f"substr(typeof({each}), 1, 2)" for each in values)
+    exact = ", ".join(
         f"CASE typeof({each}) WHEN 'text' THEN CAST({each} AS BLOB) ELSE {each} END"
-        for each in listed
+        for each in values
     )
     total = rows = 0
-    for row in connection.execute(f"SELECT {kinds}, {values} FROM {quoted(name)}"):  # noqa: S608
+    for row in connection.execute(f"SELECT {kinds}, {exact} FROM {quoted(name)}"):  # noqa: S608
         rows += 1
         total += int.from_bytes(hashlib.blake2b(marshal.dumps(row, 2), digest_size=16).digest())
     return f"{rows} rows, {total % 2**128:032x}"

@@ -14,7 +14,8 @@ import apsw
 
 from emberd.errors import NotAStoreError, StoreError, StoreRowsError
 from emberd.migrate import sqlite, vec0
-from emberd.migrate.base import Cost, Key, Lacking, Replacement, Row, Shape, Stamp
+from emberd.migrate.base import Copy, Cost, Key, Lacking, Replacement, Row, Shape, Stamp
+from emberd.migrate.copies import Place, Vectors, copies_in, matches, places
 from emberd.migrate.sqlite import quoted
 from emberd.migrate.vec0 import Column
 
@@ -34,6 +35,7 @@ class Layout:
     table: str
     ddl: str
     key: str
+    key_type: str
     vector: Column
     others: tuple[Column, ...]
     shadows: frozenset[str]  # the tables in which sqlite-vec keeps it
@@ -47,6 +49,16 @@ class Layout:
     def dimensions(self) -> int:
         """The size of its vectors."""
         return self.vector.dimensions
+
+    @property
+    def vectors(self) -> Vectors:
+        """Where its vectors are, for who compares them."""
+        return Vectors(self.table, self.key, self.key_type, self.column, 4 * self.dimensions)
+
+    @property
+    def ours(self) -> frozenset[str]:
+        """The tables that are the store's, or that emberd makes."""
+        return self.shadows | {self.table, STAMPS, SET_ASIDE}
 
     @property
     def texts(self) -> list[str]:
@@ -74,6 +86,7 @@ class SqliteVecStore:
         text: `TABLE.COLUMN` of the texts; without it the vec0 table's own text column.
         id: the column of that TABLE that holds the vec0 table's key; its rowid without it.
         query: instead of `text`: a SELECT of two columns, key and text.
+        also: `TABLE.COLUMN` with copies of the vectors, replaced with them; several by commas.
     """
 
     kind: ClassVar[str] = "sqlite-vec"
@@ -87,12 +100,14 @@ class SqliteVecStore:
         text: str | None = None,
         id: str | None = None,
         query: str | None = None,
+        also: str | None = None,
     ) -> None:
         self.path = path
         self._table = table
         self._text = text
         self._id = id
         self._query = query
+        self._also = [each.strip() for each in also.split(",")] if also else []
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -157,6 +172,13 @@ class SqliteVecStore:
                 vector=[key for (key,) in texts if key not in rows],
             )
 
+    def copies(self) -> list[Copy]:
+        """Look at every column of every table; see `Store`."""
+        with self._reading() as (connection, layout):
+            self._copied(connection, layout)
+            everywhere = places(connection, layout.ours)
+            return copies_in(connection, layout.vectors, everywhere, self._also)
+
     def search(self, vector: bytes, count: int) -> Sequence[Key]:
         """Ask the vec0 table itself."""
         with self._reading() as (connection, layout):
@@ -213,7 +235,7 @@ class SqliteVecStore:
         wider = max(0, dimensions - self.inspect().dimensions)
         return Cost(
             backup_bytes=here,
-            swap_bytes=log_bytes * rows // sample + 4 * wider * rows,
+            swap_bytes=log_bytes * rows // sample * (1 + len(self._also)) + 4 * wider * rows,
             locked_s=fill_s * rows / sample + copy_s * here + 3 * scan_s,
         )
 
@@ -245,6 +267,21 @@ class SqliteVecStore:
         """Nothing: this kind has no settings."""
         del model, dimensions
         return text
+
+    def _copied(self, connection: apsw.Connection, layout: Layout) -> list[Place]:
+        """Return the columns that move along.
+
+        Raises:
+            NotAStoreError: there is no such column.
+        """
+        there = {place.name: place for place in places(connection, layout.ours) if place.has_rowids}
+        unknown = [name for name in self._also if name not in there]
+        if unknown:
+            raise NotAStoreError(
+                f"also={unknown[0]} is no column of a table with rowids in {self.path}.",
+                hint="Name it as TABLE.COLUMN, as the definition of the table does.",
+            )
+        return [there[name] for name in self._also]
 
     # -- inside, and for kinds that are such a store with more around it --------------------
 
@@ -344,6 +381,7 @@ class _Replacing:
         self._store = store
         self._connection = connection
         self._layout = layout
+        self._copied = store._copied(connection, layout)  # noqa: SLF001
 
     def rows(self) -> Iterator[Row]:
         return self._store._rows(self._connection, self._layout, after=None, vectors=False)  # noqa: SLF001
@@ -353,6 +391,7 @@ class _Replacing:
         table, key = quoted(layout.table), quoted(layout.key)
         others = "".join(f", {quoted(column.name)}" for column in layout.others)
         last_rowid = self._last_rowid()
+        self._find_copies()
         if others:  # metadata, auxiliary columns and partition keys move along
             execute(f"CREATE TEMP TABLE kept AS SELECT {key} AS emberd_key{others} FROM {table}")
             execute("CREATE INDEX temp.kept_keys ON kept(emberd_key)")
@@ -374,6 +413,7 @@ class _Replacing:
         there = execute(f"SELECT count(*) FROM {table}").get
         if there != given:
             raise StoreError(f"{self._store.path}: {there} of {given} vectors are in {table}.")
+        self._move_copies()
         if last_rowid is not None:  # the next row must not get the rowid of one that was deleted
             execute(
                 "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?",
@@ -423,21 +463,62 @@ class _Replacing:
         last = self._connection.execute(query, (f"{self._layout.table}_rowids",)).get
         return None if last is None else int(last)
 
+    def _find_copies(self) -> None:
+        """Note the rows that move along, while the old vectors are there to compare with."""
+        for at, place in enumerate(self._copied):
+            table = f"temp.emberd_copied_{at}"
+            if self._connection.table_exists("temp", f"emberd_copied_{at}"):
+                continue
+            self._connection.execute(
+                f"CREATE TEMP TABLE emberd_copied_{at}(row INTEGER PRIMARY KEY, key)"
+            )
+            found = matches(self._connection, self._layout.vectors, place)
+            self._connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", found)
+
+    def _move_copies(self) -> None:
+        layout, execute = self._layout, self._connection.execute
+        for at, place in enumerate(self._copied):
+            column, table = quoted(place.column), quoted(place.table)
+            found = list(execute(f"SELECT row, key FROM temp.emberd_copied_{at}"))
+            changed = 0
+            for row, key in found:
+                execute(
+                    f"UPDATE {table} SET {column} = (SELECT {quoted(layout.column)}"
+                    f" FROM {quoted(layout.table)} WHERE {quoted(layout.key)} = ?)"
+                    " WHERE _rowid_ = ?",
+                    (key, row),
+                )
+                changed += self._connection.changes()
+            if changed != len(found):
+                raise StoreError(
+                    f"{self._store.path}: {changed} of {len(found)} rows of {place.name} changed."
+                )
+
     def unmoved(self) -> Mapping[str, str]:
         layout, connection = self._layout, self._connection
-        kept = [layout.key, *(column.name for column in layout.others)]
+        self._find_copies()
+        kept = [quoted(name) for name in (layout.key, *(each.name for each in layout.others))]
         found = {layout.table: sqlite.table_digest(connection, layout.table, kept)}
-        ours = {layout.table, STAMPS, *layout.shadows}
+        ours = layout.ours - {SET_ASIDE}
         listed = connection.execute(
             "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN"
             " ('table', 'shadow') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         )
         for (name,) in list(listed):
             if name not in ours:
-                found[name] = sqlite.table_digest(connection, name, _names(connection, name))
+                values = [self._but_copies(name, each) for each in _names(connection, name)]
+                found[name] = sqlite.table_digest(connection, name, values)
         schema = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
         found.update({f"the definition of {name}": sql for name, sql in schema if name not in ours})
         return found
+
+    def _but_copies(self, table: str, column: str) -> str:
+        """Return a column's value as SQL, NULL in the rows in which it moves along."""
+        place = Place(table, column)
+        if place not in self._copied:
+            return quoted(column)
+        moved = f"SELECT row FROM temp.emberd_copied_{self._copied.index(place)}"
+        return f"iif(_rowid_ IN ({moved}), NULL, {quoted(column)})"
 
     def digest(self) -> str:
         return sqlite.digest(self._connection)
@@ -504,6 +585,7 @@ def _layout_of(path: Path, connection: apsw.Connection, table: str, ddl: str) ->
         table=table,
         ddl=ddl,
         key=expected[0],
+        key_type=key.type if key else "integer",
         vector=vectors[0],
         others=tuple(column for column in columns if column not in vectors),
         shadows=frozenset(shadows),

@@ -153,6 +153,34 @@ def test_vectors_without_a_text_are_named_and_set_aside_when_asked(home: Path) -
     assert len(stores.read(home / "notes" / "memories.db")[0]) == ROWS - 2
 
 
+def test_a_column_with_the_vectors_again_is_told_and_moves_when_asked(home: Path) -> None:
+    path = home / "notes" / "memories.db"
+    database = stores.connect(path)
+    database.execute("CREATE TABLE again AS SELECT rowid AS id, embedding AS raw FROM vec_memories")
+    database.close()
+    run = ["migrate", "run", "notes", "--to", "minilm-f32", "--yes"]
+
+    checked = run_emberd("migrate", "check", "notes", home=home)
+    (reported,) = strict(run_emberd("migrate", "check", "notes", "--json", home=home).stdout)[
+        "copies"
+    ]
+    moved = run_emberd(*run, home=home)
+    undone = run_emberd("migrate", "undo", "notes", "--yes", home=home)
+    both = run_emberd(*run, "-o", "also=again.raw", "--json", home=home)
+
+    assert "again.raw holds 120 BLOBs of the size of a vector" in checked.stdout.decode()
+    assert (reported["column"], reported["same"], reported["moves"]) == ("again.raw", ROWS, False)
+    assert "Warning: again.raw still holds 120 of the old vectors." in moved.stdout.decode()
+    assert (moved.returncode, undone.returncode, both.returncode) == (0, 0, 0), both.stderr
+    assert strict(both.stdout)["copies"][0]["moves"]
+    database = stores.connect(path)
+    query = (
+        "SELECT count(*) FROM again JOIN vec_memories v ON v.rowid = again.id AND raw = embedding"
+    )
+    assert database.execute(query).get == ROWS
+    database.close()
+
+
 def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
     before = (home / "notes" / "memories.db").read_bytes()
 
