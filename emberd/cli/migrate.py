@@ -15,7 +15,10 @@ from emberd.errors import BadOptionError, ConfigError, RequestError
 from emberd.units import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from emberd.config.load import Config
+    from emberd.migrate.base import Copy, Key
     from emberd.migrate.check import Report
     from emberd.migrate.embedding import Embedder
     from emberd.migrate.run import Moved, Named, Plan
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"compatible": 0, "re-embed": 3, "mixed": 4, "unknown": 5}
 KEYS_SHOWN = 8
+KEYS_TOLD = 20  # in JSON
 
 app = typer.Typer(no_args_is_help=True, help="Vector stores: whose vectors they hold; move them.")
 
@@ -90,6 +94,9 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Embed every row, also where nothing seems to lack.")
     ] = False,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="Move vectors without a text out of the store.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     kind: Kind = None,
     options: Options = None,
@@ -114,7 +121,7 @@ def run(
         completed = 0 if dry_run else running.complete(named, target, embedder, state)
         if completed and not as_json:
             typer.echo(f"{completed} rows whose text came after their vector are completed.")
-        plan = running.plan(named, target, embedder, state)
+        plan = running.plan(named, target, embedder, state, set_aside=set_aside)
         about = plan_row(named, plan)
         if plan.there and not force:
             note_there(config, named, plan)
@@ -134,7 +141,7 @@ def run(
         with bars_of(quiet=as_json) as report:
             moved = running.migrate_all(
                 [named], target, embedder, state,
-                batch=batch, keep_backup=keep_backup, report=report,
+                batch=batch, keep_backup=keep_backup, set_aside=set_aside, report=report,
             )[named.name]  # fmt: skip
     served_by = named.served_by or config.catalog.get(config.settings.default).name
     if as_json:
@@ -363,7 +370,11 @@ def plan_row(named: "Named", plan: "Plan") -> dict[str, Any]:
         "model": plan.target.model,
         "fingerprint": plan.target.fingerprint,
         "rows": plan.shape.rows,
-        "without_text": plan.shape.without_text,
+        "without_text": len(plan.lacking.text),
+        "without_text_keys": plan.lacking.text[:KEYS_TOLD],
+        "copies": [asdict(each) for each in plan.copies],
+        "without_vector": len(plan.lacking.vector),
+        "without_vector_keys": plan.lacking.vector[:KEYS_TOLD],
         "dimensions_before": plan.shape.dimensions,
         "dimensions": plan.target.dimensions,
         "staged": plan.staged,
@@ -378,7 +389,7 @@ def plan_row(named: "Named", plan: "Plan") -> dict[str, Any]:
 
 def plan_sentences(named: "Named", plan: "Plan") -> str:
     """Say what moving a store takes, for people."""
-    shape, cost = plan.shape, plan.cost
+    shape, cost, lacking = plan.shape, plan.cost, plan.lacking
     lines = [
         f"{named.name}: {shape.rows} rows, {shape.dimensions} dimensions,"
         f" to {plan.target.model}, {plan.target.dimensions} dimensions.",
@@ -389,12 +400,43 @@ def plan_sentences(named: "Named", plan: "Plan") -> str:
     ]
     if plan.staged:
         lines.append(f"{plan.staged} rows are ready from a run that was stopped.")
-    if shape.without_text:
+    lines += _copies_sentences(named, plan.copies)
+    if lacking.text:
         lines.append(
-            f"{shape.without_text} vectors belong to no text and leave the store; the backup has"
-            " them."
+            f"{len(lacking.text)} vectors have no text ({_few(lacking.text)}) and are set aside in"
+            " the same file."
+        )
+    if lacking.vector:
+        lines.append(
+            f"{len(lacking.vector)} texts have no vector ({_few(lacking.vector)}) and stay so."
         )
     return "\n".join(lines)
+
+
+def _copies_sentences(
+    named: "Named", copies: "Iterable[Copy]", *, moved: bool = False
+) -> list[str]:
+    """Say where else vectors may be; `moved`: after the store's own were replaced."""
+    lines = []
+    for each in copies:
+        line = f"{each.column} holds {each.rows} BLOBs of the size of a vector, too; {each.same}"
+        line += f" are the store's own (by {each.key})" if each.key else " are the store's own"
+        if each.same < each.rows:
+            line += f", not those of rowid {_few(each.others)}" if each.others else ""
+        option = f"`-o also={each.column}`"
+        if each.moves:
+            line += f". {each.same} {'moved' if moved else 'move'} along; the others stay."
+        elif each.same and moved:
+            line = f"Warning: {each.column} still holds {each.same} of the old vectors."
+            if each.movable:
+                line += f" `emberd migrate undo {named.argument}`, then `run` with {option}, moves"
+                line += " them along."
+        elif each.same and each.movable:
+            line += f". {option} moves them along; without it they stay what they are."
+        else:
+            line += ". If they are vectors, they stay what they are."
+        lines.append(line)
+    return lines
 
 
 def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) -> str:
@@ -410,13 +452,14 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
         lines[0] += "; there is no row to embed again."
     else:
         lines[0] += f", and rows embedded again (lowest cosine {moved.lowest_cosine:.4f})."
-    if moved.textless > moved.completed:
-        lines.append(
-            f"{moved.textless - moved.completed} vectors had no text: only the backup has them."
-            " When their texts come, run this again."
-        )
     if moved.gone:
         lines.append(f"{moved.gone} of these rows are there no more: somebody deleted them since.")
+    lines += _copies_sentences(named, moved.copies, moved=True)
+    if moved.set_aside:
+        lines.append(
+            f"{moved.set_aside} vectors without a text are in {moved.set_aside_in}. When their"
+            " texts come, run this again."
+        )
     if named.store.settings:
         lines.append(f"{named.store.settings} names it.")
     if moved.backup:
@@ -440,6 +483,10 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
     return "\n".join(lines)
 
 
+def _few(keys: "Sequence[Key]") -> str:
+    return ", ".join(map(str, keys[:KEYS_SHOWN])) + (", ..." if keys[KEYS_SHOWN:] else "")
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
@@ -458,6 +505,17 @@ def _show(report: "Report", named: "Named") -> None:
     ):
         if count:
             typer.echo(f"  {count} {what}.")
+    if health.textless:
+        typer.echo(
+            f"  Vectors without a text: {_few(health.textless)}. `migrate run` refuses them, or"
+            " moves them to a table of the same file: --set-aside."
+        )
+    if health.vectorless:
+        typer.echo(
+            f"  Texts without a vector: {_few(health.vectorless)}. `migrate run` leaves them."
+        )
+    for line in _copies_sentences(named, report.copies):
+        typer.echo(f"  {line}")
     if report.candidates:
         render.show(render.candidate_table([asdict(each) for each in report.candidates]))
     default = report.default
@@ -488,8 +546,8 @@ def _show(report: "Report", named: "Named") -> None:
     typer.echo(said[report.verdict])
     if report.verdict == "mixed" or "" in report.made_by:
         for model, keys in report.made_by.items():
-            shown = ", ".join(map(str, keys[:KEYS_SHOWN])) + (", ..." if keys[KEYS_SHOWN:] else "")
-            typer.echo(f"  {model or 'no model here'}: {len(keys)} of {report.sampled}: {shown}")
+            shown = f"{len(keys)} of {report.sampled}: {_few(keys)}"
+            typer.echo(f"  {model or 'no model here'}: {shown}")
     if report.work and report.verdict != "compatible":
         work = report.work
         typer.echo(

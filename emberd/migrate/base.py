@@ -6,7 +6,7 @@ or one of its kinds, and leaves the store as it was when it does.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +35,32 @@ class Shape:
     dimensions: int
     without_vector: int = 0
     without_text: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lacking:
+    """Keys of vectors that no text belongs to, or one that is NULL or empty; and of the reverse."""
+
+    text: Sequence[Key] = ()
+    vector: Sequence[Key] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A column of the store's file, beside its own, with BLOBs of the size of a vector.
+
+    Of `rows` BLOBs `same` are the very vector whose key is in their row's column `key` (None where
+    no column is such a key); `others` are the first rowids of which that is not so. `moves` says
+    whether the store was told to replace it with its own vectors, `movable` whether it can.
+    """
+
+    column: str
+    rows: int
+    same: int
+    key: str | None
+    others: Sequence[Key]
+    moves: bool
+    movable: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +111,30 @@ class Replacement(Protocol):
         ...
 
     def fill(self, vectors: Iterable[tuple[Key, bytes]], *, dimensions: int, stamp: Stamp) -> None:
-        """Put these vectors in place of all others, or raise. All else of a row stays."""
+        """Put these vectors, one for each key, in place of all, or raise. All else stays."""
         ...
 
-    def complete(self, vectors: Iterable[tuple[Key, bytes]], backup: Path) -> None:
-        """Add the vectors of `Store.halved`; all else of their rows is as the backup has it."""
+    def vector_keys(self) -> Iterator[Key]:
+        """Yield the keys of all vectors there are. A kind may lack this: those of `rows` then."""
+        ...
+
+    def set_aside(self, keys: Iterable[Key], *, stamp: Stamp) -> str:
+        """Move whole rows out of the store to elsewhere in its file; return where to, in words.
+
+        A kind may lack this; then vectors without a text have to be deleted before it is replaced.
+        """
+        ...
+
+    def unmoved(self) -> Mapping[str, str]:
+        """Return what stands for all but the vectors, by names for people; `fill` changes nothing.
+
+        Keys, every other column, whatever else the file holds, but for the stamp. A kind may lack
+        this; then nothing is compared.
+        """
+        ...
+
+    def complete(self, vectors: Iterable[tuple[Key, bytes]]) -> None:
+        """Take rows of `Store.halved` back from where they were set aside, with new vectors."""
         ...
 
     def digest(self) -> str:
@@ -146,12 +191,20 @@ class Store(Protocol):
         """Yield the rows that have a text and a vector, in the order of their keys."""
         ...
 
-    def halved(self, backup: Path) -> Iterator[Row]:
-        """Yield the rows that have a text and no vector, where the backup has the vector alone.
+    def halved(self) -> Iterator[Row]:
+        """Yield the rows that have a text and no vector, because it was set aside without a text.
 
         Somebody wrote their two halves in two steps, and the store was replaced in between. A kind
-        that has no such rows may lack this, and `Replacement.complete`.
+        that sets nothing aside may lack this, and `Replacement.complete`.
         """
+        ...
+
+    def lacking(self) -> Lacking:
+        """Return what `rows` lacks. A kind may lack this: rows of `rows` without a text then."""
+        ...
+
+    def copies(self) -> Sequence[Copy]:
+        """Return where else its file may hold its vectors. A kind may lack this: nowhere then."""
         ...
 
     def search(self, vector: bytes, count: int) -> Sequence[Key]:

@@ -4,11 +4,12 @@ Many Pythons build their sqlite3 without loadable extensions; apsw always has th
 """
 
 import hashlib
+import marshal
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -282,6 +283,23 @@ def digest(connection: apsw.Connection) -> str:
             for value in row:
                 whole.update(b"-" if value is None else b"%d:%b" % (len(value), value))
     return whole.hexdigest()
+
+
+def table_digest(connection: apsw.Connection, name: str, values: Sequence[str]) -> str:
+    """Return what stands for these values (SQL) of a table, whatever the order of its rows.
+
+    To the bit: a number is not its text, and a text may be no UTF-8.
+    """
+    kinds = "||".join(f"substr(typeof({each}), 1, 2)" for each in values)
+    exact = ", ".join(
+        f"CASE typeof({each}) WHEN 'text' THEN CAST({each} AS BLOB) ELSE {each} END"
+        for each in values
+    )
+    total = rows = 0
+    for row in connection.execute(f"SELECT {kinds}, {exact} FROM {quoted(name)}"):  # noqa: S608
+        rows += 1
+        total += int.from_bytes(hashlib.blake2b(marshal.dumps(row, 2), digest_size=16).digest())
+    return f"{rows} rows, {total % 2**128:032x}"
 
 
 def size(path: Path) -> int:

@@ -14,7 +14,6 @@ import os
 import re
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +28,7 @@ from emberd.migrate.plugins import open_store
 from emberd.registry.stores import KnownStore, StoresFile
 from emberd.units import format_size
 
+TEMPORARY = ".emberd-new"
 RESERVE_BYTES = 16 * 2**20  # of disk that stays free
 
 
@@ -290,7 +290,7 @@ class Workplace:
 
     def recover(self) -> str | None:
         """Finish what a stopped run left; return what was done, in words."""
-        for partial in self.folder.glob("*.partial"):
+        for partial in (*self.folder.glob("*.partial"), *self.folder.glob(f".*{TEMPORARY}")):
             sidecar.delete(partial)
         stopped = self.stopped_undo()
         if stopped:
@@ -516,22 +516,27 @@ def _hash_of(path: Path) -> str:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file by rename, keeping its mode; a link's target, not the link."""
+    """Replace a file by rename, keeping its mode; a link's target, not the link.
+
+    What a kill leaves of that has one name, so that whoever goes on takes its place.
+    """
     path = path.resolve()
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
             shutil.copymode(path, temporary)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}.") from None
     finally:
         with suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
 
 
 def now() -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -201,6 +201,17 @@ class _Replacing:
                 file.write(space)
             file.flush()
             os.fsync(file.fileno())
+
+    def unmoved(self) -> Mapping[str, str]:
+        """Read all of each line but its vector, from the new file once there is one."""
+        file = self._new if self._new.exists() else self._store.path
+        name = self._store.vector
+        rest = [
+            (number, {key: value for key, value in line.items() if key != name})
+            for number, line in JsonlStore(file).lines()
+            if "space" not in line
+        ]
+        return {"the lines": hashlib.sha256(json.dumps(rest).encode()).hexdigest()}
 
     def digest(self) -> str:
         """Read the file that will be there."""

@@ -44,9 +44,9 @@ def embed(home: Path, wanted: Sequence[str], model: str) -> Matrix:
 def connect(path: Path, *, journal: str | None = None) -> apsw.Connection:
     """Open a database as a program with sqlite-vec would, one that sets a journal mode or not."""
     connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(20_000)
     if journal:
         connection.pragma("journal_mode", journal)
-    connection.set_busy_timeout(20_000)
     connection.enable_load_extension(True)
     connection.load_extension(sqlite_vec.loadable_path())
     connection.enable_load_extension(False)

@@ -428,24 +428,23 @@ def test_rows_written_in_two_halves_are_caught_up(
     keys = {*range(1, ROWS + 1), *written} - {key for key, at in written.items() if at is None}
     assert stores.read(database)[0] == sorted(keys)
     assert spaces(database, few) == {"new"}
-    assert (moved.strays, moved.textless) == (0, moved.completed)
+    assert (moved.strays, moved.set_aside) == (0, 0)
 
 
 def test_a_text_that_comes_after_a_run_has_ended_is_completed_by_the_next(
     few: Few, store: Path, work: Work
 ) -> None:
-    """Its other columns come from the backup, too."""
     database = stores.connect(store / "memories.db")
     insert = "INSERT INTO vec_memories(rowid, embedding) VALUES (?, ?)"
     database.execute(insert, (700, few.old[70].tobytes()))
     named, target = work.open(store), work.target()
-    moved = migrate_all([named], target, work.embedder, work.state)[named.name]
+    moved = migrate_all([named], target, work.embedder, work.state, set_aside=True)[named.name]
     database.execute("INSERT INTO memories(id, content) VALUES (700, ?)", (few.texts[70],))
     database.close()
 
     done = [complete(named, target, work.embedder, work.state) for _ in range(2)]
 
-    assert (moved.textless, moved.completed) == (1, 0)
+    assert (moved.set_aside, moved.completed) == (1, 0)
     assert done == [1, 0]
     keys, vectors = stores.read(store / "memories.db")
     assert keys[-1] == 700
@@ -470,12 +469,13 @@ def test_a_completed_row_keeps_its_other_columns(few: Few, work: Work, tmp_path:
     columns = "SELECT rowid, user, n, x FROM v ORDER BY rowid"
     before = database.execute(columns).fetchall()
     named, target = work.open(path, text="notes.body"), work.target()
-    migrate_all([named], target, work.embedder, work.state)
+    migrate_all([named], target, work.embedder, work.state, set_aside=True)
     database.execute("INSERT INTO notes(rowid, body) VALUES (8, ?)", (few.texts[7],))
 
     assert complete(named, target, work.embedder, work.state) == 1
 
     assert database.execute(columns).fetchall() == before
+    assert not database.table_exists("main", "emberd_set_aside")  # it would be empty
     database.close()
 
 
