@@ -12,7 +12,8 @@ program adds, changes and deletes rows all the while, some in two transactions, 
 the space that the store names at that moment: in the end all it wrote has to be in the store, or,
 of an undo, in the copy up to one of its turns and in the store from the next. With `--full-disk`
 nothing is left of the store's disk from that moment on, and the kill comes somewhat later, unless
-the command has given up by then. Real MiniLM embeds, in a server.
+the command has given up by then. Two tiny models, BERT and RoBERTa, embed, in a server: most of the
+time is the migration's.
 """
 
 import argparse
@@ -45,13 +46,22 @@ from tests.migrate.writer import keep_writing
 from tests.serving import Server, clean_environ, wait_for
 
 ROWS = 60
-WRITTEN = 60  # texts that only the writer has
+WRITTEN = 61  # texts that only the writer has
 PAUSE_S = 0.005  # of the writer, after each turn
 DISK_MIB = 40
 MODES = ("wal", "delete", "truncate")
 ROW = "SELECT m.id, m.content, v.embedding FROM vec_memories v JOIN memories m ON m.id = v.rowid"
 TEXTS = "SELECT count(*) FROM memories"
 ASIDE = "SELECT count(*) FROM sqlite_schema WHERE name = 'emberd_set_aside'"
+TINY = Path(__file__).parents[1] / "reference" / "tiny"
+OLD, NEW, DIMENSIONS = "tiny-bert", "tiny-roberta", 64
+CONFIG = f"""
+default: {OLD}
+limits: {{idle_unload: never}}
+models:
+  {OLD}: {{sources: [{{path: {TINY / "bert"}}}], dimensions: {DIMENSIONS}, pooling: mean}}
+  {NEW}: {{sources: [{{path: {TINY / "roberta"}}}], dimensions: {DIMENSIONS}, pooling: mean}}
+"""
 FORK = multiprocessing.get_context("fork")
 Command = Literal["run", "undo"]
 
@@ -114,8 +124,10 @@ class Ground:
         texts = stores.texts(self.rows + WRITTEN)
         self.texts = texts[: self.rows]
         self.place = {text: at for at, text in enumerate(texts)}
-        self.old = stores.embed(self.home, texts, "minilm")
-        self.new = stores.embed(self.home, texts, "minilm-f32")
+        self.home.mkdir()
+        (self.home / "config.yaml").write_text(CONFIG)
+        self.old = stores.embed(self.home, texts, OLD)
+        self.new = stores.embed(self.home, texts, NEW)
         self.written = self.folder / "written"
         self.written.mkdir()
         (self.written / "texts.json").write_text(json.dumps(texts[self.rows :]))
@@ -123,7 +135,7 @@ class Ground:
         np.save(self.written / "new.npy", self.new[self.rows :])
 
     def __enter__(self) -> Self:
-        self._server = Server(self.home, config="limits: {idle_unload: never}")
+        self._server = Server(self.home)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -239,7 +251,7 @@ class Kills:
     def _start(self, command: Command | None = None) -> "Emberd":
         arguments = ["migrate", command or self.command, str(self.store), "--yes", "--json"]
         if "run" in arguments:
-            arguments += ["--to", "minilm-f32", "--batch", "50"]
+            arguments += ["--to", NEW, "--batch", "10"]
         return Emberd(arguments, self.ground.home, self.folder)
 
     def _wait_for_swap(self, process: "Emberd") -> float | None:
@@ -316,7 +328,7 @@ class Kills:
             assert config == stores.CMEM_CONFIG
             assert left == ["lock", "undone-0001.db"], (how, left)
             return
-        model = {"model": "minilm-f32", "dimensions": 384}
+        model = {"model": NEW, "dimensions": DIMENSIONS}
         assert config == stores.CMEM_CONFIG | {"embedding": model}
         assert left == ["backup-0001.db", "backup-0001.json", "lock"], (how, left)
         assert self._space(self.beside / "backup-0001.db") == "old"
@@ -357,7 +369,7 @@ class Kills:
         Where nobody writes a copy is looked at: this would roll back what emberd has to.
         """
         config = json.loads((self.store / "config.json").read_text())
-        assert config["embedding"]["model"] in ("old", "minilm-f32")
+        assert config["embedding"]["model"] in ("old", NEW)
         if self.writer:
             space = self._space(self.database)
         else:
