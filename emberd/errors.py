@@ -35,6 +35,7 @@ EmberdError
 │   ├── NotAStoreError                the path is no store of that kind, or has another schema
 │   ├── StoreKindError                no installed kind of store has that name or option
 │   ├── StoreBusyError                another process has it locked
+│   ├── BackupError                   its backup cannot be restored; both are as they were
 │   ├── StoreRowsError                some of its rows cannot be embedded
 │   ├── DiskFullError                 there is not enough room for what has to be written
 │   └── MigrationError                what was done is not right, and was taken back
@@ -267,6 +268,12 @@ class StoreBusyError(StoreError):
     """Another process has the store locked."""
 
     code = "store_busy"
+
+
+class BackupError(StoreError):
+    """The backup of a store cannot be restored; store and backup are as they were."""
+
+    code = "store_backup"
 
 
 class StoreRowsError(StoreError):

@@ -15,7 +15,10 @@ from emberd.errors import BadOptionError, ConfigError, RequestError
 from emberd.units import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from emberd.config.load import Config
+    from emberd.migrate.base import Copy, Key
     from emberd.migrate.check import Report
     from emberd.migrate.embedding import Embedder
     from emberd.migrate.run import Moved, Named, Plan
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"compatible": 0, "re-embed": 3, "mixed": 4, "unknown": 5}
 KEYS_SHOWN = 8
+KEYS_TOLD = 20  # in JSON
 
 app = typer.Typer(no_args_is_help=True, help="Vector stores: whose vectors they hold; move them.")
 
@@ -90,6 +94,9 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Embed every row, also where nothing seems to lack.")
     ] = False,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="Move vectors without a text out of the store.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     kind: Kind = None,
     options: Options = None,
@@ -111,12 +118,16 @@ def run(
             to or named.served_by or config.settings.default,
             input_type=named.input_type,
         )
-        plan = running.plan(named, target, embedder, state)
+        completed = 0 if dry_run else running.complete(named, target, embedder, state)
+        if completed and not as_json:
+            typer.echo(f"{completed} rows whose text came after their vector are completed.")
+        plan = running.plan(named, target, embedder, state, set_aside=set_aside)
         about = plan_row(named, plan)
         if plan.there and not force:
             note_there(config, named, plan)
             if as_json:
-                typer.echo(json.dumps({**about, "status": "there", "recovered": recovered}))
+                row = {**about, "status": "there", "recovered": recovered}
+                typer.echo(json.dumps({**row, "completed": completed}))
             else:
                 typer.echo(f"{named.name} is in the space of {target.model} already: {plan.there}.")
             return
@@ -130,7 +141,7 @@ def run(
         with bars_of(quiet=as_json) as report:
             moved = running.migrate_all(
                 [named], target, embedder, state,
-                batch=batch, keep_backup=keep_backup, report=report,
+                batch=batch, keep_backup=keep_backup, set_aside=set_aside, report=report,
             )[named.name]  # fmt: skip
     served_by = named.served_by or config.catalog.get(config.settings.default).name
     if as_json:
@@ -161,18 +172,31 @@ def undo(
                 "The store was written to since, which the backup lacks. As it is now it is copied"
                 " beside the backups first."
             )
+        if note.backup_hash is None and not as_json:
+            typer.echo(
+                "This backup was made by an older emberd, which kept no hash of it: only the"
+                " database's own check says that it is whole."
+            )
         _ask(f"Restore {named.name} as it was before {note.model}, {note.at}?", yes=yes)
 
     undone = running.undo(named, config.homes.state, confirm=confirm)
     holds = whose(config, named)  # an older stamp may be back
     copy = str(undone.copy) if undone.copy else None
     if as_json:
-        typer.echo(json.dumps({"store": named.name, "from": undone.note.model, "copy": copy}))
+        row = {"store": named.name, "from": undone.note.model, "copy": copy}
+        checked = "integrity" if undone.note.backup_hash is None else "hash"
+        typer.echo(json.dumps({**row, "changed": undone.changed, "backup_checked_by": checked}))
         return
     typer.echo(f"{named.name} is as it was at {undone.note.at}.")
     if copy:
-        typer.echo(f"What it was until now: {copy}")
+        also = ", with what was written since" if undone.changed else ""
+        typer.echo(f"As it was until now{also}: {copy}")
     typer.echo(_after_undo(config, named, holds))
+
+
+def _role(named: "Named") -> str:
+    """Return what says which model the users of a store get."""
+    return f"`stores.{named.name}.model`" if named.served_by else "the default"
 
 
 def _after_undo(config: "Config", named: "Named", holds: "KnownStore | None") -> str:
@@ -181,14 +205,18 @@ def _after_undo(config: "Config", named: "Named", holds: "KnownStore | None") ->
     from emberd.registry.stores import fits
 
     asked = config.catalog.get(named.served_by or config.settings.default).name
-    role = f"`stores.{named.name}.model`" if named.served_by else "the default"
+    role = _role(named)
     if holds is None or holds.model is None:
         check = f"`emberd migrate check {named.argument}` says whose vectors it holds"
+        if named.is_path:  # whether its users name a model is not known
+            role = "the model that its users name, or the default where they name none,"
         return f"Restart what uses it. {check}; {role} has to be that model."
     entry = LockFile(config.homes.state).read().get(asked)
     if fits(holds.fingerprint, holds.model, asked, entry):
         return f"Restart what uses it. Its vectors fit {role}, {asked}."
     change = f"set {role} to {holds.model}" if named.served_by else f"`emberd use {holds.model}`"
+    if named.is_path:
+        change = f"have its users name {holds.model}, or run {change}"
     found = f"It holds vectors of {holds.model} and {role} is {asked}"
     return f"{found}: {change}, and restart what uses it."
 
@@ -233,6 +261,8 @@ def status(
         typer.echo(
             f"Backup from before {backup['model']}, {backup['at']}: {backup['path']}, {size}"
         )
+    for path in found["unreadable"]:
+        typer.echo(f"Backup whose note is damaged or gone, so that `undo` cannot use it: {path}")
     for copy in found["copies"]:
         typer.echo(f"Copy from before something was taken back: {copy}")
 
@@ -340,7 +370,11 @@ def plan_row(named: "Named", plan: "Plan") -> dict[str, Any]:
         "model": plan.target.model,
         "fingerprint": plan.target.fingerprint,
         "rows": plan.shape.rows,
-        "without_text": plan.shape.without_text,
+        "without_text": len(plan.lacking.text),
+        "without_text_keys": plan.lacking.text[:KEYS_TOLD],
+        "copies": [asdict(each) for each in plan.copies],
+        "without_vector": len(plan.lacking.vector),
+        "without_vector_keys": plan.lacking.vector[:KEYS_TOLD],
         "dimensions_before": plan.shape.dimensions,
         "dimensions": plan.target.dimensions,
         "staged": plan.staged,
@@ -355,7 +389,7 @@ def plan_row(named: "Named", plan: "Plan") -> dict[str, Any]:
 
 def plan_sentences(named: "Named", plan: "Plan") -> str:
     """Say what moving a store takes, for people."""
-    shape, cost = plan.shape, plan.cost
+    shape, cost, lacking = plan.shape, plan.cost, plan.lacking
     lines = [
         f"{named.name}: {shape.rows} rows, {shape.dimensions} dimensions,"
         f" to {plan.target.model}, {plan.target.dimensions} dimensions.",
@@ -366,12 +400,43 @@ def plan_sentences(named: "Named", plan: "Plan") -> str:
     ]
     if plan.staged:
         lines.append(f"{plan.staged} rows are ready from a run that was stopped.")
-    if shape.without_text:
+    lines += _copies_sentences(named, plan.copies)
+    if lacking.text:
         lines.append(
-            f"{shape.without_text} vectors belong to no text and leave the store; the backup has"
-            " them."
+            f"{len(lacking.text)} vectors have no text ({_few(lacking.text)}) and are set aside in"
+            " the same file."
+        )
+    if lacking.vector:
+        lines.append(
+            f"{len(lacking.vector)} texts have no vector ({_few(lacking.vector)}) and stay so."
         )
     return "\n".join(lines)
+
+
+def _copies_sentences(
+    named: "Named", copies: "Iterable[Copy]", *, moved: bool = False
+) -> list[str]:
+    """Say where else vectors may be; `moved`: after the store's own were replaced."""
+    lines = []
+    for each in copies:
+        line = f"{each.column} holds {each.rows} BLOBs of the size of a vector, too; {each.same}"
+        line += f" are the store's own (by {each.key})" if each.key else " are the store's own"
+        if each.same < each.rows:
+            line += f", not those of rowid {_few(each.others)}" if each.others else ""
+        option = f"`-o also={each.column}`"
+        if each.moves:
+            line += f". {each.same} {'moved' if moved else 'move'} along; the others stay."
+        elif each.same and moved:
+            line = f"Warning: {each.column} still holds {each.same} of the old vectors."
+            if each.movable:
+                line += f" `emberd migrate undo {named.argument}`, then `run` with {option}, moves"
+                line += " them along."
+        elif each.same and each.movable:
+            line += f". {option} moves them along; without it they stay what they are."
+        else:
+            line += ". If they are vectors, they stay what they are."
+        lines.append(line)
+    return lines
 
 
 def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) -> str:
@@ -389,6 +454,12 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
         lines[0] += f", and rows embedded again (lowest cosine {moved.lowest_cosine:.4f})."
     if moved.gone:
         lines.append(f"{moved.gone} of these rows are there no more: somebody deleted them since.")
+    lines += _copies_sentences(named, moved.copies, moved=True)
+    if moved.set_aside:
+        lines.append(
+            f"{moved.set_aside} vectors without a text are in {moved.set_aside_in}. When their"
+            " texts come, run this again."
+        )
     if named.store.settings:
         lines.append(f"{named.store.settings} names it.")
     if moved.backup:
@@ -398,8 +469,8 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
     if moved.strays:
         whose = "in an unknown space" if moved.unverified else "with another model's vectors"
         lines.append(
-            f"{moved.strays} rows were written since {whose}: once the default"
-            f" is right, run this again with --force."
+            f"{moved.strays} rows were written since {whose}: once"
+            f" {_role(named)} is right, run this again with --force."
         )
     if served_by != model:
         todo = (
@@ -410,6 +481,10 @@ def moved_sentences(named: "Named", moved: "Moved", model: str, served_by: str) 
         lines.append(f"{todo}, so that questions are asked in the space of the answers.")
     lines.append("Restart what uses the store, so that it reads its new size and settings.")
     return "\n".join(lines)
+
+
+def _few(keys: "Sequence[Key]") -> str:
+    return ", ".join(map(str, keys[:KEYS_SHOWN])) + (", ..." if keys[KEYS_SHOWN:] else "")
 
 
 def _minutes(seconds: float) -> str:
@@ -430,6 +505,17 @@ def _show(report: "Report", named: "Named") -> None:
     ):
         if count:
             typer.echo(f"  {count} {what}.")
+    if health.textless:
+        typer.echo(
+            f"  Vectors without a text: {_few(health.textless)}. `migrate run` refuses them, or"
+            " moves them to a table of the same file: --set-aside."
+        )
+    if health.vectorless:
+        typer.echo(
+            f"  Texts without a vector: {_few(health.vectorless)}. `migrate run` leaves them."
+        )
+    for line in _copies_sentences(named, report.copies):
+        typer.echo(f"  {line}")
     if report.candidates:
         render.show(render.candidate_table([asdict(each) for each in report.candidates]))
     default = report.default
@@ -461,8 +547,8 @@ def _show(report: "Report", named: "Named") -> None:
     typer.echo(said[report.verdict])
     if report.verdict == "mixed" or "" in report.made_by:
         for model, keys in report.made_by.items():
-            shown = ", ".join(map(str, keys[:KEYS_SHOWN])) + (", ..." if keys[KEYS_SHOWN:] else "")
-            typer.echo(f"  {model or 'no model here'}: {len(keys)} of {report.sampled}: {shown}")
+            shown = f"{len(keys)} of {report.sampled}: {_few(keys)}"
+            typer.echo(f"  {model or 'no model here'}: {shown}")
     if report.work and report.verdict != "compatible":
         work = report.work
         typer.echo(

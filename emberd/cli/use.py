@@ -216,6 +216,8 @@ def _use_and_migrate(
         for named in followers:
             with known.naming(named.name):
                 asked = replace(target, input_type=named.input_type)
+                if not dry_run:
+                    run.complete(named, asked, embedder, state)
                 plans.append(run.plan(named, asked, embedder, state))
         moving = [(n, plan) for n, plan in zip(followers, plans, strict=True) if not plan.there]
         if not moving and switch.edit.after == switch.edit.before:

@@ -6,7 +6,7 @@ or one of its kinds, and leaves the store as it was when it does.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +38,32 @@ class Shape:
     dimensions: int
     without_vector: int = 0
     without_text: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lacking:
+    """Keys of vectors that no text belongs to, or one that is NULL or empty; and of the reverse."""
+
+    text: Sequence[Key] = ()
+    vector: Sequence[Key] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A column of the store's file, beside its own, with BLOBs of the size of a vector.
+
+    Of `rows` BLOBs `same` are the very vector whose key is in their row's column `key` (None where
+    no column is such a key); `others` are the first rowids of which that is not so. `moves` says
+    whether the store was told to replace it with its own vectors, `movable` whether it can.
+    """
+
+    column: str
+    rows: int
+    same: int
+    key: str | None
+    others: Sequence[Key]
+    moves: bool
+    movable: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +121,30 @@ class Replacement(Protocol):
         ...
 
     def fill(self, vectors: Iterable[tuple[Key, bytes]], *, dimensions: int, stamp: Stamp) -> None:
-        """Put these vectors in place of all others, or raise. All else of a row stays."""
+        """Put these vectors, one for each key, in place of all, or raise. All else stays."""
+        ...
+
+    def vector_keys(self) -> Iterator[Key]:
+        """Yield the keys of all vectors there are. A kind may lack this: those of `rows` then."""
+        ...
+
+    def set_aside(self, keys: Iterable[Key], *, stamp: Stamp) -> str:
+        """Move whole rows out of the store to elsewhere in its file; return where to, in words.
+
+        A kind may lack this; then vectors without a text have to be deleted before it is replaced.
+        """
+        ...
+
+    def unmoved(self) -> Mapping[str, str]:
+        """Return what stands for all but the vectors, by names for people; `fill` changes nothing.
+
+        Keys, every other column, whatever else the file holds, but for the stamp. A kind may lack
+        this; then nothing is compared.
+        """
+        ...
+
+    def complete(self, vectors: Iterable[tuple[Key, bytes]]) -> None:
+        """Take rows of `Store.halved` back from where they were set aside, with new vectors."""
         ...
 
     def digest(self) -> str:
@@ -104,6 +153,22 @@ class Replacement(Protocol):
 
     def commit(self) -> None:
         """Make it last, all of it or, when the process dies, nothing of it."""
+        ...
+
+
+class Restoration(Protocol):
+    """A store that nobody else can write to, and that can be made what a backup of it is."""
+
+    def copy(self, target: Path) -> None:
+        """Copy the store as it is to a new file, in one step."""
+        ...
+
+    def digest(self) -> str:
+        """Return what `Store.digest` would."""
+        ...
+
+    def commit(self) -> None:
+        """Make it what the backup copied, all of it or, when the process dies, nothing of it."""
         ...
 
 
@@ -136,6 +201,22 @@ class Store(Protocol):
         """Yield the rows that have a text and a vector, in the order of their keys."""
         ...
 
+    def halved(self) -> Iterator[Row]:
+        """Yield the rows that have a text and no vector, because it was set aside without a text.
+
+        Somebody wrote their two halves in two steps, and the store was replaced in between. A kind
+        that sets nothing aside may lack this, and `Replacement.complete`.
+        """
+        ...
+
+    def lacking(self) -> Lacking:
+        """Return what `rows` lacks. A kind may lack this: rows of `rows` without a text then."""
+        ...
+
+    def copies(self) -> Sequence[Copy]:
+        """Return where else its file may hold its vectors. A kind may lack this: nowhere then."""
+        ...
+
     def search(self, vector: bytes, count: int) -> Sequence[Key]:
         """Return the keys of the nearest rows, nearest first."""
         ...
@@ -156,8 +237,12 @@ class Store(Protocol):
         """Copy the store as it is now to a new file, in one step; allowed while it is replaced."""
         ...
 
-    def restore(self, backup: Path) -> None:
-        """Make the store what `backup` copied, all of it or nothing."""
+    def check_backup(self, backup: Path) -> None:
+        """Raise `StoreError` when what `backup` copied is damaged, as far as it tells by itself."""
+        ...
+
+    def restoring(self, backup: Path) -> AbstractContextManager[Restoration]:
+        """Lock the store for writers until the end; without `commit` it is as before."""
         ...
 
     def replacing(self) -> AbstractContextManager[Replacement]:

@@ -12,9 +12,9 @@ import numpy as np
 from emberd.config.load import Config
 from emberd.errors import EmberdError, UnknownModelError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Key, Row, Shape, Stamp, Store
+from emberd.migrate.base import Copy, Key, Row, Shape, Stamp, Store
 from emberd.migrate.embedding import Embedded, Embedder, in_turn, is_here, require_here
-from emberd.migrate.run import Named, cosines, known_store, sampled, unpack
+from emberd.migrate.run import Named, copies_of, cosines, known_store, lacking_of, sampled, unpack
 from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec, Precision
 from emberd.registry.stores import KnownStore, StoresFile, fits
@@ -25,6 +25,7 @@ Verdict = Literal["compatible", "re-embed", "mixed", "unknown"]
 SAMPLE = 200
 A_FEW = 0.1  # share of rows that fit no model in a store that is still called one model's
 BATCH = 256
+KEYS = 20  # of rows that lack something
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +38,8 @@ class Health:
     empty_text: int = 0
     bad_vector: int = 0  # non-finite, zero, or of another size
     duplicates: int = 0  # rows whose text an earlier row has
+    textless: Sequence[Key] = ()  # the first vectors whose text is missing, NULL or empty
+    vectorless: Sequence[Key] = ()  # the first texts that have no vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,7 @@ class Report:
     mean_cosine: float | None
     lowest_cosine: float | None
     health: Health
+    copies: Sequence[Copy] = ()
     candidates: Sequence[Candidate] = ()
     made_by: Mapping[str, Sequence[Key]] = field(default_factory=dict)
     work: Work | None = None
@@ -184,6 +188,7 @@ def check(
     common: dict[str, Any] = {
         "store": str(store.path), "kind": store.kind, "default": default.name,
         "dimensions": shape.dimensions, "rows": shape.rows, "health": health,
+        "copies": copies_of(store),
     }  # fmt: skip
     if stamp and sample is None and not models:
         entry = LockFile(config.homes.state).read().get(default.name)
@@ -238,7 +243,13 @@ def known_from(report: Report, named: Named) -> KnownStore | None:
 
 
 def _health(store: Store, shape: Shape) -> Health:
-    health = Health(without_vector=shape.without_vector, without_text=shape.without_text)
+    lacking = lacking_of(store)
+    health = Health(
+        without_vector=shape.without_vector,
+        without_text=shape.without_text,
+        textless=lacking.text[:KEYS],
+        vectorless=lacking.vector[:KEYS],
+    )
     seen: set[bytes] = set()
     batch: list[bytes] = []
     for row in store.rows():

@@ -18,9 +18,9 @@ class CmemStore(SqliteVecStore):
 
     kind: ClassVar[str] = "cmem"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, also: str | None = None) -> None:
         file = path / "memories.db" if path.is_dir() else path
-        super().__init__(file, table="vec_memories", text="memories.content", id="id")
+        super().__init__(file, table="vec_memories", text="memories.content", id="id", also=also)
         config = file.with_name("config.json")
         self.settings = config if config.is_file() else None
 

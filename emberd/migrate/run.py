@@ -9,9 +9,9 @@ import shlex
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from emberd.errors import (
+    BackupError,
     EmberdError,
     MigrationError,
     NoServerError,
@@ -29,13 +30,26 @@ from emberd.errors import (
     UnavailableError,
 )
 from emberd.migrate import sidecar
-from emberd.migrate.base import Cost, Key, Replacement, Row, Shape, Stamp, Store, part_of
+from emberd.migrate.base import (
+    Copy,
+    Cost,
+    Key,
+    Lacking,
+    Replacement,
+    Row,
+    Shape,
+    Stamp,
+    Store,
+    part_of,
+)
 from emberd.migrate.embedding import Embedded, Embedder, Target, in_turn
 from emberd.migrate.sidecar import Sidecar
 from emberd.migrate.workplace import (
+    Backup,
     Member,
     Note,
     Together,
+    Undone,
     Workplace,
     now,
     settings_of,
@@ -51,9 +65,13 @@ FEW = 256  # rows that may be embedded while the store is locked
 PASSES = 20  # over a store that others write to, before the lock is taken all the same
 SAMPLE = 200
 SEARCHES = 10
+NAMED = 5  # keys or tables in a message
 SEARCH_TRIES = 5
 NEAREST = 10
 LOCK_TRIES = 6
+HALVES_S = 3.0  # after a commit, for the texts of vectors that were there without one
+LOOK_S = 0.05
+LACKING_S = 1.0  # for which a vector has no text that is not on its way
 
 Report = Callable[[int, int], None]
 """Called with the rows that are done and all rows."""
@@ -75,9 +93,14 @@ class Named:
     input_type: InputType | None = None
 
     @property
+    def is_path(self) -> bool:
+        """Whether it is none of the configuration, which nobody but its path knows."""
+        return Path(self.name).is_absolute()
+
+    @property
     def argument(self) -> str:
         """What stands for it in a command, as a shell takes it: the name, or path and options."""
-        if not Path(self.name).is_absolute():
+        if not self.is_path:
             return shlex.quote(self.name)
         kind = ["--kind", self.kind] if self.kind else []
         options = [word for pair in self.options.items() for word in ("-o", "=".join(pair))]
@@ -89,6 +112,8 @@ class Plan:
     """What moving a store will take. `there` says why nothing has to be done, else None."""
 
     shape: Shape
+    lacking: Lacking
+    copies: Sequence[Copy]
     target: Target
     there: str | None
     cost: Cost
@@ -111,9 +136,12 @@ class Plan:
 class Moved:
     """What came of one store.
 
-    `strays` are rows written since in another space, `gone` rows deleted since. Where nobody could
-    embed any more, `unverified` says why, and `strays` are all rows written since. `lowest_cosine`
-    is None when no row was embedded again, then or because there is none.
+    `copies` are the columns that held its vectors, too, as they were before; those that did not
+    move along still hold the old ones. `set_aside` vectors have no text, and are `set_aside_in`
+    what this says in words; `completed` ones had none at the swap and got it just after. `strays`
+    are rows written since in another space, `gone` rows deleted since. Where nobody could embed any
+    more, `unverified` says why, and `strays` are all rows written since. `lowest_cosine` is None
+    when no row was embedded again, then or because there is none.
     """
 
     rows: int
@@ -125,6 +153,10 @@ class Moved:
     strays: int = 0
     gone: int = 0
     unverified: str | None = None
+    completed: int = 0
+    set_aside: int = 0
+    set_aside_in: str | None = None
+    copies: Sequence[Copy] = ()
 
 
 class FileEdit(Protocol):
@@ -166,23 +198,37 @@ class Staged:
     embedder: Embedder
     batch: int
     migration: str
+    set_aside: bool = False
     together: Together | None = None
     embedded: int = 0
     embed_s: float = 0.0
     locked_s: float = 0.0
     keys: list[Key] = field(default_factory=list)
+    lacking: set[Key] = field(default_factory=set)
+    halves: int = 0
+    completed: int = 0
+    textless: list[Key] = field(default_factory=list)
+    textless_in: str | None = None
+    copies: Sequence[Copy] = ()
 
 
 # -- before ---------------------------------------------------------------------------------
 
 
 def plan(
-    named: Named, target: Target, embedder: Embedder, state: Path, *, sample: int = SAMPLE
+    named: Named,
+    target: Target,
+    embedder: Embedder,
+    state: Path,
+    *,
+    sample: int = SAMPLE,
+    set_aside: bool = False,
 ) -> Plan:
     """Measure what moving a store takes, and whether it is there already; changes nothing.
 
     Raises:
-        StoreError: it is no store, or has rows that cannot be embedded.
+        StoreError: it is no store, or has rows that cannot be embedded: vectors without a text that
+            are not to be set aside, too.
         DiskFullError: there is not enough room.
     """
     store = named.store
@@ -190,7 +236,8 @@ def plan(
     check_rows(store, shape)
     if store.settings:  # a file that cannot be changed is met now, not after the swap
         settings_of(store, model=target.model, dimensions=target.dimensions)
-    rows = sampled(store, shape.rows, sample)
+    lacking = _lacking_for_long(store)
+    rows = [row for row in sampled(store, shape.rows, sample) if row.text]
     texts = [row.text or "" for row in rows]
     rate, same = float("inf"), 0
     if rows:
@@ -204,27 +251,32 @@ def plan(
     place.require_ours()
     made = Plan(
         shape=shape,
+        lacking=lacking,
+        copies=_known_copies(store),
         target=target,
-        there=_there(store, target, shape, same, len(rows)),
+        there=_there(store, target, shape, lacking, same, len(rows)),
         cost=store.cost(target.dimensions),
         staged=_staged_rows(place, named, target),
         rows_per_s=rate,
     )
     if made.there is None:
         place.require_room(made.disk_bytes)
-        with store.replacing():
-            pass  # locked or read-only: met now, not after the embedding
+        with store.replacing() as replacement:  # locked or read-only: met now, not at the end
+            if lacking.text:
+                _require_aside(store, replacement, lacking.text, set_aside=set_aside)
     return made
 
 
-def _there(store: Store, target: Target, shape: Shape, same: int, sampled: int) -> str | None:
+def _there(
+    store: Store, target: Target, shape: Shape, lacking: Lacking, same: int, sampled: int
+) -> str | None:
     if shape.dimensions != target.dimensions or same < sampled:
         return None
     stamp = store.stamp()
     if stamp and is_space(stamp, target):
         return f"its stamp says so, and so do {sampled} rows that were embedded again"
     # Against a stamp of another space only all rows count: the long ones may not be in a sample.
-    if sampled and not shape.without_text and (stamp is None or sampled == shape.rows):
+    if sampled and not lacking.text and (stamp is None or sampled == shape.rows):
         return f"{sampled} of {shape.rows} rows were embedded again and are the same"
     return None
 
@@ -238,8 +290,7 @@ def is_space(stamp: Stamp, target: Target) -> bool:
 
 
 def check_rows(store: Store, shape: Shape) -> None:
-    """Raise `StoreRowsError` for texts that are NULL or empty, and vectors of several sizes."""
-    textless: list[Key] = []
+    """Raise `StoreRowsError` for several texts of one key, and vectors of several sizes."""
     previous: Key | None = None
     for row in store.rows():
         if previous == row.key:
@@ -254,15 +305,72 @@ def check_rows(store: Store, shape: Shape) -> None:
                 f" have {shape.dimensions}.",
                 hint="Delete or correct such rows first.",
             )
-        if not row.text:
-            textless.append(row.key)
-    if textless:
-        first = ", ".join(repr(key) for key in textless[:5])
+
+
+def lacking_of(store: Store) -> Lacking:
+    """Return the keys of vectors without a text, and of texts without a vector."""
+    own: Callable[[], Lacking] | None = getattr(store, "lacking", None)
+    if own:
+        return own()
+    return Lacking(text=[row.key for row in store.rows(vectors=False) if not row.text])
+
+
+def copies_of(store: Store) -> Sequence[Copy]:
+    """Return the columns of a store's file that hold its vectors, too, or BLOBs of that size."""
+    own: Callable[[], Sequence[Copy]] | None = getattr(store, "copies", None)
+    return own() if own else ()
+
+
+def _known_copies(store: Store) -> Sequence[Copy]:
+    """Return them; raise `StoreRowsError` for one that is to move along and holds others."""
+    found = copies_of(store)
+    strange = next((copy for copy in found if copy.moves and not copy.same), None)
+    if strange:
         raise StoreRowsError(
-            f"{store.path}: the text of {len(textless)} rows is NULL or empty ({first}"
-            f"{', ...' if len(textless) > 5 else ''}), so they have no vector in any model.",
-            hint="Delete those rows or their vectors, or give them a text.",
+            f"{store.path}: none of the {strange.rows} BLOBs in {strange.column} is a vector of the"
+            " store with its key beside it, so it is not known which is which.",
+            hint="Leave it out of the option `also`; if the store was migrated without it before,"
+            " undo that first.",
         )
+    return found
+
+
+def _lacking_for_long(store: Store) -> Lacking:
+    """Look for a second, if need be; return what lacks a text all the while.
+
+    Somebody may write a vector and then its text: such a vector lacks nothing.
+    """
+    lacking, until_s = lacking_of(store), time.monotonic() + LACKING_S
+    while lacking.text and time.monotonic() < until_s:
+        time.sleep(2 * LOOK_S)
+        now, before = lacking_of(store), set(lacking.text)
+        lacking = replace(now, text=[key for key in now.text if key in before])
+    return lacking
+
+
+def _require_aside(
+    store: Store, replacement: Replacement, keys: Sequence[Key], *, set_aside: bool
+) -> None:
+    """Raise `StoreRowsError` unless vectors without a text are to be set aside, and can be."""
+    able = hasattr(replacement, "set_aside")
+    if able and set_aside:
+        return
+    raise StoreRowsError(
+        f"{store.path}: {len(keys)} vectors have no text, or one that is NULL or empty"
+        f" ({listed(map(repr, keys))}), so no model can make them again.",
+        hint="Give them a text, or delete them"
+        + (
+            "; or have `emberd migrate run` move them out of the store: --set-aside."
+            if able
+            else "."
+        ),
+    )
+
+
+def listed(found: Iterable[object]) -> str:
+    """Return the first few of many, for people."""
+    first = [str(each) for each in islice(found, NAMED + 1)]
+    return ", ".join([*first[:NAMED], "..."] if len(first) > NAMED else first)
 
 
 def sampled(store: Store, rows: int, count: int) -> list[Row]:
@@ -352,6 +460,7 @@ def staging(
     state: Path,
     *,
     batch: int = BATCH,
+    set_aside: bool = False,
     report: Report = lambda _done, _total: None,
 ) -> Iterator[Staged]:
     """Embed every row into the sidecar, going on where a stopped run ended; keeps others out.
@@ -368,9 +477,11 @@ def staging(
                 kept.begin({**_about(named, target), "migration": uuid.uuid4().hex})
             staged = Staged(
                 named=named, target=target, place=place, sidecar=kept, embedder=embedder,
-                batch=batch, migration=kept.about["migration"],
+                batch=batch, migration=kept.about["migration"], set_aside=set_aside,
             )  # fmt: skip
             _catch_up(staged, report)
+            staged.lacking = set(_lacking_for_long(named.store).text)
+            staged.copies = copies_of(named.store)
             yield staged
 
 
@@ -383,7 +494,7 @@ def _catch_up(staged: Staged, report: Report) -> None:
         report(0, total)
         while chunk := list(islice(store.rows(after=after, vectors=False), CHUNK)):
             after = chunk[-1].key
-            lacking = staged.sidecar.lacking(chunk)
+            lacking = staged.sidecar.lacking(row for row in chunk if row.text)
             found += len(lacking)
             done += len(chunk) - len(lacking)
             report(done, total)
@@ -406,12 +517,6 @@ def _embed_into(staged: Staged, rows: Sequence[Row]) -> Iterator[int]:
 
 
 def _ask(staged: Staged, rows: Sequence[Row]) -> "Future[Embedded]":
-    empty = next((row for row in rows if not row.text), None)
-    if empty:
-        raise StoreRowsError(
-            f"{staged.named.store.path}: the text of row {empty.key!r} is NULL or empty.",
-            hint="Delete that row or its vector, or give it a text.",
-        )
     return _submit(staged.embedder, [row.text or "" for row in rows], staged.target)
 
 
@@ -429,11 +534,14 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
         began_s = time.perf_counter()
         _bring_up_to_date(staged, replacement)
         staged.place.prepare(_note(staged))
-        replacement.fill(
-            ((key, staged.sidecar.vector(key)) for key in staged.keys),
-            dimensions=staged.target.dimensions,
-            stamp=_stamp(staged),
-        )
+        if staged.textless:
+            staged.textless_in = replacement.set_aside(staged.textless, stamp=_stamp(staged))
+        with _nothing_else(staged.named.store, replacement):
+            replacement.fill(
+                ((key, staged.sidecar.vector(key)) for key in staged.keys),
+                dimensions=staged.target.dimensions,
+                stamp=_stamp(staged),
+            )
         staged.place.filled(replacement.digest())
 
         def commit() -> None:
@@ -441,6 +549,25 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
             staged.locked_s = time.perf_counter() - began_s
 
         yield commit
+
+
+@contextmanager
+def _nothing_else(store: Store, replacement: Replacement) -> Iterator[None]:
+    """Hold a locked store to it that only its vectors are changed here.
+
+    Raises:
+        MigrationError: a key, another column or another table is not what it was.
+    """
+    unmoved: Callable[[], Mapping[str, str]] = getattr(replacement, "unmoved", dict)
+    before = unmoved()
+    yield
+    changed = sorted({name for name, _ in before.items() ^ unmoved().items()})
+    if changed:
+        raise MigrationError(
+            f"{store.path} would have been changed in more than its vectors: {listed(changed)}."
+            " It is as it was before.",
+            hint="Report this, with the definition of its tables.",
+        )
 
 
 @contextmanager
@@ -459,11 +586,22 @@ def _locked(store: Store) -> Iterator[Replacement]:
 
 def _bring_up_to_date(staged: Staged, replacement: Replacement) -> None:
     """Embed what changed up to the lock, and note the keys there are."""
-    lacking, staged.keys = [], []
+    lacking, staged.keys, staged.textless = [], [], []
     for row in replacement.rows():
-        staged.keys.append(row.key)
-        if not staged.sidecar.has(row):
+        (staged.keys if row.text else staged.textless).append(row.key)
+        if row.text and not staged.sidecar.has(row):
             lacking.append(row)
+    alone: list[Key] = []
+    if hasattr(replacement, "vector_keys"):
+        known = {*staged.keys, *staged.textless}
+        alone = [key for key in replacement.vector_keys() if key not in known]
+        staged.textless += alone
+    on_their_way = {key for key in alone if key not in staged.lacking}
+    staged.halves = len(on_their_way)
+    lasting = [key for key in staged.textless if key not in on_their_way]
+    for keys, agreed in ((lasting, staged.set_aside), (alone, True)):
+        if keys:
+            _require_aside(staged.named.store, replacement, keys, set_aside=agreed)
     deque(_embed_into(staged, lacking), maxlen=0)
 
 
@@ -517,6 +655,7 @@ def migrate_all(
     along: Along | None = None,
     batch: int = BATCH,
     keep_backup: bool = True,
+    set_aside: bool = False,
     report: Callable[[Named], Report] = lambda _named: lambda _done, _total: None,
 ) -> dict[str, Moved]:
     """Move stores to one model together with what goes `along`, or do none of it.
@@ -542,6 +681,7 @@ def migrate_all(
                     embedder,
                     state,
                     batch=batch,
+                    set_aside=set_aside,
                     report=report(named),
                 )
             )
@@ -563,6 +703,8 @@ def migrate_all(
                         raise
                 for commit_store in commits:
                     commit_store()
+            for one in staged:
+                _await_halves(one)
             moved = {one.named.name: _verified(one) for one in staged}
             for one in staged:
                 one.place.settle()
@@ -578,6 +720,55 @@ def migrate_all(
             else:
                 one.place.forget(backup)
         return moved
+
+
+def _await_halves(staged: Staged) -> None:
+    """Complete rows of which the swap found the vector and not yet the text.
+
+    Whoever writes the vector first and its text a moment later may be met in between; the text
+    waits for the lock then. What does not come within `HALVES_S`, or cannot be embedded now, stays
+    set aside, and is completed by the next run.
+    """
+    until_s = time.monotonic() + HALVES_S
+    while staged.completed < staged.halves:
+        last = time.monotonic() > until_s  # the store is looked at once more after it
+        with suppress(UnavailableError, NoServerError, StoreBusyError):
+            rows, vectors = _complete(staged.named.store, staged.target, staged.embedder)
+            if rows:
+                staged.sidecar.put(rows, vectors)
+                staged.keys += [row.key for row in rows]
+                staged.completed += len(rows)
+        if last:
+            return
+        time.sleep(LOOK_S)
+
+
+def complete(named: Named, target: Target, embedder: Embedder, state: Path) -> int:
+    """Give vectors to rows whose text came after their vector was set aside; return how many.
+
+    See `_await_halves`. Nothing is done in a store of another space than the target's.
+    """
+    stamp = named.store.stamp()
+    if not stamp or not is_space(stamp, target) or stamp.dimensions != target.dimensions:
+        return 0
+    with Workplace(named.store, state).locked():
+        return len(_complete(named.store, target, embedder)[0])
+
+
+def _complete(store: Store, target: Target, embedder: Embedder) -> tuple[list[Row], Matrix]:
+    """Embed and add what is halved; return these rows, and their vectors `(N, D)`."""
+    rows = list(store.halved()) if hasattr(store, "halved") else []
+    if not rows:
+        return rows, np.zeros((0, target.dimensions), np.float32)
+    vectors = embed(embedder, [row.text or "" for row in rows], target)
+    with _locked(store) as replacement:
+        still = set(store.halved())
+        places = [place for place, row in enumerate(rows) if row in still]
+        rows, vectors = [rows[place] for place in places], vectors[places]
+        packed = (vector.astype("<f4").tobytes() for vector in vectors)
+        replacement.complete(zip((row.key for row in rows), packed, strict=True))
+        replacement.commit()
+    return rows, vectors
 
 
 def require_apart(stores: Sequence[Named]) -> None:
@@ -647,13 +838,17 @@ def _verified(staged: Staged) -> Moved:
     store, target = staged.named.store, staged.target
     shape = store.inspect()
     places, strays, sample = _places(shape.rows, SAMPLE), [], []
+    unlike = 0  # the same text with another vector
     gone = set(staged.keys)  # others may write between all these looks: a count says nothing
     for place, row in enumerate(store.rows()):
-        if row.key not in gone or not staged.sidecar.has(row):
+        if row.key not in gone or not staged.sidecar.holds(row):
             strays.append(row)
+            unlike += row.key in gone and staged.sidecar.has(row)
         elif place in places:
             sample.append(row)
         gone.discard(row.key)
+    if unlike and not staged.completed and not staged.place.is_written_to():
+        raise _wrong(store, f"{unlike} rows have other vectors than were put there")
     if shape.dimensions != target.dimensions:
         raise _wrong(store, f"it has {shape.dimensions} dimensions, not {target.dimensions}")
     lowest: float | None = None
@@ -678,6 +873,10 @@ def _verified(staged: Staged) -> Moved:
         strays=count,
         gone=len(gone),
         unverified=unverified,
+        completed=staged.completed,
+        set_aside=len(staged.textless) - staged.completed,
+        set_aside_in=staged.textless_in,
+        copies=staged.copies,
     )
 
 
@@ -723,8 +922,13 @@ def _count_strays(staged: Staged, written: Sequence[Row]) -> int:
     rows = [row for row in written if row.text]
     if not rows:
         return 0
-    vectors = embed(staged.embedder, [row.text or "" for row in rows], staged.target)
-    return int((cosines(unpack(rows), vectors) < identity.SAME_SPACE).sum())
+    comparable = [row for row in rows if len(row.vector) == 4 * staged.target.dimensions]
+    strays = len(rows) - len(comparable)
+    if comparable:
+        texts = [row.text or "" for row in comparable]
+        again = embed(staged.embedder, texts, staged.target)
+        strays += int((cosines(unpack(comparable), again) < identity.SAME_SPACE).sum())
+    return strays
 
 
 def _wrong(store: Store, what: str) -> MigrationError:
@@ -746,14 +950,6 @@ def recover(named: Named, state: Path) -> str | None:
         return place.recover()
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
-    """What an undo restored. `copy` has what was written since the migration."""
-
-    note: Note
-    copy: Path | None
-
-
 def undo(named: Named, state: Path, *, confirm: Callable[[Note, bool], None]) -> Undone:
     """Restore the newest backup and the settings that went with it.
 
@@ -763,22 +959,39 @@ def undo(named: Named, state: Path, *, confirm: Callable[[Note, bool], None]) ->
         confirm: called with the backup's note and whether the store was written to since; raises to
             stop.
 
+    One that was stopped is ended, without asking again, and no other is begun.
+
     Raises:
+        BackupError: the backup, or what is noted of it, is damaged; nothing was changed.
         StoreError: there is no backup, or the store is locked.
     """
     place = Workplace(named.store, state)
     if not place.folder.is_dir():
         raise _no_backup(named)
     with place.locked():
-        place.recover()
-        backups = place.backups()
-        if not backups:
-            raise _no_backup(named)
-        backup = backups[-1]
-        confirm(backup.note, place.is_changed(backup.note))
-        copy = place.undo(backup)
+        backup = place.stopped_undo()
+        if backup is None:
+            place.recover()
+            backup = _newest(named, place)
+            confirm(backup.note, place.is_changed(backup.note))
+        undone = place.undo(backup)
         place.note(named.name, backup.note.before)  # it may have another name by now
-        return Undone(backup.note, copy)
+        return undone
+
+
+def _newest(named: Named, place: Workplace) -> Backup:
+    backups, unreadable = place.backups(), place.unreadable()
+    if unreadable and not (backups and backups[-1].path > unreadable[-1]):
+        newest = unreadable[-1]
+        raise BackupError(
+            f"{newest.with_suffix('.json')}, which says what the backup {newest} is, is damaged or"
+            " gone. The store is as it was.",
+            hint=f"To restore it by hand, end what uses the store: `sqlite3 {named.store.path}"
+            f' ".restore {newest}"`. To undo the migration before it, move both files elsewhere.',
+        )
+    if not backups:
+        raise _no_backup(named)
+    return backups[-1]
 
 
 def _no_backup(named: Named) -> StoreError:
@@ -819,5 +1032,6 @@ def status(named: Named, state: Path) -> dict[str, Any]:
             }
             for backup in place.backups()
         ],
+        "unreadable": [str(path) for path in place.unreadable()],
         "copies": [str(copy) for copy in place.copies()],
     }

@@ -5,7 +5,8 @@ text that changed meanwhile has another hash.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -32,7 +33,7 @@ class Sidecar:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._db: apsw.Connection = sqlite.connect(path, create=True)
-        with sqlite.explained(path):
+        with _explained(path):
             self._db.pragma("page_size", PAGE_BYTES)
             self._db.pragma("journal_mode", "wal")
             # a power cut may cost the last batches, never the file
@@ -61,17 +62,17 @@ class Sidecar:
     @property
     def about(self) -> dict[str, str]:
         """What it is for: store, model, fingerprint, dimensions, migration."""
-        with sqlite.explained(self.path):
+        with _explained(self.path):
             return dict(self._db.execute("SELECT key, value FROM about"))
 
     def begin(self, about: dict[str, str]) -> None:
         """Forget everything and begin another migration."""
-        with sqlite.explained(self.path), self._db:
+        with _explained(self.path), self._db:
             self._db.execute("DELETE FROM staged; DELETE FROM about")
             self._db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
 
     def __len__(self) -> int:
-        with sqlite.explained(self.path):
+        with _explained(self.path):
             return int(self._db.execute("SELECT count(*) FROM staged").get)
 
     def lacking(self, rows: Iterable[Row]) -> list[Row]:
@@ -80,18 +81,24 @@ class Sidecar:
 
     def has(self, row: Row) -> bool:
         """Whether a row's vector of its present text is here."""
-        with sqlite.explained(self.path):
+        with _explained(self.path):
             kept = self._db.execute("SELECT hash FROM staged WHERE key = ?", (row.key,)).get
         return bool(kept == hash_of(row.text or ""))
 
+    def holds(self, row: Row) -> bool:
+        """Whether this very vector is here, of the row's present text."""
+        with _explained(self.path):
+            kept = self._db.execute("SELECT hash, vector FROM staged WHERE key = ?", (row.key,))
+            return bool(kept.get == (hash_of(row.text or ""), row.vector))
+
     def has_key(self, key: Key) -> bool:
         """Whether any vector is here for this key."""
-        with sqlite.explained(self.path):
+        with _explained(self.path):
             return bool(self._db.execute("SELECT count(*) FROM staged WHERE key = ?", (key,)).get)
 
     def put(self, rows: Sequence[Row], vectors: Matrix) -> None:
         """Keep vectors `(N, D)` of N rows, for good when it returns."""
-        with sqlite.explained(self.path), self._db:
+        with _explained(self.path), self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO staged VALUES (?, ?, ?)",
                 (
@@ -102,17 +109,30 @@ class Sidecar:
 
     def vector(self, key: Key) -> bytes:
         """Return one vector."""
-        with sqlite.explained(self.path):
+        with _explained(self.path):
             found = self._db.execute("SELECT vector FROM staged WHERE key = ?", (key,)).get
         if found is None:
             raise StoreError(f"{self.path} lacks row {key!r}.", hint="Run the migration again.")
         return bytes(found)
 
 
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """As `sqlite.explained`, of a file that may be deleted without a loss."""
+    with sqlite.explained(path):
+        try:
+            yield
+        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
+            raise StoreError(
+                f"{path}, which keeps the new vectors until the swap, is damaged: {error}.",
+                hint="Delete it, and run this again: every row is embedded again.",
+            ) from None
+
+
 def delete(path: Path) -> None:
     """Remove a database that nobody has open."""
-    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-        file.unlink(missing_ok=True)
+    for what in ("", "-wal", "-shm", "-journal"):
+        path.with_name(f"{path.name}{what}").unlink(missing_ok=True)
 
 
 def hash_of(text: str) -> bytes:

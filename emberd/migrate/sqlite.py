@@ -4,11 +4,12 @@ Many Pythons build their sqlite3 without loadable extensions; apsw always has th
 """
 
 import hashlib
+import marshal
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,22 +26,62 @@ from emberd.errors import (
 
 PATIENCE_S = 5.0  # how long somebody else's transaction is waited for
 LOOK_S = 0.002
+HALF_DONE = (apsw.SQLITE_READONLY_ROLLBACK, apsw.SQLITE_READONLY_RECOVERY)
 
 
 def connect(path: Path, *, write: bool = False, create: bool = False) -> apsw.Connection:
-    """Open a database with sqlite-vec loaded. Raises `StoreError`."""
+    """Open a database with sqlite-vec loaded. Raises `StoreError`.
+
+    What a process that died left half done is rolled back first, as by any program that may write.
+    """
     flags = apsw.SQLITE_OPEN_READWRITE if write or create else apsw.SQLITE_OPEN_READONLY
     with explained(path):
-        connection = apsw.Connection(
-            str(path), flags=flags | (apsw.SQLITE_OPEN_CREATE if create else 0)
-        )
-        connection.set_busy_handler(_patience())
-        connection.enable_load_extension(True)
-        connection.load_extension(sqlite_vec.loadable_path())
-        connection.enable_load_extension(False)
-        # "content" is a column, and where there is none an error, not the text 'content'
-        connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+        connection = _open(path, flags | (apsw.SQLITE_OPEN_CREATE if create else 0))
+        if not write and not create and _is_half_done(connection):
+            connection.close(True)
+            _roll_back(path)
+            connection = _open(path, flags)
     return connection
+
+
+def _open(path: Path | str, flags: int) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=flags)
+    connection.set_busy_handler(_patience())
+    connection.enable_load_extension(True)
+    connection.load_extension(sqlite_vec.loadable_path())
+    connection.enable_load_extension(False)
+    # "content" is a column, and where there is none an error, not the text 'content'
+    connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+    return connection
+
+
+def _is_half_done(connection: apsw.Connection) -> bool:
+    """Whether a journal beside it has to be rolled back, which who only reads may not."""
+    try:
+        connection.pragma("schema_version")  # any read looks for one
+    except apsw.ReadOnlyError as error:
+        if getattr(error, "extendedresult", 0) in HALF_DONE:
+            return True
+        connection.close(True)
+        raise
+    except BaseException:
+        connection.close(True)
+        raise
+    return False
+
+
+def _roll_back(path: Path) -> None:
+    writer = _open(path, apsw.SQLITE_OPEN_READWRITE)
+    try:
+        writer.pragma("schema_version")
+    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.IOError):
+        raise StoreError(
+            f"A process that died left {path} half changed, and that cannot be rolled back: the"
+            " file or its folder is read-only.",
+            hint="Correct the permissions, and run this again.",
+        ) from None
+    finally:
+        writer.close(True)
 
 
 def _patience() -> Callable[[int], bool]:
@@ -70,6 +111,18 @@ def opened(path: Path, *, write: bool = False) -> Iterator[apsw.Connection]:
             yield connection
     finally:
         connection.close(True)  # what is not committed is rolled back
+
+
+@contextmanager
+def opened_backup(path: Path) -> Iterator[apsw.Connection]:
+    """Give a database that nobody changes, with errors explained; no file is made beside it."""
+    with explained(path):
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        connection = _open(f"{path.absolute().as_uri()}?immutable=1", flags)
+        try:
+            yield connection
+        finally:
+            connection.close(True)
 
 
 @contextmanager
@@ -130,16 +183,20 @@ def full(path: Path) -> DiskFullError:
 
 def copy(source: Path, target: Path) -> None:
     """Copy a database to a new file in one step: in small ones it never ends under writers."""
+    with opened(source) as connection:
+        _copy(connection, source, target)
+
+
+def _copy(connection: apsw.Connection, source: Path, target: Path) -> None:
     partial = target.with_name(f"{target.name}.partial")
     partial.unlink(missing_ok=True)
     try:
-        with opened(source) as connection:
-            made = connect(partial, create=True)
-            try:
-                with explained(partial), made.backup("main", connection, "main") as backup:
-                    backup.step(-1)
-            finally:
-                made.close(True)
+        made = connect(partial, create=True)
+        try:
+            with explained(partial), made.backup("main", connection, "main") as backup:
+                backup.step(-1)
+        finally:
+            made.close(True)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         shutil.copymode(source, partial)  # what only its owner may read stays so
@@ -150,15 +207,63 @@ def copy(source: Path, target: Path) -> None:
         raise
 
 
-def copy_back(backup: Path, target: Path) -> None:
-    """Make a database what its backup is, in one transaction that others may watch."""
-    with opened(backup) as connection:
-        store = connect(target, write=True)
-        try:
-            with explained(target), store.backup("main", connection, "main") as restoring:
-                restoring.step(-1)
-        finally:
-            store.close(True)
+class Restoring:
+    """A database that is locked, to be made what a backup of it is: see `Restoration`."""
+
+    def __init__(
+        self, path: Path, reader: apsw.Connection, begin: Callable[[], apsw.Backup]
+    ) -> None:
+        self._path = path
+        self._reader = reader
+        self._begin = begin
+
+    def copy(self, target: Path) -> None:
+        """Copy it as it is."""
+        _copy(self._reader, self._path, target)
+
+    def digest(self) -> str:
+        """Read all of it."""
+        return digest(self._reader)
+
+    def commit(self) -> None:
+        """Put every page in place in one transaction."""
+        with self._begin() as backup:
+            backup.step(-1)
+
+
+@contextmanager
+def restoring(path: Path, backup: Path) -> Iterator[Restoring]:
+    """Lock a database for writers until the end, to copy it as it is and then to restore a backup.
+
+    SQLite's backup refuses a destination with an open transaction, so none can hold the lock. With
+    a write-ahead log a backup that was begun does, and others read meanwhile. With a rollback
+    journal it would keep out whoever is to make the copy; there a connection in exclusive mode
+    keeps its lock from one transaction to the next, and readers wait, too. (With a log it gets
+    that lock only when nobody else has the database open.)
+    """
+    with opened_backup(backup) as given, opened(path, write=True) as store:
+        if store.readonly("main"):  # neither way would say so before it is too late
+            raise apsw.ReadOnlyError
+
+        def begin() -> apsw.Backup:
+            return store.backup("main", given, "main")
+
+        if store.pragma("journal_mode") == "wal":
+            with begin() as begun, opened(path) as reader:
+                begun.step(0)
+                yield Restoring(path, reader, lambda: begun)
+        else:
+            store.pragma("locking_mode", "exclusive")
+            store.execute("BEGIN EXCLUSIVE; COMMIT")
+            yield Restoring(path, store, begin)
+        shorten_log(store)
+
+
+def shorten_log(connection: apsw.Connection) -> None:
+    """Give back a log that is as large as the database by now; a reader may still need it."""
+    with suppress(apsw.Error):
+        connection.set_busy_timeout(0)
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 def digest(connection: apsw.Connection) -> str:
@@ -178,6 +283,23 @@ def digest(connection: apsw.Connection) -> str:
             for value in row:
                 whole.update(b"-" if value is None else b"%d:%b" % (len(value), value))
     return whole.hexdigest()
+
+
+def table_digest(connection: apsw.Connection, name: str, values: Sequence[str]) -> str:
+    """Return what stands for these values (SQL) of a table, whatever the order of its rows.
+
+    To the bit: a number is not its text, and a text may be no UTF-8.
+    """
+    kinds = "||".join(f"substr(typeof({each}), 1, 2)" for each in values)
+    exact = ", ".join(
+        f"CASE typeof({each}) WHEN 'text' THEN CAST({each} AS BLOB) ELSE {each} END"
+        for each in values
+    )
+    total = rows = 0
+    for row in connection.execute(f"SELECT {kinds}, {exact} FROM {quoted(name)}"):  # noqa: S608
+        rows += 1
+        total += int.from_bytes(hashlib.blake2b(marshal.dumps(row, 2), digest_size=16).digest())
+    return f"{rows} rows, {total % 2**128:032x}"
 
 
 def size(path: Path) -> int:

@@ -2,8 +2,9 @@
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,12 +13,28 @@ from typing import ClassVar
 import apsw
 
 from emberd.errors import NotAStoreError, StoreError, StoreRowsError
-from emberd.migrate import sqlite
-from emberd.migrate.base import Cost, Key, Replacement, Row, Shape, Stamp
+from emberd.migrate import sqlite, vec0
+from emberd.migrate.base import (
+    Copy,
+    Cost,
+    Key,
+    Lacking,
+    Replacement,
+    Restoration,
+    Row,
+    Shape,
+    Stamp,
+)
+from emberd.migrate.copies import Place, Vectors, copies_in, matches, places
 from emberd.migrate.sqlite import quoted
+from emberd.migrate.vec0 import Column
 
 STAMPS = "emberd_spaces"
+SET_ASIDE = "emberd_set_aside"
 REHEARSED_ROWS = 3000
+SHADOW = re.compile(
+    r"rowids|chunks|info|auxiliary|(?:vector_chunks|metadatachunks|metadatatext)\d\d"
+)
 HOW = "Say where the texts are: `--option text=TABLE.COLUMN`, or `--option query=SELECT ...`."
 
 
@@ -28,20 +45,45 @@ class Layout:
     table: str
     ddl: str
     key: str
-    column: str
-    dimensions: int
-    others: tuple[str, ...]
-    texts: tuple[str, ...]  # its own text columns
-    size_at: tuple[int, int]  # where in the DDL the dimension stands
+    key_type: str
+    vector: Column
+    others: tuple[Column, ...]
+    shadows: frozenset[str]  # the tables in which sqlite-vec keeps it
 
     @property
-    def text_column(self) -> str | None:
-        """Its own text column, when it has exactly one."""
-        return self.texts[0] if len(self.texts) == 1 else None
+    def column(self) -> str:
+        """The name of the vectors' column."""
+        return self.vector.name
+
+    @property
+    def dimensions(self) -> int:
+        """The size of its vectors."""
+        return self.vector.dimensions
+
+    @property
+    def vectors(self) -> Vectors:
+        """Where its vectors are, for who compares them."""
+        return Vectors(self.table, self.key, self.key_type, self.column, 4 * self.dimensions)
+
+    @property
+    def ours(self) -> frozenset[str]:
+        """The tables that are the store's, or that emberd makes."""
+        return self.shadows | {self.table, STAMPS, SET_ASIDE}
+
+    @property
+    def texts(self) -> list[str]:
+        """Its own text columns. One that somebody meant to be the key is none."""
+        return [
+            column.name
+            for column in self.others
+            if column.type == "text"
+            and column.kind != "partition"
+            and not re.search(r"\bprimary\s+key\b", column.unread, re.I)
+        ]
 
     def ddl_with(self, dimensions: int) -> str:
         """Return the DDL with another dimension and nothing else changed."""
-        start, end = self.size_at
+        start, end = self.vector.size_at
         return f"{self.ddl[:start]}{dimensions}{self.ddl[end:]}"
 
 
@@ -54,6 +96,7 @@ class SqliteVecStore:
         text: `TABLE.COLUMN` of the texts; without it the vec0 table's own text column.
         id: the column of that TABLE that holds the vec0 table's key; its rowid without it.
         query: instead of `text`: a SELECT of two columns, key and text.
+        also: `TABLE.COLUMN` with copies of the vectors, replaced with them; several by commas.
     """
 
     kind: ClassVar[str] = "sqlite-vec"
@@ -67,12 +110,14 @@ class SqliteVecStore:
         text: str | None = None,
         id: str | None = None,
         query: str | None = None,
+        also: str | None = None,
     ) -> None:
         self.path = path
         self._table = table
         self._text = text
         self._id = id
         self._query = query
+        self._also = [each.strip() for each in also.split(",")] if also else []
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -120,6 +165,44 @@ class SqliteVecStore:
         """Yield rows; see `Store`."""
         with self._reading() as (connection, layout):
             yield from self._rows(connection, layout, after=after, vectors=vectors)
+
+    def halved(self) -> Iterator[Row]:
+        """Look for the texts of vectors that were set aside; see `Store`."""
+        with self._reading() as (connection, layout):
+            if not connection.table_exists("main", SET_ASIDE):
+                return
+            found = connection.execute(
+                f"WITH t(key, text) AS ({self._texts(layout)}) SELECT t.key, t.text FROM t"
+                f" WHERE t.key IN (SELECT key FROM {SET_ASIDE} WHERE vectors = ?) AND NOT EXISTS"
+                f" (SELECT 1 FROM {quoted(layout.table)} WHERE {quoted(layout.key)} = t.key)",
+                (layout.table,),
+            )
+            for key, text in found:
+                if isinstance(text, str) and self.clean(text):
+                    yield Row(key, self.clean(text))
+
+    def lacking(self) -> Lacking:
+        """Compare the keys of both; see `Store`."""
+        with self._reading() as (connection, layout):
+            rows = {
+                row.key: bool(row.text)
+                for row in self._rows(connection, layout, after=None, vectors=False)
+            }
+            vectors = connection.execute(f"SELECT {quoted(layout.key)} FROM {quoted(layout.table)}")
+            texts = connection.execute(
+                f"WITH t(key, text) AS ({self._texts(layout)}) SELECT key FROM t"
+            )
+            return Lacking(
+                text=sorted(key for (key,) in vectors if not rows.get(key)),
+                vector=[key for (key,) in texts if key not in rows],
+            )
+
+    def copies(self) -> list[Copy]:
+        """Look at every column of every table; see `Store`."""
+        with self._reading() as (connection, layout):
+            self._copied(connection, layout)
+            everywhere = places(connection, layout.ours)
+            return copies_in(connection, layout.vectors, everywhere, self._also)
 
     def search(self, vector: bytes, count: int) -> Sequence[Key]:
         """Ask the vec0 table itself."""
@@ -177,7 +260,7 @@ class SqliteVecStore:
         wider = max(0, dimensions - self.inspect().dimensions)
         return Cost(
             backup_bytes=here,
-            swap_bytes=log_bytes * rows // sample + 4 * wider * rows,
+            swap_bytes=log_bytes * rows // sample * (1 + len(self._also)) + 4 * wider * rows,
             locked_s=fill_s * rows / sample + copy_s * here + 3 * scan_s,
         )
 
@@ -190,9 +273,18 @@ class SqliteVecStore:
         """Use SQLite's own backup, in one step."""
         sqlite.copy(self.path, target)
 
-    def restore(self, backup: Path) -> None:
+    def check_backup(self, backup: Path) -> None:
+        """Have SQLite look through all of it; the vec0 table has to be there."""
+        with sqlite.opened_backup(backup) as connection:
+            found = connection.execute("PRAGMA integrity_check(1)").get
+            if found != "ok":
+                raise StoreError(f"{backup} is damaged: {found}.")
+            if not _vec0_tables(connection):
+                raise StoreError(f"{backup} has no vec0 table.")
+
+    def restoring(self, backup: Path) -> AbstractContextManager[Restoration]:
         """Use SQLite's own backup the other way."""
-        sqlite.copy_back(backup, self.path)
+        return sqlite.restoring(self.path, backup)
 
     @contextmanager
     def replacing(self) -> Iterator[Replacement]:
@@ -200,6 +292,8 @@ class SqliteVecStore:
         with sqlite.opened(self.path, write=True) as connection:
             if connection.readonly("main"):  # BEGIN IMMEDIATE would say nothing
                 raise apsw.ReadOnlyError
+            # A move changes vectors only: no trigger of the user's takes it for an edit.
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
             connection.execute("BEGIN IMMEDIATE")
             yield _Replacing(self, connection, self._layout(connection))
 
@@ -207,6 +301,21 @@ class SqliteVecStore:
         """Nothing: this kind has no settings."""
         del model, dimensions
         return text
+
+    def _copied(self, connection: apsw.Connection, layout: Layout) -> list[Place]:
+        """Return the columns that move along.
+
+        Raises:
+            NotAStoreError: there is no such column.
+        """
+        there = {place.name: place for place in places(connection, layout.ours) if place.has_rowids}
+        unknown = [name for name in self._also if name not in there]
+        if unknown:
+            raise NotAStoreError(
+                f"also={unknown[0]} is no column of a table with rowids in {self.path}.",
+                hint="Name it as TABLE.COLUMN, as the definition of the table does.",
+            )
+        return [there[name] for name in self._also]
 
     # -- inside, and for kinds that are such a store with more around it --------------------
 
@@ -247,7 +356,7 @@ class SqliteVecStore:
             " WHERE typeof(t.text) = 'text' ORDER BY t.key"
         )
         keys = [key for key, raw in found if not _is_text(raw, coding)]
-        own = f"{layout.table}.{layout.text_column}"
+        own = f"{layout.table}.{layout.texts[0]}" if layout.texts else ""
         where = "the query" if self._query else self._text or own
         first = ", ".join(repr(key) for key in keys[:5]) + (", ..." if keys[5:] else "")
         return StoreRowsError(
@@ -267,9 +376,9 @@ class SqliteVecStore:
                 )
             own = layout.key if table == layout.table else "rowid"
             return f"SELECT {quoted(self._id or own)}, {quoted(column)} FROM {quoted(table)}"
-        if layout.text_column:
+        if len(layout.texts) == 1:
             return (
-                f"SELECT {quoted(layout.key)}, {quoted(layout.text_column)}"
+                f"SELECT {quoted(layout.key)}, {quoted(layout.texts[0])}"
                 f" FROM {quoted(layout.table)}"
             )
         table = f"{self.path}: the vec0 table {layout.table}"
@@ -296,7 +405,7 @@ class SqliteVecStore:
                 f"{self.path} has no vec0 table {table}; there is: {names}.",
                 hint="Name one with `--option table=NAME`.",
             )
-        return _parse(self.path, table, found[table])
+        return _layout_of(self.path, connection, table, found[table])
 
 
 class _Replacing:
@@ -306,6 +415,7 @@ class _Replacing:
         self._store = store
         self._connection = connection
         self._layout = layout
+        self._copied = store._copied(connection, layout)  # noqa: SLF001
 
     def rows(self) -> Iterator[Row]:
         return self._store._rows(self._connection, self._layout, after=None, vectors=False)  # noqa: SLF001
@@ -313,7 +423,9 @@ class _Replacing:
     def fill(self, vectors: Iterable[tuple[Key, bytes]], *, dimensions: int, stamp: Stamp) -> None:
         layout, execute = self._layout, self._connection.execute
         table, key = quoted(layout.table), quoted(layout.key)
-        others = "".join(f", {quoted(name)}" for name in layout.others)
+        others = "".join(f", {quoted(column.name)}" for column in layout.others)
+        last_rowid = self._last_rowid()
+        self._find_copies()
         if others:  # metadata, auxiliary columns and partition keys move along
             execute(f"CREATE TEMP TABLE kept AS SELECT {key} AS emberd_key{others} FROM {table}")
             execute("CREATE INDEX temp.kept_keys ON kept(emberd_key)")
@@ -335,6 +447,12 @@ class _Replacing:
         there = execute(f"SELECT count(*) FROM {table}").get
         if there != given:
             raise StoreError(f"{self._store.path}: {there} of {given} vectors are in {table}.")
+        self._move_copies()
+        if last_rowid is not None:  # the next row must not get the rowid of one that was deleted
+            execute(
+                "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?",
+                (last_rowid, f"{layout.table}_rowids"),
+            )
         if others:
             execute("DROP TABLE temp.kept")
         execute(
@@ -342,14 +460,123 @@ class _Replacing:
         )
         execute(f"INSERT OR REPLACE INTO {STAMPS} VALUES (?, ?)", (layout.table, stamp.to_json()))
 
+    def complete(self, vectors: Iterable[tuple[Key, bytes]]) -> None:
+        layout, execute = self._layout, self._connection.execute
+        lines = f"FROM {SET_ASIDE} WHERE vectors = ? AND key = ?"
+        for key, vector in vectors:
+            aside = dict(execute(f'SELECT "column", value {lines}', (layout.table, key)))
+            beside = {column.name: aside[column.name] for column in layout.others}
+            values = {layout.key: key, **beside, layout.column: vector}
+            columns = ", ".join(map(quoted, values))
+            places = ", ".join("?" * len(values))
+            execute(
+                f"INSERT INTO {quoted(layout.table)}({columns}) VALUES ({places})",
+                tuple(values.values()),
+            )
+            execute(f"DELETE {lines}", (layout.table, key))
+        if not execute(f"SELECT count(*) FROM {SET_ASIDE}").get:
+            execute(f"DROP TABLE {SET_ASIDE}")
+
+    def vector_keys(self) -> Iterator[Key]:
+        found = self._connection.execute(
+            f"SELECT {quoted(self._layout.key)} FROM {quoted(self._layout.table)}"
+        )
+        return (key for (key,) in found)
+
+    def set_aside(self, keys: Iterable[Key], *, stamp: Stamp) -> str:
+        layout, execute = self._layout, self._connection.execute
+        table, key = quoted(layout.table), quoted(layout.key)
+        execute(
+            f"CREATE TABLE IF NOT EXISTS {SET_ASIDE}"
+            '(vectors TEXT, key, "column" TEXT, value, space TEXT, migration TEXT, at TEXT)'
+        )
+        before = execute(f"SELECT count(*) FROM {SET_ASIDE}").get
+        space = self._store.stamp()  # of a store that was never migrated it is not known
+        made_by = (space and space.to_json(), stamp.migration, stamp.made_at)
+        count = 0
+        columns = (layout.vector, *layout.others)
+        for count, each in enumerate(keys, start=1):  # noqa: B007 - it counts
+            for column in columns:
+                execute(
+                    f"INSERT INTO {SET_ASIDE} SELECT ?, {key}, ?, {quoted(column.name)}, ?, ?, ?"
+                    f" FROM {table} WHERE {key} = ?",
+                    (layout.table, column.name, *made_by, each),
+                )
+            execute(f"DELETE FROM {table} WHERE {key} = ?", (each,))
+        after = execute(f"SELECT count(*) FROM {SET_ASIDE}").get
+        if after - before != count * len(columns):
+            raise StoreError(f"{self._store.path}: not all of {count} vectors could be set aside.")
+        return f"the table {SET_ASIDE} of {self._store.path}"
+
+    def _last_rowid(self) -> int | None:
+        """Return the highest rowid that the table ever gave, None when it has given none."""
+        query = "SELECT seq FROM sqlite_sequence WHERE name = ?"
+        last = self._connection.execute(query, (f"{self._layout.table}_rowids",)).get
+        return None if last is None else int(last)
+
+    def _find_copies(self) -> None:
+        """Note the rows that move along, while the old vectors are there to compare with."""
+        for at, place in enumerate(self._copied):
+            table = f"temp.emberd_copied_{at}"
+            if self._connection.table_exists("temp", f"emberd_copied_{at}"):
+                continue
+            self._connection.execute(
+                f"CREATE TEMP TABLE emberd_copied_{at}(row INTEGER PRIMARY KEY, key)"
+            )
+            found = matches(self._connection, self._layout.vectors, place)
+            self._connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", found)
+
+    def _move_copies(self) -> None:
+        layout, execute = self._layout, self._connection.execute
+        for at, place in enumerate(self._copied):
+            column, table = quoted(place.column), quoted(place.table)
+            found = list(execute(f"SELECT row, key FROM temp.emberd_copied_{at}"))
+            changed = 0
+            for row, key in found:
+                execute(
+                    f"UPDATE {table} SET {column} = (SELECT {quoted(layout.column)}"
+                    f" FROM {quoted(layout.table)} WHERE {quoted(layout.key)} = ?)"
+                    " WHERE _rowid_ = ?",
+                    (key, row),
+                )
+                changed += self._connection.changes()
+            if changed != len(found):
+                raise StoreError(
+                    f"{self._store.path}: {changed} of {len(found)} rows of {place.name} changed."
+                )
+
+    def unmoved(self) -> Mapping[str, str]:
+        layout, connection = self._layout, self._connection
+        self._find_copies()
+        kept = [quoted(name) for name in (layout.key, *(each.name for each in layout.others))]
+        found = {layout.table: sqlite.table_digest(connection, layout.table, kept)}
+        ours = layout.ours - {SET_ASIDE}
+        listed = connection.execute(
+            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN"
+            " ('table', 'shadow') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        )
+        for (name,) in list(listed):
+            if name not in ours:
+                values = [self._but_copies(name, each) for each in _names(connection, name)]
+                found[name] = sqlite.table_digest(connection, name, values)
+        schema = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        found.update({f"the definition of {name}": sql for name, sql in schema if name not in ours})
+        return found
+
+    def _but_copies(self, table: str, column: str) -> str:
+        """Return a column's value as SQL, NULL in the rows in which it moves along."""
+        place = Place(table, column)
+        if place not in self._copied:
+            return quoted(column)
+        moved = f"SELECT row FROM temp.emberd_copied_{self._copied.index(place)}"
+        return f"iif(_rowid_ IN ({moved}), NULL, {quoted(column)})"
+
     def digest(self) -> str:
         return sqlite.digest(self._connection)
 
     def commit(self) -> None:
         self._connection.execute("COMMIT")
-        with suppress(apsw.Error):  # the log is as large as the table by now; a reader may need it
-            self._connection.set_busy_timeout(0)
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        sqlite.shorten_log(self._connection)
 
 
 def _is_text(raw: bytes, coding: str) -> bool:
@@ -371,48 +598,75 @@ def tables(path: Path) -> set[str]:
 
 
 def _vec0_tables(connection: apsw.Connection) -> dict[str, str]:
-    found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql LIKE '%using%vec0%'")
-    return {
-        name: sql
-        for name, sql in found
-        if re.match(r"create\s+virtual\s+table\b.*\busing\s+vec0\b", sql, re.I | re.S)
+    found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql LIKE '%vec0%'")
+    return {name: sql for name, sql in found if vec0.is_vec0(sql)}
+
+
+def _layout_of(path: Path, connection: apsw.Connection, table: str, ddl: str) -> Layout:
+    """Read a vec0 table's DDL, and hold what was read against the table that is there."""
+    try:
+        columns = [column for column in vec0.columns(ddl) if column.kind != "option"]
+    except vec0.Vec0DdlError as error:
+        raise _not_understood(path, table, str(error)) from None
+    key = next((column for column in columns if column.kind == "key"), None)
+    columns = [column for column in columns if column is not key]
+    shadows = {
+        name: suffix
+        for (name,) in connection.execute("SELECT name FROM pragma_table_list WHERE schema='main'")
+        if name.startswith(f"{table}_") and SHADOW.fullmatch(suffix := name[len(table) + 1 :])
     }
-
-
-def _parse(path: Path, table: str, ddl: str) -> Layout:
-    """Read the columns of a vec0 table from its DDL."""
-    opening = re.search(r"\busing\s+vec0\s*\(", ddl, re.I)
-    start = opening.end() if opening else 0
-    key, texts, vectors, others = "rowid", [], [], []
-    for part in re.finditer(r"[^,]+", ddl[start : ddl.rindex(")")]):
-        words = re.match(r"\s*\+?\s*(\w+)\s+([^=].*)", part[0], re.S)
-        if not words:
-            continue  # an option of the table, such as chunk_size=1024
-        name, about = words[1], words[2]
-        size = re.match(r"(\w+)\s*\[\s*(\d+)\s*\]", about)
-        if size:
-            at = start + part.start() + words.start(2)
-            vectors.append((name, size[1].lower(), (at + size.start(2), at + size.end(2)), size[2]))
-        elif re.search(r"\bprimary\s+key\b", about, re.I):
-            key = name
-        else:
-            others.append(name)
-            if re.match(r"text\b", about, re.I) and "partition" not in about.lower():
-                texts.append(name)
-    if len(vectors) != 1 or vectors[0][1] not in ("float", "f32"):
-        kinds = ", ".join(f"{name} {kind}[{size}]" for name, kind, _, size in vectors) or "none"
+    expected = [key.name if key else "rowid", *(column.name for column in columns)]
+    if _names(connection, table) != expected:
+        raise _not_understood(path, table, "its columns are others than its DDL was read to have")
+    said = Counter(str(column.kind) for column in columns)
+    said["a text key"] = bool(key and key.type == "text")
+    said["texts"] = sum((each.kind, each.type) == ("metadata", "text") for each in columns)
+    if _parts(connection, table, list(shadows.values())) != said:
+        raise _not_understood(path, table, "sqlite-vec keeps other columns than its DDL says")
+    vectors = [column for column in columns if column.kind == "vector"]
+    if [column.type for column in vectors] != ["float"]:
+        kinds = ", ".join(f"{each.name} {each.type}[{each.dimensions}]" for each in vectors)
         raise NotAStoreError(
             f"{path}: {table} has these vector columns: {kinds}; a store has one of float32.",
             hint="Quantized vectors and several of one row cannot be moved yet.",
         )
-    name, _, size_at, size_text = vectors[0]
     return Layout(
         table=table,
         ddl=ddl,
-        key=key,
-        column=name,
-        dimensions=int(size_text),
-        others=tuple(others),
-        texts=tuple(texts),
-        size_at=size_at,
+        key=expected[0],
+        key_type=key.type if key else "integer",
+        vector=vectors[0],
+        others=tuple(column for column in columns if column not in vectors),
+        shadows=frozenset(shadows),
+    )
+
+
+def _names(connection: apsw.Connection, table: str) -> list[str]:
+    return [
+        name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+    ]
+
+
+def _parts(connection: apsw.Connection, table: str, shadows: Sequence[str]) -> Counter[str]:
+    """Count what sqlite-vec keeps of each kind of column."""
+    ids = connection.execute(
+        "SELECT type FROM pragma_table_info(?) WHERE name = 'id'", (f"{table}_rowids",)
+    ).get
+    chunks, auxiliary = (_names(connection, f"{table}_{name}") for name in ("chunks", "auxiliary"))
+    return Counter(
+        {
+            "a text key": ids == "TEXT",
+            "vector": sum(name.startswith("vector_chunks") for name in shadows),
+            "partition": sum(name.startswith("partition") for name in chunks),
+            "auxiliary": sum(name.startswith("value") for name in auxiliary),
+            "metadata": sum(name.startswith("metadatachunks") for name in shadows),
+            "texts": sum(name.startswith("metadatatext") for name in shadows),
+        }
+    )
+
+
+def _not_understood(path: Path, table: str, why: str) -> NotAStoreError:
+    return NotAStoreError(
+        f"{path}: the definition of {table} is not understood: {why}.",
+        hint="Make the table again as docs/migrating-a-store.md describes one, and copy its rows.",
     )

@@ -3,17 +3,17 @@
 A swap first writes `pending.db` (the backup) and `pending.json` (what has to follow the commit).
 Whether the commit happened is read from the stamp inside the store, so whoever comes next either
 finishes what follows or throws both away. Of stores that move together, either all are finished or
-all are taken back, and the config file with them. An undo leaves a mark in its backup's note until
-it is through.
+all are taken back, and the config file with them. An undo leaves a mark in its backup's note, which
+goes last, until it is through.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import re
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from emberd.errors import DiskFullError, EmberdError, StoreBusyError, StoreError
+from emberd.errors import BackupError, DiskFullError, StoreBusyError, StoreError
 from emberd.flock import holder
 from emberd.migrate import sidecar
 from emberd.migrate.base import Store, part_of
@@ -29,6 +29,7 @@ from emberd.migrate.plugins import open_store
 from emberd.registry.stores import KnownStore, StoresFile
 from emberd.units import format_size
 
+TEMPORARY = ".emberd-new"
 RESERVE_BYTES = 16 * 2**20  # of disk that stays free
 
 
@@ -88,6 +89,8 @@ class Note:
 
     `settings` is the content of the store's settings file before; None: there is no such file.
     `part` says which of its file's stores it is about. `together` is there until all is through.
+    `backup_hash` is of the backup's bytes; None: an older emberd kept none. While it is taken back,
+    `undoing` holds, and `copy` is the name of the file with the store as it was until then.
     """
 
     migration: str
@@ -103,18 +106,32 @@ class Note:
     settings: str | None
     together: Together | None = None
     undoing: bool = False
+    backup_hash: str | None = None
+    copy: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read it; None for what is none."""
+        """Read it; None when it is not there.
+
+        Raises:
+            StoreError: it is damaged.
+        """
         try:
             data: dict[str, Any] = json.loads(path.read_bytes())
             before = KnownStore.from_dict(data["before"]) if data["before"] else None
             together = Together.from_dict(data["together"]) if data["together"] else None
             after = KnownStore.from_dict(data["after"])
             return cls(**{**data, "before": before, "after": after, "together": together})
-        except (OSError, ValueError, TypeError, KeyError):
+        except FileNotFoundError:
             return None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            backup = path.with_suffix(".db")
+            raise StoreError(
+                f"{path} is damaged. It says what {backup} is, a copy of the store from before a"
+                " migration.",
+                hint="Move both to another folder, and run this again. To have the store as it was,"
+                f' end what uses it first: sqlite3 STORE ".restore {backup}".',
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +141,23 @@ class Backup:
     path: Path
     note: Note
 
+    @property
+    def note_path(self) -> Path:
+        """Where its note is."""
+        return self.path.with_suffix(".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What was restored. `copy` is the store as it was until then.
+
+    `changed` says whether anything was written to it since the migration; None: nobody looked.
+    """
+
+    note: Note
+    copy: Path | None
+    changed: bool | None = None
+
 
 class Workplace:
     """What belongs to one store. `state` is the state folder, where known stores are noted."""
@@ -132,7 +166,7 @@ class Workplace:
         self.store = store
         self.folder = store.path.with_name(f"{store.path.name}.emberd")
         self.staged = self.folder / "staged.db"
-        self._pending = self.folder / "pending.db"
+        self.pending = self.folder / "pending.db"
         self._state = state
         self._known = StoresFile(state)
 
@@ -188,8 +222,8 @@ class Workplace:
 
     def prepare(self, note: Note) -> None:
         """Back the store up and note what has to follow the commit. The store must be locked."""
-        self.store.backup(self._pending)
-        self._write_pending(note)
+        self.store.backup(self.pending)
+        self._write_pending(replace(note, backup_hash=_hash_of(self.pending)))
 
     def filled(self, digest: str) -> None:
         """Note what the store holds if it is committed now, so that later changes are seen."""
@@ -220,10 +254,10 @@ class Workplace:
         if note is None:
             self.discard()
             return None
-        if self._pending.exists():
+        if self.pending.exists():
             backup = self.folder / f"backup-{self._next('backup'):04}.db"
             replace_text(backup.with_suffix(".json"), _as_json(replace(note, together=None)))
-            self._pending.replace(backup)
+            self.pending.replace(backup)
         sidecar.delete(self.staged)
         self.discard()
         return note
@@ -235,30 +269,34 @@ class Workplace:
             self._write_pending(replace(note, undoing=True))
 
     def roll_back(self) -> Path | None:
-        """Make the store what it was before; the sidecar stays. Return the copy, if one was due."""
-        copy, note = None, self._pending_note()
-        if note and self.is_committed():
-            self.mark()
-            copy = self._keep_what_changed(note)
-            self.store.restore(self._pending)
-            self._restore_settings(note)
-        elif note and note.undoing:  # stopped once between the store and what goes with it
-            self._restore_settings(note)
+        """Make the store what it was before; the sidecar stays.
+
+        Return the copy of what it was until then, when somebody had written to it meanwhile.
+        """
+        self.mark()
+        note, copy = self._pending_note(), None
+        if note and note.undoing:
+            undone = self._take_back(Backup(self.pending, note))
+            if undone.copy and undone.changed is False:  # only vectors that were not right
+                sidecar.delete(undone.copy)
+            else:
+                copy = undone.copy
         self.discard()
         return copy
 
     def discard(self) -> None:
         """Throw away what was prepared."""
-        sidecar.delete(self._pending)
-        self._pending.with_suffix(".json").unlink(missing_ok=True)
+        sidecar.delete(self.pending)
+        self.pending.with_suffix(".json").unlink(missing_ok=True)
 
     def recover(self) -> str | None:
         """Finish what a stopped run left; return what was done, in words."""
-        for partial in self.folder.glob("*.partial"):
+        for partial in (*self.folder.glob("*.partial"), *self.folder.glob(f".*{TEMPORARY}")):
             sidecar.delete(partial)
-        undone = next((backup for backup in self.backups() if backup.note.undoing), None)
-        if undone:
-            return "An undo that was stopped is finished." + _told([self.undo(undone)])
+        stopped = self.stopped_undo()
+        if stopped:
+            copy = self.undo(stopped).copy
+            return "An undo that was stopped is finished." + _told([copy])
         note = self._pending_note()
         if note is None:
             self.discard()
@@ -308,23 +346,66 @@ class Workplace:
             yield self
 
     def _pending_note(self) -> Note | None:
-        return Note.read(self._pending.with_suffix(".json"))
+        return Note.read(self.pending.with_suffix(".json"))
 
     def _write_pending(self, note: Note) -> None:
-        replace_text(self._pending.with_suffix(".json"), _as_json(note))
+        replace_text(self.pending.with_suffix(".json"), _as_json(note))
+
+    def is_written_to(self) -> bool:
+        """Whether anything was written since the swap that is not finished yet."""
+        note = self._pending_note()
+        return note is None or self.is_changed(note)
 
     def is_changed(self, note: Note) -> bool:
         """Whether anything in the store's file was written since the migration."""
         return self.store.digest() != note.digest
 
-    def _keep_what_changed(self, note: Note) -> Path | None:
-        """Copy the store when a backup lacks anything of it; return where to."""
-        if not self.is_changed(note):
-            return None
-        self.require_room(2 * self.store.path.stat().st_size)
-        path = self.folder / f"undone-{self._next('undone'):04}.db"
-        self.store.backup(path)
-        return path
+    def _take_back(self, backup: Backup) -> Undone:
+        """Make the store what a backup of it is, and the settings, and what is known of it.
+
+        The store is locked from before it is copied until it is restored, so what others write is
+        in the copy or lands in the restored store. The mark in the note tells whoever comes after a
+        kill that this was begun; what fails before the store is restored leaves the note as it was.
+        """
+        note, changed = backup.note, None
+        if not note.undoing or self._holds(note):
+            self._require_whole(backup)
+            self.require_room(self.store.path.stat().st_size + backup.path.stat().st_size)
+            name = note.copy or f"undone-{self._next('undone'):04}.db"
+            marked = replace(note, undoing=True, copy=name)
+            try:
+                with self.store.restoring(backup.path) as restoration:
+                    replace_text(backup.note_path, _as_json(marked))
+                    restoration.copy(self.folder / name)
+                    changed = restoration.digest() != note.digest
+                    restoration.commit()
+            except BaseException:
+                with suppress(StoreError):  # the disk may be full, or the store out of reach
+                    if self._holds(note):  # an interrupt may come just after the commit
+                        sidecar.delete(self.folder / name)
+                        replace_text(backup.note_path, _as_json(note))
+                raise
+            note = marked
+        self._restore_settings(note)
+        return Undone(note, self.folder / note.copy if note.copy else None, changed)
+
+    def _require_whole(self, backup: Backup) -> None:
+        """Raise `BackupError` when a backup is not what was written once."""
+        try:
+            found = _hash_of(backup.path)
+            if backup.note.backup_hash not in (None, found):
+                raise StoreError("its bytes are not those that were written.")  # noqa: TRY301
+            self.store.check_backup(backup.path)
+        except (StoreError, OSError) as error:
+            before = backup.note.before
+            model = before.model if before and before.model else "MODEL"
+            raise BackupError(
+                f"The backup {backup.path} is damaged and cannot be restored: {error}"
+                " The store is as it was.",
+                hint="Put a copy of that file of yours in its place; or embed the store again with"
+                f" the model of before, `emberd migrate run STORE --to {model}`; or keep the store"
+                f" as it is: delete that file and {backup.note_path.name}.",
+            ) from None
 
     def _restore_settings(self, note: Note) -> None:
         """Put settings back that name the new model; others are somebody's own by now."""
@@ -341,34 +422,36 @@ class Workplace:
     # -- backups ----------------------------------------------------------------------------
 
     def backups(self) -> list[Backup]:
-        """Return them, oldest first."""
-        found = [
-            (path, Note.read(path.with_suffix(".json")))
-            for path in sorted(self.folder.glob("backup-*.db"))
-        ]
-        return [Backup(path, note) for path, note in found if note]
+        """Return those that can be undone, oldest first."""
+        return [backup for backup in self._noted() if backup.path.exists()]
 
-    def undo(self, backup: Backup) -> Path | None:
+    def unreadable(self) -> list[Path]:
+        """Return the backups whose note is damaged or gone, oldest first."""
+        readable = {backup.path for backup in self._noted()}
+        found = sorted(self.folder.glob("backup-*.db"))
+        return [path for path in found if _number("backup", path) and path not in readable]
+
+    def stopped_undo(self) -> Backup | None:
+        """Return the backup whose restoring was begun and not ended."""
+        return next((backup for backup in self._noted() if backup.note.undoing), None)
+
+    def _noted(self) -> Iterator[Backup]:
+        for path in sorted(self.folder.glob("backup-*.json")):
+            with suppress(StoreError):
+                note = Note.read(path)
+                if note:
+                    yield Backup(path.with_suffix(".db"), note)
+
+    def undo(self, backup: Backup) -> Undone:
         """Make store, settings and what is known of it as they were before that migration.
 
-        Returns the copy of the store as it was until now, when anything was written since.
-        What fails before the store is restored leaves no mark: nobody takes it up again unasked.
+        Raises:
+            BackupError: the backup is damaged.
+            StoreError: the store is locked, or cannot be written; it is as it was.
         """
-        copy, note = None, backup.note
-        note_path = backup.path.with_suffix(".json")
-        if not note.undoing or self._holds(note):
-            copy = self._keep_what_changed(note)
-            replace_text(note_path, _as_json(replace(note, undoing=True)))
-            try:
-                self.store.restore(backup.path)
-            except (EmberdError, OSError):
-                replace_text(note_path, _as_json(replace(note, undoing=False)))
-                if copy:
-                    sidecar.delete(copy)
-                raise
-        self._restore_settings(note)
+        undone = self._take_back(backup)
         self.forget(backup)
-        return copy
+        return undone
 
     def _holds(self, note: Note) -> bool:
         """Whether the store is still what that migration made it."""
@@ -376,9 +459,9 @@ class Workplace:
         return bool(stamp and stamp.migration == note.migration)
 
     def forget(self, backup: Backup) -> None:
-        """Delete a backup."""
+        """Delete a backup; its note last, which says that nothing is left to do."""
         sidecar.delete(backup.path)
-        backup.path.with_suffix(".json").unlink(missing_ok=True)
+        backup.note_path.unlink(missing_ok=True)
 
     def copies(self) -> list[Path]:
         """Return what was copied before something was taken back, oldest first."""
@@ -397,8 +480,7 @@ class Workplace:
 
     def _next(self, what: str) -> int:
         """Return a number above all in use, so that nothing is ever replaced."""
-        names = (re.fullmatch(rf"{what}-(\d+)\.db", path.name) for path in self.folder.iterdir())
-        return max((int(name[1]) for name in names if name), default=0) + 1
+        return max((_number(what, path) for path in self.folder.iterdir()), default=0) + 1
 
 
 def settings_of(store: Store, *, model: str, dimensions: int) -> tuple[str, str]:
@@ -420,26 +502,42 @@ def settings_of(store: Store, *, model: str, dimensions: int) -> tuple[str, str]
 def _told(copies: Iterable[Path | None]) -> str:
     """Say where it is kept what was written meanwhile."""
     kept = ", ".join(str(copy) for copy in copies if copy)
-    return f" What it was until then, with what was written meanwhile: {kept}" if kept else ""
+    return f" As it was until then, with all that was written meanwhile: {kept}" if kept else ""
+
+
+def _number(what: str, path: Path) -> int:
+    """Return the number in the name of a file of ours, 0 for others."""
+    name = re.fullmatch(rf"{what}-(\d+)\.(db|json)", path.name)
+    return int(name[1]) if name else 0
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file by rename, keeping its mode; a link's target, not the link."""
+    """Replace a file by rename, keeping its mode; a link's target, not the link.
+
+    What a kill leaves of that has one name, so that whoever goes on takes its place.
+    """
     path = path.resolve()
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
             shutil.copymode(path, temporary)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}.") from None
     finally:
         with suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
 
 
 def now() -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ BYTES_A_SECOND = 20e6  # of JSON, written by Python
 
 class JsonlStore:
     """One file. Who writes to it takes `flock` on it first, as `replacing` does.
+
+    Who had to wait for that opens the file anew: another one may have taken its place.
 
     Args:
         path: the file.
@@ -91,15 +93,29 @@ class JsonlStore:
         shutil.copy2(self.path, partial)
         partial.replace(target)
 
-    def restore(self, backup: Path) -> None:
-        """Copy it back, to be there at once."""
-        copy = self.path.with_name(f".{self.path.name}.restored")
-        shutil.copy2(backup, copy)
-        copy.replace(self.path)
+    def check_backup(self, backup: Path) -> None:
+        """Read every line."""
+        JsonlStore(backup, text=self.text, vector=self.vector).inspect()
+
+    @contextmanager
+    def restoring(self, backup: Path) -> Iterator["_Restoring"]:
+        """Lock the file."""
+        with self._locked():
+            yield _Restoring(self, backup)
 
     @contextmanager
     def replacing(self) -> Iterator["_Replacing"]:
         """Lock the file; what is not committed is thrown away."""
+        with self._locked():
+            new = self.path.with_name(f".{self.path.name}.new")
+            new.unlink(missing_ok=True)  # of a process that was killed
+            try:
+                yield _Replacing(self, new)
+            finally:
+                new.unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         try:
             file = self.path.open("r+")
         except OSError as error:
@@ -109,12 +125,7 @@ class JsonlStore:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise StoreBusyError(f"{self.path} is locked by another process.") from None
-            new = self.path.with_name(f".{self.path.name}.new")
-            new.unlink(missing_ok=True)  # of a process that was killed
-            try:
-                yield _Replacing(self, new)
-            finally:
-                new.unlink(missing_ok=True)
+            yield
 
     def new_settings(self, text: str, *, model: str, dimensions: int) -> str:
         """Nothing: nobody keeps settings for such a file."""
@@ -135,6 +146,28 @@ class JsonlStore:
 def digest(file: Path) -> str:
     """Return what stands for the content of a file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+class _Restoring:
+    """The locked file, and its backup."""
+
+    def __init__(self, store: JsonlStore, backup: Path) -> None:
+        self._store = store
+        self._backup = backup
+
+    def copy(self, target: Path) -> None:
+        """Copy the file."""
+        self._store.backup(target)
+
+    def digest(self) -> str:
+        """Read the file."""
+        return self._store.digest()
+
+    def commit(self) -> None:
+        """Copy the backup back, to be there at once."""
+        copy = self._store.path.with_name(f".{self._store.path.name}.restored")
+        shutil.copy2(self._backup, copy)
+        copy.replace(self._store.path)
 
 
 class _Replacing:
@@ -168,6 +201,17 @@ class _Replacing:
                 file.write(space)
             file.flush()
             os.fsync(file.fileno())
+
+    def unmoved(self) -> Mapping[str, str]:
+        """Read all of each line but its vector, from the new file once there is one."""
+        file = self._new if self._new.exists() else self._store.path
+        name = self._store.vector
+        rest = [
+            (number, {key: value for key, value in line.items() if key != name})
+            for number, line in JsonlStore(file).lines()
+            if "space" not in line
+        ]
+        return {"the lines": hashlib.sha256(json.dumps(rest).encode()).hexdigest()}
 
     def digest(self) -> str:
         """Read the file that will be there."""

@@ -131,6 +131,59 @@ def test_a_store_of_rows_without_text_is_not_called_compatible(home: Path) -> No
     assert "unknown: no row has a text to compare with." in said.stdout.decode()
 
 
+def test_vectors_without_a_text_are_named_and_set_aside_when_asked(home: Path) -> None:
+    database = stores.connect(home / "notes" / "memories.db")
+    database.execute("DELETE FROM memories WHERE id IN (5, 8)")
+    database.execute("INSERT INTO memories(id, content) VALUES (500, 'no vector')")
+    database.close()
+    run = ["migrate", "run", "notes", "--to", "minilm-f32", "--yes"]
+
+    checked = run_emberd("migrate", "check", "notes", home=home)
+    reported = strict(run_emberd("migrate", "check", "notes", "--json", home=home).stdout)
+    refused = run_emberd(*run, home=home)
+    planned = strict(run_emberd(*run, "--set-aside", "--dry-run", "--json", home=home).stdout)
+    moved = run_emberd(*run, "--set-aside", home=home)
+
+    assert "Vectors without a text: 5, 8." in checked.stdout.decode()
+    assert "Texts without a vector: 500." in checked.stdout.decode()
+    assert (reported["health"]["textless"], reported["health"]["vectorless"]) == ([5, 8], [500])
+    assert refused.returncode == 1
+    assert "2 vectors have no text, or one that is NULL or empty (5, 8)" in refused.stderr.decode()
+    assert "--set-aside" in refused.stderr.decode()
+    assert (planned["without_text_keys"], planned["without_vector_keys"]) == ([5, 8], [500])
+    assert moved.returncode == 0, moved.stderr
+    assert "2 vectors without a text are in the table emberd_set_aside" in moved.stdout.decode()
+    assert len(stores.read(home / "notes" / "memories.db")[0]) == ROWS - 2
+
+
+def test_a_column_with_the_vectors_again_is_told_and_moves_when_asked(home: Path) -> None:
+    path = home / "notes" / "memories.db"
+    database = stores.connect(path)
+    database.execute("CREATE TABLE again AS SELECT rowid AS id, embedding AS raw FROM vec_memories")
+    database.close()
+    run = ["migrate", "run", "notes", "--to", "minilm-f32", "--yes"]
+
+    checked = run_emberd("migrate", "check", "notes", home=home)
+    (reported,) = strict(run_emberd("migrate", "check", "notes", "--json", home=home).stdout)[
+        "copies"
+    ]
+    moved = run_emberd(*run, home=home)
+    undone = run_emberd("migrate", "undo", "notes", "--yes", home=home)
+    both = run_emberd(*run, "-o", "also=again.raw", "--json", home=home)
+
+    assert "again.raw holds 120 BLOBs of the size of a vector" in checked.stdout.decode()
+    assert (reported["column"], reported["same"], reported["moves"]) == ("again.raw", ROWS, False)
+    assert "Warning: again.raw still holds 120 of the old vectors." in moved.stdout.decode()
+    assert (moved.returncode, undone.returncode, both.returncode) == (0, 0, 0), both.stderr
+    assert strict(both.stdout)["copies"][0]["moves"]
+    database = stores.connect(path)
+    query = (
+        "SELECT count(*) FROM again JOIN vec_memories v ON v.rowid = again.id AND raw = embedding"
+    )
+    assert database.execute(query).get == ROWS
+    database.close()
+
+
 def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
     before = (home / "notes" / "memories.db").read_bytes()
 
@@ -195,6 +248,16 @@ def test_what_is_said_after_an_undo_is_what_has_to_be_done(home: Path) -> None:
     (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
     said = undone("notes", "minilm-f32")
     assert "and the default is minilm-f32: `emberd use minilm`" in said
+
+
+def test_of_a_store_that_is_not_configured_an_undo_does_not_take_the_default_for_granted(
+    home: Path,
+) -> None:
+    store = str(shutil.copytree(home / "notes", home / "elsewhere"))
+    run_emberd("migrate", "run", store, "--to", "minilm-f32", "--yes", home=home)
+    first = run_emberd("migrate", "undo", store, "--yes", home=home).stdout.decode()
+
+    assert "the model that its users name, or the default where they name none, has" in first
 
 
 def test_a_check_tells_the_server_too(home: Path) -> None:

@@ -1,24 +1,28 @@
-"""Kill a migration at any moment, look at the store, and let a second run finish it.
+"""Kill a migration or its undo at any moment, look at the store, and have the same command go on.
 
-    python -m tests.migrate.kills --kills 100 --growing 20 --seed 7
-    python -m tests.migrate.kills --kills 100 --growing 20 --seed 7 --writer
-    python -m tests.migrate.kills --kills 100 --growing 20 --seed 7 --full-disk
+    python -m tests.migrate.kills --command run --mode all --kills 200 --writer --seed 7
+    python -m tests.migrate.kills --command undo --mode all --kills 200 --writer --seed 7
+    python -m tests.migrate.kills --command run --mode wal --kills 100 --full-disk --seed 7
 
-Kills are SIGKILL from this process: `--kills` of them uniform over the time that an undisturbed run
-took, `--growing` more from when the swap begins to write to what follows it. Every time the store
-has to open, pass SQLite's integrity check, and be wholly old or wholly new; then a second run has
-to complete it. With `--writer` a program adds, changes and deletes rows all the while, and all it
-wrote has to be there in the end. With `--full-disk` nothing is left of the store's disk from that
-moment on, and the kill comes somewhat later, unless the run has given up by then. Real MiniLM
-embeds.
+Kills are SIGKILL from this process, in turn uniform over the time that an undisturbed command took
+and over what it does from the backup (`run`) or the copy (`undo`) on. They are spread over SQLite's
+journal modes. Every time the store has to open, pass SQLite's integrity check, and be wholly in the
+old space or wholly in the new one; then the same command has to complete it. With `--writer` a
+program adds, changes and deletes rows all the while, some in two transactions, and embeds them in
+the space that the store names at that moment: in the end all it wrote has to be in the store, or,
+of an undo, in the copy up to one of its turns and in the store from the next. With `--full-disk`
+nothing is left of the store's disk from that moment on, and the kill comes somewhat later, unless
+the command has given up by then. Two tiny models, BERT and RoBERTa, embed, in a server: most of the
+time is the migration's.
 """
 
 import argparse
 import json
+import multiprocessing
+import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,55 +32,153 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import apsw
 import numpy as np
 
+from emberd.cli.main import main
+from emberd.migrate import check, embedding, known, plugins, workplace  # noqa: F401 - once for all
 from emberd.vectors import Matrix
 from tests import disk
 from tests.migrate import stores
-from tests.serving import clean_environ, wait_for
+from tests.migrate.writer import keep_writing
+from tests.serving import Server, clean_environ, wait_for
 
-ROWS = 500
-WRITTEN = 300  # texts that only the writer has
+ROWS = 60
+WRITTEN = 61  # texts that only the writer has
+PAUSE_S = 0.005  # of the writer, after each turn
 DISK_MIB = 40
+MODES = ("wal", "delete", "truncate")
 ROW = "SELECT m.id, m.content, v.embedding FROM vec_memories v JOIN memories m ON m.id = v.rowid"
+TEXTS = "SELECT count(*) FROM memories"
+ASIDE = "SELECT count(*) FROM sqlite_schema WHERE name = 'emberd_set_aside'"
+TINY = Path(__file__).parents[1] / "reference" / "tiny"
+OLD, NEW, DIMENSIONS = "tiny-bert", "tiny-roberta", 64
+CONFIG = f"""
+default: {OLD}
+limits: {{idle_unload: never}}
+models:
+  {OLD}: {{sources: [{{path: {TINY / "bert"}}}], dimensions: {DIMENSIONS}, pooling: mean}}
+  {NEW}: {{sources: [{{path: {TINY / "roberta"}}}], dimensions: {DIMENSIONS}, pooling: mean}}
+"""
+FORK = multiprocessing.get_context("fork")
+Command = Literal["run", "undo"]
+
+
+class Emberd:
+    """The command line in a process of its own, forked: most of its time is the migration's."""
+
+    def __init__(self, arguments: list[str], home: Path, folder: Path) -> None:
+        self._said = [folder / "stdout", folder / "stderr"]
+        self._process = FORK.Process(target=self._main, args=(arguments, clean_environ(home)))
+        self._process.start()
+
+    def _main(self, arguments: list[str], environ: dict[str, str]) -> None:
+        for descriptor, path in enumerate(self._said, start=1):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        os.environ.clear()
+        os.environ.update(environ)
+        sys.argv[1:] = arguments
+        main()
+
+    @property
+    def returncode(self) -> int | None:
+        """As that of `subprocess.Popen`."""
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """Send SIGKILL; nothing to a process that has ended."""
+        self._process.kill()
+
+    def runs_on(self, seconds: float) -> bool:
+        """Wait so long; return whether it runs still."""
+        self._process.join(seconds)
+        return self._process.is_alive()
+
+    def wait_until(self, look: Callable[[], bool]) -> float | None:
+        """Return when something is seen, None when the process has ended before."""
+        while self._process.is_alive():
+            if look():
+                return time.monotonic()
+            time.sleep(0.001)
+        return None
+
+    def ended(self) -> tuple[str, str]:
+        """Wait for its end; return what it printed."""
+        self._process.join(300)
+        assert self._process.exitcode is not None
+        output, errors = (path.read_text() for path in self._said)
+        return output, errors
 
 
 @dataclass
-class Kills:
-    """One store, copied for every kill. `seen` counts what was found after them."""
+class Ground:
+    """What all kills share: texts in two spaces, and a server that embeds."""
 
     folder: Path
-    rows: int = ROWS
-    writer: bool = False
-    full_disk: bool = False
-    seen: Counter[str] = field(default_factory=Counter)
+    rows: int
 
     def __post_init__(self) -> None:
         self.home = self.folder / "home"
         texts = stores.texts(self.rows + WRITTEN)
+        self.texts = texts[: self.rows]
         self.place = {text: at for at, text in enumerate(texts)}
-        self.old = stores.embed(self.home, texts, "minilm")
-        self.new = stores.embed(self.home, texts, "minilm-f32")
-        stores.make_cmem(self.folder / "untouched", texts[: self.rows], self.old[: self.rows])
+        self.home.mkdir()
+        (self.home / "config.yaml").write_text(CONFIG)
+        self.old = stores.embed(self.home, texts, OLD)
+        self.new = stores.embed(self.home, texts, NEW)
         self.written = self.folder / "written"
         self.written.mkdir()
         (self.written / "texts.json").write_text(json.dumps(texts[self.rows :]))
         np.save(self.written / "old.npy", self.old[self.rows :])
         np.save(self.written / "new.npy", self.new[self.rows :])
+
+    def __enter__(self) -> Self:
+        self._server = Server(self.home)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+
+
+@dataclass
+class Kills:
+    """One store in one journal mode, copied for every kill. `seen` counts what was found then."""
+
+    ground: Ground
+    command: Command
+    journal: str = "wal"
+    writer: bool = False
+    full_disk: bool = False
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        ground, rows = self.ground, self.ground.rows
+        self.before, self.after = ("old", "new") if self.command == "run" else ("new", "old")
+        self.folder = ground.folder / f"{self.command}-{self.journal}"
+        self.untouched = self.folder / "untouched"
+        stores.make_cmem(
+            self.untouched, ground.texts, ground.old[:rows], journal=self.journal
+        )  # fmt: skip
         self.disk = self.folder / "disk"
         self.store = self.disk / "store"
         self.database = self.store / "memories.db"
+        self.beside = self.store / "memories.db.emberd"
+        if self.command == "undo":
+            self.disk.mkdir()
+            shutil.copytree(self.untouched, self.store)
+            self._answer(self._start("run"))
+            shutil.rmtree(self.untouched)
+            self.store.rename(self.untouched)
         with self._fresh():
             began_s = time.monotonic()
             process = self._start()
-            swap_s = self._wait_for_swap(process)
+            swap_s = self._wait_for_swap(process) or began_s
+            self.end_s = (self._wait_for_end(process) or time.monotonic()) - swap_s
             self._answer(process)
             self.run_s = time.monotonic() - began_s
-            self.end_s = time.monotonic() - (swap_s or time.monotonic())
-            assert self.look() == "new"
+            assert self.look() == self.after
 
     @contextmanager
     def _fresh(self) -> Iterator[None]:
@@ -87,63 +189,88 @@ class Kills:
                 stack.enter_context(disk.mounted(self.disk, DISK_MIB))
             else:
                 shutil.rmtree(self.store, ignore_errors=True)
-            shutil.copytree(self.folder / "untouched", self.store)
+            shutil.copytree(self.untouched, self.store)
             if self.writer:
                 stack.enter_context(self._written_to())
             yield
 
     @contextmanager
     def _written_to(self) -> Iterator[None]:
+        written = self.ground.written
         for name in ("stop", "done.json"):
-            (self.written / name).unlink(missing_ok=True)
-        command = [sys.executable, "-m", "tests.migrate.writer"]
-        writer = subprocess.Popen([*command, str(self.database), str(self.written)])
+            (written / name).unlink(missing_ok=True)
+        # Of an undo whole rows only: a half before the restore and one after it are kept apart.
+        writer = FORK.Process(
+            target=keep_writing,
+            args=(self.database, written),
+            kwargs={
+                "journal": self.journal, "pause_s": PAUSE_S, "halves": self.command == "run",
+            },
+        )  # fmt: skip
+        writer.start()
         try:
-            wait_for(lambda: self._rows(self.database)[0][-1] >= 10_000)
+            wait_for(lambda: self._turns(self.database))
             yield
+            self._await_turns()
         finally:
-            (self.written / "stop").touch()
-            ended = writer.wait(60)
-        assert ended == 0
+            (written / "stop").touch()
+            writer.join(60)
+        assert writer.exitcode == 0
         self._compare_with_what_was_written()
 
+    def _await_turns(self) -> None:
+        """Let it write to what came out, too."""
+        seen = len(self._turns(self.database))
+        wait_for(lambda: len(self._turns(self.database)) > seen + 1)
+
     def _compare_with_what_was_written(self) -> None:
-        expected: dict[int, int] = {at + 1: at for at in range(self.rows)}
-        done = json.loads((self.written / "done.json").read_text())
-        for key, at in done["written"]:
+        ground = self.ground
+        done = json.loads((ground.written / "done.json").read_text())["written"]
+        self.seen["rows written meanwhile"] += len(done)
+        turns = self._turns(self.database)
+        copied: list[int] = []
+        if self.command == "undo":
+            (copy,) = self.beside.glob("undone-*.db")
+            copied = self._turns(copy)
+            self._compare(copy, done[: len(copied)], ground.new)
+        assert copied + turns == list(range(1, len(done) + 1)), "turns of the writer are lost"
+        self._compare(self.database, done[len(copied) :], getattr(ground, self.after))
+
+    def _compare(self, path: Path, done: list[tuple[int, int | None]], space: Matrix) -> None:
+        """Hold a store to the texts it was made of and what was written since, in one space."""
+        expected: dict[int, int] = {at + 1: at for at in range(self.ground.rows)}
+        for key, at in done:
             expected.pop(key, None)
             if at is not None:
-                expected[key] = self.rows + at
-        keys, places, vectors = self._rows(self.database)
+                expected[key] = self.ground.rows + at
+        keys, places, vectors, texts = self._rows(path)
         assert dict(zip(keys, places, strict=True)) == expected
-        assert _lowest(vectors, self.new[places]) > 0.9999
-        self.seen["rows written meanwhile"] += len(done["written"])
+        assert texts == len(keys), "texts without a vector, or vectors set aside"
+        assert _lowest(vectors, space[places]) > 0.9999
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        command = ["migrate", "run", str(self.store), "--to", "minilm-f32", "--yes", "--json"]
-        command += ["--batch", "50"]
-        return subprocess.Popen(
-            [sys.executable, "-m", "emberd.cli.main", *command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=clean_environ(self.home),
-        )
+    def _start(self, command: Command | None = None) -> "Emberd":
+        arguments = ["migrate", command or self.command, str(self.store), "--yes", "--json"]
+        if "run" in arguments:
+            arguments += ["--to", NEW, "--batch", "10"]
+        return Emberd(arguments, self.ground.home, self.folder)
 
-    def _wait_for_swap(self, process: subprocess.Popen[bytes]) -> float | None:
-        """Return when it began to write to the store; with a writer, when its backup was begun."""
-        log = self.database.with_name("memories.db-wal")
-        backup = self.store / "memories.db.emberd" / "backup-0001.db"
-        while process.poll() is None:
-            if backup.exists() or (not self.writer and log.exists() and log.stat().st_size):
-                return time.monotonic()
-            time.sleep(0.0005)
-        return None
+    def _wait_for_swap(self, process: "Emberd") -> float | None:
+        """Return when its backup or copy was begun."""
+        name = "pending.db" if self.command == "run" else "undone-0001.db"
+        signs = [self.beside / name, self.beside / f"{name}.partial"]
+        return process.wait_until(lambda: any(sign.exists() for sign in signs))
+
+    def _wait_for_end(self, process: "Emberd") -> float | None:
+        """Return when what it goes by was deleted."""
+        name = "pending.json" if self.command == "run" else "backup-0001.json"
+        process.wait_until(lambda: self.beside.joinpath(name).exists())
+        return process.wait_until(lambda: not self.beside.joinpath(name).exists())
 
     def kill_after(self, seconds: float, later_s: float, *, swapping: bool) -> bool:
-        """Kill one run so long after its start, or after its swap began; finish it.
+        """Kill one command so long after its start, or after its swap began; finish it.
 
         With a full disk, it is full then, and the kill comes `later_s` after it. Returns False for
-        a run that was through by then, and takes its time as the measured one.
+        one that was through by then, and takes its time as the measured one.
         """
         with self._fresh():
             began_s = since_s = time.monotonic()
@@ -151,28 +278,29 @@ class Kills:
             if swapping:
                 since_s = self._wait_for_swap(process) or since_s
             hog = None
-            if _runs_on(process, seconds) and self.full_disk:
+            if process.runs_on(seconds) and self.full_disk:
                 hog = disk.fill(self.disk)
-                _runs_on(process, later_s)
+                process.runs_on(later_s)
             process.kill()  # nothing to a process that has ended
-            _, errors = process.communicate()
+            _, errors = process.ended()
             now_s = time.monotonic()
             if hog:
                 hog.unlink()
-            how = self._how(process.returncode, errors.decode(), hog)
+            how = self._how(process.returncode, errors, hog)
             found = self.look()
-            self.seen[f"{how}, {found}"] += 1
             if how == "through":
-                assert found == "new"
+                assert found == self.after
                 if not hog and swapping:
                     self.end_s = now_s - since_s
                 elif not hog:
                     self.run_s = now_s - began_s
-                return hog is not None
-            self._finish(found)
+                if not hog:
+                    return False
+            self.seen[f"{how}, {found}"] += 1
+            self._finish(found, how)
             return True
 
-    def _how(self, code: int, errors: str, hog: Path | None) -> str:
+    def _how(self, code: int | None, errors: str, hog: Path | None) -> str:
         if code == -signal.SIGKILL:
             return "killed"
         if code:
@@ -182,29 +310,43 @@ class Kills:
             return "gave up"
         return "through"
 
-    def _finish(self, found: str) -> None:
+    def _finish(self, found: str, how: str) -> None:
         staged = self.staged()
-        answer = self._answer(self._start())
-        assert self.look() == "new"
+        process = self._start()
+        output, errors = process.ended()
+        if self.command == "undo" and process.returncode == 1 and found == "old":
+            assert "no backup" in errors, errors  # the first was through, but for saying so
+            self.seen["was through"] += 1
+        else:
+            assert process.returncode == 0, errors
+            if self.command == "run":
+                self._finish_run(json.loads(output), found, staged)
+        assert self.look() == self.after
+        config = json.loads((self.store / "config.json").read_text())
+        left = sorted(path.name for path in self.beside.iterdir())
+        if self.command == "undo":
+            assert config == stores.CMEM_CONFIG
+            assert left == ["lock", "undone-0001.db"], (how, left)
+            return
+        model = {"model": NEW, "dimensions": DIMENSIONS}
+        assert config == stores.CMEM_CONFIG | {"embedding": model}
+        assert left == ["backup-0001.db", "backup-0001.json", "lock"], (how, left)
+        assert self._space(self.beside / "backup-0001.db") == "old"
+
+    def _finish_run(self, answer: dict[str, Any], found: str, staged: int) -> None:
         if answer["status"] == "moved":
             if not self.writer:
-                assert answer["embedded"] == self.rows - staged  # nothing twice
+                assert answer["embedded"] == self.ground.rows - staged  # nothing twice
+            assert answer["strays"] == 0
             self.seen["went on"] += staged > 0
         else:
             assert found == "new"
             self.seen["finished what followed"] += answer["recovered"] is not None
-        config = json.loads((self.store / "config.json").read_text())
-        assert config == stores.CMEM_CONFIG | {
-            "embedding": {"model": "minilm-f32", "dimensions": 384}
-        }
-        beside = self.store / "memories.db.emberd"
-        left = sorted(path.name for path in beside.iterdir())
-        assert left == ["backup-0001.db", "backup-0001.json", "lock"], left
-        assert self._space(beside / "backup-0001.db") == "old"
+        self.seen["halves completed"] += answer["completed"]
 
     def staged(self) -> int:
         """Return how many rows the stopped run left ready."""
-        sidecar = self.store / "memories.db.emberd" / "staged.db"
+        sidecar = self.beside / "staged.db"
         if not sidecar.exists():
             return 0
         database = stores.connect(sidecar)
@@ -215,45 +357,58 @@ class Kills:
         finally:
             database.close()
 
-    def _answer(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors.decode()
+    def _answer(self, process: "Emberd") -> dict[str, Any]:
+        output, errors = process.ended()
+        assert process.returncode == 0, errors
         answer: dict[str, Any] = json.loads(output)
         return answer
 
     def look(self) -> str:
-        """Return `old` or `new`; anything else is a failure."""
+        """Return `old` or `new`; anything else is a failure.
+
+        Where nobody writes a copy is looked at: this would roll back what emberd has to.
+        """
         config = json.loads((self.store / "config.json").read_text())
-        assert config["embedding"]["model"] in ("old", "minilm-f32")
-        space = self._space(self.database)
-        assert space == "new" or config == stores.CMEM_CONFIG
+        assert config["embedding"]["model"] in ("old", NEW)
+        if self.writer:
+            space = self._space(self.database)
+        else:
+            looked = Path(tempfile.mkdtemp(dir=self.folder))
+            for file in self.store.glob("memories.db*"):
+                if file.is_file() and not file.name.endswith("-shm"):
+                    shutil.copy(file, looked)
+            space = self._space(looked / "memories.db")
+            shutil.rmtree(looked)
+        if self.command == "run":
+            assert space == "new" or config == stores.CMEM_CONFIG
         return space
 
     def _space(self, path: Path) -> str:
-        keys, places, vectors = self._rows(path)
-        assert self.writer or keys == list(range(1, self.rows + 1))
-        if np.array_equal(vectors, self.old[places]):
+        ground = self.ground
+        keys, places, vectors, _ = self._rows(path)
+        assert self.writer or keys == list(range(1, ground.rows + 1))
+        if np.array_equal(vectors, ground.old[places]):
             return "old"
-        assert _lowest(vectors, self.new[places]) > 0.9999, "neither old nor new"
+        assert _lowest(vectors, ground.new[places]) > 0.9999, "neither old nor new"
         return "new"
 
-    def _rows(self, path: Path) -> tuple[list[int], list[int], Matrix]:
-        """Return the keys, which text each has, and the vectors `(N, D)`, in one look."""
+    def _rows(self, path: Path) -> tuple[list[int], list[int], Matrix, int]:
+        """Return keys, which text each has, the vectors `(N, D)`, and the count of all texts."""
         database = stores.connect(path)
         assert database.execute("PRAGMA integrity_check").get == "ok"
-        found = sorted(database.execute(ROW))
+        with database:  # one look
+            found = sorted(database.execute(ROW))
+            texts = int(database.execute(TEXTS).get) + int(database.execute(ASIDE).get)
         database.close()
         vectors = np.stack([np.frombuffer(raw, "<f4") for _, _, raw in found])
-        return [key for key, _, _ in found], [self.place[text] for _, text, _ in found], vectors
+        places = [self.ground.place[text] for _, text, _ in found]
+        return [key for key, _, _ in found], places, vectors, texts
 
-
-def _runs_on(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Wait so long; return whether it runs still."""
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return True
-    return False
+    def _turns(self, path: Path) -> list[int]:
+        database = stores.connect(path)
+        found = [turn for (turn,) in database.execute("SELECT turn FROM turns ORDER BY turn")]
+        database.close()
+        return found
 
 
 def _lowest(a: Matrix, b: Matrix) -> float:
@@ -261,50 +416,62 @@ def _lowest(a: Matrix, b: Matrix) -> float:
 
 
 def run(
+    command: Command,
     kills: int,
-    growing: int,
     seed: int,
     *,
+    modes: tuple[str, ...] = MODES,
     rows: int = ROWS,
     writer: bool = False,
     full_disk: bool = False,
-    say: Callable[[str], None] | None = None,
-) -> Kills:
-    """Do it all; raises AssertionError at the first store that is not as it has to be.
+    say: Callable[[str], None] = lambda _what: None,
+) -> Counter[str]:
+    """Do it all, the kills spread over the modes; return what was seen.
 
     Raises:
+        AssertionError: a store is not as it has to be.
         CannotMountError: there can be no small disk here.
     """
     chance = random.Random(seed)  # noqa: S311 - no secret
-    with tempfile.TemporaryDirectory(prefix="emberd-kills-") as folder:
-        subject = Kills(Path(folder), rows, writer, full_disk)
-        if say:
-            say(f"a run takes {subject.run_s:.2f} s, its end {subject.end_s:.2f} s")
-        for count in range(1, kills + growing + 1):
-            while True:  # a run that ends before it is killed was faster than the measured one
-                swapping = count > kills
+    seen: Counter[str] = Counter()
+    with (
+        tempfile.TemporaryDirectory(prefix="emberd-kills-") as folder,
+        Ground(Path(folder), rows) as ground,
+    ):
+        done = 0
+        for place, mode in enumerate(modes):
+            subject = Kills(ground, command, mode, writer, full_disk)
+            say(f"{mode}: {command} takes {subject.run_s:.2f} s, its end {subject.end_s:.2f} s")
+            while done < kills * (place + 1) // len(modes):
+                swapping = bool(done % 2)
                 most_s = subject.end_s if swapping else subject.run_s
                 at_s, later_s = chance.uniform(0, most_s), chance.uniform(0, subject.end_s)
-                if subject.kill_after(at_s, later_s, swapping=swapping):
-                    break
-            if say and count % 10 == 0:
-                say(f"{count} of {kills + growing}: {dict(subject.seen)}")
-        return subject
+                # One that ends before it is killed was faster than the measured one: again.
+                done += subject.kill_after(at_s, later_s, swapping=swapping)
+                if done % 10 == 0:
+                    say(f"{done} of {kills}: {dict(seen + subject.seen)}")
+            seen += subject.seen
+    return seen
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--growing", type=int, default=20)
+    parser.add_argument("--command", choices=["run", "undo"], default="run")
+    parser.add_argument("--mode", choices=["all", *MODES, "persist"], default="all")
+    parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311
     parser.add_argument("--writer", action="store_true")
     parser.add_argument("--full-disk", action="store_true")
     asked = parser.parse_args()
     say = partial(print, flush=True)
+    began_s = time.monotonic()
     say(f"seed {asked.seed}, {asked.rows} rows")
-    done = run(
-        asked.kills, asked.growing, asked.seed,
+    found = run(
+        asked.command, asked.kills, asked.seed,
+        modes=MODES if asked.mode == "all" else (asked.mode,),
         rows=asked.rows, writer=asked.writer, full_disk=asked.full_disk, say=say,
     )  # fmt: skip
-    say(f"every store was whole, every second run completed: {dict(done.seen)}")
+    took_s = time.monotonic() - began_s
+    say(f"every store was whole, every second {asked.command} completed: {dict(found)},"
+        f" {took_s:.0f} s")  # fmt: skip

@@ -41,24 +41,32 @@ def embed(home: Path, wanted: Sequence[str], model: str) -> Matrix:
     return asyncio.run(ask())
 
 
-def connect(path: Path) -> apsw.Connection:
-    """Open a database as a program with sqlite-vec would."""
+def connect(path: Path, *, journal: str | None = None) -> apsw.Connection:
+    """Open a database as a program with sqlite-vec would, one that sets a journal mode or not."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(20_000)
+    if journal:
+        connection.pragma("journal_mode", journal)
     connection.enable_load_extension(True)
     connection.load_extension(sqlite_vec.loadable_path())
     connection.enable_load_extension(False)
     return connection
 
 
-def make_cmem(folder: Path, wanted: Sequence[str], vectors: Matrix) -> Path:
-    """Make a folder as cmem keeps it; return the database."""
+def make_cmem(
+    folder: Path, wanted: Sequence[str], vectors: Matrix, *, journal: str = "wal"
+) -> Path:
+    """Make a folder as cmem keeps it, and a table for `tests.migrate.writer`; return the database.
+
+    `journal` is SQLite's journal mode.
+    """
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(CMEM_CONFIG, indent=2, ensure_ascii=False))
     path = folder / "memories.db"
     database = connect(path)
-    database.pragma("journal_mode", "wal")
+    database.pragma("journal_mode", journal)
     database.execute(
+        "CREATE TABLE turns(turn INTEGER PRIMARY KEY);"
         "CREATE TABLE memories(id INTEGER PRIMARY KEY, content TEXT, created TEXT);"
         f"CREATE VIRTUAL TABLE vec_memories USING vec0(embedding float[{vectors.shape[1]}])"
     )

@@ -89,6 +89,22 @@ def test_vectors_of_several_dimensions_are_refused(tmp_path: Path, made: Made, w
 
 
 @pytest.mark.usefixtures("installed")
+def test_vectors_without_a_text_are_refused_where_a_kind_sets_none_aside(
+    tmp_path: Path, made: Made, work: Work
+) -> None:
+    path = write(tmp_path / "notes.jsonl", made, 20)
+    with path.open("a") as file:
+        file.write(json.dumps({"text": "", "vector": [1.0] * 384}) + "\n")
+    named, target = work.open(path), work.target()
+
+    for _ in range(2):
+        with pytest.raises(StoreRowsError, match=r"1 vectors have no text.*\(21\)") as caught:
+            plan(named, target, work.embedder, work.state, set_aside=True)
+        assert caught.value.hint == "Give them a text, or delete them."
+    assert list(check(work.config, named, work.embedder).health.textless) == [21]
+
+
+@pytest.mark.usefixtures("installed")
 def test_an_option_that_a_kind_does_not_have_is_named(
     tmp_path: Path, made: Made, work: Work
 ) -> None:

@@ -94,7 +94,9 @@ def test_undo_restores_vectors_settings_and_what_is_known(
 
     undone = undo(named, work.state, confirm=agree)
 
-    assert undone.copy is None
+    assert undone.changed is False
+    assert undone.copy  # all the same: there is a way back
+    assert stores.cosines(stores.read(undone.copy)[1], made.new[:300]).min() > 0.9999
     assert np.array_equal(stores.read(cmem / "memories.db")[1], made.old[:300])
     assert (cmem / "config.json").read_bytes() == before
     assert StoresFile(work.state).read() == {}
@@ -115,6 +117,7 @@ def test_undo_keeps_a_copy_of_rows_that_were_written_since(
     undone = undo(named, work.state, confirm=lambda _note, changed: asked.append(changed))
 
     assert asked == [True]
+    assert undone.changed
     assert undone.copy and stores.read(undone.copy)[0] == [*range(1, 301), 601]
     assert stores.read(cmem / "memories.db")[0] == list(range(1, 301))
     seen = database.execute("SELECT count(*) FROM vec_memories").get  # open all the time
@@ -642,11 +645,12 @@ def test_an_undo_that_was_stopped_is_finished(
     (note,) = (cmem / "memories.db.emberd").glob("backup-*.json")
     note.write_text(json.dumps(json.loads(note.read_text()) | {"undoing": True}))
     if restored:
-        named.store.restore(note.with_suffix(".db"))
+        with named.store.restoring(note.with_suffix(".db")) as restoration:
+            restoration.commit()
 
     said = recover(named, work.state)
 
     assert said and "undo" in said
     assert not place.backups()
-    assert not place.copies()
+    assert bool(place.copies()) is not restored
     still_old(cmem, made, work)

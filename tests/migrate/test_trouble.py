@@ -23,23 +23,24 @@ from tests.serving import Server, wait_for
 SIZE_MIB = 24
 
 
-@pytest.mark.parametrize("beside", ["nothing", "writer", "full_disk"])
-def test_killed_at_any_moment_a_store_is_whole_and_the_next_run_completes(beside: str) -> None:
-    """A part of `python -m tests.migrate.kills`, which does it 120 times."""
+@pytest.mark.parametrize(("many", "beside"), [(15, "writer"), (3, "nothing"), (3, "full_disk")])
+@pytest.mark.parametrize("command", ["run", "undo"])
+def test_killed_at_any_moment_a_store_is_whole_and_the_same_command_completes(
+    command: kills.Command, many: int, beside: str
+) -> None:
+    """A part of `python -m tests.migrate.kills`, which does it 200 times each."""
     seed = random.randrange(10**6)  # noqa: S311 - no secret
-    many = 3 if beside == "nothing" else 1
 
     try:
         seen = kills.run(
-            many, many, seed, rows=200,
-            writer=beside == "writer", full_disk=beside == "full_disk",
-        ).seen  # fmt: skip
+            command, many, seed, writer=beside == "writer", full_disk=beside == "full_disk"
+        )
     except disk.CannotMountError as error:
         pytest.skip(str(error))
 
     print(f"seed {seed}: {dict(seen)}")  # noqa: T201 - shown when it fails
     ended = [each for each in seen if each.startswith(("killed", "gave up", "through"))]
-    assert sum(seen[each] for each in ended) >= 2 * many
+    assert sum(seen[each] for each in ended) == many
 
 
 def test_what_a_writer_does_meanwhile_is_there_afterwards(

@@ -1,0 +1,135 @@
+"""Columns that hold a store's vectors once more, as LangChain's SQLiteVec keeps them.
+
+A BLOB belongs to a vector when it is that vector, byte for byte, and a column of its row holds the
+vector's key. Neither alone will do: two texts may have had the same vector, and a number is soon
+found. Other forms of a vector (JSON, float16, float64, quantized) are not looked for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apsw
+
+from emberd.migrate.base import Copy, Key
+from emberd.migrate.sqlite import quoted
+
+TRIED = 50  # rows that tell which column holds the key
+NAMED = 20  # keys of rows that are not the store's vector
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """The vec0 table as it is now: its key ("integer" or "text"), and the bytes of a vector."""
+
+    table: str
+    key: str
+    key_type: str
+    column: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A column of an ordinary table. Without rowids it can be looked at, and not replaced."""
+
+    table: str
+    column: str
+    has_rowids: bool = True
+
+    @property
+    def name(self) -> str:
+        """What it is called in options."""
+        return f"{self.table}.{self.column}"
+
+
+def places(connection: apsw.Connection, without: frozenset[str]) -> list[Place]:
+    """Return all columns of ordinary tables, but for some tables."""
+    tables = connection.execute(
+        "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+        " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
+    )
+    return [
+        Place(table, column, not is_without_rowid)
+        for table, is_without_rowid in list(tables)
+        if table not in without
+        for (column,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+    ]
+
+
+def copies_in(
+    connection: apsw.Connection, vectors: Vectors, found: Sequence[Place], also: Sequence[str]
+) -> list[Copy]:
+    """Return which of these hold BLOBs of the size of a vector; `also` names those that move."""
+    return [
+        copy for place in found if (copy := _copy(connection, vectors, place, place.name in also))
+    ]
+
+
+def _copy(connection: apsw.Connection, vectors: Vectors, place: Place, moves: bool) -> Copy | None:
+    is_sized = _is_sized(vectors, place)
+    table = f"{quoted(place.table)} AS t"
+    rows = connection.execute(f"SELECT count(*) FROM {table} WHERE {is_sized}").get  # noqa: S608
+    if not rows:
+        return None
+    key = _key_column(connection, vectors, place)
+    is_same = _is_same(vectors, place, key) if key else "FALSE"
+    same = connection.execute(
+        f"SELECT count(*) FROM {table} WHERE {is_sized} AND {is_same}"  # noqa: S608
+    ).get
+    others = connection.execute(
+        f"SELECT {'t._rowid_' if place.has_rowids else 'NULL'} FROM {table}"  # noqa: S608
+        f" WHERE {is_sized} AND NOT {is_same} LIMIT {NAMED}"
+    )
+    return Copy(
+        column=place.name, rows=rows, same=same, key="rowid" if key == "_rowid_" else key,
+        others=[row for (row,) in others if row is not None], moves=moves,
+        movable=place.has_rowids,
+    )  # fmt: skip
+
+
+def matches(connection: apsw.Connection, vectors: Vectors, place: Place) -> list[tuple[int, Key]]:
+    """Return the rowid, and the key of the vector, of each row whose BLOB is that vector."""
+    key = _key_column(connection, vectors, place)
+    if not key:
+        return []
+    found = connection.execute(
+        f"SELECT t._rowid_, v.{quoted(vectors.key)} FROM {quoted(place.table)} AS t"  # noqa: S608
+        f" CROSS JOIN {quoted(vectors.table)} AS v ON v.{quoted(vectors.key)} = t.{quoted(key)}"
+        f" WHERE {_is_sized(vectors, place)} AND {_is_same(vectors, place, key)}"
+    )
+    return list(found)
+
+
+def _key_column(connection: apsw.Connection, vectors: Vectors, place: Place) -> str | None:
+    """Return the column that leads from most BLOBs to the same vector, None where none does."""
+    columns = connection.execute("SELECT name FROM pragma_table_info(?)", (place.table,))
+    names = ["_rowid_"] if place.has_rowids else []
+    names += [name for (name,) in columns if name != place.column]
+    tried = (
+        f"SELECT {{}} FROM {quoted(place.table)} AS t WHERE {_is_sized(vectors, place)}"  # noqa: S608
+        f" LIMIT {TRIED}"
+    )
+    counts = {
+        name: connection.execute(
+            f"SELECT sum(same) FROM ({tried.format(f'{_is_same(vectors, place, name)} AS same')})"  # noqa: S608
+        ).get
+        for name in names
+    }
+    best = max(names, key=lambda name: counts[name], default=None)
+    return best if best and counts[best] else None
+
+
+def _is_sized(vectors: Vectors, place: Place) -> str:
+    """Return as SQL whether a row `t` has a BLOB of the size of a vector."""
+    column = f"t.{quoted(place.column)}"
+    return f"(typeof({column}) = 'blob' AND length({column}) = {vectors.size})"
+
+
+def _is_same(vectors: Vectors, place: Place, key: str) -> str:
+    """Return as SQL whether a row `t` has the vector whose key is in its column `key`."""
+    value = f"t.{quoted(key)}"
+    return (
+        f"iif(typeof({value}) = '{vectors.key_type}', (SELECT v.{quoted(vectors.column)}"  # noqa: S608
+        f" FROM {quoted(vectors.table)} AS v WHERE v.{quoted(vectors.key)} = {value})"
+        f" IS t.{quoted(place.column)}, FALSE)"
+    )
