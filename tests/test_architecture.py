@@ -49,3 +49,22 @@ def test_only_config_reads_the_environment(path: Path) -> None:
     }
 
     assert not {"environ", "environb", "getenv", "getenvb"} & (of_os | imported)
+
+
+SERVER = ("api/", "pool/", "config/", "service/running.py", "cli/client.py", "cli/running.py")
+STATE = tuple(f"registry/{name}.py" for name in ("fingerprint", "lock", "state", "stores"))
+RISKY = {"is_file", "is_dir", "exists", "is_symlink", "read_bytes", "read_text", "iterdir"}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if name_of(path).startswith(SERVER + STATE)], ids=name_of
+)
+def test_what_the_server_looks_at_is_looked_at_by_way_of_files(path: Path) -> None:
+    """What `pathlib` has for that raises in a closed folder, and hangs at a pipe."""
+    called = {
+        node.func.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+
+    assert not called & RISKY

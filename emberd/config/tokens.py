@@ -32,7 +32,9 @@ def read_token_file(path: Path) -> tuple[str, ...]:
         reason = (error.strerror or "it cannot be read").lower()
         raise ConfigError(
             f"server.token_file: {path}: {reason}.",
-            hint=f"Make one: (umask 077; openssl rand -hex 32 > {quoted})",
+            hint=f"Make one: (umask 077; openssl rand -hex 32 > {quoted})"
+            if isinstance(error, FileNotFoundError)
+            else f"It has to be a file of yours: look at it with `ls -ld {quoted}`.",
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"server.token_file: {path} is not UTF-8.") from None

@@ -12,6 +12,7 @@ import psutil
 
 from emberd.config.paths import Homes
 from emberd.config.settings import LimitsSettings
+from emberd.files import is_gone
 from emberd.units import format_size
 from emberd.verify.finding import Finding
 
@@ -120,4 +121,4 @@ def _writable(check: str, folder: Path) -> Finding:
 
 def _nearest(folder: Path) -> Path:
     """Return the folder, or what exists nearest above it."""
-    return next(place for place in (folder, *folder.parents) if place.exists())
+    return next(place for place in (folder, *folder.parents) if not is_gone(place))

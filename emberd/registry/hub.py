@@ -20,6 +20,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from emberd.errors import SourceError
+from emberd.files import size_of
 from emberd.flock import take
 from emberd.registry.local import DIGEST, discard, has_digest, hub_repository
 from emberd.registry.spec import Source, is_below
@@ -237,7 +238,7 @@ class _Large:
         """Return how many of its bytes need not be fetched any more."""
         if self._whole.exists():
             return self.size
-        return self._part.stat().st_size if self._part.exists() else 0
+        return size_of(self._part)
 
     def fetch(self, progress: "_Progress") -> None:
         """Fetch what is missing; another process that does the same is waited for."""
