@@ -79,6 +79,11 @@ class Job:
         """Texts that have no vector yet."""
         return len(self.texts) - len(self._fragments)
 
+    @property
+    def wants_tokens(self) -> bool:
+        """Whether it is the tokens of its texts that it asks for, not vectors."""
+        return self.encoding == "tokens"
+
     def to_frame(self, request_id: int) -> Embed | Tokenize:
         """Return the frame that asks for what is still missing."""
         self._sent = [index for index in range(len(self.texts)) if index not in self._fragments]
