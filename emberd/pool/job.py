@@ -84,6 +84,11 @@ class Job:
         """Texts that have no vector yet."""
         return len(self.texts) - len(self._fragments)
 
+    @property
+    def wants_tokens(self) -> bool:
+        """Whether it is the tokens of its texts that it asks for, not vectors."""
+        return self.encoding == "tokens"
+
     def enter(self, fingerprint: str) -> bool:
         """Have all of it computed in this space; False when that would be one too many.
 

@@ -520,7 +520,11 @@ class Model:
         log.info("%s: leaves (%s)", self.spec.name, self._leave_reason)
 
     def _dispatch(self) -> None:
-        """Send what waits. While there are suspects of a crash, one of them alone."""
+        """Send what waits. While there are suspects of a crash, one of them alone.
+
+        The worker describes tokens for one request at a time. The next is not sent before: who only
+        stands in line is no suspect.
+        """
         suspects = [job for job in self._waiting if job.strikes]
         if any(job.strikes for job in self._in_flight.values()):
             return
@@ -529,8 +533,16 @@ class Model:
                 self._waiting.remove(suspects[0])
                 self._send(suspects[0])
             return
+        describes = any(job.wants_tokens for job in self._in_flight.values())
+        in_line: list[Job] = []
         while self._waiting and self._worker_takes_more:
-            self._send(self._waiting.popleft())
+            job = self._waiting.popleft()
+            if job.wants_tokens and describes:
+                in_line.append(job)
+            else:
+                describes = describes or job.wants_tokens
+                self._send(job)
+        self._waiting.extendleft(reversed(in_line))
 
     @property
     def _worker_takes_more(self) -> bool:

@@ -11,6 +11,7 @@ import time
 from typing import BinaryIO
 
 LONGEST_MESSAGE = 1000
+TOO_LITTLE_HINT = "Free some, or raise a limit on it (`ulimit -v`, a container's), then ask again."
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 BEGAN_S = time.monotonic()  # the interpreter is up; see `loading.Phases`
 
@@ -53,14 +54,18 @@ def main(replies: BinaryIO) -> None:
         from emberd.worker.serving import Sender, serve
 
         serve(start.frame, BEGAN_S, sys.stdin.buffer, Sender(replies))
-    except EmberdError as error:
-        send_failure(error.code, error.message, error.hint)
     except BrokenPipeError:
         pass  # the server is gone; nobody reads answers
-    except MemoryError:
-        too_little = "There is not enough free memory to load the model."
-        send_failure("worker_start", too_little, "Free some, then ask again.")
     except Exception as error:
+        from emberd.worker import memory
+
+        if memory.is_short(error):
+            too_little = "There is not enough free memory to load the model."
+            send_failure("worker_start", too_little, TOO_LITTLE_HINT)
+            return
+        if isinstance(error, EmberdError):
+            send_failure(error.code, error.message, error.hint)
+            return
         import traceback
 
         place = traceback.extract_tb(error.__traceback__)[-1]

@@ -205,45 +205,42 @@ class Inbox:
     def _describe(self, request: wire.Tokenize, tokenizer: Tokenizer) -> None:
         """Answer who asks for tokens, in a thread of their own: such texts are not cut."""
         with worker_ends_with_this_thread("describing tokens"):
-            began_s = time.monotonic()
             try:
-                found = [self._describe_one(request, text, tokenizer) for text in request.texts]
+                began_s = time.monotonic()
+                for index in range(len(request.texts)):
+                    self._describe_one(request, index, tokenizer, began_s)
             except BaseException as error:  # noqa: BLE001 - as above
                 log(f"tokenizing failed: {type(error).__name__}")
                 self._send(_failure(request.id, EmberdError("The texts could not be tokenized.")))
-                return
-            if request.id not in self._to_describe:
-                return
             self._to_describe.discard(request.id)
-            fragments = [fragment for fragment, _ in found]
-            self._send(
-                wire.Vectors(
-                    id=request.id,
-                    indices=list(range(len(fragments))),
-                    sizes=[len(fragment) for fragment in fragments],
-                    tokens=sum(count for _, count in found),
-                    truncated=[],
-                    tokenize_s=time.monotonic() - began_s,
-                    queue_s=0.0,
-                    model_s=0.0,
-                    encode_s=0.0,
-                ),
-                b"".join(fragments),
-            )
 
     def _describe_one(
-        self, request: wire.Tokenize, text: str, tokenizer: Tokenizer
-    ) -> tuple[bytes, int]:
-        """Return the tokens of one text as JSON, and how many; of less once nobody waits for it."""
+        self, request: wire.Tokenize, index: int, tokenizer: Tokenizer, began_s: float
+    ) -> None:
+        """Send the tokens of one text as JSON; give up once nobody waits for them."""
         pieces, count = [], 0
-        for tokens in tokenizer.describe(request.prompt + text):
+        for tokens in tokenizer.describe(request.prompt + request.texts[index]):
             if request.id not in self._to_describe:
-                break
+                return
             wanted = [token for token in tokens if request.special or not token["special"]]
             count += len(tokens)
             if wanted:
                 pieces.append(orjson.dumps(wanted)[1:-1])
-        return b"[" + b",".join(pieces) + b"]", count
+        fragment = b"[" + b",".join(pieces) + b"]"
+        self._send(
+            wire.Vectors(
+                id=request.id,
+                indices=[index],
+                sizes=[len(fragment)],
+                tokens=count,
+                truncated=[],
+                tokenize_s=time.monotonic() - began_s,
+                queue_s=0.0,
+                model_s=0.0,
+                encode_s=0.0,
+            ),
+            fragment,
+        )
 
 
 @contextmanager

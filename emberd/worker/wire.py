@@ -56,9 +56,9 @@ class Embed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokenize:
-    """Server to worker: say which tokens these texts have, uncut; answered by one `Vectors`.
+    """Server to worker: say which tokens these texts have, uncut; answered by `Vectors`.
 
-    Its payload holds a JSON array of tokens for each text; see `Tokenizer.describe`. `special`
+    Their payload holds a JSON array of tokens for each text; see `Tokenizer.describe`. `special`
     False: without those that the tokenizer adds.
     """
 

@@ -1,0 +1,34 @@
+"""Whether it was for want of memory that something failed, whoever says so in whatever words."""
+
+import errno
+from collections.abc import Iterator
+
+SAID = (  # by libraries that have no better error for it
+    "bad_alloc",  # C++
+    "annot allocate memory",  # strerror(ENOMEM): mmap, dlopen, Rust's "(os error 12)"
+    "ould not allocate",
+    "ailed to allocate",
+    "failed to map segment",  # dlopen
+    "can't start new thread",
+    "Resource temporarily unavailable",  # a thread's, for its stack, in C++
+)
+
+
+def is_short(error: BaseException) -> bool:
+    """Say whether this error, or one that led to it, is of memory, or of an address space."""
+    return any(
+        isinstance(each, MemoryError)
+        or (isinstance(each, OSError) and each.errno == errno.ENOMEM)
+        or any(words in str(each) for words in SAID)
+        for each in _led_to(error)
+    )
+
+
+def _led_to(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    pending = [error]
+    for each in pending:  # grows while it is walked
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            pending += [each.__cause__, each.__context__]
