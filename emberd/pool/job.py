@@ -60,6 +60,7 @@ class Job:
     encoding: Form
     normalize: bool | None = None  # None: as the registry says
     expected_fingerprint: str | None = None
+    token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     fingerprint: str = ""  # of the space that its vectors are in, once it was sent
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -94,6 +95,7 @@ class Job:
             dimensions=self.dimensions,
             encoding=self.encoding,
             normalize=self.normalize,
+            token_ids=self.token_ids,
         )
 
     def receive(self, vectors: Vectors, payload: bytes) -> None:

@@ -51,6 +51,7 @@ class EmbedRequest:
     encoding: Form = "json"
     normalize: bool | None = None  # None: as the registry says
     fingerprint: str | None = None
+    token_ids: bool = False  # each text is written as ids; see `wire.Embed`
 
 
 class Pool:
@@ -272,6 +273,7 @@ class Pool:
             encoding=request.encoding,
             normalize=request.normalize,
             expected_fingerprint=request.fingerprint,
+            token_ids=request.token_ids,
         )
 
     def _too_late(self, model: Model) -> NoRoomError | DeadlineError:
