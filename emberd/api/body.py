@@ -88,13 +88,23 @@ def _as_list(given: object) -> object:
         return [given]
     if not isinstance(given, list):
         raise PydanticCustomError("texts", "Input should be a string or a list of strings")
-    if given and (_are_ids(given) or all(_are_ids(item) for item in given)):
+    if lists_of_ids(given):
         raise TokenIdsError(
             "Token ids are not taken, as another tokenizer's would embed as garbage.",
-            hint="Send the texts themselves (LangChain: check_embedding_ctx_length=False).",
+            hint="Send the texts themselves (LangChain: check_embedding_ctx_length=False). For"
+            " clients of OpenAI that cannot, the model's entry can say how to read them: token_ids"
+            " in docs/configuration.md.",
             field="input",
         )
     return given
+
+
+def lists_of_ids(given: object) -> list[list[int]]:
+    """Return what is one list of token ids, or several, as several; nothing when it is not."""
+    if not isinstance(given, list) or not given:
+        return []
+    lists = [given] if _are_ids(given) else given
+    return lists if all(map(_are_ids, lists)) else []
 
 
 def _are_ids(given: object) -> bool:

@@ -16,7 +16,9 @@ from emberd.pool.manager import EmbedRequest, Pool
 class OpenAIEmbeddingsBody(body.Body):
     """What `POST /v1/embeddings` takes; `user` and whatever else OpenAI adds is ignored."""
 
-    input: body.Texts = Field(description="A text or a list of texts; token ids are refused.")
+    input: body.Texts = Field(
+        description="A text or a list of texts; token ids only if the model's entry reads them."
+    )
     model: str | None = Field(None, description="Registry name or alias; the default without it.")
     encoding_format: Literal["float", "base64"] | None = Field(
         None,
@@ -88,7 +90,9 @@ def create_router(pool: Pool) -> APIRouter:
     @router.post("/v1/embeddings", operation_id="openai_embeddings", **_EMBEDDINGS)
     async def embeddings(request: Request) -> Response:
         """Turn texts into vectors."""
-        asked = await body.read(request, OpenAIEmbeddingsBody, pool.limits.max_body)
+        data = await body.read_json(request, pool.limits.max_body)
+        decoded = _with_ids_as_texts(data, pool)
+        asked = body.validate(decoded or data, OpenAIEmbeddingsBody)
         answer = await exchange.embed(
             request,
             pool,
@@ -99,6 +103,7 @@ def create_router(pool: Pool) -> APIRouter:
                 dimensions=asked.dimensions,
                 truncate=asked.truncate,
                 encoding="base64" if asked.encoding_format == "base64" else "json",
+                token_ids=decoded is not None,
             ),
         )
         rows = b",".join(
@@ -131,6 +136,16 @@ def create_router(pool: Pool) -> APIRouter:
         return _listed(row["name"], row["files_changed_s"])
 
     return router
+
+
+def _with_ids_as_texts(data: object, pool: Pool) -> dict[str, Any] | None:
+    """Return a request with token ids as the pool takes them; None where texts have to be sent."""
+    if not isinstance(data, dict) or not isinstance(data.get("model"), str | None):
+        return None
+    lists = body.lists_of_ids(data.get("input"))
+    if not lists or not pool.spec(data.get("model")).token_ids:
+        return None
+    return {**data, "input": [" ".join(map(str, ids)) for ids in lists]}
 
 
 def _listed(name: str, changed_s: int) -> dict[str, Any]:

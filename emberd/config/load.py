@@ -278,18 +278,19 @@ def _built_in() -> dict[str, Any]:
 
 
 def _with_absolute_paths(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """`path:` sources are relative to the config file's folder; `~` is the home."""
-    sources = entry.get("sources")
-    if not isinstance(sources, list):
-        return entry
-    return entry | {
-        "sources": [
-            source | {"path": str(folder / expand(source["path"]))}
-            if isinstance(source, dict) and source.get("path") and isinstance(source["path"], str)
-            else source
-            for source in sources
-        ]
-    }
+    """A `path:` in it is relative to the config file's folder; `~` is the home."""
+
+    def absolute(place: object) -> object:
+        if isinstance(place, dict) and place.get("path") and isinstance(place["path"], str):
+            return place | {"path": str(folder / expand(place["path"]))}
+        return place
+
+    changed: dict[str, object] = {}
+    if isinstance(entry.get("sources"), list):
+        changed["sources"] = [absolute(source) for source in entry["sources"]]
+    if "token_ids" in entry:
+        changed["token_ids"] = absolute(entry["token_ids"])
+    return entry | changed
 
 
 def _explain(
@@ -333,10 +334,10 @@ def _explain(
 
 def _group_at(root: type, loc: tuple[int | str, ...]) -> type:
     """Return the dataclass that the keys `loc` lead to, starting from `root`."""
-    from emberd.registry.spec import Source
+    from emberd.registry.spec import Source, TokenIds
 
     if root is ModelSpec:
-        return Source if loc else ModelSpec
+        return TokenIds if loc[:1] == ("token_ids",) else Source if loc else ModelSpec
     if loc[:1] == ("stores",):
         return StoreSettings
     group = root()

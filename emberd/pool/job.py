@@ -65,6 +65,7 @@ class Job:
     normalize: bool | None = None  # None: as the registry says
     expected_fingerprint: str | None = None
     special_tokens: bool = True  # of those that are asked for
+    token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -107,7 +108,7 @@ class Job:
         self._answered_since_sent = False
         self.timing.wait_s = time.monotonic() - self._submitted_s
         texts = [self.texts[index] for index in self._sent]
-        if self.encoding == "tokens":
+        if self.wants_tokens:
             special = self.special_tokens
             return Tokenize(id=request_id, texts=texts, prompt=self.prompt, special=special)
         return Embed(
@@ -118,6 +119,7 @@ class Job:
             dimensions=self.dimensions,
             encoding=self.encoding,
             normalize=self.normalize,
+            token_ids=self.token_ids,
         )
 
     def receive(self, vectors: Vectors, payload: bytes) -> None:

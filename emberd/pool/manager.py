@@ -58,6 +58,7 @@ class EmbedRequest:
     normalize: bool | None = None  # None: as the registry says
     fingerprint: str | None = None
     special_tokens: bool = True  # among those of the encoding `tokens`
+    token_ids: bool = False  # each text is written as ids; see `wire.Embed`
 
 
 class Pool:
@@ -290,6 +291,7 @@ class Pool:
             normalize=request.normalize,
             expected_fingerprint=request.fingerprint,
             special_tokens=request.special_tokens,
+            token_ids=request.token_ids,
         )
 
     def _too_late(self, model: Model) -> NoRoomError | DeadlineError:

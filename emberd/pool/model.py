@@ -458,7 +458,7 @@ class Model:
                     if time.monotonic() - self._last_used_s > MEMORY_SAMPLE_S:
                         self.memory_bytes()
                     self._last_used_s = time.monotonic()
-                    self._answers += job.encoding != "tokens"
+                    self._answers += not job.wants_tokens
                     job.finish(self.spec.name)
         elif isinstance(frame, wire.Failure):
             self._failures_in_a_row = 0

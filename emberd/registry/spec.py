@@ -16,6 +16,7 @@ Precision = Literal["4bit", "8bit", "bf16", "f32"]
 Compute = Literal["auto", "f32", "bf16", "f16"]
 Tested = Literal["reference", "architecture", "no"]
 InputType = Literal["query", "document"]
+EncodingName = Literal["r50k_base", "p50k_base", "cl100k_base", "o200k_base"]
 
 MOST = 2**31 - 1  # dimensions, tokens
 
@@ -57,6 +58,21 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenIds:
+    """What clients encode with that send ids; exactly one of `path`, `package` is set."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    encoding: EncodingName  # one of tiktoken's
+    path: str | None = None  # the encoding's file
+    package: str | None = None  # an installed Python package that carries it
+
+    def __post_init__(self) -> None:
+        if bool(self.path) == bool(self.package):
+            raise ValueError("needs exactly one of path, package")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """One entry of the registry. Lengths are in tokens, durations in seconds."""
 
@@ -78,6 +94,7 @@ class ModelSpec:
     idle_unload: Annotated[float, Duration, Gt(0)] | None = None  # None: limits.idle_unload
     pinned: bool = False
     aliases: tuple[str, ...] = ()
+    token_ids: TokenIds | None = None  # None: refused, as another tokenizer's embed as garbage
     # For people and tests; nothing is decided by these.
     architecture: str | None = None  # `model_type` of its config.json
     licence: str | None = None  # SPDX, of the weights
@@ -113,4 +130,5 @@ class ModelSpec:
         """Make it again from `dataclasses.asdict`, also by way of JSON, without validation."""
         tuples = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
         sources = tuple(Source(**source) for source in data["sources"])
-        return cls(**{**data, **tuples, "sources": sources})
+        ids = TokenIds(**data["token_ids"]) if data.get("token_ids") else None
+        return cls(**{**data, **tuples, "sources": sources, "token_ids": ids})

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from threading import Lock, Thread, get_native_id
 from typing import BinaryIO
@@ -15,10 +16,12 @@ import orjson
 
 from emberd import vectors
 from emberd.errors import BadVectorError, EmberdError, TextTooLongError, WorkerError
+from emberd.registry.spec import ModelSpec
 from emberd.vectors import Matrix
 from emberd.worker import wire
 from emberd.worker.batcher import Batch, Batcher, Item, Work
 from emberd.worker.budget import Budget
+from emberd.worker.encodings import Decoder
 from emberd.worker.identity import pad, pad_rows
 from emberd.worker.loading import Loaded, Phases, load
 from emberd.worker.tokenizer import Tokenizer, Tokens
@@ -60,7 +63,7 @@ def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> N
     loaded = load(start, Phases(start.spawned_s, began_s), send)
     if getattr(loaded.encoder, "packs", False):
         inbox.batcher.row_tokens = loaded.ready.max_tokens
-    inbox.open(loaded.tokenizer)
+    inbox.open(loaded.tokenizer, loaded.spec)
     send(loaded.ready)
     audit = Audit(loaded, send)
     if not inbox.batcher.wait(WARM_UP_AFTER_S):
@@ -151,12 +154,14 @@ class Inbox:
         self._stdin = stdin
         self._send = send
         self._tokenizer: Tokenizer | None = None
+        self._decoder: Decoder | None = None
         self._describing = ThreadPoolExecutor(1, "describing")
         self._to_describe: set[int] = set()  # ids of those who still wait
 
-    def open(self, tokenizer: Tokenizer) -> None:
+    def open(self, tokenizer: Tokenizer, spec: ModelSpec) -> None:
         """Accept requests from now on; the server sends none before it was told Ready."""
         self._tokenizer = tokenizer
+        self._decoder = Decoder(spec.token_ids, spec.name) if spec.token_ids else None
         rest = Thread(target=self._tokenize_rest, args=(tokenizer,), name="tokenizer", daemon=True)
         rest.start()
 
@@ -165,7 +170,8 @@ class Inbox:
         with worker_ends_with_this_thread("reading requests"):
             while received := wire.read(self._stdin):
                 if isinstance(received.frame, wire.Embed) and self._tokenizer:
-                    if first := self.batcher.add(received.frame):
+                    request = self._decoded(received.frame)
+                    if request and (first := self.batcher.add(request)):
                         self._tokenize(*first, self._tokenizer)
                 elif isinstance(received.frame, wire.Tokenize) and self._tokenizer:
                     self._to_describe.add(received.frame.id)
@@ -176,6 +182,18 @@ class Inbox:
         if self._tokenizer is None:
             os._exit(0)  # in the middle of a download or load that nobody waits for
         self.batcher.close()
+
+    def _decoded(self, request: wire.Embed) -> wire.Embed | None:
+        """Return a request with its texts; None when it was answered with an error."""
+        if not request.token_ids:
+            return request
+        assert self._decoder  # who asks has looked at the entry
+        try:
+            ids = [list(map(int, text.split())) for text in request.texts]
+            return replace(request, texts=list(map(self._decoder.decode, ids)), token_ids=False)
+        except EmberdError as error:
+            self._send(_failure(request.id, error))
+            return None
 
     def _tokenize_rest(self, tokenizer: Tokenizer) -> None:
         """Tokenize slice by slice, so that a short request passes a bulk job here too."""

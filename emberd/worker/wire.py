@@ -42,7 +42,8 @@ class Embed:
     """Server to worker: embed these texts and send each back as `encoding`.
 
     `truncate` False: refuse a text that is too long instead of cutting it. `normalize` None: as the
-    registry says.
+    registry says. `token_ids`: each text is written as the ids of another tokenizer, with spaces
+    between them.
     """
 
     id: int
@@ -52,6 +53,7 @@ class Embed:
     dimensions: int
     encoding: Encoding
     normalize: bool | None = None
+    token_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

