@@ -6,14 +6,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emberd.client import AsyncClient, Client, Embeddings
+    from emberd.client import AsyncClient, Client, Embeddings, Usage
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "Embeddings", "__version__"]
+__all__ = ["AsyncClient", "Client", "Embeddings", "Usage", "__version__"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class of the client
-    if name in ("AsyncClient", "Client", "Embeddings"):
+    if name in ("AsyncClient", "Client", "Embeddings", "Usage"):
         from importlib import import_module
 
         return getattr(import_module("emberd.client"), name)

@@ -23,18 +23,32 @@ from emberd.errors import (
     WrongShapeError,
     from_code,
 )
+from emberd.units import parse_places
 
 RAW = {"Accept": "application/octet-stream"}
 InputType = Literal["query", "document"]
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a request cost: the tokens that the model was fed, after cutting, with its prompt."""
+
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
-    """`vectors` is float32 (N, D), writable, in the order of the texts."""
+    """`vectors` is float32 (N, D), writable, in the order of the texts.
+
+    `truncated` has the indices of texts that were cut, as they have more tokens than the model
+    takes: what comes after is not in their vectors.
+    """
 
     vectors: NDArray[np.float32]
     model: str
     fingerprint: str
+    truncated: tuple[int, ...] = ()
+    usage: Usage = Usage(0)
 
 
 class _Shared:
@@ -303,4 +317,10 @@ def _embeddings(response: httpx2.Response) -> Embeddings:
     told = response.headers
     shape = int(told["x-emberd-rows"]), int(told["x-emberd-dimensions"])
     vectors = np.frombuffer(response.content, "<f4").reshape(shape).astype(np.float32)
-    return Embeddings(vectors, told["x-emberd-model"], told["x-emberd-fingerprint"])
+    return Embeddings(
+        vectors,
+        told["x-emberd-model"],
+        told["x-emberd-fingerprint"],
+        parse_places(told["x-emberd-truncated"]),
+        Usage(int(told["x-emberd-tokens"])),
+    )

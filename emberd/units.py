@@ -6,6 +6,7 @@ reads the dataclass (a worker, at a cold start) does not import pydantic.
 
 import math
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,27 @@ def parse_count(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("is not a number")  # noqa: TRY004 - pydantic turns ValueErrors into its own
     return value
+
+
+def format_places(places: Iterable[int]) -> str:
+    """Write ascending numbers shortly, neighbours as a range: `0-2,5`."""
+    ranges: list[list[int]] = []
+    for place in places:
+        if ranges and place == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [place]
+        else:
+            ranges.append([place])
+    return ",".join("-".join(map(str, each)) for each in ranges)
+
+
+def parse_places(text: str) -> tuple[int, ...]:
+    """Read what `format_places` wrote.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    ends = [tuple(map(int, part.split("-"))) for part in text.split(",") if part]
+    return tuple(place for each in ends for place in range(each[0], each[-1] + 1))
 
 
 def parse_port(value: object) -> object:

@@ -52,6 +52,35 @@ def test_async_is_the_same(server: Server) -> None:
         assert set(asyncio.run(ask())) == {client.embed(TEXTS).vectors.tobytes()}
 
 
+def test_an_answer_says_which_texts_were_cut_and_what_it_cost(server: Server) -> None:
+    long = "word " * 600
+    texts = [long, long, "short", long]
+    expected = server.embed(*texts)
+
+    async def ask() -> emberd.Embeddings:
+        async with emberd.AsyncClient(server.url) as client:
+            return await client.embed(texts)
+
+    with emberd.Client(server.url) as client:
+        whole = client.embed(["short"])
+        cut = client.embed(texts)
+
+    assert (whole.truncated, whole.usage) == ((), emberd.Usage(tokens=3))
+    assert (list(cut.truncated), cut.usage.tokens) == ([0, 1, 3], expected["usage"]["tokens"])
+    assert asyncio.run(ask()).truncated == cut.truncated
+    npy = server.http.post("/embed", json={"texts": texts}, headers={"accept": "application/x-npy"})
+    assert npy.headers["x-emberd-truncated"] == "0-1,3"
+
+
+def test_an_answer_is_made_as_before(server: Server) -> None:
+    """By code that fakes one in its own tests, with the three fields that there were."""
+    vectors = np.zeros((1, 3), np.float32)
+
+    answer = emberd.Embeddings(vectors, "minilm", "0" * 16)
+
+    assert (answer.truncated, answer.usage.tokens) == ((), 0)
+
+
 def test_errors_are_those_of_the_server(server: Server) -> None:
     with emberd.Client(server.url) as client:
         with pytest.raises(UnknownModelError) as unknown:
@@ -140,6 +169,6 @@ def test_import_emberd_is_light_and_names_are_real() -> None:
     program = "import sys, emberd; assert not {'numpy', 'httpx2', 'pydantic'} & sys.modules.keys()"
 
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
-    assert set(emberd.__all__) == {"AsyncClient", "Client", "Embeddings", "__version__"}
+    assert set(emberd.__all__) == {"AsyncClient", "Client", "Embeddings", "Usage", "__version__"}
     with pytest.raises(AttributeError):
         _ = emberd.Clint

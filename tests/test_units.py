@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from emberd.units import (
     format_duration,
     format_exact_size,
+    format_places,
     format_size,
     parse_duration,
+    parse_places,
     parse_size,
 )
 
@@ -133,3 +135,11 @@ def test_whatever_is_written_is_a_number_or_a_value_error(written: object) -> No
             assert parse(written) >= 0
         except ValueError as error:
             assert "write for example" in str(error)  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.parametrize(
+    ("places", "text"), [((), ""), ((7,), "7"), ((0, 1, 2, 5, 7, 8), "0-2,5,7-8")]
+)
+def test_places_are_written_shortly_and_read_again(places: tuple[int, ...], text: str) -> None:
+    assert format_places(places) == text
+    assert parse_places(text) == places

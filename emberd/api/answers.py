@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from emberd.pool.job import Answer
 from emberd.pool.memory import release_free_memory
+from emberd.units import format_places
 
 Format = Literal["json", "raw", "npy"]
 BIG_BYTES = 2**20
@@ -40,10 +41,13 @@ def embed_response(answer: Answer, form: Format) -> Response:
     body = b"".join(answer.fragments)
     if form == "npy":
         header = npy_header(len(answer.fragments), answer.dimensions)
-        return respond(answer, header + body, "application/x-npy")
-    response = respond(answer, body, "application/octet-stream")
+        response = respond(answer, header + body, "application/x-npy")
+    else:
+        response = respond(answer, body, "application/octet-stream")
     response.headers["X-Emberd-Dimensions"] = str(answer.dimensions)
     response.headers["X-Emberd-Rows"] = str(len(answer.fragments))
+    response.headers["X-Emberd-Tokens"] = str(answer.tokens)
+    response.headers["X-Emberd-Truncated"] = format_places(sorted(answer.truncated))
     return response
 
 

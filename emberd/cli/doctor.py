@@ -26,6 +26,9 @@ def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
         from emberd.cli import render
 
         render.show(render.doctor_table([asdict(finding) for finding in found]))
+        for finding in found:
+            if finding.advice and finding.verdict in ("failed", "warning"):
+                typer.echo(f"{finding.check}: {finding.advice}")
     if not passes:
         raise typer.Exit(1)
 

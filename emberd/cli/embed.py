@@ -3,17 +3,20 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import Root
+from emberd.cli.context import Root, print_warning
 from emberd.errors import BadOptionError, NoTextsError
+from emberd.units import format_places
 
 if TYPE_CHECKING:
+    from emberd.cli.client import Client
     from emberd.config.load import Config
 
 TEXTS_A_REQUEST = 256
@@ -22,11 +25,20 @@ TEXTS_A_REQUEST = 256
 def embed(
     ctx: typer.Context,
     texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts; without them, lines of stdin.")
+        list[str] | None,
+        typer.Argument(metavar="[TEXT]...", help="Texts; without any, each line of stdin is one."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model name or alias.")] = None,
     input_type: Annotated[str | None, typer.Option(help="query or document.")] = None,
     dimensions: Annotated[int | None, typer.Option(help="A smaller size of the model.")] = None,
+    jsonl: Annotated[
+        bool,
+        typer.Option(
+            "--jsonl",
+            help='Read stdin as JSON lines: each is a "text" or {"text": "..."}, which may hold'
+            " line breaks.",
+        ),
+    ] = False,
     # `--json` is what this command prints anyway; people and scripts pass it all the same.
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = True,
 ) -> None:
@@ -36,6 +48,8 @@ def embed(
     del as_json
     if input_type not in (None, "query", "document"):
         raise BadOptionError(f"--input-type: {input_type!r} is neither query nor document.")
+    if texts and jsonl:
+        raise BadOptionError("--jsonl reads stdin, and there are texts among the arguments.")
     if not texts and sys.stdin.isatty():
         raise NoTextsError("No texts provided", hint='Try: emberd embed "some text"')
     root: Root = ctx.obj
@@ -43,12 +57,14 @@ def embed(
     # This configuration's default, not that of whatever server answers.
     name = config.catalog.get(model or config.settings.default).name
     options: dict[str, Any] = {"model": name, "input_type": input_type, "dimensions": dimensions}
-    batches = _batches(_checked(texts) if texts else _lines())
+    read = _json_lines if jsonl else _lines
+    batches = _batches(_checked(texts) if texts else read())
     server = client.find(config)
-    if server:
-        _by_server(server.post, batches, options)
-    else:
-        asyncio.run(_by_pool(config, batches, options))
+    with _progress(len(texts) if texts else None) as report:
+        if server:
+            _by_server(server, batches, options, report)
+        else:
+            asyncio.run(_by_pool(config, batches, options, report))
 
 
 def _lines() -> Iterator[str]:
@@ -59,12 +75,34 @@ def _lines() -> Iterator[str]:
             raise BadOptionError("stdin is not UTF-8.", hint="Convert it with iconv.") from None
 
 
+def _json_lines() -> Iterator[str]:
+    for number, line in enumerate(_lines(), start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise BadOptionError(
+                f"Line {number} of stdin is not JSON: {error}.", hint="Without --jsonl it is text."
+            ) from None
+        text = row.get("text") if isinstance(row, dict) else row
+        if not isinstance(text, str) or _has_half_character(text):
+            raise BadOptionError(
+                f"Line {number} of stdin holds no text.",
+                hint='Write "a text" or {"text": "a text"}, one to a line.',
+            )
+        yield text
+
+
 def _checked(texts: list[str]) -> list[str]:
     """Refuse arguments that are not UTF-8; Python lets their bytes through as half characters."""
     for index, text in enumerate(texts):
-        if not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text):
+        if _has_half_character(text):
             raise BadOptionError(f"Text {index} is not UTF-8.", hint="Convert it with iconv.")
     return texts
+
+
+def _has_half_character(text: str) -> bool:
+    """Say whether half of a surrogate pair is in it, which UTF-8 cannot hold."""
+    return not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -73,40 +111,98 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
+class Printer:
+    """Prints the answers of batches, one after the other, and says on stderr what was cut.
+
+    Args:
+        report: is told how many texts are done.
+        max_tokens: is asked how many tokens of a text the model takes, once some were cut.
+    """
+
+    def __init__(self, report: Callable[[int], None], max_tokens: Callable[[], int]) -> None:
+        self._report = report
+        self._max_tokens = max_tokens
+        self._done = 0
+
+    def print(self, vectors: Sequence[list[float]], answer: Mapping[str, Any]) -> None:
+        """Print one batch; `answer` is that of `POST /embed` beside its vectors."""
+        cut = set(answer["truncated"])
+        same = {key: answer[key] for key in ("dimensions", "model", "fingerprint")}
+        for place, vector in enumerate(vectors):
+            index = self._done + place
+            row = {"index": index, "embedding": vector, **same, "truncated": place in cut}
+            sys.stdout.write(json.dumps(row, separators=(",", ":")) + "\n")
+        sys.stdout.flush()
+        if cut:
+            places = format_places(self._done + place for place in sorted(cut)).replace(",", ", ")
+            which = f"Text {places} was" if len(cut) == 1 else f"Texts {places} were"
+            print_warning(
+                f"{which} cut after {self._max_tokens()} tokens, which is what"
+                f" {answer['model']} takes: the rest is not in the vector."
+            )
+        self._done += len(vectors)
+        self._report(self._done)
+
+
 def _by_server(
-    post: Callable[[str, dict[str, Any]], dict[str, Any]],
+    server: "Client",
     batches: Iterable[list[str]],
     options: dict[str, Any],
+    report: Callable[[int], None],
 ) -> None:
-    index = 0
+    def max_tokens() -> int:
+        rows = server.get("/models")["models"]
+        return next(int(row["max_tokens"]) for row in rows if row["name"] == options["model"])
+
+    printer = Printer(report, max_tokens)
     for batch in batches:
-        answer = post("/embed", {"texts": batch, **options})
+        answer = server.post("/embed", {"texts": batch, **options})
         options["fingerprint"] = answer["fingerprint"]  # all lines are of the space of the first
-        for vector in answer["embeddings"]:
-            _print_line(index, vector, answer)
-            index += 1
+        printer.print(answer["embeddings"], answer)
 
 
-async def _by_pool(config: "Config", batches: Iterable[list[str]], options: dict[str, Any]) -> None:
+async def _by_pool(
+    config: "Config",
+    batches: Iterable[list[str]],
+    options: dict[str, Any],
+    report: Callable[[int], None],
+) -> None:
     from emberd.pool.manager import EmbedRequest, Pool
 
-    index = 0
     async with Pool(config) as pool:
+        printer = Printer(report, lambda: int(pool.row(options["model"])["max_tokens"]))
         for batch in batches:
             answer = await pool.embed(EmbedRequest(texts=batch, **options))
             options["fingerprint"] = answer.fingerprint
-            for fragment in answer.fragments:
-                _print_line(index, json.loads(fragment), asdict(answer))
-                index += 1
+            printer.print([json.loads(vector) for vector in answer.fragments], asdict(answer))
 
 
-def _print_line(index: int, vector: list[float], answer: dict[str, Any]) -> None:
-    line = {
-        "index": index,
-        "embedding": vector,
-        "dimensions": answer["dimensions"],
-        "model": answer["model"],
-        "fingerprint": answer["fingerprint"],
-    }
-    sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
-    sys.stdout.flush()
+@contextmanager
+def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
+    """Draw on a terminal how many texts are done, unless the vectors themselves appear there."""
+    if sys.stdout.isatty() or not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    columns = (
+        SpinnerColumn(), TextColumn("texts"), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(),
+    )  # fmt: skip
+    console = Console(stderr=True)
+    # stdout is no terminal here: what is printed has to go there, not above the bar.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bars:
+        bar = bars.add_task("", total=total, rate="")
+
+        def report(done: int) -> None:
+            speed = bars.tasks[bar].speed
+            bars.update(bar, completed=done, rate=f"{speed:.0f}/s" if speed else "")
+
+        yield report

@@ -1,11 +1,13 @@
 """How things look in a terminal. Receives data, gives something Rich can print."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from emberd.units import format_duration, format_size
 
@@ -13,99 +15,170 @@ STATE_STYLE = {"ready": "green", "starting": "yellow", "draining": "yellow", "fa
 VERDICT_STYLE = {
     "ok": "green", "failed": "red", "warning": "yellow", "note": "cyan", "skipped": "dim"
 }  # fmt: skip
+GAP = 2  # blanks between two columns
+LEAST = 20  # of a column of sentences: narrower ones are hard to read
 
 
-def show(table: Table) -> None:
-    """Print to stdout; a pipe gets the whole width."""
+@dataclass(slots=True)
+class Sheet:
+    """Rows of cells in Rich's markup. Nothing in it is ever cut.
+
+    Args:
+        columns: their heads.
+        sentences: columns that are broken into lines where the terminal is too narrow.
+        leave: columns that leave for it, the first one first.
+        right: columns of numbers.
+    """
+
+    columns: Sequence[str]
+    sentences: Sequence[str] = ()
+    leave: Sequence[str] = ()
+    right: Sequence[str] = ()
+    rows: list[Sequence[str]] = field(default_factory=list)
+
+    def fitted(self, width: int | None) -> tuple[list[str], int]:
+        """Return the columns that stay at this width, and the width that they take (None: any)."""
+        needed = {
+            name: max(
+                Text.from_markup(cell).cell_len for cell in (name, *(row[at] for row in self.rows))
+            )
+            for at, name in enumerate(self.columns)
+        }
+        if width is None:
+            return list(self.columns), _total(needed.values())
+        least = {
+            name: min(size, LEAST) if name in self.sentences else size
+            for name, size in needed.items()
+        }
+        for name in self.leave:
+            if _total(least.values()) <= width:
+                break
+            del least[name]
+        widest = _total(needed[name] for name in least)
+        return list(least), max(min(width, widest), _total(least.values()))
+
+    def table(self, kept: Sequence[str]) -> Table:
+        """Return what Rich prints, of these columns."""
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
+        for name in kept:
+            table.add_column(
+                name,
+                justify="right" if name in self.right else "left",
+                no_wrap=name not in self.sentences,
+                overflow="fold",
+            )
+        places = [self.columns.index(name) for name in kept]
+        for row in self.rows:
+            table.add_row(*(row[at] for at in places))
+        return table
+
+
+def _total(sizes: Iterable[int]) -> int:
+    return sum(size + GAP for size in sizes) - GAP
+
+
+def show(sheet: Sheet) -> None:
+    """Print to stdout. A terminal gets what fits, and is told what does not; a pipe gets all."""
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
+    kept, width = sheet.fitted(console.width if console.is_terminal else None)
+    if width > console.width or not console.is_terminal:
+        console = Console(width=width)  # a terminal breaks such a line by itself
+    console.print(sheet.table(kept))
+    left = [name for name in sheet.columns if name not in kept]
+    if left:
+        console.print(f"[dim]A wider terminal also shows: {', '.join(left)}.[/]", soft_wrap=True)
 
 
-def model_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def model_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
     """One row per registry entry."""
-    table = _table(
-        "model", "dimensions", "pooling", "precision", "max tokens", "licence", "tested", "files",
-        "fingerprint",
+    sheet = Sheet(
+        ("model", "dimensions", "pooling", "precision", "max tokens", "licence", "tested", "files",
+         "fingerprint"),
+        leave=("licence", "pooling", "max tokens", "fingerprint", "tested", "precision",
+               "dimensions"),
     )  # fmt: skip
     for row in rows:
         files = "[green]here[/]" if row["pulled"] else "[dim]not here[/]"
         name = row["name"] + (" [cyan](default)[/]" if row["default"] else "")
-        table.add_row(
+        sheet.rows.append((
             name, str(row["dimensions"]), row["pooling"], row["precision"],
             str(row["max_tokens"] or "by checkpoint"), row["licence"] or "", row["tested"], files,
             row["fingerprint"] or "",
-        )  # fmt: skip
-    return table
+        ))  # fmt: skip
+    return sheet
 
 
-def process_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def process_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
     """One row per model that is alive, or failed; why it failed stands in a column of its own."""
     rows = list(rows)
     columns = ["model", "state", "memory", "backend", "in flight", "queued", "unloads in"]
     if any(row["last_error"] for row in rows):
         columns.append("last error")
-    table = _table(*columns)
+    sheet = Sheet(
+        columns,
+        sentences=("last error",),
+        leave=("backend", "queued", "in flight", "unloads in", "memory"),
+    )
     for row in rows:
         style = STATE_STYLE.get(row["state"], "dim")
         leaves_s = row["unloads_in_s"]
         leaves = "" if leaves_s is None else format_duration(round(leaves_s))
-        table.add_row(
+        sheet.rows.append((
             row["name"], f"[{style}]{row['state']}[/]{_progress(row['progress'])}",
             format_size(row["memory_bytes"]), f"{row['backend']} {row['compute']}",
             str(row["in_flight"]), str(row["queued"]), leaves,
             *([escape(row["last_error"] or "")] if "last error" in columns else []),
-        )  # fmt: skip
-    return table
+        ))  # fmt: skip
+    return sheet
 
 
-def start_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def start_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
     """One row per model that has been started: milliseconds of each part of its last start.
 
     `first vector` is there when a request waited for the start.
     """
     phases = ("spawn", "import", "files", "load", "identity", "first vector")
-    table = _table("last start (ms)", *phases, "sum")
+    sheet = Sheet(("last start (ms)", *phases, "sum"), leave=phases)
     for row in rows:
         seconds = row["phases_s"]
         if seconds:
             spent = [f"{seconds[name] * 1e3:.0f}" if name in seconds else "" for name in phases]
-            table.add_row(row["name"], *spent, f"{sum(seconds.values()) * 1e3:.0f}")
-    return table
+            sheet.rows.append((row["name"], *spent, f"{sum(seconds.values()) * 1e3:.0f}"))
+    return sheet
 
 
-def verify_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def verify_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
     """One row per model and check."""
-    table = _table("model", "check", "result", "detail")
+    sheet = Sheet(("model", "check", "result", "detail"), sentences=("detail",))
     for row in rows:
         style = VERDICT_STYLE[row["verdict"]]
         result = f"[{style}]{row['verdict']}[/]"
-        table.add_row(row["model"], row["check"], result, escape(row["detail"]))
-    return table
+        sheet.rows.append((row["model"], row["check"], result, escape(row["detail"])))
+    return sheet
 
 
-def doctor_table(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """One row per finding; what to do stands beside what is wrong."""
-    table = _table("check", "result", "detail", "what to do")
+def doctor_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
+    """One row per finding."""
+    sheet = Sheet(("check", "result", "detail"), sentences=("detail",))
     for row in rows:
         style = VERDICT_STYLE[row["verdict"]]
-        advice = row["advice"] if row["verdict"] in ("failed", "warning") else ""
-        table.add_row(
-            row["check"], f"[{style}]{row['verdict']}[/]", escape(row["detail"]), escape(advice)
-        )
-    return table
+        sheet.rows.append((row["check"], f"[{style}]{row['verdict']}[/]", escape(row["detail"])))
+    return sheet
 
 
-def candidate_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def candidate_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
     """One row per model that a store's vectors were compared with."""
-    table = _table("model", "mean cosine", "lowest", "share of 0.999", "fingerprint")
+    sheet = Sheet(
+        ("model", "mean cosine", "lowest", "share of 0.999", "fingerprint"),
+        sentences=("fingerprint",),
+        leave=("lowest", "share of 0.999"),
+    )
     for row in rows:
-        table.add_row(
+        sheet.rows.append((
             row["model"], f"{row['mean_cosine']:.4f}", f"{row['lowest_cosine']:.4f}",
             f"{row['share']:.1%}", escape(row["error"] or row["fingerprint"] or ""),
-        )  # fmt: skip
-    return table
+        ))  # fmt: skip
+    return sheet
 
 
 BENCH_ROWS = (
@@ -133,30 +206,22 @@ BENCH_ROWS = (
 def show_bench(results: Mapping[str, Any]) -> None:
     """Print what `emberd bench` measured; a number that is not there has no row."""
     numbers = results["numbers"]
-    table = _table(f"{results['model'] or ''} {results['url']}".strip(), "")
-    table.columns[1].justify = "right"
+    head = f"{results['model'] or ''} {results['url']}".strip()
+    sheet = Sheet((head, ""), right=("",))
     for label, name, unit in BENCH_ROWS:
         if name in numbers:
             value = numbers[name]
-            table.add_row(label, f"{value:.{0 if value >= 100 else 1}f} {unit}")
-    show(table)
+            sheet.rows.append((label, f"{value:.{0 if value >= 100 else 1}f} {unit}"))
+    show(sheet)
     rows = results["throughput"]
-    lengths = _table(
-        "words in a text", "texts/s", *(["tokens/s"] if "tokens_per_s" in rows[0] else [])
-    )
-    for column in lengths.columns:
-        column.justify = "right"
+    columns = ["words in a text", "texts/s", *(["tokens/s"] if "tokens_per_s" in rows[0] else [])]
+    lengths = Sheet(columns, right=columns)
     for row in rows:
         cells = [f"{row['words']:.0f}", f"{row['texts_per_s']:.1f}"]
-        lengths.add_row(*cells, *([f"{row['tokens_per_s']:.0f}"] if "tokens_per_s" in row else []))
+        if "tokens_per_s" in row:
+            cells.append(f"{row['tokens_per_s']:.0f}")
+        lengths.rows.append(cells)
     show(lengths)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column)
-    return table
 
 
 def _progress(progress: Mapping[str, Any] | None) -> str:

@@ -108,7 +108,7 @@ class Job:
         self._answered_since_sent = False
         self.timing.wait_s = time.monotonic() - self._submitted_s
         texts = [self.texts[index] for index in self._sent]
-        if self.wants_tokens:
+        if self.encoding == "tokens":
             special = self.special_tokens
             return Tokenize(id=request_id, texts=texts, prompt=self.prompt, special=special)
         return Embed(

@@ -12,7 +12,8 @@ def test_embed_prints_one_json_line_per_argument(server: Server) -> None:
 
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["index"] for line in lines] == [0, 1]
-    assert set(lines[0]) == {"index", "embedding", "dimensions", "model", "fingerprint"}
+    fields = {"index", "embedding", "dimensions", "model", "fingerprint", "truncated"}
+    assert set(lines[0]) == fields
     first = server.embed("first", "second")["embeddings"][0]
     assert lines[0]["embedding"] == first
 

@@ -1,0 +1,130 @@
+"""`emberd embed`: what goes in, what is cut, and what a person sees meanwhile."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving import Server, clean_environ, run_emberd
+
+LONG = "word " * 600
+
+
+def rows(done: "subprocess.CompletedProcess[bytes]") -> list[dict[str, Any]]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(params=["a server", "no server"])
+def place(request: pytest.FixtureRequest, server: Server, home: Path) -> Path:
+    """A home where a server runs, and one where none does."""
+    return server.home if request.param == "a server" else home
+
+
+def test_what_was_cut_is_said_by_its_place(place: Path) -> None:
+    texts = ["short", LONG, LONG, "short", LONG]
+
+    done = run_emberd("embed", *texts, home=place)
+
+    assert [row["truncated"] for row in rows(done)] == [False, True, True, False, True]
+    assert done.stderr.decode() == (
+        "warning: Texts 1-2, 4 were cut after 512 tokens, which is what minilm takes:"
+        " the rest is not in the vector.\n"
+    )
+
+
+def test_places_are_counted_over_all_batches(server: Server) -> None:
+    lines = ["short"] * 258
+    lines[257] = LONG
+
+    done = server.run("embed", "--json", stdin="\n".join(lines).encode())
+
+    assert [row["index"] for row in rows(done) if row["truncated"]] == [257]
+    assert json.loads(done.stderr)["warning"].startswith("Text 257 was cut after 512 tokens")
+
+
+def test_nothing_is_said_where_nothing_was_cut(place: Path) -> None:
+    assert run_emberd("embed", "short", home=place).stderr == b""
+
+
+def test_json_lines_hold_texts_of_several_lines(place: Path) -> None:
+    stdin = b'"one\\ntwo"\n{"text": "three", "id": 7}\r\n"\\u00e9"'
+
+    done = run_emberd("embed", "--jsonl", home=place, stdin=stdin)
+
+    given = run_emberd("embed", "one\ntwo", "three", "é", home=place)
+    assert [row["embedding"] for row in rows(done)] == [row["embedding"] for row in rows(given)]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (b"plain text", "Line 2 of stdin is not JSON: Expecting value"),
+        (b"", "Line 2 of stdin is not JSON"),
+        (b"7", "Line 2 of stdin holds no text."),
+        (b"null", "Line 2 of stdin holds no text."),
+        (b'["a"]', "Line 2 of stdin holds no text."),
+        (b'{"texts": "a"}', "Line 2 of stdin holds no text."),
+        (b'{"text": null}', "Line 2 of stdin holds no text."),
+        (b'"half \\ud800"', "Line 2 of stdin holds no text."),
+        (b"[" * 100_000, "Line 2 of stdin is not JSON"),
+        (b'"\xff"', "stdin is not UTF-8."),
+    ],
+)
+def test_a_line_that_is_no_text_is_named(server: Server, line: bytes, complaint: str) -> None:
+    done = server.run("embed", "--jsonl", stdin=b'"a"\n' + line + b'\n"b"\n')
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert complaint in done.stderr.decode()
+    assert b"hint: " in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_json_lines_come_from_stdin_only(home: Path) -> None:
+    done = run_emberd("embed", "--jsonl", "text", home=home)
+
+    assert done.stderr.startswith(b"error: --jsonl reads stdin")
+
+
+def on_a_terminal(home: Path, *arguments: str, stdout: Path | None) -> bytes:
+    """Run with stderr on a terminal, stdout too without a file for it; return what it showed."""
+    ours, theirs = pty.openpty()
+    output = os.open(stdout, os.O_WRONLY | os.O_CREAT) if stdout else os.dup(theirs)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emberd", "embed", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=theirs,
+        env=clean_environ(home) | {"TERM": "xterm", "COLUMNS": "80"},
+    )
+    os.close(theirs)
+    os.close(output)
+    seen = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            seen += chunk
+    except OSError:  # nobody writes any more
+        pass
+    os.close(ours)
+    assert process.wait(30) == 0
+    return seen
+
+
+def test_a_terminal_shows_how_many_are_done(server: Server, tmp_path: Path) -> None:
+    seen = on_a_terminal(server.home, *["text"] * 300, stdout=tmp_path / "vectors")
+
+    vectors = (tmp_path / "vectors").read_bytes()
+    assert len(vectors.splitlines()) == 300
+    assert b"256/300" in seen or b"300/300" in seen
+    assert b"embedding" not in seen
+
+
+def test_vectors_on_a_terminal_are_not_drawn_over(server: Server) -> None:
+    seen = on_a_terminal(server.home, "text", stdout=None)
+
+    assert json.loads(seen)["index"] == 0
