@@ -448,7 +448,6 @@ class Model:
             if job:
                 self._last_used_s = time.monotonic()
                 job.fail(from_code(frame.code, frame.message, frame.hint))
-
         elif isinstance(frame, wire.Damaged):
             self._distrust(frame.what)
 
