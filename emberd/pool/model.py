@@ -466,7 +466,6 @@ class Model:
             if job:
                 self._last_used_s = time.monotonic()
                 job.fail(from_code(frame.code, frame.message, frame.hint))
-
         elif isinstance(frame, wire.Damaged):
             self._distrust(frame.what)
 
@@ -699,8 +698,7 @@ def change_warning(name: str, entry: LockEntry) -> dict[str, str]:
         "code": "space_changed",
         "message": f"{name} gives other vectors than it did: {entry.reasons}. Its space is"
         f" {entry.now.fingerprint} now, {entry.fingerprint} before.",
-        "hint": "Undo the change of files or config, or re-embed what is stored and run"
-        f" `emberd verify --accept {name}`.",
+        "hint": entry.advice(name),
     }
 
 
