@@ -688,8 +688,9 @@ class Model:
         """Write to the lock, off the event loop; a folder that cannot be written is no end."""
         try:
             await aside(write)
-        except OSError as error:
-            log.warning("%s: lock.json cannot be written: %s", self.spec.name, error.strerror)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            log.warning("%s: lock.json cannot be written: %s", self.spec.name, reason)
 
 
 def change_warning(name: str, entry: LockEntry) -> dict[str, str]:
