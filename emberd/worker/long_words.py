@@ -13,19 +13,24 @@ which are words of their own, are in no run.
 """
 
 import re
-import sys
 import unicodedata
 from collections.abc import Callable, Iterable
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Library
 
+WINDOW_CHARS = 2**18  # `re` keeps Python's lock; a run that is in two may stay twice as long
 FEW = 1024  # characters that are left of a run of marks, or of white space
 CHINESE = (  # `is_chinese_char` of BERT's normalizer
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
     (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+)  # fmt: skip
+ASTRAL = (  # emoji and tags, in ranges without gaps
+    (0x1F300, 0x1F64F), (0x1F680, 0x1F6C5), (0x1F900, 0x1F9FF),
+    (0xE0020, 0xE007F), (0xE0100, 0xE01EF),
 )  # fmt: skip
 BREAKS = " .,;"  # a space, or a word of one character: before it another one ends
 SPACES = "[ \t\n\r\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # not removed as controls
@@ -46,7 +51,10 @@ def shortener(library: "Library") -> Callable[[str], str] | None:
     longest: int = model.max_input_chars_per_word
     if longest > FEW:
         return None
-    return lambda text: _shorten(text, longest)
+    return lambda text: "".join(
+        _shorten(text[first : first + WINDOW_CHARS], longest)
+        for first in range(0, len(text), WINDOW_CHARS)
+    )
 
 
 def last_break(text: str, first: int, last: int) -> int | None:
@@ -86,10 +94,14 @@ def _patterns(solid: str, soft: str, longest: int) -> tuple["re.Pattern[str]", .
 
 @cache
 def _classes() -> tuple[str, str]:
-    """Return the insides of two character classes: what makes a word longer, what may do so."""
+    """Return the insides of two character classes: what makes a word longer, what may do so.
+
+    Beyond 16 bits `re` looks at range by range, so only a few are in them; what is in neither is
+    left as it is.
+    """
     chinese = {code for first, last in CHINESE for code in range(first, last + 1)}
     solid, soft = [], []
-    for code in range(sys.maxunicode + 1):
+    for code in chain(range(2**16), *(range(first, last + 1) for first, last in ASTRAL)):
         kind = unicodedata.category(chr(code))
         if (
             kind[0] == "M"

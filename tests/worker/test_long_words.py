@@ -96,7 +96,7 @@ def test_a_word_of_megabytes_is_looked_at_no_further_than_it_matters(word: str) 
 
     short = shorten(f"before {word} after")
 
-    assert len(short) < 300
+    assert len(short) < len(word) / 500
     tokens = plain("minilm", None).encode(short).tokens
     assert tokens == ["[CLS]", "before", "[UNK]", "after", "[SEP]"]
 
