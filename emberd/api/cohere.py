@@ -96,7 +96,7 @@ class CohereMeta(Shown):
 class CohereTypes(Shown):
     """Vectors by type; the one that was asked for is there."""
 
-    float: list[list[float]] | None = None
+    floats: list[list[float]] | None = Field(None, alias="float")
     base64: list[str] | None = None
 
 

@@ -29,8 +29,8 @@ RESULTS = pytest.StashKey[dict[Client, bool]]()
 
 
 def apart() -> dict[Client, str]:
-    """Return the clients that `langchain_apart.py` drove, and how that ended."""
-    noted = json.loads((HERE / "langchain_apart.json").read_text())
+    """Return the clients that `apart.py` drove, and how that ended."""
+    noted = json.loads((HERE / "apart.json").read_text())
     return {Client(**row["client"]): row["result"] for row in noted}
 
 

@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from cohere import errors
 
 # The SDK itself uses what pydantic has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_fields' attribute")
+pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning")
 
 CLIENT = Client("Cohere", "cohere (Python)", metadata.version("cohere"))
 TEXTS = ["first", "", "第三"]
