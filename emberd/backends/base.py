@@ -69,6 +69,11 @@ class Encoder(Protocol):
     It may have `skips: bool`. When that is true, the mask may have the negative of a text's number
     for the first tokens of it: they are seen as ever, but not pooled (`cls` is then the first that
     is). A model whose prompts are read but not pooled needs it.
+
+    It may have `audit() -> str | None`: a look at what it computes with that would make a start
+    slower. It runs once, in a thread of its own and of low priority, when the first answer is out
+    and while others are computed. When something is damaged it sees to it that the next load does
+    not use that, and says what it was and what became of it; the worker then ends.
     """
 
     @property

@@ -437,9 +437,10 @@ def _show(report: "Report", named: "Named") -> None:
     whose = f"made by {report.model}"
     if report.judged_by == "stamp":
         whose += " by its stamp (--sample embeds rows again)"
+    why = f" ({report.why})" if report.why else ""
     said = {
         "compatible": f"compatible: {whose}, which fits {role}, {default}.",
-        "re-embed": f"re-embed: {whose}; {role} is {default}, another space.",
+        "re-embed": f"re-embed: {whose}; {role} is {default}, another space{why}.",
         "mixed": "mixed: the rows are of several models.",
         "unknown": "unknown: no model that is here made these vectors; `emberd pull` others.",
     }

@@ -68,7 +68,7 @@ class Report:
     """What a check found. `made_by` has the keys of the sampled rows by model; "": by none.
 
     `precision` is of the entry `model`; None where no entry is called so. The cosines are None
-    where nothing was embedded.
+    where nothing was embedded. `why` says what tells the space of a stamp from the default's.
     """
 
     store: str
@@ -88,6 +88,7 @@ class Report:
     candidates: Sequence[Candidate] = ()
     made_by: Mapping[str, Sequence[Key]] = field(default_factory=dict)
     work: Work | None = None
+    why: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -124,21 +125,27 @@ def fingerprint_here(stamp: Stamp, name: str, entry: LockEntry | None) -> str:
 
 
 def stamp_fits(stamp: Stamp, name: str, entry: LockEntry | None) -> bool:
-    """Whether stamped vectors are of the space that model `name` gives.
+    """Whether stamped vectors are of the space that model `name` gives."""
+    return stamp_differs(stamp, name, entry) is None
+
+
+def stamp_differs(stamp: Stamp, name: str, entry: LockEntry | None) -> str | None:
+    """Say why stamped vectors are not of the space that model `name` gives; None when they are.
 
     By fingerprint; where that differs, by options and the probe texts' vectors.
     """
     if entry is None:
-        return fits(stamp.fingerprint, stamp.model, name, entry)
+        fitting = fits(stamp.fingerprint, stamp.model, name, entry)
+        return None if fitting else f"{name} was never loaded here"
     now = entry.now
     if stamp.fingerprint in now.fingerprints.values():
-        return True
+        return None
     if now.fingerprints and str(stamp.dimensions) not in now.fingerprints:
-        return False
-    likeness = identity.compare(stamp, now, dimensions=stamp.dimensions)
-    if likeness.differences:
-        return False
-    return likeness.is_same or fits(stamp.fingerprint, stamp.model, name, entry)
+        return f"{name} does not give {stamp.dimensions} dimensions"
+    whose = "the store", name
+    likeness = identity.compare(stamp, now, whose=whose, dimensions=stamp.dimensions)
+    alike = likeness.is_same or fits(stamp.fingerprint, stamp.model, name, entry)
+    return None if alike and not likeness.differences else likeness.why
 
 
 def check(
@@ -180,9 +187,9 @@ def check(
     }  # fmt: skip
     if stamp and sample is None and not models:
         entry = LockFile(config.homes.state).read().get(default.name)
-        fitting = stamp_fits(stamp, default.name, entry)
+        why = stamp_differs(stamp, default.name, entry)
         return Report(
-            verdict="compatible" if fitting else "re-embed", model=stamp.model,
+            verdict="re-embed" if why else "compatible", why=why, model=stamp.model,
             precision=_precision(config, stamp.model),
             fingerprint=fingerprint_here(stamp, default.name, entry),
             judged_by="stamp", sampled=0, mean_cosine=None, lowest_cosine=None, **common,

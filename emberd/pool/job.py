@@ -124,6 +124,10 @@ class Job:
                 )
             )
 
+    def begin_again(self) -> None:
+        """Throw away what came back: it may be wrong."""
+        self._fragments, self._tokens, self._truncated = {}, 0, []
+
     def fail(self, error: EmberdError) -> None:
         """Answer with an error."""
         if not self.done.done():

@@ -169,7 +169,7 @@ class Pool:
         return self._models[self._catalog.get(name).name if name else self.default.name].row()
 
     def warnings(self) -> list[dict[str, str]]:
-        """Return models that changed and were not accepted, and stores that fit no more."""
+        """Return models that changed unaccepted or were damaged, and stores that fit no more."""
         lock = self._lock.read()
         changed = [
             change_warning(name, entry)
@@ -177,7 +177,8 @@ class Pool:
             if entry.changed_to and name in self._models
         ]
         unfit = stores.warnings(self._stores.read(), self._served_by, self.default, lock)
-        return [*changed, *unfit]
+        damaged = [model.damage for model in self._models.values() if model.damage]
+        return [*changed, *damaged, *unfit]
 
     def spec(self, name: str | None = None) -> ModelSpec:
         """Return what the registry says about one model; raises `UnknownModelError`."""

@@ -41,6 +41,7 @@ State = Literal["cold", "starting", "ready", "draining", "failed"]
 
 DEAD_GRACE_S = 1.0  # for one whose pipe closed: most likely it is gone already
 END_GRACE_S = 10.0  # for a worker that has nothing left to answer
+VECTORS_DAMAGED = "vectors_damaged"  # the code of a warning
 STALL_S = 60.0  # without a frame and without processor time, a start is given up
 HUNG_S = 20.0  # a batch takes a tenth of a second; without either for so long, its worker is killed
 STALL_CHECK_S = 5.0
@@ -76,6 +77,7 @@ class Model:
         self.progress: wire.Progress | None = None
         self.last_error: EmberdError | None = None
         self.notes: list[str] = []  # what the folder has otherwise, as its last start found
+        self.damage: dict[str, str] | None = None  # a standing warning of answers that may be wrong
         self.loads = 0
         self.last_load_s: float | None = None
         self.has_room = False  # counts against the limits
@@ -95,6 +97,7 @@ class Model:
         self._next_id = 0
         self._frames = 0  # ever received
         self._failures_in_a_row = 0
+        self._answers, self._ready_at = 0, ""  # requests for vectors that this worker answered
         self._retry_at_s = -math.inf
         self._last_used_s = time.monotonic()
         self._peak_bytes = 0
@@ -421,6 +424,7 @@ class Model:
             self.progress = frame
         elif isinstance(frame, wire.Ready):
             self.ready, self.progress = frame, None
+            self._answers, self._ready_at = 0, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             self.phases_s = dict(frame.phases_s)
             self._first_sent_s = time.monotonic() if self._waiting else None
         elif isinstance(frame, wire.StartFailed):
@@ -440,6 +444,7 @@ class Model:
                     if time.monotonic() - self._last_used_s > MEMORY_SAMPLE_S:
                         self.memory_bytes()
                     self._last_used_s = time.monotonic()
+                    self._answers += job.encoding != "tokens"
                     job.finish(self.spec.name, self.ready)
         elif isinstance(frame, wire.Failure):
             self._failures_in_a_row = 0
@@ -447,6 +452,27 @@ class Model:
             if job:
                 self._last_used_s = time.monotonic()
                 job.fail(from_code(frame.code, frame.message, frame.hint))
+        elif isinstance(frame, wire.Damaged):
+            self._distrust(frame.what)
+
+    def _distrust(self, what: str) -> None:
+        """End the worker, have what it still has computed elsewhere, tell of what it answered."""
+        if self._worker:
+            self._worker.kill()
+        self._worker_died = True
+        for job in reversed(self._in_flight.values()):
+            job.begin_again()
+            self._waiting.appendleft(job)
+        self._in_flight.clear()
+        found = (
+            f"{self.spec.name} computed with something damaged: {what}. It had answered"
+            f" {self._answers} requests since {self._ready_at}."
+        )
+        self.last_error = EmberdError(found)
+        log.error("%s", found)
+        if self._answers:
+            hint = "Embed again what was embedded then, and look at the disk."
+            self.damage = {"code": VECTORS_DAMAGED, "message": found, "hint": hint}
 
     async def _serve(self) -> None:
         """Hand out jobs until it is time to leave. Raises `_WorkerDiedError`."""
@@ -617,8 +643,7 @@ def change_warning(name: str, entry: LockEntry) -> dict[str, str]:
         "code": "space_changed",
         "message": f"{name} gives other vectors than it did: {entry.reasons}. Its space is"
         f" {entry.now.fingerprint} now, {entry.fingerprint} before.",
-        "hint": "Undo the change of files or config, or re-embed what is stored and run"
-        f" `emberd verify --accept {name}`.",
+        "hint": entry.advice(name),
     }
 
 

@@ -1,5 +1,6 @@
 """What was loaded on this machine before: `state/lock.json`, one entry per model."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,6 +93,15 @@ class LockEntry:
         if self.cosine is not None:
             said.append(f"the lowest cosine of the probe texts is {self.cosine:.3f}")
         return "; ".join(said)
+
+    def advice(self, name: str) -> str:
+        """Say what to do about `changed_to` of the model `name`."""
+        limit = self.options.max_tokens
+        undo = "Undo the change of files or config"
+        if limit is not None and limit != self.now.options.max_tokens:
+            undo = f"State `max_tokens: {limit}` in models.{name} to keep it as it was"
+        accept = f"emberd verify --accept {shlex.quote(name)}"
+        return f"{undo}, or re-embed what is stored and run `{accept}`."
 
     @property
     def is_here(self) -> bool:

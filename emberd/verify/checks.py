@@ -185,8 +185,7 @@ def check_space(name: str, before: LockEntry | None, after: LockEntry, cosine: f
         "space",
         "failed",
         f"{now}, before {before.fingerprint}: {near}",
-        "Undo the change of files or config, or re-embed what is stored and run"
-        f" `emberd verify --accept {name}`.",
+        after.advice(name),
     )
 
 

@@ -56,6 +56,9 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
     except EmberdError as error:
         return [*findings, *_broken_off("load", error, spec.name)]
     findings += _remember(lock, spec.name, before, ran.entry, files)
+    if ran.damage:
+        advice = "It was made again: verify once more; if it stays so, look at the disk."
+        findings.append(Finding("compiled model", "failed", ran.damage, advice))
     if isinstance(ran.result, EmberdError):
         return [*findings, *_broken_off("answers", ran.result, spec.name)]
     verification = _Verification(config, spec, files, before, ran.entry, ran.result)

@@ -15,6 +15,7 @@ import numpy as np
 
 from emberd.config.load import Config
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.model import VECTORS_DAMAGED
 from emberd.registry.catalog import Catalog
 from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec
@@ -56,10 +57,14 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Ran(Generic[T]):
-    """What came of a run, and what its worker made the lock remember."""
+    """What came of a run, and what its worker made the lock remember.
+
+    `damage` says what a worker computed with that was damaged; the result may be of its vectors.
+    """
 
     result: T
     entry: LockEntry
+    damage: str | None
 
 
 def in_fresh_worker(
@@ -103,10 +108,12 @@ def in_fresh_worker(
         )
         lock = LockFile(homes.state)
         lock.put(spec.name, remembered)
-        result = asyncio.run(_run(alone, work))
-        return Ran(result, lock.read()[spec.name])
+        result, damage = asyncio.run(_run(alone, work))
+        return Ran(result, lock.read()[spec.name], damage)
 
 
-async def _run(config: Config, work: Callable[[Subject], Awaitable[T]]) -> T:
+async def _run(config: Config, work: Callable[[Subject], Awaitable[T]]) -> tuple[T, str | None]:
     async with Pool(config) as pool:
-        return await work(Subject(pool, await pool.load(None)))
+        result = await work(Subject(pool, await pool.load(None)))
+        found = (each["message"] for each in pool.warnings() if each["code"] == VECTORS_DAMAGED)
+        return result, next(found, None)

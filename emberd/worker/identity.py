@@ -68,8 +68,10 @@ class Likeness:
     @property
     def why(self) -> str:
         """Say what tells them apart, or shows that they are the same."""
-        if self.differences or self.cosine is None:
+        if self.differences:
             return "; ".join(self.differences)
+        if self.cosine is None:
+            return "the probe texts' vectors are not known of both"
         return f"lowest cosine of the probe texts {self.cosine:.3f}"
 
 

@@ -5,9 +5,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from threading import Lock, Thread
+from threading import Lock, Thread, get_native_id
 from typing import BinaryIO
 
 import numpy as np
@@ -23,6 +23,8 @@ from emberd.worker.identity import pad, pad_rows
 from emberd.worker.loading import Loaded, Phases, load
 from emberd.worker.tokenizer import Tokenizer, Tokens
 
+LOW_PRIORITY = 10  # niceness: a tenth of a busy core
+DAMAGED = 71  # exit code
 WARM_UP_AFTER_S = 0.1
 WARM_UP_TEXT = "ready when you are"
 
@@ -60,13 +62,24 @@ def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> N
         inbox.batcher.row_tokens = loaded.ready.max_tokens
     inbox.open(loaded.tokenizer)
     send(loaded.ready)
+    audit = Audit(loaded, send)
     if not inbox.batcher.wait(WARM_UP_AFTER_S):
         works(loaded)
-    run_batches(inbox.batcher, loaded, send, budget)
+        audit.begin()
+    run_batches(inbox.batcher, loaded, send, budget, audit.begin)
 
 
-def run_batches(batcher: Batcher, loaded: Loaded, send: Sender, budget: Budget) -> None:
-    """Run batches until the end. A GPU gets the next one before the rows of the last are back."""
+def run_batches(
+    batcher: Batcher,
+    loaded: Loaded,
+    send: Sender,
+    budget: Budget,
+    answered: Callable[[], None] = lambda: None,
+) -> None:
+    """Run batches until the end, and call `answered` after each.
+
+    A GPU gets the next one before the rows of the last are back.
+    """
     overlaps = hasattr(loaded.encoder, "start")
     running: Running | None = None
     ended_s = 0.0
@@ -80,7 +93,34 @@ def run_batches(batcher: Batcher, loaded: Loaded, send: Sender, budget: Budget) 
             ending.began_s = max(ending.began_s, ended_s)  # the model was not its own before
             for failed in answer(ending, loaded, send, budget):
                 batcher.cancel(failed)
+            answered()
             ended_s = time.monotonic()
+
+
+class Audit:
+    """The encoder's own look at what it computes with, once, beside everything else."""
+
+    def __init__(self, loaded: Loaded, send: Sender) -> None:
+        self._look: Callable[[], str | None] | None = getattr(loaded.encoder, "audit", None)
+        self._send = send
+
+    def begin(self) -> None:
+        """Start it in a thread of its own, the first time; end the process if it finds damage."""
+        look, self._look = self._look, None
+        if look:
+            Thread(target=self._run, args=(look,), name="audit", daemon=True).start()
+
+    def _run(self, look: Callable[[], str | None]) -> None:
+        with suppress(OSError):  # on Linux a thread has a niceness of its own
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), LOW_PRIORITY)
+        try:
+            damage = look()
+        except Exception as error:  # noqa: BLE001 - whatever a backend raises
+            log(f"what it computes with could not be checked: {type(error).__name__}")
+            return
+        if damage:
+            self._send(wire.Damaged(what=damage))
+            os._exit(DAMAGED)
 
 
 def works(loaded: Loaded, length: int | None = None) -> bool:

@@ -156,8 +156,18 @@ class Failure:
     hint: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """Worker to server, last: what it computed with was damaged, and so may be what it answered.
+
+    `what` says what that was, and what became of it.
+    """
+
+    what: str
+
+
 Asked = Start | Embed | Tokenize | Cancel
-Told = Progress | Ready | StartFailed | Batch | Vectors | Failure
+Told = Progress | Ready | StartFailed | Batch | Vectors | Failure | Damaged
 Frame = Asked | Told
 FRAMES: Mapping[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(Asked), *get_args(Told))}
 

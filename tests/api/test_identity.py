@@ -113,6 +113,8 @@ def test_what_no_short_text_shows_is_a_changed_space_and_says_why(
         assert expected.status_code == 409
         assert warning["code"] == "space_changed"
         assert said in warning["message"]
+        keep = "State `max_tokens: 512` in models.mine to keep it as it was, or re-embed"
+        assert ("max_tokens" in after) == warning["hint"].startswith(keep)
         verified = own.run("verify", "mine", "--json")
         (space,) = [c for c in json.loads(verified.stdout)["checks"] if c["check"] == "space"]
         assert space["verdict"] == "failed"

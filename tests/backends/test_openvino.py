@@ -1,5 +1,6 @@
 """OpenVINO's compiled models on disk, its light import, and its memory."""
 
+import hashlib
 import json
 import logging
 import math
@@ -16,11 +17,14 @@ import pytest
 from emberd.backends.base import Encoder, Precision
 from emberd.backends.modules import Activation
 from emberd.backends.openvino.backend import OpenVINOBackend
+from emberd.backends.openvino.cache import _seal
 from emberd.backends.openvino.processor import bf16_is_faster
 from emberd.backends.openvino.runtime import choose_compute
 from emberd.errors import BackendBrokenError, ModelLoadError
 from emberd.vectors import Matrix
 from tests.backends.support import a_request, batch_of
+
+PAGE = 4096
 
 # What a worker does, in a process of its own: prints a vector and the memory it took.
 CHILD = """
@@ -119,6 +123,13 @@ def test_everything_that_makes_another_model_makes_another_file(tiny: Path, tmp_
     assert len(blobs(cache)) == len(requests)
 
 
+def rewrite(blob: Path, damage: Callable[[bytes], bytes]) -> None:
+    """Put a damaged file in the place of one that may be mapped."""
+    content = blob.read_bytes()
+    blob.unlink()
+    blob.write_bytes(damage(content))
+
+
 def halved(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
@@ -140,8 +151,55 @@ def of_three_bytes(_: bytes) -> bytes:
     return b"abc"
 
 
+def of_63_bytes(content: bytes) -> bytes:
+    return content[-63:]  # one less than a seal
+
+
+def two_pages_swapped(content: bytes) -> bytes:
+    """Swap two pages of weights that lie in a row."""
+    pages = [content[at : at + PAGE] for at in range(0, len(content), PAGE)]
+    middle = len(pages) // 2
+    assert pages[middle] != pages[middle + 1]
+    pages[middle], pages[middle + 1] = pages[middle + 1], pages[middle]
+    return b"".join(pages)
+
+
+def flips_in_two_pages_that_cancel_out(content: bytes) -> bytes:
+    return nudged(content, len(content) // 2, len(content) // 2 + PAGE)
+
+
+def flips_in_a_page_that_cancel_out(content: bytes) -> bytes:
+    middle = len(content) // 2 // PAGE * PAGE
+    return nudged(content, middle, middle + 800)
+
+
+def nudged(content: bytes, up: int, down: int) -> bytes:
+    """Add one to a byte and take it off another in the same place of its word: the sum stays."""
+    changed = bytearray(content)
+    up = next(at for at in range(up, len(content), 8) if changed[at] < 255)
+    down = next(at for at in range(down + (up - down) % 8, len(content), 8) if changed[at] > 0)
+    changed[up] += 1
+    changed[down] -= 1
+    return bytes(changed)
+
+
+def one_bit_of_the_seal_flipped(content: bytes) -> bytes:
+    return content[:-40] + bytes([content[-40] ^ 1]) + content[-39:]
+
+
 @pytest.mark.parametrize(
-    "damage", [halved, one_bit_flipped, zeroed_at_the_end, emptied, of_three_bytes]
+    "damage",
+    [
+        halved,
+        one_bit_flipped,
+        zeroed_at_the_end,
+        emptied,
+        of_three_bytes,
+        of_63_bytes,
+        two_pages_swapped,
+        flips_in_two_pages_that_cancel_out,
+        one_bit_of_the_seal_flipped,
+    ],
 )
 def test_a_damaged_file_is_made_again(
     tiny: Path,
@@ -152,9 +210,7 @@ def test_a_damaged_file_is_made_again(
     request = a_request(tiny, tmp_path / "cache")
     whole = encode(OpenVINOBackend().load(request))
     (blob,) = blobs(request.cache)
-    content = blob.read_bytes()
-    blob.unlink()
-    blob.write_bytes(damage(content))
+    rewrite(blob, damage)
 
     with caplog.at_level(logging.WARNING):
         again = encode(OpenVINOBackend().load(request))
@@ -167,15 +223,62 @@ def test_a_damaged_file_is_made_again(
     assert (mended.stat().st_ino, mended.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def test_what_only_the_hash_of_all_tells_is_found_after_the_first_answer_and_deleted(
+    tiny: Path, tmp_path: Path
+) -> None:
+    request = a_request(tiny, tmp_path / "cache")
+    encoder = OpenVINOBackend().load(request)
+    whole = encode(encoder)
+    assert encoder.audit() is None
+    (blob,) = blobs(request.cache)
+    rewrite(blob, flips_in_a_page_that_cancel_out)
+    damaged = OpenVINOBackend().load(request)
+    encode(damaged)
+
+    said = damaged.audit()
+
+    assert said == f"the compiled model {blob}, which is deleted now"
+    assert blobs(request.cache) == []
+    mended = OpenVINOBackend().load(request)
+    np.testing.assert_array_equal(encode(mended), whole)
+    assert mended.audit() is None
+
+
+def test_what_could_not_be_deleted_is_hashed_before_it_is_used(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = a_request(tiny, tmp_path / "cache")
+    whole = encode(OpenVINOBackend().load(request))
+    (blob,) = blobs(request.cache)
+    rewrite(blob, flips_in_a_page_that_cancel_out)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as on a file system that is read-only
+
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_array_equal(encode(OpenVINOBackend().load(request)), whole)
+
+    assert "its hash is wrong" in caplog.text
+
+
+def test_another_models_file_under_this_name_is_made_again(tiny: Path, tmp_path: Path) -> None:
+    request = a_request(tiny, tmp_path / "cache")
+    other = a_request(tiny, tmp_path / "other", precision="4bit", pooling="cls")
+    whole = encode(OpenVINOBackend().load(request))
+    OpenVINOBackend().load(other)
+    (blob,), (others,) = blobs(request.cache), blobs(other.cache)
+    rewrite(blob, lambda _: others.read_bytes())
+
+    np.testing.assert_array_equal(encode(OpenVINOBackend().load(request)), whole)
+
+
 def test_a_file_with_a_right_seal_that_openvino_refuses_is_made_again(
     tiny: Path, tmp_path: Path
 ) -> None:
     request = a_request(tiny, tmp_path / "cache")
     whole = encode(OpenVINOBackend().load(request))
     (blob,) = blobs(request.cache)
-    blob.unlink()
-    nothing = bytes(64)  # their sum is zero
-    blob.write_bytes(nothing + (64).to_bytes(8, "little") + bytes(8))
+    nothing = np.zeros(64, np.uint8)
+    seal = _seal(blob.name, nothing, hashlib.sha256(nothing.data).digest())
+    rewrite(blob, lambda _: nothing.tobytes() + seal)
 
     np.testing.assert_array_equal(encode(OpenVINOBackend().load(request)), whole)
     assert blob.stat().st_size > 1000

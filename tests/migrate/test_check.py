@@ -253,6 +253,7 @@ def test_a_stamped_store_is_judged_at_once(cmem: Path, work: Work) -> None:
 
     assert (report.verdict, report.judged_by, report.sampled) == ("re-embed", "stamp", 0)
     assert (report.precision, report.mean_cosine) == ("f32", None)
+    assert report.why and report.why.startswith("lowest cosine of the probe texts 0.")
     assert (asked.verdict, asked.judged_by, asked.model) == ("re-embed", "sample", "minilm-f32")
     stamp = named.store.stamp()
     assert stamp and stamp_fits(stamp, "minilm-f32", lock["minilm-f32"])
@@ -315,6 +316,8 @@ def test_a_stamp_of_other_options_is_another_space_though_its_probes_are_the_sam
 
     assert (target.options.max_tokens, target.options.prompts) == (512, {})
     assert (report.verdict, report.judged_by) == ("re-embed", "stamp")
+    whose = "the store", "minilm-f32"
+    assert [report.why] == options.differences(target.options, whose)
     assert planned.there is None
     assert wholly.there == "300 of 300 rows were embedded again and are the same"
 

@@ -1,6 +1,7 @@
 """The next batch is started before the rows of the last are back, where an encoder can do that."""
 
 import io
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,8 +15,9 @@ from emberd.worker import wire
 from emberd.worker.batcher import Batcher
 from emberd.worker.budget import Budget
 from emberd.worker.loading import Loaded
-from emberd.worker.serving import Sender, run_batches
+from emberd.worker.serving import Audit, Sender, run_batches
 from emberd.worker.tokenizer import Tokens
+from tests.serving import wait_for
 
 
 class Encoder:
@@ -136,3 +138,29 @@ def test_a_text_that_fails_in_a_row_costs_its_neighbours_nothing(bad: int) -> No
     answers = {cast("Any", one).id: one for one in run(Packing(), 5, bad, 7, budget=512)}
 
     only_the_middle_one_failed(answers)
+
+
+def test_a_look_at_what_it_computes_with_is_taken_once() -> None:
+    looks: list[int] = []
+    encoder = SimpleNamespace(audit=lambda: looks.append(1))
+    audit = Audit(cast("Loaded", SimpleNamespace(encoder=encoder)), Sender(io.BytesIO()))
+
+    audit.begin()
+    audit.begin()
+
+    wait_for(lambda: looks)
+    assert looks == [1]
+
+
+def test_a_look_that_fails_says_so_and_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    def look() -> str | None:
+        raise OSError
+
+    encoder = SimpleNamespace(audit=look)
+    stream = io.BytesIO()
+
+    Audit(cast("Loaded", SimpleNamespace(encoder=encoder)), Sender(stream)).begin()
+
+    wait_for(lambda: not any(thread.name == "audit" for thread in threading.enumerate()))
+    assert "could not be checked: OSError" in capsys.readouterr().err
+    assert stream.getvalue() == b""

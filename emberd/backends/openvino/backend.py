@@ -122,6 +122,10 @@ class OpenVINOEncoder:
                 self._cached.release_pages()
         return vectors
 
+    def audit(self) -> str | None:
+        """See `backends.base.Encoder`."""
+        return self._cached.audit() if self._cached else None
+
 
 def _compile(
     core: "Core",

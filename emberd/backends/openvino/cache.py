@@ -1,8 +1,11 @@
 """Compiled models on disk, so that a second start neither reads weights nor compiles.
 
-A file is what OpenVINO exports, followed by a seal: its length and a checksum. It is mapped, not
-read: what the engine repacks or never touches takes no memory. Nobody writes into a file that
-exists, so two processes may make the same one at once, and the last rename wins.
+A file is what OpenVINO exports, followed by a seal (see `_seal`). It is mapped, not read: what the
+engine repacks or never touches takes no memory. Nobody writes into a file that exists, so two
+processes may make the same one at once, and the last rename wins.
+
+Each start looks at the sums of its pages, at the speed of memory; to hash all of it would cost as
+much as the rest of a start, so that comes after the first answer (`CachedModel.audit`).
 """
 
 import hashlib
@@ -10,7 +13,7 @@ import logging
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +29,10 @@ from emberd.backends.openvino.runtime import DEVICE, capabilities
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core
 
-_SEAL = np.dtype([("length", "<u8"), ("checksum", "<u8")])
+_PAGE_BYTES = 4096
+_DIGEST_BYTES = 32
+_SEAL_BYTES = 2 * _DIGEST_BYTES
+_WINDOW_BYTES = 4 * 2**20
 _ABANDONED_AFTER_S = 3600.0
 
 logger = logging.getLogger(__name__)
@@ -34,18 +40,31 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CachedModel:
-    """A compiled model, and the mapped file that it lives on."""
+    """A compiled model, and the file at `path` that it lives on, mapped."""
 
     model: "CompiledModel"
+    path: Path
     pages: mmap.mmap
 
-    def release_pages(self) -> None:
+    def release_pages(self, start: int = 0, stop: int | None = None) -> None:
         """Stop counting what has been read of the file as this process's memory.
 
         The pages are clean: one that is needed again comes back from the system's file cache.
         """
         if hasattr(mmap, "MADV_DONTNEED"):
-            self.pages.madvise(mmap.MADV_DONTNEED)
+            self.pages.madvise(mmap.MADV_DONTNEED, start, (stop or len(self.pages)) - start)
+
+    def audit(self) -> str | None:
+        """Hash the whole file; say that it is damaged, and delete it, or return None.
+
+        Runs beside everything else: outside Python's lock but for a moment every few MiB, and no
+        more than those few MiB become this process's memory.
+        """
+        if _has_its_hash(self.pages, self.release_pages):
+            return None
+        with suppress(OSError):
+            self.path.unlink()
+        return f"the compiled model {self.path}, which is deleted now"
 
 
 class Cache:
@@ -80,7 +99,7 @@ class Cache:
             with suppress(OSError):
                 self._path.unlink()
             return None
-        return CachedModel(model, pages)
+        return CachedModel(model, self._path, pages)
 
     def store(self, model: "CompiledModel") -> None:
         """Write the model. A folder that cannot be written to is worth a warning, no more."""
@@ -91,7 +110,7 @@ class Cache:
             blob = np.frombuffer(model.export_model().getbuffer(), np.uint8)
             with _renamed_when_whole(self._path) as file:
                 file.write(blob.data)
-                file.write(_seal(blob).data)
+                file.write(_seal(self._path.name, blob, hashlib.sha256(blob.data).digest()))
         except (OSError, RuntimeError) as error:  # RuntimeError: the engine cannot export here
             logger.warning("A compiled model cannot be kept in %s: %s", self._path.parent, error)
 
@@ -106,15 +125,31 @@ class Cache:
 
 
 def _map(path: Path) -> tuple[mmap.mmap, npt.NDArray[np.uint8]]:
-    """Map a file and return it with what it holds; ValueError if the seal does not fit."""
+    """Map a file and return it with the blob in it; ValueError if the seal does not fit."""
     with path.open("rb") as file:
         # Copy-on-write, as the engine takes only writable memory (it writes nothing).
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     content = np.frombuffer(pages, np.uint8)
-    blob, seal = content[: -_SEAL.itemsize], content[-_SEAL.itemsize :]
-    if seal.tobytes() != _seal(blob).tobytes():
-        raise ValueError("its checksum is wrong")
+    blob, seal = content[:-_SEAL_BYTES], content[-_SEAL_BYTES:].tobytes()
+    if seal != _seal(path.name, blob, seal[:_DIGEST_BYTES]):
+        raise ValueError("its seal is wrong")
+    # What could not be deleted once its answers are out would be used again at the next start.
+    if not os.access(path.parent, os.W_OK) and not _has_its_hash(pages):
+        raise ValueError("its hash is wrong")
     return pages, blob
+
+
+def _has_its_hash(
+    pages: mmap.mmap, done: Callable[[int, int], None] = lambda _start, _stop: None
+) -> bool:
+    """Hash a mapped blob, and say whether it is what its seal has; `done` is told of each part."""
+    digest, content = hashlib.sha256(), memoryview(pages)
+    end = len(content) - _SEAL_BYTES
+    for start in range(0, end, _WINDOW_BYTES):
+        stop = min(start + _WINDOW_BYTES, end)
+        digest.update(content[start:stop])
+        done(start, stop)
+    return bytes(content[end:][:_DIGEST_BYTES]) == digest.digest()
 
 
 @contextmanager
@@ -129,11 +164,21 @@ def _renamed_when_whole(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
 
 
-def _seal(blob: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
-    """Return length and checksum: a sum, as it runs at the speed of memory on every start."""
+def _seal(name: str, blob: npt.NDArray[np.uint8], sha256: bytes) -> bytes:
+    """Return what stands behind a blob: its SHA-256, and a digest that every start computes.
+
+    The digest is over the file's name, the blob's length, that SHA-256, and the sum of each page
+    (of 8-byte words): pages that were swapped or zeroed, another model's blob and a seal that was
+    touched are met at once. What it misses are changes within a page that cancel each other out.
+    """
     whole = len(blob) // 8 * 8
-    checksum = blob[:whole].view("<u8").sum(dtype=np.uint64) + blob[whole:].sum(dtype=np.uint64)
-    return np.array((len(blob), checksum), _SEAL)
+    words = blob[:whole].view("<u8")
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest.update(f"{name}\0{len(blob)}\0".encode())
+    digest.update(sha256)
+    digest.update(np.add.reduceat(words, np.arange(0, len(words), _PAGE_BYTES // 8)).data)
+    digest.update(blob[whole:].data)
+    return sha256 + digest.digest()
 
 
 def _code() -> str:
