@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emberd import __version__
 from emberd.registry.lock import LockFile
-from tests.folders import BERT, POOLING, TOKENIZER, Folder
+from tests.folders import BERT, CASED, NO_CLASS, POOLING, TOKENIZER, Change, Folder, rewrite
 from tests.serving import Server, run_emberd, wait_for
 from tests.verify.support import Report, copy_minilm
 
@@ -206,23 +204,26 @@ def test_verify_notes_the_difference_and_passes(home: Path) -> None:
     assert report.failed("minilm") == set()
 
 
-def test_an_upgrade_that_cuts_elsewhere_is_a_changed_space(home: Path) -> None:
-    """`lock.json` of a version that did not read these files, then this one."""
-    home.mkdir()
-    folder = Folder(files={BERT: {"max_seq_length": 38}}).write(home / "mine")
+@pytest.mark.parametrize(
+    ("said", "cut"),
+    [({"max_seq_length": 38}, 38), ({"do_lower_case": True}, 40)],
+    ids=["where texts are cut", "lower case"],
+)
+def test_an_upgrade_that_hears_the_folder_is_a_changed_space(
+    said: Change, cut: int, home: Path
+) -> None:
+    """`lock.json` of a version that did not read this file, then this one."""
+    folder = Folder(files={BERT: None, TOKENIZER: NO_CLASS}, normalizer=CASED).write(home / "mine")
     (home / "config.yaml").write_text(f"models:\n  mine: {{sources: [{{path: mine}}], {KEYS}}}\n")
-    plain = Folder().write(home / "plain")
     with Server(home) as before:
-        (folder / BERT).rename(home / "kept.json")
         before.embed("x", model="mine")
         old = wait_for(lambda: LockFile(home / "state").read().get("mine"))
-    assert plain.is_dir() and old.fingerprint == "c54b6ebc1cbda00c"
-    # As it was written then: no options but the limit, and the file was hashed, not read.
-    (home / "kept.json").rename(folder / BERT)
-    entry = {key: value for key, value in asdict(old).items() if key != "options"}
-    content = {"models": {"mine": {**entry, "max_tokens": 40}}}
+    rewrite(folder / BERT, said)  # which was there, and nobody read it
     file = home / "state" / "lock.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | content))
+    content = json.loads(file.read_bytes())
+    limit = content["models"]["mine"].pop("options")["max_tokens"]
+    content["models"]["mine"]["max_tokens"] = limit  # all that was written then
+    file.write_text(json.dumps(content))
 
     with Server(home) as after:
         answer = after.embed("a " * 100, model="mine")
@@ -231,14 +232,13 @@ def test_an_upgrade_that_cuts_elsewhere_is_a_changed_space(home: Path) -> None:
             "/embed", json={"texts": ["x"], "model": "mine", "fingerprint": old.fingerprint}
         )
 
-    assert answer["usage"]["tokens"] == 38
+    assert answer["usage"]["tokens"] == cut
     assert answer["fingerprint"] != old.fingerprint
     assert warned["code"] == "space_changed"
-    assert old.fingerprint in warned["message"]
+    assert str(old.fingerprint) in warned["message"]
     assert "emberd verify --accept mine" in warned["hint"]
     assert refused.status_code == 409
     accepted = run_emberd("verify", "--accept", "mine", home=home)
     assert accepted.returncode == 0
     now = LockFile(home / "state").read()["mine"]
     assert (now.changed_to, now.fingerprint) == (None, answer["fingerprint"])
-    assert __version__ in (now.engine or "")
