@@ -425,7 +425,8 @@ def _copies_sentences(
             line += f", not those of rowid {_few(each.others)}" if each.others else ""
         option = f"`-o also={each.column}`"
         if each.moves:
-            line += f". {each.same} {'moved' if moved else 'move'} along; the others stay."
+            line += f". {each.same} {'moved' if moved else 'move'} along"
+            line += "; the others stay." if each.same < each.rows else "."
         elif each.same and moved:
             line = f"Warning: {each.column} still holds {each.same} of the old vectors."
             if each.movable:

@@ -229,6 +229,9 @@ class SqliteVecStore:
         began_s = time.perf_counter()
         rows = sum(1 for _ in self.rows(vectors=False))
         scan_s = time.perf_counter() - began_s
+        began_s = time.perf_counter()
+        self.digest()
+        digest_s = time.perf_counter() - began_s
         sample = max(1, min(rows, REHEARSED_ROWS))
         with TemporaryDirectory(prefix="emberd-rehearsal-") as folder:
             file = Path(folder, "rehearsal.db")
@@ -261,7 +264,8 @@ class SqliteVecStore:
         return Cost(
             backup_bytes=here,
             swap_bytes=log_bytes * rows // sample * (1 + len(self._also)) + 4 * wider * rows,
-            locked_s=fill_s * rows / sample + copy_s * here + 3 * scan_s,
+            # what is not moved is read before and after, and all of it once at the end
+            locked_s=fill_s * rows / sample + copy_s * here + 3 * scan_s + 2 * digest_s,
         )
 
     def digest(self) -> str:

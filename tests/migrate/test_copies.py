@@ -1,5 +1,7 @@
 """Vectors that a store's file holds a second time: named, and moved along when asked."""
 
+import multiprocessing
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
 
+FORK = multiprocessing.get_context("fork")
 ROWS = 60
 OPTIONS = {"text": "langchain.text"}
 ALSO = {**OPTIONS, "also": "langchain.text_embedding"}
@@ -33,6 +36,7 @@ BEGIN
     INSERT INTO langchain_vec(rowid, text_embedding) VALUES (new.rowid, new.text_embedding);
 END;
 """
+STAMPED = "SELECT count(*) FROM sqlite_schema WHERE name = 'emberd_spaces'"
 INSERT = "INSERT INTO langchain(text, metadata, text_embedding) VALUES (?, ?, ?)"
 
 
@@ -91,6 +95,44 @@ def test_both_copies_move_in_one_transaction(langchain: Path, made: Made, work: 
     undo(named, work.state, confirm=lambda _note, _changed: None)
     (after,) = ask(langchain, "SELECT text_embedding FROM langchain WHERE rowid = 3")
     assert after[0] == made.old[2].tobytes()
+
+
+def keep_adding(path: Path, made: Made, stop: Path) -> None:
+    """Add rows as LangChain does, in the space that the store names, until told to stop."""
+    database = stores.connect(path)
+    for at in range(ROWS, len(made.new)):
+        if stop.exists():
+            return
+        database.execute("BEGIN IMMEDIATE")
+        is_new = database.execute(STAMPED).get  # what a connection remembers may be older
+        add(database, made.texts[at : at + 1], (made.new if is_new else made.old)[at : at + 1])
+        database.execute("COMMIT")
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete", "truncate"])
+def test_both_copies_are_the_same_whoever_writes_meanwhile(
+    journal: str, langchain: Path, made: Made, work: Work, tmp_path: Path
+) -> None:
+    database = stores.connect(langchain, journal=journal)
+    stop = tmp_path / "stop"
+    writer = FORK.Process(target=keep_adding, args=(langchain, made, stop))
+    writer.start()
+
+    migrate_all([work.open(langchain, **ALSO)], work.target(), work.embedder, work.state)
+
+    stop.touch()
+    writer.join()
+    assert writer.exitcode == 0
+    query = "SELECT l.rowid, v.text_embedding FROM langchain l JOIN langchain_vec v USING (rowid)"
+    found = list(database.execute(f"{query} WHERE l.text_embedding = v.text_embedding"))
+    assert len(found) > ROWS
+    for table in ("langchain", "langchain_vec"):
+        assert database.execute(f"SELECT count(*) FROM {table}").get == len(found)  # noqa: S608
+    vectors = np.stack([np.frombuffer(raw, "<f4") for _, raw in found])
+    places = [rowid - 1 for rowid, _ in found]
+    assert stores.cosines(vectors, made.new[places]).min() > 0.9999
+    database.close()
 
 
 def test_a_copy_that_does_not_move_is_named_before_and_after(

@@ -18,7 +18,7 @@ from emberd.migrate import run as running
 from emberd.migrate.base import Replacement
 from emberd.migrate.cmem import CmemStore
 from emberd.migrate.embedding import PoolEmbedder, find_target
-from emberd.migrate.run import Named, complete, migrate_all, recover, status, undo
+from emberd.migrate.run import Named, complete, migrate_all, plan, recover, status, undo
 from emberd.migrate.workplace import Note, Undone
 from emberd.vectors import Matrix
 from tests import disk
@@ -429,6 +429,20 @@ def test_rows_written_in_two_halves_are_caught_up(
     assert stores.read(database)[0] == sorted(keys)
     assert spaces(database, few) == {"new"}
     assert (moved.strays, moved.set_aside) == (0, 0)
+
+
+def test_a_row_between_its_halves_is_no_vector_without_a_text(
+    few: Few, work: Work, tmp_path: Path
+) -> None:
+    """A plan that is made while somebody writes vectors first is not refused for that."""
+    folder = tmp_path / "cmem"
+    database = stores.make_cmem(folder, few.texts[:ROWS], few.old[:ROWS])
+    named, target = work.open(folder), work.target()
+
+    with writing(database, few, tmp_path, "--vectors-first"):
+        found = [plan(named, target, work.embedder, work.state) for _ in range(4)]
+
+    assert not any(each.there or each.lacking.text for each in found)
 
 
 def test_a_text_that_comes_after_a_run_has_ended_is_completed_by_the_next(
