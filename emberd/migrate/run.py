@@ -52,6 +52,7 @@ from emberd.migrate.workplace import (
     Undone,
     Workplace,
     now,
+    patiently,
     settings_of,
 )
 from emberd.registry.spec import InputType
@@ -68,7 +69,6 @@ SEARCHES = 10
 NAMED = 5  # keys or tables in a message
 SEARCH_TRIES = 5
 NEAREST = 10
-LOCK_TRIES = 6
 HALVES_S = 3.0  # after a commit, for the texts of vectors that were there without one
 LOOK_S = 0.05
 LACKING_S = 1.0  # for which a vector has no text that is not on its way
@@ -530,7 +530,7 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
     Left without that call, or killed, the store is as it was; what was prepared waits for
     `Workplace.roll_back` or whoever comes next.
     """
-    with _locked(staged.named.store) as replacement:
+    with patiently(staged.named.store.replacing) as replacement:
         began_s = time.perf_counter()
         _bring_up_to_date(staged, replacement)
         staged.place.prepare(_note(staged))
@@ -568,20 +568,6 @@ def _nothing_else(store: Store, replacement: Replacement) -> Iterator[None]:
             " It is as it was before.",
             hint="Report this, with the definition of its tables.",
         )
-
-
-@contextmanager
-def _locked(store: Store) -> Iterator[Replacement]:
-    """Lock a store that others may be writing to all the time."""
-    with ExitStack() as stack:
-        for tries_left in reversed(range(LOCK_TRIES)):
-            try:
-                replacement = stack.enter_context(store.replacing())
-                break
-            except StoreBusyError:
-                if not tries_left:
-                    raise
-        yield replacement
 
 
 def _bring_up_to_date(staged: Staged, replacement: Replacement) -> None:
@@ -761,7 +747,7 @@ def _complete(store: Store, target: Target, embedder: Embedder) -> tuple[list[Ro
     if not rows:
         return rows, np.zeros((0, target.dimensions), np.float32)
     vectors = embed(embedder, [row.text or "" for row in rows], target)
-    with _locked(store) as replacement:
+    with patiently(store.replacing) as replacement:
         still = set(store.halved())
         places = [place for place, row in enumerate(rows) if row in still]
         rows, vectors = [rows[place] for place in places], vectors[places]

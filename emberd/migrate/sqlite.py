@@ -24,7 +24,7 @@ from emberd.errors import (
     StoreRowsError,
 )
 
-PATIENCE_S = 5.0  # how long somebody else's transaction is waited for
+PATIENCE_S = 10.0  # how long somebody else's transaction is waited for
 LOOK_S = 0.002
 HALF_DONE = (apsw.SQLITE_READONLY_ROLLBACK, apsw.SQLITE_READONLY_RECOVERY)
 

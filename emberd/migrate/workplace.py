@@ -14,12 +14,12 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from emberd.errors import BackupError, DiskFullError, StoreBusyError, StoreError
 from emberd.flock import holder
@@ -30,6 +30,8 @@ from emberd.registry.stores import KnownStore, StoresFile
 from emberd.units import format_size
 
 TEMPORARY = ".emberd-new"
+LOCK_TRIES = 3
+T = TypeVar("T")
 RESERVE_BYTES = 16 * 2**20  # of disk that stays free
 
 
@@ -374,7 +376,7 @@ class Workplace:
             name = note.copy or f"undone-{self._next('undone'):04}.db"
             marked = replace(note, undoing=True, copy=name)
             try:
-                with self.store.restoring(backup.path) as restoration:
+                with patiently(lambda: self.store.restoring(backup.path)) as restoration:
                     replace_text(backup.note_path, _as_json(marked))
                     restoration.copy(self.folder / name)
                     changed = restoration.digest() != note.digest
@@ -481,6 +483,20 @@ class Workplace:
     def _next(self, what: str) -> int:
         """Return a number above all in use, so that nothing is ever replaced."""
         return max((_number(what, path) for path in self.folder.iterdir()), default=0) + 1
+
+
+@contextmanager
+def patiently(lock: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
+    """Lock a store that others may be writing to all the time."""
+    with ExitStack() as stack:
+        for tries_left in reversed(range(LOCK_TRIES)):
+            try:
+                locked = stack.enter_context(lock())
+                break
+            except StoreBusyError:
+                if not tries_left:
+                    raise
+        yield locked
 
 
 def settings_of(store: Store, *, model: str, dimensions: int) -> tuple[str, str]:
