@@ -20,6 +20,7 @@ from emberd import __version__
 from emberd.cli.context import Root, print_error
 from emberd.errors import ConfigError, PortTakenError
 from emberd.service.unit import CONFIG_EXIT
+from emberd.units import format_size
 
 if TYPE_CHECKING:
     from emberd.config.document import Keys
@@ -117,6 +118,19 @@ def _set_up_logs(config: "Config") -> None:
         ) from None
 
 
+def _give_back(config: "Config") -> None:
+    """Delete the compiled models that no entry would use any more."""
+    from emberd.registry import compiled
+    from emberd.registry.lock import LockFile
+
+    entries = LockFile(config.homes.state).read()
+    models = [(spec, entries.get(spec.name)) for spec in config.catalog]
+    with suppress(OSError):  # another process may do the same
+        freed = compiled.give_back(compiled.unused(config.homes.cache, models))
+        if freed:
+            log.info("%s of compiled models that none uses any more came back", format_size(freed))
+
+
 def _allow_many_connections() -> None:
     """Raise the soft limit on open files, 256 on macOS, as far as the system lets us."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -193,6 +207,7 @@ def _run(live: "LiveConfig") -> None:
             running.write(config.homes.state, here)
             gc.collect()
             gc.freeze()  # modules and routes stay: collections look at what requests left, soon
+            loop.run_in_executor(None, _give_back, config)
             notifier.tell(notify.READY, f"STATUS=listens on {here.address}")
             places = (None if port is None else here.url, server.socket)
             log.info(
