@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root, resumable
+from emberd.cli.context import AsJson, Root, complete_model, resumable
 from emberd.errors import ConfigError, EmberdError, RequestError, SourceError
 from emberd.installing import pip
 from emberd.units import format_size
@@ -30,7 +30,11 @@ def list_models(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the models of the registry."""
+    """Show all models, and which are on this machine.
+
+    "tested" says how far a model was compared with other programs: "reference" its own vectors,
+    "architecture" others of its kind, "no" neither.
+    """
     from emberd.registry import compiled
     from emberd.registry.availability import find_here
     from emberd.registry.lock import LockFile
@@ -81,17 +85,29 @@ def list_models(
 
 def pull(
     ctx: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(help="Model names or aliases.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All models of the registry.")] = False,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Names or aliases, as `emberd list` shows them.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every model of the list.")] = False,
     revision: Annotated[
-        str | None, typer.Option(help="Fetch this branch, tag or commit of the Hub.")
+        str | None,
+        typer.Option(metavar="REVISION", help="Fetch this branch, tag or commit of the Hub."),
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Take what the Hub has by now instead.")
+        bool, typer.Option("--update", help="Fetch a newer commit, where the Hub has one.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download models, so that their first use needs no network; check those that are here."""
+    """Download models, and check those that are here already.
+
+    A model that is not pulled is downloaded at its first request. Stopped at any moment, the same
+    command goes on where it was.
+    """
     root: Root = ctx.obj
     config = root.load()
     wanted = [spec.name for spec in config.catalog] if every else list(dict.fromkeys(names or []))
@@ -241,13 +257,23 @@ def _sentences(row: dict[str, Any]) -> str:
 
 def remove(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Model names or aliases.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL",
+            help="Names or aliases, as `emberd list` shows them.",
+            autocompletion=complete_model,
+        ),
+    ],
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Also remove what other models use.")
+        bool, typer.Option("--yes", "-y", help="Also remove files that other models use.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give the disk back: delete models from the Hub's cache. Folders and packages stay."""
+    """Delete downloaded models to free disk space.
+
+    What emberd has compiled of them goes, too. Your own folders and installed packages stay.
+    """
     from emberd.registry.lock import LockFile
 
     root: Root = ctx.obj
