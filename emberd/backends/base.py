@@ -40,10 +40,11 @@ MODEL_FILES = (
 class LoadRequest:
     """What a backend is told about the model that it shall load.
 
-    `folder` has the layout of a Hub repository. `cache` is a folder of the backend's own for
-    things it would rather not make twice (it may be deleted at any time, and two processes may
-    use it at once); `cache_key` changes with the weights, the precision and the pooling, and a
-    backend adds what else its cached things depend on. `threads` 0 means: all cores.
+    `folder` has the layout of a Hub repository. `cache` is a folder of this backend's and this
+    model's own for things it would rather not make twice (it may be deleted at any time, goes with
+    the model, and two processes may use it at once); `cache_key` changes with the weights, the
+    precision and the pooling, and a backend adds what else its cached things depend on. `threads`
+    0 means: all cores.
     """
 
     folder: Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emberd.cli.context import AsJson, Root
+from emberd.cli.context import AsJson, Root, complete_model
 
 if TYPE_CHECKING:
     from emberd.bench.run import Pace, Results
@@ -15,17 +15,25 @@ if TYPE_CHECKING:
 
 def bench(
     ctx: typer.Context,
-    model: Annotated[str | None, typer.Option(help="Model name or alias.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Name or alias; without it the default model.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
     against: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Measure the server there; its model is unloaded, too."),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.1, max=60.0, help="How long each stage measures.")
+        float,
+        typer.Option(metavar="SECONDS", min=0.1, max=60.0, help="How long each stage measures."),
     ] = 4.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure cold start, latency, throughput, memory and health, in about a minute.
+    """Measure how fast a model is here, in about a minute.
 
     By default in a server of its own, on a free port; one that runs is left alone.
     """

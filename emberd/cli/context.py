@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.errors import ConfigError
+from emberd.errors import ConfigError, EmberdError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,9 +19,34 @@ if TYPE_CHECKING:
     from emberd.cli.client import Client
     from emberd.config.document import Keys
     from emberd.config.load import Config
-    from emberd.errors import EmberdError
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def complete_model(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the models whose names begin so, for the shell; a broken configuration has none."""
+    config = _config_to_complete(ctx)
+    if config is None:
+        return []
+    return [
+        (spec.name, f"{spec.dimensions} dimensions, {spec.precision}")
+        for spec in config.catalog
+        if spec.name.startswith(incomplete)
+    ]
+
+
+def complete_store(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the configured stores whose names begin so; else the shell offers files."""
+    config = _config_to_complete(ctx)
+    stores = config.settings.stores.items() if config else ()
+    return [(name, store.path) for name, store in stores if name.startswith(incomplete)]
+
+
+def _config_to_complete(ctx: typer.Context) -> "Config | None":
+    try:
+        return Root(ctx.find_root().params.get("config")).read()
+    except EmberdError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +98,7 @@ errors_as_json = False
 """Whether stderr is for programs, too: each thing said there is one line of JSON."""
 
 
-def print_error(error: "EmberdError") -> None:
+def print_error(error: EmberdError) -> None:
     """Write what happened, and what to do, to stderr."""
     print_problem(error.code, error.message, error.hint)
 

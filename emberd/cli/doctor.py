@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Look for what is wrong here; loads no model, changes nothing. Exit code 1 on a failure."""
+    """Find out what on this machine keeps emberd from working.
+
+    Changes nothing and loads no model. Exit code 1: a check failed.
+    """
     from emberd.doctor.run import examine
 
     found = examine(_checks(ctx.obj))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import Root, print_warning
+from emberd.cli.context import Root, complete_model, print_warning
 from emberd.errors import BadOptionError, NoTextsError
 from emberd.units import format_places
 
@@ -26,11 +26,24 @@ def embed(
     ctx: typer.Context,
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TEXT]...", help="Texts; without any, each line of stdin is one."),
+        typer.Argument(metavar="TEXT", help="Texts; without any, each line of stdin is one."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model name or alias.")] = None,
-    input_type: Annotated[str | None, typer.Option(help="query or document.")] = None,
-    dimensions: Annotated[int | None, typer.Option(help="A smaller size of the model.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Name or alias; without it the default model.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
+    input_type: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="query or document, for models that tell them apart."),
+    ] = None,
+    dimensions: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Shorter vectors, where the model was trained for it."),
+    ] = None,
     jsonl: Annotated[
         bool,
         typer.Option(
@@ -42,7 +55,10 @@ def embed(
     # `--json` is what this command prints anyway; people and scripts pass it all the same.
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = True,
 ) -> None:
-    """Embed texts; prints one JSON line per text. Uses a running server, or loads by itself."""
+    """Turn texts into vectors: one line of JSON for each text.
+
+    Asks the running server; where none runs, loads the model for this one command.
+    """
     from emberd.cli import client
 
     del as_json

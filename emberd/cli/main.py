@@ -18,6 +18,7 @@ from emberd.cli import (
     context,
     doctor,
     embed,
+    examples,
     migrate,
     models,
     serve,
@@ -59,6 +60,7 @@ app.add_typer(service.app, name="service")
 app.command()(bench.bench)
 app.add_typer(settings.app, name="config")
 app.add_typer(migrate.app, name="migrate")
+examples.add_to(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -73,14 +75,24 @@ def root(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", help="Use this config file; also after a command.", show_default=False
+            "--config",
+            metavar="FILE",
+            help="Use this config file (before or after a command).",
+            show_default=False,
         ),
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
-    """A local embedding server: many models, one registry, memory really given back."""
+    """A local server that turns texts into vectors, with many models.
+
+    To begin: `emberd serve`, and in another terminal `emberd embed "some text"`. What does not
+    work: `emberd doctor`. Every command explains itself: `emberd COMMAND --help`.
+    """
     del version  # its callback did the work
     ctx.obj = Root(config)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root, resumable
+from emberd.cli.context import AsJson, Root, complete_model, complete_store, resumable
 from emberd.errors import BadOptionError, ConfigError, RequestError
 from emberd.units import format_size
 
@@ -30,12 +30,21 @@ EXIT_CODES = {"compatible": 0, "re-embed": 3, "mixed": 4, "unknown": 5}
 KEYS_SHOWN = 8
 KEYS_TOLD = 20  # in JSON
 
-app = typer.Typer(no_args_is_help=True, help="Vector stores: whose vectors they hold; move them.")
+app = typer.Typer(
+    no_args_is_help=True, help="Find out whose vectors a store holds; embed it again."
+)
 
 StoreName = Annotated[
-    str, typer.Argument(metavar="STORE", help="A name below `stores:`, a file or a folder.")
+    str,
+    typer.Argument(
+        metavar="STORE",
+        help="A file, a folder, or a name below `stores:` in the config file.",
+        autocompletion=complete_store,
+    ),
 ]
-Kind = Annotated[str | None, typer.Option(help="Kind of store, such as cmem or sqlite-vec.")]
+Kind = Annotated[
+    str | None, typer.Option(metavar="KIND", help="Kind of store, such as cmem or sqlite-vec.")
+]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of its kind."),
@@ -48,18 +57,26 @@ def check(
     store: StoreName,
     sample: Annotated[
         str | None,
-        typer.Option(help="Rows to embed, evenly spread, or `all`; 200 without a stamp."),
+        typer.Option(
+            metavar="N", help="Rows to embed, evenly spread, or `all`; 200 without a stamp."
+        ),
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="Compare with this model; without, all pulled.")
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Compare with this model (may be repeated); without it, with all here.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     kind: Kind = None,
     options: Options = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which model made a store's vectors, and whether they fit the one that is asked for.
+    """Say which model made a store's vectors.
 
-    Exit code 0: compatible, 3: to be embedded again, 4: of several models, 5: of none that is here.
+    And whether they fit the model that its users ask for. Exit code 0: they fit, 3: to be embedded
+    again, 4: of several models, 5: of none that is here.
     """
     from emberd.migrate import check as checking
 
@@ -85,24 +102,43 @@ def check(
 def run(
     ctx: typer.Context,
     store: StoreName,
-    to: Annotated[str | None, typer.Option("--to", help="Model; the default without it.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes; stop.")] = False,
-    batch: Annotated[int, typer.Option(min=1, max=2048, help="Texts a request.")] = 256,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="MODEL",
+            help="The model; without it the one its users ask for.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how long and how much disk; change nothing.")
+    ] = False,
+    batch: Annotated[
+        int, typer.Option(metavar="N", min=1, max=2048, help="Texts embedded in one request.")
+    ] = 256,
     keep_backup: Annotated[
-        bool, typer.Option("--keep-backup/--no-keep-backup", help="For `migrate undo`.")
+        bool,
+        typer.Option(
+            "--keep-backup/--no-keep-backup", help="Keep the old vectors, for `migrate undo`."
+        ),
     ] = True,
     force: Annotated[
-        bool, typer.Option("--force", help="Embed every row, also where nothing seems to lack.")
+        bool, typer.Option("--force", help="Embed every row, also where all seem right.")
     ] = False,
     set_aside: Annotated[
         bool, typer.Option("--set-aside", help="Move vectors without a text out of the store.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to the question.")] = False,
     kind: Kind = None,
     options: Options = None,
     as_json: AsJson = False,
 ) -> None:
-    """Embed a store again with another model; stopped at any moment, it goes on where it was."""
+    """Embed a store again with another model.
+
+    Stopped at any moment, the same command goes on where it was; the store is wholly old until it
+    is wholly new.
+    """
     from emberd.migrate import embedding
     from emberd.migrate import run as running
 
@@ -155,12 +191,12 @@ def run(
 def undo(
     ctx: typer.Context,
     store: StoreName,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to the question.")] = False,
     kind: Kind = None,
     options: Options = None,
     as_json: AsJson = False,
 ) -> None:
-    """Restore the backup of the last migration, and the settings file that went with it."""
+    """Take back the last migration of a store, from its backup."""
     from emberd.migrate import run as running
     from emberd.migrate.check import whose
 
@@ -229,7 +265,7 @@ def status(
     options: Options = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is known of a store: its stamp, a migration that was stopped, its backups."""
+    """Say what is known of a store, and what can be resumed."""
     from emberd.migrate import run as running
     from emberd.migrate.check import whose
 

@@ -1,18 +1,20 @@
 """`emberd list`, `pull` and `remove`: the registry, and the files behind it."""
 
 import json
-import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root, resumable
+from emberd.cli.context import AsJson, Root, complete_model, resumable
 from emberd.errors import ConfigError, EmberdError, RequestError, SourceError
+from emberd.installing import pip
 from emberd.units import format_size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from emberd.config.load import Config
     from emberd.registry.hub import Report
     from emberd.registry.lock import LockEntry, LockFile
@@ -21,8 +23,19 @@ if TYPE_CHECKING:
 NOT_LOADED = ("cold", "failed")
 
 
-def list_models(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show the models of the registry."""
+def list_models(
+    ctx: typer.Context,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the disk that each model takes.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show all models, and which are on this machine.
+
+    "tested" says how far a model was compared with other programs: "reference" its own vectors,
+    "architecture" others of its kind, "no" neither.
+    """
+    from emberd.registry import compiled
     from emberd.registry.availability import find_here
     from emberd.registry.lock import LockFile
 
@@ -33,6 +46,7 @@ def list_models(ctx: typer.Context, as_json: AsJson = False) -> None:
     rows: list[dict[str, Any]] = []
     for spec in config.catalog:
         entry = lock.get(spec.name)
+        here = find_here(spec, config.homes.hub, entry)
         rows.append(
             {
                 "name": spec.name,
@@ -41,7 +55,11 @@ def list_models(ctx: typer.Context, as_json: AsJson = False) -> None:
                 "pooling": spec.pooling,
                 "precision": spec.precision,
                 "max_tokens": spec.max_tokens,
-                "pulled": find_here(spec, config.homes.hub, entry) is not None,
+                "pulled": here is not None,
+                "files_bytes": compiled.size_of(here.folder) if here else 0,
+                "compiled_bytes": compiled.size_of(
+                    *compiled.folders(config.homes.cache, spec, entry)
+                ),
                 "fingerprint": entry.now.fingerprint if entry else None,
                 "architecture": spec.architecture,
                 "licence": spec.licence,
@@ -50,27 +68,46 @@ def list_models(ctx: typer.Context, as_json: AsJson = False) -> None:
                 "aliases": list(spec.aliases),
             }
         )
+    models = [(spec, lock.get(spec.name)) for spec in config.catalog]
+    unused_bytes = compiled.size_of(*compiled.unused(config.homes.cache, models))
     if as_json:
-        typer.echo(json.dumps({"models": rows}))
-    else:
-        from emberd.cli import render
+        typer.echo(json.dumps({"models": rows, "unused_bytes": unused_bytes}))
+        return
+    from emberd.cli import render
 
-        render.show(render.model_table(rows))
+    render.show(render.model_table(rows, with_disk=verbose))
+    if verbose and unused_bytes:
+        typer.echo(
+            f"{format_size(unused_bytes)} of compiled models are used by none any more;"
+            " the server gives them back when it starts, `emberd remove` at once."
+        )
 
 
 def pull(
     ctx: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(help="Model names or aliases.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All models of the registry.")] = False,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Names or aliases, as `emberd list` shows them.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every model of the list.")] = False,
     revision: Annotated[
-        str | None, typer.Option(help="Fetch this branch, tag or commit of the Hub.")
+        str | None,
+        typer.Option(metavar="REVISION", help="Fetch this branch, tag or commit of the Hub."),
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Take what the Hub has by now instead.")
+        bool, typer.Option("--update", help="Fetch a newer commit, where the Hub has one.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download models, so that their first use needs no network; check those that are here."""
+    """Download models, and check those that are here already.
+
+    A model that is not pulled is downloaded at its first request. Stopped at any moment, the same
+    command goes on where it was.
+    """
     root: Root = ctx.obj
     config = root.load()
     wanted = [spec.name for spec in config.catalog] if every else list(dict.fromkeys(names or []))
@@ -220,13 +257,23 @@ def _sentences(row: dict[str, Any]) -> str:
 
 def remove(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(help="Model names or aliases.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL",
+            help="Names or aliases, as `emberd list` shows them.",
+            autocompletion=complete_model,
+        ),
+    ],
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Also remove what other models use.")
+        bool, typer.Option("--yes", "-y", help="Also remove files that other models use.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give the disk back: delete models from the Hub's cache. Folders and packages stay."""
+    """Delete downloaded models to free disk space.
+
+    What emberd has compiled of them goes, too. Your own folders and installed packages stay.
+    """
     from emberd.registry.lock import LockFile
 
     root: Root = ctx.obj
@@ -238,24 +285,29 @@ def remove(
     leaving = [hub_id for hub_id in users if hub_id not in kept]
     losing = sorted({other for hub_id in leaving for other in users[hub_id]})
     _require_unloaded(config, {*losing, *(spec.name for spec in specs)})
+    copies = _compiled_for_none_else(config, lock, specs)
     removed = _delete(config, lock, specs, leaving)
-    if kept and not removed:
+    compiled_bytes = _delete_compiled(config, lock, copies)
+    if kept and not removed and not compiled_bytes:
         raise RequestError(
             f"Nothing was removed: {_shared(kept)}.",
             hint="Add --yes to remove the files for all of them.",
         )
     notes = [f"{hub_id}: removed, {format_size(size)}." for hub_id, size in removed.items()]
-    if not removed:
+    if not removed and not kept:
         notes.append(f"Nothing of {', '.join(spec.name for spec in specs)} is in the Hub's cache.")
+    if compiled_bytes:
+        notes.append(f"Compiled copies that no model uses: removed, {format_size(compiled_bytes)}.")
     if kept:
         notes.append(f"{_shared(kept)}: they stay (--yes removes them).")
     if losing:
         notes.append(f"The files of {', '.join(losing)} are gone, too.")
     notes += _what_stays(specs, config)
-    freed_bytes = sum(removed.values())
+    freed_bytes = sum(removed.values()) + compiled_bytes
     if as_json:
         names = [spec.name for spec in specs]
-        said = {"models": names, "freed_bytes": freed_bytes, "removed": removed, "kept": kept}
+        said: dict[str, Any] = {"models": names, "freed_bytes": freed_bytes, "removed": removed}
+        said |= {"compiled_bytes": compiled_bytes, "kept": kept}
         typer.echo(json.dumps({**said, "notes": notes}))
     else:
         typer.echo("\n".join([*notes, f"{format_size(freed_bytes)} of disk came back."]))
@@ -276,6 +328,33 @@ def _delete(
     except OSError as error:
         raise RequestError(f"{error.filename} cannot be removed: {error.strerror}.") from None
     return {hub_id: size for hub_id, size in freed.items() if size}
+
+
+def _compiled_for_none_else(
+    config: "Config", lock: "LockFile", specs: list["ModelSpec"]
+) -> list["Path"]:
+    """Return what is kept compiled of these models, and of none else that is here."""
+    from emberd.registry import compiled
+
+    entries = lock.read()
+
+    def folders(wanted: "Iterable[ModelSpec]") -> set["Path"]:
+        cache = config.homes.cache
+        return {f for spec in wanted for f in compiled.folders(cache, spec, entries.get(spec.name))}
+
+    return sorted(folders(specs) - folders(spec for spec in config.catalog if spec not in specs))
+
+
+def _delete_compiled(config: "Config", lock: "LockFile", copies: list["Path"]) -> int:
+    """Delete these copies, and those that no model leads to any more; return the bytes."""
+    from emberd.registry import compiled
+
+    entries = lock.read()
+    models = [(spec, entries.get(spec.name)) for spec in config.catalog]
+    try:
+        return compiled.give_back([*copies, *compiled.unused(config.homes.cache, models)])
+    except OSError as error:
+        raise RequestError(f"{error.filename} cannot be removed: {error.strerror}.") from None
 
 
 def _other_users(
@@ -325,6 +404,6 @@ def _what_stays(specs: list["ModelSpec"], config: "Config") -> list[str]:
         f"The folder {source.path} is your own and stays."
         if source.path
         else f"The package {source.package} stays;"
-        f" `pip uninstall {shlex.quote(source.package or '')}` removes it."
+        f" `{pip('uninstall', source.package or '')}` removes it."
         for source in own
     ]

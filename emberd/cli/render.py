@@ -89,13 +89,14 @@ def show(sheet: Sheet) -> None:
         console.print(f"[dim]A wider terminal also shows: {', '.join(left)}.[/]", soft_wrap=True)
 
 
-def model_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
-    """One row per registry entry."""
+def model_table(rows: Iterable[Mapping[str, Any]], *, with_disk: bool = False) -> Sheet:
+    """One row per registry entry; `with_disk`: what its files and its compiled copy take."""
     sheet = Sheet(
         ("model", "dimensions", "pooling", "precision", "max tokens", "licence", "tested", "files",
-         "fingerprint"),
+         *(("disk", "compiled") if with_disk else ()), "fingerprint"),
         leave=("licence", "pooling", "max tokens", "fingerprint", "tested", "precision",
                "dimensions"),
+        right=("disk", "compiled"),
     )  # fmt: skip
     for row in rows:
         files = "[green]here[/]" if row["pulled"] else "[dim]not here[/]"
@@ -103,9 +104,14 @@ def model_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
         sheet.rows.append((
             name, str(row["dimensions"]), row["pooling"], row["precision"],
             str(row["max_tokens"] or "by checkpoint"), row["licence"] or "", row["tested"], files,
-            row["fingerprint"] or "",
+            *(_sizes(row) if with_disk else ()), row["fingerprint"] or "",
         ))  # fmt: skip
     return sheet
+
+
+def _sizes(row: Mapping[str, Any]) -> list[str]:
+    sizes = (row["files_bytes"], row["compiled_bytes"])
+    return [format_size(size) if size else "" for size in sizes]
 
 
 def process_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:

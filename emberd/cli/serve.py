@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emberd import __version__
-from emberd.cli.context import Root, print_error
+from emberd.cli.context import Root, complete_model, print_error
 from emberd.errors import ConfigError, PortTakenError
 from emberd.service.unit import CONFIG_EXIT
+from emberd.units import format_size
 
 if TYPE_CHECKING:
     from emberd.config.document import Keys
@@ -35,20 +36,43 @@ log = logging.getLogger("emberd")
 
 def serve(
     ctx: typer.Context,
-    host: Annotated[str | None, typer.Option(help="Listen on this address.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Listen on this address.", show_default="127.0.0.1"),
+    ] = None,
     port: Annotated[
         str | None,
-        typer.Option(metavar="PORT", help="Listen on this port; 0 takes any, off none."),
+        typer.Option(
+            metavar="PORT",
+            help="Listen on this port; 0 takes any that is free, off takes none.",
+            show_default="8767",
+        ),
     ] = None,
-    default: Annotated[str | None, typer.Option(help="Model for who names none.")] = None,
+    default: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The model for requests that name none.",
+            autocompletion=complete_model,
+            show_default="minilm",
+        ),
+    ] = None,
     log_level: Annotated[
-        str | None, typer.Option(help="debug, info, warning or error.", show_default="info")
+        str | None,
+        typer.Option(metavar="LEVEL", help="debug, info, warning or error.", show_default="info"),
     ] = None,
     allow_open: Annotated[
-        bool, typer.Option("--allow-open", help="Let other machines ask without a token.")
+        bool,
+        typer.Option(
+            "--allow-open", help="Let other machines ask without a token (see docs/security.md)."
+        ),
     ] = False,
 ) -> None:
-    """Run the server until Ctrl-C or TERM. Exit code 78: the configuration has to be changed."""
+    """Run the server until Ctrl-C.
+
+    Models load when they are first asked for. Options beat the config file for this run. Exit code
+    78: a setting has to be corrected first.
+    """
     root: Root = ctx.obj
     flags: dict[Keys, Any] = {
         ("server", "host"): host,
@@ -115,6 +139,19 @@ def _set_up_logs(config: "Config") -> None:
             f"log.file: {to.file} cannot be written: {error.strerror}.",
             hint="Choose a file in a folder of yours that exists.",
         ) from None
+
+
+def _give_back(config: "Config") -> None:
+    """Delete the compiled models that no entry would use any more."""
+    from emberd.registry import compiled
+    from emberd.registry.lock import LockFile
+
+    entries = LockFile(config.homes.state).read()
+    models = [(spec, entries.get(spec.name)) for spec in config.catalog]
+    with suppress(OSError):  # another process may do the same
+        freed = compiled.give_back(compiled.unused(config.homes.cache, models))
+        if freed:
+            log.info("%s of compiled models that none uses any more came back", format_size(freed))
 
 
 def _allow_many_connections() -> None:
@@ -193,6 +230,7 @@ def _run(live: "LiveConfig") -> None:
             running.write(config.homes.state, here)
             gc.collect()
             gc.freeze()  # modules and routes stay: collections look at what requests left, soon
+            loop.run_in_executor(None, _give_back, config)
             notifier.tell(notify.READY, f"STATUS=listens on {here.address}")
             places = (None if port is None else here.url, server.socket)
             log.info(

@@ -5,19 +5,27 @@ from typing import Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root, print_warning
+from emberd.cli.context import AsJson, Root, complete_model, print_warning
 
-Name = Annotated[str | None, typer.Argument(help="Model name or alias.", show_default=False)]
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Name or alias, as `emberd list` shows it.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
 
 
 def ps(
     ctx: typer.Context,
     as_json: AsJson = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show how long each part of its start took.")
+        bool, typer.Option("--verbose", "-v", help="Show how long each part of a start took.")
     ] = False,
 ) -> None:
-    """Show which models are alive: state, memory, in flight, when each unloads."""
+    """Show which models are loaded, and the memory they take."""
     root: Root = ctx.obj
     server = root.find_server()
     rows = server.get("/models")["models"] if server else []
@@ -40,7 +48,10 @@ def ps(
 
 
 def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
-    """Load a model in the running server (the default one without a name)."""
+    """Load a model now, in the running server.
+
+    Without a name the default. This is never needed: the first request loads a model.
+    """
     row = _ask(ctx, "/load", name)
     if as_json:
         typer.echo(json.dumps(row))
@@ -49,7 +60,10 @@ def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None
 
 
 def unload(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
-    """Give a model's memory back (all models' without a name)."""
+    """Unload a model, and get its memory back.
+
+    Without a name all. The next request loads it again.
+    """
     answer = _ask(ctx, "/unload", name)
     if as_json:
         typer.echo(json.dumps(answer))

@@ -27,9 +27,7 @@ LOG, STDERR_LOG = "emberd.log", "service.stderr.log"  # in the state folder
 READY_TIMEOUT_S = 2.0
 FOLLOW_S = 0.2
 
-app = typer.Typer(
-    no_args_is_help=True, help="Run the server at every login: by launchd or systemd."
-)
+app = typer.Typer(no_args_is_help=True, help="Run the server at every login, as a service.")
 
 
 @app.command()
@@ -40,7 +38,10 @@ def install(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit; do nothing.")] = False,
 ) -> None:
-    """Start the server now and at every login; undone when it does not become ready."""
+    """Start the server now and at every login.
+
+    By launchd or systemd, as this user. Undone when it does not become ready.
+    """
     from emberd.service import install as service
     from emberd.service import previous
 
@@ -76,7 +77,10 @@ def install(
 
 @app.command()
 def status(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Say how the service is; exit code 1 when it is not ready."""
+    """Say whether the service runs and is ready.
+
+    Exit code 1: it is not.
+    """
     from emberd.service.install import find_manager
 
     root: Root = ctx.obj
@@ -121,7 +125,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="The last lines.")] = 50,
 ) -> None:
-    """Print what the service wrote last: systemd's journal, and the log files."""
+    """Print what the service wrote last."""
     from emberd.service.install import find_manager
 
     root: Root = ctx.obj
@@ -150,7 +154,7 @@ def logs(
 
 @app.command()
 def restart(ctx: typer.Context) -> None:
-    """Restart the service; returns when it is ready."""
+    """Restart the service."""
     from emberd.service import install as service
 
     root: Root = ctx.obj
@@ -161,7 +165,10 @@ def restart(ctx: typer.Context) -> None:
 
 @app.command()
 def uninstall(ctx: typer.Context) -> None:
-    """Stop the service, no more at login. Models, configuration and logs are kept."""
+    """Stop the service, and start it at logins no more.
+
+    Models, configuration and logs are kept.
+    """
     from emberd.service import install as service
     from emberd.service import previous
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emberd.registry.folder import Folder
     from emberd.registry.spec import ModelSpec
 
-app = typer.Typer(no_args_is_help=True, help="Look at the configuration, or begin one.")
+app = typer.Typer(no_args_is_help=True, help="Show, check or begin the config file.")
 
 EFFECTS = {
     "at_once": "at once",
@@ -68,7 +68,10 @@ def path(ctx: typer.Context) -> None:
 
 @app.command()
 def check(ctx: typer.Context) -> None:
-    """Read the configuration; exit code 1 and the place of the mistake when it is wrong."""
+    """Check the config file; says where a mistake is.
+
+    Exit code 1: there is one.
+    """
     root: Root = ctx.obj
     config = root.load()
     notes = _check_models(config)
@@ -183,7 +186,7 @@ def _check_stores(config: "Config") -> None:
 
 @app.command()
 def diff(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show what a reload of the config file would change in the running server."""
+    """Show what the running server would change at a reload."""
     root: Root = ctx.obj
     server = root.require_server()
     _require_named_file(root, server)
@@ -192,7 +195,10 @@ def diff(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def reload(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Have the running server take its config file now; it does so by itself when it changes."""
+    """Have the running server read its config file again.
+
+    It does so by itself within seconds of a change; this waits, and says what changed or is wrong.
+    """
     root: Root = ctx.obj
     server = root.require_server()
     _require_named_file(root, server)
@@ -234,9 +240,12 @@ def _in_words(change: dict[str, Any]) -> str:
 @app.command()
 def init(
     ctx: typer.Context,
-    print_only: Annotated[bool, typer.Option("--print", help="Print it, write nothing.")] = False,
+    print_only: Annotated[bool, typer.Option("--print", help="Print it instead.")] = False,
 ) -> None:
-    """Write a commented config file to begin with; never over one that exists."""
+    """Write a config file with comments, to edit.
+
+    Never over one that exists.
+    """
     from emberd.config.paths import find_homes
 
     if print_only:
@@ -261,7 +270,10 @@ def show(
     every: Annotated[bool, typer.Option("--all", help="Also what has its default.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print what is set and where it comes from; itself a config file."""
+    """Print what is set, and where.
+
+    What is printed is itself a config file.
+    """
     from emberd.config.readable import write_entry, write_settings
 
     root: Root = ctx.obj

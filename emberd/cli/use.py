@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from emberd.cli.context import AsJson, Root, resumable
+from emberd.cli.context import AsJson, Root, complete_model, resumable
 from emberd.errors import ConfigError, EmberdError, RequestError
 
 if TYPE_CHECKING:
@@ -92,19 +92,32 @@ class Switch:
 
 def use(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Model name or alias.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Name or alias, as `emberd list` shows it.",
+            autocompletion=complete_model,
+        ),
+    ],
     migrate: Annotated[
         bool,
         typer.Option(
             "--migrate",
-            help="Embed the stores that the default serves again: all changes, or none.",
+            help="Also embed again the stores that follow the default: all changes, or nothing.",
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say it, write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to the question.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would mean; write nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a model the default: edit the config file, and have the running server take it."""
+    """Make a model the default, for requests that name none.
+
+    Changes `default:` in the config file; a running server takes it at once. Vectors of different
+    models do not compare: what was stored with the old one has to be embedded again.
+    """
     from emberd.cli import client
     from emberd.cli.edit import Edit
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root
+from emberd.cli.context import AsJson, Root, complete_model
 
 if TYPE_CHECKING:
     from emberd.config.load import Config
@@ -18,18 +18,30 @@ if TYPE_CHECKING:
 def verify(
     ctx: typer.Context,
     names: Annotated[
-        list[str] | None, typer.Argument(help="Models; without, all whose files are here.")
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Without a name, all whose files are here.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Compare all installed backends, too.")
+        bool, typer.Option("--full", help="Also compare every installed backend.")
     ] = False,
     accept: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Accept that this model has changed; checks nothing."),
+        typer.Option(
+            metavar="MODEL",
+            help="Accept that this model has changed; checks nothing.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check models in workers of their own: files, vectors, and whether they are as they were."""
+    """Check models: are their files whole, and their vectors right?
+
+    Exit code 1: a check failed.
+    """
     root: Root = ctx.obj
     config = root.load()
     # What the pool would log is in the table, once.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emberd.backends import plugins
+from emberd.installing import pip
 from emberd.registry.catalog import Catalog
 from emberd.verify.finding import Finding
 
@@ -44,9 +45,9 @@ def _judge(name: str, answer: dict[str, Any], *, needed: bool, used: bool) -> Fi
         devices = ", ".join(answer["devices"]) or "devices not stated"
         return Finding(check, "ok", f"{answer['version'] or 'works'} on {devices}{by_default}")
     if "missing" in answer:
-        extra = "'emberd[mlx]'" if name == "mlx" else answer["missing"]
+        extra = "emberd[mlx]" if name == "mlx" else answer["missing"]
         detail = f"{answer['missing']} is not installed{by_default}"
-        advice = f"Run `pip install {extra}`."
+        advice = f"Run `{pip('install', extra)}`."
         if needed:
             return Finding(check, "failed", detail, advice)
         return Finding(check, "warning" if used else "skipped", detail, advice if used else "")
@@ -64,7 +65,9 @@ def _gpu(mlx: dict[str, Any]) -> Finding:
     if seen:
         return Finding("gpu", "ok", f"MLX computes on {there or 'a GPU'}")
     if there:
-        advice = "Run `pip install 'mlx[cuda]'`." if sys.platform == "linux" else "Reinstall mlx."
+        advice = (
+            f"Run `{pip('install', 'mlx[cuda]')}`." if sys.platform == "linux" else "Reinstall mlx."
+        )
         return Finding("gpu", "warning", f"{there} is here, and MLX does not see it", advice)
     return Finding("gpu", "ok", "none; models run on the CPU")
 

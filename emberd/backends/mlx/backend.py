@@ -17,6 +17,7 @@ from emberd.backends.architecture import NATIVE, Architecture, Bert, MPNet, read
 from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import BackendBrokenError
+from emberd.installing import pip
 from emberd.vectors import Matrix
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class MLXBackend:
             import mlx.core as mx
         except (ImportError, OSError) as error:
             raise BackendBrokenError(
-                f"MLX cannot be imported: {error}.", hint="Run `pip install 'emberd[mlx]'`."
+                f"MLX cannot be imported: {error}.",
+                hint=f"Run `{pip('install', 'emberd[mlx]')}`.",
             ) from error
         return ("gpu",) if mx.default_device() == mx.Device(mx.gpu) else ("cpu",)
 
@@ -59,7 +61,8 @@ class MLXBackend:
             import mlx.core as mx
         except ImportError as error:
             raise BackendBrokenError(
-                f"MLX cannot be imported: {error}.", hint="Run `pip install 'emberd[mlx]'`."
+                f"MLX cannot be imported: {error}.",
+                hint=f"Run `{pip('install', 'emberd[mlx]')}`.",
             ) from error
         from emberd.backends.mlx.layers import Pooled, Weights, on_cuda, on_gpu
 

@@ -25,6 +25,7 @@ from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.mlx.families import FAMILIES
 from emberd.backends.mlx.layers import Weights, gelu
 from emberd.errors import BackendBrokenError, ModelLoadError
+from emberd.installing import pip
 
 
 class OtherModel:
@@ -110,7 +111,7 @@ def _import(model_type: str) -> ModuleType:
     except ImportError as error:
         raise BackendBrokenError(
             f"{model_type} runs on mlx by mlx-embeddings, which cannot be imported: {error}.",
-            hint="Run `pip install mlx-embeddings mlx-lm`.",
+            hint=f"Run `{pip('install', 'mlx-embeddings', 'mlx-lm')}`.",
         ) from error
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from emberd.backends.base import LoadRequest
 from emberd.errors import BackendBrokenError
+from emberd.installing import pip
 
 if TYPE_CHECKING:
     from openvino import Core
@@ -32,7 +33,7 @@ def make_core() -> "Core":
         core = openvino.Core()
     except (ImportError, OSError, RuntimeError) as error:
         raise BackendBrokenError(
-            f"OpenVINO cannot be used: {error}.", hint="Run `pip install openvino`."
+            f"OpenVINO cannot be used: {error}.", hint=f"Run `{pip('install', 'openvino')}`."
         ) from error
     # OpenVINO keeps 5,000 of its own besides. The setting is undocumented, hence it may go.
     with suppress(RuntimeError):

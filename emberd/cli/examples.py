@@ -1,0 +1,82 @@
+"""An example or two for every command, below its `--help`. Each can be typed as it stands."""
+
+import typer
+
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "serve": (
+        ("emberd serve", "on 127.0.0.1:8767"),
+        ("emberd serve --port 9000 --default bge-small", "another port, another default"),
+    ),
+    "pull": (
+        ("emberd pull bge-small", "one model"),
+        ("emberd pull minilm mpnet", "several"),
+        ("emberd pull bge-small --update", "take the Hub's newest commit"),
+    ),
+    "list": (
+        ("emberd list", "all models, and which are here"),
+        ("emberd list -v", "the disk that each takes, too"),
+    ),
+    "remove": (("emberd remove bge-small", "says how much disk came back"),),
+    "ps": (("emberd ps", "what is loaded now"), ("emberd ps -v", "how long its start took")),
+    "embed": (
+        ('emberd embed "The kettle is on."', "one text"),
+        ("emberd embed --model mpnet < lines.txt > vectors.jsonl", "each line is a text"),
+        ("emberd embed --jsonl < texts.jsonl > vectors.jsonl", 'each line is {"text": "..."}'),
+    ),
+    "load": (("emberd load bge-small", "so that its first request need not wait"),),
+    "unload": (("emberd unload bge-small", "one model"), ("emberd unload", "all of them")),
+    "verify": (
+        ("emberd verify minilm", "one model"),
+        ("emberd verify", "all whose files are here"),
+        ("emberd verify --accept minilm", "go on with what it has changed to"),
+    ),
+    "doctor": (("emberd doctor", "what is wrong, and what to do"),),
+    "use": (
+        ("emberd use bge-small --dry-run", "what it would mean"),
+        ("emberd use bge-small", "write it into the config file"),
+        ("emberd use bge-small --migrate", "embed the configured stores again, too"),
+    ),
+    "reload": (("emberd reload", "says what changed"),),
+    "bench": (
+        ("emberd bench", "the default model, in a server of its own"),
+        ("emberd bench --model mpnet --json", "for programs"),
+    ),
+    "service install": (
+        ("emberd service install", "now, and at every login"),
+        ("emberd service install --dry-run", "only show what would be written"),
+    ),
+    "service status": (("emberd service status", "is it running, and ready?"),),
+    "service logs": (("emberd service logs -f", "what it writes, as it comes"),),
+    "service restart": (("emberd service restart", "returns when it is ready"),),
+    "service uninstall": (("emberd service uninstall", "models and settings stay"),),
+    "config path": (("emberd config path", "which file to edit"),),
+    "config check": (("emberd config check", "is the file in order?"),),
+    "config diff": (("emberd config diff", "what a reload would change"),),
+    "config init": (("emberd config init", "a file with comments, to edit"),),
+    "config show": (
+        ("emberd config show", "what you have set, and where"),
+        ("emberd config show --all", "every setting"),
+    ),
+    "migrate check": (("emberd migrate check ~/notes.db", "whose vectors are these?"),),
+    "migrate run": (
+        ("emberd migrate run ~/notes.db --to bge-small --dry-run", "how long, how much disk"),
+        ("emberd migrate run ~/notes.db --to bge-small", "embed it again"),
+    ),
+    "migrate undo": (("emberd migrate undo ~/notes.db", "back to what it was before"),),
+    "migrate status": (("emberd migrate status ~/notes.db", "how far, and which backups"),),
+}
+
+
+def add_to(app: typer.Typer, before: str = "") -> None:
+    """Put the examples below the help of every command of `app` and of its groups."""
+    for command in app.registered_commands:
+        name = str(command.name or getattr(command.callback, "__name__", ""))
+        command.epilog = _epilog(EXAMPLES.get(before + name, ()))
+    for group in app.registered_groups:
+        if group.typer_instance:
+            add_to(group.typer_instance, f"{before}{group.name} ")
+
+
+def _epilog(examples: tuple[tuple[str, str], ...]) -> str:
+    lines = (f"  {typed}\n      {meaning}" for typed, meaning in examples)
+    return "\n".join(["\b", "Example:" if len(examples) == 1 else "Examples:", *lines])
