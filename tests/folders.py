@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 TINY = Path(__file__).parent / "reference" / "tiny"
-GONE = object()  # in the place of a value: the key is removed
+GONE = ...  # in the place of a value: the key is removed
 
 TEXTS = (
     "HELLO World",

@@ -253,7 +253,7 @@ def test_a_tokenizer_that_cuts_the_beginning_off_is_refused(tmp_path: Path) -> N
         ({"pooling_mode_mean_sqrt_len_tokens": True}, {"mean_sqrt_len_tokens"}),
         ({}, set()),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_the_poolings_of_a_file_are_read_as_it_is_meant(
     values: Change, modes: set[str], tmp_path: Path
