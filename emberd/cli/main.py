@@ -132,6 +132,13 @@ def main() -> None:
     except KeyboardInterrupt:
         code = INTERRUPTED_EXIT
     except OSError as error:
+        if not _has_folder():
+            print_problem(
+                "usage",
+                "The folder that this shell is in was deleted, so that no path begins there.",
+                "Go to one that exists (`cd ~`), or name whole paths.",
+            )
+            sys.exit(USAGE_EXIT)
         if error.filename is not None or error.errno not in UNWRITABLE:
             raise
         code = _explain_output(error)
@@ -174,6 +181,14 @@ def _explain_output(error: OSError) -> int:
             "Make room where it goes, and run it again.",
         )  # fmt: skip
     return 1
+
+
+def _has_folder() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _open_what_is_closed() -> None:

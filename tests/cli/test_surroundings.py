@@ -216,3 +216,27 @@ def test_text_that_says_json_is_text(home: Path) -> None:
     )
 
     assert done.stderr.startswith(b"error: ")
+
+
+@pytest.mark.parametrize(
+    "command", ["list --config mine.yaml", "migrate check notes.db", "EMBERD_HOME=here list"]
+)
+def test_a_folder_that_was_deleted_under_the_shell_is_said_to_be(
+    home: Path, tmp_path: Path, command: str
+) -> None:
+    rest = command.removeprefix("EMBERD_HOME=here ")
+    setting = "" if rest == command else "export EMBERD_HOME=here; "
+    gone = tmp_path / "gone"
+
+    done = shell(home, f"mkdir {gone}; cd {gone}; rmdir {gone}; {setting}emberd {rest}")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: The folder that this shell is in was deleted")
+
+
+def test_whole_paths_need_no_folder_to_be_in(home: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+
+    done = shell(home, f"mkdir {gone}; cd {gone}; rmdir {gone}; emberd embed a")
+
+    assert (done.returncode, done.stderr) == (0, "")
