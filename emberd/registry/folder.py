@@ -421,7 +421,7 @@ def read_normalizer(path: Path) -> dict[str, Any] | None:
     """
     decoder, space = json.JSONDecoder(), " \t\n\r"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read(path).decode()
         place = text.index("{") + 1
         while True:
             place = text.index('"', place)
