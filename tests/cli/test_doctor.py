@@ -81,11 +81,13 @@ def test_people_get_a_table_with_what_to_do(home: Path) -> None:
 
     done = run_emberd("doctor", home=home)
 
-    (line,) = [line for line in done.stdout.decode().splitlines() if line.startswith("config")]
+    lines = done.stdout.decode().splitlines()
+    line, advice = (line for line in lines if line.startswith("config"))
     assert done.returncode == 1
     assert "failed" in line
     assert f"{home}/config.yaml:2: limits.max_loded" in line
-    assert "Did you mean max_loaded?" in line
+    assert advice == "config: Did you mean max_loaded?"
+    assert lines.index(advice) > lines.index(line)
 
 
 def test_a_broken_config_is_found_and_the_rest_is_checked_all_the_same(home: Path) -> None:
