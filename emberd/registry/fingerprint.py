@@ -14,6 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from emberd.files import is_file
+from emberd.registry.folder import listed_weights
 from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec
 
@@ -36,10 +37,11 @@ def hash_files(
 ) -> dict[str, FileHash]:
     """Return the hash of each file below `folder` that matches a pattern, by relative name.
 
-    A file is read only when its size, mtime or inode differ from what `known` says.
+    Weights that the folder's own lists name are among them, whatever the patterns are. A file is
+    read only when its size, mtime or inode differ from what `known` says.
     """
     hashes: dict[str, FileHash] = {}
-    for name in list_files(folder, patterns):
+    for name in list_files(folder, [*patterns, *listed_weights(folder)]):
         status = (folder / name).stat()
         before = known.get(name)
         seen = (status.st_size, status.st_mtime_ns, status.st_ino)

@@ -6,9 +6,11 @@ file says is not guessed. Sources of what counts, and which file wins: sentence-
 `tokenization_utils_base.py` and `models/bert/tokenization_bert.py`.
 """
 
+import glob
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -248,6 +250,26 @@ def read_steps(folder: Path) -> tuple[Step, ...] | None:
         raise ModelLoadError(
             f"{path} is damaged: not a list of modules with types.", hint=MEND
         ) from None
+
+
+def listed_weights(folder: Path) -> list[str]:
+    """Return glob patterns of the weights that a folder's own lists name, however they are called.
+
+    Those are the shards in an index and the folders of Dense steps: whatever is computed with is
+    part of the model, also where its name is not the usual one. A damaged list names nothing:
+    loading says what is wrong with it.
+    """
+    patterns: set[str] = set()
+    index = folder / "model.safetensors.index.json"
+    with suppress(ModelLoadError):
+        heads = (step.path for step in read_steps(folder) or () if step.kind == "Dense")
+        patterns |= {f"{glob.escape(path)}/*" for path in heads}
+    with suppress(ModelLoadError, LookupError, AttributeError):
+        if is_file(index) and not is_file(folder / "model.safetensors"):
+            patterns |= {
+                glob.escape(str(name)) for name in read_object(index)["weight_map"].values()
+            }
+    return sorted(patterns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
