@@ -21,7 +21,7 @@ from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec, is_below
 
 LEAST_TOKENS = 3  # of a text: what begins it, what ends it, and one of its own
-MEND = "Mend that file, or get it again from where the model came from."
+MEND = "Mend that file or its permissions, or get it again from where the model came from."
 
 TRANSFORMER_FILES = tuple(
     f"sentence_{kind}_config.json"
@@ -285,7 +285,7 @@ def read_pooling(folder: Path) -> PoolingFile:
     """Return what the Pooling step's own file says, by the names of the registry."""
     listed = [step.path for step in read_steps(folder) or () if step.kind == "Pooling"]
     named = [folder / path / "config.json" for path in listed if path and is_below(path)]
-    files = [path for path in named if is_file(path)]
+    files = [path for path in named if _is_there(path)]
     path = next(iter(files or sorted(folder.glob("*_Pooling/config.json"))), None)
     if path is None:
         return PoolingFile()
