@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from emberd.errors import ModelLoadError
 from emberd.files import is_file
+from emberd.registry.folder import MEND, listed_weights
 from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec
 
@@ -36,20 +38,31 @@ def hash_files(
 ) -> dict[str, FileHash]:
     """Return the hash of each file below `folder` that matches a pattern, by relative name.
 
-    A file is read only when its size, mtime or inode differ from what `known` says.
+    Weights that the folder's own lists name are among them, whatever the patterns are. A file is
+    read only when its size, mtime or inode differ from what `known` says.
+
+    Raises:
+        ModelLoadError: one of the files cannot be read.
     """
     hashes: dict[str, FileHash] = {}
-    for name in list_files(folder, patterns):
-        status = (folder / name).stat()
-        before = known.get(name)
-        seen = (status.st_size, status.st_mtime_ns, status.st_ino)
-        if before and (before.size, before.mtime_ns, before.inode) == seen:
-            hashes[name] = before
-        else:
-            with (folder / name).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            hashes[name] = FileHash(*seen, digest)
+    for name in list_files(folder, [*patterns, *listed_weights(folder)]):
+        try:
+            hashes[name] = _hash(folder / name, known.get(name))
+        except OSError as error:
+            raise ModelLoadError(
+                f"{folder / name} cannot be read: {error.strerror}.", hint=MEND
+            ) from None
     return hashes
+
+
+def _hash(file: Path, before: FileHash | None) -> FileHash:
+    status = file.stat()
+    seen = (status.st_size, status.st_mtime_ns, status.st_ino)
+    if before and (before.size, before.mtime_ns, before.inode) == seen:
+        return before
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return FileHash(*seen, digest)
 
 
 def list_files(folder: Path, patterns: Iterable[str]) -> list[str]:

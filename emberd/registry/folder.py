@@ -6,9 +6,11 @@ file says is not guessed. Sources of what counts, and which file wins: sentence-
 `tokenization_utils_base.py` and `models/bert/tokenization_bert.py`.
 """
 
+import glob
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec, is_below
 
 LEAST_TOKENS = 3  # of a text: what begins it, what ends it, and one of its own
-MEND = "Mend that file, or get it again from where the model came from."
+MEND = "Mend that file or its permissions, or get it again from where the model came from."
 
 TRANSFORMER_FILES = tuple(
     f"sentence_{kind}_config.json"
@@ -250,6 +252,26 @@ def read_steps(folder: Path) -> tuple[Step, ...] | None:
         ) from None
 
 
+def listed_weights(folder: Path) -> list[str]:
+    """Return glob patterns of the weights that a folder's own lists name, however they are called.
+
+    Those are the shards in an index and the folders of Dense steps: whatever is computed with is
+    part of the model, also where its name is not the usual one. A damaged list names nothing:
+    loading says what is wrong with it.
+    """
+    patterns: set[str] = set()
+    index = folder / "model.safetensors.index.json"
+    with suppress(ModelLoadError):
+        heads = (step.path for step in read_steps(folder) or () if step.kind == "Dense")
+        patterns |= {f"{glob.escape(path)}/*" for path in heads}
+    with suppress(ModelLoadError, LookupError, AttributeError):
+        if is_file(index) and not is_file(folder / "model.safetensors"):
+            patterns |= {
+                glob.escape(str(name)) for name in read_object(index)["weight_map"].values()
+            }
+    return sorted(patterns)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolingFile:
     """The options of the Pooling step. No `modes`: it does not say; several are joined together."""
@@ -263,7 +285,7 @@ def read_pooling(folder: Path) -> PoolingFile:
     """Return what the Pooling step's own file says, by the names of the registry."""
     listed = [step.path for step in read_steps(folder) or () if step.kind == "Pooling"]
     named = [folder / path / "config.json" for path in listed if path and is_below(path)]
-    files = [path for path in named if is_file(path)]
+    files = [path for path in named if _is_there(path)]
     path = next(iter(files or sorted(folder.glob("*_Pooling/config.json"))), None)
     if path is None:
         return PoolingFile()

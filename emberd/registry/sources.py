@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from emberd.errors import ConfigError, ModelLoadError, SourceError
-from emberd.files import is_file, is_folder
+from emberd.files import is_file, is_gone
 from emberd.installing import pip
 from emberd.registry.availability import Located, find_here, in_order
 from emberd.registry.fingerprint import FileHash, list_files
@@ -224,14 +224,15 @@ def _why_not(source: Source) -> str:
     """Say in a few words why a source that is not on the Hub is not here."""
     if not source.path:
         return "not installed"
-    problem = lacks(Path(source.path)) if is_folder(Path(source.path)) else None
+    folder = Path(source.path)
+    problem = None if is_gone(folder) else lacks(folder)
     return problem.message.rstrip(".") if problem else "no such folder"
 
 
 def _first_broken(spec: ModelSpec) -> ModelLoadError | None:
-    """Return what the first folder of the user's that exists lacks; None where none does."""
+    """Return what the first folder of the user's that is not gone lacks; None where all are."""
     folders = (Path(source.path) for source in spec.sources if source.path)
-    return next(filter(None, (lacks(folder) for folder in folders if folder.is_dir())), None)
+    return next(filter(None, (lacks(folder) for folder in folders if not is_gone(folder))), None)
 
 
 def _refuse_links_out(here: Located, hub: Path) -> None:
@@ -252,9 +253,14 @@ def _refuse_links_out(here: Located, hub: Path) -> None:
 
 
 def _damaged(folder: Path, digests: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the files that are not what they should be, missing ones too."""
+    """Return the files that are not what they should be, missing and unreadable ones too."""
+
+    def is_in_order(file: Path, digest: str) -> bool:
+        try:
+            return is_file(file) and has_digest(file, digest)
+        except OSError:
+            return False
+
     return tuple(
-        name
-        for name, digest in sorted(digests.items())
-        if not (is_file(folder / name) and has_digest(folder / name, digest))
+        name for name, digest in sorted(digests.items()) if not is_in_order(folder / name, digest)
     )

@@ -141,9 +141,26 @@ def state_files_are_folders(folder: Path, home: Path) -> Iterator[None]:
         (home / "state" / name).rmdir()
 
 
+@contextmanager
+def weights_closed(folder: Path, home: Path) -> Iterator[None]:
+    weights = folder / "model.safetensors"
+    weights.rename(home / "aside")
+    shutil.copy(home / "aside", weights)  # another file: its hash is not known
+    weights.chmod(0)
+    yield
+    (home / "aside").replace(weights)
+
+
+@contextmanager
+def pooling_closed(folder: Path, home: Path) -> Iterator[None]:
+    (folder / "1_Pooling").chmod(0)
+    yield
+    (folder / "1_Pooling").chmod(0o700)
+
+
 OF_THE_MODEL = [
     parent_closed, folder_closed, parent_is_a_file, link_in_circles, config_is_a_pipe,
-    pooling_is_a_pipe, weights_are_a_pipe,
+    pooling_is_a_pipe, weights_are_a_pipe, weights_closed, pooling_closed,
 ]  # fmt: skip
 OF_THE_STATE = [
     noted_with_an_endless_name, state_is_closed, state_files_are_folders, state_files_are_pipes,
@@ -178,6 +195,10 @@ def test_whatever_becomes_of_a_models_files_monitoring_and_the_other_models_go_o
                 assert refused.status_code in (500, 503), trouble
                 assert refused.json()["code"] in ("model_unavailable", "model_load_failed"), trouble
                 assert refused.json()["hint"], trouble
+                assert ".py:" not in refused.json()["detail"], trouble
+                if trouble in (parent_closed, weights_closed):
+                    for command in ("verify", "pull"):
+                        assert b"Traceback" not in own.run(command, "tiny").stderr, trouble
                 own.embed("text")  # of another model
             wait_for(lambda: ask(own).status_code == 200)
             assert ask(own).json()["embeddings"] == before

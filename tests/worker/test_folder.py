@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from emberd import __version__, vectors
 from emberd.backends.architecture import NATIVE
@@ -18,6 +19,7 @@ from emberd.vectors import Matrix
 from emberd.worker import loading, wire
 from emberd.worker.identity import pad
 from emberd.worker.loading import Loaded, Phases
+from tests.backends import references
 from tests.folders import BERT, CASED, FOLDERS, NO_CLASS, POOLING, QUERY, TEXTS, TOKENIZER, Folder
 from tests.folders import TINY as FILES
 from tests.verify.support import copy_minilm
@@ -274,3 +276,25 @@ def test_added_tokens_without_weights_are_refused_too(tmp_path: Path) -> None:
 
     with pytest.raises(ModelLoadError, match=rf"tokens up to id {size}, .*vocab_size {size}"):
         load(entry(folder), tmp_path / "cache")
+
+
+def test_weights_by_unusual_names_are_part_of_the_space(tmp_path: Path) -> None:
+    folder = Folder().write(tmp_path / "mine")
+    references.add_dense(folder, activation="Tanh", inputs=64, outputs=64)
+    (folder / "2_Dense").rename(folder / "head [1]")
+    modules = json.loads((folder / "modules.json").read_bytes())
+    modules[-1]["path"] = "head [1]"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "model.safetensors").rename(folder / "part-1.safetensors")
+    shards = dict.fromkeys(load_file(folder / "part-1.safetensors"), "part-1.safetensors")
+    index = {"weight_map": shards}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    before = load(entry(folder, precision="f32"), tmp_path / "cache")
+
+    for weights in (folder / "head [1]/model.safetensors", folder / "part-1.safetensors"):
+        mirrored = {name: -values for name, values in load_file(weights).items()}
+        save_file(mirrored, weights)
+        after = load(entry(folder, precision="f32"), tmp_path / "cache", before.ready.lock)
+        assert after.ready.fingerprints != before.ready.fingerprints
+        assert lowest(embed(after, TEXTS), embed(before, TEXTS)) < SAME
+        before = after
