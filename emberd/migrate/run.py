@@ -648,7 +648,8 @@ def migrate_all(
 
     All stores are staged first. Then all are locked and filled, `along` is committed (it makes the
     model the default and reloads), the stores are committed and verified. When any step fails, what
-    was committed is undone; when the process dies, whoever comes next does that. `plan` each store
+    was committed is undone; when the process dies, whoever comes next does that. From when all is
+    committed an interrupt is as such a death: whoever comes next finishes it. `plan` each store
     before: it finds what would stop this halfway.
 
     Returns:
@@ -676,7 +677,7 @@ def migrate_all(
         together = _together(stores, along)
         for one in staged:
             one.together = together
-        going_along = None
+        going_along, is_committed = None, False
         try:
             with ExitStack() as locks:
                 commits = [locks.enter_context(swapping(one)) for one in staged]
@@ -689,13 +690,16 @@ def migrate_all(
                         raise
                 for commit_store in commits:
                     commit_store()
+                is_committed = True
             for one in staged:
                 _await_halves(one)
             moved = {one.named.name: _verified(one) for one in staged}
             for one in staged:
                 one.place.settle()
         except BaseException as error:
-            _take_back([one.place for one in staged], going_along, error)
+            # Others may write by now: taking it back would move their rows into a copy.
+            if not (is_committed and isinstance(error, KeyboardInterrupt)):
+                _take_back([one.place for one in staged], going_along, error)
             raise
         for one in staged:
             one.sidecar.close()

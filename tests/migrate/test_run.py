@@ -500,6 +500,35 @@ def test_an_interrupt_just_after_the_commit_takes_all_back(
     assert file.read_text() == "old"
 
 
+def test_an_interrupt_once_all_is_committed_leaves_rows_that_are_written_by_then(
+    two: tuple[Path, Path], made: Made, work: Work, tmp_path: Path
+) -> None:
+    class Interrupted(CmemStore):
+        """Ctrl-C while the store is verified, to which somebody has written."""
+
+        def inspect(self) -> Shape:
+            if self.stamp():
+                database = stores.connect(self.path)
+                stores.add(database, [901], made.texts[900:901], made.new[900:901])
+                database.close()
+                raise KeyboardInterrupt
+            return super().inspect()
+
+    named = [work.open(two[0]), replace(work.open(two[1]), store=Interrupted(two[1]))]
+    file = tmp_path / "file"
+
+    with pytest.raises(KeyboardInterrupt):
+        migrate_all(named, work.target(), work.embedder, work.state, along=Beside(file))
+    said = recover(work.open(two[0]), work.state)
+
+    assert said and "is finished" in said
+    assert file.read_text() == "new"
+    for folder in two:
+        assert config_of(folder)["embedding"]["model"] == "minilm-f32"  # type: ignore[index]
+        assert not status(work.open(folder), work.state)["copies"]
+    assert stores.read(two[1] / "memories.db")[0][-1] == 901
+
+
 class Died(BaseException):
     """The end of the process: `swapping` and `staging` do nothing about it."""
 
