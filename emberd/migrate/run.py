@@ -741,18 +741,24 @@ def complete(named: Named, target: Target, embedder: Embedder, state: Path) -> i
     stamp = named.store.stamp()
     if not stamp or not is_space(stamp, target) or stamp.dimensions != target.dimensions:
         return 0
+    if not _halved(named.store):
+        return 0
     with Workplace(named.store, state).locked():
         return len(_complete(named.store, target, embedder)[0])
 
 
+def _halved(store: Store) -> list[Row]:
+    return list(store.halved()) if hasattr(store, "halved") else []
+
+
 def _complete(store: Store, target: Target, embedder: Embedder) -> tuple[list[Row], Matrix]:
     """Embed and add what is halved; return these rows, and their vectors `(N, D)`."""
-    rows = list(store.halved()) if hasattr(store, "halved") else []
+    rows = _halved(store)
     if not rows:
         return rows, np.zeros((0, target.dimensions), np.float32)
     vectors = embed(embedder, [row.text or "" for row in rows], target)
     with patiently(store.replacing) as replacement:
-        still = set(store.halved())
+        still = set(_halved(store))
         places = [place for place, row in enumerate(rows) if row in still]
         rows, vectors = [rows[place] for place in places], vectors[places]
         packed = (vector.astype("<f4").tobytes() for vector in vectors)
