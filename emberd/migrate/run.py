@@ -833,32 +833,35 @@ def _verified(staged: Staged) -> Moved:
     """
     store, target = staged.named.store, staged.target
     shape = store.inspect()
-    places, strays, sample = _places(shape.rows, SAMPLE), [], []
+    places, sample, ours = _places(shape.rows, SAMPLE), [], set(staged.keys)
     unlike = 0  # the same text with another vector
-    gone = set(staged.keys)  # others may write between all these looks: a count says nothing
     for place, row in enumerate(store.rows()):
-        if row.key not in gone or not staged.sidecar.holds(row):
-            strays.append(row)
-            unlike += row.key in gone and staged.sidecar.has(row)
+        if row.key not in ours or not staged.sidecar.holds(row):
+            unlike += row.key in ours and staged.sidecar.has(row)
         elif place in places:
             sample.append(row)
-        gone.discard(row.key)
     if unlike and not staged.completed and not staged.place.is_written_to():
         raise _wrong(store, f"{unlike} rows have other vectors than were put there")
     if shape.dimensions != target.dimensions:
         raise _wrong(store, f"it has {shape.dimensions} dimensions, not {target.dimensions}")
     lowest: float | None = None
-    unverified, count = None, len(strays)
+    unverified = None
     try:
         if sample:
             again = embed(staged.embedder, [row.text or "" for row in sample], target)
             lowest = float(cosines(unpack(sample), again).min())
-        count = _count_strays(staged, strays)
     except (UnavailableError, NoServerError) as error:
-        lowest, unverified = None, error.message
+        unverified = error.message
     if lowest is not None and lowest < identity.SAME_SPACE:
         raise _wrong(store, f"a row has a cosine of {lowest:.4f} to its text embedded again")
     _check_search(staged, sample[:: max(1, len(sample) // SEARCHES)])
+    strays, gone = _written_since(staged)  # last, because others write all the while
+    count = len(strays)
+    if unverified is None:
+        try:
+            count = _count_strays(staged, strays)
+        except (UnavailableError, NoServerError) as error:
+            lowest, unverified = None, error.message
     return Moved(
         rows=len(staged.keys),
         embedded=staged.embedded,
@@ -874,6 +877,16 @@ def _verified(staged: Staged) -> Moved:
         set_aside_in=staged.textless_in,
         copies=staged.copies,
     )
+
+
+def _written_since(staged: Staged) -> tuple[list[Row], set[Key]]:
+    """Return the rows that are not as they were put there, and the keys that are gone."""
+    written, gone = [], set(staged.keys)  # others may write meanwhile: a count says nothing
+    for row in staged.named.store.rows():
+        if row.key not in gone or not staged.sidecar.holds(row):
+            written.append(row)
+        gone.discard(row.key)
+    return written, gone
 
 
 def _check_search(staged: Staged, sample: Sequence[Row]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 from emberd.cli.migrate import moved_sentences
 from emberd.errors import ConfigError, MigrationError, NoServerError, StoreBusyError, StoreError
 from emberd.migrate import run as running
-from emberd.migrate.base import Replacement, Shape
+from emberd.migrate.base import Key, Replacement, Shape
 from emberd.migrate.cmem import CmemStore
 from emberd.migrate.known import find
 from emberd.migrate.run import migrate_all, plan, recover, status, undo
@@ -446,6 +446,25 @@ def test_rows_that_are_deleted_meanwhile_are_counted(cmem: Path, work: Work) -> 
 
     assert (moved.rows, moved.gone) == (300, 3)
     assert "3 of these rows are there no more" in moved_sentences(named, moved, "a", "a")
+
+
+def test_rows_of_the_old_model_that_come_during_the_check_are_counted(
+    cmem: Path, made: Made, work: Work
+) -> None:
+    class Writing(CmemStore):
+        """Somebody writes while it is verified."""
+
+        def search(self, vector: bytes, count: int) -> Sequence[Key]:
+            database = stores.connect(cmem / "memories.db")
+            if not database.execute("SELECT count(*) FROM memories WHERE id = 901").get:
+                stores.add(database, [901], made.texts[900:901], made.old[900:901])
+            database.close()
+            return super().search(vector, count)
+
+    named = replace(work.open(cmem), store=Writing(cmem))
+    moved = migrate_all([named], work.target(), work.embedder, work.state)[named.name]
+
+    assert (moved.rows, moved.strays) == (300, 1)
 
 
 def test_a_row_that_comes_and_goes_during_the_check_is_no_flaw(
