@@ -215,7 +215,8 @@ def undo(
             )
         _ask(f"Restore {named.name} as it was before {note.model}, {note.at}?", yes=yes)
 
-    undone = running.undo(named, config.homes.state, confirm=confirm)
+    with resumable():
+        undone = running.undo(named, config.homes.state, confirm=confirm)
     holds = whose(config, named)  # an older stamp may be back
     copy = str(undone.copy) if undone.copy else None
     if as_json:

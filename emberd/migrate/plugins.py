@@ -9,6 +9,7 @@ from emberd.errors import NotAStoreError, StoreKindError
 from emberd.migrate.base import Store
 
 GROUP = "emberd.stores"
+OPTIONAL = {"halved", "lacking", "copies"}  # of `Store`'s methods
 FIRST = ("cmem", "sqlite-vec")  # asked before plugins whether they recognise a path
 
 
@@ -21,7 +22,8 @@ def load(kind: str) -> type[Store]:
     """Import a kind.
 
     Raises:
-        StoreKindError: nothing of that name is installed, or it cannot be imported.
+        StoreKindError: nothing of that name is installed, it cannot be imported, or it lacks a
+            method of `Store`, as one that was written for an older emberd does.
     """
     found = _installed().get(kind)
     if found is None:
@@ -29,13 +31,23 @@ def load(kind: str) -> type[Store]:
             f"No kind of store is called {kind!r}; there are {', '.join(kinds())}.",
             hint=f"Install the package whose entry point is {kind!r} in the group {GROUP!r}.",
         )
+    package = found.dist.name if found.dist else found.module
     try:
         loaded: type[Store] = found.load()
     except Exception as error:
         raise StoreKindError(
             f"The store kind {kind!r} cannot be used: {type(error).__name__}: {error}.",
-            hint=f"Reinstall {found.dist.name if found.dist else found.module}.",
+            hint=f"Reinstall {package}.",
         ) from error
+    methods = [name for name, method in vars(Store).items() if inspect.isroutine(method)]
+    wanted = [name for name in methods if not name.startswith("_") and name not in OPTIONAL]
+    lacking = [name for name in wanted if not callable(getattr(loaded, name, None))]
+    if lacking:
+        raise StoreKindError(
+            f"The store kind {kind!r} cannot be used: it has no {', '.join(lacking)}.",
+            hint=f"Update {package}, which was written for another emberd;"
+            " docs/migrating-a-store.md says what a kind has.",
+        )
     return loaded
 
 

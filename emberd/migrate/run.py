@@ -648,7 +648,8 @@ def migrate_all(
 
     All stores are staged first. Then all are locked and filled, `along` is committed (it makes the
     model the default and reloads), the stores are committed and verified. When any step fails, what
-    was committed is undone; when the process dies, whoever comes next does that. `plan` each store
+    was committed is undone; when the process dies, whoever comes next does that. From when all is
+    committed an interrupt is as such a death: whoever comes next finishes it. `plan` each store
     before: it finds what would stop this halfway.
 
     Returns:
@@ -676,7 +677,7 @@ def migrate_all(
         together = _together(stores, along)
         for one in staged:
             one.together = together
-        going_along = None
+        going_along, is_committed = None, False
         try:
             with ExitStack() as locks:
                 commits = [locks.enter_context(swapping(one)) for one in staged]
@@ -689,13 +690,16 @@ def migrate_all(
                         raise
                 for commit_store in commits:
                     commit_store()
+                is_committed = True
             for one in staged:
                 _await_halves(one)
             moved = {one.named.name: _verified(one) for one in staged}
             for one in staged:
                 one.place.settle()
         except BaseException as error:
-            _take_back([one.place for one in staged], going_along, error)
+            # Others may write by now: taking it back would move their rows into a copy.
+            if not (is_committed and isinstance(error, KeyboardInterrupt)):
+                _take_back([one.place for one in staged], going_along, error)
             raise
         for one in staged:
             one.sidecar.close()
@@ -737,18 +741,24 @@ def complete(named: Named, target: Target, embedder: Embedder, state: Path) -> i
     stamp = named.store.stamp()
     if not stamp or not is_space(stamp, target) or stamp.dimensions != target.dimensions:
         return 0
+    if not _halved(named.store):
+        return 0
     with Workplace(named.store, state).locked():
         return len(_complete(named.store, target, embedder)[0])
 
 
+def _halved(store: Store) -> list[Row]:
+    return list(store.halved()) if hasattr(store, "halved") else []
+
+
 def _complete(store: Store, target: Target, embedder: Embedder) -> tuple[list[Row], Matrix]:
     """Embed and add what is halved; return these rows, and their vectors `(N, D)`."""
-    rows = list(store.halved()) if hasattr(store, "halved") else []
+    rows = _halved(store)
     if not rows:
         return rows, np.zeros((0, target.dimensions), np.float32)
     vectors = embed(embedder, [row.text or "" for row in rows], target)
     with patiently(store.replacing) as replacement:
-        still = set(store.halved())
+        still = set(_halved(store))
         places = [place for place, row in enumerate(rows) if row in still]
         rows, vectors = [rows[place] for place in places], vectors[places]
         packed = (vector.astype("<f4").tobytes() for vector in vectors)
@@ -823,32 +833,35 @@ def _verified(staged: Staged) -> Moved:
     """
     store, target = staged.named.store, staged.target
     shape = store.inspect()
-    places, strays, sample = _places(shape.rows, SAMPLE), [], []
+    places, sample, ours = _places(shape.rows, SAMPLE), [], set(staged.keys)
     unlike = 0  # the same text with another vector
-    gone = set(staged.keys)  # others may write between all these looks: a count says nothing
     for place, row in enumerate(store.rows()):
-        if row.key not in gone or not staged.sidecar.holds(row):
-            strays.append(row)
-            unlike += row.key in gone and staged.sidecar.has(row)
+        if row.key not in ours or not staged.sidecar.holds(row):
+            unlike += row.key in ours and staged.sidecar.has(row)
         elif place in places:
             sample.append(row)
-        gone.discard(row.key)
     if unlike and not staged.completed and not staged.place.is_written_to():
         raise _wrong(store, f"{unlike} rows have other vectors than were put there")
     if shape.dimensions != target.dimensions:
         raise _wrong(store, f"it has {shape.dimensions} dimensions, not {target.dimensions}")
     lowest: float | None = None
-    unverified, count = None, len(strays)
+    unverified = None
     try:
         if sample:
             again = embed(staged.embedder, [row.text or "" for row in sample], target)
             lowest = float(cosines(unpack(sample), again).min())
-        count = _count_strays(staged, strays)
     except (UnavailableError, NoServerError) as error:
-        lowest, unverified = None, error.message
+        unverified = error.message
     if lowest is not None and lowest < identity.SAME_SPACE:
         raise _wrong(store, f"a row has a cosine of {lowest:.4f} to its text embedded again")
     _check_search(staged, sample[:: max(1, len(sample) // SEARCHES)])
+    strays, gone = _written_since(staged)  # last, because others write all the while
+    count = len(strays)
+    if unverified is None:
+        try:
+            count = _count_strays(staged, strays)
+        except (UnavailableError, NoServerError) as error:
+            lowest, unverified = None, error.message
     return Moved(
         rows=len(staged.keys),
         embedded=staged.embedded,
@@ -864,6 +877,16 @@ def _verified(staged: Staged) -> Moved:
         set_aside_in=staged.textless_in,
         copies=staged.copies,
     )
+
+
+def _written_since(staged: Staged) -> tuple[list[Row], set[Key]]:
+    """Return the rows that are not as they were put there, and the keys that are gone."""
+    written, gone = [], set(staged.keys)  # others may write meanwhile: a count says nothing
+    for row in staged.named.store.rows():
+        if row.key not in gone or not staged.sidecar.holds(row):
+            written.append(row)
+        gone.discard(row.key)
+    return written, gone
 
 
 def _check_search(staged: Staged, sample: Sequence[Row]) -> None:

@@ -31,6 +31,7 @@ from emberd.migrate.vec0 import Column
 
 STAMPS = "emberd_spaces"
 SET_ASIDE = "emberd_set_aside"
+TEXTS = "emberd_texts"  # no name of the user's: a WITH hides the table that is called the same
 REHEARSED_ROWS = 3000
 SHADOW = re.compile(
     r"rowids|chunks|info|auxiliary|(?:vector_chunks|metadatachunks|metadatatext)\d\d"
@@ -135,18 +136,18 @@ class SqliteVecStore:
     def inspect(self) -> Shape:
         """Count rows; see `Store`."""
         with self._reading() as (connection, layout):
-            t, v = self._texts(layout), f"{quoted(layout.table)} AS v"
+            texts, v = self._texts(layout), f"{quoted(layout.table)} AS v"
             same = f"v.{quoted(layout.key)} = t.key"
 
             def count(sql: str) -> int:
-                return int(connection.execute(f"WITH t(key, text) AS ({t}) {sql}").get)
+                return int(connection.execute(f"{texts} {sql}").get)
 
-            rows = count(f"SELECT count(*) FROM t CROSS JOIN {v} ON {same}")
+            rows = count(f"SELECT count(*) FROM {TEXTS} AS t CROSS JOIN {v} ON {same}")
             all_vectors = count(f"SELECT count(*) FROM {v}")
             shape = Shape(
                 rows=rows,
                 dimensions=layout.dimensions,
-                without_vector=count("SELECT count(*) FROM t") - rows,
+                without_vector=count(f"SELECT count(*) FROM {TEXTS}") - rows,
                 without_text=all_vectors - rows,
             )
         if shape.without_text < 0:
@@ -172,9 +173,10 @@ class SqliteVecStore:
             if not connection.table_exists("main", SET_ASIDE):
                 return
             found = connection.execute(
-                f"WITH t(key, text) AS ({self._texts(layout)}) SELECT t.key, t.text FROM t"
+                f"{self._texts(layout)} SELECT t.key, t.text FROM {TEXTS} AS t"
                 f" WHERE t.key IN (SELECT key FROM {SET_ASIDE} WHERE vectors = ?) AND NOT EXISTS"
-                f" (SELECT 1 FROM {quoted(layout.table)} WHERE {quoted(layout.key)} = t.key)",
+                f" (SELECT 1 FROM {quoted(layout.table)} AS v"
+                f" WHERE v.{quoted(layout.key)} = t.key)",
                 (layout.table,),
             )
             for key, text in found:
@@ -189,9 +191,7 @@ class SqliteVecStore:
                 for row in self._rows(connection, layout, after=None, vectors=False)
             }
             vectors = connection.execute(f"SELECT {quoted(layout.key)} FROM {quoted(layout.table)}")
-            texts = connection.execute(
-                f"WITH t(key, text) AS ({self._texts(layout)}) SELECT key FROM t"
-            )
+            texts = connection.execute(f"{self._texts(layout)} SELECT key FROM {TEXTS}")
             return Lacking(
                 text=sorted(key for (key,) in vectors if not rows.get(key)),
                 vector=[key for (key,) in texts if key not in rows],
@@ -340,8 +340,9 @@ class SqliteVecStore:
         # round would sort everything first.
         vector = f"v.{quoted(layout.column)}" if vectors else "x''"
         found = connection.execute(
-            f"WITH t(key, text) AS ({self._texts(layout)}) SELECT t.key, t.text, {vector}"
-            f" FROM t CROSS JOIN {quoted(layout.table)} AS v ON v.{quoted(layout.key)} = t.key"
+            f"{self._texts(layout)} SELECT t.key, t.text, {vector}"
+            f" FROM {TEXTS} AS t CROSS JOIN {quoted(layout.table)} AS v"
+            f" ON v.{quoted(layout.key)} = t.key"
             f" {'' if after is None else 'WHERE t.key > ?'} ORDER BY t.key",
             () if after is None else (after,),
         )
@@ -355,8 +356,9 @@ class SqliteVecStore:
         """Return the error that names the rows whose texts have bytes that are no characters."""
         coding = connection.pragma("encoding")
         found = connection.execute(
-            f"WITH t(key, text) AS ({self._texts(layout)}) SELECT t.key, CAST(t.text AS BLOB)"
-            f" FROM t CROSS JOIN {quoted(layout.table)} AS v ON v.{quoted(layout.key)} = t.key"
+            f"{self._texts(layout)} SELECT t.key, CAST(t.text AS BLOB)"
+            f" FROM {TEXTS} AS t CROSS JOIN {quoted(layout.table)} AS v"
+            f" ON v.{quoted(layout.key)} = t.key"
             " WHERE typeof(t.text) = 'text' ORDER BY t.key"
         )
         keys = [key for key, raw in found if not _is_text(raw, coding)]
@@ -369,6 +371,10 @@ class SqliteVecStore:
         )
 
     def _texts(self, layout: Layout) -> str:
+        """Return the WITH that makes keys and texts a table."""
+        return f"WITH {TEXTS}(key, text) AS ({self._texts_query(layout)})"
+
+    def _texts_query(self, layout: Layout) -> str:
         """Return the SELECT of keys and texts."""
         if self._query:
             return self._query.strip().rstrip(";")
@@ -431,13 +437,16 @@ class _Replacing:
         last_rowid = self._last_rowid()
         self._find_copies()
         if others:  # metadata, auxiliary columns and partition keys move along
-            execute(f"CREATE TEMP TABLE kept AS SELECT {key} AS emberd_key{others} FROM {table}")
-            execute("CREATE INDEX temp.kept_keys ON kept(emberd_key)")
+            # "its key": no column of a vec0 table can be called so
+            execute(
+                f'CREATE TEMP TABLE emberd_kept AS SELECT {key} AS "its key"{others} FROM {table}'
+            )
+            execute('CREATE INDEX temp.emberd_kept_keys ON emberd_kept("its key")')
         execute(f"DROP TABLE {table}")
         execute(layout.ddl_with(dimensions))
         insert = f"INSERT INTO {table}({key}, {quoted(layout.column)}{others})"
         if others:
-            insert += f" SELECT ?1, ?2{others} FROM kept WHERE emberd_key = ?1"
+            insert += f' SELECT ?1, ?2{others} FROM temp.emberd_kept WHERE "its key" = ?1'
         else:
             insert += " VALUES (?, ?)"
         given = 0
@@ -458,7 +467,7 @@ class _Replacing:
                 (last_rowid, f"{layout.table}_rowids"),
             )
         if others:
-            execute("DROP TABLE temp.kept")
+            execute("DROP TABLE temp.emberd_kept")
         execute(
             f"CREATE TABLE IF NOT EXISTS {STAMPS}(vectors TEXT PRIMARY KEY, stamp TEXT NOT NULL)"
         )

@@ -533,7 +533,7 @@ def _hash_of(path: Path) -> str:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file by rename, keeping its mode; a link's target, not the link.
+    """Replace a file by rename, keeping mode and owner; a link's target, not the link.
 
     What a kill leaves of that has one name, so that whoever goes on takes its place.
     """
@@ -547,6 +547,8 @@ def replace_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
+            with suppress(PermissionError):  # root's edit of somebody's file leaves it theirs
+                os.chown(temporary, path.stat().st_uid, path.stat().st_gid)
             shutil.copymode(path, temporary)
         temporary.replace(path)
     except OSError as error:

@@ -426,3 +426,27 @@ def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(home: Path) -> No
         "  emberd migrate run notes --to minilm-f32 --yes --batch 1\n"
     )
     assert json.loads(done.stdout)["status"] == "moved"
+
+
+def test_ctrl_c_in_an_undo_says_that_the_same_command_ends_it_and_it_does(home: Path) -> None:
+    run_emberd("migrate", "run", "notes", "--to", "minilm-f32", "--yes", home=home)
+    (folder,) = home.rglob("*.emberd")
+    database = stores.connect(folder.with_suffix(""))
+    database.execute("CREATE TABLE mine(a); BEGIN IMMEDIATE")  # it says so, and waits
+    process = subprocess.Popen(
+        [sys.executable, "-m", "emberd", "migrate", "undo", "notes", "--yes"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environ(home),
+    )
+    assert process.stdout
+    assert process.stdout.readline().startswith(b"The store was written to since")
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    database.close()
+
+    done = run_emberd("migrate", "undo", "notes", "--yes", "--json", home=home)
+
+    assert process.returncode == 130
+    assert complaint.decode().endswith("go on from here:\n  emberd migrate undo notes --yes\n")
+    assert json.loads(done.stdout)["from"] == "minilm-f32"

@@ -1,6 +1,7 @@
 """What people point at by mistake: one clear error, and nothing is changed."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from emberd.errors import (
 )
 from emberd.migrate import sqlite
 from emberd.migrate.check import check
-from emberd.migrate.run import plan, status
+from emberd.migrate.run import migrate_all, plan, status
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Made, Work
 from tests.powers import powerless
@@ -273,6 +274,33 @@ def test_a_read_only_store_can_be_checked_and_not_moved(
     assert (b"is read-only" if which == "file" else b"cannot be written") in moved.stderr
     assert contents(store) == before
     store.chmod(0o755)
+
+
+def test_a_read_only_store_that_is_there_already_is_left_alone(
+    cmem: Path, home: Path, work: Work
+) -> None:
+    migrate_all([work.open(cmem)], work.target(), work.embedder, work.state, keep_backup=False)
+    shutil.rmtree(cmem / "memories.db.emberd")
+    change(cmem / "memories.db", "PRAGMA journal_mode = delete")
+    cmem.chmod(0o555)
+    before = contents(cmem)
+
+    done = without_power(home, "migrate", "run", str(cmem), "--to", "minilm-f32", "--yes")
+
+    cmem.chmod(0o755)
+    assert (done.returncode, b"already" in done.stdout) == (0, True), done.stderr
+    assert contents(cmem) == before
+
+
+def test_settings_of_somebody_else_stay_theirs(cmem: Path, work: Work) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give a file to somebody")
+    os.chown(cmem / "config.json", 4321, 4321)
+
+    migrate_all([work.open(cmem)], work.target(), work.embedder, work.state)
+
+    there = (cmem / "config.json").stat()
+    assert (there.st_uid, there.st_gid) == (4321, 4321)
 
 
 DIES = """

@@ -133,3 +133,22 @@ def test_a_kind_that_is_not_installed_or_broken_is_met_with_the_cause(
         plugins.load("broken")
     with pytest.raises(StoreKindError, match="No kind of store is called 'qdrant'; there are cmem"):
         plugins.load("qdrant")
+
+
+def test_a_kind_that_was_written_for_an_older_emberd_is_refused_with_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (EXAMPLE / "emberd_jsonl.py").read_text()
+    older = source.replace("def restoring(", "def restore(").replace("def check_backup(", "def _c(")
+    (tmp_path / "older_store.py").write_text(older)
+    about = tmp_path / "older_store-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: older-store\nVersion: 1.0\n")
+    entry = f"[{plugins.GROUP}]\nolder = older_store:JsonlStore\n"
+    (about / "entry_points.txt").write_text(entry)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    with pytest.raises(StoreKindError, match="no check_backup, restoring") as refused:
+        plugins.load("older")
+
+    assert "Update older-store" in (refused.value.hint or "")

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 from emberd.cli.migrate import moved_sentences
 from emberd.errors import ConfigError, MigrationError, NoServerError, StoreBusyError, StoreError
 from emberd.migrate import run as running
-from emberd.migrate.base import Replacement, Shape
+from emberd.migrate.base import Key, Replacement, Shape
 from emberd.migrate.cmem import CmemStore
 from emberd.migrate.known import find
 from emberd.migrate.run import migrate_all, plan, recover, status, undo
@@ -448,6 +448,25 @@ def test_rows_that_are_deleted_meanwhile_are_counted(cmem: Path, work: Work) -> 
     assert "3 of these rows are there no more" in moved_sentences(named, moved, "a", "a")
 
 
+def test_rows_of_the_old_model_that_come_during_the_check_are_counted(
+    cmem: Path, made: Made, work: Work
+) -> None:
+    class Writing(CmemStore):
+        """Somebody writes while it is verified."""
+
+        def search(self, vector: bytes, count: int) -> Sequence[Key]:
+            database = stores.connect(cmem / "memories.db")
+            if not database.execute("SELECT count(*) FROM memories WHERE id = 901").get:
+                stores.add(database, [901], made.texts[900:901], made.old[900:901])
+            database.close()
+            return super().search(vector, count)
+
+    named = replace(work.open(cmem), store=Writing(cmem))
+    moved = migrate_all([named], work.target(), work.embedder, work.state)[named.name]
+
+    assert (moved.rows, moved.strays) == (300, 1)
+
+
 def test_a_row_that_comes_and_goes_during_the_check_is_no_flaw(
     cmem: Path, made: Made, work: Work
 ) -> None:
@@ -498,6 +517,35 @@ def test_an_interrupt_just_after_the_commit_takes_all_back(
     for folder in two:
         still_old(folder, made, work)
     assert file.read_text() == "old"
+
+
+def test_an_interrupt_once_all_is_committed_leaves_rows_that_are_written_by_then(
+    two: tuple[Path, Path], made: Made, work: Work, tmp_path: Path
+) -> None:
+    class Interrupted(CmemStore):
+        """Ctrl-C while the store is verified, to which somebody has written."""
+
+        def inspect(self) -> Shape:
+            if self.stamp():
+                database = stores.connect(self.path)
+                stores.add(database, [901], made.texts[900:901], made.new[900:901])
+                database.close()
+                raise KeyboardInterrupt
+            return super().inspect()
+
+    named = [work.open(two[0]), replace(work.open(two[1]), store=Interrupted(two[1]))]
+    file = tmp_path / "file"
+
+    with pytest.raises(KeyboardInterrupt):
+        migrate_all(named, work.target(), work.embedder, work.state, along=Beside(file))
+    said = recover(work.open(two[0]), work.state)
+
+    assert said and "is finished" in said
+    assert file.read_text() == "new"
+    for folder in two:
+        assert config_of(folder)["embedding"]["model"] == "minilm-f32"  # type: ignore[index]
+        assert not status(work.open(folder), work.state)["copies"]
+    assert stores.read(two[1] / "memories.db")[0][-1] == 901
 
 
 class Died(BaseException):

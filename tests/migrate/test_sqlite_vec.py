@@ -230,6 +230,30 @@ def test_a_definition_that_is_read_differently_than_the_table_is_refused(
         work.open(path).store.inspect()
 
 
+@pytest.mark.parametrize("vectors", ["v", "kept"])
+@pytest.mark.parametrize("texts", ["t", "v_texts"])
+def test_tables_and_columns_may_be_called_as_names_inside_are(
+    tmp_path: Path, made: Made, work: Work, vectors: str, texts: str
+) -> None:
+    path = tmp_path / "names.db"
+    write(
+        path,
+        f"CREATE TABLE {texts}(body TEXT);"
+        f"CREATE VIRTUAL TABLE {vectors} USING vec0(e float[384], emberd_key text, key text)",
+    )
+    add = f"INSERT INTO {texts} VALUES (?)"  # noqa: S608
+    insert(path, add, [(text,) for text in made.texts[:3]])
+    add = f"INSERT INTO {vectors}(e, emberd_key, key) VALUES (?, ?, ?)"  # noqa: S608
+    insert(path, add, [(made.old[at].tobytes(), f"a{at}", f"b{at}") for at in range(3)])
+
+    named = work.open(path, text=f"{texts}.body")
+    migrate_all([named], work.target(), work.embedder, work.state)
+
+    query = f"SELECT rowid, emberd_key, key FROM {vectors} ORDER BY rowid"  # noqa: S608
+    assert ask(path, query) == [(at + 1, f"a{at}", f"b{at}") for at in range(3)]
+    assert named.store.inspect().rows == 3
+
+
 def test_rowids_of_deleted_rows_are_not_given_again(tmp_path: Path, made: Made, work: Work) -> None:
     path = tmp_path / "v.db"
     write(path, "CREATE VIRTUAL TABLE v USING vec0(e float[384], +body text)")
