@@ -81,7 +81,12 @@ def test_routes_that_are_not_there(
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("/embed", "POST"), ("/reload", "GET, POST"), ("/", "POST"), ("/v1/models/minilm", "GET")],
+    [
+        ("/embed", "POST"),
+        ("/reload", "GET, POST"),
+        ("/", "GET, POST"),
+        ("/v1/models/minilm", "GET"),
+    ],
 )
 def test_the_methods_that_a_path_answers_are_named(server: Server, path: str, allowed: str) -> None:
     response = server.http.request("DELETE", path)
