@@ -77,6 +77,8 @@ class Emberd:
     def _main(self, arguments: list[str], environ: dict[str, str]) -> None:
         for descriptor, path in enumerate(self._said, start=1):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        # Under pytest the present ones lead to what it has captured.
+        sys.stdout, sys.stderr = (os.fdopen(each, "w", closefd=False) for each in (1, 2))
         os.environ.clear()
         os.environ.update(environ)
         sys.argv[1:] = arguments
