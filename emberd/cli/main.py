@@ -29,7 +29,8 @@ from emberd.cli import (
     verify,
 )
 from emberd.cli.context import Root, print_error, print_problem
-from emberd.errors import EmberdError
+from emberd.config.paths import home_folder
+from emberd.errors import ConfigError, EmberdError
 
 USAGE: type[Exception] = typer.BadParameter.mro()[2]
 """`ClickException`, which Typer takes from Click or from its own copy, by version."""
@@ -148,6 +149,8 @@ def main() -> None:
 def _run(arguments: list[str]) -> int:
     """Run a command; return its exit code once it is said what failed."""
     try:
+        if "--install-completion" in arguments:
+            _require_home()
         code: int | None = app(arguments, prog_name="emberd", standalone_mode=False)
     except EmberdError as error:
         print_error(error)
@@ -158,6 +161,16 @@ def _run(arguments: list[str]) -> int:
         print_problem("aborted", "Nothing was changed: there was no yes to the question.")
         return 1
     return code or 0
+
+
+def _require_home() -> None:
+    """Raise ConfigError where there is no home folder, in which shells keep their settings."""
+    try:
+        home_folder()
+    except ConfigError as error:
+        raise ConfigError(
+            error.message, hint="Set HOME to where your shell keeps its settings."
+        ) from None
 
 
 def _explain_usage(error: Exception) -> int:

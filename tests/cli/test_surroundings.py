@@ -76,6 +76,16 @@ def test_without_a_home_every_command_says_so_in_two_lines(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_a_home_no_shell_can_learn_to_complete(nobody: Sequence[str]) -> None:
+    done = run("--install-completion", "bash", within=nobody)
+
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        "error: There is no home folder: HOME is not set, and user 12345 has none.",
+        "hint: Set HOME to where your shell keeps its settings.",
+    ]
+
+
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     """A Hub with one small model."""
