@@ -107,11 +107,14 @@ class Server:
 
 
 def clean_environ(home: Path) -> dict[str, str]:
-    """Return an environment without settings of whoever runs the tests, and without the Hub."""
+    """Return an environment without settings of whoever runs the tests, and without the Hub.
+
+    Nor with a terminal's size: pytest-xdist states one, which would beat that of a real terminal.
+    """
     kept = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("EMBERD_", "HF_", "XDG_"))
+        if not key.startswith(("EMBERD_", "HF_", "XDG_")) and key not in ("COLUMNS", "LINES")
     }
     return kept | {
         "EMBERD_HOME": str(home),

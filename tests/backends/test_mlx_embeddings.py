@@ -302,7 +302,7 @@ def test_heads_that_no_file_lists_are_refused(tmp_path: Path) -> None:
     move_heads_as_mlx_embeddings_does(folder, 4)
     (folder / "modules.json").unlink()
 
-    with pytest.raises(ModelLoadError, match=r"hold Dense heads, but no modules\.json"):
+    with pytest.raises(ModelLoadError, match=r"holds a Dense head, but .*modules\.json"):
         load(folder, tmp_path, precision="4bit")
 
 

@@ -19,7 +19,7 @@ def vectors(
 
 
 def blob_of(home: Path) -> Path:
-    (blob,) = (home / "cache" / "openvino").glob("*.blob")
+    (blob,) = (home / "cache" / "openvino").glob("*/*.blob")
     return blob
 
 
