@@ -57,7 +57,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd config show", "what you have set, and where"),
         ("emberd config show --all", "every setting"),
     ),
-    "migrate check": (("emberd migrate check ~/notes.db", "whose vectors are these?"),),
+    "migrate check": (
+        ("emberd migrate check ~/notes.db", "whose vectors are these?"),
+        ("emberd migrate check ~/notes.db -o text=notes.body", "where its texts are, if it asks"),
+    ),
     "migrate run": (
         ("emberd migrate run ~/notes.db --to bge-small --dry-run", "how long, how much disk"),
         ("emberd migrate run ~/notes.db --to bge-small", "embed it again"),

@@ -47,7 +47,12 @@ Kind = Annotated[
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of its kind."),
+    typer.Option(
+        "--option",
+        "-o",
+        metavar="KEY=VALUE",
+        help="Where things are in it, such as text=notes.body (docs/migrating-a-store.md).",
+    ),
 ]
 
 

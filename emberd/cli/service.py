@@ -123,7 +123,9 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
 def logs(
     ctx: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="The last lines.")] = 50,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many of the last lines.")
+    ] = 50,
 ) -> None:
     """Print what the service wrote last."""
     from emberd.service.install import find_manager
