@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emberd.cli.context import AsJson, Root, complete_model
+from emberd.cli.context import AsJson, ModelName, Root
 
 if TYPE_CHECKING:
     from emberd.bench.run import Pace, Results
@@ -15,14 +15,7 @@ if TYPE_CHECKING:
 
 def bench(
     ctx: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Name or alias; without it the default model.",
-            autocompletion=complete_model,
-        ),
-    ] = None,
+    model: ModelName = None,
     against: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Measure the server there; its model is unloaded, too."),

@@ -35,6 +35,17 @@ def complete_model(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]
     ]
 
 
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Name or alias; without it the default model.",
+        autocompletion=complete_model,
+    ),
+]
+
+
 def complete_store(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the configured stores whose names begin so; else the shell offers files."""
     config = _config_to_complete(ctx)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import Root, complete_model, print_warning
+from emberd.cli.context import ModelName, Root, print_warning
 from emberd.errors import BadOptionError, NoTextsError
 from emberd.units import format_places
 
@@ -28,14 +28,7 @@ def embed(
         list[str] | None,
         typer.Argument(metavar="TEXT", help="Texts; without any, each line of stdin is one."),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Name or alias; without it the default model.",
-            autocompletion=complete_model,
-        ),
-    ] = None,
+    model: ModelName = None,
     input_type: Annotated[
         str | None,
         typer.Option(metavar="TYPE", help="query or document, for models that tell them apart."),

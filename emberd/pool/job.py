@@ -98,7 +98,7 @@ class Job:
         """
         if fingerprint != self.fingerprint:
             self.spaces += bool(self._fragments) or not self.spaces
-            self._fragments, self._tokens, self._truncated = {}, 0, []
+            self.begin_again()
             self.fingerprint = fingerprint
         return self.spaces <= MAX_SPACES
 
@@ -151,7 +151,7 @@ class Job:
             )
 
     def begin_again(self) -> None:
-        """Throw away what came back: it may be wrong."""
+        """Throw away what came back: it may be wrong, or of another space."""
         self._fragments, self._tokens, self._truncated = {}, 0, []
 
     def fail(self, error: EmberdError) -> None:

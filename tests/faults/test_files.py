@@ -8,16 +8,8 @@ import httpx2
 import pytest
 
 from tests import disk
+from tests.faults.tiny import CONFIG, TINY
 from tests.serving import Server, wait_for
-
-TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"
-CONFIG = """
-models:
-  tiny:
-    sources: [{{path: {folder}}}]
-    dimensions: 64
-    pooling: mean
-"""
 
 
 @pytest.fixture

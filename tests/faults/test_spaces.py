@@ -15,17 +15,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from tests.faults.tiny import CONFIG, TINY
 from tests.faults.troubled import serve_troubled
 from tests.serving import Server, wait_for
 
-TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"
-CONFIG = """
-models:
-  tiny:
-    sources: [{{path: {folder}}}]
-    dimensions: 64
-    pooling: mean
-"""
 TEXTS = [f"text {number} " + "some words that take a while to embed " * 8 for number in range(1500)]
 
 

@@ -13,17 +13,10 @@ import httpx2
 import pytest
 
 from emberd.cli import running
+from tests.faults.tiny import CONFIG, TINY
 from tests.powers import powerless
 from tests.serving import Server, run_emberd, wait_for
 
-TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"
-CONFIG = """
-models:
-  tiny:
-    sources: [{{path: {folder}}}]
-    dimensions: 64
-    pooling: mean
-"""
 MONITORING = (
     "/health",
     "/ready",
