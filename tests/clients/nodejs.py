@@ -1,5 +1,6 @@
 """Scripts for Node, with the packages of node/package.json beside them."""
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -14,11 +15,13 @@ def install() -> None:
     """Install what package-lock.json names, unless it is there; into a folder git ignores."""
     for tool in ("node", "npm"):
         assert shutil.which(tool), f"{tool} is missing: install Node.js 20 or later to run this."
-    if all(installed(name) == version for name, version in PINNED.items()):
-        return
-    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-    made = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=300)
-    assert made.returncode == 0, made.stderr
+    with (FOLDER / "package.json").open() as pinned:
+        fcntl.flock(pinned, fcntl.LOCK_EX)  # tests run in several processes; `npm ci` empties first
+        if all(installed(name) == version for name, version in PINNED.items()):
+            return
+        command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+        made = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=300)
+        assert made.returncode == 0, made.stderr
 
 
 def installed(name: str) -> str | None:
