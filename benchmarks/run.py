@@ -34,7 +34,7 @@ from emberd.bench.client import Connection
 from emberd.bench.measure import Numbers
 from emberd.bench.texts import BLOCK, Texts
 from emberd.errors import EmberdError
-from emberd.registry.local import package_folder
+from emberd.models.local import package_folder
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "bench.json"

@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emberd.client import AsyncClient, Client, Embeddings, Usage
+    from emberd.client.clients import AsyncClient, Client, Embeddings, Usage
 
 __version__ = "0.1.0"
 __all__ = ["AsyncClient", "Client", "Embeddings", "Usage", "__version__"]
@@ -16,5 +16,5 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class of the client
     if name in ("AsyncClient", "Client", "Embeddings", "Usage"):
         from importlib import import_module
 
-        return getattr(import_module("emberd.client"), name)
+        return getattr(import_module("emberd.client.clients"), name)
     raise AttributeError(f"module 'emberd' has no attribute {name!r}")

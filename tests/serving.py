@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 import psutil
 
-from emberd.cli import running
+from emberd import running
 
 START_S = 60.0
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from emberd.errors import ConfigError, EmberdError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from emberd.cli.client import Client
+    from emberd.client.finding import Client
     from emberd.config.document import Keys
     from emberd.config.load import Config
 
@@ -85,24 +85,24 @@ class Root:
         Raises:
             ConfigError: no server noted itself, and the configuration cannot say where one may be.
         """
-        from emberd.cli import client
+        from emberd.client import finding
         from emberd.config.paths import find_homes
         from emberd.config.tokens import token_of_environment
 
         try:
-            return client.find(self.load())
+            return finding.find(self.load())
         except ConfigError:
             state = find_homes(config=self.config_file).state
-            noted = client.find_noted(state, token_of_environment())
+            noted = finding.find_noted(state, token_of_environment())
             if noted is None:
                 raise
             return noted
 
     def require_server(self) -> "Client":
         """Return the running server, or raise `NoServerError`."""
-        from emberd.cli import client
+        from emberd.client import finding
 
-        return client.require(self.find_server())
+        return finding.require(self.find_server())
 
 
 errors_as_json = False

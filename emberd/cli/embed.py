@@ -16,7 +16,7 @@ from emberd.errors import BadOptionError, NoTextsError
 from emberd.units import format_places
 
 if TYPE_CHECKING:
-    from emberd.cli.client import Client
+    from emberd.client.finding import Client
     from emberd.config.load import Config
 
 TEXTS_A_REQUEST = 256
@@ -52,7 +52,7 @@ def embed(
 
     Asks the running server; where none runs, loads the model for this one command.
     """
-    from emberd.cli import client
+    from emberd.client import finding
 
     del as_json
     if input_type not in (None, "query", "document"):
@@ -68,7 +68,7 @@ def embed(
     options: dict[str, Any] = {"model": name, "input_type": input_type, "dimensions": dimensions}
     read = _json_lines if jsonl else _lines
     batches = _batches(_checked(texts) if texts else read())
-    server = client.find(config)
+    server = finding.find(config)
     with _progress(len(texts) if texts else None) as report:
         if server:
             _by_server(server, batches, options, report)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from emberd.migrate.run import Moved, Named, Plan
     from emberd.migrate.run import Report as Told
     from emberd.migrate.workplace import Note
-    from emberd.registry.stores import KnownStore
+    from emberd.spaces.stores import KnownStore
 
 EXIT_CODES = {"compatible": 0, "re-embed": 3, "mixed": 4, "unknown": 5}
 KEYS_SHOWN = 8
@@ -243,8 +243,8 @@ def _role(named: "Named") -> str:
 
 def _after_undo(config: "Config", named: "Named", holds: "KnownStore | None") -> str:
     """Say what is to be done once a store is as it was."""
-    from emberd.registry.lock import LockFile
-    from emberd.registry.stores import fits
+    from emberd.spaces.lock import LockFile
+    from emberd.spaces.stores import fits
 
     asked = config.catalog.get(named.served_by or config.settings.default).name
     role = _role(named)
@@ -332,10 +332,10 @@ def _open(
 @contextmanager
 def embedder_of(config: "Config") -> "Iterator[Embedder]":
     """Give the running server, or a pool of our own where none runs."""
-    from emberd.cli import client
+    from emberd.client import finding
     from emberd.migrate.embedding import PoolEmbedder, ServerEmbedder
 
-    server = client.find(config)
+    server = finding.find(config)
     if server is None:
         with PoolEmbedder(config) as pool:
             yield pool
@@ -604,7 +604,7 @@ def _show(report: "Report", named: "Named") -> None:
 def _note_known(config: "Config", named: "Named", report: "Report") -> None:
     """Note what was found of a store that the server should know."""
     from emberd.migrate.check import known_from
-    from emberd.registry.stores import StoresFile
+    from emberd.spaces.stores import StoresFile
 
     stores = StoresFile(config.homes.state)
     found = known_from(report, named)
@@ -622,7 +622,7 @@ def note_there(config: "Config", named: "Named", plan: "Plan") -> None:
 
 
 def _put(config: "Config", name: str, found: Any) -> None:  # noqa: ANN401 - a KnownStore
-    from emberd.registry.stores import StoresFile
+    from emberd.spaces.stores import StoresFile
 
     try:
         StoresFile(config.homes.state).put(name, found)

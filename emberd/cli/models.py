@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from emberd.config.load import Config
-    from emberd.registry.hub import Report
-    from emberd.registry.lock import LockEntry, LockFile
+    from emberd.models.hub import Report
     from emberd.registry.spec import ModelSpec
+    from emberd.spaces.lock import LockEntry, LockFile
 
 NOT_LOADED = ("cold", "failed")
 
@@ -35,9 +35,9 @@ def list_models(
     "tested" says how far a model was compared with other programs: "reference" its own vectors,
     "architecture" others of its kind, "no" neither.
     """
-    from emberd.registry import compiled
-    from emberd.registry.availability import find_here
-    from emberd.registry.lock import LockFile
+    from emberd.models import compiled
+    from emberd.models.availability import find_here
+    from emberd.spaces.lock import LockFile
 
     root: Root = ctx.obj
     config = root.load()
@@ -166,9 +166,9 @@ def _pull(
     config: "Config", name: str, revision: str | None, *, update: bool, report: "Report"
 ) -> dict[str, Any]:
     from emberd.backends import plugins
-    from emberd.registry import sources
-    from emberd.registry.fingerprint import list_files
-    from emberd.registry.lock import LockFile
+    from emberd.hashing import list_files
+    from emberd.models import sources
+    from emberd.spaces.lock import LockFile
 
     spec = config.catalog.get(name)
     asked = sources.at_revision(spec, revision) if revision else spec
@@ -216,7 +216,7 @@ def _remember(
     config: "Config", spec: "ModelSpec", before: "LockEntry | None", notes: list[str]
 ) -> str | None:
     """Note a model that is new to the lock; how one that changed is judged when it is loaded."""
-    from emberd.registry.lock import LockFile
+    from emberd.spaces.lock import LockFile
     from emberd.worker import loading
 
     entry = loading.find(spec, config.homes.hub, before, lambda _done, _total: None).entry
@@ -274,7 +274,7 @@ def remove(
 
     What emberd has compiled of them goes, too. Your own folders and installed packages stay.
     """
-    from emberd.registry.lock import LockFile
+    from emberd.spaces.lock import LockFile
 
     root: Root = ctx.obj
     config = root.load()
@@ -317,7 +317,7 @@ def _delete(
     config: "Config", lock: "LockFile", specs: list["ModelSpec"], hub_ids: list[str]
 ) -> dict[str, int]:
     """Delete repositories, forget the models that are gone; return the bytes of each."""
-    from emberd.registry.local import remove_repository
+    from emberd.models.local import remove_repository
 
     try:
         freed = {hub_id: remove_repository(hub_id, config.homes.hub) for hub_id in hub_ids}
@@ -334,7 +334,7 @@ def _compiled_for_none_else(
     config: "Config", lock: "LockFile", specs: list["ModelSpec"]
 ) -> list["Path"]:
     """Return what is kept compiled of these models, and of none else that is here."""
-    from emberd.registry import compiled
+    from emberd.models import compiled
 
     entries = lock.read()
 
@@ -347,7 +347,7 @@ def _compiled_for_none_else(
 
 def _delete_compiled(config: "Config", lock: "LockFile", copies: list["Path"]) -> int:
     """Delete these copies, and those that no model leads to any more; return the bytes."""
-    from emberd.registry import compiled
+    from emberd.models import compiled
 
     entries = lock.read()
     models = [(spec, entries.get(spec.name)) for spec in config.catalog]
@@ -361,7 +361,7 @@ def _other_users(
     config: "Config", lock: "LockFile", specs: list["ModelSpec"]
 ) -> dict[str, list[str]]:
     """Return the Hub repositories of the models, and which other models have their files there."""
-    from emberd.registry.availability import find_here
+    from emberd.models.availability import find_here
 
     users: dict[str, list[str]] = {hub_id: [] for spec in specs for hub_id in spec.hub_ids}
     for other in config.catalog:
@@ -372,9 +372,9 @@ def _other_users(
 
 
 def _require_unloaded(config: "Config", names: set[str]) -> None:
-    from emberd.cli import client
+    from emberd.client import finding
 
-    server = client.find(config)
+    server = finding.find(config)
     rows = server.get("/models")["models"] if server else []
     alive = [row["name"] for row in rows if row["state"] not in NOT_LOADED and row["name"] in names]
     if alive:
@@ -392,7 +392,7 @@ def _shared(kept: dict[str, list[str]]) -> str:
 
 def _what_stays(specs: list["ModelSpec"], config: "Config") -> list[str]:
     """Say which files of these models are not the Hub's, and whose they are."""
-    from emberd.registry.local import find_local
+    from emberd.models.local import find_local
 
     own = dict.fromkeys(
         source

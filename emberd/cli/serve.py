@@ -101,7 +101,7 @@ def _serve(root: Root, flags: "dict[Keys, Any]") -> None:
 
 def _claim(config: "Config") -> int | None:
     """Become the server of this home; None when one runs where this one should."""
-    from emberd.cli import running
+    from emberd import running
 
     try:
         claimed = running.claim(config.homes.state)
@@ -143,8 +143,8 @@ def _set_up_logs(config: "Config") -> None:
 
 def _give_back(config: "Config") -> None:
     """Delete the compiled models that no entry would use any more."""
-    from emberd.registry import compiled
-    from emberd.registry.lock import LockFile
+    from emberd.models import compiled
+    from emberd.spaces.lock import LockFile
 
     entries = LockFile(config.homes.state).read()
     models = [(spec, entries.get(spec.name)) for spec in config.catalog]
@@ -174,22 +174,22 @@ def _has_terminal() -> bool:
 def _run(live: "LiveConfig") -> None:
     import uvicorn
 
+    from emberd import running
     from emberd.api.access import Tokens
     from emberd.api.app import create_app
-    from emberd.cli import connections, listening, running
     from emberd.config.surroundings import take_notify_socket
-    from emberd.service import notify
+    from emberd.server import connection, notify, sockets
 
     notifier = notify.Notifier(take_notify_socket())
     config = live.config
     server = config.settings.server
     tokens = Tokens(config.token, Path(server.token_file) if server.token_file else None)
-    listeners = listening.listen(server, has_token=tokens.wanted)
-    files = listening.sockets_of(listeners)
+    listeners = sockets.listen(server, has_token=tokens.wanted)
+    files = sockets.sockets_of(listeners)
     port = None if server.port is None else listeners[0].getsockname()[1]
     instance = secrets.token_hex(8)
     _allow_many_connections()
-    connections.Connection.most = connections.most_connections()
+    connection.Connection.most = connection.most_connections()
     app = create_app(live, tokens, instance)
     here = running.Running(os.getpid(), server.host, port, __version__, server.socket, instance)
     reloads: set[asyncio.Task[None]] = set()  # the loop itself keeps no hold of its tasks
@@ -226,7 +226,7 @@ def _run(live: "LiveConfig") -> None:
             await super().startup(sockets)
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, self.hang_up, _has_terminal())
-            loop.set_exception_handler(connections.AcceptTrouble(log))
+            loop.set_exception_handler(connection.AcceptTrouble(log))
             running.write(config.homes.state, here)
             gc.collect()
             gc.freeze()  # modules and routes stay: collections look at what requests left, soon
@@ -240,8 +240,8 @@ def _run(live: "LiveConfig") -> None:
 
     settings: dict[str, Any] = {
         "lifespan": "on",
-        "http": connections.Connection,
-        "backlog": connections.BACKLOG,
+        "http": connection.Connection,
+        "backlog": connection.BACKLOG,
         "ws": "none",
         "log_config": None,
         "access_log": False,
@@ -255,6 +255,6 @@ def _run(live: "LiveConfig") -> None:
     except OSError as error:
         raise _state_unwritable(config, error) from None
     finally:
-        listening.remove(files)
+        sockets.remove(files)
         running.remove(config.homes.state)
     log.info("emberd has ended")

@@ -18,7 +18,7 @@ from emberd.cli.context import AsJson, Root, print_error, print_warning
 from emberd.errors import ConfigError, PortTakenError, ServiceError
 
 if TYPE_CHECKING:
-    from emberd.cli.client import Place
+    from emberd.client.finding import Place
     from emberd.config.load import Config
     from emberd.service.port import Holder
     from emberd.service.unit import Manager, Unit
@@ -215,8 +215,8 @@ def is_ready(config: "Config") -> bool:
 
 def _place(config: "Config") -> "Place":
     """Return where the service is asked: at its port, without one by its socket."""
-    from emberd.cli import running
-    from emberd.cli.client import Place
+    from emberd import running
+    from emberd.client.finding import Place
 
     server = config.settings.server
     url = running.Running(0, server.host, server.port, "").url

@@ -11,9 +11,9 @@ from emberd.errors import ConfigError
 from emberd.files import is_gone
 
 if TYPE_CHECKING:
-    from emberd.cli.client import Client
+    from emberd.client.finding import Client
     from emberd.config.load import Config
-    from emberd.registry.folder import Folder
+    from emberd.models.folder import Folder
     from emberd.registry.spec import ModelSpec
 
 app = typer.Typer(no_args_is_help=True, help="Show, check or begin the config file.")
@@ -92,7 +92,7 @@ def _check_models(config: "Config") -> list[str]:
     from emberd.config.document import read_document
     from emberd.config.load import is_built_in
     from emberd.errors import ModelLoadError
-    from emberd.registry.folder import read_pooling
+    from emberd.models.folder import read_pooling
 
     document = read_document(config.homes.config)
     backends = ["auto", *plugins.names()]
@@ -142,10 +142,10 @@ def _folder_of(config: "Config", spec: "ModelSpec") -> "Folder | None":
     from pathlib import Path
 
     from emberd.files import is_folder
-    from emberd.registry.availability import find_here
-    from emberd.registry.folder import read_folder
-    from emberd.registry.local import lacks
-    from emberd.registry.lock import LockFile
+    from emberd.models.availability import find_here
+    from emberd.models.folder import read_folder
+    from emberd.models.local import lacks
+    from emberd.spaces.lock import LockFile
 
     here = find_here(spec, config.homes.hub, LockFile(config.homes.state).read().get(spec.name))
     if here:
@@ -208,12 +208,12 @@ def reload(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 def _require_named_file(root: Root, server: "Client") -> None:
     """Raise `ConfigError` when `--config` names another file than the server's."""
-    from emberd.cli import client
+    from emberd.client import finding
     from emberd.config.paths import find_homes
 
     if root.config_file is not None:
         file = find_homes(config=root.config_file).config
-        client.require_file(server, server.get("/reload")["file"], file)
+        finding.require_file(server, server.get("/reload")["file"], file)
 
 
 def _show_changes(answer: dict[str, Any], nothing: str, *, as_json: bool) -> None:

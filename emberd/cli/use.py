@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from emberd.cli.client import Client
     from emberd.cli.edit import Edit
+    from emberd.client.finding import Client
     from emberd.config.load import Config
-    from emberd.registry.lock import LockEntry
-    from emberd.registry.options import SpaceOptions
     from emberd.registry.spec import ModelSpec
+    from emberd.spaces.lock import LockEntry
+    from emberd.spaces.options import SpaceOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ def use(
     Changes `default:` in the config file; a running server takes it at once. Vectors of different
     models do not compare: what was stored with the old one has to be embedded again.
     """
-    from emberd.cli import client
     from emberd.cli.edit import Edit
+    from emberd.client import finding
 
     root: Root = ctx.obj
     config = root.load()
@@ -128,7 +128,7 @@ def use(
         config = root.load()  # the default may be another one again
     spec = config.catalog.get(name)
     before = config.catalog.get(config.settings.default)
-    server = client.find(config)
+    server = finding.find(config)
     served = _require_effect(config, server)
     report = _report(config, before, spec, server, unread, migrates=migrate)
     report["recovered"] = recovered
@@ -166,7 +166,7 @@ def _recover(config: "Config", *, strict: bool) -> tuple[list[str], dict[str, st
     """
     if not config.settings.stores:
         return [], {}
-    from emberd.cli import client
+    from emberd.client import finding
     from emberd.errors import StoreError
     from emberd.migrate import known, run
 
@@ -182,7 +182,7 @@ def _recover(config: "Config", *, strict: bool) -> tuple[list[str], dict[str, st
             continue
         if said:
             done.append(said)
-    server = client.find(config) if done else None
+    server = finding.find(config) if done else None
     if server is not None:
         server.post("/reload", {})
     return done, unread
@@ -268,8 +268,8 @@ def _use_and_migrate(
 
 def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Space:
     """Compare two entries by what the lock knows of them; no model is loaded."""
-    from emberd.registry.availability import find_here
-    from emberd.registry.lock import LockFile
+    from emberd.models.availability import find_here
+    from emberd.spaces.lock import LockFile
     from emberd.worker.identity import compare
 
     if one.name == other.name:
@@ -321,8 +321,8 @@ def stores_that_leave(
         return []
     from emberd.errors import StoreError
     from emberd.migrate import check, known
-    from emberd.registry.lock import LockFile
-    from emberd.registry.stores import fits
+    from emberd.spaces.lock import LockFile
+    from emberd.spaces.stores import fits
 
     entry = LockFile(config.homes.state).read().get(spec.name)
     leaving = []
@@ -349,7 +349,7 @@ def stores_that_leave(
 
 def _fingerprint(spec: "ModelSpec", entry: "LockEntry") -> str:
     """Return the fingerprint that the entry has as the registry has it today."""
-    from emberd.registry.fingerprint import fingerprint
+    from emberd.spaces.fingerprint import fingerprint
 
     files, options = entry.now.files, _options(spec, entry)
     return fingerprint(spec, files=files, options=options, dimensions=spec.dimensions)
@@ -375,7 +375,7 @@ def _fingerprints(spec: "ModelSpec", entry: "LockEntry") -> set[str]:
 
 def _require_effect(config: "Config", server: "Client | None") -> str | None:
     """Return the default that the server uses. Raises ConfigError when the edit would be void."""
-    from emberd.cli import client
+    from emberd.client import finding
 
     origin = config.origins["default"]
     if origin.startswith("$"):
@@ -387,7 +387,7 @@ def _require_effect(config: "Config", server: "Client | None") -> str | None:
         return None
     answer = server.get("/reload")
     default = answer["default"]
-    client.require_file(server, answer["file"], config.homes.config)
+    finding.require_file(server, answer["file"], config.homes.config)
     if default["origin"].startswith(("$", "--")):
         raise ConfigError(
             f"The server at {server.url} was started with {default['origin']} for"
@@ -407,8 +407,8 @@ def _report(
     migrates: bool,
 ) -> dict[str, Any]:
     """Return what the change means and what to run beside it."""
-    from emberd.registry.availability import find_here
-    from emberd.registry.lock import LockFile
+    from emberd.models.availability import find_here
+    from emberd.spaces.lock import LockFile
 
     space = compare_spaces(config, before, spec)
     stores = stores_that_leave(config, spec, unread)

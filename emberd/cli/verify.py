@@ -70,8 +70,8 @@ def verify(
 
 
 def _local(config: "Config") -> list["ModelSpec"]:
-    from emberd.registry.availability import find_here
-    from emberd.registry.lock import LockFile
+    from emberd.models.availability import find_here
+    from emberd.spaces.lock import LockFile
 
     lock = LockFile(config.homes.state).read()
     return [

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from emberd.config.load import Config
-from emberd.registry.availability import find_here
-from emberd.registry.lock import LockEntry, LockFile
-from emberd.registry.sources import how_to_get
+from emberd.models.availability import find_here
+from emberd.models.sources import how_to_get
 from emberd.registry.spec import ModelSpec
+from emberd.spaces.lock import LockEntry, LockFile
 from emberd.units import format_size
 from emberd.verify.finding import Finding
 

@@ -8,7 +8,8 @@ from emberd.config.settings import ServerSettings
 from emberd.config.tokens import read_token_file
 from emberd.doctor.files import has_default
 from emberd.errors import ConfigError, SourceError
-from emberd.registry import hub as registry_hub
+from emberd.models import hub as registry_hub
+from emberd.running import read
 from emberd.service.health import (
     is_emberd,
     is_old_server,
@@ -17,7 +18,6 @@ from emberd.service.health import (
     read_health_of,
 )
 from emberd.service.port import who_holds, who_holds_socket
-from emberd.service.running import read
 from emberd.verify.finding import Finding
 
 HEALTH_TIMEOUT_S = 3.0

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
-from emberd.registry.options import SpaceOptions
-from emberd.registry.state import known_fields
+from emberd.spaces.options import SpaceOptions
+from emberd.state import known_fields
 
 Key = int | str
 

@@ -15,9 +15,9 @@ from emberd.migrate import sidecar
 from emberd.migrate.base import Copy, Key, Row, Shape, Stamp, Store
 from emberd.migrate.embedding import Embedded, Embedder, in_turn, is_here, require_here
 from emberd.migrate.run import Named, copies_of, cosines, known_store, lacking_of, sampled, unpack
-from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec, Precision
-from emberd.registry.stores import KnownStore, StoresFile, fits
+from emberd.spaces.lock import LockEntry, LockFile
+from emberd.spaces.stores import KnownStore, StoresFile, fits
 from emberd.vectors import Matrix, finite_rows
 from emberd.worker import identity
 

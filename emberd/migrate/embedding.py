@@ -24,11 +24,11 @@ from emberd.errors import (
     TooLargeError,
     UnavailableError,
 )
+from emberd.models.availability import find_here
 from emberd.pool.manager import EmbedRequest, Pool
-from emberd.registry.availability import find_here
-from emberd.registry.lock import LockFile
-from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import InputType, ModelSpec
+from emberd.spaces.lock import LockFile
+from emberd.spaces.options import SpaceOptions
 from emberd.vectors import Matrix
 from emberd.worker import identity
 from emberd.worker.loading import options_of

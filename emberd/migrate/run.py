@@ -56,7 +56,7 @@ from emberd.migrate.workplace import (
     settings_of,
 )
 from emberd.registry.spec import InputType
-from emberd.registry.stores import KnownStore
+from emberd.spaces.stores import KnownStore
 from emberd.vectors import Matrix, finite_rows, normalize
 from emberd.worker import identity
 

@@ -17,8 +17,8 @@ from emberd.migrate.base import Stamp
 from emberd.migrate.check import fingerprint_here
 from emberd.migrate.known import find
 from emberd.migrate.run import Named, known_store
-from emberd.registry.lock import LockEntry, LockFile
-from emberd.registry.stores import KnownStore, StoresFile
+from emberd.spaces.lock import LockEntry, LockFile
+from emberd.spaces.stores import KnownStore, StoresFile
 
 
 def note_stamps(config: Config) -> dict[str, EmberdError]:

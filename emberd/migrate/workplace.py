@@ -26,7 +26,7 @@ from emberd.flock import holder
 from emberd.migrate import sidecar
 from emberd.migrate.base import Store, part_of
 from emberd.migrate.plugins import open_store
-from emberd.registry.stores import KnownStore, StoresFile
+from emberd.spaces.stores import KnownStore, StoresFile
 from emberd.units import format_size
 
 TEMPORARY = ".emberd-new"

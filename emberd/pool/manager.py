@@ -28,14 +28,14 @@ from emberd.errors import (
     UnknownModelError,
 )
 from emberd.files import size_of
+from emberd.models.availability import find_here
 from emberd.pool.eviction import choose_evictions
 from emberd.pool.job import Answer, Form, Job
 from emberd.pool.model import Model, Surroundings, change_warning
 from emberd.pool.observer import NOBODY, Observer
-from emberd.registry import stores
-from emberd.registry.availability import find_here
-from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import InputType, ModelSpec
+from emberd.spaces import stores
+from emberd.spaces.lock import LockEntry, LockFile
 from emberd.units import format_size
 
 BUSY_PATIENCE_S = 2.0  # how long a start waits for a busy model to fall idle before one is drained

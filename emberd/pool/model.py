@@ -29,16 +29,16 @@ from emberd.errors import (
     WorkerStartError,
     from_code,
 )
+from emberd.models.availability import find_here
+from emberd.models.folder import Difference
 from emberd.pool.eviction import Resident
 from emberd.pool.job import Job
 from emberd.pool.memory import cpu_seconds, memory_bytes, release_free_memory
 from emberd.pool.observer import Observer
 from emberd.pool.process import WorkerProcess
-from emberd.registry.availability import find_here
-from emberd.registry.fingerprint import fingerprint
-from emberd.registry.folder import Difference
-from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec
+from emberd.spaces.fingerprint import fingerprint
+from emberd.spaces.lock import LockEntry, LockFile
 from emberd.units import format_size
 from emberd.worker import wire
 

@@ -5,7 +5,7 @@ import json
 import socket
 from typing import Any
 
-from emberd.service.running import Running
+from emberd.running import Running
 
 OLD_FIELDS = {"status", "model", "dimensions", "loaded"}
 

@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 
 from emberd.backends.base import Precision
-from emberd.registry.folder import Difference
-from emberd.registry.lock import LockEntry
+from emberd.models.folder import Difference
 from emberd.registry.spec import ModelSpec
+from emberd.spaces.lock import LockEntry
 from emberd.vectors import Matrix, finite_rows, normalize
 from emberd.verify import paraphrases
 from emberd.verify.finding import Finding, judged

@@ -14,12 +14,13 @@ from importlib import metadata
 from pathlib import Path
 
 from emberd.backends import plugins
+from emberd.hashing import FileHash
 from emberd.installing import pip
-from emberd.registry.fingerprint import FileHash, hash_files
-from emberd.registry.local import find_local
-from emberd.registry.lock import LockEntry
-from emberd.registry.sources import locate
+from emberd.models.files import hash_files
+from emberd.models.local import find_local
+from emberd.models.sources import locate
 from emberd.registry.spec import ModelSpec, Source
+from emberd.spaces.lock import LockEntry
 from emberd.verify.finding import Finding, judged
 
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -19,9 +19,9 @@ from emberd.errors import (
     ModelLoadError,
     TextTooLongError,
 )
-from emberd.registry.folder import read_folder
-from emberd.registry.lock import LockEntry, LockFile
+from emberd.models.folder import read_folder
 from emberd.registry.spec import ModelSpec, Pooling
+from emberd.spaces.lock import LockEntry, LockFile
 from emberd.vectors import Matrix
 from emberd.verify import checks, paraphrases
 from emberd.verify.files import (

@@ -17,8 +17,8 @@ from emberd.config.load import Config
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.pool.model import VECTORS_DAMAGED
 from emberd.registry.catalog import Catalog
-from emberd.registry.lock import LockEntry, LockFile
 from emberd.registry.spec import ModelSpec
+from emberd.spaces.lock import LockEntry, LockFile
 from emberd.vectors import Matrix
 
 PATIENCE_S = 600.0  # a slow backend is not a wrong one

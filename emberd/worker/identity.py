@@ -17,8 +17,8 @@ import numpy as np
 
 from emberd import vectors
 from emberd.backends.base import Encoder, TokenIds
-from emberd.registry.lock import LockEntry
-from emberd.registry.options import SpaceOptions
+from emberd.spaces.lock import LockEntry
+from emberd.spaces.options import SpaceOptions
 from emberd.vectors import Matrix
 from emberd.worker.tokenizer import Tokenizer, Tokens
 

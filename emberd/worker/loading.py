@@ -17,19 +17,20 @@ from emberd import __version__
 from emberd.backends import plugins
 from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.errors import ModelLoadError, SourceError
-from emberd.registry import sources
-from emberd.registry.compiled import compiled_key
-from emberd.registry.fingerprint import fingerprint, hash_files
-from emberd.registry.folder import Folder, read_folder
-from emberd.registry.lock import LockEntry
-from emberd.registry.options import SpaceOptions
+from emberd.models import sources
+from emberd.models.compiled import compiled_key
+from emberd.models.files import hash_files
+from emberd.models.folder import Folder, read_folder
 from emberd.registry.spec import ModelSpec
+from emberd.spaces.fingerprint import fingerprint
+from emberd.spaces.lock import LockEntry
+from emberd.spaces.options import SpaceOptions
 from emberd.worker.identity import embed_probes, judge
 from emberd.worker.tokenizer import Tokenizer
 from emberd.worker.wire import Progress, Ready, Start
 
 if TYPE_CHECKING:
-    from emberd.registry.hub import Report
+    from emberd.models.hub import Report
 
 
 @dataclass(frozen=True, slots=True)

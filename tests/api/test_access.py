@@ -12,7 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from emberd.api.access import Tokens
-from emberd.client import Client
+from emberd.client.clients import Client
 from emberd.config.tokens import read_token_file
 from emberd.errors import ConfigError, UnauthorizedError
 from tests.api.guarded import ORIGIN, OWN, TOKENS, bearer, by_socket, raw, start

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.registry.local import package_folder
+from emberd.models.local import package_folder
 from tests.serving import Server
 
 CONFIG = "models: {{mine: {{sources: [{{path: mine}}], dimensions: 384, pooling: mean, {more}}}}}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from emberd.registry.lock import LockFile
+from emberd.spaces.lock import LockFile
 from tests.folders import BERT, CASED, NO_CLASS, POOLING, TOKENIZER, Change, Folder, rewrite
 from tests.serving import Server, run_emberd, wait_for
 from tests.verify.support import Report, copy_minilm

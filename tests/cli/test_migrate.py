@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emberd.registry.stores import KnownStore, StoresFile
+from emberd.spaces.stores import KnownStore, StoresFile
 from tests.migrate import stores
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 

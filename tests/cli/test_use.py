@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emberd.cli.client import Client, Place
 from emberd.cli.edit import Edit
 from emberd.cli.use import Switch
+from emberd.client.finding import Client, Place
 from emberd.errors import ConfigError
-from emberd.registry.local import package_folder
-from emberd.registry.stores import KnownStore, StoresFile
+from emberd.models.local import package_folder
+from emberd.spaces.stores import KnownStore, StoresFile
 from tests.migrate import stores
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 

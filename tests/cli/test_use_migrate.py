@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emberd.registry.stores import KnownStore, StoresFile
+from emberd.spaces.stores import KnownStore, StoresFile
 from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.serving import Server

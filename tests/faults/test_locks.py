@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from emberd import flock
-from emberd.registry.lock import LockEntry, LockFile
+from emberd.spaces.lock import LockEntry, LockFile
 from tests.serving import Server, has_ended, run_emberd, wait_for
 
 FOREIGN = """
@@ -139,7 +139,7 @@ def test_a_download_that_another_process_began_and_stopped_at_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from emberd.errors import SourceError
-    from emberd.registry import hub
+    from emberd.models import hub
 
     monkeypatch.setattr(hub, "STANDS_STILL_S", 0.5)
     found: list[tuple[int, int]] = []

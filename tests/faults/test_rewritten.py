@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from emberd.api.access import Tokens
-from emberd.registry.lock import LockEntry, LockFile
+from emberd.spaces.lock import LockEntry, LockFile
 from tests.serving import Server, wait_for
 
 TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"

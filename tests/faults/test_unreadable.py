@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from emberd.cli import running
+from emberd import running
 from tests.faults.tiny import CONFIG, TINY
 from tests.powers import powerless
 from tests.serving import Server, run_emberd, wait_for

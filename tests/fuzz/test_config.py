@@ -21,7 +21,7 @@ from emberd.config.load import Config, load_config
 from emberd.config.readable import write_entry, write_settings
 from emberd.config.settings import LimitsSettings, LogSettings, ServerSettings, StoreSettings
 from emberd.errors import ConfigError, UnknownModelError
-from emberd.registry.availability import find_here
+from emberd.models.availability import find_here
 from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
 from tests.fuzz.cases import fuzz

@@ -17,8 +17,8 @@ from emberd.backends.architecture import NATIVE, Bert, read_architecture
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import EmberdError
-from emberd.registry.folder import read_folder
-from emberd.registry.local import is_complete
+from emberd.models.folder import read_folder
+from emberd.models.local import is_complete
 from emberd.registry.spec import ModelSpec, Source
 from emberd.worker.tokenizer import Tokenizer
 from tests.fuzz.cases import JSON, Damage, changed, damages, fuzz

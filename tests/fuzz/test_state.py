@@ -7,13 +7,13 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from emberd.cli import running
+from emberd import running
 from emberd.config.load import built_in_catalog
+from emberd.hashing import FileHash
 from emberd.pool.model import change_warning
-from emberd.registry.fingerprint import FileHash
-from emberd.registry.lock import LockEntry, LockFile
-from emberd.registry.options import SpaceOptions
-from emberd.registry.stores import KnownStore, StoresFile, warnings
+from emberd.spaces.lock import LockEntry, LockFile
+from emberd.spaces.options import SpaceOptions
+from emberd.spaces.stores import KnownStore, StoresFile, warnings
 from emberd.worker import wire
 from tests.fuzz.cases import JSON, changed, damages, fuzz
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from emberd.migrate.base import Stamp
-from emberd.registry.options import SpaceOptions
+from emberd.spaces.options import SpaceOptions
 
 STAMP = Stamp(
     model="minilm", fingerprint="0123456789abcdef", dimensions=384, probes="AAAA", migration="m",

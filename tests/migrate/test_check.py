@@ -16,9 +16,9 @@ from emberd.migrate.embedding import Embedded, PoolEmbedder, find_target
 from emberd.migrate.known import find
 from emberd.migrate.run import migrate_all, plan, sampled
 from emberd.registry.catalog import Catalog
-from emberd.registry.lock import LockFile
-from emberd.registry.options import SpaceOptions
-from emberd.registry.stores import fits
+from emberd.spaces.lock import LockFile
+from emberd.spaces.options import SpaceOptions
+from emberd.spaces.stores import fits
 from emberd.worker import identity
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Made, Work

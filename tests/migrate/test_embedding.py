@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emberd.cli.client import Client, Place
+from emberd.client.finding import Client, Place
 from emberd.errors import TooLargeError
 from emberd.migrate.embedding import IN_FLIGHT, Embedded, ServerEmbedder, in_turn
 from tests.migrate import stores

@@ -11,7 +11,7 @@ from emberd.errors import NotAStoreError
 from emberd.migrate.base import part_of
 from emberd.migrate.check import whose
 from emberd.migrate.known import find
-from emberd.registry.stores import KnownStore, StoresFile
+from emberd.spaces.stores import KnownStore, StoresFile
 from tests.migrate import stores
 from tests.serving import clean_environ
 

@@ -18,7 +18,7 @@ from emberd.migrate.cmem import CmemStore
 from emberd.migrate.known import find
 from emberd.migrate.run import migrate_all, plan, recover, status, undo
 from emberd.migrate.workplace import Workplace
-from emberd.registry.stores import StoresFile
+from emberd.spaces.stores import StoresFile
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Beside, Made, Work
 

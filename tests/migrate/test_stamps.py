@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.registry.stores import StoresFile
+from emberd.spaces.stores import StoresFile
 from tests.migrate import stores
 from tests.serving import Server, run_emberd, wait_for
 

@@ -76,9 +76,9 @@ def test_a_model_without_a_hub_source_is_known_by_its_name() -> None:
     "module",
     [
         "emberd.registry.spec",
-        "emberd.registry.lock",
-        "emberd.registry.local",
-        "emberd.registry.sources",
+        "emberd.spaces.lock",
+        "emberd.models.local",
+        "emberd.models.sources",
         "emberd.worker.__main__",
         "emberd.worker.wire",
         "emberd.worker.tokenizer",

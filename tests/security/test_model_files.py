@@ -15,12 +15,12 @@ from emberd.backends.base import MODEL_FILES, LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.tensors import open_tensors
 from emberd.errors import ModelLoadError
-from emberd.registry.local import find_local, hub_snapshot
-from emberd.registry.sources import locate
+from emberd.models.local import find_local, hub_snapshot
+from emberd.models.sources import locate
 from emberd.registry.spec import ModelSpec, Source
+from tests import model_folder
 from tests.hub import COMMIT, Answer, Hub, sha256
-from tests.registry import model_folder
-from tests.registry.fetching import Fetcher
+from tests.models.fetching import Fetcher
 from tests.serving import Server
 
 TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from emberd.registry.local import package_folder
+from emberd.models.local import package_folder
 from tests.serving import run_emberd
 
 SMALL_FILES = ("config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json")

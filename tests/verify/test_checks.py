@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from emberd.backends.base import Precision
-from emberd.registry.lock import LockEntry
-from emberd.registry.options import SpaceOptions
 from emberd.registry.spec import ModelSpec, Source
+from emberd.spaces.lock import LockEntry
+from emberd.spaces.options import SpaceOptions
 from emberd.vectors import Matrix, normalize
 from emberd.verify import checks, paraphrases
 from emberd.verify.finding import Finding

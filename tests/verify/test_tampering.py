@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.registry.lock import LockFile
+from emberd.spaces.lock import LockFile
 from tests.serving import run_emberd
 from tests.verify.support import Report, copy_minilm, tamper
 

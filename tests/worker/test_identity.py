@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from emberd.registry.lock import LockEntry
-from emberd.registry.options import SpaceOptions
+from emberd.spaces.lock import LockEntry
+from emberd.spaces.options import SpaceOptions
 from emberd.vectors import Matrix
 from emberd.worker.identity import PROBES, compare, judge, lowest_cosine, pack, unpack
 

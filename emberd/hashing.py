@@ -1,0 +1,43 @@
+"""Which files a folder has, and the hash of each; one that has not changed is not read again."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from emberd.files import is_file
+
+
+@dataclass(frozen=True, slots=True)
+class FileHash:
+    """A file's content hash and what tells cheaply that it may have changed."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+    sha256: str
+
+
+def hash_file(file: Path, before: FileHash | None) -> FileHash:
+    """Return the hash of a file, read only when it is not as `before` saw it. Raises OSError."""
+    status = file.stat()
+    seen = (status.st_size, status.st_mtime_ns, status.st_ino)
+    if before and (before.size, before.mtime_ns, before.inode) == seen:
+        return before
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return FileHash(*seen, digest)
+
+
+def list_files(folder: Path, patterns: Iterable[str]) -> list[str]:
+    """Return the sorted relative names below `folder` that match any of the glob patterns."""
+    names = [
+        os.path.relpath(Path(root) / file, folder)
+        for root, _, files in os.walk(folder)
+        for file in files
+        if is_file(Path(root, file))  # no link that leads nowhere
+    ]
+    wanted = tuple(patterns)
+    return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in wanted))

@@ -1,0 +1,78 @@
+"""What backends keep of models, so as not to make it twice: `cache/BACKEND/KEY/`, a folder each.
+
+The key says what a compiled model depends on, and no more: entries that differ in prompts, cut or
+output size share it. Whatever no entry of `lock.json` leads to may go at any time.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
+
+from emberd.hashing import FileHash
+from emberd.registry.spec import ModelSpec
+from emberd.spaces.lock import LockEntry
+
+LENGTH = 16  # hex digits
+
+
+def compiled_key(spec: ModelSpec, files: Mapping[str, FileHash]) -> str:
+    """Return the key of what is compiled from these files: weights, graph, precision, pooling."""
+    parts: list[str] = [spec.precision, spec.pooling]
+    for name in sorted(files):
+        if PurePath(name).suffix not in (".txt", ".md") and not _is_of_tokenizer(name):
+            parts += [name, files[name].sha256]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:LENGTH]
+
+
+def _is_of_tokenizer(name: str) -> bool:
+    path = PurePath(name)
+    return path.name in (
+        "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+        "config_sentence_transformers.json", "sentence_bert_config.json",
+    ) or path.parent.name.endswith("_Pooling")  # fmt: skip
+
+
+def folders(cache: Path, spec: ModelSpec, entry: LockEntry | None) -> list[Path]:
+    """Return the folders, one a backend, that are kept of a model as it was loaded last."""
+    if entry is None or not entry.now.files:
+        return []
+    return sorted(cache.glob(f"*/{compiled_key(spec, entry.now.files)}"))
+
+
+def unused(cache: Path, models: Iterable[tuple[ModelSpec, LockEntry | None]]) -> list[Path]:
+    """Return everything that backends keep and that none of these models would use."""
+    used = {folder for spec, entry in models for folder in folders(cache, spec, entry)}
+    return sorted(path for path in cache.glob("*/*") if path not in used)
+
+
+def size_of(*paths: Path) -> int:
+    """Return the bytes of disk that files and folders take, links and what they lead to."""
+    seen: dict[tuple[int, int], int] = {}
+    for path in paths:
+        below = (Path(at, name) for at, _, names in os.walk(path) for name in names)
+        for file in (path, *below):
+            try:
+                status = file.stat()
+            except OSError:  # gone meanwhile, or a link to nowhere
+                continue
+            seen[status.st_dev, status.st_ino] = 512 * status.st_blocks
+    return sum(seen.values())
+
+
+def give_back(paths: Iterable[Path]) -> int:
+    """Delete files and folders; return the bytes of disk that came back.
+
+    Raises:
+        OSError: something could not be deleted.
+    """
+    freed = 0
+    for path in paths:
+        taken = size_of(path)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        freed += taken
+    return freed

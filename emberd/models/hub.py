@@ -1,0 +1,408 @@
+"""A Hub repository -> a folder in the Hub's own cache: resumed, checked, with progress.
+
+The one home of huggingface_hub, which is imported only here, when the Hub has to be asked. Large
+files are fetched by us into `blobs/SHA256.part`, which survives a stop of any kind and is renamed
+when its hash is right. (The library itself starts a file anew whenever its process was stopped.)
+It fetches the small ones and links the snapshot: weights last, and after them the ref, so that
+what is found there is whole.
+"""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+from emberd.errors import SourceError
+from emberd.files import size_of
+from emberd.flock import take
+from emberd.models.local import DIGEST, discard, has_digest, hub_repository
+from emberd.registry.spec import Source, is_below
+from emberd.units import format_size
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+REACH_TIMEOUT_S = 5.0  # for the first answer of the Hub; a download that moves may take hours
+PARALLEL_FILES = 4
+CHUNK_BYTES = 2**16  # what a stop may lose; the library's 10 MiB make progress jump, too
+STANDS_STILL_S = 25.0  # without a new byte; a worker that waits for longer counts as stuck itself
+SPARE_BYTES = 64 * 2**20  # left free on the disk
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+Report = Callable[[int, int], None]
+"""Called with bytes done and bytes in all, often and from any thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What the Hub says of a repository: the commit of the revision, and digests by file name."""
+
+    commit: str
+    digests: Mapping[str, str]
+
+
+def look_up(source: Source, hub: Path, files: Sequence[str], commit: str) -> Stated:
+    """Ask what the source's revision is now, and the digests of what `files` match in `commit`.
+
+    Raises:
+        SourceError: in a few seconds when the Hub is out of reach; the message says why.
+    """
+    with _explained(source, hub):
+        now = _ask(source)
+        then = now if now.sha == commit else _ask(Source(hf=source.hf, revision=commit))
+        digests = {file.rfilename: _digest(file) for file in _wanted(then, files)}
+        return Stated(now.sha or "", {name: digest for name, digest in digests.items() if digest})
+
+
+def reach(source: Source, hub: Path) -> str | None:
+    """Ask the Hub for a repository; return the Hub's address, None where we are to stay offline.
+
+    Raises:
+        SourceError: in a few seconds when the Hub is out of reach; the message says why.
+    """
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return None
+    with _explained(source, hub):
+        _ask(source)
+    return endpoint()
+
+
+def endpoint() -> str:
+    """Return the Hub's address, for people: without a password that stands in it."""
+    from huggingface_hub import constants
+
+    return re.sub("//[^/]*@", "//", constants.ENDPOINT)
+
+
+def download(source: Source, hub: Path, files: Sequence[str], report: Report) -> Path:
+    """Download what `files` match of a Hub repository into the Hub's cache; return the snapshot.
+
+    What is there already is not fetched again, and half a file is continued.
+
+    Raises:
+        SourceError: in a few seconds when the Hub is out of reach; the message says why.
+    """
+    with _explained(source, hub):
+        return _download(source, hub, files, report)
+
+
+def _download(source: Source, hub: Path, files: Sequence[str], report: Report) -> Path:
+    info = _ask(source)
+    wanted = _wanted(info, files)
+    if not any(file.rfilename.endswith(".safetensors") for file in wanted):
+        raise SourceError("the repository holds no weights that emberd reads")
+    repository, commit = source.hf or "", info.sha or ""
+    folder = hub_repository(repository, hub)
+    blobs, snapshot = folder / "blobs", folder / "snapshots" / commit
+    blobs.mkdir(parents=True, exist_ok=True)
+    small = [file for file in wanted if not file.lfs]
+    large = [
+        _Large(repository, file.rfilename, commit, file.lfs.size, file.lfs.sha256, blobs)
+        for file in wanted
+        if file.lfs
+    ]
+    there = sum(file.size_there() for file in large) + sum(
+        file.size or 0 for file in small if (snapshot / file.rfilename).is_file()
+    )
+    total = sum(file.size or 0 for file in wanted)
+    _require_room(total - there, blobs)
+    progress = _Progress(report, there, total)
+    _link(repository, commit, hub, [file.rfilename for file in small])
+    _verify(snapshot, small)
+    _in_parallel(large, progress)
+    _link(repository, commit, hub, [file.name for file in large])
+    if source.revision != commit:
+        ref = folder / "refs" / (source.revision or "main")
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(commit)
+    progress.finish()
+    return snapshot
+
+
+def _ask(source: Source) -> "ModelInfo":
+    from huggingface_hub import HfApi, constants
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # it costs a request, up to 3 s, before the first
+    info = HfApi().model_info(
+        source.hf or "", revision=source.revision, files_metadata=True, timeout=REACH_TIMEOUT_S
+    )
+    names = [info.sha or "-", *(file.rfilename for file in info.siblings or [])]
+    digests = [file.lfs.sha256 for file in info.siblings or [] if file.lfs]
+    if "/" in names[0] or not (all(map(is_below, names)) and all(map(DIGEST.fullmatch, digests))):
+        raise ValueError("a listing that names what is outside of the repository")
+    return info
+
+
+def _wanted(info: "ModelInfo", files: Sequence[str]) -> list["RepoSibling"]:
+    return [
+        file
+        for file in info.siblings or []
+        if any(fnmatch(file.rfilename, pattern) for pattern in files)
+    ]
+
+
+def _digest(file: "RepoSibling") -> str | None:
+    return file.lfs.sha256 if file.lfs else file.blob_id
+
+
+def _require_room(missing: int, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if missing and missing + SPARE_BYTES > free:
+        raise SourceError(
+            f"{format_size(missing)} are to be fetched, and the disk that holds {folder.parent}"
+            f" has {format_size(free)} free"
+        )
+
+
+def _link(repository: str, commit: str, hub: Path, names: Sequence[str]) -> None:
+    """Let the library fetch what `blobs` lacks, and link the files into the snapshot."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if not names:
+        return  # no pattern would mean: everything
+    disable_progress_bars()  # ours is drawn from `report`; theirs would write to the log
+    snapshot_download(
+        repository,
+        revision=commit,
+        cache_dir=hub,
+        allow_patterns=sorted(names),
+        etag_timeout=REACH_TIMEOUT_S,
+    )
+
+
+def _verify(snapshot: Path, files: Sequence["RepoSibling"]) -> None:
+    """Compare small files with what the Hub states, which the library does not."""
+    for file in files:
+        path = snapshot / file.rfilename
+        if not path.is_file():  # the library forgives a Hub that goes away
+            raise SourceError(f"{file.rfilename} did not arrive")
+        if file.blob_id and not has_digest(path, file.blob_id):
+            discard(path)
+            raise SourceError(f"{file.rfilename} arrived with another hash than the Hub states")
+
+
+def _in_parallel(files: Sequence["_Large"], progress: "_Progress") -> None:
+    """Fetch all; a failure lets no further file begin, and Ctrl-C does not wait for the threads."""
+    waiting = iter(files)  # shared: each file is taken by one thread
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        for file in waiting:
+            try:
+                file.fetch(progress)
+            except BaseException as error:  # noqa: BLE001 - raised again below
+                failures.append(error)
+            if failures:
+                return
+
+    threads = [Thread(target=work, daemon=True) for _ in range(min(PARALLEL_FILES, len(files)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Large:
+    """A file that the Hub keeps by its SHA-256, which is also its name in the cache's `blobs`."""
+
+    repository: str
+    name: str
+    commit: str
+    size: int
+    sha256: str
+    blobs: Path
+
+    @property
+    def _whole(self) -> Path:
+        return self.blobs / self.sha256
+
+    @property
+    def _part(self) -> Path:
+        return self.blobs / f"{self.sha256}.part"
+
+    def size_there(self) -> int:
+        """Return how many of its bytes need not be fetched any more."""
+        if self._whole.exists():
+            return self.size
+        return size_of(self._part)
+
+    def fetch(self, progress: "_Progress") -> None:
+        """Fetch what is missing; another process that does the same is waited for."""
+        with self._part.open("ab") as part:
+            self._take(part, progress)
+            if self._whole.exists():
+                if has_digest(self._whole, self.sha256):
+                    self._part.unlink(missing_ok=True)
+                    return
+                self._whole.unlink()
+            part.seek(0, os.SEEK_END)  # who was waited for may have added to it
+            if part.tell() > self.size:
+                part.seek(part.truncate(0))
+            self._continue(part, progress)
+            part.flush()
+            if not has_digest(self._part, self.sha256):
+                part.truncate(0)  # it stays in place: somebody may wait for its lock
+                raise SourceError(f"{self.name} arrived with another hash than the Hub states")
+            self._part.replace(self._whole)
+
+    def _take(self, part: BinaryIO, progress: "_Progress") -> None:
+        """Lock the file, waiting as long as who has it gets on. Raises SourceError."""
+        size = os.fstat(part.fileno()).st_size
+        while True:
+            try:
+                return take(part.fileno(), self._part, STANDS_STILL_S)
+            except TimeoutError as error:
+                grown = os.fstat(part.fileno()).st_size - size
+                if grown <= 0:
+                    raise SourceError(
+                        f"{self.name}: {error.strerror}, which does not get on with it",
+                        hint="End that process, then ask again.",
+                    ) from None
+                size += grown
+                progress.add(grown)
+
+    def _continue(self, part: BinaryIO, progress: "_Progress") -> None:
+        import httpx2
+        from huggingface_hub import constants, hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils._headers import build_hf_headers
+
+        constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
+        try:
+            http_get(
+                hf_hub_url(self.repository, self.name, revision=self.commit),
+                part,
+                resume_size=part.tell(),
+                headers=build_hf_headers(),
+                expected_size=self.size,
+                tqdm_class=progress.for_one_file,  # type: ignore[arg-type]
+            )
+        except httpx2.TransportError as error:
+            raise SourceError(
+                f"the Hub stopped sending {self.name} ({type(error).__name__});"
+                " what arrived is kept, and the next pull goes on from there"
+            ) from None
+
+
+class _Progress:
+    """Bytes of all files together; thread-safe."""
+
+    def __init__(self, report: Report, done: int, total: int) -> None:
+        self._report = report
+        self._done = done
+        self._total = total
+        self._lock = Lock()
+        self.add(0)
+
+    def add(self, count: int) -> None:
+        """Count some bytes; the report is inside the lock, or two threads could tell backwards."""
+        with self._lock:
+            self._done += count
+            self._report(min(self._done, self._total), self._total)
+
+    def finish(self) -> None:
+        """Say that all is there."""
+        with self._lock:
+            self._report(self._total, self._total)
+
+    def for_one_file(self, *_: Any, **__: Any) -> "_Bar":  # noqa: ANN401 - called as tqdm is
+        """Return what huggingface_hub takes for a tqdm bar."""
+        return _Bar(self)
+
+
+class _Bar:
+    """As much of tqdm as huggingface_hub uses."""
+
+    def __init__(self, progress: _Progress) -> None:
+        self._progress = progress
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def update(self, count: float | None = 1) -> None:
+        """Count bytes; negative ones are taken back."""
+        self._progress.add(int(count or 0))
+
+    def set_postfix_str(self, *_: object, **__: object) -> None:
+        """Nothing is drawn here."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@contextmanager
+def _explained(source: Source, hub: Path) -> Iterator[None]:
+    """Turn what the library raises into a `SourceError` that tells the causes apart."""
+    import httpx2
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise SourceError(_explain_refusal(error, source)) from None
+    except OfflineModeIsEnabled:
+        raise SourceError("HF_HUB_OFFLINE forbids to ask the Hub") from None
+    except (httpx2.HTTPError, LocalEntryNotFoundError, TimeoutError) as error:
+        raise SourceError(f"the Hub cannot be reached ({type(error).__name__})") from None
+    except HFValidationError as error:
+        raise SourceError(f"the Hub has no such names: {error}") from None
+    except ValueError:  # a portal's or proxy's page in place of the answer
+        raise SourceError("what answers in the Hub's place is not the Hub") from None
+    except OSError as error:
+        if error.errno in FULL:
+            why = f"the disk that holds {hub} is full; what arrived is kept"
+            raise SourceError(why) from None
+        why = error.strerror or str(error)[:200] or type(error).__name__
+        raise SourceError(f"the download failed: {why}") from None
+
+
+def _explain_refusal(error: "HfHubHTTPError", source: Source) -> str:
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    status = error.response.status_code
+    if isinstance(error, GatedRepoError):
+        terms = f"accept its terms at {endpoint()}/{source.hf}"
+        return f"the repository is gated ({terms} and set HF_TOKEN to a token of that account)"
+    if isinstance(error, RevisionNotFoundError):
+        return f"the repository has no revision {source.revision or 'main'!r}"
+    if isinstance(error, RepositoryNotFoundError) or (status == 401 and not get_token()):
+        seen = "HF_TOKEN may not see it" if get_token() else "set HF_TOKEN"
+        return f"the Hub has no repository of that name, or it is private ({seen})"
+    if status == 401:
+        return "the Hub does not accept HF_TOKEN (make a new token in its settings)"
+    if status == 403:
+        return "the Hub forbids it (HF_TOKEN may lack the right to read this repository)"
+    if status == 404:
+        return "the Hub has no such file or repository"
+    if status == 429:
+        after = error.response.headers.get("Retry-After", "")
+        when = f"again in {after} s" if after.isdecimal() else "later"
+        return f"the Hub refuses for now: too many requests (try {when}; HF_TOKEN raises the limit)"
+    return f"the Hub answered with status {status}"

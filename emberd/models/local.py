@@ -1,0 +1,196 @@
+"""Which sources are on this machine already, found without the network or huggingface_hub.
+
+A Hub repository lies in the Hub's cache as `models--owner--name/snapshots/COMMIT`, and
+`refs/REVISION` holds the commit of a branch or tag
+(huggingface.co/docs/huggingface_hub/guides/manage-cache).
+"""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+from emberd.errors import ModelLoadError
+from emberd.files import is_file, is_folder, is_gone, is_link, read
+from emberd.models.folder import old_layout
+from emberd.registry.spec import Source, is_below
+
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
+OTHER_TOKENIZERS = (
+    "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model",
+    "tokenizer.model",
+)  # fmt: skip
+GET_FILES = "Get it from where the model came from, or correct the path."
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def find_local(source: Source, hub: Path, last_folder: Path | None = None) -> Path | None:
+    """Return the folder that holds the whole model, or None when it is not all there.
+
+    `last_folder` is where an installed package had it; asking what is installed takes 15 ms.
+    """
+    if source.hf:
+        folder = hub_snapshot(source.hf, source.revision or "main", hub)
+        if folder and not any(folder.glob("*.safetensors")):
+            return None  # another tool fetched another format there; ours is still to be fetched
+    elif source.path:
+        folder = Path(source.path)
+    elif last_folder and is_complete(last_folder):
+        folder = last_folder
+    else:
+        folder = package_folder(source.package or "")
+    return folder if folder and is_complete(folder) else None
+
+
+def hub_repository(repository: str, hub: Path) -> Path:
+    """Return the folder of the Hub's cache that is for this repository."""
+    return hub / f"models--{repository.replace('/', '--')}"
+
+
+def hub_snapshot(repository: str, revision: str, hub: Path) -> Path | None:
+    """Return where the Hub's cache keeps this revision; it may hold only some of the files."""
+    repo = hub_repository(repository, hub)
+    try:
+        commit = read(repo / "refs" / revision).decode().strip()
+    except (OSError, ValueError):  # a damaged ref is none
+        commit = revision
+    snapshot = repo / "snapshots" / commit
+    return snapshot if is_below(commit) and is_folder(snapshot) else None
+
+
+def package_folder(name: str) -> Path | None:
+    """Return the model folder inside an installed package, without running its code."""
+    from importlib import metadata  # 35 ms; only package sources need it
+
+    try:
+        files = metadata.files(name) or []
+    except metadata.PackageNotFoundError:
+        return None
+    configs = [file for file in files if file.name == "config.json" and is_below(str(file))]
+    folders = [Path(str(file.locate())).parent for file in configs]
+    return next((folder for folder in folders if is_complete(folder)), None)
+
+
+def is_complete(folder: Path) -> bool:
+    """Say whether a config, a tokenizer and all weight files are there; see `lacks`."""
+    return lacks(folder) is None
+
+
+def lacks(folder: Path) -> ModelLoadError | None:
+    """Return what a folder lacks to be a whole model, and what to do about it; None: nothing.
+
+    A shard that the index names and that is missing makes a folder incomplete, and so do shards
+    without the index, so that a stopped download is never taken for a whole one (the Hub's client
+    links a file when it is all there).
+    """
+    if not is_folder(folder):
+        if is_gone(folder):
+            return ModelLoadError(f"There is no folder {folder}.", hint="Correct the path.")
+        return ModelLoadError(
+            f"{folder} cannot be looked at.", hint="Correct the path, or the permissions."
+        )
+    if not is_file(folder / "config.json"):
+        elsewhere = next(iter(sorted(folder.glob("0_*/config.json"))), None)
+        if elsewhere:
+            return old_layout(folder, elsewhere.parent.name)
+        return ModelLoadError(f"{folder} has no config.json.", hint=GET_FILES)
+    if not is_file(folder / "tokenizer.json"):
+        others = [name for name in OTHER_TOKENIZERS if is_file(folder / name)]
+        if not others:
+            return ModelLoadError(f"{folder} has no tokenizer.json.", hint=GET_FILES)
+        return ModelLoadError(
+            f"{folder} has no tokenizer.json, only {', '.join(others)}.",
+            hint=f"Make one where transformers is installed: `{_how_to_convert(folder)}`.",
+        )
+    index = folder / "model.safetensors.index.json"
+    if is_file(index):
+        try:
+            shards = set(json.loads(read(index))["weight_map"].values())
+            gone = sorted(shard for shard in shards if not is_file(folder / shard))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return None  # whole but damaged: loading it says so
+        if gone:
+            return ModelLoadError(f"{folder} lacks {', '.join(gone)[:200]}.", hint=GET_FILES)
+        return None
+    patterns = ("*.safetensors", "*.bin", "*.onnx", "onnx/*.onnx", "*.gguf")
+    weights = [path for pattern in patterns for path in folder.glob(pattern) if is_file(path)]
+    if any(not SHARD.search(path.name) for path in weights):
+        return None
+    missing = f"{index.name}, which belongs to its parts" if weights else "model.safetensors"
+    return ModelLoadError(f"{folder} has no {missing}.", hint=GET_FILES)
+
+
+def _how_to_convert(folder: Path) -> str:
+    """Return the command that makes a tokenizer.json of what a folder has instead."""
+    name = repr(str(folder))
+    code = (
+        "from transformers import AutoTokenizer;"
+        f" AutoTokenizer.from_pretrained({name}).save_pretrained({name})"
+    )
+    return shlex.join(["python", "-c", code])
+
+
+def leads_out(folder: Path, root: Path) -> Path | None:
+    """Return a link in a model's folder that leads out of `root`, or None.
+
+    A repository's `blobs` may lie elsewhere (on a larger disk); that is the user's own link.
+    """
+    inside = (root.resolve(), (root / "blobs").resolve())
+    for at, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            found = Path(at, name)
+            if is_link(found) and not any(map(found.resolve().is_relative_to, inside)):
+                return found
+    return None
+
+
+def has_digest(file: Path, digest: str) -> bool:
+    """Say whether a file is what the Hub states: by SHA-256 or, for a small one, by git's id."""
+    with file.open("rb") as content:
+        if len(digest) == 64:
+            return hashlib.file_digest(content, "sha256").hexdigest() == digest
+        data = content.read()
+        named = b"blob %d\0%b" % (len(data), data)
+        return hashlib.sha1(named, usedforsecurity=False).hexdigest() == digest
+
+
+def digest_kept(file: Path) -> str | None:
+    """Return the digest that the Hub stated at the download: its cache names blobs by it."""
+    name = file.readlink().name if is_link(file) else ""
+    return name if DIGEST.fullmatch(name) else None
+
+
+def discard(file: Path) -> None:
+    """Delete a file of a snapshot together with its blob."""
+    file.resolve().unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
+
+
+def remove_repository(repository: str, hub: Path) -> int:
+    """Delete a repository from the Hub's cache, half files too; return the bytes that came back.
+
+    It is renamed first: a removal that is stopped leaves nothing that looks like a model, and the
+    next one finishes it.
+
+    Raises:
+        OSError: something could not be deleted.
+    """
+    folder = hub_repository(repository, hub)
+    leaving = folder.with_name(f".{folder.name}.removed")
+    freed = _delete(leaving)
+    if folder.exists():
+        folder.rename(leaving)
+        freed += _delete(leaving)
+    shutil.rmtree(hub / ".locks" / folder.name, ignore_errors=True)
+    return freed
+
+
+def _delete(folder: Path) -> int:
+    if not folder.exists():
+        return 0
+    statuses = [path.lstat() for path in (folder, *folder.rglob("*"))]
+    shutil.rmtree(folder)
+    return 512 * sum({status.st_ino: status.st_blocks for status in statuses}.values())

@@ -1,0 +1,110 @@
+"""`state/server.json`: how client commands find the server of this home; at most one runs there.
+
+That is kept by a lock on `state/server.flock`, which the system drops with the process.
+"""
+
+import fcntl
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from emberd import files
+from emberd.state import DAMAGE, write_atomically
+
+LONGEST = 4096  # characters: a path
+NOT_IN_HOSTS = frozenset(" /?#@[]\\")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where a server listens; written once it does, removed when it ends.
+
+    `port` None: on its socket only. `instance` is what this run says in `X-Emberd-Instance`.
+    """
+
+    pid: int
+    host: str
+    port: int | None
+    version: str
+    socket: str | None = None
+    instance: str = ""
+
+    @property
+    def url(self) -> str:
+        """The address to ask; a server on all interfaces is asked on loopback."""
+        if self.port is None:
+            return "http://localhost"  # by the socket
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def address(self) -> str:
+        """The same for people."""
+        return f"unix:{self.socket}" if self.port is None else self.url
+
+
+def path_of(state: Path) -> Path:
+    """Return the file."""
+    return state / "server.json"
+
+
+def read(state: Path) -> Running | None:
+    """Return what was noted; its server may have died since.
+
+    None also for what no server can have noted, as a damaged or foreign file holds.
+    """
+    try:
+        noted: dict[str, Any] = json.loads(files.read(path_of(state)))
+        port, socket = noted["port"], noted.get("socket")
+        host, version, instance = noted["host"], noted["version"], noted.get("instance", "")
+        if not (
+            _is_number(noted["pid"], 2**31)
+            and (_is_text(socket) if port is None else _is_number(port, 2**16))
+            and all(map(_is_text, (host, version, instance, socket or "")))
+            and host
+            and not set(host) & NOT_IN_HOSTS
+        ):
+            return None
+        return Running(noted["pid"], host, port, version, socket, instance)
+    except DAMAGE:
+        return None
+
+
+def claim(state: Path) -> int | None:
+    """Make this process the server of its home; None when another one is. Raises OSError.
+
+    The descriptor is to be kept open as long as it is the server.
+    """
+    state.mkdir(0o700, parents=True, exist_ok=True)
+    descriptor = os.open(state / "server.flock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def write(state: Path, running: Running) -> None:
+    """Note that a server runs. Raises OSError."""
+    write_atomically(path_of(state), json.dumps(asdict(running)))
+
+
+def remove(state: Path) -> None:
+    """Forget this process's server; another one's note stays."""
+    noted = read(state)
+    if noted and noted.pid == os.getpid():
+        with suppress(OSError):
+            path_of(state).unlink()
+
+
+def _is_number(value: object, end: int) -> bool:
+    return type(value) is int and 0 < value < end
+
+
+def _is_text(value: object) -> bool:
+    """Whether no socket, URL or terminal chokes on it."""
+    return isinstance(value, str) and len(value) <= LONGEST and value.isprintable()

@@ -1,0 +1,1 @@
+"""The process that listens: sockets, connections, and word to the service manager."""

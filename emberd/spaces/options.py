@@ -1,0 +1,140 @@
+"""What makes a vector space beside files, precision and pooling: limits and options.
+
+Probe texts cannot tell these apart (they are short, and get no prompt), so they are recorded where
+a space is remembered, in `lock.json` and in stamps of stores, and compared by what they are.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from emberd.registry.spec import InputType, ModelSpec
+from emberd.state import known_fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceOptions:
+    """Limits and options of a space; None: not recorded, as in what an older emberd wrote.
+
+    `max_tokens` is where texts are cut, special tokens included, whoever says so. `prompts` go in
+    front of a text, by input type; `include_prompt` False leaves their tokens out of the pooling.
+    `lower_case`: texts are lower-cased for a tokenizer that would keep their case. `normalizer` is
+    what takes the place of tokenizer.json's own, in its format; empty: nothing does.
+    """
+
+    max_tokens: int | None = None
+    normalize: bool | None = None
+    prompts: Mapping[InputType, str] | None = None
+    include_prompt: bool | None = None
+    lower_case: bool | None = None
+    normalizer: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        spec: ModelSpec,
+        *,
+        max_tokens: int,
+        include_prompt: bool = True,
+        lower_case: bool = False,
+        normalizer: str = "",
+    ) -> Self:
+        """Return those of a registry entry; the rest is what its folder says, or the default."""
+        return cls(
+            max_tokens=max_tokens,
+            normalize=spec.normalize,
+            prompts=dict(spec.prompts),
+            include_prompt=include_prompt,
+            lower_case=lower_case,
+            normalizer=normalizer,
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Make it again from `dataclasses.asdict`; keys that are no fields are passed over.
+
+        Raises:
+            TypeError, AttributeError: it is no mapping, or a value is of another type.
+        """
+        options = cls(**known_fields(cls, data))
+        flags = (options.normalize, options.include_prompt, options.lower_case)
+        prompts = options.prompts or {}
+        texts: list[object] = [*prompts, *prompts.values(), options.normalizer or ""]
+        limit = options.max_tokens
+        if not (
+            all(isinstance(flag, bool | None) for flag in flags)
+            and all(isinstance(text, str) for text in texts)
+            and (limit is None or (type(limit) is int and abs(limit) < 2**63))
+        ):
+            raise TypeError("an option is of another type")
+        return options
+
+    @property
+    def given_prompts(self) -> dict[InputType, str] | None:
+        """The prompts that are not empty; None: not recorded."""
+        if self.prompts is None:
+            return None
+        return {kind: prompt for kind, prompt in self.prompts.items() if prompt}
+
+    def differences(
+        self, other: "SpaceOptions", whose: tuple[str, str] = ("before", "now")
+    ) -> list[str]:
+        """Say in words what makes `other` another space; what is not recorded of either does not.
+
+        Args:
+            other: the other space's.
+            whose: what to call the two, this one first.
+        """
+
+        def differ(what: str, one: object, two: object) -> Iterator[str]:
+            if one is not None and two is not None and one != two:
+                yield f"{what} {one} ({whose[0]}) and {two} ({whose[1]})"
+
+        mine, theirs = self.given_prompts, other.given_prompts
+        kinds = sorted({*(mine or {}), *(theirs or {})})
+        return [
+            *differ("texts are cut after", _tokens(self), _tokens(other)),
+            *(
+                said
+                for kind in kinds
+                for said in differ(
+                    f"the {kind} prompt is", _prompt(mine, kind), _prompt(theirs, kind)
+                )
+            ),
+            *(differ("prompts are", _pooled(self), _pooled(other)) if kinds else ()),
+            *differ("vectors are", _length(self), _length(other)),
+            *(
+                [*differ("texts are", _case(self), _case(other))]
+                or differ("texts are normalized by", _normalizer(self), _normalizer(other))
+            ),
+        ]
+
+
+def _tokens(options: SpaceOptions) -> str | None:
+    return None if options.max_tokens is None else f"{options.max_tokens} tokens"
+
+
+def _prompt(prompts: Mapping[InputType, str] | None, kind: InputType) -> str | None:
+    if prompts is None:
+        return None
+    return repr(prompts[kind]) if kind in prompts else "none"
+
+
+def _pooled(options: SpaceOptions) -> str | None:
+    return _said(options.include_prompt, "pooled with their texts", "left out of the pooling")
+
+
+def _length(options: SpaceOptions) -> str | None:
+    return _said(options.normalize, "brought to length 1", "left as the model gives them")
+
+
+def _case(options: SpaceOptions) -> str | None:
+    return _said(options.lower_case, "lower-cased first", "left in the case they have")
+
+
+def _normalizer(options: SpaceOptions) -> str | None:
+    return "tokenizer.json" if options.normalizer == "" else options.normalizer
+
+
+def _said(flag: bool | None, yes: str, no: str) -> str | None:
+    return None if flag is None else yes if flag else no

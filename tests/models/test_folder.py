@@ -1,0 +1,356 @@
+"""What a folder says of itself, and what it says otherwise than its entry; odd ones are refused."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emberd.errors import ModelLoadError
+from emberd.models.folder import read_folder, read_normalizer, read_pooling
+from emberd.models.local import lacks
+from emberd.models.sources import how_to_get, locate
+from emberd.registry.spec import ModelSpec, Source
+from tests import model_folder
+from tests.folders import BERT, GONE, POOLING, TOKENIZER, Change, Folder
+
+DESCRIBED = "config_sentence_transformers.json"
+
+
+def entry(folder: Path, **keys: Any) -> ModelSpec:  # noqa: ANN401 - any of an entry's
+    return ModelSpec(
+        **{
+            "name": "mine", "sources": (Source(path=str(folder)),), "dimensions": 64,
+            "pooling": "mean", **keys,
+        }
+    )  # fmt: skip
+
+
+def said(folder: Path, **keys: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - as above
+    """Return key and line of each difference from an entry."""
+    found = read_folder(folder).differences(entry(folder, **keys))
+    return [(difference.key, difference.line) for difference in found]
+
+
+@pytest.mark.parametrize(
+    ("config", "positions"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}, 512),
+        ({"model_type": "bert", "max_position_embeddings": 512}, 512),
+        (
+            {"model_type": "modernbert", "max_position_embeddings": 8192, "pad_token_id": 50283},
+            8192,
+        ),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 8194, "pad_token_id": 1}, 8192),
+        ({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 7}, 512),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 3}, 510),
+        ({"model_type": "roberta", "max_position_embeddings": 514}, 512),
+        ({"max_position_embeddings": 77}, 77),
+        ({"max_position_embeddings": -1}, None),
+        ({"model_type": "bert"}, None),
+        ({"max_position_embeddings": None}, None),
+        ({"max_position_embeddings": "many"}, None),
+    ],
+)
+def test_the_checkpoint_says_how_many_positions_it_has(
+    tmp_path: Path, config: object, positions: int | None
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    assert read_folder(tmp_path).positions == positions
+
+
+def test_a_folder_that_says_nothing_is_cut_nowhere(tmp_path: Path) -> None:
+    found = read_folder(tmp_path)
+
+    assert (found.positions, found.limit, found.vocab_size, found.normalizer) == (None,) * 4
+    assert (found.lower_case, found.include_prompt, found.normalizes) == (False, True, None)
+    with pytest.raises(ModelLoadError, match="Neither the registry nor the checkpoint"):
+        found.max_tokens(entry(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("files", "limit", "by"),
+    [
+        ({BERT: {"max_seq_length": 16}}, 16, f"{BERT} (max_seq_length)"),
+        ({BERT: {"max_seq_length": 16.0}}, 16, f"{BERT} (max_seq_length)"),
+        ({BERT: {"max_seq_length": 4000}}, 40, "config.json (max_position_embeddings)"),
+        ({BERT: None}, 40, f"{TOKENIZER} (model_max_length)"),
+        ({BERT: None, TOKENIZER: {"model_max_length": 16}}, 16, f"{TOKENIZER} (model_max_length)"),
+        (
+            {BERT: None, TOKENIZER: {"model_max_length": 10**30}},
+            40,
+            "config.json (max_position_embeddings)",
+        ),
+        ({BERT: None, TOKENIZER: None}, 40, "config.json (max_position_embeddings)"),
+        (
+            {BERT: {"processor_kwargs": {"model_max_length": 16}, "max_seq_length": 24}},
+            16,
+            f"{BERT} (model_max_length)",
+        ),
+        (
+            {BERT: {"max_seq_length": 16}, "config.json": {"max_position_embeddings": GONE}},
+            16,
+            f"{BERT} (max_seq_length)",
+        ),
+    ],
+    ids=str,
+)
+def test_one_file_says_where_texts_are_cut(
+    files: Mapping[str, Change | None], limit: int, by: str, tmp_path: Path
+) -> None:
+    found = read_folder(Folder(files=files).write(tmp_path))
+
+    assert (found.limit, found.limit_by) == (limit, by)
+    assert found.max_tokens(entry(tmp_path)) == limit
+    assert found.max_tokens(entry(tmp_path, max_tokens=9)) == 9  # an entry that states one wins
+
+
+def test_the_truncation_of_tokenizer_json_is_no_limit(tmp_path: Path) -> None:
+    cut = {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+
+    assert (
+        read_folder(Folder(files={"tokenizer.json": {"truncation": cut}}).write(tmp_path)).limit
+        == 40
+    )
+
+
+@pytest.mark.parametrize("value", [0, -1, 2, "16", True, [], float("nan")], ids=str)
+@pytest.mark.parametrize(
+    ("file", "key"), [(BERT, "max_seq_length"), (TOKENIZER, "model_max_length")]
+)
+def test_a_length_that_is_none_is_refused_by_file_and_key(
+    file: str, key: str, value: object, tmp_path: Path
+) -> None:
+    others: dict[str, Change | None] = {BERT: None} if file == TOKENIZER else {}
+    folder = Folder(files={**others, file: {key: value}})
+
+    with pytest.raises(ModelLoadError, match=key) as told:
+        read_folder(folder.write(tmp_path))
+    assert str(tmp_path / file) in told.value.message
+    assert "Correct it" in (told.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        BERT, TOKENIZER, DESCRIBED, "modules.json", POOLING, "config.json",
+        "sentence_albert_config.json",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("content", [b"", b"[1", b"\xff\xfe", b"7"])
+def test_a_damaged_file_is_named_with_the_cure(name: str, content: bytes, tmp_path: Path) -> None:
+    folder = Folder(files={BERT: None}).write(tmp_path)
+    (folder / name).write_bytes(content)
+
+    with pytest.raises(ModelLoadError) as told:
+        read_folder(folder)
+    assert str(folder / name) in told.value.message
+    assert told.value.hint
+
+
+def test_an_entry_that_cuts_elsewhere_is_told_what_to_write(tmp_path: Path) -> None:
+    folder = Folder(files={BERT: {"max_seq_length": 16}}).write(tmp_path)
+    (difference,) = read_folder(folder).differences(entry(folder, max_tokens=32))
+
+    assert difference.line == "max_tokens: 16"
+    assert "32 tokens" in difference.message
+    assert f"at 16, as {BERT} (max_seq_length) says" in difference.message
+    assert "models.mine: max_tokens: 16" in difference.told("mine")
+    assert said(folder) == said(folder, max_tokens=16) == []
+
+
+@pytest.mark.parametrize(
+    ("described", "keys", "line"),
+    [
+        ({"prompts": {"query": "q: "}}, {}, 'prompts: {query: "q: "}'),
+        (
+            {"prompts": {"query": "q: ", "passage": "p: ", "other": "o"}},
+            {},
+            'prompts: {query: "q: ", document: "p: "}',
+        ),
+        (
+            {"prompts": {"query": 'say "é"\n: ', "document": ""}},
+            {},
+            'prompts: {query: "say \\"é\\"\\n: "}',
+        ),
+        (
+            {"prompts": {"query": "q: "}},
+            {"prompts": {"query": "Q: ", "document": "D: "}},
+            'prompts: {query: "q: ", document: "D: "}',
+        ),
+        (
+            {"prompts": {"sts": "s: "}, "default_prompt_name": "sts"},
+            {},
+            'prompts: {document: "s: "}',
+        ),
+        (
+            {"prompts": {"query": "q: "}, "default_prompt_name": "query"},
+            {},
+            'prompts: {query: "q: "}',
+        ),
+    ],
+    ids=str,
+)
+def test_prompts_that_the_entry_lacks_are_told_as_yaml(
+    described: Change, keys: dict[str, Any], line: str, tmp_path: Path
+) -> None:
+    import yaml
+
+    folder = Folder(files={DESCRIBED: described}).write(tmp_path)
+
+    assert said(folder, **keys) == [("prompts", line)]
+    assert said(folder, **yaml.safe_load(line)) == []  # which settles it
+    (difference,) = read_folder(folder).differences(entry(folder, **keys))
+    assert ("before every text" in difference.message) == ("default_prompt_name" in described)
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {},
+        {"prompts": {"query": "", "document": ""}, "default_prompt_name": None},
+        {"prompts": {"query": None}},
+        {"prompts": {"query": "q: "}, "similarity_fn_name": "cosine"},
+    ],
+    ids=str,
+)
+def test_no_prompt_or_the_same_is_no_difference(described: Change, tmp_path: Path) -> None:
+    folder = Folder(files={DESCRIBED: described}).write(tmp_path)
+
+    assert said(folder, prompts={"query": "q: "}) == []
+
+
+def test_lengths_that_the_entry_has_otherwise_are_told(tmp_path: Path) -> None:
+    folder = Folder().write(tmp_path)
+    modules = json.loads((folder / "modules.json").read_bytes())
+
+    assert said(folder, normalize=False) == [("normalize", "normalize: true")]
+    (folder / "modules.json").write_text(json.dumps(modules[:-1]))
+    assert said(folder) == [("normalize", "normalize: false")]
+    assert said(folder, normalize=False) == []
+
+
+def test_a_tokenizer_that_cuts_the_beginning_off_is_refused(tmp_path: Path) -> None:
+    folder = Folder(files={TOKENIZER: {"truncation_side": "left"}}).write(tmp_path)
+
+    with pytest.raises(ModelLoadError, match=r"tokenizer_config\.json .*truncation_side 'left'"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "modes"),
+    [
+        ({"pooling_mode": "lasttoken"}, {"last"}),
+        ({"pooling_mode": ["cls", "mean"]}, {"cls", "mean"}),
+        ({"pooling_mode": ["cls"], "pooling_mode_mean_tokens": True}, {"cls"}),
+        ({"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": False}, {"mean"}),
+        ({"pooling_mode_weightedmean_tokens": True}, {"weightedmean_tokens"}),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, {"mean_sqrt_len_tokens"}),
+        ({}, set()),
+    ],
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
+)
+def test_the_poolings_of_a_file_are_read_as_it_is_meant(
+    values: Change, modes: set[str], tmp_path: Path
+) -> None:
+    model_folder.write(tmp_path, {POOLING: json.dumps(values).encode()})
+
+    assert read_pooling(tmp_path).modes == modes
+
+
+def test_the_pooling_is_where_modules_json_says(tmp_path: Path) -> None:
+    folder = Folder().write(tmp_path)
+    modules = json.loads((folder / "modules.json").read_bytes())
+    modules[1]["path"] = "pool"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    model_folder.write(folder, {"pool/config.json": b'{"pooling_mode": "max"}'})
+
+    assert read_pooling(folder).modes == {"max"}
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ('{"version":"1.0","normalizer":{"type":"Lowercase"},"model":{', {"type": "Lowercase"}),
+        ('{"normalizer" : null , "model": {', None),
+        (
+            '{ "added_tokens": [{"a": "\\"normalizer\\": 1"}], "normalizer":\n{"a": 1}',
+            {"a": 1},
+        ),
+        ('{"model": {"vocab": {"normalizer": 7}}, "normalizer": {"b": 2}}', {"b": 2}),
+        ('{"model": {}}', None),
+    ],
+)
+def test_a_normalizer_is_read_without_the_vocabulary(
+    content: str, found: object, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer.json").write_text(content)
+
+    assert read_normalizer(tmp_path / "tokenizer.json") == found
+
+
+# A folder of the user's that is no whole model says which file it lacks, and what to do.
+
+
+def without(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).unlink()
+    return folder
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_folder_that_lacks_a_file_says_which(name: str, tmp_path: Path) -> None:
+    folder = without(Folder().write(tmp_path / "model"), name)
+    spec = entry(folder)
+
+    with pytest.raises(ModelLoadError, match=rf"has no {name}") as told:
+        locate(spec, hub=tmp_path, files=["*"])
+    assert str(folder) in told.value.message
+    assert how_to_get(spec) == told.value.hint
+
+
+def test_a_folder_with_another_tokenizer_says_how_to_make_ours(tmp_path: Path) -> None:
+    folder = without(Folder().write(tmp_path / "my model's"), "tokenizer.json")
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+
+    with pytest.raises(ModelLoadError, match=r"has no tokenizer\.json, only vocab\.txt") as told:
+        locate(entry(folder), hub=tmp_path, files=["*"])
+    command = shlex.split((told.value.hint or "").split("`")[1])
+    assert command[:2] == ["python", "-c"]
+    compile(command[2], "command", "exec")
+    assert command[2].count(repr(str(folder))) == 2
+
+
+def test_an_encoder_in_a_folder_of_its_own_says_what_to_move(tmp_path: Path) -> None:
+    folder = Folder().write(tmp_path / "model")
+    inner = folder / "0_Transformer"
+    inner.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
+        (folder / name).rename(inner / name)
+    modules = json.loads((folder / "modules.json").read_bytes())
+    modules[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+
+    with pytest.raises(ModelLoadError, match=r"has its encoder in 0_Transformer") as told:
+        locate(entry(folder), hub=tmp_path, files=["*"])
+    assert "Move the files" in (told.value.hint or "")
+    # Also where there is another model beside modules.json, which would be taken for it.
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_bytes((inner / name).read_bytes())
+    assert lacks(folder) is None
+    with pytest.raises(ModelLoadError, match=r"has its encoder in 0_Transformer"):
+        read_folder(folder)
+
+
+def test_a_folder_that_lacks_a_part_of_its_weights_names_it(tmp_path: Path) -> None:
+    folder = without(Folder().write(tmp_path / "model"), "model.safetensors")
+    part = "model-00001-of-00001.safetensors"
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": part}}))
+
+    with pytest.raises(ModelLoadError, match=part):
+        locate(entry(folder), hub=tmp_path, files=["*"])
