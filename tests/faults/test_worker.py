@@ -16,6 +16,7 @@ from tests.serving import Server, wait_for
 LONG = "words that take a while to embed " * 60
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_killed_and_its_requests_are_answered(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(4) as threads:
         expected = own.embed(LONG)["embeddings"]
@@ -77,6 +78,7 @@ def test_a_text_without_a_vector_fails_alone_and_is_named(home: Path) -> None:
         assert own.row("troubled")["loads"] == 1
 
 
+@pytest.mark.slow
 def test_a_crash_loop_ends_is_explained_and_leaves_the_other_models_alone(home: Path) -> None:
     quick = "import emberd.pool.model as model; model.MAX_BACKOFF_S = 2"
     with serve_troubled(home, before=quick) as own, ThreadPoolExecutor(1) as thread:
@@ -123,6 +125,7 @@ def test_a_start_that_stands_still_is_made_again_and_nobody_notices(home: Path) 
         assert not worker.is_running()
 
 
+@pytest.mark.slow
 def test_a_start_that_stands_still_twice_is_given_up_and_the_next_one_serves(home: Path) -> None:
     with Server(home, before=STALLS) as own, ThreadPoolExecutor(1) as thread:
         first = thread.submit(own.http.post, "/embed", json={"texts": ["a"]})
@@ -136,6 +139,7 @@ def test_a_start_that_stands_still_twice_is_given_up_and_the_next_one_serves(hom
         assert not worker.is_running()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="limits of another process: Linux")
 def test_a_worker_out_of_memory_is_replaced_and_its_requests_are_answered(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(4) as threads:
@@ -154,6 +158,7 @@ def test_a_worker_out_of_memory_is_replaced_and_its_requests_are_answered(home: 
         assert own.row()["loads"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="limits of another process: Linux")
 @pytest.mark.parametrize("mebibytes", [60, 200, 500])
 def test_too_little_memory_to_start_is_got_over(home: Path, mebibytes: int) -> None:

@@ -125,6 +125,7 @@ def test_undo_keeps_a_copy_of_rows_that_were_written_since(
     assert seen == 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -154,6 +155,7 @@ def test_undo_keeps_a_copy_whatever_was_written_to_the_file(
     )
 
 
+@pytest.mark.slow
 def test_a_copy_is_never_replaced_by_a_later_one(cmem: Path, made: Made, work: Work) -> None:
     named, copies = work.open(cmem), []
     for turn in range(3):
@@ -572,6 +574,7 @@ def die_after(
         raise Died
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commits", [0, 1, 2])
 @pytest.mark.parametrize("first", [0, 1])
 def test_killed_between_the_commits_all_goes_back_or_all_goes_on(

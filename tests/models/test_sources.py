@@ -145,6 +145,7 @@ def test_a_model_without_the_hub_has_no_revisions() -> None:
         at_revision(spec, "v1")
 
 
+@pytest.mark.slow
 def test_a_hub_that_never_answers_is_given_up_soon(tmp_path: Path, listener: socket.socket) -> None:
     began_s = time.monotonic()
 
