@@ -168,12 +168,13 @@ def _recover(config: "Config", *, strict: bool) -> tuple[list[str], dict[str, st
         return [], {}
     from emberd.client import finding
     from emberd.errors import StoreError
-    from emberd.migrate import known, run
+    from emberd.migrate import known
+    from emberd.migrate.recovery import recover
 
     done, unread = [], {}
     for name in known.followers(config):
         try:
-            said = run.recover(known.find(config, name), config.homes.state)
+            said = recover(known.find(config, name), config.homes.state)
         except StoreError as error:
             if strict:
                 with known.naming(name):
@@ -217,53 +218,65 @@ def _use_and_migrate(
     """
     from dataclasses import replace
 
-    from emberd.cli import migrate as said
-    from emberd.migrate import embedding, known, run
+    from emberd.cli.migrate import progress_bars
+    from emberd.cli.migrate_report import migrated_sentences, plan_row, plan_sentences
+    from emberd.migrate import known
+    from emberd.migrate.check import note_target
+    from emberd.migrate.embedding import find_target, open_embedder
+    from emberd.migrate.plan import plan as plan_migration
+    from emberd.migrate.run import migrate_all
+    from emberd.migrate.store_ref import require_separate_files
+    from emberd.migrate.textless import complete
 
     state = config.homes.state
     followers = known.served_by_default(config)
-    run.require_apart(followers)
-    with resumable(), said.embedder_of(config) as embedder:
-        target = embedding.find_target(config, embedder, switch.name)
+    require_separate_files(followers)
+    with resumable(), open_embedder(config) as embedder:
+        target = find_target(config, embedder, switch.name)
         plans = []
         for named in followers:
             with known.naming(named.name):
                 asked = replace(target, input_type=named.input_type)
                 if not dry_run:
-                    run.complete(named, asked, embedder, state)
-                plans.append(run.plan(named, asked, embedder, state))
+                    complete(named, asked, embedder, state)
+                plans.append(plan_migration(named, asked, embedder, state))
         moving = [(n, plan) for n, plan in zip(followers, plans, strict=True) if not plan.there]
         if not moving and switch.edit.after == switch.edit.before:
             for named, plan in zip(followers, plans, strict=True):
-                said.note_there(config, named, plan)
+                note_target(config, named, plan.target)
             _tell({**report, "stores": [], "status": "unchanged"}, as_json=as_json)
             return
-        report = {**report, "plans": [said.plan_row(named, plan) for named, plan in moving]}
+        report = {**report, "plans": [plan_row(named, plan) for named, plan in moving]}
         if not as_json or dry_run:
             _tell({**report, "status": "planned"}, as_json=as_json)
         if not as_json:
             for named, plan in moving:
-                typer.echo(said.plan_sentences(named, plan))
+                typer.echo(plan_sentences(named, plan))
         if dry_run:
             if report["note"] and not as_json:
                 typer.echo(report["note"])
             return
         _require_consent(report, yes=yes, as_json=as_json)
 
-        with said.bars_of(quiet=as_json) as bar:
-            moved = run.migrate_all(
-                [named for named, _ in moving], target, embedder, state, along=switch, report=bar
+        with progress_bars(quiet=as_json) as bar:
+            moved = migrate_all(
+                [named for named, _ in moving],
+                target,
+                embedder,
+                state,
+                participant=switch,
+                progress=bar,
             )
     for named, plan in zip(followers, plans, strict=True):
         if plan.there:
-            said.note_there(config, named, plan)
+            note_target(config, named, plan.target)
     _tell(
         {**report, "status": "changed", "moved": {n: asdict(one) for n, one in moved.items()}},
         as_json=as_json,
     )
     if not as_json:
         for named, _ in moving:
-            typer.echo(said.moved_sentences(named, moved[named.name], target.model, target.model))
+            typer.echo(migrated_sentences(named, moved[named.name], target.model, target.model))
 
 
 def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Space:

@@ -6,7 +6,7 @@ or one of its kinds, and leaves the store as it was when it does.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -172,11 +172,6 @@ class Restoration(Protocol):
         ...
 
 
-def part_of(store: "Store") -> str:
-    """Return which of a file's stores it is, its `part`; "" for kinds with one store a file."""
-    return str(getattr(store, "part", ""))
-
-
 class Store(Protocol):
     """One store. `path` is the file that holds the vectors.
 
@@ -252,3 +247,36 @@ class Store(Protocol):
     def new_settings(self, text: str, *, model: str, dimensions: int) -> str:
         """Return the content of `settings` for another model."""
         ...
+
+
+# -- what a kind may lack, and what stands in for it ----------------------------------------
+
+
+def part_of(store: Store) -> str:
+    """Return which of a file's stores it is, its `part`; "" for kinds with one store a file."""
+    return str(getattr(store, "part", ""))
+
+
+def lacking_of(store: Store) -> Lacking:
+    """Return the keys of vectors without a text, and of texts without a vector."""
+    own: Callable[[], Lacking] | None = getattr(store, "lacking", None)
+    if own:
+        return own()
+    return Lacking(text=[row.key for row in store.rows(vectors=False) if not row.text])
+
+
+def halved_rows(store: Store) -> list[Row]:
+    """Return the rows of `Store.halved`."""
+    return list(store.halved()) if hasattr(store, "halved") else []
+
+
+def copies_of(store: Store) -> Sequence[Copy]:
+    """Return the columns of a store's file that hold its vectors again, or BLOBs of that size."""
+    own: Callable[[], Sequence[Copy]] | None = getattr(store, "copies", None)
+    return own() if own else ()
+
+
+def unmoved_of(replacement: Replacement) -> Mapping[str, str]:
+    """Return what `Replacement.unmoved` does; nothing for a kind without it."""
+    own: Callable[[], Mapping[str, str]] | None = getattr(replacement, "unmoved", None)
+    return own() if own else {}

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
+from emberd.client import finding
 from emberd.config.load import Config
 from emberd.errors import (
     DeadlineError,
@@ -24,6 +25,7 @@ from emberd.errors import (
     TooLargeError,
     UnavailableError,
 )
+from emberd.migrate.base import Stamp
 from emberd.models.availability import find_here
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.registry.spec import InputType, ModelSpec
@@ -35,6 +37,7 @@ from emberd.worker.loading import options_of
 
 PATIENCE_S = 60.0  # how long a server that is busy or restarts is waited for
 MOST_TEXTS = 2048
+BATCH = 256  # texts in one request
 IN_FLIGHT = 2  # requests at once: one is computed while the answer to the other is written
 
 Batch = TypeVar("Batch")
@@ -94,6 +97,24 @@ def in_turn(
         answer = future.result()
         asked.extend((following, ask(following)) for following in islice(rest, 1))
         yield batch, answer
+
+
+def submit_to(embedder: Embedder, texts: Sequence[str], target: Target) -> "Future[Embedded]":
+    """Embed one batch in the target's space; the future raises when the model has left it."""
+    return embedder.submit(
+        texts,
+        model=target.model,
+        dimensions=target.dimensions,
+        input_type=target.input_type,
+        fingerprint=target.fingerprint,
+    )
+
+
+def embed(embedder: Embedder, texts: Sequence[str], target: Target) -> Matrix:
+    """Embed texts in the target's space, `(N, D)`; raises when the model has left it."""
+    batches = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
+    answers = in_turn(batches, lambda batch: submit_to(embedder, batch, target))
+    return np.concatenate([answer.vectors for _, answer in answers])
 
 
 class PoolEmbedder:
@@ -229,12 +250,25 @@ class ServerEmbedder:
             self._post("/unload", {"model": model})
 
 
+@contextmanager
+def open_embedder(config: Config) -> Iterator[Embedder]:
+    """Give the running server, or a pool of our own where none runs."""
+    server = finding.find(config)
+    if server is None:
+        with PoolEmbedder(config) as pool:
+            yield pool
+        return
+    rows = server.get("/models")["models"]
+    loaded = [row["name"] for row in rows if row["state"] != "cold"]
+    with ServerEmbedder(server.post, loaded) as embedder:
+        yield embedder
+
+
 def find_target(
     config: Config,
     embedder: Embedder,
     name: str,
     *,
-    dimensions: int | None = None,
     input_type: InputType | None = None,
 ) -> Target:
     """Load a model and return the space that it gives.
@@ -246,7 +280,7 @@ def find_target(
     """
     spec = config.catalog.get(name)
     require_here(config, spec)
-    probes = embedder.submit(identity.PROBES, model=spec.name, dimensions=dimensions).result()
+    probes = embedder.submit(identity.PROBES, model=spec.name).result()
     return Target(
         model=spec.name,
         dimensions=probes.vectors.shape[1],
@@ -264,6 +298,14 @@ def _options(config: Config, spec: ModelSpec, fingerprint: str) -> SpaceOptions:
         return entry.now.options
     here = find_here(spec, Path(config.homes.hub), entry)
     return options_of(spec, here.folder) if here else SpaceOptions()
+
+
+def is_space(stamp: Stamp, target: Target) -> bool:
+    """Whether a stamp is of this space: by its fingerprint, else by probes and options."""
+    return (
+        stamp.fingerprint == target.fingerprint
+        or identity.compare(stamp, target, dimensions=stamp.dimensions).is_same
+    )
 
 
 def require_here(config: Config, spec: ModelSpec) -> None:

@@ -10,7 +10,7 @@ from emberd.config.paths import expand
 from emberd.errors import EmberdError, NotAStoreError, StoreError
 from emberd.migrate.base import part_of
 from emberd.migrate.plugins import open_store
-from emberd.migrate.run import Named
+from emberd.migrate.store_ref import StoreRef
 
 
 def find(
@@ -19,7 +19,7 @@ def find(
     *,
     kind: str | None = None,
     options: Mapping[str, str] | None = None,
-) -> Named:
+) -> StoreRef:
     """Return the store that is called so in `stores:`, or that lies at this path.
 
     A path, with its options, may be that of a configured store, however either is written: the
@@ -50,7 +50,7 @@ def find(
     if meant:
         return _configured(config, meant[0], kind, given)
     store = open_store(path, kind=kind, options=given)
-    return Named(name=str(path), store=store, kind=kind, options=given)
+    return StoreRef(name=str(path), store=store, kind=kind, options=given)
 
 
 def _configured_at(
@@ -85,7 +85,7 @@ def followers(config: Config) -> list[str]:
     return [name for name, store in config.settings.stores.items() if not store.model]
 
 
-def served_by_default(config: Config) -> list[Named]:
+def served_by_default(config: Config) -> list[StoreRef]:
     """Open the configured stores whose users take the default.
 
     Raises:
@@ -112,11 +112,13 @@ def path_of(config: Config, name: str) -> Path:
     return (config.homes.config.parent / expand(config.settings.stores[name].path)).resolve()
 
 
-def _configured(config: Config, name: str, kind: str | None, options: Mapping[str, str]) -> Named:
+def _configured(
+    config: Config, name: str, kind: str | None, options: Mapping[str, str]
+) -> StoreRef:
     settings = config.settings.stores[name]
     given = {**settings.options, **options}
     store = open_store(path_of(config, name), kind=kind or settings.kind, options=given)
     served_by = config.catalog.get(settings.model).name if settings.model else None
-    return Named(
+    return StoreRef(
         name=name, store=store, options=given, served_by=served_by, input_type=settings.input_type
     )

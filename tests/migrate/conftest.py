@@ -11,7 +11,7 @@ from emberd.cli.edit import Edit
 from emberd.config.load import Config, load_config
 from emberd.migrate.embedding import PoolEmbedder, Target, find_target
 from emberd.migrate.known import find
-from emberd.migrate.run import Named
+from emberd.migrate.store_ref import StoreRef
 from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.serving import clean_environ
@@ -41,7 +41,7 @@ class Work:
         """Return the space of a model."""
         return find_target(self.config, self.embedder, name)
 
-    def open(self, path: Path, **options: str) -> Named:
+    def open(self, path: Path, **options: str) -> StoreRef:
         """Return the store at a path."""
         return find(self.config, str(path), options=options)
 

@@ -24,7 +24,9 @@ from emberd.errors import (
 )
 from emberd.migrate import sqlite
 from emberd.migrate.check import check
-from emberd.migrate.run import migrate_all, plan, status
+from emberd.migrate.plan import plan
+from emberd.migrate.run import RunOptions, migrate_all
+from emberd.migrate.status import status
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Made, Work
 from tests.powers import powerless
@@ -279,7 +281,13 @@ def test_a_read_only_store_can_be_checked_and_not_moved(
 def test_a_read_only_store_that_is_there_already_is_left_alone(
     cmem: Path, home: Path, work: Work
 ) -> None:
-    migrate_all([work.open(cmem)], work.target(), work.embedder, work.state, keep_backup=False)
+    migrate_all(
+        [work.open(cmem)],
+        work.target(),
+        work.embedder,
+        work.state,
+        options=RunOptions(keep_backup=False),
+    )
     shutil.rmtree(cmem / "memories.db.emberd")
     change(cmem / "memories.db", "PRAGMA journal_mode = delete")
     cmem.chmod(0o555)

@@ -10,13 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emberd.cli.migrate import moved_sentences
+from emberd.cli.migrate_report import migrated_sentences
 from emberd.errors import ConfigError, MigrationError, NoServerError, StoreBusyError, StoreError
-from emberd.migrate import run as running
 from emberd.migrate.base import Key, Replacement, Shape
 from emberd.migrate.cmem import CmemStore
+from emberd.migrate.embedding import embed
 from emberd.migrate.known import find
-from emberd.migrate.run import migrate_all, plan, recover, status, undo
+from emberd.migrate.plan import plan
+from emberd.migrate.recovery import recover
+from emberd.migrate.run import RunOptions, joint_run, migrate_all
+from emberd.migrate.stage import staging
+from emberd.migrate.status import status
+from emberd.migrate.store_ref import StoreRef
+from emberd.migrate.swap import swapping
+from emberd.migrate.undo import undo
 from emberd.migrate.workplace import Workplace
 from emberd.spaces.stores import StoresFile
 from tests.migrate import stores
@@ -219,7 +226,9 @@ def test_two_migrations_keep_two_backups_and_are_undone_one_by_one(
 def test_without_keep_backup_nothing_is_left(cmem: Path, work: Work) -> None:
     named = work.open(cmem)
 
-    moved = migrate_all([named], work.target(), work.embedder, work.state, keep_backup=False)
+    moved = migrate_all(
+        [named], work.target(), work.embedder, work.state, options=RunOptions(keep_backup=False)
+    )
 
     assert moved[named.name].backup is None
     assert [path.name for path in (cmem / "memories.db.emberd").iterdir()] == ["lock"]
@@ -243,7 +252,8 @@ def test_a_stopped_run_goes_on_where_it_was_and_embeds_only_what_changed(
     named, target = work.open(cmem), work.target()
     with pytest.raises(Stopped):
         migrate_all(
-            [named], target, work.embedder, work.state, batch=50, report=stop_after(150)
+            [named], target, work.embedder, work.state,
+            options=RunOptions(batch=50), progress=stop_after(150),
         )  # fmt: skip
     assert np.array_equal(stores.read(cmem / "memories.db")[1], made.old[:300])
     ready = status(named, work.state)["staged"]["rows"]
@@ -260,14 +270,14 @@ def test_a_stopped_run_goes_on_where_it_was_and_embeds_only_what_changed(
     assert moved.embedded == 300 - ready + 2  # the changed one, the new one; nothing twice
     keys, vectors = stores.read(cmem / "memories.db")
     assert keys == [*range(1, 5), *range(6, 301), 900]
-    fresh = running.embed(work.embedder, ["changed since", "written since"], target)
+    fresh = embed(work.embedder, ["changed since", "written since"], target)
     assert stores.cosines(vectors[[5, -1]], fresh).min() > 0.9999
 
 
 def test_another_target_begins_again(cmem: Path, work: Work) -> None:
     named = work.open(cmem)
     with pytest.raises(Stopped):
-        migrate_all([named], work.target(), work.embedder, work.state, report=stop_after(256))
+        migrate_all([named], work.target(), work.embedder, work.state, progress=stop_after(256))
 
     moved = migrate_all([named], work.target("minilm"), work.embedder, work.state)[named.name]
 
@@ -298,7 +308,7 @@ def test_several_stores_move_together_with_what_has_to_go_along(
         seen.extend(one.store.stamp() is None for one in named)  # nothing is committed yet
 
     file = tmp_path / "file"
-    migrate_all(named, work.target(), work.embedder, work.state, along=Beside(file, look))
+    migrate_all(named, work.target(), work.embedder, work.state, participant=Beside(file, look))
 
     assert seen == [True, True]
     assert file.read_text() == "new"
@@ -324,7 +334,7 @@ def test_none_moves_when_the_default_cannot(
     with pytest.raises(ConfigError, match=r"changed meanwhile, by somebody else\.$"):
         migrate_all(
             [work.open(folder) for folder in two], work.target(), work.embedder, work.state,
-            along=along,
+            participant=along,
         )  # fmt: skip
 
     assert (tmp_path / "file").read_text() == "somebody's"
@@ -344,7 +354,9 @@ def test_all_is_taken_back_when_the_last_store_cannot_follow(
 
     file = tmp_path / "file"
     with pytest.raises(StoreError, match=r"config.json cannot be read.*Taking it back failed"):
-        migrate_all(named, work.target(), work.embedder, work.state, along=Beside(file, damage))
+        migrate_all(
+            named, work.target(), work.embedder, work.state, participant=Beside(file, damage)
+        )
 
     assert file.read_text() == "old"
     still_old(two[0], made, work)
@@ -422,7 +434,7 @@ def test_a_server_that_is_gone_says_nothing_against_the_store(
     assert (moved.lowest_cosine, moved.unverified) == (None, "No emberd server is running.")
     assert stores.cosines(stores.read(cmem / "memories.db")[1], made.new[:300]).min() > 0.9999
     assert moved.backup and Path(moved.backup).exists()
-    assert "No emberd server is running" in moved_sentences(named, moved, "minilm-f32", "minilm")
+    assert "No emberd server is running" in migrated_sentences(named, moved, "minilm-f32", "minilm")
 
 
 def test_rows_that_are_deleted_meanwhile_are_counted(cmem: Path, work: Work) -> None:
@@ -445,7 +457,7 @@ def test_rows_that_are_deleted_meanwhile_are_counted(cmem: Path, work: Work) -> 
     moved = migrate_all([named], work.target(), work.embedder, work.state)[named.name]
 
     assert (moved.rows, moved.gone) == (300, 3)
-    assert "3 of these rows are there no more" in moved_sentences(named, moved, "a", "a")
+    assert "3 of these rows are there no more" in migrated_sentences(named, moved, "a", "a")
 
 
 def test_rows_of_the_old_model_that_come_during_the_check_are_counted(
@@ -512,7 +524,7 @@ def test_an_interrupt_just_after_the_commit_takes_all_back(
     file = tmp_path / "file"
 
     with pytest.raises(KeyboardInterrupt):
-        migrate_all(named, work.target(), work.embedder, work.state, along=Beside(file))
+        migrate_all(named, work.target(), work.embedder, work.state, participant=Beside(file))
 
     for folder in two:
         still_old(folder, made, work)
@@ -537,7 +549,7 @@ def test_an_interrupt_once_all_is_committed_leaves_rows_that_are_written_by_then
     file = tmp_path / "file"
 
     with pytest.raises(KeyboardInterrupt):
-        migrate_all(named, work.target(), work.embedder, work.state, along=Beside(file))
+        migrate_all(named, work.target(), work.embedder, work.state, participant=Beside(file))
     said = recover(work.open(two[0]), work.state)
 
     assert said and "is finished" in said
@@ -552,19 +564,17 @@ class Died(BaseException):
     """The end of the process: `swapping` and `staging` do nothing about it."""
 
 
-def die_after(
-    commits: int, named: list[running.Named], work: Work, along: Beside | None = None
-) -> None:
+def die_after(commits: int, named: list[StoreRef], work: Work, along: Beside | None = None) -> None:
     """Do what `migrate_all` does, to the moment after so many commits."""
-    together = running._together(named, along)
+    joint = joint_run(named, along)
     with pytest.raises(Died), ExitStack() as stack:  # noqa: PT012 - where is the question
         staged = [
-            stack.enter_context(running.staging(one, work.target(), work.embedder, work.state))
+            stack.enter_context(staging(one, work.target(), work.embedder, work.state))
             for one in named
         ]
         for one in staged:
-            one.together = together
-        swaps = [stack.enter_context(running.swapping(one)) for one in staged]
+            one.joint = joint
+        swaps = [stack.enter_context(swapping(one)) for one in staged]
         if along:
             along.commit()
         for commit in swaps[:commits]:
