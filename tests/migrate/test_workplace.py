@@ -103,7 +103,7 @@ class Migrating:
             known == self.known("old"),
         }
         assert len(found) == 1
-        return found.pop()
+        return bool(found.pop())
 
 
 def make_none(all_: list[Migrating], backup: bool, store: StoreState | None) -> None:
