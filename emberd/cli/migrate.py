@@ -215,13 +215,13 @@ def undo(
     def confirm(note: "Note", changed: bool) -> None:
         if changed and not as_json:
             typer.echo(
-                "The store was written to since, which the backup lacks. As it is now it is copied"
-                " beside the backups first."
+                "The store was written to since, and the backup does not have that. The store as it"
+                " is now is copied beside the backups first."
             )
         if note.backup_hash is None and not as_json:
             typer.echo(
                 "This backup was made by an older emberd, which kept no hash of it: only the"
-                " database's own check says that it is whole."
+                " database's own check can tell that it is whole."
             )
         _ask(f"Restore {ref.name} as it was before {note.model}, {note.at}?", yes=yes)
 
@@ -234,7 +234,7 @@ def undo(
         checked = "integrity" if restored.note.backup_hash is None else "hash"
         typer.echo(json.dumps({**row, "changed": restored.changed, "backup_checked_by": checked}))
         return
-    typer.echo(f"{ref.name} is as it was at {restored.note.at}.")
+    typer.echo(f"{ref.name} is restored as it was at {restored.note.at}.")
     if copy:
         also = ", with what was written since" if restored.changed else ""
         typer.echo(f"As it was until now{also}: {copy}")

@@ -29,7 +29,7 @@ def role_of(ref: "StoreRef") -> str:
 
 
 def after_undo(config: "Config", ref: "StoreRef", holds: "KnownStore | None") -> str:
-    """Say what is to be done once a store is as it was."""
+    """Say what to do once a store is restored."""
     from emberd.spaces.lock import LockFile
     from emberd.spaces.stores import fits
 
@@ -140,7 +140,7 @@ def plan_sentences(ref: "StoreRef", plan: "Plan") -> str:
 def _copies_sentences(
     ref: "StoreRef", copies: "Iterable[Copy]", *, moved: bool = False
 ) -> list[str]:
-    """Say where else vectors may be; `moved`: after the store's own were replaced."""
+    """Say where else vectors may be; `moved`: the store's own are already replaced."""
     lines = []
     for each in copies:
         line = f"{each.column} holds {each.rows} BLOBs of the size of a vector, too; {each.same}"
@@ -178,9 +178,7 @@ def migrated_sentences(ref: "StoreRef", migrated: "Migrated", model: str, served
     else:
         lines[0] += f", and rows embedded again (lowest cosine {migrated.lowest_cosine:.4f})."
     if migrated.gone:
-        lines.append(
-            f"{migrated.gone} of these rows are there no more: somebody deleted them since."
-        )
+        lines.append(f"{migrated.gone} of these rows no longer exist: they were deleted since.")
     lines += _copies_sentences(ref, migrated.copies, moved=True)
     if migrated.set_aside:
         lines.append(

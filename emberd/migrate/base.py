@@ -42,7 +42,10 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lacking:
-    """Keys of vectors that no text belongs to, or one that is NULL or empty; and of the reverse."""
+    """Keys of vectors without a text (or with one that is NULL or empty), and of texts without one.
+
+    `text` has the keys of vectors that lack a text, `vector` those of texts that lack a vector.
+    """
 
     text: Sequence[Key] = ()
     vector: Sequence[Key] = ()
@@ -50,11 +53,11 @@ class Lacking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A column of the store's file, beside its own, with BLOBs of the size of a vector.
+    """Another column of the store's file that has BLOBs of the size of a vector.
 
-    Of `rows` BLOBs `same` are the very vector whose key is in their row's column `key` (None where
-    no column is such a key); `others` are the first rowids of which that is not so. `moves` says
-    whether the store was told to replace it with its own vectors, `movable` whether it can.
+    Of its `rows` BLOBs, `same` equal the store's vector whose key is in the column `key` of their
+    row (None where no column has the key); `others` are the first rowids that do not. `moves` says
+    whether the store's options ask to replace it with the vectors, `movable` whether that can be.
     """
 
     column: str
@@ -68,9 +71,9 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What replacing the vectors takes: bytes of disk beside the new vectors' own, and seconds.
+    """What replacing the vectors takes: bytes of disk on top of the new vectors, and seconds.
 
-    `backup_bytes` stay, `swap_bytes` come back; writers wait for `locked_s`.
+    `backup_bytes` stay in use, `swap_bytes` are free again afterwards; writers wait for `locked_s`.
     """
 
     backup_bytes: int
@@ -101,7 +104,7 @@ class Stamp:
 
     @classmethod
     def from_json(cls, text: str) -> Self | None:
-        """Read what a store kept, an older or a newer emberd's, too; None for what is no stamp."""
+        """Read a stamp of any version of emberd; None for anything else."""
         try:
             data = json.loads(text)
             options = SpaceOptions.from_dict(data.get("options") or {})
@@ -125,21 +128,21 @@ class Replacement(Protocol):
         ...
 
     def vector_keys(self) -> Iterator[Key]:
-        """Yield the keys of all vectors there are. A kind may lack this: those of `rows` then."""
+        """Yield the keys of all vectors. Optional: without it, those of `rows` are all."""
         ...
 
     def set_aside(self, keys: Iterable[Key], *, stamp: Stamp) -> str:
-        """Move whole rows out of the store to elsewhere in its file; return where to, in words.
+        """Move whole rows out of the store to elsewhere in its file; return where, in words.
 
-        A kind may lack this; then vectors without a text have to be deleted before it is replaced.
+        Optional: without it, vectors without a text have to be deleted first.
         """
         ...
 
     def unmoved(self) -> Mapping[str, str]:
-        """Return what stands for all but the vectors, by names for people; `fill` changes nothing.
+        """Return digests of everything but vectors and stamp, by a name for messages.
 
-        Keys, every other column, whatever else the file holds, but for the stamp. A kind may lack
-        this; then nothing is compared.
+        That is keys, every other column, and whatever else the file holds: `fill` must not change
+        them. Optional: without it, nothing is compared.
         """
         ...
 
@@ -152,12 +155,12 @@ class Replacement(Protocol):
         ...
 
     def commit(self) -> None:
-        """Make it last, all of it or, when the process dies, nothing of it."""
+        """Make it permanent: all of it or, when the process dies, nothing."""
         ...
 
 
 class Restoration(Protocol):
-    """A store that nobody else can write to, and that can be made what a backup of it is."""
+    """A store locked for writers, to be replaced by a backup of it."""
 
     def copy(self, target: Path) -> None:
         """Copy the store as it is to a new file, in one step."""
@@ -168,7 +171,7 @@ class Restoration(Protocol):
         ...
 
     def commit(self) -> None:
-        """Make it what the backup copied, all of it or, when the process dies, nothing of it."""
+        """Restore the backup: all of it or, when the process dies, nothing."""
         ...
 
 
@@ -189,7 +192,7 @@ class Store(Protocol):
         ...
 
     def inspect(self) -> Shape:
-        """Count what is there; says what is wrong when it is no such store."""
+        """Count what is there; raises when it is not such a store."""
         ...
 
     def rows(self, *, after: Key | None = None, vectors: bool = True) -> Iterator[Row]:
@@ -199,17 +202,17 @@ class Store(Protocol):
     def halved(self) -> Iterator[Row]:
         """Yield the rows that have a text and no vector, because it was set aside without a text.
 
-        Somebody wrote their two halves in two steps, and the store was replaced in between. A kind
-        that sets nothing aside may lack this, and `Replacement.complete`.
+        A program wrote vector and text in two steps, and the store was replaced in between.
+        Optional, with `Replacement.complete`: a kind that sets nothing aside needs neither.
         """
         ...
 
     def lacking(self) -> Lacking:
-        """Return what `rows` lacks. A kind may lack this: rows of `rows` without a text then."""
+        """Return what is missing in `rows`. Optional: without it, rows without a text."""
         ...
 
     def copies(self) -> Sequence[Copy]:
-        """Return where else its file may hold its vectors. A kind may lack this: nowhere then."""
+        """Return where else its file may hold its vectors. Optional: without it, nowhere."""
         ...
 
     def search(self, vector: bytes, count: int) -> Sequence[Key]:
@@ -225,7 +228,7 @@ class Store(Protocol):
         ...
 
     def digest(self) -> str:
-        """Return what stands for all that `backup` would copy; any change of it gives another."""
+        """Return a digest of all that `backup` would copy; any change of it gives another."""
         ...
 
     def backup(self, target: Path) -> None:
@@ -233,7 +236,7 @@ class Store(Protocol):
         ...
 
     def check_backup(self, backup: Path) -> None:
-        """Raise `StoreError` when what `backup` copied is damaged, as far as it tells by itself."""
+        """Raise `StoreError` when a backup is damaged, as far as the file itself shows."""
         ...
 
     def restoring(self, backup: Path) -> AbstractContextManager[Restoration]:
@@ -249,7 +252,7 @@ class Store(Protocol):
         ...
 
 
-# -- what a kind may lack, and what stands in for it ----------------------------------------
+# -- optional methods, and what takes their place -------------------------------------------
 
 
 def part_of(store: Store) -> str:

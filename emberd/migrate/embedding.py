@@ -1,4 +1,4 @@
-"""Texts to vectors for checks and migrations: by a running server, or by a pool of our own."""
+"""Texts to vectors for checks and migrations: by a running server, or by our own pool."""
 
 import asyncio
 import base64
@@ -67,7 +67,7 @@ class Target:
 
 
 class Embedder(Protocol):
-    """Who embeds."""
+    """What embeds."""
 
     def submit(
         self,
@@ -78,7 +78,7 @@ class Embedder(Protocol):
         input_type: InputType | None = None,
         fingerprint: str | None = None,
     ) -> "Future[Embedded]":
-        """Embed one batch; the future raises `EmberdError`, also when the space is another one."""
+        """Embed one batch; the future raises `EmberdError`, also when the space has changed."""
         ...
 
     def release(self, model: str) -> None:
@@ -89,7 +89,7 @@ class Embedder(Protocol):
 def in_turn(
     batches: Iterable[Batch], ask: "Callable[[Batch], Future[Embedded]]"
 ) -> Iterator[tuple[Batch, Embedded]]:
-    """Ask for batches and yield each with its answer, in order; never more than a few wait."""
+    """Submit batches and yield each with its answer, in order; only a few are under way."""
     rest = iter(batches)
     asked = deque((batch, ask(batch)) for batch in islice(rest, IN_FLIGHT))
     while asked:
@@ -178,7 +178,7 @@ class PoolEmbedder:
 class ServerEmbedder:
     """A running server, asked by `post(path, content)`; a context manager.
 
-    `loaded` are the models that others had loaded there before, and may be using.
+    `loaded` are the models that were loaded there before, which others may be using.
     """
 
     def __init__(
@@ -271,10 +271,10 @@ def find_target(
     *,
     input_type: InputType | None = None,
 ) -> Target:
-    """Load a model and return the space that it gives.
+    """Load a model and return the space of its vectors.
 
     Raises:
-        UnknownModelError: no model is called so.
+        UnknownModelError: there is no such model.
         SourceError: its files are not on this machine.
         EmberdError: it cannot be loaded.
     """
@@ -292,7 +292,7 @@ def find_target(
 
 
 def _options(config: Config, spec: ModelSpec, fingerprint: str) -> SpaceOptions:
-    """Return those of a space: as its load has noted them, or would as soon as that is written."""
+    """Return the options of a space: as noted at its load, or as that is about to note them."""
     entry = LockFile(config.homes.state).read().get(spec.name)
     if entry and fingerprint in entry.now.fingerprints.values():
         return entry.now.options
@@ -309,7 +309,7 @@ def is_space(stamp: Stamp, target: Target) -> bool:
 
 
 def require_here(config: Config, spec: ModelSpec) -> None:
-    """Raise `SourceError` for a model that is not `is_here`."""
+    """Raise `SourceError` for a model whose files are not on this machine."""
     if not is_here(config, spec):
         raise SourceError(
             f"{spec.name} is not on this machine.", hint=f"Run `emberd pull {spec.name}` first."

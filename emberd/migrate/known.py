@@ -1,4 +1,4 @@
-"""Stores by name or path: those of the config file, and any other that is pointed at."""
+"""Stores by name or path: those of the config file, and any other."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,10 +20,10 @@ def find(
     kind: str | None = None,
     options: Mapping[str, str] | None = None,
 ) -> StoreRef:
-    """Return the store that is called so in `stores:`, or that lies at this path.
+    """Return the store of this name in `stores:`, or the one at this path.
 
-    A path, with its options, may be that of a configured store, however either is written: the
-    folder or the file in it. Of another table in the same file it is not.
+    A path with its options may lead to a configured store, however either is written: as the folder
+    or as the file in it. Another table of the same file is another store.
 
     Raises:
         NotAStoreError: there is none, or several configured ones lie there.
@@ -45,7 +45,7 @@ def find(
     if len(meant) > 1:
         raise NotAStoreError(
             f"{path} holds several configured stores: {', '.join(meant)}.",
-            hint="Name the one that you mean.",
+            hint="Use the name of the one that you mean.",
         )
     if meant:
         return _configured(config, meant[0], kind, given)
@@ -56,7 +56,7 @@ def find(
 def _configured_at(
     config: Config, path: Path, kind: str | None, options: Mapping[str, str]
 ) -> list[str]:
-    """Return the names of the configured stores that a path with such options may mean."""
+    """Return the names of the configured stores that a path with these options may mean."""
     places = {path}
     with suppress(StoreError):  # a kind or options that only the configuration names may lack
         places.add(open_store(path, kind=kind, options=options).path.resolve())
@@ -71,7 +71,7 @@ def _configured_at(
 
 
 def _is_part(config: Config, name: str, kind: str | None, options: Mapping[str, str]) -> bool:
-    """Whether these options leave it the configured store, not another table in its file."""
+    """Whether these options still mean the configured store, not another table of its file."""
     if not options:
         return True
     with suppress(StoreError):

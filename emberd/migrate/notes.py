@@ -146,7 +146,7 @@ def now() -> str:
 def replace_text(path: Path, text: str) -> None:
     """Replace a file by rename, keeping mode and owner; a link's target, not the link.
 
-    What a kill leaves of that has one name, so that whoever goes on takes its place.
+    What a kill leaves of it always has the same name, so that the next run replaces it.
     """
     path = path.resolve()
     temporary = path.with_name(f".{path.name}{TEMPORARY}")

@@ -209,11 +209,11 @@ class SqliteVecStore:
 
     @contextmanager
     def replacing(self) -> Iterator[Replacement]:
-        """Hold the write lock of the database; readers go on and see it as it was."""
+        """Hold the write lock of the database; readers see it as it was."""
         with sqlite.opened(self.path, write=True) as connection:
             if connection.readonly("main"):  # BEGIN IMMEDIATE would say nothing
                 raise apsw.ReadOnlyError
-            # A move changes vectors only: no trigger of the user's takes it for an edit.
+            # Only vectors change: no trigger of the user's may take that for an edit.
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
             connection.execute("BEGIN IMMEDIATE")
             layout = self._layout(connection)
@@ -240,7 +240,7 @@ class SqliteVecStore:
         unknown = [name for name in self._also if name not in there]
         if unknown:
             raise NotAStoreError(
-                f"also={unknown[0]} is no column of a table with rowids in {self.path}.",
+                f"also={unknown[0]} is not a column of a table with rowids in {self.path}.",
                 hint="Name it as TABLE.COLUMN, as the definition of the table does.",
             )
         return [there[name] for name in self._also]
@@ -248,7 +248,7 @@ class SqliteVecStore:
     # -- inside, and for kinds that are such a store with more around it --------------------
 
     def clean(self, text: str) -> str:
-        """Return what of a stored text was embedded: all of it."""
+        """Return the part of a stored text that was embedded: all of it."""
         return text
 
     @contextmanager
@@ -277,7 +277,7 @@ class SqliteVecStore:
             raise self._not_text(connection, layout) from None
 
     def _not_text(self, connection: apsw.Connection, layout: Layout) -> StoreRowsError:
-        """Return the error that names the rows whose texts have bytes that are no characters."""
+        """Return the error that names the rows whose texts cannot be decoded."""
         coding = connection.pragma("encoding")
         found = connection.execute(
             f"{self._texts(layout)} SELECT t.key, CAST(t.text AS BLOB)"
@@ -295,7 +295,7 @@ class SqliteVecStore:
         )
 
     def _texts(self, layout: Layout) -> str:
-        """Return the WITH that makes keys and texts a table."""
+        """Return the WITH clause that makes a table of keys and texts."""
         return f"WITH {TEXTS}(key, text) AS ({self._texts_query(layout)})"
 
     def _texts_query(self, layout: Layout) -> str:

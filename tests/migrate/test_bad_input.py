@@ -65,12 +65,12 @@ def test_a_file_that_is_no_database(tmp_path: Path, content: bytes, work: Work) 
     path = tmp_path / "notes.db"
     path.write_bytes(content)
 
-    with refused(tmp_path, NotAStoreError, "is no store that emberd knows"):
+    with refused(tmp_path, NotAStoreError, "is not a store"):
         work.open(path)
 
 
 def test_a_folder_that_is_no_store(tmp_path: Path, work: Work) -> None:
-    with refused(tmp_path, NotAStoreError, "is no store that emberd knows"):
+    with refused(tmp_path, NotAStoreError, "is not a store"):
         work.open(tmp_path)
 
 

@@ -230,7 +230,7 @@ def test_a_key_of_text_and_another_size_move_along(tmp_path: Path, made: Made, w
     query = 'SELECT raw = e FROM cache JOIN v ON v.id = "the key"'
     assert ask(path, query) == [(1,)] * 30
     with pytest.raises(
-        NotAStoreError, match=r"also=fixed\.raw is no column of a table with rowids"
+        NotAStoreError, match=r"also=fixed\.raw is not a column of a table with rowids"
     ):
         work.open(path, also="fixed.raw").store.copies()
 

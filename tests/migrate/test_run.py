@@ -457,7 +457,7 @@ def test_rows_that_are_deleted_meanwhile_are_counted(cmem: Path, work: Work) -> 
     moved = migrate_all([named], work.target(), work.embedder, work.state)[named.name]
 
     assert (moved.rows, moved.gone) == (300, 3)
-    assert "3 of these rows are there no more" in migrated_sentences(named, moved, "a", "a")
+    assert "3 of these rows no longer exist" in migrated_sentences(named, moved, "a", "a")
 
 
 def test_rows_of_the_old_model_that_come_during_the_check_are_counted(
