@@ -4,7 +4,7 @@ import json
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from emberd.client.finding import Client
     from emberd.config.load import Config
     from emberd.registry.spec import ModelSpec
-    from emberd.spaces.lock import LockEntry
-    from emberd.spaces.options import SpaceOptions
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Whether two models give vectors that may be compared, and how that is known."""
-
-    verdict: Literal["same", "another", "unknown"]
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,49 +256,6 @@ def _use_and_migrate(
             typer.echo(said.moved_sentences(named, moved[named.name], target.model, target.model))
 
 
-def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Space:
-    """Compare two entries by what the lock knows of them; no model is loaded."""
-    from emberd.models.availability import find_here
-    from emberd.spaces.lock import LockFile
-    from emberd.worker.identity import compare
-
-    if one.name == other.name:
-        return Space("same", "it is the same model")
-    if one.dimensions != other.dimensions:
-        return Space("another", f"{one.dimensions} and {other.dimensions} dimensions")
-    entries = LockFile(config.homes.state).read()
-    a, b = entries.get(one.name), entries.get(other.name)
-    unknown = [
-        spec
-        for spec, entry in ((one, a), (other, b))
-        if entry is None or not entry.now.options.max_tokens
-    ]
-    if a is None or b is None or unknown:
-        why = [
-            f"{spec.name} was never loaded here"
-            if find_here(spec, config.homes.hub, entries.get(spec.name))
-            else f"the files of {spec.name} are not here"
-            for spec in unknown
-        ]
-        return Space("unknown", " and ".join(why))
-    differences = _options(one, a).differences(_options(other, b), whose=(one.name, other.name))
-    if differences:
-        return Space("another", "; ".join(differences))
-    if _fingerprints(one, a) & _fingerprints(other, b):
-        return Space("same", f"fingerprint {_fingerprint(other, b)}")
-    stale = [
-        f"{spec.name} was changed since it was loaded here"
-        for spec, entry in ((one, a), (other, b))
-        if _fingerprint(spec, entry) not in entry.now.fingerprints.values()
-    ]
-    if stale:
-        return Space("unknown", " and ".join(stale))
-    likeness = compare(a.now, b.now)
-    if likeness.cosine is None:
-        return Space("another", f"fingerprints {_fingerprint(one, a)} and {_fingerprint(other, b)}")
-    return Space("same" if likeness.is_same else "another", likeness.why)
-
-
 def stores_that_leave(
     config: "Config", spec: "ModelSpec", unread: "Mapping[str, str]"
 ) -> list[dict[str, Any]]:
@@ -322,7 +269,6 @@ def stores_that_leave(
     from emberd.errors import StoreError
     from emberd.migrate import check, known
     from emberd.spaces.lock import LockFile
-    from emberd.spaces.stores import fits
 
     entry = LockFile(config.homes.state).read().get(spec.name)
     leaving = []
@@ -342,35 +288,9 @@ def stores_that_leave(
             add(name, known.path_of(config, name), "unknown", f"cannot be read: {wrong}")
         elif noted is None:
             add(name, named.store.path, "unknown")
-        elif not fits(noted.fingerprint, noted.model, spec.name, entry):
+        elif not noted.fits(spec.name, entry):
             add(name, named.store.path, "re-embed")
     return leaving
-
-
-def _fingerprint(spec: "ModelSpec", entry: "LockEntry") -> str:
-    """Return the fingerprint that the entry has as the registry has it today."""
-    from emberd.spaces.fingerprint import fingerprint
-
-    files, options = entry.now.files, _options(spec, entry)
-    return fingerprint(spec, files=files, options=options, dimensions=spec.dimensions)
-
-
-def _options(spec: "ModelSpec", entry: "LockEntry") -> "SpaceOptions":
-    """Return the options that a model has as registry and folder have it today."""
-    from pathlib import Path
-
-    from emberd.errors import ModelLoadError
-    from emberd.worker.loading import options_of
-
-    try:
-        return options_of(spec, Path(entry.now.folder))
-    except ModelLoadError:  # its files are gone, or contradict the entry
-        return entry.now.options
-
-
-def _fingerprints(spec: "ModelSpec", entry: "LockEntry") -> set[str]:
-    found = _fingerprint(spec, entry)
-    return {found, *entry.equivalent} if found == entry.fingerprint else {found}
 
 
 def _require_effect(config: "Config", server: "Client | None") -> str | None:
@@ -408,13 +328,17 @@ def _report(
 ) -> dict[str, Any]:
     """Return what the change means and what to run beside it."""
     from emberd.models.availability import find_here
+    from emberd.models.space import space_today
+    from emberd.spaces.compare import compare
     from emberd.spaces.lock import LockFile
 
-    space = compare_spaces(config, before, spec)
+    lock, hub = LockFile(config.homes.state).read(), config.homes.hub
+    spaces = [space_today(each, lock.get(each.name), hub) for each in (before, spec)]
+    space = compare(*spaces)
     stores = stores_that_leave(config, spec, unread)
     if space.verdict == "same" and not migrates:
         stores = [store for store in stores if store["verdict"] != "unknown" or store["why"]]
-    here = find_here(spec, config.homes.hub, LockFile(config.homes.state).read().get(spec.name))
+    here = find_here(spec, hub, lock.get(spec.name))
     run = [] if here else [f"emberd pull {spec.name}"]
     if not migrates and any(not store["why"] for store in stores):
         run += [f"emberd use {spec.name} --migrate"]
@@ -423,7 +347,7 @@ def _report(
         "before": before.name,
         "name": spec.name,
         "dimensions": [before.dimensions, spec.dimensions],
-        "space": asdict(space),
+        "space": {"verdict": space.verdict, "why": space.why},
         "stores": stores,
         "is_here": here is not None,
         "run": run,

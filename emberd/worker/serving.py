@@ -22,8 +22,8 @@ from emberd.worker import wire
 from emberd.worker.batcher import Batch, Batcher, Item, Work
 from emberd.worker.budget import Budget
 from emberd.worker.encodings import Decoder
-from emberd.worker.identity import pad, pad_rows
 from emberd.worker.loading import Loaded, Phases, load
+from emberd.worker.padding import pad, pad_rows
 from emberd.worker.tokenizer import Tokenizer, Tokens
 
 LOW_PRIORITY = 10  # niceness: a tenth of a busy core
