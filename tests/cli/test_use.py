@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emberd.cli.edit import Edit
 from emberd.cli.use import Switch
 from emberd.client.finding import Client, Place
+from emberd.config.edit import Edit
 from emberd.errors import ConfigError
 from emberd.models.local import package_folder
 from emberd.spaces.stores import KnownStore, StoresFile
