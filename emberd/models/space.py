@@ -1,5 +1,6 @@
 """The space that a registry entry gives with its folder as it is today, before it is loaded."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,16 @@ from emberd.errors import ModelLoadError
 from emberd.models.availability import find_here
 from emberd.models.folder import read_folder
 from emberd.registry.spec import ModelSpec
-from emberd.spaces.compare import Space
+from emberd.spaces.compare import Comparison, Space, compare
 from emberd.spaces.fingerprint import fingerprint
 from emberd.spaces.lock import LockEntry
+
+
+def compare_models(
+    one: ModelSpec, other: ModelSpec, lock: Mapping[str, LockEntry], hub: Path
+) -> Comparison:
+    """Compare the spaces that two entries give today; `lock` is what is remembered, by name."""
+    return compare(*(space_today(spec, lock.get(spec.name), hub) for spec in (one, other)))
 
 
 def space_today(spec: ModelSpec, entry: LockEntry | None, hub: Path) -> Space:
