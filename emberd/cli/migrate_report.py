@@ -31,7 +31,6 @@ def role_of(ref: "StoreRef") -> str:
 def after_undo(config: "Config", ref: "StoreRef", holds: "KnownStore | None") -> str:
     """Say what to do once a store is restored."""
     from emberd.spaces.lock import LockFile
-    from emberd.spaces.stores import fits
 
     asked = config.catalog.get(ref.served_by or config.settings.default).name
     role = role_of(ref)
@@ -41,7 +40,7 @@ def after_undo(config: "Config", ref: "StoreRef", holds: "KnownStore | None") ->
             role = "the model that its users name, or the default where they name none,"
         return f"Restart what uses it. {check}; {role} has to be that model."
     entry = LockFile(config.homes.state).read().get(asked)
-    if fits(holds.fingerprint, holds.model, asked, entry):
+    if holds.fits(asked, entry):
         return f"Restart what uses it. Its vectors fit {role}, {asked}."
     change = f"set {role} to {holds.model}" if ref.served_by else f"`emberd use {holds.model}`"
     if ref.is_path:

@@ -8,13 +8,13 @@ from pathlib import Path
 from emberd.errors import StoreRowsError
 from emberd.migrate import sidecar
 from emberd.migrate.base import Copy, Cost, Key, Lacking, Shape, Store, copies_of
-from emberd.migrate.embedding import Embedder, Target, embed, is_space
+from emberd.migrate.embedding import Embedder, Target, embed
 from emberd.migrate.sampling import SAMPLE, cosines, sampled, unpack
 from emberd.migrate.stage import staged_rows
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import lasting_lack, require_set_aside
 from emberd.migrate.workplace import Workplace, settings_of
-from emberd.worker import identity
+from emberd.spaces.compare import SAME_SPACE, compare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def _try_out(store: Store, shape: Shape, target: Target, embedder: Embedder, sam
     rate = len(rows) / (time.perf_counter() - began_s)
     same = 0
     if shape.dimensions == target.dimensions:
-        same = int((cosines(unpack(rows), vectors) >= identity.SAME_SPACE).sum())
+        same = int((cosines(unpack(rows), vectors) >= SAME_SPACE).sum())
     return _Trial(len(rows), same, rate)
 
 
@@ -120,7 +120,7 @@ def _there(
     if shape.dimensions != target.dimensions or tried.same < tried.rows:
         return None
     stamp = store.stamp()
-    if stamp and is_space(stamp, target):
+    if stamp and compare(stamp.space, target.space).is_same:
         return f"its stamp says so, and so do {tried.rows} rows that were embedded again"
     # Against a stamp of another space only all rows count: the long ones may not be in a sample.
     if tried.rows and not lacking.text and (stamp is None or tried.rows == shape.rows):

@@ -22,9 +22,10 @@ from emberd.migrate.base import (
     halved_rows,
     lacking_of,
 )
-from emberd.migrate.embedding import Embedder, Target, embed, is_space
+from emberd.migrate.embedding import Embedder, Target, embed
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.workplace import Workplace, patiently
+from emberd.spaces.compare import compare
 from emberd.vectors import Matrix
 
 LOOK_S = 0.05
@@ -95,7 +96,7 @@ def complete(ref: StoreRef, target: Target, embedder: Embedder, state: Path) -> 
     Nothing is done in a store of another space than the target's.
     """
     stamp = ref.store.stamp()
-    if not stamp or not is_space(stamp, target) or stamp.dimensions != target.dimensions:
+    if not stamp or not compare(stamp.space, target.space).is_same:
         return 0
     if not halved_rows(ref.store):
         return 0

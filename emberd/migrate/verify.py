@@ -11,7 +11,7 @@ from emberd.migrate.base import Copy, Key, Row, Store
 from emberd.migrate.embedding import embed
 from emberd.migrate.sampling import SAMPLE, cosines, positions, unpack
 from emberd.migrate.stage import Staged
-from emberd.worker import identity
+from emberd.spaces.compare import SAME_SPACE
 
 SEARCHES = 10
 SEARCH_TRIES = 5
@@ -113,7 +113,7 @@ def _compare_with_model(staged: Staged, sample: Sequence[Row]) -> _Comparison:
     except (UnavailableError, NoServerError) as error:
         return _Comparison(unverified=error.message)
     lowest = float(cosines(unpack(sample), again).min())
-    if lowest < identity.SAME_SPACE:
+    if lowest < SAME_SPACE:
         found = f"a row has a cosine of {lowest:.4f} to its text embedded again"
         raise _wrong(staged.ref.store, found)
     return _Comparison(lowest_cosine=lowest)
@@ -163,7 +163,7 @@ def _is_found(staged: Staged, row: Row, first: Key | None) -> bool:
 
 def _are_near(row: Row, vector: bytes) -> bool:
     other = Row(row.key, None, vector)
-    return float(cosines(unpack([row]), unpack([other]))[0]) >= identity.SAME_SPACE
+    return float(cosines(unpack([row]), unpack([other]))[0]) >= SAME_SPACE
 
 
 def _count_strays(staged: Staged, written: Sequence[Row], comparison: _Comparison) -> None:
@@ -178,7 +178,7 @@ def _count_strays(staged: Staged, written: Sequence[Row], comparison: _Compariso
         if comparable:
             texts = [row.text or "" for row in comparable]
             again = embed(staged.embedder, texts, staged.target)
-            strays += int((cosines(unpack(comparable), again) < identity.SAME_SPACE).sum())
+            strays += int((cosines(unpack(comparable), again) < SAME_SPACE).sum())
         comparison.strays = strays
     except (UnavailableError, NoServerError) as error:
         comparison.lowest_cosine, comparison.unverified = None, error.message
