@@ -12,11 +12,7 @@ from emberd.errors import RequestError
 
 if TYPE_CHECKING:
     from emberd.config.load import Config
-    from emberd.registry.spec import ModelSpec
-    from emberd.spaces.lock import LockEntry
-    from emberd.spaces.options import SpaceOptions
     from emberd.switch.moves import Moves
-    from emberd.switch.preview import Space
     from emberd.switch.switch import Switch
 
 
@@ -49,6 +45,8 @@ def use(
     models cannot be compared: what was stored with the old one must be embedded again.
     """
     from emberd.client import finding
+    from emberd.models.space import compare_models
+    from emberd.spaces.lock import LockFile
     from emberd.switch.preview import preview
     from emberd.switch.recovery import recover
     from emberd.switch.switch import Switch, default_in_use
@@ -62,15 +60,18 @@ def use(
     before = config.catalog.get(config.settings.default)
     server = finding.find(config)
     in_use = default_in_use(config, server)
+    lock = LockFile(config.homes.state).read()
+    space = compare_models(before, spec, lock, config.homes.hub)
     seen = preview(
         config,
         spec.name,
-        compare_spaces(config, before, spec),
+        space,
         unreadable=recovery.unreadable,
         server=server.url if server else None,
         migrates=migrate,
     )
     report: dict[str, Any] = {**asdict(seen), "recovered": recovery.done}
+    report["space"] = {"verdict": space.verdict, "why": space.why}
     if migrate:
         report["note"] = _note_of_followers(config, dry_run=dry_run)
     if not as_json:
@@ -169,76 +170,6 @@ def _note_there(config: "Config", planned: "Moves") -> None:
 
     for move in planned.there:
         show.note_there(config, *move)
-
-
-def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> "Space":
-    """Compare two entries by what the lock knows of them; no model is loaded."""
-    from emberd.models.availability import find_here
-    from emberd.spaces.lock import LockFile
-    from emberd.switch.preview import Space
-    from emberd.worker.identity import compare
-
-    if one.name == other.name:
-        return Space("same", "it is the same model")
-    if one.dimensions != other.dimensions:
-        return Space("another", f"{one.dimensions} and {other.dimensions} dimensions")
-    entries = LockFile(config.homes.state).read()
-    a, b = entries.get(one.name), entries.get(other.name)
-    unknown = [
-        spec
-        for spec, entry in ((one, a), (other, b))
-        if entry is None or not entry.now.options.max_tokens
-    ]
-    if a is None or b is None or unknown:
-        why = [
-            f"{spec.name} was never loaded here"
-            if find_here(spec, config.homes.hub, entries.get(spec.name))
-            else f"the files of {spec.name} are not here"
-            for spec in unknown
-        ]
-        return Space("unknown", " and ".join(why))
-    differences = _options(one, a).differences(_options(other, b), whose=(one.name, other.name))
-    if differences:
-        return Space("another", "; ".join(differences))
-    if _fingerprints(one, a) & _fingerprints(other, b):
-        return Space("same", f"fingerprint {_fingerprint(other, b)}")
-    stale = [
-        f"{spec.name} was changed since it was loaded here"
-        for spec, entry in ((one, a), (other, b))
-        if _fingerprint(spec, entry) not in entry.now.fingerprints.values()
-    ]
-    if stale:
-        return Space("unknown", " and ".join(stale))
-    likeness = compare(a.now, b.now)
-    if likeness.cosine is None:
-        return Space("another", f"fingerprints {_fingerprint(one, a)} and {_fingerprint(other, b)}")
-    return Space("same" if likeness.is_same else "another", likeness.why)
-
-
-def _fingerprint(spec: "ModelSpec", entry: "LockEntry") -> str:
-    """Return the fingerprint that the entry has as the registry has it today."""
-    from emberd.spaces.fingerprint import fingerprint
-
-    files, options = entry.now.files, _options(spec, entry)
-    return fingerprint(spec, files=files, options=options, dimensions=spec.dimensions)
-
-
-def _options(spec: "ModelSpec", entry: "LockEntry") -> "SpaceOptions":
-    """Return the options that a model has as registry and folder have it today."""
-    from pathlib import Path
-
-    from emberd.errors import ModelLoadError
-    from emberd.worker.loading import options_of
-
-    try:
-        return options_of(spec, Path(entry.now.folder))
-    except ModelLoadError:  # its files are gone, or contradict the entry
-        return entry.now.options
-
-
-def _fingerprints(spec: "ModelSpec", entry: "LockEntry") -> set[str]:
-    found = _fingerprint(spec, entry)
-    return {found, *entry.equivalent} if found == entry.fingerprint else {found}
 
 
 def _require_consent(report: dict[str, Any], asking: _Asking) -> None:
