@@ -78,13 +78,13 @@ MISTAKES = {
     "an origin that no page has": (
         "server:\n  allowed_origins: ['*']",
         2,
-        "server.allowed_origins.0: '*' is no origin of a page; write for example http://localhost",
+        "server.allowed_origins.0: '*' is not an origin; write, for example, http://localhost",
         "config show --all",
     ),
     "a page instead of its origin": (
         "server:\n  allowed_origins: ['http://localhost:3000/app']",
         2,
-        "is no origin of a page",
+        "is not an origin",
         "config show --all",
     ),
     "a list for a group": ("limits: []", 1, "limits: it should be a group of keys", "show"),
@@ -287,7 +287,7 @@ MISTAKES = {
     "a tag that does not fit": ("a: !!bool maybe", 1, "a tag does not fit its value", ""),
     "a date that is none": ("a: !!timestamp soon", 1, "a tag does not fit its value", ""),
     "nested too deep": ("[" * 5000, 1, "it is nested too deep", ""),
-    "a NUL in a path": ('log: {file: "/tmp/a\\0"}', 1, "holds a NUL character", ""),
+    "a NUL in a path": ('log: {file: "/tmp/a\\0"}', 1, "NUL character", ""),
     "a revision that leads elsewhere": (
         "models:\n  minilm:\n    sources:\n    - hf: a/b\n      revision: ../../x",
         4,
