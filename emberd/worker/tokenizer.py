@@ -64,7 +64,7 @@ class Tokenizer:
                 only = {"added_tokens": [], "model": NO_MODEL, "normalizer": normalizer}
                 self._library.normalizer = Library.from_str(json.dumps(only)).normalizer
             self._special = len(self._library.encode("").ids)
-        except BaseException as error:  # noqa: BLE001 - a panic of the library is no Exception
+        except BaseException as error:  # noqa: BLE001 - a panic in it is not an Exception
             raise ModelLoadError(
                 f"{path.name} in {folder} cannot be read: {str(error)[:200]}.",
                 hint="Remove the folder and pull the model again, or repair it if it is yours.",

@@ -190,7 +190,7 @@ def test_a_backend_that_does_not_look_at_its_files_is_named(tiny: Path, tmp_path
     for promise in (
         "`dimensions` is 32",
         "another pooling gives other vectors, or ModelLoadError",
-        "a folder that is not there raises ModelLoadError",
+        "a missing folder raises ModelLoadError",
         "a file cut in half raises ModelLoadError",
         "an unknown model_type raises ModelLoadError",
     ):
