@@ -95,7 +95,7 @@ MISTAKES = {
         "server.host: '' should not be empty",
         "config show --all",
     ),
-    "no size": ("limits:\n  memory_budget: lots", 2, "'lots' is not a size; write for", "show"),
+    "no size": ("limits:\n  memory_budget: lots", 2, "'lots' is not a size", "show"),
     "a size beyond all": ("limits:\n  max_body: 1e999", 2, "is not a size", "config show --all"),
     "a body that no frame takes": (
         "limits:\n  max_body: 300MiB",
@@ -104,7 +104,7 @@ MISTAKES = {
         "show",
     ),
     "no bytes": ("limits:\n  memory_budget: 0B", 2, "should be more than 0", "show"),
-    "no duration": ("limits:\n  idle_unload: soon", 2, "'soon' is not a duration; write", "show"),
+    "no duration": ("limits:\n  idle_unload: soon", 2, "'soon' is not a duration", "show"),
     "a duration below zero": ("limits:\n  idle_unload: -3", 2, "is not a duration", "show"),
     "no time": ("limits:\n  request_timeout: 0s", 2, "should be more than 0", "show"),
     "no choice": (
