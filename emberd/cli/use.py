@@ -30,19 +30,19 @@ def use(
         bool,
         typer.Option(
             "--migrate",
-            help="Also embed again the stores that follow the default: all changes, or nothing.",
+            help="Also embed the stores that follow the default again: all or nothing.",
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to the question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would mean; write nothing.")
+        bool, typer.Option("--dry-run", help="Say what it would mean, and write nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a model the default, for requests that name none.
 
-    Changes `default:` in the config file; a running server takes it at once. Vectors of different
-    models do not compare: what was stored with the old one has to be embedded again.
+    Changes `default:` in the config file; a running server uses it at once. Vectors of different
+    models cannot be compared: what was stored with the old one must be embedded again.
     """
     from emberd.client import finding
     from emberd.models.space import compare_models
@@ -180,8 +180,9 @@ def _require_consent(report: dict[str, Any], asking: _Asking) -> None:
         typer.confirm(f"Write it into {report['file']}?", abort=True)
     elif report["space"]["verdict"] != "same" or report.get("plans"):
         raise RequestError(
-            f"{report['name']} gives vectors of another space than {report['before']}, or may.",
-            hint="Add --yes when that is meant; --dry-run says what it means.",
+            f"The vectors of {report['name']} are, or may be, in a different space than those of"
+            f" {report['before']}.",
+            hint="Add --yes to do it anyway; --dry-run says what it would mean.",
         )
 
 
@@ -191,16 +192,18 @@ def _tell(report: dict[str, Any], *, as_json: bool) -> None:
         return
     name, before, status = report["name"], report["before"], report["status"]
     if status == "unchanged":
-        typer.echo(f"{name} is the default already.")
+        typer.echo(f"{name} is already the default.")
         for sentence in [*_of_stores(report), *_to_run(report)]:
             typer.echo(sentence)
     elif status == "changed":
         where = f"the server at {report['server']} uses it from the next request"
-        typer.echo(f"{name} is the default now: {where if report['server'] else 'no server runs'}.")
+        typer.echo(
+            f"{name} is now the default; {where if report['server'] else 'no server is running'}."
+        )
         if not report["is_here"]:
             typer.echo(
-                f"Its files are not here: run `emberd pull {name}` now. Until then requests wait"
-                " for the download, and fail where the Hub cannot be reached."
+                f"Its files are not on this machine yet: run `emberd pull {name}` now. Until then"
+                " requests wait for the download, and fail if the Hub cannot be reached."
             )
     else:
         typer.echo(f"default: {before} -> {name}, in {report['file']}")
@@ -214,11 +217,11 @@ def _sentences(report: dict[str, Any]) -> list[str]:
     """Say what the change means, for people."""
     name, before, space = report["name"], report["before"], report["space"]
     meaning = {
-        "same": f"The same space ({space['why']}): what {before} has embedded stays comparable.",
-        "another": f"Another space ({space['why']}): vectors that {before} made must not be"
+        "same": f"The same space ({space['why']}): vectors made by {before} can still be compared.",
+        "another": f"Another space ({space['why']}): vectors made by {before} must not be"
         f" compared with those of {name}.",
         "unknown": f"It is not known whether the space stays the same: {space['why']}."
-        f" `emberd pull {name}` and one request to each would tell.",
+        f" To find out, run `emberd pull {name}` and send one request to each.",
     }
     lines = [meaning[space["verdict"]]]
     if "plans" not in report:
@@ -233,7 +236,7 @@ def _of_stores(report: dict[str, Any]) -> list[str]:
     for store in report["stores"]:
         called = f"The store {store['name']} ({store['path']})"
         if store["why"]:
-            lines.append(f"{called} {store['why']} Whether it matches is not known.")
+            lines.append(f"{called} {store['why']} It is not known whether it matches.")
         elif is_default:
             lines.append(f"{called} does not match it.")
         else:
