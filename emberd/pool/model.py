@@ -30,7 +30,7 @@ from emberd.errors import (
     from_code,
 )
 from emberd.models.availability import find_here
-from emberd.models.folder import Difference
+from emberd.models.differences import Difference
 from emberd.pool.eviction import Resident
 from emberd.pool.job import Job
 from emberd.pool.memory import cpu_seconds, memory_bytes, release_free_memory
