@@ -6,7 +6,7 @@ pooling, another backend. The files are hashed once, here, and the workers are t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from emberd.errors import (
     TextTooLongError,
 )
 from emberd.models.folder import read_folder
+from emberd.pool.status import ModelStatus
 from emberd.registry.spec import ModelSpec, Pooling
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.vectors import Matrix
@@ -103,7 +104,8 @@ def accept(config: Config, spec: ModelSpec) -> Accepted | None:
 class _Measured:
     """What the entry as it is gave."""
 
-    row: dict[str, Any]
+    status: ModelStatus
+    max_tokens: int
     lengths: dict[int, int]  # asked -> got
     batch: Matrix
     alone: Matrix  # the rows of `batch`, embedded one by one
@@ -131,9 +133,10 @@ async def _ask_all(subject: Subject) -> _Measured:
     alone = [await subject.ask([text]) for text in mixed]
     smaller = [await subject.ask(["size"], dimensions=size) for size in subject.spec.matryoshka]
     batch = (await subject.ask(mixed)).vectors
-    too_long = "word " * (subject.row["max_tokens"] + 88)
+    too_long = "word " * (subject.max_tokens + 88)
     return _Measured(
-        row=subject.row,
+        status=subject.status,
+        max_tokens=subject.max_tokens,
         lengths={
             asked: got.shape[1]
             for asked, got in zip(
@@ -179,8 +182,8 @@ class _Verification:
 
     def findings(self, *, full: bool) -> Iterator[Finding]:
         """Check one thing after the other."""
-        spec, measured, row = self.spec, self.measured, self.measured.row
-        loaded = f"{row['backend']} {row['compute']}, {row['last_load_s']:.1f} s"
+        spec, measured, status = self.spec, self.measured, self.measured.status
+        loaded = f"{status.backend} {status.compute}, {status.last_load_s or 0:.1f} s"
         yield Finding("load", "ok", loaded)
         known = unpack(self.before.probes, len(PROBES)) if self.before else measured.probes
         cosine = lowest_cosine(known, measured.probes)
@@ -193,7 +196,7 @@ class _Verification:
         yield checks.check_company(measured.batch, measured.alone, measured.shuffled)
         yield checks.check_shortest(measured.empty.tokens, bool(measured.empty.truncated))
         yield checks.check_longest(
-            row["max_tokens"],
+            measured.max_tokens,
             measured.longest.tokens,
             bool(measured.longest.truncated),
             measured.longest_is_refused,
@@ -236,7 +239,7 @@ class _Verification:
             no_loss = no_reference = "packed: no full-precision weights here"
         elif full.sha256_of_weights != reference.weights_sha256:
             no_reference = "none are shipped for these weights"
-        elif self.measured.row["max_tokens"] < reference.most_tokens:
+        elif self.measured.max_tokens < reference.most_tokens:
             no_reference = "max_tokens would cut their texts"
         if spec.precision == "f32":
             no_loss = "f32 is the full precision"
