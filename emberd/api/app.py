@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from emberd import __version__
 from emberd.api import admin, cohere, errors, metrics, native, ollama, openai, openapi, pages, tei
 from emberd.api.access import Access, Tokens
+from emberd.api.byte_budget import ByteBudget
 from emberd.api.gate import Gate
-from emberd.api.held import Held
 from emberd.api.paths import Paths
 from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
@@ -21,18 +21,18 @@ from emberd.pool.memory import release_free_memory
 
 
 def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
-    """Return the app; it ends its workers when the server shuts down.
+    """Return the app, which ends its workers when the server shuts down.
 
-    `instance` is any string that no other run of a server has.
+    `instance` is any string unique to this run of the server.
     """
     config = live.config
     measured = metrics.Metrics()
     pool = Pool(config, measured)
-    everything = Held(lambda: pool.limits.max_queued_bytes)
+    byte_budget = ByteBudget(lambda: pool.limits.max_queued_bytes)
     stamps = Stamps()
     live.follow(pool.apply)
     live.follow(stamps.look)
-    live.follow(lambda _: release_free_memory())  # of the configuration before, and all its YAML
+    live.follow(lambda _: release_free_memory())  # what the old configuration and its YAML took
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -48,7 +48,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
         description="A local embedding server.",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # it would load scripts from elsewhere; see pages
+        docs_url=None,  # FastAPI's would load scripts from a CDN; see pages.py
         redoc_url=None,
         redirect_slashes=False,  # see Paths
         telemetry={"tracing": False, "metrics": False, "logs": False},  # whatever OTEL_* says
@@ -56,19 +56,17 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     app.state.pool = pool
     routers = [
         native.create_router(pool, live),
-        metrics.create_router(measured, pool, everything),
+        metrics.create_router(measured, pool, byte_budget),
         *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei)),
         admin.create_router(live),
         pages.create_router(pool, app),
     ]
-    for router in routers:  # `include_router` would look for the route of each request twice
+    for router in routers:  # `include_router` would match each request twice
         app.router.routes.extend(router.routes)
     openapi.complete(app)
     app.add_exception_handler(EmberdError, errors.on_emberd_error)
     app.add_exception_handler(HTTPException, errors.on_http_error)
     app.add_middleware(Paths)
     access = Access(tokens, config.settings.server)
-    app.add_middleware(
-        Gate, access=access, metrics=measured, everything=everything, instance=instance
-    )
+    app.add_middleware(Gate, access=access, metrics=measured, budget=byte_budget, instance=instance)
     return app

@@ -1,6 +1,6 @@
-"""What every request passes, whatever its route: who may ask, a request id, log line and metrics.
+"""What every request passes: access checks, a request id, its log line and its metrics.
 
-Pure ASGI, so that routes see a client hang up.
+Pure ASGI, so that routes notice when a client hangs up.
 """
 
 import logging
@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from emberd.api import held
+from emberd.api import byte_budget
 from emberd.api.access import Access
 from emberd.api.errors import dialect_of, render
 from emberd.api.metrics import Metrics
@@ -27,7 +27,7 @@ log = logging.getLogger("emberd.api")
 
 
 class Gate:
-    """The outermost layer of the app. `instance` tells this run of the server from any other."""
+    """The outermost layer of the app. `instance` is unique to this run of the server."""
 
     def __init__(
         self,
@@ -35,17 +35,17 @@ class Gate:
         *,
         access: Access,
         metrics: Metrics,
-        everything: held.Held,
+        budget: byte_budget.ByteBudget,
         instance: str,
     ) -> None:
         self._app = app
         self._access = access
         self._metrics = metrics
-        self._everything = everything
+        self._budget = budget
         self._instance = instance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; other kinds of traffic pass."""
+        """Handle one request; anything but HTTP passes through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -55,7 +55,7 @@ class Gate:
         status = 0
         headers = Headers(scope=scope)
         record = scope[KEY] = Record()
-        share = scope[held.KEY] = held.Share(self._everything)
+        reservation = scope[byte_budget.KEY] = byte_budget.Reservation(self._budget)
         stamped = {"X-Request-Id": request_id, "X-Emberd-Instance": self._instance}
 
         async def stamp(message: Message) -> None:
@@ -77,22 +77,24 @@ class Gate:
             else:
                 stamped |= self._access.cors(headers)
                 await self._app(scope, receive, stamp)
-        except EmberdError as error:  # raised here: the routes' errors have been answered
+        except EmberdError as error:  # raised by the gate: routes' errors are answered already
             stamped |= self._access.cors(headers)
             await render(error, scope)(scope, receive, stamp)
         except ClientDisconnect:
-            pass  # nobody is there to be answered
-        except Exception as error:  # noqa: BLE001 - the last net: an answer, and no traceback
+            pass  # nobody is waiting for an answer
+        except Exception as error:  # noqa: BLE001 - last resort: an answer without a traceback
             place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{place.filename}:{place.lineno}"  # a whole traceback might quote a text
+            where = f"{place.filename}:{place.lineno}"  # a full traceback might quote a text
             what = {"id": request_id, "exception": type(error).__name__, "at": where}
             log.error("emberd failed", extra=what)  # noqa: TRY400
             if not status:
-                hint = f"Report it with the line of the server's log whose id is {request_id}."
+                hint = (
+                    f"Please report it, with the line of the server's log that has id {request_id}."
+                )
                 failed = EmberdError("emberd failed.", hint=hint)
                 await render(failed, scope)(scope, receive, stamp)
         finally:
-            share.set(0)
+            reservation.set(0)
             self._note(request_id, scope, record, status, time.perf_counter() - began_s)
 
     def _note(

@@ -1,4 +1,8 @@
-"""emberd's own routes; the first three are those of the server it replaces, to the letter."""
+"""emberd's own routes.
+
+`/embed`, `/health` and `/unload` are a contract with clients of the server that emberd replaces:
+their fields, and the words `No texts provided`, stay to the letter.
+"""
 
 from typing import Any, Literal
 
@@ -10,12 +14,13 @@ from starlette.responses import Response
 
 from emberd import __version__
 from emberd.api import answers, body, exchange, tei
+from emberd.api.fields import PromptType, RequestBody, StrictTexts, Truncate
 from emberd.api.openapi import (
     ACCESS,
     EMBEDDING,
     LOADING,
     NativeError,
-    Shown,
+    ResponseBody,
     TEIError,
     fails,
     gives,
@@ -29,37 +34,40 @@ from emberd.pool.status import ModelStatus
 from emberd.worker.wire import Encoding
 
 
-class EmbedBody(body.Body):
+class EmbedBody(RequestBody):
     """What `POST /embed` takes."""
 
-    texts: body.StrictTexts = Field(
-        description="What to embed, in order.", json_schema_extra={"minItems": 1}
+    texts: StrictTexts = Field(
+        description="The texts to embed, in order.", json_schema_extra={"minItems": 1}
     )
-    model: str | None = Field(None, description="Registry name or alias; the default without it.")
-    input_type: body.Role = Field(
+    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
+    input_type: PromptType = Field(
         None, description="Which of the model's prompts goes before each text."
     )
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
-    truncate: body.Truncate = Field(True, description="Cut texts too long; false refuses them.")
+    truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     encoding: Literal["float", "base64"] = "float"
-    fingerprint: str | None = Field(None, description="The space expected; another one is a 409.")
+    fingerprint: str | None = Field(None, description="The expected space; any other is a 409.")
 
 
-class ModelBody(body.Body):
-    """What `POST /load` and `POST /unload` take; a key mistyped here would unload everything."""
+class ModelBody(RequestBody):
+    """What `POST /load` and `POST /unload` take.
+
+    Unknown keys are refused: with a mistyped `model`, everything would be unloaded.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = None
 
 
-class Usage(Shown):
-    """What the model was fed: after cutting, special tokens and prompt included, padding not."""
+class Usage(ResponseBody):
+    """What the model was fed: after cutting, with special tokens and prompt, without padding."""
 
     tokens: int
 
 
-class EmbedAnswer(Shown):
+class EmbedAnswer(ResponseBody):
     """What `POST /embed` answers."""
 
     embeddings: list[list[float]] | list[str]
@@ -70,22 +78,22 @@ class EmbedAnswer(Shown):
     usage: Usage
 
 
-class ModelState(Shown):
+class ModelState(ResponseBody):
     """Name and state."""
 
     name: str
     state: State
 
 
-class Warned(Shown):
-    """Something that should be looked at."""
+class HealthWarning(ResponseBody):
+    """Something that needs attention."""
 
     code: str
     message: str
     hint: str
 
 
-class Health(Shown):
+class Health(ResponseBody):
     """What `GET /health` answers."""
 
     status: Literal["ok"]
@@ -96,30 +104,30 @@ class Health(Shown):
     fingerprint: str | None
     version: str
     models: list[ModelState]
-    warnings: list[Warned]
+    warnings: list[HealthWarning]
 
 
-class Ready(Shown):
+class Ready(ResponseBody):
     """What `GET /ready` answers."""
 
     status: Literal["ready"]
 
 
-class Rows(Shown):
+class Rows(ResponseBody):
     """What `GET /models` answers."""
 
     models: list[ModelStatus]
 
 
-class Unloaded(Shown):
-    """What `POST /unload` answers: the models that were loaded."""
+class Unloaded(ResponseBody):
+    """What `POST /unload` answers: the models that were unloaded."""
 
     status: Literal["unloaded"]
     models: list[str]
 
 
 def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
-    """Return the native routes over one pool. `live` has its warnings for `/health`."""
+    """Return the native routes over one pool. `/health` includes the warnings of `live`."""
     router = APIRouter()
 
     @router.post(
@@ -128,27 +136,27 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
             (EmbedBody, tei.TEIEmbedBody),
             {"texts": ["first text", "second text"]},
             {"texts": ["what is it about?"], "model": "minilm", "input_type": "query"},
-            {"inputs": "a text, as clients of TEI send it"},
+            {"inputs": "a text, as TEI clients send it"},
             embeds=True,
         ),
         responses=fails((NativeError, TEIError), EMBEDDING)
         | gives(
             (EmbedAnswer, tei.VECTORS),
-            "One vector for each text, in order; raw float32 or a NumPy array for who accepts it.",
+            "One vector for each text, in order; raw float32 or a NumPy array by Accept.",
             embeds=True,
             further=("application/octet-stream", "application/x-npy"),
         ),
     )
     async def embed(request: Request) -> Response:
-        """Turn texts into vectors; loads the model when it is cold.
+        """Turn texts into vectors; loads the model if needed.
 
-        `texts` is the native request, `inputs` that of text-embeddings-inference.
+        `texts` makes it a native request, `inputs` one of text-embeddings-inference.
         """
         data = await body.read_json(request, pool.limits.max_body)
         if isinstance(data, dict) and "inputs" in data:
             if "texts" in data:
                 raise WrongShapeError(
-                    "texts, inputs: this request has both.",
+                    "The request has both texts and inputs.",
                     hint="Send texts, or inputs as clients of text-embeddings-inference do.",
                     field="inputs",
                 )
@@ -171,9 +179,9 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         )
         return answers.embed_response(answer, form)
 
-    @router.get("/health", responses=gives(Health, "How things are.") | fails(NativeError, (403,)))
+    @router.get("/health", responses=gives(Health, "Its state.") | fails(NativeError, (403,)))
     async def health() -> Response:
-        """Say how things are; never loads a model and never waits for one."""
+        """Return the server's state; never loads a model and never waits for one."""
         default = pool.status()
         said = {
             "status": "ok",
@@ -189,10 +197,11 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         return _as_json(said)
 
     @router.get(
-        "/ready", responses=gives(Ready, "Work is accepted.") | fails(NativeError, (403, 503))
+        "/ready",
+        responses=gives(Ready, "It accepts work.") | fails(NativeError, (403, 503)),
     )
     async def ready() -> Response:
-        """200 when work is accepted, else 503."""
+        """Return 200 if the server accepts work, else 503."""
         pool.check_open()
         return Response(b'{"status":"ready"}', media_type="application/json")
 
@@ -207,17 +216,17 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         responses=gives(ModelStatus, "The model, ready.") | fails(NativeError, LOADING),
     )
     async def load(request: Request) -> Response:
-        """Load a model, the default one without a body; answers once it is ready."""
+        """Load a model (without a body: the default); answers once it is ready."""
         asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
         return _as_json(await exchange.while_connected(request, pool.load(asked.model)))
 
     @router.post(
         "/unload",
         openapi_extra=takes(ModelBody, {"model": "minilm"}, required=False),
-        responses=gives(Unloaded, "Unloaded; their memory is back.") | fails(NativeError, LOADING),
+        responses=gives(Unloaded, "The models that were unloaded.") | fails(NativeError, LOADING),
     )
     async def unload(request: Request) -> dict[str, Any]:
-        """Unload a model, all of them without a body; answers once the memory is back."""
+        """Unload a model (without a body: all of them); answers once its memory is released."""
         asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
         return {"status": "unloaded", "models": await pool.unload(asked.model)}
 

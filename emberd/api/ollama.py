@@ -1,8 +1,8 @@
-"""Ollama's dialect: `/api/embed` and what its clients ask before they embed.
+"""Ollama's dialect: `/api/embed`, and the routes that its clients call before they embed.
 
-`keep_alive` and `options` are taken and change nothing: how long a model stays is the server's
-setting, as other clients use it too. Its clients (`curl -d` in every guide of it) need not declare
-a body as JSON. A request without texts loads the model, as Ollama's does.
+`keep_alive` and `options` are accepted and ignored: how long a model stays loaded is a setting of
+the server, which other clients share. Bodies need not be declared as JSON, as Ollama's guides use
+a plain `curl -d`. A request without texts loads the model, as in Ollama.
 """
 
 import time
@@ -18,7 +18,8 @@ from starlette.responses import Response
 
 from emberd import __version__
 from emberd.api import answers, body, exchange
-from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, Shown, fails, gives, takes
+from emberd.api.fields import RequestBody, Texts, Truncate
+from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, ResponseBody, fails, gives, takes
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.pool.status import ModelStatus
 from emberd.registry.catalog import LATEST
@@ -26,36 +27,36 @@ from emberd.registry.catalog import LATEST
 NS_PER_S = 1_000_000_000
 SHOWING = (*ACCESS, 400, 404, 413, 415, 422)
 
-T = TypeVar("T", bound=body.Body)
+T = TypeVar("T", bound=RequestBody)
 
 
-class OllamaEmbedBody(body.Body):
+class OllamaEmbedBody(RequestBody):
     """What `POST /api/embed` takes."""
 
-    input: body.Texts = Field(
+    input: Texts = Field(
         default_factory=list,
-        description="A text or a list of texts; without any the model is loaded.",
+        description="A text or a list of texts; without any, the model is only loaded.",
     )
-    model: str | None = Field(None, description="Registry name or alias; the default without it.")
-    truncate: body.Truncate = Field(True, description="Cut texts too long; false refuses them.")
+    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
+    truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
 
 
-class OllamaEmbeddingsBody(body.Body):
+class OllamaEmbeddingsBody(RequestBody):
     """What `POST /api/embeddings`, the older route for one text, takes."""
 
-    prompt: str | None = Field(None, description="The text; without it the model is loaded.")
+    prompt: str | None = Field(None, description="The text; without it, the model is only loaded.")
     model: str | None = None
 
 
-class OllamaShowBody(body.Body):
-    """What `POST /api/show` takes; older clients say `name`."""
+class OllamaShowBody(RequestBody):
+    """What `POST /api/show` takes; older clients send `name`."""
 
     model: str = Field(validation_alias=AliasChoices("model", "name"))
 
 
-class OllamaDetails(Shown):
-    """What kind of model it is."""
+class OllamaDetails(ResponseBody):
+    """The kind of model."""
 
     parent_model: str
     format: str
@@ -65,7 +66,7 @@ class OllamaDetails(Shown):
     quantization_level: str
 
 
-class OllamaEmbeddings(Shown):
+class OllamaEmbeddings(ResponseBody):
     """What `POST /api/embed` answers; durations in nanoseconds."""
 
     model: str
@@ -75,17 +76,17 @@ class OllamaEmbeddings(Shown):
     prompt_eval_count: int
 
 
-class OllamaOneEmbedding(Shown):
+class OllamaOneEmbedding(ResponseBody):
     """What `POST /api/embeddings` answers."""
 
     embedding: list[float]
 
 
-class OllamaTag(Shown):
-    """One name of a model; `digest` is the fingerprint of its space, once it is known.
+class OllamaTag(ResponseBody):
+    """One name of a model; `digest` is the fingerprint of its space, once that is known.
 
-    `size` is that of its files in bytes, and `modified_at` when they changed; 0 and 1970 unless the
-    model was loaded here.
+    `size` is that of its files in bytes, and `modified_at` is when they changed; 0 and 1970 until
+    the model was loaded once.
     """
 
     name: str
@@ -96,33 +97,33 @@ class OllamaTag(Shown):
     details: OllamaDetails
 
 
-class OllamaTags(Shown):
+class OllamaTags(ResponseBody):
     """What `GET /api/tags` answers."""
 
     models: list[OllamaTag]
 
 
 class OllamaRunning(OllamaTag):
-    """One loaded model; sizes in bytes, `size` of the memory that it takes."""
+    """One loaded model; `size` is the memory it takes, in bytes."""
 
     size_vram: int
     context_length: int | None
     expires_at: str | None
 
 
-class OllamaRunningModels(Shown):
+class OllamaRunningModels(ResponseBody):
     """What `GET /api/ps` answers."""
 
     models: list[OllamaRunning]
 
 
-class OllamaVersion(Shown):
-    """What `GET /api/version` answers: emberd's."""
+class OllamaVersion(ResponseBody):
+    """What `GET /api/version` answers: emberd's version."""
 
     version: str
 
 
-class OllamaAbout(Shown):
+class OllamaAbout(ResponseBody):
     """What `POST /api/show` answers."""
 
     license: str
@@ -191,7 +192,7 @@ def create_router(pool: Pool) -> APIRouter:
         | fails(OllamaError, EMBEDDING),
     )
     async def embeddings(request: Request) -> Response:
-        """Turn one text into a vector: the route before `/api/embed`."""
+        """Turn one text into a vector: Ollama's older route."""
         asked = await read(request, OllamaEmbeddingsBody)
         if asked.prompt is None:
             answer = await exchange.load(request, pool, asked.model)
@@ -205,7 +206,7 @@ def create_router(pool: Pool) -> APIRouter:
         "/api/tags", responses=gives(OllamaTags, "All entries.") | fails(OllamaError, ACCESS)
     )
     async def tags() -> dict[str, Any]:
-        """List names and aliases, here or not: a model comes when it is first asked."""
+        """List names and aliases, downloaded or not: a model is fetched when it is first used."""
         tags = [_tag(row, pool, name) for row in pool.statuses() for name in _names(row, pool)]
         return {"models": tags}
 
@@ -228,10 +229,10 @@ def create_router(pool: Pool) -> APIRouter:
     @router.post(
         "/api/show",
         openapi_extra=takes(OllamaShowBody, {"model": "minilm"}),
-        responses=gives(OllamaAbout, "What the registry says.") | fails(OllamaError, SHOWING),
+        responses=gives(OllamaAbout, "The model's registry entry.") | fails(OllamaError, SHOWING),
     )
     async def show(request: Request) -> dict[str, Any]:
-        """Describe one model; loads nothing."""
+        """Describe one model without loading it."""
         asked = await read(request, OllamaShowBody)
         spec = pool.spec(asked.model)
         row = pool.status(spec.name)
@@ -256,7 +257,7 @@ def create_router(pool: Pool) -> APIRouter:
 
 
 def _names(row: ModelStatus, pool: Pool) -> Iterator[str]:
-    """Yield what Ollama would list: each with a tag. Hub ids are taken, but not listed."""
+    """Yield names as Ollama lists them, with a tag. Hub ids are accepted, but not listed."""
     for name in dict.fromkeys((row.name, *pool.spec(row.name).aliases)):
         yield name if ":" in name else name + LATEST
 

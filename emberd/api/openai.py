@@ -1,4 +1,4 @@
-"""OpenAI's dialect: `/v1/embeddings` and `/v1/models`, for its SDKs and all that copy them."""
+"""OpenAI's dialect: `/v1/embeddings` and `/v1/models`, for its SDKs and compatible clients."""
 
 from typing import Any, Literal
 
@@ -9,55 +9,65 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd.api import answers, body, exchange
-from emberd.api.openapi import ACCESS, EMBEDDING, MODEL, OpenAIError, Shown, fails, gives, takes
+from emberd.api.fields import PromptType, RequestBody, Texts, Truncate, lists_of_ids
+from emberd.api.openapi import (
+    ACCESS,
+    EMBEDDING,
+    MODEL,
+    OpenAIError,
+    ResponseBody,
+    fails,
+    gives,
+    takes,
+)
 from emberd.pool.manager import EmbedRequest, Pool
 
 
-class OpenAIEmbeddingsBody(body.Body):
-    """What `POST /v1/embeddings` takes; `user` and whatever else OpenAI adds is ignored."""
+class OpenAIEmbeddingsBody(RequestBody):
+    """What `POST /v1/embeddings` takes; `user` and other fields of OpenAI are ignored."""
 
-    input: body.Texts = Field(
-        description="A text or a list of texts; token ids only if the model's entry reads them."
+    input: Texts = Field(
+        description="A text or a list of texts; token ids only if the entry sets `token_ids`."
     )
-    model: str | None = Field(None, description="Registry name or alias; the default without it.")
+    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
     encoding_format: Literal["float", "base64"] | None = Field(
         None,
         validation_alias=AliasChoices("encoding_format", "embedding_type"),  # Jina's
     )
-    output_dtype: Literal["float"] | None = Field(None, description="Voyage's and Mistral's.")
+    output_dtype: Literal["float"] | None = Field(None, description="As in Voyage and Mistral.")
     dimensions: int | None = Field(
         None,
         validation_alias=AliasChoices("dimensions", "output_dimension"),  # Voyage's, Mistral's
         description="A smaller size the model was trained for.",
     )
-    input_type: body.Role = Field(
+    input_type: PromptType = Field(
         None,
-        validation_alias=AliasChoices("input_type", "task"),  # Jina's name for it
-        description="Not OpenAI's: which prompt to use.",
+        validation_alias=AliasChoices("input_type", "task"),  # Jina's
+        description="Not in OpenAI: which of the model's prompts to use.",
     )
-    truncate: body.Truncate = Field(
+    truncate: Truncate = Field(
         True,
         validation_alias=AliasChoices("truncate", "truncation"),  # Voyage's
-        description="Not OpenAI's: false refuses texts too long.",
+        description="Not in OpenAI: false refuses texts that are too long.",
     )
 
 
-class OpenAIEmbedding(Shown):
-    """One vector; base64 is of little-endian float32."""
+class OpenAIEmbedding(ResponseBody):
+    """One vector, as numbers or as base64 of little-endian float32."""
 
     object: Literal["embedding"]
     index: int
     embedding: list[float] | str
 
 
-class OpenAIUsage(Shown):
+class OpenAIUsage(ResponseBody):
     """What the model was fed."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class OpenAIEmbeddings(Shown):
+class OpenAIEmbeddings(ResponseBody):
     """What `POST /v1/embeddings` answers."""
 
     object: Literal["list"]
@@ -66,7 +76,7 @@ class OpenAIEmbeddings(Shown):
     usage: OpenAIUsage
 
 
-class OpenAIListedModel(Shown):
+class OpenAIListedModel(ResponseBody):
     """One model."""
 
     id: str
@@ -75,7 +85,7 @@ class OpenAIListedModel(Shown):
     owned_by: str
 
 
-class OpenAIModelList(Shown):
+class OpenAIModelList(ResponseBody):
     """What `GET /v1/models` answers."""
 
     object: Literal["list"]
@@ -118,7 +128,7 @@ def create_router(pool: Pool) -> APIRouter:
         "/v1/models", responses=gives(OpenAIModelList, "All entries.") | fails(OpenAIError, ACCESS)
     )
     async def models() -> dict[str, Any]:
-        """List names and aliases; Hub ids are taken, too."""
+        """List names and aliases; Hub ids are accepted, too."""
         listed = [
             _listed(name, row.files_changed_s)
             for row in pool.statuses()
@@ -139,10 +149,10 @@ def create_router(pool: Pool) -> APIRouter:
 
 
 def _with_ids_as_texts(data: object, pool: Pool) -> dict[str, Any] | None:
-    """Return a request with token ids as the pool takes them; None where texts have to be sent."""
+    """Return a request with its token ids as the pool takes them; None if it must send texts."""
     if not isinstance(data, dict) or not isinstance(data.get("model"), str | None):
         return None
-    lists = body.lists_of_ids(data.get("input"))
+    lists = lists_of_ids(data.get("input"))
     if not lists or not pool.spec(data.get("model")).token_ids:
         return None
     return {**data, "input": [" ".join(map(str, ids)) for ids in lists]}

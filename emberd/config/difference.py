@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from emberd.config.dump import dump_entry, dump_settings
 from emberd.config.load import Config
-from emberd.config.readable import write_entry, write_settings
 from emberd.registry.spec import NOT_FOR_WORKERS
 
 LIVE = ("default", "limits", "stores")  # groups that a running server takes; models are, too
@@ -44,7 +44,7 @@ def in_force(running: Config, read: Config) -> Config:
 
 
 def _of_settings(before: Config, after: Config) -> Iterator[Change]:
-    old, new = (dict(_leaves(write_settings(config.settings))) for config in (before, after))
+    old, new = (dict(_leaves(dump_settings(config.settings))) for config in (before, after))
     for key in old | new:
         if old.get(key) != new.get(key):
             effect: Effect = "at_once" if key.split(".")[0] in LIVE else "needs_restart"
@@ -66,11 +66,11 @@ def _of_models(before: Config, after: Config) -> Iterator[Change]:
     for name in old | new:
         key = f"models.{name}"
         if name not in new:
-            yield Change(key, write_entry(old[name]), None, "model_leaves")
+            yield Change(key, dump_entry(old[name]), None, "model_leaves")
         elif name not in old:
-            yield Change(key, None, write_entry(new[name]), "next_request")
+            yield Change(key, None, dump_entry(new[name]), "next_request")
         elif old[name] != new[name]:
-            was, now = write_entry(old[name]), write_entry(new[name])
+            was, now = dump_entry(old[name]), dump_entry(new[name])
             for field in now:
                 if was[field] != now[field]:
                     effect: Effect = "at_once" if field in NOT_FOR_WORKERS else "model_restarts"

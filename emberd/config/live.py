@@ -13,7 +13,7 @@ from contextlib import suppress
 from emberd.aside import aside
 from emberd.config.difference import Change, differences, in_force
 from emberd.config.load import Config
-from emberd.config.watch import Sight, changes
+from emberd.config.watch import Snapshot, changes
 from emberd.errors import ConfigError
 from emberd.files import is_gone
 
@@ -28,7 +28,7 @@ class LiveConfig:
     def __init__(self, config: Config, read: Callable[[], Config]) -> None:
         self.config = config
         self._read = read
-        self._seen = Sight.of(config.homes.config)
+        self._seen = Snapshot.of(config.homes.config)
         self._had_file = self._seen.status is not None
         self._followers: list[Callable[[Config], None]] = []
         self._turn = asyncio.Lock()
@@ -103,7 +103,7 @@ class LiveConfig:
         file = self.config.homes.config
         until_s = time.monotonic() + LONGEST_S
         while True:
-            seen = Sight.of(file)
+            seen = Snapshot.of(file)
             time.sleep(seen.patience_s(self._seen))
             if self._moves(seen, until_s):
                 continue
@@ -118,9 +118,9 @@ class LiveConfig:
                     self._seen = seen
                     return read
 
-    def _moves(self, seen: Sight, until_s: float) -> bool:
+    def _moves(self, seen: Snapshot, until_s: float) -> bool:
         """Whether the file is not what was seen any more, and there is time to look again."""
-        return time.monotonic() < until_s and Sight.of(self.config.homes.config) != seen
+        return time.monotonic() < until_s and Snapshot.of(self.config.homes.config) != seen
 
     def _read_file(self) -> Config:
         """Read all layers. A file that is gone is an error, unless nothing would change by it."""

@@ -28,7 +28,7 @@ log = logging.getLogger("emberd.config")
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Snapshot:
     """How a file looks from outside; two that are equal are the same file, unchanged.
 
     `folders` are those in which a change may make it another file. `status` is None without a file.
@@ -47,7 +47,7 @@ class Sight:
         status = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_ctime_ns)
         return cls(_folders(file), status)
 
-    def patience_s(self, before: "Sight") -> float:
+    def patience_s(self, before: "Snapshot") -> float:
         """Return for how long it has to stay as it is before it counts, in seconds.
 
         A file that is written into, not replaced by another, is empty or half at times, and half a
@@ -66,13 +66,13 @@ class Sight:
         return QUIET_S if in_place or self.status[SIZE] < before.status[SIZE] else 0.0
 
 
-async def changes(file: Path, seen: Sight) -> AsyncGenerator[None, None]:
+async def changes(file: Path, seen: Snapshot) -> AsyncGenerator[None, None]:
     """Yield whenever `file` may be another one than was `seen`, for as long as it is asked."""
     while True:
         folders = seen.folders
         async with aclosing(_events(folders)) as events:
             async for _ in events:
-                now = await aside(partial(Sight.of, file))
+                now = await aside(partial(Snapshot.of, file))
                 if now != seen:
                     seen = now
                     yield

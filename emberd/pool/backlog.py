@@ -184,7 +184,7 @@ class Backlog:
 
     # -- what comes back --------------------------------------------------------------------
 
-    def take_vectors(self, frame: wire.Vectors, payload: bytes) -> Job | None:
+    def take_vectors(self, frame: wire.Fragments, payload: bytes) -> Job | None:
         """Keep what a worker answered; return the job when that completes it."""
         job = self._in_flight.get(frame.id)
         if job is None:

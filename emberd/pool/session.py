@@ -82,7 +82,7 @@ class Session:
     def _receive(self, received: wire.Received) -> None:
         self.frames += 1
         frame = received.frame
-        if isinstance(frame, wire.Vectors):
+        if isinstance(frame, wire.Fragments):
             self._answered(frame, received.payload)
         elif isinstance(frame, wire.Batch):
             self._observer.ran(self._backlog.name, frame)
@@ -101,7 +101,7 @@ class Session:
         elif isinstance(frame, wire.Damaged):
             self._distrust(frame.what)
 
-    def _answered(self, frame: wire.Vectors, payload: bytes) -> None:
+    def _answered(self, frame: wire.Fragments, payload: bytes) -> None:
         self._backoff.worked()
         if self._first_sent_s:
             self.phases_s["first vector"] = round(time.monotonic() - self._first_sent_s, 4)

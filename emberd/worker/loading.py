@@ -23,9 +23,9 @@ from emberd.models.files import hash_files
 from emberd.models.folder import Folder, read_folder
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.fingerprint import fingerprint
+from emberd.spaces.judge import judge
 from emberd.spaces.lock import LockEntry
-from emberd.spaces.options import SpaceOptions
-from emberd.worker.identity import embed_probes, judge
+from emberd.worker.probes import embed_probes
 from emberd.worker.tokenizer import Tokenizer
 from emberd.worker.wire import Progress, Ready, Start
 
@@ -154,7 +154,6 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             compute=spec.compute,
             cache=_cache(Path(start.cache, found.entry.backend or ""), key),
             cache_key=key,
-            threads=start.threads,
         )
         encoder = found.backend.load(request)
         tokenizer = reading.result()
@@ -251,12 +250,3 @@ def _version(library: str) -> str:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
         return "unknown"
-
-
-def options_of(spec: ModelSpec, folder: Path) -> SpaceOptions:
-    """Return the limits and options of the space that an entry gives with the files of a folder.
-
-    Raises:
-        ModelLoadError: registry and checkpoint contradict, or neither says a limit.
-    """
-    return read_folder(folder).options(spec)

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from emberd import errors
-from emberd.api.errors import OLLAMAS_WORDS, STATUS, render, status_of
+from emberd.api.errors import OLLAMA_WORDS, STATUS, render, status_of
 from tests.api.dialects import ONE_OF_EACH, WAYS, Way
 from tests.serving import Server, wait_for
 
@@ -40,7 +40,7 @@ BODIES: dict[str, tuple[bytes, dict[str, str], int, str, str]] = {
     "nested too deep": (b'{"%s": ' + b"[" * 99_999, JSON, 400, "malformed_body", "deep"),
     "a list as the body": (b'["%s"]', JSON, 422, "wrong_shape", "object"),
     "lone surrogate": (b'{"%s": ["a", "\\ud800"]}', JSON, 422, "wrong_shape", "{texts}.1"),
-    "not declared as JSON": (b'{"%s": ["a"]}', {}, 415, "unsupported_media_type", "nothing"),
+    "not declared as JSON": (b'{"%s": ["a"]}', {}, 415, "unsupported_media_type", "missing"),
     "compressed": (gzip.compress(b'{"%s": ["a"]}'), {**JSON, "content-encoding": "gzip"}, 415,
                    "unsupported_coding", "gzip"),
     "17 MiB": (b'{"%s": ["' + b"x" * (17 << 20) + b'"]}', JSON, 413, "too_large", "16 MiB"),
@@ -336,8 +336,8 @@ def test_every_error_has_every_shape(cls: type[errors.EmberdError], name: str) -
     response = render(cls("It failed.", hint="Try this."), {"path": PATHS[name]})
 
     words = "It failed. Try this."
-    if name == "Ollama" and cls.code in OLLAMAS_WORDS:
-        words = f"{OLLAMAS_WORDS[cls.code]}: {words}"
+    if name == "Ollama" and cls.code in OLLAMA_WORDS:
+        words = f"{OLLAMA_WORDS[cls.code]}: {words}"
     elif name != "Ollama":
         assert response.status_code == status_of(cls("")) in set(STATUS.values())
     assert WAYS[name].message(orjson.loads(bytes(response.body))) == words

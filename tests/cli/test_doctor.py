@@ -14,6 +14,7 @@ import pytest
 
 from emberd.config.paths import find_homes
 from emberd.config.settings import LimitsSettings, ServerSettings
+from emberd.doctor.examine import examine
 from emberd.doctor.files import lock, stores
 from emberd.doctor.machine import (
     LITTLE_DISK,
@@ -26,7 +27,6 @@ from emberd.doctor.machine import (
 )
 from emberd.doctor.network import port
 from emberd.doctor.network import socket as socket_check
-from emberd.doctor.run import examine
 from emberd.registry.spec import ModelSpec, Source
 from emberd.verify.finding import Finding
 from tests.hub import Hub

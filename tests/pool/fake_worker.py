@@ -79,7 +79,7 @@ class FakeWorker:
         assert isinstance(asked, wire.Embed | wire.Tokenize)
         indices = list(places or range(len(asked.texts)))
         self.say(
-            wire.Vectors(
+            wire.Fragments(
                 id=asked.id,
                 indices=indices,
                 sizes=[1] * len(indices),
@@ -108,7 +108,7 @@ class FakeWorker:
 
     def send(self, frame: wire.Frame) -> None:
         """See `Worker`."""
-        wire.pack(frame)  # raises FrameError for what is too large
+        wire.encode(frame)  # raises FrameError for what is too large
         if not self.is_gone:
             self.sent.append(frame)
             if self.answers and isinstance(frame, wire.Embed | wire.Tokenize):

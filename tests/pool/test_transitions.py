@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -70,7 +72,7 @@ async def gave_up_while_ready(pool: Pool, workers: Workers) -> None:
     asking = [asyncio.create_task(pool.embed(texts(str(number)))) for number in range(9)]
     for number in range(1, 6):
         worker = await workers.nth(number)
-        await until(lambda worker=worker: worker.asked)
+        await until(partial(getattr, worker, "asked"))
         worker.die()
     await asyncio.gather(*asking, return_exceptions=True)
 
@@ -81,7 +83,7 @@ async def gave_up_while_draining(pool: Pool, workers: Workers) -> None:
     asking = [asyncio.create_task(pool.embed(texts(str(number)))) for number in range(9)]
     for number in range(1, 6):
         worker = await workers.nth(number)
-        await until(lambda worker=worker: worker.asked)
+        await until(partial(getattr, worker, "asked"))
         if number == 5:
             unloading = asyncio.create_task(pool.unload())
             await until(lambda: pool.states()["one"] == "draining")
@@ -118,7 +120,7 @@ def test_each_row_of_the_table_happens(
         asyncio.run(play())
 
     states = ["cold", *logged_states(caplog)]
-    steps = set(zip(states, states[1:], strict=False))
+    steps = set(pairwise(states))
     assert (state, TRANSITIONS[state, event]) in steps
     assert steps <= {(before, after) for (before, _), after in TRANSITIONS.items()}
 

@@ -199,7 +199,7 @@ def test_a_state_folder_that_cannot_be_made_is_said_without_a_traceback(home: Pa
 
 def test_no_token_is_in_the_list_of_processes(home: Path) -> None:
     environ = {"EMBERD_TOKEN": "secret-token"}
-    with Server(home, environ=environ) as server:
+    with Server(home, environ=environ, forked=False) as server:
         listed = subprocess.run(
             ["/bin/ps", "-o", "args", "-p", str(server.process.pid)], capture_output=True
         )
