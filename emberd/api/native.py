@@ -1,4 +1,8 @@
-"""emberd's own routes; the first three are those of the server it replaces, to the letter."""
+"""emberd's own routes.
+
+`/embed`, `/health` and `/unload` are a contract with clients of the server that emberd replaces:
+their fields, and the words `No texts provided`, stay to the letter.
+"""
 
 from typing import Any, Literal
 
@@ -25,6 +29,8 @@ from emberd.api.openapi import (
 from emberd.config.live import LiveConfig
 from emberd.errors import WrongShapeError
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.states import State
+from emberd.pool.status import ModelStatus
 from emberd.worker.wire import Encoding
 
 
@@ -32,20 +38,23 @@ class EmbedBody(RequestBody):
     """What `POST /embed` takes."""
 
     texts: StrictTexts = Field(
-        description="What to embed, in order.", json_schema_extra={"minItems": 1}
+        description="The texts to embed, in order.", json_schema_extra={"minItems": 1}
     )
-    model: str | None = Field(None, description="Registry name or alias; the default without it.")
+    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
     input_type: PromptType = Field(
         None, description="Which of the model's prompts goes before each text."
     )
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
-    truncate: Truncate = Field(True, description="Cut texts too long; false refuses them.")
+    truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     encoding: Literal["float", "base64"] = "float"
-    fingerprint: str | None = Field(None, description="The space expected; another one is a 409.")
+    fingerprint: str | None = Field(None, description="The expected space; any other is a 409.")
 
 
 class ModelBody(RequestBody):
-    """What `POST /load` and `POST /unload` take; a key mistyped here would unload everything."""
+    """What `POST /load` and `POST /unload` take.
+
+    Unknown keys are refused: with a mistyped `model`, everything would be unloaded.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +62,7 @@ class ModelBody(RequestBody):
 
 
 class Usage(ResponseBody):
-    """What the model was fed: after cutting, special tokens and prompt included, padding not."""
+    """What the model was fed: after cutting, with special tokens and prompt, without padding."""
 
     tokens: int
 
@@ -73,11 +82,11 @@ class ModelState(ResponseBody):
     """Name and state."""
 
     name: str
-    state: Literal["cold", "starting", "ready", "draining", "failed"]
+    state: State
 
 
 class HealthWarning(ResponseBody):
-    """Something that should be looked at."""
+    """Something that needs attention."""
 
     code: str
     message: str
@@ -104,52 +113,21 @@ class Ready(ResponseBody):
     status: Literal["ready"]
 
 
-class Row(ModelState):
-    """One entry of the registry, and its worker if it has one. Times in seconds.
-
-    `files_changed_s` is since 1970; it and `files_bytes` are 0 unless the model was loaded here.
-    """
-
-    aliases: list[str]
-    dimensions: int
-    pooling: str
-    precision: str
-    max_tokens: int | None
-    fingerprint: str | None
-    backend: str
-    compute: str
-    memory_bytes: int
-    in_flight: int
-    queued: int
-    idle_s: float | None
-    unloads_in_s: float | None
-    loads: int
-    last_load_s: float | None
-    phases_s: dict[str, float] | None
-    progress: dict[str, Any] | None
-    last_error: str | None
-    notes: list[str]
-    pulled: bool
-    files_bytes: int
-    files_changed_s: int
-    pid: int | None
-
-
 class Rows(ResponseBody):
     """What `GET /models` answers."""
 
-    models: list[Row]
+    models: list[ModelStatus]
 
 
 class Unloaded(ResponseBody):
-    """What `POST /unload` answers: the models that were loaded."""
+    """What `POST /unload` answers: the models that were unloaded."""
 
     status: Literal["unloaded"]
     models: list[str]
 
 
 def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
-    """Return the native routes over one pool. `live` has its warnings for `/health`."""
+    """Return the native routes over one pool. `/health` includes the warnings of `live`."""
     router = APIRouter()
 
     @router.post(
@@ -158,27 +136,27 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
             (EmbedBody, tei.TEIEmbedBody),
             {"texts": ["first text", "second text"]},
             {"texts": ["what is it about?"], "model": "minilm", "input_type": "query"},
-            {"inputs": "a text, as clients of TEI send it"},
+            {"inputs": "a text, as TEI clients send it"},
             embeds=True,
         ),
         responses=fails((NativeError, TEIError), EMBEDDING)
         | gives(
             (EmbedAnswer, tei.VECTORS),
-            "One vector for each text, in order; raw float32 or a NumPy array for who accepts it.",
+            "One vector for each text, in order; raw float32 or a NumPy array by Accept.",
             embeds=True,
             further=("application/octet-stream", "application/x-npy"),
         ),
     )
     async def embed(request: Request) -> Response:
-        """Turn texts into vectors; loads the model when it is cold.
+        """Turn texts into vectors; loads the model if needed.
 
-        `texts` is the native request, `inputs` that of text-embeddings-inference.
+        `texts` makes it a native request, `inputs` one of text-embeddings-inference.
         """
         data = await body.read_json(request, pool.limits.max_body)
         if isinstance(data, dict) and "inputs" in data:
             if "texts" in data:
                 raise WrongShapeError(
-                    "texts, inputs: this request has both.",
+                    "texts, inputs: the request has both.",
                     hint="Send texts, or inputs as clients of text-embeddings-inference do.",
                     field="inputs",
                 )
@@ -201,55 +179,60 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         )
         return answers.embed_response(answer, form)
 
-    @router.get("/health", responses=gives(Health, "How things are.") | fails(NativeError, (403,)))
+    @router.get("/health", responses=gives(Health, "Its state.") | fails(NativeError, (403,)))
     async def health() -> Response:
-        """Say how things are; never loads a model and never waits for one."""
-        default = pool.row()
+        """Return the server's state; never loads a model and never waits for one."""
+        default = pool.status()
         said = {
             "status": "ok",
             "model": pool.default.public_id,
             "dimensions": pool.default.dimensions,
-            "loaded": default["state"] == "ready",
+            "loaded": default.state == "ready",
             "name": pool.default.name,
-            "fingerprint": default["fingerprint"],
+            "fingerprint": default.fingerprint,
             "version": __version__,
-            "models": pool.states(),
+            "models": [{"name": name, "state": state} for name, state in pool.states().items()],
             "warnings": [*live.warnings(), *pool.warnings()],
         }
-        # Asked often, also while a model works: FastAPI's way to JSON takes as long as the rest.
-        return Response(orjson.dumps(said), media_type="application/json")
+        return _as_json(said)
 
     @router.get(
-        "/ready", responses=gives(Ready, "Work is accepted.") | fails(NativeError, (403, 503))
+        "/ready",
+        responses=gives(Ready, "It accepts work.") | fails(NativeError, (403, 503)),
     )
     async def ready() -> Response:
-        """200 when work is accepted, else 503."""
+        """Return 200 if the server accepts work, else 503."""
         pool.check_open()
         return Response(b'{"status":"ready"}', media_type="application/json")
 
     @router.get("/models", responses=gives(Rows, "All entries.") | fails(NativeError, ACCESS))
-    async def models() -> dict[str, Any]:
+    async def models() -> Response:
         """Return a row for every entry of the registry."""
-        return {"models": pool.rows()}
+        return _as_json({"models": pool.statuses()})
 
     @router.post(
         "/load",
         openapi_extra=takes(ModelBody, {"model": "minilm"}, required=False),
-        responses=gives(Row, "The model, ready.") | fails(NativeError, LOADING),
+        responses=gives(ModelStatus, "The model, ready.") | fails(NativeError, LOADING),
     )
-    async def load(request: Request) -> dict[str, Any]:
-        """Load a model, the default one without a body; answers once it is ready."""
+    async def load(request: Request) -> Response:
+        """Load a model (without a body: the default); answers once it is ready."""
         asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
-        return await exchange.while_connected(request, pool.load(asked.model))
+        return _as_json(await exchange.while_connected(request, pool.load(asked.model)))
 
     @router.post(
         "/unload",
         openapi_extra=takes(ModelBody, {"model": "minilm"}, required=False),
-        responses=gives(Unloaded, "Unloaded; their memory is back.") | fails(NativeError, LOADING),
+        responses=gives(Unloaded, "The models that were unloaded.") | fails(NativeError, LOADING),
     )
     async def unload(request: Request) -> dict[str, Any]:
-        """Unload a model, all of them without a body; answers once the memory is back."""
+        """Unload a model (without a body: all of them); answers once its memory is released."""
         asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
         return {"status": "unloaded", "models": await pool.unload(asked.model)}
 
     return router
+
+
+def _as_json(shown: object) -> Response:
+    """Render without FastAPI, whose way to JSON takes longer than everything else in `/health`."""
+    return Response(orjson.dumps(shown), media_type="application/json")

@@ -1,8 +1,8 @@
-"""Ollama's dialect: `/api/embed` and what its clients ask before they embed.
+"""Ollama's dialect: `/api/embed`, and the routes that its clients call before they embed.
 
-`keep_alive` and `options` are taken and change nothing: how long a model stays is the server's
-setting, as other clients use it too. Its clients (`curl -d` in every guide of it) need not declare
-a body as JSON. A request without texts loads the model, as Ollama's does.
+`keep_alive` and `options` are accepted and ignored: how long a model stays loaded is a setting of
+the server, which other clients share. Bodies need not be declared as JSON, as Ollama's guides use
+a plain `curl -d`. A request without texts loads the model, as in Ollama.
 """
 
 import time
@@ -21,6 +21,7 @@ from emberd.api import answers, body, exchange
 from emberd.api.fields import RequestBody, Texts, Truncate
 from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, ResponseBody, fails, gives, takes
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.status import ModelStatus
 from emberd.registry.catalog import LATEST
 
 NS_PER_S = 1_000_000_000
@@ -34,28 +35,28 @@ class OllamaEmbedBody(RequestBody):
 
     input: Texts = Field(
         default_factory=list,
-        description="A text or a list of texts; without any the model is loaded.",
+        description="A text or a list of texts; without any, the model is only loaded.",
     )
-    model: str | None = Field(None, description="Registry name or alias; the default without it.")
-    truncate: Truncate = Field(True, description="Cut texts too long; false refuses them.")
+    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
+    truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
 
 
 class OllamaEmbeddingsBody(RequestBody):
     """What `POST /api/embeddings`, the older route for one text, takes."""
 
-    prompt: str | None = Field(None, description="The text; without it the model is loaded.")
+    prompt: str | None = Field(None, description="The text; without it, the model is only loaded.")
     model: str | None = None
 
 
 class OllamaShowBody(RequestBody):
-    """What `POST /api/show` takes; older clients say `name`."""
+    """What `POST /api/show` takes; older clients send `name`."""
 
     model: str = Field(validation_alias=AliasChoices("model", "name"))
 
 
 class OllamaDetails(ResponseBody):
-    """What kind of model it is."""
+    """The kind of model."""
 
     parent_model: str
     format: str
@@ -82,10 +83,10 @@ class OllamaOneEmbedding(ResponseBody):
 
 
 class OllamaTag(ResponseBody):
-    """One name of a model; `digest` is the fingerprint of its space, once it is known.
+    """One name of a model; `digest` is the fingerprint of its space, once that is known.
 
-    `size` is that of its files in bytes, and `modified_at` when they changed; 0 and 1970 unless the
-    model was loaded here.
+    `size` is that of its files in bytes, and `modified_at` is when they changed; 0 and 1970 until
+    the model was loaded once.
     """
 
     name: str
@@ -103,7 +104,7 @@ class OllamaTags(ResponseBody):
 
 
 class OllamaRunning(OllamaTag):
-    """One loaded model; sizes in bytes, `size` of the memory that it takes."""
+    """One loaded model; `size` is the memory it takes, in bytes."""
 
     size_vram: int
     context_length: int | None
@@ -117,7 +118,7 @@ class OllamaRunningModels(ResponseBody):
 
 
 class OllamaVersion(ResponseBody):
-    """What `GET /api/version` answers: emberd's."""
+    """What `GET /api/version` answers: emberd's version."""
 
     version: str
 
@@ -191,7 +192,7 @@ def create_router(pool: Pool) -> APIRouter:
         | fails(OllamaError, EMBEDDING),
     )
     async def embeddings(request: Request) -> Response:
-        """Turn one text into a vector: the route before `/api/embed`."""
+        """Turn one text into a vector: Ollama's older route."""
         asked = await read(request, OllamaEmbeddingsBody)
         if asked.prompt is None:
             answer = await exchange.load(request, pool, asked.model)
@@ -205,8 +206,8 @@ def create_router(pool: Pool) -> APIRouter:
         "/api/tags", responses=gives(OllamaTags, "All entries.") | fails(OllamaError, ACCESS)
     )
     async def tags() -> dict[str, Any]:
-        """List names and aliases, here or not: a model comes when it is first asked."""
-        tags = [_tag(row, pool, name) for row in pool.rows() for name in _names(row, pool)]
+        """List names and aliases, downloaded or not: a model is fetched when it is first used."""
+        tags = [_tag(row, pool, name) for row in pool.statuses() for name in _names(row, pool)]
         return {"models": tags}
 
     @router.get(
@@ -215,7 +216,7 @@ def create_router(pool: Pool) -> APIRouter:
     )
     async def ps() -> dict[str, Any]:
         """List the models that are loaded."""
-        return {"models": [_running(row, pool) for row in pool.rows() if row["state"] == "ready"]}
+        return {"models": [_running(row, pool) for row in pool.statuses() if row.state == "ready"]}
 
     @router.get(
         "/api/version",
@@ -228,13 +229,13 @@ def create_router(pool: Pool) -> APIRouter:
     @router.post(
         "/api/show",
         openapi_extra=takes(OllamaShowBody, {"model": "minilm"}),
-        responses=gives(OllamaAbout, "What the registry says.") | fails(OllamaError, SHOWING),
+        responses=gives(OllamaAbout, "The model's registry entry.") | fails(OllamaError, SHOWING),
     )
     async def show(request: Request) -> dict[str, Any]:
-        """Describe one model; loads nothing."""
+        """Describe one model without loading it."""
         asked = await read(request, OllamaShowBody)
         spec = pool.spec(asked.model)
-        row = pool.row(spec.name)
+        row = pool.status(spec.name)
         family = spec.architecture or ""
         return {
             "license": spec.licence or "",
@@ -247,7 +248,7 @@ def create_router(pool: Pool) -> APIRouter:
                 "general.architecture": family,
                 "general.name": spec.public_id,
                 f"{family}.embedding_length": spec.dimensions,
-                f"{family}.context_length": row["max_tokens"],
+                f"{family}.context_length": row.max_tokens,
             },
             "capabilities": ["embedding"],
         }
@@ -255,14 +256,14 @@ def create_router(pool: Pool) -> APIRouter:
     return router
 
 
-def _names(row: dict[str, Any], pool: Pool) -> Iterator[str]:
-    """Yield what Ollama would list: each with a tag. Hub ids are taken, but not listed."""
-    for name in dict.fromkeys((row["name"], *pool.spec(row["name"]).aliases)):
+def _names(row: ModelStatus, pool: Pool) -> Iterator[str]:
+    """Yield names as Ollama lists them, with a tag. Hub ids are accepted, but not listed."""
+    for name in dict.fromkeys((row.name, *pool.spec(row.name).aliases)):
         yield name if ":" in name else name + LATEST
 
 
-def _tag(row: dict[str, Any], pool: Pool, name: str) -> dict[str, Any]:
-    digest = row["fingerprint"] or ""
+def _tag(row: ModelStatus, pool: Pool, name: str) -> dict[str, Any]:
+    digest = row.fingerprint or ""
     return {
         "name": name,
         "model": name,
@@ -272,31 +273,31 @@ def _tag(row: dict[str, Any], pool: Pool, name: str) -> dict[str, Any]:
     }
 
 
-def _files(row: dict[str, Any]) -> dict[str, Any]:
-    changed = datetime.fromtimestamp(row["files_changed_s"], UTC)
-    return {"modified_at": changed.isoformat(), "size": row["files_bytes"]}
+def _files(row: ModelStatus) -> dict[str, Any]:
+    changed = datetime.fromtimestamp(row.files_changed_s, UTC)
+    return {"modified_at": changed.isoformat(), "size": row.files_bytes}
 
 
-def _running(row: dict[str, Any], pool: Pool) -> dict[str, Any]:
+def _running(row: ModelStatus, pool: Pool) -> dict[str, Any]:
     expires = None
-    if row["unloads_in_s"] is not None:
-        expires = (datetime.now(UTC) + timedelta(seconds=row["unloads_in_s"])).isoformat()
+    if row.unloads_in_s is not None:
+        expires = (datetime.now(UTC) + timedelta(seconds=row.unloads_in_s)).isoformat()
     return {
-        **_tag(row, pool, row["name"] + LATEST),
-        "size": row["memory_bytes"],
+        **_tag(row, pool, row.name + LATEST),
+        "size": row.memory_bytes,
         "size_vram": 0,
-        "context_length": row["max_tokens"],
+        "context_length": row.max_tokens,
         "expires_at": expires,
     }
 
 
-def _details(row: dict[str, Any], pool: Pool) -> dict[str, Any]:
-    family = pool.spec(row["name"]).architecture or ""
+def _details(row: ModelStatus, pool: Pool) -> dict[str, Any]:
+    family = pool.spec(row.name).architecture or ""
     return {
         "parent_model": "",
         "format": "safetensors",
         "family": family,
         "families": [family],
         "parameter_size": "",
-        "quantization_level": row["precision"],
+        "quantization_level": row.precision,
     }

@@ -10,7 +10,7 @@ import typer
 from emberd.cli.context import AsJson, ModelName, Root
 
 if TYPE_CHECKING:
-    from emberd.bench.run import Pace, Results
+    from emberd.bench.stages import Pace, Results
 
 
 def bench(
@@ -18,7 +18,7 @@ def bench(
     model: ModelName = None,
     against: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Measure the server there; its model is unloaded, too."),
+        typer.Option(metavar="URL", help="Measure the server at this URL; this unloads its model."),
     ] = None,
     seconds: Annotated[
         float,
@@ -26,11 +26,11 @@ def bench(
     ] = 4.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how fast a model is here, in about a minute.
+    """Measure how fast a model is on this machine, in about a minute.
 
-    By default in a server of its own, on a free port; one that runs is left alone.
+    By default it starts its own server on a free port, and leaves a running one alone.
     """
-    from emberd.bench.run import Pace
+    from emberd.bench.stages import Pace
 
     signal.signal(signal.SIGTERM, _end)
     pace = Pace(stage_s=seconds)
@@ -44,13 +44,13 @@ def bench(
 
 
 def _end(number: int, _frame: object) -> None:
-    """End as after an exception, so that the server that was started ends, too."""
+    """Exit as after an exception, so that the server that was started ends too."""
     sys.exit(128 + number)
 
 
 def _own(root: Root, model: str | None, pace: "Pace") -> "Results":
     from emberd.bench.own_server import own_server
-    from emberd.bench.run import bench as run
+    from emberd.bench.stages import bench as run
 
     config = root.load()
     spec = config.catalog.get(model or config.settings.default)
@@ -59,14 +59,14 @@ def _own(root: Root, model: str | None, pace: "Pace") -> "Results":
 
 
 def _against(url: str, model: str | None, pace: "Pace") -> "Results":
-    from emberd.bench.run import bench as run
-    from emberd.bench.run import detect, local_pid
+    from emberd.bench.stages import bench as run
+    from emberd.bench.stages import detect, local_pid
 
     server = detect(url, model)
     return run(server, local_pid(server), _say, pace=pace)
 
 
 def _say(what: str) -> None:
-    """Show progress: to a person only, on stderr, so that stdout stays clean."""
+    """Show progress on stderr, only at a terminal."""
     if sys.stderr.isatty():
         typer.secho(f"  measuring {what} ...", dim=True, err=True)

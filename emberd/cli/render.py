@@ -1,8 +1,8 @@
-"""How things look in a terminal. Receives data, gives something Rich can print."""
+"""Tables for a terminal or a pipe: data in, something Rich can print out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,22 +11,26 @@ from rich.text import Text
 
 from emberd.units import format_duration, format_size
 
+if TYPE_CHECKING:
+    from emberd.pool.status import ModelStatus
+    from emberd.worker.wire import Progress
+
 STATE_STYLE = {"ready": "green", "starting": "yellow", "draining": "yellow", "failed": "red"}
 VERDICT_STYLE = {
     "ok": "green", "failed": "red", "warning": "yellow", "note": "cyan", "skipped": "dim"
 }  # fmt: skip
 GAP = 2  # blanks between two columns
-LEAST = 20  # of a column of sentences: narrower ones are hard to read
+LEAST = 20  # width of a column of sentences: narrower ones are hard to read
 
 
 @dataclass(slots=True)
 class Sheet:
-    """Rows of cells in Rich's markup. Nothing in it is ever cut.
+    """Rows of cells in Rich's markup. No cell is ever cut.
 
     Args:
-        columns: their heads.
-        sentences: columns that are broken into lines where the terminal is too narrow.
-        leave: columns that leave for it, the first one first.
+        columns: their headings.
+        sentences: columns that are wrapped where the terminal is too narrow.
+        leave: columns that are left out then, the first one first.
         right: columns of numbers.
     """
 
@@ -37,7 +41,7 @@ class Sheet:
     rows: list[Sequence[str]] = field(default_factory=list)
 
     def fitted(self, width: int | None) -> tuple[list[str], int]:
-        """Return the columns that stay at this width, and the width that they take (None: any)."""
+        """Return the columns that fit this width (None: any), and the width that they take."""
         needed = {
             name: max(
                 Text.from_markup(cell).cell_len for cell in (name, *(row[at] for row in self.rows))
@@ -58,7 +62,7 @@ class Sheet:
         return list(least), max(min(width, widest), _total(least.values()))
 
     def table(self, kept: Sequence[str]) -> Table:
-        """Return what Rich prints, of these columns."""
+        """Return these columns as a table for Rich."""
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
         for name in kept:
             table.add_column(
@@ -78,7 +82,7 @@ def _total(sizes: Iterable[int]) -> int:
 
 
 def show(sheet: Sheet) -> None:
-    """Print to stdout. A terminal gets what fits, and is told what does not; a pipe gets all."""
+    """Print to stdout. A terminal gets what fits and a note on the rest; a pipe gets everything."""
     console = Console()
     kept, width = sheet.fitted(console.width if console.is_terminal else None)
     if width > console.width or not console.is_terminal:
@@ -114,42 +118,41 @@ def _sizes(row: Mapping[str, Any]) -> list[str]:
     return [format_size(size) if size else "" for size in sizes]
 
 
-def process_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
-    """One row per model that is alive, or failed; why it failed stands in a column of its own."""
-    rows = list(rows)
+def process_table(models: Sequence["ModelStatus"]) -> Sheet:
+    """One row per model that is loaded or has failed, with a column for why it failed."""
     columns = ["model", "state", "memory", "backend", "in flight", "queued", "unloads in"]
-    if any(row["last_error"] for row in rows):
+    if any(model.last_error for model in models):
         columns.append("last error")
     sheet = Sheet(
         columns,
         sentences=("last error",),
         leave=("backend", "queued", "in flight", "unloads in", "memory"),
     )
-    for row in rows:
-        style = STATE_STYLE.get(row["state"], "dim")
-        leaves_s = row["unloads_in_s"]
+    for model in models:
+        style = STATE_STYLE.get(model.state, "dim")
+        leaves_s = model.unloads_in_s
         leaves = "" if leaves_s is None else format_duration(round(leaves_s))
         sheet.rows.append((
-            row["name"], f"[{style}]{row['state']}[/]{_progress(row['progress'])}",
-            format_size(row["memory_bytes"]), f"{row['backend']} {row['compute']}",
-            str(row["in_flight"]), str(row["queued"]), leaves,
-            *([escape(row["last_error"] or "")] if "last error" in columns else []),
+            model.name, f"[{style}]{model.state}[/]{_progress(model.progress)}",
+            format_size(model.memory_bytes), f"{model.backend} {model.compute}",
+            str(model.in_flight), str(model.queued), leaves,
+            *([escape(model.last_error or "")] if "last error" in columns else []),
         ))  # fmt: skip
     return sheet
 
 
-def start_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
+def start_table(models: Iterable["ModelStatus"]) -> Sheet:
     """One row per model that has been started: milliseconds of each part of its last start.
 
-    `first vector` is there when a request waited for the start.
+    `first vector` is present if a request was waiting for the start.
     """
     phases = ("spawn", "import", "files", "load", "identity", "first vector")
     sheet = Sheet(("last start (ms)", *phases, "sum"), leave=phases)
-    for row in rows:
-        seconds = row["phases_s"]
+    for model in models:
+        seconds = model.phases_s
         if seconds:
             spent = [f"{seconds[name] * 1e3:.0f}" if name in seconds else "" for name in phases]
-            sheet.rows.append((row["name"], *spent, f"{sum(seconds.values()) * 1e3:.0f}"))
+            sheet.rows.append((model.name, *spent, f"{sum(seconds.values()) * 1e3:.0f}"))
     return sheet
 
 
@@ -210,7 +213,7 @@ BENCH_ROWS = (
 
 
 def show_bench(results: Mapping[str, Any]) -> None:
-    """Print what `emberd bench` measured; a number that is not there has no row."""
+    """Print what `emberd bench` measured; a number that is missing has no row."""
     numbers = results["numbers"]
     head = f"{results['model'] or ''} {results['url']}".strip()
     sheet = Sheet((head, ""), right=("",))
@@ -230,9 +233,9 @@ def show_bench(results: Mapping[str, Any]) -> None:
     show(lengths)
 
 
-def _progress(progress: Mapping[str, Any] | None) -> str:
+def _progress(progress: "Progress | None") -> str:
     if not progress:
         return ""
-    if not progress["total"]:
-        return f" ({progress['phase']})"
-    return f" ({progress['phase']} {progress['done'] / progress['total']:.0%})"
+    if not progress.total:
+        return f" ({progress.phase})"
+    return f" ({progress.phase} {progress.done / progress.total:.0%})"

@@ -177,7 +177,7 @@ def _run(live: "LiveConfig") -> None:
     from emberd import running
     from emberd.api.access import Tokens
     from emberd.api.app import create_app
-    from emberd.config.surroundings import take_notify_socket
+    from emberd.config.environment import take_notify_socket
     from emberd.server import connection, notify, sockets
 
     notifier = notify.Notifier(take_notify_socket())

@@ -1,4 +1,4 @@
-"""`emberd ps`, `load`, `unload`: look at a running server and ask it to do things."""
+"""`emberd ps`, `load`, `unload`: what a running server has loaded, and changing it."""
 
 import json
 from typing import Annotated, Any
@@ -38,19 +38,21 @@ def ps(
         typer.echo("No emberd server is running; start one with `emberd serve`.")
     else:
         from emberd.cli import render
+        from emberd.pool.status import ModelStatus
 
         if alive:
-            render.show(render.process_table(alive))
+            models = [ModelStatus.from_json(row) for row in alive]
+            render.show(render.process_table(models))
             if verbose:
-                render.show(render.start_table(alive))
+                render.show(render.start_table(models))
         else:
             typer.echo(f"No model is loaded at {server.url}; the first request loads one.")
 
 
 def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
-    """Load a model now, in the running server.
+    """Load a model into the running server now.
 
-    Without a name the default. This is never needed: the first request loads a model.
+    Without a name, the default model. This is never necessary: the first request loads a model.
     """
     row = _ask(ctx, "/load", name)
     if as_json:
@@ -60,16 +62,16 @@ def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None
 
 
 def unload(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
-    """Unload a model, and get its memory back.
+    """Unload a model and free its memory.
 
-    Without a name all. The next request loads it again.
+    Without a name, all models. The next request loads them again.
     """
     answer = _ask(ctx, "/unload", name)
     if as_json:
         typer.echo(json.dumps(answer))
     else:
         names = ", ".join(answer["models"])
-        typer.echo(f"Unloaded {names}." if names else "Nothing was loaded.")
+        typer.echo(f"Unloaded {names}." if names else "No model was loaded.")
 
 
 def _ask(ctx: typer.Context, path: str, name: str | None) -> dict[str, Any]:

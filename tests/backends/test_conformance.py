@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from emberd.backends.base import Backend, Encoder, LoadRequest, Pooling, Precision, TokenIds
-from emberd.backends.conformance import TINY_DIMENSIONS, check_backend, tiny_bert
+from emberd.backends.conformance import check_backend
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.openvino.backend import OpenVINOBackend
+from emberd.backends.tiny_bert import TINY_DIMENSIONS
 from emberd.vectors import Matrix
-from tests.backends.support import tokenize
 
 Encode = Callable[[TokenIds, TokenIds], Matrix]
 
@@ -31,16 +31,6 @@ def test_our_backends_keep_every_promise(
 @pytest.mark.slow
 def test_openvino_keeps_every_promise_with_a_real_model(minilm: Path) -> None:
     check_backend(OpenVINOBackend(), minilm, dimensions=384, pooling="mean", precision="4bit")
-
-
-def test_the_tiny_model_is_the_same_every_time_and_has_a_tokenizer(tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    tiny_bert(one)
-    tiny_bert(other)
-
-    weights = "model.safetensors"
-    assert (one / weights).read_bytes() == (other / weights).read_bytes()
-    assert tokenize(one, ["the cat eats", "what"]) == [[2, 10, 6, 8, 3], [2, 1, 3]]
 
 
 class Wrong:
@@ -136,13 +126,13 @@ def says_the_same_of_all(encode: Encode) -> Encode:
         (sorts_the_texts, "order changes nothing"),
         (drops_a_text, "one row per text"),
         (cuts_long_texts, r"the longest text \(IndexError: too long\)"),
-        (cleans_its_input, "token ids and mask stay as they were"),
-        (uses_one_buffer, "a result stays as it was when the next batch runs"),
+        (cleans_its_input, "token ids and mask are not changed"),
+        (uses_one_buffer, "a result does not change when the next batch runs"),
         (says_the_same_of_all, "different texts get different vectors"),
     ],
 )
 def test_a_mistake_is_named(tiny: Path, mistake: Callable[[Encode], Encode], promise: str) -> None:
-    with pytest.raises(AssertionError, match=f"^WrongBackend breaks: .*{promise}"):
+    with pytest.raises(AssertionError, match=f"^WrongBackend .*{promise}"):
         check_backend(WrongBackend(mistake), tiny, dimensions=TINY_DIMENSIONS, pooling="mean")
 
 
@@ -157,7 +147,7 @@ def test_who_packs_keeps_the_texts_of_a_row_apart(tiny: Path) -> None:
         def load(self, request: LoadRequest) -> Wrong:
             return SaysThatItPacks(MLXBackend().load(request), lambda encode: encode)
 
-    with pytest.raises(AssertionError, match="a text in a row with others has the vector"):
+    with pytest.raises(AssertionError, match="a text packed with others"):
         check_backend(
             Backend(lambda encode: encode), tiny, dimensions=TINY_DIMENSIONS, pooling="mean"
         )
@@ -191,7 +181,7 @@ def test_a_backend_that_does_not_look_at_its_files_is_named(tiny: Path, tmp_path
     for promise in (
         "`dimensions` is 32",
         "another pooling gives other vectors, or ModelLoadError",
-        "a folder that is not there raises ModelLoadError",
+        "a missing folder raises ModelLoadError",
         "a file cut in half raises ModelLoadError",
         "an unknown model_type raises ModelLoadError",
     ):

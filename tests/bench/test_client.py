@@ -10,7 +10,7 @@ import pytest
 
 from emberd.bench import measure
 from emberd.bench.client import ClosedError, Connection, RefusedError, Server, ask_in_turns
-from emberd.bench.run import Pace, bench, detect, local_pid
+from emberd.bench.stages import Pace, bench, detect, local_pid
 from emberd.bench.texts import Texts
 from tests.serving import Server as Emberd
 
@@ -81,6 +81,7 @@ def test_a_refusal_is_an_error_that_shows_the_answer(openai: str) -> None:
 
 def test_every_client_is_answered_and_each_asks_in_turn(server: Emberd) -> None:
     found = Server.at(server.url)
+    server.embed("loads the model")
     sent: list[bytes] = []
 
     def request() -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from emberd.cli.serve import DRAIN_S, SHUTDOWN_GRACE_S
-from emberd.config.surroundings import for_a_service
+from emberd.config.environment import for_a_service
 from emberd.errors import ServiceError
 from emberd.pool.process import TERM_GRACE_S
 from emberd.service.launchd import MANY_BYTES, Launchd
