@@ -1,6 +1,6 @@
-"""`state/server.json`: how client commands find the server of this home; at most one runs there.
+"""`state/server.json`: how client commands find the server of this home.
 
-That is kept by a lock on `state/server.flock`, which the system drops with the process.
+At most one runs per home: it holds a lock on `state/server.flock`, which ends with its process.
 """
 
 import fcntl
@@ -18,11 +18,23 @@ LONGEST = 4096  # characters: a path
 NOT_IN_HOSTS = frozenset(" /?#@[]\\")
 
 
+def url_of(host: str, port: int | None) -> str:
+    """Return the URL to ask a server that listens there, without a port: by its socket.
+
+    A server that listens on all interfaces is asked on loopback.
+    """
+    if port is None:
+        return "http://localhost"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where a server listens; written once it does, removed when it ends.
+    """Where a server listens; written when it begins to, removed when it ends.
 
-    `port` None: on its socket only. `instance` is what this run says in `X-Emberd-Instance`.
+    `port` is None if it listens on its socket only. `instance` identifies this run: the value of
+    its `X-Emberd-Instance` header.
     """
 
     pid: int
@@ -34,16 +46,19 @@ class Running:
 
     @property
     def url(self) -> str:
-        """The address to ask; a server on all interfaces is asked on loopback."""
-        if self.port is None:
-            return "http://localhost"  # by the socket
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        """The URL to ask; see `url_of`."""
+        return url_of(self.host, self.port)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Everywhere it listens, for people."""
+        at_port = [] if self.port is None else [self.url]
+        return at_port + ([f"unix:{self.socket}"] if self.socket else [])
 
     @property
     def address(self) -> str:
-        """The same for people."""
-        return f"unix:{self.socket}" if self.port is None else self.url
+        """The first of them."""
+        return self.addresses[0]
 
 
 def path_of(state: Path) -> Path:

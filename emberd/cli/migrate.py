@@ -332,17 +332,17 @@ def _open(
 @contextmanager
 def embedder_of(config: "Config") -> "Iterator[Embedder]":
     """Give the running server, or a pool of our own where none runs."""
-    from emberd.client import finding
+    from emberd.client import clients
     from emberd.migrate.embedding import PoolEmbedder, ServerEmbedder
 
-    server = finding.find(config)
+    server = clients.find(config)
     if server is None:
         with PoolEmbedder(config) as pool:
             yield pool
         return
-    rows = server.get("/models")["models"]
+    rows = server.models()
     loaded = [row["name"] for row in rows if row["state"] != "cold"]
-    with ServerEmbedder(server.post, loaded) as embedder:
+    with ServerEmbedder(server, loaded) as embedder:
         yield embedder
 
 

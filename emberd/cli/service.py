@@ -18,7 +18,7 @@ from emberd.cli.context import AsJson, Root, print_error, print_warning
 from emberd.errors import ConfigError, PortTakenError, ServiceError
 
 if TYPE_CHECKING:
-    from emberd.client.finding import Place
+    from emberd.client.address import Address
     from emberd.config.load import Config
     from emberd.service.port import Holder
     from emberd.service.unit import Manager, Unit
@@ -69,7 +69,7 @@ def install(
     old = previous.find(server.port or 0, holder) if replace else []
     for sentence in service.install(manager, unit, lambda: is_ready(config), old):
         typer.echo(sentence)
-    where = _place(config).name
+    where = str(_address(config))
     typer.echo(f"emberd runs at {where} as a service of {manager.name} ({manager.file}).")
     if hint := manager.logout_hint():
         typer.echo(hint)
@@ -101,7 +101,7 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
         "ready": ready,
         "pid": now.pid,
         "last_exit": now.last_exit,
-        "url": _place(config).name if config else None,
+        "url": str(_address(config)) if config else None,
         "logs": [str(file) for file in _logs(root, config)],
     }
     if as_json:
@@ -162,7 +162,7 @@ def restart(ctx: typer.Context) -> None:
     root: Root = ctx.obj
     config = root.load()
     service.restart(service.find_manager(), lambda: is_ready(config))
-    typer.echo(f"emberd runs again at {_place(config).name}.")
+    typer.echo(f"emberd runs again at {_address(config)!s}.")
 
 
 @app.command()
@@ -201,26 +201,19 @@ def _load_if_possible(root: Root) -> "Config | None":
 
 def is_ready(config: "Config") -> bool:
     """Say whether the server answers `GET /ready` with 200."""
-    import httpx2
+    from emberd.client import health
 
-    place = _place(config)
-    by = httpx2.HTTPTransport(uds=place.socket, trust_env=False)
-    try:
-        with httpx2.Client(transport=by, timeout=READY_TIMEOUT_S) as http:
-            answer = http.get(f"{place.url}/ready")
-    except httpx2.HTTPError:
-        return False
-    return answer.status_code == 200
+    return health.is_ready(_address(config), timeout_s=READY_TIMEOUT_S)
 
 
-def _place(config: "Config") -> "Place":
+def _address(config: "Config") -> "Address":
     """Return where the service is asked: at its port, without one by its socket."""
     from emberd import running
-    from emberd.client.finding import Place
+    from emberd.client.address import Address
 
     server = config.settings.server
-    url = running.Running(0, server.host, server.port, "").url
-    return Place(url, server.socket if server.port is None else None)
+    url = running.url_of(server.host, server.port)
+    return Address(url, server.socket if server.port is None else None)
 
 
 def _unit(root: Root, config: "Config") -> "Unit":

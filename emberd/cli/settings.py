@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root
+from emberd.cli.context import AsJson, Root, require_file
 from emberd.errors import ConfigError
 from emberd.files import is_gone
 
 if TYPE_CHECKING:
-    from emberd.client.finding import Client
+    from emberd.client.clients import Client
     from emberd.config.load import Config
     from emberd.models.folder import Folder
     from emberd.registry.spec import ModelSpec
@@ -188,9 +188,11 @@ def _check_stores(config: "Config") -> None:
 def diff(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show what the running server would change at a reload."""
     root: Root = ctx.obj
+    from emberd.client import requests
+
     server = root.require_server()
     _require_named_file(root, server)
-    answer = server.get("/reload")
+    answer = server.send(requests.preview_reload())
     _show_changes(answer, "A reload would change nothing.", as_json=as_json)
 
 
@@ -200,20 +202,22 @@ def reload(ctx: typer.Context, as_json: AsJson = False) -> None:
     It does so by itself within seconds of a change; this waits, and says what changed or is wrong.
     """
     root: Root = ctx.obj
+    from emberd.client import requests
+
     server = root.require_server()
     _require_named_file(root, server)
-    answer = server.post("/reload", {})
+    answer = server.send(requests.reload())
     _show_changes(answer, "Nothing changed.", as_json=as_json)
 
 
 def _require_named_file(root: Root, server: "Client") -> None:
     """Raise `ConfigError` when `--config` names another file than the server's."""
-    from emberd.client import finding
+    from emberd.client import requests
     from emberd.config.paths import find_homes
 
     if root.config_file is not None:
         file = find_homes(config=root.config_file).config
-        finding.require_file(server, server.get("/reload")["file"], file)
+        require_file(server, server.send(requests.preview_reload())["file"], file)
 
 
 def _show_changes(answer: dict[str, Any], nothing: str, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from emberd.cli.context import AsJson, Root, complete_model, resumable
+from emberd.cli.context import AsJson, Root, complete_model, require_file, resumable
 from emberd.errors import ConfigError, EmberdError, RequestError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from emberd.cli.edit import Edit
-    from emberd.client.finding import Client
+    from emberd.client.clients import Client
     from emberd.config.load import Config
     from emberd.registry.spec import ModelSpec
     from emberd.spaces.lock import LockEntry
@@ -50,6 +50,8 @@ class Switch:
             ConfigError: the file changed meanwhile or cannot be written.
             EmberdError: the server does not take it; the file is as it was.
         """
+        from emberd.client import requests
+
         written = False
         try:
             self.edit.commit()
@@ -62,7 +64,7 @@ class Switch:
                 self.edit.rollback()
                 if self.server is not None:
                     with suppress(EmberdError):  # it may be what failed; it watches the file, too
-                        self.server.post("/reload", {})
+                        self.server.send(requests.reload())
             elif written and isinstance(error, EmberdError):
                 raise ConfigError(
                     f"{error.message} {self.edit.file} was edited meanwhile, so it is left alone:"
@@ -72,10 +74,12 @@ class Switch:
             raise
 
     def _reload(self, server: "Client") -> None:
-        default = server.post("/reload", {})["default"]
+        from emberd.client import requests
+
+        default = server.send(requests.reload())["default"]
         if default["name"] != self.name:
             raise ConfigError(
-                f"The server at {server.url} goes on with {default['name']}, which"
+                f"The server at {server.address} goes on with {default['name']}, which"
                 f" {default['origin']} says."
             )
 
@@ -85,9 +89,11 @@ class Switch:
         Raises:
             ConfigError: somebody has edited the file since; it is left alone.
         """
+        from emberd.client import requests
+
         self.edit.rollback()
         if self.server is not None:
-            self.server.post("/reload", {})
+            self.server.send(requests.reload())
 
 
 def use(
@@ -119,7 +125,7 @@ def use(
     models do not compare: what was stored with the old one has to be embedded again.
     """
     from emberd.cli.edit import Edit
-    from emberd.client import finding
+    from emberd.client import clients
 
     root: Root = ctx.obj
     config = root.load()
@@ -128,7 +134,7 @@ def use(
         config = root.load()  # the default may be another one again
     spec = config.catalog.get(name)
     before = config.catalog.get(config.settings.default)
-    server = finding.find(config)
+    server = clients.find(config)
     served = _require_effect(config, server)
     report = _report(config, before, spec, server, unread, migrates=migrate)
     report["recovered"] = recovered
@@ -166,7 +172,7 @@ def _recover(config: "Config", *, strict: bool) -> tuple[list[str], dict[str, st
     """
     if not config.settings.stores:
         return [], {}
-    from emberd.client import finding
+    from emberd.client import clients, requests
     from emberd.errors import StoreError
     from emberd.migrate import known, run
 
@@ -182,9 +188,9 @@ def _recover(config: "Config", *, strict: bool) -> tuple[list[str], dict[str, st
             continue
         if said:
             done.append(said)
-    server = finding.find(config) if done else None
+    server = clients.find(config) if done else None
     if server is not None:
-        server.post("/reload", {})
+        server.send(requests.reload())
     return done, unread
 
 
@@ -375,7 +381,7 @@ def _fingerprints(spec: "ModelSpec", entry: "LockEntry") -> set[str]:
 
 def _require_effect(config: "Config", server: "Client | None") -> str | None:
     """Return the default that the server uses. Raises ConfigError when the edit would be void."""
-    from emberd.client import finding
+    from emberd.client import requests
 
     origin = config.origins["default"]
     if origin.startswith("$"):
@@ -385,12 +391,12 @@ def _require_effect(config: "Config", server: "Client | None") -> str | None:
         )
     if server is None:
         return None
-    answer = server.get("/reload")
+    answer = server.send(requests.preview_reload())
     default = answer["default"]
-    finding.require_file(server, answer["file"], config.homes.config)
+    require_file(server, answer["file"], config.homes.config)
     if default["origin"].startswith(("$", "--")):
         raise ConfigError(
-            f"The server at {server.url} was started with {default['origin']} for"
+            f"The server at {server.address} was started with {default['origin']} for"
             f" {default['name']}, which beats the config file.",
             hint=f"Start it without {default['origin'].lstrip('$')}, then run this again.",
         )
@@ -427,7 +433,7 @@ def _report(
         "stores": stores,
         "is_here": here is not None,
         "run": run,
-        "server": server.url if server else None,
+        "server": server.address if server else None,
     }
 
 

@@ -109,18 +109,20 @@ def _bound(
 
 
 def _cannot(host: str, port: int | None, error: Exception) -> PortTakenError:
-    from emberd import running
     from emberd.client import finding
+    from emberd.client.address import Address
+    from emberd.running import url_of
     from emberd.service.port import who_listens
 
     taken = getattr(error, "errno", None) == errno.EADDRINUSE
     reason = (getattr(error, "strerror", None) or str(error)).lower()
     hint = "Choose an address of this machine with `--host`, and a port above 1023."
     if taken:
-        url = running.Running(0, host, port, "").url
         holder = who_listens(port or 0)
         reason += f", held by {holder}" if holder else ""
-        reason += ", an emberd of another home" if finding.is_emberd(url) else ""
+        reason += (
+            ", an emberd of another home" if finding.answers(Address(url_of(host, port))) else ""
+        )
         hint = "End that process, or choose another port with `--port`."
     shown = f"[{host}]" if ":" in host else host
     return PortTakenError(f"emberd cannot listen on {shown}:{port}: {reason}.", hint=hint)

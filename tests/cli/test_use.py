@@ -5,17 +5,16 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
 from emberd.cli.edit import Edit
 from emberd.cli.use import Switch
-from emberd.client.finding import Client, Place
+from emberd.client.clients import Client
+from emberd.client.requests import Request
 from emberd.errors import ConfigError
 from emberd.models.local import package_folder
 from emberd.spaces.stores import KnownStore, StoresFile
@@ -335,17 +334,10 @@ def test_of_the_default_itself_it_says_which_stores_do_not_match(config: Path) -
     ]
 
 
-@contextmanager
-def client_of(server: Server) -> Iterator[Client]:
-    client = Client(Place(server.url))
-    yield client
-    client._http.close()  # commands leave that to their end
-
-
 @pytest.mark.parametrize("before", [FILE, None], ids=["a file", "no file"])
 def test_a_switch_can_be_taken_back_whole(home: Path, before: str | None) -> None:
     file = home / "config.yaml"
-    with Server(home, config=before or "") as own, client_of(own) as client:
+    with Server(home, config=before or "") as own, Client(own.url) as client:
         switch = Switch(Edit.of_default(file, "minilm-f32"), client, "minilm-f32")
 
         switch.commit()
@@ -361,30 +353,33 @@ def test_a_switch_can_be_taken_back_whole(home: Path, before: str | None) -> Non
 @pytest.mark.parametrize("reloaded", [False, True])
 def test_an_interrupt_takes_file_and_server_back(home: Path, reloaded: bool) -> None:
     with Server(home, config=FILE) as own:
-        client = _Interrupted(Place(own.url), reloaded=reloaded)
+        client = _Interrupted(own.url, reloaded=reloaded)
         switch = Switch(Edit.of_default(home / "config.yaml", "minilm-f32"), client, "minilm-f32")
 
         with pytest.raises(KeyboardInterrupt):
             switch.commit()
-        client._http.close()
+        client.close()
 
         assert (home / "config.yaml").read_text() == FILE
         assert own.http.get("/health").json()["name"] == "minilm"
 
 
+T = TypeVar("T")
+
+
 class _Interrupted(Client):
     """Ctrl-C while the first answer is waited for, before or after the server did it."""
 
-    def __init__(self, place: Place, *, reloaded: bool) -> None:
-        super().__init__(place)
+    def __init__(self, url: str, *, reloaded: bool) -> None:
+        super().__init__(url)
         self._reloaded = reloaded
         self._first = True
 
-    def post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
+    def send(self, request: Request[T]) -> T:
         first, self._first = self._first, False
         if first and not self._reloaded:
             raise KeyboardInterrupt
-        answer = super().post(path, content)
+        answer = super().send(request)
         if first:
             raise KeyboardInterrupt
         return answer
@@ -392,7 +387,7 @@ class _Interrupted(Client):
 
 def test_a_switch_that_the_server_does_not_take_leaves_the_file_as_it_was(home: Path) -> None:
     told = {"EMBERD_DEFAULT": "minilm-f32"}
-    with Server(home, config=FILE, environ=told) as own, client_of(own) as client:
+    with Server(home, config=FILE, environ=told) as own, Client(own.url) as client:
         switch = Switch(Edit.of_default(home / "config.yaml", "mpnet"), client, "mpnet")
 
         with pytest.raises(ConfigError, match=r"goes on with minilm-f32, which \$EMBERD_DEFAULT"):
