@@ -6,21 +6,21 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 
-from emberd.api.openapi import ACCESS, NativeError, Responses, Shown, fails, gives
+from emberd.api.openapi import ACCESS, NativeError, ResponseBody, Responses, fails, gives
 from emberd.config.difference import Change
 from emberd.config.live import LiveConfig
 
 BROKEN = "The config file is gone or wrong; what was in force stays in force."
 
 
-class DefaultModel(Shown):
+class DefaultModel(ResponseBody):
     """The default model, and which layer of the configuration says so."""
 
     name: str
     origin: str
 
 
-class ConfigChange(Shown):
+class ConfigChange(ResponseBody):
     """One key; null where it does not stand."""
 
     key: str
@@ -29,7 +29,7 @@ class ConfigChange(Shown):
     effect: Literal["at_once", "next_request", "model_restarts", "model_leaves", "needs_restart"]
 
 
-class Reload(Shown):
+class Reload(ResponseBody):
     """What `/reload` answers."""
 
     status: Literal["preview", "reloaded", "unchanged"]

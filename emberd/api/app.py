@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from emberd import __version__
 from emberd.api import admin, cohere, errors, metrics, native, ollama, openai, openapi, pages, tei
 from emberd.api.access import Access, Tokens
+from emberd.api.byte_budget import ByteBudget
 from emberd.api.gate import Gate
-from emberd.api.held import Held
 from emberd.api.paths import Paths
 from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
@@ -28,7 +28,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     config = live.config
     measured = metrics.Metrics()
     pool = Pool(config, measured)
-    everything = Held(lambda: pool.limits.max_queued_bytes)
+    byte_budget = ByteBudget(lambda: pool.limits.max_queued_bytes)
     stamps = Stamps()
     live.follow(pool.apply)
     live.follow(stamps.look)
@@ -56,7 +56,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     app.state.pool = pool
     routers = [
         native.create_router(pool, live),
-        metrics.create_router(measured, pool, everything),
+        metrics.create_router(measured, pool, byte_budget),
         *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei)),
         admin.create_router(live),
         pages.create_router(pool, app),
@@ -68,7 +68,5 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     app.add_exception_handler(HTTPException, errors.on_http_error)
     app.add_middleware(Paths)
     access = Access(tokens, config.settings.server)
-    app.add_middleware(
-        Gate, access=access, metrics=measured, everything=everything, instance=instance
-    )
+    app.add_middleware(Gate, access=access, metrics=measured, budget=byte_budget, instance=instance)
     return app

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd.api import answers, body, exchange
-from emberd.api.openapi import EMBEDDING, CohereError, Shown, fails, gives, takes
+from emberd.api.fields import PromptType, RequestBody, Texts, Truncate
+from emberd.api.openapi import EMBEDDING, CohereError, ResponseBody, fails, gives, takes
 from emberd.errors import BadOptionError
 from emberd.pool.manager import EmbedRequest, Pool
 
@@ -53,12 +54,12 @@ def _texts_only(given: object) -> object:
 Never = Annotated[None, BeforeValidator(_texts_only), WithJsonSchema({"type": "null"})]
 
 
-class CohereEmbedBody(body.Body):
+class CohereEmbedBody(RequestBody):
     """What `POST /v1/embed` and `POST /v2/embed` take."""
 
-    texts: body.Texts = Field(description="What to embed, in order.")
+    texts: Texts = Field(description="What to embed, in order.")
     model: str | None = Field(None, description="Registry name or alias; the default without it.")
-    input_type: body.Role = Field(None, description="Which of the model's prompts to use.")
+    input_type: PromptType = Field(None, description="Which of the model's prompts to use.")
     embedding_types: Annotated[
         list[EmbeddingType], BeforeValidator(_one_that_is_here), AfterValidator(_just_one)
     ] = Field(default_factory=list, description="float, or base64 of little-endian float32.")
@@ -67,25 +68,25 @@ class CohereEmbedBody(body.Body):
         validation_alias=AliasChoices("output_dimension", "dimensions"),
         description="A smaller size the model was trained for.",
     )
-    truncate: body.Truncate = Field(True, description="END or NONE.")
+    truncate: Truncate = Field(True, description="END or NONE.")
     images: Never = Field(None, description="Refused.")
     inputs: Never = Field(None, description="Refused.")
     max_tokens: Never = Field(None, description="Refused.")
 
 
-class CohereVersion(Shown):
+class CohereVersion(ResponseBody):
     """Which of the two routes it was."""
 
     version: str
 
 
-class CohereUnits(Shown):
+class CohereUnits(ResponseBody):
     """What the model was fed."""
 
     input_tokens: int
 
 
-class CohereMeta(Shown):
+class CohereMeta(ResponseBody):
     """About an answer; `warnings` says which texts were cut."""
 
     api_version: CohereVersion
@@ -93,14 +94,14 @@ class CohereMeta(Shown):
     warnings: list[str] | None = None
 
 
-class CohereTypes(Shown):
+class CohereTypes(ResponseBody):
     """Vectors by type; the one that was asked for is there."""
 
     floats: list[list[float]] | None = Field(None, alias="float")
     base64: list[str] | None = None
 
 
-class CohereEmbeddings(Shown):
+class CohereEmbeddings(ResponseBody):
     """What Cohere's routes answer; v1 without `embedding_types` has bare lists of numbers."""
 
     id: str

@@ -4,7 +4,7 @@ The dialect is chosen here and nowhere else: by path, unless a route has said wh
 spoken to in (`POST /embed` knows two).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -154,18 +154,11 @@ def _methods(request: Request) -> list[str]:
     return sorted(
         {
             method
-            for route in _flat(request.app.routes)
+            for route in request.app.routes
             if route.matches(request.scope)[0] != Match.NONE
             for method in getattr(route, "methods", ())
         }
     )
-
-
-def _flat(routes: Iterable[Any]) -> Iterator[Any]:
-    """Yield routes, and those of the routers among them."""
-    for route in routes:
-        router = getattr(route, "original_router", None)  # FastAPI's, for an included one
-        yield from _flat(router.routes) if router else (route,)
 
 
 def _respond(problem: Problem, scope: Scope) -> Response:

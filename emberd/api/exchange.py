@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from emberd.api.held import share_of
+from emberd.api.byte_budget import reservation_of
 from emberd.api.record import record_of
 from emberd.pool.job import Answer, Form, Timing
 from emberd.pool.manager import EmbedRequest, Pool
@@ -35,10 +35,10 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     record.model = spec.name
     if expected != asked.fingerprint:
         asked = replace(asked, fingerprint=expected)
-    share = share_of(request.scope)
-    share.hold(_size_bytes(asked, spec.dimensions, pool.limits.max_texts))
+    reservation = reservation_of(request.scope)
+    reservation.resize(_size_bytes(asked, spec.dimensions, pool.limits.max_texts))
     answer = await while_connected(request, pool.embed(asked))
-    share.set(sum(map(len, answer.fragments)))
+    reservation.set(sum(map(len, answer.fragments)))
     record.note(answer)
     if asked.input_type:
         found = asked.input_type if spec.prompts.get(asked.input_type) else "none"

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from emberd.api import held
+from emberd.api import byte_budget
 from emberd.api.access import Access
 from emberd.api.errors import dialect_of, render
 from emberd.api.metrics import Metrics
@@ -35,13 +35,13 @@ class Gate:
         *,
         access: Access,
         metrics: Metrics,
-        everything: held.Held,
+        budget: byte_budget.ByteBudget,
         instance: str,
     ) -> None:
         self._app = app
         self._access = access
         self._metrics = metrics
-        self._everything = everything
+        self._budget = budget
         self._instance = instance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +55,7 @@ class Gate:
         status = 0
         headers = Headers(scope=scope)
         record = scope[KEY] = Record()
-        share = scope[held.KEY] = held.Share(self._everything)
+        reservation = scope[byte_budget.KEY] = byte_budget.Reservation(self._budget)
         stamped = {"X-Request-Id": request_id, "X-Emberd-Instance": self._instance}
 
         async def stamp(message: Message) -> None:
@@ -92,7 +92,7 @@ class Gate:
                 failed = EmberdError("emberd failed.", hint=hint)
                 await render(failed, scope)(scope, receive, stamp)
         finally:
-            share.set(0)
+            reservation.set(0)
             self._note(request_id, scope, record, status, time.perf_counter() - began_s)
 
     def _note(

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emberd.api.held import Held
+from emberd.api.byte_budget import ByteBudget
 from emberd.api.openapi import ACCESS, NativeError, fails
 from emberd.api.record import Record
 from emberd.pool.manager import Pool
@@ -115,9 +115,9 @@ class Metrics:
 class PoolCollector(Collector):
     """How the pool is at the moment of a scrape."""
 
-    def __init__(self, pool: Pool, held: Held) -> None:
+    def __init__(self, pool: Pool, byte_budget: ByteBudget) -> None:
         self._pool = pool
-        self._held = held
+        self._byte_budget = byte_budget
 
     def collect(self) -> Iterator[Metric]:
         """Ask the pool; models that are not loaded show a fingerprint if they ever ran here."""
@@ -136,7 +136,7 @@ class PoolCollector(Collector):
             "emberd_held_bytes",
             "Bodies, texts and answers in the server; limits.max_queued_bytes is their sum.",
         )
-        size.add_metric([], self._held.size_bytes)
+        size.add_metric([], self._byte_budget.held_bytes)
         resident = GaugeMetricFamily("emberd_resident_models", "Models with a worker process.")
         memory = GaugeMetricFamily(
             "emberd_model_resident_bytes", "Memory of a model's worker.", labels=["model"]
@@ -161,9 +161,9 @@ class PoolCollector(Collector):
         yield from (queued, in_flight, texts, size, resident, memory, space)
 
 
-def create_router(metrics: Metrics, pool: Pool, held: Held) -> APIRouter:
+def create_router(metrics: Metrics, pool: Pool, byte_budget: ByteBudget) -> APIRouter:
     """Return the route; asking is cheap and loads nothing."""
-    metrics.registry.register(PoolCollector(pool, held))
+    metrics.registry.register(PoolCollector(pool, byte_budget))
     router = APIRouter()
 
     @router.get(

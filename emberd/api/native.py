@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from emberd import __version__
 from emberd.api import answers, body, exchange, tei
+from emberd.api.fields import PromptType, RequestBody, StrictTexts, Truncate
 from emberd.api.openapi import (
     ACCESS,
     EMBEDDING,
     LOADING,
     NativeError,
-    Shown,
+    ResponseBody,
     TEIError,
     fails,
     gives,
@@ -27,23 +28,23 @@ from emberd.pool.manager import EmbedRequest, Pool
 from emberd.worker.wire import Encoding
 
 
-class EmbedBody(body.Body):
+class EmbedBody(RequestBody):
     """What `POST /embed` takes."""
 
-    texts: body.StrictTexts = Field(
+    texts: StrictTexts = Field(
         description="What to embed, in order.", json_schema_extra={"minItems": 1}
     )
     model: str | None = Field(None, description="Registry name or alias; the default without it.")
-    input_type: body.Role = Field(
+    input_type: PromptType = Field(
         None, description="Which of the model's prompts goes before each text."
     )
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
-    truncate: body.Truncate = Field(True, description="Cut texts too long; false refuses them.")
+    truncate: Truncate = Field(True, description="Cut texts too long; false refuses them.")
     encoding: Literal["float", "base64"] = "float"
     fingerprint: str | None = Field(None, description="The space expected; another one is a 409.")
 
 
-class ModelBody(body.Body):
+class ModelBody(RequestBody):
     """What `POST /load` and `POST /unload` take; a key mistyped here would unload everything."""
 
     model_config = ConfigDict(extra="forbid")
@@ -51,13 +52,13 @@ class ModelBody(body.Body):
     model: str | None = None
 
 
-class Usage(Shown):
+class Usage(ResponseBody):
     """What the model was fed: after cutting, special tokens and prompt included, padding not."""
 
     tokens: int
 
 
-class EmbedAnswer(Shown):
+class EmbedAnswer(ResponseBody):
     """What `POST /embed` answers."""
 
     embeddings: list[list[float]] | list[str]
@@ -68,14 +69,14 @@ class EmbedAnswer(Shown):
     usage: Usage
 
 
-class ModelState(Shown):
+class ModelState(ResponseBody):
     """Name and state."""
 
     name: str
     state: Literal["cold", "starting", "ready", "draining", "failed"]
 
 
-class Warned(Shown):
+class HealthWarning(ResponseBody):
     """Something that should be looked at."""
 
     code: str
@@ -83,7 +84,7 @@ class Warned(Shown):
     hint: str
 
 
-class Health(Shown):
+class Health(ResponseBody):
     """What `GET /health` answers."""
 
     status: Literal["ok"]
@@ -94,10 +95,10 @@ class Health(Shown):
     fingerprint: str | None
     version: str
     models: list[ModelState]
-    warnings: list[Warned]
+    warnings: list[HealthWarning]
 
 
-class Ready(Shown):
+class Ready(ResponseBody):
     """What `GET /ready` answers."""
 
     status: Literal["ready"]
@@ -134,13 +135,13 @@ class Row(ModelState):
     pid: int | None
 
 
-class Rows(Shown):
+class Rows(ResponseBody):
     """What `GET /models` answers."""
 
     models: list[Row]
 
 
-class Unloaded(Shown):
+class Unloaded(ResponseBody):
     """What `POST /unload` answers: the models that were loaded."""
 
     status: Literal["unloaded"]

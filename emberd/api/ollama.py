@@ -18,42 +18,43 @@ from starlette.responses import Response
 
 from emberd import __version__
 from emberd.api import answers, body, exchange
-from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, Shown, fails, gives, takes
+from emberd.api.fields import RequestBody, Texts, Truncate
+from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, ResponseBody, fails, gives, takes
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.registry.catalog import LATEST
 
 NS_PER_S = 1_000_000_000
 SHOWING = (*ACCESS, 400, 404, 413, 415, 422)
 
-T = TypeVar("T", bound=body.Body)
+T = TypeVar("T", bound=RequestBody)
 
 
-class OllamaEmbedBody(body.Body):
+class OllamaEmbedBody(RequestBody):
     """What `POST /api/embed` takes."""
 
-    input: body.Texts = Field(
+    input: Texts = Field(
         default_factory=list,
         description="A text or a list of texts; without any the model is loaded.",
     )
     model: str | None = Field(None, description="Registry name or alias; the default without it.")
-    truncate: body.Truncate = Field(True, description="Cut texts too long; false refuses them.")
+    truncate: Truncate = Field(True, description="Cut texts too long; false refuses them.")
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
 
 
-class OllamaEmbeddingsBody(body.Body):
+class OllamaEmbeddingsBody(RequestBody):
     """What `POST /api/embeddings`, the older route for one text, takes."""
 
     prompt: str | None = Field(None, description="The text; without it the model is loaded.")
     model: str | None = None
 
 
-class OllamaShowBody(body.Body):
+class OllamaShowBody(RequestBody):
     """What `POST /api/show` takes; older clients say `name`."""
 
     model: str = Field(validation_alias=AliasChoices("model", "name"))
 
 
-class OllamaDetails(Shown):
+class OllamaDetails(ResponseBody):
     """What kind of model it is."""
 
     parent_model: str
@@ -64,7 +65,7 @@ class OllamaDetails(Shown):
     quantization_level: str
 
 
-class OllamaEmbeddings(Shown):
+class OllamaEmbeddings(ResponseBody):
     """What `POST /api/embed` answers; durations in nanoseconds."""
 
     model: str
@@ -74,13 +75,13 @@ class OllamaEmbeddings(Shown):
     prompt_eval_count: int
 
 
-class OllamaOneEmbedding(Shown):
+class OllamaOneEmbedding(ResponseBody):
     """What `POST /api/embeddings` answers."""
 
     embedding: list[float]
 
 
-class OllamaTag(Shown):
+class OllamaTag(ResponseBody):
     """One name of a model; `digest` is the fingerprint of its space, once it is known.
 
     `size` is that of its files in bytes, and `modified_at` when they changed; 0 and 1970 unless the
@@ -95,7 +96,7 @@ class OllamaTag(Shown):
     details: OllamaDetails
 
 
-class OllamaTags(Shown):
+class OllamaTags(ResponseBody):
     """What `GET /api/tags` answers."""
 
     models: list[OllamaTag]
@@ -109,19 +110,19 @@ class OllamaRunning(OllamaTag):
     expires_at: str | None
 
 
-class OllamaRunningModels(Shown):
+class OllamaRunningModels(ResponseBody):
     """What `GET /api/ps` answers."""
 
     models: list[OllamaRunning]
 
 
-class OllamaVersion(Shown):
+class OllamaVersion(ResponseBody):
     """What `GET /api/version` answers: emberd's."""
 
     version: str
 
 
-class OllamaAbout(Shown):
+class OllamaAbout(ResponseBody):
     """What `POST /api/show` answers."""
 
     license: str

@@ -9,14 +9,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd.api import answers, body, exchange
-from emberd.api.openapi import ACCESS, EMBEDDING, MODEL, OpenAIError, Shown, fails, gives, takes
+from emberd.api.fields import PromptType, RequestBody, Texts, Truncate, lists_of_ids
+from emberd.api.openapi import (
+    ACCESS,
+    EMBEDDING,
+    MODEL,
+    OpenAIError,
+    ResponseBody,
+    fails,
+    gives,
+    takes,
+)
 from emberd.pool.manager import EmbedRequest, Pool
 
 
-class OpenAIEmbeddingsBody(body.Body):
+class OpenAIEmbeddingsBody(RequestBody):
     """What `POST /v1/embeddings` takes; `user` and whatever else OpenAI adds is ignored."""
 
-    input: body.Texts = Field(
+    input: Texts = Field(
         description="A text or a list of texts; token ids only if the model's entry reads them."
     )
     model: str | None = Field(None, description="Registry name or alias; the default without it.")
@@ -30,19 +40,19 @@ class OpenAIEmbeddingsBody(body.Body):
         validation_alias=AliasChoices("dimensions", "output_dimension"),  # Voyage's, Mistral's
         description="A smaller size the model was trained for.",
     )
-    input_type: body.Role = Field(
+    input_type: PromptType = Field(
         None,
         validation_alias=AliasChoices("input_type", "task"),  # Jina's name for it
         description="Not OpenAI's: which prompt to use.",
     )
-    truncate: body.Truncate = Field(
+    truncate: Truncate = Field(
         True,
         validation_alias=AliasChoices("truncate", "truncation"),  # Voyage's
         description="Not OpenAI's: false refuses texts too long.",
     )
 
 
-class OpenAIEmbedding(Shown):
+class OpenAIEmbedding(ResponseBody):
     """One vector; base64 is of little-endian float32."""
 
     object: Literal["embedding"]
@@ -50,14 +60,14 @@ class OpenAIEmbedding(Shown):
     embedding: list[float] | str
 
 
-class OpenAIUsage(Shown):
+class OpenAIUsage(ResponseBody):
     """What the model was fed."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class OpenAIEmbeddings(Shown):
+class OpenAIEmbeddings(ResponseBody):
     """What `POST /v1/embeddings` answers."""
 
     object: Literal["list"]
@@ -66,7 +76,7 @@ class OpenAIEmbeddings(Shown):
     usage: OpenAIUsage
 
 
-class OpenAIListedModel(Shown):
+class OpenAIListedModel(ResponseBody):
     """One model."""
 
     id: str
@@ -75,7 +85,7 @@ class OpenAIListedModel(Shown):
     owned_by: str
 
 
-class OpenAIModelList(Shown):
+class OpenAIModelList(ResponseBody):
     """What `GET /v1/models` answers."""
 
     object: Literal["list"]
@@ -142,7 +152,7 @@ def _with_ids_as_texts(data: object, pool: Pool) -> dict[str, Any] | None:
     """Return a request with token ids as the pool takes them; None where texts have to be sent."""
     if not isinstance(data, dict) or not isinstance(data.get("model"), str | None):
         return None
-    lists = body.lists_of_ids(data.get("input"))
+    lists = lists_of_ids(data.get("input"))
     if not lists or not pool.spec(data.get("model")).token_ids:
         return None
     return {**data, "input": [" ".join(map(str, ids)) for ids in lists]}

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import models_json_schema
 
-from emberd.api.body import Body
+from emberd.api.fields import RequestBody
 
 JSON = "application/json"
 REFERENCE = "#/components/schemas/{model}"
@@ -33,13 +33,13 @@ LOADING = (*MODEL, 400, 413, 415, 422, 429, 500, 503, 504)
 EMBEDDING = (*LOADING, 409)
 
 
-class Shown(BaseModel):
+class ResponseBody(BaseModel):
     """The shape of an answer, for readers: answers are put together without it."""
 
     model_config = ConfigDict(defer_build=True)
 
 
-class NativeError(Shown):
+class NativeError(ResponseBody):
     """What went wrong, and what to do."""
 
     detail: str
@@ -47,7 +47,7 @@ class NativeError(Shown):
     hint: str | None
 
 
-class OpenAIProblem(Shown):
+class OpenAIProblem(ResponseBody):
     """What `OpenAIError` nests."""
 
     message: str
@@ -56,25 +56,25 @@ class OpenAIProblem(Shown):
     code: str
 
 
-class OpenAIError(Shown):
+class OpenAIError(ResponseBody):
     """An error as OpenAI's clients know it."""
 
     error: OpenAIProblem
 
 
-class OllamaError(Shown):
+class OllamaError(ResponseBody):
     """An error as Ollama's clients know it."""
 
     error: str
 
 
-class CohereError(Shown):
+class CohereError(ResponseBody):
     """An error as Cohere's clients know it."""
 
     message: str
 
 
-class TEIError(Shown):
+class TEIError(ResponseBody):
     """An error as clients of text-embeddings-inference know it."""
 
     error: str
@@ -141,7 +141,7 @@ def complete(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
-            shapes: list[type[BaseModel]] = [Body, Shown]
+            shapes: list[type[BaseModel]] = [RequestBody, ResponseBody]
             for shape in shapes:  # grows while it is walked
                 shapes.extend(shape.__subclasses__())
             _, found = models_json_schema(

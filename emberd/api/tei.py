@@ -13,7 +13,17 @@ from starlette.responses import Response
 from emberd import __version__
 from emberd.api import answers, body, exchange
 from emberd.api.errors import SPOKEN
-from emberd.api.openapi import ACCESS, EMBEDDING, Shown, TEIError, fails, gives, schema, takes
+from emberd.api.fields import PromptType, RequestBody, Texts, Truncate, refuse_start
+from emberd.api.openapi import (
+    ACCESS,
+    EMBEDDING,
+    ResponseBody,
+    TEIError,
+    fails,
+    gives,
+    schema,
+    takes,
+)
 from emberd.errors import TooLargeError
 from emberd.pool.manager import EmbedRequest, Pool
 
@@ -22,37 +32,37 @@ MAX_TOKENIZED_CHARS = 1_000_000  # of a request: texts are not cut there, and ot
 
 def _never_left(given: object) -> object:
     if given in ("left", "Left"):
-        body.refuse_start("truncation_direction")
+        refuse_start("truncation_direction")
     return given
 
 
-class TEIEmbedBody(body.Body):
+class TEIEmbedBody(RequestBody):
     """What `POST /` takes, and `POST /embed` when it has `inputs`."""
 
-    inputs: body.Texts = Field(description="A text or a list of texts; token ids are refused.")
+    inputs: Texts = Field(description="A text or a list of texts; token ids are refused.")
     model: str | None = Field(None, description="Not TEI's: registry name or alias.")
     normalize: bool | None = Field(
         None, description="Vectors of length 1; null: as the registry says, which is true unless"
         " an entry says otherwise.",
     )  # fmt: skip
-    truncate: body.Truncate = Field(True, description="Cut texts too long; false refuses them.")
+    truncate: Truncate = Field(True, description="Cut texts too long; false refuses them.")
     truncation_direction: (
         Annotated[Literal["right", "Right"], BeforeValidator(_never_left)] | None
     ) = None
-    prompt_name: body.Role = Field(None, description="Which of the model's prompts to use.")
+    prompt_name: PromptType = Field(None, description="Which of the model's prompts to use.")
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
 
 
-class TEITokenizeBody(body.Body):
+class TEITokenizeBody(RequestBody):
     """What `POST /tokenize` takes."""
 
-    inputs: body.Texts
+    inputs: Texts
     model: str | None = Field(None, description="Not TEI's: registry name or alias.")
     add_special_tokens: bool = True
-    prompt_name: body.Role = None
+    prompt_name: PromptType = None
 
 
-class TEIToken(Shown):
+class TEIToken(ResponseBody):
     """One token; `start` and `stop` count characters, and special tokens stand nowhere."""
 
     id: int
@@ -62,7 +72,7 @@ class TEIToken(Shown):
     stop: int | None
 
 
-class TEIInfo(Shown):
+class TEIInfo(ResponseBody):
     """What `GET /info` answers, about the default model."""
 
     model_id: str

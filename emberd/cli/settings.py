@@ -26,21 +26,21 @@ EFFECTS = {
     "needs_restart": "not before emberd is restarted",
 }
 STARTER = """\
-# emberd's configuration. Every key has a default; delete what you do not change.
+# emberd's configuration. Every key has a default: delete the lines that you do not change.
 # `emberd config show` prints what is in force and where it comes from.
 
-default: minilm            # the model for who names none
+default: minilm            # the model for requests that name none
 
 server:
   host: 127.0.0.1
   port: 8767
 
 limits:
-  idle_unload: 15m         # a model that nobody asked for so long gives its memory back
-  max_loaded: 3            # models in memory at once
-  memory_budget: 4GiB      # for all of them
+  idle_unload: 15m         # unload a model that has had no request for this long
+  max_loaded: 3            # models in memory at the same time
+  memory_budget: 4GiB      # for all of them together
 
-# Vector stores that follow the default: `emberd migrate check NAME`.
+# Vector stores whose users ask for the default model: `emberd migrate check NAME`.
 # stores:
 #   cmem: {kind: cmem, path: ~/.claude/cmem}
 

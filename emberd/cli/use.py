@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from emberd.cli.edit import Edit
     from emberd.client.clients import Client
+    from emberd.config.edit import Edit
     from emberd.config.load import Config
     from emberd.registry.spec import ModelSpec
     from emberd.spaces.lock import LockEntry
@@ -124,8 +124,8 @@ def use(
     Changes `default:` in the config file; a running server takes it at once. Vectors of different
     models do not compare: what was stored with the old one has to be embedded again.
     """
-    from emberd.cli.edit import Edit
     from emberd.client import clients
+    from emberd.config.edit import Edit
 
     root: Root = ctx.obj
     config = root.load()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from emberd.errors import EmberdError
-from emberd.worker.wire import Embed, Encoding, Tokenize, Vectors
+from emberd.worker.wire import Embed, Encoding, Fragments, Tokenize
 
 MAX_STRIKES = 2
 MAX_SPACES = 2
@@ -122,7 +122,7 @@ class Job:
             token_ids=self.token_ids,
         )
 
-    def receive(self, vectors: Vectors, payload: bytes) -> None:
+    def receive(self, vectors: Fragments, payload: bytes) -> None:
         """Keep some fragments."""
         start = 0
         for index, size in zip(vectors.indices, vectors.sizes, strict=True):

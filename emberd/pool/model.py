@@ -445,7 +445,7 @@ class Model:
             self._start_error = from_code(frame.code, frame.message, frame.hint)
         elif isinstance(frame, wire.Batch):
             self._around.observer.ran(self.spec.name, frame)
-        elif isinstance(frame, wire.Vectors):
+        elif isinstance(frame, wire.Fragments):
             self._failures_in_a_row = 0
             if self._first_sent_s and self.phases_s is not None:
                 self.phases_s["first vector"] = round(time.monotonic() - self._first_sent_s, 4)

@@ -54,7 +54,7 @@ class WorkerProcess:
     def send(self, frame: wire.Frame) -> None:
         """Queue a frame; to a process that has died this does nothing. Raises `FrameError`."""
         if not self._stdin.is_closing():
-            self._stdin.write(wire.pack(frame))
+            self._stdin.write(wire.encode(frame))
 
     async def frames(self) -> AsyncGenerator[wire.Received, None]:
         """Yield what it sends, until it dies or sends what is no frame."""
@@ -63,7 +63,7 @@ class WorkerProcess:
                 prefix = await self._stdout.readexactly(wire.PREFIX.size)
                 header_bytes, payload_bytes = wire.sizes(prefix)
                 header = await self._stdout.readexactly(header_bytes)
-                yield wire.unpack(header, await self._stdout.readexactly(payload_bytes))
+                yield wire.decode(header, await self._stdout.readexactly(payload_bytes))
 
     def close_stdin(self) -> None:
         """Ask it to finish what it has and end."""

@@ -44,14 +44,15 @@ def main(replies: BinaryIO) -> None:
     def send_failure(code: str, message: str, hint: str | None) -> None:
         if len(message) > LONGEST_MESSAGE:  # it quotes a file that may hold anything
             message = f"{message[:LONGEST_MESSAGE]} …"
-        replies.write(wire.pack(wire.StartFailed(code=code, message=message, hint=hint)))
+        replies.write(wire.encode(wire.StartFailed(code=code, message=message, hint=hint)))
 
     if start.frame.version != __version__:
         upgraded = f"emberd is {__version__} now and its server still {start.frame.version}."
         send_failure("worker_start", upgraded, "Restart the server.")
         return
     try:
-        from emberd.worker.serving import Sender, serve
+        from emberd.worker.outbox import Sender
+        from emberd.worker.serving import serve
 
         serve(start.frame, BEGAN_S, sys.stdin.buffer, Sender(replies))
     except BrokenPipeError:

@@ -154,7 +154,6 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             compute=spec.compute,
             cache=_cache(Path(start.cache, found.entry.backend or ""), key),
             cache_key=key,
-            threads=start.threads,
         )
         encoder = found.backend.load(request)
         tokenizer = reading.result()

@@ -34,7 +34,6 @@ class Start:
     cache: str
     lock: dict[str, Any] | None
     spawned_s: float = 0.0
-    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +57,7 @@ class Embed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokenize:
-    """Server to worker: say which tokens these texts have, uncut; answered by `Vectors`.
+    """Server to worker: say which tokens these texts have, uncut; answered by `Fragments`.
 
     Their payload holds a JSON array of tokens for each text; see `Tokenizer.describe`. `special`
     False: without those that the tokenizer adds.
@@ -116,7 +115,7 @@ class StartFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vectors:
+class Fragments:
     """Worker to server: some of a request's vectors; the payload holds them one after another.
 
     `indices` are the places of their texts in the request, `sizes` the bytes of each; `tokens` is
@@ -170,10 +169,12 @@ class Damaged:
     what: str
 
 
-Asked = Start | Embed | Tokenize | Cancel
-Told = Progress | Ready | StartFailed | Batch | Vectors | Failure | Damaged
-Frame = Asked | Told
-FRAMES: Mapping[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(Asked), *get_args(Told))}
+FromServer = Start | Embed | Tokenize | Cancel
+FromWorker = Progress | Ready | StartFailed | Batch | Fragments | Failure | Damaged
+Frame = FromServer | FromWorker
+FRAMES: Mapping[str, type[Any]] = {
+    cls.__name__: cls for cls in (*get_args(FromServer), *get_args(FromWorker))
+}
 
 
 class FrameError(Exception):
@@ -188,7 +189,7 @@ class Received:
     payload: bytes = field(default=b"", repr=False)
 
 
-def pack(frame: Frame, payload: bytes = b"") -> bytes:
+def encode(frame: Frame, payload: bytes = b"") -> bytes:
     """Return the bytes of a frame; raise `FrameError` when the other end would not take them."""
     header = orjson.dumps({"frame": type(frame).__name__, "fields": frame})
     _check_sizes(len(header), len(payload))
@@ -207,7 +208,7 @@ def _check_sizes(header: int, payload: int) -> None:
         raise FrameError("a frame announces more bytes than any frame has")
 
 
-def unpack(header: bytes, payload: bytes) -> Received:
+def decode(header: bytes, payload: bytes) -> Received:
     """Make a frame again from its two parts; raise `FrameError` when they are none."""
     try:
         data = orjson.loads(header)
@@ -225,4 +226,4 @@ def read(stream: BinaryIO) -> Received | None:
     header, payload = stream.read(header_bytes), stream.read(payload_bytes)
     if len(header) < header_bytes or len(payload) < payload_bytes:
         return None
-    return unpack(header, payload)
+    return decode(header, payload)

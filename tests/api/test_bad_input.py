@@ -17,9 +17,9 @@ MEDIA = "unsupported_media_type"
 REFUSED: list[tuple[str, bytes, dict[str, str], int, str, str]] = [
     # what it is, body, headers, status, code, words that have to be in the detail
     ("an empty list", b'{"texts": []}', JSON, 400, "no_texts", "No texts provided"),
-    ("no body", b"", JSON, 400, "malformed_body", "not JSON"),
+    ("no body", b"", JSON, 400, "malformed_body", "JSON"),
     ("broken JSON", b'{"texts": ["a"', JSON, 400, "malformed_body", "line 1, column"),
-    ("NaN", b'{"texts": [NaN]}', JSON, 400, "malformed_body", "not JSON"),
+    ("NaN", b'{"texts": [NaN]}', JSON, 400, "malformed_body", "JSON"),
     ("not UTF-8", b'{"texts": ["\xff\xfe"]}', JSON, 400, "malformed_body", "UTF-8"),
     ("nested too deep", b"[" * 200_000, JSON, 400, "malformed_body", "deep"),
     ("nested deep and closed", b"[" * 5000 + b"]" * 5000, JSON, 400, "malformed_body", "deep"),

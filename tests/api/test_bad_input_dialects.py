@@ -40,7 +40,7 @@ BODIES: dict[str, tuple[bytes, dict[str, str], int, str, str]] = {
     "nested too deep": (b'{"%s": ' + b"[" * 99_999, JSON, 400, "malformed_body", "deep"),
     "a list as the body": (b'["%s"]', JSON, 422, "wrong_shape", "object"),
     "lone surrogate": (b'{"%s": ["a", "\\ud800"]}', JSON, 422, "wrong_shape", "{texts}.1"),
-    "not declared as JSON": (b'{"%s": ["a"]}', {}, 415, "unsupported_media_type", "nothing"),
+    "not declared as JSON": (b'{"%s": ["a"]}', {}, 415, "unsupported_media_type", "missing"),
     "compressed": (gzip.compress(b'{"%s": ["a"]}'), {**JSON, "content-encoding": "gzip"}, 415,
                    "unsupported_coding", "gzip"),
     "17 MiB": (b'{"%s": ["' + b"x" * (17 << 20) + b'"]}', JSON, 413, "too_large", "16 MiB"),

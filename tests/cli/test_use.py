@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from emberd.cli.edit import Edit
 from emberd.cli.use import Switch
 from emberd.client.clients import Client
 from emberd.client.requests import Request
+from emberd.config.edit import Edit
 from emberd.errors import ConfigError
 from emberd.models.local import package_folder
 from emberd.spaces.stores import KnownStore, StoresFile

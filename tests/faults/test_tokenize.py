@@ -38,7 +38,7 @@ def test_a_description_that_nobody_waits_for_is_given_up(home: Path) -> None:
     ) as worker:
         assert worker.stdin and worker.stdout  # pipes
         told = cast("BinaryIO", worker.stdout)
-        worker.stdin.write(wire.pack(start))
+        worker.stdin.write(wire.encode(start))
         worker.stdin.flush()
         while not isinstance(next_frame(told), wire.Ready):
             pass
@@ -47,12 +47,12 @@ def test_a_description_that_nobody_waits_for_is_given_up(home: Path) -> None:
             wire.Cancel(id=1),
             wire.Tokenize(id=2, texts=["a"], prompt=""),
         ):
-            worker.stdin.write(wire.pack(frame))
+            worker.stdin.write(wire.encode(frame))
         worker.stdin.flush()
 
         answer = next_frame(told)
 
-        assert isinstance(answer, wire.Vectors)
+        assert isinstance(answer, wire.Fragments)
         assert answer.id == 2
         worker.stdin.close()
 

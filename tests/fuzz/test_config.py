@@ -98,7 +98,7 @@ def use(config: Config) -> None:
     assert not differences(config, config)
     for spec in config.catalog:
         start = wire.Start(version="", spec=asdict(spec), hub="", cache="", lock=None)
-        received = wire.read(io.BytesIO(wire.pack(start)))
+        received = wire.read(io.BytesIO(wire.encode(start)))
         assert received and isinstance(received.frame, wire.Start)
         assert ModelSpec.from_dict(received.frame.spec).runs_as(spec)
         assert (spec.idle_unload or math.inf) > 0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from emberd.worker import wire
 from tests.fuzz.cases import JSON, Damage, changed, damages, fuzz
 
-WHOLE = wire.pack(
+WHOLE = wire.encode(
     wire.Embed(
         id=1, texts=["a", "b"], prompt="", truncate=True, dimensions=8, encoding="raw",
     ),

@@ -69,7 +69,7 @@ def use(name: str, entry: LockEntry) -> None:
     entry.is_same_state(ENTRY)
     if entry.changed_to:
         change_warning(name, entry)
-    wire.pack(wire.Start(version="", spec={}, hub="", cache="", lock=asdict(entry)))
+    wire.encode(wire.Start(version="", spec={}, hub="", cache="", lock=asdict(entry)))
 
 
 @fuzz(contents(SERVER))

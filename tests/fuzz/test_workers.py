@@ -50,14 +50,14 @@ def test_a_worker_with_a_damaged_model(damaged: tuple[str, Change]) -> None:
             env=clean_environ(Path(home)),
         ) as worker:  # fmt: skip
             assert worker.stdin and worker.stdout and worker.stderr  # pipes
-            worker.stdin.write(wire.pack(start))
+            worker.stdin.write(wire.encode(start))
             worker.stdin.flush()
             told = read_until(worker.stdout, wire.Ready, wire.StartFailed)
             if isinstance(told, wire.Ready):
-                worker.stdin.write(wire.pack(embed) + wire.pack(wire.Tokenize(
+                worker.stdin.write(wire.encode(embed) + wire.encode(wire.Tokenize(
                     id=2, texts=embed.texts, prompt="")))  # fmt: skip
                 worker.stdin.flush()
-                told = read_until(worker.stdout, wire.Vectors, wire.Failure)
+                told = read_until(worker.stdout, wire.Fragments, wire.Failure)
             worker.stdin.close()
             rest = worker.stdout.read()
             log = worker.stderr.read().decode(errors="replace")

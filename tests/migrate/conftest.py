@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.cli.edit import Edit
+from emberd.config.edit import Edit
 from emberd.config.load import Config, load_config
 from emberd.migrate.embedding import PoolEmbedder, Target, find_target
 from emberd.migrate.known import find

@@ -9,7 +9,7 @@ import pytest
 
 from emberd.errors import WorkerCrashedError
 from emberd.pool.job import Answer, Job
-from emberd.worker.wire import Embed, Vectors
+from emberd.worker.wire import Embed, Fragments
 
 
 def job(*texts: str, dimensions: int = 8) -> Job:
@@ -19,9 +19,9 @@ def job(*texts: str, dimensions: int = 8) -> Job:
     )  # fmt: skip
 
 
-def vectors(*indices: int, tokens: int = 0, truncated: tuple[int, ...] = ()) -> Vectors:
+def vectors(*indices: int, tokens: int = 0, truncated: tuple[int, ...] = ()) -> Fragments:
     """Say that these texts come back with two bytes each."""
-    return Vectors(
+    return Fragments(
         id=1,
         indices=list(indices),
         sizes=[2] * len(indices),

@@ -49,7 +49,6 @@ def load(spec: ModelSpec, cache: Path, lock: dict[str, Any] | None = None) -> Lo
     """Load a model as its worker does."""
     start = wire.Start(
         version=__version__, spec=asdict(spec), hub="/nowhere", cache=str(cache), lock=lock,
-        threads=1,
     )  # fmt: skip
     return loading.load(start, Phases(0, 0), lambda _: None)
 

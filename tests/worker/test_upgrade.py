@@ -13,14 +13,14 @@ def test_a_worker_of_another_version_tells_to_restart_the_server(tmp_path: Path)
 
     done = subprocess.run(
         [sys.executable, "-P", "-m", "emberd.worker", "minilm"],
-        input=wire.pack(start),
+        input=wire.encode(start),
         capture_output=True,
         env=clean_environ(tmp_path),
         timeout=30,
     )
 
     header, payload = wire.sizes(done.stdout[: wire.PREFIX.size])
-    answer = wire.unpack(done.stdout[wire.PREFIX.size :][:header], b"").frame
+    answer = wire.decode(done.stdout[wire.PREFIX.size :][:header], b"").frame
     assert payload == 0
     assert isinstance(answer, wire.StartFailed)
     assert "0.0.0" in answer.message

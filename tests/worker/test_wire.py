@@ -27,7 +27,6 @@ FRAMES: dict[type[Any], st.SearchStrategy[wire.Frame]] = {
         hub=st.text(),
         cache=st.text(),
         lock=st.none() | OBJECTS,
-        threads=IDS,
     ),
     wire.Embed: st.builds(
         wire.Embed,
@@ -54,8 +53,8 @@ FRAMES: dict[type[Any], st.SearchStrategy[wire.Frame]] = {
     wire.StartFailed: st.builds(
         wire.StartFailed, code=st.text(), message=st.text(), hint=st.none() | st.text()
     ),
-    wire.Vectors: st.builds(
-        wire.Vectors,
+    wire.Fragments: st.builds(
+        wire.Fragments,
         id=IDS,
         indices=COUNTS,
         sizes=COUNTS,
@@ -95,7 +94,7 @@ def test_every_frame_is_tried_here() -> None:
 
 @given(ANY_FRAME, st.binary(max_size=100))
 def test_a_frame_reads_back_equal(frame: wire.Frame, payload: bytes) -> None:
-    stream = io.BytesIO(wire.pack(frame, payload))
+    stream = io.BytesIO(wire.encode(frame, payload))
 
     assert wire.read(stream) == wire.Received(frame, payload)
     assert wire.read(stream) is None
@@ -103,7 +102,7 @@ def test_a_frame_reads_back_equal(frame: wire.Frame, payload: bytes) -> None:
 
 @given(st.lists(st.tuples(ANY_FRAME, st.binary(max_size=20)), min_size=2, max_size=5))
 def test_frames_follow_each_other_without_a_gap(frames: list[tuple[wire.Frame, bytes]]) -> None:
-    stream = io.BytesIO(b"".join(wire.pack(*frame) for frame in frames))
+    stream = io.BytesIO(b"".join(wire.encode(*frame) for frame in frames))
 
     assert [wire.read(stream) for _ in frames] == [wire.Received(*frame) for frame in frames]
 
@@ -114,7 +113,7 @@ def test_a_payload_may_hold_any_bytes_and_a_text_any_character() -> None:
         encoding="raw",
     )  # fmt: skip
 
-    received = wire.read(io.BytesIO(wire.pack(frame, b"\x00\n\xff")))
+    received = wire.read(io.BytesIO(wire.encode(frame, b"\x00\n\xff")))
 
     assert received == wire.Received(frame, b"\x00\n\xff")
 
@@ -123,7 +122,7 @@ def test_a_payload_may_hold_any_bytes_and_a_text_any_character() -> None:
 def test_a_stream_that_ends_within_a_frame_is_at_its_end(
     frame: wire.Frame, payload: bytes, data: st.DataObject
 ) -> None:
-    packed = wire.pack(frame, payload)
+    packed = wire.encode(frame, payload)
     length = data.draw(st.integers(0, len(packed) - 1))
 
     assert wire.read(io.BytesIO(packed[:length])) is None
@@ -132,7 +131,7 @@ def test_a_stream_that_ends_within_a_frame_is_at_its_end(
 @given(st.binary(max_size=50) | JSON.map(lambda data: json.dumps(data).encode()))
 def test_a_header_that_is_no_frame_is_refused(header: bytes) -> None:
     with pytest.raises(wire.FrameError):
-        wire.unpack(header, b"")
+        wire.decode(header, b"")
 
 
 @pytest.mark.parametrize(
@@ -151,12 +150,12 @@ def test_a_header_that_is_no_frame_is_refused(header: bytes) -> None:
 )
 def test_a_header_that_is_almost_a_frame_is_refused(header: dict[str, Any]) -> None:
     with pytest.raises(wire.FrameError):
-        wire.unpack(json.dumps(header).encode(), b"")
+        wire.decode(json.dumps(header).encode(), b"")
 
 
 def test_a_header_nested_without_end_is_refused() -> None:
     with pytest.raises(wire.FrameError):
-        wire.unpack(b"[" * 100_000, b"")
+        wire.decode(b"[" * 100_000, b"")
 
 
 @given(st.binary(max_size=100))
@@ -184,7 +183,7 @@ def test_what_the_other_end_would_not_take_is_not_sent(monkeypatch: pytest.Monke
     monkeypatch.setattr(wire, "MAX_HEADER_BYTES", 1000)
 
     with pytest.raises(wire.FrameError, match="more bytes than any frame"):
-        wire.pack(wire.Tokenize(id=1, texts=["a" * 1000], prompt=""))
+        wire.encode(wire.Tokenize(id=1, texts=["a" * 1000], prompt=""))
 
 
 def test_the_largest_sizes_are_allowed() -> None:

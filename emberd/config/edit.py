@@ -1,8 +1,8 @@
-"""A config file with one key changed, and every other byte as it was.
+"""Change one key of a config file and leave every other byte as it is.
 
-The key's place is taken from the parser that also reads the file, and only its value is replaced: a
-dump of the whole document, even by a library that keeps comments, would write spaces, line ends and
-lists its own way. What comes out is parsed again and has to differ in that key alone.
+The parser that reads the file also says where the key is, and only its value is replaced: dumping
+the whole document, even with a library that keeps comments, would rewrite spaces, line ends and
+lists. The result is parsed again and must differ in that key alone.
 """
 
 import json
@@ -18,15 +18,16 @@ import yaml
 
 from emberd.config.document import parse
 from emberd.errors import ConfigError
+from emberd.files import is_gone, read
 from emberd.flock import take
 
 KEY = "default"
-LOCK_S = 5.0  # another run of this command has it for milliseconds
+LOCK_S = 5.0  # another run of this command holds it for milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A change of a file that can be made and undone. `before` is None when there is no file."""
+    """A change to a file that can be made and undone. `before` is None when there is no file."""
 
     file: Path
     before: bytes | None
@@ -40,29 +41,29 @@ class Edit:
             ConfigError: the file cannot be read, or its layout leaves no place for the key.
         """
         try:
-            before = file.read_bytes() if file.exists() else None
+            before = _content_of(file)
             after = _with_default((before or b"").decode(), name).encode()
         except OSError as error:
             raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
         except (ValueError, yaml.YAMLError):
             raise ConfigError(
-                f"The layout of {file} is beyond this command.",
-                hint=f"Write `{KEY}: {name}` into it yourself; the server takes it at once.",
+                f"This command cannot edit a file laid out like {file}.",
+                hint=f"Put `{KEY}: {name}` in it yourself; a running server picks it up at once.",
             ) from None
         return cls(file, before, after)
 
     def commit(self) -> None:
-        """Write the change. Raises ConfigError when the file is not what it was any more."""
+        """Write the change. Raises ConfigError when the file has changed since it was read."""
         self._replace(self.before, self.after)
 
     def is_in_force(self) -> bool:
-        """Whether the file says what `commit` writes, and did not before."""
+        """Whether `commit` changes something and the file holds the result."""
         return self.before != self.after and self._present() == self.after
 
     def rollback(self) -> None:
-        """Restore the exact bytes of before; an empty file, which means the same, where was none.
+        """Restore the exact bytes from before, or an empty file, which means the same as none.
 
-        A file that is as it was before stays so.
+        A file that is already as it was before is left alone.
 
         Raises:
             ConfigError: somebody has edited it since.
@@ -73,7 +74,7 @@ class Edit:
 
     def _present(self) -> bytes | None:
         with suppress(OSError):
-            return self.file.read_bytes()
+            return _content_of(self.file)
         return None
 
     def _replace(self, expected: bytes | None, content: bytes) -> None:
@@ -81,35 +82,42 @@ class Edit:
             target = self.file.resolve()  # a symlink stays one
             target.parent.mkdir(parents=True, exist_ok=True)
             with _alone(target):
-                now = target.read_bytes() if target.exists() else None
-                if now != expected:
+                if _content_of(target) != expected:
                     raise ConfigError(
-                        f"{self.file} was changed meanwhile, by somebody else.",
-                        hint="Nothing was written; look at the file and run the command again.",
+                        f"{self.file} was edited in the meantime.",
+                        hint="Nothing was written. Look at the file, then run the command again.",
                     )
                 _write_beside(target, content)
         except TimeoutError as error:
             raise ConfigError(
-                f"{self.file} is not written: {error.filename}: {error.strerror}.",
-                hint="Wait until it is done, or end it; then run the command again.",
+                f"{self.file} was not written: {error.filename}: {error.strerror}.",
+                hint="Wait for that process or end it, then run the command again.",
             ) from None
         except OSError as error:
             raise ConfigError(
                 f"{self.file} cannot be written: {error.strerror}.",
-                hint="Correct the permissions of the file and its folder.",
+                hint="Fix the permissions of the file and its folder.",
             ) from None
+
+
+def _content_of(file: Path) -> bytes | None:
+    """Return what a file holds; None where there is none."""
+    try:
+        return read(file)
+    except FileNotFoundError:
+        return None
 
 
 def _with_default(text: str, name: str) -> str:
     """Return `text` with the value of the key replaced, or the key added.
 
     Raises:
-        ValueError, yaml.YAMLError: no YAML, no mapping, or more than the key would change.
+        ValueError, yaml.YAMLError: not YAML, not a mapping, or another key would change too.
     """
     plain, data = parse(text)
     root = yaml.compose(plain, Loader=yaml.SafeLoader)
     if data is not None and not isinstance(root, yaml.MappingNode):
-        raise ValueError("no mapping")
+        raise ValueError("not a mapping")
     keys = root.value if isinstance(root, yaml.MappingNode) else []
     there = next((value for key, value in keys if key.value == KEY), None)
     is_json = _is_json(text)
@@ -161,7 +169,7 @@ def _is_json(text: str) -> bool:
 
 
 def _scalar(name: str, style: str | None = None) -> str:
-    """Return a name as YAML, quoted as it was, or when it would else be read as a number."""
+    """Return a name as YAML, quoted as before, or where it would be read as a number otherwise."""
     kept = style if style in ("'", '"') else None
     dumped: str = yaml.safe_dump(name, default_style=kept, width=10**6)
     return dumped.removesuffix("\n").removesuffix("\n...")
@@ -175,7 +183,7 @@ def _alone(target: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # whoever waits for it sees that it is gone
+        path.unlink(missing_ok=True)  # whoever waits for the lock sees that its file is gone
         os.close(guard)
 
 
@@ -202,7 +210,7 @@ def _write_beside(target: Path, content: bytes) -> None:
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            if target.exists():
+            if not is_gone(target):
                 before = target.stat()
                 with suppress(PermissionError):  # only root can give a file away
                     os.fchown(descriptor, before.st_uid, before.st_gid)

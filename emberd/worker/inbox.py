@@ -1,0 +1,169 @@
+"""Incoming frames become tokenized requests in the batcher's queue.
+
+One thread reads frames and tokenizes the first slice of each request itself, unless it is long:
+waking another thread for a short text takes longer than tokenizing it. A second thread tokenizes
+the remaining slices. `/tokenize` has a third: its texts are not cut, so one may take seconds.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Thread
+from typing import BinaryIO
+
+import orjson
+
+from emberd.errors import EmberdError, TextTooLongError
+from emberd.registry.spec import ModelSpec
+from emberd.worker import wire
+from emberd.worker.batcher import Batcher, Work
+from emberd.worker.encodings import Decoder
+from emberd.worker.outbox import Sender, failure, log
+from emberd.worker.tokenizer import Tokenizer, Tokens
+
+THREAD_FAILED = 70  # exit code
+
+
+class Inbox:
+    """Reads requests from the server until it closes stdin."""
+
+    def __init__(self, stdin: BinaryIO, batcher: Batcher, send: Sender) -> None:
+        self.batcher = batcher
+        self._stdin = stdin
+        self._send = send
+        self._tokenizer: Tokenizer | None = None
+        self._decoder: Decoder | None = None
+        self._describer = ThreadPoolExecutor(1, "describe")
+        self._to_describe: set[int] = set()  # ids of `/tokenize` requests not cancelled yet
+
+    def open(self, tokenizer: Tokenizer, spec: ModelSpec) -> None:
+        """Accept requests from now on. The server sends none before it has seen Ready."""
+        self._tokenizer = tokenizer
+        self._decoder = Decoder(spec.token_ids, spec.name) if spec.token_ids else None
+        rest = Thread(target=self._tokenize_rest, args=(tokenizer,), name="tokenizer", daemon=True)
+        rest.start()
+
+    def run(self) -> None:
+        """Read until stdin closes. If no model is loaded by then, end the process at once."""
+        with worker_ends_with_this_thread("reading requests"):
+            while received := wire.read(self._stdin):
+                self._accept(received.frame)
+        if self._tokenizer is None:
+            os._exit(0)  # in the middle of a download or load that nobody waits for
+        self.batcher.close()
+
+    def _accept(self, frame: wire.Frame) -> None:
+        if isinstance(frame, wire.Cancel):
+            self.batcher.cancel(frame.id)
+            self._to_describe.discard(frame.id)
+        elif isinstance(frame, wire.Embed) and self._tokenizer:
+            request = self._with_texts(frame)
+            if request and (first := self.batcher.add(request)):
+                self._tokenize(*first, self._tokenizer)
+        elif isinstance(frame, wire.Tokenize) and self._tokenizer:
+            self._to_describe.add(frame.id)
+            self._describer.submit(self._describe, frame, self._tokenizer)
+
+    def _with_texts(self, request: wire.Embed) -> wire.Embed | None:
+        """Decode a request sent as token ids; None when that failed and was answered."""
+        if not request.token_ids:
+            return request
+        assert self._decoder  # the server sends ids only if the model's entry allows them
+        try:
+            ids = [list(map(int, text.split())) for text in request.texts]
+            return replace(request, texts=list(map(self._decoder.decode, ids)), token_ids=False)
+        except EmberdError as error:
+            self._send(failure(request.id, error))
+            return None
+
+    def _tokenize_rest(self, tokenizer: Tokenizer) -> None:
+        """Tokenize slice by slice, so that a short request can overtake a bulk job here too."""
+        with worker_ends_with_this_thread("tokenizing"):
+            while found := self.batcher.next_slice():
+                self._tokenize(*found, tokenizer)
+
+    def _tokenize(self, work: Work, indices: range, tokenizer: Tokenizer) -> None:
+        began_s = time.monotonic()
+        try:
+            texts = [work.request.texts[index] for index in indices]
+            tokens = tokenizer.encode(texts, work.request.prompt)
+            if not work.request.truncate:
+                refuse_cut(indices, tokens)
+        except EmberdError as error:
+            self._fail(work.request.id, error)
+        except BaseException as error:  # noqa: BLE001 - a panic in the library is not an Exception
+            log(f"tokenizing failed: {type(error).__name__}")
+            self._fail(work.request.id, EmberdError("The texts could not be tokenized."))
+        else:
+            self.batcher.add_tokens(work, indices, tokens, time.monotonic() - began_s)
+
+    def _fail(self, request_id: int, error: EmberdError) -> None:
+        self.batcher.cancel(request_id)
+        self._send(failure(request_id, error))
+
+    def _describe(self, request: wire.Tokenize, tokenizer: Tokenizer) -> None:
+        """Answer a `/tokenize` request, one text at a time."""
+        with worker_ends_with_this_thread("describing tokens"):
+            try:
+                began_s = time.monotonic()
+                for index in range(len(request.texts)):
+                    self._describe_one(request, index, tokenizer, began_s)
+            except BaseException as error:  # noqa: BLE001 - as above
+                log(f"tokenizing failed: {type(error).__name__}")
+                self._send(failure(request.id, EmberdError("The texts could not be tokenized.")))
+            self._to_describe.discard(request.id)
+
+    def _describe_one(
+        self, request: wire.Tokenize, index: int, tokenizer: Tokenizer, began_s: float
+    ) -> None:
+        """Send the tokens of one text as JSON; stop as soon as the request is cancelled."""
+        pieces, count = [], 0
+        for tokens in tokenizer.describe(request.prompt + request.texts[index]):
+            if request.id not in self._to_describe:
+                return
+            wanted = [token for token in tokens if request.special or not token["special"]]
+            count += len(tokens)
+            if wanted:
+                pieces.append(orjson.dumps(wanted)[1:-1])
+        fragment = b"[" + b",".join(pieces) + b"]"
+        self._send(
+            wire.Fragments(
+                id=request.id,
+                indices=[index],
+                sizes=[len(fragment)],
+                tokens=count,
+                truncated=[],
+                tokenize_s=time.monotonic() - began_s,
+                queue_s=0.0,
+                model_s=0.0,
+                encode_s=0.0,
+            ),
+            fragment,
+        )
+
+
+@contextmanager
+def worker_ends_with_this_thread(doing: str) -> Iterator[None]:
+    """End the process if this thread fails, so that the server starts another.
+
+    Otherwise its requests would never be answered. Catches BaseException because a panic in the
+    tokenizer is not an `Exception`.
+    """
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001
+        log(f"{doing} failed: {type(error).__name__}")
+        os._exit(THREAD_FAILED)
+
+
+def refuse_cut(indices: Iterable[int], tokens: Iterable[Tokens]) -> None:
+    """Raise `TextTooLongError` for the first text that is longer than the model takes."""
+    for index, text in zip(indices, tokens, strict=True):
+        if text.is_cut:
+            raise TextTooLongError(
+                f"Text {index} has {text.uncut} tokens, but the model takes {len(text.ids)}.",
+                hint="Split the text, or leave `truncate` true.",
+            )

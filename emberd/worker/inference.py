@@ -1,0 +1,221 @@
+"""Batches run through the model, and each request gets its part of the result.
+
+Runs in the thread that loaded the model. A GPU gets the next batch before the vectors of the last
+one are back.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from emberd import vectors
+from emberd.errors import BadVectorError, EmberdError, WorkerError
+from emberd.vectors import Matrix
+from emberd.worker import wire
+from emberd.worker.batcher import Batch, Batcher, Item, Work
+from emberd.worker.budget import Budget
+from emberd.worker.identity import pad, pad_rows
+from emberd.worker.loading import Loaded
+from emberd.worker.outbox import Sender, failure, log
+
+WARM_UP_TEXT = "ready when you are"
+
+
+def run_batches(
+    batcher: Batcher,
+    loaded: Loaded,
+    send: Sender,
+    budget: Budget,
+    answered: Callable[[], None] = lambda: None,
+) -> None:
+    """Run batches until the queue is closed and empty; call `answered` after each."""
+    overlaps = hasattr(loaded.encoder, "start")
+    running: Running | None = None
+    ended_s = 0.0
+    while True:
+        batch = batcher.next_batch(wait=running is None)
+        if not batch and not running:
+            return
+        following = Running(batch, loaded) if batch else None
+        ending, running = (running, following) if overlaps else (following, None)
+        if ending:
+            ending.began_s = max(ending.began_s, ended_s)  # until then another batch had the model
+            for failed in answer(ending, loaded, send, budget):
+                batcher.cancel(failed)
+            answered()
+            ended_s = time.monotonic()
+
+
+class Running:
+    """A batch on its way through the model."""
+
+    def __init__(self, batch: Batch, loaded: Loaded) -> None:
+        self.batch = batch
+        self.began_s = time.monotonic()
+        self._finish = _start(batch, loaded)
+
+    def finish(self) -> Matrix | None:
+        """Wait for the vectors, `(N, D)`; None when the backend raised."""
+        return self._finish()
+
+
+def answer(running: Running, loaded: Loaded, send: Sender, budget: Budget) -> list[int]:
+    """Wait for a batch and send each request its part; return the ids of requests that failed.
+
+    A text that fails takes down its own request and no other. `budget` learns how long it took.
+    """
+    batch, began_s = running.batch.items, running.began_s
+    rows, failures = usable(running.finish(), batch, loaded)
+    model_s = time.monotonic() - began_s
+    padded_tokens = running.batch.padded_tokens
+    if not failures:
+        budget.note(padded_tokens, model_s)
+    send(
+        wire.Batch(
+            texts=len(batch),
+            tokens=sum(len(item.tokens.ids) for item in batch),
+            padded_tokens=padded_tokens,
+            budget_tokens=budget.tokens,
+            model_s=model_s,
+        ),
+        more=True,
+    )
+    failed_ids = []
+    for work in {id(item.work): item.work for item in batch}.values():
+        places = [place for place, item in enumerate(batch) if item.work is work]
+        failed = next((failures[place] for place in places if place in failures), None)
+        if failed:
+            send(failure(work.request.id, failed))
+            failed_ids.append(work.request.id)
+            continue
+        queue_s = max(0.0, (work.first_run_s or began_s) - work.arrived_s - work.tokenize_s)
+        timing = {"tokenize_s": work.tokenize_s, "queue_s": queue_s, "model_s": model_s}
+        _send_fragments(
+            work, [batch[place] for place in places], rows[places], timing, loaded, send
+        )
+    return failed_ids
+
+
+def _send_fragments(
+    work: Work,
+    items: Sequence[Item],
+    rows: Matrix,
+    timing: dict[str, float],
+    loaded: Loaded,
+    send: Sender,
+) -> None:
+    """Encode the vectors of one request's texts, `(N, D)`, and send them."""
+    began_s, request = time.monotonic(), work.request
+    out = vectors.truncate(rows, request.dimensions)
+    if loaded.spec.normalize if request.normalize is None else request.normalize:
+        out = vectors.normalize(out)
+    fragments = vectors.encode(out, request.encoding)
+    send(
+        wire.Fragments(
+            id=request.id,
+            indices=[item.index for item in items],
+            sizes=[len(fragment) for fragment in fragments],
+            tokens=sum(len(item.tokens.ids) for item in items),
+            truncated=[item.index for item in items if item.tokens.is_cut],
+            encode_s=time.monotonic() - began_s,
+            **timing,
+        ),
+        b"".join(fragments),
+    )
+
+
+def usable(
+    rows: Matrix | None, batch: Sequence[Item], loaded: Loaded
+) -> tuple[Matrix, dict[int, EmberdError]]:
+    """Return `(N, D)`, and an error for each row that is not a usable vector.
+
+    Such a text is first run again alone: it must not fail because of its neighbours.
+
+    Raises:
+        WorkerError: the model fails on any text, perhaps for lack of memory.
+    """
+    failures: dict[int, EmberdError] = {}
+    alone = rows
+    bad = range(len(batch)) if rows is None else np.flatnonzero(~vectors.finite_rows(rows)).tolist()
+    if rows is None:
+        rows = np.zeros((len(batch), loaded.spec.dimensions), np.float32)
+    for place in bad:
+        length = len(batch[place].tokens.ids)
+        by_itself = Batch([[batch[place]]], length)
+        again = _start(by_itself, loaded)() if len(batch) > 1 else alone
+        if again is None and not can_embed(loaded, length):
+            raise WorkerError("The model fails on every text.")  # the next worker takes over
+        if again is not None and vectors.finite_rows(again)[0]:
+            rows[place] = again[0]
+        else:
+            failures[place] = BadVectorError(
+                f"The model gave no usable vector for text {batch[place].index}.",
+                hint="Leave this text out, or try `compute: f32` for this model.",
+            )
+    return rows, failures
+
+
+def can_embed(loaded: Loaded, length: int | None = None) -> bool:
+    """Embed a harmless text, cut or repeated to `length` tokens; say whether that worked.
+
+    Also the warm-up of a model that was loaded before anybody needed it: on the first run the
+    engine repacks weights and builds kernels.
+    """
+    try:
+        token_ids, mask = pad(loaded.tokenizer.encode([WARM_UP_TEXT]))
+        shape = (1, length or token_ids.shape[1])
+        loaded.encoder.encode(np.resize(token_ids, shape), np.resize(mask, shape))
+    except Exception as error:  # noqa: BLE001 - a backend may raise anything
+        log(f"a harmless text failed: {type(error).__name__}")
+        return False
+    return True
+
+
+def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
+    """Pad and start a batch.
+
+    Returns:
+        A function that waits for the vectors, `(N, D)`, or returns None if the backend raised.
+    """
+    items = batch.items
+    token_ids, mask = pad_rows([[item.tokens for item in row] for row in batch.rows], batch.width)
+    begin = getattr(loaded.encoder, "start", None)
+
+    def note(error: Exception) -> None:
+        shape = " x ".join(map(str, token_ids.shape))
+        log(f"a batch of {shape} tokens failed: {type(error).__name__}")
+
+    try:
+        wait = begin(token_ids, mask) if begin else partial(loaded.encoder.encode, token_ids, mask)
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this batch only
+        note(error)
+        return lambda: None
+
+    def finish() -> Matrix | None:
+        try:
+            return _without_cut_columns(_one_each(wait(), items), items)
+        except Exception as error:  # noqa: BLE001 - as above
+            note(error)
+            return None
+
+    return finish
+
+
+def _one_each(rows: Matrix, batch: Sequence[Item]) -> Matrix:
+    """Raise ValueError unless there is one vector for each text.
+
+    A text without any tokens (its tokenizer adds none) has no place in a packed row.
+    """
+    if len(rows) != len(batch):
+        raise ValueError(f"{len(rows)} vectors for {len(batch)} texts")
+    return rows
+
+
+def _without_cut_columns(rows: Matrix, batch: Sequence[Item]) -> Matrix:
+    if any(item.work.request.dimensions < rows.shape[1] for item in batch):
+        rows = rows.copy()
+        for row, item in enumerate(batch):  # what is cut off must not make a vector look usable
+            rows[row, item.work.request.dimensions :] = 0
+    return rows

@@ -1,0 +1,53 @@
+"""Every page can be found from the README, and no link between pages is dead."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").glob("*/*.md")),
+]
+DECISIONS = ROOT / "docs" / "decisions"
+
+
+def links_of(page: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the file and the anchor of each link to something in this repository."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose)):
+        if not re.match(r"[a-z]+:", target):
+            path, _, anchor = target.partition("#")
+            yield (page.parent / path).resolve() if path else page, anchor
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return what GitHub lets one link to: each heading in lower case, blanks as hyphens."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_link_is_dead(page: Path) -> None:
+    for target, anchor in links_of(page):
+        assert target.exists(), target
+        assert not anchor or anchor in anchors_of(target), f"{target}#{anchor}"
+
+
+def test_the_readme_links_every_page() -> None:
+    linked = {target for target, _ in links_of(ROOT / "README.md")}
+
+    assert set((ROOT / "docs").glob("*.md")) <= linked
+    assert set((ROOT / "examples").glob("*/README.md")) <= linked
+    assert {DECISIONS / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md"} <= linked
+
+
+def test_the_list_of_decisions_is_whole() -> None:
+    linked = {target for target, _ in links_of(DECISIONS / "README.md")}
+
+    assert set(DECISIONS.glob("[0-9]*.md")) <= linked
