@@ -187,9 +187,9 @@ def _check_stores(config: "Config") -> None:
 @app.command()
 def diff(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show what the running server would change at a reload."""
-    root: Root = ctx.obj
     from emberd.client import requests
 
+    root: Root = ctx.obj
     server = root.require_server()
     _require_named_file(root, server)
     answer = server.send(requests.preview_reload())
@@ -201,9 +201,9 @@ def reload(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     It does so by itself within seconds of a change; this waits, and says what changed or is wrong.
     """
-    root: Root = ctx.obj
     from emberd.client import requests
 
+    root: Root = ctx.obj
     server = root.require_server()
     _require_named_file(root, server)
     answer = server.send(requests.reload())

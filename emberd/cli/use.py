@@ -50,21 +50,19 @@ class Switch:
             ConfigError: the file changed meanwhile or cannot be written.
             EmberdError: the server does not take it; the file is as it was.
         """
-        from emberd.client import requests
-
         written = False
         try:
             self.edit.commit()
             written = True
             if self.server is None:
                 return
-            self._reload(self.server)
+            self._have_taken(self.server)
         except BaseException as error:  # an interrupt, too
             if self.edit.is_in_force():
                 self.edit.rollback()
                 if self.server is not None:
                     with suppress(EmberdError):  # it may be what failed; it watches the file, too
-                        self.server.send(requests.reload())
+                        _reload(self.server)
             elif written and isinstance(error, EmberdError):
                 raise ConfigError(
                     f"{error.message} {self.edit.file} was edited meanwhile, so it is left alone:"
@@ -73,10 +71,8 @@ class Switch:
                 ) from None
             raise
 
-    def _reload(self, server: "Client") -> None:
-        from emberd.client import requests
-
-        default = server.send(requests.reload())["default"]
+    def _have_taken(self, server: "Client") -> None:
+        default = _reload(server)["default"]
         if default["name"] != self.name:
             raise ConfigError(
                 f"The server at {server.address} goes on with {default['name']}, which"
@@ -89,11 +85,15 @@ class Switch:
         Raises:
             ConfigError: somebody has edited the file since; it is left alone.
         """
-        from emberd.client import requests
-
         self.edit.rollback()
         if self.server is not None:
-            self.server.send(requests.reload())
+            _reload(self.server)
+
+
+def _reload(server: "Client") -> dict[str, Any]:
+    from emberd.client import requests
+
+    return server.send(requests.reload())
 
 
 def use(
@@ -172,7 +172,7 @@ def _recover(config: "Config", *, strict: bool) -> tuple[list[str], dict[str, st
     """
     if not config.settings.stores:
         return [], {}
-    from emberd.client import clients, requests
+    from emberd.client import clients
     from emberd.errors import StoreError
     from emberd.migrate import known, run
 
@@ -190,7 +190,7 @@ def _recover(config: "Config", *, strict: bool) -> tuple[list[str], dict[str, st
             done.append(said)
     server = clients.find(config) if done else None
     if server is not None:
-        server.send(requests.reload())
+        _reload(server)
     return done, unread
 
 
