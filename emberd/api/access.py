@@ -1,6 +1,6 @@
-"""Who may ask: Host and Origin for what a browser could be made to send, bearer tokens for all.
+"""Who may use the server: Host and Origin protect against web pages, bearer tokens against anyone.
 
-On a Unix socket Host and Origin are not checked: no browser reaches it.
+Host and Origin are not checked on a Unix socket, as no browser can reach it.
 """
 
 import hmac
@@ -42,7 +42,7 @@ log = logging.getLogger("emberd.api")
 
 
 class Tokens:
-    """The tokens in force: one of the environment, those of a file, read again when it changes."""
+    """The valid tokens: one from the environment, and those of a file, reread when it changes."""
 
     def __init__(self, token: str | None, file: Path | None) -> None:
         """Raises ConfigError: the file cannot be used."""
@@ -53,14 +53,14 @@ class Tokens:
 
     @property
     def wanted(self) -> bool:
-        """Whether a token is asked for; once a file is configured, always."""
+        """Whether requests need a token; always, once a file is configured."""
         return bool(self._own or self._file)
 
     def accepts(self, given: str) -> bool:
-        """Whether it is one of them. Every one is compared, each in constant time."""
+        """Whether it is a valid token. It is compared with each of them, in constant time."""
         self._refresh()
-        asked = given.encode()
-        matches = [hmac.compare_digest(asked, token.encode()) for token in self._own + self._read]
+        encoded = given.encode()
+        matches = [hmac.compare_digest(encoded, token.encode()) for token in self._own + self._read]
         return any(matches)
 
     def _look(self) -> os.stat_result | None:
@@ -71,31 +71,31 @@ class Tokens:
 
     def _refresh(self) -> None:
         seen = self._look()
-        if not self._file or _told(seen) == _told(self._seen) or _may_be_half(seen, self._seen):
+        if not self._file or _state(seen) == _state(self._seen) or _may_be_half(seen, self._seen):
             return
         self._seen = seen
         try:
             self._read = read_token_file(self._file)
         except ConfigError as error:
-            log.warning("%s The tokens read before stay in force.", error.message)
+            log.warning("%s The tokens read earlier stay valid.", error.message)
 
 
-def _told(status: os.stat_result | None) -> tuple[int, ...]:
-    """Return what tells that a file has changed; nothing without one."""
+def _state(status: os.stat_result | None) -> tuple[int, ...]:
+    """Return what differs once a file has changed; an empty tuple if there is no file."""
     if status is None:
         return ()
     return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 def _may_be_half(now: os.stat_result | None, before: os.stat_result | None) -> bool:
-    """Whether somebody may be writing it this moment: half a line would be a token, too."""
+    """Whether the file may be half written: half a line would be taken for a token."""
     if not now or not before or now.st_size >= before.st_size:
         return False
     return 0 <= time.time() - now.st_ctime < QUIET_S
 
 
 class Access:
-    """The checks of one server."""
+    """The access checks of one server."""
 
     def __init__(self, tokens: Tokens, server: ServerSettings) -> None:
         self._tokens = tokens
@@ -108,8 +108,8 @@ class Access:
         """Let a request pass, or raise.
 
         Raises:
-            ForbiddenError: its Host names another server, or its page is not allowed.
-            UnauthorizedError: a token is asked for, and it has none or a wrong one.
+            ForbiddenError: its Host names another server, or its Origin is not allowed.
+            UnauthorizedError: a token is required, and it has none or a wrong one.
         """
         if not on_unix_socket(scope):
             self._check_host(headers)
@@ -119,7 +119,7 @@ class Access:
             self._check_token(headers)
 
     def is_preflight(self, scope: Scope, headers: Headers) -> bool:
-        """Whether a browser asks, before the request itself, if an allowed page may send it."""
+        """Whether this is a browser's CORS preflight for a page that is allowed."""
         return (
             scope["method"] == "OPTIONS"
             and "access-control-request-method" in headers
@@ -127,13 +127,13 @@ class Access:
         )
 
     def cors(self, headers: Headers, *, preflight: bool = False) -> dict[str, str]:
-        """Return the headers that let an allowed page see the answer; for others, no leave.
+        """Return the CORS headers: they let an allowed page read the answer, and no other.
 
-        A page may send whichever headers it asks for: SDKs add their own.
+        A page may send any header it asks for, as SDKs add their own.
         """
         if not self._origins:
             return {}
-        answer = {"Vary": PREFLIGHT_VARIES if preflight else "Origin"}  # caches: for all of them
+        answer = {"Vary": PREFLIGHT_VARIES if preflight else "Origin"}  # for caches: always
         origin = headers.get("origin")
         if origin is None or not self._allows(origin):
             return answer
@@ -152,14 +152,14 @@ class Access:
         return origin is not None and _as_sent(origin) in self._origins
 
     def _check_host(self, headers: Headers) -> None:
-        """Refuse names that are not this server's: DNS rebinding."""
+        """Refuse other servers' names: that is how DNS rebinding shows."""
         hosts = headers.getlist("host")
         name = _host_name(hosts[0]) if len(hosts) == 1 else None
         if hosts and (name is None or not (name in self._hosts or _is_this_machine(name))):
             line = _line_to_add("allowed_hosts", self._listed.allowed_hosts, name or "", HOST)
             raise ForbiddenError(
                 "The Host header names another server.",
-                hint=f"Ask 127.0.0.1 or localhost, or {line}",
+                hint=f"Use 127.0.0.1 or localhost as the host, or {line}",
             )
 
     def _check_origin(self, headers: Headers) -> None:
@@ -171,21 +171,21 @@ class Access:
             listed = self._listed.allowed_origins
             line = _line_to_add("allowed_origins", listed, origin, ORIGIN)
             raise ForbiddenError(
-                "Web pages of that origin may not ask this server.",
-                hint=f"If it is yours, {line}",
+                "Web pages from this origin may not use this server.",
+                hint=f"If the page is yours, {line}",
             )
 
     def _check_token(self, headers: Headers) -> None:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given.strip():
             raise UnauthorizedError(
-                "This server asks for a token.",
+                "This server requires a token.",
                 hint="Send the header `Authorization: Bearer TOKEN`; see docs/security.md.",
             )
         if not self._tokens.accepts(given.strip()):
             raise UnauthorizedError(
-                "That token is not one of this server's.",
-                hint="Compare it with server.token_file or EMBERD_TOKEN of the server.",
+                "The token is not valid for this server.",
+                hint="Compare it with the server's server.token_file or EMBERD_TOKEN.",
             )
 
 
@@ -196,16 +196,16 @@ def on_unix_socket(scope: Scope) -> bool:
 
 
 def _as_sent(origin: str) -> str:
-    """Return an origin in the form browsers send: without the slash of an address or a usual port.
+    """Return an origin as browsers send it: without a trailing slash or the default port.
 
-    `app://` and `file://`, the origins of some desktop apps, are whole as they are.
+    `app://` and `file://`, the origins of some desktop apps, are left as they are.
     """
     scheme, separator, place = origin.lower().partition("://")
     return scheme + separator + place.rstrip("/").removesuffix(DEFAULT_PORTS.get(scheme, "/"))
 
 
 def _host_name(host: str) -> str | None:
-    """Return the name in a Host header; None when there is none in it."""
+    """Return the name in a Host header, or None if it has none."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".") or None
     except ValueError:
@@ -213,24 +213,24 @@ def _host_name(host: str) -> str | None:
 
 
 def _is_this_machine(name: str) -> bool:
-    """Whether a name can mean nothing but this machine, whatever somebody's DNS says.
+    """Whether a name can only mean this machine, whatever DNS says.
 
-    No public name ends with `.localhost` (RFC 6761, 6.3) or `.internal` (ICANN keeps it for private
-    networks since 2024; host.docker.internal), so none of them can be rebound by a web page.
+    No public name ends with `.localhost` (RFC 6761, 6.3) or `.internal` (reserved by ICANN for
+    private networks since 2024, as in host.docker.internal), so a web page cannot rebind one.
     """
     if _is_address(name) or name.endswith((".localhost", ".internal")):
         return True
-    own = socket.gethostname().lower().rstrip(".")  # asked each time: it may change on the way
+    own = socket.gethostname().lower().rstrip(".")  # each time: it may change while the server runs
     short = own.partition(".")[0]
     return bool(own) and name in (own, short, f"{short}.local")
 
 
 def _line_to_add(key: str, listed: Sequence[str], wanted: str, form: re.Pattern[str]) -> str:
-    """Return how to allow one more; what was sent is repeated only if it is what it should be."""
+    """Return how to allow one more value, which is quoted only if it has the right form."""
     if not form.fullmatch(wanted):
         return f"add it to server.{key} and restart emberd."
     line = json.dumps([*listed, wanted], ensure_ascii=False)
-    return f"write `server: {{{key}: {line}}}` into the config file and restart emberd."
+    return f"put `server: {{{key}: {line}}}` in the config file and restart emberd."
 
 
 def _is_address(name: str) -> bool:

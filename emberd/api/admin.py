@@ -1,4 +1,4 @@
-"""Routes for whoever runs the server: what a reload of its config file would do, and doing it."""
+"""Routes for the administrator: preview and perform a reload of the config file."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,18 +10,18 @@ from emberd.api.openapi import ACCESS, NativeError, ResponseBody, Responses, fai
 from emberd.config.difference import Change
 from emberd.config.live import LiveConfig
 
-BROKEN = "The config file is gone or wrong; what was in force stays in force."
+BROKEN = "The config file is missing or invalid; the previous configuration stays in force."
 
 
 class DefaultModel(ResponseBody):
-    """The default model, and which layer of the configuration says so."""
+    """The default model, and the layer of the configuration that sets it."""
 
     name: str
     origin: str
 
 
 class ConfigChange(ResponseBody):
-    """One key; null where it does not stand."""
+    """A key that changed; null where it is not set."""
 
     key: str
     before: Any
@@ -44,14 +44,14 @@ def create_router(live: LiveConfig) -> APIRouter:
     failures: Responses = fails(NativeError, (*ACCESS, 500))
     failures[500]["description"] = BROKEN
 
-    @router.get("/reload", responses=gives(Reload, "What would change.") | failures)
+    @router.get("/reload", responses=gives(Reload, "The changes a reload would make.") | failures)
     async def preview() -> dict[str, Any]:
-        """Say what a reload of the config file would change, and where the default comes from."""
+        """Show what reloading the config file would change, and where the default comes from."""
         return _describe(live, "preview", await live.preview())
 
-    @router.post("/reload", responses=gives(Reload, "It is in force.") | failures)
+    @router.post("/reload", responses=gives(Reload, "The configuration is in force.") | failures)
     async def reload() -> dict[str, Any]:
-        """Take the config file as it is now; answers once it is in force."""
+        """Reload the config file; answers once it is in force."""
         found = await live.reload()
         return _describe(live, "reloaded" if found else "unchanged", found)
 

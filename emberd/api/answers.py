@@ -1,4 +1,4 @@
-"""An answer of the pool -> bytes of a response: stitched from fragments, never decoded."""
+"""From the pool's answer to the bytes of a response: fragments are joined, never decoded."""
 
 import asyncio
 import struct
@@ -20,7 +20,7 @@ RELEASE_AFTER_S = 0.5
 
 
 def chosen_format(accept: str) -> Format:
-    """Return what an Accept header asks for; JSON unless it names one of the others."""
+    """Return the format that an Accept header asks for; JSON by default."""
     if "application/x-npy" in accept:
         return "npy"
     return "raw" if "application/octet-stream" in accept else "json"
@@ -65,18 +65,18 @@ def npy_header(rows: int, columns: int) -> bytes:
 
 
 def as_array(answer: Answer) -> bytes:
-    """Return a JSON array of what there is for each text."""
+    """Return a JSON array of the answer's fragments, which are JSON themselves."""
     return b"[" + b",".join(answer.fragments) + b"]"
 
 
-class InPieces(Response):
-    """A response whose request has not ended before the client has read all but a little of it.
+class PacedResponse(Response):
+    """A response whose request lasts until the client has read nearly all of it.
 
-    What is written to a connection at once waits there, and nobody would count it.
+    If it were written at once, it would wait in the connection's buffer, where nothing counts it.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; each piece waits until there is room for it."""
+        """Send it in pieces; each waits until the connection has room for it."""
         start = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **start})
         body = memoryview(self.body)
@@ -89,8 +89,8 @@ class InPieces(Response):
 
 
 def respond(answer: Answer, body: bytes, media_type: str = "application/json") -> Response:
-    """Return a response that says which model it is from and which space its vectors are in."""
-    return InPieces(
+    """Return a response whose headers name the model and the space of its vectors."""
+    return PacedResponse(
         body,
         media_type=media_type,
         headers={"X-Emberd-Model": answer.model, "X-Emberd-Fingerprint": answer.fingerprint},
@@ -99,5 +99,5 @@ def respond(answer: Answer, body: bytes, media_type: str = "application/json") -
 
 
 async def _release_soon() -> None:
-    """Give memory back once the answer, which is still held here, is gone."""
+    """Release memory once the answer, which is still referenced here, is gone."""
     asyncio.get_running_loop().call_later(RELEASE_AFTER_S, release_free_memory)

@@ -21,9 +21,9 @@ from emberd.pool.memory import release_free_memory
 
 
 def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
-    """Return the app; it ends its workers when the server shuts down.
+    """Return the app, which ends its workers when the server shuts down.
 
-    `instance` is any string that no other run of a server has.
+    `instance` is any string unique to this run of the server.
     """
     config = live.config
     measured = metrics.Metrics()
@@ -32,7 +32,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
     stamps = Stamps()
     live.follow(pool.apply)
     live.follow(stamps.look)
-    live.follow(lambda _: release_free_memory())  # of the configuration before, and all its YAML
+    live.follow(lambda _: release_free_memory())  # what the old configuration and its YAML took
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -48,7 +48,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
         description="A local embedding server.",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # it would load scripts from elsewhere; see pages
+        docs_url=None,  # FastAPI's would load scripts from a CDN; see pages.py
         redoc_url=None,
         redirect_slashes=False,  # see Paths
         telemetry={"tracing": False, "metrics": False, "logs": False},  # whatever OTEL_* says
@@ -61,7 +61,7 @@ def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
         admin.create_router(live),
         pages.create_router(pool, app),
     ]
-    for router in routers:  # `include_router` would look for the route of each request twice
+    for router in routers:  # `include_router` would match each request twice
         app.router.routes.extend(router.routes)
     openapi.complete(app)
     app.add_exception_handler(EmberdError, errors.on_emberd_error)

@@ -1,6 +1,6 @@
 """Cohere's dialect: `/v1/embed` and `/v2/embed`, as its SDKs call them.
 
-Vectors of float32 only, as numbers or base64: what is smaller is refused, not faked.
+Only float32 vectors, as numbers or base64: smaller types are refused, not faked.
 """
 
 import uuid
@@ -19,16 +19,16 @@ from emberd.errors import BadOptionError
 from emberd.pool.manager import EmbedRequest, Pool
 
 EmbeddingType = Literal["float", "base64"]
-NOT_HERE = {"int8", "uint8", "binary", "ubinary"}
+UNSUPPORTED = {"int8", "uint8", "binary", "ubinary"}
 
 
-def _one_that_is_here(given: object) -> object:
-    """Refuse Cohere's smaller types by name."""
+def _refuse_smaller_types(given: object) -> object:
+    """Refuse Cohere's quantized types by name."""
     for kind in given if isinstance(given, list) else ():
-        if isinstance(kind, str) and kind in NOT_HERE:
+        if isinstance(kind, str) and kind in UNSUPPORTED:
             raise BadOptionError(
-                f"embedding_types: {kind} is not offered here, only float and base64.",
-                hint="Ask for float, which is also the default, and quantize the vectors yourself.",
+                f"embedding_types: {kind} is not supported, only float and base64.",
+                hint="Use float, which is the default, and quantize the vectors yourself.",
                 field="embedding_types",
             )
     return given
@@ -37,8 +37,8 @@ def _one_that_is_here(given: object) -> object:
 def _just_one(given: list[EmbeddingType]) -> list[EmbeddingType]:
     if len(set(given)) > 1:
         raise BadOptionError(
-            "embedding_types: float and base64 are the same vectors; only one is given at a time.",
-            hint="Ask for one of them.",
+            "embedding_types: float and base64 are the same vectors, so only one can be requested.",
+            hint="Name one of them.",
             field="embedding_types",
         )
     return given
@@ -46,22 +46,22 @@ def _just_one(given: list[EmbeddingType]) -> list[EmbeddingType]:
 
 def _texts_only(given: object) -> object:
     raise BadOptionError(
-        "images, inputs, max_tokens: only texts are embedded here, cut where the model ends.",
+        "images, inputs, max_tokens: only texts are embedded here, up to the model's limit.",
         hint="Send texts, and leave these fields out.",
     )
 
 
-Never = Annotated[None, BeforeValidator(_texts_only), WithJsonSchema({"type": "null"})]
+Unsupported = Annotated[None, BeforeValidator(_texts_only), WithJsonSchema({"type": "null"})]
 
 
 class CohereEmbedBody(RequestBody):
     """What `POST /v1/embed` and `POST /v2/embed` take."""
 
-    texts: Texts = Field(description="What to embed, in order.")
-    model: str | None = Field(None, description="Registry name or alias; the default without it.")
+    texts: Texts = Field(description="The texts to embed, in order.")
+    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
     input_type: PromptType = Field(None, description="Which of the model's prompts to use.")
     embedding_types: Annotated[
-        list[EmbeddingType], BeforeValidator(_one_that_is_here), AfterValidator(_just_one)
+        list[EmbeddingType], BeforeValidator(_refuse_smaller_types), AfterValidator(_just_one)
     ] = Field(default_factory=list, description="float, or base64 of little-endian float32.")
     output_dimension: int | None = Field(
         None,
@@ -69,13 +69,13 @@ class CohereEmbedBody(RequestBody):
         description="A smaller size the model was trained for.",
     )
     truncate: Truncate = Field(True, description="END or NONE.")
-    images: Never = Field(None, description="Refused.")
-    inputs: Never = Field(None, description="Refused.")
-    max_tokens: Never = Field(None, description="Refused.")
+    images: Unsupported = Field(None, description="Refused.")
+    inputs: Unsupported = Field(None, description="Refused.")
+    max_tokens: Unsupported = Field(None, description="Refused.")
 
 
 class CohereVersion(ResponseBody):
-    """Which of the two routes it was."""
+    """Which of the two API versions answered."""
 
     version: str
 
@@ -87,7 +87,7 @@ class CohereUnits(ResponseBody):
 
 
 class CohereMeta(ResponseBody):
-    """About an answer; `warnings` says which texts were cut."""
+    """About an answer; `warnings` names the texts that were cut."""
 
     api_version: CohereVersion
     billed_units: CohereUnits
@@ -95,14 +95,14 @@ class CohereMeta(ResponseBody):
 
 
 class CohereTypes(ResponseBody):
-    """Vectors by type; the one that was asked for is there."""
+    """Vectors by type; only the requested one is present."""
 
     floats: list[list[float]] | None = Field(None, alias="float")
     base64: list[str] | None = None
 
 
 class CohereEmbeddings(ResponseBody):
-    """What Cohere's routes answer; v1 without `embedding_types` has bare lists of numbers."""
+    """What Cohere's routes answer; v1 without `embedding_types` gives bare lists of numbers."""
 
     id: str
     texts: list[str]
@@ -117,13 +117,13 @@ def create_router(pool: Pool) -> APIRouter:
 
     @router.post("/v1/embed", **_EMBED)
     async def first(request: Request) -> Response:
-        """Turn texts into vectors, by Cohere's first API."""
+        """Turn texts into vectors (Cohere's API v1)."""
         asked = await body.read(request, CohereEmbedBody, pool.limits.max_body)
         return await _embed(request, pool, asked, version="1")
 
     @router.post("/v2/embed", **_EMBED)
     async def second(request: Request) -> Response:
-        """Turn texts into vectors, by Cohere's second API."""
+        """Turn texts into vectors (Cohere's API v2)."""
         asked = await body.read(request, CohereEmbedBody, pool.limits.max_body)
         return await _embed(request, pool, asked, version="2")
 
@@ -150,7 +150,7 @@ async def _embed(request: Request, pool: Pool, asked: CohereEmbedBody, version: 
     }
     if answer.truncated:
         cut = ", ".join(map(str, answer.truncated))
-        meta["warnings"] = [f"These texts were too long for {answer.model} and cut: {cut}."]
+        meta["warnings"] = [f"These texts were too long for {answer.model} and were cut: {cut}."]
     is_bare = version == "1" and not asked.embedding_types
     rest = {
         "id": str(uuid.uuid4()),

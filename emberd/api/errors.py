@@ -1,7 +1,7 @@
-"""One error tree, one table of statuses, and the shape of an error in each dialect.
+"""One table of statuses for the error tree, and the shape of an error in each dialect.
 
-The dialect is chosen here and nowhere else: by path, unless a route has said which one it was
-spoken to in (`POST /embed` knows two).
+The dialect is chosen here and nowhere else: by path, unless the route has set it
+(`POST /embed` speaks two).
 """
 
 from collections.abc import Mapping
@@ -35,21 +35,21 @@ STATUS: Mapping[type[errors.EmberdError], int] = {
     errors.UnavailableError: 503,
     errors.DeadlineError: 504,
 }
-STATUS_IN: Mapping[Dialect, Mapping[str, int]] = {  # where its clients know another one
+STATUS_IN: Mapping[Dialect, Mapping[str, int]] = {  # where a dialect's clients expect another
     "ollama": {errors.TextTooLongError.code: 400},
 }
-OLLAMAS_WORDS: Mapping[str, str] = {  # its clients look for them; source: its server/routes.go
+OLLAMA_WORDS: Mapping[str, str] = {  # its clients look for these; source: its server/routes.go
     errors.TextTooLongError.code: "the input length exceeds the context length",
     errors.UnknownModelError.code: "model not found",
 }
 HEADERS: Mapping[int | type[errors.EmberdError], Mapping[str, str]] = {
     errors.ContentCodingError: {"Accept-Encoding": "identity"},  # RFC 9110, 12.5.3
     401: {"WWW-Authenticate": "Bearer"},
-    409: {"x-should-retry": "false"},  # OpenAI's SDK would try again
+    409: {"x-should-retry": "false"},  # OpenAI's SDK would retry it
     429: {"Retry-After": "1"},
     503: {"Retry-After": "2"},
 }
-SPOKEN = "emberd_dialect"  # in a request's state: what the route found out
+SPOKEN = "emberd_dialect"  # key in a request's state, set by routes that know their dialect
 BY_PATH: Mapping[str, Dialect] = {
     "/embeddings": "openai",
     "/v1/embed": "cohere",
@@ -62,7 +62,7 @@ BY_PATH: Mapping[str, Dialect] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What went wrong, before it has a shape; `field` names the wrong part of the request."""
+    """An error before it has its dialect's shape; `field` names the wrong part of the request."""
 
     status: int
     code: str
@@ -72,7 +72,7 @@ class Problem:
 
     @property
     def sentence(self) -> str:
-        """Message and hint as one text, for shapes that have no place for a hint."""
+        """Message and hint as one text, for shapes without a field for hints."""
         if not self.hint:
             return self.message
         stop = "" if self.message.endswith((".", "!", "?")) else "."
@@ -80,19 +80,19 @@ class Problem:
 
 
 def status_of(error: errors.EmberdError) -> int:
-    """Return the HTTP status of an error: its own, or that of the nearest class above it."""
+    """Return the HTTP status of an error: its class's, or that of the nearest class above it."""
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 
 
 def dialect_of(scope: Scope) -> Dialect:
-    """Return the dialect that a request is answered in."""
+    """Return the dialect in which a request is answered."""
     path: str = scope["path"]
     spoken: Dialect | None = scope.get("state", {}).get(SPOKEN)
     if spoken:
         return spoken
     if path in BY_PATH:
         return BY_PATH[path]
-    if "/v1/" in f"{path}/":  # also where its clients miss: /api/v1/embeddings
+    if "/v1/" in f"{path}/":  # also where its clients guess wrong: /api/v1/embeddings
         return "openai"
     if f"{path}/".startswith("/api/"):
         return "ollama"
@@ -100,12 +100,12 @@ def dialect_of(scope: Scope) -> Dialect:
 
 
 def shape(problem: Problem, dialect: Dialect) -> dict[str, Any]:
-    """Return the body of an error as clients of that dialect know it."""
+    """Return the body of an error in the shape that clients of that dialect expect."""
     if dialect == "openai":
         error = {"message": problem.sentence, "type": _openai_type(problem.status)}
         return {"error": {**error, "param": problem.field, "code": problem.code}}
     if dialect == "ollama":
-        words = OLLAMAS_WORDS.get(problem.code)
+        words = OLLAMA_WORDS.get(problem.code)
         return {"error": f"{words}: {problem.sentence}" if words else problem.sentence}
     if dialect == "cohere":
         return {"message": problem.sentence}
@@ -115,7 +115,7 @@ def shape(problem: Problem, dialect: Dialect) -> dict[str, Any]:
 
 
 def render(error: errors.EmberdError, scope: Scope) -> Response:
-    """Return an error of the tree as the answer to the request of `scope`."""
+    """Return an error of the tree as the response to the request of `scope`."""
     status = STATUS_IN.get(dialect_of(scope), {}).get(error.code) or status_of(error)
     problem = Problem(status, error.code, error.message, error.hint, error.field)
     response = _respond(problem, scope)
@@ -124,13 +124,13 @@ def render(error: errors.EmberdError, scope: Scope) -> Response:
 
 
 async def on_emberd_error(request: Request, error: Exception) -> Response:
-    """FastAPI handler: an error of the tree."""
+    """FastAPI handler for errors of the tree."""
     assert isinstance(error, errors.EmberdError)  # registered for these only
     return render(error, request.scope)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """FastAPI handler: what the router itself refuses."""
+    """FastAPI handler for what the router itself refuses."""
     assert isinstance(error, HTTPException)  # registered for these only
     path, hint = request.scope["path"][:200], "See /docs."
     problem = Problem(error.status_code, "http_error", str(error.detail))
@@ -138,9 +138,9 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         known = {getattr(route, "path", "").replace(":path", "") for route in request.app.routes}
         if meant := nearest(path, sorted(known)):
             hint = f"Did you mean {meant}? {hint}"
-        problem = Problem(404, "unknown_route", f"There is no {path} here.", hint)
+        problem = Problem(404, "unknown_route", f"Nothing is at {path}.", hint)
     elif error.status_code == 405:
-        detail = f"{path} does not answer {request.method}."
+        detail = f"{path} does not support {request.method}."
         problem = Problem(405, "method_not_allowed", detail, hint)
     response = _respond(problem, request.scope)
     response.headers.update(error.headers or {})
@@ -150,7 +150,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Return what this path answers; several routes may share it, and the router names one."""
+    """Return the methods of a path: several routes may share it, and the router names only one."""
     return sorted(
         {
             method
@@ -176,7 +176,7 @@ def _openai_type(status: int) -> str:
 
 
 def _tei_type(problem: Problem) -> str:
-    """Return TEI's word for it; source: `ErrorType` of its router."""
+    """Return TEI's word for it. Source: `ErrorType` in its router."""
     if problem.code == errors.NoTextsError.code:
         return "Empty"
     known = {429: "Overloaded", 503: "Unhealthy"}

@@ -1,4 +1,4 @@
-"""The one way from a request to an answer of the pool, whatever the dialect."""
+"""The one way from a request to the pool's answer, in every dialect."""
 
 import asyncio
 import sys
@@ -16,14 +16,14 @@ from emberd.pool.manager import EmbedRequest, Pool
 
 T = TypeVar("T")
 
-ANSWER_BYTES: Mapping[Form, int] = {"json": 12, "base64": 6, "raw": 4}  # about, for each number
-TOKEN_BYTES = 64  # about, for each character of a text whose tokens are asked for
+ANSWER_BYTES: Mapping[Form, int] = {"json": 12, "base64": 6, "raw": 4}  # roughly, per number
+TOKEN_BYTES = 64  # roughly, per character of a text to tokenize
 
 
 async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
-    """Return the pool's answer; a fingerprint in the header counts as one that was asked for.
+    """Return the pool's answer; an expected fingerprint may also come in a header.
 
-    Who asks for a prompt by its input type is told in a header which one the texts got.
+    For a request with an input type, a header of the answer says which prompt the texts got.
 
     Raises:
         EmberdError: as `Pool.embed`.
@@ -47,9 +47,9 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
 
 
 def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
-    """Return what the texts take as Python holds them, and about what their answer will.
+    """Return the memory of the texts as Python strings, plus roughly that of their answer.
 
-    Of more than `max_texts` the rest is not looked at: the pool refuses them.
+    Texts beyond `max_texts` are not counted: the pool refuses such a request.
     """
     texts = asked.texts[:max_texts]
     held_bytes = sum(map(sys.getsizeof, texts))
@@ -59,9 +59,9 @@ def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
 
 
 async def load(request: Request, pool: Pool, name: str | None) -> Answer:
-    """Return an answer without vectors, once the model is there.
+    """Return an answer without vectors, once the model is loaded.
 
-    Nobody's fingerprint is compared: nothing in it could be of another space.
+    An expected fingerprint is not checked: without vectors, none can be of another space.
 
     Raises:
         EmberdError: as `Pool.load`.
@@ -85,7 +85,7 @@ async def load(request: Request, pool: Pool, name: str | None) -> Answer:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` gives; cancel it and raise ClientDisconnect when the client hangs up."""
+    """Await `work`; cancel it and raise ClientDisconnect when the client hangs up."""
     try:
         async with asyncio.timeout(None) as patience:
             watching = asyncio.create_task(_end_with_connection(request, patience))

@@ -1,6 +1,6 @@
-"""What every request passes, whatever its route: who may ask, a request id, log line and metrics.
+"""What every request passes: access checks, a request id, its log line and its metrics.
 
-Pure ASGI, so that routes see a client hang up.
+Pure ASGI, so that routes notice when a client hangs up.
 """
 
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger("emberd.api")
 
 
 class Gate:
-    """The outermost layer of the app. `instance` tells this run of the server from any other."""
+    """The outermost layer of the app. `instance` is unique to this run of the server."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Gate:
         self._instance = instance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; other kinds of traffic pass."""
+        """Handle one request; anything but HTTP passes through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -77,18 +77,20 @@ class Gate:
             else:
                 stamped |= self._access.cors(headers)
                 await self._app(scope, receive, stamp)
-        except EmberdError as error:  # raised here: the routes' errors have been answered
+        except EmberdError as error:  # raised by the gate: routes' errors are answered already
             stamped |= self._access.cors(headers)
             await render(error, scope)(scope, receive, stamp)
         except ClientDisconnect:
-            pass  # nobody is there to be answered
-        except Exception as error:  # noqa: BLE001 - the last net: an answer, and no traceback
+            pass  # nobody is waiting for an answer
+        except Exception as error:  # noqa: BLE001 - last resort: an answer without a traceback
             place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{place.filename}:{place.lineno}"  # a whole traceback might quote a text
+            where = f"{place.filename}:{place.lineno}"  # a full traceback might quote a text
             what = {"id": request_id, "exception": type(error).__name__, "at": where}
             log.error("emberd failed", extra=what)  # noqa: TRY400
             if not status:
-                hint = f"Report it with the line of the server's log whose id is {request_id}."
+                hint = (
+                    f"Please report it, with the line of the server's log that has id {request_id}."
+                )
                 failed = EmberdError("emberd failed.", hint=hint)
                 await render(failed, scope)(scope, receive, stamp)
         finally:

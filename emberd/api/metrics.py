@@ -1,6 +1,6 @@
-"""`GET /metrics`: what happened (counted as it does) and how things are (asked at each scrape).
+"""`GET /metrics`: counters of what happened, and gauges that are read at each scrape.
 
-Labels are bounded: routes are templates, models names of the registry, dialects and statuses ours.
+Labels have few values: route templates, registry names, and our own dialects and statuses.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ SHARE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 
 class Metrics:
-    """A registry of its own, no global state. An `Observer` of the pool."""
+    """The counters, in a registry of their own. An `Observer` of the pool."""
 
     def __init__(self) -> None:
         self.registry = every = CollectorRegistry()
@@ -38,15 +38,15 @@ class Metrics:
         self._texts = Counter("emberd_texts", "Texts answered.", model, registry=every)
         self._tokens = Counter(
             "emberd_tokens",
-            "Tokens fed for answered texts, without padding.",
+            "Tokens of answered texts, without padding.",
             model,
             registry=every,
         )
         self._truncated = Counter("emberd_truncated_texts", "Texts cut.", model, registry=every)
         self._stages = Histogram(
             "emberd_stage_seconds",
-            "Where answered requests spent their time: wait (for the model to be there), queue,"
-            " tokenize, model (every batch that had one of their texts), encode.",
+            "Where answered requests spent their time: wait (for the model to be loaded), queue,"
+            " tokenize, model (every batch with one of their texts), encode.",
             ["model", "stage"],
             registry=every,
             buckets=FAST_S,
@@ -54,28 +54,28 @@ class Metrics:
         self._batches = Counter("emberd_batches", "Batches run.", model, registry=every)
         self._batch_texts = Counter("emberd_batch_texts", "Texts in them.", model, registry=every)
         self._batch_tokens = Counter(
-            "emberd_batch_tokens", "Tokens in them, without padding.", model, registry=every
+            "emberd_batch_tokens", "Tokens in batches, without padding.", model, registry=every
         )
         self._padding = Counter(
-            "emberd_batch_padding_tokens", "Padding in them: wasted work.", model, registry=every
+            "emberd_batch_padding_tokens", "Padding in batches: wasted work.", model, registry=every
         )
         self._batch_seconds = Counter(
             "emberd_batch_model_seconds", "Time the model ran.", model, registry=every
         )
         self._fill = Histogram(
-            "emberd_batch_fill", "Padded tokens of a batch by its budget.", model,
+            "emberd_batch_fill", "Padded tokens of a batch, relative to its budget.", model,
             registry=every, buckets=SHARE,
         )  # fmt: skip
         self._loads = Counter("emberd_loads", "Times a model was loaded.", model, registry=every)
         self._load_seconds = Histogram(
             "emberd_load_seconds",
-            "Loading by phase; `all` from the start of the process until it is ready.",
+            "Time to load, by phase; `all` is from process start to ready.",
             ["model", "phase"],
             registry=every,
             buckets=LOAD_S,
         )
         self._unloads = Counter(
-            "emberd_unloads", "Times a loaded model left, by reason.", ["model", "reason"],
+            "emberd_unloads", "Times a model was unloaded, by reason.", ["model", "reason"],
             registry=every,
         )  # fmt: skip
 
@@ -113,28 +113,28 @@ class Metrics:
 
 
 class PoolCollector(Collector):
-    """How the pool is at the moment of a scrape."""
+    """The state of the pool at the moment of a scrape."""
 
     def __init__(self, pool: Pool, byte_budget: ByteBudget) -> None:
         self._pool = pool
         self._byte_budget = byte_budget
 
     def collect(self) -> Iterator[Metric]:
-        """Ask the pool; models that are not loaded show a fingerprint if they ever ran here."""
+        """Yield the gauges. Models that are not loaded have a fingerprint if they ever ran here."""
         queued = GaugeMetricFamily(
-            "emberd_queued_requests", "Requests that wait for a worker.", labels=["model"]
+            "emberd_queued_requests", "Requests waiting for a worker.", labels=["model"]
         )
         in_flight = GaugeMetricFamily(
-            "emberd_in_flight_requests", "Requests that a worker has.", labels=["model"]
+            "emberd_in_flight_requests", "Requests sent to a worker.", labels=["model"]
         )
         texts = GaugeMetricFamily(
             "emberd_queued_texts",
-            "Texts without a vector yet; limits.max_queued_texts is their sum.",
+            "Texts without a vector yet; limits.max_queued_texts limits the sum.",
             labels=["model"],
         )
         size = GaugeMetricFamily(
             "emberd_held_bytes",
-            "Bodies, texts and answers in the server; limits.max_queued_bytes is their sum.",
+            "Bodies, texts and answers in the server; limits.max_queued_bytes limits the sum.",
         )
         size.add_metric([], self._byte_budget.held_bytes)
         resident = GaugeMetricFamily("emberd_resident_models", "Models with a worker process.")
@@ -162,7 +162,7 @@ class PoolCollector(Collector):
 
 
 def create_router(metrics: Metrics, pool: Pool, byte_budget: ByteBudget) -> APIRouter:
-    """Return the route; asking is cheap and loads nothing."""
+    """Return the route. A scrape is cheap and loads no model."""
     metrics.registry.register(PoolCollector(pool, byte_budget))
     router = APIRouter()
 
@@ -178,10 +178,10 @@ def create_router(metrics: Metrics, pool: Pool, byte_budget: ByteBudget) -> APIR
         },
     )
     async def show(request: Request) -> Response:
-        """Prometheus text, or OpenMetrics for who accepts it."""
+        """Return Prometheus text, or OpenMetrics for clients that accept it."""
         try:
             encode, media_type = choose_encoder(request.headers.get("accept", ""))
-        except (TypeError, ValueError):  # a version that is none
+        except (TypeError, ValueError):  # an invalid version
             encode, media_type = choose_encoder("")
         return Response(encode(metrics.registry), media_type=media_type)
 

@@ -1,4 +1,8 @@
-"""emberd's own routes; the first three are those of the server it replaces, to the letter."""
+"""emberd's own routes.
+
+`/embed`, `/health` and `/unload` are a contract with clients of the server that emberd replaces:
+their fields, and the words `No texts provided`, stay to the letter.
+"""
 
 from typing import Any, Literal
 
@@ -32,20 +36,23 @@ class EmbedBody(RequestBody):
     """What `POST /embed` takes."""
 
     texts: StrictTexts = Field(
-        description="What to embed, in order.", json_schema_extra={"minItems": 1}
+        description="The texts to embed, in order.", json_schema_extra={"minItems": 1}
     )
-    model: str | None = Field(None, description="Registry name or alias; the default without it.")
+    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
     input_type: PromptType = Field(
         None, description="Which of the model's prompts goes before each text."
     )
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
-    truncate: Truncate = Field(True, description="Cut texts too long; false refuses them.")
+    truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     encoding: Literal["float", "base64"] = "float"
-    fingerprint: str | None = Field(None, description="The space expected; another one is a 409.")
+    fingerprint: str | None = Field(None, description="The expected space; any other is a 409.")
 
 
 class ModelBody(RequestBody):
-    """What `POST /load` and `POST /unload` take; a key mistyped here would unload everything."""
+    """What `POST /load` and `POST /unload` take.
+
+    Unknown keys are refused: with a mistyped `model`, everything would be unloaded.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,7 +60,7 @@ class ModelBody(RequestBody):
 
 
 class Usage(ResponseBody):
-    """What the model was fed: after cutting, special tokens and prompt included, padding not."""
+    """What the model was fed: after cutting, with special tokens and prompt, without padding."""
 
     tokens: int
 
@@ -77,7 +84,7 @@ class ModelState(ResponseBody):
 
 
 class HealthWarning(ResponseBody):
-    """Something that should be looked at."""
+    """Something that needs attention."""
 
     code: str
     message: str
@@ -107,7 +114,7 @@ class Ready(ResponseBody):
 class Row(ModelState):
     """One entry of the registry, and its worker if it has one. Times in seconds.
 
-    `files_changed_s` is since 1970; it and `files_bytes` are 0 unless the model was loaded here.
+    `files_changed_s` counts from 1970; it and `files_bytes` are 0 until the model was loaded once.
     """
 
     aliases: list[str]
@@ -142,14 +149,14 @@ class Rows(ResponseBody):
 
 
 class Unloaded(ResponseBody):
-    """What `POST /unload` answers: the models that were loaded."""
+    """What `POST /unload` answers: the models that were unloaded."""
 
     status: Literal["unloaded"]
     models: list[str]
 
 
 def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
-    """Return the native routes over one pool. `live` has its warnings for `/health`."""
+    """Return the native routes over one pool. `/health` includes the warnings of `live`."""
     router = APIRouter()
 
     @router.post(
@@ -158,27 +165,27 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
             (EmbedBody, tei.TEIEmbedBody),
             {"texts": ["first text", "second text"]},
             {"texts": ["what is it about?"], "model": "minilm", "input_type": "query"},
-            {"inputs": "a text, as clients of TEI send it"},
+            {"inputs": "a text, as TEI clients send it"},
             embeds=True,
         ),
         responses=fails((NativeError, TEIError), EMBEDDING)
         | gives(
             (EmbedAnswer, tei.VECTORS),
-            "One vector for each text, in order; raw float32 or a NumPy array for who accepts it.",
+            "One vector for each text, in order; raw float32 or a NumPy array by Accept.",
             embeds=True,
             further=("application/octet-stream", "application/x-npy"),
         ),
     )
     async def embed(request: Request) -> Response:
-        """Turn texts into vectors; loads the model when it is cold.
+        """Turn texts into vectors; loads the model if needed.
 
-        `texts` is the native request, `inputs` that of text-embeddings-inference.
+        `texts` makes it a native request, `inputs` one of text-embeddings-inference.
         """
         data = await body.read_json(request, pool.limits.max_body)
         if isinstance(data, dict) and "inputs" in data:
             if "texts" in data:
                 raise WrongShapeError(
-                    "texts, inputs: this request has both.",
+                    "The request has both texts and inputs.",
                     hint="Send texts, or inputs as clients of text-embeddings-inference do.",
                     field="inputs",
                 )
@@ -201,9 +208,9 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         )
         return answers.embed_response(answer, form)
 
-    @router.get("/health", responses=gives(Health, "How things are.") | fails(NativeError, (403,)))
+    @router.get("/health", responses=gives(Health, "Its state.") | fails(NativeError, (403,)))
     async def health() -> Response:
-        """Say how things are; never loads a model and never waits for one."""
+        """Return the server's state; never loads a model and never waits for one."""
         default = pool.row()
         said = {
             "status": "ok",
@@ -216,14 +223,15 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
             "models": pool.states(),
             "warnings": [*live.warnings(), *pool.warnings()],
         }
-        # Asked often, also while a model works: FastAPI's way to JSON takes as long as the rest.
+        # Polled often, also while models work: FastAPI's way to JSON takes as long as the rest.
         return Response(orjson.dumps(said), media_type="application/json")
 
     @router.get(
-        "/ready", responses=gives(Ready, "Work is accepted.") | fails(NativeError, (403, 503))
+        "/ready",
+        responses=gives(Ready, "It accepts work.") | fails(NativeError, (403, 503)),
     )
     async def ready() -> Response:
-        """200 when work is accepted, else 503."""
+        """Return 200 if the server accepts work, else 503."""
         pool.check_open()
         return Response(b'{"status":"ready"}', media_type="application/json")
 
@@ -238,17 +246,17 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         responses=gives(Row, "The model, ready.") | fails(NativeError, LOADING),
     )
     async def load(request: Request) -> dict[str, Any]:
-        """Load a model, the default one without a body; answers once it is ready."""
+        """Load a model (without a body: the default); answers once it is ready."""
         asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
         return await exchange.while_connected(request, pool.load(asked.model))
 
     @router.post(
         "/unload",
         openapi_extra=takes(ModelBody, {"model": "minilm"}, required=False),
-        responses=gives(Unloaded, "Unloaded; their memory is back.") | fails(NativeError, LOADING),
+        responses=gives(Unloaded, "The models that were unloaded.") | fails(NativeError, LOADING),
     )
     async def unload(request: Request) -> dict[str, Any]:
-        """Unload a model, all of them without a body; answers once the memory is back."""
+        """Unload a model (without a body: all of them); answers once its memory is released."""
         asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
         return {"status": "unloaded", "models": await pool.unload(asked.model)}
 

@@ -1,8 +1,8 @@
-"""Ollama's dialect: `/api/embed` and what its clients ask before they embed.
+"""Ollama's dialect: `/api/embed`, and the routes that its clients call before they embed.
 
-`keep_alive` and `options` are taken and change nothing: how long a model stays is the server's
-setting, as other clients use it too. Its clients (`curl -d` in every guide of it) need not declare
-a body as JSON. A request without texts loads the model, as Ollama's does.
+`keep_alive` and `options` are accepted and ignored: how long a model stays loaded is a setting of
+the server, which other clients share. Bodies need not be declared as JSON, as Ollama's guides use
+a plain `curl -d`. A request without texts loads the model, as in Ollama.
 """
 
 import time
@@ -34,28 +34,28 @@ class OllamaEmbedBody(RequestBody):
 
     input: Texts = Field(
         default_factory=list,
-        description="A text or a list of texts; without any the model is loaded.",
+        description="A text or a list of texts; without any, the model is only loaded.",
     )
-    model: str | None = Field(None, description="Registry name or alias; the default without it.")
-    truncate: Truncate = Field(True, description="Cut texts too long; false refuses them.")
+    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
+    truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
 
 
 class OllamaEmbeddingsBody(RequestBody):
     """What `POST /api/embeddings`, the older route for one text, takes."""
 
-    prompt: str | None = Field(None, description="The text; without it the model is loaded.")
+    prompt: str | None = Field(None, description="The text; without it, the model is only loaded.")
     model: str | None = None
 
 
 class OllamaShowBody(RequestBody):
-    """What `POST /api/show` takes; older clients say `name`."""
+    """What `POST /api/show` takes; older clients send `name`."""
 
     model: str = Field(validation_alias=AliasChoices("model", "name"))
 
 
 class OllamaDetails(ResponseBody):
-    """What kind of model it is."""
+    """The kind of model."""
 
     parent_model: str
     format: str
@@ -82,10 +82,10 @@ class OllamaOneEmbedding(ResponseBody):
 
 
 class OllamaTag(ResponseBody):
-    """One name of a model; `digest` is the fingerprint of its space, once it is known.
+    """One name of a model; `digest` is the fingerprint of its space, once that is known.
 
-    `size` is that of its files in bytes, and `modified_at` when they changed; 0 and 1970 unless the
-    model was loaded here.
+    `size` is that of its files in bytes, and `modified_at` is when they changed; 0 and 1970 until
+    the model was loaded once.
     """
 
     name: str
@@ -103,7 +103,7 @@ class OllamaTags(ResponseBody):
 
 
 class OllamaRunning(OllamaTag):
-    """One loaded model; sizes in bytes, `size` of the memory that it takes."""
+    """One loaded model; `size` is the memory it takes, in bytes."""
 
     size_vram: int
     context_length: int | None
@@ -117,7 +117,7 @@ class OllamaRunningModels(ResponseBody):
 
 
 class OllamaVersion(ResponseBody):
-    """What `GET /api/version` answers: emberd's."""
+    """What `GET /api/version` answers: emberd's version."""
 
     version: str
 
@@ -191,7 +191,7 @@ def create_router(pool: Pool) -> APIRouter:
         | fails(OllamaError, EMBEDDING),
     )
     async def embeddings(request: Request) -> Response:
-        """Turn one text into a vector: the route before `/api/embed`."""
+        """Turn one text into a vector: Ollama's older route."""
         asked = await read(request, OllamaEmbeddingsBody)
         if asked.prompt is None:
             answer = await exchange.load(request, pool, asked.model)
@@ -205,7 +205,7 @@ def create_router(pool: Pool) -> APIRouter:
         "/api/tags", responses=gives(OllamaTags, "All entries.") | fails(OllamaError, ACCESS)
     )
     async def tags() -> dict[str, Any]:
-        """List names and aliases, here or not: a model comes when it is first asked."""
+        """List names and aliases, downloaded or not: a model is fetched when it is first used."""
         tags = [_tag(row, pool, name) for row in pool.rows() for name in _names(row, pool)]
         return {"models": tags}
 
@@ -228,10 +228,10 @@ def create_router(pool: Pool) -> APIRouter:
     @router.post(
         "/api/show",
         openapi_extra=takes(OllamaShowBody, {"model": "minilm"}),
-        responses=gives(OllamaAbout, "What the registry says.") | fails(OllamaError, SHOWING),
+        responses=gives(OllamaAbout, "The model's registry entry.") | fails(OllamaError, SHOWING),
     )
     async def show(request: Request) -> dict[str, Any]:
-        """Describe one model; loads nothing."""
+        """Describe one model without loading it."""
         asked = await read(request, OllamaShowBody)
         spec = pool.spec(asked.model)
         row = pool.row(spec.name)
@@ -256,7 +256,7 @@ def create_router(pool: Pool) -> APIRouter:
 
 
 def _names(row: dict[str, Any], pool: Pool) -> Iterator[str]:
-    """Yield what Ollama would list: each with a tag. Hub ids are taken, but not listed."""
+    """Yield names as Ollama lists them, with a tag. Hub ids are accepted, but not listed."""
     for name in dict.fromkeys((row["name"], *pool.spec(row["name"]).aliases)):
         yield name if ":" in name else name + LATEST
 

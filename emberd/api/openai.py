@@ -1,4 +1,4 @@
-"""OpenAI's dialect: `/v1/embeddings` and `/v1/models`, for its SDKs and all that copy them."""
+"""OpenAI's dialect: `/v1/embeddings` and `/v1/models`, for its SDKs and compatible clients."""
 
 from typing import Any, Literal
 
@@ -24,17 +24,17 @@ from emberd.pool.manager import EmbedRequest, Pool
 
 
 class OpenAIEmbeddingsBody(RequestBody):
-    """What `POST /v1/embeddings` takes; `user` and whatever else OpenAI adds is ignored."""
+    """What `POST /v1/embeddings` takes; `user` and other fields of OpenAI are ignored."""
 
     input: Texts = Field(
-        description="A text or a list of texts; token ids only if the model's entry reads them."
+        description="A text or a list of texts; token ids only if the entry sets `token_ids`."
     )
-    model: str | None = Field(None, description="Registry name or alias; the default without it.")
+    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
     encoding_format: Literal["float", "base64"] | None = Field(
         None,
         validation_alias=AliasChoices("encoding_format", "embedding_type"),  # Jina's
     )
-    output_dtype: Literal["float"] | None = Field(None, description="Voyage's and Mistral's.")
+    output_dtype: Literal["float"] | None = Field(None, description="As in Voyage and Mistral.")
     dimensions: int | None = Field(
         None,
         validation_alias=AliasChoices("dimensions", "output_dimension"),  # Voyage's, Mistral's
@@ -42,18 +42,18 @@ class OpenAIEmbeddingsBody(RequestBody):
     )
     input_type: PromptType = Field(
         None,
-        validation_alias=AliasChoices("input_type", "task"),  # Jina's name for it
-        description="Not OpenAI's: which prompt to use.",
+        validation_alias=AliasChoices("input_type", "task"),  # Jina's
+        description="Not in OpenAI: which of the model's prompts to use.",
     )
     truncate: Truncate = Field(
         True,
         validation_alias=AliasChoices("truncate", "truncation"),  # Voyage's
-        description="Not OpenAI's: false refuses texts too long.",
+        description="Not in OpenAI: false refuses texts that are too long.",
     )
 
 
 class OpenAIEmbedding(ResponseBody):
-    """One vector; base64 is of little-endian float32."""
+    """One vector, as numbers or as base64 of little-endian float32."""
 
     object: Literal["embedding"]
     index: int
@@ -128,7 +128,7 @@ def create_router(pool: Pool) -> APIRouter:
         "/v1/models", responses=gives(OpenAIModelList, "All entries.") | fails(OpenAIError, ACCESS)
     )
     async def models() -> dict[str, Any]:
-        """List names and aliases; Hub ids are taken, too."""
+        """List names and aliases; Hub ids are accepted, too."""
         listed = [
             _listed(name, row["files_changed_s"])
             for row in pool.rows()
@@ -149,7 +149,7 @@ def create_router(pool: Pool) -> APIRouter:
 
 
 def _with_ids_as_texts(data: object, pool: Pool) -> dict[str, Any] | None:
-    """Return a request with token ids as the pool takes them; None where texts have to be sent."""
+    """Return a request with its token ids as the pool takes them; None if it must send texts."""
     if not isinstance(data, dict) or not isinstance(data.get("model"), str | None):
         return None
     lists = lists_of_ids(data.get("input"))

@@ -15,16 +15,16 @@ Responses = dict[int | str, dict[str, Any]]
 
 WHEN: Mapping[int, str] = {
     400: "No texts, token ids, broken JSON, or an option out of range.",
-    401: "A token is asked for, and it is missing or wrong.",
+    401: "A token is required, and it is missing or wrong.",
     403: "The Host or Origin is not allowed.",
     404: "No model has that name.",
-    409: "The model gives vectors of another space than the one expected.",
+    409: "The model's vectors are not in the expected space.",
     413: "The body or the number of texts is over the limit.",
     415: "The body is compressed, or not declared as JSON.",
-    422: "JSON of the wrong shape, or a text too long that must not be cut.",
-    429: "Too many texts, or bytes of them, are waiting.",
-    500: "The model cannot be loaded or gave no vector.",
-    503: "No source, no room, or shutting down.",
+    422: "JSON of the wrong shape, or a text that is too long and must not be cut.",
+    429: "Too many texts or bytes are waiting.",
+    500: "The model cannot be loaded, or gave no usable vector.",
+    503: "The model cannot be fetched, there is no room for it, or the server is shutting down.",
     504: "The deadline passed.",
 }
 ACCESS = (401, 403)
@@ -34,7 +34,7 @@ EMBEDDING = (*LOADING, 409)
 
 
 class ResponseBody(BaseModel):
-    """The shape of an answer, for readers: answers are put together without it."""
+    """The shape of an answer, for /openapi.json only: answers are built without it."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -48,7 +48,7 @@ class NativeError(ResponseBody):
 
 
 class OpenAIProblem(ResponseBody):
-    """What `OpenAIError` nests."""
+    """The inside of an `OpenAIError`."""
 
     message: str
     type: str
@@ -57,25 +57,25 @@ class OpenAIProblem(ResponseBody):
 
 
 class OpenAIError(ResponseBody):
-    """An error as OpenAI's clients know it."""
+    """An error in OpenAI's shape."""
 
     error: OpenAIProblem
 
 
 class OllamaError(ResponseBody):
-    """An error as Ollama's clients know it."""
+    """An error in Ollama's shape."""
 
     error: str
 
 
 class CohereError(ResponseBody):
-    """An error as Cohere's clients know it."""
+    """An error in Cohere's shape."""
 
     message: str
 
 
 class TEIError(ResponseBody):
-    """An error as clients of text-embeddings-inference know it."""
+    """An error in the shape of text-embeddings-inference."""
 
     error: str
     error_type: str
@@ -85,14 +85,14 @@ IDENTITY = {
     name: {"description": what, "schema": {"type": "string"}}
     for name, what in {
         "X-Emberd-Model": "The model's name in the registry.",
-        "X-Emberd-Fingerprint": "The space that the vectors are in.",
+        "X-Emberd-Fingerprint": "The vector space of the answer.",
     }.items()
 }
 EXPECT = {
     "name": "X-Emberd-Expect-Fingerprint",
     "in": "header",
     "required": False,
-    "description": "The space expected; another one is a 409.",
+    "description": "The expected vector space; any other is a 409.",
     "schema": {"type": "string", "pattern": "^[0-9a-f]{1,64}$"},
 }
 
@@ -100,7 +100,7 @@ EXPECT = {
 def takes(
     shape: object, *examples: Mapping[str, Any], required: bool = True, embeds: bool = False
 ) -> dict[str, Any]:
-    """Return `openapi_extra` of a route that reads `shape` from its body."""
+    """Return the `openapi_extra` of a route that reads `shape` from its body."""
     shown = {f"example {number}": {"value": value} for number, value in enumerate(examples, 1)}
     content = {JSON: {"schema": schema(shape), "examples": shown}}
     extra: dict[str, Any] = {"requestBody": {"required": required, "content": content}}
@@ -110,7 +110,7 @@ def takes(
 def gives(
     shape: object, what: str, *, embeds: bool = False, further: tuple[str, ...] = ()
 ) -> Responses:
-    """Return the entry for 200; `further` media types are bytes."""
+    """Return the response entry for 200; `further` lists media types that are bytes."""
     content = {JSON: {"schema": schema(shape)}}
     content |= {media_type: {"schema": {"type": "string"}} for media_type in further}
     entry: dict[str, Any] = {"description": what, "content": content}
@@ -118,7 +118,7 @@ def gives(
 
 
 def fails(shape: object, statuses: tuple[int, ...]) -> Responses:
-    """Return the entries for errors, in the shape of a dialect."""
+    """Return the response entries for errors, in the shape of a dialect."""
     content = {JSON: {"schema": schema(shape)}}
     return {
         status: {"description": WHEN[status], "content": content} for status in sorted(statuses)
@@ -126,7 +126,7 @@ def fails(shape: object, statuses: tuple[int, ...]) -> Responses:
 
 
 def schema(shape: object) -> dict[str, Any]:
-    """Return the JSON schema of a class (by reference), of any of several, or what is one."""
+    """Return a JSON schema: of a class (by reference), of any of several, or the one given."""
     if isinstance(shape, dict):
         return shape
     if isinstance(shape, tuple):
@@ -136,7 +136,7 @@ def schema(shape: object) -> dict[str, Any]:
 
 
 def complete(app: FastAPI) -> None:
-    """Have /openapi.json define what routes refer to; when it is asked for, not at each start."""
+    """Have /openapi.json define the shapes that routes refer to, built on first request."""
     incomplete = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -151,4 +151,4 @@ def complete(app: FastAPI) -> None:
             components.setdefault("schemas", {}).update(found["$defs"])
         return incomplete()
 
-    app.openapi = openapi  # type: ignore[method-assign] # as FastAPI's documentation has it
+    app.openapi = openapi  # type: ignore[method-assign] # as in FastAPI's documentation

@@ -1,6 +1,6 @@
-"""Pages for people, made here: no script, nothing from elsewhere, so that no network is needed.
+"""HTML pages for people, without scripts or anything from another server.
 
-Whatever a page shows is escaped, and its policy lets a browser load nothing but its own style.
+All values are escaped, and the pages' policy lets a browser load nothing but their own style.
 """
 
 import base64
@@ -19,7 +19,7 @@ from emberd import __version__
 from emberd.api.openapi import ACCESS, NativeError, Responses, TEIError, fails
 from emberd.pool.manager import Pool
 
-PROBED = "Ollama is running"  # what probes of Ollama's clients look for
+PROBED = "Ollama is running"  # Ollama's exact words: its clients probe for them
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
     "color:#222;background:#fff}"
@@ -39,16 +39,16 @@ HEADERS = {
 }
 LINKS = {
     "/docs": "all routes",
-    "/openapi.json": "the same for programs",
-    "/models": "the models in detail",
-    "/health": "how things are",
+    "/openapi.json": "the same, for programs",
+    "/models": "details of all models",
+    "/health": "state of the server",
     "/metrics": "for Prometheus",
 }
 CODE = re.compile(r"`([^`]+)`")
 
 
 def create_router(pool: Pool, app: FastAPI) -> APIRouter:
-    """Return the routes of the pages; `app` is the one that `/docs` describes."""
+    """Return the routes of the pages; `/docs` describes `app`."""
     router = APIRouter()
 
     @router.get(
@@ -57,7 +57,7 @@ def create_router(pool: Pool, app: FastAPI) -> APIRouter:
         responses=_shows("text/html", "text/plain") | fails(TEIError, ACCESS),
     )
     async def front(request: Request) -> Response:
-        """Answer probes as Ollama does; who accepts HTML gets a page."""
+        """Return a page to clients that accept HTML; answer others as Ollama does."""
         if "text/html" in request.headers.get("accept", ""):
             response = page("emberd", *_front(pool))
         else:
@@ -71,14 +71,14 @@ def create_router(pool: Pool, app: FastAPI) -> APIRouter:
         responses=_shows("text/html") | fails(NativeError, ACCESS),
     )
     async def docs() -> Response:
-        """Show what /openapi.json says, for people."""
+        """Show /openapi.json as a page."""
         return page("emberd: routes", *_docs(app.openapi()))
 
     return router
 
 
 def page(title: str, *parts: str) -> Response:
-    """Return a page; `parts` are HTML."""
+    """Return an HTML page; `parts` are HTML."""
     head = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -90,7 +90,7 @@ def page(title: str, *parts: str) -> Response:
 
 def _shows(*media_types: str) -> Responses:
     content = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
-    return {200: {"description": "A page, or a word.", "content": content}}
+    return {200: {"description": "A page, or plain text.", "content": content}}
 
 
 def _front(pool: Pool) -> Iterator[str]:
@@ -109,14 +109,14 @@ def _front(pool: Pool) -> Iterator[str]:
 
 
 def _docs(described: dict[str, Any]) -> Iterator[str]:
-    """Yield what an OpenAPI document says about routes, then the shapes that they refer to."""
+    """Yield the routes of an OpenAPI document, then the shapes they refer to."""
     yield '<p><a href="/">emberd</a> · <a href="/openapi.json">/openapi.json</a></p>'
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             yield f"<h2><code>{method.upper()} {escape(path)}</code></h2>"
             yield _prose(operation.get("description") or operation.get("summary", ""))
             for media_type, body in operation.get("requestBody", {}).get("content", {}).items():
-                yield f"<p>Takes {_kind(body['schema'])} as {escape(media_type)}, such as</p>"
+                yield f"<p>Takes {_kind(body['schema'])} as {escape(media_type)}, for example:</p>"
                 for example in body.get("examples", {}).values():
                     shown = json.dumps(example["value"], ensure_ascii=False)
                     yield f"<pre>{escape(shown)}</pre>"
@@ -124,7 +124,7 @@ def _docs(described: dict[str, Any]) -> Iterator[str]:
                 (status, _prose(response["description"]), _contents(response.get("content", {})))
                 for status, response in sorted(operation["responses"].items())
             ]
-            yield _table(("status", "when", "what"), answers, html=True)
+            yield _table(("status", "when", "body"), answers, html=True)
     yield "<h2>Shapes</h2>"
     for name, shape in described["components"]["schemas"].items():
         if "properties" not in shape:
@@ -141,7 +141,7 @@ def _docs(described: dict[str, Any]) -> Iterator[str]:
             )
             for field, schema in shape["properties"].items()
         ]
-        yield _table(("field", "holds", "without it", ""), rows, html=True)
+        yield _table(("field", "type", "default", ""), rows, html=True)
 
 
 def _contents(content: dict[str, Any]) -> str:
@@ -152,7 +152,7 @@ def _contents(content: dict[str, Any]) -> str:
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    """Return what a JSON schema allows, in words."""
+    """Return in words what a JSON schema allows."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'
@@ -172,7 +172,7 @@ def _default(schema: dict[str, Any]) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return text as HTML, its `code` marked as such."""
+    """Return text as HTML, with `code` marked up."""
     marked = CODE.sub(r"<code>\1</code>", escape(text, quote=False))
     return "".join(f"<p>{paragraph}</p>" for paragraph in marked.split("\n\n") if paragraph)
 

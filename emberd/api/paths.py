@@ -1,6 +1,6 @@
-"""HEAD is GET without its body, and slashes too many mean nothing.
+"""Requests as the routes expect them: HEAD becomes GET, and surplus slashes are ignored.
 
-The layer around the routes, so it is also what learns which of them answered.
+As the layer around the routes, it also learns which of them answered.
 """
 
 import re
@@ -15,9 +15,9 @@ SLASHES = re.compile("//+")
 
 
 def plain(path: str) -> str:
-    """Return a path as the routes know it, which is how everything here looks at it.
+    """Return a path as the routes know it: no double slashes, none at the end.
 
-    A base address that ends with a slash gives `//embed`, one that lacks it `/embed/`.
+    Base addresses with a slash too many produce `//embed`, others `/embed/`.
     """
     return SLASHES.sub("/", path).rstrip("/") or "/"
 
@@ -25,7 +25,7 @@ def plain(path: str) -> str:
 def nearest(path: str, known: Iterable[str]) -> str | None:
     """Return the path that was most likely meant, or None.
 
-    Most who miss have part of the path in their base address: `/v1/v1/embeddings`.
+    Most often part of the path is in the base address already: `/v1/v1/embeddings`.
     """
     paths = [each for each in known if each != "/"]
     ends = [each for each in paths if path.endswith(each)]
@@ -33,13 +33,13 @@ def nearest(path: str, known: Iterable[str]) -> str | None:
 
 
 class Paths:
-    """ASGI layer inside of the gate. It is the HTTP server that leaves out the body of a HEAD."""
+    """ASGI layer inside the gate. The HTTP server itself drops the body of a HEAD."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on as the routes know it."""
+        """Pass one request on, in the form the routes know."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,7 +1,7 @@
-"""What becomes known of one request on its way: for its line in the log and for the metrics.
+"""What is recorded about one request, for its log line and the metrics.
 
-The gate puts a `Record` into the ASGI scope; `paths.py` and the routes fill it in. It holds no
-text, no vector, no token, and no path that somebody made up.
+The gate puts a `Record` into the ASGI scope; `paths.py` and the routes fill it in. It never has
+a text, a vector, a token, or a path invented by the client.
 """
 
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from starlette.types import Scope
 from emberd.pool.job import Answer, Timing
 
 KEY = "emberd.record"
-UNKNOWN = "unknown"  # no route: nothing is there, or the request was refused before
+UNKNOWN = "unknown"  # no route: nothing is at that path, or the request was refused earlier
 
 
 @dataclass(slots=True)
 class Record:
-    """`route` is a template such as `/v1/models/{name}`; `model` a name of the registry.
+    """`route` is a template such as `/v1/models/{name}`, and `model` a registry name.
 
-    `headers` are further ones of the answer.
+    `headers` are added to the answer.
     """
 
     route: str = UNKNOWN
@@ -30,12 +30,12 @@ class Record:
     headers: dict[str, str] = field(default_factory=dict)
 
     def note(self, answer: Answer) -> None:
-        """Take what an answer says about its request."""
+        """Record what an answer says about its request."""
         self.model, self.texts, self.tokens = answer.model, len(answer.fragments), answer.tokens
         self.truncated, self.timing = len(answer.truncated), answer.timing
 
 
 def record_of(scope: Scope) -> Record:
-    """Return the request's record; one for nobody where no gate was passed."""
+    """Return the request's record; a throw-away one if it did not pass the gate."""
     record: Record = scope.get(KEY) or Record()
     return record

@@ -1,6 +1,6 @@
-"""The dialect of Hugging Face's text-embeddings-inference (TEI): bare lists in and out.
+"""The dialect of Hugging Face's text-embeddings-inference (TEI): answers are bare lists.
 
-`POST /embed` is shared with the native dialect, which hands over requests with `inputs`.
+`POST /embed` is shared with the native dialect, which hands over requests that have `inputs`.
 """
 
 from typing import Annotated, Any, Literal
@@ -27,10 +27,10 @@ from emberd.api.openapi import (
 from emberd.errors import TooLargeError
 from emberd.pool.manager import EmbedRequest, Pool
 
-MAX_TOKENIZED_CHARS = 1_000_000  # of a request: texts are not cut there, and others wait meanwhile
+MAX_TOKENIZED_CHARS = 1_000_000  # per request: these texts are not cut, and others wait
 
 
-def _never_left(given: object) -> object:
+def _refuse_left(given: object) -> object:
     if given in ("left", "Left"):
         refuse_start("truncation_direction")
     return given
@@ -40,14 +40,14 @@ class TEIEmbedBody(RequestBody):
     """What `POST /` takes, and `POST /embed` when it has `inputs`."""
 
     inputs: Texts = Field(description="A text or a list of texts; token ids are refused.")
-    model: str | None = Field(None, description="Not TEI's: registry name or alias.")
+    model: str | None = Field(None, description="Not in TEI: registry name or alias.")
     normalize: bool | None = Field(
-        None, description="Vectors of length 1; null: as the registry says, which is true unless"
-        " an entry says otherwise.",
+        None, description="Scale vectors to length 1; null: as the model's entry says (by default,"
+        " true).",
     )  # fmt: skip
-    truncate: Truncate = Field(True, description="Cut texts too long; false refuses them.")
+    truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     truncation_direction: (
-        Annotated[Literal["right", "Right"], BeforeValidator(_never_left)] | None
+        Annotated[Literal["right", "Right"], BeforeValidator(_refuse_left)] | None
     ) = None
     prompt_name: PromptType = Field(None, description="Which of the model's prompts to use.")
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
@@ -57,13 +57,13 @@ class TEITokenizeBody(RequestBody):
     """What `POST /tokenize` takes."""
 
     inputs: Texts
-    model: str | None = Field(None, description="Not TEI's: registry name or alias.")
+    model: str | None = Field(None, description="Not in TEI: registry name or alias.")
     add_special_tokens: bool = True
     prompt_name: PromptType = None
 
 
 class TEIToken(ResponseBody):
-    """One token; `start` and `stop` count characters, and special tokens stand nowhere."""
+    """One token; `start` and `stop` count characters, and are null for special tokens."""
 
     id: int
     text: str
@@ -95,7 +95,7 @@ TOKENS = _lists_of(schema(TEIToken))
 
 
 async def embed(request: Request, pool: Pool, data: object) -> Response:
-    """Answer a request in TEI's dialect, errors included."""
+    """Answer a request in TEI's dialect, including its errors."""
     request.scope["state"][SPOKEN] = "tei"
     asked = body.validate(data, TEIEmbedBody)
     answer = await exchange.embed(
@@ -114,7 +114,7 @@ async def embed(request: Request, pool: Pool, data: object) -> Response:
 
 
 def create_router(pool: Pool) -> APIRouter:
-    """Return TEI's routes over one pool, but for `/embed`."""
+    """Return TEI's routes over one pool, except `/embed`."""
     router = APIRouter(tags=["TEI"])
 
     @router.post(
@@ -126,7 +126,7 @@ def create_router(pool: Pool) -> APIRouter:
         | fails(TEIError, EMBEDDING),
     )
     async def root(request: Request) -> Response:
-        """Turn texts into vectors; what huggingface_hub's InferenceClient posts to."""
+        """Turn texts into vectors; huggingface_hub's InferenceClient posts here."""
         return await embed(request, pool, await body.read_json(request, pool.limits.max_body))
 
     @router.post(
@@ -136,11 +136,11 @@ def create_router(pool: Pool) -> APIRouter:
         | fails(TEIError, EMBEDDING),
     )
     async def tokenize(request: Request) -> Response:
-        """Say which tokens texts have; loads the model when it is cold."""
+        """Return the tokens of texts; loads the model if needed."""
         asked = await body.read(request, TEITokenizeBody, pool.limits.max_body)
         if sum(map(len, asked.inputs)) > MAX_TOKENIZED_CHARS:
             raise TooLargeError(
-                f"The texts have more than {MAX_TOKENIZED_CHARS} characters.",
+                f"The texts have more than {MAX_TOKENIZED_CHARS} characters in total.",
                 hint="Send them in several requests.",
                 field="inputs",
             )
@@ -159,7 +159,7 @@ def create_router(pool: Pool) -> APIRouter:
 
     @router.get("/info", responses=gives(TEIInfo, "The default model.") | fails(TEIError, ACCESS))
     async def info() -> dict[str, Any]:
-        """Say what the default model is and what a request may hold."""
+        """Return the default model and the limits of a request."""
         row = pool.row()
         return {
             "model_id": pool.default.public_id,

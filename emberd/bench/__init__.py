@@ -1,1 +1,1 @@
-"""See ARCHITECTURE.md, part `bench`."""
+"""Measures how fast a running server is, from outside, in about a minute."""

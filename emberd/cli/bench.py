@@ -10,7 +10,7 @@ import typer
 from emberd.cli.context import AsJson, ModelName, Root
 
 if TYPE_CHECKING:
-    from emberd.bench.run import Pace, Results
+    from emberd.bench.stages import Pace, Results
 
 
 def bench(
@@ -30,7 +30,7 @@ def bench(
 
     By default in a server of its own, on a free port; one that runs is left alone.
     """
-    from emberd.bench.run import Pace
+    from emberd.bench.stages import Pace
 
     signal.signal(signal.SIGTERM, _end)
     pace = Pace(stage_s=seconds)
@@ -50,7 +50,7 @@ def _end(number: int, _frame: object) -> None:
 
 def _own(root: Root, model: str | None, pace: "Pace") -> "Results":
     from emberd.bench.own_server import own_server
-    from emberd.bench.run import bench as run
+    from emberd.bench.stages import bench as run
 
     config = root.load()
     spec = config.catalog.get(model or config.settings.default)
@@ -59,8 +59,8 @@ def _own(root: Root, model: str | None, pace: "Pace") -> "Results":
 
 
 def _against(url: str, model: str | None, pace: "Pace") -> "Results":
-    from emberd.bench.run import bench as run
-    from emberd.bench.run import detect, local_pid
+    from emberd.bench.stages import bench as run
+    from emberd.bench.stages import detect, local_pid
 
     server = detect(url, model)
     return run(server, local_pid(server), _say, pace=pace)

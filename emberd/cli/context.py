@@ -105,15 +105,6 @@ class Root:
         return finding.require(self.find_server())
 
 
-def require_file(server: "Client", read: str, file: Path) -> None:
-    """Raise `ConfigError` unless the file that the server reads, as /reload says, is this one."""
-    if read != str(file):
-        raise ConfigError(
-            f"The server at {server.address} reads {read}, not {file}.",
-            hint=f"Add `--config {shlex.quote(read)}`.",
-        )
-
-
 errors_as_json = False
 """Whether stderr is for programs, too: each thing said there is one line of JSON."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root, require_file
+from emberd.cli.context import AsJson, Root
 from emberd.errors import ConfigError
 from emberd.files import is_gone
 
@@ -212,12 +212,12 @@ def reload(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 def _require_named_file(root: Root, server: "Client") -> None:
     """Raise `ConfigError` when `--config` names another file than the server's."""
-    from emberd.client import requests
+    from emberd.client import finding, requests
     from emberd.config.paths import find_homes
 
     if root.config_file is not None:
         file = find_homes(config=root.config_file).config
-        require_file(server, server.send(requests.preview_reload())["file"], file)
+        finding.require_file(server.address, server.send(requests.preview_reload())["file"], file)
 
 
 def _show_changes(answer: dict[str, Any], nothing: str, *, as_json: bool) -> None:

@@ -1,99 +1,23 @@
-"""`emberd use NAME`: make a model the default, after telling what that means for stored vectors."""
+"""`emberd use NAME`: make a model the default, after saying what that means for stored vectors."""
 
 import json
 import sys
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberd.cli.context import AsJson, Root, complete_model, require_file, resumable
-from emberd.errors import ConfigError, EmberdError, RequestError
+from emberd.cli.context import AsJson, Root, complete_model, resumable
+from emberd.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from emberd.client.clients import Client
-    from emberd.config.edit import Edit
     from emberd.config.load import Config
     from emberd.registry.spec import ModelSpec
     from emberd.spaces.lock import LockEntry
     from emberd.spaces.options import SpaceOptions
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Whether two models give vectors that may be compared, and how that is known."""
-
-    verdict: Literal["same", "another", "unknown"]
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """The write and the reload: one step, and its way back.
-
-    Whoever has to do more in the same step (a migration of stores) does it before `commit`, and
-    calls `rollback` when something after it fails.
-    """
-
-    edit: "Edit"
-    server: "Client | None"
-    name: str
-
-    def commit(self) -> None:
-        """Write the file and wait until the running server uses the model; else take it back.
-
-        Raises:
-            ConfigError: the file changed meanwhile or cannot be written.
-            EmberdError: the server does not take it; the file is as it was.
-        """
-        written = False
-        try:
-            self.edit.commit()
-            written = True
-            if self.server is None:
-                return
-            self._have_taken(self.server)
-        except BaseException as error:  # an interrupt, too
-            if self.edit.is_in_force():
-                self.edit.rollback()
-                if self.server is not None:
-                    with suppress(EmberdError):  # it may be what failed; it watches the file, too
-                        _reload(self.server)
-            elif written and isinstance(error, EmberdError):
-                raise ConfigError(
-                    f"{error.message} {self.edit.file} was edited meanwhile, so it is left alone:"
-                    f" its default may be {self.name} by now.",
-                    hint="Correct it, with the default that you want, and run this again.",
-                ) from None
-            raise
-
-    def _have_taken(self, server: "Client") -> None:
-        default = _reload(server)["default"]
-        if default["name"] != self.name:
-            raise ConfigError(
-                f"The server at {server.address} goes on with {default['name']}, which"
-                f" {default['origin']} says."
-            )
-
-    def rollback(self) -> None:
-        """Restore the exact bytes of before, and have the server take them; also when never done.
-
-        Raises:
-            ConfigError: somebody has edited the file since; it is left alone.
-        """
-        self.edit.rollback()
-        if self.server is not None:
-            _reload(self.server)
-
-
-def _reload(server: "Client") -> dict[str, Any]:
-    from emberd.client import requests
-
-    return server.send(requests.reload())
+    from emberd.switch.moves import Moves
+    from emberd.switch.preview import Space
+    from emberd.switch.switch import Switch
 
 
 def use(
@@ -125,157 +49,133 @@ def use(
     models do not compare: what was stored with the old one has to be embedded again.
     """
     from emberd.client import clients
-    from emberd.config.edit import Edit
+    from emberd.switch.preview import preview
+    from emberd.switch.recovery import recover
+    from emberd.switch.switch import Switch, default_in_use
 
     root: Root = ctx.obj
     config = root.load()
-    recovered, unread = _recover(config, strict=migrate)
-    if recovered:
-        config = root.load()  # the default may be another one again
+    recovery = recover(config, strict=migrate)
+    if recovery.done:
+        config = root.load()  # the default may have changed back
     spec = config.catalog.get(name)
     before = config.catalog.get(config.settings.default)
     server = clients.find(config)
-    served = _require_effect(config, server)
-    report = _report(config, before, spec, server, unread, migrates=migrate)
-    report["recovered"] = recovered
+    in_use = default_in_use(config, server)
+    seen = preview(
+        config,
+        spec.name,
+        compare_spaces(config, before, spec),
+        unreadable=recovery.unreadable,
+        server=server.address if server else None,
+        migrates=migrate,
+    )
+    report: dict[str, Any] = {**asdict(seen), "recovered": recovery.done}
     if migrate:
         report["note"] = _note_of_followers(config, dry_run=dry_run)
     if not as_json:
-        for sentence in recovered:
+        for sentence in recovery.done:
             typer.echo(sentence)
-    is_default = before is spec and served in (None, spec.name)
+    is_default = before is spec and in_use in (None, spec.name)
     if is_default and not (migrate and config.settings.stores):
         _tell({**report, "status": "unchanged"}, as_json=as_json)
         return
-    edit = Edit.of_default(config.homes.config, spec.name)
-    switch = Switch(edit, server, spec.name)
+    switch = Switch.to(config, spec.name, server)
+    asking = _Asking(yes=yes, dry_run=dry_run, as_json=as_json)
     if migrate:
-        _use_and_migrate(config, report, switch, yes=yes, dry_run=dry_run, as_json=as_json)
+        _use_and_migrate(config, report, switch, asking)
         return
-    if dry_run:
+    if dry_run or not as_json:
         _tell({**report, "status": "planned"}, as_json=as_json)
+    if dry_run:
         return
-    if not as_json:
-        _tell({**report, "status": "planned"}, as_json=False)
-    _require_consent(report, yes=yes, as_json=as_json)
+    _require_consent(report, asking)
     switch.commit()
     _tell({**report, "status": "changed"}, as_json=as_json)
 
 
-def _recover(config: "Config", *, strict: bool) -> tuple[list[str], dict[str, str]]:
-    """Finish or take back what a stopped `use --migrate` left.
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """How the command was called."""
 
-    Returns what was done, in words, and what is wrong with stores that cannot be read, by name.
-
-    Raises:
-        StoreError: `strict`, and one cannot be read.
-    """
-    if not config.settings.stores:
-        return [], {}
-    from emberd.client import clients
-    from emberd.errors import StoreError
-    from emberd.migrate import known, run
-
-    done, unread = [], {}
-    for name in known.followers(config):
-        try:
-            said = run.recover(known.find(config, name), config.homes.state)
-        except StoreError as error:
-            if strict:
-                with known.naming(name):
-                    raise
-            unread[name] = error.message
-            continue
-        if said:
-            done.append(said)
-    server = clients.find(config) if done else None
-    if server is not None:
-        _reload(server)
-    return done, unread
+    yes: bool
+    dry_run: bool
+    as_json: bool
 
 
 def _note_of_followers(config: "Config", *, dry_run: bool) -> str | None:
-    """Say that `--migrate` has nothing to do, where it has nothing; None else."""
+    """Say that `--migrate` has nothing to do, where that is so."""
     from emberd.migrate import known
 
     if known.followers(config):
         return None
     embedded = "nothing would be embedded" if dry_run else "nothing was embedded"
     return (
-        f"No configured store follows the default: {embedded}. To have stores move along, name"
-        f" them below `stores:` in {config.homes.config}, without a `model:` of their own."
+        f"No configured store follows the default: {embedded}. To have stores move along, list"
+        f" them under `stores:` in {config.homes.config}, without a `model:` of their own."
     )
 
 
 def _use_and_migrate(
-    config: "Config",
-    report: dict[str, Any],
-    switch: Switch,
-    *,
-    yes: bool,
-    dry_run: bool,
-    as_json: bool,
+    config: "Config", report: dict[str, Any], switch: "Switch", asking: _Asking
 ) -> None:
-    """Stage every store that the default serves; then stores, settings and default change at once.
+    """Stage every store that follows the default; then stores, settings and default change at once.
 
     Raises:
-        EmberdError: whatever failed; everything is as it was.
+        EmberdError: something failed; everything is as it was.
     """
-    from dataclasses import replace
+    from emberd.cli import migrate as show
+    from emberd.switch import moves
 
-    from emberd.cli import migrate as said
-    from emberd.migrate import embedding, known, run
-
-    state = config.homes.state
-    followers = known.served_by_default(config)
-    run.require_apart(followers)
-    with resumable(), said.embedder_of(config) as embedder:
-        target = embedding.find_target(config, embedder, switch.name)
-        plans = []
-        for named in followers:
-            with known.naming(named.name):
-                asked = replace(target, input_type=named.input_type)
-                if not dry_run:
-                    run.complete(named, asked, embedder, state)
-                plans.append(run.plan(named, asked, embedder, state))
-        moving = [(n, plan) for n, plan in zip(followers, plans, strict=True) if not plan.there]
-        if not moving and switch.edit.after == switch.edit.before:
-            for named, plan in zip(followers, plans, strict=True):
-                said.note_there(config, named, plan)
+    as_json = asking.as_json
+    stores = moves.open_followers(config)
+    with resumable(), show.embedder_of(config) as embedder:
+        planned = moves.plan_moves(config, stores, embedder, switch.name, dry_run=asking.dry_run)
+        if not planned.pending and not switch.changes_file:
+            _note_there(config, planned)
             _tell({**report, "stores": [], "status": "unchanged"}, as_json=as_json)
             return
-        report = {**report, "plans": [said.plan_row(named, plan) for named, plan in moving]}
-        if not as_json or dry_run:
-            _tell({**report, "status": "planned"}, as_json=as_json)
-        if not as_json:
-            for named, plan in moving:
-                typer.echo(said.plan_sentences(named, plan))
-        if dry_run:
-            if report["note"] and not as_json:
-                typer.echo(report["note"])
+        report = {**report, "plans": [show.plan_row(*move) for move in planned.pending]}
+        _show_plans(report, planned, asking)
+        if asking.dry_run:
             return
-        _require_consent(report, yes=yes, as_json=as_json)
-
-        with said.bars_of(quiet=as_json) as bar:
-            moved = run.migrate_all(
-                [named for named, _ in moving], target, embedder, state, along=switch, report=bar
-            )
-    for named, plan in zip(followers, plans, strict=True):
-        if plan.there:
-            said.note_there(config, named, plan)
-    _tell(
-        {**report, "status": "changed", "moved": {n: asdict(one) for n, one in moved.items()}},
-        as_json=as_json,
-    )
+        _require_consent(report, asking)
+        with show.bars_of(quiet=as_json) as bar:
+            moved = planned.run(switch, bar)
+    _note_there(config, planned)
+    rows = {name: asdict(one) for name, one in moved.items()}
+    _tell({**report, "status": "changed", "moved": rows}, as_json=as_json)
     if not as_json:
-        for named, _ in moving:
-            typer.echo(said.moved_sentences(named, moved[named.name], target.model, target.model))
+        model = planned.target.model
+        for named, _ in planned.pending:
+            typer.echo(show.moved_sentences(named, moved[named.name], model, model))
 
 
-def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Space:
+def _show_plans(report: dict[str, Any], planned: "Moves", asking: _Asking) -> None:
+    from emberd.cli import migrate as show
+
+    if asking.dry_run or not asking.as_json:
+        _tell({**report, "status": "planned"}, as_json=asking.as_json)
+    if asking.as_json:
+        return
+    for move in planned.pending:
+        typer.echo(show.plan_sentences(*move))
+    if asking.dry_run and report["note"]:
+        typer.echo(report["note"])
+
+
+def _note_there(config: "Config", planned: "Moves") -> None:
+    from emberd.cli import migrate as show
+
+    for move in planned.there:
+        show.note_there(config, *move)
+
+
+def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> "Space":
     """Compare two entries by what the lock knows of them; no model is loaded."""
     from emberd.models.availability import find_here
     from emberd.spaces.lock import LockFile
+    from emberd.switch.preview import Space
     from emberd.worker.identity import compare
 
     if one.name == other.name:
@@ -315,44 +215,6 @@ def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> Sp
     return Space("same" if likeness.is_same else "another", likeness.why)
 
 
-def stores_that_leave(
-    config: "Config", spec: "ModelSpec", unread: "Mapping[str, str]"
-) -> list[dict[str, Any]]:
-    """Return the stores that the default serves and whose vectors may not be of `spec`'s space.
-
-    Each is `{"name", "path", "verdict", "why"}`: `re-embed`, or `unknown` where nothing is noted
-    or the store cannot be read, as those in `unread`; `why` says what is wrong with it.
-    """
-    if not config.settings.stores:
-        return []
-    from emberd.errors import StoreError
-    from emberd.migrate import check, known
-    from emberd.spaces.lock import LockFile
-    from emberd.spaces.stores import fits
-
-    entry = LockFile(config.homes.state).read().get(spec.name)
-    leaving = []
-
-    def add(name: str, path: "Path", verdict: str, why: str | None = None) -> None:
-        leaving.append({"name": name, "path": str(path), "verdict": verdict, "why": why})
-
-    for name in known.followers(config):
-        wrong = unread.get(name)
-        if wrong is None:
-            try:
-                named = known.find(config, name)
-                noted = check.whose(config, named)
-            except StoreError as error:
-                wrong = error.message
-        if wrong is not None:
-            add(name, known.path_of(config, name), "unknown", f"cannot be read: {wrong}")
-        elif noted is None:
-            add(name, named.store.path, "unknown")
-        elif not fits(noted.fingerprint, noted.model, spec.name, entry):
-            add(name, named.store.path, "re-embed")
-    return leaving
-
-
 def _fingerprint(spec: "ModelSpec", entry: "LockEntry") -> str:
     """Return the fingerprint that the entry has as the registry has it today."""
     from emberd.spaces.fingerprint import fingerprint
@@ -379,69 +241,11 @@ def _fingerprints(spec: "ModelSpec", entry: "LockEntry") -> set[str]:
     return {found, *entry.equivalent} if found == entry.fingerprint else {found}
 
 
-def _require_effect(config: "Config", server: "Client | None") -> str | None:
-    """Return the default that the server uses. Raises ConfigError when the edit would be void."""
-    from emberd.client import requests
-
-    origin = config.origins["default"]
-    if origin.startswith("$"):
-        raise ConfigError(
-            f"{origin} says {config.settings.default}, and beats the config file.",
-            hint=f"Unset {origin[1:]}, or change it.",
-        )
-    if server is None:
-        return None
-    answer = server.send(requests.preview_reload())
-    default = answer["default"]
-    require_file(server, answer["file"], config.homes.config)
-    if default["origin"].startswith(("$", "--")):
-        raise ConfigError(
-            f"The server at {server.address} was started with {default['origin']} for"
-            f" {default['name']}, which beats the config file.",
-            hint=f"Start it without {default['origin'].lstrip('$')}, then run this again.",
-        )
-    return str(default["name"])
-
-
-def _report(
-    config: "Config",
-    before: "ModelSpec",
-    spec: "ModelSpec",
-    server: "Client | None",
-    unread: "Mapping[str, str]",
-    *,
-    migrates: bool,
-) -> dict[str, Any]:
-    """Return what the change means and what to run beside it."""
-    from emberd.models.availability import find_here
-    from emberd.spaces.lock import LockFile
-
-    space = compare_spaces(config, before, spec)
-    stores = stores_that_leave(config, spec, unread)
-    if space.verdict == "same" and not migrates:
-        stores = [store for store in stores if store["verdict"] != "unknown" or store["why"]]
-    here = find_here(spec, config.homes.hub, LockFile(config.homes.state).read().get(spec.name))
-    run = [] if here else [f"emberd pull {spec.name}"]
-    if not migrates and any(not store["why"] for store in stores):
-        run += [f"emberd use {spec.name} --migrate"]
-    return {
-        "file": str(config.homes.config),
-        "before": before.name,
-        "name": spec.name,
-        "dimensions": [before.dimensions, spec.dimensions],
-        "space": asdict(space),
-        "stores": stores,
-        "is_here": here is not None,
-        "run": run,
-        "server": server.address if server else None,
-    }
-
-
-def _require_consent(report: dict[str, Any], *, yes: bool, as_json: bool) -> None:
-    """Ask at a terminal; elsewhere only a change to the same space goes without `--yes`."""
-    if yes:
+def _require_consent(report: dict[str, Any], asking: _Asking) -> None:
+    """Ask at a terminal; elsewhere only a change within the same space needs no `--yes`."""
+    if asking.yes:
         return
-    if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
+    if sys.stdin.isatty() and sys.stdout.isatty() and not asking.as_json:
         typer.confirm(f"Write it into {report['file']}?", abort=True)
     elif report["space"]["verdict"] != "same" or report.get("plans"):
         raise RequestError(

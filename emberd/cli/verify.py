@@ -80,7 +80,7 @@ def _local(config: "Config") -> list["ModelSpec"]:
 
 
 def _verify(config: "Config", spec: "ModelSpec", *, full: bool) -> list[dict[str, Any]]:
-    from emberd.verify.run import verify as run
+    from emberd.verify.verification import verify as run
 
     if sys.stderr.isatty():
         typer.secho(f"Verifying {spec.name} ...", dim=True, err=True)
@@ -88,7 +88,7 @@ def _verify(config: "Config", spec: "ModelSpec", *, full: bool) -> list[dict[str
 
 
 def _accept(config: "Config", spec: "ModelSpec", *, as_json: bool) -> None:
-    from emberd.verify.run import accept
+    from emberd.verify.acceptance import accept
 
     accepted = accept(config, spec)
     if as_json:

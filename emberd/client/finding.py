@@ -1,5 +1,6 @@
 """How a running server is found: by its note in the state folder, or where it is said to be."""
 
+import shlex
 from pathlib import Path
 from typing import TypeVar
 
@@ -8,7 +9,7 @@ from emberd.client.address import Address
 from emberd.client.health import is_emberd, read_health
 from emberd.config.load import Config
 from emberd.config.tokens import read_token_file
-from emberd.errors import NoServerError
+from emberd.errors import ConfigError, NoServerError
 
 # A server that does not listen refuses at once. One that listens may be slow on a busy machine, and
 # if it were taken for absent, a command would load the model a second time.
@@ -58,6 +59,15 @@ def require(found: T | None) -> T:
     if found is None:
         raise NoServerError("No emberd server is running.", hint="Start one with `emberd serve`.")
     return found
+
+
+def require_file(address: str, read: str, file: Path) -> None:
+    """Raise `ConfigError` unless the file that the server reads, as /reload says, is this one."""
+    if read != str(file):
+        raise ConfigError(
+            f"The server at {address} reads {read}, not {file}.",
+            hint=f"Add `--config {shlex.quote(read)}`.",
+        )
 
 
 def _token(config: Config) -> str | None:

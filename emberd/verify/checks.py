@@ -1,4 +1,4 @@
-"""The checks themselves: vectors in, a finding out. Nothing is loaded and nothing is read here."""
+"""The checks: pure functions from vectors to a finding. Nothing is loaded or read here."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -26,13 +26,13 @@ MIXED: Final = (
     "🎉🚀 ok",
     "SELECT name FROM birds WHERE wingspan > 2 ORDER BY name; -- none",
 )
-"""Texts of many lengths, so that a batch of them has to be padded."""
+"""Texts of many lengths, so that a batch of them needs padding."""
 
-SAME: Final = 0.9999  # cosine of what has to be one vector
+SAME: Final = 0.9999  # cosine of two vectors that must be the same
 UNIT: Final = 1e-3
-PARTNERS: Final = 14  # of the 16 texts, to be found at least; MiniLM finds all, also in 4 bits
+PARTNERS: Final = 14  # of the 16 texts must find theirs; MiniLM finds all, also in 4 bits
 SEPARATION: Final = 3.0  # MiniLM 7.8, in 4 bits 7.6; with a shuffled vocabulary 0.5
-BETTER: Final = 1.25  # so many times the separation: another pooling is the right one
+BETTER: Final = 1.25  # times the separation: then another pooling is the right one
 LOWEST: Final[Mapping[Precision, float]] = {"bf16": 0.999, "8bit": 0.99, "4bit": 0.8}
 """Lowest cosine to full precision. 4 bits give MiniLM 0.86 over thirty texts."""
 
@@ -44,14 +44,14 @@ def cosines(a: Matrix, b: Matrix) -> Matrix:
 
 
 def check_dimensions(spec: ModelSpec, found: Mapping[int, int]) -> Finding:
-    """Compare the length of vectors with what was asked for; `found` has asked: got."""
-    wrong = {asked: got for asked, got in found.items() if asked != got}
+    """Compare the dimensions requested (the keys of `found`) with those of the vectors."""
+    wrong = {wanted: got for wanted, got in found.items() if wanted != got}
     return judged(
         "dimensions",
         not wrong,
-        "; ".join(f"{got}, the registry says {asked}" for asked, got in wrong.items())
+        "; ".join(f"{got}, but the registry says {wanted}" for wanted, got in wrong.items())
         or ", ".join(map(str, found)),
-        f"Correct models.{spec.name}.dimensions and matryoshka.",
+        f"Correct models.{spec.name}.dimensions and models.{spec.name}.matryoshka.",
     )
 
 
@@ -62,101 +62,103 @@ def check_finite(vectors: Matrix) -> Finding:
         "finite",
         usable == len(vectors),
         f"{usable} of {len(vectors)} vectors",
-        "Set `compute: f32` for this model; if it stays so, its files are damaged.",
+        "Set `compute: f32` for this model. If that does not help, its files are damaged.",
     )
 
 
 def check_unit_length(spec: ModelSpec, vectors: Matrix) -> Finding:
     """Look for vectors that are not of length 1."""
     if not spec.normalize:
-        return Finding("unit length", "skipped", "the registry says normalize: false")
+        return Finding("unit length", "skipped", "the registry says `normalize: false`")
     off = float(np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max())
     return judged(
         "unit length",
         off < UNIT,
         f"furthest from 1: off by {off:.0e}",
-        "This is an error in emberd or its backend; please report it.",
+        "This is a bug in emberd or its backend. Please report it.",
     )
 
 
 def check_company(batch: Matrix, alone: Matrix, shuffled: Matrix) -> Finding:
-    """Compare the vectors of `MIXED`: in one batch, one by one, and in another order."""
+    """Compare the vectors of `MIXED` in one batch, one by one, and in another order."""
     lowest = float(min(cosines(batch, alone).min(), cosines(batch, shuffled).min()))
     return judged(
         "alone = batch = shuffled",
         lowest > SAME,
         f"lowest cosine {lowest:.6f} of {len(batch)} texts",
-        "Set `compute: f32` for this model, or another `backend`: neighbours move its vectors.",
+        "Neighbours in a batch move its vectors: set `compute: f32` or another `backend`.",
     )
 
 
 def check_shortest(tokens: int, truncated: bool) -> Finding:
-    """Judge the embedding of an empty text; what it gave is among the vectors checked above."""
+    """Judge the embedding of an empty text; its vector is among those checked above."""
     return judged(
         "shortest text",
         tokens > 0 and not truncated,
-        f"an empty one: {tokens} tokens",
+        f"an empty text has {tokens} tokens",
         "The tokenizer adds no special tokens, so an empty text has nothing to embed.",
     )
 
 
 def check_longest(max_tokens: int, tokens: int, truncated: bool, refused: bool) -> Finding:
-    """Judge the embedding of a text beyond `max_tokens`: cut exactly there, and said so."""
-    advice = "The tokenizer cuts elsewhere than the registry says; compare its max_tokens."
+    """Judge a text longer than `max_tokens`: it must be cut exactly there, and reported as cut."""
+    advice = "The tokenizer and the registry disagree about the limit; compare the max_tokens."
     if not truncated or not refused:
-        how = "cut without a word" if not truncated else "cut though `truncate` was false"
+        how = "cut without saying so" if not truncated else "cut although `truncate` was false"
         return Finding("longest text", "failed", how, advice)
-    detail = f"cut at {tokens} tokens, the model takes {max_tokens}"
+    detail = f"cut at {tokens} tokens; the model takes {max_tokens}"
     return judged("longest text", tokens == max_tokens, detail, advice)
 
 
 def check_paraphrases(name: str, vectors: Matrix, *, built_in: bool) -> Finding:
-    """See whether paraphrases are nearer than strangers; only a warning for a user's own model."""
+    """See whether paraphrases are nearer than unrelated texts; a warning for a user's own model."""
     found = paraphrases.partners_found(vectors)
     apart = paraphrases.separation(vectors)
     detail = (
-        f"{found} of {len(vectors)} texts are nearest to their paraphrase, which lie"
-        f" {apart:.1f} spreads above strangers"
+        f"{found} of {len(vectors)} texts are nearest to their paraphrase; paraphrases are"
+        f" {apart:.1f} standard deviations closer than unrelated texts"
     )
     advice = (
-        f"The tokenizer or the pooling does not belong to the weights: compare models.{name} and"
-        " the files with the model's card."
+        f"The tokenizer or the pooling does not match the weights: compare models.{name} and the"
+        " files with the model card."
     )
     if found >= PARTNERS and apart >= SEPARATION:
         return Finding("paraphrases", "ok", detail)
     if built_in:
         return Finding("paraphrases", "failed", detail, advice)
-    return Finding("paraphrases", "warning", detail, f"{advice} (Or it is not for English prose.)")
+    return Finding(
+        "paraphrases", "warning", detail, f"{advice} (Or the model is not meant for English prose.)"
+    )
 
 
 def check_folder(name: str, differences: Sequence[Difference]) -> Finding:
-    """Say what the model's folder has otherwise than its entry, which is what counts."""
+    """Report where the model's folder says something other than its entry, which is what counts."""
     if not differences:
-        return Finding("folder", "ok", "its description files say nothing that the entry does not")
+        return Finding("folder", "ok", "its files say nothing that the entry does not")
     lines = "; ".join(difference.line for difference in differences)
     return Finding(
         "folder",
         "note",
         " ".join(difference.message for difference in differences),
-        "To have it as the folder says, which is another space, write below"
-        f" models.{name}: {lines}",
+        f"To follow the folder, which gives another space, add under models.{name}: {lines}",
     )
 
 
 def check_pooling(spec: ModelSpec, apart: Mapping[str, float], *, built_in: bool) -> Finding:
-    """Compare poolings by how far paraphrases lie above strangers, when no file states the right.
+    """Compare poolings by how well they separate paraphrases from unrelated texts.
 
-    A pooling that a model was not trained for still ranks paraphrases well (MiniLM with CLS finds
-    all), but less sharply: 5.2 spreads against the 7.8 of the mean.
+    For checkpoints that do not state their pooling. One that a model was not trained for still
+    ranks paraphrases well (MiniLM with CLS finds all), but less sharply: 5.2 standard deviations
+    instead of the 7.8 of the mean.
     """
     stated, best = apart[spec.pooling], max(apart, key=lambda pooling: apart[pooling])
     detail = (
-        f"the checkpoint does not say; paraphrases lie above strangers by spreads of "
-        f"{', '.join(f'{value:.1f} with {pooling}' for pooling, value in apart.items())}"
+        "the checkpoint does not state it; standard deviations between paraphrases and unrelated"
+        f" texts: {', '.join(f'{value:.1f} with {pooling}' for pooling, value in apart.items())}"
     )
     if apart[best] < SEPARATION or apart[best] <= BETTER * stated:
         return Finding("pooling", "ok", detail)
-    advice = f"Compare models.{spec.name}.pooling with the model's card: it may be {best}."
+    advice = f"Compare models.{spec.name}.pooling with the model card: it may be {best}."
     return Finding("pooling", "failed" if built_in else "warning", detail, advice)
 
 
@@ -190,34 +192,34 @@ def check_space(name: str, before: LockEntry | None, after: LockEntry, cosine: f
 
 
 def check_precision(precision: Precision, quantized: Matrix, full: Matrix) -> Finding:
-    """Say how far the weights' precision moves vectors from full precision, and judge how far."""
+    """Judge how far the weights' precision moves vectors from those of full precision."""
     found = cosines(quantized, full)
     return judged(
         "precision loss",
         found.min() >= LOWEST[precision],
         f"{precision} against f32: mean cosine {found.mean():.4f}, lowest {found.min():.4f}"
         f" of {len(found)} texts",
-        "The weights are damaged, or too coarse for this model: choose a higher `precision`.",
+        "The weights are damaged, or this precision is too low for the model: choose a higher one.",
     )
 
 
 def check_reference(model: str, vectors: Matrix, reference: Matrix) -> Finding:
-    """Compare full precision with what sentence-transformers gave, `(N, D)` each."""
+    """Compare full precision with the vectors of sentence-transformers, `(N, D)` each."""
     lowest = lowest_cosine(vectors, reference)
     return judged(
         "reference vectors",
         lowest >= SAME,
         f"lowest cosine to sentence-transformers {lowest:.6f} of {len(reference)} texts, in f32",
-        f"The weights are {model}'s, but not used as they should be: compare pooling and"
-        " tokenizer with its card.",
+        f"These are the weights of {model}, but they are used wrongly: compare pooling and"
+        " tokenizer with its model card.",
     )
 
 
 def check_agreement(precision: Precision, backend: str, lowest: float) -> Finding:
-    """Judge the lowest cosine between this backend's vectors and another one's."""
+    """Judge the lowest cosine between this backend's vectors and those of another."""
     return judged(
         "backends agree",
         lowest >= (SAME if precision == "f32" else SAME_SPACE),
         f"{backend}: lowest cosine {lowest:.6f}",
-        f"Do not use {backend} and this backend in turn for this model; please report it.",
+        f"Do not switch between {backend} and this backend for this model, and please report it.",
     )

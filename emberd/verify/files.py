@@ -1,4 +1,4 @@
-"""A model's files, read anew to the last byte, against what the lock and their origin say of them.
+"""A model's files, hashed again in full and compared with the lock and with their publisher.
 
 Size and mtime are not trusted here: a file that was tampered with may have kept both.
 """
@@ -29,7 +29,7 @@ GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a backend uses of a model's folder, hashed just now."""
+    """The files of a model's folder that a backend uses, hashed just now."""
 
     source: Source
     folder: Path
@@ -37,8 +37,8 @@ class Files:
     hashes: Mapping[str, FileHash]
 
     @property
-    def are_packed(self) -> bool:
-        """Whether the weights are quantized in the files already."""
+    def are_quantized(self) -> bool:
+        """Whether the weights in the files are quantized."""
         with suppress(OSError, ValueError):
             config = json.loads((self.folder / "config.json").read_bytes())
             return isinstance(config, dict) and "quantization" in config
@@ -46,12 +46,12 @@ class Files:
 
     @property
     def sha256_of_weights(self) -> str | None:
-        """The hash of the weights, when they are one file."""
+        """The hash of the weights, if they are a single file."""
         weights = self.hashes.get("model.safetensors")
         return weights.sha256 if weights else None
 
     def how_to_restore(self, name: str) -> str:
-        """Say what makes these files of model `name` again what their origin gives out."""
+        """Say how to get the published files of model `name` back."""
         if self.source.hf:
             return f"run `emberd pull {name}`"
         if self.source.package:
@@ -60,7 +60,7 @@ class Files:
         return f"restore them in {self.folder}"
 
     def as_entry(self, before: LockEntry | None = None) -> LockEntry:
-        """Return what a worker is told to remember, so that it takes these files and hashes."""
+        """Return the lock entry that makes a worker use these files and hashes."""
         if before is None:
             return LockEntry(source=str(self.source), folder=str(self.folder), files=self.hashes)
         now = replace(before.now, folder=str(self.folder), files=self.hashes)
@@ -68,11 +68,11 @@ class Files:
 
 
 def find_files(spec: ModelSpec, hub: Path, before: LockEntry | None) -> Files:
-    """Find a model's files where its next start will, downloading them as it would, and hash them.
+    """Find a model's files as its next start will, downloading them if needed, and hash them.
 
     Raises:
-        SourceError: they are not here and cannot be fetched.
-        BackendError: the backend, which says what files it uses, is missing or broken.
+        SourceError: they are not here and cannot be downloaded.
+        BackendError: the backend, which says which files it uses, is missing or broken.
     """
     name = plugins.resolve(spec.backend)
     patterns = plugins.load(name).files
@@ -81,14 +81,14 @@ def find_files(spec: ModelSpec, hub: Path, before: LockEntry | None) -> Files:
 
 
 def find_full_precision(spec: ModelSpec, hub: Path, files: Files) -> Files | None:
-    """Return these files or those of another source that is here, whichever are not packed."""
+    """Return the first that is not quantized: these files, or another source that is here."""
     patterns = plugins.load(files.backend).files
     others = (
         _read(source, folder, files.backend, patterns)
         for source in spec.sources
         if source != files.source and (folder := find_local(source, hub))
     )
-    return next((found for found in (files, *others) if not found.are_packed), None)
+    return next((found for found in (files, *others) if not found.are_quantized), None)
 
 
 def _read(source: Source, folder: Path, backend: str, patterns: Sequence[str]) -> Files:
@@ -98,19 +98,19 @@ def _read(source: Source, folder: Path, backend: str, patterns: Sequence[str]) -
 def check_unchanged(files: Files, before: LockEntry | None, name: str) -> Finding:
     """Compare with the hashes in the lock, and name each file that differs."""
     if before is None:
-        return Finding("files", "skipped", "not used on this machine before: nothing to compare")
+        return Finding("files", "skipped", "first use on this machine: nothing to compare with")
     differences = differences_from(files, before)
     return judged(
         "files",
         not differences,
-        "; ".join(differences) or f"{len(files.hashes)} files hashed, all as in lock.json",
-        f"Unless the change is yours, {files.how_to_restore(name)}; if it is, accept it with"
-        f" `emberd verify --accept {name}`.",
+        "; ".join(differences) or f"{len(files.hashes)} files, all as recorded in lock.json",
+        f"If you did not change them, {files.how_to_restore(name)}. If you did, accept the change"
+        f" with `emberd verify --accept {name}`.",
     )
 
 
 def differences_from(files: Files, accepted: LockEntry) -> list[str]:
-    """Say of each file that is not what was accepted how it differs."""
+    """Say for each file that is not as accepted how it differs."""
     return list(_differences(files, accepted))
 
 
@@ -128,14 +128,14 @@ def _differences(files: Files, accepted: LockEntry) -> Iterator[str]:
 
 
 def check_published(files: Files, name: str) -> Finding:
-    """Compare with the hashes under which the Hub or the package index gave the files out."""
+    """Compare with the hashes that the Hub or the package index published."""
     check = "published hashes"
     published = {**_of_package(files), **_of_hub_cache(files)}
     if not published:
         why = {
-            files.source.hf: "the Hub's cache keeps no hashes here: its files are no links",
+            files.source.hf: "the Hub's cache has no hashes here: its files are not links",
             files.source.package: "the package was installed without a list of hashes",
-            files.source.path: "a folder of your own: nobody publishes its hashes",
+            files.source.path: "a folder of your own, so no hashes are published",
         }
         return Finding(check, "skipped", next(why[place] for place in why if place))
     wrong = [file for file, fits in published.items() if not fits]
@@ -143,17 +143,17 @@ def check_published(files: Files, name: str) -> Finding:
     return judged(
         check,
         not wrong,
-        f"{', '.join(wrong)}: not what {origin} gave out"
+        f"{', '.join(wrong)}: not what {origin} published"
         if wrong
-        else f"{len(published)} files as {origin} gave them out",
-        f"To have the right files again, {files.how_to_restore(name)}.",
+        else f"{len(published)} files as {origin} published them",
+        f"To get the right files back, {files.how_to_restore(name)}.",
     )
 
 
 def _of_hub_cache(files: Files) -> dict[str, bool]:
-    """Say whether each file has the hash that is the name of the blob it links to.
+    """Say whether each file has the hash that names the blob it links to.
 
-    That is the SHA-256 of a large file and git's SHA-1 of a small one
+    That is the SHA-256 of a large file, and git's SHA-1 of a small one
     (huggingface.co/docs/huggingface_hub/guides/manage-cache).
     """
     fits = {}
@@ -174,7 +174,7 @@ def _git_sha1(content: bytes) -> str:
 def _of_package(files: Files) -> dict[str, bool]:
     """Say whether each file has the hash in the RECORD of the package it came with.
 
-    The RECORD lies where the files lie, which may be another interpreter's packages.
+    The RECORD is found beside the files, which may be among another interpreter's packages.
     """
     if not files.source.package:
         return {}

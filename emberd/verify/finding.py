@@ -1,4 +1,4 @@
-"""What a check found: a verdict, what was seen, and what to do about it."""
+"""The result of a check: a verdict, what was seen, and what to do about it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ Verdict = Literal["ok", "failed", "warning", "note", "skipped"]
 class Finding:
     """One row of the table. A check that did not run is `skipped`, and `detail` says why.
 
-    A `note` is nothing wrong, but worth knowing.
+    A `note` is not a problem, but worth knowing.
     """
 
     check: str
@@ -20,5 +20,5 @@ class Finding:
 
 
 def judged(check: str, passes: object, detail: str, advice: str) -> Finding:
-    """Return `ok`, or `failed` with the advice."""
+    """Return an `ok` finding, or a `failed` one with the advice."""
     return Finding(check, "ok", detail) if passes else Finding(check, "failed", detail, advice)

@@ -1,8 +1,8 @@
 """Eight pairs of sentences that say the same in other words.
 
-A model that is fed the tokens it was trained on, and pooled as it was trained, finds each one's
-partner among all sixteen. No reference file is needed for that. Pairs share few words, and some
-strangers share a word with another meaning.
+A model with the tokenizer and the pooling it was trained with finds the partner of each among all
+sixteen; no reference file is needed for that. Pairs share few words, and some unrelated sentences
+share a word with two meanings.
 """
 
 import numpy as np
@@ -42,17 +42,17 @@ _PARTNER = np.arange(len(TEXTS)) ^ 1
 
 
 def partners_found(vectors: Matrix) -> int:
-    """Return how many of `TEXTS` (`(16, D)`) are nearer to their partner than to all others."""
+    """Return how many of the vectors of `TEXTS`, `(16, D)`, are nearest to their partner."""
     cosines = _cosines(vectors)
     np.fill_diagonal(cosines, -np.inf)
     return int((cosines.argmax(axis=1) == _PARTNER).sum())
 
 
 def separation(vectors: Matrix) -> float:
-    """Return how far pairs lie above strangers, in standard deviations of the strangers' cosines.
+    """Return how much closer pairs are than strangers, in standard deviations of the strangers'.
 
-    Unlike a cosine, it can be compared between models and poolings: some crowd all texts into a
-    narrow cone.
+    `(16, D)` -> a number that, unlike a cosine, can be compared between models and poolings: some
+    crowd all texts into a narrow cone.
     """
     cosines = _cosines(vectors)
     rows = np.arange(len(TEXTS))

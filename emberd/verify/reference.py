@@ -1,7 +1,7 @@
-"""Vectors that sentence-transformers made, shipped for the models whose weights they are of.
+"""Reference vectors made by sentence-transformers, shipped with emberd.
 
-`minilm.json` is made by tests/verify/make_reference.py of tests/reference, which says how they
-came to be.
+tests/verify/make_reference.py makes `minilm.json` from tests/reference, where it is documented how
+the vectors were made.
 """
 
 import base64
@@ -17,7 +17,7 @@ from emberd.vectors import Matrix
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Texts and their float32 vectors `(N, D)`; `weights_sha256` is of the one safetensors file."""
+    """Texts and their vectors `(N, D)`, float32; `weights_sha256` is of the weights file."""
 
     model: str
     weights_sha256: str

@@ -1,7 +1,7 @@
-"""A model in a fresh worker of its own: no server's worker is asked, and the lock is a copy.
+"""A model in a fresh worker of its own, with a copy of the lock.
 
-What looks must not change what it looks at: each run has a state folder that is deleted after it,
-whose lock holds what the caller wants the worker to remember.
+Verifying must not change what it verifies: no running server is used, and each run has a temporary
+state folder whose lock holds what the caller wants the worker to remember.
 """
 
 import asyncio
@@ -28,38 +28,38 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The answer to one request; `vectors` is `(N, D)`."""
+class Embedded:
+    """The answer to one request; `vectors` is `(N, D)`, float32."""
 
     vectors: Matrix
     tokens: int
     truncated: tuple[int, ...]
 
 
-class Subject:
-    """The loaded model. `row` is what `/models` would say of it."""
+class LoadedModel:
+    """The model under test. `row` is what `/models` would say about it."""
 
     def __init__(self, pool: Pool, row: dict[str, Any]) -> None:
         self._pool = pool
         self.spec = pool.default
         self.row = row
 
-    async def ask(
+    async def embed(
         self, texts: Sequence[str], *, truncate: bool = True, dimensions: int | None = None
-    ) -> Asked:
+    ) -> Embedded:
         """Embed texts in one request. Raises `EmberdError`."""
         answer = await self._pool.embed(
             EmbedRequest(texts=texts, truncate=truncate, dimensions=dimensions, encoding="raw")
         )
         rows = [np.frombuffer(fragment, "<f4") for fragment in answer.fragments]
-        return Asked(np.stack(rows), answer.tokens, tuple(answer.truncated))
+        return Embedded(np.stack(rows), answer.tokens, tuple(answer.truncated))
 
 
 @dataclass(frozen=True, slots=True)
-class Ran(Generic[T]):
-    """What came of a run, and what its worker made the lock remember.
+class WorkerRun(Generic[T]):
+    """The result of a run, and the lock entry that its worker left.
 
-    `damage` says what a worker computed with that was damaged; the result may be of its vectors.
+    `damage` says what the worker computed with and found to be damaged; `result` may be wrong then.
     """
 
     result: T
@@ -67,22 +67,22 @@ class Ran(Generic[T]):
     damage: str | None
 
 
-def in_fresh_worker(
+def run_in_fresh_worker(
     config: Config,
     spec: ModelSpec,
     remembered: LockEntry,
-    work: Callable[[Subject], Awaitable[T]],
+    work: Callable[[LoadedModel], Awaitable[T]],
     *,
     keep_cache: bool = True,
-) -> Ran[T]:
-    """Load a model, let `work` ask it, and end its worker.
+) -> WorkerRun[T]:
+    """Load a model, let `work` use it, and end its worker.
 
     Args:
-        config: limits and homes; it need not know this model.
-        spec: the model, which may be another variant of one in the registry.
-        remembered: its entry in the lock, as its worker shall see it.
-        work: what to do with it.
-        keep_cache: whether what the backend caches is worth keeping.
+        config: limits and homes; the model need not be in it.
+        spec: the model, or a variant of one in the registry.
+        remembered: the lock entry that its worker should see.
+        work: what to do with the model.
+        keep_cache: whether to keep what the backend caches.
 
     Raises:
         EmberdError: it cannot be loaded, or `work` raised it.
@@ -109,11 +109,11 @@ def in_fresh_worker(
         lock = LockFile(homes.state)
         lock.put(spec.name, remembered)
         result, damage = asyncio.run(_run(alone, work))
-        return Ran(result, lock.read()[spec.name], damage)
+        return WorkerRun(result, lock.read()[spec.name], damage)
 
 
-async def _run(config: Config, work: Callable[[Subject], Awaitable[T]]) -> tuple[T, str | None]:
+async def _run(config: Config, work: Callable[[LoadedModel], Awaitable[T]]) -> tuple[T, str | None]:
     async with Pool(config) as pool:
-        result = await work(Subject(pool, await pool.load(None)))
+        result = await work(LoadedModel(pool, await pool.load(None)))
         found = (each["message"] for each in pool.warnings() if each["code"] == VECTORS_DAMAGED)
         return result, next(found, None)

@@ -19,13 +19,13 @@ _erf = np.vectorize(math.erf, otypes=[np.float32])
 
 
 class NumpyBackend:
-    """What the entry point names; made without arguments."""
+    """The class that the entry point names; created without arguments."""
 
     files: ClassVar[tuple[str, ...]] = MODEL_FILES
     libraries: ClassVar[tuple[str, ...]] = ("numpy",)
 
     def load(self, request: LoadRequest) -> "NumpyEncoder":
-        """Read the whole model into memory. What may be wrong with its files, `Checkpoint` says."""
+        """Read the whole model into memory. `Checkpoint` reports what is wrong with its files."""
         if request.compute not in ("auto", "f32"):
             raise BackendBrokenError(
                 f"Backend numpy has no {request.compute} arithmetic.", hint="Set `compute: auto`."
@@ -76,7 +76,7 @@ class NumpyEncoder:
         return self._normalize(x, "embeddings.LayerNorm")
 
     def _attend(self, x: Matrix, mask: TokenIds, name: str) -> Matrix:
-        """Let each token look at those of its text that `mask` keeps: `(B, T, D)` stays."""
+        """Let each token attend to those of its text that `mask` keeps; `(B, T, D)` to the same."""
         query, key, value = (
             self._split(self._apply(x, f"{name}.self.{kind}")) for kind in ("query", "key", "value")
         )

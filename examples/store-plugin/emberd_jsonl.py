@@ -1,7 +1,7 @@
-"""Store kind `jsonl`: a text and its vector per line. A row's key is the number of its line.
+"""Store kind `jsonl`: one text and its vector per line. A row's key is its line number.
 
-The file is read whole and replaced by rename, so a reader sees the old one or the new one. The
-stamp is a line of its own, `{"space": ...}`, so that it changes with the vectors.
+The file is read whole and replaced by renaming, so a reader sees either the old one or the new one.
+The stamp is a line of its own, `{"space": ...}`, so that it changes together with the vectors.
 """
 
 import fcntl
@@ -24,9 +24,9 @@ BYTES_A_SECOND = 20e6  # of JSON, written by Python
 
 
 class JsonlStore:
-    """One file. Who writes to it takes `flock` on it first, as `replacing` does.
+    """One file. A program that writes to it first takes `flock` on it, as `replacing` does.
 
-    Who had to wait for that opens the file anew: another one may have taken its place.
+    A program that had to wait for the lock opens the file again: another may have replaced it.
 
     Args:
         path: the file.
@@ -44,11 +44,11 @@ class JsonlStore:
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Whether it is called so."""
+        """Say whether its name ends in .jsonl."""
         return path.suffix == ".jsonl" and path.is_file()
 
     def inspect(self) -> Shape:
-        """Count lines with and without a vector; the first one says the dimension."""
+        """Count lines with and without a vector; the first vector gives the dimension."""
         vectors = [line.get(self.vector) for _, line in self.lines() if "space" not in line]
         there = [vector for vector in vectors if vector]
         return Shape(
@@ -128,7 +128,7 @@ class JsonlStore:
             yield
 
     def new_settings(self, text: str, *, model: str, dimensions: int) -> str:
-        """Nothing: nobody keeps settings for such a file."""
+        """Return the settings unchanged: no program keeps any for such a file."""
         del model, dimensions
         return text
 
@@ -140,11 +140,11 @@ class JsonlStore:
                     if line.strip():
                         yield number, dict(json.loads(line))
         except (OSError, ValueError, TypeError) as error:
-            raise NotAStoreError(f"{self.path} is no file of JSON objects: {error}.") from None
+            raise NotAStoreError(f"{self.path} is not a file of JSON objects: {error}.") from None
 
 
 def digest(file: Path) -> str:
-    """Return what stands for the content of a file."""
+    """Return a hash of a file's content."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -164,7 +164,7 @@ class _Restoring:
         return self._store.digest()
 
     def commit(self) -> None:
-        """Copy the backup back, to be there at once."""
+        """Copy the backup back; the rename makes it appear all at once."""
         copy = self._store.path.with_name(f".{self._store.path.name}.restored")
         shutil.copy2(self._backup, copy)
         copy.replace(self._store.path)
@@ -203,7 +203,7 @@ class _Replacing:
             os.fsync(file.fileno())
 
     def unmoved(self) -> Mapping[str, str]:
-        """Read all of each line but its vector, from the new file once there is one."""
+        """Hash all of each line but its vector, from the new file once there is one."""
         file = self._new if self._new.exists() else self._store.path
         name = self._store.vector
         rest = [
@@ -214,10 +214,10 @@ class _Replacing:
         return {"the lines": hashlib.sha256(json.dumps(rest).encode()).hexdigest()}
 
     def digest(self) -> str:
-        """Read the file that will be there."""
+        """Hash the file that will be there."""
         return digest(self._new)
 
     def commit(self) -> None:
-        """Put the new file in the place of the old."""
+        """Put the new file in place of the old one."""
         shutil.copymode(self._store.path, self._new)
         self._new.replace(self._store.path)

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from emberd import errors
-from emberd.api.errors import OLLAMAS_WORDS, STATUS, render, status_of
+from emberd.api.errors import OLLAMA_WORDS, STATUS, render, status_of
 from tests.api.dialects import ONE_OF_EACH, WAYS, Way
 from tests.serving import Server, wait_for
 
@@ -336,8 +336,8 @@ def test_every_error_has_every_shape(cls: type[errors.EmberdError], name: str) -
     response = render(cls("It failed.", hint="Try this."), {"path": PATHS[name]})
 
     words = "It failed. Try this."
-    if name == "Ollama" and cls.code in OLLAMAS_WORDS:
-        words = f"{OLLAMAS_WORDS[cls.code]}: {words}"
+    if name == "Ollama" and cls.code in OLLAMA_WORDS:
+        words = f"{OLLAMA_WORDS[cls.code]}: {words}"
     elif name != "Ollama":
         assert response.status_code == status_of(cls("")) in set(STATUS.values())
     assert WAYS[name].message(orjson.loads(bytes(response.body))) == words

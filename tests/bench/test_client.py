@@ -10,7 +10,7 @@ import pytest
 
 from emberd.bench import measure
 from emberd.bench.client import ClosedError, Connection, RefusedError, Server, ask_in_turns
-from emberd.bench.run import Pace, bench, detect, local_pid
+from emberd.bench.stages import Pace, bench, detect, local_pid
 from emberd.bench.texts import Texts
 from tests.serving import Server as Emberd
 

@@ -1,1 +1,1 @@
-"""See ARCHITECTURE.md, part `backends.mlx`."""
+"""Runs encoders with MLX, on Apple silicon, NVIDIA GPUs or a CPU."""

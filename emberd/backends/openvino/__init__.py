@@ -1,1 +1,1 @@
-"""See ARCHITECTURE.md, part `backends.openvino`."""
+"""Runs encoders with OpenVINO, on x86 and Arm processors."""

@@ -1,7 +1,7 @@
-"""One model through all checks, in fresh workers, one after the other.
+"""One model goes through all checks, in fresh workers, one after the other.
 
-The first worker has the entry as it is; further ones have a variant of it: full precision, another
-pooling, another backend. The files are hashed once, here, and the workers are told the hashes.
+The first worker loads the entry as it is; the others load a variant of it: full precision, another
+pooling, another backend. The files are hashed once, here, and the workers reuse the hashes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,120 +24,88 @@ from emberd.registry.spec import ModelSpec, Pooling
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.vectors import Matrix
 from emberd.verify import checks, paraphrases
+from emberd.verify.acceptance import remember
 from emberd.verify.files import (
     Files,
     check_published,
     check_unchanged,
-    differences_from,
     find_files,
     find_full_precision,
 )
 from emberd.verify.finding import Finding
 from emberd.verify.reference import minilm
-from emberd.verify.workers import Asked, Subject, in_fresh_worker
+from emberd.verify.workers import Embedded, LoadedModel, run_in_fresh_worker
 from emberd.worker.identity import PROBES, lowest_cosine, unpack
 
 FEW_TEXTS = (*paraphrases.TEXTS[:8], "")  # for a backend that may be slow here
-LOCK_ADVICE = "Make emberd's state folder writable for you."
 UNUSABLE = (BackendBrokenError, BackendMissingError, ModelLoadError)
 
 
 def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
-    """Return what all checks find; `full` also asks every other installed backend."""
+    """Run all checks and return their findings; `full` includes every other installed backend."""
     lock = LockFile(config.homes.state)
     before = lock.read().get(spec.name)
     try:
         files = find_files(spec, config.homes.hub, before)
     except EmberdError as error:
-        return _broken_off("load", error, spec.name)
+        return _stopped("load", error, spec.name)
     findings = [check_unchanged(files, before, spec.name), check_published(files, spec.name)]
     try:
-        ran = in_fresh_worker(config, spec, files.as_entry(before), _measure)
+        ran = run_in_fresh_worker(config, spec, files.as_entry(before), _measure)
     except EmberdError as error:
-        return [*findings, *_broken_off("load", error, spec.name)]
-    findings += _remember(lock, spec.name, before, ran.entry, files)
+        return [*findings, *_stopped("load", error, spec.name)]
+    findings += remember(lock, spec.name, before, ran.entry, files)
     if ran.damage:
-        advice = "It was made again: verify once more; if it stays so, look at the disk."
+        advice = (
+            "It has been compiled again. Run `emberd verify` once more;"
+            " if this repeats, check the disk."
+        )
         findings.append(Finding("compiled model", "failed", ran.damage, advice))
     if isinstance(ran.result, EmberdError):
-        return [*findings, *_broken_off("answers", ran.result, spec.name)]
+        return [*findings, *_stopped("answers", ran.result, spec.name)]
     verification = _Verification(config, spec, files, before, ran.entry, ran.result)
     return [*findings, *verification.findings(full=full)]
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """The space that is accepted now, and the one before when they differ."""
-
-    fingerprint: str | None
-    left: str | None
-
-
-def accept(config: Config, spec: ModelSpec) -> Accepted | None:
-    """Load a model and accept what it is now; None when that is what was accepted before.
-
-    Raises:
-        EmberdError: it cannot be loaded.
-    """
-    lock = LockFile(config.homes.state)
-    before = lock.read().get(spec.name)
-    if before is None:
-        return None
-    files = find_files(spec, config.homes.hub, before)
-    after = in_fresh_worker(config, spec, files.as_entry(before), _only_load).entry
-    changed = after.changed_to or differences_from(files, before)
-    try:
-        lock.put(spec.name, _merged(before, after))
-        lock.accept(spec.name)
-    except OSError as error:
-        raise EmberdError(
-            f"lock.json cannot be written: {error.strerror}.", hint=LOCK_ADVICE
-        ) from None
-    if not changed:
-        return None
-    stays = before.probes and not after.changed_to
-    return Accepted(after.now.fingerprint, None if stays else before.fingerprint)
-
-
-@dataclass(frozen=True, slots=True)
 class _Measured:
-    """What the entry as it is gave."""
+    """What the first worker gave: the vectors and facts that the checks need."""
 
     row: dict[str, Any]
-    lengths: dict[int, int]  # asked -> got
+    lengths: dict[int, int]  # dimensions requested -> dimensions got
     batch: Matrix
     alone: Matrix  # the rows of `batch`, embedded one by one
     shuffled: Matrix  # the rows of `batch`, embedded in another order
-    empty: Asked
-    longest: Asked
+    empty: Embedded
+    longest: Embedded
     longest_is_refused: bool
     paraphrases: Matrix
     few: Matrix
     probes: Matrix
 
 
-async def _measure(subject: Subject) -> _Measured | EmberdError:
-    """Ask all that the checks need; an error is a result, too."""
+async def _measure(model: LoadedModel) -> _Measured | EmberdError:
+    """Embed all that the checks need; an error is a result, too."""
     try:
-        return await _ask_all(subject)
+        return await _embed_all(model)
     except EmberdError as error:
         return error
 
 
-async def _ask_all(subject: Subject) -> _Measured:
+async def _embed_all(model: LoadedModel) -> _Measured:
     mixed = checks.MIXED
     order = np.random.default_rng(7).permutation(len(mixed))
-    shuffled = await subject.ask([mixed[place] for place in order])
-    alone = [await subject.ask([text]) for text in mixed]
-    smaller = [await subject.ask(["size"], dimensions=size) for size in subject.spec.matryoshka]
-    batch = (await subject.ask(mixed)).vectors
-    too_long = "word " * (subject.row["max_tokens"] + 88)
+    shuffled = await model.embed([mixed[place] for place in order])
+    alone = [await model.embed([text]) for text in mixed]
+    smaller = [await model.embed(["size"], dimensions=size) for size in model.spec.matryoshka]
+    batch = (await model.embed(mixed)).vectors
+    too_long = "word " * (model.row["max_tokens"] + 88)
     return _Measured(
-        row=subject.row,
+        row=model.row,
         lengths={
-            asked: got.shape[1]
-            for asked, got in zip(
-                (subject.spec.dimensions, *subject.spec.matryoshka),
+            size: got.shape[1]
+            for size, got in zip(
+                (model.spec.dimensions, *model.spec.matryoshka),
                 (batch, *(answer.vectors for answer in smaller)),
                 strict=True,
             )
@@ -145,25 +113,21 @@ async def _ask_all(subject: Subject) -> _Measured:
         batch=batch,
         alone=np.concatenate([answer.vectors for answer in alone]),
         shuffled=shuffled.vectors[order.argsort()],
-        empty=await subject.ask([""]),
-        longest=await subject.ask([too_long]),
-        longest_is_refused=await _refuses(subject, too_long),
-        paraphrases=(await subject.ask(paraphrases.TEXTS)).vectors,
-        few=(await subject.ask(FEW_TEXTS)).vectors,
-        probes=(await subject.ask(PROBES)).vectors,
+        empty=await model.embed([""]),
+        longest=await model.embed([too_long]),
+        longest_is_refused=await _refuses(model, too_long),
+        paraphrases=(await model.embed(paraphrases.TEXTS)).vectors,
+        few=(await model.embed(FEW_TEXTS)).vectors,
+        probes=(await model.embed(PROBES)).vectors,
     )
 
 
-async def _refuses(subject: Subject, text: str) -> bool:
+async def _refuses(model: LoadedModel, text: str) -> bool:
     try:
-        await subject.ask([text], truncate=False)
+        await model.embed([text], truncate=False)
     except TextTooLongError:
         return True
     return False
-
-
-async def _only_load(subject: Subject) -> None:
-    """The load alone says what the model is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +142,7 @@ class _Verification:
     measured: _Measured
 
     def findings(self, *, full: bool) -> Iterator[Finding]:
-        """Check one thing after the other."""
+        """Yield the findings in the order in which they are shown."""
         spec, measured, row = self.spec, self.measured, self.measured.row
         loaded = f"{row['backend']} {row['compute']}, {row['last_load_s']:.1f} s"
         yield Finding("load", "ok", loaded)
@@ -206,14 +170,14 @@ class _Verification:
         if full:
             yield from self._backends()
         else:
-            yield Finding("backends agree", "skipped", "asked for with --full")
+            yield Finding("backends agree", "skipped", "only with --full")
 
     def _pooling(self, *, built_in: bool) -> Finding:
-        """Believe a checkpoint that states its pooling (no other would load), else try them all."""
+        """Trust a checkpoint that states its pooling (no other would load), else try them all."""
         stated = sorted(self.files.folder.glob("*_Pooling/config.json"))
         if stated:
             where = stated[0].relative_to(self.files.folder)
-            return Finding("pooling", "ok", f"{self.spec.pooling}, as the checkpoint's {where}")
+            return Finding("pooling", "ok", f"{self.spec.pooling}, as {where} says")
         apart: dict[str, float] = {}
         poolings: Sequence[Pooling] = get_args(Pooling)
         for pooling in poolings:
@@ -223,23 +187,23 @@ class _Verification:
                 try:
                     vectors = self._embed(variant, self.files, paraphrases.TEXTS, keep_cache=False)
                 except EmberdError:
-                    continue  # one that does not work is not the right one
+                    continue  # a pooling that does not work is not the right one
             apart[pooling] = paraphrases.separation(vectors)
         return checks.check_pooling(self.spec, apart, built_in=built_in)
 
     def _full_precision(self) -> Iterator[Finding]:
-        """Load the weights in f32, and compare with that, and that with shipped vectors."""
+        """Load the weights in f32: compare our vectors with it, and it with shipped vectors."""
         spec, reference = self.spec, minilm()
         full = find_full_precision(spec, self.config.homes.hub, self.files)
         no_loss = no_reference = ""
         if full is None:
-            no_loss = no_reference = "packed: no full-precision weights here"
+            no_loss = no_reference = "quantized weights, and no full-precision ones here"
         elif full.sha256_of_weights != reference.weights_sha256:
-            no_reference = "none are shipped for these weights"
+            no_reference = "no reference is shipped for these weights"
         elif self.measured.row["max_tokens"] < reference.most_tokens:
-            no_reference = "max_tokens would cut their texts"
+            no_reference = "max_tokens would cut the reference texts"
         if spec.precision == "f32":
-            no_loss = "f32 is the full precision"
+            no_loss = "f32 is full precision already"
         exact = None
         if full and not (no_loss and no_reference):
             texts = (*checks.MIXED, *paraphrases.TEXTS, *(() if no_reference else reference.texts))
@@ -261,7 +225,7 @@ class _Verification:
             yield checks.check_reference(reference.model, rows, reference.vectors)
 
     def _backends(self) -> Iterator[Finding]:
-        """Ask every other backend that is installed for a few vectors."""
+        """Embed a few texts with every other installed backend."""
         check = "backends agree"
         others = [name for name in plugins.names() if name != self.files.backend]
         if not others:
@@ -282,36 +246,16 @@ class _Verification:
     ) -> Matrix:
         """Return the vectors of a variant of the model. Raises `EmberdError`."""
 
-        async def ask(subject: Subject) -> Matrix:
-            return (await subject.ask(texts)).vectors
+        async def embed(model: LoadedModel) -> Matrix:
+            return (await model.embed(texts)).vectors
 
         entry = files.as_entry()
-        return in_fresh_worker(self.config, variant, entry, ask, keep_cache=keep_cache).result
+        return run_in_fresh_worker(self.config, variant, entry, embed, keep_cache=keep_cache).result
 
 
-def _broken_off(check: str, error: EmberdError, name: str) -> list[Finding]:
+def _stopped(check: str, error: EmberdError, name: str) -> list[Finding]:
     advice = error.hint or f"Correct models.{name} in the config file, or pull its files again."
     return [
         Finding(check, "failed", error.message, advice),
         Finding("all further checks", "skipped", "there are no vectors to check"),
     ]
-
-
-def _remember(
-    lock: LockFile, name: str, before: LockEntry | None, after: LockEntry, files: Files
-) -> Iterator[Finding]:
-    """Write what the load found, but for files that differ: they are told of until accepted."""
-    if before and not after.changed_to and differences_from(files, before):
-        return
-    try:
-        lock.put(name, _merged(before, after))
-    except OSError as error:
-        detail = f"lock.json cannot be written: {error.strerror}"
-        yield Finding("lock", "warning", detail, LOCK_ADVICE)
-
-
-def _merged(before: LockEntry | None, after: LockEntry) -> LockEntry:
-    """Return the new entry; while a change is not accepted, what was accepted stays as it was."""
-    if before and after.changed_to:
-        return replace(before, changed_to=after.changed_to, cosine=after.cosine)
-    return after

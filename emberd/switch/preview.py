@@ -1,0 +1,130 @@
+"""What another default would mean: whether vectors stay comparable, and which stores would not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from emberd.config.load import Config
+from emberd.errors import StoreError
+from emberd.models.availability import find_here
+from emberd.registry.spec import ModelSpec
+from emberd.spaces.lock import LockEntry, LockFile
+from emberd.spaces.stores import fits
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Whether two models give vectors that may be compared, and how that is known."""
+
+    verdict: Literal["same", "another", "unknown"]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreEffect:
+    """A store whose vectors would not match the new default, or may not.
+
+    `re-embed`: they are of another space. `unknown`: nothing is recorded about them, or the store
+    cannot be read, and `why` says what is wrong with it.
+    """
+
+    name: str
+    path: str
+    verdict: Literal["re-embed", "unknown"]
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a change of the default means. `run` are the commands to run beside it."""
+
+    file: str
+    before: str
+    name: str
+    dimensions: tuple[int, int]
+    space: Space
+    stores: Sequence[StoreEffect]
+    is_here: bool
+    run: Sequence[str]
+    server: str | None
+
+
+def preview(
+    config: Config,
+    name: str,
+    space: Space,
+    *,
+    unreadable: Mapping[str, str],
+    server: str | None,
+    migrates: bool,
+) -> Preview:
+    """Return what it means to make the model `name` the default; nothing is loaded or written.
+
+    Args:
+        config: the configuration in force.
+        name: a name or alias of the catalog.
+        space: whether its vectors compare with those of today's default.
+        unreadable: what is wrong with stores that cannot be read, by name.
+        server: the address of the running server, if there is one.
+        migrates: whether the stores will be embedded again in the same step.
+    """
+    before, after = config.catalog.get(config.settings.default), config.catalog.get(name)
+    stores = affected_stores(config, after, unreadable)
+    if space.verdict == "same" and not migrates:
+        stores = [store for store in stores if store.verdict != "unknown" or store.why]
+    entry = LockFile(config.homes.state).read().get(after.name)
+    is_here = find_here(after, config.homes.hub, entry) is not None
+    run = [] if is_here else [f"emberd pull {after.name}"]
+    if not migrates and any(not store.why for store in stores):
+        run.append(f"emberd use {after.name} --migrate")
+    return Preview(
+        file=str(config.homes.config),
+        before=before.name,
+        name=after.name,
+        dimensions=(before.dimensions, after.dimensions),
+        space=space,
+        stores=stores,
+        is_here=is_here,
+        run=run,
+        server=server,
+    )
+
+
+def affected_stores(
+    config: Config, spec: ModelSpec, unreadable: Mapping[str, str]
+) -> list[StoreEffect]:
+    """Return the stores that follow the default and whose vectors may not be of `spec`'s space."""
+    if not config.settings.stores:
+        return []
+    from emberd.migrate import known  # its libraries are not needed without a store
+
+    entry = LockFile(config.homes.state).read().get(spec.name)
+    found: list[StoreEffect] = []
+    for name in known.followers(config):
+        effect = _effect(config, name, spec.name, entry, unreadable.get(name))
+        if effect:
+            found.append(effect)
+    return found
+
+
+def _effect(
+    config: Config, name: str, model: str, entry: LockEntry | None, wrong: str | None
+) -> StoreEffect | None:
+    """Return what happens to a configured store when `model` is the default; None: nothing."""
+    from emberd.migrate import check, known
+
+    if wrong is None:
+        try:
+            named = known.find(config, name)
+            noted = check.whose(config, named)
+        except StoreError as error:
+            wrong = error.message
+    if wrong is not None:
+        path = str(known.path_of(config, name))
+        return StoreEffect(name, path, "unknown", f"cannot be read: {wrong}")
+    path = str(named.store.path)
+    if noted is None:
+        return StoreEffect(name, path, "unknown")
+    if not fits(noted.fingerprint, noted.model, model, entry):
+        return StoreEffect(name, path, "re-embed")
+    return None
