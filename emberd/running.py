@@ -3,7 +3,6 @@
 At most one runs per home: it holds a lock on `state/server.flock`, which ends with its process.
 """
 
-import fcntl
 import json
 import os
 from contextlib import suppress
@@ -12,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from emberd import files
-from emberd.state import DAMAGE, write_atomically
+from emberd.flock import LockedError, hold
+from emberd.replacing import replace_file
+from emberd.state import DAMAGE
 
 LONGEST = 4096  # characters: a path
 NOT_IN_HOSTS = frozenset(" /?#@[]\\")
@@ -94,18 +95,16 @@ def claim(state: Path) -> int | None:
     The descriptor is to be kept open as long as it is the server.
     """
     state.mkdir(0o700, parents=True, exist_ok=True)
-    descriptor = os.open(state / "server.flock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        return hold(state / "server.flock", within_s=0)
+    except LockedError:
         return None
-    return descriptor
 
 
 def write(state: Path, running: Running) -> None:
     """Note that a server runs. Raises OSError."""
-    write_atomically(path_of(state), json.dumps(asdict(running)))
+    state.mkdir(0o700, parents=True, exist_ok=True)
+    replace_file(path_of(state), json.dumps(asdict(running)).encode())
 
 
 def remove(state: Path) -> None:

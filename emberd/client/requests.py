@@ -156,8 +156,8 @@ def _half_a_character(body: Mapping[str, Any]) -> WrongShapeError:
     )
     place = next(wrong, "the body")
     return WrongShapeError(
-        f"{place}: holds half of a surrogate pair, which is no character.",
-        hint="The text was cut inside of a character; cut it elsewhere or remove that half.",
+        f"{place}: contains half of a surrogate pair, which is not a character.",
+        hint="The text was cut inside a character: cut it elsewhere, or remove that half.",
         field=place,
     )
 

@@ -7,10 +7,8 @@ all are taken back, and the config file with them. An undo leaves a mark in its 
 goes last, until it is through.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shlex
 import shutil
@@ -22,10 +20,11 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from emberd.errors import BackupError, DiskFullError, StoreBusyError, StoreError
-from emberd.flock import holder
+from emberd.flock import LockedError, locked
 from emberd.migrate import sidecar
 from emberd.migrate.base import Store, part_of
 from emberd.migrate.plugins import open_store
+from emberd.replacing import replace_file
 from emberd.spaces.stores import KnownStore, StoresFile
 from emberd.units import format_size
 
@@ -175,21 +174,19 @@ class Workplace:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other migrations of this store out; any death of this process lets them in."""
-        try:
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            guard = (self.folder / "lock").open("w")
-        except OSError as error:
-            raise StoreError(
-                f"{self.folder} cannot be written: {error.strerror}.",
-                hint="A migration needs a folder beside the store; correct the permissions.",
-            ) from None
-        with guard:
+        with ExitStack() as held:
             try:
-                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                self.folder.mkdir(mode=0o700, exist_ok=True)
+                held.enter_context(locked(self.folder / "lock", within_s=0))
+            except LockedError as error:
                 raise StoreBusyError(
                     f"Another migration of {self.store.path} is under way.",
-                    hint=f"Wait until {holder(guard.fileno())} has finished.",
+                    hint=f"Wait until {error.holder} has finished.",
+                ) from None
+            except OSError as error:
+                raise StoreError(
+                    f"{self.folder} cannot be written: {error.strerror}.",
+                    hint="A migration needs a folder beside the store; correct the permissions.",
                 ) from None
             self.require_ours()
             yield
@@ -533,29 +530,16 @@ def _hash_of(path: Path) -> str:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file by rename, keeping mode and owner; a link's target, not the link.
+    """Replace a file, keeping mode and owner; a link's target, not the link.
 
-    What a kill leaves of that has one name, so that whoever goes on takes its place.
+    What a kill leaves of that has one name, so that the next run overwrites it.
     """
     path = path.resolve()
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            with suppress(PermissionError):  # root's edit of somebody's file leaves it theirs
-                os.chown(temporary, path.stat().st_uid, path.stat().st_gid)
-            shutil.copymode(path, temporary)
-        temporary.replace(path)
+        replace_file(path, text.encode(), keep=True, temporary=temporary)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}.") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def now() -> str:

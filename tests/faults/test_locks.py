@@ -150,7 +150,7 @@ def test_a_download_that_another_process_began_and_stopped_at_is_told(
     )  # fmt: skip
     part = tmp_path / f"{'0' * 64}.part"
     part.write_bytes(b"!" * 10)
-    with held(part) as holder, pytest.raises(SourceError) as caught:
+    with held(part.with_suffix(".lock")) as holder, pytest.raises(SourceError) as caught:
         file.fetch(progress)
 
     assert f"it is locked by process {holder.pid} (python" in caught.value.message
