@@ -22,8 +22,8 @@ from emberd.vectors import normalize
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher
 from emberd.worker.budget import Budget
-from emberd.worker.identity import pad_rows
 from emberd.worker.loading import Loaded, Phases, load
+from emberd.worker.padding import pad_rows
 
 # Rows, inner size and columns. The first are MiniLM's own products at several batches.
 PRODUCTS = (

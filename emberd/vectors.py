@@ -18,6 +18,16 @@ def finite_rows(vectors: Matrix) -> npt.NDArray[np.bool_]:
     return usable
 
 
+def lowest_cosine(a: Matrix, b: Matrix) -> float:
+    """Return the lowest cosine of a row of `(N, D)` with the same row of the other matrix.
+
+    0 where their shapes differ, or a row is not usable.
+    """
+    if a.shape != b.shape or not (finite_rows(a).all() and finite_rows(b).all()):
+        return 0.0
+    return round(float((normalize(a) * normalize(b)).sum(axis=1).min()), 6)
+
+
 def normalize(vectors: Matrix) -> Matrix:
     """Scale each row to length 1: `(N, D)` -> `(N, D)`, float32. Rows must not be zero."""
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)  # (N, 1)

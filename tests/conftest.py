@@ -1,5 +1,6 @@
 """What many tests share: one server with real MiniLM, left cold for nobody."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,15 @@ TOGETHER = ("clients", "migrate")  # a table of what ran; thousands of embedded 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `scripts/client-table` have the table of clients written."""
     parser.addoption("--write-client-table", action="store_true")
+
+
+def pytest_configure() -> None:
+    """Let children be interrupted, also when pytest was started in a shell's background.
+
+    Such a shell has SIGINT ignored, and a process passes that on to those that it starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -13,8 +15,11 @@ import httpx2
 import psutil
 
 from emberd import running
+from tests import compiled
+from tests.forked import Forked, is_ordinary
 
 START_S = 60.0
+RUN_S = 120.0
 T = TypeVar("T")
 
 
@@ -30,10 +35,13 @@ class Server:
         arguments: Sequence[str] = ("--port", "0"),
         before: str = "",
         prefix: Sequence[str] = (),
+        forked: bool = True,
+        share_compiled: bool = True,
     ) -> None:
         """Start it and wait until it listens; `before`: Python that its process runs first.
 
         `prefix` goes in front of its command, and of those that `run` runs; see `tests.powers`.
+        Not `forked`: with an interpreter of its own. `share_compiled`: see `tests.compiled`.
         """
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
@@ -41,18 +49,34 @@ class Server:
             (home / "config.yaml").write_text(config)
         self._prefix = [*prefix]
         self._environ = {**clean_environ(home), **(environ or {})}
-        script = f"{before}\nfrom emberd.cli.main import main; main()"
-        way = ["-c", script] if before else ["-m", "emberd.cli.main"]
-        with (home / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*prefix, sys.executable, *way, "serve", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environ,
-            )
+        self._share_compiled = share_compiled
+        if share_compiled:
+            swept = _mark_sweep(home)
+        with (home / "server.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            if forked and not prefix and is_ordinary(self._environ):
+                self.process: subprocess.Popen[bytes] | Forked = Forked(
+                    ["serve", *arguments],
+                    environ=self._environ,
+                    before=before,
+                    stdin=nothing,
+                    stdout=log,
+                    stderr=log,
+                )
+            else:
+                script = f"{before}\nfrom emberd.cli.main import main; main()"
+                way = ["-c", script] if before else ["-m", "emberd.cli.main"]
+                self.process = subprocess.Popen(
+                    [*prefix, sys.executable, *way, "serve", *arguments],
+                    stdin=nothing,
+                    stdout=log,
+                    stderr=log,
+                    env=self._environ,
+                )
         try:
             noted = wait_for(self._noted, within_s=START_S)
+            if share_compiled:
+                wait_for(swept)
+                compiled.lend(home)
         except BaseException:
             self.process.kill()
             raise
@@ -77,7 +101,10 @@ class Server:
         self.http.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        code = self.process.wait(30)
+        if self._share_compiled:
+            compiled.keep(self.home)
+        return code
 
     def log(self) -> str:
         """Everything it and its workers wrote."""
@@ -106,6 +133,27 @@ class Server:
         )
 
 
+def _mark_sweep(home: Path) -> Callable[[], bool]:
+    """Return what tells that a server which starts now has deleted what its home need not keep.
+
+    It does so beside the first requests, and would delete what `compiled.lend` gives it.
+    """
+    mark = home / "cache" / "~" / "~"
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError:  # the test has made this home one that cannot be written to
+        return lambda: True
+
+    def swept() -> bool:
+        if mark.exists():
+            return False
+        mark.parent.rmdir()
+        return True
+
+    return swept
+
+
 def clean_environ(home: Path) -> dict[str, str]:
     """Return an environment without settings of whoever runs the tests, and without the Hub.
 
@@ -129,15 +177,30 @@ def run_emberd(
     environ: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     prefix: Sequence[str] = (),
+    forked: bool = True,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run the command line to its end."""
-    return subprocess.run(
-        [*prefix, sys.executable, "-m", "emberd.cli.main", *arguments],
-        input=stdin,
-        capture_output=True,
-        env=dict(environ) if environ else clean_environ(home),
-        timeout=120,
-    )
+    """Run the command line to its end, forked if nothing speaks against it (see `tests.forked`)."""
+    environ = dict(environ) if environ else clean_environ(home)
+    if prefix or not forked or not is_ordinary(environ):
+        return subprocess.run(
+            [*prefix, sys.executable, "-m", "emberd.cli.main", *arguments],
+            input=stdin,
+            capture_output=True,
+            env=environ,
+            timeout=RUN_S,
+        )
+    with ExitStack() as files:
+        given, out, err = (files.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        given.write(stdin)
+        given.seek(0)
+        process = Forked(arguments, environ=environ, stdin=given, stdout=out, stderr=err)
+        try:
+            code = process.wait(RUN_S)
+        finally:
+            process.kill()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(["emberd", *arguments], code, out.read(), err.read())
 
 
 def has_ended(process: psutil.Process) -> bool:

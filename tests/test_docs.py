@@ -1,10 +1,12 @@
-"""Every page can be found from the README, and no link between pages is dead."""
+"""Every page can be found from the README, no link is dead, and its figures are measured ones."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -51,3 +53,32 @@ def test_the_list_of_decisions_is_whole() -> None:
     linked = {target for target, _ in links_of(DECISIONS / "README.md")}
 
     assert set(DECISIONS.glob("[0-9]*.md")) <= linked
+
+
+def medians(run: str, number: str) -> dict[str, float]:
+    """Return one number of a committed run for all who took part in it, but not the old server."""
+    peers = json.loads((ROOT / "benchmarks" / "results" / f"{run}.json").read_text())["peers"]
+    return {
+        name: peer["numbers"][number]["median"]
+        for name, peer in peers.items()
+        if number in peer["numbers"] and not name.startswith("old server")
+    }
+
+
+def test_the_readmes_figures_are_measured() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    models = yaml.safe_load((ROOT / "emberd" / "registry" / "catalog.yaml").read_text())
+
+    assert f"{len(models)} models are built in" in readme
+    assert f"**{medians('bench', 'idle_mib')['emberd']:.0f} MiB when idle.**" in readme
+    for run, begin, end in (
+        ("bench", "", " the throughput of its peers on a processor with bf16"),
+        ("bench-epyc-avx2", "and ", " on one without"),
+    ):
+        speeds = medians(run, "bulk_texts_per_s")
+        own = speeds.pop("emberd")
+        del speeds["emberd, 4-bit"]
+        least, most = own / max(speeds.values()), own / min(speeds.values())
+        assert f"{begin}{least:.1f} to {most:.1f} times{end}" in readme
+        if run == "bench":
+            assert f"emberd {own:.0f}, its fastest peer {max(speeds.values()):.0f}]" in readme

@@ -1,6 +1,6 @@
-"""What kind of encoder a checkpoint holds, and its sizes, from config.json.
+"""Which architecture a checkpoint has, and its sizes, from config.json.
 
-Backends share this, and each has its own arithmetic for it.
+All backends share this; each implements the architectures with its own library.
 """
 
 from collections.abc import Collection, Mapping
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, overload
 
 from emberd.backends.base import TokenIds
-from emberd.backends.config import Config
+from emberd.backends.config import ModelConfig
 from emberd.backends.modules import Activation
 from emberd.errors import ModelLoadError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """What every encoder has, named as in config.json; `max_tokens` is how many of them it takes.
+    """The sizes of any encoder, named as in config.json; `max_tokens` is its longest input.
 
-    As it stands, it is one that emberd has no arithmetic of its own for.
+    This class itself is for architectures that emberd does not implement natively.
     """
 
     model_type: str
@@ -26,7 +26,7 @@ class Architecture:
     max_tokens: int
 
     @classmethod
-    def read(cls, config: Config) -> Self:
+    def read(cls, config: ModelConfig) -> Self:
         """Read the sizes.
 
         Raises:
@@ -40,15 +40,15 @@ class Architecture:
         )
 
     def check(self, token_ids: TokenIds) -> None:
-        """Raise `ModelLoadError` for tokens that the embedding tables lack.
+        """Raise `ModelLoadError` for tokens outside the embedding tables.
 
-        An engine would read past the table and return a plausible vector.
+        An engine would read past the end of the table and return a plausible vector.
         """
         if token_ids.shape[1] > self.max_tokens:
             raise ModelLoadError(
-                f"A text has {token_ids.shape[1]} tokens, but the model has"
+                f"A text has {token_ids.shape[1]} tokens, but the model has only"
                 f" {self.max_tokens} positions.",
-                hint="Lower `max_tokens` of the model.",
+                hint="Lower `max_tokens` in the model's entry.",
             )
         if token_ids.min() < 0 or token_ids.max() >= self.vocab_size:
             raise ModelLoadError(
@@ -59,10 +59,10 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostNorm(Architecture):
-    """Tokens and their positions, then layers that normalize after each sum. Source: 1706.03762.
+    """Token and position embeddings, then post-norm layers. Source: arXiv:1706.03762.
 
-    `padding_id`: positions count the tokens other than this one, and start after it; such a token
-    itself has its own id for a position (fairseq's convention). None: they count all, from 0.
+    `padding_id`: positions count only the other tokens and start after this id; a padding token's
+    position is the id itself (fairseq's convention). None: positions count all tokens from 0.
     """
 
     max_position_embeddings: int
@@ -75,7 +75,7 @@ class PostNorm(Architecture):
 
     @property
     def head_size(self) -> int:
-        """Length of one head's part of a token vector."""
+        """Length of one attention head's part of a token vector."""
         return self.hidden_size // self.num_attention_heads
 
 
@@ -86,11 +86,11 @@ class Bert(PostNorm):
     type_vocab_size: int
 
     @classmethod
-    def read(cls, config: Config) -> Self:
+    def read(cls, config: ModelConfig) -> Self:
         """Read the sizes.
 
         Raises:
-            ModelLoadError: one is missing or impossible, or it is a variant with other arithmetic
+            ModelLoadError: one is missing or impossible, or this is an unsupported variant
                 (another activation, relative positions, a decoder).
         """
         config.expect(position_embedding_type="absolute", is_decoder=False)
@@ -103,14 +103,14 @@ class Bert(PostNorm):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MPNet(PostNorm):
-    """RoBERTa without segments, and attention that knows how far a token is. Source: 2004.09297.
+    """RoBERTa without segments, with relative positions in its attention. Source: arXiv:2004.09297.
 
-    Its distances fall into the 32 buckets of `relative_positions`; one table, shared by all
-    layers, has a number for each of them and each head.
+    Distances fall into the 32 buckets of `relative_positions`; one table, shared by all layers, has
+    a bias for each bucket and head.
     """
 
     @classmethod
-    def read(cls, config: Config) -> Self:
+    def read(cls, config: ModelConfig) -> Self:
         """Read the sizes.
 
         Raises:
@@ -134,31 +134,33 @@ _ACTIVATIONS: Final[Mapping[str, Activation]] = {
 }
 
 NATIVE: Final = frozenset(_NATIVE)
-"""The `model_type`s that our own backends have arithmetic for."""
+"""The `model_type`s that our own backends implement."""
 
 
 @overload
-def read_architecture(config: Config, *, backend: str) -> Bert: ...
+def read_architecture(config: ModelConfig, *, backend: str) -> Bert: ...
 @overload
-def read_architecture(config: Config, *, backend: str, runs: Collection[str]) -> Architecture: ...
 def read_architecture(
-    config: Config, *, backend: str, runs: Collection[str] = ("bert",)
+    config: ModelConfig, *, backend: str, runs: Collection[str]
+) -> Architecture: ...
+def read_architecture(
+    config: ModelConfig, *, backend: str, runs: Collection[str] = ("bert",)
 ) -> Architecture:
-    """Return the architecture that `model_type` names, one of those that `backend` `runs`.
+    """Return the architecture named by `model_type`, which must be one that `backend` `runs`.
 
     Raises:
-        ModelLoadError: it is none of them, or its sizes make no sense.
+        ModelLoadError: it is not one of them, or its sizes make no sense.
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in runs:
         raise ModelLoadError(
-            f"{config.path}: model_type is {model_type!r}; backend {backend} runs"
+            f"{config.path}: model_type is {model_type!r}, but backend {backend} runs only"
             f" {', '.join(sorted(runs))}."
         )
     return _NATIVE.get(model_type, Architecture).read(config)
 
 
-def _post_norm_sizes(config: Config, padding_id: object) -> dict[str, Any]:
+def _post_norm_sizes(config: ModelConfig, padding_id: object) -> dict[str, Any]:
     """Return the fields of `PostNorm`."""
     positions = config.size("max_position_embeddings")
     first = 0
@@ -169,7 +171,7 @@ def _post_norm_sizes(config: Config, padding_id: object) -> dict[str, Any]:
     hidden_size, heads = config.size("hidden_size"), config.size("num_attention_heads")
     if hidden_size % heads:
         raise ModelLoadError(
-            f"{config.path}: hidden_size {hidden_size} is no multiple of"
+            f"{config.path}: hidden_size {hidden_size} is not a multiple of"
             f" num_attention_heads {heads}."
         )
     return {
@@ -187,13 +189,13 @@ def _post_norm_sizes(config: Config, padding_id: object) -> dict[str, Any]:
     }
 
 
-def _activation(config: Config) -> Activation:
+def _activation(config: ModelConfig) -> Activation:
     """Return the function between the two linear layers, by transformers' names for it."""
     name = config.get("hidden_act", "gelu")
     if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise ModelLoadError(
-            f"{config.path}: hidden_act is {name!r}; known are {', '.join(_ACTIVATIONS)}.",
-            hint="Choose another model, or write a backend that has it"
+            f"{config.path}: hidden_act is {name!r}; supported are {', '.join(_ACTIVATIONS)}.",
+            hint="Choose another model, or write a backend that supports it"
             " (docs/writing-a-backend.md).",
         )
     return _ACTIVATIONS[name]

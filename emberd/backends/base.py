@@ -33,18 +33,18 @@ MODEL_FILES = (
     "model*.safetensors",
     "model.safetensors.index.json",
 )
-"""What a safetensors backend needs of a Hub repository, as glob patterns."""
+"""The files of a Hub repository that a safetensors backend needs, as glob patterns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadRequest:
-    """What a backend is told about the model that it shall load.
+    """The model that a backend has to load.
 
-    `folder` has the layout of a Hub repository. `cache` is a folder of this backend's and this
-    model's own for things it would rather not make twice (it may be deleted at any time, goes with
-    the model, and two processes may use it at once); `cache_key` changes with the weights, the
-    precision and the pooling, and a backend adds what else its cached things depend on. `threads`
-    0 means: all cores.
+    `folder` has the layout of a Hub repository. `cache` is a folder for whatever the backend would
+    rather not make twice; it belongs to this backend and model, is removed with the model, may be
+    deleted at any time, and may be used by two processes at once. `cache_key` changes with the
+    weights, the precision and the pooling; a backend adds whatever else its cached files depend on.
+    `threads` 0 means all cores.
     """
 
     folder: Path
@@ -57,24 +57,24 @@ class LoadRequest:
 
 
 class Encoder(Protocol):
-    """One loaded model.
+    """One loaded model. It may also have these optional members.
 
-    It may have `start(token_ids, mask) -> Callable[[], Matrix]`, which does what `encode` does in
-    two steps: it returns when a GPU has its work, and what it returned waits for the rows. Between
-    the two, on the same thread, the next batch may be started. Batches finish in their order.
+    `start(token_ids, mask) -> Callable[[], Matrix]` does what `encode` does in two steps: it
+    returns as soon as a GPU has its work, and the function it returns waits for the vectors. In
+    between, on the same thread, the next batch may be started. Batches finish in order.
 
-    It may have `packs: bool`. When that is true, a row may hold several texts, one after the other:
-    the mask then numbers them 1, 2, ... (0 is padding still), none sees another, and there is a
-    vector for each text, row by row. So batches of texts of all lengths have little padding.
+    `packs: bool`: if true, a row may hold several texts one after the other (packing). The mask
+    then numbers them 1, 2, ... (0 is still padding), no text attends to another, and there is a
+    vector for each text, row by row. Batches of texts of mixed lengths then have little padding.
 
-    It may have `skips: bool`. When that is true, the mask may have the negative of a text's number
-    for the first tokens of it: they are seen as ever, but not pooled (`cls` is then the first that
-    is). A model whose prompts are read but not pooled needs it.
+    `skips: bool`: if true, the mask may have the negative of a text's number for its first tokens:
+    they are attended to as usual, but not pooled (`cls` is then the first token that is). Models
+    whose prompts are read but not pooled need this.
 
-    It may have `audit() -> str | None`: a look at what it computes with that would make a start
-    slower. It runs once, in a thread of its own and of low priority, when the first answer is out
-    and while others are computed. When something is damaged it sees to it that the next load does
-    not use that, and says what it was and what became of it; the worker then ends.
+    `audit() -> str | None` checks that what the encoder computes with is intact, where that would
+    slow down a start. It runs once, in a thread of its own with low priority, after the first
+    answer and while others are computed. If something is damaged, it makes sure that the next load
+    does not use it, and says what it was and what happened to it; the worker then ends.
     """
 
     @property
@@ -95,22 +95,22 @@ class Encoder(Protocol):
             mask: shape `(B, T)`, int32, 1 for a token and 0 for padding; no row is all zero.
 
         Returns:
-            Array of shape `(B, D)`, float32, C-contiguous, not necessarily of unit length, each
-            row the same (cosine > 0.9999) whatever the other rows and the padding are.
+            Array of shape `(B, D)`, float32, C-contiguous, not necessarily of unit length. Each row
+            is the same (cosine > 0.9999) whatever the other rows and the padding are.
         """
         ...
 
 
 class Backend(Protocol):
-    """A way to run models; registered under entry point `emberd.backends`, made without arguments.
+    """A way to run models, registered under entry point `emberd.backends`; made without arguments.
 
-    `files` are glob patterns: what of a Hub repository this backend needs. `libraries` are the
-    distributions that compute: when the version of one changes, vectors are checked again.
+    `files` are glob patterns of the files in a Hub repository that this backend needs. `libraries`
+    are the distributions that compute: when the version of one changes, vectors are checked again.
 
-    It may have `architectures: ClassVar[frozenset[str]]`: the `model_type`s that it runs, as
-    config.json has them (see `plugins.architectures`). And `devices() -> Sequence[str]`: what it
-    computes on here, such as `cpu` or `gpu`; raises BackendBrokenError when it cannot work on this
-    machine (`emberd doctor` asks, in a process of its own).
+    It may also have `architectures: ClassVar[frozenset[str]]`, the `model_type`s of config.json
+    that it runs (see `plugins.architectures`), and `devices() -> Sequence[str]`, what it computes
+    on here, such as `cpu` or `gpu`. `devices` raises BackendBrokenError if the backend cannot work
+    on this machine (`emberd doctor` calls it, in a process of its own).
     """
 
     files: ClassVar[tuple[str, ...]]

@@ -1,18 +1,18 @@
-"""A model folder, read, and held against what the registry states of it.
+"""A model folder: read, and checked against what the registry says about it.
 
-The folder has the layout of a Hub repository. What it says in JSON is read at once; its weights
-are opened when the first of them is asked for, so that a backend with a cache never touches them.
+The folder has the layout of a Hub repository. Its JSON files are read at once; its weights are
+opened when the first of them is needed, so that a backend with a cache never touches them.
 """
 
 from functools import cached_property
 from pathlib import Path
 
 from emberd.backends.base import LoadRequest, Precision
-from emberd.backends.config import Config, is_file_name
+from emberd.backends.config import ModelConfig, is_file_name
 from emberd.backends.modules import Head, check_pooling, read_heads
 from emberd.backends.quantization import (
     GROUP_SIZE,
-    Packed,
+    QuantizedMatrix,
     dequantize,
     quantize,
     round_to_bf16,
@@ -23,10 +23,10 @@ from emberd.files import is_file
 from emberd.models.folder import read_object
 from emberd.vectors import Matrix
 
-_QUANTIZED_BITS: dict[Precision, int] = {"4bit": 4, "8bit": 8}
+_BITS: dict[Precision, int] = {"4bit": 4, "8bit": 8}
 
 _PREFIXES = ("bert.", "roberta.", "mpnet.", "model.")
-"""What a model with a head puts before the names of its encoder."""
+"""Prefixes before the names of the encoder, in models with a task head."""
 
 _OTHER_NAMES = {
     "LayerNorm.gamma": "LayerNorm.weight",  # conversions from TensorFlow
@@ -37,14 +37,14 @@ _OTHER_NAMES = {
     "attention.attn.o.": "attention.output.dense.",
     "attention.LayerNorm.": "attention.output.LayerNorm.",
 }
-"""What BERT calls otherwise."""
+"""Other checkpoints' names, and BERT's for the same."""
 
 
 class Checkpoint:
     """The configuration of a model and, on demand, its weights at the stated precision.
 
-    Names of tensors are canonical: as in Hugging Face's `BertModel`, without a prefix. `heads` are
-    what follows after pooling, from the first to the last.
+    Tensors have their canonical names: those of Hugging Face's `BertModel`, without a prefix.
+    `heads` are the Dense layers after pooling, in order.
     """
 
     def __init__(self, request: LoadRequest, *, applies_heads: bool = False) -> None:
@@ -56,22 +56,24 @@ class Checkpoint:
         """
         self.folder = request.folder
         self.precision = request.precision
-        self.config = Config(request.folder / "config.json")
-        self._packing = _packing(self.config, request.precision)
+        self.config = ModelConfig(request.folder / "config.json")
+        self._quantized = _quantization(self.config, request.precision)
         check_pooling(request.folder, request.pooling)
         self.heads = read_heads(request.folder)
         if self.heads and not applies_heads:
             raise ModelLoadError(
                 f"{self.folder / 'modules.json'} lists Dense after Pooling, which the backend does"
-                " not apply."
+                " not support."
             )
 
     def dimensions(self, hidden_size: int) -> int:
-        """Return the length of a vector that the heads make of `hidden_size` pooled numbers."""
+        """Return the length of the final vector, for `hidden_size` numbers after pooling."""
         size = hidden_size
         for head in self.heads:
             if head.inputs != size:
-                raise ModelLoadError(f"{self.folder}: {head.name} takes {head.inputs} of {size}.")
+                raise ModelLoadError(
+                    f"{self.folder}: {head.name} expects {head.inputs} inputs, but gets {size}."
+                )
             size = head.outputs
         return size
 
@@ -80,26 +82,26 @@ class Checkpoint:
         return name in self._tensors
 
     def vector(self, name: str, length: int) -> Matrix:
-        """Return a bias or a scale of a layer norm: `(length,)`, float32."""
+        """Return a bias, or a scale of a layer norm: `(length,)`, float32."""
         return self._floats(name, (length,))
 
-    def matrix(self, name: str, rows: int, columns: int) -> Matrix | Packed:
+    def matrix(self, name: str, rows: int, columns: int) -> Matrix | QuantizedMatrix:
         """Return the weight of an embedding or a linear layer, `(rows, columns)`, as it is stored.
 
-        That is packed, or float32, which is still to be quantized if `bits_for(columns)` says so.
+        That is quantized, or float32 that is still to be quantized if `bits_for(columns)` says so.
         """
         if self._tensor(name).dtype != "U32":
             return self._floats(name, (rows, columns))
-        if self._packing is None:
+        if self._quantized is None:
             raise ModelLoadError(
-                f"{self._tensor(name).path} holds packed weights, but {self.config.path} has no"
+                f"{self._tensor(name).path} holds quantized weights, but {self.config.path} has no"
                 " `quantization` that says how."
             )
-        bits, group_size = self._packing
+        bits, group_size = self._quantized
         layer = name.removesuffix(".weight")
         groups = (rows, columns // group_size)
         self._expect_shape(name, (rows, columns * bits // 32))
-        return Packed(
+        return QuantizedMatrix(
             words=self._tensor(name).words(),
             scales=self._floats(f"{layer}.scales", groups),
             biases=self._floats(f"{layer}.biases", groups),
@@ -108,21 +110,21 @@ class Checkpoint:
         )
 
     def dense_matrix(self, name: str, rows: int, columns: int) -> Matrix:
-        """Return `matrix` as float32 at the stated precision: what is quantized, dequantized."""
+        """Return `matrix` as float32 at the stated precision, dequantized if need be."""
         stored = self.matrix(name, rows, columns)
-        if isinstance(stored, Packed):
+        if isinstance(stored, QuantizedMatrix):
             return stored.dequantize()
         bits = self.bits_for(columns)
         return dequantize(*quantize(stored, bits)) if bits else stored
 
     def bits_for(self, columns: int) -> int | None:
-        """Return to how many bits a float32 matrix is still to be quantized; None: it stays.
+        """Return to how many bits a float32 matrix must still be quantized, or None for not at all.
 
-        In a packed checkpoint, what is not packed was left alone on purpose.
+        In a quantized checkpoint, float matrices were left alone on purpose.
         """
-        if self._packing is not None or columns % GROUP_SIZE:
+        if self._quantized is not None or columns % GROUP_SIZE:
             return None
-        return _QUANTIZED_BITS.get(self.precision)
+        return _BITS.get(self.precision)
 
     def _floats(self, name: str, shape: tuple[int, ...]) -> Matrix:
         self._expect_shape(name, shape)
@@ -133,15 +135,15 @@ class Checkpoint:
         tensor = self._tensor(name)
         if tensor.shape != shape:
             raise ModelLoadError(
-                f"{tensor.path}: {name} has shape {tensor.shape}, but {self.config.path} makes"
-                f" it {shape}."
+                f"{tensor.path}: {name} has shape {tensor.shape}, but according to"
+                f" {self.config.path} it should be {shape}."
             )
 
     def _tensor(self, name: str) -> Tensor:
         try:
             return self._tensors[name]
         except KeyError:
-            raise ModelLoadError(f"The weights in {self.folder} lack {name}.") from None
+            raise ModelLoadError(f"The weights in {self.folder} have no {name}.") from None
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
@@ -151,19 +153,19 @@ class Checkpoint:
             for name, tensor in open_tensors(path).items()
         }
         for index, head in enumerate(self.heads):
-            tensors |= self._tensors_of(head, packed_as=f"dense.{index}.", among=tensors)
+            tensors |= self._tensors_of(head, converted_as=f"dense.{index}.", among=tensors)
         return tensors
 
     def _tensors_of(
-        self, head: Head, *, packed_as: str, among: dict[str, Tensor]
+        self, head: Head, *, converted_as: str, among: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the weights of a head: in a file of its own, or `among` those of the encoder.
+        """Return the weights of a head: from its own file, or from `among` those of the encoder.
 
         The latter is where mlx-embeddings puts them when it converts a model.
         """
-        packed = {name: tensor for name, tensor in among.items() if name.startswith(packed_as)}
-        if packed:
-            return {name.replace(packed_as, f"{head.name}."): packed[name] for name in packed}
+        found = {name: tensor for name, tensor in among.items() if name.startswith(converted_as)}
+        if found:
+            return {name.replace(converted_as, f"{head.name}."): found[name] for name in found}
         step = head.name.removesuffix(".linear")
         return {
             f"{step}.{name}": tensor
@@ -173,7 +175,7 @@ class Checkpoint:
 
 
 def _canonical(name: str) -> str:
-    """Undo what differs between checkpoints that mean the same."""
+    """Return BERT's name for a tensor, whatever the checkpoint calls it."""
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     for other, ours in _OTHER_NAMES.items():
@@ -182,7 +184,7 @@ def _canonical(name: str) -> str:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files, one or several shards."""
+    """Return the safetensors files: one, or several shards."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if is_file(single):
         return [single]
@@ -195,14 +197,14 @@ def _weight_files(folder: Path) -> list[Path]:
     if pickles:
         raise ModelLoadError(
             f"{folder} has no model.safetensors, only {', '.join(pickles)}.",
-            hint="A pickle runs code when it is loaded, so only safetensors are. Choose a"
+            hint="Loading a pickle can run any code, so emberd reads only safetensors. Choose a"
             " revision or a conversion of the model that has them.",
         )
     raise ModelLoadError(f"{single} is missing.")
 
 
-def _packing(config: Config, precision: Precision) -> tuple[int, int] | None:
-    """Return bits and group size of a checkpoint packed by MLX; None: it is not packed."""
+def _quantization(config: ModelConfig, precision: Precision) -> tuple[int, int] | None:
+    """Return bits and group size of a checkpoint quantized by MLX; None if it is not quantized."""
     stated = config.get("quantization")
     if stated is None:
         return None
@@ -210,16 +212,15 @@ def _packing(config: Config, precision: Precision) -> tuple[int, int] | None:
         bits, group_size = int(stated["bits"]), int(stated["group_size"])
         mode = str(stated.get("mode", "affine"))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
-        raise ModelLoadError(f"{config.path}: cannot read `quantization` {stated!r}.") from None
+        raise ModelLoadError(f"{config.path}: `quantization` cannot be read: {stated!r}.") from None
     if mode != "affine" or group_size < 1:
         raise ModelLoadError(
-            f"{config.path}: weights are packed in mode {mode!r} in groups of {group_size};"
-            " only MLX's affine mode is known."
+            f"{config.path}: weights are quantized in mode {mode!r} in groups of {group_size};"
+            " only MLX's affine mode is supported."
         )
-    if bits != _QUANTIZED_BITS.get(precision):
+    if bits != _BITS.get(precision):
         raise ModelLoadError(
-            f"{config.path} says {bits}-bit weights, but the registry states precision"
-            f" {precision}.",
-            hint=f"State `precision: {bits}bit`, or name a source with full-precision weights.",
+            f"{config.path} says {bits}-bit weights, but the registry says precision {precision}.",
+            hint=f"Set `precision: {bits}bit`, or name a source with full-precision weights.",
         )
     return bits, group_size

@@ -1,4 +1,4 @@
-"""What every backend must do, as one call that a plugin's own tests can make.
+"""Checks everything that a backend must do, in one call for the tests of a plugin.
 
 folder = tmp_path / "model"
 tiny_bert(folder)
@@ -55,11 +55,11 @@ def check_backend(
 ) -> None:
     """Load the model in `folder` in every way that matters, and run it.
 
-    `folder` must hold a `config.json` with `vocab_size` and, unless the longest text is stated by
-    `max_tokens`, `max_position_embeddings`; it is not written to.
+    `folder` must have a `config.json` with `vocab_size` and, unless `max_tokens` gives the longest
+    text, `max_position_embeddings`. It is not written to.
 
     Raises:
-        AssertionError: naming each broken promise.
+        AssertionError: names every requirement that the backend does not meet.
     """
     with tempfile.TemporaryDirectory() as scratch:
         request = LoadRequest(
@@ -78,6 +78,7 @@ def check_backend(
             | _about_vectors(encoder, texts, dimensions)
             | _about_rows_of_texts(encoder, texts)
             | _about_loading_again(backend, request, encoder, texts)
+            | _about_pooling(backend, request, encoder, texts)
             | _about_unusable_files(backend, request, Path(scratch))
         )
         broken = [
@@ -86,13 +87,13 @@ def check_backend(
             if (flaw := _flaw(kept)) is not None
         ]
     if broken:
-        raise AssertionError(f"{type(backend).__name__} breaks: {'; '.join(broken)}.")
+        raise AssertionError(f"{type(backend).__name__} does not keep: {'; '.join(broken)}.")
 
 
 def tiny_bert(folder: Path, *, seed: int = 1) -> None:
-    """Write a BERT of random weights, with a tokenizer of a few words, for tests without downloads.
+    """Write a BERT with random weights and a tokenizer of a few words, for tests without downloads.
 
-    Its vectors have `TINY_DIMENSIONS` numbers; it states no pooling, so that any will do.
+    Its vectors have `TINY_DIMENSIONS` numbers. It states no pooling, so any works.
     """
     from safetensors.numpy import save_file
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -118,7 +119,7 @@ def tiny_bert(folder: Path, *, seed: int = 1) -> None:
 
 
 class _Texts:
-    """Random token ids that the model in a folder knows, and batches of them."""
+    """Random token ids that are valid for the model in a folder, and batches of them."""
 
     def __init__(self, folder: Path, max_tokens: int | None) -> None:
         config = json.loads(folder.joinpath("config.json").read_text())
@@ -156,7 +157,7 @@ def _about_architectures(backend: Backend, folder: Path) -> Promises:
     config = json.loads(folder.joinpath("config.json").read_text())
     return {
         "`architectures` is a frozenset of `model_type`s": lambda: _are_names(tuple(stated)),
-        "`architectures` has that of the model": lambda: config["model_type"] in stated,
+        "`architectures` includes the model's": lambda: config["model_type"] in stated,
     }
 
 
@@ -207,14 +208,14 @@ def _about_vectors(encoder: Encoder, texts: _Texts, dimensions: int) -> Promises
         "the same call twice gives the same vectors": lambda: _same(
             encode(short, medium), encode(short, medium)
         ),
-        "token ids and mask stay as they were": inputs_stay,
-        "read-only token ids and mask are taken": read_only,
-        "a result stays as it was when the next batch runs": results_stay,
+        "token ids and mask are not changed": inputs_stay,
+        "read-only token ids and mask are accepted": read_only,
+        "a result does not change when the next batch runs": results_stay,
     }
 
 
 def _about_rows_of_texts(encoder: Encoder, texts: _Texts) -> Promises:
-    """Promises of an encoder that `packs`: see `base.Encoder`."""
+    """What an encoder that `packs` must do; see `base.Encoder`."""
     if not getattr(encoder, "packs", False):
         return {}
     medium, short, one_token = texts.medium, texts.short, texts.one_token
@@ -231,13 +232,13 @@ def _about_rows_of_texts(encoder: Encoder, texts: _Texts) -> Promises:
 
     mixed = [[short, medium, one_token], [medium], [one_token, one_token, short]]
     return {
-        "a text in a row with others has the vector that it has alone": lambda: _same(
+        "a text packed with others has the same vector as alone": lambda: _same(
             encode(*mixed), alone(*mixed)
         ),
-        "what a row of texts is filled with changes nothing": lambda: _same(
+        "what a packed row is padded with changes nothing": lambda: _same(
             encode(*mixed), encode(*mixed, filler=-1)
         ),
-        "the same text twice in a row has the same vector": lambda: _same(
+        "a text packed twice in a row has the same vector twice": lambda: _same(
             encode([short, short]), alone([short, short])
         ),
     }
@@ -261,9 +262,21 @@ def _about_loading_again(
         shutil.rmtree(request.cache, ignore_errors=True)
         return again()
 
+    return {
+        "a second load, from the cache of the first, gives the same vectors": again,
+        "a damaged cache does no harm": with_damaged_cache,
+        "a deleted cache does no harm": with_deleted_cache,
+    }
+
+
+def _about_pooling(
+    backend: Backend, request: LoadRequest, encoder: Encoder, texts: _Texts
+) -> Promises:
+    batch = texts.batch(texts.short, texts.medium)
+
     def another_pooling() -> bool:
         if any(request.folder.glob("*_Pooling")):
-            return True  # the folder states its own, and any other must be refused
+            return True  # the folder states its pooling, and no other loads
         for pooling in set(get_args(Pooling)) - {request.pooling}:
             try:
                 other = backend.load(replace(request, pooling=pooling, cache_key=pooling))
@@ -273,12 +286,7 @@ def _about_loading_again(
                 return False
         return True
 
-    return {
-        "a second load, with what the first cached, gives the same vectors": again,
-        "a damaged cache does no harm": with_damaged_cache,
-        "a deleted cache does no harm": with_deleted_cache,
-        "another pooling gives other vectors, or ModelLoadError": another_pooling,
-    }
+    return {"another pooling gives other vectors, or ModelLoadError": another_pooling}
 
 
 def _about_unusable_files(backend: Backend, request: LoadRequest, scratch: Path) -> Promises:
@@ -311,14 +319,14 @@ def _about_unusable_files(backend: Backend, request: LoadRequest, scratch: Path)
             return refused(folder)
 
     return {
-        "a folder that is not there raises ModelLoadError": lambda: refused(scratch / "nothing"),
+        "a missing folder raises ModelLoadError": lambda: refused(scratch / "nothing"),
         "a file cut in half raises ModelLoadError": largest_file_cut,
         "an unknown model_type raises ModelLoadError": another_architecture,
     }
 
 
 def _flaw(kept: Callable[[], bool]) -> str | None:
-    """Return None if the promise is kept, else what is to be added to its name."""
+    """Return None if the requirement is met, else what to add to its name."""
     try:
         return None if kept() else ""
     except Exception as error:  # noqa: BLE001 - whatever a backend raises is its flaw
@@ -326,7 +334,7 @@ def _flaw(kept: Callable[[], bool]) -> str | None:
 
 
 def _are_names(value: object) -> bool:
-    """Say whether it is a tuple of strings, and not, for one, a single string."""
+    """Say whether it is a tuple of strings, and not a single string."""
     return isinstance(value, tuple) and len(value) > 0 and {type(name) for name in value} == {str}
 
 

@@ -1,4 +1,4 @@
-"""What sentence-transformers does to token vectors, from the files that it keeps beside a model.
+"""What follows the encoder, from the files that sentence-transformers keeps beside a model.
 
 `modules.json` lists the steps: Transformer, Pooling, perhaps Dense heads, perhaps Normalize.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from emberd.backends.base import Pooling
-from emberd.backends.config import Config, is_file_name
+from emberd.backends.config import ModelConfig, is_file_name
 from emberd.errors import ModelLoadError
 from emberd.models.folder import read_pooling, read_steps
 
@@ -17,17 +17,17 @@ _RUNNABLE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout"}
 _ORDER = ("Transformer", "Pooling", "Normalize")  # Dense and Dropout may stand between
 
 Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "GELUTanh"]
-"""Functions of one number. `GELUTanh` is the GELU by way of tanh (arXiv:1606.08415, section 2), as
-Google's BERT had it; the others go by torch's names."""
+"""Activation functions, by their names in torch. `GELUTanh` is the tanh approximation of GELU that
+Google's BERT used (arXiv:1606.08415, section 2)."""
 
 _HEAD_ACTIVATIONS: Collection[Activation] = ("Identity", "Tanh", "ReLU", "GELU")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """A linear layer that is applied to the pooled vector, then a function; a `Dense` module.
+    """A `Dense` module: a linear layer and an activation, applied to the pooled vector.
 
-    `name` is that of its weights: `2_Dense.linear`.
+    `name` is the prefix of its weights, such as `2_Dense.linear`.
     """
 
     name: str
@@ -38,19 +38,19 @@ class Head:
 
 
 def check_pooling(folder: Path, stated: Pooling) -> None:
-    """Refuse a pooling that the checkpoint's own sentence-transformers files contradict."""
+    """Refuse a pooling that contradicts the checkpoint's own sentence-transformers files."""
     file = read_pooling(folder)
     if file.modes and file.modes != {stated}:
         raise ModelLoadError(
-            f"{file.path} says pooling {' + '.join(sorted(file.modes))}, but the registry states"
+            f"{file.path} says pooling {' + '.join(sorted(file.modes))}, but the registry says"
             f" {stated}.",
-            hint=f"Known are {', '.join(get_args(Pooling))}, one at a time: state the file's in the"
-            " entry's `pooling`, or choose another model.",
+            hint="Set the entry's `pooling` to what the file says, or choose another model;"
+            f" supported are {', '.join(get_args(Pooling))}, one at a time.",
         )
 
 
 def read_heads(folder: Path) -> tuple[Head, ...]:
-    """Read the Dense steps of a sentence-transformers model, and refuse what nothing here runs."""
+    """Read the Dense steps of a sentence-transformers model; refuse steps that are unsupported."""
     path = folder / "modules.json"
     steps = read_steps(folder) or ()
     kinds = [step.kind for step in steps]
@@ -62,41 +62,41 @@ def read_heads(folder: Path) -> tuple[Head, ...]:
     for at, name in heads:
         if "Pooling" not in kinds[:at] or "Normalize" in kinds[:at]:
             raise ModelLoadError(
-                f"{path} lists {' > '.join(kinds)}; Dense is supported between Pooling and"
-                " Normalize only."
+                f"{path} lists {' > '.join(kinds)}; Dense is only supported between Pooling and"
+                " Normalize."
             )
         if not is_file_name(name):
             raise ModelLoadError(
-                f"{path} lists Dense with path {name!r}, which is no folder's name."
+                f"{path} lists Dense with path {name!r}, which is not the name of a folder."
             )
     order = [_ORDER.index(kind) for kind in kinds if kind in _ORDER]
     if order != sorted(set(order)):
         raise ModelLoadError(
-            f"{path} lists {' > '.join(kinds)}; supported is each of {', '.join(_ORDER)} once, in"
-            " this order.",
-            hint="Choose another model: its vectors would not be those that it was trained for.",
+            f"{path} lists {' > '.join(kinds)}; only {', '.join(_ORDER)} are supported, each"
+            " once and in this order.",
+            hint="Choose another model: the vectors of this one would be wrong.",
         )
     left = [config.parent for config in sorted(folder.glob("*_Dense/config.json"))]
     if left and not heads:
         raise ModelLoadError(
             f"{left[0]} holds a Dense head, but {path} does not list it"
             f"{'' if steps else ' (there is no such file)'}.",
-            hint="Get the model's modules.json, or remove the folder if the model is without it.",
+            hint="Get the model's modules.json, or remove the folder if the model does not use it.",
         )
     return tuple(_head(folder / name) for _, name in heads)
 
 
 def _head(step: Path) -> Head:
     """Read `config.json` of a Dense step."""
-    config = Config(step / "config.json")
+    config = ModelConfig(step / "config.json")
     config.expect(module_input_name="sentence_embedding", module_output_name="sentence_embedding")
-    # A name of torch such as torch.nn.modules.linear.Identity; sentence-transformers' own default.
+    # A torch name such as torch.nn.modules.linear.Identity; Tanh is sentence-transformers' default.
     activation = str(config.get("activation_function", "Tanh")).rpartition(".")[2]
     if activation not in _HEAD_ACTIVATIONS:
         raise ModelLoadError(
             f"{config.path}: activation_function is {activation}; only"
-            f" {', '.join(_HEAD_ACTIVATIONS)} are known.",
-            hint="Choose another model, or write a backend that has it"
+            f" {', '.join(_HEAD_ACTIVATIONS)} are supported.",
+            hint="Choose another model, or write a backend that supports it"
             " (docs/writing-a-backend.md).",
         )
     return Head(

@@ -1,4 +1,4 @@
-"""Backends by name: the two that come along, and what is installed under `emberd.backends`."""
+"""Backends by name: the two built-in ones, and plugins installed under `emberd.backends`."""
 
 import pkgutil
 from typing import TYPE_CHECKING
@@ -16,28 +16,28 @@ _OWN = {
     "mlx": "emberd.backends.mlx.backend:MLXBackend",
     "openvino": "emberd.backends.openvino.backend:OpenVINOBackend",
 }
-"""As in pyproject.toml. Known here, because to look them up among what is installed takes 40 ms
-(most of it the import of importlib.metadata), of the 300 in which a model starts."""
+"""As in pyproject.toml. Repeated here because looking them up among the installed packages takes 40
+of the 300 ms in which a model starts (mostly the import of importlib.metadata)."""
 
 
 def names() -> list[str]:
-    """Return the names of all installed backends, importing none of them."""
+    """Return the names of all installed backends, without importing any."""
     return sorted({*_OWN, *_installed()})
 
 
 def resolve(name: str) -> str:
-    """Return the backend that `auto` stands for on this machine; any other name as it is."""
+    """Return the backend that `auto` means on this machine; any other name as it is."""
     if name != "auto":
         return name
     return "mlx" if sees_gpu() else "openvino"
 
 
 def load(name: str) -> Backend:
-    """Import a backend and make it.
+    """Import a backend and create it.
 
     Raises:
-        BackendMissingError: nothing of that name is installed.
-        BackendBrokenError: it is installed, but cannot be imported or made.
+        BackendMissingError: no backend of that name is installed.
+        BackendBrokenError: it is installed, but cannot be imported or created.
     """
     target, distribution = _find(name)
     try:
@@ -50,19 +50,19 @@ def load(name: str) -> Backend:
     lacking = [part for part in ("files", "libraries", "load") if not hasattr(backend, part)]
     if lacking:
         raise BackendBrokenError(
-            f"Backend {name!r} of {distribution} is none: it lacks {' and '.join(lacking)}.",
+            f"Backend {name!r} of {distribution} is incomplete: no {' and no '.join(lacking)}.",
             hint="See docs/writing-a-backend.md.",
         )
     return backend
 
 
 def architectures(backend: Backend) -> frozenset[str]:
-    """Return the `model_type`s that a backend says it runs; none: it does not say."""
+    """Return the `model_type`s that a backend says it runs; empty if it does not say."""
     return frozenset(getattr(backend, "architectures", ()))
 
 
 def devices(backend: Backend) -> tuple[str, ...]:
-    """Return what a backend computes on here, such as `cpu` and `gpu`; none: it does not say.
+    """Return what a backend computes on here, such as `cpu` or `gpu`; empty if it does not say.
 
     Raises:
         BackendBrokenError: it cannot work on this machine.
@@ -72,13 +72,13 @@ def devices(backend: Backend) -> tuple[str, ...]:
 
 
 def _find(name: str) -> tuple[str, str]:
-    """Return where the class is (`module:class`), and which distribution it is from."""
+    """Return where the class is (`module:class`), and the distribution that it comes from."""
     if name in _OWN:
         return _OWN[name], "emberd"
     entry_point = _installed().get(name)
     if entry_point is None:
         raise BackendMissingError(
-            f"No backend {name!r} is installed; there are {', '.join(names())}.",
+            f"No backend {name!r} is installed; installed are {', '.join(names())}.",
             hint=f"Install the package that provides it (its entry point is {name!r} in the group"
             f" {GROUP!r}), or set another `backend`.",
         )
@@ -87,7 +87,7 @@ def _find(name: str) -> tuple[str, str]:
 
 
 def _installed() -> "dict[str, EntryPoint]":
-    """Return the entry points of the group by name; our own names are not theirs to take."""
+    """Return the entry points of the group by name."""
     from importlib.metadata import entry_points
 
     return {found.name: found for found in entry_points(group=GROUP)}

@@ -1,4 +1,4 @@
-"""MLX's affine quantization, in numpy: the same weights on every backend, to the last bit.
+"""MLX's affine quantization in NumPy: the same weights on every backend, to the last bit.
 
 Each group of 64 neighbours on the last axis shares a scale and a bias: `w' = code * scale + bias`.
 Checked against `mlx.core.quantize` and `dequantize`, whose formula this is.
@@ -21,7 +21,7 @@ _BLOCK_ROWS: Final = 512  # temporaries of this many rows stay in the processor'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
+class QuantizedMatrix:
     """A quantized matrix `(R, C)` as MLX stores it.
 
     `words`: `(R, C * bits / 32)`, the codes of a row from the lowest bits of a word upwards.
@@ -43,7 +43,7 @@ def quantize(matrix: Matrix, bits: int) -> tuple[Codes, Matrix, Matrix]:
     """Quantize `(R, C)` to codes of `bits` bits; `C` must be a multiple of `GROUP_SIZE`.
 
     Returns:
-        Codes `(R, C)`, uint8, not packed; scales and biases `(R, C / GROUP_SIZE)`, float32.
+        Codes `(R, C)`, uint8, one per byte; scales and biases `(R, C / GROUP_SIZE)`, float32.
     """
     rows, columns = matrix.shape
     codes = np.empty((rows, columns), np.uint8)

@@ -1,6 +1,6 @@
 """How far apart two tokens are, in the 32 buckets of MPNet's attention.
 
-Source: arXiv:1910.10683, section 2.1 (T5), whose bucketing MPNet took over.
+Source: arXiv:1910.10683, section 2.1 (T5), whose buckets MPNet uses.
 """
 
 from typing import Final

@@ -1,21 +1,21 @@
-"""Few shapes of batches, where each new one costs more than padding does.
+"""Batches of only a few shapes, for engines where a new shape costs more than padding.
 
-On CUDA a shape needs a plan of its attention: 45 to 70 ms on an H200, as long as ten large batches,
-and MLX keeps 256 of them. With AMX, OpenVINO makes kernels for each, for half the time of a batch.
-So sizes are rounded up to one of four in each octave: by a quarter at most.
+On CUDA each shape needs its own attention plan: 45 to 70 ms on an H200, as long as ten large
+batches, and MLX keeps 256 of them. With AMX, OpenVINO makes kernels for each, which takes half as
+long as a batch. So sizes are rounded up to one of four per octave: by a quarter at most.
 """
 
 import numpy as np
 
 from emberd.backends.base import TokenIds
 
-_LEAST_TOKENS = 8  # what attention on CUDA reads at once, and half a tile of AMX
+_LEAST_TOKENS = 8  # what attention on CUDA reads at once, and half an AMX tile
 
 
 def pad(token_ids: TokenIds, mask: TokenIds, *, max_tokens: int) -> tuple[TokenIds, TokenIds]:
     """Pad `(B, T)` to one of few shapes, below and on the right, at most to `max_tokens`.
 
-    Rows that are added hold one token that counts: nothing at all to look at would be NaN.
+    Added rows have one unmasked token: the softmax over none would be NaN.
     """
     texts, tokens = token_ids.shape
     width = max(tokens, min(round_up(tokens, least=_LEAST_TOKENS), max_tokens))
@@ -31,7 +31,7 @@ def pad(token_ids: TokenIds, mask: TokenIds, *, max_tokens: int) -> tuple[TokenI
 def pad_tokens(
     token_ids: TokenIds, mask: TokenIds, *, max_tokens: int
 ) -> tuple[TokenIds, TokenIds]:
-    """Pad `(B, T)` on the right alone, to one of few lengths, at most to `max_tokens`."""
+    """Pad `(B, T)` only on the right, to one of few lengths, at most to `max_tokens`."""
     tokens = token_ids.shape[1]
     width = max(tokens, min(round_up(tokens, least=_LEAST_TOKENS), max_tokens))
     if width == tokens:
@@ -41,7 +41,7 @@ def pad_tokens(
 
 
 def round_up(number: int, *, least: int = 1) -> int:
-    """Return the next of four numbers in each octave, `least` apart or more."""
+    """Round up to the next of four numbers per octave, which are at least `least` apart."""
     octave = 1 << (number - 1).bit_length()
     step = max(least, octave // 8)
     return -(-number // step) * step

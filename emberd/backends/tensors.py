@@ -1,4 +1,4 @@
-"""The tensors of a safetensors file by name, memory-mapped: nothing is read before it is used.
+"""The tensors of a safetensors file by name, memory-mapped: nothing is read until it is used.
 
 Format: https://huggingface.co/docs/safetensors/index#format (eight bytes of length, a JSON header,
 then the data that the header points into).
@@ -21,7 +21,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor as it lies in `path`; `dtype` is the format's own name for it, such as `BF16`."""
+    """One tensor of the file `path`; `dtype` is the format's own name for it, such as `BF16`."""
 
     path: Path
     name: str
@@ -60,7 +60,7 @@ def open_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise ModelLoadError(
             f"{path} cannot be read: {error}.",
-            hint="Delete the file and pull the model again, or mend it if it is yours.",
+            hint="Delete the file and pull the model again, or repair it if it is yours.",
         ) from error
     # Copy-on-write, so that the arrays count as writable without anybody changing the file:
     # OpenVINO borrows only writable arrays, and copies others.

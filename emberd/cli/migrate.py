@@ -244,7 +244,6 @@ def _role(named: "Named") -> str:
 def _after_undo(config: "Config", named: "Named", holds: "KnownStore | None") -> str:
     """Say what is to be done once a store is as it was."""
     from emberd.spaces.lock import LockFile
-    from emberd.spaces.stores import fits
 
     asked = config.catalog.get(named.served_by or config.settings.default).name
     role = _role(named)
@@ -254,7 +253,7 @@ def _after_undo(config: "Config", named: "Named", holds: "KnownStore | None") ->
             role = "the model that its users name, or the default where they name none,"
         return f"Restart what uses it. {check}; {role} has to be that model."
     entry = LockFile(config.homes.state).read().get(asked)
-    if fits(holds.fingerprint, holds.model, asked, entry):
+    if holds.fits(asked, entry):
         return f"Restart what uses it. Its vectors fit {role}, {asked}."
     change = f"set {role} to {holds.model}" if named.served_by else f"`emberd use {holds.model}`"
     if named.is_path:

@@ -1,4 +1,4 @@
-"""`emberd ps`, `load`, `unload`: look at a running server and ask it to do things."""
+"""`emberd ps`, `load`, `unload`: what a running server has loaded, and changing it."""
 
 import json
 from typing import Annotated
@@ -48,9 +48,9 @@ def ps(
 
 
 def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
-    """Load a model now, in the running server.
+    """Load a model into the running server now.
 
-    Without a name the default. This is never needed: the first request loads a model.
+    Without a name, the default model. This is never necessary: the first request loads a model.
     """
     root: Root = ctx.obj
     row = root.require_server().load(name)
@@ -61,13 +61,13 @@ def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None
 
 
 def unload(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
-    """Unload a model, and get its memory back.
+    """Unload a model and free its memory.
 
-    Without a name all. The next request loads it again.
+    Without a name, all models. The next request loads them again.
     """
     root: Root = ctx.obj
     names = root.require_server().unload(name)
     if as_json:
         typer.echo(json.dumps({"status": "unloaded", "models": names}))
     else:
-        typer.echo(f"Unloaded {', '.join(names)}." if names else "Nothing was loaded.")
+        typer.echo(f"Unloaded {', '.join(names)}." if names else "No model was loaded.")

@@ -1,16 +1,11 @@
 """`emberd service`: the server as a service of this machine, by launchd or systemd."""
 
 import json
-import os
 import shlex
-import subprocess
 import sys
-import time
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,14 +13,8 @@ from emberd.cli.context import AsJson, Root, print_error, print_warning
 from emberd.errors import ConfigError, PortTakenError, ServiceError
 
 if TYPE_CHECKING:
-    from emberd.client.address import Address
     from emberd.config.load import Config
-    from emberd.service.port import Holder
-    from emberd.service.unit import Manager, Unit
-
-LOG, STDERR_LOG = "emberd.log", "service.stderr.log"  # in the state folder
-READY_TIMEOUT_S = 2.0
-FOLLOW_S = 0.2
+    from emberd.service.unit import Unit
 
 app = typer.Typer(no_args_is_help=True, help="Run the server at every login, as a service.")
 
@@ -36,14 +25,18 @@ def install(
     replace: Annotated[
         bool, typer.Option("--replace", help="Take over from the old MLX server on that port.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit; do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the unit and do nothing.")
+    ] = False,
 ) -> None:
     """Start the server now and at every login.
 
-    By launchd or systemd, as this user. Undone when it does not become ready.
+    It runs as this user, under launchd or systemd. If it does not become ready, the installation
+    is undone.
     """
     from emberd.service import install as service
     from emberd.service import previous
+    from emberd.service import server as managed
 
     root: Root = ctx.obj
     config = root.load()
@@ -53,7 +46,7 @@ def install(
         typer.secho(f"# {manager.file}", dim=True, err=True)
         typer.echo(manager.render(unit).decode(), nl=False)
         return
-    holder = _holder(config, manager)
+    holder = managed.holder(config, manager)
     server = config.settings.server
     if holder and server.port is None:
         raise PortTakenError(
@@ -63,13 +56,13 @@ def install(
     if holder and not replace:
         raise PortTakenError(
             f"Port {server.port} is held by {holder}.",
-            hint="If that is the server emberd replaces, add `--replace`; else end that process,"
-            " or set another `server.port`.",
+            hint="If that is the server emberd replaces, add `--replace`. Otherwise end that"
+            " process, or set another `server.port`.",
         )
     old = previous.find(server.port or 0, holder) if replace else []
-    for sentence in service.install(manager, unit, lambda: is_ready(config), old):
+    for sentence in service.install(manager, unit, lambda: managed.is_ready(config), old):
         typer.echo(sentence)
-    where = str(_address(config))
+    where = str(managed.address_of(config))
     typer.echo(f"emberd runs at {where} as a service of {manager.name} ({manager.file}).")
     if hint := manager.logout_hint():
         typer.echo(hint)
@@ -77,10 +70,13 @@ def install(
 
 @app.command()
 def status(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Say whether the service runs and is ready.
+    """Say whether the service is running and ready.
 
     Exit code 1: it is not.
     """
+    from emberd.config.paths import find_homes
+    from emberd.service import logs as written
+    from emberd.service import server as managed
     from emberd.service.install import find_manager
 
     root: Root = ctx.obj
@@ -93,7 +89,8 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
             told = {"state": "unknown", "ready": False, "error": error.message, "hint": error.hint}
             typer.echo(json.dumps({"manager": manager.name, "file": str(manager.file), **told}))
         raise
-    ready = now.state == "running" and config is not None and is_ready(config)
+    state = find_homes(config=root.config_file).state
+    ready = now.state == "running" and config is not None and managed.is_ready(config)
     row: dict[str, Any] = {
         "manager": manager.name,
         "file": str(manager.file),
@@ -101,13 +98,13 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
         "ready": ready,
         "pid": now.pid,
         "last_exit": now.last_exit,
-        "url": str(_address(config)) if config else None,
-        "logs": [str(file) for file in _logs(root, config)],
+        "url": str(managed.address_of(config)) if config else None,
+        "logs": [str(file) for file in written.files(state, config)],
     }
     if as_json:
         typer.echo(json.dumps(row))
     elif now.state == "not installed":
-        typer.echo("The service is not installed; `emberd service install` does it.")
+        typer.echo("The service is not installed; run `emberd service install`.")
     else:
         process = f" (pid {now.pid})" if now.pid else ""
         answers = f"and {'ready' if ready else 'not ready'} at {row['url']}" if config else ""
@@ -122,59 +119,105 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def logs(
     ctx: typer.Context,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing until Ctrl-C.")
+    ] = False,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many of the last lines.")
+        int,
+        typer.Option(
+            "--lines", "-n", min=0, metavar="N", help="How many of the last lines to print."
+        ),
     ] = 50,
 ) -> None:
-    """Print what the service wrote last."""
+    """Print the last lines that the service wrote."""
+    from emberd.config.paths import find_homes
+    from emberd.service import logs as written
     from emberd.service.install import find_manager
 
     root: Root = ctx.obj
     config = _load_if_possible(root)
     manager = find_manager()
-    files = _logs(root, config)
-    written = [file for file in files if file.exists() and file.stat().st_size]
-    journal = _journal(max(lines, 1)) if manager.name == "systemd" else ""
-    if not written and not journal:
-        manager.status()  # where it cannot be asked, it says why
+    has_journal = manager.name == "systemd"
+    files = written.files(find_homes(config=root.config_file).state, config)
+    full = [file for file in files if file.exists() and file.stat().st_size]
+    journal = _journal(max(lines, 1)) if has_journal else ""
+    if not full and not journal:
+        manager.status()  # where the manager cannot be asked, this says why
         raise ServiceError(
-            "The service has written nothing yet.", hint="See `emberd service status`."
+            "The service has not written anything yet.", hint="See `emberd service status`."
         )
     if follow:
-        with _following_journal(manager, lines):
-            _follow({file: _tail(file, lines) if file in written else 0 for file in files})
+        with written.following_journal(lines) if has_journal else nullcontext():
+            _follow({file: _tail(file, lines) if file in full else 0 for file in files})
         return
-    named = len(written) + bool(journal) > 1
+    named = len(full) + bool(journal) > 1
     if journal and lines:
         typer.echo(f"==> journal <==\n{journal}" if named else journal)
-    for file in written:
+    for file in full:
         if named:
             typer.echo(f"==> {file} <==")
         _tail(file, lines)
+
+
+def _journal(lines: int) -> str:
+    """Return the last lines of systemd's journal; where it cannot be read, say why."""
+    from emberd.service import logs as written
+
+    try:
+        text, complaint = written.journal(lines)
+    except ServiceError as error:
+        print_error(error)
+        return ""
+    if complaint:
+        print_warning(f"the journal: {complaint}")
+    return text
+
+
+def _tail(file: Path, lines: int) -> int:
+    """Print the last lines; return the position after them."""
+    from emberd.service import logs as written
+
+    content, position = written.tail(file, lines)
+    _write(content)
+    return position
+
+
+def _follow(positions: dict[Path, int]) -> None:
+    """Print what is added to files after these positions, until Ctrl-C."""
+    from emberd.service import logs as written
+
+    with suppress(KeyboardInterrupt):
+        for added in written.follow(positions):
+            _write(added)
+
+
+def _write(content: bytes) -> None:
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
 
 
 @app.command()
 def restart(ctx: typer.Context) -> None:
     """Restart the service."""
     from emberd.service import install as service
+    from emberd.service import server as managed
 
     root: Root = ctx.obj
     config = root.load()
-    service.restart(service.find_manager(), lambda: is_ready(config))
-    typer.echo(f"emberd runs again at {_address(config)!s}.")
+    service.restart(service.find_manager(), lambda: managed.is_ready(config))
+    typer.echo(f"emberd is running again at {managed.address_of(config)!s}.")
 
 
 @app.command()
 def uninstall(ctx: typer.Context) -> None:
-    """Stop the service, and start it at logins no more.
+    """Stop the service, and no longer start it at login.
 
     Models, configuration and logs are kept.
     """
     from emberd.service import install as service
     from emberd.service import previous
 
-    del ctx  # a broken configuration does not keep it here
+    del ctx  # a broken configuration must not get in the way
     manager = service.find_manager()
     if not service.uninstall(manager):
         typer.echo("The service is not installed.")
@@ -188,10 +231,10 @@ def uninstall(ctx: typer.Context) -> None:
 
 
 def _load_if_possible(root: Root) -> "Config | None":
-    """Return the configuration; a broken one, which is what one may look for, is only told."""
+    """Return the configuration; print what is wrong with a broken one, and go on without it."""
     from emberd.config.paths import find_homes
 
-    find_homes(config=root.config_file)  # without which there is nothing to look for
+    find_homes(config=root.config_file)  # without these there is nothing to look for
     try:
         return root.load()
     except ConfigError as error:
@@ -199,161 +242,13 @@ def _load_if_possible(root: Root) -> "Config | None":
         return None
 
 
-def is_ready(config: "Config") -> bool:
-    """Say whether the server answers `GET /ready` with 200."""
-    from emberd.client import health
-
-    return health.is_ready(_address(config), timeout_s=READY_TIMEOUT_S)
-
-
-def _address(config: "Config") -> "Address":
-    """Return where the service is asked: at its port, without one by its socket."""
-    from emberd import running
-    from emberd.client.address import Address
-
-    server = config.settings.server
-    url = running.url_of(server.host, server.port)
-    return Address(url, server.socket if server.port is None else None)
-
-
 def _unit(root: Root, config: "Config") -> "Unit":
-    """Return the server as the manager shall run it: this very Python, this configuration."""
-    from emberd.config.surroundings import for_a_service
-    from emberd.service.unit import Unit
+    from emberd.service import server as managed
 
-    server = config.settings.server
-    if server.port == 0 or (server.port is None and not server.socket):
-        raise ConfigError(
-            f"{config.origins['server.port']}: server.port: a service needs a port of its own,"
-            " or `off` and a `server.socket`.",
-            hint="Set one; emberd's is 8767.",
-        )
-    environ, left_out = for_a_service()
+    unit, left_out = managed.unit_of(config, names_config=root.config_file is not None)
     for name in left_out:
         print_warning(
             f"${name} holds a secret and is not written into the unit; keep it in a file"
             " (for the Hub: `hf auth login`)."
         )
-    if root.config_file:
-        environ["EMBERD_CONFIG"] = str(config.homes.config)
-    if config.origins["log.file"] == "default":  # else it is the file's or already in `environ`
-        environ["EMBERD_LOG_FILE"] = str(config.homes.state / LOG)
-    return Unit(
-        # -P: never import from the folder that the manager starts it in
-        argv=(sys.executable, "-P", "-m", "emberd.cli.main", "serve"),
-        environ=environ,
-        stderr=config.homes.state / STDERR_LOG,
-    )
-
-
-def _log_file(config: "Config") -> Path | None:
-    """Return the file that the server rotates by itself; a service has one, set or not."""
-    if config.origins["log.file"] == "default":
-        return config.homes.state / LOG
-    return Path(config.settings.log.file) if config.settings.log.file else None
-
-
-def _logs(root: Root, config: "Config | None") -> list[Path]:
-    from emberd.config.paths import find_homes
-
-    state = find_homes(config=root.config_file).state
-    own = _log_file(config) if config else state / LOG
-    return [file for file in (state / STDERR_LOG, own) if file]
-
-
-def _holder(config: "Config", manager: "Manager") -> "Holder | None":
-    """Return who stands in the way; our own service is about to make room."""
-    from emberd.service.port import who_holds, who_holds_socket
-
-    server = config.settings.server
-    try:
-        if server.port is None:
-            where = str(server.socket)
-            hint = "Choose a path in a folder of yours as `server.socket`."
-            holder = who_holds_socket(where)
-        else:
-            where = f"{server.host}:{server.port}"
-            hint = "Choose an address of this machine as `server.host`, and a port above 1023."
-            holder = who_holds(server.host, server.port)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"emberd cannot listen on {where}: {error}.", hint=hint) from None
-    return None if holder and holder.pid and holder.pid == manager.status().pid else holder
-
-
-def _tail(file: Path, lines: int) -> int:
-    """Print the last lines; return the position after them."""
-    with file.open("rb") as content:
-        for line in deque(content, maxlen=lines):
-            sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
-        return content.tell()
-
-
-def _journal(lines: int) -> str:
-    """Return the last lines of systemd's journal; what keeps them from us is a warning."""
-    from emberd.service import command, systemd
-
-    try:
-        done = command.run(*systemd.journal(lines=lines))
-    except ServiceError as error:
-        print_error(error)
-        return ""
-    if done.stderr:
-        print_warning(f"the journal: {done.stderr}")
-    return done.stdout
-
-
-@contextmanager
-def _following_journal(manager: "Manager", lines: int) -> Iterator[None]:
-    """Have the last lines of systemd's journal, and what comes, printed meanwhile."""
-    from emberd.service import systemd
-
-    if manager.name != "systemd":
-        yield
-        return
-    words = [*systemd.journal(lines=lines), "--follow"]
-    try:
-        process = subprocess.Popen(words, stderr=subprocess.DEVNULL)  # noqa: S603 - our own words
-    except OSError:  # `_journal` said so
-        yield
-        return
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _follow(positions: dict[Path, int]) -> None:
-    """Print what is added to files after these positions, until Ctrl-C."""
-    following = [_Followed(file, position) for file, position in positions.items()]
-    with suppress(KeyboardInterrupt):
-        while True:
-            for one in following:
-                sys.stdout.buffer.write(one.added())
-            sys.stdout.buffer.flush()
-            time.sleep(FOLLOW_S)
-
-
-class _Followed:
-    """A log file that grows, is rotated, or is not there yet."""
-
-    def __init__(self, file: Path, position: int) -> None:
-        self._file = file
-        self._stream: BinaryIO | None = None
-        with suppress(FileNotFoundError):
-            self._stream = file.open("rb")
-            self._stream.seek(position)
-
-    def added(self) -> bytes:
-        """Return what was written since the last call, also after a rotation."""
-        added = self._stream.read() if self._stream else b""
-        with suppress(FileNotFoundError):  # not there yet, or between a rotation's two renames
-            new = self._file.stat().st_ino
-            if self._stream is None:
-                self._stream = self._file.open("rb")
-            elif new != os.fstat(self._stream.fileno()).st_ino:
-                added += self._stream.read()
-                self._stream.close()
-                self._stream = self._file.open("rb")
-        return added
+    return unit

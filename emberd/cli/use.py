@@ -12,11 +12,7 @@ from emberd.errors import RequestError
 
 if TYPE_CHECKING:
     from emberd.config.load import Config
-    from emberd.registry.spec import ModelSpec
-    from emberd.spaces.lock import LockEntry
-    from emberd.spaces.options import SpaceOptions
     from emberd.switch.moves import Moves
-    from emberd.switch.preview import Space
     from emberd.switch.switch import Switch
 
 
@@ -34,21 +30,23 @@ def use(
         bool,
         typer.Option(
             "--migrate",
-            help="Also embed again the stores that follow the default: all changes, or nothing.",
+            help="Also embed the stores that follow the default again: all or nothing.",
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to the question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would mean; write nothing.")
+        bool, typer.Option("--dry-run", help="Say what it would mean, and write nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a model the default, for requests that name none.
 
-    Changes `default:` in the config file; a running server takes it at once. Vectors of different
-    models do not compare: what was stored with the old one has to be embedded again.
+    Changes `default:` in the config file; a running server uses it at once. Vectors of different
+    models cannot be compared: what was stored with the old one must be embedded again.
     """
     from emberd.client import clients
+    from emberd.models.space import compare_models
+    from emberd.spaces.lock import LockFile
     from emberd.switch.preview import preview
     from emberd.switch.recovery import recover
     from emberd.switch.switch import Switch, default_in_use
@@ -62,15 +60,18 @@ def use(
     before = config.catalog.get(config.settings.default)
     server = clients.find(config)
     in_use = default_in_use(config, server)
+    lock = LockFile(config.homes.state).read()
+    space = compare_models(before, spec, lock, config.homes.hub)
     seen = preview(
         config,
         spec.name,
-        compare_spaces(config, before, spec),
+        space,
         unreadable=recovery.unreadable,
         server=server.address if server else None,
         migrates=migrate,
     )
     report: dict[str, Any] = {**asdict(seen), "recovered": recovery.done}
+    report["space"] = {"verdict": space.verdict, "why": space.why}
     if migrate:
         report["note"] = _note_of_followers(config, dry_run=dry_run)
     if not as_json:
@@ -171,76 +172,6 @@ def _note_there(config: "Config", planned: "Moves") -> None:
         show.note_there(config, *move)
 
 
-def compare_spaces(config: "Config", one: "ModelSpec", other: "ModelSpec") -> "Space":
-    """Compare two entries by what the lock knows of them; no model is loaded."""
-    from emberd.models.availability import find_here
-    from emberd.spaces.lock import LockFile
-    from emberd.switch.preview import Space
-    from emberd.worker.identity import compare
-
-    if one.name == other.name:
-        return Space("same", "it is the same model")
-    if one.dimensions != other.dimensions:
-        return Space("another", f"{one.dimensions} and {other.dimensions} dimensions")
-    entries = LockFile(config.homes.state).read()
-    a, b = entries.get(one.name), entries.get(other.name)
-    unknown = [
-        spec
-        for spec, entry in ((one, a), (other, b))
-        if entry is None or not entry.now.options.max_tokens
-    ]
-    if a is None or b is None or unknown:
-        why = [
-            f"{spec.name} was never loaded here"
-            if find_here(spec, config.homes.hub, entries.get(spec.name))
-            else f"the files of {spec.name} are not here"
-            for spec in unknown
-        ]
-        return Space("unknown", " and ".join(why))
-    differences = _options(one, a).differences(_options(other, b), whose=(one.name, other.name))
-    if differences:
-        return Space("another", "; ".join(differences))
-    if _fingerprints(one, a) & _fingerprints(other, b):
-        return Space("same", f"fingerprint {_fingerprint(other, b)}")
-    stale = [
-        f"{spec.name} was changed since it was loaded here"
-        for spec, entry in ((one, a), (other, b))
-        if _fingerprint(spec, entry) not in entry.now.fingerprints.values()
-    ]
-    if stale:
-        return Space("unknown", " and ".join(stale))
-    likeness = compare(a.now, b.now)
-    if likeness.cosine is None:
-        return Space("another", f"fingerprints {_fingerprint(one, a)} and {_fingerprint(other, b)}")
-    return Space("same" if likeness.is_same else "another", likeness.why)
-
-
-def _fingerprint(spec: "ModelSpec", entry: "LockEntry") -> str:
-    """Return the fingerprint that the entry has as the registry has it today."""
-    from emberd.spaces.fingerprint import fingerprint
-
-    files, options = entry.now.files, _options(spec, entry)
-    return fingerprint(spec, files=files, options=options, dimensions=spec.dimensions)
-
-
-def _options(spec: "ModelSpec", entry: "LockEntry") -> "SpaceOptions":
-    """Return the options that a model has as registry and folder have it today."""
-    from pathlib import Path
-
-    from emberd.errors import ModelLoadError
-    from emberd.worker.loading import options_of
-
-    try:
-        return options_of(spec, Path(entry.now.folder))
-    except ModelLoadError:  # its files are gone, or contradict the entry
-        return entry.now.options
-
-
-def _fingerprints(spec: "ModelSpec", entry: "LockEntry") -> set[str]:
-    found = _fingerprint(spec, entry)
-    return {found, *entry.equivalent} if found == entry.fingerprint else {found}
-
-
 def _require_consent(report: dict[str, Any], asking: _Asking) -> None:
     """Ask at a terminal; elsewhere only a change within the same space needs no `--yes`."""
     if asking.yes:
@@ -249,8 +180,9 @@ def _require_consent(report: dict[str, Any], asking: _Asking) -> None:
         typer.confirm(f"Write it into {report['file']}?", abort=True)
     elif report["space"]["verdict"] != "same" or report.get("plans"):
         raise RequestError(
-            f"{report['name']} gives vectors of another space than {report['before']}, or may.",
-            hint="Add --yes when that is meant; --dry-run says what it means.",
+            f"The vectors of {report['name']} are, or may be, in a different space than those of"
+            f" {report['before']}.",
+            hint="Add --yes to do it anyway; --dry-run says what it would mean.",
         )
 
 
@@ -260,16 +192,18 @@ def _tell(report: dict[str, Any], *, as_json: bool) -> None:
         return
     name, before, status = report["name"], report["before"], report["status"]
     if status == "unchanged":
-        typer.echo(f"{name} is the default already.")
+        typer.echo(f"{name} is already the default.")
         for sentence in [*_of_stores(report), *_to_run(report)]:
             typer.echo(sentence)
     elif status == "changed":
         where = f"the server at {report['server']} uses it from the next request"
-        typer.echo(f"{name} is the default now: {where if report['server'] else 'no server runs'}.")
+        typer.echo(
+            f"{name} is now the default; {where if report['server'] else 'no server is running'}."
+        )
         if not report["is_here"]:
             typer.echo(
-                f"Its files are not here: run `emberd pull {name}` now. Until then requests wait"
-                " for the download, and fail where the Hub cannot be reached."
+                f"Its files are not on this machine yet: run `emberd pull {name}` now. Until then"
+                " requests wait for the download, and fail if the Hub cannot be reached."
             )
     else:
         typer.echo(f"default: {before} -> {name}, in {report['file']}")
@@ -283,11 +217,11 @@ def _sentences(report: dict[str, Any]) -> list[str]:
     """Say what the change means, for people."""
     name, before, space = report["name"], report["before"], report["space"]
     meaning = {
-        "same": f"The same space ({space['why']}): what {before} has embedded stays comparable.",
-        "another": f"Another space ({space['why']}): vectors that {before} made must not be"
+        "same": f"The same space ({space['why']}): vectors made by {before} can still be compared.",
+        "another": f"Another space ({space['why']}): vectors made by {before} must not be"
         f" compared with those of {name}.",
         "unknown": f"It is not known whether the space stays the same: {space['why']}."
-        f" `emberd pull {name}` and one request to each would tell.",
+        f" To find out, run `emberd pull {name}` and send one request to each.",
     }
     lines = [meaning[space["verdict"]]]
     if "plans" not in report:
@@ -302,7 +236,7 @@ def _of_stores(report: dict[str, Any]) -> list[str]:
     for store in report["stores"]:
         called = f"The store {store['name']} ({store['path']})"
         if store["why"]:
-            lines.append(f"{called} {store['why']} Whether it matches is not known.")
+            lines.append(f"{called} {store['why']} It is not known whether it matches.")
         elif is_default:
             lines.append(f"{called} does not match it.")
         else:

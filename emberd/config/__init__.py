@@ -1,1 +1,1 @@
-"""See ARCHITECTURE.md, part `config`."""
+"""Every setting, where it comes from, and how a running server takes a changed file."""

@@ -1,1 +1,1 @@
-"""See ARCHITECTURE.md, part `doctor`."""
+"""What keeps emberd from working on this machine: checks side by side, each with its fix."""

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
+from emberd.spaces.compare import Space
 from emberd.spaces.options import SpaceOptions
 from emberd.state import known_fields
 
@@ -82,7 +83,7 @@ class Cost:
 class Stamp:
     """What a migrated store says of its vectors, kept inside it.
 
-    `probes` are the vectors of emberd's eight probe texts (`worker.identity.pack`), `options` the
+    `probes` are the vectors of emberd's eight probe texts (`spaces.probes.pack`), `options` the
     limits and options of the space as far as they were recorded; `migration` is the run that wrote
     them.
     """
@@ -94,6 +95,14 @@ class Stamp:
     migration: str
     made_at: str
     options: SpaceOptions = SpaceOptions()  # noqa: RUF009 - it is frozen
+
+    @property
+    def space(self) -> Space:
+        """What is known of the space of the vectors."""
+        return Space(
+            name="the store", model=self.model, fingerprints=(self.fingerprint,),
+            sizes=(self.dimensions,), options=self.options, probes=self.probes,
+        )  # fmt: skip
 
     def to_json(self) -> str:
         """Return it as a store keeps it."""

@@ -12,14 +12,14 @@ import numpy as np
 from emberd.config.load import Config
 from emberd.errors import EmberdError, UnknownModelError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Copy, Key, Row, Shape, Stamp, Store
+from emberd.migrate.base import Copy, Key, Row, Shape, Store
 from emberd.migrate.embedding import Embedded, Embedder, in_turn, is_here, require_here
 from emberd.migrate.run import Named, copies_of, cosines, known_store, lacking_of, sampled, unpack
 from emberd.registry.spec import ModelSpec, Precision
-from emberd.spaces.lock import LockEntry, LockFile
-from emberd.spaces.stores import KnownStore, StoresFile, fits
+from emberd.spaces.compare import SAME_SPACE, compare
+from emberd.spaces.lock import LockFile, space_of
+from emberd.spaces.stores import KnownStore, StoresFile, fingerprint_here
 from emberd.vectors import Matrix, finite_rows
-from emberd.worker import identity
 
 Verdict = Literal["compatible", "re-embed", "mixed", "unknown"]
 SAMPLE = 200
@@ -113,43 +113,11 @@ def whose(config: Config, named: Named) -> KnownStore | None:
         return None
     serving = config.catalog.get(named.served_by or config.settings.default).name
     entry = LockFile(config.homes.state).read().get(serving)
-    found = known_store(named, stamp.model, fingerprint_here(stamp, serving, entry))
+    found = known_store(named, stamp.model, fingerprint_here(stamp.space, serving, entry))
     if named.name in config.settings.stores:
         with suppress(OSError):  # it is looked at, no more
             noted.put(named.name, found)
     return found
-
-
-def fingerprint_here(stamp: Stamp, name: str, entry: LockEntry | None) -> str:
-    """Return that of a stamp; where it is of model `name`'s space, its own for that size."""
-    if entry and stamp_fits(stamp, name, entry):
-        own = entry.now.fingerprints.get(str(stamp.dimensions), entry.now.fingerprint)
-        return own or stamp.fingerprint
-    return stamp.fingerprint
-
-
-def stamp_fits(stamp: Stamp, name: str, entry: LockEntry | None) -> bool:
-    """Whether stamped vectors are of the space that model `name` gives."""
-    return stamp_differs(stamp, name, entry) is None
-
-
-def stamp_differs(stamp: Stamp, name: str, entry: LockEntry | None) -> str | None:
-    """Say why stamped vectors are not of the space that model `name` gives; None when they are.
-
-    By fingerprint; where that differs, by options and the probe texts' vectors.
-    """
-    if entry is None:
-        fitting = fits(stamp.fingerprint, stamp.model, name, entry)
-        return None if fitting else f"{name} was never loaded here"
-    now = entry.now
-    if stamp.fingerprint in now.fingerprints.values():
-        return None
-    if now.fingerprints and str(stamp.dimensions) not in now.fingerprints:
-        return f"{name} does not give {stamp.dimensions} dimensions"
-    whose = "the store", name
-    likeness = identity.compare(stamp, now, whose=whose, dimensions=stamp.dimensions)
-    alike = likeness.is_same or fits(stamp.fingerprint, stamp.model, name, entry)
-    return None if alike and not likeness.differences else likeness.why
 
 
 def check(
@@ -192,11 +160,12 @@ def check(
     }  # fmt: skip
     if stamp and sample is None and not models:
         entry = LockFile(config.homes.state).read().get(default.name)
-        why = stamp_differs(stamp, default.name, entry)
+        comparison = compare(stamp.space, space_of(default.name, entry))
         return Report(
-            verdict="re-embed" if why else "compatible", why=why, model=stamp.model,
+            verdict="compatible" if comparison.is_same else "re-embed",
+            why=None if comparison.is_same else comparison.why, model=stamp.model,
             precision=_precision(config, stamp.model),
-            fingerprint=fingerprint_here(stamp, default.name, entry),
+            fingerprint=fingerprint_here(stamp.space, default.name, entry),
             judged_by="stamp", sampled=0, mean_cosine=None, lowest_cosine=None, **common,
         )  # fmt: skip
     rows = sampled(store, shape.rows, shape.rows if sample == 0 else sample or SAMPLE)
@@ -324,7 +293,7 @@ class _Compared:
                 model=spec.name, precision=spec.precision, fingerprint=fingerprint,
                 mean_cosine=round(float(found.mean()), 6),
                 lowest_cosine=round(float(found.min()), 6),
-                share=round(float((found >= identity.SAME_SPACE).mean()), 4),
+                share=round(float((found >= SAME_SPACE).mean()), 4),
             )
         )  # fmt: skip
 
@@ -363,7 +332,7 @@ class _Compared:
         found: dict[str, list[Key]] = {}
         left = np.ones(len(self._rows), bool)
         for each in order:
-            mine = left & (self._cosines[each.model] >= identity.SAME_SPACE)
+            mine = left & (self._cosines[each.model] >= SAME_SPACE)
             if mine.any():
                 found[each.model] = [self._rows[at].key for at in np.flatnonzero(mine).tolist()]
             left &= ~mine

@@ -24,13 +24,14 @@ from emberd.errors import (
     UnavailableError,
 )
 from emberd.models.availability import find_here
+from emberd.models.folder import read_folder
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.registry.spec import InputType, ModelSpec
+from emberd.spaces.compare import Space
 from emberd.spaces.lock import LockFile
 from emberd.spaces.options import SpaceOptions
+from emberd.spaces.probes import PROBES, pack
 from emberd.vectors import Matrix
-from emberd.worker import identity
-from emberd.worker.loading import options_of
 
 if TYPE_CHECKING:
     from emberd.client.clients import Client
@@ -63,6 +64,14 @@ class Target:
     probes: str
     options: SpaceOptions = SpaceOptions()  # noqa: RUF009 - it is frozen
     input_type: InputType | None = None
+
+    @property
+    def space(self) -> Space:
+        """The space, as `spaces.compare` takes it."""
+        return Space(
+            name=self.model, model=self.model, fingerprints=(self.fingerprint,),
+            sizes=(self.dimensions,), options=self.options, probes=self.probes,
+        )  # fmt: skip
 
 
 class Embedder(Protocol):
@@ -250,12 +259,12 @@ def find_target(
     """
     spec = config.catalog.get(name)
     require_here(config, spec)
-    probes = embedder.submit(identity.PROBES, model=spec.name, dimensions=dimensions).result()
+    probes = embedder.submit(PROBES, model=spec.name, dimensions=dimensions).result()
     return Target(
         model=spec.name,
         dimensions=probes.vectors.shape[1],
         fingerprint=probes.fingerprint,
-        probes=identity.pack(probes.vectors),
+        probes=pack(probes.vectors),
         options=_options(config, spec, probes.fingerprint),
         input_type=input_type,
     )
@@ -267,7 +276,7 @@ def _options(config: Config, spec: ModelSpec, fingerprint: str) -> SpaceOptions:
     if entry and fingerprint in entry.now.fingerprints.values():
         return entry.now.options
     here = find_here(spec, Path(config.homes.hub), entry)
-    return options_of(spec, here.folder) if here else SpaceOptions()
+    return read_folder(here.folder).options(spec) if here else SpaceOptions()
 
 
 def require_here(config: Config, spec: ModelSpec) -> None:

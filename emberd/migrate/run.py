@@ -56,9 +56,9 @@ from emberd.migrate.workplace import (
     settings_of,
 )
 from emberd.registry.spec import InputType
+from emberd.spaces.compare import SAME_SPACE, compare
 from emberd.spaces.stores import KnownStore
 from emberd.vectors import Matrix, finite_rows, normalize
-from emberd.worker import identity
 
 BATCH = 256
 CHUNK = 4096  # rows read at a time, so that no read transaction lasts as long as the embedding
@@ -246,7 +246,7 @@ def plan(
         vectors = embed(embedder, texts, target)
         rate = len(rows) / (time.perf_counter() - began_s)
         if shape.dimensions == target.dimensions:
-            same = int((cosines(unpack(rows), vectors) >= identity.SAME_SPACE).sum())
+            same = int((cosines(unpack(rows), vectors) >= SAME_SPACE).sum())
     place = Workplace(store, state)
     place.require_ours()
     made = Plan(
@@ -273,20 +273,12 @@ def _there(
     if shape.dimensions != target.dimensions or same < sampled:
         return None
     stamp = store.stamp()
-    if stamp and is_space(stamp, target):
+    if stamp and compare(stamp.space, target.space).is_same:
         return f"its stamp says so, and so do {sampled} rows that were embedded again"
     # Against a stamp of another space only all rows count: the long ones may not be in a sample.
     if sampled and not lacking.text and (stamp is None or sampled == shape.rows):
         return f"{sampled} of {shape.rows} rows were embedded again and are the same"
     return None
-
-
-def is_space(stamp: Stamp, target: Target) -> bool:
-    """Whether a stamp is of this space: by its fingerprint, else by probes and options."""
-    return (
-        stamp.fingerprint == target.fingerprint
-        or identity.compare(stamp, target, dimensions=stamp.dimensions).is_same
-    )
 
 
 def check_rows(store: Store, shape: Shape) -> None:
@@ -739,7 +731,7 @@ def complete(named: Named, target: Target, embedder: Embedder, state: Path) -> i
     See `_await_halves`. Nothing is done in a store of another space than the target's.
     """
     stamp = named.store.stamp()
-    if not stamp or not is_space(stamp, target) or stamp.dimensions != target.dimensions:
+    if not stamp or not compare(stamp.space, target.space).is_same:
         return 0
     if not _halved(named.store):
         return 0
@@ -852,7 +844,7 @@ def _verified(staged: Staged) -> Moved:
             lowest = float(cosines(unpack(sample), again).min())
     except (UnavailableError, NoServerError) as error:
         unverified = error.message
-    if lowest is not None and lowest < identity.SAME_SPACE:
+    if lowest is not None and lowest < SAME_SPACE:
         raise _wrong(store, f"a row has a cosine of {lowest:.4f} to its text embedded again")
     _check_search(staged, sample[:: max(1, len(sample) // SEARCHES)])
     strays, gone = _written_since(staged)  # last, because others write all the while
@@ -923,7 +915,7 @@ def _is_found(staged: Staged, row: Row, first: Key | None) -> bool:
 
 def _are_near(row: Row, vector: bytes) -> bool:
     other = Row(row.key, None, vector)
-    return float(cosines(unpack([row]), unpack([other]))[0]) >= identity.SAME_SPACE
+    return float(cosines(unpack([row]), unpack([other]))[0]) >= SAME_SPACE
 
 
 def _count_strays(staged: Staged, written: Sequence[Row]) -> int:
@@ -936,7 +928,7 @@ def _count_strays(staged: Staged, written: Sequence[Row]) -> int:
     if comparable:
         texts = [row.text or "" for row in comparable]
         again = embed(staged.embedder, texts, staged.target)
-        strays += int((cosines(unpack(comparable), again) < identity.SAME_SPACE).sum())
+        strays += int((cosines(unpack(comparable), again) < SAME_SPACE).sum())
     return strays
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from emberd.config.load import Config, load_config
 from emberd.errors import EmberdError
 from emberd.migrate.base import Stamp
-from emberd.migrate.check import fingerprint_here
 from emberd.migrate.known import find
 from emberd.migrate.run import Named, known_store
 from emberd.spaces.lock import LockEntry, LockFile
-from emberd.spaces.stores import KnownStore, StoresFile
+from emberd.spaces.stores import KnownStore, StoresFile, fingerprint_here
 
 
 def note_stamps(config: Config) -> dict[str, EmberdError]:
@@ -47,7 +46,7 @@ def note_stamps(config: Config) -> dict[str, EmberdError]:
 
 def _known(named: Named, stamp: Stamp, asked: str, lock: Mapping[str, LockEntry]) -> KnownStore:
     """Return what to note; a space that is equal goes by the fingerprint that it has here."""
-    fingerprint = fingerprint_here(stamp, asked, lock.get(asked))
+    fingerprint = fingerprint_here(stamp.space, asked, lock.get(asked))
     return known_store(named, stamp.model, fingerprint, migration=stamp.migration)
 
 

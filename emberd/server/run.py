@@ -21,7 +21,7 @@ import uvicorn
 from emberd import __version__, logs, running
 from emberd.api.access import Tokens
 from emberd.api.app import create_app
-from emberd.config.surroundings import take_notify_socket
+from emberd.config.environment import take_notify_socket
 from emberd.errors import ConfigError, PortTakenError
 from emberd.models import compiled
 from emberd.running import Running

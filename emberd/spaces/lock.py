@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from emberd.files import is_file
 from emberd.hashing import FileHash
+from emberd.spaces.compare import Space
 from emberd.spaces.options import SpaceOptions
 from emberd.state import StateFile, known_fields
 
@@ -87,6 +88,10 @@ class LockEntry:
         """What the model is at present: the accepted state, or the one it changed to."""
         return self.changed_to or self
 
+    def measured(self, name: str) -> Space:
+        """Return its space by options and probes alone, under the name that sentences use."""
+        return Space(name=name, options=self.options, probes=self.probes)
+
     @property
     def reasons(self) -> str:
         """Say what makes `changed_to` another space than what was accepted."""
@@ -115,6 +120,20 @@ class LockEntry:
         return (self.fingerprint, self.backend, self.engine, self.compute) == (
             other.fingerprint, other.backend, other.engine, other.compute,
         )  # fmt: skip
+
+
+def space_of(name: str, entry: LockEntry | None) -> Space:
+    """Return what is known of the space that the model `name` gives at present."""
+    if entry is None:
+        return Space(name=name, model=name, gap=f"{name} was never loaded here")
+    now = entry.now
+    known_as = (now.fingerprint, *now.fingerprints.values(), *now.equivalent)
+    return replace(
+        now.measured(name),
+        model=name,
+        fingerprints=tuple(dict.fromkeys(filter(None, known_as))),
+        sizes=tuple(int(size) for size in now.fingerprints if size.isdecimal()),
+    )
 
 
 class LockFile(StateFile[LockEntry]):

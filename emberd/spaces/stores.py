@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from emberd.registry.spec import ModelSpec
-from emberd.spaces.lock import LockEntry
+from emberd.spaces.compare import Space, compare
+from emberd.spaces.lock import LockEntry, space_of
 from emberd.state import StateFile
 
 
@@ -44,6 +45,19 @@ class KnownStore:
             raise TypeError("something in it is of another type")
         return known
 
+    @property
+    def space(self) -> Space:
+        """What is known of the space of its vectors."""
+        fingerprints = (self.fingerprint,) if self.fingerprint else ()
+        return Space(name="the store", model=self.model, fingerprints=fingerprints)
+
+    def fits(self, name: str, entry: LockEntry | None) -> bool:
+        """Whether its vectors are of the space that model `name` gives, as far as is known.
+
+        `entry` is what `lock.json` remembers of that model.
+        """
+        return compare(self.space, space_of(name, entry)).is_same
+
 
 class StoresFile(StateFile[KnownStore]):
     """`stores.json`, by the name or path of a store."""
@@ -60,16 +74,17 @@ class StoresFile(StateFile[KnownStore]):
                 stores.pop(name, None)
 
 
-def fits(fingerprint: str | None, model: str | None, name: str, entry: LockEntry | None) -> bool:
-    """Whether vectors of `fingerprint`, made by `model`, are of the space that `name` gives.
+def fingerprint_here(space: Space, name: str, entry: LockEntry | None) -> str | None:
+    """Return the fingerprint to note for vectors of `space`, stamped with one size.
 
-    `entry` is what the lock knows of `name`; of a model that was never loaded it knows nothing, and
-    then the names decide.
+    Where the vectors are of the space that model `name` gives, it is the model's own for their
+    size: another machine may have known the same space by another fingerprint.
     """
-    if entry is None or fingerprint is None:
-        return model == name
-    now = entry.now
-    return fingerprint in {now.fingerprint, *now.fingerprints.values(), *now.equivalent}
+    own = None
+    if entry and compare(space, space_of(name, entry)).is_same:
+        size = next(iter(space.sizes), None)
+        own = entry.now.fingerprints.get(str(size), entry.now.fingerprint)
+    return own or next(iter(space.fingerprints), None)
 
 
 def warnings(
@@ -89,7 +104,7 @@ def warnings(
     found = []
     for name, asked in served_by.items():
         store, serving = stores.get(name), asked or default.name
-        if not store or fits(store.fingerprint, store.model, serving, lock.get(serving)):
+        if not store or store.fits(serving, lock.get(serving)):
             continue
         whose = f"made by {store.model}" if store.model else "of more than one model"
         which = "the default" if asked is None else "what its users ask for"

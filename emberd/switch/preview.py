@@ -8,16 +8,8 @@ from emberd.config.load import Config
 from emberd.errors import StoreError
 from emberd.models.availability import find_here
 from emberd.registry.spec import ModelSpec
+from emberd.spaces.compare import Comparison
 from emberd.spaces.lock import LockEntry, LockFile
-from emberd.spaces.stores import fits
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Whether two models give vectors that may be compared, and how that is known."""
-
-    verdict: Literal["same", "another", "unknown"]
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +34,7 @@ class Preview:
     before: str
     name: str
     dimensions: tuple[int, int]
-    space: Space
+    space: Comparison
     stores: Sequence[StoreEffect]
     is_here: bool
     run: Sequence[str]
@@ -52,7 +44,7 @@ class Preview:
 def preview(
     config: Config,
     name: str,
-    space: Space,
+    space: Comparison,
     *,
     unreadable: Mapping[str, str],
     server: str | None,
@@ -125,6 +117,6 @@ def _effect(
     path = str(named.store.path)
     if noted is None:
         return StoreEffect(name, path, "unknown")
-    if not fits(noted.fingerprint, noted.model, model, entry):
+    if not noted.fits(model, entry):
         return StoreEffect(name, path, "re-embed")
     return None

@@ -1,6 +1,7 @@
 """The checks: pure functions from vectors to a finding. Nothing is loaded or read here."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -8,11 +9,11 @@ import numpy as np
 from emberd.backends.base import Precision
 from emberd.models.folder import Difference
 from emberd.registry.spec import ModelSpec
+from emberd.spaces.compare import SAME_SPACE, compare
 from emberd.spaces.lock import LockEntry
-from emberd.vectors import Matrix, finite_rows, normalize
+from emberd.vectors import Matrix, finite_rows, lowest_cosine, normalize
 from emberd.verify import paraphrases
 from emberd.verify.finding import Finding, judged
-from emberd.worker.identity import SAME_SPACE, lowest_cosine
 
 MIXED: Final = (
     "A short sentence.",
@@ -162,17 +163,19 @@ def check_pooling(spec: ModelSpec, apart: Mapping[str, float], *, built_in: bool
     return Finding("pooling", "failed" if built_in else "warning", detail, advice)
 
 
-def check_space(name: str, before: LockEntry | None, after: LockEntry, cosine: float) -> Finding:
+def check_space(name: str, before: LockEntry | None, after: LockEntry, probes: str) -> Finding:
     """Judge by probe texts and options whether the model gives the vectors it gave when accepted.
 
-    `cosine` is the lowest of a probe text.
+    `probes` are the vectors of the probe texts, measured just now.
     """
     now = after.now.fingerprint
     if before is None or not before.probes:
         return Finding("space", "ok", f"{now}, for the first time")
-    differences = before.options.differences(after.now.options)
-    near = "; ".join([*differences, f"lowest cosine of the probe texts {cosine:.4f}"])
-    if cosine >= SAME_SPACE and not differences:
+    measured = replace(after.now.measured("now"), probes=probes)
+    found = compare(before.measured("before"), measured)
+    cosine = f"lowest cosine of the probe texts {found.cosine or 0:.4f}"
+    near = "; ".join([*found.differences, cosine])
+    if found.is_same:
         was = "as before" if now == before.fingerprint else f"the same as {before.fingerprint}"
         return Finding("space", "ok", f"{now}, {was}: {near}")
     if now == before.fingerprint:

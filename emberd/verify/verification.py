@@ -22,7 +22,8 @@ from emberd.errors import (
 from emberd.models.folder import read_folder
 from emberd.registry.spec import ModelSpec, Pooling
 from emberd.spaces.lock import LockEntry, LockFile
-from emberd.vectors import Matrix
+from emberd.spaces.probes import PROBES, pack
+from emberd.vectors import Matrix, lowest_cosine
 from emberd.verify import checks, paraphrases
 from emberd.verify.acceptance import remember
 from emberd.verify.files import (
@@ -35,7 +36,6 @@ from emberd.verify.files import (
 from emberd.verify.finding import Finding
 from emberd.verify.reference import minilm
 from emberd.verify.workers import Embedded, LoadedModel, run_in_fresh_worker
-from emberd.worker.identity import PROBES, lowest_cosine, unpack
 
 FEW_TEXTS = (*paraphrases.TEXTS[:8], "")  # for a backend that may be slow here
 UNUSABLE = (BackendBrokenError, BackendMissingError, ModelLoadError)
@@ -146,9 +146,7 @@ class _Verification:
         spec, measured, row = self.spec, self.measured, self.measured.row
         loaded = f"{row['backend']} {row['compute']}, {row['last_load_s']:.1f} s"
         yield Finding("load", "ok", loaded)
-        known = unpack(self.before.probes, len(PROBES)) if self.before else measured.probes
-        cosine = lowest_cosine(known, measured.probes)
-        yield checks.check_space(spec.name, self.before, self.after, cosine)
+        yield checks.check_space(spec.name, self.before, self.after, pack(measured.probes))
         yield checks.check_dimensions(spec, measured.lengths)
         everything = (measured.batch, measured.alone, measured.shuffled, measured.empty.vectors)
         vectors = np.concatenate([*everything, measured.longest.vectors, measured.paraphrases])

@@ -16,9 +16,9 @@ from emberd.vectors import Matrix
 from emberd.worker import wire
 from emberd.worker.batcher import Batch, Batcher, Item, Work
 from emberd.worker.budget import Budget
-from emberd.worker.identity import pad, pad_rows
 from emberd.worker.loading import Loaded
 from emberd.worker.outbox import Sender, failure, log
+from emberd.worker.padding import pad, pad_rows
 
 WARM_UP_TEXT = "ready when you are"
 

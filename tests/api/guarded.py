@@ -31,7 +31,8 @@ server: {{socket: {folder}/s, token_file: {token_file}, allowed_origins: [{", ".
   allowed_hosts: [embeddings.example]}}
 log: {{file: {folder}/emberd.log, max_bytes: 40KiB, backups: 2}}
 """
-    return Server(folder, config=config, environ={"EMBERD_TOKEN": OWN})
+    # Not forked: a test looks at the arguments of its process.
+    return Server(folder, config=config, environ={"EMBERD_TOKEN": OWN}, forked=False)
 
 
 def by_socket(server: Server) -> httpx2.Client:

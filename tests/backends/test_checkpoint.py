@@ -103,7 +103,7 @@ def test_a_folder_without_weights_is_refused(tiny: Path) -> None:
 
 
 def test_a_missing_tensor_is_named(tiny: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"lack encoder\.layer\.9\.output\.dense\.weight"):
+    with pytest.raises(ModelLoadError, match=r"encoder\.layer\.9\.output\.dense\.weight"):
         read(tiny).dense_matrix("encoder.layer.9.output.dense.weight", 64, 128)
 
 
@@ -190,7 +190,7 @@ def test_another_way_of_packing_is_refused(tiny: Path) -> None:
 def test_quantization_that_says_nothing_is_refused(tiny: Path, stated: object) -> None:
     change_config(tiny, quantization=stated)
 
-    with pytest.raises(ModelLoadError, match=r"config\.json: cannot read `quantization`"):
+    with pytest.raises(ModelLoadError, match=r"config\.json: `quantization`"):
         read(tiny, precision="4bit")
 
 
@@ -198,7 +198,7 @@ def test_packed_weights_that_config_does_not_explain_are_refused(tiny: Path) -> 
     words = np.zeros((64, 8), np.uint32)
     save_file({QUERY: words}, tiny / "model.safetensors")
 
-    with pytest.raises(ModelLoadError, match="holds packed weights, but"):
+    with pytest.raises(ModelLoadError, match=r"quantized weights, but .*`quantization`"):
         query_of(tiny, "4bit")
 
 
@@ -220,12 +220,12 @@ def test_a_missing_config_is_named(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model_type": "mamba"}, "model_type is 'mamba'; backend any runs bert"),
+        ({"model_type": "mamba"}, "model_type is 'mamba'.* any .*bert"),
         ({"model_type": None}, "model_type is None"),
         ({"hidden_size": None}, "hidden_size is None"),
         ({"hidden_size": "64"}, "hidden_size is '64'"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
-        ({"num_attention_heads": 5}, "no multiple of num_attention_heads 5"),
+        ({"num_attention_heads": 5}, "multiple of num_attention_heads 5"),
         ({"layer_norm_eps": "tiny"}, "layer_norm_eps is 'tiny'"),
         ({"hidden_act": "silu"}, "hidden_act is 'silu'"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),

@@ -200,7 +200,7 @@ def test_more_tokens_than_positions_are_refused(
 ) -> None:
     encoder = load(backend, tiny, tmp_path)
 
-    with pytest.raises(ModelLoadError, match="49 tokens, but the model has 48 positions"):
+    with pytest.raises(ModelLoadError, match=r"49 tokens, .* 48 positions"):
         encoder.encode(*batch_of([1] * 49))
 
 

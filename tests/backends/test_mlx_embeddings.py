@@ -271,12 +271,12 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0}
         ("qwen3", {"use_sliding_window": True}, "use_sliding_window is True"),
         ("qwen3", {"rope_scaling": YARN}, "rope_scaling is {'rope_type': 'yarn'"),
         ("qwen3", {"rope_parameters": YARN}, "rope_scaling is {'rope_type': 'yarn'"),
-        ("qwen3", {"rope_parameters": [1]}, r"cannot read `rope_parameters` \[1\]"),
+        ("qwen3", {"rope_parameters": [1]}, r"`rope_parameters` .*\[1\]"),
         ("qwen3", {"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
-        ("qwen3", {"num_key_value_heads": 3}, "mlx-embeddings makes no qwen3 of it: .*divisible"),
-        ("qwen3", {"intermediate_size": "wide"}, "mlx-embeddings makes no qwen3 of it"),
+        ("qwen3", {"num_key_value_heads": 3}, "mlx-embeddings .*qwen3 .*divisible"),
+        ("qwen3", {"intermediate_size": "wide"}, "mlx-embeddings .*qwen3"),
         ("qwen3", {"hidden_size": 128}, r"embed_tokens\.weight has shape"),
-        ("modernbert", {"intermediate_size": None}, "makes no modernbert of it: .*intermediate"),
+        ("modernbert", {"intermediate_size": None}, "mlx-embeddings .*modernbert .*intermediate"),
         ("modernbert", {"hidden_activation": "relu"}, "hidden_activation is 'relu'"),
         ("modernbert", {"layer_types": ["full_attention"] * 2}, "says layer_types"),
         ("gemma3_text", {"use_bidirectional_attention": False}, "attention is False"),
@@ -310,7 +310,7 @@ def test_heads_that_no_file_lists_are_refused(tmp_path: Path) -> None:
 def test_a_pooling_that_the_checkpoint_contradicts_is_refused_with_both_named(
     name: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelLoadError, match=f"says pooling {STATED[name]}.* states cls"):
+    with pytest.raises(ModelLoadError, match=f"says pooling {STATED[name]}.* cls"):
         load(TINY / name, tmp_path, pooling="cls")
 
 
@@ -318,7 +318,7 @@ def test_an_architecture_that_nothing_runs_is_named(tmp_path: Path) -> None:
     folder = copy_of("qwen3", tmp_path / "qwen3")
     change_json(folder / "config.json", model_type="lfm2")
 
-    with pytest.raises(ModelLoadError, match="'lfm2'; backend mlx runs bert, gemma3_text, llama"):
+    with pytest.raises(ModelLoadError, match=r"'lfm2'.* mlx .*bert, gemma3_text, llama"):
         load(folder, tmp_path)
 
 
@@ -349,7 +349,7 @@ def test_what_is_not_installed_is_named_with_what_needs_it(
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, absent, None)
 
-    with pytest.raises(BackendBrokenError, match=f"^{name} runs on mlx by mlx-emb.*{absent}") as e:
+    with pytest.raises(BackendBrokenError, match=f"^{name} .*mlx-emb.*{absent}") as e:
         load(TINY / name, tmp_path)
 
     assert "pip install mlx-embeddings mlx-lm`" in (e.value.hint or "")

@@ -216,7 +216,7 @@ def test_a_damaged_file_is_made_again(
         again = encode(OpenVINOBackend().load(request))
 
     np.testing.assert_array_equal(again, whole)
-    assert "is damaged and will be made again" in caplog.text
+    assert "is damaged" in caplog.text
     (mended,) = blobs(request.cache)
     before = mended.stat()
     np.testing.assert_array_equal(encode(OpenVINOBackend().load(request)), whole)
@@ -237,7 +237,8 @@ def test_what_only_the_hash_of_all_tells_is_found_after_the_first_answer_and_del
 
     said = damaged.audit()
 
-    assert said == f"the compiled model {blob}, which is deleted now"
+    assert said is not None
+    assert str(blob) in said
     assert blobs(request.cache) == []
     mended = OpenVINOBackend().load(request)
     np.testing.assert_array_equal(encode(mended), whole)
@@ -307,7 +308,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
         vectors = encode(OpenVINOBackend().load(a_request(tiny, tmp_path / "file" / "cache")))
 
     np.testing.assert_array_equal(vectors, expected)
-    assert "cannot be kept" in caplog.text
+    assert "cannot be written" in caplog.text
 
 
 def test_two_processes_may_fill_one_cache_at_once(tiny: Path, tmp_path: Path) -> None:

@@ -79,9 +79,7 @@ def test_a_broken_backend_is_named_with_its_distribution_and_the_cause(
 def test_a_class_that_is_no_backend_is_broken(install: Install) -> None:
     install("backend_five", "class Backend:\n    files = ()")
 
-    with pytest.raises(
-        BackendBrokenError, match="of broken-things is none: it lacks libraries and load"
-    ):
+    with pytest.raises(BackendBrokenError, match=r"of broken-things .*libraries .*load"):
         plugins.load("backend_five")
 
 

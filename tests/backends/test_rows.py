@@ -41,8 +41,11 @@ def test_what_is_pooled(pooling: Pooling, places: list[int], starts: list[int]) 
 def test_only_rows_of_several_texts_need_to_know_who_asks() -> None:
     ones = np.ones((2, 3), np.int32)
 
-    assert of().askers.tolist() == TEXTS.tolist()
-    assert Rows.of(ones, ones, pooling="mean", padding_id=None).askers.tolist() == [[1], [1]]
+    assert of().queries.tolist() == TEXTS.tolist()
+    assert Rows.of(ones, ones, pooling="mean", padding_id=None).queries.tolist() == [
+        [1],
+        [1],
+    ]
 
 
 def test_neighbours_of_equal_number_in_two_rows_are_two_texts() -> None:

@@ -116,7 +116,7 @@ def test_the_server_gives_back_what_no_model_uses(home: Path) -> None:
     stray = home / "cache" / "openvino" / "of-an-older-version.blob"
     stray.write_bytes(b"x")
 
-    with Server(home) as own:
+    with Server(home, share_compiled=False) as own:
         wait_for(lambda: not stray.exists())
         assert len(blobs(home)) == 1
         own.embed("text")
@@ -131,7 +131,7 @@ def test_new_files_of_a_model_leave_no_old_copy(home: Path) -> None:
     embed(home, "tiny")
     assert len(blobs(home)) == 2
 
-    with Server(home):
+    with Server(home, share_compiled=False):
         wait_for(lambda: not old.exists())
 
     assert len(blobs(home)) == 1

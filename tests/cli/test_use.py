@@ -172,7 +172,7 @@ def test_entries_of_one_folder_differ_by_their_limits_and_options(home: Path) ->
             spaces[name] = plan["space"]["verdict"], plan["space"]["why"]
         done = own.run("use", "narrow")
 
-    assert spaces["wide"] == ("same", "it is the same model")
+    assert spaces["wide"][0] == "same"
     assert spaces["narrow"] == (
         "another", "texts are cut after 512 tokens (wide) and 128 tokens (narrow)",
     )  # fmt: skip
@@ -320,8 +320,7 @@ def test_of_the_default_itself_it_says_which_stores_do_not_match(config: Path) -
     done = run_emberd("use", "minilm", home=home)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.decode().splitlines() == [
-        "minilm is the default already.",
-        f"The store notes ({path}) does not match it.",
-        "To run: `emberd use minilm --migrate`",
-    ]
+    already, store, to_run = done.stdout.decode().splitlines()
+    assert already.startswith("minilm ")
+    assert f"notes ({path})" in store
+    assert "`emberd use minilm --migrate`" in to_run

@@ -182,7 +182,7 @@ def test_interrupted_nothing_has_changed(place: Place, moment: str) -> None:
 
     said = place.goes_on(process)
 
-    assert "Run it again to go on: emberd use minilm-f32 --migrate" in json.loads(said)["hint"]
+    assert "run it again: emberd use minilm-f32 --migrate" in json.loads(said)["hint"]
     assert process.returncode == 130
     assert place.model() == "minilm"
 

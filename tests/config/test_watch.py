@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.config.watch import Sight, changes
+from emberd.config.watch import Snapshot, changes
 
 Change = Callable[[Path], object]
 
@@ -58,16 +58,16 @@ EVERY_WAY = [
 ]  # fmt: skip
 
 
-async def seen_after(file: Path, *steps: Change) -> list[Sight]:
+async def seen_after(file: Path, *steps: Change) -> list[Snapshot]:
     """Return how the file looked each time that a change was told; one step after the other."""
-    found: list[Sight] = []
-    async with aclosing(changes(file, Sight.of(file))) as told:
+    found: list[Snapshot] = []
+    async with aclosing(changes(file, Snapshot.of(file))) as told:
         for step in steps:
             waiting = asyncio.ensure_future(anext(told))
             await asyncio.sleep(0.3)  # until the folders are watched, for otherwise it takes 5 s
             await asyncio.to_thread(step, file)
             await asyncio.wait_for(waiting, 20)
-            found.append(Sight.of(file))
+            found.append(Snapshot.of(file))
     return found
 
 
@@ -76,7 +76,7 @@ def test_a_change_is_seen(tmp_path: Path, change: Change) -> None:
     file = tmp_path / "emberd" / "config.yaml"
     file.parent.mkdir()
     file.write_text("1")
-    before = Sight.of(file)
+    before = Snapshot.of(file)
 
     (after,) = asyncio.run(seen_after(file, change))
 
@@ -94,7 +94,7 @@ def test_a_linked_file_is_watched_where_it_is(tmp_path: Path) -> None:
     def edit(_: Path) -> None:
         renamed_over(dotfiles / "emberd.yaml")
 
-    assert Sight.of(file).folders == {file.parent, dotfiles}
+    assert Snapshot.of(file).folders == {file.parent, dotfiles}
     assert len(asyncio.run(seen_after(file, edit))) == 1
 
 
@@ -130,7 +130,7 @@ def test_a_link_that_leads_in_circles_is_no_file(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.symlink_to("config.yaml")
 
-    assert Sight.of(file) == Sight(frozenset({tmp_path}), None)
+    assert Snapshot.of(file) == Snapshot(frozenset({tmp_path}), None)
 
 
 def test_what_happens_beside_the_file_is_no_change(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_happens_beside_the_file_is_no_change(tmp_path: Path) -> None:
     file.write_text("1")
 
     async def beside() -> None:
-        async with aclosing(changes(file, Sight.of(file))) as told:
+        async with aclosing(changes(file, Snapshot.of(file))) as told:
             waiting = asyncio.ensure_future(anext(told))
             for number in range(5):
                 await asyncio.sleep(0.15)

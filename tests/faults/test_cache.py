@@ -36,7 +36,7 @@ def turn_pages_around(blob: Path) -> None:
 
 def damaged_home(home: Path) -> tuple[Path, "np.ndarray[tuple[int, int], np.dtype[np.float32]]"]:
     """Return the blob, damaged, and the right vectors of the bulk."""
-    with Server(home) as own:
+    with Server(home, share_compiled=False) as own:
         right = vectors(own, BULK)
     turn_pages_around(blob_of(home))
     return blob_of(home), right
@@ -45,7 +45,7 @@ def damaged_home(home: Path) -> tuple[Path, "np.ndarray[tuple[int, int], np.dtyp
 def test_answers_of_a_damaged_compiled_model_are_counted_and_it_is_made_again(home: Path) -> None:
     damaged, right = damaged_home(home)
     inode = damaged.stat().st_ino
-    with Server(home) as own:
+    with Server(home, share_compiled=False) as own:
         wrong = vectors(own, BULK[:1])
         (warning,) = wait_for(lambda: own.http.get("/health").json()["warnings"])
         error = own.row()["last_error"]
@@ -62,7 +62,7 @@ def test_answers_of_a_damaged_compiled_model_are_counted_and_it_is_made_again(ho
         assert own.http.get("/health").json()["warnings"] == [warning]  # until the server ends
         assert b"vectors_damaged" not in own.run("ps").stdout
         assert b"computed with something damaged" in own.run("ps").stderr
-    with Server(home) as own:
+    with Server(home, share_compiled=False) as own:
         assert (vectors(own, BULK[:9]) * right[:9]).sum(axis=1).min() > 0.9999
         assert own.http.get("/health").json()["warnings"] == []
 
@@ -80,7 +80,7 @@ def test_verify_names_a_damaged_compiled_model(home: Path) -> None:
 
 def test_a_request_that_is_under_way_is_computed_again_from_its_first_text(home: Path) -> None:
     _, right = damaged_home(home)
-    with Server(home) as own:
+    with Server(home, share_compiled=False) as own:
         got = vectors(own, BULK)
 
         assert (got * right).sum(axis=1).min() > 0.9999

@@ -56,7 +56,9 @@ def test_a_load_under_a_limit_on_addresses_speaks_of_memory(tmp_path: Path) -> N
     """Where it runs out depends on the machine; what is said must not."""
     told = []
     for mib in (400, 450, 500, 550, 600, 650):
-        with Server(tmp_path / str(mib), before=LIMITED % (mib * 1024)) as own:
+        with Server(
+            tmp_path / str(mib), before=LIMITED % (mib * 1024), share_compiled=False
+        ) as own:
             answer = own.http.post("/embed", json={"texts": ["text"]})
             if answer.status_code != 200:
                 told.append(answer.json())

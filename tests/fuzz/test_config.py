@@ -17,8 +17,8 @@ import yaml
 from hypothesis import strategies as st
 
 from emberd.config.difference import differences
+from emberd.config.dump import dump_entry, dump_settings
 from emberd.config.load import Config, load_config
-from emberd.config.readable import write_entry, write_settings
 from emberd.config.settings import LimitsSettings, LogSettings, ServerSettings, StoreSettings
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.models.availability import find_here
@@ -94,7 +94,7 @@ def load(content: bytes) -> Config | None:
 
 def use(config: Config) -> None:
     """Do with a configuration what a server does."""
-    json.dumps([write_settings(config.settings), *map(write_entry, config.catalog)])
+    json.dumps([dump_settings(config.settings), *map(dump_entry, config.catalog)])
     assert not differences(config, config)
     for spec in config.catalog:
         start = wire.Start(version="", spec=asdict(spec), hub="", cache="", lock=None)

@@ -11,15 +11,16 @@ import pytest
 from emberd.config.load import load_config
 from emberd.errors import QueueFullError, SourceError
 from emberd.migrate.base import Stamp
-from emberd.migrate.check import check, fingerprint_here, known_from, stamp_fits, whose
+from emberd.migrate.check import check, known_from, whose
 from emberd.migrate.embedding import Embedded, PoolEmbedder, find_target
 from emberd.migrate.known import find
 from emberd.migrate.run import migrate_all, plan, sampled
 from emberd.registry.catalog import Catalog
-from emberd.spaces.lock import LockFile
+from emberd.spaces.compare import compare
+from emberd.spaces.lock import LockEntry, LockFile, space_of
 from emberd.spaces.options import SpaceOptions
-from emberd.spaces.stores import fits
-from emberd.worker import identity
+from emberd.spaces.probes import pack, unpack
+from emberd.spaces.stores import fingerprint_here
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Made, Work
 from tests.serving import clean_environ
@@ -288,7 +289,7 @@ def test_what_the_probes_tell_is_noted_as_the_server_judges(cmem: Path, work: Wo
     assert report.verdict == "compatible"
     assert noted
     for fingerprint in (report.fingerprint, noted.fingerprint):
-        assert fits(fingerprint, "someone's", "minilm-f32", entry)
+        assert replace(noted, fingerprint=fingerprint).fits("minilm-f32", entry)
 
 
 OTHERS = [
@@ -334,16 +335,20 @@ def test_a_stamp_without_options_is_judged_by_its_probes(cmem: Path, work: Work)
 
 def test_a_smaller_size_of_a_model_is_judged_by_that_many_dimensions(work: Work) -> None:
     entry = LockFile(work.config.homes.state).read()["minilm"]
-    probes = identity.unpack(entry.probes, len(identity.PROBES))[:, :128]
+    probes = pack(row[:128] for row in unpack(entry.probes))
     stamp = Stamp(
-        model="minilm", fingerprint="another", dimensions=128, probes=identity.pack(probes),
+        model="minilm", fingerprint="another", dimensions=128, probes=probes,
         migration="m", made_at="now",
     )  # fmt: skip
     cuts = replace(entry, fingerprints={**entry.fingerprints, "128": "of-128"})
 
     assert stamp_fits(stamp, "minilm", cuts)
-    assert fingerprint_here(stamp, "minilm", cuts) == "of-128"
+    assert fingerprint_here(stamp.space, "minilm", cuts) == "of-128"
     assert not stamp_fits(stamp, "minilm", entry)  # it does not give out 128
+
+
+def stamp_fits(stamp: Stamp, name: str, entry: LockEntry) -> bool:
+    return compare(stamp.space, space_of(name, entry)).is_same
 
 
 class _Renaming:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emberd.config.surroundings import for_a_service
+from emberd.config.environment import for_a_service
 from emberd.errors import ServiceError
 from emberd.pool.process import TERM_GRACE_S
 from emberd.server.run import DRAIN_S, SHUTDOWN_GRACE_S

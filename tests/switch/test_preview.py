@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from emberd.config.load import Config, load_config
+from emberd.spaces.compare import Comparison
 from emberd.spaces.stores import KnownStore, StoresFile
-from emberd.switch.preview import Space, StoreEffect, affected_stores, preview
+from emberd.switch.preview import StoreEffect, affected_stores, preview
 from tests.migrate import stores
 
-UNKNOWN = Space("unknown", "never loaded")
-SAME = Space("same", "the same fingerprint")
+UNKNOWN = Comparison("unknown", "never loaded")
+SAME = Comparison("same", "the same fingerprint")
 
 
 @pytest.fixture
@@ -61,7 +62,9 @@ def test_a_store_that_could_not_be_recovered_is_not_opened(config: Config) -> No
     assert "it is locked" in (notes.why or "")
 
 
-def seen(config: Config, space: Space, *, migrates: bool = False) -> tuple[list[str], list[str]]:
+def seen(
+    config: Config, space: Comparison, *, migrates: bool = False
+) -> tuple[list[str], list[str]]:
     found = preview(config, "bge", space, unreadable={}, server=None, migrates=migrates)
     assert (found.before, found.name, found.dimensions) == ("minilm", "bge-small", (384, 384))
     assert not found.is_here

@@ -9,12 +9,21 @@ from emberd.backends.base import Precision
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry
 from emberd.spaces.options import SpaceOptions
+from emberd.spaces.probes import PROBES, pack
 from emberd.vectors import Matrix, normalize
 from emberd.verify import checks, paraphrases
 from emberd.verify.finding import Finding
 
 SPEC = ModelSpec(name="m", sources=(Source(path="m"),), dimensions=64, pooling="mean")
-BEFORE = LockEntry(source="path:m", folder="m", fingerprint="old", probes="some")
+
+
+def probes(cosine: float) -> str:
+    """Return probe vectors, the last of which has this cosine to that of others."""
+    rows = [[1.0, 0.0]] * (len(PROBES) - 1)
+    return pack([*rows, [cosine, (1 - cosine**2) ** 0.5]])
+
+
+BEFORE = LockEntry(source="path:m", folder="m", fingerprint="old", probes=probes(1.0))
 
 
 def unit(rows: int, *, seed: int = 1) -> Matrix:
@@ -153,7 +162,7 @@ def test_a_space_of_another_limit_fails_though_short_texts_have_the_same_vectors
     cut = replace(BEFORE, fingerprint="new", options=SpaceOptions(max_tokens=128))
     before = replace(BEFORE, options=SpaceOptions(max_tokens=512))
 
-    found = checks.check_space("m", before, replace(before, changed_to=cut), 1.0)
+    found = checks.check_space("m", before, replace(before, changed_to=cut), probes(1.0))
 
     assert_advises(found)
     assert "after 512 tokens (before) and 128 tokens (now)" in found.detail
@@ -162,11 +171,11 @@ def test_a_space_of_another_limit_fails_though_short_texts_have_the_same_vectors
 def test_a_space_that_moved_fails_even_when_nothing_is_known_to_have_changed() -> None:
     same, renamed = BEFORE, replace(BEFORE, fingerprint="new")
 
-    assert checks.check_space("m", None, same, 1.0).verdict == "ok"
-    assert checks.check_space("m", BEFORE, same, 1.0).verdict == "ok"
-    assert "the same as old" in checks.check_space("m", BEFORE, renamed, 0.9995).detail
-    assert_advises(checks.check_space("m", BEFORE, same, 0.5))
-    changed = checks.check_space("m", BEFORE, replace(BEFORE, changed_to=renamed), 0.5)
+    assert checks.check_space("m", None, same, probes(1.0)).verdict == "ok"
+    assert checks.check_space("m", BEFORE, same, probes(1.0)).verdict == "ok"
+    assert "the same as old" in checks.check_space("m", BEFORE, renamed, probes(0.9995)).detail
+    assert_advises(checks.check_space("m", BEFORE, same, probes(0.5)))
+    changed = checks.check_space("m", BEFORE, replace(BEFORE, changed_to=renamed), probes(0.5))
     assert_advises(changed)
     assert "--accept m" in changed.advice
     assert "new, before old" in changed.detail

@@ -17,8 +17,8 @@ from emberd.errors import ModelLoadError
 from emberd.registry.spec import ModelSpec, Source
 from emberd.vectors import Matrix
 from emberd.worker import loading, wire
-from emberd.worker.identity import pad
 from emberd.worker.loading import Loaded, Phases
+from emberd.worker.padding import pad
 from tests.backends import references
 from tests.folders import BERT, CASED, FOLDERS, NO_CLASS, POOLING, QUERY, TEXTS, TOKENIZER, Folder
 from tests.folders import TINY as FILES

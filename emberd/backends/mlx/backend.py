@@ -1,6 +1,6 @@
-"""Run encoders on Apple silicon, or on NVIDIA's GPUs, with MLX.
+"""Runs encoders on Apple silicon, or on NVIDIA GPUs, with MLX.
 
-MLX's streams belong to threads: an encoder is loaded, called and freed on one.
+MLX's streams belong to threads, so an encoder is loaded, called and freed on a single one.
 """
 
 import importlib.util
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 _WARM_UP_TOKENS = 4
 _CACHE_BYTES = 2**30
 _OTHERS = frozenset({"gemma3_text", "llama_bidirec", "modernbert", "qwen3"})
-"""What runs by mlx-embeddings; each is held against Hugging Face's vectors by a test."""
+"""Architectures run with mlx-embeddings; a test compares each with Hugging Face's vectors."""
 
 
 class MLXBackend:
-    """Reads safetensors, and MLX's own packed ones as they are."""
+    """Reads safetensors, and those quantized by MLX as they are."""
 
     files: ClassVar[tuple[str, ...]] = MODEL_FILES
     libraries: ClassVar[tuple[str, ...]] = ("mlx", "mlx-embeddings", "mlx-lm")
@@ -77,7 +77,7 @@ class MLXBackend:
         return MLXEncoder(
             architecture,
             _model(architecture, checkpoint, weights),
-            # Run once for a text, not for each token, heads can do with all the digits.
+            # Heads run once per text, not per token, so float32 costs little.
             Pooled(request.pooling, checkpoint.heads, Weights(checkpoint, mx.float32)),
             dimensions=dimensions,
             compute=compute,
@@ -144,10 +144,10 @@ class MLXEncoder:
         return finish
 
     def _bound_memory(self) -> None:
-        """Limit what MLX keeps of freed buffers; of itself it would fill nearly all memory.
+        """Limit the freed buffers that MLX keeps; by default they would fill nearly all memory.
 
-        It keeps them by size. With few sizes a limit does, and CUDA needs longer to get buffers
-        anew than to run a large batch; with any size, they are given back after each batch.
+        It keeps them by size. With few shapes a limit is enough, and on CUDA allocating buffers
+        takes longer than running a large batch; otherwise they are freed after each batch.
         """
         import mlx.core as mx
 
@@ -155,7 +155,7 @@ class MLXEncoder:
             mx.set_cache_limit(_CACHE_BYTES)
 
     def _warm_up(self) -> None:
-        """Make MLX, which puts work off, really load the weights and build its kernels."""
+        """Make MLX, which is lazy, load the weights and build its kernels now."""
         token_ids = np.zeros((1, min(_WARM_UP_TOKENS, self._architecture.max_tokens)), np.int32)
         self.encode(token_ids, np.ones_like(token_ids))
 
@@ -176,7 +176,7 @@ def _model(architecture: Architecture, checkpoint: Checkpoint, weights: "Weights
 
 
 def sees_gpu() -> bool:
-    """Say whether MLX would run on a GPU here, without importing MLX where there can be none."""
+    """Say whether MLX would run on a GPU here; does not import MLX where there cannot be one."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     has_device = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()  # dxg: WSL
@@ -190,11 +190,11 @@ def sees_gpu() -> bool:
 
 
 def _choose_compute(request: LoadRequest, *, on_gpu: bool, takes_f16: bool) -> Compute:
-    """Resolve `auto`: 16 bits on a GPU, but f32 for a model of precision f32, and on a CPU.
+    """Resolve `auto`: 16 bits on a GPU; f32 on a CPU and for models of precision f32.
 
-    With quantized weights that is f16: bf16 has too few digits for their scales, which then must
-    be float32, and so the products, too. But the numbers inside Gemma and other decoders are
-    too large for f16 (EmbeddingGemma's model card), so that these take bf16 all the same.
+    With quantized weights, 16 bits means f16: bf16 has too few digits for their scales, which would
+    then have to be float32, and so would the products. But activations in Gemma and other decoders
+    are too large for f16 (EmbeddingGemma's model card), so those use bf16 all the same.
     """
     if request.compute != "auto":
         return request.compute

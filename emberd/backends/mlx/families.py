@@ -1,4 +1,4 @@
-"""How the layers that mlx-embeddings has are run, one function for each architecture.
+"""How to run the layers of mlx-embeddings: one function for each architecture.
 
 Shapes in comments: B texts, T tokens, D hidden size.
 """
@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import mlx.core as mx
 
-from emberd.backends.config import Config
+from emberd.backends.config import ModelConfig
 from emberd.errors import ModelLoadError
 
 
@@ -17,27 +17,27 @@ from emberd.errors import ModelLoadError
 class Family:
     """One architecture.
 
-    `run` makes token vectors `(B, T, D)` of a model, token ids and mask, both `(B, T)`. `expected`
-    is what the layers take for granted of config.json, and `thetas` is how they call the base
-    of the rotary positions, by what Transformers 5 calls the kind of layer.
+    `run` turns a model, token ids and mask, both `(B, T)`, into token vectors `(B, T, D)`.
+    `expected` are the values in config.json that the layers take for granted. `thetas` maps the
+    kinds of layer in Transformers 5 to the layers' names for the base of their rotary positions.
     """
 
     run: Callable[[Any, mx.array, mx.array], mx.array]
     expected: Mapping[str, object]
     thetas: Mapping[str, str] = field(default_factory=lambda: {"": "rope_theta"})
 
-    def read(self, config: Config) -> dict[str, Any]:
+    def read(self, config: ModelConfig) -> dict[str, Any]:
         """Return config.json as mlx-embeddings wants it.
 
         Raises:
-            ModelLoadError: it says something that the layers would read past.
+            ModelLoadError: it has a value that the layers would ignore.
         """
         config = config.changed(self._rotary(config))
         config.expect(**self.expected)
         return config.values
 
-    def _rotary(self, config: Config) -> dict[str, Any]:
-        """Return by their older names what Transformers 5 puts into `rope_parameters`."""
+    def _rotary(self, config: ModelConfig) -> dict[str, Any]:
+        """Return the `rope_parameters` of Transformers 5 under their older names."""
         stated = config.get("rope_parameters")
         if not stated:
             return {}
@@ -50,16 +50,16 @@ class Family:
                     older["rope_scaling"] = rope
         except (KeyError, TypeError, AttributeError):
             raise ModelLoadError(
-                f"{config.path}: cannot read `rope_parameters` {stated!r}."
+                f"{config.path}: `rope_parameters` cannot be read: {stated!r}."
             ) from None
         return older
 
 
 def visible(mask: mx.array, *, causal: bool = False, within: int | None = None) -> mx.array:
-    """Say which token sees which: `(B, T)` -> `(B, 1, T, T)` bool, query by key.
+    """Return the attention mask: `(B, T)` -> `(B, 1, T, T)` bool, query by key.
 
-    `within` is how far it sees on either side. Every token sees itself, padding too: the softmax
-    over a row of nothing would be NaN.
+    `within` is how far a token attends on either side. Every token attends to itself, padding too:
+    the softmax over an empty row would be NaN.
     """
     place = mx.arange(mask.shape[1])
     distance = place[None, :] - place[:, None]  # (T, T): key - query
@@ -72,7 +72,7 @@ def visible(mask: mx.array, *, causal: bool = False, within: int | None = None) 
 
 
 def _modernbert(model: Any, token_ids: mx.array, mask: mx.array) -> mx.array:  # noqa: ANN401
-    """Every third layer sees all, the others what is near. Source: arXiv:2412.13663."""
+    """Every third layer attends globally, the others locally. Source: arXiv:2412.13663."""
     everywhere = visible(mask)
     near = visible(mask, within=model.config.local_attention // 2)
     x = model.embeddings(token_ids)
@@ -82,7 +82,7 @@ def _modernbert(model: Any, token_ids: mx.array, mask: mx.array) -> mx.array:  #
 
 
 def _qwen3(model: Any, token_ids: mx.array, mask: mx.array) -> mx.array:  # noqa: ANN401
-    """A decoder: a token sees itself and those before it. Source: arXiv:2506.05176."""
+    """A causal decoder. Source: arXiv:2506.05176."""
     seen = visible(mask, causal=True)
     x = model.embed_tokens(token_ids)
     for layer in model.layers:
@@ -91,7 +91,7 @@ def _qwen3(model: Any, token_ids: mx.array, mask: mx.array) -> mx.array:  # noqa
 
 
 def _llama_bidirec(model: Any, token_ids: mx.array, mask: mx.array) -> mx.array:  # noqa: ANN401
-    """Llama without the causal mask: a token sees all. Source: arXiv:2405.17428, section 3.1."""
+    """Llama without the causal mask. Source: arXiv:2405.17428, section 3.1."""
     seen = visible(mask)
     x = model.embed_tokens(token_ids)
     for layer in model.layers:
@@ -100,7 +100,7 @@ def _llama_bidirec(model: Any, token_ids: mx.array, mask: mx.array) -> mx.array:
 
 
 def _gemma3_text(model: Any, token_ids: mx.array, mask: mx.array) -> mx.array:  # noqa: ANN401
-    """Gemma 3 without the causal mask; most layers see what is near. Source: arXiv:2509.20354."""
+    """Gemma 3 without the causal mask; most layers are local. Source: arXiv:2509.20354."""
     everywhere = visible(mask)
     # A bidirectional window counts both sides (Hugging Face's Gemma3TextConfig).
     near = visible(mask, within=model.config.sliding_window // 2)

@@ -1,4 +1,4 @@
-"""The building blocks of an encoder in MLX; the architectures put them together.
+"""The building blocks of an encoder in MLX, from which the architectures are built.
 
 Shapes: B texts, T tokens, D hidden size; a weight has R rows and C columns.
 """
@@ -15,10 +15,10 @@ from emberd.backends.base import Pooling
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.mlx import sum_norm
 from emberd.backends.modules import Activation, Head
-from emberd.backends.quantization import GROUP_SIZE, Packed
+from emberd.backends.quantization import GROUP_SIZE, QuantizedMatrix
 
-# By itself MLX multiplies float32 on CUDA with 10 of its 23 bits (lowest cosine 0.9998). It looks
-# this up once, at the first product of the process.
+# By default, MLX multiplies float32 on CUDA with 10 of its 23 bits (lowest cosine 0.9998). It reads
+# this setting once, at the first product of the process.
 os.putenv("MLX_ENABLE_TF32", "0")
 
 
@@ -28,7 +28,7 @@ def on_gpu() -> bool:
 
 
 def on_cuda() -> bool:
-    """Say whether that GPU is one of NVIDIA's."""
+    """Say whether that GPU is from NVIDIA."""
     return on_gpu() and mx.cuda.is_available()
 
 
@@ -65,9 +65,9 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A matrix that stays packed in memory; see `Weight` and `backends.quantization.Packed`.
+    """A matrix that stays quantized in memory; see `Weight` and `quantization.QuantizedMatrix`.
 
-    `dtype` is the type of what goes in and comes out.
+    `dtype` is the type of inputs and outputs.
     """
 
     words: mx.array
@@ -98,7 +98,7 @@ class Quantized:
 
 
 def stack(weights: Sequence[Plain | Quantized]) -> Plain | Quantized:
-    """Return one matrix of all rows. It stays packed, unless some of them are not."""
+    """Return one matrix of all rows. It stays quantized if all of them are."""
     packed = [weight for weight in weights if isinstance(weight, Quantized)]
     if len(packed) < len(weights):
         return Plain(mx.concatenate([weight.all_rows() for weight in weights]))
@@ -141,7 +141,7 @@ class LayerNorm:
 
 @dataclass(frozen=True, slots=True)
 class CudaLayerNorm(LayerNorm):
-    """The same on CUDA; `small` is `eps` there, `(1,)` float32."""
+    """The same on CUDA, where `eps` is passed as `small`, `(1,)` float32."""
 
     small: mx.array
 
@@ -167,7 +167,7 @@ class Weights:
         return Linear(self._matrix(name, outputs, inputs), shift)
 
     def stacked(self, names: Sequence[str], outputs: int, inputs: int) -> Linear:
-        """Return several layers of one size as one: their outputs one after the other."""
+        """Return several layers of one size as one, with their outputs one after the other."""
         weight = stack([self._matrix(name, outputs, inputs) for name in names])
         return Linear(weight, mx.concatenate([self.vector(f"{n}.bias", outputs) for n in names]))
 
@@ -185,16 +185,16 @@ class Weights:
     def _matrix(self, name: str, rows: int, columns: int) -> Plain | Quantized:
         """Return a weight at the stated precision.
 
-        It is quantized from its stored numbers, before these are cast to the type of the
+        It is quantized from the stored numbers, before they are cast to the type of the
         arithmetic, so that every backend gets the same codes.
         """
         stored = self._checkpoint.matrix(f"{name}.weight", rows, columns)
-        if isinstance(stored, Packed):
+        if isinstance(stored, QuantizedMatrix):
             words, scales, biases = map(mx.array, (stored.words, stored.scales, stored.biases))
             bits, group_size = stored.bits, stored.group_size
         elif bits_wanted := self._checkpoint.bits_for(columns):
             bits, group_size = bits_wanted, GROUP_SIZE
-            # On the CPU: CUDA's rounds otherwise, to another space (lowest cosine 0.998).
+            # On the CPU: CUDA rounds differently, which gives another space (lowest cosine 0.998).
             words, scales, biases = mx.quantize(
                 mx.array(stored), group_size=group_size, bits=bits, stream=mx.cpu
             )
@@ -204,8 +204,8 @@ class Weights:
         dtype = mx.float16 if self._dtype == mx.float16 and not on_cuda() else mx.float32
         scales, biases = scales.astype(dtype), biases.astype(dtype)
         packed = Quantized(words, scales, biases, bits, group_size, self._dtype)
-        # CUDA multiplies packed weights at half the speed of plain ones, and compiles that kernel
-        # for half a minute when it is first needed.
+        # CUDA multiplies quantized weights at half the speed of plain ones, and takes half a
+        # minute to compile that kernel when it is first needed.
         return Plain(packed.all_rows()) if on_cuda() else packed
 
 
@@ -219,9 +219,9 @@ _one_kernel_gelu = mx.compile(_gelu, shapeless=True) if on_gpu() else _gelu
 
 
 def gelu(x: mx.array) -> mx.array:
-    """Return `x` times the normal distribution up to `x`, exactly. Source: arXiv:1606.08415.
+    """Return the exact GELU. Source: arXiv:1606.08415.
 
-    In float32 whatever `x` is: that is also faster than float16 on an H200.
+    Computed in float32 whatever `x` is, which is also faster than float16 on an H200.
     """
     return _one_kernel_gelu(x)
 
@@ -236,16 +236,16 @@ _one_kernel_gelu_tanh = mx.compile(_gelu_tanh, shapeless=True) if on_gpu() else 
 
 
 def gelu_tanh(x: mx.array) -> mx.array:
-    """Return what Google's BERT computed for `gelu`. Source: arXiv:1606.08415, section 2."""
+    """Return the tanh approximation of GELU, as in Google's BERT. Source: arXiv:1606.08415, 2."""
     return _one_kernel_gelu_tanh(x)
 
 
 def unseen(mask: mx.array, dtype: mx.Dtype) -> mx.array:
-    """Return what is added to the scores of attention: `(B, T)` -> `(B, 1, 1, T)`, 0 or -inf.
+    """Return the mask to add to attention scores: `(B, T)` -> `(B, 1, 1, T)`, 0 or -inf.
 
-    Never -inf for a whole row, whose softmax would be NaN: padding looks at tokens, too. Of bools
-    MLX would make such numbers for every head and query, again in each layer, on CUDA: that takes
-    four times as long as the attention itself.
+    Never -inf for a whole row, whose softmax would be NaN: padding attends to tokens, too. From a
+    bool mask, MLX on CUDA would make such numbers for every head and query in each layer, which
+    takes four times as long as the attention itself.
     """
     zero, hidden = mx.array(0, dtype), mx.array(-mx.inf, dtype)
     return mx.where(mask != 0, zero, hidden)[:, None, None, :]
@@ -258,11 +258,11 @@ ACTIVATIONS: dict[Activation, Callable[[mx.array], mx.array]] = {
     "GELU": gelu,
     "GELUTanh": gelu_tanh,
 }
-"""By their names in `modules.Activation`."""
+"""Activation functions by their names in `modules.Activation`."""
 
 
 class Pooled:
-    """One vector of a text: its token vectors pooled, then the heads, in float32."""
+    """From token vectors to one vector per text: pooling, then the heads, in float32."""
 
     def __init__(self, pooling: Pooling, heads: Sequence[Head], weights: Weights) -> None:
         self._pooling = pooling
@@ -283,23 +283,23 @@ class Pooled:
 
 
 def pool(tokens: mx.array, mask: mx.array | None, pooling: Pooling) -> mx.array:
-    """Make one vector of each row's tokens: `(B, T, D)`, `(B, T)` -> `(B, D)`, float32.
+    """Pool the token vectors of each row: `(B, T, D)`, `(B, T)` -> `(B, D)`, float32.
 
-    What the mask has below 0 is not pooled; see `backends.base.Encoder`.
+    Tokens with a negative mask are not pooled; see `backends.base.Encoder`.
     """
     tokens = tokens.astype(mx.float32) if pooling == "mean" else tokens
     if mask is None:
         return tokens.mean(axis=1) if pooling == "mean" else _one(tokens, pooling)
     pooled = mask > 0
     if pooling == "mean":
-        # What padding holds is not to be trusted, and 0 * inf would be NaN.
+        # Padding may hold anything, and 0 * inf would be NaN.
         kept = pooled[:, :, None]  # (B, T, 1)
         return mx.where(kept, tokens, 0).sum(axis=1) / kept.sum(axis=1)
     places = mx.arange(mask.shape[1])
     if pooling == "cls":
         place = mx.where(pooled, places, len(places)).min(axis=1)
     else:
-        place = mx.where(pooled, places, 0).max(axis=1)  # on whichever side padding is
+        place = mx.where(pooled, places, 0).max(axis=1)  # whichever side the padding is on
     return mx.take_along_axis(tokens, place[:, None, None], axis=1)[:, 0].astype(mx.float32)
 
 

@@ -12,14 +12,14 @@ from emberd.backends.relative_positions import BUCKETS, distance_buckets
 
 
 class MPNetModel:
-    """Embeddings and a stack of layers that know how far tokens are from each other."""
+    """Embeddings and a stack of layers with relative positions."""
 
     def __init__(self, mpnet: MPNet, weights: Weights) -> None:
         self._embed = Embeddings(mpnet, weights, segments=0)
         self._layers = Layers(mpnet, weights)
         heads = mpnet.num_attention_heads
         table = weights.embedding("encoder.relative_attention_bias", BUCKETS, heads)
-        # What each distance from 1 - M to M - 1 adds to the scores of each head: (2M - 1, H).
+        # The bias of each distance from 1 - M to M - 1 for each head: (2M - 1, H).
         self._by_distance = table.rows(mx.array(distance_buckets(mpnet.max_tokens)))
         self._farthest = mpnet.max_tokens - 1
 
@@ -28,6 +28,6 @@ class MPNetModel:
         x = self._embed(token_ids)
         place = mx.arange(token_ids.shape[1])
         distances = place[None, :] - place[:, None]  # (T, T): key - query
-        # In the order of memory that attention reads fastest: (1, H, T, T), else (B, H, T, T).
+        # Contiguous, as attention reads that fastest: (1, H, T, T), with a mask (B, H, T, T).
         bias = mx.contiguous(self._by_distance[distances + self._farthest].transpose(2, 0, 1))[None]
         return self._layers(x, bias if mask is None else bias + unseen(mask, x.dtype))

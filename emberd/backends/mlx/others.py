@@ -1,9 +1,9 @@
-"""What emberd has no encoder of its own for, with the layers of mlx-embeddings.
+"""Architectures that emberd does not implement itself, with the layers of mlx-embeddings.
 
-Only its layers: they get weights at the stated precision from `Checkpoint`, and masks made by
-`families`. Its own masks leave out Gemma's sliding window (cosine down to 0.86), or hide everything
-from a padded token, whose softmax is then NaN (ModernBERT in float16, Qwen3 with its padding on the
-left). It pools by habit, so it never comes to pooling.
+Only its layers are used. They get weights at the stated precision from `Checkpoint`, and masks from
+`families`: the library's own masks omit Gemma's sliding window (cosine down to 0.86), or hide
+everything from a padding token, whose softmax is then NaN (ModernBERT in float16, Qwen3 with its
+padding on the left). Its own choice of pooling is not used either.
 
 Its `__init__` imports transformers and OpenCV, which takes seconds; a model's module does not.
 """
@@ -29,7 +29,7 @@ from emberd.installing import pip
 
 
 class OtherModel:
-    """A model of mlx-embeddings with weights of ours."""
+    """A model of mlx-embeddings with our weights."""
 
     def __init__(
         self, architecture: Architecture, checkpoint: Checkpoint, weights: Weights
@@ -38,7 +38,7 @@ class OtherModel:
         arguments = family.read(checkpoint.config)
         if not checkpoint.heads and checkpoint.has("dense.0.weight"):
             raise ModelLoadError(
-                f"The weights in {checkpoint.folder} hold Dense heads, but no modules.json there"
+                f"The weights in {checkpoint.folder} include Dense heads, but no modules.json there"
                 " lists them."
             )
         self._model = _make(architecture.model_type, arguments, checkpoint)
@@ -53,9 +53,9 @@ class OtherModel:
 
 
 def _fill(model: Any, weights: Weights) -> None:  # noqa: ANN401 - no types
-    """Replace linear layers and embeddings by ours, and read in what is left: the norms.
+    """Replace linear layers and embeddings by ours, and load the rest: the norms.
 
-    MLX puts work off, so that the random weights of a new model are never drawn.
+    MLX is lazy, so the random weights of a new model are never drawn.
     """
     for name, parent in model.named_modules():
         for key, layer in list(parent.items()):
@@ -74,49 +74,49 @@ def _fill(model: Any, weights: Weights) -> None:  # noqa: ANN401 - no types
 
 
 def _make(model_type: str, arguments: dict[str, Any], checkpoint: Checkpoint) -> Any:  # noqa: ANN401
-    """Return the layers of a model, without what mlx-embeddings puts around them."""
+    """Return the layers of a model, without the wrapper that mlx-embeddings puts around them."""
     module = _import(model_type)
     try:
         return module.Model(module.ModelArgs.from_dict(arguments)).model
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelLoadError(
-            f"{checkpoint.config.path}: mlx-embeddings makes no {model_type} of it: {error}."
+            f"{checkpoint.config.path}: mlx-embeddings cannot build {model_type} from it: {error}."
         ) from error
 
 
 def _check_layer_types(model: Any, checkpoint: Checkpoint) -> None:  # noqa: ANN401 - no types
-    """Refuse layers that config.json calls local and mlx-embeddings does not, or vice versa."""
+    """Refuse a model if config.json and mlx-embeddings disagree about which layers are local."""
     stated = checkpoint.config.get("layer_types")
     kinds = {False: "full_attention", True: "sliding_attention"}
     built = [kinds[_is_local(layer)] for layer in model.layers]
     if stated is not None and stated != built:
         raise ModelLoadError(
-            f"{checkpoint.config.path} says layer_types {stated}; mlx-embeddings makes {built}."
+            f"{checkpoint.config.path} says layer_types {stated}; mlx-embeddings builds {built}."
         )
 
 
 def _is_local(layer: Any) -> bool:  # noqa: ANN401 - no types
-    """Say whether a layer sees only what is near: Gemma's or ModernBERT's way to know it."""
+    """Say whether a layer attends only locally, as Gemma's or ModernBERT's layers record it."""
     if hasattr(layer, "attn"):
         return bool(layer.attn.local_attention != (-1, -1))
     return bool(getattr(layer.self_attn, "is_sliding", False))
 
 
 def _import(model_type: str) -> ModuleType:
-    """Import a model's module of mlx-embeddings, but not what stands around it."""
+    """Import a model's module of mlx-embeddings without the packages around it."""
     try:
         for package in ("mlx_embeddings", "mlx_lm"):
             _enter(package)
         return importlib.import_module(f"mlx_embeddings.models.{model_type}")
     except ImportError as error:
         raise BackendBrokenError(
-            f"{model_type} runs on mlx by mlx-embeddings, which cannot be imported: {error}.",
+            f"{model_type} needs mlx-embeddings on mlx, and it cannot be imported: {error}.",
             hint=f"Run `{pip('install', 'mlx-embeddings', 'mlx-lm')}`.",
         ) from error
 
 
 def _enter(package: str) -> None:
-    """Make the modules in a package importable without running its `__init__`."""
+    """Make the modules of a package importable without running its `__init__`."""
     if package in sys.modules:
         return
     if spec := importlib.util.find_spec(package):

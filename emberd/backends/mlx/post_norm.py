@@ -10,7 +10,7 @@ from emberd.backends.mlx.layers import ACTIVATIONS, Weights
 
 
 class Embeddings:
-    """The sum of what a token, its position and (where there are such) segment 0 mean."""
+    """The sum of the embeddings of a token, its position and, if there are segments, segment 0."""
 
     def __init__(self, sizes: PostNorm, weights: Weights, *, segments: int) -> None:
         size = sizes.hidden_size
@@ -65,7 +65,7 @@ class Layer:
         return self._norm.of_sum(x, self._narrow(self._activate(self._widen(x))))
 
     def _attend(self, x: mx.array, unseen: mx.array | None) -> mx.array:
-        """Let each token look at those of its text that it may see."""
+        """Attention among the tokens of each text."""
         texts, tokens, _ = x.shape
         # One product for query, key and value; what follows are views of it, nothing is copied.
         projected = self._projected(x).reshape(texts, tokens, 3, self._heads, -1)
@@ -87,6 +87,6 @@ class Layers:
         """Apply them in turn; see `Layer`."""
         for layer in self._layers:
             x = layer(x, unseen)
-            # a GPU begins while the processor still describes what follows
+            # let a GPU begin while the CPU still builds the rest of the graph
             mx.async_eval(x)  # type: ignore[no-untyped-call]
         return x

@@ -1,7 +1,7 @@
-"""A sum and its layer norm in one kernel, on CUDA: a tenth of the time of a large batch.
+"""A sum and its layer norm in one CUDA kernel, which saves a tenth of the time of a large batch.
 
-MLX has a kernel for each, so that between them the sum goes to memory and back, 12 times in MiniLM;
-and a block of its own for each row, where a warp will do (docs/performance.md).
+MLX has a kernel for each, so the sum goes to memory and back in between, 12 times in MiniLM; and it
+uses a whole block for each row, where a warp is enough (docs/performance.md).
 """
 
 from functools import cache
@@ -49,7 +49,7 @@ _SOURCE: Final = """
 
 
 def takes(size: int) -> bool:
-    """Say whether the kernel can do rows of `size` numbers."""
+    """Say whether the kernel supports rows of `size` numbers."""
     return size % (_LANES * _AT_ONCE) == 0 and size <= _WIDEST
 
 

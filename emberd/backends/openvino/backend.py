@@ -1,4 +1,4 @@
-"""Run encoders on x86 and Arm processors with OpenVINO."""
+"""Runs encoders on x86 and Arm processors with OpenVINO."""
 
 import ctypes
 import sys
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class OpenVINOBackend:
-    """Builds a graph from safetensors, compiles it once per machine, and keeps it compiled."""
+    """Builds a graph from safetensors, compiles it once per machine, and caches the result."""
 
     files: ClassVar[tuple[str, ...]] = MODEL_FILES
     libraries: ClassVar[tuple[str, ...]] = ("openvino",)
@@ -41,13 +41,13 @@ class OpenVINOBackend:
     def load(self, request: LoadRequest) -> "OpenVINOEncoder":
         """Load the model; see `backends.base.Backend.load`.
 
-        With a compiled model in the cache, the weights are not opened.
+        If the cache has a compiled model, the weights are not opened.
         """
         checkpoint = Checkpoint(request, applies_heads=True)
         architecture = read_architecture(
             checkpoint.config, backend="openvino", runs=self.architectures
         )
-        assert isinstance(architecture, PostNorm)  # as all are that it runs
+        assert isinstance(architecture, PostNorm)  # true of all the architectures that it runs
         dimensions = checkpoint.dimensions(architecture.hidden_size)
         core = make_core()
         compute = choose_compute(
@@ -60,8 +60,8 @@ class OpenVINOBackend:
             return OpenVINOEncoder(architecture, request, cached.model, cached, dimensions, compute)
         compiled = _compile(core, config, checkpoint, architecture, request)
         cache.store(compiled)
-        # What has just been written is used at once: unlike the model in memory, it does not
-        # hold on to the weights that it was compiled from.
+        # Use the file just written: unlike the model in memory, it does not hold on to the
+        # weights that it was compiled from.
         cached = cache.load()
         model = cached.model if cached else _apart(core, config, compiled)
         encoder = OpenVINOEncoder(architecture, request, model, cached, dimensions, compute)
@@ -92,7 +92,7 @@ class OpenVINOEncoder:
         amx = has_amx(processor())
         self._few_lengths = amx and compute == "bf16"
         self.skips = True
-        self.packs = not amx  # there attention over rows of several texts was not measured
+        self.packs = not amx  # packing was not measured with AMX
 
     @property
     def dimensions(self) -> int:
@@ -118,7 +118,7 @@ class OpenVINOEncoder:
         vectors: Matrix = results[0]
         if self._is_fresh:
             self._is_fresh = False
-            if self._cached:  # the engine has repacked the weights for itself now
+            if self._cached:  # the engine has repacked the weights by now
                 self._cached.release_pages()
         return vectors
 
@@ -134,20 +134,20 @@ def _compile(
     architecture: PostNorm,
     request: LoadRequest,
 ) -> "CompiledModel":
-    # Imported here: it needs the library, and a start from the cache does not need it.
+    # Imported here because it imports the library, and a start from the cache does without.
     from emberd.backends.openvino.model import build
 
     model = build(architecture, checkpoint)
     try:
         return core.compile_model(model, DEVICE, config)
     except RuntimeError as error:
-        raise BackendBrokenError(f"OpenVINO cannot compile {request.folder}: {error}") from error
+        raise BackendBrokenError(f"OpenVINO cannot compile {request.folder}: {error}.") from error
 
 
 def _apart(core: "Core", config: dict[str, Any], compiled: "CompiledModel") -> "CompiledModel":
-    """Return a model that cannot be kept without its hold on the mapped weights.
+    """Return a model that could not be cached, detached from the mapped weights.
 
-    It would compute with whatever is written into their file.
+    Otherwise it would compute with whatever is later written into their file.
     """
     try:
         return core.import_model(compiled.export_model(), DEVICE, config)
@@ -156,7 +156,7 @@ def _apart(core: "Core", config: dict[str, Any], compiled: "CompiledModel") -> "
 
 
 def _return_freed_memory() -> None:
-    """Give back what building a graph took and glibc keeps for later."""
+    """Return memory that building the graph took and that glibc keeps for later."""
     if sys.platform == "linux":
         with suppress(AttributeError):  # musl has no malloc_trim
             ctypes.CDLL(None).malloc_trim(0)

@@ -11,6 +11,6 @@ from emberd.backends.openvino.post_norm import embed, layers
 
 
 def encode(bert: Bert, weights: Weights, token_ids: Node, positions: Node, seen: Node) -> Node:
-    """Return the token vectors: `(R, W)` twice, who sees whom -> `(R, W, D)`."""
+    """Return the token vectors: `(R, W)` twice and the attention mask -> `(R, W, D)`."""
     x = embed(bert, weights, token_ids, positions, token_types=bert.type_vocab_size)
     return layers(bert, weights, x, seen)

@@ -1,11 +1,11 @@
 """Compiled models on disk, so that a second start neither reads weights nor compiles.
 
 A file is what OpenVINO exports, followed by a seal (see `_seal`). It is mapped, not read: what the
-engine repacks or never touches takes no memory. Nobody writes into a file that exists, so two
-processes may make the same one at once, and the last rename wins.
+engine repacks or never touches takes no memory. An existing file is never written to, so two
+processes may create the same one at once, and the last rename wins.
 
-Each start looks at the sums of its pages, at the speed of memory; to hash all of it would cost as
-much as the rest of a start, so that comes after the first answer (`CachedModel.audit`).
+Every start verifies the sums of its pages, at the speed of memory. Hashing all of it would take as
+long as the rest of a start, so that happens after the first answer (`CachedModel.audit`).
 """
 
 import hashlib
@@ -41,38 +41,38 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CachedModel:
-    """A compiled model, and the file at `path` that it lives on, mapped."""
+    """A compiled model, and the mapped file at `path` that backs it."""
 
     model: "CompiledModel"
     path: Path
     pages: mmap.mmap
 
     def release_pages(self, start: int = 0, stop: int | None = None) -> None:
-        """Stop counting what has been read of the file as this process's memory.
+        """Release the file's pages that count as this process's memory.
 
-        The pages are clean: one that is needed again comes back from the system's file cache.
+        They are clean: a page that is needed again comes back from the system's file cache.
         """
         if hasattr(mmap, "MADV_DONTNEED"):
             self.pages.madvise(mmap.MADV_DONTNEED, start, (stop or len(self.pages)) - start)
 
     def audit(self) -> str | None:
-        """Hash the whole file; say that it is damaged, and delete it, or return None.
+        """Hash the whole file; if it is damaged, delete it and say so, else return None.
 
-        Runs beside everything else: outside Python's lock but for a moment every few MiB, and no
-        more than those few MiB become this process's memory.
+        Runs beside everything else: it takes the GIL only for a moment every few MiB, and never
+        more than those few MiB of memory.
         """
         if _has_its_hash(self.pages, self.release_pages):
             return None
         with suppress(OSError):
             self.path.unlink()
-        return f"the compiled model {self.path}, which is deleted now"
+        return f"the compiled model {self.path}, which has been deleted"
 
 
 class Cache:
-    """The one file that fits a request, in the folder that the request names."""
+    """The one file that fits a request, in the request's cache folder."""
 
     def __init__(self, core: "Core", request: LoadRequest, config: dict[str, Any]) -> None:
-        """Name the file by all that a compiled model depends on; touch nothing yet."""
+        """Name the file after everything a compiled model depends on; touch nothing yet."""
         what = _digest(request.cache_key, request.precision, request.pooling)
         where = _digest(
             core.get_property(DEVICE, "FULL_DEVICE_NAME"),
@@ -87,7 +87,7 @@ class Cache:
         self._pattern_of_all_versions = f"{what}-{where}-*.blob"
 
     def load(self) -> CachedModel | None:
-        """Return the model; None if it cannot be read, or is damaged and now deleted."""
+        """Return the model; None if it cannot be read, or was damaged and is now deleted."""
         from openvino import Tensor
 
         try:
@@ -96,14 +96,14 @@ class Cache:
         except OSError:  # most often: there is no such file
             return None
         except (ValueError, RuntimeError) as error:
-            logger.warning("%s is damaged and will be made again: %s", self._path, error)
+            logger.warning("%s is damaged and will be compiled again: %s", self._path, error)
             with suppress(OSError):
                 self._path.unlink()
             return None
         return CachedModel(model, self._path, pages)
 
     def store(self, model: "CompiledModel") -> None:
-        """Write the model. A folder that cannot be written to is worth a warning, no more."""
+        """Write the model. If that fails, only log a warning."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.parent.chmod(0o700)  # the engine trusts what it imports
@@ -113,10 +113,10 @@ class Cache:
                 file.write(blob.data)
                 file.write(_seal(self._path.name, blob, hashlib.sha256(blob.data).digest()))
         except (OSError, RuntimeError) as error:  # RuntimeError: the engine cannot export here
-            logger.warning("A compiled model cannot be kept in %s: %s", self._path.parent, error)
+            logger.warning("A compiled model cannot be written to %s: %s", self._path.parent, error)
 
     def _sweep(self) -> None:
-        """Delete what no process will ask for again."""
+        """Delete files that no process will use again."""
         for path in self._path.parent.glob(self._pattern_of_all_versions):
             if path != self._path:
                 path.unlink(missing_ok=True)
@@ -126,7 +126,7 @@ class Cache:
 
 
 def _map(path: Path) -> tuple[mmap.mmap, npt.NDArray[np.uint8]]:
-    """Map a file and return it with the blob in it; ValueError if the seal does not fit."""
+    """Map a file and return it with the blob in it; ValueError if the seal is wrong."""
     with path.open("rb") as file:
         # Copy-on-write, as the engine takes only writable memory (it writes nothing).
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -134,7 +134,7 @@ def _map(path: Path) -> tuple[mmap.mmap, npt.NDArray[np.uint8]]:
     blob, seal = content[:-_SEAL_BYTES], content[-_SEAL_BYTES:].tobytes()
     if seal != _seal(path.name, blob, seal[:_DIGEST_BYTES]):
         raise ValueError("its seal is wrong")
-    # What could not be deleted once its answers are out would be used again at the next start.
+    # If it cannot be deleted later, a damaged file would be used again at the next start.
     if not os.access(path.parent, os.W_OK) and not _has_its_hash(pages):
         raise ValueError("its hash is wrong")
     return pages, blob
@@ -143,7 +143,7 @@ def _map(path: Path) -> tuple[mmap.mmap, npt.NDArray[np.uint8]]:
 def _has_its_hash(
     pages: mmap.mmap, done: Callable[[int, int], None] = lambda _start, _stop: None
 ) -> bool:
-    """Hash a mapped blob, and say whether it is what its seal has; `done` is told of each part."""
+    """Say whether a mapped blob has the hash in its seal; call `done` after each part of it."""
     digest, content = hashlib.sha256(), memoryview(pages)
     end = len(content) - _SEAL_BYTES
     for start in range(0, end, _WINDOW_BYTES):
@@ -154,11 +154,11 @@ def _has_its_hash(
 
 
 def _seal(name: str, blob: npt.NDArray[np.uint8], sha256: bytes) -> bytes:
-    """Return what stands behind a blob: its SHA-256, and a digest that every start computes.
+    """Return what follows a blob in its file: its SHA-256, and a digest that every start computes.
 
-    The digest is over the file's name, the blob's length, that SHA-256, and the sum of each page
-    (of 8-byte words): pages that were swapped or zeroed, another model's blob and a seal that was
-    touched are met at once. What it misses are changes within a page that cancel each other out.
+    The digest covers the file's name, the blob's length, that SHA-256, and the sum of each page (in
+    8-byte words). It detects pages that were swapped or zeroed, the blob of another model, and a
+    changed seal; it misses only changes within a page that cancel each other out.
     """
     whole = len(blob) // 8 * 8
     words = blob[:whole].view("<u8")
@@ -171,7 +171,7 @@ def _seal(name: str, blob: npt.NDArray[np.uint8], sha256: bytes) -> bytes:
 
 
 def _code() -> str:
-    """Return our own code that makes weights and graphs: a change of it makes other models."""
+    """Return our own code that makes weights and graphs: if it changes, compiled models do."""
     folder = Path(__file__).parents[1]
     return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.py")))
 

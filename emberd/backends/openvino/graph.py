@@ -1,4 +1,4 @@
-"""The building blocks of an encoder as OpenVINO operations; the architectures put them together.
+"""The building blocks of an encoder in OpenVINO, from which the architectures are built.
 
 Shapes in comments: R rows of W tokens, N texts, D hidden size, H heads, S head size.
 """
@@ -14,12 +14,12 @@ from emberd.vectors import Matrix
 
 
 def integers(*values: int) -> Node:
-    """Return a constant list, as axes and shapes are given."""
+    """Return a constant list, for axes and shapes."""
     return op.constant(np.array(values, np.int64))
 
 
 def whole(value: int) -> Node:
-    """Return a constant number, as an index or an axis is given."""
+    """Return a constant number, for an index or an axis."""
     return op.constant(np.int32(value))
 
 
@@ -29,18 +29,18 @@ def borrowed(values: npt.NDArray[np.float32]) -> Node:
 
 
 def columns(token_ids: Node) -> Node:
-    """Return the number of each place in a row, from 0: `(R, W)` -> `(W,)` int32."""
+    """Return the column numbers, from 0: `(R, W)` -> `(W,)` int32."""
     length = op.gather(op.shape_of(token_ids, "i32"), whole(1), whole(0))
     return op.range(whole(0), length, whole(1), "i32")
 
 
-def same_text(segments: Node, askers: Node) -> Node:
-    """Say who sees whom, those of the same text: `(R, W)` twice -> `(R, 1, W, W)` bool.
+def same_text(segments: Node, queries: Node) -> Node:
+    """Return the attention mask, true within a text: `(R, W)` twice -> `(R, 1, W, W)` bool.
 
-    `askers` may be `(R, 1)`, which gives `(R, 1, 1, W)`; see `rows.Rows`. Nobody sees nothing, as
-    padding sees padding or the row's only text: the softmax of nothing would be NaN.
+    `queries` may be `(R, 1)`, which gives `(R, 1, 1, W)`; see `rows.Rows`. Padding attends to
+    padding, or to the row's only text: the softmax over nothing would be NaN.
     """
-    return op.equal(op.unsqueeze(askers, integers(1, 3)), op.unsqueeze(segments, integers(1, 2)))
+    return op.equal(op.unsqueeze(queries, integers(1, 3)), op.unsqueeze(segments, integers(1, 2)))
 
 
 class Weights:
@@ -69,9 +69,9 @@ class Weights:
 
 
 def pool(tokens: Node, size: int, places: Node, starts: Node) -> Node:
-    """Take the mean of some tokens of each text: `(R, W, D)`, `(n,)`, `(N,)` -> `(N, D)`, float32.
+    """Average some tokens of each text: `(R, W, D)`, `(n,)`, `(N,)` -> `(N, D)`, float32.
 
-    `size` is D; which tokens of which text, `rows.Rows` says.
+    `size` is D. `places` and `starts` say which tokens of which text; see `rows.Rows`.
     """
     flat = op.reshape(tokens, integers(-1, size), special_zero=False)
     return op.embedding_bag_offsets(flat, places, starts, reduction="mean")

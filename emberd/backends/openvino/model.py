@@ -1,4 +1,4 @@
-"""A whole model as an OpenVINO graph: token vectors by its architecture, pooled, then its heads."""
+"""A whole model as an OpenVINO graph: its encoder, pooling, and heads."""
 
 from collections.abc import Callable
 
@@ -13,19 +13,19 @@ from emberd.backends.openvino.graph import Weights, apply_head, pool, same_text
 
 
 def build(architecture: Architecture, checkpoint: Checkpoint) -> Model:
-    """Return the model: what `rows.Rows` has -> `(N, D)` float32."""
-    token_ids, segments, askers, positions = (
+    """Return the model: the inputs of `rows.Rows` -> `(N, D)` float32."""
+    token_ids, segments, queries, positions = (
         op.parameter([-1, -1], np.int32, name=name)
-        for name in ("token_ids", "segments", "askers", "positions")
+        for name in ("token_ids", "segments", "queries", "positions")
     )
     places, starts = (op.parameter([-1], np.int32, name=name) for name in ("places", "starts"))
     weights = Weights(checkpoint)
     encode = _encoder(architecture)
-    tokens = encode(architecture, weights, token_ids, positions, same_text(segments, askers))
+    tokens = encode(architecture, weights, token_ids, positions, same_text(segments, queries))
     vectors = pool(tokens, architecture.hidden_size, places, starts)
     for head in checkpoint.heads:
         vectors = apply_head(vectors, head, weights)
-    inputs = [token_ids, segments, askers, positions, places, starts]
+    inputs = [token_ids, segments, queries, positions, places, starts]
     return Model([vectors], inputs, architecture.model_type)
 
 

@@ -15,17 +15,17 @@ from emberd.backends.relative_positions import BUCKETS, buckets
 
 
 def encode(mpnet: MPNet, weights: Weights, token_ids: Node, positions: Node, seen: Node) -> Node:
-    """Return the token vectors: `(R, W)` twice, who sees whom -> `(R, W, D)`."""
+    """Return the token vectors: `(R, W)` twice and the attention mask -> `(R, W, D)`."""
     bias = op.select(seen, _bias(mpnet, weights, token_ids), op.constant(np.float32(-np.inf)))
     x = embed(mpnet, weights, token_ids, positions, token_types=0)
     return layers(mpnet, weights, x, bias)  # bias is (R, H, W, W)
 
 
 def _bias(mpnet: MPNet, weights: Weights, token_ids: Node) -> Node:
-    """Return what the distance of two tokens adds to their score: `(H, W, W)`, query by key.
+    """Return the bias that depends on the distance of two tokens: `(H, W, W)`, query by key.
 
-    One constant for all layers and lengths, of which a row uses the first corner: texts further
-    on in it have the same distances.
+    One constant serves all layers and lengths; a batch uses its first rows and columns. Distances
+    are the same for texts further on in a packed row.
     """
     place = np.arange(mpnet.max_tokens)
     bucket = buckets(place[None, :] - place[:, None])  # (M, M): key - query

@@ -13,7 +13,7 @@ from emberd.backends.openvino.graph import Weights, activate, borrowed, integers
 def embed(
     sizes: PostNorm, weights: Weights, token_ids: Node, positions: Node, *, token_types: int
 ) -> Node:
-    """Sum what a token, its position and (where there are such) token type 0 mean.
+    """Sum the embeddings of a token, its position and, if there are token types, type 0.
 
     `(R, W)` twice -> `(R, W, D)`.
     """
@@ -21,7 +21,7 @@ def embed(
     words = weights.embedding("embeddings.word_embeddings", sizes.vocab_size, size)
     table = weights.embedding("embeddings.position_embeddings", sizes.max_position_embeddings, size)
     if token_types:
-        # All tokens are of type 0, so that its vector can be part of the position's.
+        # All tokens are of type 0, so its vector can be added to the position table.
         first = weights.embedding("embeddings.token_type_embeddings", token_types, size)[0]
         table = table + first
     x = op.add(
@@ -54,7 +54,7 @@ def _layer(sizes: PostNorm, weights: Weights, name: str, x: Node, mask: Node) ->
 
 
 def _attention(sizes: PostNorm, weights: Weights, name: str, x: Node, mask: Node) -> Node:
-    """Let each token look at those of its text that the mask shows it: `(R, W, D)` stays."""
+    """Attention under the mask: `(R, W, D)` stays."""
     size = sizes.hidden_size
     heads = integers(0, 0, sizes.num_attention_heads, sizes.head_size)  # 0 keeps an axis
 

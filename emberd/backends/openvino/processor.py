@@ -1,4 +1,4 @@
-"""What Linux says of this machine's processor, as far as a compiled graph depends on it."""
+"""What Linux says about this machine's processor, as far as a compiled graph depends on it."""
 
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ def processor() -> str:
     lines: list[str] = []
     try:
         with Path("/proc/cpuinfo").open() as info:
-            for line in info:  # read no further: the kernel makes this text for every core
+            for line in info:  # stop after the first: the kernel generates this text for each core
                 if not line.strip():
                     break
                 if line.startswith(("vendor_id", "model name", "flags", "Features")):
@@ -21,14 +21,14 @@ def processor() -> str:
 
 
 def bf16_is_faster(processor: str) -> bool:
-    """Say whether a processor that has bfloat16 products does them faster than float32 ones.
+    """Say whether a processor with bfloat16 instructions is faster with them than with float32.
 
-    AMD's AVX-512 takes half the time. Intel's does not (measured: 1.7 times the time of float32);
-    there it takes AMX. Where Linux does not say, yes.
+    With AVX-512, AMD takes half the time; Intel does not (measured: 1.7 times the time of float32)
+    and needs AMX. Where Linux does not say, assume yes.
     """
     return "GenuineIntel" not in processor or has_amx(processor)
 
 
 def has_amx(processor: str) -> bool:
-    """Say whether products of bfloat16 run on Intel's matrix extension."""
+    """Say whether it has Intel's matrix extension for bfloat16."""
     return "amx_bf16" in processor

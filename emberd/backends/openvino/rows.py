@@ -1,6 +1,6 @@
-"""Rows of texts as the graph takes them: who sees whom, at which position, and what is pooled.
+"""A packed batch as the graph takes it: attention, positions, and which tokens are pooled.
 
-A graph has one way to pool, the mean of some tokens; which ones those are is said here.
+The graph has only one way to pool, the mean of some tokens; this module says which ones they are.
 """
 
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ class Rows:
 
     Attributes:
         token_ids: `(R, W)`.
-        segments: `(R, W)`; which text of its row a token belongs to, from 1; 0 is padding.
-        askers: the same, of who looks; `(R, 1)` where no row has a second text, so that a long text
-            needs no square of numbers.
+        segments: `(R, W)`; the number of a token's text in its row, from 1; 0 is padding.
+        queries: the same, for the query side of attention; `(R, 1)` of ones if no row has a second
+            text, so that a long text needs no `(W, W)` mask.
         positions: `(R, W)`; rows of the position table.
-        places: `(n,)`; tokens of the flattened batch that are pooled, text by text.
-        starts: `(N,)`; where in `places` those of each text begin.
+        places: `(n,)`; indices in the flattened batch of the tokens to pool, text by text.
+        starts: `(N,)`; where in `places` each text begins.
     """
 
     token_ids: TokenIds
     segments: TokenIds
-    askers: TokenIds
+    queries: TokenIds
     positions: Integers
     places: Integers
     starts: Integers
@@ -43,7 +43,7 @@ class Rows:
         begins = np.ones(segments.shape, np.bool_)
         np.not_equal(segments[:, 1:], segments[:, :-1], out=begins[:, 1:])
         columns = np.arange(segments.shape[1], dtype=np.int32)
-        first = np.maximum.accumulate(np.where(begins, columns, 0), axis=1)  # of each one's text
+        first = np.maximum.accumulate(np.where(begins, columns, 0), axis=1)  # where its text begins
         positions = columns - first
         if padding_id is not None:
             counts = token_ids != padding_id
@@ -62,14 +62,14 @@ class Rows:
         return cls(
             token_ids=token_ids,
             segments=segments,
-            askers=segments if several else np.ones((len(segments), 1), np.int32),
+            queries=segments if several else np.ones((len(segments), 1), np.int32),
             positions=positions.astype(np.int32),
             places=tokens.astype(np.int32),
             starts=starts.astype(np.int32),
         )
 
     def inputs(self) -> list[TokenIds]:
-        """Return what the graph is given, in its order."""
+        """Return the inputs of the graph, in its order."""
         return [
-            self.token_ids, self.segments, self.askers, self.positions, self.places, self.starts,
+            self.token_ids, self.segments, self.queries, self.positions, self.places, self.starts,
         ]  # fmt: skip

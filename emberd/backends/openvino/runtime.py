@@ -1,4 +1,4 @@
-"""The OpenVINO library: imported lightly, asked what it can do here, set up for one model."""
+"""The OpenVINO library: a light import, its capabilities here, and its settings for a model."""
 
 import os
 import sys
@@ -23,9 +23,9 @@ def make_core() -> "Core":
     Raises:
         BackendBrokenError: the library is missing or cannot work.
     """
-    # oneDNN inside of OpenVINO keeps 1,024 kernels, each made for one shape of a batch: 1 MiB more
-    # with every few new lengths, up to 370 MiB. Read once, when the library is loaded. Source:
-    # uxlfoundation.github.io/oneDNN, "Primitive Cache".
+    # oneDNN inside OpenVINO caches 1,024 kernels, one for each shape of batch: 1 MiB more with
+    # every few new lengths, up to 370 MiB. The setting is read once, when the library is loaded.
+    # Source: uxlfoundation.github.io/oneDNN, "Primitive Cache".
     os.putenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     try:
         with _without("openvino.tools"):
@@ -35,14 +35,14 @@ def make_core() -> "Core":
         raise BackendBrokenError(
             f"OpenVINO cannot be used: {error}.", hint=f"Run `{pip('install', 'openvino')}`."
         ) from error
-    # OpenVINO keeps 5,000 of its own besides. The setting is undocumented, hence it may go.
+    # OpenVINO caches 5,000 of its own as well. The setting is undocumented, so it may disappear.
     with suppress(RuntimeError):
         core.set_property(DEVICE, {"CPU_RUNTIME_CACHE_CAPACITY": 64})
     return core
 
 
 def capabilities(core: "Core") -> list[str]:
-    """Return what OpenVINO says that the processor can do, such as `FP32` and `BF16`."""
+    """Return what the processor can do according to OpenVINO, such as `FP32` and `BF16`."""
     able: list[str] = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     return able
 
@@ -50,14 +50,14 @@ def capabilities(core: "Core") -> list[str]:
 def choose_compute(
     request: LoadRequest, *, able: Collection[str], bf16_is_faster: bool
 ) -> Literal["f32", "bf16", "f16"]:
-    """Return what the request wants, or what suits it for `auto`, of what the processor can do.
+    """Return the arithmetic that the request names, or the best for `auto`.
 
     `auto` is bf16 where that is native and faster (half the time, at a cosine of 0.9999 to
-    float32), but f32 for a model of precision f32.
+    float32), but f32 for models of precision f32.
 
     Raises:
-        BackendBrokenError: the processor lacks what is asked for; OpenVINO would silently
-            use another type.
+        BackendBrokenError: the processor does not support it; OpenVINO would silently use
+            another type.
     """
     if request.compute == "auto":
         wanted = request.precision != "f32" and "BF16" in able and bf16_is_faster
@@ -72,12 +72,12 @@ def choose_compute(
 
 
 def settings(compute: str, threads: int) -> dict[str, Any]:
-    """Return the configuration with which a model is compiled or imported."""
+    """Return the OpenVINO configuration to compile or import a model with."""
     chosen = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
-        # Pinned, the threads of all workers would sit on the same first cores (measured: two
-        # workers of one thread each then share one core, and the other idles).
+        # If pinned, the threads of all workers would share the same first cores (measured: two
+        # workers of one thread each share one core, and the other idles).
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": compute,
     }
@@ -86,12 +86,12 @@ def settings(compute: str, threads: int) -> dict[str, Any]:
 
 @contextmanager
 def _without(name: str) -> Iterator[None]:
-    """Make `import name` fail meanwhile.
+    """Make `import name` fail within the context.
 
     `openvino/__init__.py` ends with an import of its model converter, guarded against
     ImportError. The converter drags in telemetry and a hundred modules: two thirds of the time of
     the whole import, for something that is never used here. None in `sys.modules` is Python's
-    own way to say that a module cannot be imported (see "The module cache" in its reference).
+    documented way to make an import fail (see "The module cache" in its reference).
     """
     absent = name not in sys.modules
     if absent:

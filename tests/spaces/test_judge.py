@@ -1,14 +1,15 @@
-"""What the probes decide: the same space, another one, or nothing to decide."""
+"""What a load decides: the same space, another one, or nothing to decide."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from emberd.spaces.judge import judge
 from emberd.spaces.lock import LockEntry
 from emberd.spaces.options import SpaceOptions
+from emberd.spaces.probes import PROBES, pack, unpack
 from emberd.vectors import Matrix
-from emberd.worker.identity import PROBES, compare, judge, lowest_cosine, pack, unpack
 
 DRAW = np.random.default_rng(5)
 VECTORS: Matrix = DRAW.standard_normal((len(PROBES), 16)).astype(np.float32)
@@ -38,7 +39,7 @@ def never() -> Matrix:
 def test_a_first_load_remembers_the_probes() -> None:
     entry = judge(NOW, None, lambda: VECTORS)
 
-    assert (unpack(entry.probes, len(PROBES)) == VECTORS).all()
+    assert (np.array(unpack(entry.probes)) == VECTORS).all()
     assert entry.changed_to is None
 
 
@@ -129,15 +130,6 @@ def test_of_an_older_version_what_it_did_record_counts() -> None:
     assert "texts are cut after 512 tokens (before) and 128 tokens (now)" in entry.reasons
 
 
-def test_spaces_are_compared_by_as_many_dimensions_as_one_asks() -> None:
-    eight = replace(NOW, probes=pack(VECTORS[:, :8]))
-
-    assert compare(BEFORE, eight, dimensions=8).is_same
-    assert not compare(BEFORE, eight).is_same
-    assert not compare(replace(BEFORE, probes=pack(OTHERS)), eight, dimensions=8).is_same
-    assert compare(BEFORE, replace(eight, probes="")).cosine is None
-
-
 def test_old_fingerprints_of_the_same_space_are_kept() -> None:
     two = replace(NOW, fingerprint="two", fingerprints={"16": "two", "8": "two-cut"})
     known = replace(BEFORE, equivalent=("zero",))
@@ -149,12 +141,3 @@ def test_a_change_that_is_undone_leaves_no_warning() -> None:
     standing = judge(replace(NOW, fingerprint="two"), BEFORE, lambda: OTHERS)
 
     assert judge(NOW, standing, never) == BEFORE
-
-
-def test_vectors_of_another_size_or_without_end_are_no_likeness() -> None:
-    infinite = VECTORS.copy()
-    infinite[3, 3] = np.inf
-
-    assert lowest_cosine(VECTORS, VECTORS[:, :8]) == 0
-    assert lowest_cosine(VECTORS, infinite) == 0
-    assert lowest_cosine(VECTORS, unpack("AAAA", len(PROBES))) == 0

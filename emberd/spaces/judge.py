@@ -1,0 +1,39 @@
+"""At a load: does the model still give the space that was accepted?
+
+Files, config, backend or a library may have changed since, with or without moving vectors. What was
+accepted stays the yardstick, so that small steps cannot add up.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from emberd.spaces.compare import compare
+from emberd.spaces.lock import LockEntry
+from emberd.spaces.probes import Rows, pack
+
+
+def judge(
+    entry: LockEntry, before: LockEntry | None, embed_probes: Callable[[], Rows]
+) -> LockEntry:
+    """Return what to remember of a model that has just been loaded.
+
+    Fingerprints do not decide here: what changed may be none of what they cover.
+
+    Args:
+        entry: its state now, without probes.
+        before: what was remembered.
+        embed_probes: runs the probe texts; called only when they are needed.
+    """
+    if before is None or not before.probes:
+        return replace(entry, probes=pack(embed_probes()))
+    if entry.is_same_state(before):
+        return replace(entry, probes=before.probes, equivalent=before.equivalent)
+    if before.changed_to and entry.is_same_state(before.changed_to):
+        still = replace(entry, probes=before.changed_to.probes)
+        return replace(before, changed_to=still)
+    found = replace(entry, probes=pack(embed_probes()))
+    comparison = compare(before.measured("before"), found.measured("now"))
+    if comparison.is_same:
+        known = {*before.equivalent, *before.fingerprints.values()} - {*entry.fingerprints.values()}
+        return replace(entry, probes=before.probes, equivalent=tuple(sorted(known)))
+    return replace(before, changed_to=found, cosine=comparison.cosine)
