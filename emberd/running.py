@@ -68,9 +68,9 @@ def path_of(state: Path) -> Path:
 
 
 def read(state: Path) -> Running | None:
-    """Return what was noted; its server may have died since.
+    """Return what was noted; that server may have died since.
 
-    None also for what no server can have noted, as a damaged or foreign file holds.
+    A damaged or foreign file counts as none.
     """
     try:
         noted: dict[str, Any] = json.loads(files.read(path_of(state)))
@@ -90,9 +90,9 @@ def read(state: Path) -> Running | None:
 
 
 def claim(state: Path) -> int | None:
-    """Make this process the server of its home; None when another one is. Raises OSError.
+    """Make this process the server of its home; None if another one is. Raises OSError.
 
-    The descriptor is to be kept open as long as it is the server.
+    It is, until the returned descriptor is closed or the process ends.
     """
     state.mkdir(0o700, parents=True, exist_ok=True)
     try:
@@ -108,7 +108,7 @@ def write(state: Path, running: Running) -> None:
 
 
 def remove(state: Path) -> None:
-    """Forget this process's server; another one's note stays."""
+    """Remove the note of this process; another server's note stays."""
     noted = read(state)
     if noted and noted.pid == os.getpid():
         with suppress(OSError):
@@ -120,5 +120,5 @@ def _is_number(value: object, end: int) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    """Whether no socket, URL or terminal chokes on it."""
+    """Whether it is safe for sockets, URLs and terminals."""
     return isinstance(value, str) and len(value) <= LONGEST and value.isprintable()

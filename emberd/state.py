@@ -63,7 +63,7 @@ class StateFile(Generic[Entry]):
         return self._entries
 
     def damage(self) -> str | None:
-        """Say what is wrong with the file; None when it is in order, or not there."""
+        """Say what is wrong with the file; None if it is fine, or not there."""
         try:
             self._load()
         except FileNotFoundError:
@@ -108,7 +108,7 @@ def known_fields(cls: "type[DataclassInstance]", data: Mapping[str, Any]) -> dic
     """Return what `cls` has fields for: keys that a newer version added are passed over.
 
     Raises:
-        TypeError, AttributeError: `data` is no mapping.
+        TypeError, AttributeError: `data` is not a mapping.
     """
     names = {field.name for field in fields(cls)}
     return {key: value for key, value in data.items() if key in names}

@@ -1,4 +1,4 @@
-"""The server that emberd takes the place of: find it, stop it, put it back.
+"""The server that emberd replaces: find it, stop it, put it back.
 
 It is `server.py`, run by uvicorn on the port that emberd takes over, as the LaunchAgent
 `com.cmem.mlx-server` or by hand. Its /health has four fields; emberd's has those and more.
@@ -143,7 +143,7 @@ def find(port: int, holder: Holder | None) -> list[Previous]:
     """Return all of the old server that stands in the way; nothing else is ever touched.
 
     Raises:
-        PortTakenError: who holds the port is not the old server.
+        PortTakenError: another process than the old server holds the port.
     """
     found: list[Previous] = []
     agents_pid = None
