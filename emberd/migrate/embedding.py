@@ -1,19 +1,20 @@
-"""Texts to vectors for checks and migrations: by a running server, or by a pool of our own."""
+"""Texts to vectors for checks and migrations: by a running server, or by our own pool."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Protocol, Self, TypedDict, TypeVar
+from typing import Protocol, Self, TypedDict, TypeVar
 
 import numpy as np
 
+from emberd.client import clients
 from emberd.config.load import Config
 from emberd.errors import (
     DeadlineError,
@@ -33,11 +34,9 @@ from emberd.spaces.options import SpaceOptions
 from emberd.spaces.probes import PROBES, pack
 from emberd.vectors import Matrix
 
-if TYPE_CHECKING:
-    from emberd.client.clients import Client
-
 PATIENCE_S = 60.0  # how long a server that is busy or restarts is waited for
 MOST_TEXTS = 2048
+BATCH = 256  # texts in one request
 IN_FLIGHT = 2  # requests at once: one is computed while the answer to the other is written
 
 Batch = TypeVar("Batch")
@@ -75,7 +74,7 @@ class Target:
 
 
 class Embedder(Protocol):
-    """Who embeds."""
+    """What embeds."""
 
     def submit(
         self,
@@ -86,7 +85,7 @@ class Embedder(Protocol):
         input_type: InputType | None = None,
         fingerprint: str | None = None,
     ) -> "Future[Embedded]":
-        """Embed one batch; the future raises `EmberdError`, also when the space is another one."""
+        """Embed one batch; the future raises `EmberdError`, also when the space has changed."""
         ...
 
     def release(self, model: str) -> None:
@@ -97,7 +96,7 @@ class Embedder(Protocol):
 def in_turn(
     batches: Iterable[Batch], ask: "Callable[[Batch], Future[Embedded]]"
 ) -> Iterator[tuple[Batch, Embedded]]:
-    """Ask for batches and yield each with its answer, in order; never more than a few wait."""
+    """Submit batches and yield each with its answer, in order; only a few are under way."""
     rest = iter(batches)
     asked = deque((batch, ask(batch)) for batch in islice(rest, IN_FLIGHT))
     while asked:
@@ -105,6 +104,24 @@ def in_turn(
         answer = future.result()
         asked.extend((following, ask(following)) for following in islice(rest, 1))
         yield batch, answer
+
+
+def submit_to(embedder: Embedder, texts: Sequence[str], target: Target) -> "Future[Embedded]":
+    """Embed one batch in the target's space; the future raises when the model has left it."""
+    return embedder.submit(
+        texts,
+        model=target.model,
+        dimensions=target.dimensions,
+        input_type=target.input_type,
+        fingerprint=target.fingerprint,
+    )
+
+
+def embed(embedder: Embedder, texts: Sequence[str], target: Target) -> Matrix:
+    """Embed texts in the target's space, `(N, D)`; raises when the model has left it."""
+    batches = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
+    answers = in_turn(batches, lambda batch: submit_to(embedder, batch, target))
+    return np.concatenate([answer.vectors for _, answer in answers])
 
 
 class PoolEmbedder:
@@ -177,10 +194,10 @@ class Options(TypedDict):
 class ServerEmbedder:
     """A running server; a context manager.
 
-    `loaded` are the models that others had loaded there before, and may be using.
+    `loaded` are the models that were loaded there before, which others may be using.
     """
 
-    def __init__(self, client: "Client", loaded: Collection[str] = ()) -> None:
+    def __init__(self, client: clients.Client, loaded: Collection[str] = ()) -> None:
         self._client = client
         self._loaded = frozenset(loaded)
         self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="emberd-ask")
@@ -242,24 +259,37 @@ class ServerEmbedder:
             self._client.unload(model)
 
 
+@contextmanager
+def open_embedder(config: Config) -> Iterator[Embedder]:
+    """Give the running server, or a pool of our own where none runs."""
+    server = clients.find(config)
+    if server is None:
+        with PoolEmbedder(config) as pool:
+            yield pool
+        return
+    rows = server.models()
+    loaded = [row["name"] for row in rows if row["state"] != "cold"]
+    with ServerEmbedder(server, loaded) as embedder:
+        yield embedder
+
+
 def find_target(
     config: Config,
     embedder: Embedder,
     name: str,
     *,
-    dimensions: int | None = None,
     input_type: InputType | None = None,
 ) -> Target:
-    """Load a model and return the space that it gives.
+    """Load a model and return the space of its vectors.
 
     Raises:
-        UnknownModelError: no model is called so.
+        UnknownModelError: there is no such model.
         SourceError: its files are not on this machine.
         EmberdError: it cannot be loaded.
     """
     spec = config.catalog.get(name)
     require_here(config, spec)
-    probes = embedder.submit(PROBES, model=spec.name, dimensions=dimensions).result()
+    probes = embedder.submit(PROBES, model=spec.name).result()
     return Target(
         model=spec.name,
         dimensions=probes.vectors.shape[1],
@@ -271,7 +301,7 @@ def find_target(
 
 
 def _options(config: Config, spec: ModelSpec, fingerprint: str) -> SpaceOptions:
-    """Return those of a space: as its load has noted them, or would as soon as that is written."""
+    """Return the options of a space: as noted at its load, or as that is about to note them."""
     entry = LockFile(config.homes.state).read().get(spec.name)
     if entry and fingerprint in entry.now.fingerprints.values():
         return entry.now.options
@@ -280,7 +310,7 @@ def _options(config: Config, spec: ModelSpec, fingerprint: str) -> SpaceOptions:
 
 
 def require_here(config: Config, spec: ModelSpec) -> None:
-    """Raise `SourceError` for a model that is not `is_here`."""
+    """Raise `SourceError` for a model whose files are not on this machine."""
     if not is_here(config, spec):
         raise SourceError(
             f"{spec.name} is not on this machine.", hint=f"Run `emberd pull {spec.name}` first."
