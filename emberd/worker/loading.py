@@ -19,6 +19,7 @@ from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.errors import ModelLoadError, SourceError
 from emberd.models import sources
 from emberd.models.compiled import compiled_key
+from emberd.models.differences import differences
 from emberd.models.files import hash_files
 from emberd.models.folder import Folder
 from emberd.models.space import BackendFiles, identify
@@ -157,7 +158,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         fingerprints=dict(entry.fingerprints),
         equivalent=[] if remembered.changed_to else list(remembered.equivalent),
         lock=asdict(remembered),
-        differences=[asdict(difference) for difference in found.says.differences(spec)],
+        differences=[asdict(difference) for difference in differences(found.says, spec)],
         phases_s=phases.seconds,
     )
     return Loaded(spec, tokenizer, encoder, ready)
