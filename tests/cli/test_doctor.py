@@ -211,7 +211,7 @@ def test_who_else_is_in_the_place_of_the_socket_is_told(short: Path) -> None:
 
     assert {finding.verdict for finding in (held, file, nowhere)} == {"failed"}
     assert f"(pid {os.getpid()}) listens on {place}" in held.detail
-    assert "no socket" in file.detail
+    assert "not a socket" in file.detail
     assert "/nowhere/at/all" in nowhere.detail
 
 

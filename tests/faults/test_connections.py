@@ -134,7 +134,7 @@ def test_a_connection_that_never_asked_is_closed_without_an_answer(home: Path) -
 @pytest.mark.parametrize("reads", [False, True])
 def test_who_does_not_read_an_answer_is_hung_up_on(reads: bool, home: Path) -> None:
     """One who reads slowly is not."""
-    quick = "from emberd.server import connection; connection.READING_S = 1"
+    quick = "from emberd.server import reading; reading.READING_S = 1"
     body = b'{"texts": [%b]}' % b",".join([b'"a"'] * 1500)
     with Server(home, before=quick) as own, connect(own) as client:
         own.embed("load")

@@ -172,7 +172,7 @@ def send_for_ever(connection: socket.socket) -> None:
 
 
 def test_who_goes_on_sending_for_ever_is_cut_off(home: Path) -> None:
-    quick = "from emberd.server import connection; connection.LINGER_S = 1"
+    quick = "from emberd.server import closing; closing.LINGER_S = 1"
     head = EMBED + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % 2**40
     with Server(home, before=quick) as own, connect(own) as connection:
         connection.sendall(head)
@@ -183,7 +183,7 @@ def test_who_goes_on_sending_for_ever_is_cut_off(home: Path) -> None:
 @pytest.mark.slow
 def test_connections_that_were_answered_and_stay_are_few_and_go(home: Path) -> None:
     head = EMBED + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % 2**40
-    quick = "from emberd.server import connection; connection.SILENCE_S = 10"
+    quick = "from emberd.server import closing; closing.SILENCE_S = 10"
     with Server(home, before=quick) as own, ExitStack() as open_ones:
         process = psutil.Process(own.process.pid)
         before = process.num_fds()
