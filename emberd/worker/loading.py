@@ -20,9 +20,9 @@ from emberd.errors import ModelLoadError, SourceError
 from emberd.models import sources
 from emberd.models.compiled import compiled_key
 from emberd.models.files import hash_files
-from emberd.models.folder import Folder, read_folder
+from emberd.models.folder import Folder
+from emberd.models.space import BackendFiles, identify
 from emberd.registry.spec import ModelSpec
-from emberd.spaces.fingerprint import fingerprint
 from emberd.spaces.judge import judge
 from emberd.spaces.lock import LockEntry
 from emberd.worker.probes import embed_probes
@@ -30,7 +30,7 @@ from emberd.worker.tokenizer import Tokenizer
 from emberd.worker.wire import Progress, Ready, Start
 
 if TYPE_CHECKING:
-    from emberd.models.hub import Report
+    from emberd.models.hub import OnProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Phases:
         self.seconds[name] = round(time.perf_counter() - began_s, 4)
 
 
-def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "Report") -> Found:
+def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "OnProgress") -> Found:
     """Find or download the files of a model and hash them; `lock` is what was known before.
 
     Raises:
@@ -94,31 +94,9 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "Report") -
     """
     backend_name = plugins.resolve(spec.backend)
     backend = plugins.load(backend_name)
-    located = sources.locate(
-        spec,
-        hub=hub,
-        files=backend.files,
-        before=lock,
-        report=report,
-    )
-    known = lock.now.files if lock and lock.now.folder == str(located.folder) else {}
-    files = hash_files(located.folder, backend.files, known)
-    says = read_folder(located.folder)
-    options = says.options(spec)
-    fingerprints = {
-        str(size): fingerprint(spec, files=files, options=options, dimensions=size)
-        for size in (spec.dimensions, *spec.matryoshka)
-    }
-    entry = LockEntry(
-        source=str(located.source),
-        folder=str(located.folder),
-        files=files,
-        fingerprint=fingerprints[str(spec.dimensions)],
-        fingerprints=fingerprints,
-        options=options,
-        backend=backend_name,
-    )
-    return Found(backend, entry, says, located.downloaded)
+    copy = sources.locate(spec, hub=hub, files=backend.files, before=lock, report=report)
+    entry, says = identify(spec, copy, BackendFiles(backend_name, backend.files), lock)
+    return Found(backend, entry, says, copy.downloaded)
 
 
 def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Loaded:
