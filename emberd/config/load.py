@@ -133,7 +133,7 @@ def _read_environ(
             found[known[variable]] = (parsed, variable)
         elif variable.startswith(PREFIX) and variable not in NOT_SETTINGS:
             near = nearest(variable.removeprefix(PREFIX), names, "_")
-            advice = f" Did you mean ${PREFIX}{near[0]}?" if near else ""
+            advice = f" Did you mean ${PREFIX}{near}?" if near else ""
             warnings.append(f"emberd has no environment variable ${variable}.{advice}")
     return found, warnings
 

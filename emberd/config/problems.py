@@ -68,7 +68,7 @@ def explain(
         near = nearest(str(keys[-1]), [*known, *inner], ".")
         return ConfigError(
             f"{place}: {name}: there is no such setting.",
-            hint=f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}.",
+            hint=f"Did you mean {near}?" if near else f"Possible keys: {', '.join(known)}.",
         )
     if first["type"] == "missing":
         return ConfigError(
@@ -99,10 +99,10 @@ def _group_at(root: type, loc: tuple[int | str, ...]) -> type:
     return type(group)
 
 
-def nearest(wrong: str, names: Sequence[str], separator: str) -> list[str]:
-    """Return at most one name: the one that ends with `wrong`, else one that is like it."""
+def nearest(wrong: str, names: Sequence[str], separator: str) -> str | None:
+    """Return the name that ends with `wrong`, else one that is like it; None: nothing is near."""
     longer = [name for name in names if name.endswith(separator + wrong)]
-    return longer[:1] or get_close_matches(wrong, names, n=1)
+    return next(iter(longer or get_close_matches(wrong, names, n=1)), None)
 
 
 def kind_of(value: object) -> str:
