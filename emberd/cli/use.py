@@ -129,7 +129,7 @@ def _use_and_migrate(
     with resumable(), open_embedder(config) as embedder:
         planned = moves.plan_moves(config, stores, embedder, switch.name, dry_run=options.dry_run)
         if not planned.pending and not switch.changes_file:
-            _note_there(config, planned)
+            planned.note_there(config)
             _tell({**report, "stores": [], "status": "unchanged"}, as_json=as_json)
             return
         report = {**report, "plans": [plan_row(*move) for move in planned.pending]}
@@ -139,7 +139,7 @@ def _use_and_migrate(
         _require_consent(report, options)
         with progress_bars(quiet=as_json) as bar:
             moved = planned.run(switch, bar)
-    _note_there(config, planned)
+    planned.note_there(config)
     rows = {name: asdict(one) for name, one in moved.items()}
     _tell({**report, "status": "changed", "moved": rows}, as_json=as_json)
     if not as_json:
@@ -159,13 +159,6 @@ def _show_plans(report: dict[str, Any], planned: "Moves", options: _Options) -> 
         typer.echo(plan_sentences(*move))
     if options.dry_run and report["note"]:
         typer.echo(report["note"])
-
-
-def _note_there(config: "Config", planned: "Moves") -> None:
-    from emberd.migrate.check import note_target
-
-    for ref, plan in planned.there:
-        note_target(config, ref, plan.target)
 
 
 def _require_consent(report: dict[str, Any], options: _Options) -> None:
