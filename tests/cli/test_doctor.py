@@ -244,7 +244,7 @@ def test_a_path_without_a_model_is_a_failure_and_is_not_pulled(home: Path) -> No
     pulled = run_emberd("pull", "mine", home=home, environ=seen.environ).stderr.decode()
 
     assert seen.failed() == ["model"]
-    assert "no whole model at /nowhere/mine, the only source of mine" in row["detail"]
+    assert "no complete model at /nowhere/mine, the only source of mine" in row["detail"]
     advice = "Correct the path in models.mine.sources of the config file."
     assert row["advice"] == advice
     assert " ".join(pulled.split()).endswith(advice)

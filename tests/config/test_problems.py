@@ -21,7 +21,7 @@ def test_the_nearest_name_is_the_one_that_was_meant(wrong: str, meant: str | Non
 
 
 def test_values_are_named_in_plain_words() -> None:
-    values = (True, 1, 1.5, "a", [], {})
+    values: tuple[object, ...] = (True, 1, 1.5, "a", [], {})
     kinds = ["true or false", "a number", "a number", "text", "a list", "something else"]
 
     assert list(map(kind_of, values)) == kinds
