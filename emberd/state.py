@@ -46,7 +46,7 @@ class StateFile(Generic[Entry]):
     def __init__(
         self, path: Path, group: str, from_dict: Callable[[dict[str, Any]], Entry]
     ) -> None:
-        self._path = path
+        self.path = path
         self._group = group
         self._from_dict = from_dict
         self._seen: tuple[int, ...] | None = None
@@ -55,7 +55,7 @@ class StateFile(Generic[Entry]):
     def read(self) -> Mapping[str, Entry]:
         """Return the entries by name; the file is read again only when it has changed."""
         try:
-            status = self._path.stat()
+            status = self.path.stat()
         except (OSError, ValueError):
             return {}
         seen = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
@@ -81,15 +81,15 @@ class StateFile(Generic[Entry]):
             OSError: the state folder cannot be written, or another process keeps the lock for
                 longer than `LOCK_S`; `strerror` says which.
         """
-        self._path.parent.mkdir(0o700, parents=True, exist_ok=True)
-        with locked(self._path.with_suffix(".flock"), LOCK_S):
+        self.path.parent.mkdir(0o700, parents=True, exist_ok=True)
+        with locked(self.path.with_suffix(".flock"), LOCK_S):
             entries = self._parse()
             before = dict(entries)
             yield entries
             if entries != before:
                 group = {name: asdict(entry) for name, entry in entries.items()}
                 content = {"version": 1, self._group: group}
-                write_atomically(self._path, json.dumps(content, indent=1))
+                write_atomically(self.path, json.dumps(content, indent=1))
 
     def _parse(self) -> dict[str, Entry]:
         """Read the file; one that is damaged, or written by somebody now, says what it said."""
@@ -101,7 +101,7 @@ class StateFile(Generic[Entry]):
             return dict(self._entries)
 
     def _load(self) -> dict[str, Entry]:
-        group = json.loads(files.read(self._path))[self._group]
+        group = json.loads(files.read(self.path))[self._group]
         return {name: self._from_dict(entry) for name, entry in group.items()}
 
 

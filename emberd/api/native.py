@@ -156,7 +156,7 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         if isinstance(data, dict) and "inputs" in data:
             if "texts" in data:
                 raise WrongShapeError(
-                    "The request has both texts and inputs.",
+                    "texts, inputs: the request has both.",
                     hint="Send texts, or inputs as clients of text-embeddings-inference do.",
                     field="inputs",
                 )

@@ -20,7 +20,7 @@ from emberd.backends.quantization import (
 from emberd.backends.tensors import Tensor, open_tensors
 from emberd.errors import ModelLoadError
 from emberd.files import is_file
-from emberd.models.folder import read_object
+from emberd.models.json_files import read_object
 from emberd.vectors import Matrix
 
 _BITS: dict[Precision, int] = {"4bit": 4, "8bit": 8}

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from emberd.errors import ModelLoadError
-from emberd.models.folder import read_object
+from emberd.models.json_files import read_object
 from emberd.registry.spec import is_below
 
 

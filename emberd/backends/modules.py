@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 from emberd.backends.base import Pooling
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.errors import ModelLoadError
-from emberd.models.folder import read_pooling, read_steps
+from emberd.models.modules import read_pooling, read_steps
 
 _RUNNABLE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout"}
 _ORDER = ("Transformer", "Pooling", "Normalize")  # Dense and Dropout may stand between

@@ -18,7 +18,7 @@ def bench(
     model: ModelName = None,
     against: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Measure the server there; its model is unloaded, too."),
+        typer.Option(metavar="URL", help="Measure the server at this URL; this unloads its model."),
     ] = None,
     seconds: Annotated[
         float,
@@ -26,9 +26,9 @@ def bench(
     ] = 4.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how fast a model is here, in about a minute.
+    """Measure how fast a model is on this machine, in about a minute.
 
-    By default in a server of its own, on a free port; one that runs is left alone.
+    By default it starts its own server on a free port, and leaves a running one alone.
     """
     from emberd.bench.stages import Pace
 
@@ -44,7 +44,7 @@ def bench(
 
 
 def _end(number: int, _frame: object) -> None:
-    """End as after an exception, so that the server that was started ends, too."""
+    """Exit as after an exception, so that the server that was started ends too."""
     sys.exit(128 + number)
 
 
@@ -67,6 +67,6 @@ def _against(url: str, model: str | None, pace: "Pace") -> "Results":
 
 
 def _say(what: str) -> None:
-    """Show progress: to a person only, on stderr, so that stdout stays clean."""
+    """Show progress on stderr, only at a terminal."""
     if sys.stderr.isatty():
         typer.secho(f"  measuring {what} ...", dim=True, err=True)

@@ -1,4 +1,4 @@
-"""What every command shares: the options given before it, `--json`, and how an error looks."""
+"""What every command shares: the options before it, `--json`, and how errors are printed."""
 
 import json
 import shlex
@@ -24,7 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the models whose names begin so, for the shell; a broken configuration has none."""
+    """Return the models whose names begin so, for the shell; none if the config is broken."""
     config = _config_to_complete(ctx)
     if config is None:
         return []
@@ -40,14 +40,14 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="Name or alias; without it the default model.",
+        help="Name or alias; the default model if left out.",
         autocompletion=complete_model,
     ),
 ]
 
 
 def complete_store(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the configured stores whose names begin so; else the shell offers files."""
+    """Return the configured stores whose names begin so; without any, the shell offers files."""
     config = _config_to_complete(ctx)
     stores = config.settings.stores.items() if config else ()
     return [(name, store.path) for name, store in stores if name.startswith(incomplete)]
@@ -80,10 +80,10 @@ class Root:
         return config
 
     def find_server(self) -> "Client | None":
-        """Return the running server, also when the config file is broken: it has an older state.
+        """Return the running server, even if the config file is broken.
 
         Raises:
-            ConfigError: no server noted itself, and the configuration cannot say where one may be.
+            ConfigError: the file is broken, and no server recorded where it listens.
         """
         from emberd.client import finding
         from emberd.config.paths import find_homes
@@ -106,7 +106,7 @@ class Root:
 
 
 errors_as_json = False
-"""Whether stderr is for programs, too: each thing said there is one line of JSON."""
+"""Whether stderr is for programs too: each message there is one line of JSON."""
 
 
 def print_error(error: EmberdError) -> None:
@@ -127,7 +127,7 @@ def print_problem(code: str, message: str, hint: str | None = None) -> None:
 
 
 def print_warning(text: str) -> None:
-    """Write to stderr what does not keep the command from its work."""
+    """Write to stderr a problem that does not stop the command."""
     if errors_as_json:
         typer.echo(json.dumps({"warning": text}), err=True)
     else:
@@ -136,13 +136,13 @@ def print_warning(text: str) -> None:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Say at Ctrl-C that what runs inside goes on where it is, by the same command."""
+    """Say at Ctrl-C that the same command continues where this one stopped."""
     try:
         yield
     except KeyboardInterrupt:
         again = shlex.join(["emberd", *sys.argv[1:]])
         if errors_as_json:
-            print_problem("stopped", "Stopped by Ctrl-C.", f"Run it again to go on: {again}")
+            print_problem("stopped", "Stopped by Ctrl-C.", f"To continue, run it again: {again}")
         else:
-            typer.echo(f"Stopped. Run the same command to go on from here:\n  {again}", err=True)
+            typer.echo(f"Stopped. Run the same command to continue from here:\n  {again}", err=True)
         raise

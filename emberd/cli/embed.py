@@ -1,4 +1,4 @@
-"""`emberd embed`: texts to vectors, one JSON line each, by a running server or without one."""
+"""`emberd embed`: one JSON line per text, from the running server or without one."""
 
 import asyncio
 import json
@@ -26,31 +26,31 @@ def embed(
     ctx: typer.Context,
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TEXT", help="Texts; without any, each line of stdin is one."),
+        typer.Argument(metavar="TEXT", help="Texts; without any, each line of stdin is a text."),
     ] = None,
     model: ModelName = None,
     input_type: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="query or document, for models that tell them apart."),
+        typer.Option(metavar="TYPE", help="query or document, where a model tells them apart."),
     ] = None,
     dimensions: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Shorter vectors, where the model was trained for it."),
+        typer.Option(metavar="N", help="Return shorter vectors, if the model can."),
     ] = None,
     jsonl: Annotated[
         bool,
         typer.Option(
             "--jsonl",
-            help='Read stdin as JSON lines: each is a "text" or {"text": "..."}, which may hold'
+            help='Read stdin as JSON lines, each a "text" or {"text": "..."}, which may contain'
             " line breaks.",
         ),
     ] = False,
-    # `--json` is what this command prints anyway; people and scripts pass it all the same.
+    # This command always prints JSON, but people and scripts pass `--json` anyway.
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = True,
 ) -> None:
-    """Turn texts into vectors: one line of JSON for each text.
+    """Turn texts into vectors, one line of JSON per text.
 
-    Asks the running server; where none runs, loads the model for this one command.
+    Uses the running server; without one, loads the model just for this command.
     """
     from emberd.client import finding
 
@@ -58,7 +58,9 @@ def embed(
     if input_type not in (None, "query", "document"):
         raise BadOptionError(f"--input-type: {input_type!r} is neither query nor document.")
     if texts and jsonl:
-        raise BadOptionError("--jsonl reads stdin, and there are texts among the arguments.")
+        raise BadOptionError(
+            "--jsonl reads texts from stdin, so it cannot be combined with texts as arguments."
+        )
     if not texts and sys.stdin.isatty():
         raise NoTextsError("No texts provided", hint='Try: emberd embed "some text"')
     root: Root = ctx.obj
@@ -90,13 +92,14 @@ def _json_lines() -> Iterator[str]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise BadOptionError(
-                f"Line {number} of stdin is not JSON: {error}.", hint="Without --jsonl it is text."
+                f"Line {number} of stdin is not JSON: {error}.",
+                hint="Without --jsonl, each line is read as text.",
             ) from None
         text = row.get("text") if isinstance(row, dict) else row
         if not isinstance(text, str) or _has_half_character(text):
             raise BadOptionError(
-                f"Line {number} of stdin holds no text.",
-                hint='Write "a text" or {"text": "a text"}, one to a line.',
+                f"Line {number} of stdin has no text.",
+                hint='Write "a text" or {"text": "a text"}, one per line.',
             )
         yield text
 
@@ -110,7 +113,7 @@ def _checked(texts: list[str]) -> list[str]:
 
 
 def _has_half_character(text: str) -> bool:
-    """Say whether half of a surrogate pair is in it, which UTF-8 cannot hold."""
+    """Whether it contains half of a surrogate pair, which UTF-8 cannot encode."""
     return not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text)
 
 
@@ -121,11 +124,11 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 class Printer:
-    """Prints the answers of batches, one after the other, and says on stderr what was cut.
+    """Prints the answers of batches one after the other, and on stderr which texts were cut.
 
     Args:
-        report: is told how many texts are done.
-        max_tokens: is asked how many tokens of a text the model takes, once some were cut.
+        report: called with the number of texts done.
+        max_tokens: returns how many tokens of a text the model reads; called once some were cut.
     """
 
     def __init__(self, report: Callable[[int], None], max_tokens: Callable[[], int]) -> None:
@@ -146,8 +149,8 @@ class Printer:
             places = format_places(self._done + place for place in sorted(cut)).replace(",", ", ")
             which = f"Text {places} was" if len(cut) == 1 else f"Texts {places} were"
             print_warning(
-                f"{which} cut after {self._max_tokens()} tokens, which is what"
-                f" {answer['model']} takes: the rest is not in the vector."
+                f"{which} cut after {self._max_tokens()} tokens, the most that {answer['model']}"
+                " reads; the rest is not in the vector."
             )
         self._done += len(vectors)
         self._report(self._done)
@@ -166,7 +169,7 @@ def _by_server(
     printer = Printer(report, max_tokens)
     for batch in batches:
         answer = server.post("/embed", {"texts": batch, **options})
-        options["fingerprint"] = answer["fingerprint"]  # all lines are of the space of the first
+        options["fingerprint"] = answer["fingerprint"]  # all lines must be of the first one's space
         printer.print(answer["embeddings"], answer)
 
 
@@ -188,7 +191,7 @@ async def _by_pool(
 
 @contextmanager
 def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
-    """Draw on a terminal how many texts are done, unless the vectors themselves appear there."""
+    """Show on a terminal how many texts are done, unless the vectors are printed there."""
     if sys.stdout.isatty() or not sys.stderr.isatty():
         yield lambda _done: None
         return
@@ -206,7 +209,7 @@ def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(),
     )  # fmt: skip
     console = Console(stderr=True)
-    # stdout is no terminal here: what is printed has to go there, not above the bar.
+    # stdout is not a terminal here: the output must go there, not above the bar.
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bars:
         bar = bars.add_task("", total=total, rate="")
 

@@ -1,4 +1,4 @@
-"""An example or two for every command, below its `--help`. Each can be typed as it stands."""
+"""An example or two for every command's `--help`. Each can be typed as it is."""
 
 import typer
 
@@ -13,28 +13,28 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd pull bge-small --update", "take the Hub's newest commit"),
     ),
     "list": (
-        ("emberd list", "all models, and which are here"),
-        ("emberd list -v", "the disk that each takes, too"),
+        ("emberd list", "all models, and which are downloaded"),
+        ("emberd list -v", "also the disk space each takes"),
     ),
-    "remove": (("emberd remove bge-small", "says how much disk came back"),),
-    "ps": (("emberd ps", "what is loaded now"), ("emberd ps -v", "how long its start took")),
+    "remove": (("emberd remove bge-small", "says how much disk space was freed"),),
+    "ps": (("emberd ps", "what is loaded now"), ("emberd ps -v", "also how long each start took")),
     "embed": (
         ('emberd embed "The kettle is on."', "one text"),
         ("emberd embed --model mpnet < lines.txt > vectors.jsonl", "each line is a text"),
         ("emberd embed --jsonl < texts.jsonl > vectors.jsonl", 'each line is {"text": "..."}'),
     ),
-    "load": (("emberd load bge-small", "so that its first request need not wait"),),
+    "load": (("emberd load bge-small", "so that its first request does not wait"),),
     "unload": (("emberd unload bge-small", "one model"), ("emberd unload", "all of them")),
     "verify": (
         ("emberd verify minilm", "one model"),
-        ("emberd verify", "all whose files are here"),
-        ("emberd verify --accept minilm", "go on with what it has changed to"),
+        ("emberd verify", "every model whose files are here"),
+        ("emberd verify --accept minilm", "accept what it has changed to"),
     ),
     "doctor": (("emberd doctor", "what is wrong, and what to do"),),
     "use": (
         ("emberd use bge-small --dry-run", "what it would mean"),
         ("emberd use bge-small", "write it into the config file"),
-        ("emberd use bge-small --migrate", "embed the configured stores again, too"),
+        ("emberd use bge-small --migrate", "also embed the configured stores again"),
     ),
     "reload": (("emberd reload", "says what changed"),),
     "bench": (
@@ -46,11 +46,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd service install --dry-run", "only show what would be written"),
     ),
     "service status": (("emberd service status", "is it running, and ready?"),),
-    "service logs": (("emberd service logs -f", "what it writes, as it comes"),),
+    "service logs": (("emberd service logs -f", "new lines as they are written"),),
     "service restart": (("emberd service restart", "returns when it is ready"),),
     "service uninstall": (("emberd service uninstall", "models and settings stay"),),
     "config path": (("emberd config path", "which file to edit"),),
-    "config check": (("emberd config check", "is the file in order?"),),
+    "config check": (("emberd config check", "is the file valid?"),),
     "config diff": (("emberd config diff", "what a reload would change"),),
     "config init": (("emberd config init", "a file with comments, to edit"),),
     "config show": (
@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "migrate check": (
         ("emberd migrate check ~/notes.db", "whose vectors are these?"),
-        ("emberd migrate check ~/notes.db -o text=notes.body", "where its texts are, if it asks"),
+        ("emberd migrate check ~/notes.db -o text=notes.body", "say where its texts are, if asked"),
     ),
     "migrate run": (
         ("emberd migrate run ~/notes.db --to bge-small --dry-run", "how long, how much disk"),

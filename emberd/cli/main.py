@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Failures are printed here (`serve` prints some itself).
+"""The commands, and how each ends: exit codes and errors (`serve` prints some itself).
 
 Commands import what they need when they run, so that each starts fast.
 """
@@ -85,21 +85,21 @@ def root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
 ) -> None:
     """A local server that turns texts into vectors, with many models.
 
-    To begin: `emberd serve`, and in another terminal `emberd embed "some text"`. What does not
-    work: `emberd doctor`. Every command explains itself: `emberd COMMAND --help`.
+    To begin, run `emberd serve`, and in another terminal `emberd embed "some text"`. If something
+    does not work, run `emberd doctor`. For each command there is `emberd COMMAND --help`.
     """
     del version  # its callback did the work
     ctx.obj = Root(config)
 
 
 def config_first(arguments: list[str]) -> list[str]:
-    """Move `--config FILE` from behind a command to where it belongs, before it."""
+    """Move `--config FILE` to where it belongs, before the command."""
     first: list[str] = []
     rest = list(arguments)
     end = rest.index("--") if "--" in rest else len(rest)
@@ -112,7 +112,7 @@ def config_first(arguments: list[str]) -> list[str]:
 
 
 def asks_for_json(arguments: list[str]) -> bool:
-    """Say whether `--json` is among the options; what follows `--` are none."""
+    """Whether `--json` is among the options; what follows `--` are not options."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return "--json" in arguments[:end]
 
@@ -120,9 +120,9 @@ def asks_for_json(arguments: list[str]) -> bool:
 def main() -> None:
     """Run the command line and end the process with its exit code.
 
-    What fails is said in two lines on stderr, in one line of JSON with `--json`. Exit codes: 1 for
-    any `EmberdError`, 2 for a command line that cannot be understood, 130 after Ctrl-C, and those
-    that a command has of its own.
+    An error is two lines on stderr, or one line of JSON with `--json`. Exit codes: 1 for
+    any `EmberdError`, 2 for a command line that cannot be understood, 130 after Ctrl-C; commands
+    may have further ones.
     """
     _open_what_is_closed()
     arguments = config_first(sys.argv[1:])
@@ -136,8 +136,8 @@ def main() -> None:
         if not _has_folder():
             print_problem(
                 "usage",
-                "The folder that this shell is in was deleted, so that no path begins there.",
-                "Go to one that exists (`cd ~`), or name whole paths.",
+                "The current folder was deleted, so no relative path can work.",
+                "Change to a folder that exists (`cd ~`), or use absolute paths.",
             )
             sys.exit(USAGE_EXIT)
         if error.filename is not None or error.errno not in UNWRITABLE:
@@ -147,7 +147,7 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    """Run a command; return its exit code once it is said what failed."""
+    """Run a command, print what failed, and return the exit code."""
     try:
         if "--install-completion" in arguments:
             _require_home()
@@ -158,24 +158,24 @@ def _run(arguments: list[str]) -> int:
     except USAGE as error:
         return _explain_usage(error)
     except typer.Abort:
-        print_problem("aborted", "Nothing was changed: there was no yes to the question.")
+        print_problem("aborted", "Nothing was changed: the question was not answered with yes.")
         return 1
     return code or 0
 
 
 def _require_home() -> None:
-    """Raise ConfigError where there is no home folder, in which shells keep their settings."""
+    """Raise ConfigError if there is no home folder, where shells keep their settings."""
     try:
         home_folder()
     except ConfigError as error:
         raise ConfigError(
-            error.message, hint="Set HOME to where your shell keeps its settings."
+            error.message, hint="Set HOME to the folder where your shell keeps its settings."
         ) from None
 
 
 def _explain_usage(error: Exception) -> int:
-    """Say what of the command line was not understood, and which help to read."""
-    if type(error).__name__ == "NoArgsIsHelpError":  # only a group's name: its help is the answer
+    """Print what was wrong with the command line, and where to read more."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # only a group's name: print its help
         typer.echo(str(error))
         return USAGE_EXIT
     met: typer.Context | None = getattr(error, "ctx", None)
@@ -185,13 +185,13 @@ def _explain_usage(error: Exception) -> int:
 
 
 def _explain_output(error: OSError) -> int:
-    """Say why stdout took no more; nobody who closed a pipe on purpose wants to hear of it."""
-    with suppress(OSError):  # what is left in its buffer has no place to go at the end
+    """Print why stdout cannot be written, unless its reader closed the pipe on purpose."""
+    with suppress(OSError):  # the rest of its buffer has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if error.errno != errno.EPIPE:
         print_problem(
             "output", f"The output cannot be written: {error.strerror}.",
-            "Make room where it goes, and run it again.",
+            "Free some space there, then run the command again.",
         )  # fmt: skip
     return 1
 
@@ -205,9 +205,9 @@ def _has_folder() -> bool:
 
 
 def _open_what_is_closed() -> None:
-    """Open nothing in place of a stdin, stdout or stderr that was closed.
+    """Open the null device in place of a closed stdin, stdout or stderr.
 
-    Else the next file that is opened takes its number, and what is printed lands in that.
+    Otherwise the next file to be opened gets that descriptor, and output ends up in it.
     """
     for descriptor in range(3):
         try:

@@ -1,24 +1,23 @@
 """`emberd list`, `pull` and `remove`: the registry, and the files behind it."""
 
 import json
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from emberd.cli.context import AsJson, Root, complete_model, resumable
-from emberd.errors import ConfigError, EmberdError, RequestError, SourceError
+from emberd.errors import EmberdError, RequestError, SourceError
 from emberd.installing import pip
 from emberd.units import format_size
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from emberd.config.load import Config
-    from emberd.models.hub import Report
-    from emberd.registry.spec import ModelSpec
-    from emberd.spaces.lock import LockEntry, LockFile
+    from emberd.models.hub import OnProgress
+    from emberd.models.pull import Pulled
+    from emberd.registry.spec import ModelSpec, Source
 
 NOT_LOADED = ("cold", "failed")
 
@@ -139,7 +138,7 @@ def pull(
 
 
 @contextmanager
-def _progress(name: str, *, quiet: bool) -> "Iterator[Report]":
+def _progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
     """Draw one bar, from the first bytes on: how much, how fast, how long still."""
     from rich.console import Console
     from rich.progress import (
@@ -163,76 +162,61 @@ def _progress(name: str, *, quiet: bool) -> "Iterator[Report]":
 
 
 def _pull(
-    config: "Config", name: str, revision: str | None, *, update: bool, report: "Report"
+    config: "Config", name: str, revision: str | None, *, update: bool, report: "OnProgress"
 ) -> dict[str, Any]:
     from emberd.backends import plugins
-    from emberd.hashing import list_files
-    from emberd.models import sources
+    from emberd.models.pull import pull
+    from emberd.models.space import BackendFiles
     from emberd.spaces.lock import LockFile
 
     spec = config.catalog.get(name)
-    asked = sources.at_revision(spec, revision) if revision else spec
-    files = plugins.load(plugins.resolve(spec.backend)).files
-    before = LockFile(config.homes.state).read().get(spec.name)
-    pulled = sources.pull(
-        asked,
+    backend = plugins.resolve(spec.backend)
+    pulled = pull(
+        spec,
+        backend=BackendFiles(backend, plugins.load(backend).files),
         hub=config.homes.hub,
-        files=files,
-        before=before.now if before else None,
+        lock=LockFile(config.homes.state),
+        revision=revision,
         update=update,
         report=report,
     )
-    source, folder, checked = pulled.located.source, pulled.located.folder, pulled.checked
-    row: dict[str, Any] = {
+    return {
         "name": spec.name,
         "status": pulled.status,
-        "source": str(source),
-        "folder": str(folder),
-        "downloaded": pulled.located.downloaded,
-        "size_bytes": sum((folder / file).stat().st_size for file in list_files(folder, files)),
-        "checked_by": checked.by,
-        "offline": checked.offline,
-        "damaged": list(checked.damaged),
-        "newer": checked.newer,
-        "fingerprint": None,
-        "notes": [],
+        "source": str(pulled.copy.source),
+        "folder": str(pulled.copy.folder),
+        "downloaded": pulled.copy.downloaded,
+        "size_bytes": pulled.size_bytes,
+        "checked_by": pulled.check.by,
+        "offline": pulled.check.offline,
+        "damaged": list(pulled.check.damaged),
+        "newer": pulled.check.newer,
+        "fingerprint": pulled.fingerprint,
+        "notes": _notes(config, spec, pulled, revision),
     }
-    if checked.newer and pulled.status != "updated":
-        row["notes"].append(
-            f"The Hub has a newer commit, {checked.newer}: `emberd pull {spec.name} --update`"
-            " takes it (its vectors may be of another space)."
-        )
-    if source in spec.sources:
-        row["fingerprint"] = _remember(config, spec, before, row["notes"])
-    else:
-        row["notes"].append(
-            f"It is not used yet: write `revision: {revision}` beside `hf: {source.hf}` in"
-            f" models.{spec.name}.sources of {config.homes.config}."
-        )
-    return row
 
 
-def _remember(
-    config: "Config", spec: "ModelSpec", before: "LockEntry | None", notes: list[str]
-) -> str | None:
-    """Note a model that is new to the lock; how one that changed is judged when it is loaded."""
-    from emberd.spaces.lock import LockFile
-    from emberd.worker import loading
-
-    entry = loading.find(spec, config.homes.hub, before, lambda _done, _total: None).entry
-    if before is None:
-        try:
-            LockFile(config.homes.state).put(spec.name, entry)
-        except OSError as error:
-            raise ConfigError(
-                f"The folder {config.homes.state} cannot be written: {error.strerror}."
-            ) from None
-    elif before.now.fingerprint != entry.fingerprint:
+def _notes(
+    config: "Config", spec: "ModelSpec", pulled: "Pulled", revision: str | None
+) -> list[str]:
+    """Say what to know, or to do, after a pull."""
+    notes = []
+    newer, now, before = pulled.check.newer, pulled.fingerprint, pulled.fingerprint_before
+    if newer and pulled.status != "updated":
         notes.append(
-            f"Its fingerprint was {before.now.fingerprint} and is {entry.fingerprint}:"
-            " the next load compares the vectors."
+            f"The Hub has a newer commit, {newer}: `emberd pull {spec.name} --update` takes it"
+            " (its vectors may be of another space)."
         )
-    return entry.fingerprint
+    if now is None:
+        notes.append(
+            f"It is not used yet: write `revision: {revision}` beside `hf: {pulled.copy.source.hf}`"
+            f" in models.{spec.name}.sources of {config.homes.config}."
+        )
+    elif before and before != now:
+        notes.append(
+            f"Its fingerprint was {before} and is {now}: the next load compares the vectors."
+        )
+    return notes
 
 
 def _sentences(row: dict[str, Any]) -> str:
@@ -274,20 +258,19 @@ def remove(
 
     What emberd has compiled of them goes, too. Your own folders and installed packages stay.
     """
+    from emberd.models.remove import Places, own_sources, plan_removal
+    from emberd.models.remove import remove as delete
     from emberd.spaces.lock import LockFile
 
     root: Root = ctx.obj
     config = root.load()
     specs = list({spec.name: spec for spec in map(config.catalog.get, names)}.values())
     lock = LockFile(config.homes.state)
-    users = _other_users(config, lock, specs)
-    kept = {} if yes else {hub_id: others for hub_id, others in users.items() if others}
-    leaving = [hub_id for hub_id in users if hub_id not in kept]
-    losing = sorted({other for hub_id in leaving for other in users[hub_id]})
-    _require_unloaded(config, {*losing, *(spec.name for spec in specs)})
-    copies = _compiled_for_none_else(config, lock, specs)
-    removed = _delete(config, lock, specs, leaving)
-    compiled_bytes = _delete_compiled(config, lock, copies)
+    places = Places(hub=config.homes.hub, cache=config.homes.cache, lock=lock)
+    planned = plan_removal(specs, config.catalog, places, shared=yes)
+    _require_unloaded(config, planned.affected)
+    done = delete(planned, config.catalog, places)
+    removed, compiled_bytes, kept = done.repositories, done.compiled_bytes, planned.kept
     if kept and not removed and not compiled_bytes:
         raise RequestError(
             f"Nothing was removed: {_shared(kept)}.",
@@ -300,9 +283,9 @@ def remove(
         notes.append(f"Compiled copies that no model uses: removed, {format_size(compiled_bytes)}.")
     if kept:
         notes.append(f"{_shared(kept)}: they stay (--yes removes them).")
-    if losing:
-        notes.append(f"The files of {', '.join(losing)} are gone, too.")
-    notes += _what_stays(specs, config)
+    if planned.losing:
+        notes.append(f"The files of {', '.join(planned.losing)} are gone, too.")
+    notes += map(_stays, own_sources(specs, config.homes.hub))
     freed_bytes = sum(removed.values()) + compiled_bytes
     if as_json:
         names = [spec.name for spec in specs]
@@ -311,64 +294,6 @@ def remove(
         typer.echo(json.dumps({**said, "notes": notes}))
     else:
         typer.echo("\n".join([*notes, f"{format_size(freed_bytes)} of disk came back."]))
-
-
-def _delete(
-    config: "Config", lock: "LockFile", specs: list["ModelSpec"], hub_ids: list[str]
-) -> dict[str, int]:
-    """Delete repositories, forget the models that are gone; return the bytes of each."""
-    from emberd.models.local import remove_repository
-
-    try:
-        freed = {hub_id: remove_repository(hub_id, config.homes.hub) for hub_id in hub_ids}
-        for spec in specs:
-            entry = lock.read().get(spec.name)
-            if entry and not entry.is_here:
-                lock.remove(spec.name)
-    except OSError as error:
-        raise RequestError(f"{error.filename} cannot be removed: {error.strerror}.") from None
-    return {hub_id: size for hub_id, size in freed.items() if size}
-
-
-def _compiled_for_none_else(
-    config: "Config", lock: "LockFile", specs: list["ModelSpec"]
-) -> list["Path"]:
-    """Return what is kept compiled of these models, and of none else that is here."""
-    from emberd.models import compiled
-
-    entries = lock.read()
-
-    def folders(wanted: "Iterable[ModelSpec]") -> set["Path"]:
-        cache = config.homes.cache
-        return {f for spec in wanted for f in compiled.folders(cache, spec, entries.get(spec.name))}
-
-    return sorted(folders(specs) - folders(spec for spec in config.catalog if spec not in specs))
-
-
-def _delete_compiled(config: "Config", lock: "LockFile", copies: list["Path"]) -> int:
-    """Delete these copies, and those that no model leads to any more; return the bytes."""
-    from emberd.models import compiled
-
-    entries = lock.read()
-    models = [(spec, entries.get(spec.name)) for spec in config.catalog]
-    try:
-        return compiled.give_back([*copies, *compiled.unused(config.homes.cache, models)])
-    except OSError as error:
-        raise RequestError(f"{error.filename} cannot be removed: {error.strerror}.") from None
-
-
-def _other_users(
-    config: "Config", lock: "LockFile", specs: list["ModelSpec"]
-) -> dict[str, list[str]]:
-    """Return the Hub repositories of the models, and which other models have their files there."""
-    from emberd.models.availability import find_here
-
-    users: dict[str, list[str]] = {hub_id: [] for spec in specs for hub_id in spec.hub_ids}
-    for other in config.catalog:
-        here = find_here(other, config.homes.hub, lock.read().get(other.name))
-        if other not in specs and here and here.source.hf in users:
-            users[here.source.hf].append(other.name)
-    return users
 
 
 def _require_unloaded(config: "Config", names: set[str]) -> None:
@@ -384,26 +309,15 @@ def _require_unloaded(config: "Config", names: set[str]) -> None:
         )
 
 
-def _shared(kept: dict[str, list[str]]) -> str:
+def _shared(kept: "Mapping[str, Sequence[str]]") -> str:
     return "; ".join(
         f"{hub_id} is used by {', '.join(users)}, too" for hub_id, users in kept.items()
     )
 
 
-def _what_stays(specs: list["ModelSpec"], config: "Config") -> list[str]:
-    """Say which files of these models are not the Hub's, and whose they are."""
-    from emberd.models.local import find_local
-
-    own = dict.fromkeys(
-        source
-        for spec in specs
-        for source in spec.sources
-        if not source.hf and find_local(source, config.homes.hub)
-    )
-    return [
-        f"The folder {source.path} is your own and stays."
-        if source.path
-        else f"The package {source.package} stays;"
-        f" `{pip('uninstall', source.package or '')}` removes it."
-        for source in own
-    ]
+def _stays(source: "Source") -> str:
+    """Say whose files are not deleted."""
+    if source.path:
+        return f"The folder {source.path} is your own and stays."
+    command = pip("uninstall", source.package or "")
+    return f"The package {source.package} stays; `{command}` removes it."

@@ -1,4 +1,4 @@
-"""How things look in a terminal. Receives data, gives something Rich can print."""
+"""Tables for a terminal or a pipe: data in, something Rich can print out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,17 +20,17 @@ VERDICT_STYLE = {
     "ok": "green", "failed": "red", "warning": "yellow", "note": "cyan", "skipped": "dim"
 }  # fmt: skip
 GAP = 2  # blanks between two columns
-LEAST = 20  # of a column of sentences: narrower ones are hard to read
+LEAST = 20  # width of a column of sentences: narrower ones are hard to read
 
 
 @dataclass(slots=True)
 class Sheet:
-    """Rows of cells in Rich's markup. Nothing in it is ever cut.
+    """Rows of cells in Rich's markup. No cell is ever cut.
 
     Args:
-        columns: their heads.
-        sentences: columns that are broken into lines where the terminal is too narrow.
-        leave: columns that leave for it, the first one first.
+        columns: their headings.
+        sentences: columns that are wrapped where the terminal is too narrow.
+        leave: columns that are left out then, the first one first.
         right: columns of numbers.
     """
 
@@ -41,7 +41,7 @@ class Sheet:
     rows: list[Sequence[str]] = field(default_factory=list)
 
     def fitted(self, width: int | None) -> tuple[list[str], int]:
-        """Return the columns that stay at this width, and the width that they take (None: any)."""
+        """Return the columns that fit this width (None: any), and the width that they take."""
         needed = {
             name: max(
                 Text.from_markup(cell).cell_len for cell in (name, *(row[at] for row in self.rows))
@@ -62,7 +62,7 @@ class Sheet:
         return list(least), max(min(width, widest), _total(least.values()))
 
     def table(self, kept: Sequence[str]) -> Table:
-        """Return what Rich prints, of these columns."""
+        """Return these columns as a table for Rich."""
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
         for name in kept:
             table.add_column(
@@ -82,7 +82,7 @@ def _total(sizes: Iterable[int]) -> int:
 
 
 def show(sheet: Sheet) -> None:
-    """Print to stdout. A terminal gets what fits, and is told what does not; a pipe gets all."""
+    """Print to stdout. A terminal gets what fits and a note on the rest; a pipe gets everything."""
     console = Console()
     kept, width = sheet.fitted(console.width if console.is_terminal else None)
     if width > console.width or not console.is_terminal:
@@ -119,7 +119,7 @@ def _sizes(row: Mapping[str, Any]) -> list[str]:
 
 
 def process_table(models: Sequence["ModelStatus"]) -> Sheet:
-    """One row per model that is alive, or failed; why it failed stands in a column of its own."""
+    """One row per model that is loaded or has failed, with a column for why it failed."""
     columns = ["model", "state", "memory", "backend", "in flight", "queued", "unloads in"]
     if any(model.last_error for model in models):
         columns.append("last error")
@@ -144,7 +144,7 @@ def process_table(models: Sequence["ModelStatus"]) -> Sheet:
 def start_table(models: Iterable["ModelStatus"]) -> Sheet:
     """One row per model that has been started: milliseconds of each part of its last start.
 
-    `first vector` is there when a request waited for the start.
+    `first vector` is present if a request was waiting for the start.
     """
     phases = ("spawn", "import", "files", "load", "identity", "first vector")
     sheet = Sheet(("last start (ms)", *phases, "sum"), leave=phases)
@@ -213,7 +213,7 @@ BENCH_ROWS = (
 
 
 def show_bench(results: Mapping[str, Any]) -> None:
-    """Print what `emberd bench` measured; a number that is not there has no row."""
+    """Print what `emberd bench` measured; a number that is missing has no row."""
     numbers = results["numbers"]
     head = f"{results['model'] or ''} {results['url']}".strip()
     sheet = Sheet((head, ""), right=("",))

@@ -1,4 +1,4 @@
-"""`emberd ps`, `load`, `unload`: look at a running server and ask it to do things."""
+"""`emberd ps`, `load`, `unload`: what a running server has loaded, and changing it."""
 
 import json
 from typing import Annotated, Any
@@ -50,9 +50,9 @@ def ps(
 
 
 def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
-    """Load a model now, in the running server.
+    """Load a model into the running server now.
 
-    Without a name the default. This is never needed: the first request loads a model.
+    Without a name, the default model. This is never necessary: the first request loads a model.
     """
     row = _ask(ctx, "/load", name)
     if as_json:
@@ -62,16 +62,16 @@ def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None
 
 
 def unload(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
-    """Unload a model, and get its memory back.
+    """Unload a model and free its memory.
 
-    Without a name all. The next request loads it again.
+    Without a name, all models. The next request loads them again.
     """
     answer = _ask(ctx, "/unload", name)
     if as_json:
         typer.echo(json.dumps(answer))
     else:
         names = ", ".join(answer["models"])
-        typer.echo(f"Unloaded {names}." if names else "Nothing was loaded.")
+        typer.echo(f"Unloaded {names}." if names else "No model was loaded.")
 
 
 def _ask(ctx: typer.Context, path: str, name: str | None) -> dict[str, Any]:

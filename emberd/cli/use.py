@@ -30,19 +30,19 @@ def use(
         bool,
         typer.Option(
             "--migrate",
-            help="Also embed again the stores that follow the default: all changes, or nothing.",
+            help="Also embed the stores that follow the default again: all or nothing.",
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to the question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would mean; write nothing.")
+        bool, typer.Option("--dry-run", help="Say what it would mean, and write nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a model the default, for requests that name none.
 
-    Changes `default:` in the config file; a running server takes it at once. Vectors of different
-    models do not compare: what was stored with the old one has to be embedded again.
+    Changes `default:` in the config file; a running server uses it at once. Vectors of different
+    models cannot be compared: what was stored with the old one must be embedded again.
     """
     from emberd.client import finding
     from emberd.models.space import compare_models
@@ -125,23 +125,25 @@ def _use_and_migrate(
     Raises:
         EmberdError: something failed; everything is as it was.
     """
-    from emberd.cli import migrate as show
+    from emberd.cli.migrate import progress_bars
+    from emberd.cli.migrate_report import migrated_sentences, plan_row
+    from emberd.migrate.embedding import open_embedder
     from emberd.switch import moves
 
     as_json = asking.as_json
     stores = moves.open_followers(config)
-    with resumable(), show.embedder_of(config) as embedder:
+    with resumable(), open_embedder(config) as embedder:
         planned = moves.plan_moves(config, stores, embedder, switch.name, dry_run=asking.dry_run)
         if not planned.pending and not switch.changes_file:
             _note_there(config, planned)
             _tell({**report, "stores": [], "status": "unchanged"}, as_json=as_json)
             return
-        report = {**report, "plans": [show.plan_row(*move) for move in planned.pending]}
+        report = {**report, "plans": [plan_row(*move) for move in planned.pending]}
         _show_plans(report, planned, asking)
         if asking.dry_run:
             return
         _require_consent(report, asking)
-        with show.bars_of(quiet=as_json) as bar:
+        with progress_bars(quiet=as_json) as bar:
             moved = planned.run(switch, bar)
     _note_there(config, planned)
     rows = {name: asdict(one) for name, one in moved.items()}
@@ -149,27 +151,27 @@ def _use_and_migrate(
     if not as_json:
         model = planned.target.model
         for named, _ in planned.pending:
-            typer.echo(show.moved_sentences(named, moved[named.name], model, model))
+            typer.echo(migrated_sentences(named, moved[named.name], model, model))
 
 
 def _show_plans(report: dict[str, Any], planned: "Moves", asking: _Asking) -> None:
-    from emberd.cli import migrate as show
+    from emberd.cli.migrate_report import plan_sentences
 
     if asking.dry_run or not asking.as_json:
         _tell({**report, "status": "planned"}, as_json=asking.as_json)
     if asking.as_json:
         return
     for move in planned.pending:
-        typer.echo(show.plan_sentences(*move))
+        typer.echo(plan_sentences(*move))
     if asking.dry_run and report["note"]:
         typer.echo(report["note"])
 
 
 def _note_there(config: "Config", planned: "Moves") -> None:
-    from emberd.cli import migrate as show
+    from emberd.migrate.check import note_target
 
-    for move in planned.there:
-        show.note_there(config, *move)
+    for ref, plan in planned.there:
+        note_target(config, ref, plan.target)
 
 
 def _require_consent(report: dict[str, Any], asking: _Asking) -> None:
@@ -180,8 +182,9 @@ def _require_consent(report: dict[str, Any], asking: _Asking) -> None:
         typer.confirm(f"Write it into {report['file']}?", abort=True)
     elif report["space"]["verdict"] != "same" or report.get("plans"):
         raise RequestError(
-            f"{report['name']} gives vectors of another space than {report['before']}, or may.",
-            hint="Add --yes when that is meant; --dry-run says what it means.",
+            f"The vectors of {report['name']} are, or may be, in a different space than those of"
+            f" {report['before']}.",
+            hint="Add --yes to do it anyway; --dry-run says what it would mean.",
         )
 
 
@@ -191,16 +194,18 @@ def _tell(report: dict[str, Any], *, as_json: bool) -> None:
         return
     name, before, status = report["name"], report["before"], report["status"]
     if status == "unchanged":
-        typer.echo(f"{name} is the default already.")
+        typer.echo(f"{name} is already the default.")
         for sentence in [*_of_stores(report), *_to_run(report)]:
             typer.echo(sentence)
     elif status == "changed":
         where = f"the server at {report['server']} uses it from the next request"
-        typer.echo(f"{name} is the default now: {where if report['server'] else 'no server runs'}.")
+        typer.echo(
+            f"{name} is now the default; {where if report['server'] else 'no server is running'}."
+        )
         if not report["is_here"]:
             typer.echo(
-                f"Its files are not here: run `emberd pull {name}` now. Until then requests wait"
-                " for the download, and fail where the Hub cannot be reached."
+                f"Its files are not on this machine yet: run `emberd pull {name}` now. Until then"
+                " requests wait for the download, and fail if the Hub cannot be reached."
             )
     else:
         typer.echo(f"default: {before} -> {name}, in {report['file']}")
@@ -214,11 +219,11 @@ def _sentences(report: dict[str, Any]) -> list[str]:
     """Say what the change means, for people."""
     name, before, space = report["name"], report["before"], report["space"]
     meaning = {
-        "same": f"The same space ({space['why']}): what {before} has embedded stays comparable.",
-        "another": f"Another space ({space['why']}): vectors that {before} made must not be"
+        "same": f"The same space ({space['why']}): vectors made by {before} can still be compared.",
+        "another": f"Another space ({space['why']}): vectors made by {before} must not be"
         f" compared with those of {name}.",
         "unknown": f"It is not known whether the space stays the same: {space['why']}."
-        f" `emberd pull {name}` and one request to each would tell.",
+        f" To find out, run `emberd pull {name}` and send one request to each.",
     }
     lines = [meaning[space["verdict"]]]
     if "plans" not in report:
@@ -233,7 +238,7 @@ def _of_stores(report: dict[str, Any]) -> list[str]:
     for store in report["stores"]:
         called = f"The store {store['name']} ({store['path']})"
         if store["why"]:
-            lines.append(f"{called} {store['why']} Whether it matches is not known.")
+            lines.append(f"{called} {store['why']} It is not known whether it matches.")
         elif is_default:
             lines.append(f"{called} does not match it.")
         else:

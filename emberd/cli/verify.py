@@ -1,4 +1,4 @@
-"""`emberd verify`: load models in fresh workers and check their files and what they give."""
+"""`emberd verify`: load models in fresh workers and check their files and vectors."""
 
 import json
 import logging
@@ -21,34 +21,34 @@ def verify(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help="Without a name, all whose files are here.",
+            help="Names or aliases; without any, every model whose files are here.",
             autocompletion=complete_model,
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Also compare every installed backend.")
+        bool, typer.Option("--full", help="Also compare all installed backends.")
     ] = False,
     accept: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Accept that this model has changed; checks nothing.",
+            help="Accept that this model has changed, without any check.",
             autocompletion=complete_model,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check models: are their files whole, and their vectors right?
+    """Check that models' files are intact and their vectors right.
 
     Exit code 1: a check failed.
     """
     root: Root = ctx.obj
     config = root.load()
-    # What the pool would log is in the table, once.
+    # The table says what the pool would log.
     logging.getLogger("emberd").addHandler(logging.NullHandler())
     if accept is not None:
         if names or full:
-            raise typer.BadParameter("--accept stands alone; verify afterwards.")
+            raise typer.BadParameter("--accept cannot be combined with models or --full.")
         _accept(config, config.catalog.get(accept), as_json=as_json)
         return
     specs = [config.catalog.get(name) for name in names] if names else _local(config)
@@ -57,7 +57,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps({"ok": passes, "checks": rows}))
     elif not rows:
-        typer.echo("No model's files are here yet; try `emberd pull minilm`.")
+        typer.echo("No model has been downloaded yet; try `emberd pull minilm`.")
     else:
         from emberd.cli import render
 
@@ -95,14 +95,14 @@ def _accept(config: "Config", spec: "ModelSpec", *, as_json: bool) -> None:
         found = asdict(accepted) if accepted else None
         typer.echo(json.dumps({"model": spec.name, "accepted": found}))
     elif accepted is None:
-        typer.echo(f"{spec.name} is what was accepted before; there is nothing to accept.")
+        typer.echo(f"{spec.name} has not changed since it was last accepted.")
     elif accepted.left is None:
         typer.echo(
-            f"The changed files of {spec.name} are accepted: space {accepted.fingerprint},"
-            " whose vectors are as before."
+            f"Accepted the changed files of {spec.name}: its vectors are the same as before, in"
+            f" space {accepted.fingerprint}."
         )
     else:
         typer.echo(
-            f"{spec.name} is accepted as it is now: space {accepted.fingerprint}.\n"
-            f"Vectors that were stored in space {accepted.left} have to be embedded again."
+            f"Accepted {spec.name} as it is now, in space {accepted.fingerprint}.\n"
+            f"Texts stored with vectors of space {accepted.left} must be embedded again."
         )

@@ -1,4 +1,4 @@
-"""What lies between two configurations, key by key, and what it takes for each to be in force."""
+"""How two configurations differ, key by key, and when each change takes effect."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -8,18 +8,18 @@ from emberd.config.dump import dump_entry, dump_settings
 from emberd.config.load import Config
 from emberd.registry.spec import NOT_FOR_WORKERS
 
-LIVE = ("default", "limits", "stores")  # groups that a running server takes; models are, too
+LIVE = ("default", "limits", "stores")  # groups that a running server can change; so are models
 
 Effect = Literal["at_once", "next_request", "model_restarts", "model_leaves", "needs_restart"]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One key, such as `limits.max_loaded` or `models.mine`; None where it does not stand.
+    """One key, such as `limits.max_loaded` or `models.mine`; None where it is missing.
 
-    `at_once`: it is in force when the reload ends. `next_request`: who asks from then on.
-    `model_restarts`, `model_leaves`: the worker answers what it was given and ends; in the first
-    case the next request starts another. `needs_restart`: only a new server takes it.
+    `at_once`: in force when the reload ends. `next_request`: for requests from then on.
+    `model_restarts`, `model_leaves`: the worker answers the requests it has and ends; in the first
+    case the next request starts another. `needs_restart`: only after the server restarts.
     """
 
     key: str
@@ -29,12 +29,12 @@ class Change:
 
 
 def differences(before: Config, after: Config) -> list[Change]:
-    """Return what changes, settings first. Values are as one writes them in the file."""
+    """Return what changes, settings first. Values are in the form used in the file."""
     return [*_of_settings(before, after), *_of_models(before, after)]
 
 
 def in_force(running: Config, read: Config) -> Config:
-    """Return what a running server makes of another configuration: what it cannot take stays."""
+    """Return what a running server puts in force; settings that need a restart stay."""
     kept = {
         group.name: getattr(running.settings, group.name)
         for group in fields(running.settings)

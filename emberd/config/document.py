@@ -1,4 +1,4 @@
-"""A YAML (or JSON) file as plain data that remembers on which line each key stands."""
+"""A YAML (or JSON) file as plain data that remembers the line of each key."""
 
 import json
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from emberd.errors import ConfigError
 from emberd.files import read
 
 Keys = tuple[str | int, ...]
-MOST_VALUES = 100_000  # in one file, aliases counted for what they stand for
+MOST_VALUES = 100_000  # in one file, with aliases expanded
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Document:
     lines: dict[Keys, int] = field(default_factory=dict)
 
     def where(self, keys: Keys) -> str:
-        """Return `file:line` of the deepest part of `keys` that stands in the file."""
+        """Return `file:line` of the deepest part of `keys` that is in the file."""
         while keys and keys not in self.lines:
             keys = keys[:-1]
         return f"{self.path}:{self.lines.get(keys, 1)}"
@@ -33,7 +33,7 @@ def read_document(path: Path) -> Document:
     """Read the file; a missing one is empty.
 
     Raises:
-        ConfigError: it cannot be read, is not YAML, or is no mapping; file and line are named.
+        ConfigError: it cannot be read, is not YAML, or is not a mapping; names file and line.
     """
     try:
         text = read(path).decode().replace("\r\n", "\n").replace("\r", "\n")
@@ -42,7 +42,7 @@ def read_document(path: Path) -> Document:
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise ConfigError(
-            f"{path} cannot be read: {reason}.", hint="It has to be a text file in UTF-8."
+            f"{path} cannot be read: {reason}.", hint="It must be a text file in UTF-8."
         ) from None
     try:
         text, data = parse(text)
@@ -55,31 +55,30 @@ def read_document(path: Path) -> Document:
         line = (mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))) + 1
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
         if isinstance(error, RecursionError):
-            problem = "it is nested too deep"
+            problem = "it is nested too deeply"
         raise ConfigError(
             f"{path}:{line}: this is not YAML: {problem}.",
-            hint="Mind the indentation and the colon with a space after each key.",
+            hint="Check the indentation, and the colon and space after each key.",
         ) from None
     if data is None:
         data = {}
     if not isinstance(data, dict):
         what = "a list" if isinstance(data, list) else "a single value"
         raise ConfigError(
-            f"{path}:1: the file holds {what} where keys such as `default:` and `models:` are"
-            " expected.",
-            hint="Run `emberd config init --print` for a file to start from.",
+            f"{path}:1: expected keys such as `default:` and `models:`, found {what}.",
+            hint="`emberd config init --print` prints a file to start from.",
         )
     return Document(path, data, lines)
 
 
 def parse(text: str) -> tuple[str, Any]:
-    """Return YAML with the same keys on the same lines, and what it says.
+    """Return YAML with the same keys on the same lines, and its content.
 
     JSON is read as JSON: PyYAML refuses tabs, takes `1e3` for text and cuts an escaped emoji in
     two. Outside of strings, which hold no tab, a space is as good as a tab.
 
     Raises:
-        ValueError, yaml.YAMLError, RecursionError: it is neither, or holds an escape for half a
+        ValueError, yaml.YAMLError, RecursionError: it is neither, or has an escape for half a
             character.
     """
     try:
@@ -95,7 +94,7 @@ def parse(text: str) -> tuple[str, Any]:
 
 
 def _refuse_bombs(root: yaml.Node | None) -> None:
-    """Raise ValueError where aliases of aliases stand for more than any config file holds.
+    """Raise ValueError where aliases of aliases expand to more than any config file needs.
 
     Ten lines can mean a billion values. Merging a mapping copies it, so keys count too.
     """
@@ -105,7 +104,7 @@ def _refuse_bombs(root: yaml.Node | None) -> None:
         node = left.pop()
         seen += 1
         if seen > MOST_VALUES:
-            raise ValueError("its aliases stand for too much, or for themselves")
+            raise ValueError("its aliases expand to too much, or refer to themselves")
         if isinstance(node, yaml.SequenceNode):
             left += node.value
         elif isinstance(node, yaml.MappingNode):
@@ -120,7 +119,7 @@ def _note_lines(path: Path, node: yaml.Node, keys: Keys, lines: dict[Keys, int])
             name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
             if name in seen and name != "<<":
                 raise ConfigError(
-                    f"{path}:{key.start_mark.line + 1}: the key {name!r} stands here twice.",
+                    f"{path}:{key.start_mark.line + 1}: the key {name!r} appears twice.",
                     hint="Remove one of them.",
                 )
             seen.add(name)

@@ -1,4 +1,4 @@
-"""What the environment says besides settings: who supervises this process, what a service needs."""
+"""What the environment holds besides settings: systemd's socket, and what a service needs."""
 
 import os
 import re
@@ -21,15 +21,15 @@ SECRET_URL = re.compile(r"//[^/]*@")
 
 
 def take_notify_socket(environ: MutableMapping[str, str] = os.environ) -> str | None:
-    """Return where systemd waits for word of this process, and hide it from its children."""
+    """Return the socket on which systemd expects notifications; hide it from child processes."""
     return environ.pop("NOTIFY_SOCKET", None)
 
 
 def for_a_service(environ: Mapping[str, str] = os.environ) -> tuple[dict[str, str], list[str]]:
-    """Return what a service has to be told, as its manager does not start it from this shell.
+    """Return the variables a service needs, as its manager does not start it from this shell.
 
-    That is every `EMBERD_*`, where the Hub is and keeps its files, and proxies. Paths are made
-    absolute. Secrets are never among it.
+    These are every `EMBERD_*`, where the Hub is and keeps its files, and proxies. Paths are made
+    absolute. Secrets are left out.
 
     Returns:
         The variables, and the names of those that were left out because they hold a secret.

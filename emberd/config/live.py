@@ -1,7 +1,7 @@
 """The configuration in force in a running server, and how the file's next state takes its place.
 
-Runs in the server process. A file is validated whole and off the event loop; what cannot be read
-changes nothing and stands in the warnings until it can.
+Runs in the server process. A file is validated as a whole and off the event loop; one that cannot
+be read changes nothing, and is among the warnings until it can.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from emberd.config.watch import Snapshot, changes
 from emberd.errors import ConfigError
 from emberd.files import is_gone
 
-LONGEST_S = 10.0  # what is written without a pause for so long is read as it is
+LONGEST_S = 10.0  # a file written to without a pause for this long is read as it is
 
 log = logging.getLogger("emberd.config")
 
@@ -36,7 +36,7 @@ class LiveConfig:
         self._needs_restart: list[str] = []
 
     def follow(self, apply: Callable[[Config], None]) -> None:
-        """Have `apply` called with each new configuration; it must not fail."""
+        """Call `apply` with each new configuration from now on; it must not fail."""
         self._followers.append(apply)
 
     async def preview(self) -> list[Change]:
@@ -44,9 +44,9 @@ class LiveConfig:
         return differences(self.config, await aside(self._read_settled))
 
     async def reload(self) -> list[Change]:
-        """Read the file and take what it says, or nothing of it; return what changed.
+        """Read the file and put all of it in force, or nothing; return what changed.
 
-        What needs a restart is in the list and not in force.
+        What needs a restart is in the list but not in force.
 
         Raises:
             ConfigError: it is gone or wrong; also kept for `warnings`.
@@ -56,11 +56,11 @@ class LiveConfig:
                 read = await aside(self._read_settled)
             except ConfigError as error:
                 if not self._error or error.message != self._error.message:
-                    log.error("The config file is not taken: %s", error.message)  # noqa: TRY400
+                    log.error("The config file was not loaded: %s", error.message)  # noqa: TRY400
                 self._error = error
                 raise
             if self._error:
-                log.info("The config file is in order again.")
+                log.info("The config file is valid again.")
             self._error, self._had_file = None, not is_gone(read.homes.config)
             found = differences(self.config, read)
             self.config = in_force(self.config, read)
@@ -70,17 +70,17 @@ class LiveConfig:
             return found
 
     def warnings(self) -> list[dict[str, str]]:
-        """Return what stands against the file and the environment, as `/health` shows it."""
+        """Return what is wrong with the file and the environment, as `/health` shows it."""
         found = [
-            {"code": "environment", "message": warning, "hint": "Correct its name or unset it."}
+            {"code": "environment", "message": warning, "hint": "Correct the name or unset it."}
             for warning in self.config.warnings
         ]
         if self._error:
-            message = f"{self._error.message} What was in force before stays in force."
+            message = f"{self._error.message} The previous configuration stays in force."
             found.append({"code": "config", "message": message, "hint": self._error.hint or ""})
         if self._needs_restart:
             keys = ", ".join(self._needs_restart)
-            message = f"The config file changed {keys}, which a running server cannot take."
+            message = f"The config file changed {keys}, which takes effect only after a restart."
             found.append({"code": "needs_restart", "message": message, "hint": "Restart emberd."})
         return found
 
@@ -90,7 +90,7 @@ class LiveConfig:
             await self.try_reload()
 
     async def try_reload(self) -> None:
-        """Reload where nobody can be told of a failure but the log and `warnings`."""
+        """Reload where a failure can only be reported in the log and in `warnings`."""
         try:
             await self.reload()
         except ConfigError:
@@ -99,7 +99,7 @@ class LiveConfig:
             log.error("emberd failed to reload its config: %s", type(error).__name__)  # noqa: TRY400
 
     def _read_settled(self) -> Config:
-        """Read all layers once nobody writes the file any more, or has done so for too long."""
+        """Read all layers once the file is no longer written to, or has been for too long."""
         file = self.config.homes.config
         until_s = time.monotonic() + LONGEST_S
         while True:
@@ -119,11 +119,11 @@ class LiveConfig:
                     return read
 
     def _moves(self, seen: Snapshot, until_s: float) -> bool:
-        """Whether the file is not what was seen any more, and there is time to look again."""
+        """Whether the file has changed since it was seen, and there is time to look again."""
         return time.monotonic() < until_s and Snapshot.of(self.config.homes.config) != seen
 
     def _read_file(self) -> Config:
-        """Read all layers. A file that is gone is an error, unless nothing would change by it."""
+        """Read all layers. A file that is gone is an error, unless that changes nothing."""
         file = self.config.homes.config
         if not self._had_file or not is_gone(file):
             return self._read()
@@ -132,14 +132,15 @@ class LiveConfig:
             if not differences(self.config, without):
                 return without
         raise ConfigError(
-            f"The config file {file} is gone.", hint="Put it back; an empty one means the defaults."
+            f"The config file {file} is gone.",
+            hint="Put it back; an empty one means all defaults.",
         )
 
     def _note(self, found: list[Change]) -> None:
         taken = [change.key for change in found if change.effect != "needs_restart"]
         left = [change.key for change in found if change.effect == "needs_restart"]
         if taken:
-            log.info("The config file is taken: %s", ", ".join(taken))
+            log.info("The config file was loaded; changed: %s", ", ".join(taken))
         if left and left != self._needs_restart:
-            log.warning("Restart emberd for %s of the config file.", ", ".join(left))
+            log.warning("Restart emberd to apply %s from the config file.", ", ".join(left))
         self._needs_restart = left

@@ -29,7 +29,7 @@ T = TypeVar("T")
 BUILT_IN = Path(__file__).parent.parent / "registry" / "catalog.yaml"
 PREFIX = "EMBERD_"
 NOT_SETTINGS = {"EMBERD_CONFIG", "EMBERD_HOME", "EMBERD_TOKEN"}  # where to look; a secret
-PROBLEMS = {  # what pydantic says in Python's words
+PROBLEMS = {  # in place of what pydantic says in terms of Python
     "bool_parsing": "should be true or false",
     "bool_type": "should be true or false",
     "dataclass_type": "should be a group of keys",
@@ -42,7 +42,7 @@ PROBLEMS = {  # what pydantic says in Python's words
     "int_parsing": "should be a whole number",
     "int_parsing_size": "should be a smaller number",
     "int_type": "should be a whole number",
-    "invalid_key": "is no setting",
+    "invalid_key": "is not a setting",
     "less_than_equal": "should be at most {le}",
     "list_type": "should be a list",
     "literal_error": "should be {expected}",
@@ -59,20 +59,20 @@ NAMES_OF_TYPES = {
     str: "text",
     list: "a list",
 }
-UNKNOWN = "unexpected_keyword_argument"  # pydantic's name for a key that nobody knows
+UNKNOWN = "unexpected_keyword_argument"  # pydantic's name for an unknown key
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything that was set. `origins` says for each setting or model where it came from."""
+    """The configuration in force. `origins` says where each setting and each model comes from."""
 
     settings: Settings
     catalog: Catalog
     homes: Homes
     warnings: tuple[str, ...]
     origins: dict[str, str]
-    token: str | None = field(default=None, repr=False)  # $EMBERD_TOKEN; no setting, never shown
+    token: str | None = field(default=None, repr=False)  # $EMBERD_TOKEN; not a setting, never shown
 
 
 def load_config(
@@ -95,7 +95,7 @@ def load_config(
     if (config or environ.get("EMBERD_CONFIG")) and is_gone(homes.config):
         raise ConfigError(
             f"There is no config file {homes.config}.",
-            hint="Make one with `emberd config init`, or leave the option out.",
+            hint="Create it with `emberd config init`, or leave the option out.",
         )
     document = read_document(homes.config)
     values = {
@@ -158,7 +158,7 @@ def _leaves(settings: Settings) -> list[tuple[str, ...]]:
 def _read_environ(
     environ: Mapping[str, str],
 ) -> tuple[dict[Keys, tuple[Any, str]], list[str]]:
-    """Return `{keys: (value, variable)}` and a warning for each `EMBERD_*` nobody knows."""
+    """Return `{keys: (value, variable)}` and a warning for each unknown `EMBERD_*`."""
     known = {PREFIX + "_".join(keys).upper(): keys for keys in _leaves(Settings())}
     names = [variable.removeprefix(PREFIX) for variable in (*known, *NOT_SETTINGS)]
     found: dict[Keys, tuple[Any, str]] = {}
@@ -171,12 +171,12 @@ def _read_environ(
             parts = [part.strip() for part in value.split(",") if part.strip()]
             parsed: Any = parts if default == () else value
             if default is None and not value and known[variable] != ("server", "token_file"):
-                parsed = None  # unsets what the file says; a mistake must not let everybody ask
+                parsed = None  # unsets it; a mistake must not open the server to all
             found[known[variable]] = (parsed, variable)
         elif variable.startswith(PREFIX) and variable not in NOT_SETTINGS:
             nearest = _nearest(variable.removeprefix(PREFIX), names, "_")
-            advice = f"; did you mean ${PREFIX}{nearest[0]}?" if nearest else "."
-            warnings.append(f"The environment variable ${variable} means nothing to emberd{advice}")
+            advice = f" Did you mean ${PREFIX}{nearest[0]}?" if nearest else ""
+            warnings.append(f"emberd has no environment variable ${variable}.{advice}")
     return found, warnings
 
 
@@ -187,7 +187,7 @@ def _nearest(wrong: str, names: Sequence[str], separator: str) -> list[str]:
 
 
 def _kind(value: object) -> str:
-    """Say what a value is, in the words of who writes a config file."""
+    """Say what a value is, in the words of people who write config files."""
     return NAMES_OF_TYPES.get(type(value), "something else")
 
 
@@ -197,9 +197,9 @@ def _put(values: dict[str, Any], keys: Keys, value: object, document: Document) 
         inner = values.get(str(key)) or {}
         if not isinstance(inner, dict):
             raise ConfigError(
-                f"{document.where(keys[:depth])}: {key}: holds a value where settings such as"
-                f" `{last}:` are expected.",
-                hint="See `emberd config show` for the layout.",
+                f"{document.where(keys[:depth])}: {key}: expected settings such as `{last}:`,"
+                " found a value.",
+                hint="`emberd config show` shows the layout.",
             )
         values[str(key)] = dict(inner)
         values = values[str(key)]
@@ -212,9 +212,9 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
     users = document.data.get("models") or {}
     if not isinstance(users, dict):
         raise ConfigError(
-            f"{document.where(('models',))}: models: holds {_kind(users)}"
-            " where names of models are expected.",
-            hint="Write `models:`, below it a name, and below that its keys.",
+            f"{document.where(('models',))}: models: expected names of models, found"
+            f" {_kind(users)}.",
+            hint="Write a model's name under `models:`, and its keys under that.",
         )
     specs, origins = [], {}
     for name in built_in | users:
@@ -222,23 +222,23 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
         entry = {} if users.get(name) is None else users[name]
         if not MODEL_NAME.fullmatch(str(name)):
             raise ConfigError(
-                f"{document.where(keys)}: models.{name}: a model's name is made of letters,"
-                " digits, dot, dash and underscore.",
-                hint="Give it such a name and list others as `aliases:`.",
+                f"{document.where(keys)}: models.{name}: a model's name may only have letters,"
+                " digits, dots, dashes and underscores.",
+                hint="Rename it, and list other names under `aliases:`.",
             )
         if not isinstance(entry, dict):
             raise ConfigError(
-                f"{document.where(keys)}: models.{name}: holds {_kind(entry)}"
-                " where keys such as `dimensions:` are expected.",
-                hint="Indent the model's keys below its name.",
+                f"{document.where(keys)}: models.{name}: expected keys such as `dimensions:`, found"
+                f" {_kind(entry)}.",
+                hint="Indent the model's keys under its name.",
             )
         merged = built_in.get(name, {}) | _with_absolute_paths(entry, document.path.parent)
         try:
             if "name" in merged:
                 raise ConfigError(
-                    f"{document.where((*keys, 'name'))}: models.{name}.name: a model is named by"
-                    " its key.",
-                    hint="Remove the line; other names go to `aliases:`.",
+                    f"{document.where((*keys, 'name'))}: models.{name}.name: the key above is the"
+                    " model's name.",
+                    hint="Remove the line, and list other names under `aliases:`.",
                 )
             specs.append(_validator(ModelSpec).validate_python({**merged, "name": str(name)}))
         except ValidationError as error:
@@ -252,12 +252,12 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
 
 
 def built_in_catalog() -> Catalog:
-    """Return the models that come along, as nobody has changed them."""
+    """Return the models that come with emberd, unchanged."""
     return _build_catalog(Document(BUILT_IN, {}))[0]
 
 
 def is_built_in(spec: ModelSpec, *keys: str) -> bool:
-    """Say whether an entry comes with emberd: with these sources, and with `keys` as they are."""
+    """Whether an entry comes with emberd, with these sources and these values of `keys`."""
     entry = _built_in().get(spec.name)
     if entry is None:
         return False
@@ -267,18 +267,18 @@ def is_built_in(spec: ModelSpec, *keys: str) -> bool:
 
 @cache
 def _validator(of: type[T]) -> TypeAdapter[T]:
-    """Return pydantic's; made once, as each one takes memory that does not all come back."""
+    """Return pydantic's validator; made once, as each takes memory that is not all returned."""
     return TypeAdapter(of)
 
 
 @cache
 def _built_in() -> dict[str, Any]:
-    """Return the entries that come along; read once, as they do not change."""
+    """Return the built-in entries; read once, as they do not change."""
     return read_document(BUILT_IN).data
 
 
 def _with_absolute_paths(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A `path:` in it is relative to the config file's folder; `~` is the home."""
+    """Make each `path:` in an entry absolute: relative to the config file, `~` expanded."""
 
     def absolute(place: object) -> object:
         if isinstance(place, dict) and place.get("path") and isinstance(place["path"], str):
@@ -299,9 +299,9 @@ def _explain(
     where: Any,  # noqa: ANN401 - Callable[[Keys], str]; a nested function in one of two cases
     root: type,
 ) -> ConfigError:
-    """Say the first problem with its place, its key and what would be right."""
+    """Return an error that names the first problem's place and key, and what would be right."""
     problems = error.errors(include_url=False)
-    # A required key that is missing was often mistyped: name what stands there.
+    # A required key that is missing was often mistyped: name the key that is there.
     first = min(problems, key=lambda problem: problem["type"] != UNKNOWN)
     keys: Keys = (*prefix, *(key for key in first["loc"] if key != "[key]"))
     name = ".".join(map(str, keys))
@@ -314,12 +314,12 @@ def _explain(
         nearest = _nearest(str(keys[-1]), [*known, *inner], ".")
         return ConfigError(
             f"{place}: {name}: there is no such setting.",
-            hint=f"Did you mean {nearest[0]}?" if nearest else f"There are: {', '.join(known)}.",
+            hint=f"Did you mean {nearest[0]}?" if nearest else f"Known here: {', '.join(known)}.",
         )
     if first["type"] == "missing":
         return ConfigError(
-            f"{place}: {name}: this key is required and missing.",
-            hint=f"Add `{keys[-1]}:` below `{keys[-2]}:`.",
+            f"{place}: {name}: this key is required.",
+            hint=f"Add `{keys[-1]}:` under `{keys[-2]}:`.",
         )
     plain = first["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     ours = PROBLEMS.get(first["type"])
@@ -328,7 +328,8 @@ def _explain(
     subject = repr(given) if isinstance(given, str | int | float) else "it"
     return ConfigError(
         f"{place}: {name}: {subject} {problem}.",
-        hint="docs/configuration.md has the keys, `emberd config show --all` what is in force.",
+        hint="docs/configuration.md describes every key; `emberd config show --all` shows the"
+        " values in force.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Where emberd keeps things: config file, state, cache. The one reader of those variables.
+"""Where emberd keeps its config file, state and cache. Only this file reads those variables.
 
 `$EMBERD_HOME/{config.yaml,state,cache}`; without it the XDG folders, on macOS too.
 """
@@ -27,8 +27,8 @@ class Homes:
 def find_homes(environ: Mapping[str, str] = os.environ, *, config: Path | None = None) -> Homes:
     """Return the homes; `config` (a flag) beats `$EMBERD_CONFIG` beats the home's own file.
 
-    The Hub's cache is where huggingface_hub has it. For a user without a home folder, which that
-    library does not reckon with, it lies in the cache of `$EMBERD_HOME`.
+    The Hub's cache is where huggingface_hub puts it. For a user without a home folder, a case that
+    library does not handle, it is in the cache of `$EMBERD_HOME`.
 
     Raises:
         ConfigError: neither the environment nor the system says where this user keeps anything.
@@ -62,7 +62,7 @@ def home_folder(environ: Mapping[str, str] = os.environ) -> Path:
         variable = "HOME" if environ.get("EMBERD_HOME") else "EMBERD_HOME"
         raise ConfigError(
             f"There is no home folder: HOME is not set, and user {os.getuid()} has none.",
-            hint=f"Set {variable} to a folder that this user may write to.",
+            hint=f"Set {variable} to a folder that this user can write to.",
         ) from None
 
 
@@ -78,7 +78,7 @@ def config_folders(environ: Mapping[str, str] = os.environ) -> list[Path]:
 
 
 def _absolute(path: str | None) -> Path | None:
-    """Return the folder an XDG variable names; a relative one is to be ignored.
+    """Return the folder an XDG variable names; relative ones are ignored.
 
     Source: XDG Base Directory Specification 0.8, "If an implementation encounters a relative path
     in any of these variables it should consider the path invalid and ignore it."
@@ -87,7 +87,7 @@ def _absolute(path: str | None) -> Path | None:
 
 
 def expand(path: str | Path) -> Path:
-    """Replace `~` and `~user`; a user that nobody knows stays as it is written."""
+    """Replace `~` and `~user`; an unknown user is left as written."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -95,9 +95,9 @@ def expand(path: str | Path) -> Path:
 
 
 def environment_apart(home: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment of a process with a home of its own and none of our settings.
+    """Return the environment for a process with a home of its own and none of our settings.
 
-    Where the Hub's cache is stays as it is.
+    The Hub's cache stays the same.
     """
     kept = {key: value for key, value in environ.items() if not key.startswith("EMBERD_")}
     return kept | {"EMBERD_HOME": str(home)}

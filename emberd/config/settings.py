@@ -13,7 +13,7 @@ MOST_BODY_BYTES = 256 * 2**20  # what one frame to a worker takes; see worker/wi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """Where the server listens and whom it answers."""
+    """Where the server listens, and which requests it accepts."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
@@ -21,9 +21,9 @@ class ServerSettings:
     port: Annotated[Annotated[int, Ge(0), Le(65535)] | None, Port] = 8767  # 0: any; None: off
     socket: Annotated[str | None, PathText] = None  # a Unix socket, beside the port or instead
     token_file: Annotated[str | None, PathText] = None
-    allow_open: bool = False  # on another address than loopback without a token
-    allowed_hosts: tuple[str, ...] = ()  # further names in the Host header that mean this server
-    # Web pages that may ask, such as http://localhost:3000 or app://obsidian.md.
+    allow_open: bool = False  # listen beyond loopback without a token
+    allowed_hosts: tuple[str, ...] = ()  # more names to accept in the Host header
+    # Web pages that may send requests, such as http://localhost:3000 or app://obsidian.md.
     allowed_origins: tuple[Annotated[str, Origin], ...] = ()
 
 
@@ -58,14 +58,14 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """A vector store that the models here serve. `options` are those of its kind."""
+    """A vector store whose vectors come from this server. `options` depend on its kind."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     path: Annotated[str, MinLen(1)]  # relative to the config file
-    kind: str | None = None  # None: the kind that recognises it
-    model: str | None = None  # the model that its users name; None: they take the default
-    input_type: InputType | None = None  # what they send with a text that is to be stored
+    kind: str | None = None  # None: whichever kind recognises it
+    model: str | None = None  # the model that its users ask for; None: the default
+    input_type: InputType | None = None  # what they send with a text to store
     options: dict[str, str] = field(default_factory=dict)
 
 

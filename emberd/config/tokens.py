@@ -1,6 +1,6 @@
 """Bearer tokens: from a file that only we can read, and from the environment.
 
-They are no settings: nothing that shows or compares settings ever holds one.
+They are not settings: nothing that shows or compares settings ever contains one.
 """
 
 import os
@@ -18,11 +18,11 @@ TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # what may follow `Bearer`: RFC 6750
 
 
 def read_token_file(path: Path) -> tuple[str, ...]:
-    """Return the tokens of a file: one a line; empty lines and lines with `#` in front count not.
+    """Return the tokens of a file, one per line, without empty lines and `#` comments.
 
     Raises:
-        ConfigError: it cannot be read, is not ours, others may read it, or it holds no token or
-            something that is none. No message holds a token.
+        ConfigError: it cannot be read, is not ours, is readable by others, or has no token or
+            an invalid one. No message contains a token.
     """
     quoted = shlex.quote(str(path))
     try:
@@ -32,22 +32,22 @@ def read_token_file(path: Path) -> tuple[str, ...]:
         reason = (error.strerror or "it cannot be read").lower()
         raise ConfigError(
             f"server.token_file: {path}: {reason}.",
-            hint=f"Make one: (umask 077; openssl rand -hex 32 > {quoted})"
+            hint=f"Create one: (umask 077; openssl rand -hex 32 > {quoted})"
             if isinstance(error, FileNotFoundError)
-            else f"It has to be a file of yours: look at it with `ls -ld {quoted}`.",
+            else f"It must be a file of yours; see `ls -ld {quoted}`.",
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"server.token_file: {path} is not UTF-8.") from None
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise ConfigError(
-            f"server.token_file: {path} is not readable by you alone.",
-            hint=f"Own it and run `chmod 600 {quoted}`;"
-            " make new tokens if others may have seen it.",
+            f"server.token_file: {path} is readable by others, or is not yours.",
+            hint=f"Become its owner and run `chmod 600 {quoted}`."
+            " If others may have seen it, create new tokens.",
         )
     lines = [line.strip() for line in text.splitlines()]
     tokens = tuple(line for line in lines if line and not line.startswith("#"))
     if not tokens:
-        raise ConfigError(f"server.token_file: {path} holds no token.", hint="Write one a line.")
+        raise ConfigError(f"server.token_file: {path} has no token.", hint="Write one per line.")
     for number, line in enumerate(lines, start=1):
         if line in tokens:
             check_token(line, f"server.token_file: {path}:{number}")
@@ -55,7 +55,7 @@ def read_token_file(path: Path) -> tuple[str, ...]:
 
 
 def token_of_environment(environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return `$EMBERD_TOKEN`. Raises ConfigError: it is no token."""
+    """Return `$EMBERD_TOKEN`. Raises ConfigError: it is not a token."""
     token = environ.get("EMBERD_TOKEN", "").strip()
     if token:
         check_token(token, "$EMBERD_TOKEN")
@@ -63,9 +63,9 @@ def token_of_environment(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def check_token(token: str, where: str) -> None:
-    """Raise ConfigError for what cannot stand in a header; the message does not quote it."""
+    """Raise ConfigError for what a header cannot carry; the message does not quote it."""
     if not TOKEN.fullmatch(token):
         raise ConfigError(
-            f"{where}: this is no token.",
-            hint="Use letters, digits and . _ ~ + / = - without blanks.",
+            f"{where}: this is not a token.",
+            hint="Use letters, digits and . _ ~ + / = - without spaces.",
         )

@@ -1,7 +1,7 @@
-"""When a file may have changed, whichever way an editor replaces it.
+"""Notice that a file may have changed, however an editor replaces it.
 
-What is watched are folders: the file's own, and that of every symlink on the way to it, so that a
-rename over the file, a swapped link and a folder made later are all seen.
+Folders are watched: the file's own, and that of every symlink on the way to it, so that a rename
+over the file, a swapped link and a folder created later are all noticed.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from typing import Self
 from emberd.aside import aside
 from emberd.files import is_folder
 
-STEP_MS = 100  # quiet for so long, and a change is taken as complete: no half-written file is read
+STEP_MS = 100  # after this long without events a change is complete: no half-written file is read
 DEBOUNCE_MS = 1000  # unless the folder never falls quiet
-LOOK_MS = 5000  # and a look without any event: network file systems send none
+LOOK_MS = 5000  # look this often without any event: network file systems send none
 MAX_LINKS = 40  # as Linux allows on the way to a file
-QUIET_S = 0.5  # what may be half a file is not read before it was left alone for so long
-EMPTY_S = 1.0  # nor is an empty one: that is how writing begins
+QUIET_S = 0.5  # what may be half a file is read once it has been left alone for this long
+EMPTY_S = 1.0  # as is an empty one: that is how writing begins
 SIZE = 2  # its place in a status, after device and inode
 
 log = logging.getLogger("emberd.config")
@@ -29,9 +29,9 @@ log = logging.getLogger("emberd.config")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How a file looks from outside; two that are equal are the same file, unchanged.
+    """A file's identity, size and time; two equal snapshots are the same file, unchanged.
 
-    `folders` are those in which a change may make it another file. `status` is None without a file.
+    `folders` are those in which a change may replace the file. `status` is None without a file.
     """
 
     folders: frozenset[Path]
@@ -39,7 +39,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, file: Path) -> Self:
-        """Look at `file`, an absolute path that need not exist."""
+        """Take a snapshot of `file`, an absolute path that need not exist."""
         try:
             seen = file.stat()
         except (OSError, ValueError):
@@ -48,11 +48,10 @@ class Snapshot:
         return cls(_folders(file), status)
 
     def patience_s(self, before: "Snapshot") -> float:
-        """Return for how long it has to stay as it is before it counts, in seconds.
+        """Return how long the file must stay unchanged before it is read, in seconds.
 
-        A file that is written into, not replaced by another, is empty or half at times, and half a
-        file may well be a valid one; or an editor has moved it away for a moment. `before` is how
-        it looked when it was last read.
+        A file that is written in place is empty or half-written at times, and half a file may well
+        be valid; or an editor has moved it away for a moment. `before` is from the last read.
         """
         if self.status == before.status:
             return 0.0
@@ -67,7 +66,7 @@ class Snapshot:
 
 
 async def changes(file: Path, seen: Snapshot) -> AsyncGenerator[None, None]:
-    """Yield whenever `file` may be another one than was `seen`, for as long as it is asked."""
+    """Yield whenever `file` may have changed since `seen`, until closed."""
     while True:
         folders = seen.folders
         async with aclosing(_events(folders)) as events:
@@ -84,7 +83,7 @@ async def _events(folders: frozenset[Path]) -> AsyncGenerator[object, None]:
     """Yield when something changed directly in one of the folders, and every now and then."""
     from watchfiles import awatch
 
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every change
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it logs every change
     watching = awatch(
         *folders,
         watch_filter=None,
@@ -106,7 +105,7 @@ async def _events(folders: frozenset[Path]) -> AsyncGenerator[object, None]:
 
 
 def _target(step: Path) -> Path | None:
-    """Return where a link leads; None for what is none, or cannot be looked at."""
+    """Return where a link leads; None if it is not a link, or cannot be read."""
     try:
         return step.readlink()
     except (OSError, ValueError):

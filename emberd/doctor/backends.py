@@ -1,4 +1,4 @@
-"""The backends: which work here, why the others do not, and whether a GPU is used."""
+"""Which backends work here, why the others do not, and whether a GPU is used."""
 
 import json
 import platform
@@ -19,8 +19,8 @@ LIMIT_S = 15.0  # the first import of a library from a slow disk
 def check(catalog: Catalog | None, default: str | None) -> list[Finding]:
     """Try every installed backend in a process of its own.
 
-    Only the one that the default model needs is a failure when it does not work; without a
-    catalog (a broken configuration) that is the one that `auto` stands for.
+    Only the default model's backend fails the check when it does not work; without a catalog (a
+    broken configuration) that is the one that `auto` picks.
     """
     names = plugins.names()
     with ThreadPoolExecutor(len(names) + 1) as pool:
@@ -40,7 +40,7 @@ def check(catalog: Catalog | None, default: str | None) -> list[Finding]:
 
 def _judge(name: str, answer: dict[str, Any], *, needed: bool, used: bool) -> Finding:
     check = f"backend {name}"
-    by_default = ", the default model's" if needed else ""
+    by_default = ", used by the default model" if needed else ""
     if "devices" in answer:
         devices = ", ".join(answer["devices"]) or "devices not stated"
         return Finding(check, "ok", f"{answer['version'] or 'works'} on {devices}{by_default}")
@@ -51,12 +51,12 @@ def _judge(name: str, answer: dict[str, Any], *, needed: bool, used: bool) -> Fi
         if needed:
             return Finding(check, "failed", detail, advice)
         return Finding(check, "warning" if used else "skipped", detail, advice if used else "")
-    detail = f"{answer['error']}{' It is the default model’s.' if needed else ''}"
+    detail = f"{answer['error']}{' The default model needs it.' if needed else ''}"
     return Finding(check, "failed" if needed else "warning", detail, answer.get("hint") or "")
 
 
 def _gpu(mlx: dict[str, Any]) -> Finding:
-    """Say whether there is a GPU, and whether MLX computes on it (OpenVINO here uses the CPU)."""
+    """Say whether there is a GPU, and whether MLX uses it (OpenVINO uses the CPU here)."""
     seen = "gpu" in mlx.get("devices", ())
     if sys.platform == "darwin" and platform.machine() == "arm64":
         there = "Apple silicon's GPU"
@@ -68,8 +68,10 @@ def _gpu(mlx: dict[str, Any]) -> Finding:
         advice = (
             f"Run `{pip('install', 'mlx[cuda]')}`." if sys.platform == "linux" else "Reinstall mlx."
         )
-        return Finding("gpu", "warning", f"{there} is here, and MLX does not see it", advice)
-    return Finding("gpu", "ok", "none; models run on the CPU")
+        return Finding(
+            "gpu", "warning", f"MLX does not see {there}, which this machine has", advice
+        )
+    return Finding("gpu", "ok", "no GPU; models run on the CPU")
 
 
 def _probe(name: str) -> dict[str, Any]:
@@ -84,9 +86,9 @@ def _probe(name: str) -> dict[str, Any]:
         )
         answer: dict[str, Any] = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        return {"error": f"It does not answer within {LIMIT_S:g} s.", "hint": "Look at its driver."}
+        return {"error": f"It did not answer within {LIMIT_S:g} s.", "hint": "Check its driver."}
     except ValueError:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        ended = f"It ends its process with exit code {done.returncode}: {last or 'without a word'}"
+        ended = f"Its process ended with exit code {done.returncode}: {last or 'no output'}"
         return {"error": ended, "hint": "Reinstall it."}
     return answer

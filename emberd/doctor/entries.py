@@ -14,8 +14,10 @@ from emberd.errors import ConfigError, ModelLoadError, UnknownModelError
 from emberd.files import is_folder
 from emberd.migrate import plugins as store_plugins
 from emberd.models.availability import find_here
-from emberd.models.folder import Folder, read_folder, read_pooling
+from emberd.models.differences import differences
+from emberd.models.folder import Folder, read_folder
 from emberd.models.local import lacks
+from emberd.models.modules import read_pooling
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockFile
 
@@ -42,7 +44,7 @@ def check_models(config: Config) -> list[str]:
         _check_pooling(document, spec, folder)
         notes += [
             each.told(spec.name)
-            for each in folder.differences(spec)
+            for each in differences(folder, spec)
             if not is_built_in(spec, each.key)
         ]
     return notes

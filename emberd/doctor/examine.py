@@ -1,4 +1,4 @@
-"""All checks at once, each with a limit: whatever hangs on this machine, the doctor does not."""
+"""Run all checks side by side, within a limit, so that nothing on this machine can hang it."""
 
 import queue
 import threading
@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 
 from emberd.verify.finding import Finding
 
-LIMIT_S = 20.0  # for all together, as they run side by side
+LIMIT_S = 20.0  # for all together
 
 Check = Callable[[], list[Finding]]
 
 
 def examine(checks: Mapping[str, Check], *, limit_s: float = LIMIT_S) -> list[Finding]:
-    """Return what the checks found, in their order. One that hangs or breaks is itself a finding.
+    """Return what the checks found, in their order. One that hangs or fails is itself a finding.
 
-    Threads, and daemons: one that hangs in the system (a dead network disk) ends with us.
+    Daemon threads: one that hangs in the system (a dead network disk) ends with this process.
     """
     answers: queue.SimpleQueue[tuple[str, list[Finding]]] = queue.SimpleQueue()
 
@@ -24,7 +24,7 @@ def examine(checks: Mapping[str, Check], *, limit_s: float = LIMIT_S) -> list[Fi
             found = check()
         except Exception as error:  # noqa: BLE001 - a check that broke must not hide the others
             what = f"this check itself failed: {type(error).__name__}: {error}"
-            found = [Finding(name, "failed", what, "Report it; it is a mistake in emberd.")]
+            found = [Finding(name, "failed", what, "Please report it; it is a bug in emberd.")]
         answers.put((name, found))
 
     for name, check in checks.items():
@@ -43,6 +43,13 @@ def examine(checks: Mapping[str, Check], *, limit_s: float = LIMIT_S) -> list[Fi
         for name in checks
         for finding in found.get(
             name,
-            [Finding(name, "failed", late, "Something it asked hangs: a disk, driver or network.")],
+            [
+                Finding(
+                    name,
+                    "failed",
+                    late,
+                    "Something it uses hangs: a disk, a driver, a network.",
+                )
+            ],
         )
     ]

@@ -1,4 +1,4 @@
-"""What is on the disk: the default model's files, what `lock.json` remembers, vector stores."""
+"""The default model's files, what `lock.json` remembers, and vector stores."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from emberd.verify.finding import Finding
 
 
 def has_default(config: Config) -> bool:
-    """Say whether the default model is on this machine."""
+    """Whether the default model is on this machine."""
     spec = config.catalog.get(config.settings.default)
     entry = LockFile(config.homes.state).read().get(spec.name)
     return find_here(spec, config.homes.hub, entry) is not None
@@ -25,12 +25,12 @@ def model(config: Config) -> list[Finding]:
     spec = config.catalog.get(config.settings.default)
     name = spec.name
     if has_default(config):
-        return [Finding("model", "ok", f"the files of {name}, the default, are here")]
-    if all(source.path for source in spec.sources):  # nothing brings them but you
+        return [Finding("model", "ok", f"the files of {name}, the default, are on this machine")]
+    if all(source.path for source in spec.sources):  # there is nothing to download
         places = ", ".join(str(source.path) for source in spec.sources)
-        detail = f"no whole model at {places}, the only source of {name}, the default"
+        detail = f"no complete model at {places}, the only source of {name}, the default"
         return [Finding("model", "failed", detail, how_to_get(spec))]
-    detail = f"the files of {name}, the default, are not here yet"
+    detail = f"the files of {name}, the default, are not on this machine yet"
     return [Finding("model", "warning", detail, f"Run `emberd pull {name}`.")]
 
 
@@ -39,15 +39,15 @@ def lock(
 ) -> list[Finding]:
     """Whether `lock.json` can be read, and the files that it names exist.
 
-    Of models that are no entry of `specs` nobody misses the files, nor of those that are here from
-    another place. None: the entries, or the Hub's cache, are not known.
+    Missing files do not matter for models that are not in `specs`, nor for those that were found
+    elsewhere. None: the entries, or the Hub's cache, are not known.
     """
     file, locked = state / "lock.json", LockFile(state)
     if damage := locked.damage():
         move = shlex.join(["mv", str(file), f"{file}.damaged"])
         advice = (
-            f"Put a backup of it back, or run `{move}`: models then load as if"
-            " for the first time, and changes of their vectors since are not noticed."
+            f"Restore it from a backup, or run `{move}`: models then load as if for the first time,"
+            " and earlier changes in their vectors go unnoticed."
         )
         return [Finding("lock", "failed", f"{file} is damaged: {damage}", advice)]
     entries = locked.read()
@@ -61,12 +61,12 @@ def lock(
         }
     if not ways:
         count = f"{len(entries)} model{'' if len(entries) == 1 else 's'} remembered"
-        return [Finding("lock", "ok", f"{count}, all files that are wanted are where they were")]
+        return [Finding("lock", "ok", f"{count}, no files are missing")]
     return [
         Finding(
             "lock",
             "warning",
-            f"files of {name} are gone from {entries[name].now.folder}",
+            f"files of {name} are missing from {entries[name].now.folder}",
             way,
         )
         for name, way in ways.items()
@@ -74,13 +74,13 @@ def lock(
 
 
 def _is_elsewhere(spec: ModelSpec, hub: Path, entry: LockEntry) -> bool:
-    """Say whether a start would take the files from another folder than the one remembered."""
+    """Whether the model would be loaded from another folder than the one remembered."""
     here = find_here(spec, hub, entry)
     return here is not None and str(here.folder) != entry.now.folder
 
 
 def stores(paths: Mapping[str, Path]) -> list[Finding]:
-    """Whether each vector store of the configuration, by name, is there and can be read."""
+    """Whether each configured vector store exists and can be read."""
     found = []
     for name, path in paths.items():
         try:
@@ -90,7 +90,7 @@ def stores(paths: Mapping[str, Path]) -> list[Finding]:
             size = _size(path)
         except OSError as error:
             detail = f"{path} cannot be read: {error.strerror}"
-            advice = f"Correct `stores.{name}.path`, or the file's owner and permissions."
+            advice = f"Correct `stores.{name}.path`, or fix the file's owner and permissions."
             found.append(Finding(f"store {name}", "failed", detail, advice))
         else:
             found.append(Finding(f"store {name}", "ok", f"{path}, {format_size(size)}"))
@@ -101,5 +101,5 @@ def _size(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder. Raises OSError."""
     if not path.is_dir():
         return path.stat().st_size
-    any(path.iterdir())  # which `rglob` would not complain of
+    any(path.iterdir())  # raises what `rglob` passes over
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -22,7 +22,7 @@ LITTLE_MEMORY = 512 * 2**20
 
 
 def python() -> list[Finding]:
-    """Its version, and whether it is built for this processor."""
+    """Which Python it is, and whether it is built for this processor."""
     detail = f"{platform.python_version()} at {sys.executable}"
     if sys.version_info < NEEDED_PYTHON:
         return [Finding("python", "failed", detail, "Install emberd with Python 3.11 or later.")]
@@ -31,8 +31,8 @@ def python() -> list[Finding]:
             Finding(
                 "python",
                 "failed",
-                f"{detail}, built for Intel and translated by Rosetta: MLX cannot work",
-                "Install emberd with a Python for arm64.",
+                f"{detail}, built for Intel and running under Rosetta, where MLX cannot work",
+                "Install emberd with an arm64 Python.",
             )
         ]
     return [Finding("python", "ok", detail)]
@@ -50,54 +50,54 @@ def _is_translated() -> bool:
 
 
 def system() -> list[Finding]:
-    """Which platform it is."""
+    """Which platform this is."""
     cores = f"{os.cpu_count()} cores"
     name = f"{platform.system()} {platform.release()}, {platform.machine()}, {cores}"
     return [Finding("platform", "ok", name)]
 
 
 def memory(limits: LimitsSettings) -> list[Finding]:
-    """Whether what is free, and what there is at all, suffices."""
+    """Whether there is enough memory, free and in total."""
     now = psutil.virtual_memory()
     return [judge_memory(now.available, now.total, budget=limits.memory_budget)]
 
 
 def judge_memory(available: int, total: int, *, budget: int) -> Finding:
-    """Say whether that much is enough for models."""
+    """Judge whether that many bytes are enough for models."""
     detail = (
         f"{format_size(available)} free of {format_size(total)};"
-        f" budget for models {format_size(budget)}"
+        f" the budget for models is {format_size(budget)}"
     )
     if budget > total:
         advice = f"Set `limits.memory_budget` below {format_size(total)}."
         return Finding("memory", "warning", detail, advice)
     if available < LITTLE_MEMORY:
-        return Finding("memory", "warning", detail, "Close programs, or use a smaller model.")
+        return Finding("memory", "warning", detail, "Close other programs, or use a smaller model.")
     return Finding("memory", "ok", detail)
 
 
 def disk(homes: Homes) -> list[Finding]:
-    """How much is free where models and state are kept."""
+    """How much disk is free where models and state are kept."""
     places = {"models": homes.hub, "state": homes.state}
     return [judge_disk(f"disk, {name}", place, free(place)) for name, place in places.items()]
 
 
 def free(folder: Path) -> int:
-    """Return the bytes that are free where a folder is, or would be."""
+    """Return the free bytes on the disk where a folder is, or would be."""
     return shutil.disk_usage(_nearest(folder)).free
 
 
 def judge_disk(check: str, folder: Path, free_bytes: int) -> Finding:
-    """Say whether that much is enough for models."""
+    """Judge whether that many free bytes are enough for models."""
     detail = f"{format_size(free_bytes)} free at {folder}"
-    advice = "Make room: `emberd list` shows what is here, `emberd remove NAME` gives it back."
+    advice = "Free some: `emberd list -v` shows what models take, `emberd remove NAME` deletes one."
     if free_bytes < NO_DISK:
         return Finding(check, "failed", detail, advice)
     return Finding(check, "warning" if free_bytes < LITTLE_DISK else "ok", detail, advice)
 
 
 def folders(homes: Homes) -> list[Finding]:
-    """Whether emberd may write where it keeps things."""
+    """Whether emberd can write to the folders it uses."""
     places = {"state": homes.state, "cache": homes.cache, "models": homes.hub}
     return [_writable(f"folder, {name}", folder) for name, folder in places.items()]
 
@@ -106,19 +106,21 @@ def _writable(check: str, folder: Path) -> Finding:
     nearest = _nearest(folder)
     try:
         if not nearest.is_dir():
-            raise NotADirectoryError(f"{nearest} is no folder")
+            raise NotADirectoryError(f"{nearest} is not a folder")
         if nearest == folder:
             with tempfile.TemporaryFile(dir=folder):
                 pass
         elif not os.access(nearest, os.W_OK | os.X_OK):
-            raise PermissionError(f"it cannot be made below {nearest}")
+            raise PermissionError(f"it cannot be created in {nearest}")
     except OSError as error:
         why = error.strerror or str(error)
-        advice = "Correct its owner and permissions, or set EMBERD_HOME (models: HF_HOME)."
+        advice = "Fix its owner and permissions, or set EMBERD_HOME (for models: HF_HOME)."
         return Finding(check, "failed", f"{folder} cannot be written: {why}", advice)
-    return Finding(check, "ok", str(folder) + ("" if nearest == folder else " (made when needed)"))
+    return Finding(
+        check, "ok", str(folder) + ("" if nearest == folder else " (created when needed)")
+    )
 
 
 def _nearest(folder: Path) -> Path:
-    """Return the folder, or what exists nearest above it."""
+    """Return the folder, or its nearest parent that exists."""
     return next(place for place in (folder, *folder.parents) if not is_gone(place))

@@ -1,4 +1,4 @@
-"""Where the server listens, whom it answers, and the Hub that models come from."""
+"""Where the server listens, which tokens it accepts, and whether the Hub can be reached."""
 
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,14 @@ HEALTH_TIMEOUT_S = 3.0
 
 
 def port(server: ServerSettings, state: Path) -> list[Finding]:
-    """Who listens where emberd does or would; warnings of a running server too."""
+    """Who listens on emberd's port; also the warnings of a running server."""
     where = f"{server.host}:{server.port}"
     if server.port is None and not server.socket:
-        detail = "off, and there is no server.socket: nothing to listen on"
-        return [Finding("port", "failed", detail, "Set one of them.")]
+        detail = "the port is off and there is no server.socket, so there is nowhere to listen"
+        return [Finding("port", "failed", detail, "Set `server.port` or `server.socket`.")]
     if not server.port:
         if server.port == 0:
-            return _elsewhere(state, "any free one")
+            return _elsewhere(state, "any free port")
         return [Finding("port", "ok", "off")]
     try:
         holder = who_holds(server.host, server.port)
@@ -46,54 +46,54 @@ def port(server: ServerSettings, state: Path) -> list[Finding]:
         detail = f"emberd {health['version']} answers at {where}, {holder}"
         return [Finding("port", "ok", detail), *_warnings(health)]
     if is_old_server(health):
-        detail = f"the server that emberd replaces holds {where}: {holder}"
+        detail = f"the old server, which emberd replaces, is using {where}: {holder}"
         return [
             Finding("port", "failed", detail, "Run `emberd service install --replace`."),
         ]
-    detail = f"{holder} holds {where} and does not answer as emberd"
+    detail = f"{holder} is using {where} and is not emberd"
     return [Finding("port", "failed", detail, "End that process, or set another `server.port`.")]
 
 
 def _elsewhere(state: Path, detail: str) -> list[Finding]:
-    """Whether this home's server runs at another place, as by `serve --port N`."""
+    """Whether this home's server listens elsewhere, as with `serve --port N`."""
     noted = read(state)
     health = read_health_of(noted, timeout_s=HEALTH_TIMEOUT_S) if noted else None
     if noted is None or health is None or not is_emberd(health):
-        return [Finding("port", "ok", f"{detail}; no server runs")]
+        return [Finding("port", "ok", f"{detail}; no server is running")]
     said = f"emberd {health['version']} answers at {noted.address} (pid {noted.pid}); {detail}"
     return [Finding("port", "ok", said), *_warnings(health)]
 
 
 def socket(server: ServerSettings) -> list[Finding]:
-    """Who listens on the Unix socket, where one is configured."""
+    """Who listens on the Unix socket, if one is configured."""
     if not server.socket:
         return []
     path = Path(server.socket)
     advice = "Choose a path in a folder of yours as `server.socket`."
     try:
         if path.exists() and not path.is_socket():
-            return [Finding("socket", "failed", f"{path} is a file that is no socket", advice)]
+            return [Finding("socket", "failed", f"{path} exists and is not a socket", advice)]
         if not path.parent.is_dir():
-            return [Finding("socket", "failed", f"there is no folder {path.parent}", advice)]
+            return [Finding("socket", "failed", f"the folder {path.parent} does not exist", advice)]
         holder = who_holds_socket(server.socket)
     except OSError as error:
-        return [Finding("socket", "failed", f"{path} cannot be asked: {error}", advice)]
+        return [Finding("socket", "failed", f"{path} cannot be checked: {error}", advice)]
     if holder is None:
-        return [Finding("socket", "ok", f"nobody listens on {path}; no server runs there")]
+        return [Finding("socket", "ok", f"nothing listens on {path}; no server is running there")]
     health = read_health_by_socket(server.socket, timeout_s=HEALTH_TIMEOUT_S)
     if health is not None and is_emberd(health):
         detail = f"emberd {health['version']} answers on {path}, {holder}"
-        # The same server's warnings are told at its port.
+        # The port's check has the same server's warnings.
         warnings = _warnings(health) if server.port is None else []
         return [Finding("socket", "ok", detail), *warnings]
-    detail = f"{holder} listens on {path} and does not answer as emberd"
+    detail = f"{holder} listens on {path} and is not emberd"
     return [
         Finding("socket", "failed", detail, "End that process, or set another `server.socket`.")
     ]
 
 
 def _warnings(health: dict[str, Any]) -> list[Finding]:
-    """Return what a running server warns of."""
+    """Return the warnings of a running server."""
     return [
         Finding("server", "warning", warning["message"], warning.get("hint") or "")
         for warning in health.get("warnings", ())
@@ -101,11 +101,11 @@ def _warnings(health: dict[str, Any]) -> list[Finding]:
 
 
 def tokens(config: Config) -> list[Finding]:
-    """Whether a token is asked for, and the file that holds them can be used."""
+    """Whether the server asks for a token, and the file of tokens can be used."""
     file = config.settings.server.token_file
-    from_environ = ["the one of $EMBERD_TOKEN"] if config.token else []
+    from_environ = ["the one in $EMBERD_TOKEN"] if config.token else []
     if file is None:
-        return [Finding("tokens", "ok", *from_environ or ["none is asked for"])]
+        return [Finding("tokens", "ok", *from_environ or ["none required"])]
     try:
         count = len(read_token_file(Path(file)))
     except ConfigError as error:
@@ -115,7 +115,7 @@ def tokens(config: Config) -> list[Finding]:
 
 
 def hub(config: Config) -> list[Finding]:
-    """Whether the Hub answers; without it only models that are here can load."""
+    """Whether the Hub answers; without it only models on this machine can load."""
     sources = config.catalog.get(config.settings.default).sources
     source = next((source for source in sources if source.hf), None)
     here = has_default(config)
@@ -125,14 +125,14 @@ def hub(config: Config) -> list[Finding]:
         endpoint = registry_hub.reach(source, config.homes.hub)
     except SourceError as error:
         at = f"{registry_hub.endpoint()}, asked for {source.hf}"
-        advice = "Look at the network, proxies and HF_ENDPOINT"
+        advice = "Check the network, proxies and HF_ENDPOINT"
         if here:
-            advice += "; models that are here work without it"
+            advice += "; models on this machine work without it"
         detail = f"{at}: {error.message}"
         return [Finding("hub", "warning" if here else "failed", detail, f"{advice}.")]
     if endpoint is None:
-        detail = "HF_HUB_OFFLINE is set: nothing is downloaded"
+        detail = "HF_HUB_OFFLINE is set, so nothing is downloaded"
         if here:
             return [Finding("hub", "ok", detail)]
-        return [Finding("hub", "failed", detail, "Unset it, or put the model's files here.")]
+        return [Finding("hub", "failed", detail, "Unset it, or copy the model's files here.")]
     return [Finding("hub", "ok", f"{endpoint} answers")]

@@ -1,7 +1,7 @@
-"""`python -m emberd.doctor.probe NAME`: try a backend's library in a process that may die of it.
+"""`python -m emberd.doctor.probe NAME`: try a backend's library in a process of its own.
 
-Prints one JSON object: what `auto` stands for, or the version and devices of a backend, or why
-it cannot be used. No model is loaded.
+The library may crash it. Prints one JSON object: what `auto` picks, or the version and devices of a
+backend, or why it cannot be used. No model is loaded.
 """
 
 import json

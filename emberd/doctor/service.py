@@ -1,4 +1,4 @@
-"""How the service is, where one was installed."""
+"""Whether the service is installed, and how it is doing."""
 
 from emberd.errors import ConfigError, ServiceError
 from emberd.service.install import find_manager
@@ -16,11 +16,11 @@ def service() -> list[Finding]:
         status = manager.status()
     except ServiceError as error:
         if not installed:
-            detail = f"not installed; {manager.name} cannot be reached, so it cannot be from here"
+            detail = f"not installed, and not possible from here: {manager.name} cannot be reached"
             return [Finding("service", "skipped", detail)]
         return [Finding("service", "failed", error.message, error.hint or "")]
     if not installed:
-        return [Finding("service", "ok", "not installed; `emberd service install` does it")]
+        return [Finding("service", "ok", "not installed; `emberd service install` installs it")]
     detail = f"{status.state}, by {manager.name}"
     if status.pid:
         detail += f" (pid {status.pid})"
@@ -28,5 +28,5 @@ def service() -> list[Finding]:
         detail += f", last exit code {status.last_exit}"
     if status.state in ("running", "starting"):
         return [Finding("service", "ok", detail)]
-    advice = "Look at `emberd service logs`, then run `emberd service install` again."
+    advice = "See `emberd service logs`, then run `emberd service install` again."
     return [Finding("service", "failed", detail, advice)]

@@ -13,7 +13,7 @@ from emberd.spaces.lock import LockEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class LocalCopy:
     """Where a model's files are."""
 
     source: Source
@@ -21,7 +21,7 @@ class Located:
     downloaded: bool
 
 
-def find_here(spec: ModelSpec, hub: Path, before: LockEntry | None) -> Located | None:
+def find_here(spec: ModelSpec, hub: Path, before: LockEntry | None) -> LocalCopy | None:
     """Return where a start would take the model's files from, or None when it has to fetch them.
 
     Args:
@@ -35,7 +35,7 @@ def find_here(spec: ModelSpec, hub: Path, before: LockEntry | None) -> Located |
         remembered = source.package and before and str(source) == before.now.source
         folder = find_local(source, hub, Path(before.now.folder) if remembered and before else None)
         if folder:
-            return Located(source, folder, downloaded=False)
+            return LocalCopy(source, folder, downloaded=False)
     return None
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from emberd.errors import ModelLoadError
 from emberd.hashing import FileHash, hash_file, list_files
-from emberd.models.folder import MEND, listed_weights
+from emberd.models.json_files import MEND
+from emberd.models.modules import listed_weights
 
 
 def hash_files(

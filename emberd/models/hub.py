@@ -37,7 +37,7 @@ STANDS_STILL_S = 25.0  # without a new byte; a worker that waits for longer coun
 SPARE_BYTES = 64 * 2**20  # left free on the disk
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
-Report = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with bytes done and bytes in all, often and from any thread."""
 
 
@@ -84,7 +84,7 @@ def endpoint() -> str:
     return re.sub("//[^/]*@", "//", constants.ENDPOINT)
 
 
-def download(source: Source, hub: Path, files: Sequence[str], report: Report) -> Path:
+def download(source: Source, hub: Path, files: Sequence[str], report: OnProgress) -> Path:
     """Download what `files` match of a Hub repository into the Hub's cache; return the snapshot.
 
     What is there already is not fetched again, and half a file is continued.
@@ -96,7 +96,7 @@ def download(source: Source, hub: Path, files: Sequence[str], report: Report) ->
         return _download(source, hub, files, report)
 
 
-def _download(source: Source, hub: Path, files: Sequence[str], report: Report) -> Path:
+def _download(source: Source, hub: Path, files: Sequence[str], report: OnProgress) -> Path:
     info = _ask(source)
     wanted = _wanted(info, files)
     if not any(file.rfilename.endswith(".safetensors") for file in wanted):
@@ -301,7 +301,7 @@ class _Large:
 class _Progress:
     """Bytes of all files together; thread-safe."""
 
-    def __init__(self, report: Report, done: int, total: int) -> None:
+    def __init__(self, report: OnProgress, done: int, total: int) -> None:
         self._report = report
         self._done = done
         self._total = total

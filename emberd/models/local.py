@@ -15,7 +15,7 @@ from pathlib import Path
 
 from emberd.errors import ModelLoadError
 from emberd.files import is_file, is_folder, is_gone, is_link, read
-from emberd.models.folder import old_layout
+from emberd.models.modules import old_layout
 from emberd.registry.spec import Source, is_below
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")

@@ -1,17 +1,56 @@
-"""The space that a registry entry gives with its folder as it is today, before it is loaded."""
+"""Which space a registry entry gives with its files as they are today, before it is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emberd.errors import ModelLoadError
-from emberd.models.availability import find_here
-from emberd.models.folder import read_folder
+from emberd.models.availability import LocalCopy, find_here
+from emberd.models.files import hash_files
+from emberd.models.folder import Folder, read_folder
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.compare import Comparison, Space, compare
 from emberd.spaces.fingerprint import fingerprint
 from emberd.spaces.lock import LockEntry
+
+
+@dataclass(frozen=True, slots=True)
+class BackendFiles:
+    """What a backend needs of a model: glob patterns of the files that it uses."""
+
+    name: str
+    patterns: Sequence[str]
+
+
+def identify(
+    spec: ModelSpec, copy: LocalCopy, backend: BackendFiles, before: LockEntry | None
+) -> tuple[LockEntry, Folder]:
+    """Return what to remember of a model with these files, and what its folder says.
+
+    Files that have not changed since `before` are not read again.
+
+    Raises:
+        ModelLoadError: a file cannot be read, or contradicts the entry.
+    """
+    known = before.now.files if before and before.now.folder == str(copy.folder) else {}
+    files = hash_files(copy.folder, backend.patterns, known)
+    says = read_folder(copy.folder)
+    options = says.options(spec)
+    fingerprints = {
+        str(size): fingerprint(spec, files=files, options=options, dimensions=size)
+        for size in (spec.dimensions, *spec.matryoshka)
+    }
+    entry = LockEntry(
+        source=str(copy.source),
+        folder=str(copy.folder),
+        files=files,
+        fingerprint=fingerprints[str(spec.dimensions)],
+        fingerprints=fingerprints,
+        options=options,
+        backend=backend.name,
+    )
+    return entry, says
 
 
 def compare_models(

@@ -19,6 +19,7 @@ from emberd.errors import (
     ModelLoadError,
     TextTooLongError,
 )
+from emberd.models.differences import differences
 from emberd.models.folder import read_folder
 from emberd.pool.status import ModelStatus
 from emberd.registry.spec import ModelSpec, Pooling
@@ -163,7 +164,7 @@ class _Verification:
             bool(measured.longest.truncated),
             measured.longest_is_refused,
         )
-        yield checks.check_folder(spec.name, read_folder(self.files.folder).differences(spec))
+        yield checks.check_folder(spec.name, differences(read_folder(self.files.folder), spec))
         built_in = is_built_in(spec)
         yield self._pooling(built_in=built_in)
         yield checks.check_paraphrases(spec.name, measured.paraphrases, built_in=built_in)

@@ -68,10 +68,11 @@ def test_a_machine_in_order_passes(home: Path) -> None:
 
     assert (seen.ok, seen.failed()) == (True, [])
     assert set(CHECKS) <= {row["check"] for row in seen.rows}
-    assert seen.row("backend openvino")["detail"].endswith("on cpu, the default model's")
-    assert "files of minilm, the default, are here" in seen.row("model")["detail"]
+    assert " on cpu, " in seen.row("backend openvino")["detail"]
+    assert seen.row("model")["verdict"] == "ok"
+    assert "minilm" in seen.row("model")["detail"]
     assert "HF_HUB_OFFLINE" in seen.row("hub")["detail"]
-    assert "no server runs" in seen.row("port")["detail"]
+    assert seen.row("port")["verdict"] == "ok"
     assert not home.exists()  # it changes nothing
 
 
@@ -118,8 +119,9 @@ def test_who_holds_the_port_is_named(home: Path) -> None:
         seen = Examination(home, EMBERD_SERVER_PORT=str(number))
 
     assert seen.failed() == ["port"]
-    assert f"(pid {os.getpid()}) holds 127.0.0.1:{number}" in seen.row("port")["detail"]
-    assert "End that process" in seen.row("port")["advice"]
+    assert f"(pid {os.getpid()})" in seen.row("port")["detail"]
+    assert f"127.0.0.1:{number}" in seen.row("port")["detail"]
+    assert "`server.port`" in seen.row("port")["advice"]
 
 
 def test_the_old_server_on_the_port_is_recognized(home: Path) -> None:
@@ -184,7 +186,8 @@ def test_a_server_on_a_socket_alone_is_seen(short: Path) -> None:
     assert (seen.ok, after.ok) == (True, True)
     assert seen.row("port")["detail"] == "off"
     assert f"answers on {short}/s, " in seen.row("socket")["detail"]
-    assert f"nobody listens on {short}/s" in after.row("socket")["detail"]
+    assert f"{short}/s" in after.row("socket")["detail"]
+    assert "pid" not in after.row("socket")["detail"]
 
 
 def hang_up(listener: socket.socket, times: int) -> None:
@@ -207,9 +210,9 @@ def test_who_else_is_in_the_place_of_the_socket_is_told(short: Path) -> None:
     (nowhere,) = socket_check(ServerSettings(socket="/nowhere/at/all/s"))
 
     assert {finding.verdict for finding in (held, file, nowhere)} == {"failed"}
-    assert f"(pid {os.getpid()}) listens on {place} and does not answer as emberd" in held.detail
+    assert f"(pid {os.getpid()}) listens on {place}" in held.detail
     assert "no socket" in file.detail
-    assert "there is no folder /nowhere/at/all" in nowhere.detail
+    assert "/nowhere/at/all" in nowhere.detail
 
 
 def test_neither_port_nor_socket_is_a_failure(home: Path) -> None:
@@ -327,7 +330,8 @@ def test_files_that_the_lock_names_and_that_are_gone_are_named(tmp_path: Path) -
     (finding,) = lock(tmp_path)
 
     assert (finding.verdict, finding.advice) == ("warning", "Run `emberd pull minilm`.")
-    assert finding.detail == "files of minilm are gone from /gone"
+    assert finding.detail.startswith("files of minilm ")
+    assert finding.detail.endswith(" /gone")
     own = ModelSpec(name="minilm", sources=(Source(path="/gone"),), dimensions=384, pooling="mean")
     (finding,) = lock(tmp_path, [own])
     assert finding.advice == "Correct the path in models.minilm.sources of the config file."
@@ -363,7 +367,7 @@ def test_a_cache_that_cannot_be_written_is_found(home: Path) -> None:
     seen = Examination(home)
 
     assert seen.failed() == ["folder, cache"]
-    assert "is no folder" in seen.row("folder, cache")["detail"]
+    assert "not a folder" in seen.row("folder, cache")["detail"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
@@ -379,8 +383,8 @@ def test_a_read_only_place_is_found_even_by_root() -> None:
     ("library", "says"),
     [
         ("raise ImportError('no such symbol')", "no such symbol"),
-        ("import os; os._exit(9)", "ends its process with exit code 9"),
-        ("import os; os.abort()", "ends its process with exit code -6"),
+        ("import os; os._exit(9)", "exit code 9"),
+        ("import os; os.abort()", "exit code -6"),
     ],
     ids=["import", "exit", "abort"],
 )
@@ -433,7 +437,7 @@ def test_a_service_that_is_not_installed_is_offered_where_systemd_can_be_reached
     refuses.chmod(0o755)
     unreached = Examination(home, PATH=f"{tmp_path}/no:/usr/bin:/bin", **mine).row("service")
 
-    assert reached["detail"] == "not installed; `emberd service install` does it"
+    assert "`emberd service install`" in reached["detail"]
     assert unreached["verdict"] == "skipped"
     assert "systemd cannot be reached" in unreached["detail"]
     assert "service install" not in unreached["detail"] + unreached["advice"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from emberd.backends.conformance import tiny_bert
+from emberd.backends.tiny_bert import tiny_bert
 from tests.hub import COMMIT, Answer, Hub, sha256
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 
@@ -342,7 +342,7 @@ def test_ctrl_c_ends_a_pull_at_once_and_keeps_the_part(
 
     assert pull.returncode == 130
     assert complaint.decode() == (
-        "Stopped. Run the same command to go on from here:\n  emberd pull tiny\n"
+        "Stopped. Run the same command to continue from here:\n  emberd pull tiny\n"
     )
     assert emberd("pull", "tiny").returncode == 0
     assert len(hub.resumed) == 1

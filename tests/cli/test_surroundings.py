@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.backends.conformance import tiny_bert
+from emberd.backends.tiny_bert import tiny_bert
 from tests.hub import Hub
 from tests.serving import clean_environ
 
@@ -241,7 +241,7 @@ def test_a_folder_that_was_deleted_under_the_shell_is_said_to_be(
     done = shell(home, f"mkdir {gone}; cd {gone}; rmdir {gone}; {setting}emberd {rest}")
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: The folder that this shell is in was deleted")
+    assert done.stderr.startswith("error: The current folder was deleted")
 
 
 def test_whole_paths_need_no_folder_to_be_in(home: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_config_diff_and_reload_tell_what_happens_to_each_key(home: Path) -> Non
         assert done["file"] == str(home / "config.yaml")
         assert later.splitlines() == [
             f"# {home / 'config.yaml'}",
-            "server.host: 127.0.0.1 -> localhost (not before emberd is restarted)",
+            "server.host: 127.0.0.1 -> localhost (only after emberd restarts)",
         ]
         assert "changed server.host" in warned
 

@@ -1,6 +1,7 @@
 """Flag beats environment beats file beats default, for every setting."""
 
 import math
+import re
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -154,13 +155,12 @@ def test_a_variable_that_nobody_knows_is_a_warning_with_the_nearest_name(load: L
     )
 
     assert config.settings == Settings()
-    assert config.warnings == (
-        "The environment variable $EMBERD_SERVER_PROT means nothing to emberd;"
-        " did you mean $EMBERD_SERVER_PORT?",
-        "The environment variable $EMBERD_PORT means nothing to emberd;"
-        " did you mean $EMBERD_SERVER_PORT?",
-        "The environment variable $EMBERD_WHATEVER_THIS_MAY_BE means nothing to emberd.",
-    )
+    named = [re.findall(r"\$\w+", warning) for warning in config.warnings]
+    assert named == [
+        ["$EMBERD_SERVER_PROT", "$EMBERD_SERVER_PORT"],
+        ["$EMBERD_PORT", "$EMBERD_SERVER_PORT"],
+        ["$EMBERD_WHATEVER_THIS_MAY_BE"],
+    ]
 
 
 def test_the_variables_that_say_where_to_look_are_no_settings(load: Load) -> None:

@@ -17,6 +17,7 @@ from emberd.backends.architecture import NATIVE, Bert, read_architecture
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import EmberdError
+from emberd.models.differences import differences
 from emberd.models.folder import read_folder
 from emberd.models.local import is_complete
 from emberd.registry.spec import ModelSpec, Source
@@ -125,7 +126,7 @@ def test_descriptions(damage: tuple[str, Change]) -> None:
     with damaged(name, lambda _: change(good)) as folder:
         try:
             says = read_folder(folder)
-            says.differences(SPEC)
+            differences(says, SPEC)
             json.dumps(asdict(says.options(SPEC)))
             Tokenizer(folder, 16, says.normalizer)
         except EmberdError as error:

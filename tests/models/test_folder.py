@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from emberd.errors import ModelLoadError
-from emberd.models.folder import read_folder, read_normalizer, read_pooling
+from emberd.models.differences import differences
+from emberd.models.folder import read_folder
 from emberd.models.local import lacks
+from emberd.models.modules import read_pooling
+from emberd.models.normalizer import read_normalizer
 from emberd.models.sources import how_to_get, locate
 from emberd.registry.spec import ModelSpec, Source
 from tests import model_folder
@@ -30,7 +33,7 @@ def entry(folder: Path, **keys: Any) -> ModelSpec:  # noqa: ANN401 - any of an e
 
 def said(folder: Path, **keys: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - as above
     """Return key and line of each difference from an entry."""
-    found = read_folder(folder).differences(entry(folder, **keys))
+    found = differences(read_folder(folder), entry(folder, **keys))
     return [(difference.key, difference.line) for difference in found]
 
 
@@ -155,7 +158,7 @@ def test_a_damaged_file_is_named_with_the_cure(name: str, content: bytes, tmp_pa
 
 def test_an_entry_that_cuts_elsewhere_is_told_what_to_write(tmp_path: Path) -> None:
     folder = Folder(files={BERT: {"max_seq_length": 16}}).write(tmp_path)
-    (difference,) = read_folder(folder).differences(entry(folder, max_tokens=32))
+    (difference,) = differences(read_folder(folder), entry(folder, max_tokens=32))
 
     assert difference.line == "max_tokens: 16"
     assert "32 tokens" in difference.message
@@ -205,7 +208,7 @@ def test_prompts_that_the_entry_lacks_are_told_as_yaml(
 
     assert said(folder, **keys) == [("prompts", line)]
     assert said(folder, **yaml.safe_load(line)) == []  # which settles it
-    (difference,) = read_folder(folder).differences(entry(folder, **keys))
+    (difference,) = differences(read_folder(folder), entry(folder, **keys))
     assert ("before every text" in difference.message) == ("default_prompt_name" in described)
 
 

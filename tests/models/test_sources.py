@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.errors import ConfigError
-from emberd.models.sources import at_revision
-from emberd.registry.spec import ModelSpec, Source
+from emberd.registry.spec import Source
 from tests import model_folder
 from tests.models.fetching import Fetcher
 
@@ -119,30 +117,6 @@ def test_a_name_that_the_hub_cannot_have_is_no_crash(
     found = unreachable.fetch(tmp_path, Source(hf=name))
 
     assert f"hf:{name}: the Hub has no such names" in found.error
-
-
-def test_a_revision_is_asked_of_the_hub_sources_only() -> None:
-    spec = ModelSpec(name="mine", sources=(PACKAGE, MINE), dimensions=8, pooling="mean")
-
-    assert at_revision(spec, "v1").sources == (Source(hf="me/mine", revision="v1"),)
-    assert at_revision(spec, "main").sources == (MINE,)  # what it means anyway
-
-
-def test_a_revision_that_contradicts_the_registry_is_refused() -> None:
-    pinned = Source(hf="me/mine", revision="v1")
-    spec = ModelSpec(name="mine", sources=(pinned, PACKAGE), dimensions=8, pooling="mean")
-
-    assert at_revision(spec, "v1").sources == (pinned,)
-    with pytest.raises(ConfigError, match="the registry says hf:me/mine@v1") as refused:
-        at_revision(spec, "v2")
-    assert "models.mine.sources" in (refused.value.hint or "")
-
-
-def test_a_model_without_the_hub_has_no_revisions() -> None:
-    spec = ModelSpec(name="mine", sources=(PACKAGE,), dimensions=8, pooling="mean")
-
-    with pytest.raises(ConfigError, match="the registry says no Hub source"):
-        at_revision(spec, "v1")
 
 
 def test_a_hub_that_never_answers_is_given_up_soon(tmp_path: Path, listener: socket.socket) -> None:

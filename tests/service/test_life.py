@@ -54,7 +54,7 @@ def test_a_service_lives_from_install_to_uninstall(machine: Machine) -> None:
 
     if machine.manager.name == "launchd":  # systemd's are in the journal
         assert f":{machine.port}" in machine.said("service", "logs", "-n", "500")
-    assert "runs again" in machine.said("service", "restart")
+    assert "running again" in machine.said("service", "restart")
     assert answers(machine.port)
     assert status(machine)["pid"] not in (None, row["pid"])
 
@@ -139,7 +139,7 @@ def test_a_broken_configuration_ends_the_restarts(machine: Machine) -> None:
 
     wait_for(ended, within_s=30)
     machine.config.unlink()
-    assert "runs again" in machine.said("service", "restart")
+    assert "running again" in machine.said("service", "restart")
 
 
 def test_a_taken_port_is_refused_and_its_holder_named(linux: Machine) -> None:

@@ -103,7 +103,7 @@ def test_an_accepted_space_is_named_and_what_is_stored_is_to_be_embedded_again(
     assert after.fingerprint == before.changed_to.fingerprint
     assert done.returncode == 0
     assert f"space {after.fingerprint}" in done.stdout.decode()
-    assert f"space {before.fingerprint} have to be embedded again" in done.stdout.decode()
+    assert f"space {before.fingerprint} must be embedded again" in done.stdout.decode()
     verified = Report("config", home=home)
     assert verified.verdict("config", "space") == "ok"
     assert verified.verdict("config", "files") == "ok"
@@ -124,4 +124,4 @@ def test_what_was_never_used_here_has_nothing_to_accept(home: Path) -> None:
     done = run_emberd("verify", "--accept", "minilm", home=home)
 
     assert done.returncode == 0
-    assert b"nothing to accept" in done.stdout
+    assert b"has not changed" in done.stdout

@@ -1,0 +1,89 @@
+"""Where a registry entry and its model's folder disagree: the entry counts, and people are told."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emberd.registry.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from emberd.models.folder import Folder  # the server shows differences and reads no folder
+
+_DOCUMENT = ("document", "passage", "corpus")
+"""The names under which sentence-transformers looks for the prompt of documents, in its order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Something that the folder says and the entry does not, or says otherwise.
+
+    `key` is the entry's key, `line` what to write there to have it as the folder says.
+    """
+
+    key: str
+    message: str
+    line: str
+
+    def told(self, name: str) -> str:
+        """Say it of the entry `name`, with what to do, in one line."""
+        return f"{self.message} To have it so, write below models.{name}: {self.line}"
+
+
+def differences(folder: "Folder", spec: ModelSpec) -> list[Difference]:
+    """Return what the entry has otherwise than the folder says."""
+    return [
+        *_other_limit(folder, spec),
+        *_other_prompts(folder, spec),
+        *_other_length(folder, spec),
+    ]
+
+
+def _other_limit(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
+    if spec.max_tokens is not None and folder.limit not in (None, spec.max_tokens):
+        yield Difference(
+            key="max_tokens",
+            message=f"{spec.name} cuts texts at {spec.max_tokens} tokens, as its entry states;"
+            f" sentence-transformers cuts them at {folder.limit}, as {folder.limit_by} says.",
+            line=f"max_tokens: {folder.limit}",
+        )
+
+
+def _other_prompts(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
+    said: dict[str, str | None] = {"query": folder.prompts.get("query")}
+    said["document"] = next(filter(None, map(folder.prompts.get, _DOCUMENT)), None)
+    ours: dict[str, str] = {kind: text for kind, text in spec.prompts.items() if text}
+    missing = {kind: text for kind, text in said.items() if text and text != ours.get(kind)}
+    default = folder.prompts.get(folder.default_prompt or "")
+    has_default = default and default not in (*ours.values(), *missing.values())
+    if has_default:
+        missing["document"] = default or ""
+    if not missing:
+        return
+    where = "config_sentence_transformers.json"
+    message = f"{where} says prompts that the entry of {spec.name} does not have."
+    if default and default in missing.values():
+        message += (
+            f" It makes {folder.default_prompt} the default, which sentence-transformers puts"
+            " before every text; emberd puts a prompt only where `input_type` asks for it."
+        )
+    quoted = ", ".join(f"{kind}: {_quoted(text)}" for kind, text in (ours | missing).items())
+    yield Difference(key="prompts", message=message, line=f"prompts: {{{quoted}}}")
+
+
+def _other_length(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
+    if folder.normalizes in (None, spec.normalize):
+        return
+    lists = "lists" if folder.normalizes else "does not list"
+    lengths = "of length 1" if spec.normalize else "of any length"
+    yield Difference(
+        key="normalize",
+        message=f"modules.json {lists} Normalize, and {spec.name} gives vectors {lengths}, as"
+        " its entry states. Their cosines are the same.",
+        line=f"normalize: {str(folder.normalizes).lower()}",
+    )
+
+
+def _quoted(text: str) -> str:
+    """Return a text as YAML (and JSON) quotes it, on one line."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,62 @@
+"""How long a text may be, by a folder's files: where it is cut, and what the weights allow.
+
+Which file wins is as in sentence-transformers 6.2, `base/modules/transformer.py`.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emberd.errors import ModelLoadError
+
+LEAST_TOKENS = 3  # of a text: what begins it, what ends it, and one of its own
+
+
+def read_limit(
+    folder: Path, tokenizer: Mapping[str, Any], transformer: Mapping[str, Any], named: str
+) -> tuple[int | None, str]:
+    """Return where texts are cut by these files, in tokens, and which of them says so."""
+    arguments = transformer.get("processor_kwargs", transformer.get("tokenizer_args"))
+    if isinstance(arguments, dict):
+        found = _tokens(folder / named, "model_max_length", arguments.get("model_max_length"))
+        if found:
+            return found, f"{named} (model_max_length)"
+    found = _tokens(folder / named, "max_seq_length", transformer.get("max_seq_length"))
+    if found:
+        return found, f"{named} (max_seq_length)"
+    key = "model_max_length" if tokenizer.get("model_max_length") is not None else "max_len"
+    return (
+        _tokens(folder / "tokenizer_config.json", key, tokenizer.get(key)),
+        f"tokenizer_config.json ({key})",
+    )
+
+
+def _tokens(path: Path, key: str, value: object) -> int | None:
+    """Return a number of tokens; None for none, and for a number so large that it means none."""
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= LEAST_TOKENS:
+        return None if math.isinf(value) or value > 2**31 else int(value)
+    raise ModelLoadError(
+        f"{path}: {key} is {str(value)[:40]!r}, which is no length of a text in tokens.",
+        hint=f"Correct it, or remove the key: it is where texts are cut, {LEAST_TOKENS} at least.",
+    )
+
+
+def read_positions(config: Mapping[str, Any]) -> int | None:
+    """Return the most tokens that the checkpoint's positions allow, or None when it does not say.
+
+    Positions of the RoBERTa family start after the padding index, so the ones up to it are never
+    used (fairseq's convention, kept by Hugging Face's `create_position_ids_from_input_ids`). The
+    index is 1 unless a RoBERTa config says otherwise; MPNet's code has it fixed. XLNet says -1.
+    """
+    try:
+        positions = int(config["max_position_embeddings"])
+        kind = str(config.get("model_type", ""))
+        stated = config.get("pad_token_id")
+        padding = 1 if stated is None or kind == "mpnet" else int(stated)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    unused = padding + 1 if kind in ("roberta", "xlm-roberta", "mpnet") else 0
+    return positions - unused if positions > unused else None

@@ -1,0 +1,121 @@
+"""The steps of a model, as its modules.json lists them: Transformer, Pooling, Dense, Normalize.
+
+The format is that of sentence-transformers; how it reads them was taken from version 6.2,
+`sentence_transformer/modules/pooling.py`.
+"""
+
+import glob
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from emberd.errors import ModelLoadError
+from emberd.files import is_file
+from emberd.models.json_files import MEND, is_there, read_json, read_object
+from emberd.registry.spec import is_below
+
+_POOLINGS = {
+    "mean_tokens": "mean",
+    "cls_token": "cls",
+    "lasttoken": "last",
+}
+"""What the files of the Pooling step call the poolings, by our names; others go by their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One entry of modules.json: its kind, such as `Pooling`, and its folder below the model's."""
+
+    kind: str
+    path: str
+
+
+def read_steps(folder: Path) -> tuple[Step, ...] | None:
+    """Return what modules.json lists, in its order; None: there is no such file.
+
+    Format: https://sbert.net/docs/package_reference/sentence_transformer/modules.html
+    """
+    path = folder / "modules.json"
+    if not is_there(path):
+        return None
+    modules = read_json(path)
+    try:
+        return tuple(
+            Step(kind=str(step["type"]).rpartition(".")[2], path=str(step.get("path", "")))
+            for step in modules
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise ModelLoadError(
+            f"{path} is damaged: not a list of modules with types.", hint=MEND
+        ) from None
+
+
+def listed_weights(folder: Path) -> list[str]:
+    """Return glob patterns of the weights that a folder's own lists name, however they are called.
+
+    Those are the shards in an index and the folders of Dense steps: whatever is computed with is
+    part of the model, also where its name is not the usual one. A damaged list names nothing:
+    loading says what is wrong with it.
+    """
+    patterns: set[str] = set()
+    index = folder / "model.safetensors.index.json"
+    with suppress(ModelLoadError):
+        heads = (step.path for step in read_steps(folder) or () if step.kind == "Dense")
+        patterns |= {f"{glob.escape(path)}/*" for path in heads}
+    with suppress(ModelLoadError, LookupError, AttributeError):
+        if is_file(index) and not is_file(folder / "model.safetensors"):
+            patterns |= {
+                glob.escape(str(name)) for name in read_object(index)["weight_map"].values()
+            }
+    return sorted(patterns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolingFile:
+    """The options of the Pooling step. No `modes`: it does not say; several are joined together."""
+
+    path: Path | None = None
+    modes: frozenset[str] = frozenset()
+    include_prompt: bool = True
+
+
+def read_pooling(folder: Path) -> PoolingFile:
+    """Return what the Pooling step's own file says, by the names of the registry."""
+    listed = [step.path for step in read_steps(folder) or () if step.kind == "Pooling"]
+    named = [folder / path / "config.json" for path in listed if path and is_below(path)]
+    files = [path for path in named if is_there(path)]
+    path = next(iter(files or sorted(folder.glob("*_Pooling/config.json"))), None)
+    if path is None:
+        return PoolingFile()
+    values = read_object(path)
+    stated = values.get("pooling_mode")  # newer files; older ones have a flag for each
+    flags = {key: value for key, value in values.items() if key.startswith("pooling_mode_")}
+    if isinstance(stated, str):
+        modes = {stated}
+    elif isinstance(stated, list):
+        modes = set(map(str, stated))
+    else:
+        modes = {key.removeprefix("pooling_mode_") for key, value in flags.items() if value is True}
+        modes = modes or {"mean" for _ in flags}
+    return PoolingFile(
+        path=path,
+        modes=frozenset(_POOLINGS.get(mode, mode) for mode in modes),
+        include_prompt=values.get("include_prompt") is not False,
+    )
+
+
+def check_layout(folder: Path, steps: tuple[Step, ...]) -> None:
+    """Refuse an encoder that lies in a folder of its own, as old sentence-transformers kept it."""
+    elsewhere = next((s.path for s in steps if s.kind == "Transformer" and s.path), None)
+    if elsewhere:
+        raise old_layout(folder, elsewhere)
+
+
+def old_layout(folder: Path, elsewhere: str) -> ModelLoadError:
+    """Return the error for an encoder that lies in a folder of its own, `elsewhere`."""
+    return ModelLoadError(
+        f"{folder} has its encoder in {elsewhere}, where old versions of sentence-transformers put"
+        " it; emberd reads it beside modules.json.",
+        hint=f'Move the files in {folder / elsewhere} to {folder} and write `"path": ""` for the'
+        " Transformer in modules.json; sentence-transformers takes that, too.",
+    )

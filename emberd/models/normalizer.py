@@ -1,0 +1,85 @@
+"""How a tokenizer normalizes texts, by a folder's files: tokenizer.json, or what overrides it.
+
+transformers' BERT tokenizers go by tokenizer_config.json, and sentence-transformers has an option
+of its own. Sources: sentence-transformers 6.2, `base/modules/transformer.py`; transformers 5.23,
+`tokenization_utils_base.py` and `models/bert/tokenization_bert.py`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emberd.errors import ModelLoadError
+from emberd.files import read
+from emberd.models.json_files import MEND
+
+_NORMALIZED_BY_CLASS = {"BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer"}
+"""Tokenizers of transformers that set up a BertNormalizer by tokenizer_config.json."""
+
+_BERT_NORMALIZER = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+"""What tokenizer_config.json may say of it, by the names in tokenizer.json."""
+
+
+def replacing_normalizer(
+    folder: Path, config: Mapping[str, Any], tokenizer: Mapping[str, Any], *, lower_case: bool
+) -> tuple[Mapping[str, Any] | None, bool]:
+    """Return what takes the place of tokenizer.json's normalizer, and whether that alone lowers.
+
+    transformers' BERT tokenizers go by tokenizer_config.json. `lower_case` is
+    sentence-transformers' own option: it lowers texts before all else.
+    """
+    kind = tokenizer.get("tokenizer_class") or {
+        "bert": "BertTokenizer", "mpnet": "MPNetTokenizer"
+    }.get(str(config.get("model_type")))  # fmt: skip
+    known = _BERT_NORMALIZER if str(kind).removesuffix("Fast") in _NORMALIZED_BY_CLASS else {}
+    stated = {ours: tokenizer[key] for key, ours in known.items() if key in tokenizer}
+    if not (stated or lower_case):
+        return None, False
+    own = used = read_normalizer(folder / "tokenizer.json")
+    if own and own.get("type") == "BertNormalizer":
+        used = own | stated
+    if lower_case and not _lowers(used):
+        inner = used.get("normalizers", [used]) if used else []
+        used = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *inner]}
+    return (None, False) if used == own else (used, _lowers(used) and not _lowers(own))
+
+
+def _lowers(normalizer: Mapping[str, Any] | None) -> bool:
+    """Say whether it makes texts lower-case before anything that asks for their case."""
+    if not normalizer:
+        return False
+    steps = normalizer.get("normalizers")
+    if isinstance(steps, list):
+        return any(isinstance(step, dict) and step.get("type") == "Lowercase" for step in steps)
+    return normalizer.get("type") == "Lowercase" or normalizer.get("lowercase") is True
+
+
+def read_normalizer(path: Path) -> dict[str, Any] | None:
+    """Return the `normalizer` of a tokenizer.json, None if it has none.
+
+    Key by key, up to this one: the vocabulary, which is nearly all of the file, comes after it.
+
+    Raises:
+        ModelLoadError: the file is missing or damaged before that place.
+    """
+    decoder, space = json.JSONDecoder(), " \t\n\r"
+    try:
+        text = read(path).decode()
+        place = text.index("{") + 1
+        while True:
+            place = text.index('"', place)
+            key, place = decoder.raw_decode(text, place)
+            place = text.index(":", place) + 1
+            place += len(text[place : place + 80]) - len(text[place : place + 80].lstrip(space))
+            value, place = decoder.raw_decode(text, place)
+            if key == "normalizer":
+                return value if isinstance(value, dict) else None
+            if text[place:].lstrip(space)[:1] != ",":
+                return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelLoadError(f"{path} cannot be read: {str(error)[:200]}.", hint=MEND) from None
