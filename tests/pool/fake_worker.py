@@ -50,9 +50,7 @@ class FakeWorker:
         self.sent: list[wire.Frame] = []
         self.resident_bytes = 2**20
         self.cpu_s = 0.0
-        self.looked_at: Callable[[], None] = lambda: (
-            None
-        )  # for its processor time
+        self.looked_at: Callable[[], None] = lambda: None  # for its processor time
         self.is_gone = False
         self.was_killed = False
         self._cause = "exit code 0"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from emberd.config.load import Config
 from emberd.errors import (
     DeadlineError,
     EmberdError,
@@ -330,6 +331,19 @@ def test_unload_waits_for_what_the_worker_was_given_and_refuses_nobody(home: Pat
     asyncio.run(story())
 
 
+def test_unload_of_one_model_leaves_the_others(home: Path) -> None:
+    async def story() -> None:
+        async with fake_pool(config_of(home, "one", "two"), Workers()) as pool:
+            await pool.load("one")
+            await pool.load("two")
+
+            assert await pool.unload("two") == ["two"]
+            assert loaded(pool) == {"one": "ready"}
+            assert await pool.unload("two") == []
+
+    asyncio.run(story())
+
+
 def test_unload_while_it_starts_serves_those_who_wait_first(home: Path) -> None:
     async def story() -> None:
         workers = Workers(become_ready=False)
@@ -427,6 +441,19 @@ def test_the_least_recently_used_model_makes_room(home: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_pinned_model_stays_when_room_is_needed(home: Path) -> None:
+    async def story() -> None:
+        config = config_of(home, "one", "two", "three", limits="{max_loaded: 2}")
+        async with fake_pool(with_entry(config, "one", pinned=True), Workers()) as pool:
+            await pool.load("one")
+            await pool.load("two")
+            await pool.load("three")
+
+            assert loaded(pool) == {"one": "ready", "three": "ready"}
+
+    asyncio.run(story())
+
+
 def test_a_model_that_starts_is_not_evicted_before_it_has_served_those_who_wait(
     home: Path,
 ) -> None:
@@ -506,6 +533,35 @@ def test_a_measured_peak_decides_who_fits_the_budget(home: Path) -> None:
             assert loaded(pool) == {"two": "ready"}
             peak = LockFile(config.homes.state).read()["one"].peak_memory_bytes
             assert peak == 900 * 2**20
+
+    asyncio.run(story())
+
+
+def note_peak(config: Config, name: str, peak_bytes: int) -> None:
+    """Have the lock remember that a worker of this model took so much."""
+    lock = LockFile(config.homes.state)
+    lock.put(name, replace(lock.read()[name], peak_memory_bytes=peak_bytes))
+
+
+@pytest.mark.parametrize("peak_bytes", [2**40, 4 * 2**30 - 50 * 2**20])
+def test_one_odd_request_neither_keeps_a_model_from_loading_nor_others_for_ever(
+    home: Path, peak_bytes: int
+) -> None:
+    """A peak over the budget, or so near to it that no other model fits beside it."""
+
+    async def story() -> None:
+        workers = Workers()
+        config = config_of(home, "one", "two", limits="{memory_budget: 4GiB}")
+        async with fake_pool(config, workers) as pool:
+            await pool.load("one")
+            await pool.unload()
+            note_peak(config, "one", peak_bytes)
+            for _ in range(40):
+                for name in ("one", "two"):
+                    assert (await pool.embed(texts("a", model=name))).model == name
+
+            assert loaded(pool) == {"one": "ready", "two": "ready"}
+            assert len(workers.spawned) <= 30
 
     asyncio.run(story())
 
