@@ -93,8 +93,8 @@ class Job:
     def enter(self, fingerprint: str) -> bool:
         """Have all of it computed in this space; False when that would be one space too many.
 
-        An equivalent fingerprint counts as another space here: the probe texts show that stored
-        vectors may be compared, but the halves of one answer should be the same to the last bit.
+        An equivalent fingerprint counts as another space here: eight probe texts are enough to say
+        that stored vectors may be compared, but not to mix two spaces in one answer.
         """
         if fingerprint != self.fingerprint:
             self.spaces += bool(self._fragments) or not self.spaces

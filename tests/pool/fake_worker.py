@@ -79,22 +79,7 @@ class FakeWorker:
 
     def answer(self, asked: wire.Frame, *places: int) -> None:
         """Answer texts at these places of what was asked; all of them when none are given."""
-        assert isinstance(asked, wire.Embed | wire.Tokenize)
-        indices = list(places or range(len(asked.texts)))
-        self.say(
-            wire.Fragments(
-                id=asked.id,
-                indices=indices,
-                sizes=[1] * len(indices),
-                tokens=len(indices),
-                truncated=[],
-                tokenize_s=0.0,
-                queue_s=0.0,
-                model_s=0.0,
-                encode_s=0.0,
-            ),
-            b"v" * len(indices),
-        )
+        self.say(*answer_to(asked, *places))
 
     def die(self, cause: str = "SIGSEGV") -> None:
         """Close the pipe."""
@@ -145,6 +130,24 @@ class FakeWorker:
         """See `Worker`."""
         self.looked_at()
         return self.cpu_s
+
+
+def answer_to(asked: wire.Frame, *places: int) -> tuple[wire.Fragments, bytes]:
+    """Return the frame that answers texts at these places of what was asked, and its payload."""
+    assert isinstance(asked, wire.Embed | wire.Tokenize)
+    indices = list(places or range(len(asked.texts)))
+    frame = wire.Fragments(
+        id=asked.id,
+        indices=indices,
+        sizes=[1] * len(indices),
+        tokens=len(indices),
+        truncated=[],
+        tokenize_s=0.0,
+        queue_s=0.0,
+        model_s=0.0,
+        encode_s=0.0,
+    )
+    return frame, b"v" * len(indices)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from emberd.pool.backlog import Backlog
 from emberd.pool.job import Form, Job
 from emberd.registry.spec import ModelSpec, Source
 from emberd.worker import wire
-from tests.pool.fake_worker import DIMENSIONS, SPACE, FakeWorker
+from tests.pool.fake_worker import DIMENSIONS, SPACE, FakeWorker, answer_to
 
 SPEC = ModelSpec(name="one", sources=(Source(path="/none"),), dimensions=DIMENSIONS, pooling="mean")
 READY = wire.Ready(
@@ -59,13 +59,7 @@ class Scene:
 
     def answer(self, which: int, *places: int) -> None:
         """Have the worker answer a request, or some of its texts."""
-        asked = self.worker.asked[which]
-        count = len(places or asked.texts)
-        frame = wire.Fragments(
-            id=asked.id, indices=list(places or range(count)), sizes=[1] * count, tokens=count,
-            truncated=[], tokenize_s=0, queue_s=0, model_s=0, encode_s=0,
-        )  # fmt: skip
-        self.backlog.take_vectors(frame, b"v" * count)
+        self.backlog.take_vectors(*answer_to(self.worker.asked[which], *places))
 
 
 def play(story: Coroutine[Any, Any, None]) -> None:
