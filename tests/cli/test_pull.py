@@ -150,7 +150,7 @@ def test_a_newer_commit_is_told_and_taken_only_when_asked_for(hub: Hub, emberd: 
     assert told["folder"].endswith(COMMIT)
     assert told["newer"] == NEWER
     assert "`emberd pull tiny --update` takes it" in told["notes"][0]
-    assert b"tiny: It is here, and the Hub gives no other files" in refused.stderr
+    assert b"tiny: not updated" in refused.stderr
     assert taken["status"] == "updated"
     assert f"Its fingerprint was {told['fingerprint']} and is" in taken["notes"][0]
     assert hub.downloaded() == ["config.json"]
