@@ -28,9 +28,10 @@ import sqlite_vec
 from emberd.bench.texts import Texts
 from emberd.config.load import load_config
 from emberd.config.paths import Homes
-from emberd.migrate import run
-from emberd.migrate.embedding import IN_FLIGHT, PoolEmbedder, Target, find_target
+from emberd.migrate.embedding import BATCH, IN_FLIGHT, PoolEmbedder, Target, embed, find_target
 from emberd.migrate.known import find
+from emberd.migrate.plan import plan as plan_migration
+from emberd.migrate.run import migrate_all
 
 WORDS = 8
 DIMENSIONS = 384
@@ -61,8 +62,8 @@ def make_store(folder: Path, texts: list[str]) -> None:
 def embed_alone(embedder: PoolEmbedder, texts: list[str], target: Target) -> tuple[float, float]:
     """Embed in the requests that a migration makes; return seconds and processor seconds a text."""
     began_s, began_cpu_s = time.perf_counter(), cpu_s()
-    for at in range(0, len(texts), IN_FLIGHT * run.BATCH):
-        run.embed(embedder, texts[at : at + IN_FLIGHT * run.BATCH], target)
+    for at in range(0, len(texts), IN_FLIGHT * BATCH):
+        embed(embedder, texts[at : at + IN_FLIGHT * BATCH], target)
     return (time.perf_counter() - began_s) / len(texts), (cpu_s() - began_cpu_s) / len(texts)
 
 
@@ -120,11 +121,11 @@ def measure(rows: int, model: str, folder: Path) -> dict[str, object]:
         target = find_target(config, embedder, model)
         named = find(config, str(store))
         tenth = texts[:: max(1, rows // max(rows // 10, 1))]
-        plan = run.plan(named, target, embedder, homes.state)
+        plan = plan_migration(named, target, embedder, homes.state)
         before_s, before_cpu_s = embed_alone(embedder, tenth, target)
         began_s, began_cpu_s = time.perf_counter(), cpu_s()
         with DiskWatch(store) as disk:
-            moved = run.migrate_all([named], target, embedder, homes.state)[named.name]
+            moved = migrate_all([named], target, embedder, homes.state)[named.name]
         whole_s = time.perf_counter() - began_s
         whole_cpu_s = cpu_s() - began_cpu_s
         after_s, after_cpu_s = embed_alone(embedder, tenth, target)

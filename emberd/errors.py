@@ -1,60 +1,60 @@
-"""Every failure a user can meet, as one tree.
+"""Every error a user can meet, as one tree.
 
 EmberdError
 ├── ConfigError                   a setting is missing or malformed
 ├── UnknownModelError             no model or alias has that name
-├── RequestError                  the caller asked for something that cannot be done
-│   ├── MalformedBodyError            not JSON, not UTF-8, or nested too deep
+├── RequestError                  the request asks for something that cannot be done
+│   ├── MalformedBodyError            not JSON, not UTF-8, or nested too deeply
 │   ├── MediaTypeError                the body is not declared as JSON
 │   │   └── ContentCodingError            the body is compressed
 │   ├── WrongShapeError               JSON of the wrong shape; the field is named
 │   ├── NoTextsError                  an empty list of texts
 │   ├── TokenIdsError                 token ids instead of texts
 │   ├── BadOptionError                an option out of range
-│   ├── TextTooLongError              `truncate: false` and a text too long
+│   ├── TextTooLongError              a text is too long, and `truncate` is false
 │   ├── TooLargeError                 the body or the number of texts is over the limit
-│   ├── UnauthorizedError             a token is asked for and missing or wrong
-│   ├── ForbiddenError                a Host or Origin that is not this server's
+│   ├── UnauthorizedError             a token is required, and it is missing or wrong
+│   ├── ForbiddenError                a Host or Origin that is not allowed
 │   └── FingerprintMismatchError      the caller expects another vector space
-├── UnavailableError              nothing is wrong with the request; later it may work
+├── UnavailableError              nothing is wrong with the request; it may work later
 │   ├── SourceError                   no source of the model can be reached
 │   ├── NoRoomError                   other models fill the memory until the deadline
 │   ├── QueueFullError                too many texts are waiting
-│   ├── SpaceChangingError            the model became another one more than once meanwhile
-│   ├── ShuttingDownError             the server is going away
+│   ├── SpaceChangingError            the model's space changed more than once meanwhile
+│   ├── ShuttingDownError             the server is shutting down
 │   └── DeadlineError                 the request's deadline passed
 ├── BackendError
 │   ├── BackendMissingError           no installed plugin has that name
 │   ├── BackendBrokenError            the plugin is installed and cannot be imported or used here
 │   ├── ModelLoadError                the model's files cannot be used
-│   └── BadVectorError                the model gave no finite vector for a text
+│   └── BadVectorError                the model gave no usable vector for a text
 ├── WorkerError
 │   ├── WorkerStartError              the process never became ready
 │   └── WorkerCrashedError            the process died twice on the same request
-├── StoreError                    a vector store cannot be read or changed; it is as it was
-│   ├── NotAStoreError                the path is no store of that kind, or has another schema
+├── StoreError                    a vector store cannot be read or changed; it is unchanged
+│   ├── NotAStoreError                the path is not a store of that kind, or its schema differs
 │   ├── StoreKindError                no installed kind of store has that name or option
 │   ├── StoreBusyError                another process has it locked
-│   ├── BackupError                   its backup cannot be restored; both are as they were
+│   ├── BackupError                   its backup cannot be restored; both are unchanged
 │   ├── StoreRowsError                some of its rows cannot be embedded
-│   ├── DiskFullError                 there is not enough room for what has to be written
-│   └── MigrationError                what was done is not right, and was taken back
-└── ServerError                   the command line and the server did not find each other
+│   ├── DiskFullError                 there is not enough disk space
+│   └── MigrationError                the result was wrong, and was rolled back
+└── ServerError                   the command line could not reach or start a server
     ├── NoServerError                 no server is running
-    ├── PortTakenError                something else listens on the port
-    └── ServiceError                  the machine's service manager did not do what was asked
+    ├── PortTakenError                something else is listening on the port
+    └── ServiceError                  the machine's service manager failed
 
-Knows nothing of HTTP or exit codes: `api.errors` and `cli.main` decide those. A worker sends
-`code`, `message` and `hint` over the wire and `from_code` makes the same error again.
+HTTP statuses and exit codes are not decided here, but in `api.errors` and `cli.main`. A worker
+sends `code`, `message` and `hint` to the server, where `from_code` makes the same error again.
 """
 
 from typing import ClassVar
 
 
 class EmberdError(Exception):
-    """A failure with a stable code, one sentence, and the next thing to try.
+    """An error with a stable code, a sentence that says what happened, and a hint what to do.
 
-    `field` names the part of the request that is wrong, where one is.
+    `field` names the part of the request that is wrong, if there is one.
     """
 
     code: ClassVar[str] = "internal"
@@ -79,13 +79,13 @@ class UnknownModelError(EmberdError):
 
 
 class RequestError(EmberdError):
-    """The caller asked for something that cannot be done."""
+    """The request asks for something that cannot be done."""
 
     code = "bad_request"
 
 
 class MalformedBodyError(RequestError):
-    """The body is not JSON, not UTF-8, or nested too deep."""
+    """The body is not JSON, not UTF-8, or nested too deeply."""
 
     code = "malformed_body"
 
@@ -97,7 +97,7 @@ class MediaTypeError(RequestError):
 
 
 class ContentCodingError(MediaTypeError):
-    """The body is compressed, which is not read."""
+    """The body is compressed, which is not supported."""
 
     code = "unsupported_coding"
 
@@ -115,19 +115,19 @@ class NoTextsError(RequestError):
 
 
 class TokenIdsError(RequestError):
-    """Token ids instead of texts: another tokenizer's would embed as garbage."""
+    """Token ids instead of texts: ids from another tokenizer would embed as garbage."""
 
     code = "token_ids"
 
 
 class BadOptionError(RequestError):
-    """An option is out of range for this model."""
+    """An option is out of range for this model, or has an unknown value."""
 
     code = "bad_option"
 
 
 class TextTooLongError(RequestError):
-    """A text has too many tokens and the caller forbade cutting it."""
+    """A text has too many tokens, and the request forbids cutting it."""
 
     code = "text_too_long"
 
@@ -139,19 +139,19 @@ class TooLargeError(RequestError):
 
 
 class UnauthorizedError(RequestError):
-    """A token is configured, and the request has none or a wrong one."""
+    """The server requires a token, and the request has none or a wrong one."""
 
     code = "unauthorized"
 
 
 class ForbiddenError(RequestError):
-    """The Host or Origin header is not one this server answers."""
+    """The Host or Origin header is not allowed on this server."""
 
     code = "forbidden"
 
 
 class FingerprintMismatchError(RequestError):
-    """The caller expects vectors of another space than the model gives."""
+    """The caller expects vectors of another space than the model's."""
 
     code = "fingerprint_mismatch"
 
@@ -169,37 +169,37 @@ class SourceError(UnavailableError):
 
 
 class NoRoomError(UnavailableError):
-    """Other models fill the memory and none could leave before the deadline."""
+    """Other models fill the memory, and none could be unloaded before the deadline."""
 
     code = "no_room"
 
 
 class QueueFullError(UnavailableError):
-    """Too many texts are waiting already."""
+    """Too many texts, or bytes of them, are already waiting."""
 
     code = "queue_full"
 
 
 class SpaceChangingError(UnavailableError):
-    """The model's vectors became those of another space, and again, before the answer was whole."""
+    """The model's vector space changed more than once before the answer was complete."""
 
     code = "space_changing"
 
 
 class ShuttingDownError(UnavailableError):
-    """The server is going away."""
+    """The server is shutting down."""
 
     code = "shutting_down"
 
 
 class DeadlineError(UnavailableError):
-    """The request's deadline passed; a download or start under way goes on."""
+    """The request's deadline passed; a download or start in progress continues."""
 
     code = "deadline"
 
 
 class BackendError(EmberdError):
-    """A backend cannot do its work."""
+    """A backend failed."""
 
     code = "backend"
 
@@ -223,13 +223,13 @@ class ModelLoadError(BackendError):
 
 
 class BadVectorError(BackendError):
-    """The model gave a non-finite or zero vector for a text, alone too."""
+    """The model gave a non-finite or zero vector for a text, even when it ran alone."""
 
     code = "bad_vector"
 
 
 class WorkerError(EmberdError):
-    """A model's worker process did not do its work."""
+    """A model's worker process failed."""
 
     code = "worker"
 
@@ -247,13 +247,13 @@ class WorkerCrashedError(WorkerError):
 
 
 class StoreError(EmberdError):
-    """A vector store cannot be read or changed; it is as it was."""
+    """A vector store cannot be read or changed; it is unchanged."""
 
     code = "store"
 
 
 class NotAStoreError(StoreError):
-    """The path is no store of that kind, or its schema is another one."""
+    """The path is not a store of that kind, or its schema is a different one."""
 
     code = "not_a_store"
 
@@ -271,7 +271,7 @@ class StoreBusyError(StoreError):
 
 
 class BackupError(StoreError):
-    """The backup of a store cannot be restored; store and backup are as they were."""
+    """The backup of a store cannot be restored; store and backup are unchanged."""
 
     code = "store_backup"
 
@@ -283,19 +283,19 @@ class StoreRowsError(StoreError):
 
 
 class DiskFullError(StoreError):
-    """There is not enough room on the disk for what has to be written."""
+    """There is not enough disk space for what has to be written."""
 
     code = "disk_full"
 
 
 class MigrationError(StoreError):
-    """What a migration wrote is not right, and was taken back."""
+    """The result of a migration was wrong, and was rolled back."""
 
     code = "migration"
 
 
 class ServerError(EmberdError):
-    """The command line and the server did not find each other."""
+    """The command line could not reach or start a server."""
 
     code = "server"
 
@@ -307,13 +307,13 @@ class NoServerError(ServerError):
 
 
 class PortTakenError(ServerError):
-    """Something else listens on the port."""
+    """Something else is listening on the port."""
 
     code = "port_taken"
 
 
 class ServiceError(ServerError):
-    """The machine's service manager did not do what was asked, or the service did not start."""
+    """The machine's service manager failed, or the service did not start."""
 
     code = "service"
 
@@ -321,12 +321,12 @@ class ServiceError(ServerError):
 def every_error() -> list[type[EmberdError]]:
     """Return all classes of the tree, parents before children."""
     found = [EmberdError]
-    for cls in found:  # grows while it is walked
+    for cls in found:  # grows during the loop
         found.extend(cls.__subclasses__())
     return found
 
 
 def from_code(code: str, message: str, hint: str | None) -> EmberdError:
-    """Make the error again that another process described; an unknown code is an `EmberdError`."""
+    """Recreate an error from another process; an unknown code gives an `EmberdError`."""
     cls = next((cls for cls in every_error() if cls.code == code), EmberdError)
     return cls(message, hint=hint)

@@ -1,4 +1,4 @@
-"""How packages get into the Python that runs emberd, whichever way it was installed."""
+"""The command that installs a package into the Python that runs emberd."""
 
 import shlex
 import sys
@@ -6,10 +6,10 @@ from importlib import util
 
 
 def pip(command: str, *words: str) -> str:
-    """Return what to type so that pip's `command` works on this very Python.
+    """Return the shell command that runs pip's `command` for this very Python.
 
-    Another `pip` on the PATH would install where emberd does not look. An environment that uv made
-    has no pip of its own; uv does the same from outside.
+    Another `pip` on the PATH would install elsewhere. Environments made by uv have no pip; there,
+    uv does the same from outside.
     """
     if util.find_spec("pip"):
         return shlex.join([sys.executable, "-m", "pip", command, *words])

@@ -1,7 +1,7 @@
-"""Logging of the server process: one record, one line, as JSON or for people; rotated in-process.
+"""The server's log: one line per record, as JSON or for people, with log rotation.
 
-Everybody logs through the standard library; what a record carries in `extra` becomes fields. Plain
-formatters and no structlog: importing that imports Rich, which the server has no memory for.
+All code logs through the standard library; the `extra` of a record becomes its fields. structlog is
+not used because it imports Rich, which would take too much of the server's idle memory.
 """
 
 import logging
@@ -16,16 +16,16 @@ import orjson
 
 Format = Literal["auto", "json", "console"]
 PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-QUIET = ("uvicorn", "httpx2", "httpcore2", "asyncio")  # heard from when something is wrong
+QUIET = ("uvicorn", "httpx2", "httpcore2", "asyncio")  # only their warnings and errors are logged
 
 
 def set_up(
     level: str, form: Format, file: str | None = None, max_bytes: int = 0, backups: int = 0
 ) -> None:
-    """Send all records of `level` and above to stderr, or to `file` (0600) and not to stderr.
+    """Send all records of `level` and above to stderr, or instead to `file` (mode 0600).
 
-    `auto` is `console` on a terminal, else `json`. A file that would grow over `max_bytes` becomes
-    `file.1`, that one `file.2`, and so on up to `backups`. Raises OSError.
+    `auto` means `console` on a terminal, else `json`. A file that would grow beyond `max_bytes` is
+    renamed to `file.1`, that one to `file.2`, and so on up to `backups`. Raises OSError.
     """
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if file:
@@ -39,14 +39,14 @@ def set_up(
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what a record carries beside its message; what is None is left out."""
+    """Return the fields of a record other than its message, without those that are None."""
     return {
         key: value for key, value in vars(record).items() if key not in PLAIN and value is not None
     }
 
 
 class JsonFormatter(logging.Formatter):
-    """`{"time", "level", "logger", "event", ...fields}`; a traceback has places, no messages."""
+    """`{"time", "level", "logger", "event", ...fields}`; an exception without its message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
@@ -79,7 +79,7 @@ def _utc(record: logging.LogRecord) -> str:
 
 
 def _exception(record: logging.LogRecord) -> dict[str, str]:
-    """Say what was raised and where; its message might quote a text."""
+    """Return what was raised and where, but not its message, which might quote a text."""
     if not record.exc_info or not record.exc_info[0]:
         return {}
     kind, _, traceback = record.exc_info
@@ -93,7 +93,7 @@ class _PrivateFile(RotatingFileHandler):
     """A rotating file that only its owner may read."""
 
     def _open(self) -> TextIOWrapper:
-        # Without blocking: opening a pipe waits for somebody who reads.
+        # Non-blocking, because opening a pipe waits for a reader.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
         descriptor = os.open(self.baseFilename, flags, 0o600)
         os.set_blocking(descriptor, True)

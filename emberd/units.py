@@ -1,7 +1,7 @@
-"""Sizes and durations as people write them: `4GiB`, `900MB`, `15m`, `1h30m`, `never`.
+"""Settings as people write them, parsed and formatted: `4GiB`, `900MB`, `15m`, `1h30m`, `never`.
 
-`Size` and `Duration` mark dataclass fields; pydantic finds the parser through them, and who only
-reads the dataclass (a worker, at a cold start) does not import pydantic.
+`Size`, `Duration` and the others annotate dataclass fields; pydantic finds their parser that way,
+and code that only reads the dataclass (a worker, at a cold start) does not import pydantic.
 """
 
 import math
@@ -26,7 +26,7 @@ def parse_size(value: object) -> int:
     match = re.fullmatch(rf"({_NUMBER})\s*([a-z]*)", str(value).strip().lower())
     size = float(match[1]) * SIZE_UNITS.get(match[2], math.inf) if match else math.inf
     if isinstance(value, bool) or not math.isfinite(size):
-        raise ValueError("is not a size; write for example 512MiB or 4GiB")
+        raise ValueError("is not a size; write, for example, 512MiB or 4GiB")
     return int(size)
 
 
@@ -39,7 +39,7 @@ def parse_duration(value: object) -> float:
         return float(text)
     parts = re.findall(rf"({_NUMBER})\s*(ms|s|m|h|d)", text)
     if isinstance(value, bool) or not parts or re.sub(rf"{_NUMBER}\s*(ms|s|m|h|d)\s*", "", text):
-        raise ValueError("is not a duration; write for example 90s, 15m, 1h30m or never")
+        raise ValueError("is not a duration; write, for example, 90s, 15m, 1h30m or never")
     return sum(float(number) * DURATION_UNITS[unit] for number, unit in parts)
 
 
@@ -53,7 +53,7 @@ def format_size(size_bytes: float) -> str:
 
 
 def format_exact_size(size_bytes: int) -> str:
-    """Return a size for YAML, in the largest unit that it is a multiple of: `4GiB`, `1500000`."""
+    """Return a size for YAML, in the largest unit that divides it: `4GiB`, `1500000`."""
     for unit, unit_bytes in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size_bytes % unit_bytes == 0:
             return f"{size_bytes // unit_bytes}{unit}"
@@ -88,7 +88,7 @@ class _Parsed:
 
 
 class AtMost:
-    """Field marker: a size above this is refused, in words that have its unit."""
+    """Field marker: a larger size is refused, with a message that uses units."""
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
@@ -105,14 +105,14 @@ class AtMost:
 
 
 def parse_count(value: object) -> object:
-    """Refuse `yes` and `no`, which Python counts as 1 and 0; leave the rest to the type."""
+    """Refuse YAML's `yes` and `no`, which Python treats as 1 and 0; leave the rest to the type."""
     if isinstance(value, bool):
         raise ValueError("is not a number")  # noqa: TRY004 - pydantic turns ValueErrors into its own
     return value
 
 
 def format_places(places: Iterable[int]) -> str:
-    """Write ascending numbers shortly, neighbours as a range: `0-2,5`."""
+    """Format ascending numbers compactly, with ranges: `0-2,5`."""
     ranges: list[list[int]] = []
     for place in places:
         if ranges and place == ranges[-1][-1] + 1:
@@ -123,22 +123,22 @@ def format_places(places: Iterable[int]) -> str:
 
 
 def parse_places(text: str) -> tuple[int, ...]:
-    """Read what `format_places` wrote.
+    """Parse the output of `format_places`.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the text is anything else.
     """
     ends = [tuple(map(int, part.split("-"))) for part in text.split(",") if part]
     return tuple(place for each in ends for place in range(each[0], each[-1] + 1))
 
 
 def parse_port(value: object) -> object:
-    """Read `off` as no port; YAML makes a False of it."""
+    """Return None for `off`, which YAML reads as False."""
     return None if value is False or str(value).lower() == "off" else parse_count(value)
 
 
 def parse_host(value: object) -> object:
-    """Return an address to listen on; `[::1]`, as in a URL, is `::1`."""
+    """Return an address to listen on; `[::1]`, as in a URL, means `::1`."""
     if not isinstance(value, str):
         return value
     if value.startswith("[") and value.endswith("]"):
@@ -147,26 +147,26 @@ def parse_host(value: object) -> object:
 
 
 def parse_origin(value: object) -> object:
-    """Refuse what no browser sends as an Origin: `*`, a name alone, an address with a path."""
+    """Refuse what no browser sends as an Origin: `*`, a bare name, an address with a path."""
     if not isinstance(value, str):
         return value
     scheme, separator, place = value.strip().partition("://")
     if not (scheme and separator) or "/" in place.rstrip("/") or "*" in value:
-        raise ValueError("is no origin of a page; write for example http://localhost:3000")
+        raise ValueError("is not an origin; write, for example, http://localhost:3000")
     return value.strip()
 
 
 def parse_path(value: object) -> object:
-    """Return a path with `~` replaced; refuse one that depends on where emberd was started."""
+    """Return a path with `~` expanded; refuse one that depends on the working directory."""
     if not isinstance(value, str):
         return value
     if "\0" in value:
-        raise ValueError("holds a NUL character")
+        raise ValueError("contains a NUL character")
     path = Path(value)
-    with suppress(RuntimeError):  # a user nobody knows
+    with suppress(RuntimeError):  # an unknown user
         path = path.expanduser()
     if not path.is_absolute():
-        raise ValueError("is not a whole path; begin it with / or ~/")
+        raise ValueError("is not an absolute path; begin it with / or ~/")
     return str(path)
 
 

@@ -1,4 +1,4 @@
-"""The one numeric type that crosses every border: a float32 matrix, one row per text."""
+"""The numeric type that all parts share: a float32 matrix with one row per text."""
 
 import base64
 from typing import Literal
@@ -12,8 +12,10 @@ Encoding = Literal["json", "base64", "raw"]
 
 
 def finite_rows(vectors: Matrix) -> npt.NDArray[np.bool_]:
-    """Say for each row of `(N, D)` whether it is a usable vector: finite and not zero. `(N,)`."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)  # no square over- or underflows
+    """Say for each row whether it is usable, finite and not zero: `(N, D)` -> `(N,)` bool."""
+    lengths = np.linalg.norm(
+        vectors.astype(np.float64), axis=1
+    )  # squares in float64 cannot overflow
     usable: npt.NDArray[np.bool_] = np.isfinite(lengths) & (lengths > 0)
     return usable
 
@@ -44,10 +46,10 @@ def truncate(vectors: Matrix, dimensions: int) -> Matrix:
 
 
 def encode(vectors: Matrix, encoding: Encoding) -> list[bytes]:
-    """Return the bytes that go out for each row of `(N, D)`.
+    """Return each row of `(N, D)` as the bytes that are sent to clients.
 
-    `json`: an array of the shortest decimals that read back as the same float32.
-    `base64`: a JSON string of the little-endian float32. `raw`: little-endian float32.
+    `json`: an array of the shortest decimals that parse to the same float32. `base64`: a JSON
+    string of little-endian float32 in base64. `raw`: little-endian float32.
     """
     rows = np.ascontiguousarray(vectors, "<f4")
     if encoding == "json":

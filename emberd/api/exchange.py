@@ -72,10 +72,10 @@ async def load(request: Request, pool: Pool, name: str | None) -> Answer:
     began_s = time.monotonic()
     row = await while_connected(request, pool.load(name))
     answer = Answer(
-        model=row["name"],
+        model=row.name,
         fragments=(),
-        dimensions=row["dimensions"],
-        fingerprint=row["fingerprint"],
+        dimensions=row.dimensions,
+        fingerprint=row.fingerprint or "",
         tokens=0,
         truncated=(),
         timing=Timing(wait_s=time.monotonic() - began_s),

@@ -144,20 +144,20 @@ class PoolCollector(Collector):
         space = InfoMetricFamily(
             "emberd_model", "Fingerprint of the vector space.", labels=["model"]
         )
-        rows = self._pool.rows()
-        alive = [row for row in rows if row["pid"]]
+        rows = self._pool.statuses()
+        alive = [row for row in rows if row.pid]
         resident.add_metric([], len(alive))
         for model, count in self._pool.queued_texts().items():
             texts.add_metric([model], count)
         for row in rows:
-            name = [row["name"]]
-            if row["pid"]:
-                memory.add_metric(name, row["memory_bytes"])
-            if row["pid"] or row["queued"]:
-                queued.add_metric(name, row["queued"])
-                in_flight.add_metric(name, row["in_flight"])
-            if row["fingerprint"]:
-                space.add_metric(name, {"fingerprint": row["fingerprint"]})
+            name = [row.name]
+            if row.pid:
+                memory.add_metric(name, row.memory_bytes)
+            if row.pid or row.queued:
+                queued.add_metric(name, row.queued)
+                in_flight.add_metric(name, row.in_flight)
+            if row.fingerprint:
+                space.add_metric(name, {"fingerprint": row.fingerprint})
         yield from (queued, in_flight, texts, size, resident, memory, space)
 
 

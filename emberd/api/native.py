@@ -29,6 +29,8 @@ from emberd.api.openapi import (
 from emberd.config.live import LiveConfig
 from emberd.errors import WrongShapeError
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.states import State
+from emberd.pool.status import ModelStatus
 from emberd.worker.wire import Encoding
 
 
@@ -80,7 +82,7 @@ class ModelState(ResponseBody):
     """Name and state."""
 
     name: str
-    state: Literal["cold", "starting", "ready", "draining", "failed"]
+    state: State
 
 
 class HealthWarning(ResponseBody):
@@ -111,41 +113,10 @@ class Ready(ResponseBody):
     status: Literal["ready"]
 
 
-class Row(ModelState):
-    """One entry of the registry, and its worker if it has one. Times in seconds.
-
-    `files_changed_s` counts from 1970; it and `files_bytes` are 0 until the model was loaded once.
-    """
-
-    aliases: list[str]
-    dimensions: int
-    pooling: str
-    precision: str
-    max_tokens: int | None
-    fingerprint: str | None
-    backend: str
-    compute: str
-    memory_bytes: int
-    in_flight: int
-    queued: int
-    idle_s: float | None
-    unloads_in_s: float | None
-    loads: int
-    last_load_s: float | None
-    phases_s: dict[str, float] | None
-    progress: dict[str, Any] | None
-    last_error: str | None
-    notes: list[str]
-    pulled: bool
-    files_bytes: int
-    files_changed_s: int
-    pid: int | None
-
-
 class Rows(ResponseBody):
     """What `GET /models` answers."""
 
-    models: list[Row]
+    models: list[ModelStatus]
 
 
 class Unloaded(ResponseBody):
@@ -185,7 +156,7 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         if isinstance(data, dict) and "inputs" in data:
             if "texts" in data:
                 raise WrongShapeError(
-                    "The request has both texts and inputs.",
+                    "texts, inputs: the request has both.",
                     hint="Send texts, or inputs as clients of text-embeddings-inference do.",
                     field="inputs",
                 )
@@ -211,20 +182,19 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
     @router.get("/health", responses=gives(Health, "Its state.") | fails(NativeError, (403,)))
     async def health() -> Response:
         """Return the server's state; never loads a model and never waits for one."""
-        default = pool.row()
+        default = pool.status()
         said = {
             "status": "ok",
             "model": pool.default.public_id,
             "dimensions": pool.default.dimensions,
-            "loaded": default["state"] == "ready",
+            "loaded": default.state == "ready",
             "name": pool.default.name,
-            "fingerprint": default["fingerprint"],
+            "fingerprint": default.fingerprint,
             "version": __version__,
-            "models": pool.states(),
+            "models": [{"name": name, "state": state} for name, state in pool.states().items()],
             "warnings": [*live.warnings(), *pool.warnings()],
         }
-        # Polled often, also while models work: FastAPI's way to JSON takes as long as the rest.
-        return Response(orjson.dumps(said), media_type="application/json")
+        return _as_json(said)
 
     @router.get(
         "/ready",
@@ -236,19 +206,19 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         return Response(b'{"status":"ready"}', media_type="application/json")
 
     @router.get("/models", responses=gives(Rows, "All entries.") | fails(NativeError, ACCESS))
-    async def models() -> dict[str, Any]:
+    async def models() -> Response:
         """Return a row for every entry of the registry."""
-        return {"models": pool.rows()}
+        return _as_json({"models": pool.statuses()})
 
     @router.post(
         "/load",
         openapi_extra=takes(ModelBody, {"model": "minilm"}, required=False),
-        responses=gives(Row, "The model, ready.") | fails(NativeError, LOADING),
+        responses=gives(ModelStatus, "The model, ready.") | fails(NativeError, LOADING),
     )
-    async def load(request: Request) -> dict[str, Any]:
+    async def load(request: Request) -> Response:
         """Load a model (without a body: the default); answers once it is ready."""
         asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
-        return await exchange.while_connected(request, pool.load(asked.model))
+        return _as_json(await exchange.while_connected(request, pool.load(asked.model)))
 
     @router.post(
         "/unload",
@@ -261,3 +231,8 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         return {"status": "unloaded", "models": await pool.unload(asked.model)}
 
     return router
+
+
+def _as_json(shown: object) -> Response:
+    """Render without FastAPI, whose way to JSON takes longer than everything else in `/health`."""
+    return Response(orjson.dumps(shown), media_type="application/json")

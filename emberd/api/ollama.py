@@ -21,6 +21,7 @@ from emberd.api import answers, body, exchange
 from emberd.api.fields import RequestBody, Texts, Truncate
 from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, ResponseBody, fails, gives, takes
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.status import ModelStatus
 from emberd.registry.catalog import LATEST
 
 NS_PER_S = 1_000_000_000
@@ -206,7 +207,7 @@ def create_router(pool: Pool) -> APIRouter:
     )
     async def tags() -> dict[str, Any]:
         """List names and aliases, downloaded or not: a model is fetched when it is first used."""
-        tags = [_tag(row, pool, name) for row in pool.rows() for name in _names(row, pool)]
+        tags = [_tag(row, pool, name) for row in pool.statuses() for name in _names(row, pool)]
         return {"models": tags}
 
     @router.get(
@@ -215,7 +216,7 @@ def create_router(pool: Pool) -> APIRouter:
     )
     async def ps() -> dict[str, Any]:
         """List the models that are loaded."""
-        return {"models": [_running(row, pool) for row in pool.rows() if row["state"] == "ready"]}
+        return {"models": [_running(row, pool) for row in pool.statuses() if row.state == "ready"]}
 
     @router.get(
         "/api/version",
@@ -234,7 +235,7 @@ def create_router(pool: Pool) -> APIRouter:
         """Describe one model without loading it."""
         asked = await read(request, OllamaShowBody)
         spec = pool.spec(asked.model)
-        row = pool.row(spec.name)
+        row = pool.status(spec.name)
         family = spec.architecture or ""
         return {
             "license": spec.licence or "",
@@ -247,7 +248,7 @@ def create_router(pool: Pool) -> APIRouter:
                 "general.architecture": family,
                 "general.name": spec.public_id,
                 f"{family}.embedding_length": spec.dimensions,
-                f"{family}.context_length": row["max_tokens"],
+                f"{family}.context_length": row.max_tokens,
             },
             "capabilities": ["embedding"],
         }
@@ -255,14 +256,14 @@ def create_router(pool: Pool) -> APIRouter:
     return router
 
 
-def _names(row: dict[str, Any], pool: Pool) -> Iterator[str]:
+def _names(row: ModelStatus, pool: Pool) -> Iterator[str]:
     """Yield names as Ollama lists them, with a tag. Hub ids are accepted, but not listed."""
-    for name in dict.fromkeys((row["name"], *pool.spec(row["name"]).aliases)):
+    for name in dict.fromkeys((row.name, *pool.spec(row.name).aliases)):
         yield name if ":" in name else name + LATEST
 
 
-def _tag(row: dict[str, Any], pool: Pool, name: str) -> dict[str, Any]:
-    digest = row["fingerprint"] or ""
+def _tag(row: ModelStatus, pool: Pool, name: str) -> dict[str, Any]:
+    digest = row.fingerprint or ""
     return {
         "name": name,
         "model": name,
@@ -272,31 +273,31 @@ def _tag(row: dict[str, Any], pool: Pool, name: str) -> dict[str, Any]:
     }
 
 
-def _files(row: dict[str, Any]) -> dict[str, Any]:
-    changed = datetime.fromtimestamp(row["files_changed_s"], UTC)
-    return {"modified_at": changed.isoformat(), "size": row["files_bytes"]}
+def _files(row: ModelStatus) -> dict[str, Any]:
+    changed = datetime.fromtimestamp(row.files_changed_s, UTC)
+    return {"modified_at": changed.isoformat(), "size": row.files_bytes}
 
 
-def _running(row: dict[str, Any], pool: Pool) -> dict[str, Any]:
+def _running(row: ModelStatus, pool: Pool) -> dict[str, Any]:
     expires = None
-    if row["unloads_in_s"] is not None:
-        expires = (datetime.now(UTC) + timedelta(seconds=row["unloads_in_s"])).isoformat()
+    if row.unloads_in_s is not None:
+        expires = (datetime.now(UTC) + timedelta(seconds=row.unloads_in_s)).isoformat()
     return {
-        **_tag(row, pool, row["name"] + LATEST),
-        "size": row["memory_bytes"],
+        **_tag(row, pool, row.name + LATEST),
+        "size": row.memory_bytes,
         "size_vram": 0,
-        "context_length": row["max_tokens"],
+        "context_length": row.max_tokens,
         "expires_at": expires,
     }
 
 
-def _details(row: dict[str, Any], pool: Pool) -> dict[str, Any]:
-    family = pool.spec(row["name"]).architecture or ""
+def _details(row: ModelStatus, pool: Pool) -> dict[str, Any]:
+    family = pool.spec(row.name).architecture or ""
     return {
         "parent_model": "",
         "format": "safetensors",
         "family": family,
         "families": [family],
         "parameter_size": "",
-        "quantization_level": row["precision"],
+        "quantization_level": row.precision,
     }

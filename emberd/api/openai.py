@@ -130,9 +130,9 @@ def create_router(pool: Pool) -> APIRouter:
     async def models() -> dict[str, Any]:
         """List names and aliases; Hub ids are accepted, too."""
         listed = [
-            _listed(name, row["files_changed_s"])
-            for row in pool.rows()
-            for name in dict.fromkeys((row["name"], *pool.spec(row["name"]).aliases))
+            _listed(name, row.files_changed_s)
+            for row in pool.statuses()
+            for name in dict.fromkeys((row.name, *pool.spec(row.name).aliases))
         ]
         return {"object": "list", "data": listed}
 
@@ -142,8 +142,8 @@ def create_router(pool: Pool) -> APIRouter:
     )
     async def model(model: str) -> dict[str, Any]:
         """Return one entry by name, alias or Hub id."""
-        row = pool.row(model)
-        return _listed(row["name"], row["files_changed_s"])
+        row = pool.status(model)
+        return _listed(row.name, row.files_changed_s)
 
     return router
 

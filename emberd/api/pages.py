@@ -99,12 +99,10 @@ def _front(pool: Pool) -> Iterator[str]:
     yield f"<ul>{''.join(links)}</ul>"
     yield "<h2>Models</h2>"
     rows = []
-    for state in pool.states():
-        spec = pool.spec(state["name"])
+    for name, state in pool.states().items():
+        spec = pool.spec(name)
         default = " (default)" if spec.name == pool.default.name else ""
-        rows.append(
-            (spec.name + default, ", ".join(spec.aliases), str(spec.dimensions), state["state"])
-        )
+        rows.append((spec.name + default, ", ".join(spec.aliases), str(spec.dimensions), state))
     yield _table(("name", "aliases", "dimensions", "state"), rows)
 
 

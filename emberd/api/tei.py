@@ -160,14 +160,14 @@ def create_router(pool: Pool) -> APIRouter:
     @router.get("/info", responses=gives(TEIInfo, "The default model.") | fails(TEIError, ACCESS))
     async def info() -> dict[str, Any]:
         """Return the default model and the limits of a request."""
-        row = pool.row()
+        row = pool.status()
         return {
             "model_id": pool.default.public_id,
             "model_sha": None,
-            "model_dtype": row["precision"],
-            "model_type": {"embedding": {"pooling": row["pooling"]}},
+            "model_dtype": row.precision,
+            "model_type": {"embedding": {"pooling": row.pooling}},
             "max_concurrent_requests": pool.limits.max_queued_texts,
-            "max_input_length": row["max_tokens"],
+            "max_input_length": row.max_tokens,
             "max_client_batch_size": pool.limits.max_texts,
             "auto_truncate": True,
             "version": __version__,

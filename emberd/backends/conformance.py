@@ -3,6 +3,8 @@
 folder = tmp_path / "model"
 tiny_bert(folder)
 check_backend(MyBackend(), folder, dimensions=TINY_DIMENSIONS, pooling="mean")
+
+`tiny_bert` is in a module of its own.
 """
 
 import json
@@ -13,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Final, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -22,23 +24,6 @@ from emberd.backends.plugins import architectures
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
 
-TINY_DIMENSIONS: Final = 64
-_TINY_SIZES = {
-    "hidden_size": TINY_DIMENSIONS,
-    "intermediate_size": 128,
-    "max_position_embeddings": 48,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 2,
-    "type_vocab_size": 2,
-    "vocab_size": 96,
-}
-_TINY_CONFIG = _TINY_SIZES | {
-    "model_type": "bert",
-    "architectures": ["BertModel"],
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "pad_token_id": 0,
-}
 _SAME = 0.9999  # cosine
 
 Promises = dict[str, Callable[[], bool]]
@@ -88,34 +73,6 @@ def check_backend(
         ]
     if broken:
         raise AssertionError(f"{type(backend).__name__} does not keep: {'; '.join(broken)}.")
-
-
-def tiny_bert(folder: Path, *, seed: int = 1) -> None:
-    """Write a BERT with random weights and a tokenizer of a few words, for tests without downloads.
-
-    Its vectors have `TINY_DIMENSIONS` numbers. It states no pooling, so any works.
-    """
-    from safetensors.numpy import save_file
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    draw = np.random.default_rng(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.joinpath("config.json").write_text(json.dumps(_TINY_CONFIG, indent=2))
-    save_file(
-        {
-            name: draw.normal(float("LayerNorm.weight" in name), 0.1, shape).astype(np.float32)
-            for name, shape in _tiny_shapes().items()
-        },
-        folder / "model.safetensors",
-    )
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "bird", "cat", "dog", "eats", "is", "the"]
-    vocabulary = {word: index for index, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no secret
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 class _Texts:
@@ -356,29 +313,3 @@ def _cut_in_half(path: Path) -> None:
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[: len(content) // 2])
-
-
-def _tiny_shapes() -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor by name."""
-    size, wide = _TINY_SIZES["hidden_size"], _TINY_SIZES["intermediate_size"]
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (_TINY_SIZES["vocab_size"], size),
-        "embeddings.position_embeddings.weight": (_TINY_SIZES["max_position_embeddings"], size),
-        "embeddings.token_type_embeddings.weight": (_TINY_SIZES["type_vocab_size"], size),
-    }
-    norms = ["embeddings.LayerNorm"]
-    for layer in (f"encoder.layer.{n}" for n in range(_TINY_SIZES["num_hidden_layers"])):
-        for name, rows, columns in (
-            ("attention.self.query", size, size),
-            ("attention.self.key", size, size),
-            ("attention.self.value", size, size),
-            ("attention.output.dense", size, size),
-            ("intermediate.dense", wide, size),
-            ("output.dense", size, wide),
-        ):
-            shapes[f"{layer}.{name}.weight"] = (rows, columns)
-            shapes[f"{layer}.{name}.bias"] = (rows,)
-        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
-    for norm in norms:
-        shapes[f"{norm}.weight"] = shapes[f"{norm}.bias"] = (size,)
-    return shapes

@@ -1,4 +1,4 @@
-"""What is measured on one running server: flat numbers, named with their units."""
+"""Measurements on one running server, as flat numbers named with their units."""
 
 import json
 import math
@@ -23,7 +23,7 @@ HEALTH_PAUSE_S = 0.02
 
 
 def first_ms(server: Server, texts: Texts) -> float:
-    """Return how long one query takes that connects first; a cold server loads for it."""
+    """Return how long one query takes, including the connection and, if cold, the load."""
     request = server.embed(texts.queries(1))
     began_s = time.perf_counter()
     with Connection(server) as connection:
@@ -32,7 +32,7 @@ def first_ms(server: Server, texts: Texts) -> float:
 
 
 def unload(server: Server) -> None:
-    """Have the server give the model's memory back."""
+    """Have the server unload the model."""
     named = {"model": server.model} if server.model else None
     body = json.dumps(named).encode() if named else b""
     with Connection(server) as connection:
@@ -40,7 +40,7 @@ def unload(server: Server) -> None:
 
 
 def one_client(server: Server, texts: Texts, *, count: int, seconds: float) -> Numbers:
-    """One client, one query after another, until `count` or `seconds` are reached."""
+    """Measure one client that sends one query after another, up to `count` or `seconds`."""
     spent_s: list[float] = []
     until_s = time.perf_counter() + seconds
     with Connection(server) as connection:
@@ -55,7 +55,7 @@ def one_client(server: Server, texts: Texts, *, count: int, seconds: float) -> N
 
 
 def many_clients(server: Server, texts: Texts, *, clients: int, seconds: float) -> Numbers:
-    """Clients at once, each one query after another."""
+    """Measure several clients at once, each sending one query after another."""
     ready = iter_queries(texts)
     began_cpu_s = time.process_time()
     spent_s, passed_s = ask_in_turns(server, clients, seconds, lambda: server.embed([next(ready)]))
@@ -67,13 +67,13 @@ def many_clients(server: Server, texts: Texts, *, clients: int, seconds: float) 
 
 
 def iter_queries(texts: Texts) -> Iterator[str]:
-    """Yield queries, made some at a time so that making them costs nothing while others wait."""
+    """Yield queries, generated in advance so that generating them does not delay requests."""
     while True:
         yield from texts.queries(2000)
 
 
 def texts_per_s(server: Server, texts: Sequence[str], *, per_request: int) -> float:
-    """One bulk client, one request after another."""
+    """Measure one bulk client that sends one request after another."""
     parts = [texts[at : at + per_request] for at in range(0, len(texts), per_request)]
     requests = [server.embed(part) for part in parts]
     with Connection(server) as connection:
@@ -85,13 +85,13 @@ def texts_per_s(server: Server, texts: Sequence[str], *, per_request: int) -> fl
 
 @dataclass(slots=True)
 class Watch:
-    """What was asked beside a job: how long each answer took, in s."""
+    """How long each answer took that was requested during a job, in s."""
 
     query_s: list[float] = field(default_factory=list)
     health_s: list[float] = field(default_factory=list)
 
     def numbers(self) -> Numbers:
-        """Return percentiles of what was asked."""
+        """Return percentiles of the answers' times."""
         found: Numbers = {}
         for name, spent_s in (("job_query", self.query_s), ("job_health", self.health_s)):
             if spent_s:
@@ -103,10 +103,10 @@ class Watch:
 
 @contextmanager
 def watching(server: Server, queries: Iterable[str] | None, *, health: bool) -> Iterator[Watch]:
-    """Ask queries and `/health`, each on a connection of its own, while the body runs.
+    """Send queries and `/health`, each on its own connection, while the body runs.
 
-    What began in it counts, also when it was answered after it; so there is one of each at
-    least, however short the body is.
+    Requests that were sent during the body count even if they are answered after it, so there is at
+    least one of each, however short the body is.
     """
     watch = Watch()
     done = threading.Event()
@@ -144,7 +144,7 @@ def watching(server: Server, queries: Iterable[str] | None, *, health: bool) -> 
 
 
 def job(server: Server, texts: Texts, passages: Sequence[str]) -> Numbers:
-    """Measure one request of many texts: alone, then with queries and `/health` beside it."""
+    """Measure one request of many texts: alone, then during queries and `/health` requests."""
     alone_s = len(passages) / texts_per_s(server, passages, per_request=len(passages))
     with watching(server, iter_queries(texts), health=True) as watch:
         beside_s = len(passages) / texts_per_s(server, passages, per_request=len(passages))
@@ -157,10 +157,10 @@ def job(server: Server, texts: Texts, passages: Sequence[str]) -> Numbers:
 
 
 def tree_mib(pid: int) -> float:
-    """Return the memory of a process and all below it; pages that they share count in each.
+    """Return the memory of a process and its descendants; shared pages count in each, in MiB.
 
     Raises:
-        NoServerError: there is no such process, or it is not ours to look at.
+        NoServerError: there is no such process, or we may not inspect it.
     """
     try:
         root = psutil.Process(pid)

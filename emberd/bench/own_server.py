@@ -1,7 +1,7 @@
-"""A server to measure: with the user's model and limits, beside whatever already runs.
+"""A temporary server to measure, with the user's model and limits.
 
-Its home is a temporary folder, so that it touches neither the lock nor the note of a server that
-the user has running; the Hub's cache is shared. Compiled models are made anew there.
+Its home is a temporary folder, so it does not touch the state of a server that is already running;
+the Hub's cache is shared. Models are compiled again there.
 """
 
 import json
@@ -26,7 +26,7 @@ END_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class OwnServer:
-    """A server that was started for this. `start_s`: until it listened."""
+    """The temporary server. `start_s` is how long it took until it listened."""
 
     server: Server
     pid: int
@@ -35,10 +35,10 @@ class OwnServer:
 
 @contextmanager
 def own_server(config: Config, spec: ModelSpec) -> Iterator[OwnServer]:
-    """Run a server whose default is `spec`, and end it.
+    """Run a server whose default model is `spec`, and end it afterwards.
 
     Raises:
-        WorkerStartError: it did not start; the message has the last lines of its log.
+        WorkerStartError: it did not start; the hint has the last lines of its log.
     """
     with TemporaryDirectory(prefix="emberd-bench-") as folder:
         home = Path(folder)
@@ -66,9 +66,9 @@ def own_server(config: Config, spec: ModelSpec) -> Iterator[OwnServer]:
 
 
 def _configuration(config: Config, spec: ModelSpec) -> dict[str, object]:
-    """Return a config file with this model and the limits in force, none of the server's settings.
+    """Return a configuration with this model and the limits in force, without server settings.
 
-    A token, a socket or a host name would only be in the way.
+    A token, a socket or a host name would only get in the way.
     """
     entry = {key: value for key, value in asdict(spec).items() if key != "name"}
     entry["sources"] = [
@@ -89,6 +89,6 @@ def _port(process: "subprocess.Popen[bytes]", home: Path) -> int:
     process.kill()
     last = (home / "log").read_text(errors="replace").strip().splitlines()[-5:]
     raise WorkerStartError(
-        "The server that was to be measured did not start.",
+        "The server to be measured did not start.",
         hint="; ".join(last) or "Try `emberd serve`.",
     )

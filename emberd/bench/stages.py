@@ -1,6 +1,6 @@
-"""What `emberd bench` measures, stage by stage, in about a minute. Every stage ends by time.
+"""What `emberd bench` measures, stage by stage, in about a minute.
 
-A slow model is measured with fewer texts, never with shorter ones.
+Every stage has a time limit: a slow model is measured with fewer texts, never with shorter ones.
 """
 
 import json
@@ -36,10 +36,10 @@ class Pace:
 
 @dataclass(slots=True)
 class Results:
-    """What was measured; a number that this server cannot tell is not there.
+    """What was measured; numbers that cannot be measured on this server are missing.
 
-    `throughput` has a row for each length: words, texts/s, and tokens/s where the server says how
-    many there were.
+    `throughput` has a row for each length: words, texts/s, and tokens/s if the server reports its
+    token counts.
     """
 
     url: str
@@ -55,11 +55,11 @@ class Results:
 
 
 def detect(url: str, model: str | None) -> Server:
-    """Return the server at an address, in the dialect that it speaks.
+    """Return the server at an address, with the dialect it speaks.
 
     Raises:
         NoServerError: nothing answers there.
-        RefusedError: it knows neither `/embed` nor `/v1/embeddings`; what it said to the second.
+        RefusedError: it embeds neither at `/embed` nor at `/v1/embeddings`; with its last answer.
     """
     last: RefusedError | None = None
     for dialect in ("native", "openai"):
@@ -76,13 +76,13 @@ def detect(url: str, model: str | None) -> Server:
                 continue
         return server
     raise RefusedError(
-        f"{url} embeds neither at /embed nor at /v1/embeddings: {last.message if last else ''}",
-        hint="Name a model that it knows with `--model`.",
+        f"{url} does not embed at /embed or /v1/embeddings: {last.message if last else ''}",
+        hint="Use `--model` to name a model that it has.",
     )
 
 
 def local_pid(server: Server) -> int | None:
-    """Return the process that listens there, if it is on this machine and ours to see."""
+    """Return the process that listens there, if it is on this machine and visible to us."""
     if server.host not in ("127.0.0.1", "localhost", "::1"):
         return None
     for process in psutil.process_iter():
@@ -109,12 +109,12 @@ def bench(
     Args:
         server: where.
         pid: its process, for its memory; None leaves memory out.
-        say: is told what comes next.
-        start_s: how long it took to start, if that is known; its model is cold then.
+        say: called with the name of each stage.
+        start_s: how long the server took to start, if known; its model is cold then.
         pace: how long a stage may take.
 
     Raises:
-        NoServerError, RefusedError: it went away, or refused what it is asked.
+        NoServerError, RefusedError: the server went away, or refused a request.
     """
     pace = pace or Pace()
     host = f"[{server.host}]" if ":" in server.host else server.host
@@ -129,7 +129,7 @@ def bench(
     if start_s is not None:
         numbers["start_ms"] = start_s * 1000
         memory("idle")
-    say("the first answer, which may download and compile")
+    say("the first answer, which may include downloading and compiling")
     first = "first_ever_ms" if start_s is not None else "first_ms"
     numbers[first] = measure.first_ms(server, texts)
     memory("loaded")
@@ -143,7 +143,7 @@ def bench(
     for words in LENGTHS:
         say(f"texts of {words} words")
         results.throughput.append(_throughput(server, texts, words, pace.stage_s))
-    say("queries and health beside a job")
+    say("queries and /health during a job")
     numbers |= _job(server, texts, results.throughput, pace.stage_s)
     memory("worked")
     if _unloads(server):
@@ -153,7 +153,7 @@ def bench(
 
 
 def _unloads(server: Server) -> bool:
-    """Say whether the server is one that unloads when it is told to: emberd, or the old one."""
+    """Say whether the server has `/unload`, as emberd and the server it replaces do."""
     if server.dialect != "native":
         return False
     with Connection(server) as connection:
@@ -176,7 +176,7 @@ def _cold(server: Server, texts: Texts, memory: Callable[[str], None]) -> Number
 
 
 def _throughput(server: Server, texts: Texts, words: int, seconds: float) -> Numbers:
-    """One client, one request of some texts after another; a request that began is finished."""
+    """Measure one client that sends requests of several texts, one after another."""
     done, tokens = 0, 0
     with Connection(server) as connection:
         connection.ask(server.embed(texts.take(1, words)))
@@ -193,13 +193,13 @@ def _throughput(server: Server, texts: Texts, words: int, seconds: float) -> Num
 
 
 def _tokens(answer: bytes) -> int:
-    """Return what the answer says that the model was fed; 0 when it does not say."""
+    """Return the answer's token count; 0 if it has none."""
     usage = json.loads(answer).get("usage") or {}
     return int(usage.get("tokens") or usage.get("total_tokens") or 0)
 
 
 def _job(server: Server, texts: Texts, known: Sequence[Numbers], seconds: float) -> Numbers:
-    """A job of mixed passages, as many as take some seconds, alone and with others beside it."""
-    per_s = known[-2]["texts_per_s"]  # those of 128 words: a little longer than the passages are
+    """Measure a job of mixed passages that takes a few seconds, alone and with other requests."""
+    per_s = known[-2]["texts_per_s"]  # for 128 words: a little longer than the passages
     count = max(16, min(JOB_TEXTS, round(per_s * seconds)))
     return measure.job(server, texts, texts.passages(count))

@@ -1,6 +1,6 @@
-"""English passages without end, about something, none of them ever twice, the same in every run.
+"""Generates English passages: meaningful, never the same twice, and identical in every run.
 
-A cache can then answer nothing, and servers that are measured side by side get equal work.
+So no cache can answer them, and servers that are compared get the same work.
 """
 
 import math
@@ -14,16 +14,16 @@ import yaml
 
 GRAMMAR = Path(__file__).parent / "grammar.yaml"
 SHORTEST_WORDS, LONGEST_WORDS = 3, 400
-BLOCK = 50  # so many passages hold one of each part of the range of lengths
+BLOCK = 50  # this many passages cover the whole range of lengths
 BEFORE_A_VOWEL = re.compile(r"\b([Aa])(?= [aeio])")
 _TRIES = 1000
 
 
 class Texts:
-    """A source of texts; two with the same seed give the same ones.
+    """A generator of texts; the same seed gives the same texts. Lengths are in words.
 
-    Lengths are in words. Nothing but `random.Random.random` is drawn: it alone is promised to give
-    the same numbers in every version of Python.
+    Uses only `random.Random.random`, as nothing else is guaranteed to give the same numbers in
+    every version of Python.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -33,18 +33,18 @@ class Texts:
         self._given: set[str] = set()
 
     def take(self, count: int, words: int) -> list[str]:
-        """Return so many new passages of exactly so many words, at least three."""
+        """Return `count` new passages of exactly `words` words, which must be at least three."""
         return [self._new(lambda: self._passage(words)) for _ in range(count)]
 
     def queries(self, count: int) -> list[str]:
-        """Return so many new short questions, of 5 to 13 words."""
+        """Return `count` new short questions, of 5 to 13 words."""
         return [self._new(lambda: self._fill("questions", self._topic())) for _ in range(count)]
 
     def passages(self, count: int) -> list[str]:
-        """Return passages of mixed lengths, 3 to 400 words.
+        """Return `count` passages of mixed lengths, 3 to 400 words.
 
-        Each block of `BLOCK` holds the same lengths in another order, so that any whole blocks are
-        equal work.
+        Each block of `BLOCK` has the same lengths in another order, so all whole blocks are the
+        same amount of work.
         """
         made: list[str] = []
         while len(made) < count:
@@ -87,10 +87,10 @@ class Texts:
 
 
 def mixed_lengths() -> list[int]:
-    """Return the lengths of a block, in words: half are under 35, the mean is 84.
+    """Return the lengths of a block, in words: half are under 35, and the mean is 84.
 
-    The logarithm of the length grows evenly from 3 to 400 words, as in collections of notes,
-    messages and pieces of documents, where short texts are many and long ones hold most words.
+    Their logarithms are evenly spaced from 3 to 400 words, as in collections of notes, messages and
+    document chunks: most texts are short, but most words are in long ones.
     """
     grows = math.log(LONGEST_WORDS / SHORTEST_WORDS) / (BLOCK - 1)
     return [round(SHORTEST_WORDS * math.exp(grows * place)) for place in range(BLOCK)]

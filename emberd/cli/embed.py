@@ -182,7 +182,7 @@ async def _by_pool(
     from emberd.pool.manager import EmbedRequest, Pool
 
     async with Pool(config) as pool:
-        printer = Printer(report, lambda: int(pool.row(options["model"])["max_tokens"]))
+        printer = Printer(report, lambda: pool.status(options["model"]).max_tokens or 0)
         for batch in batches:
             answer = await pool.embed(EmbedRequest(texts=batch, **options))
             options["fingerprint"] = answer.fingerprint

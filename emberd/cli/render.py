@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from emberd.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from emberd.pool.status import ModelStatus
+    from emberd.worker.wire import Progress
 
 STATE_STYLE = {"ready": "green", "starting": "yellow", "draining": "yellow", "failed": "red"}
 VERDICT_STYLE = {
@@ -114,42 +118,41 @@ def _sizes(row: Mapping[str, Any]) -> list[str]:
     return [format_size(size) if size else "" for size in sizes]
 
 
-def process_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
+def process_table(models: Sequence["ModelStatus"]) -> Sheet:
     """One row per model that is loaded or has failed, with a column for why it failed."""
-    rows = list(rows)
     columns = ["model", "state", "memory", "backend", "in flight", "queued", "unloads in"]
-    if any(row["last_error"] for row in rows):
+    if any(model.last_error for model in models):
         columns.append("last error")
     sheet = Sheet(
         columns,
         sentences=("last error",),
         leave=("backend", "queued", "in flight", "unloads in", "memory"),
     )
-    for row in rows:
-        style = STATE_STYLE.get(row["state"], "dim")
-        leaves_s = row["unloads_in_s"]
+    for model in models:
+        style = STATE_STYLE.get(model.state, "dim")
+        leaves_s = model.unloads_in_s
         leaves = "" if leaves_s is None else format_duration(round(leaves_s))
         sheet.rows.append((
-            row["name"], f"[{style}]{row['state']}[/]{_progress(row['progress'])}",
-            format_size(row["memory_bytes"]), f"{row['backend']} {row['compute']}",
-            str(row["in_flight"]), str(row["queued"]), leaves,
-            *([escape(row["last_error"] or "")] if "last error" in columns else []),
+            model.name, f"[{style}]{model.state}[/]{_progress(model.progress)}",
+            format_size(model.memory_bytes), f"{model.backend} {model.compute}",
+            str(model.in_flight), str(model.queued), leaves,
+            *([escape(model.last_error or "")] if "last error" in columns else []),
         ))  # fmt: skip
     return sheet
 
 
-def start_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
+def start_table(models: Iterable["ModelStatus"]) -> Sheet:
     """One row per model that has been started: milliseconds of each part of its last start.
 
     `first vector` is present if a request was waiting for the start.
     """
     phases = ("spawn", "import", "files", "load", "identity", "first vector")
     sheet = Sheet(("last start (ms)", *phases, "sum"), leave=phases)
-    for row in rows:
-        seconds = row["phases_s"]
+    for model in models:
+        seconds = model.phases_s
         if seconds:
             spent = [f"{seconds[name] * 1e3:.0f}" if name in seconds else "" for name in phases]
-            sheet.rows.append((row["name"], *spent, f"{sum(seconds.values()) * 1e3:.0f}"))
+            sheet.rows.append((model.name, *spent, f"{sum(seconds.values()) * 1e3:.0f}"))
     return sheet
 
 
@@ -230,9 +233,9 @@ def show_bench(results: Mapping[str, Any]) -> None:
     show(lengths)
 
 
-def _progress(progress: Mapping[str, Any] | None) -> str:
+def _progress(progress: "Progress | None") -> str:
     if not progress:
         return ""
-    if not progress["total"]:
-        return f" ({progress['phase']})"
-    return f" ({progress['phase']} {progress['done'] / progress['total']:.0%})"
+    if not progress.total:
+        return f" ({progress.phase})"
+    return f" ({progress.phase} {progress.done / progress.total:.0%})"

@@ -38,11 +38,13 @@ def ps(
         typer.echo("No emberd server is running; start one with `emberd serve`.")
     else:
         from emberd.cli import render
+        from emberd.pool.status import ModelStatus
 
         if alive:
-            render.show(render.process_table(alive))
+            models = [ModelStatus.from_json(row) for row in alive]
+            render.show(render.process_table(models))
             if verbose:
-                render.show(render.start_table(alive))
+                render.show(render.start_table(models))
         else:
             typer.echo(f"No model is loaded at {server.url}; the first request loads one.")
 

@@ -125,23 +125,25 @@ def _use_and_migrate(
     Raises:
         EmberdError: something failed; everything is as it was.
     """
-    from emberd.cli import migrate as show
+    from emberd.cli.migrate import progress_bars
+    from emberd.cli.migrate_report import migrated_sentences, plan_row
+    from emberd.migrate.embedding import open_embedder
     from emberd.switch import moves
 
     as_json = asking.as_json
     stores = moves.open_followers(config)
-    with resumable(), show.embedder_of(config) as embedder:
+    with resumable(), open_embedder(config) as embedder:
         planned = moves.plan_moves(config, stores, embedder, switch.name, dry_run=asking.dry_run)
         if not planned.pending and not switch.changes_file:
             _note_there(config, planned)
             _tell({**report, "stores": [], "status": "unchanged"}, as_json=as_json)
             return
-        report = {**report, "plans": [show.plan_row(*move) for move in planned.pending]}
+        report = {**report, "plans": [plan_row(*move) for move in planned.pending]}
         _show_plans(report, planned, asking)
         if asking.dry_run:
             return
         _require_consent(report, asking)
-        with show.bars_of(quiet=as_json) as bar:
+        with progress_bars(quiet=as_json) as bar:
             moved = planned.run(switch, bar)
     _note_there(config, planned)
     rows = {name: asdict(one) for name, one in moved.items()}
@@ -149,27 +151,27 @@ def _use_and_migrate(
     if not as_json:
         model = planned.target.model
         for named, _ in planned.pending:
-            typer.echo(show.moved_sentences(named, moved[named.name], model, model))
+            typer.echo(migrated_sentences(named, moved[named.name], model, model))
 
 
 def _show_plans(report: dict[str, Any], planned: "Moves", asking: _Asking) -> None:
-    from emberd.cli import migrate as show
+    from emberd.cli.migrate_report import plan_sentences
 
     if asking.dry_run or not asking.as_json:
         _tell({**report, "status": "planned"}, as_json=asking.as_json)
     if asking.as_json:
         return
     for move in planned.pending:
-        typer.echo(show.plan_sentences(*move))
+        typer.echo(plan_sentences(*move))
     if asking.dry_run and report["note"]:
         typer.echo(report["note"])
 
 
 def _note_there(config: "Config", planned: "Moves") -> None:
-    from emberd.cli import migrate as show
+    from emberd.migrate.check import note_target
 
-    for move in planned.there:
-        show.note_there(config, *move)
+    for ref, plan in planned.there:
+        note_target(config, ref, plan.target)
 
 
 def _require_consent(report: dict[str, Any], asking: _Asking) -> None:

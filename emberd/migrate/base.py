@@ -6,7 +6,7 @@ or one of its kinds, and leaves the store as it was when it does.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,7 +43,10 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lacking:
-    """Keys of vectors that no text belongs to, or one that is NULL or empty; and of the reverse."""
+    """Keys of vectors without a text (or with one that is NULL or empty), and of texts without one.
+
+    `text` has the keys of vectors that lack a text, `vector` those of texts that lack a vector.
+    """
 
     text: Sequence[Key] = ()
     vector: Sequence[Key] = ()
@@ -51,11 +54,11 @@ class Lacking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A column of the store's file, beside its own, with BLOBs of the size of a vector.
+    """Another column of the store's file that has BLOBs of the size of a vector.
 
-    Of `rows` BLOBs `same` are the very vector whose key is in their row's column `key` (None where
-    no column is such a key); `others` are the first rowids of which that is not so. `moves` says
-    whether the store was told to replace it with its own vectors, `movable` whether it can.
+    Of its `rows` BLOBs, `same` equal the store's vector whose key is in the column `key` of their
+    row (None where no column has the key); `others` are the first rowids that do not. `moves` says
+    whether the store's options ask to replace it with the vectors, `movable` whether that can be.
     """
 
     column: str
@@ -69,9 +72,9 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What replacing the vectors takes: bytes of disk beside the new vectors' own, and seconds.
+    """What replacing the vectors takes: bytes of disk on top of the new vectors, and seconds.
 
-    `backup_bytes` stay, `swap_bytes` come back; writers wait for `locked_s`.
+    `backup_bytes` stay in use, `swap_bytes` are free again afterwards; writers wait for `locked_s`.
     """
 
     backup_bytes: int
@@ -110,7 +113,7 @@ class Stamp:
 
     @classmethod
     def from_json(cls, text: str) -> Self | None:
-        """Read what a store kept, an older or a newer emberd's, too; None for what is no stamp."""
+        """Read a stamp of any version of emberd; None for anything else."""
         try:
             data = json.loads(text)
             options = SpaceOptions.from_dict(data.get("options") or {})
@@ -134,21 +137,21 @@ class Replacement(Protocol):
         ...
 
     def vector_keys(self) -> Iterator[Key]:
-        """Yield the keys of all vectors there are. A kind may lack this: those of `rows` then."""
+        """Yield the keys of all vectors. Optional: without it, those of `rows` are all."""
         ...
 
     def set_aside(self, keys: Iterable[Key], *, stamp: Stamp) -> str:
-        """Move whole rows out of the store to elsewhere in its file; return where to, in words.
+        """Move whole rows out of the store to elsewhere in its file; return where, in words.
 
-        A kind may lack this; then vectors without a text have to be deleted before it is replaced.
+        Optional: without it, vectors without a text have to be deleted first.
         """
         ...
 
     def unmoved(self) -> Mapping[str, str]:
-        """Return what stands for all but the vectors, by names for people; `fill` changes nothing.
+        """Return digests of everything but vectors and stamp, by a name for messages.
 
-        Keys, every other column, whatever else the file holds, but for the stamp. A kind may lack
-        this; then nothing is compared.
+        That is keys, every other column, and whatever else the file holds: `fill` must not change
+        them. Optional: without it, nothing is compared.
         """
         ...
 
@@ -161,12 +164,12 @@ class Replacement(Protocol):
         ...
 
     def commit(self) -> None:
-        """Make it last, all of it or, when the process dies, nothing of it."""
+        """Make it permanent: all of it or, when the process dies, nothing."""
         ...
 
 
 class Restoration(Protocol):
-    """A store that nobody else can write to, and that can be made what a backup of it is."""
+    """A store locked for writers, to be replaced by a backup of it."""
 
     def copy(self, target: Path) -> None:
         """Copy the store as it is to a new file, in one step."""
@@ -177,13 +180,8 @@ class Restoration(Protocol):
         ...
 
     def commit(self) -> None:
-        """Make it what the backup copied, all of it or, when the process dies, nothing of it."""
+        """Restore the backup: all of it or, when the process dies, nothing."""
         ...
-
-
-def part_of(store: "Store") -> str:
-    """Return which of a file's stores it is, its `part`; "" for kinds with one store a file."""
-    return str(getattr(store, "part", ""))
 
 
 class Store(Protocol):
@@ -203,7 +201,7 @@ class Store(Protocol):
         ...
 
     def inspect(self) -> Shape:
-        """Count what is there; says what is wrong when it is no such store."""
+        """Count what is there; raises when it is not such a store."""
         ...
 
     def rows(self, *, after: Key | None = None, vectors: bool = True) -> Iterator[Row]:
@@ -213,17 +211,17 @@ class Store(Protocol):
     def halved(self) -> Iterator[Row]:
         """Yield the rows that have a text and no vector, because it was set aside without a text.
 
-        Somebody wrote their two halves in two steps, and the store was replaced in between. A kind
-        that sets nothing aside may lack this, and `Replacement.complete`.
+        A program wrote vector and text in two steps, and the store was replaced in between.
+        Optional, with `Replacement.complete`: a kind that sets nothing aside needs neither.
         """
         ...
 
     def lacking(self) -> Lacking:
-        """Return what `rows` lacks. A kind may lack this: rows of `rows` without a text then."""
+        """Return what is missing in `rows`. Optional: without it, rows without a text."""
         ...
 
     def copies(self) -> Sequence[Copy]:
-        """Return where else its file may hold its vectors. A kind may lack this: nowhere then."""
+        """Return where else its file may hold its vectors. Optional: without it, nowhere."""
         ...
 
     def search(self, vector: bytes, count: int) -> Sequence[Key]:
@@ -239,7 +237,7 @@ class Store(Protocol):
         ...
 
     def digest(self) -> str:
-        """Return what stands for all that `backup` would copy; any change of it gives another."""
+        """Return a digest of all that `backup` would copy; any change of it gives another."""
         ...
 
     def backup(self, target: Path) -> None:
@@ -247,7 +245,7 @@ class Store(Protocol):
         ...
 
     def check_backup(self, backup: Path) -> None:
-        """Raise `StoreError` when what `backup` copied is damaged, as far as it tells by itself."""
+        """Raise `StoreError` when a backup is damaged, as far as the file itself shows."""
         ...
 
     def restoring(self, backup: Path) -> AbstractContextManager[Restoration]:
@@ -261,3 +259,36 @@ class Store(Protocol):
     def new_settings(self, text: str, *, model: str, dimensions: int) -> str:
         """Return the content of `settings` for another model."""
         ...
+
+
+# -- optional methods, and what takes their place -------------------------------------------
+
+
+def part_of(store: Store) -> str:
+    """Return which of a file's stores it is, its `part`; "" for kinds with one store a file."""
+    return str(getattr(store, "part", ""))
+
+
+def lacking_of(store: Store) -> Lacking:
+    """Return the keys of vectors without a text, and of texts without a vector."""
+    own: Callable[[], Lacking] | None = getattr(store, "lacking", None)
+    if own:
+        return own()
+    return Lacking(text=[row.key for row in store.rows(vectors=False) if not row.text])
+
+
+def halved_rows(store: Store) -> list[Row]:
+    """Return the rows of `Store.halved`."""
+    return list(store.halved()) if hasattr(store, "halved") else []
+
+
+def copies_of(store: Store) -> Sequence[Copy]:
+    """Return the columns of a store's file that hold its vectors again, or BLOBs of that size."""
+    own: Callable[[], Sequence[Copy]] | None = getattr(store, "copies", None)
+    return own() if own else ()
+
+
+def unmoved_of(replacement: Replacement) -> Mapping[str, str]:
+    """Return what `Replacement.unmoved` does; nothing for a kind without it."""
+    own: Callable[[], Mapping[str, str]] | None = getattr(replacement, "unmoved", None)
+    return own() if own else {}

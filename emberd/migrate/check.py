@@ -10,36 +10,29 @@ from typing import Any, Literal
 import numpy as np
 
 from emberd.config.load import Config
-from emberd.errors import EmberdError, UnknownModelError
+from emberd.errors import ConfigError, EmberdError, UnknownModelError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Copy, Key, Row, Shape, Store
-from emberd.migrate.embedding import Embedded, Embedder, in_turn, is_here, require_here
-from emberd.migrate.run import Named, copies_of, cosines, known_store, lacking_of, sampled, unpack
+from emberd.migrate.base import Copy, Key, Row, Shape, Store, copies_of
+from emberd.migrate.embedding import (
+    BATCH,
+    Embedded,
+    Embedder,
+    Target,
+    in_turn,
+    is_here,
+    require_here,
+)
+from emberd.migrate.health import Health, health_of, is_usable
+from emberd.migrate.sampling import SAMPLE, cosines, sampled, unpack
+from emberd.migrate.store_ref import StoreRef
 from emberd.registry.spec import ModelSpec, Precision
 from emberd.spaces.compare import SAME_SPACE, compare
 from emberd.spaces.lock import LockFile, space_of
 from emberd.spaces.stores import KnownStore, StoresFile, fingerprint_here
-from emberd.vectors import Matrix, finite_rows
+from emberd.vectors import Matrix
 
 Verdict = Literal["compatible", "re-embed", "mixed", "unknown"]
-SAMPLE = 200
 A_FEW = 0.1  # share of rows that fit no model in a store that is still called one model's
-BATCH = 256
-KEYS = 20  # of rows that lack something
-
-
-@dataclass(slots=True, kw_only=True)
-class Health:
-    """What is wrong with a store's rows, counted over all of them."""
-
-    rows: int = 0
-    without_vector: int = 0
-    without_text: int = 0
-    empty_text: int = 0
-    bad_vector: int = 0  # non-finite, zero, or of another size
-    duplicates: int = 0  # rows whose text an earlier row has
-    textless: Sequence[Key] = ()  # the first vectors whose text is missing, NULL or empty
-    vectorless: Sequence[Key] = ()  # the first texts that have no vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +60,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class StoreReport:
     """What a check found. `made_by` has the keys of the sampled rows by model; "": by none.
 
     `precision` is of the entry `model`; None where no entry is called so. The cosines are None
@@ -99,59 +92,59 @@ class Report:
         return asdict(self)
 
 
-def whose(config: Config, named: Named) -> KnownStore | None:
-    """Return whose vectors a store holds by what is noted, which the server judges by, too.
+def whose(config: Config, ref: StoreRef) -> KnownStore | None:
+    """Return whose vectors a store holds by what is noted of it, as the server does, or its stamp.
 
-    Of a configured store of which nothing is, or that of another path, its stamp is noted.
+    The stamp of a configured store is noted where nothing was, or that of another path.
     """
     noted = StoresFile(config.homes.state)
-    found = noted.read().get(named.name)
-    if found and found.path == str(named.store.path):
+    found = noted.read().get(ref.name)
+    if found and found.path == str(ref.store.path):
         return found
-    stamp = named.store.stamp()
+    stamp = ref.store.stamp()
     if stamp is None:
         return None
-    serving = config.catalog.get(named.served_by or config.settings.default).name
+    serving = config.catalog.get(ref.served_by or config.settings.default).name
     entry = LockFile(config.homes.state).read().get(serving)
-    found = known_store(named, stamp.model, fingerprint_here(stamp.space, serving, entry))
-    if named.name in config.settings.stores:
-        with suppress(OSError):  # it is looked at, no more
-            noted.put(named.name, found)
+    found = ref.holding(stamp.model, fingerprint_here(stamp.space, serving, entry))
+    if ref.name in config.settings.stores:
+        with suppress(OSError):  # this only reads
+            noted.put(ref.name, found)
     return found
 
 
 def check(
     config: Config,
-    named: Named,
+    ref: StoreRef,
     embedder: Embedder,
     *,
     sample: int | None = None,
     models: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _what: None,
-) -> Report:
+) -> StoreReport:
     """Find out whose vectors a store holds, and what moving it to the default takes.
 
     Args:
         config: the default, and the models.
-        named: the store.
-        embedder: who embeds the sample.
+        ref: the store.
+        embedder: embeds the sample.
         sample: rows to embed, evenly spread; 0 for all. None: 200, or none of a stamped store.
         models: candidates, which have to be here; without, every model that is.
-        progress: told what is being done.
+        progress: called with what is being done, in words.
 
     Raises:
         StoreError: it cannot be read.
         SourceError: a model that was asked for, or every model, is not on this machine.
-        EmberdError: the default cannot embed; other candidates that cannot are told as such.
+        EmberdError: the default cannot embed; others that cannot become candidates with an error.
     """
-    store = named.store
-    default = config.catalog.get(named.served_by or config.settings.default)
+    store = ref.store
+    default = config.catalog.get(ref.served_by or config.settings.default)
     asked = [config.catalog.get(name) for name in models]
     for spec in asked:
         require_here(config, spec)
     progress("reading every row")
     shape = store.inspect()
-    health = _health(store, shape)
+    health = health_of(store, shape)
     stamp = store.stamp()
     common: dict[str, Any] = {
         "store": str(store.path), "kind": store.kind, "default": default.name,
@@ -161,7 +154,7 @@ def check(
     if stamp and sample is None and not models:
         entry = LockFile(config.homes.state).read().get(default.name)
         comparison = compare(stamp.space, space_of(default.name, entry))
-        return Report(
+        return StoreReport(
             verdict="compatible" if comparison.is_same else "re-embed",
             why=None if comparison.is_same else comparison.why, model=stamp.model,
             precision=_precision(config, stamp.model),
@@ -169,13 +162,13 @@ def check(
             judged_by="stamp", sampled=0, mean_cosine=None, lowest_cosine=None, **common,
         )  # fmt: skip
     rows = sampled(store, shape.rows, shape.rows if sample == 0 else sample or SAMPLE)
-    rows = [row for row in rows if row.text and _is_usable(row.vector, shape.dimensions)]
+    rows = [row for row in rows if row.text and is_usable(row.vector, shape.dimensions)]
     specs = {spec.name: spec for spec in asked or config.catalog if is_here(config, spec)}
     if is_here(config, default):
         specs[default.name] = default
     if rows and not specs:
         require_here(config, default)
-    compared = _Compared(rows, shape.dimensions, named)
+    compared = _Compared(rows, shape.dimensions, ref)
     for spec in specs.values():
         progress(f"embedding {len(rows)} rows with {spec.name}")
         compared.add(spec, embedder, keep=spec is default)
@@ -184,7 +177,7 @@ def check(
         sizes = (default.dimensions, *default.matryoshka)
         verdict = "compatible" if shape.dimensions in sizes else "re-embed"
     best = compared.candidate(model) if model else None
-    return Report(
+    return StoreReport(
         verdict=verdict, model=model, precision=best.precision if best else None,
         fingerprint=best.fingerprint if best else None, judged_by="sample", sampled=len(rows),
         mean_cosine=best.mean_cosine if best else None,
@@ -197,68 +190,52 @@ def check(
 
 
 def _precision(config: Config, model: str) -> Precision | None:
-    """Return that of the entry; a stamp may name one that is there no more."""
+    """Return that of the entry; a stamp may name one that no longer exists."""
     with suppress(UnknownModelError):
         return config.catalog.get(model).precision
     return None
 
 
-def known_from(report: Report, named: Named) -> KnownStore | None:
+def note_report(config: Config, ref: StoreRef, report: StoreReport) -> None:
+    """Note what a check found of a store that the server should know. Raises `ConfigError`."""
+    known = StoresFile(config.homes.state)
+    found = known_from(report, ref)
+    is_known = ref.name in config.settings.stores or ref.name in known.read()
+    if is_known and (found or not report.rows):  # an empty store holds nobody's vectors
+        _put(config, ref.name, found)
+
+
+def note_target(config: Config, ref: StoreRef, target: Target) -> None:
+    """Note that a store is in this space already. Raises `ConfigError`."""
+    _put(config, ref.name, ref.holding(target.model, target.fingerprint))
+
+
+def _put(config: Config, name: str, found: KnownStore | None) -> None:
+    try:
+        StoresFile(config.homes.state).put(name, found)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {config.homes.state} cannot be written: {error.strerror}."
+        ) from None
+
+
+def known_from(report: StoreReport, ref: StoreRef) -> KnownStore | None:
     """Return what is worth noting of a checked store: nothing where no model was recognised."""
     mixed = report.verdict == "mixed"
     if report.model is None and not mixed:
         return None
-    return known_store(named, None if mixed else report.model, report.fingerprint)
-
-
-def _health(store: Store, shape: Shape) -> Health:
-    lacking = lacking_of(store)
-    health = Health(
-        without_vector=shape.without_vector,
-        without_text=shape.without_text,
-        textless=lacking.text[:KEYS],
-        vectorless=lacking.vector[:KEYS],
-    )
-    seen: set[bytes] = set()
-    batch: list[bytes] = []
-    for row in store.rows():
-        health.rows += 1
-        digest = sidecar.hash_of(row.text or "")
-        health.empty_text += not row.text
-        health.duplicates += digest in seen and bool(row.text)
-        seen.add(digest)
-        if len(row.vector) != 4 * shape.dimensions:
-            health.bad_vector += 1
-        else:
-            batch.append(row.vector)
-        if len(batch) == 4096:
-            health.bad_vector += _bad(batch)
-            batch.clear()
-    health.bad_vector += _bad(batch)
-    return health
-
-
-def _bad(vectors: Sequence[bytes]) -> int:
-    if not vectors:
-        return 0
-    matrix = np.frombuffer(b"".join(vectors), "<f4").reshape(len(vectors), -1)
-    return int((~finite_rows(matrix)).sum())
-
-
-def _is_usable(vector: bytes, dimensions: int) -> bool:
-    """Whether it can be compared; `Health.bad_vector` counts what cannot."""
-    return len(vector) == 4 * dimensions and not _bad([vector])
+    return ref.holding(None if mixed else report.model, report.fingerprint)
 
 
 class _Compared:
     """The cosines of each sampled row to each candidate."""
 
-    def __init__(self, rows: Sequence[Row], dimensions: int, named: Named) -> None:
+    def __init__(self, rows: Sequence[Row], dimensions: int, ref: StoreRef) -> None:
         self._rows = rows
         self._texts = [row.text or "" for row in rows]
         self._vectors = unpack(rows) if rows else np.zeros((0, dimensions), np.float32)
         self._dimensions = dimensions
-        self._named = named
+        self._ref = ref
         self._cosines: dict[str, Matrix] = {}
         self.candidates: list[Candidate] = []
         self.rows_per_s: dict[str, float] = {}
@@ -302,11 +279,11 @@ class _Compared:
     ) -> tuple[Matrix, str]:
         def submit(batch: Sequence[str], space: str | None) -> "Future[Embedded]":
             return embedder.submit(
-                batch, model=spec.name, dimensions=dimensions, input_type=self._named.input_type,
+                batch, model=spec.name, dimensions=dimensions, input_type=self._ref.input_type,
                 fingerprint=space,
             )  # fmt: skip
 
-        # What loading takes is no part of the rate; and what it loads gives all of the vectors.
+        # The time of loading is not part of the rate; all vectors are of the space that it gives.
         space = submit(self._texts[:1], None).result().fingerprint
         began_s = time.perf_counter()
         batches = (self._texts[at : at + BATCH] for at in range(0, len(self._texts), BATCH))

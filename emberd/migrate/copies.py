@@ -1,8 +1,8 @@
 """Columns that hold a store's vectors once more, as LangChain's SQLiteVec keeps them.
 
-A BLOB belongs to a vector when it is that vector, byte for byte, and a column of its row holds the
-vector's key. Neither alone will do: two texts may have had the same vector, and a number is soon
-found. Other forms of a vector (JSON, float16, float64, quantized) are not looked for.
+A BLOB is the copy of a vector when it equals it byte for byte and a column of its row holds the
+vector's key. Neither alone is enough: two texts may have the same vector, and a number matches by
+chance. Other forms of a vector (JSON, float16, float64, quantized) are not looked for.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Vectors:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A column of an ordinary table. Without rowids it can be looked at, and not replaced."""
+    """A column of an ordinary table. Without rowids it can be read but not replaced."""
 
     table: str
     column: str
@@ -38,12 +38,12 @@ class Place:
 
     @property
     def name(self) -> str:
-        """What it is called in options."""
+        """Its name in options."""
         return f"{self.table}.{self.column}"
 
 
 def places(connection: apsw.Connection, without: frozenset[str]) -> list[Place]:
-    """Return all columns of ordinary tables, but for some tables."""
+    """Return all columns of ordinary tables, except for the tables in `without`."""
     tables = connection.execute(
         "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
         " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"

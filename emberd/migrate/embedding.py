@@ -1,4 +1,4 @@
-"""Texts to vectors for checks and migrations: by a running server, or by a pool of our own."""
+"""Texts to vectors for checks and migrations: by a running server, or by our own pool."""
 
 import asyncio
 import base64
@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
+from emberd.client import finding
 from emberd.config.load import Config
 from emberd.errors import (
     DeadlineError,
@@ -36,6 +37,7 @@ from emberd.vectors import Matrix
 
 PATIENCE_S = 60.0  # how long a server that is busy or restarts is waited for
 MOST_TEXTS = 2048
+BATCH = 256  # texts in one request
 IN_FLIGHT = 2  # requests at once: one is computed while the answer to the other is written
 
 Batch = TypeVar("Batch")
@@ -73,7 +75,7 @@ class Target:
 
 
 class Embedder(Protocol):
-    """Who embeds."""
+    """What embeds."""
 
     def submit(
         self,
@@ -84,7 +86,7 @@ class Embedder(Protocol):
         input_type: InputType | None = None,
         fingerprint: str | None = None,
     ) -> "Future[Embedded]":
-        """Embed one batch; the future raises `EmberdError`, also when the space is another one."""
+        """Embed one batch; the future raises `EmberdError`, also when the space has changed."""
         ...
 
     def release(self, model: str) -> None:
@@ -95,7 +97,7 @@ class Embedder(Protocol):
 def in_turn(
     batches: Iterable[Batch], ask: "Callable[[Batch], Future[Embedded]]"
 ) -> Iterator[tuple[Batch, Embedded]]:
-    """Ask for batches and yield each with its answer, in order; never more than a few wait."""
+    """Submit batches and yield each with its answer, in order; only a few are under way."""
     rest = iter(batches)
     asked = deque((batch, ask(batch)) for batch in islice(rest, IN_FLIGHT))
     while asked:
@@ -103,6 +105,24 @@ def in_turn(
         answer = future.result()
         asked.extend((following, ask(following)) for following in islice(rest, 1))
         yield batch, answer
+
+
+def submit_to(embedder: Embedder, texts: Sequence[str], target: Target) -> "Future[Embedded]":
+    """Embed one batch in the target's space; the future raises when the model has left it."""
+    return embedder.submit(
+        texts,
+        model=target.model,
+        dimensions=target.dimensions,
+        input_type=target.input_type,
+        fingerprint=target.fingerprint,
+    )
+
+
+def embed(embedder: Embedder, texts: Sequence[str], target: Target) -> Matrix:
+    """Embed texts in the target's space, `(N, D)`; raises when the model has left it."""
+    batches = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
+    answers = in_turn(batches, lambda batch: submit_to(embedder, batch, target))
+    return np.concatenate([answer.vectors for _, answer in answers])
 
 
 class PoolEmbedder:
@@ -166,7 +186,7 @@ class PoolEmbedder:
 class ServerEmbedder:
     """A running server, asked by `post(path, content)`; a context manager.
 
-    `loaded` are the models that others had loaded there before, and may be using.
+    `loaded` are the models that were loaded there before, which others may be using.
     """
 
     def __init__(
@@ -238,24 +258,37 @@ class ServerEmbedder:
             self._post("/unload", {"model": model})
 
 
+@contextmanager
+def open_embedder(config: Config) -> Iterator[Embedder]:
+    """Give the running server, or a pool of our own where none runs."""
+    server = finding.find(config)
+    if server is None:
+        with PoolEmbedder(config) as pool:
+            yield pool
+        return
+    rows = server.get("/models")["models"]
+    loaded = [row["name"] for row in rows if row["state"] != "cold"]
+    with ServerEmbedder(server.post, loaded) as embedder:
+        yield embedder
+
+
 def find_target(
     config: Config,
     embedder: Embedder,
     name: str,
     *,
-    dimensions: int | None = None,
     input_type: InputType | None = None,
 ) -> Target:
-    """Load a model and return the space that it gives.
+    """Load a model and return the space of its vectors.
 
     Raises:
-        UnknownModelError: no model is called so.
+        UnknownModelError: there is no such model.
         SourceError: its files are not on this machine.
         EmberdError: it cannot be loaded.
     """
     spec = config.catalog.get(name)
     require_here(config, spec)
-    probes = embedder.submit(PROBES, model=spec.name, dimensions=dimensions).result()
+    probes = embedder.submit(PROBES, model=spec.name).result()
     return Target(
         model=spec.name,
         dimensions=probes.vectors.shape[1],
@@ -267,7 +300,7 @@ def find_target(
 
 
 def _options(config: Config, spec: ModelSpec, fingerprint: str) -> SpaceOptions:
-    """Return those of a space: as its load has noted them, or would as soon as that is written."""
+    """Return the options of a space: as noted at its load, or as that is about to note them."""
     entry = LockFile(config.homes.state).read().get(spec.name)
     if entry and fingerprint in entry.now.fingerprints.values():
         return entry.now.options
@@ -276,7 +309,7 @@ def _options(config: Config, spec: ModelSpec, fingerprint: str) -> SpaceOptions:
 
 
 def require_here(config: Config, spec: ModelSpec) -> None:
-    """Raise `SourceError` for a model that is not `is_here`."""
+    """Raise `SourceError` for a model whose files are not on this machine."""
     if not is_here(config, spec):
         raise SourceError(
             f"{spec.name} is not on this machine.", hint=f"Run `emberd pull {spec.name}` first."

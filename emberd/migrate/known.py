@@ -1,4 +1,4 @@
-"""Stores by name or path: those of the config file, and any other that is pointed at."""
+"""Stores by name or path: those of the config file, and any other."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,7 +10,7 @@ from emberd.config.paths import expand
 from emberd.errors import EmberdError, NotAStoreError, StoreError
 from emberd.migrate.base import part_of
 from emberd.migrate.plugins import open_store
-from emberd.migrate.run import Named
+from emberd.migrate.store_ref import StoreRef
 
 
 def find(
@@ -19,11 +19,11 @@ def find(
     *,
     kind: str | None = None,
     options: Mapping[str, str] | None = None,
-) -> Named:
-    """Return the store that is called so in `stores:`, or that lies at this path.
+) -> StoreRef:
+    """Return the store of this name in `stores:`, or the one at this path.
 
-    A path, with its options, may be that of a configured store, however either is written: the
-    folder or the file in it. Of another table in the same file it is not.
+    A path with its options may lead to a configured store, however either is written: as the folder
+    or as the file in it. Another table of the same file is another store.
 
     Raises:
         NotAStoreError: there is none, or several configured ones lie there.
@@ -45,18 +45,18 @@ def find(
     if len(meant) > 1:
         raise NotAStoreError(
             f"{path} holds several configured stores: {', '.join(meant)}.",
-            hint="Name the one that you mean.",
+            hint="Use the name of the one that you mean.",
         )
     if meant:
         return _configured(config, meant[0], kind, given)
     store = open_store(path, kind=kind, options=given)
-    return Named(name=str(path), store=store, kind=kind, options=given)
+    return StoreRef(name=str(path), store=store, kind=kind, options=given)
 
 
 def _configured_at(
     config: Config, path: Path, kind: str | None, options: Mapping[str, str]
 ) -> list[str]:
-    """Return the names of the configured stores that a path with such options may mean."""
+    """Return the names of the configured stores that a path with these options may mean."""
     places = {path}
     with suppress(StoreError):  # a kind or options that only the configuration names may lack
         places.add(open_store(path, kind=kind, options=options).path.resolve())
@@ -71,7 +71,7 @@ def _configured_at(
 
 
 def _is_part(config: Config, name: str, kind: str | None, options: Mapping[str, str]) -> bool:
-    """Whether these options leave it the configured store, not another table in its file."""
+    """Whether these options still mean the configured store, not another table of its file."""
     if not options:
         return True
     with suppress(StoreError):
@@ -85,7 +85,7 @@ def followers(config: Config) -> list[str]:
     return [name for name, store in config.settings.stores.items() if not store.model]
 
 
-def served_by_default(config: Config) -> list[Named]:
+def served_by_default(config: Config) -> list[StoreRef]:
     """Open the configured stores whose users take the default.
 
     Raises:
@@ -112,11 +112,13 @@ def path_of(config: Config, name: str) -> Path:
     return (config.homes.config.parent / expand(config.settings.stores[name].path)).resolve()
 
 
-def _configured(config: Config, name: str, kind: str | None, options: Mapping[str, str]) -> Named:
+def _configured(
+    config: Config, name: str, kind: str | None, options: Mapping[str, str]
+) -> StoreRef:
     settings = config.settings.stores[name]
     given = {**settings.options, **options}
     store = open_store(path_of(config, name), kind=kind or settings.kind, options=given)
     served_by = config.catalog.get(settings.model).name if settings.model else None
-    return Named(
+    return StoreRef(
         name=name, store=store, options=given, served_by=served_by, input_type=settings.input_type
     )

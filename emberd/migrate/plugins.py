@@ -10,7 +10,7 @@ from emberd.migrate.base import Store
 
 GROUP = "emberd.stores"
 OPTIONAL = {"halved", "lacking", "copies"}  # of `Store`'s methods
-FIRST = ("cmem", "sqlite-vec")  # asked before plugins whether they recognise a path
+FIRST = ("cmem", "sqlite-vec")  # they try to recognise a path before plugins do
 
 
 def kinds() -> list[str]:
@@ -22,8 +22,8 @@ def load(kind: str) -> type[Store]:
     """Import a kind.
 
     Raises:
-        StoreKindError: nothing of that name is installed, it cannot be imported, or it lacks a
-            method of `Store`, as one that was written for an older emberd does.
+        StoreKindError: no such kind is installed, it cannot be imported, or it lacks a method of
+            `Store`, like one that was written for an older emberd.
     """
     found = _installed().get(kind)
     if found is None:
@@ -70,7 +70,7 @@ def open_store(path: Path, *, kind: str | None, options: Mapping[str, str]) -> S
         kind = next((name for name in kinds() if load(name).recognises(path)), None)
     if kind is None:
         raise NotAStoreError(
-            f"{path} is no store that emberd knows (kinds: {', '.join(kinds())}).",
+            f"{path} is not a store that emberd recognizes (kinds: {', '.join(kinds())}).",
             hint="Name its kind with --kind, or see docs/migrating-a-store.md for another kind.",
         )
     made = load(kind)
@@ -85,6 +85,6 @@ def open_store(path: Path, *, kind: str | None, options: Mapping[str, str]) -> S
 
 
 def _installed() -> dict[str, EntryPoint]:
-    """Return the entry points by name; our own names are not others' to take."""
+    """Return the entry points by name; a plugin cannot replace a kind of ours."""
     found = sorted(entry_points(group=GROUP), key=lambda point: point.module.startswith("emberd."))
     return {point.name: point for point in found}

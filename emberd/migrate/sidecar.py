@@ -1,6 +1,6 @@
 """The sidecar: new vectors beside the store, with the hash of the text that each was made of.
 
-It is the journal, too: what is in it is done. A run that was stopped goes on with what lacks, and a
+It is also the journal: what is in it is done. A stopped run goes on with what is missing, and a
 text that changed meanwhile has another hash.
 """
 
@@ -18,12 +18,12 @@ from emberd.migrate.base import Key, Row
 from emberd.vectors import Matrix
 
 PAGE_BYTES = 16384  # several vectors a page, so that little of it stays empty
-LOG_BYTES = 8 * 2**20  # its write-ahead log at the most
+LOG_BYTES = 8 * 2**20  # the most that its write-ahead log takes
 ROW_BYTES = 96  # of a row beside its vector: key, hash, and what SQLite keeps or leaves empty
 
 
 def bytes_of(rows: int, dimensions: int) -> int:
-    """Return the disk that a sidecar takes at the most."""
+    """Return the most disk that a sidecar takes."""
     return rows * (4 * dimensions + ROW_BYTES) + LOG_BYTES
 
 
@@ -86,7 +86,7 @@ class Sidecar:
         return bool(kept == hash_of(row.text or ""))
 
     def holds(self, row: Row) -> bool:
-        """Whether this very vector is here, of the row's present text."""
+        """Whether exactly this vector is here, for the row's present text."""
         with _explained(self.path):
             kept = self._db.execute("SELECT hash, vector FROM staged WHERE key = ?", (row.key,))
             return bool(kept.get == (hash_of(row.text or ""), row.vector))
@@ -118,7 +118,7 @@ class Sidecar:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """As `sqlite.explained`, of a file that may be deleted without a loss."""
+    """As `sqlite.explained`, for a file that can be deleted without loss."""
     with sqlite.explained(path):
         try:
             yield
@@ -136,5 +136,5 @@ def delete(path: Path) -> None:
 
 
 def hash_of(text: str) -> bytes:
-    """Return 16 bytes that stand for a text."""
+    """Return a 16-byte hash of a text."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -17,6 +17,7 @@ import sqlite_vec
 
 from emberd.errors import (
     DiskFullError,
+    EmberdError,
     NotAStoreError,
     StoreBusyError,
     StoreError,
@@ -31,7 +32,7 @@ HALF_DONE = (apsw.SQLITE_READONLY_ROLLBACK, apsw.SQLITE_READONLY_RECOVERY)
 def connect(path: Path, *, write: bool = False, create: bool = False) -> apsw.Connection:
     """Open a database with sqlite-vec loaded. Raises `StoreError`.
 
-    What a process that died left half done is rolled back first, as by any program that may write.
+    What a process that died left half done is rolled back first, as any writer would do.
     """
     flags = apsw.SQLITE_OPEN_READWRITE if write or create else apsw.SQLITE_OPEN_READONLY
     with explained(path):
@@ -49,13 +50,13 @@ def _open(path: Path | str, flags: int) -> apsw.Connection:
     connection.enable_load_extension(True)
     connection.load_extension(sqlite_vec.loadable_path())
     connection.enable_load_extension(False)
-    # "content" is a column, and where there is none an error, not the text 'content'
+    # "content" is a column or, where there is none, an error; never the text 'content'.
     connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
     return connection
 
 
 def _is_half_done(connection: apsw.Connection) -> bool:
-    """Whether a journal beside it has to be rolled back, which who only reads may not."""
+    """Whether a journal has to be rolled back first, which a reader may not do."""
     try:
         connection.pragma("schema_version")  # any read looks for one
     except apsw.ReadOnlyError as error:
@@ -86,8 +87,8 @@ def _roll_back(path: Path) -> None:
 def _patience() -> Callable[[int], bool]:
     """Return a busy handler that looks every 2 ms.
 
-    SQLite's own looks every 100 ms, and hardly ever meets the gaps between the transactions of
-    somebody who writes without a pause.
+    SQLite's own looks every 100 ms, and hardly ever finds the gaps between the transactions of a
+    program that writes without a pause.
     """
     since_s = 0.0
 
@@ -103,7 +104,7 @@ def _patience() -> Callable[[int], bool]:
 
 @contextmanager
 def opened(path: Path, *, write: bool = False) -> Iterator[apsw.Connection]:
-    """Give a connection that is closed afterwards, with errors explained."""
+    """Open a connection that is closed afterwards, with errors explained."""
     connection = connect(path, write=write)
     try:
         with explained(path):
@@ -114,7 +115,7 @@ def opened(path: Path, *, write: bool = False) -> Iterator[apsw.Connection]:
 
 @contextmanager
 def opened_backup(path: Path) -> Iterator[apsw.Connection]:
-    """Give a database that nobody changes, with errors explained; no file is made beside it."""
+    """Open a database that nothing changes, with errors explained; creates no files."""
     with explained(path):
         flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
         connection = _open(f"{path.absolute().as_uri()}?immutable=1", flags)
@@ -129,47 +130,70 @@ def explained(path: Path) -> Iterator[None]:
     """Turn what SQLite says into an error of ours that names the file."""
     try:
         yield
-    except (apsw.BusyError, apsw.LockedError):
-        raise StoreBusyError(
-            f"{path} is locked by another process.",
-            hint="Wait until it has finished, or end it, and run this again.",
-        ) from None
-    except apsw.FullError:
-        raise full(path) from None
-    except apsw.IOError as error:
-        if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE:
-            raise full(path) from None
-        raise StoreError(f"{path} cannot be read or written: {error}.") from None
-    except (apsw.ReadOnlyError, apsw.PermissionsError):
-        raise StoreError(
-            f"{path} or its folder is read-only.", hint="Correct the permissions."
-        ) from None
-    except apsw.NotADBError:
-        raise NotAStoreError(
-            f"{path} is no SQLite database.", hint="Correct the path, or name its --kind."
-        ) from None
-    except apsw.CantOpenError as error:
-        raise StoreError(
-            f"{path} cannot be opened: {error}.", hint="Correct the permissions, or make room."
-        ) from None
-    except apsw.CorruptError as error:
-        raise StoreError(
-            f"{path} is damaged: {error}.", hint="Restore it from a backup of yours first."
-        ) from None
-    except apsw.SQLError as error:
-        raise NotAStoreError(
-            f"{path} has another schema than expected, or is damaged: {error}.",
-            hint="Name the column that holds the key: `--option id=COLUMN`."
-            if re.search(r"no such column: \W?rowid\b", str(error))
-            else "docs/migrating-a-store.md says what a store has; `PRAGMA integrity_check` finds"
-            " damage.",
-        ) from None
-    except apsw.Error as error:
-        raise StoreError(f"{path}: {error}.") from None
-    except UnicodeDecodeError:
-        raise StoreRowsError(
-            f"{path} has texts that are not UTF-8.", hint="Correct or delete those rows first."
-        ) from None
+    except (apsw.Error, UnicodeDecodeError) as error:
+        raise _explanation(path, error) from None
+
+
+def _explanation(path: Path, error: Exception) -> EmberdError:
+    for kinds, explain in _EXPLANATIONS:
+        if isinstance(error, kinds):
+            return explain(path, error)
+    return StoreError(f"{path}: {error}.")
+
+
+def _busy(path: Path, error: Exception) -> EmberdError:
+    del error
+    return StoreBusyError(
+        f"{path} is locked by another process.",
+        hint="Wait until it has finished, or end it, and run this again.",
+    )
+
+
+def _io_error(path: Path, error: Exception) -> EmberdError:
+    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE:
+        return full(path)
+    return StoreError(f"{path} cannot be read or written: {error}.")
+
+
+def _read_only(path: Path, error: Exception) -> EmberdError:
+    del error
+    return StoreError(f"{path} or its folder is read-only.", hint="Correct the permissions.")
+
+
+def _not_a_database(path: Path, error: Exception) -> EmberdError:
+    del error
+    return NotAStoreError(
+        f"{path} is not an SQLite database.", hint="Correct the path, or name its --kind."
+    )
+
+
+def _cannot_open(path: Path, error: Exception) -> EmberdError:
+    return StoreError(
+        f"{path} cannot be opened: {error}.", hint="Correct the permissions, or make room."
+    )
+
+
+def _corrupt(path: Path, error: Exception) -> EmberdError:
+    return StoreError(
+        f"{path} is damaged: {error}.", hint="Restore it from a backup of yours first."
+    )
+
+
+def _other_schema(path: Path, error: Exception) -> EmberdError:
+    return NotAStoreError(
+        f"{path} has another schema than expected, or is damaged: {error}.",
+        hint="Name the column that holds the key: `--option id=COLUMN`."
+        if re.search(r"no such column: \W?rowid\b", str(error))
+        else "docs/migrating-a-store.md says what a store has; `PRAGMA integrity_check` finds"
+        " damage.",
+    )
+
+
+def _not_text(path: Path, error: Exception) -> EmberdError:
+    del error
+    return StoreRowsError(
+        f"{path} has texts that are not UTF-8.", hint="Correct or delete those rows first."
+    )
 
 
 def full(path: Path) -> DiskFullError:
@@ -180,8 +204,23 @@ def full(path: Path) -> DiskFullError:
     )
 
 
+_EXPLANATIONS: Sequence[
+    tuple[tuple[type[Exception], ...], Callable[[Path, Exception], EmberdError]]
+] = (
+    ((apsw.BusyError, apsw.LockedError), _busy),
+    ((apsw.FullError,), lambda path, _: full(path)),
+    ((apsw.IOError,), _io_error),
+    ((apsw.ReadOnlyError, apsw.PermissionsError), _read_only),
+    ((apsw.NotADBError,), _not_a_database),
+    ((apsw.CantOpenError,), _cannot_open),
+    ((apsw.CorruptError,), _corrupt),
+    ((apsw.SQLError,), _other_schema),
+    ((UnicodeDecodeError,), _not_text),
+)
+
+
 def copy(source: Path, target: Path) -> None:
-    """Copy a database to a new file in one step: in small ones it never ends under writers."""
+    """Copy a database to a new file in one step; in small steps it never ends beside writers."""
     with opened(source) as connection:
         _copy(connection, source, target)
 
@@ -236,12 +275,12 @@ def restoring(path: Path, backup: Path) -> Iterator[Restoring]:
 
     SQLite's backup refuses a destination with an open transaction, so none can hold the lock. With
     a write-ahead log a backup that was begun does, and others read meanwhile. With a rollback
-    journal it would keep out whoever is to make the copy; there a connection in exclusive mode
-    keeps its lock from one transaction to the next, and readers wait, too. (With a log it gets
-    that lock only when nobody else has the database open.)
+    journal it would keep out the connection that makes the copy; there a connection in exclusive
+    mode keeps its lock from one transaction to the next, and readers wait, too. (With a log it
+    would get that lock only while nothing else has the database open.)
     """
     with opened_backup(backup) as given, opened(path, write=True) as store:
-        if store.readonly("main"):  # neither way would say so before it is too late
+        if store.readonly("main"):  # otherwise both ways would say so too late
             raise apsw.ReadOnlyError
 
         def begin() -> apsw.Backup:
@@ -259,16 +298,16 @@ def restoring(path: Path, backup: Path) -> Iterator[Restoring]:
 
 
 def shorten_log(connection: apsw.Connection) -> None:
-    """Give back a log that is as large as the database by now; a reader may still need it."""
+    """Shrink a log that is as large as the database by now, unless a reader needs it."""
     with suppress(apsw.Error):
         connection.set_busy_timeout(0)
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 def digest(connection: apsw.Connection) -> str:
-    """Return what stands for all that a database holds; whatever is changed, it is another one.
+    """Return a digest of all that a database holds; any change gives another.
 
-    Read as bytes: a text may be no UTF-8. A virtual table lives in its shadow tables.
+    Read as bytes: a text may not be UTF-8. A virtual table lives in its shadow tables.
     """
     whole = hashlib.blake2b(digest_size=16)
     for table in list(connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name")):
@@ -285,9 +324,9 @@ def digest(connection: apsw.Connection) -> str:
 
 
 def table_digest(connection: apsw.Connection, name: str, values: Sequence[str]) -> str:
-    """Return what stands for these values (SQL) of a table, whatever the order of its rows.
+    """Return a digest of these values (SQL) of a table, whatever the order of its rows.
 
-    To the bit: a number is not its text, and a text may be no UTF-8.
+    Exact to the bit: a number is not its text, and a text may not be UTF-8.
     """
     kinds = "||".join(f"substr(typeof({each}), 1, 2)" for each in values)
     exact = ", ".join(

@@ -15,7 +15,7 @@ from emberd.config.load import Config, load_config
 from emberd.errors import EmberdError
 from emberd.migrate.base import Stamp
 from emberd.migrate.known import find
-from emberd.migrate.run import Named, known_store
+from emberd.migrate.store_ref import StoreRef
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.spaces.stores import KnownStore, StoresFile, fingerprint_here
 
@@ -30,24 +30,24 @@ def note_stamps(config: Config) -> dict[str, EmberdError]:
     unread = {}
     for name in config.settings.stores:
         try:
-            named = find(config, name)
-            stamp = named.store.stamp()
+            ref = find(config, name)
+            stamp = ref.store.stamp()
         except EmberdError as error:
             unread[name] = error
             continue
         before = known.read().get(name)
         noted = before and (before.path, before.migration)
-        if noted != (str(named.store.path), stamp and stamp.migration):
-            asked = named.served_by or config.settings.default
+        if noted != (str(ref.store.path), stamp and stamp.migration):
+            asked = ref.served_by or config.settings.default
             with suppress(OSError):  # the next look finds it again
-                known.put(name, _known(named, stamp, asked, lock) if stamp else None)
+                known.put(name, _known(ref, stamp, asked, lock) if stamp else None)
     return unread
 
 
-def _known(named: Named, stamp: Stamp, asked: str, lock: Mapping[str, LockEntry]) -> KnownStore:
+def _known(ref: StoreRef, stamp: Stamp, asked: str, lock: Mapping[str, LockEntry]) -> KnownStore:
     """Return what to note; a space that is equal goes by the fingerprint that it has here."""
     fingerprint = fingerprint_here(stamp.space, asked, lock.get(asked))
-    return known_store(named, stamp.model, fingerprint, migration=stamp.migration)
+    return ref.holding(stamp.model, fingerprint, migration=stamp.migration)
 
 
 def main() -> None:

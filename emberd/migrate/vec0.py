@@ -1,11 +1,11 @@
 """The DDL of a vec0 table, read as SQLite and sqlite-vec read it.
 
 SQLite splits the arguments; sqlite-vec takes each for the first of what it knows that it fits. Its
-parser (sqlite-vec.c of 0.1.9: `vec0_token_next`, `vec0_parse_*`, `vec0_init`) is followed in what
+parser (sqlite-vec.c of 0.1.9: `vec0_token_next`, `vec0_parse_*`, `vec0_init`) is followed where it
 looks odd, too, because it decides which column is the key: it reads no further than it has to
-(`pk text not null primary key` is plain metadata), a word stands for every type that begins with it
-(`t` for `text`), a sign for every word, and where a definition ends too early the last word is read
-again (`+text` is a column `text` of type text).
+(`pk text not null primary key` is plain metadata), a word matches every type that begins with it
+(`t` is `text`), a sign matches every word, and where a definition ends too early the last word is
+read again (`+text` is a column `text` of type text).
 """
 
 import re
@@ -42,7 +42,7 @@ _VECTORS = {"float": ("float", "f32"), "int8": ("int8", "i8"), "bit": ("bit",)}
 
 
 class Vec0DdlError(ValueError):
-    """A definition that sqlite-vec refuses, or takes for something that this does not know."""
+    """A definition that sqlite-vec refuses, or that is not understood here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def columns(ddl: str) -> list[Column]:
     """Return the columns of a vec0 table in their order, the key at its place, and its options.
 
     Raises:
-        Vec0DdlError: this is not understood, so nothing may be said of the table.
+        Vec0DdlError: it is not understood, so nothing is known of the table.
     """
     found = []
     for start, end in _arguments(ddl):
@@ -184,7 +184,7 @@ def _column(text: str) -> Column:
         column = read(_Scanner(text))
         if column:
             return column
-    raise Vec0DdlError(f"{text!r} is no column and no option")
+    raise Vec0DdlError(f"{text!r} is neither a column nor an option")
 
 
 def _vector(scanner: _Scanner) -> Column | None:
@@ -256,5 +256,5 @@ def _option(scanner: _Scanner) -> Column | None:
         return None
     value = scanner.next_or_last("word", "digits")
     if not value or not scanner.is_at_end or not name.begins("chunk_size"):
-        raise Vec0DdlError(f"{scanner.text!r} is no option that sqlite-vec has")
+        raise Vec0DdlError(f"{scanner.text!r} is not an option of sqlite-vec")
     return Column(name.text, "option")

@@ -1,4 +1,4 @@
-"""What the pool tells about itself as it happens; who wants to know implements this."""
+"""What the pool reports as it happens, to whoever counts it."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -19,8 +19,8 @@ class Observer(Protocol):
         """A worker ran a batch."""
 
 
-class Nobody:
-    """The observer of who is not interested."""
+class NullObserver:
+    """An observer that ignores everything."""
 
     def loaded(self, model: str, seconds: float, phases_s: Mapping[str, float]) -> None:
         """Do nothing."""
@@ -30,6 +30,3 @@ class Nobody:
 
     def ran(self, model: str, batch: Batch) -> None:
         """Do nothing."""
-
-
-NOBODY = Nobody()

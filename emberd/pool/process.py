@@ -1,22 +1,60 @@
-"""One worker process, seen from the server: spawn it, exchange frames, end it."""
+"""One worker, seen from the server: what the pool needs of it, and the process that is one."""
 
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol
 
+from emberd.pool import memory
 from emberd.worker import wire
 
 TERM_GRACE_S = 5.0
 MOST_UNREAD_BYTES = 32 * 2**20  # of frames; what it has not read yet can still be taken back
 
 
+class Worker(Protocol):
+    """What the pool needs of a worker. It was told which model to load when it was spawned."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether it has read most of what it was sent."""
+
+    def send(self, frame: wire.Frame) -> None:
+        """Queue a frame; does nothing once the worker has died. Raises `FrameError`."""
+
+    def frames(self) -> AsyncGenerator[wire.Received, None]:
+        """Yield what it sends, until it dies or sends something that is not a frame."""
+
+    def kill(self) -> None:
+        """End it at once, even when it is stopped or hangs."""
+
+    async def death(self, within_s: float) -> str:
+        """Return what it died of, a signal or an exit code, once its pipe has closed."""
+
+    async def end(self, drain_s: float) -> int:
+        """Ask it to end, then make it. Return its exit code once its memory is back."""
+
+    def memory_bytes(self) -> int:
+        """Return its resident memory, 0 when it is gone."""
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it has used, 0 when it is gone."""
+
+
+Spawn = Callable[[wire.Start], Awaitable[Worker]]  # raises OSError
+
+
 class WorkerProcess:
     """A running `python -m emberd.worker`. Spawned, never forked (MLX and threads forbid a fork).
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches the server alone, and it ends
-    by itself when its stdin closes, which is what the death of the server does.
+    It has a session of its own, so that Ctrl-C in a terminal reaches only the server, and it ends
+    by itself when its stdin closes, which also happens when the server dies.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -32,7 +70,7 @@ class WorkerProcess:
             "-P",  # never import from the folder the server happens to run in
             "-m",
             "emberd.worker",
-            str(start.spec["name"]),  # for who reads the process list
+            str(start.spec["name"]),  # seen in the process list
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
@@ -52,12 +90,12 @@ class WorkerProcess:
         return self._stdin.transport.get_write_buffer_size() < MOST_UNREAD_BYTES
 
     def send(self, frame: wire.Frame) -> None:
-        """Queue a frame; to a process that has died this does nothing. Raises `FrameError`."""
+        """Queue a frame; does nothing once the process has died. Raises `FrameError`."""
         if not self._stdin.is_closing():
             self._stdin.write(wire.encode(frame))
 
     async def frames(self) -> AsyncGenerator[wire.Received, None]:
-        """Yield what it sends, until it dies or sends what is no frame."""
+        """Yield what it sends, until it dies or sends something that is not a frame."""
         with suppress(asyncio.IncompleteReadError, ConnectionError, wire.FrameError):
             while True:
                 prefix = await self._stdout.readexactly(wire.PREFIX.size)
@@ -70,13 +108,21 @@ class WorkerProcess:
         with suppress(OSError):
             self._stdin.close()
 
+    def memory_bytes(self) -> int:
+        """Return its resident memory, 0 when it is gone."""
+        return memory.memory_bytes(self.pid)
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it has used, 0 when it is gone."""
+        return memory.cpu_seconds(self.pid)
+
     def kill(self) -> None:
-        """End it at once, and what is stopped or hangs too."""
+        """End it at once, even when it is stopped or hangs."""
         with suppress(ProcessLookupError):
             self._process.kill()
 
     async def death(self, within_s: float) -> str:
-        """Say what it died of, a signal or an exit code, once its pipe has closed."""
+        """Return what it died of, a signal or an exit code, once its pipe has closed."""
         try:
             code = await asyncio.wait_for(self._process.wait(), within_s)
         except TimeoutError:

@@ -5,9 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emberd.config.load import Config
-from emberd.migrate import embedding, known, run
-from emberd.migrate.embedding import Embedder, Target
-from emberd.migrate.run import Moved, Named, Plan, Report
+from emberd.migrate import known
+from emberd.migrate.embedding import Embedder, Target, find_target
+from emberd.migrate.plan import Plan
+from emberd.migrate.plan import plan as plan_migration
+from emberd.migrate.run import migrate_all
+from emberd.migrate.stage import ProgressCallback
+from emberd.migrate.store_ref import StoreRef, require_separate_files
+from emberd.migrate.textless import complete
+from emberd.migrate.verify import Migrated
 from emberd.switch.switch import Switch
 
 
@@ -18,10 +24,12 @@ class Moves:
     target: Target
     embedder: Embedder
     state: Path
-    pending: Sequence[tuple[Named, Plan]]
-    there: Sequence[tuple[Named, Plan]]
+    pending: Sequence[tuple[StoreRef, Plan]]
+    there: Sequence[tuple[StoreRef, Plan]]
 
-    def run(self, switch: Switch, report: Callable[[Named], Report]) -> dict[str, Moved]:
+    def run(
+        self, switch: Switch, progress: Callable[[StoreRef], ProgressCallback]
+    ) -> dict[str, Migrated]:
         """Move the pending stores and commit the switch, or do none of it.
 
         Returns:
@@ -30,25 +38,25 @@ class Moves:
         Raises:
             EmberdError: something failed; everything is as it was.
         """
-        stores = [named for named, _ in self.pending]
-        return run.migrate_all(
-            stores, self.target, self.embedder, self.state, along=switch, report=report
+        stores = [ref for ref, _ in self.pending]
+        return migrate_all(
+            stores, self.target, self.embedder, self.state, participant=switch, progress=progress
         )
 
 
-def open_followers(config: Config) -> list[Named]:
+def open_followers(config: Config) -> list[StoreRef]:
     """Open the configured stores that follow the default.
 
     Raises:
         StoreError: one cannot be opened, or two of them lie in one file.
     """
     stores = known.served_by_default(config)
-    run.require_apart(stores)
+    require_separate_files(stores)
     return stores
 
 
 def plan_moves(
-    config: Config, stores: Sequence[Named], embedder: Embedder, name: str, *, dry_run: bool
+    config: Config, stores: Sequence[StoreRef], embedder: Embedder, name: str, *, dry_run: bool
 ) -> Moves:
     """Plan to embed every store again with the model `name`.
 
@@ -56,21 +64,21 @@ def plan_moves(
     vectors now.
 
     Raises:
-        StoreError: a store cannot be read; it is named.
+        StoreError: a store cannot be read; it is ref.
     """
     state = config.homes.state
-    target = embedding.find_target(config, embedder, name)
-    plans: list[tuple[Named, Plan]] = []
-    for named in stores:
-        with known.naming(named.name):
-            wanted = replace(target, input_type=named.input_type)
+    target = find_target(config, embedder, name)
+    plans: list[tuple[StoreRef, Plan]] = []
+    for ref in stores:
+        with known.naming(ref.name):
+            wanted = replace(target, input_type=ref.input_type)
             if not dry_run:
-                run.complete(named, wanted, embedder, state)
-            plans.append((named, run.plan(named, wanted, embedder, state)))
+                complete(ref, wanted, embedder, state)
+            plans.append((ref, plan_migration(ref, wanted, embedder, state)))
     return Moves(
         target=target,
         embedder=embedder,
         state=state,
-        pending=[(named, plan) for named, plan in plans if not plan.there],
-        there=[(named, plan) for named, plan in plans if plan.there],
+        pending=[(ref, plan) for ref, plan in plans if not plan.there],
+        there=[(ref, plan) for ref, plan in plans if plan.there],
     )

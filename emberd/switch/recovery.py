@@ -24,11 +24,11 @@ def recover(config: Config, *, strict: bool) -> Recovery:
     found = Recovery()
     if not config.settings.stores:
         return found
-    from emberd.migrate import known, run  # their libraries are not needed without a store
+    from emberd.migrate import known, recovery  # their libraries are not needed without a store
 
     for name in known.followers(config):
         try:
-            done = run.recover(known.find(config, name), config.homes.state)
+            done = recovery.recover(known.find(config, name), config.homes.state)
         except StoreError as error:
             if strict:
                 with known.naming(name):

@@ -6,7 +6,7 @@ pooling, another backend. The files are hashed once, here, and the workers reuse
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from emberd.errors import (
 )
 from emberd.models.differences import differences
 from emberd.models.folder import read_folder
+from emberd.pool.status import ModelStatus
 from emberd.registry.spec import ModelSpec, Pooling
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.spaces.probes import PROBES, pack
@@ -72,7 +73,8 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
 class _Measured:
     """What the first worker gave: the vectors and facts that the checks need."""
 
-    row: dict[str, Any]
+    status: ModelStatus
+    max_tokens: int
     lengths: dict[int, int]  # dimensions requested -> dimensions got
     batch: Matrix
     alone: Matrix  # the rows of `batch`, embedded one by one
@@ -100,9 +102,10 @@ async def _embed_all(model: LoadedModel) -> _Measured:
     alone = [await model.embed([text]) for text in mixed]
     smaller = [await model.embed(["size"], dimensions=size) for size in model.spec.matryoshka]
     batch = (await model.embed(mixed)).vectors
-    too_long = "word " * (model.row["max_tokens"] + 88)
+    too_long = "word " * (model.max_tokens + 88)
     return _Measured(
-        row=model.row,
+        status=model.status,
+        max_tokens=model.max_tokens,
         lengths={
             size: got.shape[1]
             for size, got in zip(
@@ -144,8 +147,8 @@ class _Verification:
 
     def findings(self, *, full: bool) -> Iterator[Finding]:
         """Yield the findings in the order in which they are shown."""
-        spec, measured, row = self.spec, self.measured, self.measured.row
-        loaded = f"{row['backend']} {row['compute']}, {row['last_load_s']:.1f} s"
+        spec, measured, status = self.spec, self.measured, self.measured.status
+        loaded = f"{status.backend} {status.compute}, {status.last_load_s or 0:.1f} s"
         yield Finding("load", "ok", loaded)
         yield checks.check_space(spec.name, self.before, self.after, pack(measured.probes))
         yield checks.check_dimensions(spec, measured.lengths)
@@ -156,7 +159,7 @@ class _Verification:
         yield checks.check_company(measured.batch, measured.alone, measured.shuffled)
         yield checks.check_shortest(measured.empty.tokens, bool(measured.empty.truncated))
         yield checks.check_longest(
-            row["max_tokens"],
+            measured.max_tokens,
             measured.longest.tokens,
             bool(measured.longest.truncated),
             measured.longest_is_refused,
@@ -199,7 +202,7 @@ class _Verification:
             no_loss = no_reference = "quantized weights, and no full-precision ones here"
         elif full.sha256_of_weights != reference.weights_sha256:
             no_reference = "no reference is shipped for these weights"
-        elif self.measured.row["max_tokens"] < reference.most_tokens:
+        elif self.measured.max_tokens < reference.most_tokens:
             no_reference = "max_tokens would cut the reference texts"
         if spec.precision == "f32":
             no_loss = "f32 is full precision already"

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from emberd.config.load import Config
 from emberd.pool.manager import EmbedRequest, Pool
-from emberd.pool.model import VECTORS_DAMAGED
+from emberd.pool.status import VECTORS_DAMAGED, ModelStatus
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockEntry, LockFile
@@ -37,12 +37,18 @@ class Embedded:
 
 
 class LoadedModel:
-    """The model under test. `row` is what `/models` would say about it."""
+    """The model under test. `status` is what `/models` would say about it."""
 
-    def __init__(self, pool: Pool, row: dict[str, Any]) -> None:
+    def __init__(self, pool: Pool, status: ModelStatus) -> None:
         self._pool = pool
         self.spec = pool.default
-        self.row = row
+        self.status = status
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens of a text it takes."""
+        assert self.status.max_tokens  # a model that is loaded knows
+        return self.status.max_tokens
 
     async def embed(
         self, texts: Sequence[str], *, truncate: bool = True, dimensions: int | None = None

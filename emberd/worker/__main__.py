@@ -1,7 +1,7 @@
-"""The child process: one model, from a Start frame until stdin closes.
+"""The entry point of a worker process: one model, from the Start frame until stdin closes.
 
-Two threads: this one loads and runs the model (MLX wants one thread for both), the other reads
-frames and tokenizes. Ending the process is how a model's memory is given back.
+This thread loads and runs the model, as MLX wants one thread for both; others read frames and
+tokenize. A model's memory is released by ending the process.
 """
 
 import os
@@ -11,20 +11,20 @@ import time
 from typing import BinaryIO
 
 LONGEST_MESSAGE = 1000
-TOO_LITTLE_HINT = "Free some, or raise a limit on it (`ulimit -v`, a container's), then ask again."
+MEMORY_HINT = "Free some, or raise the limit (`ulimit -v`, the container's), then try again."
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-BEGAN_S = time.monotonic()  # the interpreter is up; see `loading.Phases`
+BEGAN_S = time.monotonic()  # the interpreter has started; see `loading.Phases`
 
 
 def take_over_stdout() -> BinaryIO:
-    """Return the pipe to the server. Runs before any import that could write to descriptor 1."""
+    """Return the pipe to the server. Called before any import that could write to stdout."""
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # C code (tokenizers, Metal) prints to descriptor 1; let it land in the log
+    os.dup2(2, 1)  # C code (tokenizers, Metal) prints to stdout: send that to the log
     return replies
 
 
 def die_with_the_server() -> None:
-    """On Linux, be killed when the server is: a stopped worker does not see that stdin closed."""
+    """On Linux, be killed with the server: a stopped process does not notice that stdin closed."""
     if sys.platform == "linux":
         import ctypes  # NumPy imports it in any case
 
@@ -42,12 +42,12 @@ def main(replies: BinaryIO) -> None:
         return
 
     def send_failure(code: str, message: str, hint: str | None) -> None:
-        if len(message) > LONGEST_MESSAGE:  # it quotes a file that may hold anything
+        if len(message) > LONGEST_MESSAGE:  # it may quote a file with any content
             message = f"{message[:LONGEST_MESSAGE]} …"
         replies.write(wire.encode(wire.StartFailed(code=code, message=message, hint=hint)))
 
     if start.frame.version != __version__:
-        upgraded = f"emberd is {__version__} now and its server still {start.frame.version}."
+        upgraded = f"emberd was upgraded to {__version__}, but the server is {start.frame.version}."
         send_failure("worker_start", upgraded, "Restart the server.")
         return
     try:
@@ -56,13 +56,13 @@ def main(replies: BinaryIO) -> None:
 
         serve(start.frame, BEGAN_S, sys.stdin.buffer, Sender(replies))
     except BrokenPipeError:
-        pass  # the server is gone; nobody reads answers
+        pass  # the server is gone, and nobody reads the answers
     except Exception as error:
         from emberd.worker import memory
 
         if memory.is_short(error):
             too_little = "There is not enough free memory to load the model."
-            send_failure("worker_start", too_little, TOO_LITTLE_HINT)
+            send_failure("worker_start", too_little, MEMORY_HINT)
             return
         if isinstance(error, EmberdError):
             send_failure(error.code, error.message, error.hint)
@@ -79,7 +79,7 @@ def main(replies: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    # NumPy here sums rows; its BLAS would start threads for nothing (60 ms of a cold start).
+    # NumPy only sums rows here; its BLAS would start threads for nothing (60 ms of a cold start).
     os.putenv("OPENBLAS_NUM_THREADS", "1")
     pipe = take_over_stdout()
     die_with_the_server()
@@ -87,4 +87,4 @@ if __name__ == "__main__":
         main(pipe)
         pipe.flush()
     finally:
-        os._exit(0)  # everything is said; tearing down libraries takes time and can only fail
+        os._exit(0)  # everything is sent; tearing down libraries takes time and can only fail

@@ -1,10 +1,10 @@
-"""Which texts are tokenized and which run next: the queue between the worker's three threads.
+"""The queue between the worker's threads: which texts are tokenized and which run next.
 
-One thread adds requests and tokenizes the first slice of each, one all further slices, one takes
-batches. A batch is cut by a budget of padded tokens, and texts are chosen by their lengths so that
-little of it is padding. A single query waits for a batch of somebody's bulk job at most. Shortest
-remaining work goes first, what is about as short in turn; but who has waited longest is not passed
-over more than three times in a row, so that nothing starves.
+One thread adds requests and tokenizes the first slice of each, one tokenizes the other slices, and
+one takes batches. A batch is limited by a budget of padded tokens, and texts are chosen by length
+so that little of it is padding. The shortest remaining work goes first, with requests of about the
+same size in turn, so that a single query waits for at most one batch of a bulk job. The oldest
+request is passed over at most three times in a row, so that nothing starves.
 """
 
 import math
@@ -18,37 +18,37 @@ from emberd.worker.budget import Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 
-OLDEST_EVERY = 4  # batches: a bulk job gets a fourth of the machine, however many queries come
-FILLING = 4  # a batch that begins with a new request is filled up to a fourth with a bulk job
-ROW_TOKENS = 128  # a row of texts, where none is longer: attention costs little up to there
-LONE_TOKENS = 1024  # a longer text has a row for itself: who sees whom is a square of numbers
-STEP = 32  # few widths of rows: each new shape of a batch takes a third longer, and some memory
-SLICE_CHARS = 32_768  # some milliseconds of tokenizing, which nobody else can interrupt
+OLDEST_EVERY = 4  # batches: a bulk job gets a quarter of the machine, however many queries come
+FILLING = 4  # a batch that begins with a new request is filled up to a quarter with bulk jobs
+ROW_TOKENS = 128  # width of a packed row if no text is longer: attention is cheap up to here
+LONE_TOKENS = 1024  # a longer text gets a row of its own: the attention mask is quadratic
+STEP = 32  # few row widths: each new batch shape takes a third longer, and some memory
+SLICE_CHARS = 32_768  # a few milliseconds of tokenizing, which cannot be interrupted
 SLICE_TEXTS = 256
-CHARS_PER_TOKEN = 4  # a guess, for ordering alone
+CHARS_PER_TOKEN = 4  # a guess, only for ordering
 
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """A request that is waiting: texts without tokens, then tokenized ones, then none.
+    """A waiting request: its texts are tokenized first, then taken into batches.
 
-    `waiting` holds (tokens, index) of the texts to run, sorted, the longest last.
+    `waiting` holds (number of tokens, index) of the texts to run, sorted, the longest last.
     """
 
     request: Embed
     arrived_s: float
     tokens: dict[int, Tokens] = field(default_factory=dict)
     waiting: list[tuple[int, int]] = field(default_factory=list)
-    remaining: float = field(init=False)  # tokens still to run; guessed where not tokenized
+    remaining: float = field(init=False)  # tokens still to run; a guess where not tokenized
     tokenize_s: float = 0.0
     first_run_s: float | None = None
-    _untokenized: int = 0  # the first text that nobody has taken to tokenize
+    _untokenized: int = 0  # the first text that has not been taken for tokenizing
 
     def __post_init__(self) -> None:
         self.remaining = sum(len(text) for text in self.request.texts) / CHARS_PER_TOKEN
 
     def take_slice(self) -> range:
-        """Return indices of the next texts to tokenize, at least one."""
+        """Return the indices of the next texts to tokenize, at least one."""
         texts, first = self.request.texts, self._untokenized
         end, chars = first, 0
         while end < len(texts) and end - first < SLICE_TEXTS:
@@ -67,19 +67,19 @@ class Work:
             insort(self.waiting, (len(text.ids), index))
 
     def longest_within(self, tokens: int) -> int | None:
-        """Return where in `waiting` the longest text is that has so many at most."""
+        """Return the place in `waiting` of the longest text with at most `tokens` tokens."""
         at = bisect_right(self.waiting, (tokens, len(self.request.texts))) - 1
         return at if at >= 0 else None
 
     def take(self, at: int = -1) -> "Item":
-        """Remove a text that waits, the longest unless told otherwise."""
+        """Remove and return a waiting text, by default the longest."""
         length, index = self.waiting.pop(at)
         self.remaining -= length
         return Item(self, index)
 
     @property
     def wants_tokens(self) -> bool:
-        """Whether there are texts that nobody has taken to tokenize."""
+        """Whether there are texts that have not been taken for tokenizing."""
         return self._untokenized < len(self.request.texts)
 
     @property
@@ -103,7 +103,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Texts that run together, in rows of so many tokens: one text in each, or several."""
+    """Texts that run together, in rows of `width` tokens: one text per row, or several packed."""
 
     rows: Sequence[Sequence[Item]]
     width: int
@@ -115,15 +115,14 @@ class Batch:
 
     @property
     def padded_tokens(self) -> int:
-        """What the model computes for."""
+        """How many tokens the model computes, including padding."""
         return len(self.rows) * self.width
 
 
 class Batcher:
     """Thread-safe; `clock` gives monotonic seconds.
 
-    `row_tokens` is how long a row of several texts may be; None until it is known that the
-    encoder packs them.
+    `row_tokens` is how long a packed row may be; None unless the encoder packs.
     """
 
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
@@ -132,13 +131,13 @@ class Batcher:
         self._clock = clock
         self._works: dict[int, Work] = {}  # in order of arrival
         self._closed = False
-        self._passed_over = 0  # batches in a row that began with another request than the oldest
+        self._passed_over = 0  # batches in a row that did not begin with the oldest request
         self._changed = Condition()
 
     def add(self, request: Embed) -> tuple[Work, range] | None:
         """Queue a request; return its first slice, which the caller has to tokenize.
 
-        None when that is up to who takes the further slices: a long text would keep the caller.
+        None if a long text would keep the caller busy: `next_slice` then returns that slice, too.
         """
         if not request.texts:
             return None  # nothing to run, and nothing to answer
@@ -152,19 +151,19 @@ class Batcher:
         return (work, first) if first else None
 
     def cancel(self, request_id: int) -> None:
-        """Forget a request; what of it is in a batch already still runs."""
+        """Forget a request; texts already in a batch still run."""
         with self._changed:
             self._works.pop(request_id, None)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Take no more; the other two threads end when what is queued has run."""
+        """Accept no more; the other threads end when everything queued has run."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def next_slice(self) -> tuple[Work, range] | None:
-        """Wait for texts to tokenize and return indices of one request; None at the end."""
+        """Wait for texts to tokenize; return a request and indices of it, or None at the end."""
         with self._changed:
             while True:
                 wanting = [work for work in self._works.values() if work.wants_tokens]
@@ -178,21 +177,21 @@ class Batcher:
     def add_tokens(
         self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float = 0.0
     ) -> None:
-        """Bring the tokens of a slice, which took `spent_s` to make."""
+        """Add the tokens of a slice, which took `spent_s` to make."""
         with self._changed:
             work.add_tokens(indices, tokens)
             work.tokenize_s += spent_s
             self._changed.notify_all()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for a request, or the end; False when neither came in time."""
+        """Wait for a request or the end; False if neither came in time."""
         with self._changed:
             return self._changed.wait_for(lambda: bool(self._works) or self._closed, timeout_s)
 
     def next_batch(self, *, wait: bool = True) -> Batch | None:
         """Return texts of one or several requests; None at the end.
 
-        Waits for tokens when there are none yet, or returns None without `wait`.
+        If nothing is tokenized yet, waits for it, or returns None if `wait` is False.
         """
         with self._changed:
             while True:
@@ -218,9 +217,9 @@ class Batcher:
         return cut
 
     def _pack(self, works: Sequence[Work]) -> Batch:
-        """Fill rows: into each go the longest texts that still fit, so hardly anything is padding.
+        """Pack several texts into each row: always the longest that still fits.
 
-        Texts of other lengths fill a row better than texts alike do.
+        Texts of different lengths fill a row better than texts of the same length.
         """
         assert self.row_tokens
         budget_tokens, longest = self._budget.tokens, works[0].waiting[-1][0]
@@ -230,7 +229,7 @@ class Batcher:
         width = min(width, self.row_tokens)
         most = max(1, budget_tokens // width)
         shortest = min(work.waiting[0][0] for work in works)
-        company = self._company(works)
+        bulk_tokens = self._bulk_tokens(works)
         rows: list[list[Item]] = []
         taken = 0
         while len(rows) < most:
@@ -239,7 +238,7 @@ class Batcher:
             for work in works:
                 if left < shortest:
                     break
-                room = min(left, company - taken) if self._is_bulk_beside(works, work) else left
+                room = min(left, bulk_tokens - taken) if self._is_bulk_beside(works, work) else left
                 while (at := work.longest_within(room)) is not None:
                     row.append(work.take(at))
                     tokens = len(row[-1].tokens.ids)
@@ -253,16 +252,16 @@ class Batcher:
         return Batch(rows, used)
 
     def _pad(self, works: Sequence[Work]) -> Batch:
-        """Put texts of like lengths together, one in a row."""
+        """Put texts of similar length together, one in each row."""
         batch: list[Item] = []
         longest = real_tokens = 0
-        company = self._company(works)
+        bulk_tokens = self._bulk_tokens(works)
         for work in works:
             most_tokens = self._budget.tokens
             if self._is_bulk_beside(works, work):
-                most_tokens = company
+                most_tokens = bulk_tokens
             while work.waiting:
-                # Of the first request its longest text; then whatever is padded least.
+                # First the longest text of the first request, then whatever needs least padding.
                 at = (work.longest_within(longest) or 0) if batch else -1
                 length = work.waiting[at][0]
                 padded_tokens = (len(batch) + 1) * max(longest, length)
@@ -276,10 +275,10 @@ class Batcher:
                 batch.append(work.take(at))
         return Batch([[item] for item in batch], longest)
 
-    def _company(self, works: Sequence[Work]) -> int:
-        """Return up to how many tokens bulk jobs may fill a batch that another request begins.
+    def _bulk_tokens(self, works: Sequence[Work]) -> int:
+        """Return how many tokens of bulk jobs may fill up a batch that another request begins.
 
-        One that just came has not to wait for them.
+        Fewer if that request is new, so that it does not have to wait for them.
         """
         tokens = self._budget.tokens
         return tokens // FILLING if works[0].first_run_s is None else tokens
@@ -294,5 +293,5 @@ def round_up(tokens: int) -> int:
 
 
 def size(work: Work) -> int:
-    """Return the tokens still to run in steps: who asks for about as much comes in turn."""
+    """Return the remaining tokens in steps: requests of about the same size take turns."""
     return math.ceil(work.remaining / STEP)

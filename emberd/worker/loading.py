@@ -1,6 +1,6 @@
 """From a Start frame to a model that can embed: files, hashes, tokenizer and backend.
 
-Runs in the child, once. The tokenizer is read in a thread of its own while the backend loads.
+Runs once, in the worker. The tokenizer is read in a thread of its own while the backend loads.
 """
 
 import shutil
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A model's files on this machine, and what they are. `says` is the folder's own word."""
+class ModelFiles:
+    """A model's files on this machine. `says` is what the folder says about the model."""
 
     backend: Backend
     entry: LockEntry
@@ -50,13 +50,13 @@ class Found:
 
     @property
     def max_tokens(self) -> int:
-        """Where texts are cut; `find` always knows."""
+        """Where texts are cut; known once `find` has returned."""
         return self.entry.options.max_tokens or 0
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model ready to embed, and what the server is told of it."""
+    """A model ready to embed, and the Ready frame that describes it to the server."""
 
     spec: ModelSpec
     tokenizer: Tokenizer
@@ -69,7 +69,7 @@ class Phases:
 
     Args:
         spawned_s: when the server spawned this process, on the monotonic clock.
-        began_s: when the interpreter ran its first line of ours.
+        began_s: when the interpreter reached the first line of our code.
     """
 
     def __init__(self, spawned_s: float, began_s: float) -> None:
@@ -86,22 +86,23 @@ class Phases:
         self.seconds[name] = round(time.perf_counter() - began_s, 4)
 
 
-def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "OnProgress") -> Found:
+def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "OnProgress") -> ModelFiles:
     """Find or download the files of a model and hash them; `lock` is what was known before.
 
     Raises:
-        SourceError: the files are not here and cannot be fetched.
-        BackendError: the backend is missing or broken, or registry and checkpoint contradict.
+        SourceError: the files are not here and cannot be downloaded.
+        BackendError: the backend is missing or broken, or registry and checkpoint contradict each
+            other.
     """
     backend_name = plugins.resolve(spec.backend)
     backend = plugins.load(backend_name)
     copy = sources.locate(spec, hub=hub, files=backend.files, before=lock, report=report)
     entry, says = identify(spec, copy, BackendFiles(backend_name, backend.files), lock)
-    return Found(backend, entry, says, copy.downloaded)
+    return ModelFiles(backend, entry, says, copy.downloaded)
 
 
 def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Loaded:
-    """Load the model that `start` describes; `report` is told how far it is.
+    """Load the model that `start` describes; `report` is called with the progress.
 
     Raises:
         SourceError, BackendError: as `find`; the backend cannot use the files, or they changed.
@@ -139,7 +140,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         _refuse_changed(found, request.cache)
     if encoder.dimensions != spec.dimensions:
         raise ModelLoadError(
-            f"{spec.name} gives vectors of {encoder.dimensions} dimensions and the registry says"
+            f"{spec.name} gives vectors of {encoder.dimensions} dimensions, but the registry says"
             f" {spec.dimensions}.",
             hint=f"Correct models.{spec.name}.dimensions, or its sources.",
         )
@@ -147,7 +148,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         _check_skips(encoder, found)
     entry = replace(found.entry, engine=_engine(found.backend), compute=encoder.compute)
     with phases.measure("identity"):
-        if not (before and entry.is_same_state(before.now)):  # which was looked at once
+        if not (before and entry.is_same_state(before.now)):  # checked before
             _check_vocabulary(tokenizer, found.says)
         remembered = judge(entry, before, lambda: embed_probes(tokenizer, encoder))
     ready = Ready(
@@ -163,10 +164,10 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
     return Loaded(spec, tokenizer, encoder, ready)
 
 
-def _refuse_changed(found: Found, cache: Path) -> None:
-    """Raise SourceError when the files are not those that were hashed any more.
+def _refuse_changed(found: ModelFiles, cache: Path) -> None:
+    """Raise SourceError if the files have changed since they were hashed.
 
-    What was loaded, and what the backend kept of it, would pass for another space.
+    What was loaded and cached would otherwise get the fingerprint of other files.
     """
     before = found.entry.files
     now = hash_files(found.folder, found.backend.files, before)
@@ -174,13 +175,13 @@ def _refuse_changed(found: Found, cache: Path) -> None:
         return
     shutil.rmtree(cache, ignore_errors=True)
     raise SourceError(
-        f"The files in {found.folder} changed while they were loaded.",
-        hint="Ask again when whoever writes them is done.",
+        f"The files in {found.folder} changed while they were being loaded.",
+        hint="Try again when they are completely written.",
     )
 
 
-def _check_skips(encoder: Encoder, found: Found) -> None:
-    """Raise ModelLoadError when prompts are not to be pooled and the backend cannot do that."""
+def _check_skips(encoder: Encoder, found: ModelFiles) -> None:
+    """Raise ModelLoadError if prompts must not be pooled and the backend cannot do that."""
     if not getattr(encoder, "skips", False):
         raise ModelLoadError(
             f"The Pooling step in {found.folder} leaves prompts out (include_prompt is false);"
@@ -190,15 +191,11 @@ def _check_skips(encoder: Encoder, found: Found) -> None:
 
 
 def _check_vocabulary(tokenizer: Tokenizer, says: Folder) -> None:
-    """Refuse a tokenizer that has tokens beyond those of the weights, before a text has one.
-
-    Raises:
-        ModelLoadError: it has.
-    """
+    """Raise ModelLoadError if the tokenizer has tokens that the weights do not have."""
     highest = tokenizer.highest_id()
     if says.vocab_size is not None and highest >= says.vocab_size:
         raise ModelLoadError(
-            f"{says.path / 'tokenizer.json'} has tokens up to id {highest}, and config.json there"
+            f"{says.path / 'tokenizer.json'} has tokens up to id {highest}, but config.json there"
             f" says vocab_size {says.vocab_size}.",
             hint="The two belong to different models, or tokens were added without the weights:"
             " get tokenizer.json from where the weights came from.",
@@ -206,8 +203,8 @@ def _check_vocabulary(tokenizer: Tokenizer, says: Folder) -> None:
 
 
 def _cache(backend: Path, key: str) -> Path:
-    """Return the folder of one model below the backend's, which is nobody else's to write."""
-    with suppress(OSError):  # whoever cannot write a cache goes without
+    """Return a model's folder below the backend's cache, writable only by this user."""
+    with suppress(OSError):  # without a writable cache, nothing is cached
         backend.mkdir(0o700, parents=True, exist_ok=True)
     return backend / key
 
@@ -219,7 +216,7 @@ def _engine(backend: Backend) -> str:
 
 
 def _version(library: str) -> str:
-    """Return a library's version: what its imported module says, else what was installed."""
+    """Return a library's version, from its imported module or else from its metadata."""
     stated = getattr(sys.modules.get(library), "__version__", None)
     if stated:
         return str(stated)

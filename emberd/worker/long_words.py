@@ -1,15 +1,15 @@
-"""A text whose words have any length -> one with the same tokens, for BERT's tokenizers.
+"""Shortens very long words without changing the tokens, for BERT's tokenizers.
 
-WordPiece makes one unknown token of a word beyond so many characters (100), but reads all of it
-first: megabytes of letters for a token. What is left out depends on how BERT's pre-tokenizer works:
+WordPiece turns a word longer than a limit (100 characters) into one unknown token, but reads all of
+it first: megabytes of letters for a token. What can be left out depends on BERT's pre-tokenizer:
 
 - Letters, numbers and symbols beyond ASCII are part of a word, each at least one character of it.
 - Marks and control characters are part of a word, or removed; they never end one.
-- White space is removed; that it was there is what counts.
+- White space is removed; only its presence matters.
 
-So of a run of the first two, all after more of the first kind than a word may have changes
-nothing: it is one word, and unknown, with the rest or without. Chinese characters and punctuation,
-which are words of their own, are in no run.
+So in a run of the first two kinds, everything after more of the first kind than a word may have
+changes nothing: it is one unknown word with or without the rest. Chinese characters and punctuation
+are words of their own and never part of a run.
 """
 
 import re
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Library
 
-WINDOW_CHARS = 2**18  # `re` keeps Python's lock; a run that is in two may stay twice as long
-FEW = 1024  # characters that are left of a run of marks, or of white space
+WINDOW_CHARS = 2**18  # `re` holds the GIL; a run split between two may stay twice as long
+FEW = 1024  # characters kept of a run of marks or white space
 CHINESE = (  # `is_chinese_char` of BERT's normalizer
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
     (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
@@ -32,20 +32,20 @@ ASTRAL = (  # emoji and tags, in ranges without gaps
     (0x1F300, 0x1F64F), (0x1F680, 0x1F6C5), (0x1F900, 0x1F9FF),
     (0xE0020, 0xE007F), (0xE0100, 0xE01EF),
 )  # fmt: skip
-BREAKS = " .,;"  # a space, or a word of one character: before it another one ends
-SPACES = "[ \t\n\r\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # not removed as controls
+BREAKS = " .,;"  # a space, or a word of one character: the previous word ends before it
+SPACES = "[ \t\n\r\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"  # but no controls
 PLAIN = (type(None).__name__, "BertNormalizer", "Lowercase")
 
 
 def shortener(library: "Library") -> Callable[[str], str] | None:
-    """Return what shortens texts for this tokenizer; None when nothing is known of it."""
+    """Return a function that shortens texts for this tokenizer; None if it is of another kind."""
     model: Any = library.model
     added = library.get_added_tokens_decoder().values()
     if (
         type(model).__name__ != "WordPiece"
         or type(library.pre_tokenizer).__name__ != "BertPreTokenizer"
         or type(library.normalizer).__name__ not in PLAIN
-        or any(not set("[]<>") & set(token.content) for token in added)  # it could be within a word
+        or any(not set("[]<>") & set(token.content) for token in added)  # it could be inside a word
     ):
         return None
     longest: int = model.max_input_chars_per_word
@@ -58,7 +58,7 @@ def shortener(library: "Library") -> Callable[[str], str] | None:
 
 
 def last_break(text: str, first: int, last: int) -> int | None:
-    """Return the last place from `first` on and before `last` where BERT's words are apart."""
+    """Return the last place in `first` to `last` where a BERT word ends, or None."""
     found = max(text.rfind(mark, first, last) for mark in BREAKS)
     if found < 0:
         found = next((at for at in range(last - 1, first, -1) if _is_chinese(text[at])), -1)
@@ -94,10 +94,10 @@ def _patterns(solid: str, soft: str, longest: int) -> tuple["re.Pattern[str]", .
 
 @cache
 def _classes() -> tuple[str, str]:
-    """Return the insides of two character classes: what makes a word longer, what may do so.
+    """Return two character classes: what makes a word longer, and what may be removed instead.
 
-    Beyond 16 bits `re` looks at range by range, so only a few are in them; what is in neither is
-    left as it is.
+    Beyond 16 bits, `re` checks range by range, so only a few are included. Characters in neither
+    class are left alone.
     """
     chinese = {code for first, last in CHINESE for code in range(first, last + 1)}
     solid, soft = [], []
@@ -115,7 +115,7 @@ def _classes() -> tuple[str, str]:
 
 
 def _is_solid(symbol: int) -> bool:
-    """Say whether a symbol is no punctuation, nor decomposes into some, as ≠ does, nor removed."""
+    """Say whether a symbol is kept as it is: not punctuation, removed, or decomposed (as ≠ is)."""
     return symbol > 127 and symbol != 0xFFFD and not unicodedata.decomposition(chr(symbol))
 
 

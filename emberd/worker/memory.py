@@ -1,9 +1,9 @@
-"""Whether it was for want of memory that something failed, whoever says so in whatever words."""
+"""Recognizes errors that were caused by a lack of memory."""
 
 import errno
 from collections.abc import Iterator
 
-SAID = (  # by libraries that have no better error for it
+MESSAGES = (  # parts of messages, from libraries that have no better error for it
     "bad_alloc",  # C++
     "annot allocate memory",  # strerror(ENOMEM): mmap, dlopen, Rust's "(os error 12)"
     "ould not allocate",
@@ -15,11 +15,11 @@ SAID = (  # by libraries that have no better error for it
 
 
 def is_short(error: BaseException) -> bool:
-    """Say whether this error, or one that led to it, is of memory, or of an address space."""
+    """Say whether this error, or one that led to it, is a lack of memory or address space."""
     return any(
         isinstance(each, MemoryError)
         or (isinstance(each, OSError) and each.errno == errno.ENOMEM)
-        or any(words in str(each) for words in SAID)
+        or any(words in str(each) for words in MESSAGES)
         for each in _led_to(error)
     )
 
@@ -27,7 +27,7 @@ def is_short(error: BaseException) -> bool:
 def _led_to(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     pending = [error]
-    for each in pending:  # grows while it is walked
+    for each in pending:  # grows during the loop
         if each is not None and id(each) not in seen:
             seen.add(id(each))
             yield each

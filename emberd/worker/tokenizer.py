@@ -1,4 +1,4 @@
-"""Texts -> token ids, cut at max_tokens; which texts were cut is never lost."""
+"""From texts to token ids, cut at max_tokens; each result says whether it was cut."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
 LONG_CHARS_PER_TOKEN = 64
-MARGIN_TOKENS = 128  # more than WordPiece makes of a word, and than a cut can change of another
+MARGIN_TOKENS = 128  # more than a word's WordPiece tokens, or than those a cut can change
 PIECE_CHARS = 16_384
 NO_MODEL: Mapping[str, Any] = {"type": "BPE", "vocab": {}, "merges": []}
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One text as the model is fed it: special tokens included, padding not.
+    """The tokens of one text as the model gets them: with special tokens, without padding.
 
-    `uncut` is how many tokens the text has, or a very long one at least; more than `len(ids)` means
-    that it was cut. The first `unpooled` of them are a prompt's that shall not be pooled.
+    `uncut` is how many tokens the whole text has (for a very long one, a lower bound); more than
+    `len(ids)` means that it was cut. The first `unpooled` belong to a prompt that is not pooled.
     """
 
     ids: list[int]
@@ -32,14 +32,14 @@ class Tokens:
 
     @property
     def is_cut(self) -> bool:
-        """Whether something of the text is missing in `ids`."""
+        """Whether part of the text is missing from `ids`."""
         return self.uncut > len(self.ids)
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer.json; the truncation and padding it asks for are overridden.
+    """A checkpoint's tokenizer.json, but not with the truncation and padding stated there.
 
-    (MiniLM's says: cut at 128 and pad to 128.) `normalizer` takes the place of its own, in its
+    (MiniLM's says: cut at 128 and pad to 128.) `normalizer` replaces the file's own, in the same
     format; see `registry.folder.Folder`, also for `include_prompt`.
     """
 
@@ -60,14 +60,14 @@ class Tokenizer:
             self._library.no_padding()
             self._library.enable_truncation(max_tokens)
             if normalizer is not None:
-                # the library reads one as a part of a tokenizer only
+                # the library only reads a normalizer as part of a tokenizer
                 only = {"added_tokens": [], "model": NO_MODEL, "normalizer": normalizer}
                 self._library.normalizer = Library.from_str(json.dumps(only)).normalizer
             self._special = len(self._library.encode("").ids)
-        except BaseException as error:  # noqa: BLE001 - a panic of the library is no Exception
+        except BaseException as error:  # noqa: BLE001 - a panic in it is not an Exception
             raise ModelLoadError(
-                f"{path.name} of {folder} cannot be read: {str(error)[:200]}.",
-                hint="Remove the folder and pull the model again, or mend it if it is yours.",
+                f"{path.name} in {folder} cannot be read: {str(error)[:200]}.",
+                hint="Remove the folder and pull the model again, or repair it if it is yours.",
             ) from None
         self._max_tokens = max_tokens
         self._include_prompt = include_prompt
@@ -75,7 +75,7 @@ class Tokenizer:
         self._shorten = long_words.shortener(self._library)
 
     def encode(self, texts: Sequence[str], prompt: str = "") -> list[Tokens]:
-        """Tokenize texts with `prompt` before each, outside Python's lock; thread-safe."""
+        """Tokenize texts with `prompt` before each, without the GIL; thread-safe."""
         unpooled = 0 if self._include_prompt else self._length_of(prompt)
         whole = [prompt + text for text in texts]
         short = self._library.encode_batch_fast([t for t in whole if len(t) <= self._long_chars])
@@ -88,7 +88,7 @@ class Tokenizer:
         ]
 
     def _length_of(self, prompt: str) -> int:
-        """Return the tokens of a prompt alone, with what begins a text and without what ends it.
+        """Return how many tokens a prompt has, including those that begin a text but not the last.
 
         As sentence-transformers counts them (`Transformer._get_prompt_length`).
         """
@@ -98,15 +98,14 @@ class Tokenizer:
         return len(encoding.ids) - (encoding.special_tokens_mask[-1] if encoding.ids else 0)
 
     def highest_id(self) -> int:
-        """Return the largest id that it can give. Takes as long as a list of all its tokens."""
+        """Return the largest token id. Takes as long as listing all tokens."""
         return max(self._library.get_vocab().values(), default=-1)
 
     def describe(self, text: str) -> Iterator[list[dict[str, Any]]]:
-        """Yield a text's tokens, uncut, in lists: `id`, `text`, `special`, and where it is.
+        """Yield lists of a text's tokens, uncut: `id`, `text`, `special`, `start` and `stop`.
 
-        `start` and `stop` count characters of the text; a special token stands nowhere. Of a long
-        text there are several lists where the tokenizer's words are known, so that who does not
-        want the rest any more can stop.
+        `start` and `stop` count characters of the text, and are None for special tokens. A long
+        text gives several lists if the tokenizer allows it, so that the caller can stop early.
         """
         first = 0
         for last in self._ends(text):
@@ -115,7 +114,7 @@ class Tokenizer:
             first = last
 
     def _ends(self, text: str) -> Iterator[int]:
-        """Yield where pieces of a text may end, tokenized each alone as they are together."""
+        """Yield where pieces of a text end that have the same tokens alone as together."""
         end = 0
         while self._shorten and len(text) - end > PIECE_CHARS:
             found = long_words.last_break(text, end + PIECE_CHARS // 2, end + PIECE_CHARS)
@@ -125,11 +124,11 @@ class Tokenizer:
         yield len(text)
 
     def _encode_long(self, text: str) -> "Encoding":
-        """Tokenize as much of a very long text as fills the model; the rest cannot matter.
+        """Tokenize as much of a very long text as fills the model; the rest does not matter.
 
-        Megabytes would otherwise be tokenized for the sake of the first few hundred tokens, at
-        seconds and gigabytes each. The cut is at white space, where tokenizers split anyway, or so
-        far behind the last token that counts that a word cut in two is none of those.
+        Otherwise megabytes would be tokenized for the first few hundred tokens, which takes seconds
+        and gigabytes. The cut is at white space, where tokenizers split anyway, or so far behind
+        the last token that counts that a word cut in two is not among them.
         """
         chars = self._long_chars
         while len(text) > chars:
@@ -145,23 +144,23 @@ class Tokenizer:
         return self._encode_one(text)
 
     def _encode_one(self, text: str) -> "Encoding":
-        [encoding] = self._library.encode_batch_fast([text])  # `encode` would keep Python's lock
+        [encoding] = self._library.encode_batch_fast([text])  # `encode` would hold the GIL
         return encoding
 
     def _tokens(self, encoding: "Encoding", unpooled: int = 0) -> Tokens:
         ids = encoding.ids
         rest = sum(len(part.ids) - self._special for part in encoding.overflowing)
-        return Tokens(ids, len(ids) + rest, max(0, min(unpooled, len(ids) - 1)))  # one is pooled
+        return Tokens(ids, len(ids) + rest, max(0, min(unpooled, len(ids) - 1)))  # pool one
 
 
 def _described(text: str, encoding: "Encoding", first: int, last: int) -> Iterator[dict[str, Any]]:
-    """Yield the tokens of `text[first:last]`; special ones at the ends of the text only.
+    """Yield the tokens of `text[first:last]`; special ones only at the ends of the whole text.
 
-    Their encoding may be in several parts, each with special tokens around.
+    The encoding may have several parts, each surrounded by special tokens.
     """
     parts = [encoding, *encoding.overflowing]
     for number, part in enumerate(parts):
-        # Each of these is a new list, of all tokens.
+        # Each of these attributes makes a new list of all tokens.
         ids, tokens, offsets = part.ids, part.tokens, part.offsets
         are_special = part.special_tokens_mask
         words = [place for place, mask in enumerate(are_special) if not mask]

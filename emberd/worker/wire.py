@@ -1,8 +1,8 @@
-"""Frames between server and worker: sizes, a JSON header, then bytes only the two ends know.
+"""Frames between server and worker: two sizes, a JSON header, and an opaque payload.
 
-No pickle and no numpy: the server passes encoded vectors on without looking inside. A frame is
-two big-endian uint32 (bytes of header, bytes of payload), the header `{"frame": name, ...fields}`
-and the payload.
+No pickle and no NumPy: the server passes encoded vectors on without looking inside. A frame is two
+big-endian uint32 (bytes of header, bytes of payload), the header
+`{"frame": name, "fields": {...}}`, and the payload.
 """
 
 import struct
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal, get_args
 import orjson
 
 PREFIX = struct.Struct(">II")
-MAX_HEADER_BYTES = 257 * 2**20  # the texts of the largest body, prompt and all; no JSON gets longer
+MAX_HEADER_BYTES = 257 * 2**20  # the texts of the largest body with prompts; JSON gets no longer
 MAX_PAYLOAD_BYTES = 2**31
 
 Encoding = Literal["json", "base64", "raw"]
@@ -21,11 +21,11 @@ Encoding = Literal["json", "base64", "raw"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Server to worker, first and once: which model, and where things are.
+    """Server to worker, first and once: which model to load, and where things are.
 
-    `version` is the server's: a worker of another one (an upgrade under a running server) refuses.
-    `spec` is `dataclasses.asdict` of a ModelSpec; `lock` of its LockEntry, if there is one.
-    `spawned_s` is the server's monotonic clock, which both processes share, before the spawn.
+    `version` is the server's; a worker of another version (after an upgrade) refuses to start.
+    `spec` is `dataclasses.asdict` of a ModelSpec, and `lock` of its LockEntry, if there is one.
+    `spawned_s` is the time of the spawn on the monotonic clock, which both processes share.
     """
 
     version: str
@@ -41,8 +41,8 @@ class Embed:
     """Server to worker: embed these texts and send each back as `encoding`.
 
     `truncate` False: refuse a text that is too long instead of cutting it. `normalize` None: as the
-    registry says. `token_ids`: each text is written as the ids of another tokenizer, with spaces
-    between them.
+    registry says. `token_ids`: each text consists of the ids of another tokenizer, separated by
+    spaces.
     """
 
     id: int
@@ -57,10 +57,10 @@ class Embed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokenize:
-    """Server to worker: say which tokens these texts have, uncut; answered by `Fragments`.
+    """Server to worker: send the tokens of these texts, uncut; answered with `Fragments`.
 
-    Their payload holds a JSON array of tokens for each text; see `Tokenizer.describe`. `special`
-    False: without those that the tokenizer adds.
+    Each fragment is a JSON array of tokens; see `Tokenizer.describe`. `special` False: without the
+    special tokens that the tokenizer adds.
     """
 
     id: int
@@ -71,14 +71,14 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """Server to worker: nobody waits for this request any more."""
+    """Server to worker: nobody is waiting for this request any more."""
 
     id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Worker to server: how far the start is; `done` of `total` bytes while downloading."""
+    """Worker to server: the progress of the start; `done` of `total` bytes while downloading."""
 
     phase: str
     done: int = 0
@@ -89,10 +89,10 @@ class Progress:
 class Ready:
     """Worker to server: the model is loaded.
 
-    `lock` is the new LockEntry as a dict; `fingerprints` has one for each output size, with the
-    size as a string; `equivalent` are further ones that mean the same space; `phases_s` says how
-    long each part of the start took, in seconds. `differences` are those of `registry.folder`, what
-    the model's folder says and its entry does not.
+    `lock` is the new LockEntry as a dict. `fingerprints` maps each output size, as a string, to its
+    fingerprint; `equivalent` are others for the same space. `phases_s` says how long each part of
+    the start took, in seconds. `differences` is where the model's folder says something other than
+    its entry; see `models.folder`.
     """
 
     backend: str
@@ -107,7 +107,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartFailed:
-    """Worker to server, last: the model cannot be loaded; `code` picks the class in `errors`."""
+    """Worker to server, last: the model cannot be loaded; `code` is that of a class in `errors`."""
 
     code: str
     message: str
@@ -116,12 +116,13 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fragments:
-    """Worker to server: some of a request's vectors; the payload holds them one after another.
+    """Worker to server: parts of a request's answer, one after another in the payload.
 
-    `indices` are the places of their texts in the request, `sizes` the bytes of each; `tokens` is
-    what these texts fed to the model, `truncated` which of the indices were cut. In seconds:
-    `tokenize_s` and `queue_s` (from arrival to the first batch) of the whole request so far,
-    `model_s` of the batch that these texts were part of, `encode_s` for making the payload.
+    A fragment is what one text becomes: its vector as `Embed.encoding` says, or its tokens.
+    `indices` are the places of these texts in the request, and `sizes` the bytes of each fragment.
+    `tokens` counts what these texts fed to the model, and `truncated` are the indices of those that
+    were cut. In seconds: `tokenize_s` and `queue_s` (from arrival to the first batch) of the whole
+    request so far, `model_s` of the batch with these texts, `encode_s` for making the payload.
     """
 
     id: int
@@ -137,9 +138,9 @@ class Fragments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Worker to server, before the answers of a batch: what ran, of one or several requests.
+    """Worker to server, before the fragments of a batch: what ran, for one or several requests.
 
-    `tokens` without padding, `padded_tokens` with it; `budget_tokens` is how many it might have.
+    `tokens` is without padding, `padded_tokens` with it; `budget_tokens` is the most it could have.
     """
 
     texts: int
@@ -151,7 +152,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Worker to server: this request fails, whatever of it has been answered."""
+    """Worker to server: this request fails, even if part of it has been answered."""
 
     id: int
     code: str
@@ -161,9 +162,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damaged:
-    """Worker to server, last: what it computed with was damaged, and so may be what it answered.
+    """Worker to server, last: what it computed with was damaged, so its answers may be wrong.
 
-    `what` says what that was, and what became of it.
+    `what` says what was damaged and what happened to it.
     """
 
     what: str
@@ -178,26 +179,26 @@ FRAMES: Mapping[str, type[Any]] = {
 
 
 class FrameError(Exception):
-    """The bytes are not a frame: the other end is broken and has to be given up."""
+    """The bytes are not a frame: the other end is broken, and the connection has to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A frame and the bytes that came with it."""
+    """A frame and its payload."""
 
     frame: Frame
     payload: bytes = field(default=b"", repr=False)
 
 
 def encode(frame: Frame, payload: bytes = b"") -> bytes:
-    """Return the bytes of a frame; raise `FrameError` when the other end would not take them."""
+    """Return the bytes of a frame; raise `FrameError` if it is larger than the limits."""
     header = orjson.dumps({"frame": type(frame).__name__, "fields": frame})
     _check_sizes(len(header), len(payload))
     return PREFIX.pack(len(header), len(payload)) + header + payload
 
 
 def sizes(prefix: bytes) -> tuple[int, int]:
-    """Return the bytes of header and payload that follow; raise `FrameError` on absurd ones."""
+    """Return the sizes of header and payload; raise `FrameError` if they exceed the limits."""
     header, payload = PREFIX.unpack(prefix)
     _check_sizes(header, payload)
     return header, payload
@@ -205,11 +206,11 @@ def sizes(prefix: bytes) -> tuple[int, int]:
 
 def _check_sizes(header: int, payload: int) -> None:
     if header > MAX_HEADER_BYTES or payload > MAX_PAYLOAD_BYTES:
-        raise FrameError("a frame announces more bytes than any frame has")
+        raise FrameError("the frame is larger than any frame may be")
 
 
 def decode(header: bytes, payload: bytes) -> Received:
-    """Make a frame again from its two parts; raise `FrameError` when they are none."""
+    """Return the frame with this header and payload; raise `FrameError` if it is not one."""
     try:
         data = orjson.loads(header)
         return Received(FRAMES[data["frame"]](**data["fields"]), payload)
@@ -218,7 +219,7 @@ def decode(header: bytes, payload: bytes) -> Received:
 
 
 def read(stream: BinaryIO) -> Received | None:
-    """Read one frame; None at the end of the stream, also in the middle of a frame."""
+    """Read one frame; None at the end of the stream, even in the middle of a frame."""
     prefix = stream.read(PREFIX.size)
     if len(prefix) < PREFIX.size:
         return None

@@ -6,7 +6,8 @@ import pytest
 from emberd_numpy import NumpyBackend
 
 from emberd.backends.base import Pooling
-from emberd.backends.conformance import TINY_DIMENSIONS, check_backend, tiny_bert
+from emberd.backends.conformance import check_backend
+from emberd.backends.tiny_bert import TINY_DIMENSIONS, tiny_bert
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])

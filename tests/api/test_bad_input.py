@@ -38,7 +38,7 @@ REFUSED: list[tuple[str, bytes, dict[str, str], int, str, str]] = [
     ("input_type", b'{"texts": ["a"], "input_type": "x"}', JSON, 400, "bad_option", "input_type"),
     ("encoding", b'{"texts": ["a"], "encoding": "hex"}', JSON, 400, "bad_option", "encoding"),
     ("not declared as JSON", GOOD, {"content-type": "text/plain"}, 415, MEDIA, "text/plain"),
-    ("not declared at all", GOOD, {}, 415, MEDIA, "nothing"),
+    ("not declared at all", GOOD, {}, 415, MEDIA, "missing"),
     ("5,000 texts", json.dumps({"texts": ["x"] * 5000}).encode(), JSON, 413, "too_large", "5000"),
     ("17 MiB", b'{"texts": ["' + b"x" * (17 << 20) + b'"]}', JSON, 413, "too_large", "16 MiB"),
     ("rebound name", GOOD, {**JSON, "host": "evil.example"}, 403, "forbidden", "Host"),

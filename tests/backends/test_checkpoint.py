@@ -92,7 +92,7 @@ def test_pickled_weights_are_refused_with_a_hint(tiny: Path) -> None:
         query_of(tiny)
 
     assert caught.value.hint is not None
-    assert "runs code" in caught.value.hint
+    assert "safetensors" in caught.value.hint
 
 
 def test_a_folder_without_weights_is_refused(tiny: Path) -> None:

@@ -81,6 +81,7 @@ def test_a_refusal_is_an_error_that_shows_the_answer(openai: str) -> None:
 
 def test_every_client_is_answered_and_each_asks_in_turn(server: Emberd) -> None:
     found = Server.at(server.url)
+    server.embed("loads the model")
     sent: list[bytes] = []
 
     def request() -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from emberd.backends.conformance import TINY_DIMENSIONS, tiny_bert
+from emberd.backends.tiny_bert import TINY_DIMENSIONS, tiny_bert
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 
 OWN = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.backends.conformance import tiny_bert
+from emberd.backends.tiny_bert import tiny_bert
 from tests.serving import Server, run_emberd, wait_for
 
 HUB = "{sources: [{hf: me/tiny}], dimensions: 64, pooling: mean"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.backends.conformance import tiny_bert
+from emberd.backends.tiny_bert import tiny_bert
 from tests.serving import Server, clean_environ, run_emberd
 
 CONFIG = """\

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from emberd.backends.conformance import tiny_bert
+from emberd.backends.tiny_bert import tiny_bert
 from tests.hub import COMMIT, Answer, Hub, sha256
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 

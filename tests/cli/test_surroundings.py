@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.backends.conformance import tiny_bert
+from emberd.backends.tiny_bert import tiny_bert
 from tests.hub import Hub
 from tests.serving import clean_environ
 

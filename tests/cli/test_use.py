@@ -270,7 +270,7 @@ def test_stores_that_cannot_be_read_are_told_and_hold_nothing_up(with_stores: Pa
     assert whys.pop("fine") == ("unknown", None)
     assert {verdict for verdict, _ in whys.values()} == {"unknown"}
     assert whys["gone"][1] == f"cannot be read: There is no store at {home / 'gone'}."
-    assert "is no store that emberd knows" in whys["text"][1]
+    assert "is not a store" in whys["text"][1]
     assert "is locked by another process" in whys["locked"][1]
     assert "cannot be reached: File name too long" in whys["far"][1]
     assert "No kind of store is called 'qdrant'" in whys["other"][1]

@@ -78,13 +78,13 @@ MISTAKES = {
     "an origin that no page has": (
         "server:\n  allowed_origins: ['*']",
         2,
-        "server.allowed_origins.0: '*' is no origin of a page; write for example http://localhost",
+        "server.allowed_origins.0: '*' is not an origin; write, for example, http://localhost",
         "config show --all",
     ),
     "a page instead of its origin": (
         "server:\n  allowed_origins: ['http://localhost:3000/app']",
         2,
-        "is no origin of a page",
+        "is not an origin",
         "config show --all",
     ),
     "a list for a group": ("limits: []", 1, "limits: it should be a group of keys", "show"),
@@ -95,7 +95,7 @@ MISTAKES = {
         "server.host: '' should not be empty",
         "config show --all",
     ),
-    "no size": ("limits:\n  memory_budget: lots", 2, "'lots' is not a size; write for", "show"),
+    "no size": ("limits:\n  memory_budget: lots", 2, "'lots' is not a size", "show"),
     "a size beyond all": ("limits:\n  max_body: 1e999", 2, "is not a size", "config show --all"),
     "a body that no frame takes": (
         "limits:\n  max_body: 300MiB",
@@ -104,7 +104,7 @@ MISTAKES = {
         "show",
     ),
     "no bytes": ("limits:\n  memory_budget: 0B", 2, "should be more than 0", "show"),
-    "no duration": ("limits:\n  idle_unload: soon", 2, "'soon' is not a duration; write", "show"),
+    "no duration": ("limits:\n  idle_unload: soon", 2, "'soon' is not a duration", "show"),
     "a duration below zero": ("limits:\n  idle_unload: -3", 2, "is not a duration", "show"),
     "no time": ("limits:\n  request_timeout: 0s", 2, "should be more than 0", "show"),
     "no choice": (
@@ -287,7 +287,7 @@ MISTAKES = {
     "a tag that does not fit": ("a: !!bool maybe", 1, "a tag does not fit its value", ""),
     "a date that is none": ("a: !!timestamp soon", 1, "a tag does not fit its value", ""),
     "nested too deep": ("[" * 5000, 1, "nested", ""),
-    "a NUL in a path": ('log: {file: "/tmp/a\\0"}', 1, "holds a NUL character", ""),
+    "a NUL in a path": ('log: {file: "/tmp/a\\0"}', 1, "NUL character", ""),
     "a revision that leads elsewhere": (
         "models:\n  minilm:\n    sources:\n    - hf: a/b\n      revision: ../../x",
         4,

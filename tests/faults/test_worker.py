@@ -1,6 +1,8 @@
 """What happens to a worker, and what a client sees of it: nothing, but some time."""
 
+import asyncio
 import os
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +12,14 @@ import numpy as np
 import psutil
 import pytest
 
+from emberd.config.load import load_config
+from emberd.errors import WorkerStartError
+from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.process import WorkerProcess
+from emberd.pool.watchdog import Patience
+from emberd.worker import wire
 from tests.faults.troubled import serve_troubled
-from tests.serving import Server, wait_for
+from tests.serving import Server, clean_environ, wait_for
 
 LONG = "words that take a while to embed " * 60
 
@@ -22,7 +30,7 @@ def test_a_worker_that_hangs_is_killed_and_its_requests_are_answered(home: Path)
         (worker,) = own.workers()
         worker.suspend()
 
-        answers = [threads.submit(own.embed, LONG) for _ in range(4)]  # 25 s: see HUNG_S
+        answers = [threads.submit(own.embed, LONG) for _ in range(4)]  # 25 s: see `Patience.hung_s`
 
         for answer in answers:
             np.testing.assert_allclose(answer.result()["embeddings"], expected, atol=1e-3)
@@ -78,8 +86,7 @@ def test_a_text_without_a_vector_fails_alone_and_is_named(home: Path) -> None:
 
 
 def test_a_crash_loop_ends_is_explained_and_leaves_the_other_models_alone(home: Path) -> None:
-    quick = "import emberd.pool.model as model; model.MAX_BACKOFF_S = 2"
-    with serve_troubled(home, before=quick) as own, ThreadPoolExecutor(1) as thread:
+    with serve_troubled(home) as own, ThreadPoolExecutor(1) as thread:
         (home / "dies").touch()
 
         def ask() -> httpx2.Response:
@@ -96,44 +103,61 @@ def test_a_crash_loop_ends_is_explained_and_leaves_the_other_models_alone(home: 
             assert "died 5 times in a row while starting, the last" in answer.json()["detail"]
             assert answer.json()["detail"].endswith("of SIGKILL.")
             assert "Look at the server's log" in answer.json()["hint"]
-        assert "It is not tried again for 2 s." in again.json()["hint"]
+        assert re.search("It is not tried again for [0-9]+ s", again.json()["hint"])
         row = own.row("troubled")
         assert (row["state"], row["last_error"]) == ("failed", refused.json()["detail"])
         assert b"died 5 times" in own.run("ps").stdout
-        (home / "dies").unlink()
-        wait_for(lambda: ask().status_code == 200)  # nobody lends a hand
 
 
-STALLS = "import emberd.pool.model as m; m.STALL_S = 3; m.STALL_CHECK_S = 1"
+class Stopped:
+    """Spawns real workers; the first ones are stopped as soon as they are there."""
+
+    def __init__(self, stops: int) -> None:
+        self._stops = stops
+        self.stopped: list[psutil.Process] = []
+
+    async def spawn(self, start: wire.Start) -> WorkerProcess:
+        """Stand in for `WorkerProcess.spawn`."""
+        worker = await WorkerProcess.spawn(start)
+        if len(self.stopped) < self._stops:
+            process = psutil.Process(worker.pid)
+            process.suspend()
+            self.stopped.append(process)
+        return worker
 
 
-def stop_the_start(own: Server, before: psutil.Process | None = None) -> psutil.Process:
-    """Stop the worker that starts, as soon as it is there."""
-    worker = wait_for(lambda: next((one for one in own.workers() if one != before), None))
-    worker.suspend()
-    return worker
+def impatient_pool(home: Path, workers: Stopped) -> Pool:
+    config = load_config(environ=clean_environ(home))
+    patience = Patience(stall_s=3, check_s=1, max_backoff_s=0.1)
+    return Pool(config, spawn=workers.spawn, patience=patience)
 
 
 def test_a_start_that_stands_still_is_made_again_and_nobody_notices(home: Path) -> None:
-    with Server(home, before=STALLS) as own, ThreadPoolExecutor(3) as threads:
-        asked = [threads.submit(own.embed, f"text {number}") for number in range(3)]
-        worker = stop_the_start(own)
+    async def story() -> None:
+        workers = Stopped(1)
+        async with impatient_pool(home, workers) as pool:
+            asked = (pool.embed(EmbedRequest(texts=[f"text {n}"])) for n in range(3))
+            answers = await asyncio.gather(*asked)
 
-        assert all(answer.result()["embeddings"] for answer in asked)
-        assert not worker.is_running()
+            assert all(len(answer.fragments) == 1 for answer in answers)
+            assert pool.status().loads == 1
+        assert not workers.stopped[0].is_running()
+
+    asyncio.run(story())
 
 
 def test_a_start_that_stands_still_twice_is_given_up_and_the_next_one_serves(home: Path) -> None:
-    with Server(home, before=STALLS) as own, ThreadPoolExecutor(1) as thread:
-        first = thread.submit(own.http.post, "/embed", json={"texts": ["a"]})
-        worker = stop_the_start(own, stop_the_start(own))
+    async def story() -> None:
+        workers = Stopped(2)
+        async with impatient_pool(home, workers) as pool:
+            with pytest.raises(WorkerStartError):
+                await pool.embed(EmbedRequest(texts=["a"]))
+            assert pool.status().state == "failed"
+            await asyncio.sleep(0.2)  # max_backoff_s
+            assert (await pool.embed(EmbedRequest(texts=["a"]))).fragments
+        assert not any(process.is_running() for process in workers.stopped)
 
-        refused = first.result()
-
-        assert (refused.status_code, refused.json()["code"]) == (500, "worker_start")
-        assert "did not get on with its start for 3 s, twice" in refused.json()["detail"]
-        wait_for(lambda: own.http.post("/embed", json={"texts": ["a"]}).status_code == 200)
-        assert not worker.is_running()
+    asyncio.run(story())
 
 
 @pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="limits of another process: Linux")

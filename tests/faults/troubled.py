@@ -15,7 +15,7 @@ models:
 """
 
 
-def serve_troubled(home: Path, *, before: str = "", config: str = CONFIG) -> Server:
+def serve_troubled(home: Path, *, config: str = CONFIG) -> Server:
     """Start a server whose model `troubled` has the backend of `troubled_backend.py`."""
     plugins = home / "plugins"
     info = plugins / "troubled-1.0.dist-info"
@@ -25,4 +25,4 @@ def serve_troubled(home: Path, *, before: str = "", config: str = CONFIG) -> Ser
         "[emberd.backends]\ntroubled = tests.faults.troubled_backend:Troubled\n"
     )
     path = os.pathsep.join([str(plugins), str(Path(__file__).parents[2])])
-    return Server(home, config=config, environ={"PYTHONPATH": path}, before=before)
+    return Server(home, config=config, environ={"PYTHONPATH": path})

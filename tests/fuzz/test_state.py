@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from emberd import running
 from emberd.config.load import built_in_catalog
 from emberd.hashing import FileHash
-from emberd.pool.model import change_warning
+from emberd.pool.status import space_changed
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.spaces.options import SpaceOptions
 from emberd.spaces.stores import KnownStore, StoresFile, warnings
@@ -68,7 +68,7 @@ def use(name: str, entry: LockEntry) -> None:
     json.dumps([entry.now.fingerprint, asdict(entry.now.options)])
     entry.is_same_state(ENTRY)
     if entry.changed_to:
-        change_warning(name, entry)
+        space_changed(name, entry)
     wire.encode(wire.Start(version="", spec={}, hub="", cache="", lock=asdict(entry)))
 
 

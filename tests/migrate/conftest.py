@@ -1,23 +1,28 @@
 """Texts with real vectors of two precisions, and one pool that embeds for all tests here."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emberd.config.edit import Edit
 from emberd.config.load import Config, load_config
 from emberd.migrate.embedding import PoolEmbedder, Target, find_target
 from emberd.migrate.known import find
-from emberd.migrate.run import Named
+from emberd.migrate.status import status
+from emberd.migrate.store_ref import StoreRef
+from emberd.spaces.stores import StoresFile
 from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.serving import clean_environ
 
 BOTH = 1200
 ROWS = 300
+UNCHANGED = stores.CMEM_CONFIG
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Work:
         """Return the space of a model."""
         return find_target(self.config, self.embedder, name)
 
-    def open(self, path: Path, **options: str) -> Named:
+    def open(self, path: Path, **options: str) -> StoreRef:
         """Return the store at a path."""
         return find(self.config, str(path), options=options)
 
@@ -107,3 +112,23 @@ def originals(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 def cmem(originals: Callable[[int], Path], tmp_path: Path) -> Path:
     """A cmem folder of 300 rows, made by 4-bit MiniLM."""
     return Path(shutil.copytree(originals(ROWS), tmp_path / "cmem"))
+
+
+@pytest.fixture
+def two(cmem: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two such folders."""
+    return cmem, Path(shutil.copytree(cmem, tmp_path / "other"))
+
+
+def config_of(folder: Path) -> object:
+    """Return what is in a cmem folder's settings."""
+    return json.loads((folder / "config.json").read_text())
+
+
+def still_old(folder: Path, made: Made, work: Work) -> None:
+    """Check that a store is wholly what it was before a migration."""
+    assert np.array_equal(stores.read(folder / "memories.db")[1], made.old[:300])
+    assert config_of(folder) == UNCHANGED
+    assert work.open(folder).store.stamp() is None
+    assert status(work.open(folder), work.state)["backups"] == []
+    assert StoresFile(work.state).read() == {}

@@ -24,7 +24,9 @@ from emberd.errors import (
 )
 from emberd.migrate import sqlite
 from emberd.migrate.check import check
-from emberd.migrate.run import migrate_all, plan, status
+from emberd.migrate.plan import plan
+from emberd.migrate.run import RunOptions, migrate_all
+from emberd.migrate.status import status
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Made, Work
 from tests.powers import powerless
@@ -63,12 +65,12 @@ def test_a_file_that_is_no_database(tmp_path: Path, content: bytes, work: Work) 
     path = tmp_path / "notes.db"
     path.write_bytes(content)
 
-    with refused(tmp_path, NotAStoreError, "is no store that emberd knows"):
+    with refused(tmp_path, NotAStoreError, "is not a store"):
         work.open(path)
 
 
 def test_a_folder_that_is_no_store(tmp_path: Path, work: Work) -> None:
-    with refused(tmp_path, NotAStoreError, "is no store that emberd knows"):
+    with refused(tmp_path, NotAStoreError, "is not a store"):
         work.open(tmp_path)
 
 
@@ -279,7 +281,13 @@ def test_a_read_only_store_can_be_checked_and_not_moved(
 def test_a_read_only_store_that_is_there_already_is_left_alone(
     cmem: Path, home: Path, work: Work
 ) -> None:
-    migrate_all([work.open(cmem)], work.target(), work.embedder, work.state, keep_backup=False)
+    migrate_all(
+        [work.open(cmem)],
+        work.target(),
+        work.embedder,
+        work.state,
+        options=RunOptions(keep_backup=False),
+    )
     shutil.rmtree(cmem / "memories.db.emberd")
     change(cmem / "memories.db", "PRAGMA journal_mode = delete")
     cmem.chmod(0o555)

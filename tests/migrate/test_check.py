@@ -14,7 +14,9 @@ from emberd.migrate.base import Stamp
 from emberd.migrate.check import check, known_from, whose
 from emberd.migrate.embedding import Embedded, PoolEmbedder, find_target
 from emberd.migrate.known import find
-from emberd.migrate.run import migrate_all, plan, sampled
+from emberd.migrate.plan import plan
+from emberd.migrate.run import migrate_all
+from emberd.migrate.sampling import sampled
 from emberd.registry.catalog import Catalog
 from emberd.spaces.compare import compare
 from emberd.spaces.lock import LockEntry, LockFile, space_of

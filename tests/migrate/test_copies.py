@@ -10,10 +10,12 @@ import apsw
 import numpy as np
 import pytest
 
-from emberd.cli.migrate import moved_sentences, plan_sentences
+from emberd.cli.migrate_report import migrated_sentences, plan_sentences
 from emberd.errors import NotAStoreError, StoreError, StoreRowsError
 from emberd.migrate.check import check
-from emberd.migrate.run import migrate_all, plan, undo
+from emberd.migrate.plan import plan
+from emberd.migrate.run import migrate_all
+from emberd.migrate.undo import undo
 from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
@@ -86,7 +88,7 @@ def test_both_copies_move_in_one_transaction(langchain: Path, made: Made, work: 
     (copy,) = found.copies
     assert (copy.column, copy.rows, copy.same, copy.key) == (ALSO["also"], 59, 59, "rowid")
     assert copy.moves
-    assert "59 moved along" in moved_sentences(named, moved, "minilm-f32", "minilm-f32")
+    assert "59 moved along" in migrated_sentences(named, moved, "minilm-f32", "minilm-f32")
     database = stores.connect(langchain)  # LangChain goes on: its trigger is there and works
     add(database, made.texts[100:101], made.new[100:101])
     database.close()
@@ -147,7 +149,7 @@ def test_a_copy_that_does_not_move_is_named_before_and_after(
     (reported,) = report.to_dict()["copies"]
     assert (reported["column"], reported["same"]) == ("langchain.text_embedding", 59)
     assert "`-o also=langchain.text_embedding` moves them along" in plan_sentences(named, found)
-    said = moved_sentences(named, moved, "minilm-f32", "minilm-f32")
+    said = migrated_sentences(named, moved, "minilm-f32", "minilm-f32")
     assert "Warning: langchain.text_embedding still holds 59 of the old vectors." in said
     kept = ask(langchain, "SELECT text_embedding FROM langchain")
     assert [raw for (raw,) in kept] == [made.old[at].tobytes() for at in KEPT]
@@ -228,7 +230,7 @@ def test_a_key_of_text_and_another_size_move_along(tmp_path: Path, made: Made, w
     query = 'SELECT raw = e FROM cache JOIN v ON v.id = "the key"'
     assert ask(path, query) == [(1,)] * 30
     with pytest.raises(
-        NotAStoreError, match=r"also=fixed\.raw is no column of a table with rowids"
+        NotAStoreError, match=r"also=fixed\.raw is not a column of a table with rowids"
     ):
         work.open(path, also="fixed.raw").store.copies()
 

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emberd.cli.migrate import moved_sentences, plan_sentences
+from emberd.cli.migrate_report import migrated_sentences, plan_sentences
 from emberd.errors import StoreRowsError
 from emberd.migrate.check import check
-from emberd.migrate.run import migrate_all, plan, undo
+from emberd.migrate.plan import plan
+from emberd.migrate.run import RunOptions, migrate_all
+from emberd.migrate.undo import undo
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
 
@@ -67,7 +69,9 @@ def test_set_aside_they_are_in_a_table_of_the_same_file(
     texts = ask(holey, "SELECT * FROM memories")
 
     found = plan(named, target, work.embedder, work.state, set_aside=True)
-    moved = migrate_all([named], target, work.embedder, work.state, set_aside=True)[named.name]
+    moved = migrate_all(
+        [named], target, work.embedder, work.state, options=RunOptions(set_aside=True)
+    )[named.name]
 
     keys, vectors = stores.read(holey)
     kept = [key for key in range(1, 41) if key not in LACKING]
@@ -86,13 +90,15 @@ def test_set_aside_they_are_in_a_table_of_the_same_file(
     assert "4 vectors have no text (3, 9, 17, 20) and are set aside" in plan_sentences(named, found)
     assert "2 texts have no vector (90, 91) and stay so." in plan_sentences(named, found)
     assert (moved.rows, moved.set_aside, moved.strays, moved.gone) == (36, 4, 0, 0)
-    said = moved_sentences(named, moved, "minilm-f32", "minilm-f32")
+    said = migrated_sentences(named, moved, "minilm-f32", "minilm-f32")
     assert f"4 vectors without a text are in the table emberd_set_aside of {holey}." in said
 
 
 def test_an_undo_brings_them_back(holey: Path, made: Made, work: Work) -> None:
     named = work.open(holey)
-    migrate_all([named], work.target(), work.embedder, work.state, set_aside=True)
+    migrate_all(
+        [named], work.target(), work.embedder, work.state, options=RunOptions(set_aside=True)
+    )
 
     undo(named, work.state, confirm=lambda _note, _changed: None)
 
@@ -116,9 +122,17 @@ def test_whole_rows_are_set_aside_and_it_is_said_whose_they_were(
         row = (f"k'{at}", f"u{at % 2}", made.old[at].tobytes(), at / 7, body, bytes([at]))
         database.execute("INSERT INTO v VALUES (?, ?, ?, ?, ?, ?)", row)
     named = work.open(path)
-    migrate_all([named], work.target(), work.embedder, work.state, set_aside=True)
+    migrate_all(
+        [named], work.target(), work.embedder, work.state, options=RunOptions(set_aside=True)
+    )
     database.execute("UPDATE v SET body = NULL WHERE id = 'k''4'")
-    migrate_all([named], work.target("minilm"), work.embedder, work.state, set_aside=True)
+    migrate_all(
+        [named],
+        work.target("minilm"),
+        work.embedder,
+        work.state,
+        options=RunOptions(set_aside=True),
+    )
 
     aside = list(database.execute('SELECT key, "column", value, space FROM emberd_set_aside'))
     assert len(aside) == 3 * 5

@@ -11,7 +11,9 @@ import pytest
 from emberd.errors import StoreKindError, StoreRowsError
 from emberd.migrate import plugins
 from emberd.migrate.check import check
-from emberd.migrate.run import migrate_all, plan, undo
+from emberd.migrate.plan import plan
+from emberd.migrate.run import migrate_all
+from emberd.migrate.undo import undo
 from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work

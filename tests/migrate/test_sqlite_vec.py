@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from emberd.errors import MigrationError, NotAStoreError
-from emberd.migrate import sqlite_vec
 from emberd.migrate.run import migrate_all
+from emberd.migrate.vec0_replace import Vec0Replacement
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
 
@@ -318,7 +318,7 @@ def test_a_key_or_value_that_comes_out_otherwise_is_not_committed(
         "INSERT INTO v(e, weight, body) VALUES (?, ?, ?)",
         [(made.old[at].tobytes(), 0.1, made.texts[at]) for at in range(5)],
     )
-    fill = sqlite_vec._Replacing.fill
+    fill = Vec0Replacement.fill
 
     for change, changed in (
         ("UPDATE v SET weight = 0.10000000000000002 WHERE rowid = 3", "v"),
@@ -330,7 +330,7 @@ def test_a_key_or_value_that_comes_out_otherwise_is_not_committed(
             fill(self, *args, **kwargs)
             self._connection.execute(change)
 
-        monkeypatch.setattr(sqlite_vec._Replacing, "fill", careless)
+        monkeypatch.setattr(Vec0Replacement, "fill", careless)
         with pytest.raises(MigrationError, match=rf"more than its vectors: {changed}\."):
             migrate_all([work.open(path)], work.target(), work.embedder, work.state)
         assert set(ask(path, "SELECT weight FROM v")) == {(0.1,)}

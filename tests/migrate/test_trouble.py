@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from emberd.errors import DiskFullError
-from emberd.migrate.run import migrate_all, plan
+from emberd.migrate.plan import plan
+from emberd.migrate.run import RunOptions, migrate_all
 from emberd.migrate.workplace import Workplace
 from tests import disk
 from tests.migrate import kills, stores
@@ -56,7 +57,9 @@ def test_what_a_writer_does_meanwhile_is_there_afterwards(
     writer = subprocess.Popen([*command, str(tmp_path)])
     try:
         wait_for(lambda: stores.read(cmem / "memories.db")[0][-1] > ROWS)
-        moved = migrate_all([named], target, work.embedder, work.state, batch=32)[named.name]
+        moved = migrate_all(
+            [named], target, work.embedder, work.state, options=RunOptions(batch=32)
+        )[named.name]
     finally:
         (tmp_path / "stop").touch()
         assert writer.wait(60) == 0
@@ -135,7 +138,8 @@ def test_a_disk_that_gets_full_on_the_way(
     with pytest.raises(DiskFullError):
         migrate_all(
             [named], target, work.embedder, work.state,
-            batch=32, report=lambda _named: report, along=Beside(tmp_path / "file", fill_it),
+            options=RunOptions(batch=32), progress=lambda _named: report,
+            participant=Beside(tmp_path / "file", fill_it),
         )  # fmt: skip
 
     hogs[0].unlink()

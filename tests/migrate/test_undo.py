@@ -14,12 +14,18 @@ import pytest
 
 from emberd.config.load import load_config
 from emberd.errors import BackupError, DiskFullError, MigrationError, StoreBusyError, StoreError
-from emberd.migrate import run as running
 from emberd.migrate.base import Replacement
 from emberd.migrate.cmem import CmemStore
-from emberd.migrate.embedding import PoolEmbedder, find_target
-from emberd.migrate.run import Named, complete, migrate_all, plan, recover, status, undo
-from emberd.migrate.workplace import Note, Undone
+from emberd.migrate.embedding import PoolEmbedder, embed, find_target
+from emberd.migrate.notes import Note
+from emberd.migrate.plan import plan
+from emberd.migrate.recovery import recover
+from emberd.migrate.restore import Restored
+from emberd.migrate.run import RunOptions, migrate_all
+from emberd.migrate.status import status
+from emberd.migrate.store_ref import StoreRef
+from emberd.migrate.textless import complete
+from emberd.migrate.undo import undo
 from emberd.vectors import Matrix
 from tests import disk
 from tests.migrate import stores
@@ -44,7 +50,7 @@ def few(shared_home: Path, embedder: PoolEmbedder) -> Few:
     texts = stores.texts(ROWS + 300)
     config = load_config(environ=clean_environ(shared_home))
     old, new = (
-        running.embed(embedder, texts, find_target(config, embedder, name))
+        embed(embedder, texts, find_target(config, embedder, name))
         for name in ("minilm", "minilm-f32")
     )
     return Few(texts, old, new)
@@ -60,11 +66,11 @@ def agree(note: Note, changed: bool) -> None:
     """Confirm an undo."""
 
 
-def undone(named: Named, work: Work) -> Undone:
+def undone(named: StoreRef, work: Work) -> Restored:
     return undo(named, work.state, confirm=agree)
 
 
-def move(named: Named, work: Work, to: str = "minilm-f32") -> None:
+def move(named: StoreRef, work: Work, to: str = "minilm-f32") -> None:
     migrate_all([named], work.target(to), work.embedder, work.state)
 
 
@@ -147,7 +153,7 @@ def test_what_is_written_during_an_undo_is_in_the_copy_or_in_the_store(
 class Wrong:
     """A model that gives another space once the store is swapped."""
 
-    def __init__(self, work: Work, named: Named) -> None:
+    def __init__(self, work: Work, named: StoreRef) -> None:
         self._work = work
         self._named = named
 
@@ -452,7 +458,9 @@ def test_a_text_that_comes_after_a_run_has_ended_is_completed_by_the_next(
     insert = "INSERT INTO vec_memories(rowid, embedding) VALUES (?, ?)"
     database.execute(insert, (700, few.old[70].tobytes()))
     named, target = work.open(store), work.target()
-    moved = migrate_all([named], target, work.embedder, work.state, set_aside=True)[named.name]
+    moved = migrate_all(
+        [named], target, work.embedder, work.state, options=RunOptions(set_aside=True)
+    )[named.name]
     database.execute("INSERT INTO memories(id, content) VALUES (700, ?)", (few.texts[70],))
     database.close()
 
@@ -483,7 +491,7 @@ def test_a_completed_row_keeps_its_other_columns(few: Few, work: Work, tmp_path:
     columns = "SELECT rowid, user, n, x FROM v ORDER BY rowid"
     before = database.execute(columns).fetchall()
     named, target = work.open(path, text="notes.body"), work.target()
-    migrate_all([named], target, work.embedder, work.state, set_aside=True)
+    migrate_all([named], target, work.embedder, work.state, options=RunOptions(set_aside=True))
     database.execute("INSERT INTO notes(rowid, body) VALUES (8, ?)", (few.texts[7],))
 
     assert complete(named, target, work.embedder, work.state) == 1

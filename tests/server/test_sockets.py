@@ -137,7 +137,7 @@ def test_a_folder_that_others_can_write_to_is_no_place_for_a_socket(home: Path) 
     ("config", "words"),
     [
         ("server: {port: off}", "nothing to listen on"),
-        ("server: {port: off, socket: relative/s}", "whole path"),
+        ("server: {port: off, socket: relative/s}", "absolute path"),
         (f"server: {{port: off, socket: /tmp/{'x' * 120}}}", "at most 103 bytes"),
         ("server: {port: off, socket: /nowhere/at/all/s}", "no such file"),
         ("server: {host: 0.0.0.0, port: 0}", "--allow-open"),

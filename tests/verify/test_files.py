@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.backends.conformance import tiny_bert
+from emberd.backends.tiny_bert import tiny_bert
 from emberd.registry.spec import ModelSpec, Source
 from emberd.verify.files import (
     Files,

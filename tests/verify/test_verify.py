@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.backends.conformance import tiny_bert
+from emberd.backends.tiny_bert import tiny_bert
 from tests.serving import clean_environ, run_emberd
 from tests.verify.support import Report, copy_minilm
 

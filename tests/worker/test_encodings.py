@@ -40,7 +40,7 @@ def test_half_a_character_is_what_tiktoken_makes_of_it() -> None:
 
 @pytest.mark.parametrize("wrong", [-1, 100257, 100276, 2**63 - 1])
 def test_what_is_no_token_of_text_is_refused(wrong: int) -> None:
-    with pytest.raises(TokenIdsError, match=f"{wrong} is no token of text of cl100k_base") as told:
+    with pytest.raises(TokenIdsError, match=f"{wrong} .*cl100k_base") as told:
         Decoder(PACKAGE, "m").decode([1, wrong])
     assert told.value.hint
 

@@ -82,10 +82,10 @@ def test_a_damaged_tokenizer_is_a_model_that_cannot_be_loaded(
     if content is not None:
         (tmp_path / "tokenizer.json").write_bytes(content)
 
-    with pytest.raises(ModelLoadError, match=r"tokenizer\.json of .* cannot be read") as caught:
+    with pytest.raises(ModelLoadError, match=r"tokenizer\.json in .* cannot be read") as caught:
         Tokenizer(tmp_path, 512)
 
-    hint = "Remove the folder and pull the model again, or mend it if it is yours."
+    hint = "Remove the folder and pull the model again, or repair it if it is yours."
     assert caught.value.hint == hint
 
 

@@ -1,0 +1,79 @@
+"""A BERT with random weights and a tokenizer of a few words, for tests without downloads."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+TINY_DIMENSIONS: Final = 64
+_SIZES = {
+    "hidden_size": TINY_DIMENSIONS,
+    "intermediate_size": 128,
+    "max_position_embeddings": 48,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "type_vocab_size": 2,
+    "vocab_size": 96,
+}
+_CONFIG = _SIZES | {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+    "pad_token_id": 0,
+}
+
+
+def tiny_bert(folder: Path, *, seed: int = 1) -> None:
+    """Write the model into a folder; another seed gives other weights.
+
+    Its vectors have `TINY_DIMENSIONS` numbers. It states no pooling, so any works.
+    """
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    draw = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.joinpath("config.json").write_text(json.dumps(_CONFIG, indent=2))
+    save_file(
+        {
+            name: draw.normal(float("LayerNorm.weight" in name), 0.1, shape).astype(np.float32)
+            for name, shape in _shapes().items()
+        },
+        folder / "model.safetensors",
+    )
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "bird", "cat", "dog", "eats", "is", "the"]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no secret
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor by name."""
+    size, wide = _SIZES["hidden_size"], _SIZES["intermediate_size"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (_SIZES["vocab_size"], size),
+        "embeddings.position_embeddings.weight": (_SIZES["max_position_embeddings"], size),
+        "embeddings.token_type_embeddings.weight": (_SIZES["type_vocab_size"], size),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for layer in (f"encoder.layer.{n}" for n in range(_SIZES["num_hidden_layers"])):
+        for name, rows, columns in (
+            ("attention.self.query", size, size),
+            ("attention.self.key", size, size),
+            ("attention.self.value", size, size),
+            ("attention.output.dense", size, size),
+            ("intermediate.dense", wide, size),
+            ("output.dense", size, wide),
+        ):
+            shapes[f"{layer}.{name}.weight"] = (rows, columns)
+            shapes[f"{layer}.{name}.bias"] = (rows,)
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    for norm in norms:
+        shapes[f"{norm}.weight"] = shapes[f"{norm}.bias"] = (size,)
+    return shapes

@@ -1,0 +1,295 @@
+"""What `emberd migrate` prints: sentences for people, rows for JSON."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from emberd.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from emberd.config.load import Config
+    from emberd.migrate.base import Copy, Key
+    from emberd.migrate.check import StoreReport
+    from emberd.migrate.health import Health
+    from emberd.migrate.plan import Plan
+    from emberd.migrate.store_ref import StoreRef
+    from emberd.migrate.verify import Migrated
+    from emberd.spaces.stores import KnownStore
+
+KEYS_SHOWN = 8
+KEYS_IN_JSON = 20
+
+
+def role_of(ref: "StoreRef") -> str:
+    """Return what says which model the users of a store get."""
+    return f"`stores.{ref.name}.model`" if ref.served_by else "the default"
+
+
+def after_undo(config: "Config", ref: "StoreRef", holds: "KnownStore | None") -> str:
+    """Say what to do once a store is restored."""
+    from emberd.spaces.lock import LockFile
+
+    asked = config.catalog.get(ref.served_by or config.settings.default).name
+    role = role_of(ref)
+    if holds is None or holds.model is None:
+        check = f"`emberd migrate check {ref.argument}` says whose vectors it holds"
+        if ref.is_path:  # whether its users name a model is not known
+            role = "the model that its users name, or the default where they name none,"
+        return f"Restart what uses it. {check}; {role} has to be that model."
+    entry = LockFile(config.homes.state).read().get(asked)
+    if holds.fits(asked, entry):
+        return f"Restart what uses it. Its vectors fit {role}, {asked}."
+    change = f"set {role} to {holds.model}" if ref.served_by else f"`emberd use {holds.model}`"
+    if ref.is_path:
+        change = f"have its users name {holds.model}, or run {change}"
+    found = f"It holds vectors of {holds.model} and {role} is {asked}"
+    return f"{found}: {change}, and restart what uses it."
+
+
+def status_sentences(
+    ref: "StoreRef", found: "dict[str, Any]", noted: "KnownStore | None"
+) -> list[str]:
+    """Say what is known of a store; `found` is what `emberd.migrate.status` returns."""
+    lines: list[str] = []
+    if found["recovered"]:
+        lines.append(found["recovered"])
+    stamp, staged = found["stamp"], found["staged"]
+    lines.append(
+        f"{ref.name}: {found['rows']} rows of {found['dimensions']} dimensions, "
+        + (
+            f"migrated to {stamp['model']} ({stamp['fingerprint']}) at {stamp['made_at']}."
+            if stamp
+            else "never migrated"
+            + ("." if noted else " (`emberd migrate check` finds out whose vectors they are).")
+        )
+    )
+    if noted and not (stamp and noted.model == stamp["model"]):
+        lines.append(f"It was found to hold vectors of {noted.model or 'more than one model'}.")
+    if staged:
+        doing = "under way" if found["under_way"] else "stopped; `emberd migrate run` goes on"
+        lines.append(
+            f"A migration to {staged['model']} is {doing}: {staged['rows']} rows are ready."
+        )
+    for backup in found["backups"]:
+        size = format_size(backup["bytes"])
+        lines.append(
+            f"Backup from before {backup['model']}, {backup['at']}: {backup['path']}, {size}"
+        )
+    for path in found["unreadable"]:
+        lines.append(f"Backup whose note is damaged or gone, so that `undo` cannot use it: {path}")
+    for copy in found["copies"]:
+        lines.append(f"Copy from before something was taken back: {copy}")
+    return lines
+
+
+def plan_row(ref: "StoreRef", plan: "Plan") -> dict[str, Any]:
+    """Return what moving a store takes, for JSON."""
+    return {
+        "store": ref.name,
+        "path": str(ref.store.path),
+        "model": plan.target.model,
+        "fingerprint": plan.target.fingerprint,
+        "rows": plan.shape.rows,
+        "without_text": len(plan.lacking.text),
+        "without_text_keys": plan.lacking.text[:KEYS_IN_JSON],
+        "copies": [asdict(each) for each in plan.copies],
+        "without_vector": len(plan.lacking.vector),
+        "without_vector_keys": plan.lacking.vector[:KEYS_IN_JSON],
+        "dimensions_before": plan.shape.dimensions,
+        "dimensions": plan.target.dimensions,
+        "staged": plan.staged,
+        "plan": {
+            "minutes": round(plan.seconds / 60, 2),
+            "disk_bytes": plan.disk_bytes,
+            "backup_bytes": plan.cost.backup_bytes,
+            "locked_s": round(plan.cost.locked_s, 2),
+        },
+    }
+
+
+def plan_sentences(ref: "StoreRef", plan: "Plan") -> str:
+    """Say what moving a store takes, for people."""
+    shape, cost, lacking = plan.shape, plan.cost, plan.lacking
+    lines = [
+        f"{ref.name}: {shape.rows} rows, {shape.dimensions} dimensions,"
+        f" to {plan.target.model}, {plan.target.dimensions} dimensions.",
+        f"About {_minutes(plan.seconds)}"
+        + (f" ({plan.rows_per_s:.0f} rows/s measured);" if shape.rows else ";")
+        + f" {format_size(plan.disk_bytes)} of disk, of which the backup keeps"
+        f" {format_size(cost.backup_bytes)}; writers wait about {cost.locked_s:.1f} s at the end.",
+    ]
+    if plan.staged:
+        lines.append(f"{plan.staged} rows are ready from a run that was stopped.")
+    lines += _copies_sentences(ref, plan.copies)
+    if lacking.text:
+        lines.append(
+            f"{len(lacking.text)} vectors have no text ({_few(lacking.text)}) and are set aside in"
+            " the same file."
+        )
+    if lacking.vector:
+        lines.append(
+            f"{len(lacking.vector)} texts have no vector ({_few(lacking.vector)}) and stay so."
+        )
+    return "\n".join(lines)
+
+
+def _copies_sentences(
+    ref: "StoreRef", copies: "Iterable[Copy]", *, moved: bool = False
+) -> list[str]:
+    """Say where else vectors may be; `moved`: the store's own are already replaced."""
+    lines = []
+    for each in copies:
+        line = f"{each.column} holds {each.rows} BLOBs of the size of a vector, too; {each.same}"
+        line += f" are the store's own (by {each.key})" if each.key else " are the store's own"
+        if each.same < each.rows:
+            line += f", not those of rowid {_few(each.others)}" if each.others else ""
+        option = f"`-o also={each.column}`"
+        if each.moves:
+            line += f". {each.same} {'moved' if moved else 'move'} along"
+            line += "; the others stay." if each.same < each.rows else "."
+        elif each.same and moved:
+            line = f"Warning: {each.column} still holds {each.same} of the old vectors."
+            if each.movable:
+                line += f" `emberd migrate undo {ref.argument}`, then `run` with {option}, moves"
+                line += " them along."
+        elif each.same and each.movable:
+            line += f". {option} moves them along; without it they stay what they are."
+        else:
+            line += ". If they are vectors, they stay what they are."
+        lines.append(line)
+    return lines
+
+
+def migrated_sentences(ref: "StoreRef", migrated: "Migrated", model: str, served_by: str) -> str:
+    """Say what came of a store, for people; `served_by` is the model that its users get now."""
+    lines = [
+        f"{ref.name} is migrated to {model}: {migrated.rows} rows, writers waited"
+        f" {migrated.locked_s:.1f} s. Checked: rows, dimension, search",
+    ]
+    if migrated.unverified:
+        lines[0] += f". No row was embedded again to compare: {migrated.unverified}"
+        lines.append(f"To do that: `emberd migrate check {ref.argument} --sample 200`.")
+    elif migrated.lowest_cosine is None:
+        lines[0] += "; there is no row to embed again."
+    else:
+        lines[0] += f", and rows embedded again (lowest cosine {migrated.lowest_cosine:.4f})."
+    if migrated.gone:
+        lines.append(f"{migrated.gone} of these rows no longer exist: they were deleted since.")
+    lines += _copies_sentences(ref, migrated.copies, moved=True)
+    if migrated.set_aside:
+        lines.append(
+            f"{migrated.set_aside} vectors without a text are in {migrated.set_aside_in}."
+            " When their texts come, run this again."
+        )
+    if ref.store.settings:
+        lines.append(f"{ref.store.settings} names it.")
+    if migrated.backup:
+        lines.append(
+            f"Backup: {migrated.backup} (`emberd migrate undo {ref.argument}` restores it)."
+        )
+    if migrated.strays:
+        whose = "in an unknown space" if migrated.unverified else "with another model's vectors"
+        lines.append(
+            f"{migrated.strays} rows were written since {whose}: once"
+            f" {role_of(ref)} is right, run this again with --force."
+        )
+    if served_by != model:
+        todo = (
+            f"Its users ask for {served_by}: set `stores.{ref.name}.model` to {model} now"
+            if ref.served_by
+            else f"The default is still {served_by}: run `emberd use {model}` now"
+        )
+        lines.append(f"{todo}, so that questions are asked in the space of the answers.")
+    lines.append("Restart what uses the store, so that it reads its new size and settings.")
+    return "\n".join(lines)
+
+
+def _few(keys: "Sequence[Key]") -> str:
+    return ", ".join(map(str, keys[:KEYS_SHOWN])) + (", ..." if keys[KEYS_SHOWN:] else "")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+
+
+def show_report(report: "StoreReport", ref: "StoreRef") -> None:
+    """Print what a check found."""
+    from emberd.cli import render
+
+    typer.echo(f"{ref.name} ({report.kind}): {report.rows} rows, {report.dimensions} dimensions.")
+    for line in [*_health_sentences(report.health), *_copies_sentences(ref, report.copies)]:
+        typer.echo(f"  {line}")
+    if report.candidates:
+        render.show(render.candidate_table([asdict(each) for each in report.candidates]))
+    typer.echo(_verdict_sentence(report, ref))
+    if report.verdict == "mixed" or "" in report.made_by:
+        for model, keys in report.made_by.items():
+            shown = f"{len(keys)} of {report.sampled}: {_few(keys)}"
+            typer.echo(f"  {model or 'no model here'}: {shown}")
+    if report.work and report.verdict != "compatible":
+        work = report.work
+        typer.echo(
+            f"Embedding it again with {work.model} takes about {_minutes(work.minutes * 60)} and"
+            f" {work.megabytes:.0f} MB; writers wait about {work.locked_s:.1f} s at the end:"
+            f" `emberd migrate run {ref.argument} --to {work.model}`."
+        )
+
+
+def _health_sentences(health: "Health") -> list[str]:
+    counts = (
+        (health.without_vector, "texts have no vector"),
+        (health.without_text, "vectors have no text"),
+        (health.empty_text, "texts are NULL or empty"),
+        (health.bad_vector, "vectors are zero or not finite"),
+        (health.duplicates, "rows repeat the text of another"),
+    )
+    lines = [f"{count} {what}." for count, what in counts if count]
+    if health.textless:
+        lines.append(
+            f"Vectors without a text: {_few(health.textless)}. `migrate run` refuses them, or"
+            " moves them to a table of the same file: --set-aside."
+        )
+    if health.vectorless:
+        lines.append(
+            f"Texts without a vector: {_few(health.vectorless)}. `migrate run` leaves them."
+        )
+    return lines
+
+
+def _verdict_sentence(report: "StoreReport", ref: "StoreRef") -> str:
+    if report.judged_by == "sample" and not report.sampled:
+        return _verdict_without_sample(report, ref)
+    default = report.default
+    role = "the model that its users name" if ref.served_by else "the default"
+    made = f"made by {report.model}"
+    if report.judged_by == "stamp":
+        made += " by its stamp (--sample embeds rows again)"
+    why = f" ({report.why})" if report.why else ""
+    return {
+        "compatible": f"compatible: {made}, which fits {role}, {default}.",
+        "re-embed": f"re-embed: {made}; {role} is {default}, another space{why}.",
+        "mixed": "mixed: the rows are of several models.",
+        "unknown": "unknown: no model that is here made these vectors; `emberd pull` others.",
+    }[report.verdict]
+
+
+def _verdict_without_sample(report: "StoreReport", ref: "StoreRef") -> str:
+    """Say what is known of a store that is empty, or has no row that can be embedded."""
+    default, health = report.default, report.health
+    role = "the model that its users name" if ref.served_by else "the default"
+    if report.verdict == "compatible":
+        return f"compatible: the store is empty, and its dimension fits {role}, {default}."
+    if report.verdict == "re-embed":
+        return (
+            f"re-embed: the store is empty, and its dimension does not fit {role}, {default}:"
+            f" `emberd migrate run {ref.argument} --to {default}`."
+        )
+    what = (
+        "no row has a text"
+        if health.empty_text == health.rows
+        else "no row that was looked at has a text and a usable vector"
+    )
+    return f"unknown: {what} to compare with."

@@ -1,0 +1,66 @@
+"""What is wrong with the rows of a store: texts, vectors, or their other half missing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emberd.migrate import sidecar
+from emberd.migrate.base import Key, Shape, Store, lacking_of
+from emberd.vectors import finite_rows
+
+KEYS = 20  # of rows that lack something
+
+
+@dataclass(slots=True, kw_only=True)
+class Health:
+    """What is wrong with a store's rows, counted over all of them."""
+
+    rows: int = 0
+    without_vector: int = 0
+    without_text: int = 0
+    empty_text: int = 0
+    bad_vector: int = 0  # non-finite, zero, or of another size
+    duplicates: int = 0  # rows whose text an earlier row has
+    textless: Sequence[Key] = ()  # the first vectors whose text is missing, NULL or empty
+    vectorless: Sequence[Key] = ()  # the first texts that have no vector
+
+
+def health_of(store: Store, shape: Shape) -> Health:
+    """Read every row, and count what is wrong."""
+    lacking = lacking_of(store)
+    health = Health(
+        without_vector=shape.without_vector,
+        without_text=shape.without_text,
+        textless=lacking.text[:KEYS],
+        vectorless=lacking.vector[:KEYS],
+    )
+    seen: set[bytes] = set()
+    batch: list[bytes] = []
+    for row in store.rows():
+        health.rows += 1
+        digest = sidecar.hash_of(row.text or "")
+        health.empty_text += not row.text
+        health.duplicates += digest in seen and bool(row.text)
+        seen.add(digest)
+        if len(row.vector) != 4 * shape.dimensions:
+            health.bad_vector += 1
+        else:
+            batch.append(row.vector)
+        if len(batch) == 4096:
+            health.bad_vector += _count_bad(batch)
+            batch.clear()
+    health.bad_vector += _count_bad(batch)
+    return health
+
+
+def _count_bad(vectors: Sequence[bytes]) -> int:
+    if not vectors:
+        return 0
+    matrix = np.frombuffer(b"".join(vectors), "<f4").reshape(len(vectors), -1)
+    return int((~finite_rows(matrix)).sum())
+
+
+def is_usable(vector: bytes, dimensions: int) -> bool:
+    """Whether it can be compared; `Health.bad_vector` counts what cannot."""
+    return len(vector) == 4 * dimensions and not _count_bad([vector])

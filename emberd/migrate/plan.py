@@ -1,0 +1,160 @@
+"""Before a migration: what it takes, whether it is needed, and what would stop it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emberd.errors import StoreRowsError
+from emberd.migrate import sidecar
+from emberd.migrate.base import Copy, Cost, Key, Lacking, Shape, Store, copies_of
+from emberd.migrate.embedding import Embedder, Target, embed
+from emberd.migrate.sampling import SAMPLE, cosines, sampled, unpack
+from emberd.migrate.stage import staged_rows
+from emberd.migrate.store_ref import StoreRef
+from emberd.migrate.textless import lasting_lack, require_set_aside
+from emberd.migrate.workplace import Workplace, settings_of
+from emberd.spaces.compare import SAME_SPACE, compare
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What migrating a store takes.
+
+    `there` says why nothing has to be done, None when something has. `staged` rows are embedded
+    already.
+    """
+
+    shape: Shape
+    lacking: Lacking
+    copies: Sequence[Copy]
+    target: Target
+    there: str | None
+    cost: Cost
+    staged: int
+    rows_per_s: float
+
+    @property
+    def disk_bytes(self) -> int:
+        """The most disk that is needed beside what is there."""
+        staged = sidecar.bytes_of(self.shape.rows, self.target.dimensions)
+        return self.cost.backup_bytes + self.cost.swap_bytes + staged
+
+    @property
+    def seconds(self) -> float:
+        """How long embedding takes what is not staged yet."""
+        return (self.shape.rows - self.staged) / self.rows_per_s
+
+
+def plan(
+    ref: StoreRef,
+    target: Target,
+    embedder: Embedder,
+    state: Path,
+    *,
+    sample: int = SAMPLE,
+    set_aside: bool = False,
+) -> Plan:
+    """Measure what migrating a store takes, and whether it is needed; changes nothing.
+
+    Raises:
+        StoreError: it is not a store, or has rows that cannot be embedded, such as vectors without
+            a text that may not be set aside.
+        DiskFullError: there is not enough room.
+    """
+    store = ref.store
+    shape = store.inspect()
+    check_rows(store, shape)
+    if store.settings:  # a file that cannot be changed is found now, not after the swap
+        settings_of(store, model=target.model, dimensions=target.dimensions)
+    lacking = lasting_lack(store)
+    tried = _try_out(store, shape, target, embedder, sample)
+    place = Workplace(store, state)
+    place.require_ours()
+    made = Plan(
+        shape=shape,
+        lacking=lacking,
+        copies=_movable_copies(store),
+        target=target,
+        there=_there(store, target, shape, lacking, tried),
+        cost=store.cost(target.dimensions),
+        staged=staged_rows(place, ref, target),
+        rows_per_s=tried.rows_per_s,
+    )
+    if made.there is None:
+        place.require_room(made.disk_bytes)
+        with store.replacing() as replacement:  # a lock or a read-only file is found now
+            if lacking.text:
+                require_set_aside(store, replacement, lacking.text, allowed=set_aside)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What embedding a sample showed: how many rows got the vector that they have."""
+
+    rows: int
+    same: int
+    rows_per_s: float
+
+
+def _try_out(store: Store, shape: Shape, target: Target, embedder: Embedder, sample: int) -> _Trial:
+    rows = [row for row in sampled(store, shape.rows, sample) if row.text]
+    if not rows:
+        return _Trial(0, 0, float("inf"))
+    texts = [row.text or "" for row in rows]
+    embed(embedder, texts[:1], target)  # the time of loading is not part of the rate
+    began_s = time.perf_counter()
+    vectors = embed(embedder, texts, target)
+    rate = len(rows) / (time.perf_counter() - began_s)
+    same = 0
+    if shape.dimensions == target.dimensions:
+        same = int((cosines(unpack(rows), vectors) >= SAME_SPACE).sum())
+    return _Trial(len(rows), same, rate)
+
+
+def _there(
+    store: Store, target: Target, shape: Shape, lacking: Lacking, tried: _Trial
+) -> str | None:
+    """Say why a store is in the target's space already, None when it is not."""
+    if shape.dimensions != target.dimensions or tried.same < tried.rows:
+        return None
+    stamp = store.stamp()
+    if stamp and compare(stamp.space, target.space).is_same:
+        return f"its stamp says so, and so do {tried.rows} rows that were embedded again"
+    # Against a stamp of another space only all rows count: the long ones may not be in a sample.
+    if tried.rows and not lacking.text and (stamp is None or tried.rows == shape.rows):
+        return f"{tried.rows} of {shape.rows} rows were embedded again and are the same"
+    return None
+
+
+def check_rows(store: Store, shape: Shape) -> None:
+    """Raise `StoreRowsError` for several texts of one key, and vectors of several sizes."""
+    previous: Key | None = None
+    for row in store.rows():
+        if previous == row.key:
+            raise StoreRowsError(
+                f"{store.path}: several texts have the key {row.key!r}.",
+                hint="A vector has one text; correct the `text` or `query` option.",
+            )
+        previous = row.key
+        if len(row.vector) != 4 * shape.dimensions:
+            raise StoreRowsError(
+                f"{store.path}: row {row.key!r} has {len(row.vector) // 4} dimensions and others"
+                f" have {shape.dimensions}.",
+                hint="Delete or correct such rows first.",
+            )
+
+
+def _movable_copies(store: Store) -> Sequence[Copy]:
+    """Return the copies; raise `StoreRowsError` when one that is to move holds something else."""
+    found = copies_of(store)
+    strange = next((copy for copy in found if copy.moves and not copy.same), None)
+    if strange:
+        raise StoreRowsError(
+            f"{store.path}: none of the {strange.rows} BLOBs in {strange.column} is a vector of the"
+            " store with its key beside it, so it is not known which is which.",
+            hint="Leave it out of the option `also`; if the store was migrated without it before,"
+            " undo that first.",
+        )
+    return found

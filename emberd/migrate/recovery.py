@@ -1,0 +1,150 @@
+"""What a stopped run or undo left, brought to its end: by `workplace.STATES`."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+from emberd.errors import StoreError
+from emberd.migrate.notes import Backup, Note
+from emberd.migrate.plugins import open_store
+from emberd.migrate.restore import require_whole, roll_back, undo_backup
+from emberd.migrate.store_ref import StoreRef
+from emberd.migrate.workplace import OnDisk, Recovery, StoreState, Workplace, state_of
+
+
+def recover(ref: StoreRef, state: Path) -> str | None:
+    """Finish what a stopped run or undo left; return what was done, in words.
+
+    Raises:
+        StoreBusyError: it was not stopped, but is under way.
+        StoreError: its note is damaged.
+        BackupError: its backup is damaged.
+    """
+    place = Workplace(ref.store, state)
+    if not place.folder.is_dir():
+        return None
+    with place.locked():
+        return recover_locked(place)
+
+
+def recover_locked(place: Workplace) -> str | None:
+    """As `recover`, of a store that is locked.
+
+    Of stores that one run was to change together, all are finished or all are taken back, and the
+    file that was edited with them.
+    """
+    place.sweep()
+    with ExitStack() as locks:
+        places = [place, *(locks.enter_context(one) for one in _others(place))]
+        state = state_of(combined([one.on_disk() for one in places]))
+        return _RECOVERIES[state.recovery](places)
+
+
+def combined(found: Sequence[OnDisk]) -> OnDisk:
+    """Return the state of a run from those of its stores, the one that was opened first."""
+    first = found[0]
+    if len(found) == 1:
+        return first
+    new = [one for one in found if one.store == "new"]
+    store: StoreState = "old" if not new else "new" if len(new) == len(found) else "some new"
+    going_back = any(one.note == "taking back" for one in found)
+    backup = all(one.backup for one in new or found)  # what is not committed needs none
+    return OnDisk("taking back" if going_back else "swap", backup, store)
+
+
+def _others(place: Workplace) -> "Iterator[AbstractContextManager[Workplace]]":
+    """Yield the other stores of the run that was stopped, to be locked; not those it ended."""
+    if place.on_disk().note not in ("swap", "taking back"):
+        return
+    note = place.pending_note()
+    for member in note.together.stores if note and note.together else ():
+        if member.path == str(place.store.path):
+            continue
+        try:
+            store = open_store(Path(member.path), kind=member.kind, options=member.options)
+        except StoreError:
+            continue  # the store or its kind is gone
+        other = Workplace(store, place.state_folder)
+        theirs = other.pending_note()
+        if note and theirs and theirs.together == note.together:
+            yield _held(other)
+
+
+@contextmanager
+def _held(place: Workplace) -> Iterator[Workplace]:
+    with place.locked():
+        yield place
+
+
+def _nothing(places: Sequence[Workplace]) -> None:
+    del places
+
+
+def _discard(places: Sequence[Workplace]) -> None:
+    for place in places:
+        place.discard()
+
+
+def _finish(places: Sequence[Workplace]) -> str:
+    note = _note_of(places)
+    for place in places:
+        place.finish()
+    return f"A migration to {note.model} that was stopped is finished."
+
+
+def _take_back(places: Sequence[Workplace]) -> str | None:
+    """Restore all; None when no store and no file had been changed. All are marked first."""
+    note = _note_of(places)
+    on_disk = [place.on_disk() for place in places]
+    changed = any(one.note == "taking back" or one.store == "new" for one in on_disk)
+    for place in places:
+        place.mark()
+    file = ""
+    if note.together and note.together.restore_file():
+        file = f" {note.together.file} is restored, too."
+    elif note.together and note.together.is_edited():
+        file = f" {note.together.file} was edited since and is left alone: look at it."
+    kept = _kept_in([roll_back(place) for place in places])
+    if not changed and not file:
+        return None
+    return f"A migration to {note.model} that was stopped is taken back.{file}{kept}"
+
+
+def _end_undo(places: Sequence[Workplace]) -> str:
+    (place,) = places
+    stopped = place.stopped_undo()
+    assert stopped  # the state says so
+    return "An undo that was stopped is finished." + _kept_in([undo_backup(place, stopped).copy])
+
+
+def _refuse(places: Sequence[Workplace]) -> None:
+    """Raise what is wrong with the note or the backup."""
+    for place in places:
+        stopped = place.stopped_undo()
+        if stopped:
+            require_whole(place, stopped)
+        note = place.pending_note()
+        if note and place.holds(note):
+            require_whole(place, Backup(place.pending, note))
+
+
+_RECOVERIES: Mapping[Recovery, Callable[[Sequence[Workplace]], str | None]] = {
+    Recovery.NOTHING: _nothing,
+    Recovery.DISCARD: _discard,
+    Recovery.FINISH: _finish,
+    Recovery.TAKE_BACK: _take_back,
+    Recovery.END_UNDO: _end_undo,
+    Recovery.REFUSE: _refuse,
+}
+
+
+def _note_of(places: Sequence[Workplace]) -> Note:
+    note = places[0].pending_note()
+    assert note  # the state says so
+    return note
+
+
+def _kept_in(copies: Iterable[Path | None]) -> str:
+    """Say where what was written meanwhile is kept."""
+    kept = ", ".join(str(copy) for copy in copies if copy)
+    return f" As it was until then, with all that was written meanwhile: {kept}" if kept else ""

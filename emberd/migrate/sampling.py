@@ -1,0 +1,47 @@
+"""A sample of a store's rows, embedded again and compared with the vectors that are there."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from emberd.migrate.base import Row, Store
+from emberd.vectors import Matrix, finite_rows, normalize
+
+SAMPLE = 200  # rows, unless something else is asked for
+
+
+def sampled(store: Store, rows: int, count: int) -> list[Row]:
+    """Return `count` of a store's `rows` rows, evenly spread; all when it has no more.
+
+    The longest text is among them, in place of its neighbour: it shows where a model cuts.
+    """
+    wanted, found = positions(rows, count), dict[int, Row]()
+    longest: tuple[int, Row] | None = None
+    for position, row in enumerate(store.rows()):
+        if position in wanted:
+            found[position] = row
+        if longest is None or len(row.text or "") > len(longest[1].text or ""):
+            longest = position, row
+    if longest and found and longest[0] not in found:
+        at, row = longest
+        del found[min(found, key=lambda position: abs(position - at))]
+        found[at] = row
+    return [found[position] for position in sorted(found)]
+
+
+def positions(rows: int, count: int) -> set[int]:
+    """Return at most `count` positions, evenly spread over `rows`."""
+    return set(np.linspace(0, rows - 1, min(count, rows)).astype(int).tolist()) if rows else set()
+
+
+def unpack(rows: Sequence[Row]) -> Matrix:
+    """Return the vectors of rows, `(N, D)` float32."""
+    return np.stack([np.frombuffer(row.vector, "<f4") for row in rows])
+
+
+def cosines(a: Matrix, b: Matrix) -> Matrix:
+    """Return the cosine of each pair of rows, `(N,)`; 0 where one is zero or not finite."""
+    usable = finite_rows(a) & finite_rows(b)
+    result = np.zeros(len(a), np.float32)
+    result[usable] = (normalize(a[usable]) * normalize(b[usable])).sum(axis=1)
+    return result

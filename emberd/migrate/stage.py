@@ -1,0 +1,142 @@
+"""Staging: every row embedded into the sidecar beside the store, which is only read."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from emberd.migrate.base import Copy, Key, Row, copies_of
+from emberd.migrate.embedding import BATCH, Embedder, Target, in_turn, submit_to
+from emberd.migrate.notes import JointRun
+from emberd.migrate.recovery import recover_locked
+from emberd.migrate.sidecar import Sidecar
+from emberd.migrate.store_ref import StoreRef
+from emberd.migrate.textless import Textless, lasting_lack
+from emberd.migrate.workplace import Workplace
+
+CHUNK = 4096  # rows read at a time, so that no read transaction lasts as long as the embedding
+FEW = 256  # rows that may be embedded while the store is locked
+PASSES = 20  # over a store that others write to, before it is locked all the same
+
+ProgressCallback = Callable[[int, int], None]
+"""Called with the rows that are done and all rows."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Staged:
+    """A store whose new vectors lie beside it, locked against other migrations.
+
+    `keys` are those that get a new vector. `embedded` counts the rows of this run, which took
+    `embed_s`; writers waited for `locked_s`.
+    """
+
+    ref: StoreRef
+    target: Target
+    place: Workplace
+    sidecar: Sidecar
+    embedder: Embedder
+    batch: int
+    migration: str
+    textless: Textless
+    joint: JointRun | None = None
+    keys: list[Key] = field(default_factory=list)
+    copies: Sequence[Copy] = ()
+    embedded: int = 0
+    embed_s: float = 0.0
+    locked_s: float = 0.0
+
+
+@contextmanager
+def staging(
+    ref: StoreRef,
+    target: Target,
+    embedder: Embedder,
+    state: Path,
+    *,
+    batch: int = BATCH,
+    set_aside: bool = False,
+    progress: ProgressCallback = lambda _done, _total: None,
+) -> Iterator[Staged]:
+    """Embed every row into the sidecar, from where a stopped run ended; locks others out.
+
+    Raises:
+        StoreError: as `plan`; or another migration of this store is under way.
+        EmberdError: the model cannot embed.
+    """
+    place = Workplace(ref.store, state)
+    with place.locked():
+        recover_locked(place)
+        with Sidecar(place.staged) as kept:
+            if not _is_of(kept, ref, target):
+                kept.begin({**_about(ref, target), "migration": uuid.uuid4().hex})
+            staged = Staged(
+                ref=ref, target=target, place=place, sidecar=kept, embedder=embedder, batch=batch,
+                migration=kept.about["migration"], textless=Textless(allowed=set_aside),
+            )  # fmt: skip
+            _catch_up(staged, progress)
+            staged.textless.before = set(lasting_lack(ref.store).text)
+            staged.copies = copies_of(ref.store)
+            yield staged
+
+
+def _catch_up(staged: Staged, progress: ProgressCallback) -> None:
+    """Pass over the store until a pass finds no more than a few new or changed rows."""
+    store = staged.ref.store
+    total = store.inspect().rows
+    for _ in range(PASSES):
+        done, found, after = 0, 0, None
+        progress(0, total)
+        while chunk := list(islice(store.rows(after=after, vectors=False), CHUNK)):
+            after = chunk[-1].key
+            lacking = staged.sidecar.lacking(row for row in chunk if row.text)
+            found += len(lacking)
+            done += len(chunk) - len(lacking)
+            progress(done, total)
+            for count in embed_rows(staged, lacking):
+                done += count
+                progress(done, total)
+        if found <= FEW:
+            return
+
+
+def embed_rows(staged: Staged, rows: Sequence[Row]) -> Iterator[int]:
+    """Embed rows into the sidecar; yields how many, batch by batch."""
+    began_s = time.perf_counter()
+    batches = (rows[at : at + staged.batch] for at in range(0, len(rows), staged.batch))
+    answers = in_turn(
+        batches,
+        lambda batch: submit_to(staged.embedder, [row.text or "" for row in batch], staged.target),
+    )
+    for batch, embedded in answers:
+        staged.sidecar.put(batch, embedded.vectors)
+        staged.embedded += len(batch)
+        yield len(batch)
+    staged.embed_s += time.perf_counter() - began_s
+
+
+def staged_rows(place: Workplace, ref: StoreRef, target: Target) -> int:
+    """Return how many rows a stopped run to this target has embedded."""
+    if not place.staged.exists():
+        return 0
+    with Sidecar(place.staged) as kept:
+        return len(kept) if _is_of(kept, ref, target) else 0
+
+
+def _is_of(kept: Sidecar, ref: StoreRef, target: Target) -> bool:
+    about = _about(ref, target)
+    return {key: kept.about.get(key) for key in about} == about
+
+
+def _about(ref: StoreRef, target: Target) -> dict[str, str]:
+    return {
+        "kind": ref.store.kind,
+        "options": json.dumps(dict(ref.options), sort_keys=True),
+        "model": target.model,
+        "fingerprint": target.fingerprint,
+        "dimensions": str(target.dimensions),
+        "input_type": target.input_type or "",
+    }

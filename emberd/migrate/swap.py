@@ -1,0 +1,139 @@
+"""The swap: a store locked, filled with its new vectors in one transaction, and committed.
+
+Everything is in place before the commit, so whatever has to change with the store can be done, or
+fail, first.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from emberd.errors import MigrationError, NoServerError, StoreBusyError, UnavailableError
+from emberd.migrate.base import Key, Replacement, Stamp, Store, part_of, unmoved_of
+from emberd.migrate.notes import Note, now
+from emberd.migrate.stage import Staged, embed_rows
+from emberd.migrate.textless import LOOK_S, complete_rows, listed, require_set_aside
+from emberd.migrate.workplace import patiently, settings_of
+
+TEXTS_S = 3.0  # after a commit, for the texts of vectors that were there without one
+
+
+@contextmanager
+def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
+    """Put the new vectors in place in one transaction; gives what commits it.
+
+    Left without that call, or killed, the store is as it was; what was prepared waits for whoever
+    comes next (`emberd.migrate.recovery`).
+    """
+    with patiently(staged.ref.store.replacing) as replacement:
+        began_s = time.perf_counter()
+        _bring_up_to_date(staged, replacement)
+        staged.place.prepare(_note(staged))
+        textless = staged.textless
+        if textless.keys:
+            textless.set_aside_in = replacement.set_aside(textless.keys, stamp=_stamp(staged))
+        with _only_vectors(staged.ref.store, replacement):
+            replacement.fill(
+                ((key, staged.sidecar.vector(key)) for key in staged.keys),
+                dimensions=staged.target.dimensions,
+                stamp=_stamp(staged),
+            )
+        staged.place.filled(replacement.digest())
+
+        def commit() -> None:
+            replacement.commit()
+            staged.locked_s = time.perf_counter() - began_s
+
+        yield commit
+
+
+@contextmanager
+def _only_vectors(store: Store, replacement: Replacement) -> Iterator[None]:
+    """Make sure that only vectors change in here.
+
+    Raises:
+        MigrationError: a key, another column or another table is not what it was.
+    """
+    before = unmoved_of(replacement)
+    yield
+    changed = sorted({name for name, _ in before.items() ^ unmoved_of(replacement).items()})
+    if changed:
+        raise MigrationError(
+            f"{store.path} would have been changed in more than its vectors: {listed(changed)}."
+            " It is as it was before.",
+            hint="Report this, with the definition of its tables.",
+        )
+
+
+def _bring_up_to_date(staged: Staged, replacement: Replacement) -> None:
+    """Embed what changed before the lock, and note the keys there are."""
+    textless = staged.textless
+    lacking, staged.keys, textless.keys = [], [], []
+    for row in replacement.rows():
+        (staged.keys if row.text else textless.keys).append(row.key)
+        if row.text and not staged.sidecar.has(row):
+            lacking.append(row)
+    alone: list[Key] = []  # vectors without a row of their own
+    if hasattr(replacement, "vector_keys"):
+        known = {*staged.keys, *textless.keys}
+        alone = [key for key in replacement.vector_keys() if key not in known]
+        textless.keys += alone
+    on_their_way = {key for key in alone if key not in textless.before}
+    textless.expected = len(on_their_way)
+    lasting = [key for key in textless.keys if key not in on_their_way]
+    for keys, allowed in ((lasting, textless.allowed), (alone, True)):
+        if keys:
+            require_set_aside(staged.ref.store, replacement, keys, allowed=allowed)
+    deque(embed_rows(staged, lacking), maxlen=0)
+
+
+def _stamp(staged: Staged) -> Stamp:
+    target = staged.target
+    return Stamp(
+        model=target.model, fingerprint=target.fingerprint, dimensions=target.dimensions,
+        probes=target.probes, migration=staged.migration, made_at=now(), options=target.options,
+    )  # fmt: skip
+
+
+def _note(staged: Staged) -> Note:
+    ref, target = staged.ref, staged.target
+    settings = None
+    if ref.store.settings:
+        settings, _ = settings_of(ref.store, model=target.model, dimensions=target.dimensions)
+    return Note(
+        migration=staged.migration,
+        at=now(),
+        model=target.model,
+        dimensions=target.dimensions,
+        part=part_of(ref.store),
+        rows=len(staged.keys),
+        digest="",  # not filled yet
+        name=ref.name,
+        before=staged.place.known(ref.name),
+        after=ref.holding(target.model, target.fingerprint, migration=staged.migration),
+        settings=settings,
+        together=staged.joint,
+    )
+
+
+def await_texts(staged: Staged) -> None:
+    """After the commit, complete vectors that the swap found and whose text was on its way.
+
+    A program that writes the vector first and its text a moment later may be met in between; the
+    text then waits for the lock. What does not come within `TEXTS_S`, or cannot be embedded now,
+    stays set aside and is completed by the next run.
+    """
+    textless = staged.textless
+    until_s = time.monotonic() + TEXTS_S
+    while textless.completed < textless.expected:
+        last = time.monotonic() > until_s  # the store is looked at once more after it
+        with suppress(UnavailableError, NoServerError, StoreBusyError):
+            rows, vectors = complete_rows(staged.ref.store, staged.target, staged.embedder)
+            if rows:
+                staged.sidecar.put(rows, vectors)
+                staged.keys += [row.key for row in rows]
+                textless.completed += len(rows)
+        if last:
+            return
+        time.sleep(LOOK_S)

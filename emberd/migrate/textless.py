@@ -1,0 +1,120 @@
+"""Vectors without a text: no model can make them again, so they are refused or set aside.
+
+Some only wait for their text: a program may write the vector first and the text a moment later. A
+vector whose text comes after it was set aside is completed: embedded and put back.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from emberd.errors import StoreRowsError
+from emberd.migrate.base import (
+    Key,
+    Lacking,
+    Replacement,
+    Row,
+    Store,
+    halved_rows,
+    lacking_of,
+)
+from emberd.migrate.embedding import Embedder, Target, embed
+from emberd.migrate.store_ref import StoreRef
+from emberd.migrate.workplace import Workplace, patiently
+from emberd.spaces.compare import compare
+from emberd.vectors import Matrix
+
+LOOK_S = 0.05
+LACKING_S = 1.0  # for which a vector has no text that is not on its way
+LISTED = 5  # keys or tables in a message
+
+
+@dataclass(slots=True, kw_only=True)
+class Textless:
+    """What becomes of the vectors without a text while one store is replaced.
+
+    `allowed` says whether they may be set aside, `before` are those that had no text before the
+    store was locked, `keys` those at the swap, which are then in `set_aside_in` (words). `expected`
+    is how many texts are on their way; `completed` is how many of these came in time.
+    """
+
+    allowed: bool
+    before: set[Key] = field(default_factory=set)
+    keys: list[Key] = field(default_factory=list)
+    set_aside_in: str | None = None
+    expected: int = 0
+    completed: int = 0
+
+    @property
+    def left(self) -> int:
+        """How many stay set aside."""
+        return len(self.keys) - self.completed
+
+
+def lasting_lack(store: Store) -> Lacking:
+    """Return what lacks a text for as long as a second; a text may be on its way."""
+    lacking, until_s = lacking_of(store), time.monotonic() + LACKING_S
+    while lacking.text and time.monotonic() < until_s:
+        time.sleep(2 * LOOK_S)
+        now, before = lacking_of(store), set(lacking.text)
+        lacking = replace(now, text=[key for key in now.text if key in before])
+    return lacking
+
+
+def require_set_aside(
+    store: Store, replacement: Replacement, keys: Sequence[Key], *, allowed: bool
+) -> None:
+    """Raise `StoreRowsError` unless vectors without a text may and can be set aside."""
+    able = hasattr(replacement, "set_aside")
+    if able and allowed:
+        return
+    raise StoreRowsError(
+        f"{store.path}: {len(keys)} vectors have no text, or one that is NULL or empty"
+        f" ({listed(map(repr, keys))}), so no model can make them again.",
+        hint="Give them a text, or delete them"
+        + (
+            "; or run `emberd migrate run` with --set-aside to move them elsewhere."
+            if able
+            else "."
+        ),
+    )
+
+
+def listed(found: Iterable[object]) -> str:
+    """Return the first few of many, for a message."""
+    first = [str(each) for each in islice(found, LISTED + 1)]
+    return ", ".join([*first[:LISTED], "..."] if len(first) > LISTED else first)
+
+
+def complete(ref: StoreRef, target: Target, embedder: Embedder, state: Path) -> int:
+    """Put vectors back whose text came after they were set aside; return how many.
+
+    Nothing is done in a store of another space than the target's.
+    """
+    stamp = ref.store.stamp()
+    if not stamp or not compare(stamp.space, target.space).is_same:
+        return 0
+    if not halved_rows(ref.store):
+        return 0
+    with Workplace(ref.store, state).locked():
+        return len(complete_rows(ref.store, target, embedder)[0])
+
+
+def complete_rows(store: Store, target: Target, embedder: Embedder) -> tuple[list[Row], Matrix]:
+    """As `complete`; return these rows, and their vectors `(N, D)`."""
+    rows = halved_rows(store)
+    if not rows:
+        return rows, np.zeros((0, target.dimensions), np.float32)
+    vectors = embed(embedder, [row.text or "" for row in rows], target)
+    with patiently(store.replacing) as replacement:
+        still = set(halved_rows(store))
+        places = [place for place, row in enumerate(rows) if row in still]
+        rows, vectors = [rows[place] for place in places], vectors[places]
+        packed = (vector.astype("<f4").tobytes() for vector in vectors)
+        replacement.complete(zip((row.key for row in rows), packed, strict=True))
+        replacement.commit()
+    return rows, vectors

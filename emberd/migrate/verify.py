@@ -1,0 +1,191 @@
+"""After the commit: the store read again and compared with what was put there and with the model.
+
+Others may write all the while, so a row counts as wrong only when nobody else can have changed it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emberd.errors import MigrationError, NoServerError, UnavailableError
+from emberd.migrate.base import Copy, Key, Row, Store
+from emberd.migrate.embedding import embed
+from emberd.migrate.sampling import SAMPLE, cosines, positions, unpack
+from emberd.migrate.stage import Staged
+from emberd.spaces.compare import SAME_SPACE
+
+SEARCHES = 10
+SEARCH_TRIES = 5
+NEAREST = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated:
+    """What came of one store.
+
+    `copies` are the columns that held its vectors again, as they were before; those that did not
+    move still hold the old ones. `set_aside` vectors have no text, and are in `set_aside_in`
+    (words); `completed` ones had none at the swap and got it just after. `strays` are rows written
+    since in another space, `gone` rows deleted since. `unverified` says why the model could not be
+    asked, and `strays` are then all rows written since. `lowest_cosine` is None when no row was
+    embedded again, then or because there is none.
+    """
+
+    rows: int
+    embedded: int
+    embed_s: float
+    locked_s: float
+    lowest_cosine: float | None
+    backup: str | None
+    strays: int = 0
+    gone: int = 0
+    unverified: str | None = None
+    completed: int = 0
+    set_aside: int = 0
+    set_aside_in: str | None = None
+    copies: Sequence[Copy] = ()
+
+
+@dataclass(slots=True)
+class _Comparison:
+    """What comparing with the model gave; see `Migrated`."""
+
+    lowest_cosine: float | None = None
+    strays: int = 0
+    unverified: str | None = None
+
+
+def verify(staged: Staged) -> Migrated:
+    """Read a store that was just committed again and compare it with what the model gives.
+
+    A model that cannot be asked any more does not make the store wrong.
+
+    Raises:
+        MigrationError: it is not what it should be.
+    """
+    store = staged.ref.store
+    shape = store.inspect()
+    sample = _compare_with_staged(staged, shape.rows)
+    if shape.dimensions != staged.target.dimensions:
+        wanted = staged.target.dimensions
+        raise _wrong(store, f"it has {shape.dimensions} dimensions, not {wanted}")
+    comparison = _compare_with_model(staged, sample)
+    _check_search(staged, sample[:: max(1, len(sample) // SEARCHES)])
+    written, gone = _written_since(staged)  # last, because others write all the while
+    _count_strays(staged, written, comparison)
+    lowest = comparison.lowest_cosine
+    return Migrated(
+        rows=len(staged.keys),
+        embedded=staged.embedded,
+        embed_s=round(staged.embed_s, 2),
+        locked_s=round(staged.locked_s, 2),
+        lowest_cosine=None if lowest is None else round(lowest, 6),
+        backup=None,
+        strays=comparison.strays,
+        gone=len(gone),
+        unverified=comparison.unverified,
+        completed=staged.textless.completed,
+        set_aside=staged.textless.left,
+        set_aside_in=staged.textless.set_aside_in,
+        copies=staged.copies,
+    )
+
+
+def _compare_with_staged(staged: Staged, rows: int) -> list[Row]:
+    """Compare every row with the sidecar; return a sample of those that are as staged."""
+    places, sample, ours = positions(rows, SAMPLE), [], set(staged.keys)
+    unlike = 0  # the same text with another vector
+    for place, row in enumerate(staged.ref.store.rows()):
+        if row.key not in ours or not staged.sidecar.holds(row):
+            unlike += row.key in ours and staged.sidecar.has(row)
+        elif place in places:
+            sample.append(row)
+    if unlike and not staged.textless.completed and not staged.place.is_written_to():
+        raise _wrong(staged.ref.store, f"{unlike} rows have other vectors than were put there")
+    return sample
+
+
+def _compare_with_model(staged: Staged, sample: Sequence[Row]) -> _Comparison:
+    """Embed the sample again; raise `MigrationError` where it is another vector."""
+    if not sample:
+        return _Comparison()
+    try:
+        again = embed(staged.embedder, [row.text or "" for row in sample], staged.target)
+    except (UnavailableError, NoServerError) as error:
+        return _Comparison(unverified=error.message)
+    lowest = float(cosines(unpack(sample), again).min())
+    if lowest < SAME_SPACE:
+        found = f"a row has a cosine of {lowest:.4f} to its text embedded again"
+        raise _wrong(staged.ref.store, found)
+    return _Comparison(lowest_cosine=lowest)
+
+
+def _written_since(staged: Staged) -> tuple[list[Row], set[Key]]:
+    """Return the rows that are not as they were put there, and the keys that are gone."""
+    written, gone = [], set(staged.keys)  # others may write meanwhile: a count proves nothing
+    for row in staged.ref.store.rows():
+        if row.key not in gone or not staged.sidecar.holds(row):
+            written.append(row)
+        gone.discard(row.key)
+    return written, gone
+
+
+def _check_search(staged: Staged, sample: Sequence[Row]) -> None:
+    """Search for rows by their own vectors; others may change what is searched all the while.
+
+    Raises:
+        MigrationError: a row that is still there is not found, and no other is as near.
+    """
+    store = staged.ref.store
+    for _ in range(SEARCH_TRIES):
+        firsts = {row: next(iter(store.search(row.vector, NEAREST)), None) for row in sample}
+        missed = {row: key for row, key in firsts.items() if not _is_found(staged, row, key)}
+        if not missed:
+            return
+        wanted = {*(row.key for row in missed), *missed.values()}
+        now = {row.key: row for row in store.rows() if row.key in wanted}
+        sample = [
+            row
+            for row, first in missed.items()
+            if now.get(row.key) == row and not (first in now and _are_near(row, now[first].vector))
+        ]
+    if sample:
+        key = sample[0].key
+        raise _wrong(store, f"a search for the vector of row {key!r} does not find it")
+
+
+def _is_found(staged: Staged, row: Row, first: Key | None) -> bool:
+    """Whether `first` is the row, has the same vector, or was just written."""
+    if first is None or first == row.key:
+        return first is not None
+    known = staged.sidecar.has_key(first)
+    return not known or _are_near(row, staged.sidecar.vector(first))
+
+
+def _are_near(row: Row, vector: bytes) -> bool:
+    other = Row(row.key, None, vector)
+    return float(cosines(unpack([row]), unpack([other]))[0]) >= SAME_SPACE
+
+
+def _count_strays(staged: Staged, written: Sequence[Row], comparison: _Comparison) -> None:
+    """Count the rows that somebody wrote after the swap, still with another model's vectors."""
+    comparison.strays = len(written)
+    if comparison.unverified is not None:
+        return
+    rows = [row for row in written if row.text]
+    comparable = [row for row in rows if len(row.vector) == 4 * staged.target.dimensions]
+    strays = len(rows) - len(comparable)
+    try:
+        if comparable:
+            texts = [row.text or "" for row in comparable]
+            again = embed(staged.embedder, texts, staged.target)
+            strays += int((cosines(unpack(comparable), again) < SAME_SPACE).sum())
+        comparison.strays = strays
+    except (UnavailableError, NoServerError) as error:
+        comparison.lowest_cosine, comparison.unverified = None, error.message
+
+
+def _wrong(store: Store, what: str) -> MigrationError:
+    return MigrationError(
+        f"{store.path} was not right after the swap: {what}. It is as it was before.",
+        hint="Run `emberd verify` on the model, and report this.",
+    )

@@ -1,0 +1,250 @@
+"""What waits for a model and what its worker has: who is sent next, and who is tried again.
+
+After a death of the worker, requests that may have caused it are suspects. They are sent one at a
+time and alone, so that the next death shows which one it is, and no other request pays for it.
+"""
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+
+from emberd.errors import (
+    EmberdError,
+    FingerprintMismatchError,
+    SpaceChangingError,
+    TooLargeError,
+    WorkerCrashedError,
+)
+from emberd.pool.job import Job
+from emberd.pool.process import Worker
+from emberd.registry.spec import ModelSpec
+from emberd.spaces.fingerprint import fingerprint
+from emberd.spaces.lock import LockEntry
+from emberd.units import format_size
+from emberd.worker import wire
+
+
+class Backlog:
+    """The requests of one model. They outlive its workers.
+
+    `last_used_s` is when one was last answered or abandoned, in monotonic seconds.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.last_used_s = time.monotonic()
+        self._waiting: deque[Job] = deque()
+        self._in_flight: dict[int, Job] = {}
+        self._loads: list[asyncio.Future[None]] = []
+        self._last_id = 0
+
+    # -- how much there is ------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no worker has."""
+        return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that the worker has."""
+        return len(self._in_flight)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a worker to start."""
+        return bool(self._waiting or self._loads)
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for anything."""
+        return bool(self._waiting or self._in_flight or self._loads)
+
+    @property
+    def queued_texts(self) -> int:
+        """Texts without a vector yet, waiting or in flight."""
+        return sum(job.unanswered for job in (*self._waiting, *self._in_flight.values()))
+
+    def is_held_up(self, worker: Worker) -> bool:
+        """Whether requests wait only for the worker to read what it was sent before."""
+        return bool(self._waiting) and not worker.takes_more
+
+    # -- what comes in, and who gives up ----------------------------------------------------
+
+    def add(self, job: Job) -> None:
+        """Queue a job."""
+        self._waiting.append(job)
+
+    def add_load(self) -> asyncio.Future[None]:
+        """Return a future that is done when the model is ready."""
+        load: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loads.append(load)
+        return load
+
+    def abandon_load(self, load: asyncio.Future[None]) -> None:
+        """Forget a load that nobody waits for any more."""
+        with suppress(ValueError):
+            self._loads.remove(load)
+
+    def answer_loads(self) -> None:
+        """The model is ready."""
+        for load in self._loads:
+            if not load.done():
+                load.set_result(None)
+        self._loads.clear()
+
+    def abandon(self, job: Job, worker: Worker | None) -> None:
+        """Forget a job that nobody waits for any more, and have the worker forget it."""
+        with suppress(ValueError):
+            self._waiting.remove(job)
+        for request_id, other in list(self._in_flight.items()):
+            if other is job:
+                del self._in_flight[request_id]
+                if worker:
+                    worker.send(wire.Cancel(id=request_id))
+        self.last_used_s = time.monotonic()
+
+    def refuse_waiting(self, error: EmberdError) -> None:
+        """Fail everyone who waits for a worker; what a worker has already goes on."""
+        for job in self._waiting:
+            job.fail(error)
+        self._waiting.clear()
+        for load in self._loads:
+            if not load.done():
+                load.set_exception(error)
+        self._loads.clear()
+
+    def refuse_all(self, error: EmberdError, worker: Worker | None) -> None:
+        """Fail everyone, and have the worker forget what it has."""
+        for request_id, job in self._in_flight.items():
+            job.fail(error)
+            if worker:
+                worker.send(wire.Cancel(id=request_id))
+        self._in_flight.clear()
+        self.refuse_waiting(error)
+
+    # -- what goes to the worker ------------------------------------------------------------
+
+    def dispatch(self, worker: Worker, ready: wire.Ready, spec: ModelSpec) -> None:
+        """Send what waits, as far as the worker reads; while there are suspects, one of them alone.
+
+        The worker describes tokens for one request at a time. The next of those stays here until
+        then: a request that the worker has not begun must not become a suspect.
+        """
+        if not self._waiting or any(job.strikes for job in self._in_flight.values()):
+            return
+        suspect = next((job for job in self._waiting if job.strikes), None)
+        if suspect:
+            if not self._in_flight:
+                self._waiting.remove(suspect)
+                self._send(suspect, worker, ready, spec)
+            return
+        describes = any(job.wants_tokens for job in self._in_flight.values())
+        kept: list[Job] = []
+        while self._waiting and worker.takes_more:
+            job = self._waiting.popleft()
+            if job.wants_tokens and describes:
+                kept.append(job)
+            else:
+                describes = describes or job.wants_tokens
+                self._send(job, worker, ready, spec)
+        self._waiting.extendleft(reversed(kept))
+
+    def _send(self, job: Job, worker: Worker, ready: wire.Ready, spec: ModelSpec) -> None:
+        offered = _space_of(job, ready, spec)
+        equivalent = ready.equivalent if offered in ready.fingerprints.values() else ()
+        if job.expected_fingerprint not in (None, offered, *equivalent):
+            job.fail(
+                FingerprintMismatchError(
+                    f"{self.name} gives vectors of space {offered} and the caller expects"
+                    f" {(job.expected_fingerprint or '')[:64]!r}.",
+                    hint="Re-embed what is stored, or ask for the model that made it.",
+                )
+            )
+            return
+        if not job.enter(offered):
+            job.fail(
+                SpaceChangingError(
+                    f"{self.name} became another vector space twice while it answered.",
+                    hint="Its files are being replaced; ask again when that is done.",
+                )
+            )
+            return
+        self._last_id += 1
+        try:
+            worker.send(job.to_frame(self._last_id))
+        except wire.FrameError:  # the HTTP API refuses such a request; other callers get here
+            most = format_size(wire.MAX_HEADER_BYTES)
+            hint = "Send the texts in several requests."
+            job.fail(TooLargeError(f"The texts are more than {most}.", hint=hint))
+        else:
+            self._in_flight[self._last_id] = job
+
+    # -- what comes back --------------------------------------------------------------------
+
+    def take_vectors(self, frame: wire.Fragments, payload: bytes) -> Job | None:
+        """Keep what a worker answered; return the job when that completes it."""
+        job = self._in_flight.get(frame.id)
+        if job is None:
+            return None
+        job.receive(frame, payload)
+        if job.unanswered:
+            return None
+        del self._in_flight[frame.id]
+        job.finish(self.name)
+        return job
+
+    def fail(self, request_id: int, error: EmberdError) -> None:
+        """The worker says that a request fails."""
+        job = self._in_flight.pop(request_id, None)
+        if job:
+            self.last_used_s = time.monotonic()
+            job.fail(error)
+
+    def take_back(self) -> None:
+        """Have everything that the worker has computed again from the start, by the next one."""
+        for job in self._in_flight.values():
+            job.begin_again()
+        self._wait_again(list(self._in_flight.values()))
+
+    def strike(self) -> tuple[int, int]:
+        """The worker died: what may be tried again waits for the next worker, the rest fails.
+
+        Returns:
+            How many requests the worker had, and how many of them got a strike.
+        """
+        jobs = list(self._in_flight.values())
+        strikes_before = sum(job.strikes for job in jobs)
+        again = []
+        for job in jobs:
+            if job.strike():
+                again.append(job)
+            else:
+                job.fail(
+                    WorkerCrashedError(
+                        f"The worker of {self.name} died twice on this request.",
+                        hint="Send its texts one by one to find the one that does it.",
+                    )
+                )
+        self._wait_again(again)
+        return len(jobs), sum(job.strikes for job in jobs) - strikes_before
+
+    def _wait_again(self, jobs: list[Job]) -> None:
+        """Put jobs back in front of those that wait, in their order."""
+        self._waiting.extendleft(reversed(jobs))
+        self._in_flight.clear()
+
+
+def _space_of(job: Job, ready: wire.Ready, spec: ModelSpec) -> str:
+    """Return the fingerprint of what `job` gets; not the usual one when it changes the lengths."""
+    if job.normalize in (None, spec.normalize):
+        return ready.fingerprints[str(job.dimensions)]
+    now = LockEntry.from_dict(ready.lock).now
+    return fingerprint(
+        spec,
+        files=now.files,
+        options=replace(now.options, normalize=job.normalize),
+        dimensions=job.dimensions,
+    )

@@ -1,0 +1,54 @@
+"""From a model to its row in `/models`."""
+
+import math
+import time
+
+from emberd.models.availability import find_here
+from emberd.pool.model import Model
+from emberd.pool.status import ModelStatus
+
+
+def status_of(model: Model) -> ModelStatus:
+    """Return what `/models` says about a model; asks the system for the worker's memory."""
+    spec, session, last, backlog = model.spec, model.session, model.last_start, model.backlog
+    ready = session.ready if session else None
+    entry = model.record.read()
+    idle_s = None
+    if model.state == "ready" and not backlog.busy:
+        idle_s = round(time.monotonic() - backlog.last_used_s, 1)
+    pulled = find_here(spec, model.context.homes.hub, entry) is not None
+    files = entry.now.files.values() if entry and pulled else ()
+    fingerprint = entry.now.fingerprint if entry else None
+    return ModelStatus(
+        name=spec.name,
+        aliases=[*spec.aliases, *spec.hub_ids],
+        dimensions=spec.dimensions,
+        pooling=spec.pooling,
+        precision=spec.precision,
+        max_tokens=ready.max_tokens if ready else spec.max_tokens,
+        fingerprint=ready.fingerprints[str(spec.dimensions)] if ready else fingerprint,
+        state=model.state,
+        backend=ready.backend if ready else spec.backend,
+        compute=ready.compute if ready else spec.compute,
+        memory_bytes=session.sample_memory() if session else 0,
+        in_flight=backlog.in_flight,
+        queued=backlog.waiting,
+        idle_s=idle_s,
+        unloads_in_s=_left_s(idle_s, model.idle_unload_s),
+        loads=model.loads,
+        last_load_s=last.seconds,
+        phases_s=last.phases_s,
+        progress=session.progress if session else None,
+        last_error=model.last_error.message if model.last_error else None,
+        notes=last.notes,
+        pulled=pulled,
+        files_bytes=sum(file.size for file in files),
+        files_changed_s=max((file.mtime_ns // 10**9 for file in files), default=0),
+        pid=session.worker.pid if session else None,
+    )
+
+
+def _left_s(idle_s: float | None, idle_unload_s: float) -> float | None:
+    if idle_s is None or math.isinf(idle_unload_s):
+        return None
+    return max(0.0, round(idle_unload_s - idle_s, 1))

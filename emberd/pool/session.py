@@ -1,0 +1,127 @@
+"""One worker from its spawn to its end, and what it has said.
+
+It reads the worker's frames and passes on what they mean: vectors to the backlog, batches to the
+observer. What it keeps is true of this one worker, and ends with it.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+from typing import Protocol
+
+from emberd.errors import EmberdError, from_code
+from emberd.pool.backlog import Backlog
+from emberd.pool.observer import Observer
+from emberd.pool.process import Worker
+from emberd.pool.watchdog import Backoff
+from emberd.worker import wire
+
+MEMORY_SAMPLE_S = 1.0
+
+log = logging.getLogger("emberd.pool")
+
+
+class OnDamage(Protocol):
+    """Called when a worker says that it computed with something damaged."""
+
+    def __call__(self, message: str, *, answered: bool) -> None:
+        """`answered`: requests were answered with it."""
+
+
+class Session:
+    """A worker and its frames. `wake` is set after each of them, and when the worker is gone."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        backlog: Backlog,
+        *,
+        backoff: Backoff,
+        observer: Observer,
+        wake: asyncio.Event,
+        on_damage: OnDamage,
+    ) -> None:
+        self.worker = worker
+        self.ready: wire.Ready | None = None
+        self.progress: wire.Progress | None = None
+        self.phases_s: dict[str, float] = {}
+        self.start_error: EmberdError | None = None
+        self.died = False  # its pipe has closed
+        self.frames = 0
+        self.peak_bytes = 0
+        self._answers = 0  # requests for vectors
+        self._ready_at = ""
+        self._first_sent_s: float | None = None  # when a request that waited for the start went out
+        self._backlog = backlog
+        self._backoff = backoff
+        self._observer = observer
+        self._wake = wake
+        self._on_damage = on_damage
+        self._reading = asyncio.create_task(self._read(), name=f"frames of {backlog.name}")
+
+    def sample_memory(self) -> int:
+        """Return the worker's resident memory in bytes, and note the peak."""
+        now_bytes = self.worker.memory_bytes()
+        self.peak_bytes = max(self.peak_bytes, now_bytes)
+        return now_bytes
+
+    async def _read(self) -> None:
+        try:
+            async with aclosing(self.worker.frames()) as frames:
+                async for received in frames:
+                    self._receive(received)
+                    self._wake.set()
+        except (KeyError, ValueError, IndexError) as error:
+            name, kind = self._backlog.name, type(error).__name__
+            log.error("%s: its worker sends nonsense: %s", name, kind)  # noqa: TRY400
+        finally:
+            self.died = True
+            self._wake.set()
+
+    def _receive(self, received: wire.Received) -> None:
+        self.frames += 1
+        frame = received.frame
+        if isinstance(frame, wire.Fragments):
+            self._answered(frame, received.payload)
+        elif isinstance(frame, wire.Batch):
+            self._observer.ran(self._backlog.name, frame)
+        elif isinstance(frame, wire.Failure):
+            self._backoff.worked()
+            self._backlog.fail(frame.id, from_code(frame.code, frame.message, frame.hint))
+        elif isinstance(frame, wire.Progress):
+            self.progress = frame
+        elif isinstance(frame, wire.Ready):
+            self.ready, self.progress = frame, None
+            self._ready_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            self.phases_s = dict(frame.phases_s)
+            self._first_sent_s = time.monotonic() if self._backlog.waiting else None
+        elif isinstance(frame, wire.StartFailed):
+            self.start_error = from_code(frame.code, frame.message, frame.hint)
+        elif isinstance(frame, wire.Damaged):
+            self._distrust(frame.what)
+
+    def _answered(self, frame: wire.Fragments, payload: bytes) -> None:
+        self._backoff.worked()
+        if self._first_sent_s:
+            self.phases_s["first vector"] = round(time.monotonic() - self._first_sent_s, 4)
+            self._first_sent_s = None
+        job = self._backlog.take_vectors(frame, payload)
+        if job:
+            now_s = time.monotonic()
+            if now_s - self._backlog.last_used_s > MEMORY_SAMPLE_S:
+                self.sample_memory()
+            self._backlog.last_used_s = now_s
+            self._answers += not job.wants_tokens
+
+    def _distrust(self, what: str) -> None:
+        """End the worker, and have what it still has computed by another one."""
+        self.worker.kill()
+        self.died = True
+        self._backlog.take_back()
+        message = (
+            f"{self._backlog.name} computed with something damaged: {what}. It had answered"
+            f" {self._answers} requests since {self._ready_at}."
+        )
+        log.error("%s", message)
+        self._on_damage(message, answered=self._answers > 0)

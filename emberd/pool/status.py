@@ -1,0 +1,73 @@
+"""What others see of a model: its state, its row in `/models`, and the warnings about it.
+
+`/models` renders `ModelStatus`, `/metrics` and the other APIs read it, and the command line makes
+it again from the JSON. A new field is added here and filled in `describe.py`, nowhere else.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from emberd.pool.states import State
+from emberd.spaces.lock import LockEntry
+from emberd.state import known_fields
+from emberd.worker.wire import Progress
+
+VECTORS_DAMAGED = "vectors_damaged"  # the code of a warning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """One entry of the registry, and its worker if it has one. Times are in seconds.
+
+    `files_changed_s` is since 1970; it and `files_bytes` are 0 unless the model was loaded here.
+    `phases_s` are the parts of the last start. `notes` say where the model's folder differs from
+    its entry.
+    """
+
+    name: str
+    aliases: list[str]
+    dimensions: int
+    pooling: str
+    precision: str
+    max_tokens: int | None
+    fingerprint: str | None
+    state: State
+    backend: str
+    compute: str
+    memory_bytes: int
+    in_flight: int
+    queued: int
+    idle_s: float | None
+    unloads_in_s: float | None
+    loads: int
+    last_load_s: float | None
+    phases_s: dict[str, float] | None
+    progress: Progress | None
+    last_error: str | None
+    notes: list[str]
+    pulled: bool
+    files_bytes: int
+    files_changed_s: int
+    pid: int | None
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Self:
+        """Make it again from a row of `/models`; keys that a newer server added are ignored."""
+        progress = Progress(**row["progress"]) if row["progress"] else None
+        return cls(**{**known_fields(cls, row), "progress": progress})
+
+
+def space_changed(name: str, entry: LockEntry) -> dict[str, str]:
+    """Return the standing warning about a model whose vectors are not what they were."""
+    return {
+        "code": "space_changed",
+        "message": f"{name} gives other vectors than it did: {entry.reasons}. Its space is"
+        f" {entry.now.fingerprint} now, {entry.fingerprint} before.",
+        "hint": entry.advice(name),
+    }
+
+
+def vectors_damaged(message: str) -> dict[str, str]:
+    """Return the standing warning about a model that answered with something damaged."""
+    hint = "Embed again everything that was embedded in that time, and check the disk."
+    return {"code": VECTORS_DAMAGED, "message": message, "hint": hint}

@@ -1,0 +1,29 @@
+"""Which rows are looked at, and how near two vectors are; see `test_check.py` for real stores."""
+
+import numpy as np
+import pytest
+
+from emberd.migrate.base import Row
+from emberd.migrate.sampling import cosines, positions, unpack
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "found"),
+    [(0, 5, set()), (3, 5, {0, 1, 2}), (5, 2, {0, 4}), (101, 3, {0, 50, 100})],
+)
+def test_positions_are_spread_from_the_first_row_to_the_last(
+    rows: int, count: int, found: set[int]
+) -> None:
+    assert positions(rows, count) == found
+
+
+def test_a_vector_that_is_zero_or_not_finite_is_near_nothing() -> None:
+    vectors = np.array([[1, 0], [0, 0], [np.nan, 1], [3, 4]], np.float32)
+
+    assert cosines(vectors, vectors).tolist() == pytest.approx([1, 0, 0, 1])
+
+
+def test_vectors_are_little_endian_float32() -> None:
+    rows = [Row(1, "a", b"\0\0\x80\x3f\0\0\0\x40"), Row(2, "b", bytes(8))]
+
+    assert unpack(rows).tolist() == [[1, 2], [0, 0]]

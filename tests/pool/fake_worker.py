@@ -1,0 +1,207 @@
+"""Workers without a process: they keep the contract of `Worker` and do what a test says.
+
+A pool over them does in milliseconds what takes seconds with real ones.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from emberd.config.load import Config, load_config
+from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.observer import Observer
+from emberd.pool.watchdog import Patience
+from emberd.spaces.lock import LockEntry
+from emberd.worker import wire
+from tests.serving import clean_environ
+
+DIMENSIONS = 8
+MODEL = "{{sources: [{{path: {folder}}}], dimensions: 8, pooling: mean}}"
+SPACE = "space of a fake"
+QUICK = Patience(
+    stall_s=0.05,
+    hung_s=0.05,
+    check_s=0.01,
+    pulse_s=0.0,
+    unread_check_s=0.001,
+    dead_grace_s=0.01,
+    end_grace_s=0.01,
+    busy_s=0.01,
+    max_backoff_s=0.02,
+)
+WITHIN_S = 10.0  # for what takes milliseconds, on a machine that is busy with something else
+
+
+class FakeWorker:
+    """Sends the frames that it is told to, dies on demand, and hangs on demand.
+
+    `sent` are the frames that it was sent. While `answers` is true it answers them as they come.
+    """
+
+    def __init__(self, start: wire.Start, pid: int, *, answers: bool = True) -> None:
+        self.start = start
+        self.pid = pid
+        self.answers = answers
+        self.takes_more = True
+        self.sent: list[wire.Frame] = []
+        self.resident_bytes = 2**20
+        self.cpu_s = 0.0
+        self.is_gone = False
+        self.was_killed = False
+        self._cause = "exit code 0"
+        self._frames: asyncio.Queue[wire.Received | None] = asyncio.Queue()
+
+    # -- what a test makes it do ------------------------------------------------------------
+
+    def say(self, frame: wire.Frame, payload: bytes = b"") -> None:
+        """Send a frame to the pool."""
+        self._frames.put_nowait(wire.Received(frame, payload))
+
+    def become_ready(self, fingerprint: str = SPACE) -> None:
+        """Say that the model is loaded, in this space."""
+        lock = LockEntry(source="path:/fake", folder="/fake", fingerprint=fingerprint)
+        self.say(
+            wire.Ready(
+                backend="fake",
+                compute="f32",
+                max_tokens=64,
+                fingerprints={str(DIMENSIONS): fingerprint},
+                equivalent=[],
+                lock=asdict(lock),
+                phases_s={"load": 0.01},
+            )
+        )
+
+    def answer(self, asked: wire.Frame, *places: int) -> None:
+        """Answer texts at these places of what was asked; all of them when none are given."""
+        assert isinstance(asked, wire.Embed | wire.Tokenize)
+        indices = list(places or range(len(asked.texts)))
+        self.say(
+            wire.Fragments(
+                id=asked.id,
+                indices=indices,
+                sizes=[1] * len(indices),
+                tokens=len(indices),
+                truncated=[],
+                tokenize_s=0.0,
+                queue_s=0.0,
+                model_s=0.0,
+                encode_s=0.0,
+            ),
+            b"v" * len(indices),
+        )
+
+    def die(self, cause: str = "SIGSEGV") -> None:
+        """Close the pipe."""
+        if not self.is_gone:
+            self.is_gone, self._cause = True, cause
+            self._frames.put_nowait(None)
+
+    @property
+    def asked(self) -> list[wire.Embed | wire.Tokenize]:
+        """The requests that it was sent."""
+        return [frame for frame in self.sent if isinstance(frame, wire.Embed | wire.Tokenize)]
+
+    # -- the contract of `Worker` -----------------------------------------------------------
+
+    def send(self, frame: wire.Frame) -> None:
+        """See `Worker`."""
+        wire.encode(frame)  # raises FrameError for what is too large
+        if not self.is_gone:
+            self.sent.append(frame)
+            if self.answers and isinstance(frame, wire.Embed | wire.Tokenize):
+                self.answer(frame)
+
+    async def frames(self) -> AsyncGenerator[wire.Received, None]:
+        """See `Worker`."""
+        while received := await self._frames.get():
+            yield received
+
+    def kill(self) -> None:
+        """See `Worker`."""
+        self.was_killed = True
+        self.die("SIGKILL")
+
+    async def death(self, within_s: float) -> str:
+        """See `Worker`."""
+        return self._cause if self.is_gone else "a closed pipe"
+
+    async def end(self, drain_s: float) -> int:
+        """See `Worker`."""
+        await asyncio.sleep(0)
+        self.die("exit code 0")
+        return 0
+
+    def memory_bytes(self) -> int:
+        """See `Worker`."""
+        return 0 if self.is_gone else self.resident_bytes
+
+    def cpu_seconds(self) -> float:
+        """See `Worker`."""
+        return self.cpu_s
+
+
+@dataclass
+class Workers:
+    """Spawns fakes and remembers them.
+
+    `become_ready`: they say at once that they are; `answers`: they answer what they are asked.
+    `fails` is raised by the next spawn.
+    """
+
+    become_ready: bool = True
+    answers: bool = True
+    fails: OSError | None = None
+    spawned: list[FakeWorker] = field(default_factory=list)
+
+    async def spawn(self, start: wire.Start) -> FakeWorker:
+        """Stand in for `WorkerProcess.spawn`."""
+        if self.fails:
+            failure, self.fails = self.fails, None
+            raise failure
+        worker = FakeWorker(start, pid=len(self.spawned) + 1, answers=self.answers)
+        self.spawned.append(worker)
+        if self.become_ready:
+            worker.become_ready()
+        return worker
+
+    async def nth(self, number: int) -> FakeWorker:
+        """Return the worker that was spawned as this one, counted from 1, once there is one."""
+        await until(lambda: len(self.spawned) >= number)
+        return self.spawned[number - 1]
+
+
+def config_of(home: Path, *names: str, limits: str = "{}", models: str = "") -> Config:
+    """Return a configuration of these models; `models` are further lines of the group."""
+    home.mkdir(parents=True, exist_ok=True)
+    lines = [f"  {name}: {MODEL.format(folder=home / 'none')}" for name in names]
+    text = f"default: {names[0]}\nlimits: {limits}\nmodels:\n" + "\n".join([*lines, models])
+    (home / "config.yaml").write_text(text)
+    return load_config(environ=clean_environ(home))
+
+
+@asynccontextmanager
+async def fake_pool(
+    config: Config,
+    workers: Workers,
+    *,
+    patience: Patience = QUICK,
+    observer: Observer | None = None,
+) -> AsyncIterator[Pool]:
+    """Yield a pool over fake workers, and end it."""
+    async with asyncio.timeout(WITHIN_S):
+        async with Pool(config, observer, spawn=workers.spawn, patience=patience) as pool:
+            yield pool
+
+
+async def until(look: Callable[[], object]) -> None:
+    """Return once `look` gives something true; `fake_pool` says when it is too late."""
+    while not look():  # noqa: ASYNC110 - nothing announces it
+        await asyncio.sleep(0.001)
+
+
+def texts(*asked: str, model: str | None = None) -> EmbedRequest:
+    """Return a request for these texts."""
+    return EmbedRequest(texts=asked, model=model)
