@@ -97,14 +97,22 @@ def lacks(folder: Path) -> ModelLoadError | None:
         if elsewhere:
             return old_layout(folder, elsewhere.parent.name)
         return ModelLoadError(f"{folder} has no config.json.", hint=GET_FILES)
-    if not is_file(folder / "tokenizer.json"):
-        others = [name for name in OTHER_TOKENIZERS if is_file(folder / name)]
-        if not others:
-            return ModelLoadError(f"{folder} has no tokenizer.json.", hint=GET_FILES)
-        return ModelLoadError(
-            f"{folder} has no tokenizer.json, only {', '.join(others)}.",
-            hint=f"Make one where transformers is installed: `{_how_to_convert(folder)}`.",
-        )
+    return _lacks_tokenizer(folder) or _lacks_weights(folder)
+
+
+def _lacks_tokenizer(folder: Path) -> ModelLoadError | None:
+    if is_file(folder / "tokenizer.json"):
+        return None
+    others = [name for name in OTHER_TOKENIZERS if is_file(folder / name)]
+    if not others:
+        return ModelLoadError(f"{folder} has no tokenizer.json.", hint=GET_FILES)
+    return ModelLoadError(
+        f"{folder} has no tokenizer.json, only {', '.join(others)}.",
+        hint=f"Make one where transformers is installed: `{_how_to_convert(folder)}`.",
+    )
+
+
+def _lacks_weights(folder: Path) -> ModelLoadError | None:
     index = folder / "model.safetensors.index.json"
     if is_file(index):
         try:

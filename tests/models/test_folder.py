@@ -135,7 +135,7 @@ def test_a_length_that_is_none_is_refused_by_file_and_key(
     with pytest.raises(ModelLoadError, match=key) as told:
         read_folder(folder.write(tmp_path))
     assert str(tmp_path / file) in told.value.message
-    assert "Correct it" in (told.value.hint or "")
+    assert told.value.hint
 
 
 @pytest.mark.parametrize(
