@@ -151,7 +151,8 @@ def _fetch_or_check(
     if not here.source.hf:
         return Pulled(here, check, "changed" if check.damaged else "here")
     if check.offline and (check.damaged or update):
-        problem = f"{', '.join(check.damaged)} damaged" if check.damaged else "not updated"
+        damaged = f"damaged files ({', '.join(check.damaged)})"
+        problem = damaged if check.damaged else "not updated"
         raise SourceError(
             f"{spec.name}: {problem}, and the Hub could not be asked for files ({here.source}:"
             f" {check.offline}).",

@@ -130,7 +130,7 @@ def test_damaged_files_are_named_and_fetched_again(hub: Hub, emberd: Emberd) -> 
     online = emberd("pull", "tiny")
 
     assert offline.returncode == 1
-    assert b"tiny: model.safetensors, tokenizer.json is damaged" in offline.stderr
+    assert b"damaged files (model.safetensors, tokenizer.json)" in offline.stderr
     assert b"tiny: model.safetensors, tokenizer.json was damaged or missing" in online.stdout
     assert hub.downloaded() == names
     assert all((folder / name).read_bytes() == hub.files["me/tiny"][name] for name in names)
