@@ -85,6 +85,7 @@ DIALECTS: dict[str, tuple[str, dict[str, Any], Callable[[Any], Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_weights_replaced_under_a_request_whose_worker_dies_give_one_space(
     home: Path, folder: Path, dialect: str

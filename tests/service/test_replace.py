@@ -133,6 +133,7 @@ def test_the_old_agent_is_replaced_for_good(mac: Machine, old_agent: Path) -> No
     assert "To go back to the old server" in mac.said("service", "uninstall")
 
 
+@pytest.mark.slow
 def test_the_old_agent_comes_back(mac: Machine, old_agent: Path, tmp_path: Path) -> None:
     broken = unwritable_home(tmp_path / "broken")
 
