@@ -44,7 +44,7 @@ def use(
     Changes `default:` in the config file; a running server uses it at once. Vectors of different
     models cannot be compared: what was stored with the old one must be embedded again.
     """
-    from emberd.client import finding
+    from emberd.client import clients
     from emberd.models.space import compare_models
     from emberd.spaces.lock import LockFile
     from emberd.switch.preview import preview
@@ -58,7 +58,7 @@ def use(
         config = root.load()  # the default may have changed back
     spec = config.catalog.get(name)
     before = config.catalog.get(config.settings.default)
-    server = finding.find(config)
+    server = clients.find(config)
     in_use = default_in_use(config, server)
     lock = LockFile(config.homes.state).read()
     space = compare_models(before, spec, lock, config.homes.hub)
@@ -67,7 +67,7 @@ def use(
         spec.name,
         space,
         unreadable=recovery.unreadable,
-        server=server.url if server else None,
+        server=server.address if server else None,
         migrates=migrate,
     )
     report: dict[str, Any] = {**asdict(seen), "recovered": recovery.done}
