@@ -10,7 +10,7 @@ import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
 from tests.hub import Hub
-from tests.serving import clean_environ
+from tests.serving import clean_environ, run_emberd
 
 COMMANDS: list[list[str]] = [
     ["list"], ["pull", "tiny"], ["remove", "tiny"], ["ps"], ["embed", "a"],
@@ -61,7 +61,14 @@ def shell(home: Path, words: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [
+        *COMMANDS[:3],
+        *(pytest.param(command, marks=pytest.mark.slow) for command in COMMANDS[3:]),
+    ],
+    ids=" ".join,
+)
 def test_without_a_home_every_command_says_so_in_two_lines(
     nobody: Sequence[str], command: list[str], tmp_path: Path
 ) -> None:
@@ -194,12 +201,7 @@ def test_the_package_runs_as_the_command_does(home: Path) -> None:
 def test_errors_are_json_where_the_answer_would_be(
     home: Path, command: list[str], exit_code: int, code: str
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "emberd", *command, "--json"],
-        capture_output=True,
-        env=clean_environ(home),
-        stdin=subprocess.DEVNULL,
-    )
+    done = run_emberd(*command, "--json", home=home)
 
     (line,) = done.stderr.splitlines()
     said = json.loads(line)
@@ -210,19 +212,13 @@ def test_errors_are_json_where_the_answer_would_be(
 def test_warnings_are_json_too(home: Path) -> None:
     environ = clean_environ(home) | {"EMBERD_LIMITS_MAX_LODED": "2"}
 
-    done = subprocess.run(
-        [sys.executable, "-m", "emberd", "list", "--json"], capture_output=True, env=environ
-    )
+    done = run_emberd("list", "--json", home=home, environ=environ)
 
     assert "EMBERD_LIMITS_MAX_LODED" in json.loads(done.stderr)["warning"]
 
 
 def test_text_that_says_json_is_text(home: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "emberd", "embed", "--model", "nope", "--", "--json"],
-        capture_output=True,
-        env=clean_environ(home),
-    )
+    done = run_emberd("embed", "--model", "nope", "--", "--json", home=home)
 
     assert done.stderr.startswith(b"error: ")
 

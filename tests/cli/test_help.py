@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from emberd.cli.examples import EXAMPLES
 from emberd.cli.main import app
-from tests.serving import clean_environ
+from tests.serving import clean_environ, run_emberd
 
 GROUPS = ("service", "config", "migrate")
 
@@ -62,14 +62,9 @@ def test_a_list_of_commands_cuts_no_sentence(group: str) -> None:
 
 def complete(home: Path, **variables: str) -> str:
     """Ask for completions as the script in the user's shell does."""
-    done = subprocess.run(
-        [sys.executable, "-m", "emberd"],
-        capture_output=True,
-        env=clean_environ(home) | variables,
-        text=True,
-    )
-    assert done.stderr == ""
-    return done.stdout
+    done = run_emberd(home=home, environ=clean_environ(home) | variables)
+    assert done.stderr == b""
+    return done.stdout.decode()
 
 
 @pytest.mark.parametrize(

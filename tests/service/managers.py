@@ -10,7 +10,7 @@ from typing import Protocol
 
 import psutil
 
-from tests.serving import clean_environ, wait_for
+from tests.serving import clean_environ, run_emberd, wait_for
 
 FAKE = Path(__file__).with_name("fake_manager.py")
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -137,12 +137,9 @@ class Machine:
 
     def run(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
         """Run `emberd` with these arguments."""
-        return subprocess.run(
-            [sys.executable, "-m", "emberd.cli.main", *arguments],
-            capture_output=True,
-            text=True,
-            env=self.environ | environ,
-            timeout=120,
+        done = run_emberd(*arguments, home=self.home, environ=self.environ | environ)
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
         )
 
     def said(self, *arguments: str, **environ: str) -> str:
