@@ -299,14 +299,14 @@ def remove(
 
 
 def _require_unloaded(config: "Config", names: set[str]) -> None:
-    from emberd.client import finding
+    from emberd.client import clients
 
-    server = finding.find(config)
-    rows = server.get("/models")["models"] if server else []
+    server = clients.find(config)
+    rows = server.models() if server else []
     alive = [row["name"] for row in rows if row["state"] not in NOT_LOADED and row["name"] in names]
     if alive:
         raise RequestError(
-            f"{', '.join(alive)} is loaded in the server at {server.url if server else ''}.",
+            f"{', '.join(alive)} is loaded in the server at {server.address if server else ''}.",
             hint=f"Run `emberd unload {alive[0]}` first.",
         )
 

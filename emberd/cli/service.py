@@ -62,7 +62,7 @@ def install(
     old = previous.find(server.port or 0, holder) if replace else []
     for sentence in service.install(manager, unit, lambda: managed.is_ready(config), old):
         typer.echo(sentence)
-    where = managed.place_of(config).name
+    where = str(managed.address_of(config))
     typer.echo(f"emberd runs at {where} as a service of {manager.name} ({manager.file}).")
     if hint := manager.logout_hint():
         typer.echo(hint)
@@ -98,7 +98,7 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
         "ready": ready,
         "pid": now.pid,
         "last_exit": now.last_exit,
-        "url": managed.place_of(config).name if config else None,
+        "url": str(managed.address_of(config)) if config else None,
         "logs": [str(file) for file in written.files(state, config)],
     }
     if as_json:
@@ -205,7 +205,7 @@ def restart(ctx: typer.Context) -> None:
     root: Root = ctx.obj
     config = root.load()
     service.restart(service.find_manager(), lambda: managed.is_ready(config))
-    typer.echo(f"emberd is running again at {managed.place_of(config).name}.")
+    typer.echo(f"emberd is running again at {managed.address_of(config)!s}.")
 
 
 @app.command()

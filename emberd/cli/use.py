@@ -44,7 +44,7 @@ def use(
     Changes `default:` in the config file; a running server uses it at once. Vectors of different
     models cannot be compared: what was stored with the old one must be embedded again.
     """
-    from emberd.client import finding
+    from emberd.client import clients
     from emberd.switch.preview import preview
     from emberd.switch.recovery import recover
     from emberd.switch.switch import Switch, default_in_use
@@ -56,13 +56,13 @@ def use(
         config = root.load()  # the default may have changed back
     spec = config.catalog.get(name)
     before = config.catalog.get(config.settings.default)
-    server = finding.find(config)
+    server = clients.find(config)
     in_use = default_in_use(config, server)
     seen = preview(
         config,
         spec.name,
         unreadable=recovery.unreadable,
-        server=server.url if server else None,
+        server=server.address if server else None,
         migrates=migrate,
     )
     report: dict[str, Any] = {**seen.to_dict(), "recovered": recovery.done}

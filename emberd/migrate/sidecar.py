@@ -15,6 +15,7 @@ import apsw
 from emberd.errors import StoreError
 from emberd.migrate import sqlite
 from emberd.migrate.base import Key, Row
+from emberd.migrate.sqlite_errors import explained
 from emberd.vectors import Matrix
 
 PAGE_BYTES = 16384  # several vectors a page, so that little of it stays empty
@@ -118,8 +119,8 @@ class Sidecar:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """As `sqlite.explained`, for a file that can be deleted without loss."""
-    with sqlite.explained(path):
+    """As `sqlite_errors.explained`, for a file that can be deleted without loss."""
+    with explained(path):
         try:
             yield
         except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:

@@ -1,11 +1,10 @@
-"""SQLite for stores and sidecars: open, explain, copy in one step. The one home of apsw.
+"""SQLite for stores and sidecars: open, copy and restore in one step, digest.
 
 Many Pythons build their sqlite3 without loadable extensions; apsw always has them.
 """
 
 import hashlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +14,8 @@ from pathlib import Path
 import apsw
 import sqlite_vec
 
-from emberd.errors import (
-    DiskFullError,
-    EmberdError,
-    NotAStoreError,
-    StoreBusyError,
-    StoreError,
-    StoreRowsError,
-)
+from emberd.errors import StoreError
+from emberd.migrate.sqlite_errors import explained
 
 PATIENCE_S = 10.0  # how long somebody else's transaction is waited for
 LOOK_S = 0.002
@@ -123,100 +116,6 @@ def opened_backup(path: Path) -> Iterator[apsw.Connection]:
             yield connection
         finally:
             connection.close(True)
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into an error of ours that names the file."""
-    try:
-        yield
-    except (apsw.Error, UnicodeDecodeError) as error:
-        raise _explanation(path, error) from None
-
-
-def _explanation(path: Path, error: Exception) -> EmberdError:
-    for kinds, explain in _EXPLANATIONS:
-        if isinstance(error, kinds):
-            return explain(path, error)
-    return StoreError(f"{path}: {error}.")
-
-
-def _busy(path: Path, error: Exception) -> EmberdError:
-    del error
-    return StoreBusyError(
-        f"{path} is locked by another process.",
-        hint="Wait until it has finished, or end it, and run this again.",
-    )
-
-
-def _io_error(path: Path, error: Exception) -> EmberdError:
-    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE:
-        return full(path)
-    return StoreError(f"{path} cannot be read or written: {error}.")
-
-
-def _read_only(path: Path, error: Exception) -> EmberdError:
-    del error
-    return StoreError(f"{path} or its folder is read-only.", hint="Correct the permissions.")
-
-
-def _not_a_database(path: Path, error: Exception) -> EmberdError:
-    del error
-    return NotAStoreError(
-        f"{path} is not an SQLite database.", hint="Correct the path, or name its --kind."
-    )
-
-
-def _cannot_open(path: Path, error: Exception) -> EmberdError:
-    return StoreError(
-        f"{path} cannot be opened: {error}.", hint="Correct the permissions, or make room."
-    )
-
-
-def _corrupt(path: Path, error: Exception) -> EmberdError:
-    return StoreError(
-        f"{path} is damaged: {error}.", hint="Restore it from a backup of yours first."
-    )
-
-
-def _other_schema(path: Path, error: Exception) -> EmberdError:
-    return NotAStoreError(
-        f"{path} has another schema than expected, or is damaged: {error}.",
-        hint="Name the column that holds the key: `--option id=COLUMN`."
-        if re.search(r"no such column: \W?rowid\b", str(error))
-        else "docs/migrating-a-store.md says what a store has; `PRAGMA integrity_check` finds"
-        " damage.",
-    )
-
-
-def _not_text(path: Path, error: Exception) -> EmberdError:
-    del error
-    return StoreRowsError(
-        f"{path} has texts that are not UTF-8.", hint="Correct or delete those rows first."
-    )
-
-
-def full(path: Path) -> DiskFullError:
-    """Return the error of a disk without room."""
-    return DiskFullError(
-        f"The disk of {path} is full; the store is as it was.",
-        hint="Make room and run this again: what was embedded is kept.",
-    )
-
-
-_EXPLANATIONS: Sequence[
-    tuple[tuple[type[Exception], ...], Callable[[Path, Exception], EmberdError]]
-] = (
-    ((apsw.BusyError, apsw.LockedError), _busy),
-    ((apsw.FullError,), lambda path, _: full(path)),
-    ((apsw.IOError,), _io_error),
-    ((apsw.ReadOnlyError, apsw.PermissionsError), _read_only),
-    ((apsw.NotADBError,), _not_a_database),
-    ((apsw.CantOpenError,), _cannot_open),
-    ((apsw.CorruptError,), _corrupt),
-    ((apsw.SQLError,), _other_schema),
-    ((UnicodeDecodeError,), _not_text),
-)
 
 
 def copy(source: Path, target: Path) -> None:

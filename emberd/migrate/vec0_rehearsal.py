@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import apsw
 
 from emberd.migrate import sqlite
+from emberd.migrate.sqlite_errors import explained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ def rehearse(rows: int, dimensions: int) -> Rehearsal:
     with TemporaryDirectory(prefix="emberd-rehearsal-") as folder:
         file = Path(folder, "rehearsal.db")
         connection = sqlite.connect(file, create=True)
-        with sqlite.explained(file):
+        with explained(file):
             connection.pragma("journal_mode", "wal")
             connection.pragma("wal_autocheckpoint", 0)
             connection.execute(f"CREATE VIRTUAL TABLE v USING vec0(e float[{dimensions}])")

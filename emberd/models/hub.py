@@ -8,11 +8,10 @@ what is found there is whole.
 """
 
 import errno
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from emberd.errors import SourceError
 from emberd.files import size_of
-from emberd.flock import take
+from emberd.flock import LockedError, locked
 from emberd.models.local import DIGEST, discard, has_digest, hub_repository
 from emberd.registry.spec import Source, is_below
 from emberd.units import format_size
@@ -234,6 +233,10 @@ class _Large:
     def _part(self) -> Path:
         return self.blobs / f"{self.sha256}.part"
 
+    @property
+    def _lock(self) -> Path:
+        return self.blobs / f"{self.sha256}.lock"
+
     def size_there(self) -> int:
         """Return how many of its bytes need not be fetched any more."""
         if self._whole.exists():
@@ -242,38 +245,40 @@ class _Large:
 
     def fetch(self, progress: "_Progress") -> None:
         """Fetch what is missing; another process that does the same is waited for."""
-        with self._part.open("ab") as part:
-            self._take(part, progress)
+        with self._alone(progress):
             if self._whole.exists():
                 if has_digest(self._whole, self.sha256):
                     self._part.unlink(missing_ok=True)
                     return
                 self._whole.unlink()
-            part.seek(0, os.SEEK_END)  # who was waited for may have added to it
-            if part.tell() > self.size:
-                part.seek(part.truncate(0))
-            self._continue(part, progress)
-            part.flush()
+            with self._part.open("ab") as part:
+                if part.tell() > self.size:
+                    part.seek(part.truncate(0))
+                self._continue(part, progress)
             if not has_digest(self._part, self.sha256):
-                part.truncate(0)  # it stays in place: somebody may wait for its lock
+                self._part.unlink()
                 raise SourceError(f"{self.name} arrived with another hash than the Hub states")
             self._part.replace(self._whole)
 
-    def _take(self, part: BinaryIO, progress: "_Progress") -> None:
-        """Lock the file, waiting as long as who has it gets on. Raises SourceError."""
-        size = os.fstat(part.fileno()).st_size
-        while True:
-            try:
-                return take(part.fileno(), self._part, STANDS_STILL_S)
-            except TimeoutError as error:
-                grown = os.fstat(part.fileno()).st_size - size
-                if grown <= 0:
-                    raise SourceError(
-                        f"{self.name}: {error.strerror}, which does not get on with it",
-                        hint="End that process, then ask again.",
-                    ) from None
-                size += grown
-                progress.add(grown)
+    @contextmanager
+    def _alone(self, progress: "_Progress") -> Iterator[None]:
+        """Keep others out, or wait as long as they make progress. Raises SourceError."""
+        size = size_of(self._part)
+        with ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(locked(self._lock, STANDS_STILL_S, leave=False))
+                    break
+                except LockedError as error:
+                    grown = size_of(self._part) - size
+                    if grown <= 0:
+                        raise SourceError(
+                            f"{self.name}: {error.strerror}, which is not making progress",
+                            hint="End that process, then ask again.",
+                        ) from None
+                    size += grown
+                    progress.add(grown)
+            yield
 
     def _continue(self, part: BinaryIO, progress: "_Progress") -> None:
         import httpx2

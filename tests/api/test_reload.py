@@ -86,6 +86,7 @@ def behind_the_link(file: Path, text: str) -> None:
     renamed_over(file.resolve(), text)
 
 
+@pytest.mark.slow
 def test_the_file_is_taken_however_an_editor_writes_it(home: Path) -> None:
     edits: list[Callable[[Path, str], None]] = [
         in_place, in_two_goes, renamed_over, deleted_and_made, another_link, behind_the_link,
@@ -145,6 +146,7 @@ def test_aliases_and_idle_times_move_without_a_restart(home: Path) -> None:
         assert gone.json()["code"] == "unknown_model"
 
 
+@pytest.mark.slow
 def test_requests_in_flight_are_answered_by_the_model_they_began_with(home: Path) -> None:
     texts = [f"{number} {LONG}" for number in range(12)]
     with Server(home, config=MINE % "4bit") as own, ThreadPoolExecutor(8) as threads:
@@ -173,6 +175,7 @@ def test_requests_in_flight_are_answered_by_the_model_they_began_with(home: Path
             assert cosine(a, c) < 0.999
 
 
+@pytest.mark.slow
 def test_a_model_that_is_removed_ends_what_it_began_and_is_gone(home: Path) -> None:
     with Server(home, config=MINE % "4bit") as own, ThreadPoolExecutor(1) as threads:
         own.embed("load", model="mine")
@@ -188,6 +191,7 @@ def test_a_model_that_is_removed_ends_what_it_began_and_is_gone(home: Path) -> N
         wait_for(lambda: own.workers() == [])
 
 
+@pytest.mark.slow
 def test_a_model_that_is_starting_serves_who_asked_and_leaves(home: Path) -> None:
     with Server(home, config=MINE % "4bit") as own, ThreadPoolExecutor(1) as threads:
         began = threads.submit(own.embed, "text", model="mine")
@@ -200,6 +204,7 @@ def test_a_model_that_is_starting_serves_who_asked_and_leaves(home: Path) -> Non
         assert len(own.workers()) == 1
 
 
+@pytest.mark.slow
 def test_limits_that_are_lowered_make_models_leave(home: Path) -> None:
     with Server(home) as own:
         own.embed("load", model="minilm")
@@ -217,6 +222,7 @@ def test_limits_that_are_lowered_make_models_leave(home: Path) -> None:
         assert own.embed("a")["model"] == "minilm"
 
 
+@pytest.mark.slow
 def test_a_lower_memory_budget_makes_models_leave(home: Path) -> None:
     with Server(home) as own:
         own.embed("load", model="minilm")
@@ -229,6 +235,7 @@ def test_a_lower_memory_budget_makes_models_leave(home: Path) -> None:
         wait_for(lambda: states(own) == {"minilm-f32": "ready"})
 
 
+@pytest.mark.slow
 def test_a_broken_file_changes_nothing_and_is_named_until_it_is_mended(home: Path) -> None:
     broken = "default: minilm-f32\nlimits:\n  max_loded: 1\n"
     with Server(home, config="limits: {max_texts: 2}\n") as own:
@@ -354,6 +361,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_nobody_notices_twenty_reloads(home: Path) -> None:
     with Server(home, config=MINE % "4bit") as own:
         spaces = {

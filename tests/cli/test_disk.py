@@ -32,7 +32,7 @@ def home(home: Path) -> Path:
 
 def embed(home: Path, *models: str) -> None:
     for model in models:
-        done = run_emberd("embed", "--model", model, "text", home=home)
+        done = run_emberd("embed", "--model", model, "text", home=home, share_compiled=False)
         assert done.returncode == 0, done.stderr
 
 

@@ -203,6 +203,7 @@ def test_a_hub_out_of_reach_matters_as_much_as_the_files_that_are_missing(
     assert seen.ok is (verdict == "warning")
 
 
+@pytest.mark.slow
 def test_the_doctor_does_not_wait_for_a_hub_that_says_nothing(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent_hub = f"http://127.0.0.1:{silent.getsockname()[1]}"

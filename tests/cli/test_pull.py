@@ -158,6 +158,7 @@ def test_a_newer_commit_is_told_and_taken_only_when_asked_for(hub: Hub, emberd: 
     assert used["newer"] is None
 
 
+@pytest.mark.slow
 def test_a_revision_is_fetched_and_used_once_the_config_says_so(
     home: Path, hub: Hub, emberd: Emberd
 ) -> None:
@@ -242,6 +243,7 @@ def test_the_token_is_sent_and_never_shown(hub: Hub, emberd: Emberd) -> None:
     assert not any(b"secret" in one.stdout + one.stderr for one in done)
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_to_its_end_is_continued_later(
     home: Path, hub: Hub, environ: dict[str, str], emberd: Emberd
 ) -> None:
@@ -260,6 +262,7 @@ def test_a_file_that_cannot_be_written_to_its_end_is_continued_later(
     assert hub.resumed == [there]
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_named_and_the_next_pull_goes_on(
     home: Path, hub: Hub, emberd: Emberd
 ) -> None:
@@ -293,6 +296,7 @@ def test_a_disk_that_fills_up_is_named_and_the_next_pull_goes_on(
         subprocess.run(f"umount '{disk}'", shell=True, check=True)  # noqa: S602
 
 
+@pytest.mark.slow
 def test_two_pulls_at_once_fetch_once(home: Path, hub: Hub, environ: dict[str, str]) -> None:
     asked, release = Event(), Event()
 
@@ -321,6 +325,7 @@ def _opened(pid: int, folder: Path) -> bool:
     return any(file.parent == folder and file.suffix == ".part" for file in files)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_pull_at_once_and_keeps_the_part(
     home: Path, hub: Hub, environ: dict[str, str], emberd: Emberd
 ) -> None:
@@ -387,6 +392,7 @@ def test_a_terminal_shows_how_much_how_fast_and_how_long_still(
     assert b"tiny" in shown
 
 
+@pytest.mark.slow
 def test_a_pull_that_was_killed_goes_on_where_it_was(
     home: Path, hub: Hub, environ: dict[str, str]
 ) -> None:
@@ -420,6 +426,7 @@ def test_a_pull_that_was_killed_goes_on_where_it_was(
     assert list(cached.glob("*.part")) == []
 
 
+@pytest.mark.slow
 def test_the_first_request_downloads_and_everybody_can_see_how_far(
     home: Path, hub: Hub, environ: dict[str, str]
 ) -> None:

@@ -363,6 +363,7 @@ def test_a_slow_hub_is_waited_for_while_it_sends(tmp_path: Path, hub: Hub) -> No
     assert len({done for done, _ in found.reports}) > 8  # it moved all the while
 
 
+@pytest.mark.slow
 def test_a_hub_that_hangs_in_a_file_is_given_up_and_the_part_kept(tmp_path: Path, hub: Hub) -> None:
     release = Event()
 

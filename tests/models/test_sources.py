@@ -119,6 +119,7 @@ def test_a_name_that_the_hub_cannot_have_is_no_crash(
     assert f"hf:{name}: the Hub has no such names" in found.error
 
 
+@pytest.mark.slow
 def test_a_hub_that_never_answers_is_given_up_soon(tmp_path: Path, listener: socket.socket) -> None:
     began_s = time.monotonic()
 

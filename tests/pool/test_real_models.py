@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 import numpy as np
+import pytest
 
 from tests.serving import Server, wait_for
 
@@ -29,6 +30,7 @@ def states(server: Server) -> dict[str, str]:
     return {model["name"]: model["state"] for model in models if model["state"] != "cold"}
 
 
+@pytest.mark.slow
 def test_a_thousand_first_requests_start_one_worker(home: Path) -> None:
     async def ask_all(url: str) -> set[int]:
         limits = httpx2.Limits(max_connections=1000)
@@ -99,6 +101,7 @@ def test_an_idle_model_leaves_by_itself(home: Path) -> None:
         assert "leaves (idle)" in own.log()
 
 
+@pytest.mark.slow
 def test_a_model_can_have_its_own_idle_time_and_a_pinned_one_none(home: Path) -> None:
     config = f"""
 limits: {{idle_unload: 0.5s}}
@@ -129,6 +132,7 @@ def test_the_least_recently_used_model_makes_room(home: Path) -> None:
         assert "minilm-f32: leaves (lru)" in own.log()
 
 
+@pytest.mark.slow
 def test_a_pinned_model_stays_when_room_is_needed(home: Path) -> None:
     config = TWO_AT_MOST + THREE_MODELS + "  minilm: {pinned: true}\n"
     with Server(home, config=config) as own:
@@ -140,6 +144,7 @@ def test_a_pinned_model_stays_when_room_is_needed(home: Path) -> None:
         assert states(own) == {"minilm": "ready", "third": "ready"}
 
 
+@pytest.mark.slow
 def test_the_measured_peak_counts_against_the_memory_budget(home: Path) -> None:
     with Server(home) as own:  # measures both
         own.embed("load", model="minilm")
@@ -174,6 +179,7 @@ def test_a_model_that_finds_no_room_in_time_is_a_503(home: Path) -> None:
         assert own.embed("a")["model"] == "minilm"
 
 
+@pytest.mark.slow
 def test_two_busy_models_that_share_one_place_both_get_their_turn(home: Path) -> None:
     with Server(home, config="limits: {max_loaded: 1}") as own:
 
@@ -187,6 +193,7 @@ def test_two_busy_models_that_share_one_place_both_get_their_turn(home: Path) ->
     assert answers == ["minilm", "minilm-f32"] * 20
 
 
+@pytest.mark.slow
 def test_no_client_sees_that_a_worker_was_killed_in_mid_request(home: Path) -> None:
     texts = [f"{number} {LONG}" for number in range(30)]
     with Server(home) as own, ThreadPoolExecutor(5) as threads:
@@ -241,6 +248,7 @@ def test_no_option_of_a_request_reloads_the_model_for_others(home: Path) -> None
         assert own.row()["loads"] == 1
 
 
+@pytest.mark.slow
 def test_an_odd_request_does_not_keep_the_model_from_loading_ever_after(home: Path) -> None:
     with Server(home) as own:
         own.embed("load")
@@ -253,6 +261,7 @@ def test_an_odd_request_does_not_keep_the_model_from_loading_ever_after(home: Pa
         assert own.embed("again")["model"] == "minilm"
 
 
+@pytest.mark.slow
 def test_what_an_odd_request_took_once_does_not_make_models_take_turns_for_ever(
     home: Path,
 ) -> None:
