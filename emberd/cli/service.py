@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -186,8 +186,8 @@ def _follow(positions: dict[Path, int]) -> None:
     """Print what is added to files after these positions, until Ctrl-C."""
     from emberd.service import logs as written
 
-    with suppress(KeyboardInterrupt):
-        for added in written.follow(positions):
+    with suppress(KeyboardInterrupt), closing(written.follow(positions)) as following:
+        for added in following:
             _write(added)
 
 

@@ -269,7 +269,7 @@ def test_a_changed_file_is_read_again_and_a_bad_one_changes_nothing(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "mode", "words"),
     [
-        ("good", 0o644, "you alone"), ("good", 0o640, "you alone"), ("", 0o600, "no token"),
+        ("good", 0o644, "by others"), ("good", 0o640, "by others"), ("", 0o600, "no token"),
         ("# only\n\n", 0o600, "no token"), ("a secret phrase", 0o600, "tokens:1: "),
     ],
 )  # fmt: skip

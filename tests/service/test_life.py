@@ -186,9 +186,9 @@ def test_port_0_is_no_port_for_a_service(linux: Machine) -> None:
     done = linux.run("service", "install", EMBERD_SERVER_PORT="0")
 
     assert done.returncode == 1
-    assert "a service needs a port of its own" in done.stderr
+    assert "server.port: a service needs " in done.stderr
     off = linux.run("service", "install", EMBERD_SERVER_PORT="off")
-    assert "a service needs a port of its own, or `off` and a `server.socket`" in off.stderr
+    assert "`server.socket`" in off.stderr
 
 
 @pytest.mark.slow
