@@ -289,7 +289,7 @@ def test_a_disk_that_fills_up_is_named_and_the_next_pull_goes_on(
         assert (
             f"the disk that holds {disk / 'hub'} is full; what arrived is".encode() in full.stderr
         )
-        assert b"have to be fetched, and the disk that holds" in no_room.stderr
+        assert b"are to be fetched, and the disk that holds" in no_room.stderr
         assert done.returncode == 0, done.stderr
         assert len(hub.resumed) == 1
     finally:
@@ -309,7 +309,7 @@ def test_two_pulls_at_once_fetch_once(home: Path, hub: Hub, environ: dict[str, s
     pulls = [start("pull", "tiny", "--json", environ=environ)]
     assert asked.wait(30)
     pulls.append(start("pull", "tiny", "--json", environ=environ))
-    wait_for(lambda: _opened(pulls[1].pid, blobs(home)), within_s=30)
+    wait_for(lambda: _waits(pulls[1].pid, blobs(home)), within_s=30)
     release.set()
     said = [json.loads(pull.communicate(timeout=60)[0])["models"][0] for pull in pulls]
 
@@ -317,12 +317,12 @@ def test_two_pulls_at_once_fetch_once(home: Path, hub: Hub, environ: dict[str, s
     assert hub.downloaded().count("model.safetensors") == 1
 
 
-def _opened(pid: int, folder: Path) -> bool:
-    """Whether a process has a half file in `folder` open."""
+def _waits(pid: int, folder: Path) -> bool:
+    """Whether a process has the lock file of a download in `folder` open."""
     import psutil
 
     files = [Path(file.path) for file in psutil.Process(pid).open_files()]
-    return any(file.parent == folder and file.suffix == ".part" for file in files)
+    return any(file.parent == folder and file.suffix == ".lock" for file in files)
 
 
 @pytest.mark.slow
