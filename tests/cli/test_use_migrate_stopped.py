@@ -190,7 +190,7 @@ def test_interrupted_nothing_has_changed(place: Place, moment: str) -> None:
 @pytest.mark.parametrize(
     ("moment", "words"),
     [
-        ("both are staged", "was changed meanwhile, by somebody else"),
+        ("both are staged", "was edited in the meantime"),
         ("the default is written", "nonsense: there is no such setting.* may be minilm-f32 by now"),
     ],
 )
