@@ -6,15 +6,22 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emberd.client.clients import AsyncClient, Client, Embeddings, Usage
+    from emberd.client.clients import AsyncClient, Client
+    from emberd.client.requests import Embeddings, Usage
 
 __version__ = "0.1.0"
 __all__ = ["AsyncClient", "Client", "Embeddings", "Usage", "__version__"]
+_HOMES = {
+    "AsyncClient": "emberd.client.clients",
+    "Client": "emberd.client.clients",
+    "Embeddings": "emberd.client.requests",
+    "Usage": "emberd.client.requests",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a class of the client
-    if name in ("AsyncClient", "Client", "Embeddings", "Usage"):
+    if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module("emberd.client.clients"), name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'emberd' has no attribute {name!r}")

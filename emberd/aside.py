@@ -1,4 +1,4 @@
-"""Work that blocks, beside an event loop that must not, and that must be able to end without it."""
+"""Run blocking work beside an event loop, which neither waits for it nor has to at its end."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def aside(work: Callable[[], T]) -> T:
-    """Return what `work` gives, or raise what it raises; it runs in a thread of its own.
+    """Return what `work` returns, or raise what it raises; it runs in a thread of its own.
 
     The end of the process does not wait for that thread, as it would for `asyncio.to_thread`: a
     file system that hangs would keep a server from ending. Cancelled, the thread goes on.
@@ -19,13 +19,13 @@ async def aside(work: Callable[[], T]) -> T:
     done: asyncio.Future[T] = loop.create_future()
 
     def tell(give: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop has ended: nobody listens
+        with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(lambda: None if done.done() else give())
 
     def run() -> None:
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is for the caller
+        except BaseException as error:  # noqa: BLE001 - it is for the caller
             failure = error
             tell(lambda: done.set_exception(failure))
         else:

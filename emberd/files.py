@@ -1,7 +1,7 @@
-"""Files that others make, move and take away: to ask about one never fails and never hangs.
+"""Files that others may change at any time: asking about one never fails, reading never hangs.
 
-`pathlib` raises where a folder may not be entered or a name is too long, and reading waits for a
-writer where a pipe has taken the file's place.
+`pathlib` raises where a folder may not be entered or a name is too long, and a read waits for a
+writer if a pipe has taken the file's place.
 """
 
 import errno
@@ -13,12 +13,12 @@ MOST_BYTES = 64 * 2**20  # of a config, state or description file; weights are n
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file can be seen there, also by way of links."""
+    """Whether a regular file can be seen there; links are followed."""
     return os.path.isfile(path)  # noqa: PTH113 - see above
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder can be seen there, also by way of links."""
+    """Whether a folder can be seen there; links are followed."""
     return os.path.isdir(path)  # noqa: PTH112 - see above
 
 
@@ -39,7 +39,7 @@ def is_gone(path: Path) -> bool:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, 0 when it cannot be looked at."""
+    """Return the size of a file in bytes, 0 if it cannot be looked at."""
     try:
         return path.stat().st_size
     except (OSError, ValueError):
@@ -47,7 +47,7 @@ def size_of(path: Path) -> int:
 
 
 def read(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
-    """Return what a regular file holds; the null device is an empty one.
+    """Return the content of a regular file; the null device is an empty one.
 
     Raises:
         OSError: it cannot be read, is something else (a folder, a pipe, a device), or is larger.
@@ -56,8 +56,8 @@ def read(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
 
 
 def read_owned(path: Path, most_bytes: int = MOST_BYTES) -> tuple[bytes, os.stat_result]:
-    """Return the same and whose it is; raises OSError as `read`."""
-    # Without blocking: opening a pipe waits for somebody who writes.
+    """Return the content and the status (its owner, for one). Raises OSError as `read` does."""
+    # Without blocking: opening a pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
@@ -71,7 +71,7 @@ def read_owned(path: Path, most_bytes: int = MOST_BYTES) -> tuple[bytes, os.stat
 
 
 def _kind(status: os.stat_result) -> str | None:
-    """Return what a thing is that holds no bytes of its own; None for a file."""
+    """Return what it is instead of a file; None for a file."""
     mode = status.st_mode
     if stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and status.st_rdev == os.stat(os.devnull).st_rdev):  # noqa: PTH116
         return None

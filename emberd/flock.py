@@ -1,4 +1,8 @@
-"""Locks of files between processes (flock): tried for a while, and by whom they are held."""
+"""Locks between processes: files locked with flock, which ends with the process that holds it.
+
+What is locked is a file made for that, never the data: data is replaced by rename, and a lock on
+the old file would say nothing about the new one.
+"""
 
 import errno
 import fcntl
@@ -9,54 +13,84 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STEP_S = 0.05
-LOCKS = Path("/proc/locks")  # Linux; elsewhere a holder is known by what it wrote into the file
+LOCKS = Path("/proc/locks")  # Linux; elsewhere the holder is known by what it wrote into the file
+
+
+class LockedError(TimeoutError):
+    """Another process holds the lock; `holder` says which one, as far as is known."""
+
+    def __init__(self, file: Path, holder: str) -> None:
+        super().__init__(errno.ETIMEDOUT, f"it is locked by {holder}", str(file))
+        self.holder = holder
 
 
 @contextmanager
-def locked(file: Path, within_s: float) -> Iterator[None]:
-    """Hold a lock file of mode 0600, which is made when it is not there.
+def locked(file: Path, within_s: float, *, leave: bool = True) -> Iterator[None]:
+    """Hold a lock file of mode 0600; it is made if it is not there.
+
+    Args:
+        file: the lock file.
+        within_s: how long to wait for another process.
+        leave: keep the file afterwards; False for a lock file in a folder that is not ours.
 
     Raises:
-        OSError: it cannot be opened.
-        TimeoutError: it was not free in time; its `strerror` says who holds it.
+        OSError: the file cannot be opened.
+        LockedError: it was not free in time.
     """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    descriptor = hold(file, within_s)
     try:
-        take(descriptor, file, within_s)
-        try:
-            with suppress(OSError):  # a full disk: then nobody can read who holds it
-                os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            yield
-        finally:
-            with suppress(OSError):
-                os.truncate(descriptor, 0)
+        yield
     finally:
+        with suppress(OSError):
+            if leave:
+                os.truncate(descriptor, 0)
+            else:
+                file.unlink()  # whoever waits for it sees that it is gone, and makes another
         os.close(descriptor)
 
 
-def take(descriptor: int, file: Path, within_s: float) -> None:
-    """Lock an open file, which is at `file`; raises TimeoutError as `locked`."""
+def hold(file: Path, within_s: float) -> int:
+    """Lock as `locked` does, until the returned descriptor is closed or this process ends."""
+    while True:
+        # Without blocking: a pipe may have taken the file's place.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(file, flags, 0o600)
+        try:
+            _lock(descriptor, file, within_s)
+            if os.path.samestat(os.fstat(descriptor), file.stat()):
+                with suppress(OSError):  # a full disk: then nobody can read who holds it
+                    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+                return descriptor
+        except FileNotFoundError:
+            pass  # who held it before has removed it
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, file: Path, within_s: float) -> None:
     until_s = time.monotonic() + within_s
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
         except BlockingIOError:
-            if time.monotonic() > until_s:
-                problem = f"it is locked by {holder(descriptor)}"
-                raise TimeoutError(errno.ETIMEDOUT, problem, str(file)) from None
+            if time.monotonic() >= until_s:
+                raise LockedError(file, _holder(descriptor)) from None
+        else:
+            return
         time.sleep(STEP_S)
 
 
-def holder(descriptor: int) -> str:
+def _holder(descriptor: int) -> str:
     """Return who holds the lock of an open file: its process and command, as far as is known.
 
     Only the command's name is told: its arguments may be texts.
     """
-    pid = _of_system(os.fstat(descriptor)) or _of_file(descriptor)
+    pid = _by_system(os.fstat(descriptor)) or _by_note(descriptor)
     if pid is None or pid == os.getpid():
         return "another process"
-    import psutil  # 10 ms, which only who has to wait spends
+    import psutil  # 10 ms, spent only where something is locked
 
     try:
         return f"process {pid} ({psutil.Process(pid).name()})"
@@ -64,8 +98,8 @@ def holder(descriptor: int) -> str:
         return f"process {pid}"
 
 
-def _of_system(status: os.stat_result) -> int | None:
-    """Return the process that Linux says holds it: `1: FLOCK ADVISORY WRITE 77 08:01:131 0 EOF`.
+def _by_system(status: os.stat_result) -> int | None:
+    """Return the process that Linux names: `1: FLOCK ADVISORY WRITE 77 08:01:131 0 EOF`.
 
     Stacked file systems have other device numbers there than in `stat`; then the inode has to do.
     Source: man7.org/linux/man-pages/man5/proc_locks.5.html
@@ -81,7 +115,7 @@ def _of_system(status: os.stat_result) -> int | None:
     return None
 
 
-def _of_file(descriptor: int) -> int | None:
+def _by_note(descriptor: int) -> int | None:
     """Return the process that noted itself when it took the lock."""
     with suppress(OSError, ValueError):
         return int(os.pread(descriptor, 20, 0))

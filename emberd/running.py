@@ -1,9 +1,8 @@
-"""`state/server.json`: how client commands find the server of this home; at most one runs there.
+"""`state/server.json`: how client commands find the server of this home.
 
-That is kept by a lock on `state/server.flock`, which the system drops with the process.
+At most one runs per home: it holds a lock on `state/server.flock`, which ends with its process.
 """
 
-import fcntl
 import json
 import os
 from contextlib import suppress
@@ -12,17 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from emberd import files
-from emberd.state import DAMAGE, write_atomically
+from emberd.flock import LockedError, hold
+from emberd.replacing import replace_file
+from emberd.state import DAMAGE
 
 LONGEST = 4096  # characters: a path
 NOT_IN_HOSTS = frozenset(" /?#@[]\\")
 
 
+def url_of(host: str, port: int | None) -> str:
+    """Return the URL to ask a server that listens there, without a port: by its socket.
+
+    A server that listens on all interfaces is asked on loopback.
+    """
+    if port is None:
+        return "http://localhost"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where a server listens; written once it does, removed when it ends.
+    """Where a server listens; written when it begins to, removed when it ends.
 
-    `port` None: on its socket only. `instance` is what this run says in `X-Emberd-Instance`.
+    `port` is None if it listens on its socket only. `instance` identifies this run: the value of
+    its `X-Emberd-Instance` header.
     """
 
     pid: int
@@ -34,16 +47,19 @@ class Running:
 
     @property
     def url(self) -> str:
-        """The address to ask; a server on all interfaces is asked on loopback."""
-        if self.port is None:
-            return "http://localhost"  # by the socket
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        """The URL to ask; see `url_of`."""
+        return url_of(self.host, self.port)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Everywhere it listens, for people."""
+        at_port = [] if self.port is None else [self.url]
+        return at_port + ([f"unix:{self.socket}"] if self.socket else [])
 
     @property
     def address(self) -> str:
-        """The same for people."""
-        return f"unix:{self.socket}" if self.port is None else self.url
+        """The first of them."""
+        return self.addresses[0]
 
 
 def path_of(state: Path) -> Path:
@@ -52,9 +68,9 @@ def path_of(state: Path) -> Path:
 
 
 def read(state: Path) -> Running | None:
-    """Return what was noted; its server may have died since.
+    """Return what was noted; that server may have died since.
 
-    None also for what no server can have noted, as a damaged or foreign file holds.
+    A damaged or foreign file counts as none.
     """
     try:
         noted: dict[str, Any] = json.loads(files.read(path_of(state)))
@@ -74,27 +90,25 @@ def read(state: Path) -> Running | None:
 
 
 def claim(state: Path) -> int | None:
-    """Make this process the server of its home; None when another one is. Raises OSError.
+    """Make this process the server of its home; None if another one is. Raises OSError.
 
-    The descriptor is to be kept open as long as it is the server.
+    It is, until the returned descriptor is closed or the process ends.
     """
     state.mkdir(0o700, parents=True, exist_ok=True)
-    descriptor = os.open(state / "server.flock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        return hold(state / "server.flock", within_s=0)
+    except LockedError:
         return None
-    return descriptor
 
 
 def write(state: Path, running: Running) -> None:
     """Note that a server runs. Raises OSError."""
-    write_atomically(path_of(state), json.dumps(asdict(running)))
+    state.mkdir(0o700, parents=True, exist_ok=True)
+    replace_file(path_of(state), json.dumps(asdict(running)).encode())
 
 
 def remove(state: Path) -> None:
-    """Forget this process's server; another one's note stays."""
+    """Remove the note of this process; another server's note stays."""
     noted = read(state)
     if noted and noted.pid == os.getpid():
         with suppress(OSError):
@@ -106,5 +120,5 @@ def _is_number(value: object, end: int) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    """Whether no socket, URL or terminal chokes on it."""
+    """Whether it is safe for sockets, URLs and terminals."""
     return isinstance(value, str) and len(value) <= LONGEST and value.isprintable()

@@ -1,27 +1,26 @@
 """Files of the state folder: entries by name in one JSON object.
 
-Who writes is the server, or the command line. A write takes a file lock, reads what is there, and
-replaces the file by rename, so a reader sees an old file or a new one.
+The server writes them, and the command line does. A write takes a file lock, reads what is there,
+and replaces the file, so that a reader sees the old one or the new one.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from emberd import files
 from emberd.flock import locked
+from emberd.replacing import replace_file
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Entry = TypeVar("Entry", bound="DataclassInstance")
 
-LOCK_S = 2.0  # a write takes milliseconds; who holds the lock for longer is stopped, or no emberd
+LOCK_S = 2.0  # a write takes milliseconds; a process that holds the lock for longer hangs
 
 DAMAGE = (
     OSError,
@@ -64,7 +63,7 @@ class StateFile(Generic[Entry]):
         return self._entries
 
     def damage(self) -> str | None:
-        """Say what is wrong with the file; None when it is in order, or not there."""
+        """Say what is wrong with the file; None if it is fine, or not there."""
         try:
             self._load()
         except FileNotFoundError:
@@ -89,7 +88,7 @@ class StateFile(Generic[Entry]):
             if entries != before:
                 group = {name: asdict(entry) for name, entry in entries.items()}
                 content = {"version": 1, self._group: group}
-                write_atomically(self.path, json.dumps(content, indent=1))
+                replace_file(self.path, json.dumps(content, indent=1).encode())
 
     def _parse(self) -> dict[str, Entry]:
         """Read the file; one that is damaged, or written by somebody now, says what it said."""
@@ -109,23 +108,7 @@ def known_fields(cls: "type[DataclassInstance]", data: Mapping[str, Any]) -> dic
     """Return what `cls` has fields for: keys that a newer version added are passed over.
 
     Raises:
-        TypeError, AttributeError: `data` is no mapping.
+        TypeError, AttributeError: `data` is not a mapping.
     """
     names = {field.name for field in fields(cls)}
     return {key: value for key, value in data.items() if key in names}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file of mode 0600 beside `path` and rename it there."""
-    path.parent.mkdir(0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise

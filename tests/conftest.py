@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import effort  # noqa: F401 - it registers a profile that the command line names
 from tests.serving import Server
 
 TOGETHER = ("clients", "migrate")  # a table of what ran; thousands of embedded texts
+SLOW = ("clients", "soak")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,11 +28,16 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file in one process (`pytest -n 2`), and whole folders whose tests share much."""
+    """Keep a file in one process (`pytest -n 2`), and whole folders whose tests share much.
+
+    Mark as slow what a whole folder is about, too.
+    """
     for item in items:
         folder = item.path.parent.name
         group = folder if folder in TOGETHER else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
+        if folder in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from tests.forked import Forked, is_ordinary
 
 START_S = 60.0
 RUN_S = 120.0
+LOAD_MODELS = ("embed", "migrate", "use", "verify")
 T = TypeVar("T")
 
 
@@ -178,9 +179,15 @@ def run_emberd(
     stdin: bytes = b"",
     prefix: Sequence[str] = (),
     forked: bool = True,
+    share_compiled: bool = True,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run the command line to its end, forked if nothing speaks against it (see `tests.forked`)."""
+    """Run the command line to its end, forked if nothing speaks against it (see `tests.forked`).
+
+    `share_compiled`: a command that loads models finds them compiled (see `tests.compiled`).
+    """
     environ = dict(environ) if environ else clean_environ(home)
+    if share_compiled and arguments and arguments[0] in LOAD_MODELS:
+        compiled.lend(home)
     if prefix or not forked or not is_ordinary(environ):
         return subprocess.run(
             [*prefix, sys.executable, "-m", "emberd.cli.main", *arguments],

@@ -142,7 +142,7 @@ def complete(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
             shapes: list[type[BaseModel]] = [RequestBody, ResponseBody]
-            for shape in shapes:  # grows while it is walked
+            for shape in shapes:  # grows during the loop
                 shapes.extend(shape.__subclasses__())
             _, found = models_json_schema(
                 [(shape, "validation") for shape in shapes[2:]], ref_template=REFERENCE

@@ -47,7 +47,7 @@ class ModelConfig:
         """All keys and values, as in the file."""
         return dict(self._values)
 
-    def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - whatever JSON holds
+    def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401 - any JSON value
         """Return a value as it is, of any type."""
         return self._values.get(key, default)
 

@@ -1,7 +1,8 @@
-"""The cheapest HTTP client that is right: kept connections, bytes in, bytes out.
+"""The client that measures: the cheapest HTTP that is correct, bytes in, bytes out.
 
-It shares the processor cores with the server that it measures, so it parses nothing that nobody
-looks at, and many clients at once are one thread.
+It is not `emberd.client` on purpose: it shares the processor's cores with the server that it
+measures, and what the client costs would be measured too. So it parses nothing that nobody looks
+at, and many clients are one thread. It also asks servers that are not emberd.
 """
 
 import json
@@ -20,7 +21,7 @@ LONGEST_ANSWER_S = 600.0
 
 
 class RefusedError(EmberdError):
-    """A server that is measured answered something else than 200."""
+    """A server that is measured answered with another status than 200."""
 
     code = "bench_refused"
 
@@ -51,7 +52,7 @@ class Server:
         """Return the server at an address such as `http://127.0.0.1:8767`.
 
         Raises:
-            NoServerError: it is no http address.
+            NoServerError: it is not an http address.
         """
         try:
             parts = urlsplit(url if "//" in url else f"//{url}")
@@ -60,7 +61,8 @@ class Server:
             host, port = None, 0
         if not host or parts.scheme not in ("", "http"):
             raise NoServerError(
-                f"{url} is no address to measure.", hint="Give it as http://HOST:PORT."
+                f"{url} is not an address that can be measured.",
+                hint="Give it as http://HOST:PORT.",
             )
         return cls(host, port, dialect, model, parts.path.rstrip("/"))
 
@@ -194,55 +196,73 @@ def ask_in_turns(
 ) -> tuple[list[float], float]:
     """Let clients ask at once, each one request after another, and none after `seconds`.
 
-    A server may close a kept connection between two requests; then, as HTTP clients do, the
-    client connects again, and the time goes on.
+    A server may close a kept connection between two requests; then the client connects again, as
+    HTTP clients do, and the clock runs on.
 
     Returns:
         How long each answer took, and how long it was until the last one, in s.
     """
-    spent_s: list[float] = []
-    began_s = time.perf_counter()
-    with selectors.DefaultSelector() as selector:
+    with _Clients(server, seconds, request) as asking:
+        for _ in range(clients):
+            asking.connect(request(), time.perf_counter())
+        while asking.wait():
+            pass
+        return asking.spent_s, time.perf_counter() - asking.began_s
 
-        def connect(asked: bytes, sent_s: float) -> None:
-            connection = Connection(server)
-            selector.register(connection.socket, selectors.EVENT_READ, (connection, asked, sent_s))
-            connection.send(asked)
 
-        def disconnect(connection: Connection) -> None:
-            selector.unregister(connection.socket)
-            connection.socket.close()
+class _Clients:
+    """Connections that wait for their answers, in one thread."""
 
-        try:
-            for _ in range(clients):
-                connect(request(), time.perf_counter())
-            while selector.get_map():
-                for key, _ in selector.select(LONGEST_ANSWER_S):
-                    connection, asked, sent_s = key.data
-                    try:
-                        body = connection.receive()
-                    except ClosedError:
-                        if spent_s and time.perf_counter() - sent_s < LONGEST_ANSWER_S:
-                            disconnect(connection)
-                            connect(asked, sent_s)
-                            continue
-                        raise
-                    if body is None:
-                        continue
-                    now_s = time.perf_counter()
-                    spent_s.append(now_s - sent_s)
-                    if now_s - began_s >= seconds:
-                        disconnect(connection)
-                        continue
-                    asked = request()
-                    selector.modify(
-                        connection.socket,
-                        selectors.EVENT_READ,
-                        (connection, asked, time.perf_counter()),
-                    )
-                    with suppress(ClosedError):  # reading tells, and then it connects again
-                        connection.send(asked)
-        finally:
-            for key in list(selector.get_map().values()):
-                key.data[0].socket.close()
-    return spent_s, time.perf_counter() - began_s
+    def __init__(self, server: Server, seconds: float, request: Callable[[], bytes]) -> None:
+        self.spent_s: list[float] = []
+        self.began_s = time.perf_counter()
+        self._until_s = self.began_s + seconds
+        self._server = server
+        self._request = request
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for key in list(self._selector.get_map().values()):
+            key.data[0].socket.close()
+        self._selector.close()
+
+    def connect(self, request: bytes, sent_s: float) -> None:
+        """Open a connection and send a request, which counts from `sent_s` on."""
+        connection = Connection(self._server)
+        data = connection, request, sent_s
+        self._selector.register(connection.socket, selectors.EVENT_READ, data)
+        connection.send(request)
+
+    def wait(self) -> bool:
+        """Read what has come; return whether there is a connection left to wait for."""
+        for key, _ in self._selector.select(LONGEST_ANSWER_S):
+            connection, request, sent_s = key.data
+            try:
+                if connection.receive() is not None:
+                    self._go_on(connection, sent_s)
+            except ClosedError:
+                if not self.spent_s or time.perf_counter() - sent_s >= LONGEST_ANSWER_S:
+                    raise
+                self._disconnect(connection)
+                self.connect(request, sent_s)
+        return bool(self._selector.get_map())
+
+    def _go_on(self, connection: Connection, sent_s: float) -> None:
+        """Note how long an answer took, and ask the next question on its connection."""
+        now_s = time.perf_counter()
+        self.spent_s.append(now_s - sent_s)
+        if now_s >= self._until_s:
+            self._disconnect(connection)
+            return
+        request = self._request()
+        data = connection, request, time.perf_counter()
+        self._selector.modify(connection.socket, selectors.EVENT_READ, data)
+        with suppress(ClosedError):  # reading will find it closed, and then it connects again
+            connection.send(request)
+
+    def _disconnect(self, connection: Connection) -> None:
+        self._selector.unregister(connection.socket)
+        connection.socket.close()

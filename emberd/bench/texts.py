@@ -82,7 +82,7 @@ class Texts:
         found: dict[str, list[str]] = self._choose(self._topics)
         return found
 
-    def _choose(self, among: Sequence[Any]) -> Any:  # noqa: ANN401 - of whatever it was given
+    def _choose(self, among: Sequence[Any]) -> Any:  # noqa: ANN401 - an element of any type
         return among[int(self._random.random() * len(among))]
 
 

@@ -16,7 +16,7 @@ from emberd.errors import ConfigError, EmberdError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from emberd.client.finding import Client
+    from emberd.client.clients import Client
     from emberd.config.document import Keys
     from emberd.config.load import Config
 
@@ -85,18 +85,18 @@ class Root:
         Raises:
             ConfigError: the file is broken, and no server recorded where it listens.
         """
-        from emberd.client import finding
+        from emberd.client import clients, finding
         from emberd.config.paths import find_homes
         from emberd.config.tokens import token_of_environment
 
         try:
-            return finding.find(self.load())
+            return clients.find(self.load())
         except ConfigError:
             state = find_homes(config=self.config_file).state
-            noted = finding.find_noted(state, token_of_environment())
+            noted = finding.find_noted_address(state, token_of_environment())
             if noted is None:
                 raise
-            return noted
+            return clients.at(noted)
 
     def require_server(self) -> "Client":
         """Return the running server, or raise `NoServerError`."""

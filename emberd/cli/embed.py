@@ -16,7 +16,7 @@ from emberd.errors import BadOptionError, NoTextsError
 from emberd.units import format_places
 
 if TYPE_CHECKING:
-    from emberd.client.finding import Client
+    from emberd.client.clients import Client
     from emberd.config.load import Config
 
 TEXTS_A_REQUEST = 256
@@ -52,7 +52,7 @@ def embed(
 
     Uses the running server; without one, loads the model just for this command.
     """
-    from emberd.client import finding
+    from emberd.client import clients
 
     del as_json
     if input_type not in (None, "query", "document"):
@@ -70,7 +70,7 @@ def embed(
     options: dict[str, Any] = {"model": name, "input_type": input_type, "dimensions": dimensions}
     read = _json_lines if jsonl else _lines
     batches = _batches(_checked(texts) if texts else read())
-    server = finding.find(config)
+    server = clients.find(config)
     with _progress(len(texts) if texts else None) as report:
         if server:
             _by_server(server, batches, options, report)
@@ -162,13 +162,15 @@ def _by_server(
     options: dict[str, Any],
     report: Callable[[int], None],
 ) -> None:
+    from emberd.client import requests
+
     def max_tokens() -> int:
-        rows = server.get("/models")["models"]
+        rows = server.models()
         return next(int(row["max_tokens"]) for row in rows if row["name"] == options["model"])
 
     printer = Printer(report, max_tokens)
     for batch in batches:
-        answer = server.post("/embed", {"texts": batch, **options})
+        answer = server.send(requests.embed_as_json(batch, **options))
         options["fingerprint"] = answer["fingerprint"]  # all lines must be of the first one's space
         printer.print(answer["embeddings"], answer)
 

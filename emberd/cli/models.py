@@ -1,4 +1,4 @@
-"""`emberd list`, `pull` and `remove`: the registry, and the files behind it."""
+"""`emberd list`, `pull` and `remove`: models, and their files on this machine."""
 
 import json
 from contextlib import contextmanager
@@ -25,14 +25,14 @@ NOT_LOADED = ("cold", "failed")
 def list_models(
     ctx: typer.Context,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show the disk that each model takes.")
+        bool, typer.Option("--verbose", "-v", help="Also show the disk space each takes.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show all models, and which are on this machine.
 
-    "tested" says how far a model was compared with other programs: "reference" its own vectors,
-    "architecture" others of its kind, "no" neither.
+    The column "tested" says what was compared with other programs: "reference" the model's own
+    vectors, "architecture" those of a model of its kind, "no" neither.
     """
     from emberd.models import compiled
     from emberd.models.availability import find_here
@@ -77,8 +77,8 @@ def list_models(
     render.show(render.model_table(rows, with_disk=verbose))
     if verbose and unused_bytes:
         typer.echo(
-            f"{format_size(unused_bytes)} of compiled models are used by none any more;"
-            " the server gives them back when it starts, `emberd remove` at once."
+            f"Compiled copies that no model uses take {format_size(unused_bytes)}. The server"
+            " deletes them when it starts, `emberd remove` at once."
         )
 
 
@@ -92,29 +92,29 @@ def pull(
             autocompletion=complete_model,
         ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every model of the list.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All models in the list.")] = False,
     revision: Annotated[
         str | None,
-        typer.Option(metavar="REVISION", help="Fetch this branch, tag or commit of the Hub."),
+        typer.Option(metavar="REVISION", help="Download this branch, tag or commit from the Hub."),
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Fetch a newer commit, where the Hub has one.")
+        bool, typer.Option("--update", help="Download a newer commit if the Hub has one.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download models, and check those that are here already.
+    """Download models, and check those that are already here.
 
-    A model that is not pulled is downloaded at its first request. Stopped at any moment, the same
-    command goes on where it was.
+    A model that was not pulled is downloaded at its first request. A download that was stopped is
+    continued by the same command.
     """
     root: Root = ctx.obj
     config = root.load()
     wanted = [spec.name for spec in config.catalog] if every else list(dict.fromkeys(names or []))
     if not wanted:
-        raise RequestError("No model was named.", hint="Name some, or write --all.")
+        raise RequestError("No model was named.", hint="Name one or more models, or use --all.")
     if revision and len(wanted) > 1:
         raise RequestError(
-            "--revision goes with one model.", hint="Each repository has revisions of its own."
+            "--revision works with one model only.", hint="Each repository has its own revisions."
         )
     rows: list[dict[str, Any]] = []
     failures: list[EmberdError] = []
@@ -139,7 +139,7 @@ def pull(
 
 @contextmanager
 def _progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
-    """Draw one bar, from the first bytes on: how much, how fast, how long still."""
+    """Draw one bar, from the first bytes on: how much, how fast, how long to go."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -199,38 +199,39 @@ def _pull(
 def _notes(
     config: "Config", spec: "ModelSpec", pulled: "Pulled", revision: str | None
 ) -> list[str]:
-    """Say what to know, or to do, after a pull."""
+    """Say what to know or do after a pull."""
     notes = []
     newer, now, before = pulled.check.newer, pulled.fingerprint, pulled.fingerprint_before
     if newer and pulled.status != "updated":
         notes.append(
             f"The Hub has a newer commit, {newer}: `emberd pull {spec.name} --update` takes it"
-            " (its vectors may be of another space)."
+            " (its vectors may be in another space)."
         )
     if now is None:
         notes.append(
-            f"It is not used yet: write `revision: {revision}` beside `hf: {pulled.copy.source.hf}`"
-            f" in models.{spec.name}.sources of {config.homes.config}."
+            f"It is not used yet. To use it, add `revision: {revision}` to"
+            f" `hf: {pulled.copy.source.hf}` under models.{spec.name}.sources in"
+            f" {config.homes.config}."
         )
     elif before and before != now:
         notes.append(
-            f"Its fingerprint was {before} and is {now}: the next load compares the vectors."
+            f"Its fingerprint was {before} and is now {now}; the next load compares the vectors."
         )
     return notes
 
 
 def _sentences(row: dict[str, Any]) -> str:
-    """Say what came of one model: where from, how big, what was checked."""
+    """Say what was done for one model: where from, how large, what was checked."""
     known = {
         "hub": ", checked against the Hub",
-        "kept": "; hashes as at the last pull",
-        None: "; nothing is known to compare its hashes with",
+        "kept": ", unchanged since the last pull",
+        None: "; there are no known hashes to compare with",
     }
     done = {
         "pulled": "pulled from",
         "updated": "updated from",
-        "repaired": f"{', '.join(row['damaged'])} was damaged or missing and is here again from",
-        "changed": f"here, and {', '.join(row['damaged'])} changed since its last use:",
+        "repaired": f"replaced damaged or missing {', '.join(row['damaged'])} from",
+        "changed": f"here, but {', '.join(row['damaged'])} changed since it was last used:",
         "here": f"here{known[row['checked_by']]}"
         + (f" ({row['offline']}):" if row["offline"] else ":"),
     }
@@ -256,7 +257,8 @@ def remove(
 ) -> None:
     """Delete downloaded models to free disk space.
 
-    What emberd has compiled of them goes, too. Your own folders and installed packages stay.
+    This also deletes emberd's compiled copies of them. Your own folders and installed packages
+    are kept.
     """
     from emberd.models.remove import Places, own_sources, plan_removal
     from emberd.models.remove import remove as delete
@@ -282,9 +284,9 @@ def remove(
     if compiled_bytes:
         notes.append(f"Compiled copies that no model uses: removed, {format_size(compiled_bytes)}.")
     if kept:
-        notes.append(f"{_shared(kept)}: they stay (--yes removes them).")
+        notes.append(f"{_shared(kept)}: kept (--yes removes the files).")
     if planned.losing:
-        notes.append(f"The files of {', '.join(planned.losing)} are gone, too.")
+        notes.append(f"This also removed the files of {', '.join(planned.losing)}.")
     notes += map(_stays, own_sources(specs, config.homes.hub))
     freed_bytes = sum(removed.values()) + compiled_bytes
     if as_json:
@@ -293,31 +295,31 @@ def remove(
         said |= {"compiled_bytes": compiled_bytes, "kept": kept}
         typer.echo(json.dumps({**said, "notes": notes}))
     else:
-        typer.echo("\n".join([*notes, f"{format_size(freed_bytes)} of disk came back."]))
+        typer.echo("\n".join([*notes, f"Freed {format_size(freed_bytes)} of disk space."]))
 
 
 def _require_unloaded(config: "Config", names: set[str]) -> None:
-    from emberd.client import finding
+    from emberd.client import clients
 
-    server = finding.find(config)
-    rows = server.get("/models")["models"] if server else []
+    server = clients.find(config)
+    rows = server.models() if server else []
     alive = [row["name"] for row in rows if row["state"] not in NOT_LOADED and row["name"] in names]
     if alive:
         raise RequestError(
-            f"{', '.join(alive)} is loaded in the server at {server.url if server else ''}.",
+            f"{', '.join(alive)} is loaded in the server at {server.address if server else ''}.",
             hint=f"Run `emberd unload {alive[0]}` first.",
         )
 
 
 def _shared(kept: "Mapping[str, Sequence[str]]") -> str:
     return "; ".join(
-        f"{hub_id} is used by {', '.join(users)}, too" for hub_id, users in kept.items()
+        f"{hub_id} is also used by {', '.join(users)}" for hub_id, users in kept.items()
     )
 
 
 def _stays(source: "Source") -> str:
-    """Say whose files are not deleted."""
+    """Say that these files are kept, and why."""
     if source.path:
-        return f"The folder {source.path} is your own and stays."
+        return f"The folder {source.path} is your own and was kept."
     command = pip("uninstall", source.package or "")
-    return f"The package {source.package} stays; `{command}` removes it."
+    return f"The package {source.package} was kept; `{command}` removes it."

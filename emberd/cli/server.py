@@ -1,7 +1,7 @@
 """`emberd ps`, `load`, `unload`: what a running server has loaded, and changing it."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,9 +28,9 @@ def ps(
     """Show which models are loaded, and the memory they take."""
     root: Root = ctx.obj
     server = root.find_server()
-    rows = server.get("/models")["models"] if server else []
+    rows = server.models() if server else []
     alive = [row for row in rows if row["state"] != "cold"]
-    for warning in server.get("/health")["warnings"] if server else []:
+    for warning in server.health()["warnings"] if server else []:
         print_warning(f"{warning['message']} {warning['hint']}")
     if as_json:
         typer.echo(json.dumps({"models": alive}))
@@ -46,7 +46,7 @@ def ps(
             if verbose:
                 render.show(render.start_table(models))
         else:
-            typer.echo(f"No model is loaded at {server.url}; the first request loads one.")
+            typer.echo(f"No model is loaded at {server.address}; the first request loads one.")
 
 
 def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
@@ -54,7 +54,8 @@ def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None
 
     Without a name, the default model. This is never necessary: the first request loads a model.
     """
-    row = _ask(ctx, "/load", name)
+    root: Root = ctx.obj
+    row = root.require_server().load(name)
     if as_json:
         typer.echo(json.dumps(row))
     else:
@@ -66,14 +67,9 @@ def unload(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> No
 
     Without a name, all models. The next request loads them again.
     """
-    answer = _ask(ctx, "/unload", name)
-    if as_json:
-        typer.echo(json.dumps(answer))
-    else:
-        names = ", ".join(answer["models"])
-        typer.echo(f"Unloaded {names}." if names else "No model was loaded.")
-
-
-def _ask(ctx: typer.Context, path: str, name: str | None) -> dict[str, Any]:
     root: Root = ctx.obj
-    return root.require_server().post(path, {"model": name} if name else {})
+    names = root.require_server().unload(name)
+    if as_json:
+        typer.echo(json.dumps({"status": "unloaded", "models": names}))
+    else:
+        typer.echo(f"Unloaded {', '.join(names)}." if names else "No model was loaded.")

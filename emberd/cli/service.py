@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +62,7 @@ def install(
     old = previous.find(server.port or 0, holder) if replace else []
     for sentence in service.install(manager, unit, lambda: managed.is_ready(config), old):
         typer.echo(sentence)
-    where = managed.place_of(config).name
+    where = str(managed.address_of(config))
     typer.echo(f"emberd runs at {where} as a service of {manager.name} ({manager.file}).")
     if hint := manager.logout_hint():
         typer.echo(hint)
@@ -98,7 +98,7 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
         "ready": ready,
         "pid": now.pid,
         "last_exit": now.last_exit,
-        "url": managed.place_of(config).name if config else None,
+        "url": str(managed.address_of(config)) if config else None,
         "logs": [str(file) for file in written.files(state, config)],
     }
     if as_json:
@@ -186,8 +186,8 @@ def _follow(positions: dict[Path, int]) -> None:
     """Print what is added to files after these positions, until Ctrl-C."""
     from emberd.service import logs as written
 
-    with suppress(KeyboardInterrupt):
-        for added in written.follow(positions):
+    with suppress(KeyboardInterrupt), closing(written.follow(positions)) as following:
+        for added in following:
             _write(added)
 
 
@@ -205,7 +205,7 @@ def restart(ctx: typer.Context) -> None:
     root: Root = ctx.obj
     config = root.load()
     service.restart(service.find_manager(), lambda: managed.is_ready(config))
-    typer.echo(f"emberd is running again at {managed.place_of(config).name}.")
+    typer.echo(f"emberd is running again at {managed.address_of(config)!s}.")
 
 
 @app.command()

@@ -11,7 +11,7 @@ from emberd.cli.context import AsJson, Root
 from emberd.files import is_gone
 
 if TYPE_CHECKING:
-    from emberd.client.finding import Client
+    from emberd.client.clients import Client
 
 app = typer.Typer(no_args_is_help=True, help="Show, check or create the config file.")
 
@@ -55,10 +55,12 @@ def check(ctx: typer.Context) -> None:
 @app.command()
 def diff(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show what a reload would change in the running server."""
+    from emberd.client import requests
+
     root: Root = ctx.obj
     server = root.require_server()
     _require_named_file(root, server)
-    answer = server.get("/reload")
+    answer = server.send(requests.preview_reload())
     _show_changes(answer, "A reload would change nothing.", as_json=as_json)
 
 
@@ -68,21 +70,23 @@ def reload(ctx: typer.Context, as_json: AsJson = False) -> None:
     It does so by itself within seconds of a change; this command waits, and says what changed or
     what is wrong.
     """
+    from emberd.client import requests
+
     root: Root = ctx.obj
     server = root.require_server()
     _require_named_file(root, server)
-    answer = server.post("/reload", {})
+    answer = server.send(requests.reload())
     _show_changes(answer, "Nothing changed.", as_json=as_json)
 
 
 def _require_named_file(root: Root, server: "Client") -> None:
     """Raise `ConfigError` when `--config` names a file that the server does not read."""
-    from emberd.client import finding
+    from emberd.client import finding, requests
     from emberd.config.paths import find_homes
 
     if root.config_file is not None:
         file = find_homes(config=root.config_file).config
-        finding.require_file(server, server.get("/reload")["file"], file)
+        finding.require_file(server.address, server.send(requests.preview_reload())["file"], file)
 
 
 def _show_changes(answer: dict[str, Any], nothing: str, *, as_json: bool) -> None:

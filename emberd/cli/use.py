@@ -44,9 +44,7 @@ def use(
     Changes `default:` in the config file; a running server uses it at once. Vectors of different
     models cannot be compared: what was stored with the old one must be embedded again.
     """
-    from emberd.client import finding
-    from emberd.models.space import compare_models
-    from emberd.spaces.lock import LockFile
+    from emberd.client import clients
     from emberd.switch.preview import preview
     from emberd.switch.recovery import recover
     from emberd.switch.switch import Switch, default_in_use
@@ -58,20 +56,16 @@ def use(
         config = root.load()  # the default may have changed back
     spec = config.catalog.get(name)
     before = config.catalog.get(config.settings.default)
-    server = finding.find(config)
+    server = clients.find(config)
     in_use = default_in_use(config, server)
-    lock = LockFile(config.homes.state).read()
-    space = compare_models(before, spec, lock, config.homes.hub)
     seen = preview(
         config,
         spec.name,
-        space,
         unreadable=recovery.unreadable,
-        server=server.url if server else None,
+        server=server.address if server else None,
         migrates=migrate,
     )
-    report: dict[str, Any] = {**asdict(seen), "recovered": recovery.done}
-    report["space"] = {"verdict": space.verdict, "why": space.why}
+    report: dict[str, Any] = {**seen.to_dict(), "recovered": recovery.done}
     if migrate:
         report["note"] = _note_of_followers(config, dry_run=dry_run)
     if not as_json:
@@ -82,21 +76,21 @@ def use(
         _tell({**report, "status": "unchanged"}, as_json=as_json)
         return
     switch = Switch.to(config, spec.name, server)
-    asking = _Asking(yes=yes, dry_run=dry_run, as_json=as_json)
+    options = _Options(yes=yes, dry_run=dry_run, as_json=as_json)
     if migrate:
-        _use_and_migrate(config, report, switch, asking)
+        _use_and_migrate(config, report, switch, options)
         return
     if dry_run or not as_json:
         _tell({**report, "status": "planned"}, as_json=as_json)
     if dry_run:
         return
-    _require_consent(report, asking)
+    _require_consent(report, options)
     switch.commit()
     _tell({**report, "status": "changed"}, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
+class _Options:
     """How the command was called."""
 
     yes: bool
@@ -118,7 +112,7 @@ def _note_of_followers(config: "Config", *, dry_run: bool) -> str | None:
 
 
 def _use_and_migrate(
-    config: "Config", report: dict[str, Any], switch: "Switch", asking: _Asking
+    config: "Config", report: dict[str, Any], switch: "Switch", options: _Options
 ) -> None:
     """Stage every store that follows the default; then stores, settings and default change at once.
 
@@ -130,22 +124,22 @@ def _use_and_migrate(
     from emberd.migrate.embedding import open_embedder
     from emberd.switch import moves
 
-    as_json = asking.as_json
+    as_json = options.as_json
     stores = moves.open_followers(config)
     with resumable(), open_embedder(config) as embedder:
-        planned = moves.plan_moves(config, stores, embedder, switch.name, dry_run=asking.dry_run)
+        planned = moves.plan_moves(config, stores, embedder, switch.name, dry_run=options.dry_run)
         if not planned.pending and not switch.changes_file:
-            _note_there(config, planned)
+            planned.note_there(config)
             _tell({**report, "stores": [], "status": "unchanged"}, as_json=as_json)
             return
         report = {**report, "plans": [plan_row(*move) for move in planned.pending]}
-        _show_plans(report, planned, asking)
-        if asking.dry_run:
+        _show_plans(report, planned, options)
+        if options.dry_run:
             return
-        _require_consent(report, asking)
+        _require_consent(report, options)
         with progress_bars(quiet=as_json) as bar:
             moved = planned.run(switch, bar)
-    _note_there(config, planned)
+    planned.note_there(config)
     rows = {name: asdict(one) for name, one in moved.items()}
     _tell({**report, "status": "changed", "moved": rows}, as_json=as_json)
     if not as_json:
@@ -154,31 +148,24 @@ def _use_and_migrate(
             typer.echo(migrated_sentences(named, moved[named.name], model, model))
 
 
-def _show_plans(report: dict[str, Any], planned: "Moves", asking: _Asking) -> None:
+def _show_plans(report: dict[str, Any], planned: "Moves", options: _Options) -> None:
     from emberd.cli.migrate_report import plan_sentences
 
-    if asking.dry_run or not asking.as_json:
-        _tell({**report, "status": "planned"}, as_json=asking.as_json)
-    if asking.as_json:
+    if options.dry_run or not options.as_json:
+        _tell({**report, "status": "planned"}, as_json=options.as_json)
+    if options.as_json:
         return
     for move in planned.pending:
         typer.echo(plan_sentences(*move))
-    if asking.dry_run and report["note"]:
+    if options.dry_run and report["note"]:
         typer.echo(report["note"])
 
 
-def _note_there(config: "Config", planned: "Moves") -> None:
-    from emberd.migrate.check import note_target
-
-    for ref, plan in planned.there:
-        note_target(config, ref, plan.target)
-
-
-def _require_consent(report: dict[str, Any], asking: _Asking) -> None:
+def _require_consent(report: dict[str, Any], options: _Options) -> None:
     """Ask at a terminal; elsewhere only a change within the same space needs no `--yes`."""
-    if asking.yes:
+    if options.yes:
         return
-    if sys.stdin.isatty() and sys.stdout.isatty() and not asking.as_json:
+    if sys.stdin.isatty() and sys.stdout.isatty() and not options.as_json:
         typer.confirm(f"Write it into {report['file']}?", abort=True)
     elif report["space"]["verdict"] != "same" or report.get("plans"):
         raise RequestError(

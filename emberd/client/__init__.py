@@ -1,1 +1,1 @@
-"""Ask a running server: found as the command line finds it, or at an address that is given."""
+"""Ask a server: requests are built and answers read in one place; two clients send them."""

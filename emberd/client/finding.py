@@ -1,94 +1,28 @@
-"""What client commands ask a running server, and how it is found."""
+"""How a running server is found: by its note in the state folder, or where it is said to be."""
 
 import shlex
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import httpx2
+from typing import TypeVar
 
 from emberd import running
+from emberd.client.address import Address
+from emberd.client.health import is_emberd, read_health
 from emberd.config.load import Config
 from emberd.config.tokens import read_token_file
-from emberd.errors import ConfigError, NoServerError, from_code
+from emberd.errors import ConfigError, NoServerError
 
-HEALTH_TIMEOUT_S = 2.0
+# A server that does not listen refuses at once. One that listens may be slow on a busy machine, and
+# if it were taken for absent, a command would load the model a second time.
+HEALTH_TIMEOUT_S = 10.0
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where to ask: a URL, by a Unix socket if there is one, with a token if there is one."""
-
-    url: str
-    socket: str | None = None
-    token: str | None = field(default=None, repr=False)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What every request carries."""
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
-
-    @property
-    def name(self) -> str:
-        """The place, for people."""
-        return f"unix:{self.socket}" if self.socket else self.url
+T = TypeVar("T")
 
 
-class Client:
-    """A connection to one server; errors arrive as the same classes that the server raised."""
-
-    def __init__(self, place: Place) -> None:
-        self.url = place.name
-        self._http = httpx2.Client(
-            base_url=place.url, timeout=None, headers=place.headers, transport=_transport(place)
-        )
-
-    def get(self, path: str) -> dict[str, Any]:
-        """GET a JSON object."""
-        return self._ask("GET", path, None)
-
-    def post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
-        """POST a JSON object, get one back."""
-        return self._ask("POST", path, content)
-
-    def _ask(self, method: str, path: str, content: dict[str, Any] | None) -> dict[str, Any]:
-        try:
-            response = self._http.request(method, path, json=content)
-            data: dict[str, Any] = response.json()
-        except (httpx2.HTTPError, ValueError) as error:
-            raise NoServerError(
-                f"The server at {self.url} ended before it answered ({type(error).__name__}).",
-                hint="Look at its log, start it with `emberd serve`, and ask again.",
-            ) from None
-        if response.is_success:
-            return data
-        raise from_code(data.get("code", ""), str(data.get("detail")), data.get("hint"))
-
-
-def _transport(place: Place) -> httpx2.HTTPTransport:
-    return httpx2.HTTPTransport(uds=place.socket, trust_env=False)
-
-
-def is_emberd(url: str, socket: str | None = None, instance: str | None = None) -> bool:
-    """Whether emberd answers there; with `instance`, whether it is that very run of it."""
-    try:
-        with httpx2.Client(
-            transport=_transport(Place(url, socket)), timeout=HEALTH_TIMEOUT_S
-        ) as http:
-            response = http.get(f"{url}/health")
-            health = response.json()
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
-        return False
-    if instance is not None and response.headers.get("x-emberd-instance") != instance:
-        return False
-    return isinstance(health, dict) and {"fingerprint", "models", "version"} <= health.keys()
-
-
-def find_place(config: Config) -> Place | None:
+def find_address(config: Config) -> Address | None:
     """Return where the server is: where flag or environment say, else where it noted itself.
 
     An address that was named is the only one asked. Nothing else is guessed: a server that did not
-    note itself in this home is another home's, with other models and another configuration.
+    note itself in this home belongs to another one, with other models and another configuration.
     """
     server = config.settings.server
     named = {
@@ -97,21 +31,43 @@ def find_place(config: Config) -> Place | None:
         if config.origins[f"server.{key}"].startswith(("$", "--"))
         and (key != "socket" or server.socket)  # an empty $EMBERD_SERVER_SOCKET names none
     }
-    if named:
-        socket = None if named & {"host", "port"} and server.port is not None else server.socket
-        url = running.Running(0, server.host, server.port, "").url
-        place = Place(url, socket, _token(config))
-        return place if is_emberd(url, socket) else None
-    noted = running.read(config.homes.state)
-    return _check(noted, _token(config)) if noted else None
+    if not named:
+        return find_noted_address(config.homes.state, _token(config))
+    socket = None if named & {"host", "port"} and server.port is not None else server.socket
+    address = Address(running.url_of(server.host, server.port), socket, _token(config))
+    return address if answers(address) else None
 
 
-def _check(noted: running.Running, token: str | None) -> Place | None:
-    for socket in dict.fromkeys((noted.socket, None)):
-        reachable = socket is not None or noted.port is not None
-        if reachable and is_emberd(noted.url, socket, noted.instance):
-            return Place(noted.url, socket, token)
-    return None
+def find_noted_address(state: Path, token: str | None) -> Address | None:
+    """Return where the server is that noted itself in a state folder, if it still answers."""
+    noted = running.read(state)
+    if noted is None:
+        return None
+    by_socket = [noted.socket] if noted.socket else []
+    by_port = [] if noted.port is None else [None]
+    addresses = (Address(noted.url, socket, token) for socket in by_socket + by_port)
+    return next((address for address in addresses if answers(address, noted.instance)), None)
+
+
+def answers(address: Address, instance: str | None = None) -> bool:
+    """Return whether emberd answers there; with `instance`, whether it is that very run of it."""
+    return is_emberd(read_health(address, timeout_s=HEALTH_TIMEOUT_S, instance=instance))
+
+
+def require(found: T | None) -> T:
+    """Return what was found, or raise `NoServerError`."""
+    if found is None:
+        raise NoServerError("No emberd server is running.", hint="Start one with `emberd serve`.")
+    return found
+
+
+def require_file(address: str, read: str, file: Path) -> None:
+    """Raise `ConfigError` unless the file that the server reads, as /reload says, is this one."""
+    if read != str(file):
+        raise ConfigError(
+            f"The server at {address} reads {read}, not {file}.",
+            hint=f"Add `--config {shlex.quote(read)}`.",
+        )
 
 
 def _token(config: Config) -> str | None:
@@ -120,32 +76,3 @@ def _token(config: Config) -> str | None:
     if config.token or not file:
         return config.token
     return read_token_file(Path(file))[0]
-
-
-def find(config: Config) -> Client | None:
-    """Return the running server of this home, or the one that flag or environment name."""
-    place = find_place(config)
-    return Client(place) if place else None
-
-
-def find_noted(state: Path, token: str | None) -> Client | None:
-    """Return the server that noted itself in the state folder, whatever the configuration says."""
-    noted = running.read(state)
-    place = _check(noted, token) if noted else None
-    return Client(place) if place else None
-
-
-def require(server: Client | None) -> Client:
-    """Return the running server, or raise `NoServerError`."""
-    if server is None:
-        raise NoServerError("No emberd server is running.", hint="Start one with `emberd serve`.")
-    return server
-
-
-def require_file(server: Client, read: str, file: Path) -> None:
-    """Raise `ConfigError` unless the file that the server reads, as /reload says, is this one."""
-    if read != str(file):
-        raise ConfigError(
-            f"The server at {server.url} reads {read}, not {file}.",
-            hint=f"Add `--config {shlex.quote(read)}`.",
-        )

@@ -6,11 +6,7 @@ lists. The result is parsed again and must differ in that key alone.
 """
 
 import json
-import os
-import secrets
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +14,9 @@ import yaml
 
 from emberd.config.document import parse
 from emberd.errors import ConfigError
-from emberd.files import is_gone, read
-from emberd.flock import take
+from emberd.files import read
+from emberd.flock import locked
+from emberd.replacing import replace_file
 
 KEY = "default"
 LOCK_S = 5.0  # another run of this command holds it for milliseconds
@@ -81,13 +78,13 @@ class Edit:
         try:
             target = self.file.resolve()  # a symlink stays one
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(target):
+            with locked(target.with_name(f".{target.name}.lock"), LOCK_S, leave=False):
                 if _content_of(target) != expected:
                     raise ConfigError(
                         f"{self.file} was edited in the meantime.",
                         hint="Nothing was written. Look at the file, then run the command again.",
                     )
-                _write_beside(target, content)
+                replace_file(target, content, mode=0o666, keep=True)
         except TimeoutError as error:
             raise ConfigError(
                 f"{self.file} was not written: {error.filename}: {error.strerror}.",
@@ -173,57 +170,3 @@ def _scalar(name: str, style: str | None = None) -> str:
     kept = style if style in ("'", '"') else None
     dumped: str = yaml.safe_dump(name, default_style=kept, width=10**6)
     return dumped.removesuffix("\n").removesuffix("\n...")
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Hold the lock beside a file against other runs of this command; leave nothing behind."""
-    path = target.with_name(f".{target.name}.lock")
-    guard = _lock(path)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)  # whoever waits for the lock sees that its file is gone
-        os.close(guard)
-
-
-def _lock(path: Path) -> int:
-    """Return a descriptor that holds the lock of the file that is at `path` now."""
-    while True:
-        guard = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            take(guard, path, LOCK_S)
-        except TimeoutError:
-            os.close(guard)
-            raise
-        try:
-            if os.path.samestat(os.fstat(guard), path.stat()):
-                return guard
-        except FileNotFoundError:
-            pass
-        os.close(guard)
-
-
-def _write_beside(target: Path, content: bytes) -> None:
-    """Replace a file by rename; its mode and owner stay."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            if not is_gone(target):
-                before = target.stat()
-                with suppress(PermissionError):  # only root can give a file away
-                    os.fchown(descriptor, before.st_uid, before.st_gid)
-                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

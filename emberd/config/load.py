@@ -6,9 +6,8 @@ it needs and never looks anything up again.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from difflib import get_close_matches
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from emberd.config.document import Document, Keys, read_document
 from emberd.config.paths import Homes, expand, find_homes
-from emberd.config.settings import Settings, StoreSettings
+from emberd.config.problems import explain, kind_of, nearest
+from emberd.config.settings import Settings, leaves_of
 from emberd.config.tokens import token_of_environment
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.files import is_gone
@@ -29,37 +29,6 @@ T = TypeVar("T")
 BUILT_IN = Path(__file__).parent.parent / "registry" / "catalog.yaml"
 PREFIX = "EMBERD_"
 NOT_SETTINGS = {"EMBERD_CONFIG", "EMBERD_HOME", "EMBERD_TOKEN"}  # where to look; a secret
-PROBLEMS = {  # in place of what pydantic says in terms of Python
-    "bool_parsing": "should be true or false",
-    "bool_type": "should be true or false",
-    "dataclass_type": "should be a group of keys",
-    "dict_type": "should be a group of keys",
-    "float_parsing": "should be a number",
-    "float_type": "should be a number",
-    "greater_than": "should be more than {gt}",
-    "greater_than_equal": "should be at least {ge}",
-    "int_from_float": "should be a whole number",
-    "int_parsing": "should be a whole number",
-    "int_parsing_size": "should be a smaller number",
-    "int_type": "should be a whole number",
-    "invalid_key": "is not a setting",
-    "less_than_equal": "should be at most {le}",
-    "list_type": "should be a list",
-    "literal_error": "should be {expected}",
-    "string_too_short": "should not be empty",
-    "string_type": "should be text (put it in quotes)",
-    "string_unicode": "should be text",
-    "too_short": "needs at least one entry",
-    "tuple_type": "should be a list",
-}
-NAMES_OF_TYPES = {
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-}
-UNKNOWN = "unexpected_keyword_argument"  # pydantic's name for an unknown key
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -120,7 +89,7 @@ def load_config(
     try:
         settings = _validator(Settings).validate_python(values)
     except ValidationError as error:
-        raise _explain(error, (), where, Settings) from None
+        raise explain(error, (), where, Settings) from None
     catalog, model_origins = _build_catalog(document)
     try:
         catalog.get(settings.default)
@@ -131,7 +100,7 @@ def load_config(
     origins = {".".join(map(str, keys)): origin for keys, origin in sources.items()}
     for store in settings.stores:
         origins[f"stores.{store}"] = document.where(("stores", store))
-    for keys in _leaves(settings):
+    for keys in leaves_of(settings):
         name = ".".join(keys)
         origins.setdefault(name, document.where(keys) if keys in document.lines else "default")
     return Config(
@@ -144,22 +113,11 @@ def load_config(
     )
 
 
-def _leaves(settings: Settings) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
-    for group in fields(settings):
-        value = getattr(settings, group.name)
-        if isinstance(value, dict):
-            continue  # stores: named by the user, and only in the file
-        inner = fields(value) if is_dataclass(value) else ()
-        found += [(group.name, field.name) for field in inner] or [(group.name,)]
-    return found
-
-
 def _read_environ(
     environ: Mapping[str, str],
 ) -> tuple[dict[Keys, tuple[Any, str]], list[str]]:
     """Return `{keys: (value, variable)}` and a warning for each unknown `EMBERD_*`."""
-    known = {PREFIX + "_".join(keys).upper(): keys for keys in _leaves(Settings())}
+    known = {PREFIX + "_".join(keys).upper(): keys for keys in leaves_of(Settings())}
     names = [variable.removeprefix(PREFIX) for variable in (*known, *NOT_SETTINGS)]
     found: dict[Keys, tuple[Any, str]] = {}
     warnings = []
@@ -174,21 +132,10 @@ def _read_environ(
                 parsed = None  # unsets it; a mistake must not open the server to all
             found[known[variable]] = (parsed, variable)
         elif variable.startswith(PREFIX) and variable not in NOT_SETTINGS:
-            nearest = _nearest(variable.removeprefix(PREFIX), names, "_")
-            advice = f" Did you mean ${PREFIX}{nearest[0]}?" if nearest else ""
+            near = nearest(variable.removeprefix(PREFIX), names, "_")
+            advice = f" Did you mean ${PREFIX}{near}?" if near else ""
             warnings.append(f"emberd has no environment variable ${variable}.{advice}")
     return found, warnings
-
-
-def _nearest(wrong: str, names: Sequence[str], separator: str) -> list[str]:
-    """Return at most one name: the one that ends with `wrong`, else one that is like it."""
-    longer = [name for name in names if name.endswith(separator + wrong)]
-    return longer[:1] or get_close_matches(wrong, names, n=1)
-
-
-def _kind(value: object) -> str:
-    """Say what a value is, in the words of people who write config files."""
-    return NAMES_OF_TYPES.get(type(value), "something else")
 
 
 def _put(values: dict[str, Any], keys: Keys, value: object, document: Document) -> None:
@@ -213,7 +160,7 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
     if not isinstance(users, dict):
         raise ConfigError(
             f"{document.where(('models',))}: models: expected names of models, found"
-            f" {_kind(users)}.",
+            f" {kind_of(users)}.",
             hint="Write a model's name under `models:`, and its keys under that.",
         )
     specs, origins = [], {}
@@ -229,7 +176,7 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
         if not isinstance(entry, dict):
             raise ConfigError(
                 f"{document.where(keys)}: models.{name}: expected keys such as `dimensions:`, found"
-                f" {_kind(entry)}.",
+                f" {kind_of(entry)}.",
                 hint="Indent the model's keys under its name.",
             )
         merged = built_in.get(name, {}) | _with_absolute_paths(entry, document.path.parent)
@@ -242,7 +189,7 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
                 )
             specs.append(_validator(ModelSpec).validate_python({**merged, "name": str(name)}))
         except ValidationError as error:
-            raise _explain(error, keys, document.where, ModelSpec) from None
+            raise explain(error, keys, document.where, ModelSpec) from None
         origins[f"models.{name}"] = document.where(keys) if name in users else "built in"
     try:
         return Catalog(specs), origins
@@ -291,57 +238,3 @@ def _with_absolute_paths(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "token_ids" in entry:
         changed["token_ids"] = absolute(entry["token_ids"])
     return entry | changed
-
-
-def _explain(
-    error: ValidationError,
-    prefix: Keys,
-    where: Any,  # noqa: ANN401 - Callable[[Keys], str]; a nested function in one of two cases
-    root: type,
-) -> ConfigError:
-    """Return an error that names the first problem's place and key, and what would be right."""
-    problems = error.errors(include_url=False)
-    # A required key that is missing was often mistyped: name the key that is there.
-    first = min(problems, key=lambda problem: problem["type"] != UNKNOWN)
-    keys: Keys = (*prefix, *(key for key in first["loc"] if key != "[key]"))
-    name = ".".join(map(str, keys))
-    place = where(keys)
-    if first["type"] == UNKNOWN:
-        group = _group_at(root, first["loc"][:-1])
-        known = [field.name for field in fields(group) if field.name != "name"]
-        known += ["models"] if group is Settings else []
-        inner = [".".join(leaf) for leaf in _leaves(Settings())] if group is Settings else []
-        nearest = _nearest(str(keys[-1]), [*known, *inner], ".")
-        return ConfigError(
-            f"{place}: {name}: there is no such setting.",
-            hint=f"Did you mean {nearest[0]}?" if nearest else f"Known here: {', '.join(known)}.",
-        )
-    if first["type"] == "missing":
-        return ConfigError(
-            f"{place}: {name}: this key is required.",
-            hint=f"Add `{keys[-1]}:` under `{keys[-2]}:`.",
-        )
-    plain = first["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-    ours = PROBLEMS.get(first["type"])
-    problem = ours.format_map(first.get("ctx", {})) if ours else plain
-    given = first["input"]
-    subject = repr(given) if isinstance(given, str | int | float) else "it"
-    return ConfigError(
-        f"{place}: {name}: {subject} {problem}.",
-        hint="docs/configuration.md describes every key; `emberd config show --all` shows the"
-        " values in force.",
-    )
-
-
-def _group_at(root: type, loc: tuple[int | str, ...]) -> type:
-    """Return the dataclass that the keys `loc` lead to, starting from `root`."""
-    from emberd.registry.spec import Source, TokenIds
-
-    if root is ModelSpec:
-        return TokenIds if loc[:1] == ("token_ids",) else Source if loc else ModelSpec
-    if loc[:1] == ("stores",):
-        return StoreSettings
-    group = root()
-    for key in loc:
-        group = getattr(group, str(key), group)
-    return type(group)

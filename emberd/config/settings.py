@@ -1,6 +1,6 @@
 """What can be set, with every default: one frozen group per part that uses it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
@@ -80,3 +80,15 @@ class Settings:
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     log: LogSettings = field(default_factory=LogSettings)
     stores: dict[str, StoreSettings] = field(default_factory=dict)
+
+
+def leaves_of(settings: Settings) -> list[tuple[str, ...]]:
+    """Return the keys of every setting with a fixed name, such as `("limits", "max_texts")`."""
+    found: list[tuple[str, ...]] = []
+    for group in fields(settings):
+        value = getattr(settings, group.name)
+        if isinstance(value, dict):
+            continue  # stores: the user names them, and only in the file
+        inner = fields(value) if is_dataclass(value) else ()
+        found += [(group.name, field.name) for field in inner] or [(group.name,)]
+    return found

@@ -3,21 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+from emberd.client.address import Address
+from emberd.client.health import is_emberd, read_health, read_health_of
 from emberd.config.load import Config
 from emberd.config.settings import ServerSettings
 from emberd.config.tokens import read_token_file
 from emberd.doctor.files import has_default
 from emberd.errors import ConfigError, SourceError
-from emberd.models import hub as registry_hub
-from emberd.running import read
-from emberd.service.health import (
-    is_emberd,
-    is_old_server,
-    read_health,
-    read_health_by_socket,
-    read_health_of,
-)
+from emberd.models import hub as model_hub
+from emberd.models.hub_errors import endpoint as hub_address
+from emberd.running import read, url_of
 from emberd.service.port import who_holds, who_holds_socket
+from emberd.service.previous import is_old_server
 from emberd.verify.finding import Finding
 
 HEALTH_TIMEOUT_S = 3.0
@@ -41,7 +38,7 @@ def port(server: ServerSettings, state: Path) -> list[Finding]:
         return [Finding("port", "failed", detail, advice)]
     if holder is None:
         return _elsewhere(state, f"{where} is free")
-    health = read_health(server.host, server.port, timeout_s=HEALTH_TIMEOUT_S)
+    health = read_health(Address(url_of(server.host, server.port)), timeout_s=HEALTH_TIMEOUT_S)
     if health is not None and is_emberd(health):
         detail = f"emberd {health['version']} answers at {where}, {holder}"
         return [Finding("port", "ok", detail), *_warnings(health)]
@@ -80,7 +77,9 @@ def socket(server: ServerSettings) -> list[Finding]:
         return [Finding("socket", "failed", f"{path} cannot be checked: {error}", advice)]
     if holder is None:
         return [Finding("socket", "ok", f"nothing listens on {path}; no server is running there")]
-    health = read_health_by_socket(server.socket, timeout_s=HEALTH_TIMEOUT_S)
+    health = read_health(
+        Address(url_of(server.host, None), server.socket), timeout_s=HEALTH_TIMEOUT_S
+    )
     if health is not None and is_emberd(health):
         detail = f"emberd {health['version']} answers on {path}, {holder}"
         # The port's check has the same server's warnings.
@@ -122,9 +121,9 @@ def hub(config: Config) -> list[Finding]:
     if source is None:
         return [Finding("hub", "skipped", "the default model does not come from the Hub")]
     try:
-        endpoint = registry_hub.reach(source, config.homes.hub)
+        endpoint = model_hub.reach(source, config.homes.hub)
     except SourceError as error:
-        at = f"{registry_hub.endpoint()}, asked for {source.hf}"
+        at = f"{hub_address()}, asked for {source.hf}"
         advice = "Check the network, proxies and HF_ENDPOINT"
         if here:
             advice += "; models on this machine work without it"

@@ -1,7 +1,6 @@
 """Texts to vectors for checks and migrations: by a running server, or by our own pool."""
 
 import asyncio
-import base64
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -11,11 +10,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Thread
-from typing import Any, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypedDict, TypeVar
 
 import numpy as np
 
-from emberd.client import finding
+from emberd.client import clients
 from emberd.config.load import Config
 from emberd.errors import (
     DeadlineError,
@@ -183,18 +182,23 @@ class PoolEmbedder:
         asyncio.run_coroutine_threadsafe(self._pool.unload(model), self._loop).result()
 
 
+class Options(TypedDict):
+    """What `Client.embed` takes beside the texts."""
+
+    model: str
+    dimensions: int | None
+    input_type: InputType | None
+    fingerprint: str | None
+
+
 class ServerEmbedder:
-    """A running server, asked by `post(path, content)`; a context manager.
+    """A running server; a context manager.
 
     `loaded` are the models that were loaded there before, which others may be using.
     """
 
-    def __init__(
-        self,
-        post: Callable[[str, dict[str, Any]], dict[str, Any]],
-        loaded: Collection[str] = (),
-    ) -> None:
-        self._post = post
+    def __init__(self, client: clients.Client, loaded: Collection[str] = ()) -> None:
+        self._client = client
         self._loaded = frozenset(loaded)
         self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="emberd-ask")
 
@@ -214,61 +218,58 @@ class ServerEmbedder:
         fingerprint: str | None = None,
     ) -> "Future[Embedded]":
         """See `Embedder`."""
-        content = {
-            "texts": list(texts), "model": model, "dimensions": dimensions,
-            "input_type": input_type, "fingerprint": fingerprint, "encoding": "base64",
-        }  # fmt: skip
-        return self._threads.submit(self._ask, content)
+        options: Options = {
+            "model": model,
+            "dimensions": dimensions,
+            "input_type": input_type,
+            "fingerprint": fingerprint,
+        }
+        return self._threads.submit(self._ask, list(texts), options)
 
-    def _ask(self, content: dict[str, Any]) -> Embedded:
+    def _ask(self, texts: list[str], options: Options) -> Embedded:
         """Ask for all texts at once, or for half and half where the server's limits are lower."""
         try:
-            return self._ask_at_once(content)
+            return self._ask_at_once(texts, options)
         except (TooLargeError, DeadlineError):
-            texts = content["texts"]
             if len(texts) == 1:
                 raise
         half = len(texts) // 2
-        first = self._ask({**content, "texts": texts[:half]})
-        rest = {**content, "texts": texts[half:], "fingerprint": first.fingerprint}
-        second = self._ask(rest)
+        first = self._ask(texts[:half], options)
+        second = self._ask(texts[half:], {**options, "fingerprint": first.fingerprint})
         return Embedded(np.concatenate([first.vectors, second.vectors]), first.fingerprint)
 
-    def _ask_at_once(self, content: dict[str, Any]) -> Embedded:
+    def _ask_at_once(self, texts: list[str], options: Options) -> Embedded:
         until_s = time.monotonic() + PATIENCE_S
         while True:
             try:
-                answer = self._post("/embed", content)
-                break
+                answer = self._client.embed(texts, **options)
             except (UnavailableError, NoServerError) as error:
-                fewer = isinstance(error, DeadlineError) and len(content["texts"]) > 1
+                fewer = isinstance(error, DeadlineError) and len(texts) > 1
                 if isinstance(error, SourceError) or fewer or time.monotonic() > until_s:
                     raise
                 time.sleep(1.0)
-        raw = b"".join(base64.b64decode(vector) for vector in answer["embeddings"])
-        return Embedded(
-            np.frombuffer(raw, "<f4").reshape(len(content["texts"]), -1), answer["fingerprint"]
-        )
+            else:
+                return Embedded(answer.vectors, answer.fingerprint)
 
     def release(self, model: str) -> None:
         """See `Embedder`."""
         if model in self._loaded:
             return
         with suppress(EmberdError):
-            self._post("/unload", {"model": model})
+            self._client.unload(model)
 
 
 @contextmanager
 def open_embedder(config: Config) -> Iterator[Embedder]:
     """Give the running server, or a pool of our own where none runs."""
-    server = finding.find(config)
+    server = clients.find(config)
     if server is None:
         with PoolEmbedder(config) as pool:
             yield pool
         return
-    rows = server.get("/models")["models"]
+    rows = server.models()
     loaded = [row["name"] for row in rows if row["state"] != "cold"]
-    with ServerEmbedder(server.post, loaded) as embedder:
+    with ServerEmbedder(server, loaded) as embedder:
         yield embedder
 
 

@@ -4,16 +4,14 @@ Newer versions of emberd have to read these files: the names of the fields stay.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from emberd.errors import StoreError
+from emberd.replacing import replace_file
 from emberd.spaces.stores import KnownStore
 
 TEMPORARY = ".emberd-new"
@@ -151,19 +149,6 @@ def replace_text(path: Path, text: str) -> None:
     path = path.resolve()
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            with suppress(PermissionError):  # root's edit of somebody's file leaves it theirs
-                os.chown(temporary, path.stat().st_uid, path.stat().st_gid)
-            shutil.copymode(path, temporary)
-        temporary.replace(path)
+        replace_file(path, text.encode(), keep=True, temporary=temporary)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}.") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()

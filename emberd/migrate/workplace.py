@@ -21,7 +21,6 @@ files that were not written to their end: they are deleted in every state. While
 `lock`, all of this is its own, and others get `StoreBusyError`.
 """
 
-import fcntl
 import hashlib
 import re
 import shlex
@@ -34,7 +33,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from emberd.errors import DiskFullError, StoreBusyError, StoreError
-from emberd.flock import holder
+from emberd.flock import LockedError, locked
 from emberd.migrate import sidecar
 from emberd.migrate.base import Store, part_of
 from emberd.migrate.notes import TEMPORARY, Backup, Note, replace_text
@@ -128,21 +127,19 @@ class Workplace:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other migrations of this store out; the lock ends with this process."""
-        try:
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            guard = (self.folder / "lock").open("w")
-        except OSError as error:
-            raise StoreError(
-                f"{self.folder} cannot be written: {error.strerror}.",
-                hint="A migration needs a folder beside the store; correct the permissions.",
-            ) from None
-        with guard:
+        with ExitStack() as held:
             try:
-                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                self.folder.mkdir(mode=0o700, exist_ok=True)
+                held.enter_context(locked(self.folder / "lock", within_s=0))
+            except LockedError as error:
                 raise StoreBusyError(
                     f"Another migration of {self.store.path} is under way.",
-                    hint=f"Wait until {holder(guard.fileno())} has finished.",
+                    hint=f"Wait until {error.holder} has finished.",
+                ) from None
+            except OSError as error:
+                raise StoreError(
+                    f"{self.folder} cannot be written: {error.strerror}.",
+                    hint="A migration needs a folder beside the store; correct the permissions.",
                 ) from None
             self.require_ours()
             yield

@@ -1,1 +1,1 @@
-"""The process that listens: sockets, connections, and word to the service manager."""
+"""The process that listens: how it starts and ends, its sockets, and its connections."""

@@ -1,6 +1,6 @@
-"""Tell systemd how the server is: one datagram per word, by sd_notify's protocol.
+"""Tell systemd how the server is doing: one datagram per message, in sd_notify's protocol.
 
-Source: the manual page sd_notify(3). Without a socket to write to, all of it does nothing.
+Source: the manual page sd_notify(3). Without a socket to write to, this does nothing.
 """
 
 import socket
@@ -18,7 +18,7 @@ class Notifier:
         self._address = "\0" + address[1:] if address and address[0] == "@" else address
 
     def tell(self, *words: str) -> None:
-        """Send assignments such as `READY=1`; a manager that is gone is nobody's failure."""
+        """Send assignments such as `READY=1`; a manager that is gone is not an error."""
         if not self._address:
             return
         with (

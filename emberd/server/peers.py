@@ -1,11 +1,12 @@
 """Whether a client that sends no more is still there to be answered.
 
-Who has hung up and who has only said that its request was all (`shutdown(SHUT_WR)`) send the same:
-an end. The system knows more: of a Unix socket whether both directions are closed, of TCP between
-processes of one Linux machine whether anybody still has the other end open. In other cases the
-moment has to tell.
+A client that hung up and one that only closed its sending side (`shutdown(SHUT_WR)`) look the same:
+both send an end. The system knows more: for a Unix socket, whether both directions are closed; for
+TCP within one Linux machine, whether any process still has the other end open. Otherwise the time
+between request and end has to decide.
 """
 
+import asyncio
 import ipaddress
 import select
 import socket
@@ -15,7 +16,8 @@ from pathlib import Path
 
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))  # see proc_net_tcp(5), also for columns
 FRESH_S = 0.1
-AT_ONCE_S = 1.0  # who half-closes does it with the end of the request, who gives up does it later
+AT_ONCE_S = 1.0  # a half-close comes right after the request; giving up comes later
+FIRST_LOOK_S, MOST_LOOK_S = 0.05, 1.0  # between two looks at whether a silent client is there
 
 Ends = tuple[str, str]  # one's own end of a connection, and the other
 
@@ -23,12 +25,36 @@ _known: Mapping[Ends, bool] = {}  # whether some process has it open
 _read_s = -FRESH_S
 
 
+class SilentWatch:
+    """Hangs up on a client that sends no more, once it is gone."""
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, waited_s: float
+    ) -> None:
+        """Begin to watch; `waited_s` as for `is_gone`."""
+        self._transport = transport
+        self._loop = loop
+        self._waited_s = waited_s
+        self._look_in(FIRST_LOOK_S)
+
+    def _look_in(self, after_s: float) -> None:
+        self._loop.call_later(after_s, self._look, after_s)
+
+    def _look(self, looked_after_s: float) -> None:
+        if self._transport.is_closing():
+            return
+        if is_gone(self._transport.get_extra_info("socket"), self._waited_s):
+            self._transport.abort()
+        else:
+            self._look_in(min(2 * looked_after_s, MOST_LOOK_S))
+
+
 def is_gone(here: socket.socket, waited_s: float) -> bool:
-    """Say whether nobody reads what is written to `here`, which has come to its end.
+    """Return whether nobody reads what is written to `here`, whose client has sent an end.
 
     Args:
         here: a connected socket.
-        waited_s: how long after its request the client sent that end.
+        waited_s: the time between the client's request and that end.
     """
     poll = select.poll()
     poll.register(here.fileno(), 0)
@@ -41,7 +67,7 @@ def is_gone(here: socket.socket, waited_s: float) -> bool:
 
 
 def _owners() -> Mapping[Ends, bool]:
-    """Return the connections of this machine; read anew when it is not what it was just now."""
+    """Return the TCP connections of this machine, as of at most `FRESH_S` ago."""
     global _known, _read_s  # noqa: PLW0603 - one machine, one table
     if time.monotonic() - _read_s > FRESH_S:
         _known = {}

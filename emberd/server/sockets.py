@@ -1,4 +1,4 @@
-"""The sockets a server listens on: TCP, a Unix domain socket, or both. Refuses what is unsafe."""
+"""The sockets that a server listens on: TCP, Unix, or both. What is unsafe is refused."""
 
 import errno
 import ipaddress
@@ -22,8 +22,9 @@ def listen(settings: ServerSettings, *, has_token: bool) -> list[socket.socket]:
     """Return listening sockets, TCP first.
 
     Raises:
-        ConfigError: nothing to listen on, no safe place for the socket, or an open address.
-        PortTakenError: the address cannot be had.
+        ConfigError: there is nothing to listen on, the socket's folder is not safe, or other
+            machines could ask without a token.
+        PortTakenError: the address cannot be bound.
     """
     if settings.port is None and settings.socket is None:
         raise ConfigError(
@@ -60,7 +61,7 @@ def remove(sockets: list[tuple[Path, int]]) -> None:
 def _tcp(settings: ServerSettings, *, has_token: bool) -> list[socket.socket]:
     """Return a socket for the address; two for `localhost`, on the same port.
 
-    Clients try either of its addresses first, so another server on the other one would be asked.
+    Some clients try one of its addresses first, some the other: both have to reach this server.
     """
     if settings.host != "localhost":
         return [_bound(settings, settings.host, settings.port, has_token=has_token)]
@@ -87,7 +88,7 @@ def _bound(
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM
         )[0]
-    except (OSError, ValueError) as error:  # a name that is none
+    except (OSError, ValueError) as error:  # not the name of a host
         raise _cannot(host, port, error) from error
     ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
     if not (ip.is_loopback or has_token or settings.allow_open):
@@ -109,25 +110,27 @@ def _bound(
 
 
 def _cannot(host: str, port: int | None, error: Exception) -> PortTakenError:
-    from emberd import running
     from emberd.client import finding
+    from emberd.client.address import Address
+    from emberd.running import url_of
     from emberd.service.port import who_listens
 
     taken = getattr(error, "errno", None) == errno.EADDRINUSE
     reason = (getattr(error, "strerror", None) or str(error)).lower()
     hint = "Choose an address of this machine with `--host`, and a port above 1023."
     if taken:
-        url = running.Running(0, host, port, "").url
         holder = who_listens(port or 0)
         reason += f", held by {holder}" if holder else ""
-        reason += ", an emberd of another home" if finding.is_emberd(url) else ""
+        reason += (
+            ", an emberd of another home" if finding.answers(Address(url_of(host, port))) else ""
+        )
         hint = "End that process, or choose another port with `--port`."
     shown = f"[{host}]" if ":" in host else host
     return PortTakenError(f"emberd cannot listen on {shown}:{port}: {reason}.", hint=hint)
 
 
 def _unix(path: Path) -> socket.socket:
-    """Return a socket of mode 0600 at `path`, in place of one on which nobody listens."""
+    """Return a socket of mode 0600 at `path`, replacing one that nobody listens on."""
     if len(os.fsencode(path)) > LONGEST_PATH:
         raise _no_socket(path, f"a socket's path has at most {LONGEST_PATH} bytes")
     try:
@@ -146,22 +149,22 @@ def _unix(path: Path) -> socket.socket:
 
 
 def _check_parent(path: Path) -> None:
-    """Refuse a folder in which somebody else could put another socket in its place."""
+    """Refuse a folder in which another user could replace the socket."""
     status = path.parent.stat()
     if status.st_uid not in (0, os.geteuid()):
-        raise _no_socket(path, "its folder is somebody else's")
+        raise _no_socket(path, "its folder belongs to another user")
     if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
         raise _no_socket(path, "others can write to its folder")
 
 
 def _clear(path: Path) -> None:
-    """Remove a socket that a server left behind; refuse to touch anything else."""
+    """Remove a socket that a server left behind; refuse anything else."""
     try:
         status = path.lstat()
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise _no_socket(path, "there is a file that is no socket")
+        raise _no_socket(path, "a file that is not a socket is there")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         try:
             other.connect(str(path))

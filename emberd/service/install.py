@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from emberd.errors import EmberdError, ServiceError
+from emberd.replacing import replace_file
 from emberd.service import command
 from emberd.service.launchd import Launchd
 from emberd.service.previous import Previous
@@ -141,7 +142,4 @@ def uninstall(manager: Manager) -> bool:
 
 def _write(file: Path, content: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.new")
-    beside.write_bytes(content)
-    beside.chmod(0o600)
-    beside.replace(file)
+    replace_file(file, content)

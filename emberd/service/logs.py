@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -56,12 +56,16 @@ def following_journal(lines: int) -> Iterator[None]:
         process.wait()
 
 
-def follow(positions: Mapping[Path, int]) -> Iterator[bytes]:
+def follow(positions: Mapping[Path, int]) -> Generator[bytes, None, None]:
     """Yield what is added to the files after these positions, for as long as it is asked."""
     growing = [GrowingFile(file, position) for file, position in positions.items()]
-    while True:
-        yield b"".join(file.added() for file in growing)
-        time.sleep(FOLLOW_S)
+    try:
+        while True:
+            yield b"".join(file.added() for file in growing)
+            time.sleep(FOLLOW_S)
+    finally:
+        for file in growing:
+            file.close()
 
 
 class GrowingFile:
@@ -86,3 +90,8 @@ class GrowingFile:
                 self._stream.close()
                 self._stream = self._file.open("rb")
         return added
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._stream:
+            self._stream.close()

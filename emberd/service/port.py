@@ -33,7 +33,7 @@ def who_listens(port: int) -> Holder | None:
 
 
 def who_holds_socket(path: str) -> Holder | None:
-    """Return who listens on a Unix socket; None when nobody does.
+    """Return who listens on a Unix socket; None if nobody does.
 
     Raises:
         OSError: the path cannot be asked.
@@ -54,7 +54,7 @@ def who_holds_socket(path: str) -> Holder | None:
 
 
 def who_holds(host: str, port: int) -> Holder | None:
-    """Return who keeps us from listening there; None when the port is free.
+    """Return who keeps us from listening there; None if the port is free.
 
     Raises:
         OSError: no process is in the way; the address itself cannot be listened on.

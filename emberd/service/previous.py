@@ -1,4 +1,4 @@
-"""The server that emberd takes the place of: find it, stop it, put it back.
+"""The server that emberd replaces: find it, stop it, put it back.
 
 It is `server.py`, run by uvicorn on the port that emberd takes over, as the LaunchAgent
 `com.cmem.mlx-server` or by hand. Its /health has four fields; emberd's has those and more.
@@ -9,13 +9,15 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 
+from emberd.client.address import Address
+from emberd.client.health import read_health
 from emberd.errors import PortTakenError, ServiceError
+from emberd.running import url_of
 from emberd.service import command
-from emberd.service.health import is_old_server, read_health
 from emberd.service.launchd import Agent
 from emberd.service.port import Holder
 
@@ -23,6 +25,12 @@ LABEL = "com.cmem.mlx-server"
 FOLDER = "mlx-server"
 HEALTH_TIMEOUT_S = 10.0  # it answers nobody while it computes
 TERM_S, POLL_S = 10.0, 0.1
+OLD_FIELDS = {"status", "model", "dimensions", "loaded"}
+
+
+def is_old_server(health: dict[str, Any] | None) -> bool:
+    """Return whether this /health is the old server's: it has these four fields and no others."""
+    return health is not None and health.keys() == OLD_FIELDS
 
 
 class Previous(Protocol):
@@ -135,7 +143,7 @@ def find(port: int, holder: Holder | None) -> list[Previous]:
     """Return all of the old server that stands in the way; nothing else is ever touched.
 
     Raises:
-        PortTakenError: who holds the port is not the old server.
+        PortTakenError: another process than the old server holds the port.
     """
     found: list[Previous] = []
     agents_pid = None
@@ -171,7 +179,7 @@ def _old_process(port: int, holder: Holder) -> PreviousProcess | None:
     try:
         process = psutil.Process(holder.pid)
         hung_old = Path(process.cwd()).name == FOLDER and "server" in " ".join(process.cmdline())
-        health = read_health("127.0.0.1", port, timeout_s=HEALTH_TIMEOUT_S)
+        health = read_health(Address(url_of("127.0.0.1", port)), timeout_s=HEALTH_TIMEOUT_S)
         return PreviousProcess(process) if hung_old or is_old_server(health) else None
     except psutil.Error:
         return None

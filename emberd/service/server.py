@@ -2,11 +2,11 @@
 
 import sys
 
-from emberd import running
-from emberd.client.finding import Place
+from emberd.client.address import Address
 from emberd.config.environment import for_a_service
 from emberd.config.load import Config
 from emberd.errors import ConfigError
+from emberd.running import url_of
 from emberd.service import logs
 from emberd.service.port import Holder, who_holds, who_holds_socket
 from emberd.service.unit import Manager, Unit
@@ -14,25 +14,18 @@ from emberd.service.unit import Manager, Unit
 READY_TIMEOUT_S = 2.0
 
 
-def place_of(config: Config) -> Place:
+def address_of(config: Config) -> Address:
     """Return where the service answers: at its port, or at its socket where it has no port."""
     server = config.settings.server
-    url = running.Running(0, server.host, server.port, "").url
-    return Place(url, server.socket if server.port is None else None)
+    url = url_of(server.host, server.port)
+    return Address(url, server.socket if server.port is None else None)
 
 
 def is_ready(config: Config) -> bool:
     """Whether the server answers `GET /ready` with 200."""
-    import httpx2
+    from emberd.client import health  # its HTTP library is slow to import
 
-    place = place_of(config)
-    transport = httpx2.HTTPTransport(uds=place.socket, trust_env=False)
-    try:
-        with httpx2.Client(transport=transport, timeout=READY_TIMEOUT_S) as http:
-            answer = http.get(f"{place.url}/ready")
-    except httpx2.HTTPError:
-        return False
-    return answer.status_code == 200
+    return health.is_ready(address_of(config), timeout_s=READY_TIMEOUT_S)
 
 
 def unit_of(config: Config, *, names_config: bool) -> tuple[Unit, list[str]]:

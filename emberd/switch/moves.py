@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emberd.config.load import Config
 from emberd.migrate import known
+from emberd.migrate.check import note_target
 from emberd.migrate.embedding import Embedder, Target, find_target
 from emberd.migrate.plan import Plan
 from emberd.migrate.plan import plan as plan_migration
@@ -43,6 +44,11 @@ class Moves:
             stores, self.target, self.embedder, self.state, participant=switch, progress=progress
         )
 
+    def note_there(self, config: Config) -> None:
+        """Note of the stores that need no move which space they are in. Raises ConfigError."""
+        for ref, plan in self.there:
+            note_target(config, ref, plan.target)
+
 
 def open_followers(config: Config) -> list[StoreRef]:
     """Open the configured stores that follow the default.
@@ -64,7 +70,7 @@ def plan_moves(
     vectors now.
 
     Raises:
-        StoreError: a store cannot be read; it is ref.
+        StoreError: a store cannot be read; it is named.
     """
     state = config.homes.state
     target = find_target(config, embedder, name)

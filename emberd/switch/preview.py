@@ -1,12 +1,13 @@
 """What another default would mean: whether vectors stay comparable, and which stores would not."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from emberd.config.load import Config
 from emberd.errors import StoreError
 from emberd.models.availability import find_here
+from emberd.models.space import compare_models
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.compare import Comparison
 from emberd.spaces.lock import LockEntry, LockFile
@@ -40,11 +41,15 @@ class Preview:
     run: Sequence[str]
     server: str | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        space = {"verdict": self.space.verdict, "why": self.space.why}
+        return {**asdict(self), "space": space}
+
 
 def preview(
     config: Config,
     name: str,
-    space: Comparison,
     *,
     unreadable: Mapping[str, str],
     server: str | None,
@@ -55,17 +60,17 @@ def preview(
     Args:
         config: the configuration in force.
         name: a name or alias of the catalog.
-        space: whether its vectors compare with those of today's default.
         unreadable: what is wrong with stores that cannot be read, by name.
         server: the address of the running server, if there is one.
         migrates: whether the stores will be embedded again in the same step.
     """
     before, after = config.catalog.get(config.settings.default), config.catalog.get(name)
+    lock = LockFile(config.homes.state).read()
+    space = compare_models(before, after, lock, config.homes.hub)
     stores = affected_stores(config, after, unreadable)
     if space.verdict == "same" and not migrates:
         stores = [store for store in stores if store.verdict != "unknown" or store.why]
-    entry = LockFile(config.homes.state).read().get(after.name)
-    is_here = find_here(after, config.homes.hub, entry) is not None
+    is_here = find_here(after, config.homes.hub, lock.get(after.name)) is not None
     run = [] if is_here else [f"emberd pull {after.name}"]
     if not migrates and any(not store.why for store in stores):
         run.append(f"emberd use {after.name} --migrate")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from emberd.client import finding
+from emberd.client import clients, requests
 from emberd.config.load import Config
 from emberd.errors import StoreError
 
@@ -37,7 +37,7 @@ def recover(config: Config, *, strict: bool) -> Recovery:
             continue
         if done:
             found.done.append(done)
-    server = finding.find(config) if found.done else None
+    server = clients.find(config) if found.done else None
     if server is not None:
-        server.post("/reload", {})
+        server.send(requests.reload())
     return found

@@ -3,7 +3,9 @@
 from contextlib import suppress
 from dataclasses import dataclass
 
-from emberd.client.finding import Client, require_file
+from emberd.client import requests
+from emberd.client.clients import Client
+from emberd.client.finding import require_file
 from emberd.config.edit import Edit
 from emberd.config.load import Config
 from emberd.errors import ConfigError, EmberdError
@@ -49,7 +51,7 @@ class Switch:
                 self.edit.rollback()
                 if self.server is not None:
                     with suppress(EmberdError):  # it may be what failed; it watches the file, too
-                        self.server.post("/reload", {})
+                        self.server.send(requests.reload())
             elif written and isinstance(error, EmberdError):
                 raise ConfigError(
                     f"{error.message} {self.edit.file} was edited in the meantime and was left"
@@ -59,10 +61,10 @@ class Switch:
             raise
 
     def _reload(self, server: Client) -> None:
-        default = server.post("/reload", {})["default"]
+        default = server.send(requests.reload())["default"]
         if default["name"] != self.name:
             raise ConfigError(
-                f"The server at {server.url} still uses {default['name']}, which is set by"
+                f"The server at {server.address} still uses {default['name']}, which is set by"
                 f" {default['origin']}."
             )
 
@@ -74,7 +76,7 @@ class Switch:
         """
         self.edit.rollback()
         if self.server is not None:
-            self.server.post("/reload", {})
+            self.server.send(requests.reload())
 
 
 def default_in_use(config: Config, server: Client | None) -> str | None:
@@ -93,12 +95,12 @@ def default_in_use(config: Config, server: Client | None) -> str | None:
         )
     if server is None:
         return None
-    answer = server.get("/reload")
+    answer = server.send(requests.preview_reload())
     default = answer["default"]
-    require_file(server, answer["file"], config.homes.config)
+    require_file(server.address, answer["file"], config.homes.config)
     if default["origin"].startswith(("$", "--")):
         raise ConfigError(
-            f"The server at {server.url} was started with {default['origin']} set to"
+            f"The server at {server.address} was started with {default['origin']} set to"
             f" {default['name']}, which overrides the config file.",
             hint=f"Start it without {default['origin'].lstrip('$')}, then run this again.",
         )

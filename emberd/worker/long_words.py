@@ -94,7 +94,7 @@ def _patterns(solid: str, soft: str, longest: int) -> tuple["re.Pattern[str]", .
 
 @cache
 def _classes() -> tuple[str, str]:
-    """Return two character classes: what makes a word longer, and what may be removed instead.
+    """Return two character classes: what makes a word longer, and what does so or is removed.
 
     Beyond 16 bits, `re` checks range by range, so only a few are included. Characters in neither
     class are left alone.

@@ -88,7 +88,7 @@ class Tokenizer:
         ]
 
     def _length_of(self, prompt: str) -> int:
-        """Return how many tokens a prompt has, including those that begin a text but not the last.
+        """Return how many tokens a prompt has, with the special ones before it but not after it.
 
         As sentence-transformers counts them (`Transformer._get_prompt_length`).
         """
@@ -150,7 +150,8 @@ class Tokenizer:
     def _tokens(self, encoding: "Encoding", unpooled: int = 0) -> Tokens:
         ids = encoding.ids
         rest = sum(len(part.ids) - self._special for part in encoding.overflowing)
-        return Tokens(ids, len(ids) + rest, max(0, min(unpooled, len(ids) - 1)))  # pool one
+        unpooled = max(0, min(unpooled, len(ids) - 1))  # at least one token is pooled
+        return Tokens(ids, len(ids) + rest, unpooled)
 
 
 def _described(text: str, encoding: "Encoding", first: int, last: int) -> Iterator[dict[str, Any]]:

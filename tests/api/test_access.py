@@ -90,6 +90,7 @@ def line_in(hint: str) -> Any:  # noqa: ANN401 - whatever YAML holds
     return yaml.safe_load(hint.split("`")[1])
 
 
+@pytest.mark.slow
 def test_a_hint_writes_the_line_that_lets_a_name_in(guarded: Server, home: Path) -> None:
     refused = guarded.http.get("/health", headers={"host": "Box_1.lan.example:8767"})
 
@@ -102,6 +103,7 @@ def test_a_hint_writes_the_line_that_lets_a_name_in(guarded: Server, home: Path)
         assert answer.status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ["http://localhost:3001", "app://other", "http://[::1]:80"])
 def test_a_hint_writes_the_line_that_lets_a_page_in(
     server: Server, origin: str, home: Path
@@ -267,7 +269,7 @@ def test_a_changed_file_is_read_again_and_a_bad_one_changes_nothing(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "mode", "words"),
     [
-        ("good", 0o644, "you alone"), ("good", 0o640, "you alone"), ("", 0o600, "no token"),
+        ("good", 0o644, "by others"), ("good", 0o640, "by others"), ("", 0o600, "no token"),
         ("# only\n\n", 0o600, "no token"), ("a secret phrase", 0o600, "tokens:1: "),
     ],
 )  # fmt: skip

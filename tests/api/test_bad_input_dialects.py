@@ -287,6 +287,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "status", "code"),
     [("contradictory", 500, "model_load_failed"), ("elsewhere", 503, "model_unavailable")],

@@ -92,6 +92,7 @@ def test_openais_models_answer_to_name_alias_and_hub_id(server: Server, name: st
 # -- Ollama -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ollamas_durations_say_what_a_load_took(home: Path) -> None:
     with Server(home) as own:
         cold, warm = (
@@ -164,6 +165,7 @@ def test_a_client_that_expects_unit_vectors_gets_no_others(server: Server) -> No
     assert (refused.status_code, given.status_code) == (409, 200)
 
 
+@pytest.mark.slow
 def test_an_entry_that_does_not_normalize_is_left_so_unless_asked(home: Path) -> None:
     with Server(home, config="models: {minilm: {normalize: false}}") as own:
         left, same, unit = (

@@ -31,6 +31,7 @@ def start(home: Path, more: str = "max_tokens: 512") -> Server:
     return Server(home, config=CONFIG.format(more=more))
 
 
+@pytest.mark.slow
 def test_a_config_file_that_changed_without_moving_vectors_is_the_same_space(
     home: Path, folder: Path
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_config_that_moves_vectors_is_served_with_a_standing_warning_until_acc
         assert own.http.get("/health").json()["warnings"] == []
 
 
+@pytest.mark.slow
 def test_a_change_that_is_undone_is_forgotten(home: Path, folder: Path) -> None:
     with start(home) as own:
         before = own.embed("text", model="mine")["fingerprint"]
@@ -96,6 +98,7 @@ LIMITED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after", "said"), LIMITED, ids=[case[1] for case in LIMITED])
 def test_what_no_short_text_shows_is_a_changed_space_and_says_why(
     home: Path, folder: Path, before: str, after: str, said: str
@@ -123,6 +126,7 @@ def test_what_no_short_text_shows_is_a_changed_space_and_says_why(
         assert own.http.get("/health").json()["warnings"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("now", [512, 128])
 def test_what_an_older_version_noted_is_the_yardstick_as_far_as_it_goes(
     home: Path, folder: Path, now: int
@@ -152,6 +156,7 @@ def test_what_an_older_version_noted_is_the_yardstick_as_far_as_it_goes(
         assert entry["options"]["max_tokens"] == 512
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_keeps_case_is_another_space(home: Path, folder: Path) -> None:
     with start(home) as own:
         own.embed("text", model="mine")

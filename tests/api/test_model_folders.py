@@ -187,6 +187,7 @@ def test_config_check_says_what_a_load_would_refuse(home: Path) -> None:
     assert "says cls + mean" in " ".join(done.stderr.decode().split())
 
 
+@pytest.mark.slow
 def test_verify_notes_the_difference_and_passes(home: Path) -> None:
     home.mkdir()
     Folder(files={BERT: {"max_seq_length": 16}}).write(home / "narrow")
@@ -204,6 +205,7 @@ def test_verify_notes_the_difference_and_passes(home: Path) -> None:
     assert report.failed("minilm") == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "cut"),
     [({"max_seq_length": 38}, 38), ({"do_lower_case": True}, 40)],

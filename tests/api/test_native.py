@@ -41,6 +41,7 @@ def test_every_form_of_an_answer_holds_the_same_bits(server: Server) -> None:
     assert np.load(io.BytesIO(npy.content)).tobytes() == raw.content
 
 
+@pytest.mark.slow
 def test_a_prompt_is_put_before_queries_and_counted(home: Path) -> None:
     config = "models: {minilm: {prompts: {query: 'search: '}}}"
     with Server(home, config=config) as own:
@@ -53,6 +54,7 @@ def test_a_prompt_is_put_before_queries_and_counted(home: Path) -> None:
     assert document["embeddings"] != plain["embeddings"]
 
 
+@pytest.mark.slow
 def test_smaller_dimensions_are_cut_and_normalized_where_the_entry_lists_them(home: Path) -> None:
     with Server(home, config="models: {minilm: {matryoshka: [128]}}") as own:
         whole = own.embed("text")
@@ -99,6 +101,7 @@ def test_load_answers_with_the_row_of_a_ready_model(home: Path) -> None:
         assert own.http.post("/load").json()["name"] == "minilm"
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_cold_start_add_up_to_about_its_time(home: Path) -> None:
     with Server(home) as own:
         own.embed("text")
@@ -113,6 +116,7 @@ def test_the_parts_of_a_cold_start_add_up_to_about_its_time(home: Path) -> None:
     assert f"{phases['load'] * 1e3:.0f}" in table
 
 
+@pytest.mark.slow
 def test_a_load_that_nobody_waited_for_has_no_first_vector(home: Path) -> None:
     with Server(home) as own:
         own.http.post("/load")

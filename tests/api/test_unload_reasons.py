@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.serving import Server, wait_for
@@ -22,6 +23,7 @@ def unloads(server: Server) -> dict[tuple[str, str], float]:
     }
 
 
+@pytest.mark.slow
 def test_every_reason_is_counted_under_its_name(home: Path) -> None:
     with Server(home, config=ONE_AT_A_TIME) as own:
         own.embed("text")

@@ -28,6 +28,7 @@ def test_our_backends_keep_every_promise(
     check_backend(backend, tiny, dimensions=TINY_DIMENSIONS, pooling=pooling, precision=precision)
 
 
+@pytest.mark.slow
 def test_openvino_keeps_every_promise_with_a_real_model(minilm: Path) -> None:
     check_backend(OpenVINOBackend(), minilm, dimensions=384, pooling="mean", precision="4bit")
 

@@ -149,6 +149,7 @@ def test_mlx_gives_one_vector_alone_in_a_batch_and_shuffled(
     assert cosines(encoder.encode(*batch_of(*texts[::-1])), alone[::-1]).min() > 0.9999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["f32", "4bit"])
 def test_half_the_digits_stay_near_float32_on_openvino(
     minilm: Path, cache: Path, tokenized: list[list[int]], precision: Precision
@@ -159,6 +160,7 @@ def test_half_the_digits_stay_near_float32_on_openvino(
     assert cosines(one_by_one(fast, tokenized), one_by_one(exact, tokenized)).min() > 0.9995
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["f32", "4bit"])
 def test_half_the_digits_stay_near_float32_on_mlx(
     minilm: Path, cache: Path, tokenized: list[list[int]], precision: Precision

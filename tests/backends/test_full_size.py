@@ -104,6 +104,7 @@ def write(config: dict[str, object], folder: Path, layer: dict[str, str]) -> Non
     save_file(tensors, folder / "model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "layer", "pooling"),
     [(BGE_SMALL, BERT_LAYER, "cls"), (MPNET, MPNET_LAYER, "mean")],

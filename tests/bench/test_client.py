@@ -113,6 +113,7 @@ def test_what_fails_beside_a_job_is_raised(openai: str) -> None:
         measure.texts_per_s(found, ["text"] * 60, per_request=2)
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_unload_is_measured_without_cold_starts(openai: str) -> None:
     found = detect(openai, None)
 

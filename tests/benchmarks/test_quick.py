@@ -23,6 +23,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_all_numbers_of_emberd_are_there(results: dict[str, Any]) -> None:
     numbers = report.Numbers(results)
     alone = [goal for goal in report.GOALS if goal.measured(numbers) is not None]
@@ -40,6 +41,7 @@ def test_all_numbers_of_emberd_are_there(results: dict[str, Any]) -> None:
     assert share and 0 < share < 1.5
 
 
+@pytest.mark.slow
 def test_a_table_can_be_made_of_them(results: dict[str, Any]) -> None:
     section = report.section(results, None)
 
@@ -47,6 +49,7 @@ def test_a_table_can_be_made_of_them(results: dict[str, Any]) -> None:
     assert "not known" in section or "known of it on this processor" in section
 
 
+@pytest.mark.slow
 def test_the_memory_watch_runs(tmp_path: Path) -> None:
     target = tmp_path / "memory.json"
     subprocess.run(

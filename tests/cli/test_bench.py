@@ -45,6 +45,7 @@ def test_a_server_of_its_own_is_measured_and_leaves_nothing(home: Path) -> None:
     assert not (home / "state").exists()  # nor has it touched the user's lock
 
 
+@pytest.mark.slow
 def test_a_running_server_is_measured_where_it_is(home: Path) -> None:
     home.mkdir()
     configure(home)
@@ -75,6 +76,7 @@ def test_an_unknown_model_is_said(home: Path) -> None:
     assert b"Did you mean minilm" in done.stderr
 
 
+@pytest.mark.slow
 def test_one_that_is_ended_leaves_no_server(home: Path) -> None:
     configure(home)
     command = [sys.executable, "-m", "emberd.cli.main", "bench", "--seconds", "60"]

@@ -5,30 +5,11 @@ import os
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emberd.config.paths import find_homes
-from emberd.config.settings import LimitsSettings, ServerSettings
-from emberd.doctor.examine import examine
-from emberd.doctor.files import lock, stores
-from emberd.doctor.machine import (
-    LITTLE_DISK,
-    LITTLE_MEMORY,
-    NO_DISK,
-    folders,
-    judge_disk,
-    judge_memory,
-    memory,
-)
-from emberd.doctor.network import port
-from emberd.doctor.network import socket as socket_check
-from emberd.registry.spec import ModelSpec, Source
-from emberd.verify.finding import Finding
 from tests.hub import Hub
 from tests.service.conftest import free_port
 from tests.service.managers import Fake
@@ -160,14 +141,7 @@ def test_a_server_at_another_port_than_the_configured_one_is_seen(server: Server
     assert seen.ok
     assert f"answers at http://127.0.0.1:{number} (pid {server.process.pid}); " in row["detail"]
     assert row["detail"].endswith(" is free")
-    assert row_any["detail"].endswith(f":{number} (pid {server.process.pid}); any free one")
-
-
-def test_an_address_of_another_machine_cannot_be_listened_on(tmp_path: Path) -> None:
-    (finding,) = port(ServerSettings(host="192.0.2.1"), tmp_path)
-
-    assert finding.verdict == "failed"
-    assert "cannot listen on 192.0.2.1" in finding.detail
+    assert f":{number} (pid {server.process.pid}); any free port" in row_any["detail"]
 
 
 @pytest.fixture
@@ -190,36 +164,11 @@ def test_a_server_on_a_socket_alone_is_seen(short: Path) -> None:
     assert "pid" not in after.row("socket")["detail"]
 
 
-def hang_up(listener: socket.socket, times: int) -> None:
-    for _ in range(times):
-        listener.accept()[0].close()
-
-
-def test_who_else_is_in_the_place_of_the_socket_is_told(short: Path) -> None:
-    place = short / "s"
-    settings = ServerSettings(port=None, socket=str(place))
-
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(place))
-        other.listen()
-        threading.Thread(target=hang_up, args=(other, 2), daemon=True).start()
-        (held,) = socket_check(settings)
-    place.unlink()
-    place.write_text("mine")
-    (file,) = socket_check(settings)
-    (nowhere,) = socket_check(ServerSettings(socket="/nowhere/at/all/s"))
-
-    assert {finding.verdict for finding in (held, file, nowhere)} == {"failed"}
-    assert f"(pid {os.getpid()}) listens on {place}" in held.detail
-    assert "no socket" in file.detail
-    assert "/nowhere/at/all" in nowhere.detail
-
-
 def test_neither_port_nor_socket_is_a_failure(home: Path) -> None:
     seen = Examination(home, EMBERD_SERVER_PORT="off")
 
     assert seen.failed() == ["port"]
-    assert "nothing to listen on" in seen.row("port")["detail"]
+    assert "`server.socket`" in seen.row("port")["advice"]
 
 
 def test_tokens_are_counted_and_never_shown(home: Path) -> None:
@@ -232,7 +181,7 @@ def test_tokens_are_counted_and_never_shown(home: Path) -> None:
     (home / "tokens").chmod(0o644)
     open_to_all = Examination(home, **environ)
 
-    count = f"2 tokens in {home}/tokens and the one of $EMBERD_TOKEN"
+    count = f"2 tokens in {home}/tokens and the one in $EMBERD_TOKEN"
     assert (seen.ok, seen.row("tokens")["detail"]) == (True, count)
     assert open_to_all.failed() == ["tokens"]
     assert "chmod 600" in open_to_all.row("tokens")["advice"]
@@ -254,6 +203,7 @@ def test_a_hub_out_of_reach_matters_as_much_as_the_files_that_are_missing(
     assert seen.ok is (verdict == "warning")
 
 
+@pytest.mark.slow
 def test_the_doctor_does_not_wait_for_a_hub_that_says_nothing(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent_hub = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -295,7 +245,7 @@ def test_a_path_without_a_model_is_a_failure_and_is_not_pulled(home: Path) -> No
     pulled = run_emberd("pull", "mine", home=home, environ=seen.environ).stderr.decode()
 
     assert seen.failed() == ["model"]
-    assert "no whole model at /nowhere/mine, the only source of mine" in row["detail"]
+    assert "no complete model at /nowhere/mine, the only source of mine" in row["detail"]
     advice = "Correct the path in models.mine.sources of the config file."
     assert row["advice"] == advice
     assert " ".join(pulled.split()).endswith(advice)
@@ -312,54 +262,6 @@ def test_a_damaged_lock_is_found(home: Path) -> None:
     assert (home / "state" / "lock.json").read_text() == "{"  # only looked at
 
 
-@pytest.mark.parametrize("content", ['{"models": {"minilm": 7}}', "\0\0", "[]", ""])
-def test_a_lock_can_be_damaged_in_many_ways(tmp_path: Path, content: str) -> None:
-    (tmp_path / "lock.json").write_text(content)
-
-    (finding,) = lock(tmp_path)
-
-    assert finding.verdict == "failed"
-
-
-def test_files_that_the_lock_names_and_that_are_gone_are_named(tmp_path: Path) -> None:
-    file = {"size": 1, "mtime_ns": 1, "inode": 1, "sha256": "0" * 64}
-    entry = {"source": "path:/gone", "folder": "/gone", "files": {"model.safetensors": file}}
-    content = {"version": 1, "models": {"minilm": entry}}
-    (tmp_path / "lock.json").write_text(json.dumps(content))
-
-    (finding,) = lock(tmp_path)
-
-    assert (finding.verdict, finding.advice) == ("warning", "Run `emberd pull minilm`.")
-    assert finding.detail.startswith("files of minilm ")
-    assert finding.detail.endswith(" /gone")
-    own = ModelSpec(name="minilm", sources=(Source(path="/gone"),), dimensions=384, pooling="mean")
-    (finding,) = lock(tmp_path, [own])
-    assert finding.advice == "Correct the path in models.minilm.sources of the config file."
-    other = ModelSpec(name="other", sources=(Source(path="/gone"),), dimensions=384, pooling="mean")
-    (finding,) = lock(tmp_path, [other])  # nobody asks for minilm any more
-    assert finding.verdict == "ok"
-
-
-def test_a_store_that_is_not_where_it_should_be_is_named(tmp_path: Path) -> None:
-    (tmp_path / "here.db").write_bytes(b"rows")
-
-    here, gone = stores({"cmem": tmp_path / "here.db", "notes": tmp_path / "gone.db"})
-
-    assert (here.check, here.verdict) == ("store cmem", "ok")
-    assert (gone.check, gone.verdict) == ("store notes", "failed")
-    assert "stores.notes.path" in gone.advice
-
-
-def test_a_stores_folder_is_as_large_as_its_files(tmp_path: Path) -> None:
-    (tmp_path / "memories.db").write_bytes(bytes(3 * 2**20))
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "log").write_bytes(bytes(2**20))
-
-    (here,) = stores({"cmem": tmp_path})
-
-    assert here.detail == f"{tmp_path}, 4 MiB"
-
-
 def test_a_cache_that_cannot_be_written_is_found(home: Path) -> None:
     home.mkdir()
     (home / "cache").write_text("a file in its place")
@@ -368,15 +270,6 @@ def test_a_cache_that_cannot_be_written_is_found(home: Path) -> None:
 
     assert seen.failed() == ["folder, cache"]
     assert "not a folder" in seen.row("folder, cache")["detail"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_a_read_only_place_is_found_even_by_root() -> None:
-    homes = find_homes({"HOME": "/nowhere", "XDG_CACHE_HOME": "/proc/1"})
-
-    verdicts = {finding.check: finding.verdict for finding in folders(homes)}
-
-    assert verdicts["folder, cache"] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -470,52 +363,3 @@ def test_how_the_service_is_is_a_row(
 
     assert (row["verdict"], row["detail"]) == (verdict, detail)
     assert ("emberd service logs" in row["advice"]) is (verdict == "failed")
-
-
-@pytest.mark.parametrize(
-    ("free", "verdict"), [(LITTLE_MEMORY - 1, "warning"), (LITTLE_MEMORY, "ok")]
-)
-def test_little_memory_is_told_by_what_is_free(free: int, verdict: str) -> None:
-    finding = judge_memory(free, 2**34, budget=2**33)
-
-    assert finding.verdict == verdict
-    assert ("Close programs" in finding.advice) is (verdict == "warning")
-    assert "of 16 GiB" in finding.detail
-
-
-def test_more_memory_than_there_is_is_a_warning() -> None:
-    (finding,) = memory(LimitsSettings(memory_budget=2**60))
-
-    assert finding.verdict == "warning"
-    assert "limits.memory_budget" in finding.advice
-
-
-@pytest.mark.parametrize(
-    ("free", "verdict"),
-    [(NO_DISK - 1, "failed"), (NO_DISK, "warning"), (LITTLE_DISK - 1, "warning"),
-     (LITTLE_DISK, "ok")],
-)  # fmt: skip
-def test_a_full_disk_is_told_by_what_is_free(free: int, verdict: str) -> None:
-    assert judge_disk("disk", Path("/"), free).verdict == verdict
-
-
-def test_a_check_that_hangs_or_breaks_hides_no_other() -> None:
-    released = threading.Event()
-
-    def hangs() -> list[Finding]:
-        released.wait()
-        return []
-
-    def breaks() -> list[Finding]:
-        raise ZeroDivisionError("by zero")
-
-    def works() -> list[Finding]:
-        return [Finding("works", "ok", "fine")]
-
-    found = examine({"hangs": hangs, "breaks": breaks, "works": works}, limit_s=0.5)
-    released.set()
-
-    shown: Mapping[str, str] = {finding.check: finding.verdict for finding in found}
-    assert shown == {"hangs": "failed", "breaks": "failed", "works": "ok"}
-    assert "no answer within 0.5 s" in found[0].detail
-    assert "by zero" in found[1].detail

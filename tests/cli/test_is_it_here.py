@@ -71,6 +71,7 @@ def test_a_folder_that_the_lock_remembers_is_here_for_every_command(elsewhere: P
     assert answers == dict.fromkeys(answers, True)
 
 
+@pytest.mark.slow
 def test_verify_without_a_name_takes_such_a_model(elsewhere: Path) -> None:
     checks = json.loads(run(elsewhere, "verify", "--json").stdout)["checks"]
 
@@ -86,6 +87,7 @@ def test_config_check_reads_the_limit_of_such_a_model(elsewhere: Path) -> None:
     assert b"models.mine.max_tokens: 4096 is more than" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_gone_is_here_for_no_command(elsewhere: Path, site: Path) -> None:
     shutil.rmtree(site)
 
@@ -107,6 +109,7 @@ def test_files_that_moved_from_one_place_to_another_are_not_missed(
     assert (verdicts["model"], verdicts["lock"]) == ("ok", "ok")
 
 
+@pytest.mark.slow
 def test_a_hub_model_counts_where_the_cache_is_now(elsewhere: Path, site: Path) -> None:
     """A load looks into the Hub's cache of today; the folder remembered may be yesterday's."""
     folder = site / "my_model"

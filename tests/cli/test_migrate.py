@@ -39,7 +39,8 @@ def own(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
 
 @pytest.fixture
 def home(own: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(own, tmp_path / "home"))
+    without_compiled = shutil.ignore_patterns("cache")  # they are large, and lent to each command
+    return Path(shutil.copytree(own, tmp_path / "home", ignore=without_compiled))
 
 
 def test_check_answers_for_scripts(home: Path) -> None:
@@ -89,6 +90,7 @@ def strict(answer: bytes) -> dict[str, Any]:
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dimensions", "code", "words"),
     [
@@ -131,6 +133,7 @@ def test_a_store_of_rows_without_text_is_not_called_compatible(home: Path) -> No
     assert "unknown: no row has a text to compare with." in said.stdout.decode()
 
 
+@pytest.mark.slow
 def test_vectors_without_a_text_are_named_and_set_aside_when_asked(home: Path) -> None:
     database = stores.connect(home / "notes" / "memories.db")
     database.execute("DELETE FROM memories WHERE id IN (5, 8)")
@@ -156,6 +159,7 @@ def test_vectors_without_a_text_are_named_and_set_aside_when_asked(home: Path) -
     assert len(stores.read(home / "notes" / "memories.db")[0]) == ROWS - 2
 
 
+@pytest.mark.slow
 def test_a_column_with_the_vectors_again_is_told_and_moves_when_asked(home: Path) -> None:
     path = home / "notes" / "memories.db"
     database = stores.connect(path)
@@ -225,6 +229,7 @@ def test_run_status_undo_and_the_servers_warning(home: Path) -> None:
     assert warnings == []
 
 
+@pytest.mark.slow
 def test_of_a_store_whose_users_name_a_model_that_is_the_one_to_change(home: Path) -> None:
     done = run_emberd("migrate", "run", "wide", "--to", "minilm", "--yes", "--force", home=home)
 
@@ -234,6 +239,7 @@ def test_of_a_store_whose_users_name_a_model_that_is_the_one_to_change(home: Pat
     assert "emberd use" not in said
 
 
+@pytest.mark.slow
 def test_what_is_said_after_an_undo_is_what_has_to_be_done(home: Path) -> None:
     def undone(store: str, to: str) -> str:
         run_emberd("migrate", "run", store, "--to", to, "--yes", "--force", home=home)
@@ -250,6 +256,7 @@ def test_what_is_said_after_an_undo_is_what_has_to_be_done(home: Path) -> None:
     assert "and the default is minilm-f32: `emberd use minilm`" in said
 
 
+@pytest.mark.slow
 def test_of_a_store_that_is_not_configured_an_undo_does_not_take_the_default_for_granted(
     home: Path,
 ) -> None:
@@ -260,6 +267,7 @@ def test_of_a_store_that_is_not_configured_an_undo_does_not_take_the_default_for
     assert "the model that its users name, or the default where they name none, has" in first
 
 
+@pytest.mark.slow
 def test_a_check_tells_the_server_too(home: Path) -> None:
     (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
     with Server(home) as server:
@@ -285,6 +293,7 @@ def of_all(server: Server, default: str) -> tuple[str | None, str | None, list[s
     return noted and noted["model"], verdicts.get("notes"), warnings
 
 
+@pytest.mark.slow
 def test_after_an_undo_status_use_and_server_say_the_same(home: Path) -> None:
     (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
     with Server(home) as server:
@@ -302,6 +311,7 @@ def test_after_an_undo_status_use_and_server_say_the_same(home: Path) -> None:
     assert "It was found to hold vectors of minilm." in said
 
 
+@pytest.mark.slow
 def test_a_store_that_was_moved_before_it_had_a_name_is_judged_alike(home: Path) -> None:
     (home / "config.yaml").write_text("")
     path = str(home / "notes" / "memories.db")
@@ -317,8 +327,9 @@ def test_a_store_that_was_moved_before_it_had_a_name_is_judged_alike(home: Path)
     assert undone == (None, "unknown", [])
 
 
+@pytest.mark.slow
 def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> None:
-    with Server(home) as server:
+    with Server(home, forked=False) as server:
         server.run("migrate", "check", "notes")
         server.http.get("/health")
         maps = Path(f"/proc/{server.process.pid}/maps")
@@ -354,6 +365,7 @@ def test_what_cannot_be_is_said_in_two_lines(home: Path, arguments: list[str], w
     assert done.stderr.decode().startswith("error: ")
 
 
+@pytest.mark.slow
 def test_commands_to_run_can_be_given_to_a_shell(home: Path, texts: list[str]) -> None:
     """Of a store at a path that a shell would take apart, with options that it needs again."""
     folder = home / "it's mine; rm"
@@ -406,6 +418,7 @@ def test_wrong_stores_in_the_config_are_named(home: Path, config: str, words: st
     assert words in done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(home: Path) -> None:
     command = ["migrate", "run", "notes", "--to", "minilm-f32", "--yes", "--batch", "1"]
     process = subprocess.Popen(
@@ -428,6 +441,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(home: Path) -> No
     assert json.loads(done.stdout)["status"] == "moved"
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_an_undo_says_that_the_same_command_ends_it_and_it_does(home: Path) -> None:
     run_emberd("migrate", "run", "notes", "--to", "minilm-f32", "--yes", home=home)
     (folder,) = home.rglob("*.emberd")

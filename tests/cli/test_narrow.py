@@ -62,6 +62,7 @@ def test_list_shows_every_name_whole(home: Path, width: int) -> None:
         assert len(lines) == len(listed) + 1
 
 
+@pytest.mark.slow
 def test_ps_shows_every_name_whole_and_why_a_model_failed(home: Path) -> None:
     with Server(home, config=CONFIG) as own:
         own.run("load", LONG)

@@ -160,6 +160,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 def test_entries_of_one_folder_differ_by_their_limits_and_options(home: Path) -> None:
     entries = [f"  {name}: {{{ENTRY}, {options}}}" for name, options in OPTIONS.items()]
     config = "\n".join(["default: wide", "models:", *entries])
@@ -185,6 +186,7 @@ def test_entries_of_one_folder_differ_by_their_limits_and_options(home: Path) ->
     assert "Another space (texts are cut after 512 tokens (wide)" in done.stdout.decode()
 
 
+@pytest.mark.slow
 def test_what_was_edited_since_it_was_loaded_is_not_judged_by_what_it_was(home: Path) -> None:
     two = f"default: one\nmodels:\n  one: {{{ENTRY}, max_tokens: 512}}\n  two: {{{ENTRY}, "
     with Server(home, config=f"{two}max_tokens: 512}}\n") as own:
@@ -255,6 +257,7 @@ def with_stores(config: Path) -> Path:
     return config
 
 
+@pytest.mark.slow
 def test_stores_that_cannot_be_read_are_told_and_hold_nothing_up(with_stores: Path) -> None:
     home = with_stores.parent
     other = stores.connect(home / "locked" / "memories.db")
@@ -289,6 +292,7 @@ def test_a_migration_refuses_a_store_that_cannot_be_read_by_its_name(with_stores
     assert with_stores.read_text() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["", "stores: {own: {path: nowhere, model: minilm}}\n"])
 def test_a_migration_of_no_store_says_so(config: Path, named: str) -> None:
     config.write_text(FILE + named)

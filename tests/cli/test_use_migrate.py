@@ -26,7 +26,7 @@ stores:
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
     """Three stores of 4-bit MiniLM; the last names its model and does not follow the default."""
-    old = stores.embed(tmp_path / "made", TEXTS, "minilm")
+    old = stores.vectors(tuple(TEXTS), "minilm")
     names = ("CMEM", "OTHER", "APART")
     for name in names:
         stores.make_cmem(tmp_path / name, TEXTS, old)
@@ -89,6 +89,7 @@ def test_a_store_that_cannot_be_read_keeps_everything_as_it_was(
     np.testing.assert_array_equal(vectors(folders["CMEM"]), before)
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_it_takes_and_changes_nothing(
     home: Path, config: str, folders: dict[str, Path]
 ) -> None:
@@ -123,6 +124,7 @@ def test_use_alone_says_which_stores_would_not_match(
     assert "emberd use minilm-f32 --migrate" in report["run"]
 
 
+@pytest.mark.slow
 def test_a_store_is_moved_also_when_what_is_noted_of_it_is_wrong(
     home: Path, config: str, folders: dict[str, Path]
 ) -> None:
@@ -144,8 +146,9 @@ def test_a_store_is_moved_also_when_what_is_noted_of_it_is_wrong(
         assert stores.cosines(vectors(folders[name]), new).min() > 0.9999
 
 
+@pytest.mark.slow
 def test_two_stores_in_one_file_are_refused_and_move_one_by_one(home: Path, tmp_path: Path) -> None:
-    path, old = tmp_path / "notes.db", stores.embed(tmp_path / "made", TEXTS[:30], "minilm")
+    path, old = tmp_path / "notes.db", stores.vectors(tuple(TEXTS[:30]), "minilm")
     database = stores.connect(path)
     for table in "ab":
         database.execute(

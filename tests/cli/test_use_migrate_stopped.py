@@ -135,6 +135,7 @@ def place(server: Server, made: dict[str, Matrix]) -> Place:
     return here
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_all_is_old_or_all_is_new_after_the_next_command(place: Place, moment: str) -> None:
     process = place.stopped_at(moment)
@@ -147,6 +148,7 @@ def test_killed_all_is_old_or_all_is_new_after_the_next_command(place: Place, mo
     assert place.model() == ("minilm-f32" if at >= COMMITTED else "minilm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "embedded"),
     [("one is staged", (0, 60)), ("the server has it", (0, 0)), ("one is committed", (0, 0))],
@@ -175,6 +177,7 @@ def test_undo_of_one_store_after_a_kill_first_takes_all_back(place: Place) -> No
     assert place.model() == "minilm"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["one is staged", "the default is written", "one is committed"])
 def test_interrupted_nothing_has_changed(place: Place, moment: str) -> None:
     process = place.stopped_at(moment)
@@ -187,11 +190,12 @@ def test_interrupted_nothing_has_changed(place: Place, moment: str) -> None:
     assert place.model() == "minilm"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "words"),
     [
-        ("both are staged", "was edited in the meantime"),
-        ("the default is written", "nonsense: there is no such setting.* may be minilm-f32 by now"),
+        ("both are staged", "config.yaml was edited"),
+        ("the default is written", "nonsense: there is no such setting.* may be minilm-f32"),
     ],
 )
 def test_a_config_file_made_invalid_meanwhile_keeps_the_stores_as_they_were(
@@ -213,6 +217,7 @@ def test_a_config_file_made_invalid_meanwhile_keeps_the_stores_as_they_were(
     assert place.model() == "minilm-f32"
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_meanwhile_takes_nothing_along(
     home: Path, made: dict[str, Matrix]
 ) -> None:

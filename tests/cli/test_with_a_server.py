@@ -4,6 +4,8 @@ import json
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 
 
@@ -145,6 +147,7 @@ def test_verify_fails_a_registry_that_states_other_dimensions(home: Path) -> Non
     assert b"400" in done.stdout
 
 
+@pytest.mark.slow
 def test_verify_uses_a_worker_of_its_own(server: Server) -> None:
     server.embed("load")
     loads = server.row()["loads"]

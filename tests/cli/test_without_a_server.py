@@ -210,7 +210,7 @@ def test_config_show_leaves_out_what_has_its_default(run: Run, config: Path) -> 
         "  bge-small: {}",
         "  mpnet:",
         "    pinned: true",
-        "# all else has its default: `emberd config show --all`",
+        "# everything else has its default: `emberd config show --all`",
     ]
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.migrate.stores import texts
 from tests.serving import Server, wait_for
@@ -67,6 +68,7 @@ def test_answers_of_a_damaged_compiled_model_are_counted_and_it_is_made_again(ho
         assert own.http.get("/health").json()["warnings"] == []
 
 
+@pytest.mark.slow
 def test_verify_names_a_damaged_compiled_model(home: Path) -> None:
     damaged, _ = damaged_home(home)
 
@@ -78,6 +80,7 @@ def test_verify_names_a_damaged_compiled_model(home: Path) -> None:
     assert (second.code, second.rows_of("minilm", "compiled model")) == (0, [])
 
 
+@pytest.mark.slow
 def test_a_request_that_is_under_way_is_computed_again_from_its_first_text(home: Path) -> None:
     _, right = damaged_home(home)
     with Server(home, share_compiled=False) as own:

@@ -22,6 +22,7 @@ def connect(server: Server) -> socket.socket:
     return socket.create_connection((address.hostname, address.port), timeout=30)
 
 
+@pytest.mark.slow
 def test_a_thousand_slow_connections_keep_nobody_from_an_answer(home: Path) -> None:
     with Server(home) as own, ExitStack() as open_ones:
         for number in range(SLOW_LORIS):
@@ -129,10 +130,11 @@ def test_a_connection_that_never_asked_is_closed_without_an_answer(home: Path) -
         assert nothing.recv(4096) == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", [False, True])
 def test_who_does_not_read_an_answer_is_hung_up_on(reads: bool, home: Path) -> None:
     """One who reads slowly is not."""
-    quick = "from emberd.server import connection; connection.READING_S = 1"
+    quick = "from emberd.server import reading; reading.READING_S = 1"
     body = b'{"texts": [%b]}' % b",".join([b'"a"'] * 1500)
     with Server(home, before=quick) as own, connect(own) as client:
         own.embed("load")
@@ -150,6 +152,7 @@ def test_who_does_not_read_an_answer_is_hung_up_on(reads: bool, home: Path) -> N
         own.embed("others are answered")
 
 
+@pytest.mark.slow
 def test_more_connections_than_files_are_turned_away_and_the_rest_served(home: Path) -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 1024:

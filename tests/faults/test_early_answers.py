@@ -172,7 +172,7 @@ def send_for_ever(connection: socket.socket) -> None:
 
 
 def test_who_goes_on_sending_for_ever_is_cut_off(home: Path) -> None:
-    quick = "from emberd.server import connection; connection.LINGER_S = 1"
+    quick = "from emberd.server import closing; closing.LINGER_S = 1"
     head = EMBED + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % 2**40
     with Server(home, before=quick) as own, connect(own) as connection:
         connection.sendall(head)
@@ -180,9 +180,10 @@ def test_who_goes_on_sending_for_ever_is_cut_off(home: Path) -> None:
             send_for_ever(connection)
 
 
+@pytest.mark.slow
 def test_connections_that_were_answered_and_stay_are_few_and_go(home: Path) -> None:
     head = EMBED + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % 2**40
-    quick = "from emberd.server import connection; connection.SILENCE_S = 10"
+    quick = "from emberd.server import closing; closing.SILENCE_S = 10"
     with Server(home, before=quick) as own, ExitStack() as open_ones:
         process = psutil.Process(own.process.pid)
         before = process.num_fds()
@@ -245,6 +246,7 @@ def test_who_half_closes_after_several_requests_gets_every_answer(
         assert connection.recv(1) == b""
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells it of TCP")
 def test_who_half_closes_late_gets_its_answer_and_who_hangs_up_at_once_leaves_the_queue(

@@ -50,6 +50,7 @@ def test_a_deleted_model_is_a_clear_error_at_its_next_start_and_the_others_run(
         own.embed("text")  # another model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 7, 1000, -100])
 def test_truncated_weights_are_a_clear_error_at_the_next_start(
     home: Path, folder: Path, size: int

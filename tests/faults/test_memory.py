@@ -52,6 +52,7 @@ asyncio.create_subprocess_exec = limited
 """
 
 
+@pytest.mark.slow
 def test_a_load_under_a_limit_on_addresses_speaks_of_memory(tmp_path: Path) -> None:
     """Where it runs out depends on the machine; what is said must not."""
     told = []

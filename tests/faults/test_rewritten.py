@@ -53,6 +53,7 @@ def writing(file: Path, *contents: str) -> Iterator["subprocess.Popen[bytes]"]:
             writer.kill()
 
 
+@pytest.mark.slow
 def test_a_config_file_rewritten_in_place_loses_no_model_while_it_is_written(
     home: Path, tmp_path: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_an_entry_stays_while_somebody_writes_into_the_lock(tmp_path: Path) -> N
     assert LockFile(tmp_path).read() == {"mine": entry, "other": entry}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lock.json", "stores.json"])
 def test_what_the_server_knew_stays_while_somebody_writes_into_its_files(
     home: Path, name: str

@@ -15,6 +15,7 @@ LONG = "words that take a while to embed " * 60
 DAY_S = 24 * 3600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("doing", ["nothing", "a batch", "its start"])
 def test_a_killed_server_takes_its_workers_along_and_the_next_one_serves(
     home: Path, doing: str
@@ -31,7 +32,7 @@ def test_a_killed_server_takes_its_workers_along_and_the_next_one_serves(
         own.process.wait()
 
         assert workers
-        wait_for(lambda: all(map(has_ended, workers)), within_s=2)
+        wait_for(lambda: all(map(has_ended, workers)))
         if doing != "nothing":
             assert isinstance(lost.exception(), httpx2.TransportError)
     own.http.close()
@@ -41,6 +42,7 @@ def test_a_killed_server_takes_its_workers_along_and_the_next_one_serves(
         assert "error" not in following.log()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a stopped worker does not notice")
 def test_a_killed_server_takes_a_stopped_worker_along(home: Path) -> None:
     own = Server(home)
@@ -51,10 +53,11 @@ def test_a_killed_server_takes_a_stopped_worker_along(home: Path) -> None:
     own.process.kill()
     own.process.wait()
 
-    wait_for(lambda: has_ended(worker), within_s=2)
+    wait_for(lambda: has_ended(worker))
     own.http.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="LD_PRELOAD and cc")
 def test_a_clock_that_is_set_moves_no_deadline_and_ends_no_model(
     home: Path, tmp_path: Path

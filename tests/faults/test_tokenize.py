@@ -63,6 +63,7 @@ def next_frame(stream: BinaryIO) -> wire.Frame:
     return received.frame
 
 
+@pytest.mark.slow
 def test_who_stands_in_line_for_tokens_is_answered_however_often_the_worker_dies(
     home: Path,
 ) -> None:

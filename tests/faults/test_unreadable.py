@@ -175,6 +175,7 @@ def test_powerless_is_without_powers(tmp_path: Path) -> None:
     assert b"PermissionError" in tried.stderr
 
 
+@pytest.mark.slow
 def test_whatever_becomes_of_a_models_files_monitoring_and_the_other_models_go_on(
     home: Path, folder: Path
 ) -> None:
@@ -198,6 +199,7 @@ def test_whatever_becomes_of_a_models_files_monitoring_and_the_other_models_go_o
         assert "Traceback" not in own.log()
 
 
+@pytest.mark.slow
 def test_whatever_becomes_of_the_state_folder_monitoring_and_requests_go_on(
     home: Path, folder: Path
 ) -> None:
@@ -360,6 +362,7 @@ def test_ps_and_embed_do_without_a_server_whose_note_is_absurd(
     assert json.loads(embedded.stdout)["dimensions"] == 384
 
 
+@pytest.mark.slow
 def test_commands_with_a_note_that_is_absurd_or_a_pipe_say_so_or_do_without(home: Path) -> None:
     (home / "state").mkdir(parents=True)
     note = home / "state" / "server.json"

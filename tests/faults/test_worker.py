@@ -24,6 +24,7 @@ from tests.serving import Server, clean_environ, wait_for
 LONG = "words that take a while to embed " * 60
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_killed_and_its_requests_are_answered(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(4) as threads:
         expected = own.embed(LONG)["embeddings"]
@@ -54,6 +55,7 @@ def test_a_worker_killed_while_it_drains_loses_no_answer(home: Path) -> None:
         assert unload.result().status_code == 200
 
 
+@pytest.mark.slow
 def test_a_request_that_kills_its_worker_twice_fails_and_its_neighbours_do_not(home: Path) -> None:
     with serve_troubled(home) as own, ThreadPoolExecutor(8) as threads:
 
@@ -85,6 +87,7 @@ def test_a_text_without_a_vector_fails_alone_and_is_named(home: Path) -> None:
         assert own.row("troubled")["loads"] == 1
 
 
+@pytest.mark.slow
 def test_a_crash_loop_ends_is_explained_and_leaves_the_other_models_alone(home: Path) -> None:
     with serve_troubled(home) as own, ThreadPoolExecutor(1) as thread:
         (home / "dies").touch()
@@ -132,6 +135,7 @@ def impatient_pool(home: Path, workers: Stopped) -> Pool:
     return Pool(config, spawn=workers.spawn, patience=patience)
 
 
+@pytest.mark.slow
 def test_a_start_that_stands_still_is_made_again_and_nobody_notices(home: Path) -> None:
     async def story() -> None:
         workers = Stopped(1)
@@ -146,6 +150,7 @@ def test_a_start_that_stands_still_is_made_again_and_nobody_notices(home: Path) 
     asyncio.run(story())
 
 
+@pytest.mark.slow
 def test_a_start_that_stands_still_twice_is_given_up_and_the_next_one_serves(home: Path) -> None:
     async def story() -> None:
         workers = Stopped(2)
@@ -160,6 +165,7 @@ def test_a_start_that_stands_still_twice_is_given_up_and_the_next_one_serves(hom
     asyncio.run(story())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="limits of another process: Linux")
 def test_a_worker_out_of_memory_is_replaced_and_its_requests_are_answered(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(4) as threads:
@@ -178,6 +184,7 @@ def test_a_worker_out_of_memory_is_replaced_and_its_requests_are_answered(home: 
         assert own.row()["loads"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="limits of another process: Linux")
 @pytest.mark.parametrize("mebibytes", [60, 200, 500])
 def test_too_little_memory_to_start_is_got_over(home: Path, mebibytes: int) -> None:

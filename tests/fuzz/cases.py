@@ -1,7 +1,7 @@
 """How hard everything is tried: `EMBERD_FUZZ_CASES` for each target, and how many there were.
 
-Without it there are few, always the same, so that a failure is the change's. With it they are new
-each time, and a failure prints the blob that repeats it.
+Without it there are few (see `tests.effort`), always the same, so that a failure is the change's.
+With it they are new each time, and a failure prints the blob that repeats it.
 """
 
 import os
@@ -12,6 +12,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.effort import examples
 
 STATED = os.environ.get("EMBERD_FUZZ_CASES")
 CASES = int(STATED or 100)
@@ -35,7 +37,7 @@ def fuzz(*strategies: st.SearchStrategy[Any], one_in: int = 1) -> Callable[[Test
             test(*args, **kwargs)
 
         often = settings(
-            max_examples=max(3, CASES // one_in),
+            max_examples=examples(max(3, CASES // one_in)),
             deadline=None,
             derandomize=STATED is None,
             print_blob=True,

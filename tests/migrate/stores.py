@@ -1,7 +1,9 @@
 """Real stores of real vectors: generated texts, embedded by MiniLM, in sqlite-vec databases."""
 
 import asyncio
+import functools
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from emberd.bench.texts import Texts
 from emberd.config.load import load_config
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.vectors import Matrix
+from tests import compiled
 from tests.serving import clean_environ
 
 WORDS = 9
@@ -26,6 +29,7 @@ def texts(count: int) -> list[str]:
 
 def embed(home: Path, wanted: Sequence[str], model: str) -> Matrix:
     """Embed texts with a pool in this process, `(N, D)`."""
+    compiled.lend(home)
 
     async def ask() -> Matrix:
         async with Pool(load_config(environ=clean_environ(home))) as pool:
@@ -38,7 +42,16 @@ def embed(home: Path, wanted: Sequence[str], model: str) -> Matrix:
         raw = b"".join(fragment for answer in answers for fragment in answer.fragments)
         return np.frombuffer(raw, "<f4").reshape(len(wanted), -1)
 
-    return asyncio.run(ask())
+    vectors = asyncio.run(ask())
+    compiled.keep(home)
+    return vectors
+
+
+@functools.cache
+def vectors(wanted: tuple[str, ...], model: str) -> Matrix:
+    """Return what `embed` does in a home of its own, `(N, D)`; computed once, not to be changed."""
+    with tempfile.TemporaryDirectory(prefix="emberd-vectors-") as home:
+        return embed(Path(home), wanted, model)
 
 
 def connect(path: Path, *, journal: str | None = None) -> apsw.Connection:

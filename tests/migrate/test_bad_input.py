@@ -257,6 +257,7 @@ def without_power(home: Path, *arguments: str) -> subprocess.CompletedProcess[by
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["file", "folder"])
 def test_a_read_only_store_can_be_checked_and_not_moved(
     tmp_path: Path, originals: Callable[[int], Path], which: str
@@ -278,6 +279,7 @@ def test_a_read_only_store_can_be_checked_and_not_moved(
     store.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_a_read_only_store_that_is_there_already_is_left_alone(
     cmem: Path, home: Path, work: Work
 ) -> None:
@@ -331,6 +333,7 @@ def die_writing(database: Path, journal: str) -> None:
         assert Path(f"{database}-journal").stat().st_size > 512
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("journal", ["wal", "delete", "truncate", "persist"])
 def test_what_a_killed_process_left_half_done_is_rolled_back(
     journal: str, cmem: Path, made: Made, work: Work

@@ -28,6 +28,7 @@ from tests.migrate.conftest import ROWS, Made, Work
 from tests.serving import clean_environ
 
 
+@pytest.mark.slow
 def test_5000_rows_of_4_bit_minilm_are_named_and_not_taken_for_full_precision(
     originals: Callable[[int], Path], work: Work
 ) -> None:
@@ -71,6 +72,7 @@ def test_a_mixed_store_is_told_apart_row_by_row(tmp_path: Path, made: Made, work
     assert known and known.model is None
 
 
+@pytest.mark.slow
 def test_every_row_of_a_mixed_store_of_5000_is_told(tmp_path: Path, made: Made, work: Work) -> None:
     vectors = made.old.copy()
     full = [*range(0, len(made.new), 9)]
@@ -165,6 +167,7 @@ models:
 """
 
 
+@pytest.mark.slow
 def test_one_long_text_tells_two_limits_apart_and_so_does_a_stamp(tmp_path: Path) -> None:
     (home := tmp_path / "home").mkdir()
     (home / "config.yaml").write_text(LIMITS)
@@ -303,6 +306,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", OTHERS, ids=str)
 def test_a_stamp_of_other_options_is_another_space_though_its_probes_are_the_same(
     cmem: Path, work: Work, change: dict[str, object]

@@ -71,6 +71,7 @@ def ask(path: Path, sql: str) -> list[tuple[Any, ...]]:
 KEPT = [at for at in range(ROWS) if at != 6]
 
 
+@pytest.mark.slow
 def test_both_copies_move_in_one_transaction(langchain: Path, made: Made, work: Work) -> None:
     named, target = work.open(langchain, **ALSO), work.target()
     rest = "SELECT rowid, text, metadata FROM langchain"
@@ -112,6 +113,7 @@ def keep_adding(path: Path, made: Made, stop: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("journal", ["wal", "delete", "truncate"])
 def test_both_copies_are_the_same_whoever_writes_meanwhile(
     journal: str, langchain: Path, made: Made, work: Work, tmp_path: Path

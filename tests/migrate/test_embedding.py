@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emberd.client.finding import Client, Place
+from emberd.client.clients import Client
 from emberd.errors import TooLargeError
 from emberd.migrate.embedding import IN_FLIGHT, Embedded, ServerEmbedder, in_turn
 from tests.migrate import stores
@@ -17,21 +17,21 @@ from tests.serving import Server
 def test_a_batch_over_a_servers_limit_is_halved_and_joined(home: Path) -> None:
     texts = stores.texts(40)
     with Server(home, config="limits: {max_texts: 9}") as own:
-        client = Client(Place(own.url))
-        with ServerEmbedder(client.post) as embedder:
+        with Client(own.url) as client, ServerEmbedder(client) as embedder:
             together = embedder.submit(texts, model="minilm").result()
-        client._http.close()
         alone = [own.embed(text)["embeddings"][0] for text in texts]
 
     assert stores.cosines(together.vectors, np.array(alone, np.float32)).min() > 0.9999
 
 
 def test_a_single_text_over_the_limit_is_an_error(home: Path) -> None:
-    with Server(home, config="limits: {max_body: 2000}") as own:
-        client = Client(Place(own.url))
-        with ServerEmbedder(client.post) as embedder, pytest.raises(TooLargeError):
-            embedder.submit(["word " * 800, "short"], model="minilm").result()
-        client._http.close()
+    with (
+        Server(home, config="limits: {max_body: 2000}") as own,
+        Client(own.url) as client,
+        ServerEmbedder(client) as embedder,
+        pytest.raises(TooLargeError),
+    ):
+        embedder.submit(["word " * 800, "short"], model="minilm").result()
 
 
 def test_no_more_than_a_few_batches_wait_and_their_order_stays() -> None:

@@ -49,6 +49,7 @@ def die_after(commits: int, named: list[StoreRef], work: Work, along: Beside | N
         raise Died
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commits", [0, 1, 2])
 @pytest.mark.parametrize("first", [0, 1])
 def test_killed_between_the_commits_all_goes_back_or_all_goes_on(

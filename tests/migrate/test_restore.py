@@ -60,6 +60,7 @@ def test_undo_keeps_a_copy_of_rows_that_were_written_since(
     assert seen == 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -89,6 +90,7 @@ def test_undo_keeps_a_copy_whatever_was_written_to_the_file(
     )
 
 
+@pytest.mark.slow
 def test_a_copy_is_never_replaced_by_a_later_one(cmem: Path, made: Made, work: Work) -> None:
     named, copies = work.open(cmem), []
     for turn in range(3):

@@ -19,7 +19,7 @@ def stamped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that was migrated to minilm-f32 by an emberd that is not here any more."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     texts = stores.texts(ROWS)
-    old = stores.embed(elsewhere / "home", texts, "minilm")
+    old = stores.vectors(tuple(texts), "minilm")
     stores.make_cmem(elsewhere / "notes", texts, old)
     migrate(elsewhere / "home", elsewhere / "notes", "minilm-f32")
     return elsewhere / "notes"
@@ -70,12 +70,13 @@ def test_a_store_is_looked_at_when_a_reload_names_it(home: Path) -> None:
         assert "made by minilm-f32" in said
 
 
+@pytest.mark.slow
 def test_a_new_stamp_is_noted_and_what_a_check_found_after_it_stays(
     home: Path, tmp_path: Path
 ) -> None:
     database = stores.connect(home / "notes" / "memories.db")
     foreign = stores.texts(ROWS + 9)[-9:]
-    vectors = stores.embed(home, foreign, "minilm")
+    vectors = stores.vectors(tuple(foreign), "minilm")
     stores.add(database, list(range(500, 509)), foreign, vectors)
     database.close()
     mixed = run_emberd("migrate", "check", "notes", "--sample", "all", home=home)

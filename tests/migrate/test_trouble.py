@@ -24,6 +24,7 @@ from tests.serving import Server, wait_for
 SIZE_MIB = 24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("many", "beside"), [(15, "writer"), (3, "nothing"), (3, "full_disk")])
 @pytest.mark.parametrize("command", ["run", "undo"])
 def test_killed_at_any_moment_a_store_is_whole_and_the_same_command_completes(
@@ -77,6 +78,7 @@ def test_what_a_writer_does_meanwhile_is_there_afterwards(
     assert moved.strays == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit_kib", [8, 100, 520])
 def test_a_file_that_may_not_grow_costs_nothing_but_the_run(
     cmem: Path, made: Made, server: Server, limit_kib: int
@@ -119,6 +121,7 @@ def names(folder: Path) -> list[str]:
     return [name for name in found if not name.endswith(("-shm", "-wal"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["embedding", "committing"])
 def test_a_disk_that_gets_full_on_the_way(
     moment: str, small_disk: Path, cmem: Path, made: Made, work: Work, tmp_path: Path

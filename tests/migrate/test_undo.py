@@ -129,6 +129,7 @@ def spaces(database: Path, few: Few) -> set[str]:
     return {"old" if each else "new" for each in old}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("journal", MODES)
 def test_what_is_written_during_an_undo_is_in_the_copy_or_in_the_store(
     journal: str, few: Few, work: Work, tmp_path: Path
@@ -168,6 +169,7 @@ class Wrong:
         del model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("journal", MODES[:3])
 def test_what_is_written_while_a_migration_is_taken_back_is_not_lost(
     journal: str, few: Few, work: Work, tmp_path: Path
@@ -352,6 +354,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("journal", MODES[:3])
 @pytest.mark.parametrize("left_kib", [0, 8, 600, 1400])
 def test_a_disk_that_is_full_during_an_undo(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from emberd.migrate import vec0
 from emberd.migrate.vec0 import Column, Vec0DdlError
+from tests.effort import examples
 
 NAMES = ["pk", "E", "text", "body_2", "k9", "9", "int", "rowid", "t", "+x", '"q"', "[b]", "é", "_a"]
 TYPES = [
@@ -111,7 +112,7 @@ def worth(column: Column) -> str:
     return WORTH[column.type]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @example("CREATE VIRTUAL TABLE v USING vec0(pk text not null primary key, e float[8], +body text)")
 @example("CREATE VIRTUAL TABLE v USING vec0(pk text primary key not null, e float[8], +body text)")
 @example("CREATE VIRTUAL TABLE v USING vec0(e float[8], +text, t t, p i part key)")

@@ -110,14 +110,19 @@ def test_more_than_the_file_is_fetched_anew(tmp_path: Path, part: Path, fetcher:
 def test_what_another_process_added_before_it_was_stopped_counts(
     tmp_path: Path, part: Path, hub: Hub, fetcher: Fetcher
 ) -> None:
-    with part.open("ab", buffering=0) as other, ThreadPoolExecutor(1) as thread:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    lock_file = part.with_suffix(".lock")
+    with (
+        part.open("ab", buffering=0) as other,
+        lock_file.open("w") as lock,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
         other.write(WEIGHTS[:1000])
         found = thread.submit(fetcher.fetch, tmp_path, MINE)
         child = psutil.Process(fetcher.pid)
-        wait_for(lambda: str(part) in [file.path for file in child.open_files()])
+        wait_for(lambda: str(lock_file) in [file.path for file in child.open_files()])
         other.write(WEIGHTS[1000:5000])
-        fcntl.flock(other, fcntl.LOCK_UN)
+        fcntl.flock(lock, fcntl.LOCK_UN)
 
     assert found.result().error == ""
     assert hub.resumed == [5000]
@@ -128,14 +133,19 @@ def test_what_another_process_finished_meanwhile_is_taken(
     tmp_path: Path, part: Path, hub: Hub, fetcher: Fetcher
 ) -> None:
     hub.requests.clear()
-    with part.open("ab", buffering=0) as other, ThreadPoolExecutor(1) as thread:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    lock_file = part.with_suffix(".lock")
+    with (
+        part.open("ab", buffering=0) as other,
+        lock_file.open("w") as lock,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
         found = thread.submit(fetcher.fetch, tmp_path, MINE)
         child = psutil.Process(fetcher.pid)
-        wait_for(lambda: str(part) in [file.path for file in child.open_files()])
+        wait_for(lambda: str(lock_file) in [file.path for file in child.open_files()])
         other.write(WEIGHTS)
         part.rename(part.with_suffix(""))
-        fcntl.flock(other, fcntl.LOCK_UN)
+        fcntl.flock(lock, fcntl.LOCK_UN)
 
     assert found.result().error == ""
     assert "model.safetensors" not in hub.downloaded()

@@ -1,4 +1,7 @@
-"""Models that come, stay, leave and die: real workers with real MiniLM, over real HTTP."""
+"""Models that come, stay, leave and die: real workers with real MiniLM, over real HTTP.
+
+What `test_model.py` shows with fake workers is marked slow here: it proves the processes only.
+"""
 
 import asyncio
 import json
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import httpx2
 import numpy as np
+import pytest
 
 from tests.serving import Server, wait_for
 
@@ -29,6 +33,7 @@ def states(server: Server) -> dict[str, str]:
     return {model["name"]: model["state"] for model in models if model["state"] != "cold"}
 
 
+@pytest.mark.slow
 def test_a_thousand_first_requests_start_one_worker(home: Path) -> None:
     async def ask_all(url: str) -> set[int]:
         limits = httpx2.Limits(max_connections=1000)
@@ -57,6 +62,7 @@ def test_unload_ends_the_process_before_it_answers(home: Path) -> None:
         assert own.row()["state"] == "cold"
 
 
+@pytest.mark.slow
 def test_unload_of_one_model_leaves_the_others(home: Path) -> None:
     with Server(home) as own:
         own.embed("load")
@@ -68,6 +74,7 @@ def test_unload_of_one_model_leaves_the_others(home: Path) -> None:
         assert states(own) == {"minilm": "ready"}
 
 
+@pytest.mark.slow
 def test_unload_waits_for_the_answers_that_were_promised(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(1) as thread:
         own.embed("load")
@@ -88,6 +95,7 @@ def test_a_model_loads_again_after_an_unload(home: Path) -> None:
         assert own.row()["loads"] == 2
 
 
+@pytest.mark.slow
 def test_an_idle_model_leaves_by_itself(home: Path) -> None:
     with Server(home, config="limits: {idle_unload: 0.5s}") as own:
         own.embed("load")
@@ -99,6 +107,7 @@ def test_an_idle_model_leaves_by_itself(home: Path) -> None:
         assert "leaves (idle)" in own.log()
 
 
+@pytest.mark.slow
 def test_a_model_can_have_its_own_idle_time_and_a_pinned_one_none(home: Path) -> None:
     config = f"""
 limits: {{idle_unload: 0.5s}}
@@ -117,6 +126,7 @@ limits: {{idle_unload: 0.5s}}
         assert own.row("minilm-f32")["unloads_in_s"] is None
 
 
+@pytest.mark.slow
 def test_the_least_recently_used_model_makes_room(home: Path) -> None:
     with Server(home, config=TWO_AT_MOST + THREE_MODELS) as own:
         own.embed("load", model="minilm")
@@ -129,6 +139,7 @@ def test_the_least_recently_used_model_makes_room(home: Path) -> None:
         assert "minilm-f32: leaves (lru)" in own.log()
 
 
+@pytest.mark.slow
 def test_a_pinned_model_stays_when_room_is_needed(home: Path) -> None:
     config = TWO_AT_MOST + THREE_MODELS + "  minilm: {pinned: true}\n"
     with Server(home, config=config) as own:
@@ -140,6 +151,7 @@ def test_a_pinned_model_stays_when_room_is_needed(home: Path) -> None:
         assert states(own) == {"minilm": "ready", "third": "ready"}
 
 
+@pytest.mark.slow
 def test_the_measured_peak_counts_against_the_memory_budget(home: Path) -> None:
     with Server(home) as own:  # measures both
         own.embed("load", model="minilm")
@@ -174,6 +186,7 @@ def test_a_model_that_finds_no_room_in_time_is_a_503(home: Path) -> None:
         assert own.embed("a")["model"] == "minilm"
 
 
+@pytest.mark.slow
 def test_two_busy_models_that_share_one_place_both_get_their_turn(home: Path) -> None:
     with Server(home, config="limits: {max_loaded: 1}") as own:
 
@@ -187,6 +200,7 @@ def test_two_busy_models_that_share_one_place_both_get_their_turn(home: Path) ->
     assert answers == ["minilm", "minilm-f32"] * 20
 
 
+@pytest.mark.slow
 def test_no_client_sees_that_a_worker_was_killed_in_mid_request(home: Path) -> None:
     texts = [f"{number} {LONG}" for number in range(30)]
     with Server(home) as own, ThreadPoolExecutor(5) as threads:
@@ -204,6 +218,7 @@ def test_no_client_sees_that_a_worker_was_killed_in_mid_request(home: Path) -> N
         assert own.row()["loads"] == 2
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_is_idle_is_replaced_by_the_next_request(home: Path) -> None:
     with Server(home) as own:
         own.embed("load")
@@ -214,6 +229,7 @@ def test_a_worker_killed_while_it_is_idle_is_replaced_by_the_next_request(home: 
         assert own.embed("again")["model"] == "minilm"
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_starts_is_started_again(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(1) as thread:
         first = thread.submit(own.embed, "load")
@@ -241,6 +257,7 @@ def test_no_option_of_a_request_reloads_the_model_for_others(home: Path) -> None
         assert own.row()["loads"] == 1
 
 
+@pytest.mark.slow
 def test_an_odd_request_does_not_keep_the_model_from_loading_ever_after(home: Path) -> None:
     with Server(home) as own:
         own.embed("load")
@@ -253,6 +270,7 @@ def test_an_odd_request_does_not_keep_the_model_from_loading_ever_after(home: Pa
         assert own.embed("again")["model"] == "minilm"
 
 
+@pytest.mark.slow
 def test_what_an_odd_request_took_once_does_not_make_models_take_turns_for_ever(
     home: Path,
 ) -> None:

@@ -56,6 +56,7 @@ def head_of(size_bytes: int) -> bytes:
     return EMBED + b"Content-Length: %d\r\n\r\n" % size_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
 @pytest.mark.parametrize("first", ["", "🔥"], ids=["a byte a character", "four bytes a character"])
 def test_sixty_large_bodies_at_once_are_mostly_refused_and_cost_less_than_a_gib(
@@ -152,6 +153,7 @@ def test_bodies_that_stop_before_their_end_hold_no_more_than_the_limit(home: Pat
         wait_for(lambda: held_bytes(own) == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
 @pytest.mark.parametrize(
     ("path", "body"),

@@ -120,6 +120,7 @@ REFUSALS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=list(REFUSALS))
 def test_the_hubs_token_and_address_are_not_repeated(home: Path, refusal: Answer) -> None:
     with Hub({"me/mine": {}}) as hub:

@@ -80,7 +80,7 @@ def test_a_socket_in_somebody_elses_folder_is_refused(home: Path) -> None:
 
     said = refused(home, f"server: {{port: off, socket: {theirs}/s}}")
 
-    assert f"server.socket: {theirs}/s: its folder is somebody else's" in said
+    assert f"server.socket: {theirs}/s: its folder belongs to another user" in said
     assert not (theirs / "s").exists()
 
 
@@ -121,7 +121,7 @@ def test_a_socket_that_somebody_listens_on_stays(home: Path) -> None:
 def test_a_file_that_is_no_socket_stays(home: Path) -> None:
     (home / "s").write_text("mine")
 
-    assert "no socket" in refused(home, SOCKET_ONLY.format(home=home))
+    assert "not a socket" in refused(home, SOCKET_ONLY.format(home=home))
     assert (home / "s").read_text() == "mine"
 
 

@@ -18,7 +18,7 @@ def managers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Mac
         machine.manager.end()
 
 
-@pytest.fixture(params=["launchd", "systemd", "real systemd"])
+@pytest.fixture(params=["launchd", "systemd", pytest.param("real systemd", marks=pytest.mark.slow)])
 def machine(
     request: pytest.FixtureRequest, managers: dict[str, Machine], tmp_path: Path
 ) -> Iterator[Machine]:

@@ -11,7 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from emberd.service.health import is_old_server, read_health
+from emberd.client.address import Address
+from emberd.client.health import read_health
+from emberd.service.previous import is_old_server
 from tests.service.managers import Machine
 from tests.service.test_life import answers, status, unwritable_home
 from tests.serving import wait_for
@@ -21,7 +23,7 @@ LABEL = "com.cmem.mlx-server"
 
 
 def old_answers(port: int) -> bool:
-    return is_old_server(read_health("127.0.0.1", port, timeout_s=5))
+    return is_old_server(read_health(Address(f"http://127.0.0.1:{port}"), timeout_s=5))
 
 
 @contextmanager
@@ -131,6 +133,7 @@ def test_the_old_agent_is_replaced_for_good(mac: Machine, old_agent: Path) -> No
     assert "To go back to the old server" in mac.said("service", "uninstall")
 
 
+@pytest.mark.slow
 def test_the_old_agent_comes_back(mac: Machine, old_agent: Path, tmp_path: Path) -> None:
     broken = unwritable_home(tmp_path / "broken")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from emberd.cli.serve import DRAIN_S, SHUTDOWN_GRACE_S
 from emberd.config.environment import for_a_service
 from emberd.errors import ServiceError
 from emberd.pool.process import TERM_GRACE_S
+from emberd.server.run import DRAIN_S, SHUTDOWN_GRACE_S
 from emberd.service.launchd import MANY_BYTES, Launchd
 from emberd.service.systemd import Systemd
 from emberd.service.unit import STOP_S, Unit

@@ -11,7 +11,6 @@ import pytest
 from emberd.hashing import FileHash
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.spaces.options import SpaceOptions
-from emberd.state import write_atomically
 from tests.serving import clean_environ
 
 ENTRY = LockEntry(
@@ -148,17 +147,6 @@ def test_a_write_leaves_no_rubbish(tmp_path: Path) -> None:
     LockFile(tmp_path).put("mine", ENTRY)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock.flock", "lock.json"]
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:
-    file = tmp_path / "lock.json"
-    file.write_text("old")
-
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(file, "new \ud800")
-
-    assert [path.name for path in tmp_path.iterdir()] == ["lock.json"]
-    assert file.read_text() == "old"
 
 
 def test_the_file_is_json_with_a_version(tmp_path: Path) -> None:

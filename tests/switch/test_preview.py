@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 
 from emberd.config.load import Config, load_config
-from emberd.spaces.compare import Comparison
 from emberd.spaces.stores import KnownStore, StoresFile
 from emberd.switch.preview import StoreEffect, affected_stores, preview
 from tests.migrate import stores
-
-UNKNOWN = Comparison("unknown", "never loaded")
-SAME = Comparison("same", "the same fingerprint")
 
 
 @pytest.fixture
@@ -62,21 +58,24 @@ def test_a_store_that_could_not_be_recovered_is_not_opened(config: Config) -> No
     assert "it is locked" in (notes.why or "")
 
 
-def seen(
-    config: Config, space: Comparison, *, migrates: bool = False
-) -> tuple[list[str], list[str]]:
-    found = preview(config, "bge", space, unreadable={}, server=None, migrates=migrates)
-    assert (found.before, found.name, found.dimensions) == ("minilm", "bge-small", (384, 384))
-    assert not found.is_here
-    return [store.name for store in found.stores], list(found.run)
+@pytest.mark.parametrize("migrates", [False, True])
+def test_it_says_what_to_run(config: Config, migrates: bool) -> None:
+    found = preview(config, "bge", unreadable={}, server=None, migrates=migrates)
 
-
-def test_it_says_what_to_run(config: Config) -> None:
     pull, migrate = "emberd pull bge-small", "emberd use bge-small --migrate"
+    assert (found.before, found.name, found.dimensions) == ("minilm", "bge-small", (384, 384))
+    assert (found.space.verdict, found.is_here) == ("unknown", False)
+    assert [store.name for store in found.stores] == ["notes", "gone"]
+    assert found.run == [pull] if migrates else [pull, migrate]
+    assert found.to_dict()["space"] == {"verdict": "unknown", "why": found.space.why}
 
-    assert seen(config, UNKNOWN) == (["notes", "gone"], [pull, migrate])
-    assert seen(config, UNKNOWN, migrates=True) == (["notes", "gone"], [pull])
-    assert seen(config, SAME) == (["gone"], [pull])  # nobody can say anything of that one
+
+def test_within_the_same_space_only_stores_that_cannot_be_read_are_named(config: Config) -> None:
+    found = preview(config, "minilm", unreadable={}, server="http://here", migrates=False)
+
+    assert (found.space.verdict, found.is_here, found.server) == ("same", True, "http://here")
+    assert [store.name for store in found.stores] == ["gone"]
+    assert found.run == []
 
 
 def test_without_stores_nothing_is_affected(tmp_path: Path) -> None:

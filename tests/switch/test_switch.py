@@ -1,13 +1,12 @@
 """The default changes in the file and in the running server, or in neither."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emberd.client.finding import Client, Place
+from emberd.client.clients import Client
+from emberd.client.requests import Request
 from emberd.config.edit import Edit
 from emberd.config.load import load_config
 from emberd.errors import ConfigError, NoServerError
@@ -21,15 +20,15 @@ class FakeServer(Client):
     """Answers `/reload` from what the file says; `default` beats the file, as a flag does."""
 
     def __init__(self, file: Path, *, default: str | None = None, origin: str = "file") -> None:
-        self.url = "http://127.0.0.1:1"
+        super().__init__("http://127.0.0.1:1")
         self.file = file
         self.reloads = 0
         self.fails = False
         self._default, self._origin = default, origin
 
-    def _ask(self, method: str, path: str, content: dict[str, Any] | None) -> dict[str, Any]:
-        assert path == "/reload"
-        self.reloads += method == "POST"
+    def send(self, request: Request[Any]) -> Any:  # noqa: ANN401, D102 - any answer
+        assert request.path == "/reload"
+        self.reloads += request.method == "POST"
         if self.fails:
             raise NoServerError("It ended.")
         config = load_config(config=self.file, environ={"EMBERD_HOME": str(self.file.parent)})
@@ -99,7 +98,7 @@ def test_a_server_that_ends_leaves_the_file_as_it_was(file: Path) -> None:
 
 def test_an_edit_by_somebody_else_is_left_alone_and_named(file: Path) -> None:
     class Edited(FakeServer):
-        def _ask(self, method: str, path: str, content: dict[str, Any] | None) -> dict[str, Any]:
+        def send(self, request: Request[Any]) -> Any:  # noqa: ANN401 - any answer
             self.file.write_text("default: e5-small\n")
             raise NoServerError("It ended.")
 
@@ -129,17 +128,10 @@ def test_a_variable_of_ones_own_would_make_it_void(file: Path) -> None:
         default_in_use(load_config(config=file, environ=environ), None)
 
 
-@contextmanager
-def client_of(server: Server) -> Iterator[Client]:
-    client = Client(Place(server.url))
-    yield client
-    client._http.close()  # commands leave that to their end
-
-
 @pytest.mark.parametrize("before", [FILE, None], ids=["a file", "no file"])
 def test_a_switch_can_be_taken_back_whole(home: Path, before: str | None) -> None:
     file = home / "config.yaml"
-    with Server(home, config=before or "") as own, client_of(own) as client:
+    with Server(home, config=before or "") as own, Client(own.url) as client:
         switch = Switch(Edit.of_default(file, "minilm-f32"), client, "minilm-f32")
 
         switch.commit()
@@ -155,12 +147,12 @@ def test_a_switch_can_be_taken_back_whole(home: Path, before: str | None) -> Non
 @pytest.mark.parametrize("reloaded", [False, True])
 def test_an_interrupt_takes_file_and_server_back(home: Path, reloaded: bool) -> None:
     with Server(home, config=FILE) as own:
-        client = _Interrupted(Place(own.url), reloaded=reloaded)
+        client = _Interrupted(own.url, reloaded=reloaded)
         switch = Switch(Edit.of_default(home / "config.yaml", "minilm-f32"), client, "minilm-f32")
 
         with pytest.raises(KeyboardInterrupt):
             switch.commit()
-        client._http.close()
+        client.close()
 
         assert (home / "config.yaml").read_text() == FILE
         assert own.http.get("/health").json()["name"] == "minilm"
@@ -169,16 +161,16 @@ def test_an_interrupt_takes_file_and_server_back(home: Path, reloaded: bool) -> 
 class _Interrupted(Client):
     """Ctrl-C while the first answer is waited for, before or after the server did it."""
 
-    def __init__(self, place: Place, *, reloaded: bool) -> None:
-        super().__init__(place)
+    def __init__(self, url: str, *, reloaded: bool) -> None:
+        super().__init__(url)
         self._reloaded = reloaded
         self._first = True
 
-    def post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
+    def send(self, request: Request[Any]) -> Any:  # noqa: ANN401 - any answer
         first, self._first = self._first, False
         if first and not self._reloaded:
             raise KeyboardInterrupt
-        answer = super().post(path, content)
+        answer = super().send(request)
         if first:
             raise KeyboardInterrupt
         return answer
@@ -186,7 +178,7 @@ class _Interrupted(Client):
 
 def test_a_switch_that_the_server_does_not_take_leaves_the_file_as_it_was(home: Path) -> None:
     told = {"EMBERD_DEFAULT": "minilm-f32"}
-    with Server(home, config=FILE, environ=told) as own, client_of(own) as client:
+    with Server(home, config=FILE, environ=told) as own, Client(own.url) as client:
         switch = Switch(Edit.of_default(home / "config.yaml", "mpnet"), client, "mpnet")
 
         with pytest.raises(ConfigError, match=r"minilm-f32.* \$EMBERD_DEFAULT"):

@@ -116,7 +116,7 @@ def test_accepted_files_that_move_no_vector_ask_for_nothing_more(
     second = run_emberd("verify", "--accept", "weights", "--json", home=home)
 
     assert (first.returncode, second.returncode) == (0, 0)
-    assert b"vectors are as before" in first.stdout
+    assert b"Accepted the changed files of weights" in first.stdout
     assert json.loads(second.stdout) == {"model": "weights", "accepted": None}
 
 

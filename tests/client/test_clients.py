@@ -133,7 +133,7 @@ def test_a_busy_server_is_not_said_to_be_missing() -> None:
 @pytest.mark.parametrize("url", ["foo", "", "localhost:8767", "http://", "ftp://a", "http://a:b"])
 def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
     for kind in (emberd.Client, emberd.AsyncClient):
-        with pytest.raises(ConfigError, match="is no URL"):
+        with pytest.raises(ConfigError, match="is not a URL"):
             kind(url)
 
 

@@ -1,0 +1,20 @@
+"""Where a server is asked."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A URL, the Unix socket to reach it by if there is one, and a token if there is one."""
+
+    url: str
+    socket: str | None = None
+    token: str | None = field(default=None, repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that every request carries."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+    def __str__(self) -> str:
+        return f"unix:{self.socket}" if self.socket else self.url

@@ -1,0 +1,187 @@
+"""What can be asked of a server: requests are built here and their answers read, without a network.
+
+A `Request` is data; `Client` and `AsyncClient` send it and hand the response to `Request.read`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from emberd.errors import NoServerError, WrongShapeError, from_code
+from emberd.units import parse_places
+
+if TYPE_CHECKING:  # what only asks for health needs no NumPy
+    import httpx2
+    import numpy as np
+    from numpy.typing import NDArray
+
+JSON = {"Content-Type": "application/json"}
+RAW = {"Accept": "application/octet-stream"}
+
+InputType = Literal["query", "document"]
+Object = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a request cost: the tokens that the model was fed, after cutting, with its prompt."""
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """`vectors` is float32 (N, D), writable, in the order of the texts.
+
+    `truncated` has the indices of the texts that were cut because they have more tokens than the
+    model takes: what comes after is not in their vectors.
+    """
+
+    vectors: "NDArray[np.float32]"
+    model: str
+    fingerprint: str
+    truncated: tuple[int, ...] = ()
+    usage: Usage = Usage(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[T]):
+    """One question to the server. `parse` turns the response to it into its answer."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    parse: "Callable[[httpx2.Response], T]"
+    content: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, response: "httpx2.Response") -> T:
+        """Return the answer.
+
+        Raises:
+            EmberdError: what the server refuses, as the class that it raised.
+            NoServerError: something answered that is not emberd.
+        """
+        try:
+            if response.is_success:
+                return self.parse(response)
+            error = response.json()
+            refused = from_code(error["code"], error["detail"], error["hint"])
+        except (ValueError, KeyError, TypeError):
+            raise NoServerError(
+                f"What answered with status {response.status_code} is not emberd.",
+                hint="Check the address.",
+            ) from None
+        raise refused
+
+
+def embed(
+    texts: Sequence[str],
+    *,
+    model: str | None = None,
+    input_type: InputType | None = None,
+    dimensions: int | None = None,
+    truncate: bool = True,
+    fingerprint: str | None = None,
+) -> Request[Embeddings]:
+    """Ask for vectors as raw float32. Raises WrongShapeError."""
+    if isinstance(texts, str):  # a sequence of its letters
+        raise WrongShapeError("texts is one string.", hint="Give a list: [text].")
+    options = {
+        "model": model,
+        "input_type": input_type,
+        "dimensions": dimensions,
+        "fingerprint": fingerprint,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    return _post("/embed", {"texts": list(texts), "truncate": truncate, **given}, _embeddings, RAW)
+
+
+def embed_as_json(texts: Sequence[str], **options: object) -> Request[Object]:
+    """Ask for vectors as JSON: what `POST /embed` says, with the options that it takes."""
+    return _post("/embed", {"texts": texts, **options}, _object)
+
+
+def health() -> Request[Object]:
+    """Ask what `GET /health` says."""
+    return Request("GET", "/health", _object)
+
+
+def models() -> Request[list[Object]]:
+    """Ask for a row for every entry of the registry."""
+    return Request("GET", "/models", _models)
+
+
+def load(model: str | None = None) -> Request[Object]:
+    """Load a model, the default one without a name; its row comes once it is ready."""
+    return _post("/load", {"model": model}, _object)
+
+
+def unload(model: str | None = None) -> Request[list[str]]:
+    """Unload a model, all without a name; their names come once their memory is back."""
+    return _post("/unload", {"model": model}, _models)
+
+
+def reload() -> Request[Object]:
+    """Have the config file read again; what changed comes once it is in force."""
+    return _post("/reload", {}, _object)
+
+
+def preview_reload() -> Request[Object]:
+    """Ask what `reload` would change."""
+    return Request("GET", "/reload", _object)
+
+
+def _post(
+    path: str,
+    body: Mapping[str, Any],
+    parse: "Callable[[httpx2.Response], T]",
+    headers: Mapping[str, str] | None = None,
+) -> Request[T]:
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    try:
+        content = text.encode()
+    except UnicodeEncodeError:
+        raise _half_a_character(body) from None
+    return Request("POST", path, parse, content, {**JSON, **(headers or {})})
+
+
+def _half_a_character(body: Mapping[str, Any]) -> WrongShapeError:
+    """Say, as the server would, which text UTF-8 cannot hold."""
+    wrong = (
+        f"texts.{index}"
+        for index, text in enumerate(body.get("texts", ()))
+        if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text)
+    )
+    place = next(wrong, "the body")
+    return WrongShapeError(
+        f"{place}: contains half of a surrogate pair, which is not a character.",
+        hint="The text was cut inside a character: cut it elsewhere, or remove that half.",
+        field=place,
+    )
+
+
+def _object(response: "httpx2.Response") -> Object:
+    answer: Object = response.json()
+    return answer
+
+
+def _models(response: "httpx2.Response") -> list[Any]:
+    rows: list[Any] = response.json()["models"]
+    return rows
+
+
+def _embeddings(response: "httpx2.Response") -> Embeddings:
+    import numpy as np
+
+    headers = response.headers
+    shape = int(headers["x-emberd-rows"]), int(headers["x-emberd-dimensions"])
+    vectors = np.frombuffer(response.content, "<f4").reshape(shape).astype(np.float32)
+    return Embeddings(
+        vectors,
+        headers["x-emberd-model"],
+        headers["x-emberd-fingerprint"],
+        parse_places(headers["x-emberd-truncated"]),
+        Usage(int(headers["x-emberd-tokens"])),
+    )

@@ -1,0 +1,95 @@
+"""Replace a file in one step: readers see the old one or the new one, never half of one.
+
+The new file is written beside the old one and renamed over it. Whatever stops that leaves the old
+file as it was, and removes what was written, except for a kill.
+"""
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def replacing(
+    path: Path,
+    *,
+    mode: int = 0o600,
+    keep: bool = False,
+    sync: bool = True,
+    temporary: Path | None = None,
+) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` once the block has written it.
+
+    A link at `path` is replaced, not followed: resolve it first to replace what it points to.
+
+    Args:
+        path: the file to replace; it need not exist, its folder has to.
+        mode: the mode of the new file, less the umask.
+        keep: give it mode and owner of the file that it replaces, if there is one.
+        sync: have it on the disk before it is seen; unnecessary where damage is recognized.
+        temporary: where to write it: by default a new name beside `path` that ends in `.part`.
+            One that is given may be left from a run that was killed, and is overwritten: only one
+            process at a time may use it.
+
+    Raises:
+        OSError: it cannot be written; `path` is as it was.
+    """
+    if temporary is None:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    else:
+        temporary.unlink(missing_ok=True)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if keep:
+                _take_after(path, descriptor)
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    if sync:
+        _sync_folder(path.parent)
+
+
+def replace_file(
+    path: Path,
+    content: bytes,
+    *,
+    mode: int = 0o600,
+    keep: bool = False,
+    temporary: Path | None = None,
+) -> None:
+    """Replace a file by `content`; see `replacing`."""
+    with replacing(path, mode=mode, keep=keep, temporary=temporary) as file:
+        file.write(content)
+
+
+def _take_after(path: Path, descriptor: int) -> None:
+    """Give an open file the mode and owner of the one at `path`."""
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        return
+    with suppress(PermissionError):  # only root can give a file away
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the rename itself on the disk; the file is already in place if that fails."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

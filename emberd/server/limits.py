@@ -1,0 +1,49 @@
+"""How many connections this process can hold, and what happens when no more can be accepted."""
+
+import asyncio
+import resource
+import time
+from contextlib import suppress
+from typing import Any
+
+BACKLOG = 512  # connections that are accepted at once, before any of them is looked at
+OTHER_FILES = 128  # workers' pipes, logs, libraries, connections that linger
+MANY_FILES = 8192
+
+
+def raise_file_limit() -> None:
+    """Raise the soft limit on open files (256 on macOS) as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, MANY_FILES) if hard != resource.RLIM_INFINITY else MANY_FILES
+    if soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def most_connections() -> int:
+    """Return how many connections the soft limit on open files leaves room for."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(files - BACKLOG - OTHER_FILES, files // 4)
+
+
+class AcceptErrorLog:
+    """The event loop's exception handler: one line every 10 s instead of 1,000 a second.
+
+    When it is out of file descriptors, asyncio reports each connection that it could not accept:
+    up to the whole backlog, once a second.
+    """
+
+    EVERY_S = 10.0
+
+    def __init__(self, log: Any) -> None:  # noqa: ANN401 - any logger
+        self._log = log
+        self._next_s = 0.0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what happened."""
+        del loop
+        now_s = time.monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + self.EVERY_S
+            cause = context.get("exception")
+            self._log.error("%s (%s)", context["message"], type(cause).__name__)

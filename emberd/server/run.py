@@ -1,0 +1,215 @@
+"""Run the server of this home until a signal: claim the home, bind, announce, answer, drain.
+
+The one home of uvicorn's server.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from emberd import __version__, logs, running
+from emberd.api.access import Tokens
+from emberd.api.app import create_app
+from emberd.config.environment import take_notify_socket
+from emberd.errors import ConfigError, PortTakenError
+from emberd.models import compiled
+from emberd.running import Running
+from emberd.server import limits, notify, sockets
+from emberd.server.connection import Connection
+from emberd.spaces.lock import LockFile
+from emberd.units import format_size
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from emberd.config.live import LiveConfig
+    from emberd.config.load import Config
+    from emberd.config.settings import LogSettings
+
+DRAIN_S = 8  # for requests in flight; those not answered by then get a 503
+SHUTDOWN_GRACE_S = 10  # for connections that hang on even so
+
+UVICORN: dict[str, Any] = {
+    "lifespan": "on",
+    "http": Connection,
+    "backlog": limits.BACKLOG,
+    "ws": "none",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "date_header": False,
+    "timeout_keep_alive": 75,
+    "timeout_graceful_shutdown": SHUTDOWN_GRACE_S,
+}
+
+log = logging.getLogger("emberd")
+
+
+def serve(live: "LiveConfig") -> str | None:
+    """Run until SIGINT or SIGTERM.
+
+    Returns:
+        The address of the server that already runs where this one should; nothing is done then.
+
+    Raises:
+        ConfigError: a setting has to be corrected first.
+        PortTakenError: the address is taken, or this home's server runs at another one.
+    """
+    config = live.config
+    with _writing_state(config):
+        claimed = running.claim(config.homes.state)
+    if claimed is None:
+        return _already_runs(config)
+    _set_up_logs(config.settings.log)
+    notifier = notify.Notifier(take_notify_socket())
+    settings = config.settings.server
+    tokens = Tokens(config.token, Path(settings.token_file) if settings.token_file else None)
+    listeners = sockets.listen(settings, has_token=tokens.wanted)
+    files = sockets.sockets_of(listeners)
+    limits.raise_file_limit()
+    Connection.most = limits.most_connections()
+    here = Running(
+        os.getpid(),
+        settings.host,
+        None if settings.port is None else listeners[0].getsockname()[1],
+        __version__,
+        settings.socket,
+        secrets.token_hex(8),
+    )
+    app = create_app(live, tokens, here.instance)
+    try:
+        with _writing_state(config):
+            Server(app, live, here, notifier).run(sockets=listeners)
+    finally:
+        sockets.remove(files)
+        running.remove(config.homes.state)
+    log.info("emberd has ended")
+    return None
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which announces itself, drains the pool, and returns instead of dying by signal.
+
+    Args:
+        app: what answers.
+        live: the configuration in force, read again at SIGHUP.
+        here: where this server listens, as other processes are to find it.
+        notifier: tells the service manager.
+    """
+
+    def __init__(
+        self, app: "FastAPI", live: "LiveConfig", here: Running, notifier: notify.Notifier
+    ) -> None:
+        super().__init__(uvicorn.Config(app, **UVICORN))
+        self._pool = app.state.pool
+        self._live = live
+        self._here = here
+        self._notifier = notifier
+        self._reloads: set[asyncio.Task[None]] = set()  # the loop keeps only weak references
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals; uvicorn's own would raise them again at the end."""
+        before = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        yield
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell everybody."""
+        await super().startup(sockets)
+        config = self._live.config
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up, _has_terminal())
+        loop.set_exception_handler(limits.AcceptErrorLog(log))
+        running.write(config.homes.state, self._here)
+        gc.collect()
+        gc.freeze()  # modules and routes stay: collections look only at what requests left
+        loop.run_in_executor(None, _delete_unused_compiled, config)
+        self._notifier.tell(notify.READY, f"STATUS=listens on {self._here.address}")
+        log.info(
+            "emberd %s listens on %s, default model %s",
+            __version__, " and ".join(self._here.addresses), config.settings.default,
+        )  # fmt: skip
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what has been asked, and no more."""
+        self._notifier.tell(notify.STOPPING, "STATUS=answers the requests it has")
+        drain = asyncio.create_task(self._pool.drain(DRAIN_S))
+        await super().shutdown(sockets)
+        await drain
+
+    def _hang_up(self, had_terminal: bool) -> None:
+        """Reload the configuration; end instead if the terminal it was started in is gone."""
+        if had_terminal and not _has_terminal():
+            self.handle_exit(signal.SIGHUP, None)
+            return
+        task = asyncio.create_task(self._live.try_reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+
+def _already_runs(config: "Config") -> str:
+    """Return where this home's server runs. Raises PortTakenError if it is somewhere else."""
+    noted = running.read(config.homes.state)
+    where = noted.address if noted else "an address it has not noted yet"
+    server = config.settings.server
+    if noted and (noted.host, noted.port) == (server.host, server.port):
+        return where
+    raise PortTakenError(
+        f"emberd already runs at {where}, with the state folder {config.homes.state}.",
+        hint="End that server, or give this one its own EMBERD_HOME.",
+    )
+
+
+@contextmanager
+def _writing_state(config: "Config") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"The state folder {config.homes.state} cannot be written: {error.strerror}.",
+            hint="Correct its permissions, or set EMBERD_HOME to a folder of yours.",
+        ) from None
+
+
+def _set_up_logs(to: "LogSettings") -> None:
+    try:
+        logs.set_up(to.level, to.format, to.file, to.max_bytes, to.backups)
+    except OSError as error:
+        raise ConfigError(
+            f"log.file: {to.file} cannot be written: {error.strerror}.",
+            hint="Choose a file in an existing folder of yours.",
+        ) from None
+
+
+def _delete_unused_compiled(config: "Config") -> None:
+    """Delete the compiled models that no entry would use any more."""
+    entries = LockFile(config.homes.state).read()
+    models = [(spec, entries.get(spec.name)) for spec in config.catalog]
+    with suppress(OSError):  # another process may do the same
+        freed = compiled.give_back(compiled.unused(config.homes.cache, models))
+        if freed:
+            log.info("%s of compiled models that nothing uses any more deleted", format_size(freed))
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a terminal; it loses it when the window is closed."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) >= 0
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,73 @@
+"""The public surface of `emberd`: what programs import, call and catch; no accident changes it."""
+
+import inspect
+from typing import Any
+
+import pytest
+
+import emberd
+from emberd import errors
+
+INIT = (
+    "(url: str | None = None, *, socket: str | pathlib.Path | None = None,"
+    " token: str | None = None, timeout: float | None = None) -> None"
+)
+EMBED = (
+    "(texts: collections.abc.Sequence[str], *, model: str | None = None,"
+    " input_type: Optional[Literal['query', 'document']] = None, dimensions: int | None = None,"
+    " truncate: bool = True, fingerprint: str | None = None) -> emberd.client.requests.Embeddings"
+)
+METHODS = {
+    "close": "() -> None",
+    "embed": EMBED,
+    "health": "() -> dict[str, typing.Any]",
+    "load": "(model: str | None = None) -> dict[str, typing.Any]",
+    "models": "() -> list[dict[str, typing.Any]]",
+    "send": "(request: emberd.client.requests.Request[~T]) -> ~T",
+    "unload": "(model: str | None = None) -> list[str]",
+}
+
+
+def test_names() -> None:
+    assert emberd.__all__ == ["AsyncClient", "Client", "Embeddings", "Usage", "__version__"]
+
+
+def signature(function: Any) -> str:  # noqa: ANN401 - any callable
+    """Return it without `self`."""
+    whole = inspect.signature(function)
+    rest = [each for name, each in whole.parameters.items() if name != "self"]
+    return str(whole.replace(parameters=rest))
+
+
+@pytest.mark.parametrize("client", [emberd.Client, emberd.AsyncClient])
+def test_clients(client: type) -> None:
+    methods = {
+        name: signature(member)
+        for name, member in vars(client).items()
+        if inspect.isfunction(member) and not name.startswith("_")
+    }
+
+    assert signature(client) == INIT
+    assert methods == METHODS
+    assert isinstance(vars(client)["address"], property)
+    is_async = {inspect.iscoroutinefunction(getattr(client, name)) for name in METHODS}
+    assert is_async == {client is emberd.AsyncClient}
+
+
+def test_answers() -> None:
+    assert list(inspect.signature(emberd.Embeddings).parameters) == [
+        "vectors", "model", "fingerprint", "truncated", "usage",
+    ]  # fmt: skip
+    assert list(inspect.signature(emberd.Usage).parameters) == ["tokens"]
+
+
+def test_errors_that_programs_catch() -> None:
+    """By class in Python, by code over HTTP."""
+    names = {
+        "BadOptionError", "ConfigError", "DeadlineError", "EmberdError",
+        "FingerprintMismatchError", "NoServerError", "NoTextsError", "TextTooLongError",
+        "TooLargeError", "UnauthorizedError", "UnavailableError", "UnknownModelError",
+        "WrongShapeError",
+    }  # fmt: skip
+
+    assert all(issubclass(getattr(errors, name), errors.EmberdError) for name in names)
