@@ -6,7 +6,7 @@ depends on how the interpreter starts (`is_ordinary` tells) needs a process made
 
 The template, one for each process that runs tests, listens on a socket. For every connection it
 forks a keeper, which takes one request and the three standard streams, forks the command, and says
-its process id and, when it has ended, its exit code.
+its process id and, when it has ended, its exit code. A command ends with whoever started it.
 """
 
 import atexit
@@ -21,16 +21,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 NUMBER_BYTES = 4
-READ_AT_START = (
-    "PYTHON",
-    "LC_",
-    "LANG",
-    "COVERAGE",
-)  # variables that Python reads as it starts
+READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "DYLD_", "TZ", "COVERAGE")  # variables
 NOT_IMPORTED = ("emberd.__main__", "emberd.backends.", "emberd.worker.", "emberd.doctor.probe")
 
 _address: str | None = None
@@ -175,24 +171,32 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
 
 def _keep(link: socket.socket) -> dict[str, Any]:
     """Fork the command, and return in its process only: this one ends with it."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     header, streams, _, _ = socket.recv_fds(link, NUMBER_BYTES, 3)
     many = int.from_bytes(header, "big")
     request: dict[str, Any] = json.loads(link.recv(many, socket.MSG_WAITALL))
+    told, tell = socket.socketpair()  # that a child has ended
+    tell.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(tell.fileno())
     if (pid := os.fork()) == 0:
-        link.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for mine in (link, told, tell):
+            mine.close()
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
         return request
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # of a terminal or a group, meant for the command
     for stream in (*streams, 0, 1, 2):
         os.close(stream)
     link.sendall(pid.to_bytes(NUMBER_BYTES, "big"))
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # of a terminal or a group, meant for the command
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    link.sendall(code.to_bytes(NUMBER_BYTES, "big", signed=True))
+    if link in select.select([told, link], [], [])[0]:
+        os.kill(pid, signal.SIGKILL)  # whoever started it has gone without it
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with suppress(OSError):  # nobody may be left to hear it
+        link.sendall(code.to_bytes(NUMBER_BYTES, "big", signed=True))
     os._exit(0)
 
 

@@ -9,10 +9,11 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.forked import Forked, is_ordinary
-from tests.serving import Server, clean_environ, run_emberd
+from tests.serving import Server, clean_environ, run_emberd, wait_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,6 +64,19 @@ def test_a_signal_ends_it_and_is_its_exit_code(home: Path) -> None:
 
         assert own.process.wait(10) == -signal.SIGKILL
         assert own.process.poll() == -signal.SIGKILL
+
+
+def test_it_ends_with_whoever_started_it(home: Path) -> None:
+    starter = (
+        "import os, sys; from pathlib import Path; from tests.serving import Server;"
+        " print(Server(Path(sys.argv[1])).process.pid, flush=True);"
+        " os.kill(os.getpid(), 9)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", starter, home], capture_output=True, cwd=ROOT)
+
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    wait_for(lambda: not psutil.pid_exists(int(done.stdout)))
 
 
 def test_what_an_interpreter_reads_at_its_start_needs_one_of_its_own() -> None:
