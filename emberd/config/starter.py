@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from emberd import files
 from emberd.errors import ConfigError
 
 STARTER = Path(__file__).with_name("starter.yaml")
@@ -9,7 +10,7 @@ STARTER = Path(__file__).with_name("starter.yaml")
 
 def read() -> str:
     """Return its text."""
-    return STARTER.read_bytes().decode()
+    return files.read(STARTER).decode()
 
 
 def write(file: Path) -> None:

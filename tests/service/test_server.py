@@ -9,7 +9,7 @@ import pytest
 from emberd.config.load import Config, load_config
 from emberd.errors import ConfigError
 from emberd.service.launchd import Launchd
-from emberd.service.server import holder, is_ready, place_of, unit_of
+from emberd.service.server import address_of, holder, is_ready, unit_of
 from emberd.service.unit import Status
 from tests.service.conftest import free_port
 
@@ -58,10 +58,10 @@ def test_a_service_needs_a_fixed_place(tmp_path: Path, port: str) -> None:
 
 
 def test_it_is_asked_at_its_port_or_else_at_its_socket(tmp_path: Path) -> None:
-    by_port = place_of(config_of(tmp_path, "server: {port: 9000, socket: /s}\n"))
-    by_socket = place_of(config_of(tmp_path, "server: {port: off, socket: /s}\n"))
+    by_port = address_of(config_of(tmp_path, "server: {port: 9000, socket: /s}\n"))
+    by_socket = address_of(config_of(tmp_path, "server: {port: off, socket: /s}\n"))
 
-    assert (by_port.name, by_socket.name) == ("http://127.0.0.1:9000", "unix:/s")
+    assert (str(by_port), str(by_socket)) == ("http://127.0.0.1:9000", "unix:/s")
 
 
 def test_who_holds_the_port_is_named_unless_it_is_our_own_service(tmp_path: Path) -> None:
