@@ -1,6 +1,6 @@
-"""Checkpoints of the real sizes with random weights: the same numbers wherever they are made.
+"""Checkpoints of realistic size with random weights, which are the same on every machine.
 
-They need no download, so that a machine without a network can have them too.
+They need no download, so a machine without a network can use them too.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What has to hold before a peer is timed: right vectors, and no less speed than it is known for.
+"""Checks before a peer is timed: correct vectors, and at least the speed it is known for.
 
 expected.json holds, for each kind of processor that somebody measured at leisure, what peers reach
 there. A peer that runs more than 30% below was set up wrongly or is disturbed, and to compare with
@@ -20,11 +20,11 @@ LEAST_SHARE = 0.7
 
 
 class WrongPeerError(Exception):
-    """A peer is not what it should be; the message says in which way."""
+    """A peer does not work as it should; the message says how."""
 
 
 class SlowPeerError(WrongPeerError):
-    """A peer is slower than it should be, or something else took the processor for a moment."""
+    """A peer is slower than it should be, or something else was using the processor."""
 
 
 def cosines(some: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -36,7 +36,7 @@ def cosines(some: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) 
 
 
 def check_vectors(name: str, cosine: Mapping[str, float]) -> None:
-    """Raise WrongPeerError for vectors that are not those of float32."""
+    """Raise WrongPeerError unless the vectors are those of float32."""
     if not cosine["lowest"] >= LEAST_COSINE:  # not <, so that NaN fails too
         raise WrongPeerError(
             f"{name} gives other vectors than sentence-transformers does in float32:"

@@ -56,7 +56,7 @@ class Files:
     """The model in the formats of all peers, and what its vectors of some texts should be."""
 
     def __init__(self, model: Path, texts: Sequence[str]) -> None:
-        """Make what is missing."""
+        """Create whatever is missing."""
         maker = HERE / "peer_code" / "prepare_model.py"
         pins = HERE / "requirements-sentence-transformers.txt"
         made_of = hashlib.sha256(
@@ -68,7 +68,7 @@ class Files:
 
     @property
     def safetensors(self) -> Path:
-        """The checkpoint, which says that it takes 512 tokens."""
+        """The checkpoint, with a limit of 512 tokens."""
         return self.folder / "safetensors"
 
     @property

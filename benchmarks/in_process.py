@@ -1,9 +1,9 @@
-"""emberd's own engine without a server: a line of JSON in is a wish, a line out what came of it.
+"""emberd's own engine without a server: a line of JSON in is a command, a line out its result.
 
     python benchmarks/in_process.py HOME MODEL
 
-Wishes: {"do": "embed", "texts": [...]}, tokenizing included; {"do": "product", "compute": "f32" or
-"bf16"}, the best matrix product of OpenVINO on this machine. The time is taken here.
+Commands: {"do": "embed", "texts": [...]}, including tokenizing; {"do": "product", "compute":
+"f32" or "bf16"}, the best matrix product of OpenVINO on this machine. The time is taken here.
 """
 
 import json
@@ -35,7 +35,7 @@ BATCH_TOKENS = 512  # where a worker begins
 
 
 def main() -> None:
-    """Load the model and do as is wished until stdin closes."""
+    """Load the model and run commands until stdin closes."""
     home, name = Path(sys.argv[1]), sys.argv[2]
     config = load_config(environ={"EMBERD_HOME": str(home), "HOME": str(home)})
     spec = config.catalog.get(name)
@@ -50,11 +50,11 @@ def main() -> None:
     loaded = load(start, Phases(began_s, began_s), lambda _: None)
     print(json.dumps({"compute": loaded.ready.compute}), flush=True)
     for line in sys.stdin:
-        wish = json.loads(line)
-        if wish["do"] == "product":
-            print(json.dumps({"gflop_per_s": best_product(wish["compute"])}), flush=True)
+        command = json.loads(line)
+        if command["do"] == "product":
+            print(json.dumps({"gflop_per_s": best_product(command["compute"])}), flush=True)
         else:
-            print(json.dumps(embed(loaded, wish["texts"])), flush=True)
+            print(json.dumps(embed(loaded, command["texts"])), flush=True)
 
 
 def embed(loaded: Loaded, texts: Sequence[str]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What the numbers were measured on, in words that name no place of the machine."""
+"""What the numbers were measured on, without naming anything private on the machine."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ def processor() -> str:
 
 
 def cpu() -> dict[str, str]:
-    """Return what Linux says of the last processor; empty elsewhere."""
+    """Return what Linux says about the last processor; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

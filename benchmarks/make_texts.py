@@ -1,4 +1,4 @@
-"""Writes texts.txt: the 2,000 passages that everyone embeds, one a line.
+"""Writes texts.txt: the 2,000 passages that every peer embeds, one per line.
 
     python benchmarks/make_texts.py
 

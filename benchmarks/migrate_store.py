@@ -1,4 +1,4 @@
-"""What moving a large store costs beyond the embedding itself, and how true the estimates are.
+"""What moving a large store costs beyond the embedding itself, and how accurate the estimates are.
 
     python benchmarks/migrate_store.py --rows 100000 --out benchmarks/results/migrate_store.json
 

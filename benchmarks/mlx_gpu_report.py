@@ -1,4 +1,4 @@
-"""The committed numbers of the GPU runs -> their section of docs/performance.md, never by hand.
+"""From the committed numbers of the GPU runs to their section of docs/performance.md.
 
 python benchmarks/mlx_gpu_report.py            writes it
 python benchmarks/mlx_gpu_report.py --check    fails when it is not what the numbers say

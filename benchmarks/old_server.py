@@ -1,6 +1,6 @@
-"""The server that emberd replaces: its code out of its document, named on the command line.
+"""The server that emberd replaces: its code is taken from its document, given on the command line.
 
-The project holds none of its code.
+The project contains none of its code.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The committed numbers -> the tables and plots of docs/performance.md, never by hand.
+"""The committed numbers -> the tables and plots of docs/performance.md, never edited by hand.
 
 python benchmarks/report.py            writes them
 python benchmarks/report.py --check    fails when the tables are not what the numbers say

@@ -47,7 +47,7 @@ MEMORY_TEXTS_A_REQUEST, MEMORY_SAMPLE_TEXTS = 500, 5000
 
 
 def main() -> None:
-    """Measure what was asked for, and write it."""
+    """Measure what the options ask for, and write it."""
     arguments = _arguments()
     model = package_folder(MODEL_PACKAGE)
     if model is None:
@@ -91,7 +91,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def compare(arguments: argparse.Namespace, folder: Path, model: Path) -> dict[str, Any]:
-    """Check everybody, then take turns. Raises checks.WrongPeerError."""
+    """Check every peer, then take turns. Raises checks.WrongPeerError."""
     began_s, load_before = time.perf_counter(), os.getloadavg()[0]
     effort = turns.QUICK if arguments.quick else turns.Effort()
     rounds = 1 if arguments.quick else arguments.rounds

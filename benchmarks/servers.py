@@ -1,4 +1,4 @@
-"""A server of any make as a real process on a free loopback port, and its end.
+"""Runs any server as a real process on a free loopback port, and ends it.
 
 Each runs as its documentation says to run it; nothing of any is imported here.
 """
@@ -33,7 +33,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """How a server is started. `command` is given the port; `folder` is where it runs and logs."""
+    """How to start a server. `command` is called with the port; `folder` is where it runs."""
 
     name: str
     folder: Path
@@ -94,7 +94,7 @@ def plain_environment() -> dict[str, str]:
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """End a server and whatever it leaves behind."""
+    """End a server and all its children."""
     children: list[psutil.Process] = []
     with suppress(psutil.Error):
         children = psutil.Process(process.pid).children(recursive=True)

@@ -1,4 +1,4 @@
-"""One peer's turn in a round: flat numbers, the same questions for all who take part."""
+"""One peer's turn in a round: the same requests for every peer, as flat numbers."""
 
 import json
 import subprocess
@@ -88,7 +88,7 @@ def _cold(running: Running, texts: Texts, effort: Effort) -> Numbers:
 
 
 def _phases(running: Running) -> Numbers:
-    """Return what emberd says of the load that just was; nothing of another server."""
+    """Return what emberd says about the latest load; empty for other servers."""
     with Connection(running.server) as connection:
         health = json.loads(connection.ask(running.server.get("/health")))
         if "name" not in health:
@@ -121,10 +121,10 @@ class Pipe:
         self._process = process
         self.hello = self._read()
 
-    def ask(self, **wish: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON can say
-        """Send a wish, return the answer. Raises RuntimeError when it ended."""
+    def ask(self, **command: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON can say
+        """Send a command and return the answer. Raises RuntimeError if the program has ended."""
         assert self._process.stdin  # a pipe, see `piped`
-        self._process.stdin.write(json.dumps(wish).encode() + b"\n")
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._read())
         return answer
@@ -139,7 +139,7 @@ class Pipe:
 
 @contextmanager
 def piped(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Pipe]:
-    """Run a program that reads wishes, and end it."""
+    """Run a program that reads commands, and end it."""
     with subprocess.Popen(
         command,
         env={**servers.plain_environment(), **environment},

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 NUMBER_BYTES = 4
-STARTS_INTERPRETER = (
+READ_AT_START = (
     "PYTHON",
     "LC_",
     "LANG",
@@ -41,7 +41,7 @@ def is_ordinary(environ: Mapping[str, str]) -> bool:
     return all(
         environ.get(key) == os.environ.get(key)
         for key in {*environ, *os.environ}
-        if key.startswith(STARTS_INTERPRETER)
+        if key.startswith(READ_AT_START)
     )
 
 

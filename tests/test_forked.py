@@ -72,6 +72,7 @@ def test_what_an_interpreter_reads_at_its_start_needs_one_of_its_own() -> None:
     assert is_ordinary(environ | {"EMBERD_TOKEN": "t"})
     assert not is_ordinary(environ | {"PYTHONPATH": "/elsewhere"})
     assert not is_ordinary(environ | {"LC_ALL": "of-elsewhere"})
+    assert not is_ordinary(environ | {"LD_PRELOAD": "/clock.so"})
 
 
 def test_children_can_be_interrupted_when_the_suite_runs_in_a_shells_background() -> None:

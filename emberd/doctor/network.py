@@ -10,7 +10,8 @@ from emberd.config.settings import ServerSettings
 from emberd.config.tokens import read_token_file
 from emberd.doctor.files import has_default
 from emberd.errors import ConfigError, SourceError
-from emberd.models import hub as registry_hub
+from emberd.models import hub as model_hub
+from emberd.models.hub_errors import endpoint as hub_address
 from emberd.running import read, url_of
 from emberd.service.port import who_holds, who_holds_socket
 from emberd.service.previous import is_old_server
@@ -120,9 +121,9 @@ def hub(config: Config) -> list[Finding]:
     if source is None:
         return [Finding("hub", "skipped", "the default model does not come from the Hub")]
     try:
-        endpoint = registry_hub.reach(source, config.homes.hub)
+        endpoint = model_hub.reach(source, config.homes.hub)
     except SourceError as error:
-        at = f"{registry_hub.endpoint()}, asked for {source.hf}"
+        at = f"{hub_address()}, asked for {source.hf}"
         advice = "Check the network, proxies and HF_ENDPOINT"
         if here:
             advice += "; models on this machine work without it"

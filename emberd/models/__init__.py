@@ -1,1 +1,1 @@
-"""Where a model is: found on this machine, fetched from its sources, and what its folder says."""
+"""The files of models: are they here, where do they come from, and what do they say?"""

@@ -1,7 +1,7 @@
 """Is a model here? The one answer, for commands, the server and the worker that loads it.
 
-Found without the network and without reading weights: in the order of a model's sources, beginning
-with the one that it was loaded from before.
+It needs no network and reads no weights. A model's sources are tried in their order, but the one
+that it was loaded from before comes first.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from emberd.spaces.lock import LockEntry
 
 @dataclass(frozen=True, slots=True)
 class LocalCopy:
-    """Where a model's files are."""
+    """A model's files on this machine: where they are, and the source that they belong to."""
 
     source: Source
     folder: Path
@@ -27,9 +27,9 @@ def find_here(spec: ModelSpec, hub: Path, before: LockEntry | None) -> LocalCopy
     Args:
         spec: the registry's entry.
         hub: folder of the Hub's cache.
-        before: what `lock.json` remembers of the model. Its source comes first, and where an
-            installed package had the files is where they are as long as they lie there: whoever
-            asks now may be another interpreter than the one that the package was installed for.
+        before: what `lock.json` remembers of the model. Its source is tried first. If that is an
+            installed package, the folder that it had is used as long as it is whole: the package
+            may be installed for another Python than the one that asks now.
     """
     for source in in_order(spec, before):
         remembered = source.package and before and str(source) == before.now.source
@@ -40,6 +40,6 @@ def find_here(spec: ModelSpec, hub: Path, before: LockEntry | None) -> LocalCopy
 
 
 def in_order(spec: ModelSpec, before: LockEntry | None) -> list[Source]:
-    """Return the sources as they are tried: the one that was used before, then the rest."""
+    """Return the sources in the order in which they are tried: the last used one first."""
     first = before.now.source if before else None
     return sorted(spec.sources, key=lambda source: str(source) != first)

@@ -1,7 +1,8 @@
-"""What backends keep of models, so as not to make it twice: `cache/BACKEND/KEY/`, a folder each.
+"""Compiled models that backends keep for the next start, each in a folder `cache/BACKEND/KEY/`.
 
-The key says what a compiled model depends on, and no more: entries that differ in prompts, cut or
-output size share it. Whatever no entry of `lock.json` leads to may go at any time.
+The key covers what a compiled model depends on and no more: entries that differ only in prompts,
+limits or output size share one. A folder that no entry of `lock.json` leads to may be deleted at
+any time.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ LENGTH = 16  # hex digits
 
 
 def compiled_key(spec: ModelSpec, files: Mapping[str, FileHash]) -> str:
-    """Return the key of what is compiled from these files: weights, graph, precision, pooling."""
+    """Return the key of what is compiled from these files, with this precision and pooling."""
     parts: list[str] = [spec.precision, spec.pooling]
     for name in sorted(files):
         if PurePath(name).suffix not in (".txt", ".md") and not _is_of_tokenizer(name):
@@ -35,27 +36,27 @@ def _is_of_tokenizer(name: str) -> bool:
 
 
 def folders(cache: Path, spec: ModelSpec, entry: LockEntry | None) -> list[Path]:
-    """Return the folders, one a backend, that are kept of a model as it was loaded last."""
+    """Return the folders, one for each backend, that hold a model as it was loaded last."""
     if entry is None or not entry.now.files:
         return []
     return sorted(cache.glob(f"*/{compiled_key(spec, entry.now.files)}"))
 
 
 def unused(cache: Path, models: Iterable[tuple[ModelSpec, LockEntry | None]]) -> list[Path]:
-    """Return everything that backends keep and that none of these models would use."""
+    """Return everything that backends keep and none of these models would use."""
     used = {folder for spec, entry in models for folder in folders(cache, spec, entry)}
     return sorted(path for path in cache.glob("*/*") if path not in used)
 
 
 def size_of(*paths: Path) -> int:
-    """Return the bytes of disk that files and folders take, links and what they lead to."""
+    """Return the bytes of disk that files and folders take, including what links lead to."""
     seen: dict[tuple[int, int], int] = {}
     for path in paths:
         below = (Path(at, name) for at, _, names in os.walk(path) for name in names)
         for file in (path, *below):
             try:
                 status = file.stat()
-            except OSError:  # gone meanwhile, or a link to nowhere
+            except OSError:  # deleted meanwhile, or a dangling link
                 continue
             seen[status.st_dev, status.st_ino] = 512 * status.st_blocks
     return sum(seen.values())

@@ -1,4 +1,4 @@
-"""Where a registry entry and its model's folder disagree: the entry counts, and people are told."""
+"""Where a registry entry and its model's folder disagree. The entry counts; people should know."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _DOCUMENT = ("document", "passage", "corpus")
 class Difference:
     """Something that the folder says and the entry does not, or says otherwise.
 
-    `key` is the entry's key, `line` what to write there to have it as the folder says.
+    `key` is the entry's key, and `line` is what to write there to follow the folder.
     """
 
     key: str
@@ -26,12 +26,12 @@ class Difference:
     line: str
 
     def told(self, name: str) -> str:
-        """Say it of the entry `name`, with what to do, in one line."""
-        return f"{self.message} To have it so, write below models.{name}: {self.line}"
+        """Describe it for the entry `name`, with what to do, in one line."""
+        return f"{self.message} To follow the folder, write below models.{name}: {self.line}"
 
 
 def differences(folder: "Folder", spec: ModelSpec) -> list[Difference]:
-    """Return what the entry has otherwise than the folder says."""
+    """Return what the entry says otherwise than the folder."""
     return [
         *_other_limit(folder, spec),
         *_other_prompts(folder, spec),
@@ -61,7 +61,7 @@ def _other_prompts(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
     if not missing:
         return
     where = "config_sentence_transformers.json"
-    message = f"{where} says prompts that the entry of {spec.name} does not have."
+    message = f"{where} lists prompts that the entry of {spec.name} does not have."
     if default and default in missing.values():
         message += (
             f" It makes {folder.default_prompt} the default, which sentence-transformers puts"

@@ -14,8 +14,8 @@ def hash_files(
 ) -> dict[str, FileHash]:
     """Return the hash of each file below `folder` that matches a pattern, by relative name.
 
-    Weights that the folder's own lists name are among them, whatever the patterns are. A file is
-    read only when its size, mtime or inode differ from what `known` says.
+    Weights that the folder's own lists name are always included. A file is read only if its size,
+    mtime or inode differs from what `known` says.
 
     Raises:
         ModelLoadError: one of the files cannot be read.

@@ -1,6 +1,6 @@
-"""What a model's folder says of itself beside its weights, as sentence-transformers takes it.
+"""What the files of a model say beside the weights, read as sentence-transformers reads them.
 
-Read once for all: by the worker that loads it, `config check` and `verify`. What no file says is
+The one reader for the worker that loads a model, `config check` and `verify`. What no file says is
 not guessed. Which file counts is as in sentence-transformers 6.2, `base/modules/transformer.py`.
 """
 
@@ -22,26 +22,27 @@ TRANSFORMER_FILES = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-"""Where the Transformer step keeps its options: the first of these that holds something."""
+"""Where the Transformer step keeps its options: the first of these that is not empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """What the files say.
+    """What the files of a model's folder say.
 
     Attributes:
         path: the folder.
-        vocab_size: how many tokens the weights have vectors for; None: config.json does not say.
+        vocab_size: the number of tokens that the weights have vectors for; None if config.json
+            does not say.
         positions: the most tokens that the weights have positions for, or None.
         limit: where sentence-transformers cuts texts, in tokens, but never beyond `positions`.
-        limit_by: which file says so.
-        normalizer: what sentence-transformers puts in the place of tokenizer.json's `normalizer`,
-            in its format; None: that one is used.
-        lower_case: whether that makes texts lower-case, which tokenizer.json's own does not.
-        prompts: texts by their names there; no empty ones.
-        default_prompt: the name of the one that every text gets for which none is asked.
-        include_prompt: False: a prompt's tokens are read, but not pooled.
-        normalizes: whether vectors get length 1; None: there is no modules.json.
+        limit_by: the file that says so.
+        normalizer: what sentence-transformers uses in place of tokenizer.json's `normalizer`, in
+            its format; None if it uses that one.
+        lower_case: whether this lower-cases texts and tokenizer.json's own normalizer does not.
+        prompts: the prompts that are not empty, by the names that the folder gives them.
+        default_prompt: the name of the prompt for texts that ask for none.
+        include_prompt: False if a prompt's tokens are read but not pooled.
+        normalizes: whether vectors are scaled to length 1; None if there is no modules.json.
     """
 
     path: Path
@@ -57,10 +58,10 @@ class Folder:
     normalizes: bool | None
 
     def max_tokens(self, spec: ModelSpec) -> int:
-        """Return where texts are cut: what the entry states, else what the folder says.
+        """Return where texts are cut, in tokens: what the entry says, else what the folder says.
 
         Raises:
-            ModelLoadError: neither says it, or the weights have fewer positions.
+            ModelLoadError: neither says so, or the weights have fewer positions.
         """
         tokens = spec.max_tokens or self.limit
         if tokens is None:
@@ -77,7 +78,7 @@ class Folder:
         return tokens
 
     def options(self, spec: ModelSpec) -> SpaceOptions:
-        """Return the limits and options of the space that the entry has with this folder.
+        """Return the limits and options of the entry's space with this folder.
 
         Raises:
             ModelLoadError: as `max_tokens`.
@@ -85,17 +86,17 @@ class Folder:
         return SpaceOptions.of(
             spec,
             max_tokens=self.max_tokens(spec),
-            include_prompt=self.include_prompt or spec.pooling == "last",  # its end is no prompt's
+            include_prompt=self.include_prompt or spec.pooling == "last",  # never a prompt's
             lower_case=self.lower_case,
             normalizer=json.dumps(self.normalizer, sort_keys=True) if self.normalizer else "",
         )
 
 
 def read_folder(folder: Path) -> Folder:
-    """Read what a folder in the layout of a Hub repository says of itself.
+    """Read what a folder in the layout of a Hub repository says.
 
     Raises:
-        ModelLoadError: one of the files is damaged or says what cannot be done; names it.
+        ModelLoadError: a file is damaged or asks for something unsupported; the message names it.
     """
     config = read_optional(folder / "config.json")
     tokenizer = read_optional(folder / "tokenizer_config.json")
@@ -105,9 +106,9 @@ def read_folder(folder: Path) -> Folder:
     check_layout(folder, steps or ())
     if tokenizer.get("truncation_side", "right") != "right":
         raise ModelLoadError(
-            f"{folder / 'tokenizer_config.json'} has long texts lose their beginning"
+            f"{folder / 'tokenizer_config.json'} cuts off the beginning of long texts"
             f" (truncation_side {tokenizer['truncation_side']!r}); emberd cuts off their end.",
-            hint='Write `"truncation_side": "right"` there if that is as good for your texts.',
+            hint='Write `"truncation_side": "right"` there if that is fine for your texts.',
         )
     positions = read_positions(config)
     limit, limit_by = read_limit(folder, tokenizer, transformer, named)
@@ -116,7 +117,7 @@ def read_folder(folder: Path) -> Folder:
     prompts = described.get("prompts") or {}
     if not (isinstance(prompts, dict) and all(isinstance(p, str | None) for p in prompts.values())):
         where = folder / "config_sentence_transformers.json"
-        raise ModelLoadError(f"{where}: `prompts` is no list of texts by name.", hint=MEND)
+        raise ModelLoadError(f"{where}: `prompts` is not a mapping of names to texts.", hint=MEND)
     default = described.get("default_prompt_name")
     normalizer, lowers = replacing_normalizer(
         folder, config, tokenizer, lower_case=transformer.get("do_lower_case") is True

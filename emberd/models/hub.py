@@ -1,14 +1,12 @@
 """A Hub repository -> a folder in the Hub's own cache: resumed, checked, with progress.
 
-The one home of huggingface_hub, which is imported only here, when the Hub has to be asked. Large
-files are fetched by us into `blobs/SHA256.part`, which survives a stop of any kind and is renamed
-when its hash is right. (The library itself starts a file anew whenever its process was stopped.)
-It fetches the small ones and links the snapshot: weights last, and after them the ref, so that
-what is found there is whole.
+The home of huggingface_hub, which is imported only when the Hub has to be asked. emberd fetches
+large files itself, into `blobs/SHA256.part`, which survives a stop of any kind and is renamed when
+its hash is right. (The library starts a file anew whenever its process was stopped.) The library
+fetches the small ones and links the snapshot: weights last, and after them the ref, so that a
+snapshot with a ref is whole.
 """
 
-import errno
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,20 +19,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from emberd.errors import SourceError
 from emberd.files import size_of
 from emberd.flock import LockedError, locked
+from emberd.models.hub_errors import endpoint, explained
 from emberd.models.local import DIGEST, discard, has_digest, hub_repository
 from emberd.registry.spec import Source, is_below
 from emberd.units import format_size
 
 if TYPE_CHECKING:
-    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 REACH_TIMEOUT_S = 5.0  # for the first answer of the Hub; a download that moves may take hours
 PARALLEL_FILES = 4
-CHUNK_BYTES = 2**16  # what a stop may lose; the library's 10 MiB make progress jump, too
-STANDS_STILL_S = 25.0  # without a new byte; a worker that waits for longer counts as stuck itself
+CHUNK_BYTES = 2**16  # what a stop may lose; with the library's 10 MiB, progress would jump
+STANDS_STILL_S = 25.0  # without a new byte; a worker that waits longer counts as stuck itself
 SPARE_BYTES = 64 * 2**20  # left free on the disk
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 OnProgress = Callable[[int, int], None]
 """Called with bytes done and bytes in all, often and from any thread."""
@@ -42,19 +39,19 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What the Hub says of a repository: the commit of the revision, and digests by file name."""
+    """What the Hub says about a repository: the revision's commit, and digests by file name."""
 
     commit: str
     digests: Mapping[str, str]
 
 
 def look_up(source: Source, hub: Path, files: Sequence[str], commit: str) -> Stated:
-    """Ask what the source's revision is now, and the digests of what `files` match in `commit`.
+    """Ask for the source's current commit, and the digests in `commit` of what `files` match.
 
     Raises:
         SourceError: in a few seconds when the Hub is out of reach; the message says why.
     """
-    with _explained(source, hub):
+    with explained(source, hub):
         now = _ask(source)
         then = now if now.sha == commit else _ask(Source(hf=source.hf, revision=commit))
         digests = {file.rfilename: _digest(file) for file in _wanted(then, files)}
@@ -62,7 +59,7 @@ def look_up(source: Source, hub: Path, files: Sequence[str], commit: str) -> Sta
 
 
 def reach(source: Source, hub: Path) -> str | None:
-    """Ask the Hub for a repository; return the Hub's address, None where we are to stay offline.
+    """Ask the Hub for a repository; return the Hub's address, or None if we must stay offline.
 
     Raises:
         SourceError: in a few seconds when the Hub is out of reach; the message says why.
@@ -71,27 +68,20 @@ def reach(source: Source, hub: Path) -> str | None:
 
     if constants.is_offline_mode():
         return None
-    with _explained(source, hub):
+    with explained(source, hub):
         _ask(source)
     return endpoint()
-
-
-def endpoint() -> str:
-    """Return the Hub's address, for people: without a password that stands in it."""
-    from huggingface_hub import constants
-
-    return re.sub("//[^/]*@", "//", constants.ENDPOINT)
 
 
 def download(source: Source, hub: Path, files: Sequence[str], report: OnProgress) -> Path:
     """Download what `files` match of a Hub repository into the Hub's cache; return the snapshot.
 
-    What is there already is not fetched again, and half a file is continued.
+    Files that are there are not fetched again, and a partial file is continued.
 
     Raises:
         SourceError: in a few seconds when the Hub is out of reach; the message says why.
     """
-    with _explained(source, hub):
+    with explained(source, hub):
         return _download(source, hub, files, report)
 
 
@@ -99,7 +89,7 @@ def _download(source: Source, hub: Path, files: Sequence[str], report: OnProgres
     info = _ask(source)
     wanted = _wanted(info, files)
     if not any(file.rfilename.endswith(".safetensors") for file in wanted):
-        raise SourceError("the repository holds no weights that emberd reads")
+        raise SourceError("the repository holds no weights that emberd can read")
     repository, commit = source.hf or "", info.sha or ""
     folder = hub_repository(repository, hub)
     blobs, snapshot = folder / "blobs", folder / "snapshots" / commit
@@ -138,7 +128,7 @@ def _ask(source: Source) -> "ModelInfo":
     names = [info.sha or "-", *(file.rfilename for file in info.siblings or [])]
     digests = [file.lfs.sha256 for file in info.siblings or [] if file.lfs]
     if "/" in names[0] or not (all(map(is_below, names)) and all(map(DIGEST.fullmatch, digests))):
-        raise ValueError("a listing that names what is outside of the repository")
+        raise ValueError("the listing names files outside of the repository")
     return info
 
 
@@ -158,7 +148,7 @@ def _require_room(missing: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if missing and missing + SPARE_BYTES > free:
         raise SourceError(
-            f"{format_size(missing)} are to be fetched, and the disk that holds {folder.parent}"
+            f"{format_size(missing)} have to be fetched, and the disk that holds {folder.parent}"
             f" has {format_size(free)} free"
         )
 
@@ -169,7 +159,7 @@ def _link(repository: str, commit: str, hub: Path, names: Sequence[str]) -> None
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not names:
-        return  # no pattern would mean: everything
+        return  # no patterns would mean all files
     disable_progress_bars()  # ours is drawn from `report`; theirs would write to the log
     snapshot_download(
         repository,
@@ -181,10 +171,10 @@ def _link(repository: str, commit: str, hub: Path, names: Sequence[str]) -> None
 
 
 def _verify(snapshot: Path, files: Sequence["RepoSibling"]) -> None:
-    """Compare small files with what the Hub states, which the library does not."""
+    """Compare small files with the hashes that the Hub states; the library does not."""
     for file in files:
         path = snapshot / file.rfilename
-        if not path.is_file():  # the library forgives a Hub that goes away
+        if not path.is_file():  # the library tolerates a Hub that goes away
             raise SourceError(f"{file.rfilename} did not arrive")
         if file.blob_id and not has_digest(path, file.blob_id):
             discard(path)
@@ -192,7 +182,7 @@ def _verify(snapshot: Path, files: Sequence["RepoSibling"]) -> None:
 
 
 def _in_parallel(files: Sequence["_Large"], progress: "_Progress") -> None:
-    """Fetch all; a failure lets no further file begin, and Ctrl-C does not wait for the threads."""
+    """Fetch all; after a failure no further file begins, and Ctrl-C does not wait for threads."""
     waiting = iter(files)  # shared: each file is taken by one thread
     failures: list[BaseException] = []
 
@@ -238,7 +228,7 @@ class _Large:
         return self.blobs / f"{self.sha256}.lock"
 
     def size_there(self) -> int:
-        """Return how many of its bytes need not be fetched any more."""
+        """Return how many of its bytes are here already."""
         if self._whole.exists():
             return self.size
         return size_of(self._part)
@@ -314,13 +304,13 @@ class _Progress:
         self.add(0)
 
     def add(self, count: int) -> None:
-        """Count some bytes; the report is inside the lock, or two threads could tell backwards."""
+        """Count bytes; the report is made under the lock, so that it never goes backwards."""
         with self._lock:
             self._done += count
             self._report(min(self._done, self._total), self._total)
 
     def finish(self) -> None:
-        """Say that all is there."""
+        """Report that everything is here."""
         with self._lock:
             self._report(self._total, self._total)
 
@@ -350,64 +340,3 @@ class _Bar:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-@contextmanager
-def _explained(source: Source, hub: Path) -> Iterator[None]:
-    """Turn what the library raises into a `SourceError` that tells the causes apart."""
-    import httpx2
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-    )
-
-    try:
-        yield
-    except HfHubHTTPError as error:
-        raise SourceError(_explain_refusal(error, source)) from None
-    except OfflineModeIsEnabled:
-        raise SourceError("HF_HUB_OFFLINE forbids to ask the Hub") from None
-    except (httpx2.HTTPError, LocalEntryNotFoundError, TimeoutError) as error:
-        raise SourceError(f"the Hub cannot be reached ({type(error).__name__})") from None
-    except HFValidationError as error:
-        raise SourceError(f"the Hub has no such names: {error}") from None
-    except ValueError:  # a portal's or proxy's page in place of the answer
-        raise SourceError("what answers in the Hub's place is not the Hub") from None
-    except OSError as error:
-        if error.errno in FULL:
-            why = f"the disk that holds {hub} is full; what arrived is kept"
-            raise SourceError(why) from None
-        why = error.strerror or str(error)[:200] or type(error).__name__
-        raise SourceError(f"the download failed: {why}") from None
-
-
-def _explain_refusal(error: "HfHubHTTPError", source: Source) -> str:
-    from huggingface_hub import get_token
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    status = error.response.status_code
-    if isinstance(error, GatedRepoError):
-        terms = f"accept its terms at {endpoint()}/{source.hf}"
-        return f"the repository is gated ({terms} and set HF_TOKEN to a token of that account)"
-    if isinstance(error, RevisionNotFoundError):
-        return f"the repository has no revision {source.revision or 'main'!r}"
-    if isinstance(error, RepositoryNotFoundError) or (status == 401 and not get_token()):
-        seen = "HF_TOKEN may not see it" if get_token() else "set HF_TOKEN"
-        return f"the Hub has no repository of that name, or it is private ({seen})"
-    if status == 401:
-        return "the Hub does not accept HF_TOKEN (make a new token in its settings)"
-    if status == 403:
-        return "the Hub forbids it (HF_TOKEN may lack the right to read this repository)"
-    if status == 404:
-        return "the Hub has no such file or repository"
-    if status == 429:
-        after = error.response.headers.get("Retry-After", "")
-        when = f"again in {after} s" if after.isdecimal() else "later"
-        return f"the Hub refuses for now: too many requests (try {when}; HF_TOKEN raises the limit)"
-    return f"the Hub answered with status {status}"

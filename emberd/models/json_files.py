@@ -7,7 +7,7 @@ from typing import Any
 from emberd.errors import ModelLoadError
 from emberd.files import read
 
-MEND = "Mend that file or its permissions, or get it again from where the model came from."
+MEND = "Repair that file or its permissions, or get it again from where the model came from."
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Return what a file holds, or raise `ModelLoadError`."""
+    """Return the JSON value in a file, or raise `ModelLoadError`."""
     try:
         return json.loads(read(path))
     except FileNotFoundError:
@@ -31,12 +31,12 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
 
 
 def read_optional(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file that need not be there."""
+    """Return the JSON object in a file, an empty one if there is no such file."""
     return read_object(path) if is_there(path) else {}
 
 
 def is_there(path: Path) -> bool:
-    """Say whether there is such a file; one that may not be looked at is read, which says so."""
+    """Say whether the file exists; one without permission counts: reading it gives the error."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -10,13 +10,13 @@ from typing import Any
 
 from emberd.errors import ModelLoadError
 
-LEAST_TOKENS = 3  # of a text: what begins it, what ends it, and one of its own
+LEAST_TOKENS = 3  # of a text: its start token, its end token, and one of its own
 
 
 def read_limit(
     folder: Path, tokenizer: Mapping[str, Any], transformer: Mapping[str, Any], named: str
 ) -> tuple[int | None, str]:
-    """Return where texts are cut by these files, in tokens, and which of them says so."""
+    """Return where these files say that texts are cut, in tokens, and which file says so."""
     arguments = transformer.get("processor_kwargs", transformer.get("tokenizer_args"))
     if isinstance(arguments, dict):
         found = _tokens(folder / named, "model_max_length", arguments.get("model_max_length"))
@@ -33,23 +33,23 @@ def read_limit(
 
 
 def _tokens(path: Path, key: str, value: object) -> int | None:
-    """Return a number of tokens; None for none, and for a number so large that it means none."""
+    """Return a number of tokens; None if there is none, or it is so large that it means none."""
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= LEAST_TOKENS:
         return None if math.isinf(value) or value > 2**31 else int(value)
     raise ModelLoadError(
-        f"{path}: {key} is {str(value)[:40]!r}, which is no length of a text in tokens.",
-        hint=f"Correct it, or remove the key: it is where texts are cut, {LEAST_TOKENS} at least.",
+        f"{path}: {key} is {str(value)[:40]!r}, which is not a number of tokens.",
+        hint=f"Texts are cut there: write {LEAST_TOKENS} or more, or remove the key.",
     )
 
 
 def read_positions(config: Mapping[str, Any]) -> int | None:
-    """Return the most tokens that the checkpoint's positions allow, or None when it does not say.
+    """Return the most tokens that the checkpoint's positions allow, or None if it does not say.
 
-    Positions of the RoBERTa family start after the padding index, so the ones up to it are never
-    used (fairseq's convention, kept by Hugging Face's `create_position_ids_from_input_ids`). The
-    index is 1 unless a RoBERTa config says otherwise; MPNet's code has it fixed. XLNet says -1.
+    In the RoBERTa family, positions start after the padding index, so those up to it are never used
+    (fairseq's convention, kept by Hugging Face's `create_position_ids_from_input_ids`). The index
+    is 1 unless a RoBERTa config says otherwise; MPNet's code has it fixed. XLNet says -1.
     """
     try:
         positions = int(config["max_position_embeddings"])

@@ -1,4 +1,4 @@
-"""Which sources are on this machine already, found without the network or huggingface_hub.
+"""One source: are its files on this machine? Found without the network or huggingface_hub.
 
 A Hub repository lies in the Hub's cache as `models--owner--name/snapshots/COMMIT`, and
 `refs/REVISION` holds the commit of a branch or tag
@@ -30,12 +30,12 @@ DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 def find_local(source: Source, hub: Path, last_folder: Path | None = None) -> Path | None:
     """Return the folder that holds the whole model, or None when it is not all there.
 
-    `last_folder` is where an installed package had it; asking what is installed takes 15 ms.
+    `last_folder` is where an installed package had it: looking up a package takes 15 ms.
     """
     if source.hf:
         folder = hub_snapshot(source.hf, source.revision or "main", hub)
         if folder and not any(folder.glob("*.safetensors")):
-            return None  # another tool fetched another format there; ours is still to be fetched
+            return None  # another tool fetched the model in another format
     elif source.path:
         folder = Path(source.path)
     elif last_folder and is_complete(last_folder):
@@ -46,16 +46,16 @@ def find_local(source: Source, hub: Path, last_folder: Path | None = None) -> Pa
 
 
 def hub_repository(repository: str, hub: Path) -> Path:
-    """Return the folder of the Hub's cache that is for this repository."""
+    """Return the folder of this repository in the Hub's cache."""
     return hub / f"models--{repository.replace('/', '--')}"
 
 
 def hub_snapshot(repository: str, revision: str, hub: Path) -> Path | None:
-    """Return where the Hub's cache keeps this revision; it may hold only some of the files."""
+    """Return the folder of this revision in the Hub's cache; it may hold only some of the files."""
     repo = hub_repository(repository, hub)
     try:
         commit = read(repo / "refs" / revision).decode().strip()
-    except (OSError, ValueError):  # a damaged ref is none
+    except (OSError, ValueError):  # a damaged ref counts as missing
         commit = revision
     snapshot = repo / "snapshots" / commit
     return snapshot if is_below(commit) and is_folder(snapshot) else None
@@ -75,16 +75,16 @@ def package_folder(name: str) -> Path | None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Say whether a config, a tokenizer and all weight files are there; see `lacks`."""
+    """Say whether config, tokenizer and all weight files are there; see `lacks`."""
     return lacks(folder) is None
 
 
 def lacks(folder: Path) -> ModelLoadError | None:
-    """Return what a folder lacks to be a whole model, and what to do about it; None: nothing.
+    """Return what a folder lacks to be a whole model, as an error with its remedy, or None.
 
-    A shard that the index names and that is missing makes a folder incomplete, and so do shards
-    without the index, so that a stopped download is never taken for a whole one (the Hub's client
-    links a file when it is all there).
+    A missing shard that the index names makes a folder incomplete, and so do shards without an
+    index: a stopped download is never taken for a whole one. (The Hub's client links a file once
+    all of it is there.)
     """
     if not is_folder(folder):
         if is_gone(folder):
@@ -97,21 +97,29 @@ def lacks(folder: Path) -> ModelLoadError | None:
         if elsewhere:
             return old_layout(folder, elsewhere.parent.name)
         return ModelLoadError(f"{folder} has no config.json.", hint=GET_FILES)
-    if not is_file(folder / "tokenizer.json"):
-        others = [name for name in OTHER_TOKENIZERS if is_file(folder / name)]
-        if not others:
-            return ModelLoadError(f"{folder} has no tokenizer.json.", hint=GET_FILES)
-        return ModelLoadError(
-            f"{folder} has no tokenizer.json, only {', '.join(others)}.",
-            hint=f"Make one where transformers is installed: `{_how_to_convert(folder)}`.",
-        )
+    return _lacks_tokenizer(folder) or _lacks_weights(folder)
+
+
+def _lacks_tokenizer(folder: Path) -> ModelLoadError | None:
+    if is_file(folder / "tokenizer.json"):
+        return None
+    others = [name for name in OTHER_TOKENIZERS if is_file(folder / name)]
+    if not others:
+        return ModelLoadError(f"{folder} has no tokenizer.json.", hint=GET_FILES)
+    return ModelLoadError(
+        f"{folder} has no tokenizer.json, only {', '.join(others)}.",
+        hint=f"Make one where transformers is installed: `{_how_to_convert(folder)}`.",
+    )
+
+
+def _lacks_weights(folder: Path) -> ModelLoadError | None:
     index = folder / "model.safetensors.index.json"
     if is_file(index):
         try:
             shards = set(json.loads(read(index))["weight_map"].values())
             gone = sorted(shard for shard in shards if not is_file(folder / shard))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return None  # whole but damaged: loading it says so
+            return None  # whole but damaged: loading will say so
         if gone:
             return ModelLoadError(f"{folder} lacks {', '.join(gone)[:200]}.", hint=GET_FILES)
         return None
@@ -124,7 +132,7 @@ def lacks(folder: Path) -> ModelLoadError | None:
 
 
 def _how_to_convert(folder: Path) -> str:
-    """Return the command that makes a tokenizer.json of what a folder has instead."""
+    """Return the command that makes a tokenizer.json from what the folder has instead."""
     name = repr(str(folder))
     code = (
         "from transformers import AutoTokenizer;"
@@ -136,7 +144,7 @@ def _how_to_convert(folder: Path) -> str:
 def leads_out(folder: Path, root: Path) -> Path | None:
     """Return a link in a model's folder that leads out of `root`, or None.
 
-    A repository's `blobs` may lie elsewhere (on a larger disk); that is the user's own link.
+    A repository's `blobs` may be a link to elsewhere (a larger disk): that is the user's own.
     """
     inside = (root.resolve(), (root / "blobs").resolve())
     for at, folders, files in os.walk(folder):
@@ -148,7 +156,7 @@ def leads_out(folder: Path, root: Path) -> Path | None:
 
 
 def has_digest(file: Path, digest: str) -> bool:
-    """Say whether a file is what the Hub states: by SHA-256 or, for a small one, by git's id."""
+    """Say whether a file has this digest: a SHA-256 or, for a small file, git's blob id."""
     with file.open("rb") as content:
         if len(digest) == 64:
             return hashlib.file_digest(content, "sha256").hexdigest() == digest
@@ -158,7 +166,7 @@ def has_digest(file: Path, digest: str) -> bool:
 
 
 def digest_kept(file: Path) -> str | None:
-    """Return the digest that the Hub stated at the download: its cache names blobs by it."""
+    """Return the digest that the Hub stated at the download: the cache names its blobs by it."""
     name = file.readlink().name if is_link(file) else ""
     return name if DIGEST.fullmatch(name) else None
 
@@ -170,10 +178,10 @@ def discard(file: Path) -> None:
 
 
 def remove_repository(repository: str, hub: Path) -> int:
-    """Delete a repository from the Hub's cache, half files too; return the bytes that came back.
+    """Delete a repository from the Hub's cache, unfinished files too; return the freed bytes.
 
-    It is renamed first: a removal that is stopped leaves nothing that looks like a model, and the
-    next one finishes it.
+    It is renamed first, so that a removal that was stopped leaves nothing that looks like a model.
+    The next removal finishes it.
 
     Raises:
         OSError: something could not be deleted.

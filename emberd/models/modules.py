@@ -19,19 +19,19 @@ _POOLINGS = {
     "cls_token": "cls",
     "lasttoken": "last",
 }
-"""What the files of the Pooling step call the poolings, by our names; others go by their own."""
+"""Poolings that the Pooling step's files call otherwise than the registry does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One entry of modules.json: its kind, such as `Pooling`, and its folder below the model's."""
+    """One entry of modules.json: its kind, such as `Pooling`, and its folder inside the model's."""
 
     kind: str
     path: str
 
 
 def read_steps(folder: Path) -> tuple[Step, ...] | None:
-    """Return what modules.json lists, in its order; None: there is no such file.
+    """Return the steps in the order of modules.json; None if there is no such file.
 
     Format: https://sbert.net/docs/package_reference/sentence_transformer/modules.html
     """
@@ -51,11 +51,10 @@ def read_steps(folder: Path) -> tuple[Step, ...] | None:
 
 
 def listed_weights(folder: Path) -> list[str]:
-    """Return glob patterns of the weights that a folder's own lists name, however they are called.
+    """Return glob patterns of the weights that the folder's own lists name, whatever their names.
 
-    Those are the shards in an index and the folders of Dense steps: whatever is computed with is
-    part of the model, also where its name is not the usual one. A damaged list names nothing:
-    loading says what is wrong with it.
+    These are the shards in an index and the folders of Dense steps. A damaged list yields nothing:
+    loading will say what is wrong with it.
     """
     patterns: set[str] = set()
     index = folder / "model.safetensors.index.json"
@@ -72,7 +71,7 @@ def listed_weights(folder: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolingFile:
-    """The options of the Pooling step. No `modes`: it does not say; several are joined together."""
+    """The options of the Pooling step; no `modes` if it does not say, several if it joins them."""
 
     path: Path | None = None
     modes: frozenset[str] = frozenset()
@@ -80,7 +79,7 @@ class PoolingFile:
 
 
 def read_pooling(folder: Path) -> PoolingFile:
-    """Return what the Pooling step's own file says, by the names of the registry."""
+    """Return what the file of the Pooling step says, in the registry's names."""
     listed = [step.path for step in read_steps(folder) or () if step.kind == "Pooling"]
     named = [folder / path / "config.json" for path in listed if path and is_below(path)]
     files = [path for path in named if is_there(path)]
@@ -105,17 +104,17 @@ def read_pooling(folder: Path) -> PoolingFile:
 
 
 def check_layout(folder: Path, steps: tuple[Step, ...]) -> None:
-    """Refuse an encoder that lies in a folder of its own, as old sentence-transformers kept it."""
+    """Refuse an encoder in a folder of its own, where old sentence-transformers kept it."""
     elsewhere = next((s.path for s in steps if s.kind == "Transformer" and s.path), None)
     if elsewhere:
         raise old_layout(folder, elsewhere)
 
 
 def old_layout(folder: Path, elsewhere: str) -> ModelLoadError:
-    """Return the error for an encoder that lies in a folder of its own, `elsewhere`."""
+    """Return the error for an encoder in a folder of its own, `elsewhere`."""
     return ModelLoadError(
         f"{folder} has its encoder in {elsewhere}, where old versions of sentence-transformers put"
-        " it; emberd reads it beside modules.json.",
+        " it; emberd looks for it beside modules.json.",
         hint=f'Move the files in {folder / elsewhere} to {folder} and write `"path": ""` for the'
         " Transformer in modules.json; sentence-transformers takes that, too.",
     )

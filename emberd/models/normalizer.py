@@ -15,23 +15,22 @@ from emberd.files import read
 from emberd.models.json_files import MEND
 
 _NORMALIZED_BY_CLASS = {"BertTokenizer", "DistilBertTokenizer", "MPNetTokenizer"}
-"""Tokenizers of transformers that set up a BertNormalizer by tokenizer_config.json."""
+"""Tokenizers of transformers that configure a BertNormalizer from tokenizer_config.json."""
 
 _BERT_NORMALIZER = {
     "do_lower_case": "lowercase",
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
-"""What tokenizer_config.json may say of it, by the names in tokenizer.json."""
+"""Its options: their names in tokenizer_config.json, and in tokenizer.json."""
 
 
 def replacing_normalizer(
     folder: Path, config: Mapping[str, Any], tokenizer: Mapping[str, Any], *, lower_case: bool
 ) -> tuple[Mapping[str, Any] | None, bool]:
-    """Return what takes the place of tokenizer.json's normalizer, and whether that alone lowers.
+    """Return what replaces tokenizer.json's normalizer, and whether only that lower-cases texts.
 
-    transformers' BERT tokenizers go by tokenizer_config.json. `lower_case` is
-    sentence-transformers' own option: it lowers texts before all else.
+    `lower_case` is sentence-transformers' own option: it lower-cases texts before all else.
     """
     kind = tokenizer.get("tokenizer_class") or {
         "bert": "BertTokenizer", "mpnet": "MPNetTokenizer"
@@ -50,7 +49,7 @@ def replacing_normalizer(
 
 
 def _lowers(normalizer: Mapping[str, Any] | None) -> bool:
-    """Say whether it makes texts lower-case before anything that asks for their case."""
+    """Say whether it lower-cases texts before any step that depends on their case."""
     if not normalizer:
         return False
     steps = normalizer.get("normalizers")
@@ -62,7 +61,7 @@ def _lowers(normalizer: Mapping[str, Any] | None) -> bool:
 def read_normalizer(path: Path) -> dict[str, Any] | None:
     """Return the `normalizer` of a tokenizer.json, None if it has none.
 
-    Key by key, up to this one: the vocabulary, which is nearly all of the file, comes after it.
+    The file is parsed key by key up to this one: the vocabulary, nearly all of it, comes later.
 
     Raises:
         ModelLoadError: the file is missing or damaged before that place.

@@ -25,9 +25,12 @@ Status = Literal["pulled", "updated", "repaired", "changed", "here"]
 class FileCheck:
     """What hashing a model's files again found.
 
-    `by` says whose hashes they were compared with: `hub` (as it states them now), `kept` (as they
-    were at the download or the last use) or None (none are known). `offline` is why the Hub was not
-    asked, and `newer` the commit that it has by now.
+    Attributes:
+        damaged: files that differ from what they should be, or are missing.
+        by: the hashes that they were compared with: `hub` (the Hub's own, now), `kept` (those of
+            the download or the last use) or None (none are known).
+        offline: why the Hub could not be asked.
+        newer: the commit that the Hub has now, if it is another.
     """
 
     damaged: tuple[str, ...]
@@ -70,7 +73,7 @@ def pull(
 ) -> Pulled:
     """Fetch a model, or check it; remember it in `lock.json` if it is new there.
 
-    How a model that changed is judged, its next load decides.
+    Whether a model that changed still gives the same space is decided when it is next loaded.
 
     Args:
         spec: the registry's entry.
@@ -78,7 +81,7 @@ def pull(
         hub: folder of the Hub's cache.
         lock: what is remembered of models.
         revision: fetch this branch, tag or commit instead of what the entry says.
-        update: take the commit that the Hub has by now in place of the one that is here.
+        update: take the commit that the Hub has now, in place of the one that is here.
         report: progress of a download.
 
     Raises:
@@ -131,7 +134,7 @@ def _fetch_or_check(
         hub: folder of the Hub's cache.
         files: glob patterns of what to download of a Hub repository.
         before: what the lock remembers of the model.
-        update: take the commit that the Hub has by now in place of the one that is here.
+        update: take the commit that the Hub has now, in place of the one that is here.
         report: progress of a download.
 
     Raises:
@@ -148,9 +151,10 @@ def _fetch_or_check(
     if not here.source.hf:
         return Pulled(here, check, "changed" if check.damaged else "here")
     if check.offline and (check.damaged or update):
-        wish = f"{', '.join(check.damaged)} is damaged" if check.damaged else "It is here"
+        damaged = f"damaged files ({', '.join(check.damaged)})"
+        problem = damaged if check.damaged else "not updated"
         raise SourceError(
-            f"{spec.name}: {wish}, and the Hub gives no other files ({here.source}:"
+            f"{spec.name}: {problem}, and the Hub could not be asked for files ({here.source}:"
             f" {check.offline}).",
             hint=f"Run `emberd pull {spec.name}` again where the Hub can be reached.",
         )
@@ -171,13 +175,13 @@ def _fetch_or_check(
 def check_files(
     here: LocalCopy, *, hub: Path, files: Sequence[str], known: Mapping[str, FileHash]
 ) -> FileCheck:
-    """Read all of a model's files again and compare their hashes with what is known of them.
+    """Hash all of a model's files and compare that with the hashes that are known.
 
     Args:
         here: where the model is.
         hub: folder of the Hub's cache.
-        files: glob patterns of what a Hub repository is expected to hold.
-        known: the hashes of its last use, empty when it was not used yet.
+        files: glob patterns of what a Hub repository should hold.
+        known: the hashes of the last use; empty if it was never used.
     """
     from emberd.models.hub import look_up
 
@@ -191,7 +195,7 @@ def check_files(
         kept |= {name: digest for name in names if (digest := digest_kept(here.folder / name))}
         return FileCheck(_damaged(here.folder, kept), "kept" if kept else None, error.message)
     newer = stated.commit if stated.commit != here.folder.name else None
-    if not stated.digests:  # a mirror need not state any
+    if not stated.digests:  # a mirror may not give any
         return FileCheck(_damaged(here.folder, kept), "kept" if kept else None, newer=newer)
     return FileCheck(_damaged(here.folder, stated.digests), "hub", newer=newer)
 
@@ -218,7 +222,7 @@ def at_revision(spec: ModelSpec, revision: str) -> ModelSpec:
 
 
 def _damaged(folder: Path, digests: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the files that are not what they should be, missing and unreadable ones too."""
+    """Return the files that differ from what they should be, are missing or cannot be read."""
 
     def is_in_order(file: Path, digest: str) -> bool:
         try:

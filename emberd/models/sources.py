@@ -33,20 +33,19 @@ def locate(
         spec: the registry's entry.
         hub: folder of the Hub's cache.
         files: glob patterns of what to download of a Hub repository.
-        before: what the lock remembers of the model. The source used before stays the source when
-            it is here, and is the first to be downloaded.
+        before: what `lock.json` remembers of the model. The source that was used before is tried
+            first, here and on the Hub.
         report: progress of a download.
 
     Raises:
-        SourceError: nothing is here and nothing can be downloaded; says what was tried.
-        ModelLoadError: what is here holds a link that leads elsewhere, or is your folder and lacks
-            a file.
+        SourceError: the files are not here and cannot be downloaded; says what was tried.
+        ModelLoadError: they hold a link that leads elsewhere, or a folder of the user's lacks one.
     """
     here = find_here(spec, hub, before)
     if here:
         _refuse_links_out(here, hub)
         return here
-    from emberd.models.hub import download  # a start whose files are here need not have it
+    from emberd.models.hub import download  # not needed if the files are here
 
     tried = []
     for source in in_order(spec, before):
@@ -67,7 +66,7 @@ def locate(
 
 
 def how_to_get(spec: ModelSpec) -> str:
-    """Say what brings the files here, by the kinds of sources that the entry has."""
+    """Say how to get the files, depending on the kinds of sources that the entry has."""
     if all(source.path for source in spec.sources) and (broken := _first_broken(spec)):
         return broken.hint or ""
     ways = []
@@ -92,7 +91,7 @@ def _why_not(source: Source) -> str:
 
 
 def _first_broken(spec: ModelSpec) -> ModelLoadError | None:
-    """Return what the first folder of the user's that is not gone lacks; None where all are."""
+    """Return what the user's first existing folder lacks; None if none exists."""
     folders = (Path(source.path) for source in spec.sources if source.path)
     return next(filter(None, (lacks(folder) for folder in folders if not is_gone(folder))), None)
 
@@ -112,5 +111,5 @@ def _refuse_links_out(here: LocalCopy, hub: Path) -> None:
     if link:
         raise ModelLoadError(
             f"{link} is a link that leads out of the folder of {here.source}.",
-            hint="Remove the folder and get the model again, or name yours as a source by `path:`.",
+            hint="Delete the folder and get the model again, or use a folder of yours: `path:`.",
         )

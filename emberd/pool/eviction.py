@@ -1,6 +1,6 @@
-"""Who leaves memory, decided without touching a process or a clock.
+"""Which models leave memory, decided without touching a process or a clock.
 
-The manager asks, this answers, the manager acts. Same inputs, same answer.
+`Room` asks, this answers, `Room` acts. Same inputs, same answer.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`fits`: the incoming model may start now. `leave`: who has to go first, in this order.
+    """`fits`: the incoming model may start now. `leave`: who has to leave first, in this order.
 
     Neither: nobody can leave yet; ask again when something has changed.
     """
@@ -40,11 +40,12 @@ def choose_evictions(
 ) -> Decision:
     """Decide who leaves so that one more model fits both limits, least recently used first.
 
-    Without a model to come (None), who leaves so that those who stay fit limits that were lowered.
+    With `incoming_bytes` None no model comes: decide who leaves so that the others fit limits that
+    were lowered.
 
-    Pinned models never leave; busy ones only when `drain_busy`, after the idle ones. Those that are
-    leaving already count as resident until they are gone, and as room to come. Nobody leaves in
-    vain: when all who may leave are not enough for a model to come, all stay.
+    Pinned models never leave; busy ones only when `drain_busy`, after the idle ones. Models that
+    are leaving already count as resident until they are gone, but nobody else leaves for the room
+    that they will free. When all who may leave would not make enough room, nobody leaves.
     """
     one_more = 0 if incoming_bytes is None else 1
 

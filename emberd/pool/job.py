@@ -11,15 +11,15 @@ from emberd.worker.wire import Embed, Encoding, Fragments, Tokenize
 
 MAX_STRIKES = 2
 MAX_SPACES = 2
-Form = Encoding | Literal["tokens"]  # of what is asked for: vectors, or the tokens of the texts
+Form = Encoding | Literal["tokens"]  # what is asked for: encoded vectors, or the texts' tokens
 
 
 @dataclass(slots=True)
 class Timing:
-    """Where a request's time went, in seconds; `wait_s` is for the model to be there (its start).
+    """Where a request's time went, in seconds; `wait_s` is for the model to be ready.
 
-    Texts of one request may run in several batches, and share them with other requests: `model_s`
-    is the whole time of every batch that had one of its texts.
+    The texts of a request may run in several batches, together with those of other requests:
+    `model_s` is the whole time of every batch that had one of its texts.
     """
 
     wait_s: float = 0.0
@@ -51,8 +51,8 @@ class Answer:
 class Job:
     """A request for one model. Fragments that came back survive the worker that made them.
 
-    They belong to the space that they were computed in: when the next worker gives another one,
-    because files changed meanwhile, they are thrown away. An answer is of one space.
+    They belong to the space that they were computed in. When the next worker gives another space,
+    because files changed meanwhile, they are discarded: all vectors of an answer share one space.
 
     A strike is a death of the worker with none of this job's texts answered since they were sent.
     """
@@ -64,7 +64,7 @@ class Job:
     encoding: Form
     normalize: bool | None = None  # None: as the registry says
     expected_fingerprint: str | None = None
-    special_tokens: bool = True  # of those that are asked for
+    special_tokens: bool = True  # whether they are among the tokens asked for
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
@@ -87,14 +87,14 @@ class Job:
 
     @property
     def wants_tokens(self) -> bool:
-        """Whether it is the tokens of its texts that it asks for, not vectors."""
+        """Whether it asks for the tokens of its texts instead of vectors."""
         return self.encoding == "tokens"
 
     def enter(self, fingerprint: str) -> bool:
-        """Have all of it computed in this space; False when that would be one too many.
+        """Have all of it computed in this space; False when that would be one space too many.
 
-        A fingerprint that `equivalent` ones may be compared with is another one here too: eight
-        probe texts vouch for those, and nothing for the two halves of one answer.
+        An equivalent fingerprint counts as another space here: eight probe texts are enough to say
+        that stored vectors may be compared, but not to mix two spaces in one answer.
         """
         if fingerprint != self.fingerprint:
             self.spaces += bool(self._fragments) or not self.spaces
@@ -151,7 +151,7 @@ class Job:
             )
 
     def begin_again(self) -> None:
-        """Throw away what came back: it may be wrong, or of another space."""
+        """Discard what came back: it may be wrong, or of another space."""
         self._fragments, self._tokens, self._truncated = {}, 0, []
 
     def fail(self, error: EmberdError) -> None:

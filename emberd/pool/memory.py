@@ -1,4 +1,4 @@
-"""Resident memory of a process, in bytes: what counts on each system."""
+"""Memory and processor time of a process: what counts on each system."""
 
 import ctypes
 import gc
@@ -46,7 +46,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def release_free_memory() -> None:
-    """Give back what nobody uses: dead circles of objects, and what glibc would keep for later."""
+    """Return unused memory to the system: reference cycles, and what glibc keeps for later."""
     gc.collect()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only

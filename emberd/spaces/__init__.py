@@ -1,4 +1,6 @@
-"""Are these vectors of the same space? Which may be compared is what emberd is about.
+"""Are two vectors of the same space, so that comparing them means something?
+
+This is what emberd is about: mixing spaces gives wrong search results, and no error.
 
 `compare.py` holds the rule, and is the only place that decides. `fingerprint.py` names a space,
 `options.py` lists what shapes one besides its files, and `probes.py` measures one by eight short

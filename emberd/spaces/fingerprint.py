@@ -1,8 +1,8 @@
-"""The identity of a vector space: two vectors may be compared when their fingerprints are equal.
+"""The name of a vector space: a hash of everything that is known to shape its vectors.
 
-Over everything that moves vectors: model files, tokenizer, precision, pooling, normalization,
-max_tokens, prompts and output dimensions. Not over the backend or the compute precision: those
-must not move them.
+Vectors with equal fingerprints may be compared. The hash covers model files, tokenizer, precision,
+pooling, normalization, max_tokens, prompts and output dimensions. It leaves out the backend and the
+compute precision, which must not move vectors.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ def fingerprint(
     Args:
         spec: the registry's entry: its precision and pooling.
         files: hashes of the files that the backend uses.
-        options: the limits and options in force, whether the entry or the checkpoint says so.
-        dimensions: length of the vectors that are given out.
+        options: the limits and options in force, from the entry or from the checkpoint.
+        dimensions: length of the vectors that the model returns.
     """
     identity: dict[str, object] = {
         "format": FORMAT,
@@ -39,7 +39,8 @@ def fingerprint(
         "prompts": options.prompts,
         "dimensions": dimensions,
     }
-    # What came later counts only where it moves vectors, so that the others keep their fingerprint.
+    # Options that were added later count only where they move vectors: all other models keep the
+    # fingerprint that they had.
     if options.lower_case:
         identity["lower_case"] = True
     if options.normalizer:
@@ -51,10 +52,10 @@ def fingerprint(
 
 
 def _moves_vectors(name: str) -> bool:
-    """Weights, the model's config, Dense heads and tokenizer.json; not what only describes them.
+    """Whether a file's bytes count: weights, config.json, Dense heads and tokenizer.json do.
 
-    Of the descriptions counts what they effect, not their bytes: it is in `SpaceOptions` and in the
-    pooling of the registry, which a file may contradict or leave out.
+    Files that only describe the model count by what they change, not by their bytes: that is in
+    `SpaceOptions` and in the registry's pooling.
     """
     path = Path(name)
     if path.parent.name.endswith("_Pooling"):

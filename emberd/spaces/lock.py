@@ -1,4 +1,4 @@
-"""What was loaded on this machine before: `state/lock.json`, one entry per model."""
+"""What was loaded on this machine before: `state/lock.json`, with one entry per model."""
 
 import shlex
 from collections.abc import Mapping
@@ -15,14 +15,23 @@ from emberd.state import StateFile, known_fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockEntry:
-    """What is remembered of one model.
+    """What is remembered about one model.
 
-    `fingerprints` are by output size, `equivalent` further ones that probes and options showed to
-    be the same space; `options` are the limits and options of them all. `engine` names the
-    libraries that computed and their versions. `probes` holds the vectors of the probe texts as
-    base64 float32. `peak_memory_bytes` is of its worker process; 0: unknown. `changed_to` is what
-    the model gives now, when that is another space which nobody accepted yet, and `cosine` how near
-    the two are at worst.
+    Attributes:
+        source: where its files came from, as `str(Source)`.
+        folder: where they were.
+        files: their hashes, by name relative to `folder`.
+        fingerprint: of its full output size.
+        fingerprints: by output size.
+        equivalent: further fingerprints that probes and options showed to be the same space.
+        options: the limits and options of all these.
+        backend: the backend that loaded it; None if it was only pulled.
+        engine: the libraries that computed, with their versions.
+        compute: the arithmetic in use.
+        probes: the vectors of the probe texts, packed.
+        peak_memory_bytes: of its worker process; 0 if unknown.
+        changed_to: what the model gives now, if that is another space that nobody has accepted yet.
+        cosine: the lowest cosine of a probe text between the two.
     """
 
     source: str
@@ -42,13 +51,13 @@ class LockEntry:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make it again from `dataclasses.asdict`, also by way of JSON.
+        """Read what `dataclasses.asdict` wrote, also by way of JSON.
 
-        Keys that a newer version added are passed over; `max_tokens` beside `options` is what an
-        older one recorded of them.
+        Unknown keys, as a newer version may write, are ignored. An older version recorded only
+        `max_tokens`, outside of `options`.
 
         Raises:
-            LookupError, TypeError, AttributeError: something is missing, or is of another type.
+            LookupError, TypeError, AttributeError: something is missing, or has the wrong type.
         """
         changed_to = data.get("changed_to")
         options = data.get("options") or {"max_tokens": data.get("max_tokens")}
@@ -68,7 +77,7 @@ class LockEntry:
         return entry
 
     def _check(self) -> None:
-        """Raise TypeError where a damaged or foreign file had something else."""
+        """Raise TypeError if a value has the wrong type, as in a damaged or foreign file."""
         files, spaces = self.files, self.fingerprints
         texts: list[object] = [self.source, self.folder, self.probes, *self.equivalent]
         texts += [*files, *(file.sha256 for file in files.values()), *spaces, *spaces.values()]
@@ -81,27 +90,27 @@ class LockEntry:
             and all(isinstance(number, int) and abs(number) < 2**63 for number in numbers)
             and isinstance(self.cosine, float if self.changed_to else float | None)
         ):
-            raise TypeError("something in it is of another type")
+            raise TypeError("a value has the wrong type")
 
     @property
     def now(self) -> "LockEntry":
-        """What the model is at present: the accepted state, or the one it changed to."""
+        """The model's present state: the accepted one, or the one it changed to."""
         return self.changed_to or self
 
     def measured(self, name: str) -> Space:
-        """Return its space by options and probes alone, under the name that sentences use."""
+        """Return its space by options and probes alone; `name` is what sentences call it."""
         return Space(name=name, options=self.options, probes=self.probes)
 
     @property
     def reasons(self) -> str:
-        """Say what makes `changed_to` another space than what was accepted."""
+        """Say why `changed_to` is another space than the accepted one."""
         said = self.options.differences(self.now.options)
         if self.cosine is not None:
             said.append(f"the lowest cosine of the probe texts is {self.cosine:.3f}")
         return "; ".join(said)
 
     def advice(self, name: str) -> str:
-        """Say what to do about `changed_to` of the model `name`."""
+        """Say what to do when the model `name` has changed."""
         limit = self.options.max_tokens
         undo = "Undo the change of files or config"
         if limit is not None and limit != self.now.options.max_tokens:
@@ -111,19 +120,19 @@ class LockEntry:
 
     @property
     def is_here(self) -> bool:
-        """Whether its files still lie where they were."""
+        """Whether its files are still where they were."""
         files, folder = self.now.files, self.now.folder
         return bool(files) and all(is_file(Path(folder, name)) for name in files)
 
     def is_same_state(self, other: "LockEntry") -> bool:
-        """Whether nothing that could move vectors differs, as far as is known without running."""
+        """Whether nothing differs that could move vectors, judged without running the model."""
         return (self.fingerprint, self.backend, self.engine, self.compute) == (
             other.fingerprint, other.backend, other.engine, other.compute,
         )  # fmt: skip
 
 
 def space_of(name: str, entry: LockEntry | None) -> Space:
-    """Return what is known of the space that the model `name` gives at present."""
+    """Return what is known of the space that the model `name` gives now."""
     if entry is None:
         return Space(name=name, model=name, gap=f"{name} was never loaded here")
     now = entry.now
@@ -137,7 +146,7 @@ def space_of(name: str, entry: LockEntry | None) -> Space:
 
 
 class LockFile(StateFile[LockEntry]):
-    """`lock.json`. What writes raises OSError where the state folder cannot be written."""
+    """`lock.json`. Methods that write raise OSError if the state folder cannot be written."""
 
     def __init__(self, state: Path) -> None:
         super().__init__(state / "lock.json", "models", LockEntry.from_dict)
@@ -152,10 +161,10 @@ class LockFile(StateFile[LockEntry]):
             entries[name] = entry
 
     def note_peak(self, name: str, peak_memory_bytes: int) -> None:
-        """Take the peak memory of a run that has ended; a higher one from before fades.
+        """Record the peak memory of a run that has ended; a higher one from before fades.
 
-        By half of what it is more, and to the double at most: what an odd request took once must
-        not count against a budget for ever.
+        It falls by half the difference, and to at most double the new peak: what one odd request
+        needed must not count against a budget for ever.
         """
         with self.changing() as entries:
             before = entries.get(name)
@@ -167,7 +176,7 @@ class LockFile(StateFile[LockEntry]):
                 entries[name] = replace(before, peak_memory_bytes=kept)
 
     def accept(self, name: str) -> bool:
-        """Make what a model changed to its accepted state; False when it has not changed."""
+        """Make what a model changed to its accepted state; return False if it has not changed."""
         with self.changing() as entries:
             entry = entries.get(name)
             if not entry or not entry.changed_to:

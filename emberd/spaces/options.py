@@ -1,7 +1,7 @@
-"""What makes a vector space beside files, precision and pooling: limits and options.
+"""The limits and options that shape a vector space besides its files, precision and pooling.
 
-Probe texts cannot tell these apart (they are short, and get no prompt), so they are recorded where
-a space is remembered, in `lock.json` and in stamps of stores, and compared by what they are.
+The probe texts are short and get no prompt, so they cannot show these. They are therefore recorded
+wherever a space is remembered, in `lock.json` and in the stamps of stores, and compared directly.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,12 +14,16 @@ from emberd.state import known_fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpaceOptions:
-    """Limits and options of a space; None: not recorded, as in what an older emberd wrote.
+    """Limits and options of a space; None where an older emberd did not record them.
 
-    `max_tokens` is where texts are cut, special tokens included, whoever says so. `prompts` go in
-    front of a text, by input type; `include_prompt` False leaves their tokens out of the pooling.
-    `lower_case`: texts are lower-cased for a tokenizer that would keep their case. `normalizer` is
-    what takes the place of tokenizer.json's own, in its format; empty: nothing does.
+    Attributes:
+        max_tokens: where texts are cut, in tokens, special tokens included.
+        normalize: whether vectors are scaled to length 1.
+        prompts: texts put in front of the input, by input type.
+        include_prompt: False leaves the prompt's tokens out of the pooling.
+        lower_case: texts are lower-cased for a tokenizer that would keep their case.
+        normalizer: what replaces tokenizer.json's own `normalizer`, in its format; empty if nothing
+            does.
     """
 
     max_tokens: int | None = None
@@ -39,7 +43,7 @@ class SpaceOptions:
         lower_case: bool = False,
         normalizer: str = "",
     ) -> Self:
-        """Return those of a registry entry; the rest is what its folder says, or the default."""
+        """Return the options of a registry entry; the arguments are what its folder says."""
         return cls(
             max_tokens=max_tokens,
             normalize=spec.normalize,
@@ -51,10 +55,10 @@ class SpaceOptions:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Make it again from `dataclasses.asdict`; keys that are no fields are passed over.
+        """Read what `dataclasses.asdict` wrote; unknown keys are ignored.
 
         Raises:
-            TypeError, AttributeError: it is no mapping, or a value is of another type.
+            TypeError, AttributeError: it is not a mapping, or a value has the wrong type.
         """
         options = cls(**known_fields(cls, data))
         flags = (options.normalize, options.include_prompt, options.lower_case)
@@ -66,12 +70,12 @@ class SpaceOptions:
             and all(isinstance(text, str) for text in texts)
             and (limit is None or (type(limit) is int and abs(limit) < 2**63))
         ):
-            raise TypeError("an option is of another type")
+            raise TypeError("an option has the wrong type")
         return options
 
     @property
     def given_prompts(self) -> dict[InputType, str] | None:
-        """The prompts that are not empty; None: not recorded."""
+        """The prompts that are not empty; None if they were not recorded."""
         if self.prompts is None:
             return None
         return {kind: prompt for kind, prompt in self.prompts.items() if prompt}
@@ -79,11 +83,11 @@ class SpaceOptions:
     def differences(
         self, other: "SpaceOptions", whose: tuple[str, str] = ("before", "now")
     ) -> list[str]:
-        """Say in words what makes `other` another space; what is not recorded of either does not.
+        """Say in words what makes `other` another space; values that were not recorded do not.
 
         Args:
-            other: the other space's.
-            whose: what to call the two, this one first.
+            other: the options of the other space.
+            whose: names for the two spaces, this one first.
         """
 
         def differ(what: str, one: object, two: object) -> Iterator[str]:

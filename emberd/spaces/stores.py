@@ -1,7 +1,7 @@
-"""What is known of vector stores on this machine: `state/stores.json`, and which no longer fit.
+"""Which space each known vector store holds: `state/stores.json`, and the warnings about misfits.
 
-Checks and migrations write it, and a child of the server that reads stamps; the server itself only
-reads it, so that it need not open anybody's database.
+Checks, migrations and a short-lived child of the server write it. The server itself only reads it,
+so that it never has to open anybody's database.
 """
 
 import shlex
@@ -18,23 +18,30 @@ from emberd.state import StateFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownStore:
-    """Whose vectors a store holds, as far as was found; `model` None: several models', or unclear.
+    """Whose vectors a store holds, as far as is known.
 
-    Which model its users ask for is no part of it: the configuration says that.
+    Which model the store's users ask for is in the configuration, not here.
+
+    Attributes:
+        path: the file that holds the vectors.
+        kind: the kind of store.
+        model: the model that made the vectors; None if there are several, or it is unclear.
+        fingerprint: of the vectors' space.
+        migration: the one in the store's stamp when this was recorded.
     """
 
     path: str
     kind: str
     model: str | None
     fingerprint: str | None
-    migration: str | None = None  # that of the store's stamp when this was found
+    migration: str | None = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make it again from `dataclasses.asdict`; keys that are no fields are passed over.
+        """Read what `dataclasses.asdict` wrote; unknown keys are ignored.
 
         Raises:
-            LookupError, TypeError: something is missing, or is no text.
+            LookupError, TypeError: something is missing, or is not a text.
         """
         keys = ("path", "kind", "model", "fingerprint")
         known = cls(**{key: data[key] for key in keys}, migration=data.get("migration"))
@@ -42,7 +49,7 @@ class KnownStore:
             isinstance(text, str | None)
             for text in (known.model, known.fingerprint, known.migration)
         ):
-            raise TypeError("something in it is of another type")
+            raise TypeError("a value has the wrong type")
         return known
 
     @property
@@ -52,7 +59,7 @@ class KnownStore:
         return Space(name="the store", model=self.model, fingerprints=fingerprints)
 
     def fits(self, name: str, entry: LockEntry | None) -> bool:
-        """Whether its vectors are of the space that model `name` gives, as far as is known.
+        """Whether its vectors are of the space that the model `name` gives, as far as is known.
 
         `entry` is what `lock.json` remembers of that model.
         """
@@ -66,7 +73,7 @@ class StoresFile(StateFile[KnownStore]):
         super().__init__(state / "stores.json", "stores", KnownStore.from_dict)
 
     def put(self, name: str, store: KnownStore | None) -> None:
-        """Remember a store, or forget it. Raises OSError."""
+        """Remember a store, or forget it when `store` is None. Raises OSError."""
         with self.changing() as stores:
             if store:
                 stores[name] = store
@@ -93,13 +100,14 @@ def warnings(
     default: ModelSpec,
     lock: Mapping[str, LockEntry],
 ) -> list[dict[str, str]]:
-    """Return what `/health` says of configured stores that fit no more; reads no file.
+    """Return the warnings of `/health` about configured stores that no longer fit; reads no file.
 
     Args:
-        stores: what is known, by name.
-        served_by: the configured stores, and the model that the users of each name; None: none.
-        default: the model in force for those.
-        lock: what is known of the models.
+        stores: what is known about stores, by name.
+        served_by: for each configured store, the model that its users ask for by name; None if they
+            use the default.
+        default: the model that is the default now.
+        lock: what `lock.json` remembers of the models.
     """
     found = []
     for name, asked in served_by.items():

@@ -65,6 +65,7 @@ def in_two_goes(file: Path, text: str) -> None:
 
 
 def renamed_over(file: Path, text: str) -> None:
+    """Write as most editors do, and so that no moment shows half a file, however slow it goes."""
     (other := file.with_name(".config.yaml.swp")).write_text(text)
     other.replace(file)
 
@@ -103,7 +104,7 @@ def test_the_file_is_taken_however_an_editor_writes_it(home: Path) -> None:
 
 def test_a_new_default_answers_the_next_request(home: Path) -> None:
     with Server(home, config="default: minilm\n") as own:
-        config_of(own).write_text("default: minilm-f32\n")
+        renamed_over(config_of(own), "default: minilm-f32\n")
 
         assert reload(own)["default"] == {
             "name": "minilm-f32",
@@ -117,7 +118,7 @@ def test_only_what_changed_is_touched(home: Path) -> None:
         own.embed("load")
         own.embed("load", model="mine")
         kept = own.row("minilm")["pid"]
-        config_of(own).write_text(MINE % "f32")
+        renamed_over(config_of(own), MINE % "f32")
 
         reload(own)  # unless the watcher was faster
 
@@ -135,7 +136,7 @@ def test_aliases_and_idle_times_move_without_a_restart(home: Path) -> None:
     with Server(home, config=aliased) as own:
         own.embed("load", model="one")
         pid = own.row("mine")["pid"]
-        config_of(own).write_text(aliased.replace("one", "two").replace("1h", "2h"))
+        renamed_over(config_of(own), aliased.replace("one", "two").replace("1h", "2h"))
         reload(own)
 
         own.embed("again", model="two")
@@ -154,7 +155,7 @@ def test_requests_in_flight_are_answered_by_the_model_they_began_with(home: Path
         began = [threads.submit(own.embed, *texts, model="mine") for _ in range(2)]
         began += [threads.submit(own.embed, texts[n], model="mine") for n in range(4)]
         wait_for(lambda: own.row("mine")["in_flight"] + own.row("mine")["queued"] == 6)
-        config_of(own).write_text(MINE % "f32")
+        renamed_over(config_of(own), MINE % "f32")
         reload(own)
 
         fine = own.embed(*texts[:4], "short", model="mine")
@@ -181,7 +182,7 @@ def test_a_model_that_is_removed_ends_what_it_began_and_is_gone(home: Path) -> N
         own.embed("load", model="mine")
         began = threads.submit(own.embed, *[LONG] * 30, model="mine")
         wait_for(lambda: own.row("mine")["in_flight"])
-        config_of(own).write_text("")
+        renamed_over(config_of(own), "")
         reload(own)
 
         gone = own.http.post("/embed", json={"texts": ["a"], "model": "mine"})
@@ -196,7 +197,7 @@ def test_a_model_that_is_starting_serves_who_asked_and_leaves(home: Path) -> Non
     with Server(home, config=MINE % "4bit") as own, ThreadPoolExecutor(1) as threads:
         began = threads.submit(own.embed, "text", model="mine")
         wait_for(lambda: own.row("mine")["state"] == "starting")
-        config_of(own).write_text(MINE % "f32")
+        renamed_over(config_of(own), MINE % "f32")
         reload(own)
 
         assert began.result()["fingerprint"] == own.embed("text")["fingerprint"]  # that of 4bit
@@ -209,10 +210,10 @@ def test_limits_that_are_lowered_make_models_leave(home: Path) -> None:
     with Server(home) as own:
         own.embed("load", model="minilm")
         own.embed("load", model="minilm-f32")
-        config_of(own).write_text("limits: {max_loaded: 1}\n")
+        renamed_over(config_of(own), "limits: {max_loaded: 1}\n")
         wait_for(lambda: states(own) == {"minilm-f32": "ready"})
 
-        config_of(own).write_text("limits: {idle_unload: 0.2s, max_texts: 1, max_body: 1KiB}\n")
+        renamed_over(config_of(own), "limits: {idle_unload: 0.2s, max_texts: 1, max_body: 1KiB}\n")
         wait_for(lambda: states(own) == {})
 
         many = own.http.post("/embed", json={"texts": ["a", "b"]})
@@ -228,7 +229,7 @@ def test_a_lower_memory_budget_makes_models_leave(home: Path) -> None:
         own.embed("load", model="minilm")
         own.embed("load", model="minilm-f32")
         peak = own.row("minilm-f32")["memory_bytes"]
-        config_of(own).write_text(f"limits: {{memory_budget: {peak + 10 * 2**20}}}\n")
+        renamed_over(config_of(own), f"limits: {{memory_budget: {peak + 10 * 2**20}}}\n")
 
         reload(own)
 
@@ -241,7 +242,7 @@ def test_a_broken_file_changes_nothing_and_is_named_until_it_is_mended(home: Pat
     with Server(home, config="limits: {max_texts: 2}\n") as own:
         own.embed("load")
         pid = own.row()["pid"]
-        config_of(own).write_text(broken)
+        renamed_over(config_of(own), broken)
         place = f"{config_of(own)}:3: limits.max_loded: there is no such setting."
         found = wait_for(lambda: warnings(own).get("config"))
 
@@ -263,7 +264,7 @@ def test_a_broken_file_changes_nothing_and_is_named_until_it_is_mended(home: Pat
         assert (own.embed("a", "b")["model"], own.row()["pid"]) == ("minilm", pid)
         assert own.http.post("/embed", json={"texts": ["a"] * 3}).status_code == 413
 
-        config_of(own).write_text(broken.replace("loded", "loaded"))
+        renamed_over(config_of(own), broken.replace("loded", "loaded"))
         wait_for(lambda: not warnings(own))
         assert own.embed("a")["model"] == "minilm-f32"
         assert "valid again" in own.log()
@@ -279,7 +280,7 @@ def test_a_removed_file_changes_nothing_until_it_is_back(home: Path, named: bool
         assert f"The config file {config_of(own)} is gone." in found["message"]
         assert own.http.get("/health").json()["name"] == "minilm-f32"
 
-        config_of(own).write_text("default: minilm\n")
+        renamed_over(config_of(own), "default: minilm\n")
         wait_for(lambda: not warnings(own))
         assert own.http.get("/health").json()["name"] == "minilm"
 
@@ -294,14 +295,14 @@ def test_a_file_that_said_nothing_may_go(home: Path) -> None:
 
 def test_what_needs_a_restart_is_a_warning_until_it_is_taken_back(home: Path) -> None:
     with Server(home) as own:
-        config_of(own).write_text("server: {host: localhost}\nlimits: {max_texts: 1}\n")
+        renamed_over(config_of(own), "server: {host: localhost}\nlimits: {max_texts: 1}\n")
         reload(own)
 
         assert 'The config file was loaded; changed: limits.max_texts"' in own.log()
         assert "server.host" in warnings(own)["needs_restart"]["message"]
         assert [c["key"] for c in own.http.get("/reload").json()["changes"]] == ["server.host"]
 
-        config_of(own).write_text("limits: {max_texts: 1}\n")
+        renamed_over(config_of(own), "limits: {max_texts: 1}\n")
         assert reload(own)["status"] == "unchanged"
         assert warnings(own) == {}
 
@@ -309,7 +310,7 @@ def test_what_needs_a_restart_is_a_warning_until_it_is_taken_back(home: Path) ->
 def test_flags_and_variables_go_on_beating_the_file(home: Path) -> None:
     environ = {"EMBERD_DEFAULT": "minilm-f32", "EMBERD_LIMITS_MAX_TEXTS": "1"}
     with Server(home, environ=environ) as own:
-        config_of(own).write_text("default: mpnet\nlimits: {max_texts: 9}\nserver: {port: 1}\n")
+        renamed_over(config_of(own), "default: mpnet\nlimits: {max_texts: 9}\nserver: {port: 1}\n")
 
         answer = reload(own)
 
@@ -320,11 +321,11 @@ def test_flags_and_variables_go_on_beating_the_file(home: Path) -> None:
 
 def test_a_hang_up_signal_reloads(home: Path) -> None:
     with Server(home) as own:
-        config_of(own).write_text("limits: {max_loded: 1}\n")
+        renamed_over(config_of(own), "limits: {max_loded: 1}\n")
         wait_for(lambda: warnings(own).get("config"))
         own.process.send_signal(signal.SIGHUP)
         own.process.send_signal(signal.SIGHUP)
-        config_of(own).write_text("default: minilm-f32\n")
+        renamed_over(config_of(own), "default: minilm-f32\n")
         own.process.send_signal(signal.SIGHUP)
 
         wait_for(lambda: own.http.get("/health").json()["name"] == "minilm-f32")

@@ -329,7 +329,7 @@ def test_a_store_that_was_moved_before_it_had_a_name_is_judged_alike(home: Path)
 
 @pytest.mark.slow
 def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> None:
-    with Server(home) as server:
+    with Server(home, forked=False) as server:
         server.run("migrate", "check", "notes")
         server.http.get("/health")
         maps = Path(f"/proc/{server.process.pid}/maps")

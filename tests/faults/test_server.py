@@ -32,7 +32,7 @@ def test_a_killed_server_takes_its_workers_along_and_the_next_one_serves(
         own.process.wait()
 
         assert workers
-        wait_for(lambda: all(map(has_ended, workers)), within_s=2)
+        wait_for(lambda: all(map(has_ended, workers)))
         if doing != "nothing":
             assert isinstance(lost.exception(), httpx2.TransportError)
     own.http.close()
@@ -53,7 +53,7 @@ def test_a_killed_server_takes_a_stopped_worker_along(home: Path) -> None:
     own.process.kill()
     own.process.wait()
 
-    wait_for(lambda: has_ended(worker), within_s=2)
+    wait_for(lambda: has_ended(worker))
     own.http.close()
 
 

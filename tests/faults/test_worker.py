@@ -55,6 +55,7 @@ def test_a_worker_killed_while_it_drains_loses_no_answer(home: Path) -> None:
         assert unload.result().status_code == 200
 
 
+@pytest.mark.slow
 def test_a_request_that_kills_its_worker_twice_fails_and_its_neighbours_do_not(home: Path) -> None:
     with serve_troubled(home) as own, ThreadPoolExecutor(8) as threads:
 
@@ -134,6 +135,7 @@ def impatient_pool(home: Path, workers: Stopped) -> Pool:
     return Pool(config, spawn=workers.spawn, patience=patience)
 
 
+@pytest.mark.slow
 def test_a_start_that_stands_still_is_made_again_and_nobody_notices(home: Path) -> None:
     async def story() -> None:
         workers = Stopped(1)

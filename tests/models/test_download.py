@@ -216,7 +216,7 @@ def test_a_transfer_that_breaks_off_is_taken_up_again(
         (refusing(429, "/api/", Retry_After="30"), "the Hub refuses for now: too many requests (t"),
         (refusing(429, "/api/", Retry_After="30"), "(try again in 30 s; HF_TOKEN raises the limit"),
         (refusing(500, "/api/"), "the Hub answered with status 500"),
-        (portal, "what answers in the Hub's place is not the Hub"),
+        (portal, "something other than the Hub answered"),
     ],
     ids=[
         "401",
@@ -248,7 +248,7 @@ def test_refusals_are_told_apart(
     [
         (Source(hf="me/gone"), "the Hub has no repository of that name"),
         (Source(hf="me/mine", revision="v9"), "the repository has no revision 'v9'"),
-        (Source(hf="me/pickled"), "the repository holds no weights that emberd reads"),
+        (Source(hf="me/pickled"), "the repository holds no weights that emberd can read"),
     ],
 )
 def test_what_the_hub_does_not_have_is_named(
@@ -321,7 +321,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(
     hub.answer_instead = claim
     error = fetcher.fetch(tmp_path, MINE).error
 
-    assert "931322574.6 GiB are to be fetched, and the disk that holds" in error
+    assert "931322574.6 GiB have to be fetched, and the disk that holds" in error
     assert "free" in error
     assert hub.downloaded() == []
 

@@ -6,13 +6,14 @@ A pool over them does in milliseconds what takes seconds with real ones.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from emberd.config.load import Config, load_config
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.pool.observer import Observer
 from emberd.pool.watchdog import Patience
+from emberd.registry.catalog import Catalog
 from emberd.spaces.lock import LockEntry
 from emberd.worker import wire
 from tests.serving import clean_environ
@@ -20,9 +21,9 @@ from tests.serving import clean_environ
 DIMENSIONS = 8
 MODEL = "{{sources: [{{path: {folder}}}], dimensions: 8, pooling: mean}}"
 SPACE = "space of a fake"
-QUICK = Patience(
-    stall_s=0.05,
-    hung_s=0.05,
+QUICK = Patience(  # as a slow machine is no reason to give a worker up, only IMPATIENT does
+    stall_s=60,
+    hung_s=60,
     check_s=0.01,
     pulse_s=0.0,
     unread_check_s=0.001,
@@ -31,7 +32,8 @@ QUICK = Patience(
     busy_s=0.01,
     max_backoff_s=0.02,
 )
-WITHIN_S = 10.0  # for what takes milliseconds, on a machine that is busy with something else
+IMPATIENT = replace(QUICK, stall_s=0.1, hung_s=0.1)
+WITHIN_S = 30.0  # for what takes milliseconds, on a machine that is busy with something else
 
 
 class FakeWorker:
@@ -48,6 +50,7 @@ class FakeWorker:
         self.sent: list[wire.Frame] = []
         self.resident_bytes = 2**20
         self.cpu_s = 0.0
+        self.looked_at: Callable[[], None] = lambda: None  # for its processor time
         self.is_gone = False
         self.was_killed = False
         self._cause = "exit code 0"
@@ -76,22 +79,7 @@ class FakeWorker:
 
     def answer(self, asked: wire.Frame, *places: int) -> None:
         """Answer texts at these places of what was asked; all of them when none are given."""
-        assert isinstance(asked, wire.Embed | wire.Tokenize)
-        indices = list(places or range(len(asked.texts)))
-        self.say(
-            wire.Fragments(
-                id=asked.id,
-                indices=indices,
-                sizes=[1] * len(indices),
-                tokens=len(indices),
-                truncated=[],
-                tokenize_s=0.0,
-                queue_s=0.0,
-                model_s=0.0,
-                encode_s=0.0,
-            ),
-            b"v" * len(indices),
-        )
+        self.say(*answer_to(asked, *places))
 
     def die(self, cause: str = "SIGSEGV") -> None:
         """Close the pipe."""
@@ -140,7 +128,26 @@ class FakeWorker:
 
     def cpu_seconds(self) -> float:
         """See `Worker`."""
+        self.looked_at()
         return self.cpu_s
+
+
+def answer_to(asked: wire.Frame, *places: int) -> tuple[wire.Fragments, bytes]:
+    """Return the frame that answers texts at these places of what was asked, and its payload."""
+    assert isinstance(asked, wire.Embed | wire.Tokenize)
+    indices = list(places or range(len(asked.texts)))
+    frame = wire.Fragments(
+        id=asked.id,
+        indices=indices,
+        sizes=[1] * len(indices),
+        tokens=len(indices),
+        truncated=[],
+        tokenize_s=0.0,
+        queue_s=0.0,
+        model_s=0.0,
+        encode_s=0.0,
+    )
+    return frame, b"v" * len(indices)
 
 
 @dataclass
@@ -205,3 +212,18 @@ async def until(look: Callable[[], object]) -> None:
 def texts(*asked: str, model: str | None = None) -> EmbedRequest:
     """Return a request for these texts."""
     return EmbedRequest(texts=asked, model=model)
+
+
+def with_limits(config: Config, **changes: object) -> Config:
+    """Return the configuration with some limits changed."""
+    limits = replace(config.settings.limits, **changes)  # type: ignore[arg-type]
+    return replace(config, settings=replace(config.settings, limits=limits))
+
+
+def with_entry(config: Config, name: str, **changes: object) -> Config:
+    """Return the configuration with one entry changed."""
+    entries = [
+        replace(spec, **changes) if spec.name == name else spec  # type: ignore[arg-type]
+        for spec in config.catalog
+    ]
+    return replace(config, catalog=Catalog(entries))

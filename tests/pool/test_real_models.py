@@ -1,4 +1,7 @@
-"""Models that come, stay, leave and die: real workers with real MiniLM, over real HTTP."""
+"""Models that come, stay, leave and die: real workers with real MiniLM, over real HTTP.
+
+What `test_model.py` shows with fake workers is marked slow here: it proves the processes only.
+"""
 
 import asyncio
 import json
@@ -59,6 +62,7 @@ def test_unload_ends_the_process_before_it_answers(home: Path) -> None:
         assert own.row()["state"] == "cold"
 
 
+@pytest.mark.slow
 def test_unload_of_one_model_leaves_the_others(home: Path) -> None:
     with Server(home) as own:
         own.embed("load")
@@ -70,6 +74,7 @@ def test_unload_of_one_model_leaves_the_others(home: Path) -> None:
         assert states(own) == {"minilm": "ready"}
 
 
+@pytest.mark.slow
 def test_unload_waits_for_the_answers_that_were_promised(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(1) as thread:
         own.embed("load")
@@ -90,6 +95,7 @@ def test_a_model_loads_again_after_an_unload(home: Path) -> None:
         assert own.row()["loads"] == 2
 
 
+@pytest.mark.slow
 def test_an_idle_model_leaves_by_itself(home: Path) -> None:
     with Server(home, config="limits: {idle_unload: 0.5s}") as own:
         own.embed("load")
@@ -120,6 +126,7 @@ limits: {{idle_unload: 0.5s}}
         assert own.row("minilm-f32")["unloads_in_s"] is None
 
 
+@pytest.mark.slow
 def test_the_least_recently_used_model_makes_room(home: Path) -> None:
     with Server(home, config=TWO_AT_MOST + THREE_MODELS) as own:
         own.embed("load", model="minilm")
@@ -211,6 +218,7 @@ def test_no_client_sees_that_a_worker_was_killed_in_mid_request(home: Path) -> N
         assert own.row()["loads"] == 2
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_is_idle_is_replaced_by_the_next_request(home: Path) -> None:
     with Server(home) as own:
         own.embed("load")
@@ -221,6 +229,7 @@ def test_a_worker_killed_while_it_is_idle_is_replaced_by_the_next_request(home: 
         assert own.embed("again")["model"] == "minilm"
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_starts_is_started_again(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(1) as thread:
         first = thread.submit(own.embed, "load")
