@@ -68,3 +68,11 @@ def test_what_the_server_looks_at_is_looked_at_by_way_of_files(path: Path) -> No
     }
 
     assert not called & RISKY
+
+
+MOST_LINES = 400
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_is_short_enough_to_read_at_once(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES
