@@ -289,7 +289,7 @@ def test_a_disk_that_fills_up_is_named_and_the_next_pull_goes_on(
         assert (
             f"the disk that holds {disk / 'hub'} is full; what arrived is".encode() in full.stderr
         )
-        assert b"are to be fetched, and the disk that holds" in no_room.stderr
+        assert b"have to be fetched, and the disk that holds" in no_room.stderr
         assert done.returncode == 0, done.stderr
         assert len(hub.resumed) == 1
     finally:
