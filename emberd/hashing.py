@@ -1,4 +1,4 @@
-"""Which files a folder has, and the hash of each; one that has not changed is not read again."""
+"""Hashes of a folder's files; a file that has not changed is not read again."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from emberd.files import is_file
 
 @dataclass(frozen=True, slots=True)
 class FileHash:
-    """A file's content hash and what tells cheaply that it may have changed."""
+    """A file's SHA-256, with the size, mtime and inode that show cheaply whether it changed."""
 
     size: int
     mtime_ns: int
@@ -21,7 +21,7 @@ class FileHash:
 
 
 def hash_file(file: Path, before: FileHash | None) -> FileHash:
-    """Return the hash of a file, read only when it is not as `before` saw it. Raises OSError."""
+    """Return the hash of a file; it is read only if it changed since `before`. Raises OSError."""
     status = file.stat()
     seen = (status.st_size, status.st_mtime_ns, status.st_ino)
     if before and (before.size, before.mtime_ns, before.inode) == seen:
@@ -37,7 +37,7 @@ def list_files(folder: Path, patterns: Iterable[str]) -> list[str]:
         os.path.relpath(Path(root) / file, folder)
         for root, _, files in os.walk(folder)
         for file in files
-        if is_file(Path(root, file))  # no link that leads nowhere
+        if is_file(Path(root, file))  # a dangling link is left out
     ]
     wanted = tuple(patterns)
     return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in wanted))

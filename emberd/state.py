@@ -31,15 +31,18 @@ DAMAGE = (
     ArithmeticError,
     RecursionError,
 )
-"""What reading a damaged or foreign file can raise."""
+"""What reading a damaged or foreign file may raise."""
 
 
 class StateFile(Generic[Entry]):
-    """Read and write one such file. A damaged or foreign one is replaced.
+    """One such file. A damaged or foreign one is replaced at the next write.
 
-    It counts as what this process read before the damage; as empty, if it read nothing.
+    Until then it counts as what this process read before the damage, or as empty.
 
-    `group` is the key that the entries are below; `from_dict` makes one again from its `asdict`.
+    Args:
+        path: the file.
+        group: the key above the entries.
+        from_dict: reads an entry from what `asdict` made of it.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class StateFile(Generic[Entry]):
         self._entries: dict[str, Entry] = {}
 
     def read(self) -> Mapping[str, Entry]:
-        """Return the entries by name; the file is read again only when it has changed."""
+        """Return the entries by name; the file is read only if it has changed."""
         try:
             status = self.path.stat()
         except (OSError, ValueError):
@@ -74,7 +77,7 @@ class StateFile(Generic[Entry]):
 
     @contextmanager
     def changing(self) -> Iterator[dict[str, Entry]]:
-        """Give the entries to change, alone; write them afterwards when they did.
+        """Yield the entries for changing, while no one else can; write them if they changed.
 
         Raises:
             OSError: the state folder cannot be written, or another process keeps the lock for
@@ -91,7 +94,7 @@ class StateFile(Generic[Entry]):
                 replace_file(self.path, json.dumps(content, indent=1).encode())
 
     def _parse(self) -> dict[str, Entry]:
-        """Read the file; one that is damaged, or written by somebody now, says what it said."""
+        """Read the file; a damaged one counts as what was read before."""
         try:
             return self._load()
         except FileNotFoundError:

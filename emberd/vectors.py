@@ -20,21 +20,26 @@ def finite_rows(vectors: Matrix) -> npt.NDArray[np.bool_]:
     return usable
 
 
-def lowest_cosine(a: Matrix, b: Matrix) -> float:
-    """Return the lowest cosine of a row of `(N, D)` with the same row of the other matrix.
-
-    0 where their shapes differ, or a row is not usable.
-    """
-    if a.shape != b.shape or not (finite_rows(a).all() and finite_rows(b).all()):
-        return 0.0
-    return round(float((normalize(a) * normalize(b)).sum(axis=1).min()), 6)
-
-
 def normalize(vectors: Matrix) -> Matrix:
     """Scale each row to length 1: `(N, D)` -> `(N, D)`, float32. Rows must not be zero."""
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)  # (N, 1)
     unit: Matrix = (vectors / lengths).astype(np.float32)
     return unit
+
+
+def cosines(a: Matrix, b: Matrix) -> Matrix:
+    """Return the cosine of each pair of rows: twice `(N, D)` -> `(N,)`; 0 if one is not usable."""
+    usable = finite_rows(a) & finite_rows(b)
+    result = np.zeros(len(a), np.float32)
+    result[usable] = (normalize(a[usable]) * normalize(b[usable])).sum(axis=1)
+    return result
+
+
+def lowest_cosine(a: Matrix, b: Matrix) -> float:
+    """Return the lowest cosine of a pair of rows; 0 if the shapes differ or a row is not usable."""
+    if a.shape != b.shape or not (finite_rows(a).all() and finite_rows(b).all()):
+        return 0.0
+    return round(float(cosines(a, b).min()), 6)
 
 
 def truncate(vectors: Matrix, dimensions: int) -> Matrix:

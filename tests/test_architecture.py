@@ -51,7 +51,7 @@ def test_only_config_reads_the_environment(path: Path) -> None:
     assert not {"environ", "environb", "getenv", "getenvb"} & (of_os | imported)
 
 
-SERVER = ("api/", "pool/", "config/", "client/", "server/")
+SERVER = ("api/", "pool/", "config/", "client/")
 STATE = ("spaces/", "running.py", "state.py", "hashing.py")
 RISKY = {"is_file", "is_dir", "exists", "is_symlink", "read_bytes", "read_text", "iterdir"}
 
@@ -68,3 +68,11 @@ def test_what_the_server_looks_at_is_looked_at_by_way_of_files(path: Path) -> No
     }
 
     assert not called & RISKY
+
+
+MOST_LINES = 400
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_is_short_enough_to_read_at_once(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES

@@ -109,3 +109,12 @@ def test_a_bad_row_says_nothing_of_its_neighbours() -> None:
     rows = matrix([1, 0], [np.nan, 0], [0, 1], [0, 0])
 
     assert vectors.finite_rows(rows).tolist() == [True, False, True, False]
+
+
+def test_a_vector_that_is_zero_or_not_finite_is_near_nothing() -> None:
+    rows = matrix([1, 0], [0, 0], [np.nan, 1], [3, 4])
+
+    assert vectors.cosines(rows, rows).tolist() == pytest.approx([1, 0, 0, 1])
+    assert vectors.lowest_cosine(rows, rows) == 0
+    assert vectors.lowest_cosine(rows[[0, 3]], rows[[0, 3]]) == pytest.approx(1)
+    assert vectors.lowest_cosine(rows, rows[:, :1]) == 0

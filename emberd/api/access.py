@@ -41,7 +41,7 @@ DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 log = logging.getLogger("emberd.api")
 
 
-class Tokens:
+class BearerTokens:
     """The valid tokens: one from the environment, and those of a file, reread when it changes."""
 
     def __init__(self, token: str | None, file: Path | None) -> None:
@@ -52,7 +52,7 @@ class Tokens:
         self._read = read_token_file(file) if file else ()
 
     @property
-    def wanted(self) -> bool:
+    def required(self) -> bool:
         """Whether requests need a token; always, once a file is configured."""
         return bool(self._own or self._file)
 
@@ -97,7 +97,7 @@ def _may_be_half(now: os.stat_result | None, before: os.stat_result | None) -> b
 class Access:
     """The access checks of one server."""
 
-    def __init__(self, tokens: Tokens, server: ServerSettings) -> None:
+    def __init__(self, tokens: BearerTokens, server: ServerSettings) -> None:
         self._tokens = tokens
         self._listed = server
         hosts = (server.host, "localhost", *server.allowed_hosts)
@@ -115,7 +115,7 @@ class Access:
             self._check_host(headers)
             self._check_origin(headers)
         free = scope["path"] in FREE or self.is_preflight(scope, headers)
-        if self._tokens.wanted and not free:
+        if self._tokens.required and not free:
             self._check_token(headers)
 
     def is_preflight(self, scope: Scope, headers: Headers) -> bool:

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from emberd import __version__
 from emberd.api import admin, cohere, errors, metrics, native, ollama, openai, openapi, pages, tei
-from emberd.api.access import Access, Tokens
+from emberd.api.access import Access, BearerTokens
 from emberd.api.byte_budget import ByteBudget
 from emberd.api.gate import Gate
 from emberd.api.paths import Paths
@@ -20,7 +20,7 @@ from emberd.pool.manager import Pool
 from emberd.pool.memory import release_free_memory
 
 
-def create_app(live: LiveConfig, tokens: Tokens, instance: str) -> FastAPI:
+def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> FastAPI:
     """Return the app, which ends its workers when the server shuts down.
 
     `instance` is any string unique to this run of the server.

@@ -1,7 +1,7 @@
-"""Has the stamps of the configured stores read: `/health` warns of a store that fits no more.
+"""Keeps what is known of the configured stores up to date, for the warnings of `/health`.
 
-Runs in the server's event loop. The reading is a process of its own: the server imports no SQLite,
-and a database that hangs, or a plugin's store kind that fails, is no matter of its.
+It runs in the server's event loop and starts a child process that reads the stamps. So the server
+imports no SQLite, and a hanging database or a failing plugin cannot harm it.
 """
 
 import asyncio
@@ -11,28 +11,28 @@ from contextlib import suppress
 
 from emberd.config.load import Config
 
-AFTER_START_S = 2.0  # the first request after a start goes first
+AFTER_START_S = 2.0  # the first requests after a start have priority
 LONGEST_S = 60.0
 
 log = logging.getLogger("emberd.stores")
 
 
 class Stamps:
-    """Reads them again at each `look`; ends what is under way when it is closed."""
+    """Reads the stamps at each `look`; `close` ends a reading that is under way."""
 
     def __init__(self) -> None:
         self._looking: asyncio.Task[None] | None = None
         self._next: Config | None = None
 
     def look(self, config: Config, *, after_s: float = 0.0) -> None:
-        """Begin to read them, or read them once more after what is under way; returns at once."""
+        """Start reading, or read once more after the reading under way; returns at once."""
         if self._looking and not self._looking.done():
             self._next = config
         elif config.settings.stores:
             self._looking = asyncio.create_task(self._look(config, after_s))
 
     async def close(self) -> None:
-        """End it."""
+        """End a reading that is under way."""
         if self._looking:
             self._looking.cancel()
             with suppress(asyncio.CancelledError):

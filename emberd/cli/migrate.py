@@ -50,7 +50,7 @@ Options = Annotated[
         "--option",
         "-o",
         metavar="KEY=VALUE",
-        help="Where things are in it, such as text=notes.body (docs/migrating-a-store.md).",
+        help="Where things are in the store, such as text=notes.body (docs/migrating-a-store.md).",
     ),
 ]
 
@@ -62,14 +62,15 @@ def check(
     sample: Annotated[
         str | None,
         typer.Option(
-            metavar="N", help="Rows to embed, evenly spread, or `all`; 200 without a stamp."
+            metavar="N",
+            help="Rows to embed, evenly spread, or `all`; by default 200, with a stamp none.",
         ),
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Compare with this model (may be repeated); without it, with all here.",
+            help="Compare with this model (repeatable); by default with all that are here.",
             autocompletion=complete_model,
         ),
     ] = None,
@@ -77,10 +78,10 @@ def check(
     options: Options = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which model made a store's vectors.
+    """Say which model made a store's vectors, and whether they fit the one its users ask for.
 
-    And whether they fit the model that its users ask for. Exit code 0: they fit, 3: to be embedded
-    again, 4: of several models, 5: of none that is here.
+    Exit code 0: they fit, 3: they have to be embedded again, 4: several models made them, 5: no
+    model that is here made them.
     """
     from emberd.migrate.check import check as check_store
     from emberd.migrate.check import note_report
@@ -113,7 +114,7 @@ def run(
         typer.Option(
             "--to",
             metavar="MODEL",
-            help="The model; without it the one its users ask for.",
+            help="The model; by default the one its users ask for.",
             autocompletion=complete_model,
         ),
     ] = None,
@@ -130,7 +131,7 @@ def run(
         ),
     ] = True,
     force: Annotated[
-        bool, typer.Option("--force", help="Embed every row, also where all seem right.")
+        bool, typer.Option("--force", help="Embed every row, even if all seem right.")
     ] = False,
     set_aside: Annotated[
         bool, typer.Option("--set-aside", help="Move vectors without a text out of the store.")
@@ -142,8 +143,8 @@ def run(
 ) -> None:
     """Embed a store again with another model.
 
-    Stopped at any moment, the same command goes on where it was; the store is wholly old until it
-    is wholly new.
+    If it is stopped, at any moment, the same command goes on from there. The store is entirely old
+    until it is entirely new.
     """
     from emberd.migrate.check import note_target
     from emberd.migrate.embedding import find_target, open_embedder
@@ -206,7 +207,7 @@ def undo(
     options: Options = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take back the last migration of a store, from its backup."""
+    """Undo the last migration of a store, from its backup."""
     from emberd.migrate.check import whose
     from emberd.migrate.undo import undo as undo_last
 

@@ -11,10 +11,10 @@ import numpy as np
 from emberd.errors import EmberdError
 from emberd.migrate.base import Key, Row
 from emberd.migrate.embedding import BATCH, Embedded, Embedder, in_turn
-from emberd.migrate.sampling import cosines, unpack
+from emberd.migrate.sampling import unpack
 from emberd.registry.spec import InputType, ModelSpec, Precision
 from emberd.spaces.compare import SAME_SPACE
-from emberd.vectors import Matrix
+from emberd.vectors import Matrix, cosines
 
 Verdict = Literal["compatible", "re-embed", "mixed", "unknown"]
 A_FEW = 0.1  # share of rows that fit no model in a store that is still called one model's

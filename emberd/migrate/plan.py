@@ -9,12 +9,13 @@ from emberd.errors import StoreRowsError
 from emberd.migrate import sidecar
 from emberd.migrate.base import Copy, Cost, Key, Lacking, Shape, Store, copies_of
 from emberd.migrate.embedding import Embedder, Target, embed
-from emberd.migrate.sampling import SAMPLE, cosines, sampled, unpack
+from emberd.migrate.sampling import SAMPLE, sampled, unpack
 from emberd.migrate.stage import staged_rows
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import lasting_lack, require_set_aside
 from emberd.migrate.workplace import Workplace, settings_of
 from emberd.spaces.compare import SAME_SPACE, compare
+from emberd.vectors import cosines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

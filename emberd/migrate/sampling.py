@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from emberd.migrate.base import Row, Store
-from emberd.vectors import Matrix, finite_rows, normalize
+from emberd.vectors import Matrix
 
 SAMPLE = 200  # rows, unless something else is asked for
 
@@ -37,11 +37,3 @@ def positions(rows: int, count: int) -> set[int]:
 def unpack(rows: Sequence[Row]) -> Matrix:
     """Return the vectors of rows, `(N, D)` float32."""
     return np.stack([np.frombuffer(row.vector, "<f4") for row in rows])
-
-
-def cosines(a: Matrix, b: Matrix) -> Matrix:
-    """Return the cosine of each pair of rows, `(N,)`; 0 where one is zero or not finite."""
-    usable = finite_rows(a) & finite_rows(b)
-    result = np.zeros(len(a), np.float32)
-    result[usable] = (normalize(a[usable]) * normalize(b[usable])).sum(axis=1)
-    return result

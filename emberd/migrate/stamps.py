@@ -1,9 +1,9 @@
-"""What the stamps of the configured stores say, noted for the server, which opens no database.
+"""Reads the stamps of the configured stores and notes them for the server, which opens no database.
 
     python -m emberd.migrate.stamps CONFIG DEFAULT
 
-Runs as a short-lived child of the server (`emberd.api.stamps`), with its environment. Prints a line
-for each store that cannot be read.
+A short-lived child of the server (`emberd.api.stamps`). It prints a line for each store that cannot
+be read.
 """
 
 import sys
@@ -21,9 +21,10 @@ from emberd.spaces.stores import KnownStore, StoresFile, fingerprint_here
 
 
 def note_stamps(config: Config) -> dict[str, EmberdError]:
-    """Note every configured store whose stamp is another one than when it was noted.
+    """Note every configured store whose stamp has changed since it was last noted.
 
-    What a check has found since the stamp stays. Returns what could not be read, by name.
+    What a check found since then stays. Returns the errors of stores that could not be read, by
+    name.
     """
     known = StoresFile(config.homes.state)
     lock = LockFile(config.homes.state).read()
@@ -39,19 +40,19 @@ def note_stamps(config: Config) -> dict[str, EmberdError]:
         noted = before and (before.path, before.migration)
         if noted != (str(ref.store.path), stamp and stamp.migration):
             asked = ref.served_by or config.settings.default
-            with suppress(OSError):  # the next look finds it again
+            with suppress(OSError):  # it is noted the next time
                 known.put(name, _known(ref, stamp, asked, lock) if stamp else None)
     return unread
 
 
 def _known(ref: StoreRef, stamp: Stamp, asked: str, lock: Mapping[str, LockEntry]) -> KnownStore:
-    """Return what to note; a space that is equal goes by the fingerprint that it has here."""
+    """Return what to note; the same space goes by the fingerprint that it has on this machine."""
     fingerprint = fingerprint_here(stamp.space, asked, lock.get(asked))
     return ref.holding(stamp.model, fingerprint, migration=stamp.migration)
 
 
 def main() -> None:
-    """Do it for one configuration."""
+    """Note the stamps of one configuration."""
     file, default = sys.argv[1:]
     config = load_config(config=Path(file), flags={("default",): default})
     for name, error in note_stamps(config).items():

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from emberd.errors import MigrationError, NoServerError, UnavailableError
 from emberd.migrate.base import Copy, Key, Row, Store
 from emberd.migrate.embedding import embed
-from emberd.migrate.sampling import SAMPLE, cosines, positions, unpack
+from emberd.migrate.sampling import SAMPLE, positions, unpack
 from emberd.migrate.stage import Staged
 from emberd.spaces.compare import SAME_SPACE
+from emberd.vectors import cosines
 
 SEARCHES = 10
 SEARCH_TRIES = 5

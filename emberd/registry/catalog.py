@@ -1,7 +1,7 @@
 """Name or alias -> ModelSpec, and nothing else.
 
-A catalog is built once from specs and never changes; another YAML makes a new one. It does not
-know whether a model is downloaded or running: ask the lock or the pool.
+A catalog is built from specs and never changes; a changed config file makes a new one. Whether a
+model is here or running is for `models.availability` and the pool to say.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,16 +10,16 @@ from difflib import get_close_matches
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.registry.spec import ModelSpec
 
-LATEST = ":latest"  # Ollama's tag for a name without one
-LONGEST_SHOWN = 200  # characters of a name that nobody has
+LATEST = ":latest"  # the tag that Ollama assumes
+LONGEST_SHOWN = 200  # characters of an unknown name
 
 
 class Catalog:
     """The models this server offers, by name, by alias and by Hub id.
 
-    A name or alias that two entries claim is an error. Both beat a Hub id; a Hub id that several
-    entries list among their sources means the first of them. Where nothing is called exactly so,
-    `name:latest` is `name`, and then upper and lower case are the same, in the same order.
+    Two entries must not share a name or alias. Names and aliases win over Hub ids; a Hub id that
+    several entries list means the first of them. If nothing matches exactly, `name:latest` is tried
+    as `name`, and then everything again without regard to case.
     """
 
     def __init__(self, specs: Iterable[ModelSpec]) -> None:
@@ -44,13 +44,13 @@ class Catalog:
         return iter(self._by_name.values())
 
     def get(self, name: str) -> ModelSpec:
-        """Return the spec called `name`, or raise `UnknownModelError` naming the nearest ones."""
+        """Return the spec called `name`, or raise `UnknownModelError` with the nearest names."""
         folded = name.casefold()
         for labels, label in ((self._by_label, name), (self._by_folded, folded)):
             found = labels.get(label) or labels.get(label.removesuffix(LATEST))
             if found:
                 return found
-        wanted = folded.removesuffix(LATEST)[:LONGEST_SHOWN]  # comparing takes long for a long one
+        wanted = folded.removesuffix(LATEST)[:LONGEST_SHOWN]  # comparing long names is slow
         nearest = get_close_matches(wanted, self._by_label, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(nearest)}?" if nearest else "Run `emberd list`."
         message = f"No model is called {name[:LONGEST_SHOWN]!r}."

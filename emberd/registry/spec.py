@@ -1,7 +1,7 @@
 """What the registry says about one model: `ModelSpec`, frozen.
 
-Plain dataclasses: config validates them with pydantic (types, ranges, no unknown keys), a worker
-gets one over the wire and imports nothing for it.
+Plain dataclasses: `config` validates them with pydantic (types, ranges, no unknown keys), and a
+worker that gets one over the wire needs no import for it.
 """
 
 from dataclasses import dataclass, field, fields
@@ -20,25 +20,25 @@ EncodingName = Literal["r50k_base", "p50k_base", "cl100k_base", "o200k_base"]
 
 MOST = 2**31 - 1  # dimensions, tokens
 
-# Keys of an entry that only the server or people look at.
+# Keys of an entry that only the server or people use.
 NOT_FOR_WORKERS = {"idle_unload", "pinned", "aliases", "architecture", "licence", "tested"}
 
 
 def is_below(name: str) -> bool:
-    """Say whether a relative path stays below the folder that it is taken from, and is plain."""
+    """Say whether a relative path is plain and stays below the folder that it starts from."""
     return all(part not in ("", ".", "..") for part in name.split("/")) and "\0" not in name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One place a model's files can come from; exactly one of `hf`, `path`, `package` is set."""
+    """A place that a model's files can come from; exactly one of `hf`, `path`, `package` is set."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     hf: str | None = None  # a Hub repository, owner/name
     revision: str | None = None  # of `hf`: a branch, tag or commit
     path: str | None = None  # a folder in the layout of a Hub repository
-    package: str | None = None  # an installed Python package that carries such a folder
+    package: str | None = None  # an installed Python package with such a folder
 
     def __post_init__(self) -> None:
         places = [place for place in (self.hf, self.path, self.package) if place is not None]
@@ -59,13 +59,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenIds:
-    """What clients encode with that send ids; exactly one of `path`, `package` is set."""
+    """The encoding of clients that send token ids; exactly one of `path`, `package` is set."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     encoding: EncodingName  # one of tiktoken's
     path: str | None = None  # the encoding's file
-    package: str | None = None  # an installed Python package that carries it
+    package: str | None = None  # an installed Python package that has it
 
     def __post_init__(self) -> None:
         if bool(self.path) == bool(self.package):
@@ -94,8 +94,8 @@ class ModelSpec:
     idle_unload: Annotated[float, Duration, Gt(0)] | None = None  # None: limits.idle_unload
     pinned: bool = False
     aliases: tuple[str, ...] = ()
-    token_ids: TokenIds | None = None  # None: refused, as another tokenizer's embed as garbage
-    # For people and tests; nothing is decided by these.
+    token_ids: TokenIds | None = None  # None: refused, as ids of another tokenizer give garbage
+    # For people and tests; emberd decides nothing by these.
     architecture: str | None = None  # `model_type` of its config.json
     licence: str | None = None  # SPDX, of the weights
     tested: Tested = "no"
@@ -114,11 +114,11 @@ class ModelSpec:
 
     @property
     def public_id(self) -> str:
-        """The first Hub id, whatever source is used; else the name (`/health`'s `model`)."""
+        """The first Hub id, whichever source is used, or the name (`/health`'s `model`)."""
         return self.hub_ids[0] if self.hub_ids else self.name
 
     def runs_as(self, other: "ModelSpec") -> bool:
-        """Whether a worker started for the one can go on for the other."""
+        """Whether a worker that was started for one entry can keep running for the other."""
         return all(
             getattr(self, each.name) == getattr(other, each.name)
             for each in fields(self)
@@ -127,7 +127,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Make it again from `dataclasses.asdict`, also by way of JSON, without validation."""
+        """Read what `dataclasses.asdict` wrote, also by way of JSON, without validation."""
         tuples = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
         sources = tuple(Source(**source) for source in data["sources"])
         ids = TokenIds(**data["token_ids"]) if data.get("token_ids") else None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from emberd import __version__, logs, running
-from emberd.api.access import Tokens
+from emberd.api.access import BearerTokens
 from emberd.api.app import create_app
 from emberd.config.environment import take_notify_socket
 from emberd.errors import ConfigError, PortTakenError
@@ -74,8 +74,8 @@ def serve(live: "LiveConfig") -> str | None:
     _set_up_logs(config.settings.log)
     notifier = notify.Notifier(take_notify_socket())
     settings = config.settings.server
-    tokens = Tokens(config.token, Path(settings.token_file) if settings.token_file else None)
-    listeners = sockets.listen(settings, has_token=tokens.wanted)
+    tokens = BearerTokens(config.token, Path(settings.token_file) if settings.token_file else None)
+    listeners = sockets.listen(settings, has_token=tokens.required)
     files = sockets.sockets_of(listeners)
     limits.raise_file_limit()
     Connection.most = limits.most_connections()

@@ -11,7 +11,7 @@ from emberd.models.differences import Difference
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.compare import SAME_SPACE, compare
 from emberd.spaces.lock import LockEntry
-from emberd.vectors import Matrix, finite_rows, lowest_cosine, normalize
+from emberd.vectors import Matrix, cosines, finite_rows, lowest_cosine
 from emberd.verify import paraphrases
 from emberd.verify.finding import Finding, judged
 
@@ -36,12 +36,6 @@ SEPARATION: Final = 3.0  # MiniLM 7.8, in 4 bits 7.6; with a shuffled vocabulary
 BETTER: Final = 1.25  # times the separation: then another pooling is the right one
 LOWEST: Final[Mapping[Precision, float]] = {"bf16": 0.999, "8bit": 0.99, "4bit": 0.8}
 """Lowest cosine to full precision. 4 bits give MiniLM 0.86 over thirty texts."""
-
-
-def cosines(a: Matrix, b: Matrix) -> Matrix:
-    """Return the cosine of each pair of rows: twice `(N, D)` -> `(N,)`."""
-    result: Matrix = (normalize(a) * normalize(b)).sum(axis=1)
-    return result
 
 
 def check_dimensions(spec: ModelSpec, found: Mapping[int, int]) -> Finding:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from emberd.api.access import Tokens
+from emberd.api.access import BearerTokens
 from emberd.client.clients import Client
 from emberd.config.tokens import read_token_file
 from emberd.errors import ConfigError, UnauthorizedError
@@ -255,7 +255,7 @@ def test_a_changed_file_is_read_again_and_a_bad_one_changes_nothing(tmp_path: Pa
     file = tmp_path / "tokens"
     file.touch(0o600)
     file.write_text("old")
-    tokens = Tokens(None, file)
+    tokens = BearerTokens(None, file)
 
     file.write_text("newer\nnewest")
     assert [tokens.accepts(t) for t in ("old", "newer", "newest", "new", "")] == [0, 1, 1, 0, 0]

@@ -130,7 +130,7 @@ def test_damaged_files_are_named_and_fetched_again(hub: Hub, emberd: Emberd) -> 
     online = emberd("pull", "tiny")
 
     assert offline.returncode == 1
-    assert b"tiny: model.safetensors, tokenizer.json is damaged" in offline.stderr
+    assert b"damaged files (model.safetensors, tokenizer.json)" in offline.stderr
     assert b"damaged or missing model.safetensors, tokenizer.json from hf:me/tiny" in online.stdout
     assert hub.downloaded() == names
     assert all((folder / name).read_bytes() == hub.files["me/tiny"][name] for name in names)
@@ -150,7 +150,7 @@ def test_a_newer_commit_is_told_and_taken_only_when_asked_for(hub: Hub, emberd: 
     assert told["folder"].endswith(COMMIT)
     assert told["newer"] == NEWER
     assert "`emberd pull tiny --update`" in told["notes"][0]
-    assert b"tiny: It is here, and the Hub gives no other files" in refused.stderr
+    assert b"tiny: not updated" in refused.stderr
     assert taken["status"] == "updated"
     assert told["fingerprint"] in taken["notes"][0]
     assert hub.downloaded() == ["config.json"]
@@ -289,7 +289,7 @@ def test_a_disk_that_fills_up_is_named_and_the_next_pull_goes_on(
         assert (
             f"the disk that holds {disk / 'hub'} is full; what arrived is".encode() in full.stderr
         )
-        assert b"are to be fetched, and the disk that holds" in no_room.stderr
+        assert b"have to be fetched, and the disk that holds" in no_room.stderr
         assert done.returncode == 0, done.stderr
         assert len(hub.resumed) == 1
     finally:
@@ -309,7 +309,7 @@ def test_two_pulls_at_once_fetch_once(home: Path, hub: Hub, environ: dict[str, s
     pulls = [start("pull", "tiny", "--json", environ=environ)]
     assert asked.wait(30)
     pulls.append(start("pull", "tiny", "--json", environ=environ))
-    wait_for(lambda: _opened(pulls[1].pid, blobs(home)), within_s=30)
+    wait_for(lambda: _waits(pulls[1].pid, blobs(home)), within_s=30)
     release.set()
     said = [json.loads(pull.communicate(timeout=60)[0])["models"][0] for pull in pulls]
 
@@ -317,12 +317,12 @@ def test_two_pulls_at_once_fetch_once(home: Path, hub: Hub, environ: dict[str, s
     assert hub.downloaded().count("model.safetensors") == 1
 
 
-def _opened(pid: int, folder: Path) -> bool:
-    """Whether a process has a half file in `folder` open."""
+def _waits(pid: int, folder: Path) -> bool:
+    """Whether a process has the lock file of a download in `folder` open."""
     import psutil
 
     files = [Path(file.path) for file in psutil.Process(pid).open_files()]
-    return any(file.parent == folder and file.suffix == ".part" for file in files)
+    return any(file.parent == folder and file.suffix == ".lock" for file in files)
 
 
 @pytest.mark.slow

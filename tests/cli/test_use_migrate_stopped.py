@@ -230,6 +230,6 @@ def test_a_server_that_ends_meanwhile_takes_nothing_along(
 
         said = place.goes_on(process)
 
-        assert "ended before it answered" in said
+        assert f"The server at {own.url} did not answer" in said
         assert place.model_of_stores() == "minilm"
         assert place.config.read_text() == CONFIG

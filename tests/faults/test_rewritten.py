@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.api.access import Tokens
+from emberd.api.access import BearerTokens
 from emberd.spaces.lock import LockEntry, LockFile
 from tests.serving import Server, wait_for
 
@@ -128,7 +128,7 @@ def test_half_a_token_opens_nothing_while_its_file_is_written(tmp_path: Path) ->
     file = tmp_path / "tokens"
     file.touch(0o600)
     file.write_text("first-token\nsecond-token\n")
-    tokens = Tokens(None, file)
+    tokens = BearerTokens(None, file)
 
     with file.open("w") as opened:
         assert tokens.accepts("first-token")  # empty now

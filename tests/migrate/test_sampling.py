@@ -1,10 +1,9 @@
-"""Which rows are looked at, and how near two vectors are; see `test_check.py` for real stores."""
+"""Which rows are looked at; see `test_check.py` for real stores."""
 
-import numpy as np
 import pytest
 
 from emberd.migrate.base import Row
-from emberd.migrate.sampling import cosines, positions, unpack
+from emberd.migrate.sampling import positions, unpack
 
 
 @pytest.mark.parametrize(
@@ -15,12 +14,6 @@ def test_positions_are_spread_from_the_first_row_to_the_last(
     rows: int, count: int, found: set[int]
 ) -> None:
     assert positions(rows, count) == found
-
-
-def test_a_vector_that_is_zero_or_not_finite_is_near_nothing() -> None:
-    vectors = np.array([[1, 0], [0, 0], [np.nan, 1], [3, 4]], np.float32)
-
-    assert cosines(vectors, vectors).tolist() == pytest.approx([1, 0, 0, 1])
 
 
 def test_vectors_are_little_endian_float32() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from emberd.api.access import FREE, Tokens
+from emberd.api.access import FREE, BearerTokens
 from emberd.api.app import create_app
 from emberd.config.live import LiveConfig
 from emberd.config.load import load_config
@@ -27,7 +27,7 @@ def routes_in(router: Any) -> Iterator[Any]:  # noqa: ANN401 - FastAPI nests rou
 def routes() -> list[tuple[str, str]]:
     """Return method and path of every route of the app, and of some that are none."""
     config = load_config(environ={"EMBERD_HOME": "/nowhere"})
-    app = create_app(LiveConfig(config, lambda: config), Tokens(None, None), "")
+    app = create_app(LiveConfig(config, lambda: config), BearerTokens(None, None), "")
     found = [
         (method, route.path.replace("{model:path}", "minilm"))
         for route in routes_in(app)
@@ -99,7 +99,7 @@ def test_a_get_changes_nothing(guarded: Server) -> None:
 
 def test_tokens_are_compared_in_constant_time() -> None:
     """By `compare_digest` alone, each of them whatever the others gave."""
-    code = ast.parse(textwrap.dedent(inspect.getsource(Tokens.accepts)))
+    code = ast.parse(textwrap.dedent(inspect.getsource(BearerTokens.accepts)))
 
     assert not [node for node in ast.walk(code) if isinstance(node, ast.Compare | ast.BoolOp)]
     assert not [node for node in ast.walk(code) if isinstance(node, ast.GeneratorExp)]
@@ -108,7 +108,7 @@ def test_tokens_are_compared_in_constant_time() -> None:
 
 def test_no_other_code_sees_a_token() -> None:
     """Nobody else compares what comes in with a token."""
-    emberd = Path(inspect.getfile(Tokens)).parents[1]
+    emberd = Path(inspect.getfile(BearerTokens)).parents[1]
     named = [
         str(file.relative_to(emberd))
         for file in emberd.rglob("*.py")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _WARM_UP_TOKENS = 4
 _CACHE_BYTES = 2**30
-_OTHERS = frozenset({"gemma3_text", "llama_bidirec", "modernbert", "qwen3"})
+_WRAPPED = frozenset({"gemma3_text", "llama_bidirec", "modernbert", "qwen3"})
 """Architectures run with mlx-embeddings; a test compares each with Hugging Face's vectors."""
 
 
@@ -39,7 +39,7 @@ class MLXBackend:
 
     files: ClassVar[tuple[str, ...]] = MODEL_FILES
     libraries: ClassVar[tuple[str, ...]] = ("mlx", "mlx-embeddings", "mlx-lm")
-    architectures: ClassVar[frozenset[str]] = NATIVE | _OTHERS
+    architectures: ClassVar[frozenset[str]] = NATIVE | _WRAPPED
 
     def devices(self) -> tuple[str, ...]:
         """Return `gpu` or `cpu`; see `backends.base.Backend`."""
@@ -170,9 +170,9 @@ def _model(architecture: Architecture, checkpoint: Checkpoint, weights: "Weights
         from emberd.backends.mlx.mpnet import MPNetModel
 
         return MPNetModel(architecture, weights)
-    from emberd.backends.mlx.others import OtherModel
+    from emberd.backends.mlx.wrapped import WrappedModel
 
-    return OtherModel(architecture, checkpoint, weights)
+    return WrappedModel(architecture, checkpoint, weights)
 
 
 def sees_gpu() -> bool:

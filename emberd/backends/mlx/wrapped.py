@@ -28,7 +28,7 @@ from emberd.errors import BackendBrokenError, ModelLoadError
 from emberd.installing import pip
 
 
-class OtherModel:
+class WrappedModel:
     """A model of mlx-embeddings with our weights."""
 
     def __init__(
