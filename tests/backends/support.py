@@ -54,10 +54,3 @@ def batch_of(*texts: list[int]) -> tuple[TokenIds, TokenIds]:
 def one_by_one(encoder: Encoder, texts: Sequence[list[int]]) -> Matrix:
     """The vector of each text, encoded alone."""
     return np.concatenate([encoder.encode(*batch_of(text)) for text in texts])
-
-
-def cosines(a: Matrix, b: Matrix) -> Matrix:
-    """Row by row."""
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    row_by_row: Matrix = (a * b).sum(axis=1) / lengths
-    return row_by_row

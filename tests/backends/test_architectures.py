@@ -34,7 +34,8 @@ from tests.backends.references import (
     padded_left,
     vectors_of,
 )
-from tests.backends.support import a_request, cosines
+from tests.backends.support import a_request
+from tests.cosines import cosines
 
 OPENVINO, MLX = OpenVINOBackend(), MLXBackend()
 BOTH = pytest.mark.parametrize("backend", [OPENVINO, MLX], ids=type)

@@ -12,7 +12,8 @@ from emberd.backends.openvino.backend import OpenVINOBackend
 from emberd.backends.openvino.runtime import capabilities, make_core
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
-from tests.backends.support import a_request, batch_of, cosines, one_by_one, tokenize
+from tests.backends.support import a_request, batch_of, one_by_one, tokenize
+from tests.cosines import cosines
 
 BOTH = pytest.mark.parametrize("backend", [OpenVINOBackend(), MLXBackend()], ids=type)
 SHORT = 24  # tokens: MLX's build for processors is slow

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from emberd.backends.base import Pooling
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.openvino.backend import OpenVINOBackend
-from tests.backends.support import a_request, batch_of, cosines
+from tests.backends.support import a_request, batch_of
+from tests.cosines import cosines
 
 BERT_LAYER = {
     "query": "attention.self.query",

@@ -8,7 +8,8 @@ import pytest
 
 from emberd.backends import shapes
 from emberd.backends.mlx.backend import MLXBackend
-from tests.backends.support import a_request, batch_of, cosines
+from tests.backends.support import a_request, batch_of
+from tests.cosines import cosines
 
 mx = pytest.importorskip("mlx.core")
 

@@ -29,7 +29,8 @@ from tests.backends.references import (
     padded_left,
     vectors_of,
 )
-from tests.backends.support import a_request, cosines
+from tests.backends.support import a_request
+from tests.cosines import cosines
 
 STATED: dict[str, Pooling] = {
     "gemma3_text": "mean",

@@ -10,6 +10,7 @@ import pytest
 
 from emberd.spaces.stores import KnownStore, StoresFile
 from emberd.vectors import Matrix
+from tests.cosines import cosines
 from tests.migrate import stores
 from tests.serving import Server
 
@@ -65,7 +66,7 @@ def test_stores_settings_default_and_server_change_together(
         health = own.http.get("/health").json()
     assert (done["status"], set(done["moved"])) == ("changed", {"memory", "other"})
     for name in ("CMEM", "OTHER"):
-        assert stores.cosines(vectors(folders[name]), new).min() > 0.9999
+        assert cosines(vectors(folders[name]), new).min() > 0.9999
         settings = json.loads((folders[name] / "config.json").read_text())
         assert settings["embedding"]["model"] == "minilm-f32"
     np.testing.assert_array_equal(vectors(folders["APART"]), before["APART"])
@@ -143,7 +144,7 @@ def test_a_store_is_moved_also_when_what_is_noted_of_it_is_wrong(
 
     assert (set(moved["moved"]), again["status"]) == ({"memory", "other"}, "unchanged")
     for name in ("CMEM", "OTHER"):
-        assert stores.cosines(vectors(folders[name]), new).min() > 0.9999
+        assert cosines(vectors(folders[name]), new).min() > 0.9999
 
 
 @pytest.mark.slow
@@ -174,4 +175,4 @@ def test_two_stores_in_one_file_are_refused_and_move_one_by_one(home: Path, tmp_
         result(own.run("use", "minilm-f32", "--json", "--yes"))
         new = np.array(own.embed(*TEXTS[:30])["embeddings"], np.float32)
     for table in "ab":
-        assert stores.cosines(stores.read(path, table)[1], new).min() > 0.9999
+        assert cosines(stores.read(path, table)[1], new).min() > 0.9999

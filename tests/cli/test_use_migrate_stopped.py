@@ -17,6 +17,7 @@ import yaml
 
 from emberd.vectors import Matrix
 from tests.cli.test_use_migrate import result
+from tests.cosines import cosines
 from tests.migrate import stores
 from tests.serving import Server, wait_for
 
@@ -104,7 +105,7 @@ class Place:
         settings = json.loads((folder / "config.json").read_text())
         model = "minilm" if settings == stores.CMEM_CONFIG else settings["embedding"]["model"]
         vectors = stores.read(folder / "memories.db")[1]
-        assert stores.cosines(vectors, self.made[model]).min() > 0.9999
+        assert cosines(vectors, self.made[model]).min() > 0.9999
         return str(model)
 
 

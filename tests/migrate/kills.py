@@ -41,6 +41,7 @@ from emberd.cli.main import main
 from emberd.migrate import check, known, plan, plugins, recovery, undo  # noqa: F401 - once for all
 from emberd.vectors import Matrix
 from tests import disk
+from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.writer import keep_writing
 from tests.serving import Server, clean_environ, wait_for
@@ -414,7 +415,7 @@ class Kills:
 
 
 def _lowest(a: Matrix, b: Matrix) -> float:
-    return float(stores.cosines(a, b).min())
+    return float(cosines(a, b).min())
 
 
 def run(

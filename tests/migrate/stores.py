@@ -107,10 +107,3 @@ def read(path: Path, table: str = "vec_memories") -> tuple[list[int], Matrix]:
     found = sorted(database.execute(f"SELECT rowid, embedding FROM {table}"))  # noqa: S608
     database.close()
     return [key for key, _ in found], np.stack([np.frombuffer(raw, "<f4") for _, raw in found])
-
-
-def cosines(a: Matrix, b: Matrix) -> Matrix:
-    """Return the cosine of each pair of rows, `(N,)`."""
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    result: Matrix = (a * b).sum(axis=1) / lengths
-    return result

@@ -17,6 +17,7 @@ from emberd.migrate.plan import plan
 from emberd.migrate.run import migrate_all
 from emberd.migrate.undo import undo
 from emberd.vectors import Matrix
+from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
 
@@ -84,7 +85,7 @@ def test_both_copies_move_in_one_transaction(langchain: Path, made: Made, work: 
     assert copied == dict(ask(langchain, "SELECT rowid, text_embedding FROM langchain_vec"))
     assert list(copied) == [at + 1 for at in KEPT]
     vectors = np.stack([np.frombuffer(raw, "<f4") for raw in copied.values()])
-    assert stores.cosines(vectors, made.new[KEPT]).min() > 0.9999
+    assert cosines(vectors, made.new[KEPT]).min() > 0.9999
     assert ask(langchain, rest) == before
     (copy,) = found.copies
     assert (copy.column, copy.rows, copy.same, copy.key) == (ALSO["also"], 59, 59, "rowid")
@@ -135,7 +136,7 @@ def test_both_copies_are_the_same_whoever_writes_meanwhile(
         assert database.execute(f"SELECT count(*) FROM {table}").get == len(found)  # noqa: S608
     vectors = np.stack([np.frombuffer(raw, "<f4") for _, raw in found])
     places = [rowid - 1 for rowid, _ in found]
-    assert stores.cosines(vectors, made.new[places]).min() > 0.9999
+    assert cosines(vectors, made.new[places]).min() > 0.9999
     database.close()
 
 
@@ -199,7 +200,7 @@ def test_triggers_of_the_users_do_not_fire(langchain: Path, made: Made, work: Wo
     assert not ask(langchain, "SELECT * FROM edits")
     vectors = ask(langchain, "SELECT text_embedding FROM langchain_vec")
     found = np.stack([np.frombuffer(raw, "<f4") for (raw,) in vectors])
-    assert stores.cosines(found, made.new[KEPT]).min() > 0.9999
+    assert cosines(found, made.new[KEPT]).min() > 0.9999
 
 
 def test_a_key_of_text_and_another_size_move_along(tmp_path: Path, made: Made, work: Work) -> None:

@@ -10,6 +10,7 @@ import pytest
 from emberd.client.clients import Client
 from emberd.errors import TooLargeError
 from emberd.migrate.embedding import IN_FLIGHT, Embedded, ServerEmbedder, in_turn
+from tests.cosines import cosines
 from tests.migrate import stores
 from tests.serving import Server
 
@@ -21,7 +22,7 @@ def test_a_batch_over_a_servers_limit_is_halved_and_joined(home: Path) -> None:
             together = embedder.submit(texts, model="minilm").result()
         alone = [own.embed(text)["embeddings"][0] for text in texts]
 
-    assert stores.cosines(together.vectors, np.array(alone, np.float32)).min() > 0.9999
+    assert cosines(together.vectors, np.array(alone, np.float32)).min() > 0.9999
 
 
 def test_a_single_text_over_the_limit_is_an_error(home: Path) -> None:

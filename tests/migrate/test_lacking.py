@@ -13,6 +13,7 @@ from emberd.migrate.check import check
 from emberd.migrate.plan import plan
 from emberd.migrate.run import RunOptions, migrate_all
 from emberd.migrate.undo import undo
+from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
 
@@ -76,7 +77,7 @@ def test_set_aside_they_are_in_a_table_of_the_same_file(
     keys, vectors = stores.read(holey)
     kept = [key for key in range(1, 41) if key not in LACKING]
     assert keys == kept
-    assert stores.cosines(vectors, made.new[[key - 1 for key in kept]]).min() > 0.9999
+    assert cosines(vectors, made.new[[key - 1 for key in kept]]).min() > 0.9999
     assert ask(holey, "SELECT * FROM memories") == texts
     aside = ask(
         holey, 'SELECT key, "column", value, space, migration, vectors FROM emberd_set_aside'

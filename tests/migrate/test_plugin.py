@@ -15,7 +15,7 @@ from emberd.migrate.plan import plan
 from emberd.migrate.run import migrate_all
 from emberd.migrate.undo import undo
 from emberd.vectors import Matrix
-from tests.migrate import stores
+from tests.cosines import cosines
 from tests.migrate.conftest import Made, Work
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "store-plugin"
@@ -66,11 +66,11 @@ def test_a_file_of_lines_is_checked_moved_and_undone(
 
     ids, vectors = read(path)
     assert ids == [f"n{at}" for at in range(80)]
-    assert stores.cosines(vectors, made.new[:80]).min() > 0.9999
+    assert cosines(vectors, made.new[:80]).min() > 0.9999
     assert moved.strays == 0
     assert check(work.config, named, work.embedder).judged_by == "stamp"
     migrate_all([named], work.target("minilm"), work.embedder, work.state)
-    assert stores.cosines(read(path)[1], made.old[:80]).min() > 0.9999
+    assert cosines(read(path)[1], made.old[:80]).min() > 0.9999
     undo(named, work.state, confirm=lambda _note, _changed: None)
     undo(named, work.state, confirm=lambda _note, _changed: None)
     assert path.read_bytes() == before

@@ -12,6 +12,7 @@ from emberd.migrate.run import migrate_all
 from emberd.migrate.status import status
 from emberd.migrate.undo import undo
 from emberd.spaces.stores import StoresFile
+from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
 
@@ -31,7 +32,7 @@ def test_undo_restores_vectors_settings_and_what_is_known(
 
     assert undone.changed is False
     assert undone.copy  # all the same: there is a way back
-    assert stores.cosines(stores.read(undone.copy)[1], made.new[:300]).min() > 0.9999
+    assert cosines(stores.read(undone.copy)[1], made.new[:300]).min() > 0.9999
     assert np.array_equal(stores.read(cmem / "memories.db")[1], made.old[:300])
     assert (cmem / "config.json").read_bytes() == before
     assert StoresFile(work.state).read() == {}
@@ -148,6 +149,6 @@ def test_two_migrations_keep_two_backups_and_are_undone_one_by_one(
 
     undo(named, work.state, confirm=agree)
 
-    assert stores.cosines(stores.read(cmem / "memories.db")[1], made.new[:300]).min() > 0.9999
+    assert cosines(stores.read(cmem / "memories.db")[1], made.new[:300]).min() > 0.9999
     undo(named, work.state, confirm=agree)
     assert np.array_equal(stores.read(cmem / "memories.db")[1], made.old[:300])

@@ -18,6 +18,7 @@ from emberd.migrate.run import RunOptions, migrate_all
 from emberd.migrate.status import status
 from emberd.migrate.workplace import Workplace
 from emberd.spaces.stores import StoresFile
+from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import UNCHANGED, Beside, Made, Work, config_of, still_old
 
@@ -31,7 +32,7 @@ def test_every_row_has_its_new_vector_and_the_settings_name_the_model(
 
     keys, vectors = stores.read(cmem / "memories.db")
     assert keys == list(range(1, 301))
-    assert stores.cosines(vectors, made.new[:300]).min() > 0.9999
+    assert cosines(vectors, made.new[:300]).min() > 0.9999
     assert (moved.rows, moved.embedded, moved.strays) == (300, 300, 0)
     assert moved.lowest_cosine and moved.lowest_cosine > 0.9999
     assert config_of(cmem) == UNCHANGED | {"embedding": {"model": "minilm-f32", "dimensions": 384}}
@@ -55,7 +56,7 @@ def test_another_dimension_changes_the_ddl_in_nothing_else(
     ddl = database.execute("SELECT sql FROM sqlite_master WHERE name = 'vec_memories'").get
     database.close()
     assert ddl == "CREATE VIRTUAL TABLE vec_memories USING vec0(embedding float[384])"
-    assert stores.cosines(stores.read(path)[1], made.old[:40]).min() > 0.9999
+    assert cosines(stores.read(path)[1], made.old[:40]).min() > 0.9999
     assert config_of(path.parent) == UNCHANGED | {
         "embedding": {"model": "minilm", "dimensions": 384}
     }
@@ -122,7 +123,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_embeds_only_what_changed(
     keys, vectors = stores.read(cmem / "memories.db")
     assert keys == [*range(1, 5), *range(6, 301), 900]
     fresh = embed(work.embedder, ["changed since", "written since"], target)
-    assert stores.cosines(vectors[[5, -1]], fresh).min() > 0.9999
+    assert cosines(vectors[[5, -1]], fresh).min() > 0.9999
 
 
 def test_another_target_begins_again(cmem: Path, work: Work) -> None:
@@ -160,7 +161,7 @@ def test_several_stores_move_together_with_what_has_to_go_along(
     assert file.read_text() == "new"
     for folder in two:
         vectors = stores.read(folder / "memories.db")[1]
-        assert stores.cosines(vectors, made.new[:300]).min() > 0.9999
+        assert cosines(vectors, made.new[:300]).min() > 0.9999
 
 
 def test_none_moves_when_the_default_cannot(

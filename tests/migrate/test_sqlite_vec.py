@@ -10,6 +10,7 @@ import pytest
 from emberd.errors import MigrationError, NotAStoreError
 from emberd.migrate.run import migrate_all
 from emberd.migrate.vec0_replace import Vec0Replacement
+from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
 
@@ -160,10 +161,7 @@ def test_a_primary_key_that_is_none_leaves_rowids_and_pks_as_they_are(
     assert [row[:2] for row in before] == [(-5, "é'\""), (3, "a"), (7, "b"), (11, "c"), (12, "c")]
     vectors = dict(ask(path, "SELECT rowid, embedding FROM v"))
     for at, (rowid, *_) in enumerate(rows):
-        assert (
-            stores.cosines(np.frombuffer(vectors[rowid], "<f4")[None], made.new[at : at + 1])
-            > 0.9999
-        )
+        assert cosines(np.frombuffer(vectors[rowid], "<f4")[None], made.new[at : at + 1]) > 0.9999
 
 
 def test_what_only_looks_like_a_key_a_partition_or_a_size_is_read_as_sqlite_vec_does(

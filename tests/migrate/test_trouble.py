@@ -17,6 +17,7 @@ from emberd.migrate.plan import plan
 from emberd.migrate.run import RunOptions, migrate_all
 from emberd.migrate.workplace import Workplace
 from tests import disk
+from tests.cosines import cosines
 from tests.migrate import kills, stores
 from tests.migrate.conftest import ROWS, Beside, Made, Work
 from tests.serving import Server, wait_for
@@ -73,7 +74,7 @@ def test_what_a_writer_does_meanwhile_is_there_afterwards(
             expected[key] = made.new[ROWS + at]
     keys, vectors = stores.read(cmem / "memories.db")
     assert keys == sorted(expected)
-    assert stores.cosines(vectors, np.stack([expected[key] for key in keys])).min() > 0.9999
+    assert cosines(vectors, np.stack([expected[key] for key in keys])).min() > 0.9999
     assert moved.embedded > ROWS  # the writer was met while the run went on
     assert moved.strays == 0
 
@@ -102,7 +103,7 @@ def test_a_file_that_may_not_grow_costs_nothing_but_the_run(
     again = server.run(*command[3:])
     assert again.returncode == 0, again.stderr
     vectors = stores.read(cmem / "memories.db")[1]
-    assert stores.cosines(vectors, made.new[:ROWS]).min() > 0.9999
+    assert cosines(vectors, made.new[:ROWS]).min() > 0.9999
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_a_disk_that_gets_full_on_the_way(
     assert np.array_equal(stores.read(store / "memories.db")[1], made.old[:ROWS])
     migrate_all([named], target, work.embedder, work.state)
     vectors = stores.read(store / "memories.db")[1]
-    assert stores.cosines(vectors, made.new[:ROWS]).min() > 0.9999
+    assert cosines(vectors, made.new[:ROWS]).min() > 0.9999
 
 
 def test_too_small_a_disk_is_met_before_anything_is_written(

@@ -28,6 +28,7 @@ from emberd.migrate.textless import complete
 from emberd.migrate.undo import undo
 from emberd.vectors import Matrix
 from tests import disk
+from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import Work
 from tests.serving import clean_environ, wait_for
@@ -123,8 +124,8 @@ def spaces(database: Path, few: Few) -> set[str]:
     connection.close()
     places = [few.texts.index(text) for text, _ in rows]
     vectors = np.stack([np.frombuffer(raw, "<f4") for _, raw in rows])
-    old = stores.cosines(vectors, few.old[places]) > 0.9999
-    new = stores.cosines(vectors, few.new[places]) > 0.9999
+    old = cosines(vectors, few.old[places]) > 0.9999
+    new = cosines(vectors, few.new[places]) > 0.9999
     assert (old ^ new).all()
     return {"old" if each else "new" for each in old}
 
@@ -473,7 +474,7 @@ def test_a_text_that_comes_after_a_run_has_ended_is_completed_by_the_next(
     assert done == [1, 0]
     keys, vectors = stores.read(store / "memories.db")
     assert keys[-1] == 700
-    assert stores.cosines(vectors[-1:], few.new[70:71]).min() > 0.9999
+    assert cosines(vectors[-1:], few.new[70:71]).min() > 0.9999
 
 
 def test_a_completed_row_keeps_its_other_columns(few: Few, work: Work, tmp_path: Path) -> None:

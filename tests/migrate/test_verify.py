@@ -13,6 +13,7 @@ from emberd.migrate.base import Key, Replacement, Shape
 from emberd.migrate.cmem import CmemStore
 from emberd.migrate.run import migrate_all
 from emberd.migrate.status import status
+from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Made, Work, still_old
 
@@ -86,7 +87,7 @@ def test_a_server_that_is_gone_says_nothing_against_the_store(
     moved = migrate_all([named], work.target(), _Meanwhile(work, leave), work.state)[named.name]
 
     assert (moved.lowest_cosine, moved.unverified) == (None, "No emberd server is running.")
-    assert stores.cosines(stores.read(cmem / "memories.db")[1], made.new[:300]).min() > 0.9999
+    assert cosines(stores.read(cmem / "memories.db")[1], made.new[:300]).min() > 0.9999
     assert moved.backup and Path(moved.backup).exists()
     assert "No emberd server is running" in migrated_sentences(named, moved, "minilm-f32", "minilm")
 

@@ -101,6 +101,7 @@ def test_the_unit_before_comes_back_when_the_new_one_fails(
     assert status(machine)["pid"] not in (None, pid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["real systemd"], indirect=True)
 def test_systemd_has_the_configuration_reloaded(machine: Machine) -> None:
     machine.said("service", "install")
@@ -114,6 +115,7 @@ def test_systemd_has_the_configuration_reloaded(machine: Machine) -> None:
     assert status(machine)["pid"] == pid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["real systemd"], indirect=True)
 def test_a_killed_server_is_started_again(machine: Machine) -> None:
     machine.said("service", "install")
@@ -125,6 +127,7 @@ def test_a_killed_server_is_started_again(machine: Machine) -> None:
     wait_for(lambda: answers(machine.port))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["real systemd"], indirect=True)
 def test_a_broken_configuration_ends_the_restarts(machine: Machine) -> None:
     machine.said("service", "install")
