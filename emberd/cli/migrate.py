@@ -78,7 +78,7 @@ def check(
     options: Options = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which model made a store's vectors, and whether they fit the one its users ask for.
+    """Say which model made a store's vectors, and whether they fit.
 
     Exit code 0: they fit, 3: they have to be embedded again, 4: several models made them, 5: no
     model that is here made them.

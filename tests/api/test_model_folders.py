@@ -117,7 +117,7 @@ def test_a_query_without_a_prompt_is_answered_as_ever_and_said_once(server: Serv
 @pytest.mark.parametrize(
     ("model", "named", "cure"),
     [
-        ("odd", "tokenizer_config.json: model_max_length is 'sixteen'", "Correct it"),
+        ("odd", "tokenizer_config.json: model_max_length is 'sixteen'", "remove the key"),
         ("vocabulary", "has no tokenizer.json, only vocab.txt", "AutoTokenizer.from_pretrained"),
     ],
 )

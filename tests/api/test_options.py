@@ -113,7 +113,7 @@ def test_a_text_is_not_cut_at_its_start_and_why(server: Server, way: Way) -> Non
     answer = way.ask(server.http, ["a"], truncate="START")
 
     assert answer.status_code == 400
-    assert "truncate: texts are cut at their end only" in way.message(answer.json())
+    assert "truncate: texts are only cut at the end" in way.message(answer.json())
     assert "'NONE'" in way.message(answer.json())
 
 
@@ -132,7 +132,7 @@ def test_teis_direction_is_the_same_thing(server: Server, direction: str) -> Non
     answer = way.ask(server.http, ["a"], truncation_direction=direction)
 
     assert answer.status_code == 400
-    assert "truncation_direction: texts are cut at their end only" in way.message(answer.json())
+    assert "truncation_direction: texts are only cut at the end" in way.message(answer.json())
 
 
 def test_voyages_truncation_is_truncate(server: Server) -> None:

@@ -149,7 +149,7 @@ def test_aliases_and_idle_times_move_without_a_restart(home: Path) -> None:
 
 @pytest.mark.slow
 def test_requests_in_flight_are_answered_by_the_model_they_began_with(home: Path) -> None:
-    texts = [f"{number} {LONG}" for number in range(12)]
+    texts = [f"{number} {LONG}" for number in range(36)]
     with Server(home, config=MINE % "4bit") as own, ThreadPoolExecutor(8) as threads:
         coarse = own.embed(*texts[:4], "short", model="mine")
         (worker,) = own.workers()

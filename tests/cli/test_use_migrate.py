@@ -85,7 +85,7 @@ def test_a_store_that_cannot_be_read_keeps_everything_as_it_was(
         done = own.run("use", "minilm-f32", "--migrate", "--yes")
 
         assert done.returncode == 1
-        assert b"OTHER is no store" in done.stderr
+        assert b"OTHER is not a store" in done.stderr
         assert own.embed("text")["model"] == "minilm"
     assert (home / "config.yaml").read_text() == config
     np.testing.assert_array_equal(vectors(folders["CMEM"]), before)

@@ -66,7 +66,7 @@ def test_a_load_under_a_limit_on_addresses_speaks_of_memory(tmp_path: Path) -> N
 
     assert told
     for said in told:
-        words = said["detail"] + said["hint"]
+        words = f"{said['detail']} {said['hint']}"
         assert said["code"] == "worker_start", said
         assert "memory" in words, said
         assert "pull" not in words, said
