@@ -2,7 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +13,11 @@ import pytest
 
 from emberd.config.edit import Edit
 from emberd.config.load import Config, load_config
-from emberd.migrate.embedding import PoolEmbedder, Target, find_target
+from emberd.migrate.embedding import Embedded, PoolEmbedder, Target, embed, find_target
 from emberd.migrate.known import find
 from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef
+from emberd.registry.spec import InputType
 from emberd.spaces.stores import StoresFile
 from emberd.vectors import Matrix
 from tests.migrate import stores
@@ -24,6 +27,7 @@ BOTH = 1200
 MANY = 5000
 ROWS = 300
 UNCHANGED = stores.CMEM_CONFIG
+Asked = tuple[str, int | None, InputType | None]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,47 @@ class Beside:
         self.edit.rollback()
 
 
+class Remembering(PoolEmbedder):
+    """A pool that embeds no text twice in the same space: most of a migration's time is that."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._rows: dict[Asked, dict[str, Matrix]] = defaultdict(dict)
+        self._fingerprints: dict[Asked, str] = {}
+
+    def submit(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str,
+        dimensions: int | None = None,
+        input_type: InputType | None = None,
+        fingerprint: str | None = None,
+    ) -> "Future[Embedded]":
+        """Embed one batch, or remember it."""
+        asked = (model, dimensions, input_type)
+        rows, space = self._rows[asked], self._fingerprints.get(asked)
+        if texts and space and fingerprint in (None, space) and rows.keys() >= {*texts}:
+            remembered: Future[Embedded] = Future()
+            remembered.set_result(Embedded(np.stack([rows[text] for text in texts]), space))
+            return remembered
+        future = super().submit(
+            texts,
+            model=model,
+            dimensions=dimensions,
+            input_type=input_type,
+            fingerprint=fingerprint,
+        )
+
+        def remember(done: "Future[Embedded]") -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._fingerprints[asked] = done.result().fingerprint
+                rows.update(zip(texts, done.result().vectors, strict=True))
+
+        future.add_done_callback(remember)
+        return future
+
+
 @pytest.fixture(scope="session")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose models were loaded before."""
@@ -77,23 +122,27 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(shared_home: Path) -> Made:
-    texts = stores.texts(BOTH)
-    old = stores.embed(shared_home, texts, "minilm")
-    return Made(texts, old, stores.embed(shared_home, texts, "minilm-f32"))
+def made(shared_home: Path, embedder: PoolEmbedder) -> Made:
+    texts, config = stores.texts(BOTH), load_config(environ=clean_environ(shared_home))
+    old, new = (
+        embed(embedder, texts, find_target(config, embedder, name))
+        for name in ("minilm", "minilm-f32")
+    )
+    return Made(texts, old, new)
 
 
 @pytest.fixture(scope="session")
-def many(shared_home: Path, made: Made) -> Made:
+def many(shared_home: Path, embedder: PoolEmbedder, made: Made) -> Made:
     """As `made`, and thousands more that are `old` alone."""
     texts = stores.texts(MANY)
-    more = stores.embed(shared_home, texts[BOTH:], "minilm")
+    config = load_config(environ=clean_environ(shared_home))
+    more = embed(embedder, texts[BOTH:], find_target(config, embedder, "minilm"))
     return Made(texts, np.concatenate([made.old, more]), made.new)
 
 
 @pytest.fixture(scope="session")
 def embedder(shared_home: Path) -> Iterator[PoolEmbedder]:
-    with PoolEmbedder(load_config(environ=clean_environ(shared_home))) as running:
+    with Remembering(load_config(environ=clean_environ(shared_home))) as running:
         yield running
 
 
