@@ -53,13 +53,18 @@ class Forked:
         stdout: IO[bytes],
         stderr: IO[bytes],
         before: str = "",
+        entry: str = "emberd.cli.main",
     ) -> None:
-        """Run `emberd ARGUMENTS`; `before` is Python code that the process runs first."""
+        """Run `emberd ARGUMENTS`; `before` is Python code that the process runs first.
+
+        `entry` is the module whose `main` it runs.
+        """
         os.umask(umask := os.umask(0))  # there is no other way to ask
         asked = {
             "arguments": [*arguments],
             "environ": dict(environ),
             "before": before,
+            "entry": entry,
             "folder": os.getcwd(),  # noqa: PTH109 - as it is passed on
             "umask": umask,
         }
@@ -217,8 +222,7 @@ def _main() -> None:
     request = _serve(listener)
     if request is None:
         return
-    from emberd.cli.main import main
-
+    main = importlib.import_module(request["entry"]).main
     os.chdir(request["folder"])
     os.umask(request["umask"])
     os.environ.clear()
