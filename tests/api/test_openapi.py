@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from emberd.config.load import BUILT_IN
+from tests.effort import examples
 from tests.serving import Server
 
 TINY = Path(__file__).parent.parent / "reference" / "tiny" / "bert"
@@ -82,9 +83,9 @@ def test_every_example_is_answered(server: Server) -> None:
     tried = 0
     for path, method, operation in operations(server):
         body = operation.get("requestBody", {})
-        examples = body.get("content", {}).get("application/json", {}).get("examples", {})
-        assert bool(examples) == (method == "post" and path != "/reload"), path
-        for name, example in examples.items():
+        shown = body.get("content", {}).get("application/json", {}).get("examples", {})
+        assert bool(shown) == (method == "post" and path != "/reload"), path
+        for name, example in shown.items():
             response = server.http.post(path, json=example["value"])
             assert response.status_code == 200, (path, name, response.text)
             tried += 1
@@ -92,11 +93,16 @@ def test_every_example_is_answered(server: Server) -> None:
     assert tried >= 12
 
 
-def test_whatever_is_sent_no_answer_is_a_5xx_or_undocumented(tiny: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "phases", ["examples,fuzzing", pytest.param("coverage", marks=pytest.mark.slow)]
+)
+def test_whatever_is_sent_no_answer_is_a_5xx_or_undocumented(
+    tiny: Server, tmp_path: Path, phases: str
+) -> None:
     run = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")), "run", f"{tiny.url}/openapi.json",
-            "--phases", "examples,coverage,fuzzing", "--max-examples", "40", "--seed", "20",
+            "--phases", phases, "--max-examples", str(examples(40)), "--seed", "20",
             "--checks", ",".join(CHECKS), "--no-shrink", "--no-color",
         ],
         capture_output=True,
