@@ -39,10 +39,10 @@ HEADERS = {
 }
 LINKS = {
     "/docs": "all routes",
-    "/openapi.json": "the same, for programs",
+    "/openapi.json": "the same as JSON, for programs",
     "/models": "details of all models",
-    "/health": "state of the server",
-    "/metrics": "for Prometheus",
+    "/health": "the server's state",
+    "/metrics": "metrics for Prometheus",
 }
 CODE = re.compile(r"`([^`]+)`")
 

@@ -316,7 +316,7 @@ def test_a_full_queue_and_a_deadline(impatient: Server, way: Way) -> None:
     finally:
         worker.resume()
 
-    check(way, second, 429, "queue_full", "1 texts are waiting already")
+    check(way, second, 429, "queue_full", "1 texts are already waiting")
     assert second.headers["retry-after"] == "1"
 
 

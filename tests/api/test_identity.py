@@ -68,8 +68,8 @@ def test_a_config_that_moves_vectors_is_served_with_a_standing_warning_until_acc
         assert before in warning["message"]
         assert after in warning["message"]
         assert "emberd verify --accept mine" in warning["hint"]
-        assert b"gives other vectors" in shown.stderr
-        assert "gives other vectors" in own.log()
+        assert b"same vectors" in shown.stderr
+        assert "same vectors" in own.log()
     with start(home, "max_tokens: 512, precision: 4bit") as own:  # and after a restart
         assert own.http.get("/health").json()["warnings"] == [warning]
         assert own.run("verify", "--accept", "mine").returncode == 0

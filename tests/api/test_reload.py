@@ -125,7 +125,7 @@ def test_only_what_changed_is_touched(home: Path) -> None:
         wait_for(lambda: len(own.workers()) == 1)
         assert (own.row("minilm")["pid"], own.row("mine")["state"]) == (kept, "cold")
         assert 'The config file was loaded; changed: models.mine.precision"' in own.log()
-        assert "mine: leaves (reload)" in own.log()
+        assert "mine: unloading (reload)" in own.log()
         assert "minilm: leaves" not in own.log()
 
 
@@ -218,7 +218,7 @@ def test_limits_that_are_lowered_make_models_leave(home: Path) -> None:
 
         many = own.http.post("/embed", json={"texts": ["a", "b"]})
         large = own.http.post("/embed", json={"texts": ["a" * 2000]})
-        assert "minilm-f32: leaves (idle)" in own.log()
+        assert "minilm-f32: unloading (idle)" in own.log()
         assert (many.status_code, large.status_code) == (413, 413)
         assert own.embed("a")["model"] == "minilm"
 
