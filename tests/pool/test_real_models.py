@@ -104,7 +104,7 @@ def test_an_idle_model_leaves_by_itself(home: Path) -> None:
         wait_for(lambda: states(own) == {})
 
         assert not worker.is_running()
-        assert "leaves (idle)" in own.log()
+        assert "unloading (idle)" in own.log()
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_the_least_recently_used_model_makes_room(home: Path) -> None:
         own.embed("needs room", model="third")
 
         assert states(own) == {"minilm": "ready", "third": "ready"}
-        assert "minilm-f32: leaves (lru)" in own.log()
+        assert "minilm-f32: unloading (lru)" in own.log()
 
 
 @pytest.mark.slow
