@@ -1,4 +1,4 @@
-"""One client's connection: uvicorn's, which here cannot be held open by doing nothing.
+"""One client's connection: uvicorn's, changed so that doing nothing cannot hold it open.
 
 uvicorn waits forever for a request that does not arrive whole and for a client that does not read,
 takes headers of any size, and lets asyncio accept connections until no file can be opened any more.
@@ -143,7 +143,7 @@ class Connection(HttpToolsProtocol):
                 data = head + data[upgrade.args[0] :]
                 continue
             except httptools.HttpParserError:
-                self.logger.warning("A client sent what is not HTTP.")
+                self.logger.warning("A client sent something that is not HTTP.")
                 self._refuse(400, "malformed_http", "This is not an HTTP/1.1 request.")
             return
 
@@ -172,7 +172,7 @@ class Connection(HttpToolsProtocol):
         if not self._head_bytes and self._is_idle:  # it was opened ahead, as browsers do
             self.transport.close()
             return
-        self._refuse(408, "request_timeout", f"No whole request came within {REQUEST_S:.0f} s.")
+        self._refuse(408, "request_timeout", f"No complete request came in {REQUEST_S:.0f} s.")
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
         """Send an error in the native shape, unless an answer is under way, and hang up."""
