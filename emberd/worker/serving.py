@@ -44,14 +44,14 @@ def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> N
 
 
 class Audit:
-    """The encoder checks once that what it computes with is intact, beside everything else."""
+    """Has the encoder check once, in the background, that what it computes with is intact."""
 
     def __init__(self, loaded: Loaded, send: Sender) -> None:
         self._audit: Callable[[], str | None] | None = getattr(loaded.encoder, "audit", None)
         self._send = send
 
     def begin(self) -> None:
-        """The first time, start it in its own thread; end the process if it finds damage."""
+        """Start the check in its own thread, once; if it finds damage, the process ends."""
         audit, self._audit = self._audit, None
         if audit:
             Thread(target=self._run, args=(audit,), name="audit", daemon=True).start()
