@@ -1,4 +1,4 @@
-"""Run blocking work beside an event loop, which neither waits for it nor has to at its end."""
+"""Run blocking work in a thread that neither the event loop nor the process's end waits for."""
 
 import asyncio
 from collections.abc import Callable
