@@ -46,6 +46,7 @@ def test_places_are_counted_over_all_batches(server: Server) -> None:
     assert json.loads(done.stderr)["warning"].startswith("Text 257 was cut after 512 tokens")
 
 
+@pytest.mark.slow
 def test_nothing_is_said_where_nothing_was_cut(place: Path) -> None:
     assert run_emberd("embed", "short", home=place).stderr == b""
 

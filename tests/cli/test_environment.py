@@ -146,6 +146,7 @@ def test_a_full_disk_is_one_error(home: Path, command: str) -> None:
     assert len(said) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", ["list --json", "embed a b c d", "config show --all", "--help", "doctor"]
 )
@@ -155,6 +156,7 @@ def test_who_reads_no_more_is_told_nothing(home: Path, command: str) -> None:
     assert (len(done.stdout), done.stderr) == (1, "")
 
 
+@pytest.mark.slow
 def test_a_closed_stdout_does_not_become_a_file(home: Path, tmp_path: Path) -> None:
     """Without one, the next file opened has descriptor 1, and what is printed lands in it."""
     done = shell(home, "emberd embed a >&- && emberd list >&- && emberd doctor 2>&-")

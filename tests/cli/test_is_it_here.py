@@ -96,6 +96,7 @@ def test_a_folder_that_is_gone_is_here_for_no_command(elsewhere: Path, site: Pat
     assert answers == dict.fromkeys(answers, False)
 
 
+@pytest.mark.slow
 def test_files_that_moved_from_one_place_to_another_are_not_missed(
     elsewhere: Path, site: Path, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def test_stores_settings_default_and_server_change_together(
     assert not [warning for warning in health["warnings"] if warning["code"].startswith("store")]
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_read_keeps_everything_as_it_was(
     home: Path, config: str, folders: dict[str, Path]
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_dry_run_says_what_it_takes_and_changes_nothing(
     np.testing.assert_array_equal(vectors(folders["CMEM"]), before)
 
 
+@pytest.mark.slow
 def test_use_alone_says_which_stores_would_not_match(
     home: Path, config: str, folders: dict[str, Path]
 ) -> None:

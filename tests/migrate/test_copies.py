@@ -140,6 +140,7 @@ def test_both_copies_are_the_same_whoever_writes_meanwhile(
     database.close()
 
 
+@pytest.mark.slow
 def test_a_copy_that_does_not_move_is_named_before_and_after(
     langchain: Path, made: Made, work: Work
 ) -> None:

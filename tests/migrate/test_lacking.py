@@ -95,6 +95,7 @@ def test_set_aside_they_are_in_a_table_of_the_same_file(
     assert f"4 vectors without a text are in the table emberd_set_aside of {holey}." in said
 
 
+@pytest.mark.slow
 def test_an_undo_brings_them_back(holey: Path, made: Made, work: Work) -> None:
     named = work.open(holey)
     migrate_all(
@@ -147,6 +148,7 @@ def test_whole_rows_are_set_aside_and_it_is_said_whose_they_were(
     database.close()
 
 
+@pytest.mark.slow
 def test_a_vector_that_loses_its_text_meanwhile_is_not_dropped(
     cmem: Path, made: Made, work: Work
 ) -> None:

@@ -230,6 +230,7 @@ def forget_hash(folder: Path) -> None:
     path.write_text(json.dumps(note))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, cut, empty, overwrite])
 @pytest.mark.parametrize("hashed", [True, False])
 def test_a_damaged_backup_is_not_restored(
@@ -270,6 +271,7 @@ def test_a_backup_of_an_older_emberd_is_restored_and_the_copy_is_there(
     assert (spaces(done.copy, few), spaces(store / "memories.db", few)) == ({"new"}, {"old"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["[1", "", "{}", None])
 def test_a_backup_without_its_note_is_told_as_that(
     damage: str | None, store: Path, work: Work
@@ -289,6 +291,7 @@ def test_a_backup_without_its_note_is_told_as_that(
     assert undone(named, work).note.model == "minilm"
 
 
+@pytest.mark.slow
 def test_a_damaged_note_of_a_swap_is_not_thrown_away_with_its_backup(
     store: Path, work: Work
 ) -> None:
@@ -304,6 +307,7 @@ def test_a_damaged_note_of_a_swap_is_not_thrown_away_with_its_backup(
     assert pending.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("garbage", [b"some text" * 999, b"SQLite format 3\0" + bytes(5000)])
 def test_garbage_in_place_of_the_staged_vectors_is_told_as_that(
     garbage: bytes, store: Path, work: Work
