@@ -10,7 +10,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     ("cold", "wanted"): "starting",  # a request, or an explicit load
     ("failed", "wanted"): "starting",  # the first request after the backoff
     ("starting", "ready"): "ready",
-    ("starting", "called_off"): "cold",  # nobody waits for it any more
+    ("starting", "called_off"): "cold",  # nobody is waiting for it any longer
     ("starting", "died"): "cold",
     ("starting", "gave_up"): "failed",
     ("ready", "leave"): "draining",  # idle, evicted, asked to, retired or shutting down

@@ -71,7 +71,7 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """Server to worker: nobody is waiting for this request any more."""
+    """Server to worker: nobody is waiting for this request any longer."""
 
     id: int
 

@@ -1,4 +1,4 @@
-"""Cohere's routes by raw requests; its own SDK is in tests/clients."""
+"""Cohere's routes, with raw requests; Cohere's own SDK is tested in tests/clients."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""A server whose config file changes while it runs: real workers, edits as editors make them."""
+"""A server whose config file changes while it runs, with real workers and an editor's edits."""
 
 import asyncio
 import os
@@ -65,7 +65,7 @@ def in_two_goes(file: Path, text: str) -> None:
 
 
 def renamed_over(file: Path, text: str) -> None:
-    """Write as most editors do, and so that no moment shows half a file, however slow it goes."""
+    """Write as most editors do, so that no moment shows half a file, however slowly it goes."""
     (other := file.with_name(".config.yaml.swp")).write_text(text)
     other.replace(file)
 
@@ -382,7 +382,7 @@ def test_nobody_notices_twenty_reloads(home: Path) -> None:
 
 
 async def hammer(own: Server, spaces: dict[str, dict[str, Any]]) -> set[str]:
-    """Ask without a pause while the model's entry changes 20 times; return whose vectors came."""
+    """Ask without a pause while the model's entry changes 20 times; return which vectors came."""
     by_print = {answer["fingerprint"]: answer["embeddings"][0] for answer in spaces.values()}
     seen: set[str] = set()
     fresh: set[int] = set()  # reloads after which somebody asked and was answered

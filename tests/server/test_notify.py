@@ -1,4 +1,4 @@
-"""A real server and a supervisor's real notify socket."""
+"""A real server that talks to a supervisor's real notify socket."""
 
 import os
 import signal
