@@ -13,7 +13,7 @@ async def aside(work: Callable[[], T]) -> T:
     """Return what `work` returns, or raise what it raises; it runs in a thread of its own.
 
     The end of the process does not wait for that thread, as it would for `asyncio.to_thread`: a
-    file system that hangs would keep a server from ending. Cancelled, the thread goes on.
+    file system that hangs would keep a server from ending. If cancelled, the thread continues.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()

@@ -58,12 +58,12 @@ class Running:
 
     @property
     def address(self) -> str:
-        """The first of them."""
+        """The first of these places."""
         return self.addresses[0]
 
 
 def path_of(state: Path) -> Path:
-    """Return the file."""
+    """Return the path of the record."""
     return state / "server.json"
 
 

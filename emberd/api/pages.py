@@ -150,7 +150,7 @@ def _contents(content: dict[str, Any]) -> str:
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    """Return in words what a JSON schema allows."""
+    """Describe in words what a JSON schema allows."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'

@@ -107,7 +107,7 @@ class Backlog:
         self.last_used_s = time.monotonic()
 
     def refuse_waiting(self, error: EmberdError) -> None:
-        """Fail everyone who waits for a worker; what a worker has already goes on."""
+        """Fail everyone who waits for a worker; requests that a worker already has continue."""
         for job in self._waiting:
             job.fail(error)
         self._waiting.clear()

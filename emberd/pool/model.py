@@ -97,7 +97,7 @@ class Model:
         self._wake.set()
 
     def refuse_waiting(self, error: EmberdError) -> None:
-        """Fail everyone who waits for a worker; what a worker has already goes on."""
+        """Fail everyone who waits for a worker; requests that a worker already has continue."""
         self.backlog.refuse_waiting(error)
         self._wake.set()
 

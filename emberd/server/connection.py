@@ -1,8 +1,8 @@
 """One client's connection: uvicorn's, changed so that doing nothing cannot hold it open.
 
 uvicorn waits forever for a request that does not arrive whole and for a client that does not read,
-takes headers of any size, and lets asyncio accept connections until no file can be opened any more.
-Here a request has to be in within `REQUEST_S`, everything in it but the body has at most
+takes headers of any size, and lets asyncio accept connections until no more files can be opened.
+Here a request has to arrive within `REQUEST_S`, everything in it but the body has at most
 `MAX_HEAD_BYTES`, an answer has to be read (`reading`), and connections beyond what the limit on
 open files allows (`limits`) get a 503.
 
@@ -38,8 +38,8 @@ class Connection(HttpToolsProtocol):
     _reading: ReadingWatch
     _more_comes = False  # of a request that has begun
     _whole_s = 0.0  # when the last byte of a request came
-    _is_silent = False  # the client sends no more
-    _timeout: asyncio.TimerHandle | None = None  # for the request that is awaited
+    _is_silent = False  # the client has stopped sending
+    _timeout: asyncio.TimerHandle | None = None  # for the request that is expected
     _head_bytes = 0  # received of the current request, less what its body allows
     _in_head = True
     _upgrades = False
@@ -77,7 +77,7 @@ class Connection(HttpToolsProtocol):
         self._reading.start()
 
     def resume_writing(self) -> None:
-        """It reads."""
+        """Stop watching: the client reads again."""
         self._reading.stop()
         super().resume_writing()
 
@@ -115,7 +115,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Stop waiting: the rest is up to the server."""
+        """Stop waiting; the rest is up to the server."""
         if self._upgrades:
             return
         self._head_bytes = 0
