@@ -155,7 +155,8 @@ def test_vectors_without_a_text_are_named_and_set_aside_when_asked(home: Path) -
     assert "--set-aside" in refused.stderr.decode()
     assert (planned["without_text_keys"], planned["without_vector_keys"]) == ([5, 8], [500])
     assert moved.returncode == 0, moved.stderr
-    assert "2 vectors without a text are in the table emberd_set_aside" in moved.stdout.decode()
+    assert "2 vectors without a text" in moved.stdout.decode()
+    assert "the table emberd_set_aside" in moved.stdout.decode()
     assert len(stores.read(home / "notes" / "memories.db")[0]) == ROWS - 2
 
 
@@ -175,7 +176,7 @@ def test_a_column_with_the_vectors_again_is_told_and_moves_when_asked(home: Path
     undone = run_emberd("migrate", "undo", "notes", "--yes", home=home)
     both = run_emberd(*run, "-o", "also=again.raw", "--json", home=home)
 
-    assert "again.raw holds 120 BLOBs of the size of a vector" in checked.stdout.decode()
+    assert re.search("again.raw .* 120 BLOBs", checked.stdout.decode())
     assert (reported["column"], reported["same"], reported["moves"]) == ("again.raw", ROWS, False)
     assert "Warning: again.raw still holds 120 of the old vectors." in moved.stdout.decode()
     assert (moved.returncode, undone.returncode, both.returncode) == (0, 0, 0), both.stderr
@@ -253,7 +254,7 @@ def test_what_is_said_after_an_undo_is_what_has_to_be_done(home: Path) -> None:
     assert "emberd use" not in said
     (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
     said = undone("notes", "minilm-f32")
-    assert "and the default is minilm-f32: `emberd use minilm`" in said
+    assert "the default is minilm-f32: `emberd use minilm`" in said
 
 
 @pytest.mark.slow
@@ -264,7 +265,7 @@ def test_of_a_store_that_is_not_configured_an_undo_does_not_take_the_default_for
     run_emberd("migrate", "run", store, "--to", "minilm-f32", "--yes", home=home)
     first = run_emberd("migrate", "undo", store, "--yes", home=home).stdout.decode()
 
-    assert "the model that its users name, or the default where they name none, has" in first
+    assert "the model that its users ask for, or the default" in first
 
 
 @pytest.mark.slow
@@ -345,13 +346,13 @@ def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> Non
     ("arguments", "words"),
     [
         (["check", "nots"], "hint: Did you mean notes?"),
-        (["check", "notes", "--sample", "none"], "neither a number of rows nor `all`"),
-        (["check", "notes", "--sample", "²"], "neither a number of rows nor `all`"),
-        (["check", "notes", "-o", "table"], "not of the form KEY=VALUE"),
+        (["check", "notes", "--sample", "none"], "--sample none: expected a number"),
+        (["check", "notes", "--sample", "²"], "--sample ²: expected a number"),
+        (["check", "notes", "-o", "table"], "--option table: expected KEY=VALUE"),
         (["check", "notes", "-o", "table=v"], "has no option 'table'"),
         (["check", "notes", "--model", "mpnet"], "hint: Run `emberd pull mpnet` first."),
         (["check", "notes", "--model", "minilm", "--model", "mpnet"], "mpnet is not on this"),
-        (["check", "notes", "--kind", "qdrant"], "No kind of store is called 'qdrant'"),
+        (["check", "notes", "--kind", "qdrant"], "There is no store kind 'qdrant'"),
         (["run", "notes", "--to", "mpnet", "--yes"], "hint: Run `emberd pull mpnet` first."),
         (["run", "notes", "--to", "nothing", "--yes"], "nothing"),
         (["undo", "notes", "--yes"], "no backup"),

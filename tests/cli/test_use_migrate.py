@@ -165,7 +165,7 @@ def test_two_stores_in_one_file_are_refused_and_move_one_by_one(home: Path, tmp_
         refused = own.run("use", "minilm-f32", "--migrate", "--yes")
 
         assert refused.returncode == 1
-        assert b"a and b lie in one file" in refused.stderr
+        assert b"a and b are in the same file" in refused.stderr
         assert (home / "config.yaml").read_text() == config
         assert not path.with_name("notes.db.emberd").exists()
 

