@@ -100,7 +100,7 @@ def test_taking_back_that_was_killed_goes_on_backwards(
 
     said = recover(named[1], work.state)
 
-    assert said and "taken back" in said
+    assert said and "Took back" in said
     for folder in two:
         still_old(folder, made, work)
 

@@ -80,7 +80,7 @@ def test_a_model_that_does_not_load_says_why_in_the_table_and_what_to_do(home: P
     assert b"pooling" not in done.stderr  # it is said once
     assert {"pooling", "mean", "cls"} <= set(re.findall(r"\w+", shown))
     assert "mine, load: " in shown
-    assert "all further checks" in shown
+    assert "all other checks" in shown
 
 
 def test_accepting_and_checking_are_two_commands(home: Path) -> None:
