@@ -15,7 +15,7 @@ Check = Callable[[], list[Finding]]
 def examine(checks: Mapping[str, Check], *, limit_s: float = LIMIT_S) -> list[Finding]:
     """Return what the checks found, in their order. One that hangs or fails is itself a finding.
 
-    The threads are daemons: one that hangs in the system (a dead network disk) ends with the process.
+    The threads are daemons, so that one hanging in the system (a dead network disk) ends with us.
     """
     answers: queue.SimpleQueue[tuple[str, list[Finding]]] = queue.SimpleQueue()
 

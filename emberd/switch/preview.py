@@ -1,6 +1,4 @@
-"""What another default would mean: whether vectors stay comparable, and which stores would not
-match.
-"""
+"""What another default would mean: are vectors still comparable, and which stores are affected?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -291,7 +291,7 @@ MISTAKES = {
     "a revision that leads elsewhere": (
         "models:\n  minilm:\n    sources:\n    - hf: a/b\n      revision: ../../x",
         4,
-        "it has revision '../../x', which is no branch, tag or commit",
+        "it has revision '../../x', which is not a branch, tag or commit",
         "config show --all",
     ),
     "a Hub id that leads elsewhere": (
