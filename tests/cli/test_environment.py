@@ -1,4 +1,4 @@
-"""The command line where something is missing around it: a home, room on the disk, a reader."""
+"""The command line when something around it is missing: a home, disk space, a reader."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ NOBODY = ["unshare", "--user", "--map-user=12345", "env", "-i"]
 
 @pytest.fixture(scope="module")
 def nobody() -> Sequence[str]:
-    """What runs a command as a user that no system knows, with an empty environment."""
+    """Runs a command as a user that the system does not know, with an empty environment."""
     try:
         works = subprocess.run([*NOBODY, "/bin/true"], capture_output=True).returncode == 0
     except FileNotFoundError:

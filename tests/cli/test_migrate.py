@@ -368,7 +368,7 @@ def test_what_cannot_be_is_said_in_two_lines(home: Path, arguments: list[str], w
 
 @pytest.mark.slow
 def test_commands_to_run_can_be_given_to_a_shell(home: Path, texts: list[str]) -> None:
-    """Of a store at a path that a shell would take apart, with options that it needs again."""
+    """The store's path would be split by a shell, and its options are needed again."""
     folder = home / "it's mine; rm"
     folder.mkdir()
     stores.make_cmem(home / "made", texts, stores.embed(home, texts, "minilm"))

@@ -129,7 +129,7 @@ def test_use_alone_says_which_stores_would_not_match(
 def test_a_store_is_moved_also_when_what_is_noted_of_it_is_wrong(
     home: Path, config: str, folders: dict[str, Path]
 ) -> None:
-    """As after somebody has put an old copy of it back."""
+    """This happens if somebody puts back an old copy of it."""
     with Server(home, config=config.replace("minilm ", "minilm-f32 ")) as own:
         new = np.array(own.embed(*TEXTS)["embeddings"], np.float32)
         noted = StoresFile(home / "state")

@@ -1,4 +1,4 @@
-"""The command line when no server runs: looking, configuring, and saying what is wrong."""
+"""The command line without a server: showing, configuring, and saying what is wrong."""
 
 import json
 import math
@@ -63,13 +63,13 @@ def config(home: Path) -> Path:
 
 
 def said(done: "subprocess.CompletedProcess[bytes]") -> str:
-    """Return what a command printed that ended well."""
+    """Return what a successful command printed."""
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout.decode()
 
 
 def complaint(done: "subprocess.CompletedProcess[bytes]") -> str:
-    """Return what a command complained of on stderr; stdout is for what was asked."""
+    """Return a command's errors on stderr; stdout is only for what was asked for."""
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"Traceback" not in done.stderr
     return done.stderr.decode()

@@ -49,7 +49,7 @@ def embed(home: Path, wanted: Sequence[str], model: str) -> Matrix:
 
 @functools.cache
 def vectors(wanted: tuple[str, ...], model: str) -> Matrix:
-    """Return what `embed` does in a home of its own, `(N, D)`; computed once, not to be changed."""
+    """Return what `embed` does in a separate home, `(N, D)`; computed once, not to be changed."""
     with tempfile.TemporaryDirectory(prefix="emberd-vectors-") as home:
         return embed(Path(home), wanted, model)
 
@@ -101,7 +101,7 @@ def add(
 
 
 def read(path: Path, table: str = "vec_memories") -> tuple[list[int], Matrix]:
-    """Return keys and vectors `(N, D)` of a store that has to be whole."""
+    """Return keys and vectors `(N, D)` of a store that must be complete."""
     database = connect(path)
     assert database.execute("PRAGMA integrity_check").get == "ok"
     found = sorted(database.execute(f"SELECT rowid, embedding FROM {table}"))  # noqa: S608

@@ -28,7 +28,7 @@ def agree(note: object, changed: bool) -> None:
 
 
 class Died(BaseException):
-    """The end of the process: `swapping` and `staging` do nothing about it."""
+    """The process dies here: `swapping` and `staging` cannot handle it."""
 
 
 def die_after(commits: int, named: list[StoreRef], work: Work, along: Beside | None = None) -> None:

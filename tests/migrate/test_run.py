@@ -1,4 +1,4 @@
-"""Migrating stores: what is in them afterwards, going on after a stop, together or not at all."""
+"""Migrating stores: what they hold afterwards, continuing after a stop, and all or nothing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -258,7 +258,7 @@ def test_a_damaged_backup_is_not_restored(
 def test_a_backup_of_an_older_emberd_is_restored_and_the_copy_is_there(
     few: Few, store: Path, work: Work
 ) -> None:
-    """What only a hash would have told is no loss, either."""
+    """Damage that only a hash would have revealed must not lose anything either."""
     named = work.open(store)
     move(named, work)
     forget_hash(store)
@@ -366,7 +366,7 @@ def test_a_disk_that_is_full_during_an_undo(
     work: Work,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It gets full after the room was looked at, at several moments of the undo."""
+    """It fills up after the room was checked, at several moments of the undo."""
     folder = small_disk / "cmem"
     stores.make_cmem(folder, few.texts[:ROWS], few.old[:ROWS], journal=journal)
     named = work.open(folder)

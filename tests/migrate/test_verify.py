@@ -21,7 +21,7 @@ from tests.migrate.conftest import ROWS, Made, Work, still_old
 def test_a_store_that_is_not_right_afterwards_is_restored(
     cmem: Path, made: Made, work: Work
 ) -> None:
-    """The model changes its mind between staging and verification: 4-bit where full was said."""
+    """The model changes between staging and verification: 4-bit instead of full precision."""
 
     class Fickle:
         staged = 0

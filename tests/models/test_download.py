@@ -1,4 +1,4 @@
-"""Downloading from a Hub: what is fetched, how it is told, and what goes wrong."""
+"""Downloading from a Hub: what is fetched, how it is reported, and what goes wrong."""
 
 import json
 import time

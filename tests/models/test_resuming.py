@@ -1,4 +1,4 @@
-"""Half a file that a stopped download left: continued, by one process at a time."""
+"""A stopped download leaves half a file, which one process at a time continues."""
 
 import fcntl
 import hashlib

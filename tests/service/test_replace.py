@@ -1,4 +1,4 @@
-"""`emberd service install --replace`: the old server leaves; it is back when emberd fails."""
+"""`emberd service install --replace` stops the old server, and restores it if emberd fails."""
 
 import plistlib
 import shlex

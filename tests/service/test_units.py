@@ -1,4 +1,4 @@
-"""What is written for launchd and systemd, held against their own rules."""
+"""What is written for launchd and systemd, checked against their own rules."""
 
 import plistlib
 import shutil

@@ -1,4 +1,4 @@
-"""Each check alone, on vectors that are right and on vectors that are wrong."""
+"""Each check alone, on correct and on wrong vectors."""
 
 from dataclasses import replace
 

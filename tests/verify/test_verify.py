@@ -1,4 +1,4 @@
-"""The whole of `emberd verify`: where all is well, and where little is known or nothing works."""
+"""All of `emberd verify`: if everything is well, if little is known, and if nothing works."""
 
 import importlib.util
 import re
@@ -15,7 +15,7 @@ TINY = "models: {tiny: {sources: [{path: tiny}], dimensions: 64, pooling: mean}}
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """`minilm` with all backends: those that come along, and one that cannot be imported."""
+    """`minilm` with all backends: those that come with emberd, and one that cannot be imported."""
     home = tmp_path_factory.mktemp("full")
     plugin = home / "site/broken-1.dist-info"
     plugin.mkdir(parents=True)
