@@ -1,6 +1,8 @@
 """Shape of the code itself. Import rules live in pyproject.toml (import-linter)."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,7 +53,7 @@ def test_only_config_reads_the_environment(path: Path) -> None:
     assert not {"environ", "environb", "getenv", "getenvb"} & (of_os | imported)
 
 
-SERVER = ("api/", "pool/", "config/", "client/")
+SERVER = ("api/", "server/", "pool/", "config/", "client/")
 STATE = ("spaces/", "running.py", "state.py", "hashing.py")
 RISKY = {"is_file", "is_dir", "exists", "is_symlink", "read_bytes", "read_text", "iterdir"}
 
@@ -76,3 +78,30 @@ MOST_LINES = 400
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file_is_short_enough_to_read_at_once(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MOST_LINES
+
+
+PAGE = (ROOT.parent / "ARCHITECTURE.md").read_text()
+
+
+def test_the_page_fits_in_a_newcomers_mind() -> None:
+    assert len(PAGE.splitlines()) <= 200
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z_0-9/]+\.(?:py|yaml))`", PAGE))))
+def test_a_file_that_the_page_names_is_there(name: str) -> None:
+    part = re.search(rf"^\| `(\w+/)` \|.*`{re.escape(name)}`", PAGE, re.MULTILINE)
+
+    assert (ROOT / (part[1] if part and "/" not in name else "") / name).is_file()
+
+
+def test_the_page_has_every_part_once() -> None:
+    parts = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+
+    assert sorted(re.findall(r"^\| `(\w+)/` \|", PAGE, re.MULTILINE)) == sorted(parts)
+
+
+def test_the_page_and_the_import_contract_have_the_same_layers() -> None:
+    contracts = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = [line.replace("emberd.", "") for line in contracts["contracts"][0]["layers"]]
+
+    assert "```\n" + "\n".join(layers) + "\n```" in PAGE
