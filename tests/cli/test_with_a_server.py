@@ -116,7 +116,7 @@ def test_serve_where_emberd_runs_says_so_and_ends_well(server: Server) -> None:
     done = server.run("serve", "--port", port)
 
     assert done.returncode == 0
-    assert b"already runs" in done.stdout
+    assert b"already running" in done.stdout
 
 
 @pytest.mark.slow

@@ -231,7 +231,7 @@ def test_a_damaged_backup_is_not_restored(
         forget_hash(store)
     digest = named.store.digest()
 
-    with pytest.raises(BackupError, match=f"The backup {backup} is damaged.*store is as it was"):
+    with pytest.raises(BackupError, match=f"The backup {backup} is damaged.*store was not changed"):
         undone(named, work)
 
     assert named.store.digest() == digest
