@@ -169,7 +169,7 @@ def test_one_home_has_one_server_and_commands_ask_no_other_home(home: Path) -> N
         noted = (home / "state" / "server.json").read_bytes()
         second = server.run("serve", "--port", "0")
         assert second.returncode == 1
-        assert b"already running at" in second.stderr
+        assert b"EMBERD_HOME" in second.stderr
         assert (home / "state" / "server.json").read_bytes() == noted
 
         port = server.url.rpartition(":")[2]
