@@ -178,7 +178,7 @@ def _show_plans(report: dict[str, Any], planned: "Moves", options: _Options) -> 
 
 
 def _require_consent(report: dict[str, Any], options: _Options) -> None:
-    """Ask at a terminal; elsewhere require `--yes` unless the space stays the same."""
+    """Ask at a terminal; elsewhere require `--yes` unless no stored vector is affected."""
     if options.yes:
         return
     if sys.stdin.isatty() and sys.stdout.isatty() and not options.as_json:
