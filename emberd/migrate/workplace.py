@@ -244,7 +244,7 @@ class Workplace:
         return note
 
     def finish(self) -> Note | None:
-        """Settle, keep the backup, drop the sidecar; if not committed, discard what was prepared."""
+        """Settle, keep the backup, drop the sidecar; if not committed, discard what is prepared."""
         note = self.settle()
         if note is None:
             self.discard()
