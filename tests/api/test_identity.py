@@ -94,7 +94,7 @@ LIMITED = [
     ("max_tokens: 512", "max_tokens: 128", "texts are cut after 512 tokens (before) and 128"),
     ("prompts: {document: 'd: '}", "prompts: {}", "the document prompt is 'd: ' (before) and none"),
     ("prompts: {}", "prompts: {query: 'q: '}", "the query prompt is none (before) and 'q: ' (now)"),
-    ("normalize: true", "normalize: false", "vectors are brought to length 1 (before) and left as"),
+    ("normalize: true", "normalize: false", "vectors are scaled to length 1 (before) and left as"),
 ]
 
 

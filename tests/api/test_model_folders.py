@@ -61,7 +61,7 @@ def test_an_entry_that_states_another_limit_wins_and_the_first_load_says_so(serv
     assert server.log().count(said) == 1
     (note,) = server.row("wider")["notes"]
     assert note.startswith(said)
-    assert note.endswith("write below models.wider: max_tokens: 16")
+    assert note.endswith("write under models.wider: max_tokens: 16")
 
 
 def test_a_built_in_entry_says_nothing_of_it_at_a_load(server: Server) -> None:
@@ -144,7 +144,7 @@ def test_config_check_says_what_folders_have_otherwise(home: Path) -> None:
 
     said = done.stdout.decode()
     assert done.returncode == 0
-    assert "write below models.wider: max_tokens: 16\n" in said
+    assert "write under models.wider: max_tokens: 16\n" in said
     assert 'models.prompted: prompts: {query: "Query: ", document: "Text: "}\n' in said
     assert "asks" not in said.replace("emberd puts a prompt only where `input_type` asks", "")
     assert "minilm cuts" not in said
@@ -153,7 +153,7 @@ def test_config_check_says_what_folders_have_otherwise(home: Path) -> None:
 @pytest.mark.parametrize(
     ("gone", "named"),
     [
-        ("", "There is no folder {folder}"),
+        ("", "The folder {folder} does not exist"),
         ("config.json", "{folder} has no config.json"),
         ("tokenizer.json", "{folder} has no tokenizer.json"),
         ("model.safetensors", "{folder} has no model.safetensors"),

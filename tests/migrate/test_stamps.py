@@ -16,7 +16,7 @@ CONFIG = "default: {default}\nstores: {{notes: {{path: notes}}, gone: {{path: go
 
 @pytest.fixture(scope="module")
 def stamped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that was migrated to minilm-f32 by an emberd that is not here any more."""
+    """A store that was migrated to minilm-f32 by an emberd that is no longer here."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     texts = stores.texts(ROWS)
     old = stores.vectors(tuple(texts), "minilm")

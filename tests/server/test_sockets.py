@@ -43,7 +43,7 @@ def test_a_socket_instead_of_a_port_is_found_by_the_command_line(home: Path) -> 
         assert server.http.get("/health").json()["status"] == "ok"
         assert f"unix:{home}/s" in done.stdout.decode()
         assert stat.S_IMODE((home / "s").stat().st_mode) == 0o600
-        assert b"already runs at unix:" in server.run("serve").stdout
+        assert b"already running at unix:" in server.run("serve").stdout
     assert not (home / "s").exists()
 
 
@@ -169,7 +169,7 @@ def test_one_home_has_one_server_and_commands_ask_no_other_home(home: Path) -> N
         noted = (home / "state" / "server.json").read_bytes()
         second = server.run("serve", "--port", "0")
         assert second.returncode == 1
-        assert b"already runs at" in second.stderr
+        assert b"EMBERD_HOME" in second.stderr
         assert (home / "state" / "server.json").read_bytes() == noted
 
         port = server.url.rpartition(":")[2]
