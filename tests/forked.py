@@ -26,14 +26,19 @@ from pathlib import Path
 from typing import IO, Any
 
 NUMBER_BYTES = 4
-READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "DYLD_", "TZ", "COVERAGE")  # variables
+READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "DYLD_", "TZ")  # variables
 NOT_IMPORTED = ("emberd.__main__", "emberd.backends.", "emberd.worker.", "emberd.doctor.probe")
 
 _address: str | None = None
 
 
 def is_ordinary(environ: Mapping[str, str]) -> bool:
-    """Whether a process with this environment would start as the template did."""
+    """Whether a process with this environment would start as the template did.
+
+    No process does whose lines are counted: what counts them does not come through forks whole.
+    """
+    if any(key.startswith("COVERAGE_") for key in environ):
+        return False
     return all(
         environ.get(key) == os.environ.get(key)
         for key in {*environ, *os.environ}

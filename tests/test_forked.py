@@ -80,13 +80,14 @@ def test_it_ends_with_whoever_started_it(home: Path) -> None:
 
 
 def test_what_an_interpreter_reads_at_its_start_needs_one_of_its_own() -> None:
-    environ = dict(os.environ)
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")}
 
     assert is_ordinary(environ)
     assert is_ordinary(environ | {"EMBERD_TOKEN": "t"})
     assert not is_ordinary(environ | {"PYTHONPATH": "/elsewhere"})
     assert not is_ordinary(environ | {"LC_ALL": "of-elsewhere"})
     assert not is_ordinary(environ | {"LD_PRELOAD": "/clock.so"})
+    assert not is_ordinary(environ | {"COVERAGE_PROCESS_START": "pyproject.toml"})
 
 
 def test_children_can_be_interrupted_when_the_suite_runs_in_a_shells_background() -> None:
