@@ -62,7 +62,6 @@ def test_check_answers_for_scripts(home: Path) -> None:
     assert b"emberd migrate run wide --to minilm-f32" in said.stdout
 
 
-@pytest.mark.slow
 def test_mixed_and_unknown_have_exit_codes_of_their_own(home: Path, texts: list[str]) -> None:
     database = stores.connect(home / "notes" / "memories.db")
     new = stores.embed(home, texts[:9], "minilm-f32")
@@ -91,7 +90,6 @@ def strict(answer: bytes) -> dict[str, Any]:
     return read
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dimensions", "code", "words"),
     [

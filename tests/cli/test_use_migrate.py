@@ -91,6 +91,7 @@ def test_a_store_that_cannot_be_read_keeps_everything_as_it_was(
     np.testing.assert_array_equal(vectors(folders["CMEM"]), before)
 
 
+@pytest.mark.slow
 def test_vectors_without_a_text_are_set_aside_when_asked(
     home: Path, config: str, folders: dict[str, Path]
 ) -> None:
