@@ -53,13 +53,18 @@ class Forked:
         stdout: IO[bytes],
         stderr: IO[bytes],
         before: str = "",
+        entry: str = "emberd.cli.main",
     ) -> None:
-        """Run `emberd ARGUMENTS`; `before` is Python code that the process runs first."""
+        """Run `emberd ARGUMENTS`; `before` is Python code that the process runs first.
+
+        `entry` is the module whose `main` it runs.
+        """
         os.umask(umask := os.umask(0))  # there is no other way to ask
         asked = {
             "arguments": [*arguments],
             "environ": dict(environ),
             "before": before,
+            "entry": entry,
             "folder": os.getcwd(),  # noqa: PTH109 - as it is passed on
             "umask": umask,
         }
@@ -157,9 +162,9 @@ def _warm_up(home: Path) -> None:
 
 def _serve(listener: socket.socket) -> dict[str, Any] | None:
     """Fork a keeper for each connection; return what to run in the process that has to run it."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
+        _bury()
         if listener not in ready:
             return None  # who started this process has ended
         link, _ = listener.accept()
@@ -167,6 +172,13 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
             listener.close()
             return _keep(link)
         link.close()
+
+
+def _bury() -> None:
+    """Wait for the keepers that have ended, so that their CPU time counts as this process's."""
+    with suppress(ChildProcessError):  # there are none
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _keep(link: socket.socket) -> dict[str, Any]:
@@ -210,8 +222,7 @@ def _main() -> None:
     request = _serve(listener)
     if request is None:
         return
-    from emberd.cli.main import main
-
+    main = importlib.import_module(request["entry"]).main
     os.chdir(request["folder"])
     os.umask(request["umask"])
     os.environ.clear()

@@ -1,5 +1,6 @@
 """A real emberd server as a process of its own, and real requests to it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -15,6 +17,7 @@ import httpx2
 import psutil
 
 from emberd import running
+from emberd.server.timeouts import Timeouts
 from tests import compiled
 from tests.forked import Forked, is_ordinary
 
@@ -35,12 +38,14 @@ class Server:
         environ: Mapping[str, str] | None = None,
         arguments: Sequence[str] = ("--port", "0"),
         before: str = "",
+        timeouts: Timeouts | None = None,
         prefix: Sequence[str] = (),
         forked: bool = True,
         share_compiled: bool = True,
     ) -> None:
         """Start it and wait until it listens; `before`: Python that its process runs first.
 
+        `timeouts`: of its connections, in place of the usual ones (see `tests.impatient`).
         `prefix` goes in front of its command, and of those that `run` runs; see `tests.powers`.
         Not `forked`: with an interpreter of its own. `share_compiled`: see `tests.compiled`.
         """
@@ -56,14 +61,16 @@ class Server:
         with (home / "server.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
             if forked and not prefix and is_ordinary(self._environ):
                 self.process: subprocess.Popen[bytes] | Forked = Forked(
-                    ["serve", *arguments],
+                    [json.dumps(asdict(timeouts))] if timeouts else ["serve", *arguments],
                     environ=self._environ,
                     before=before,
+                    entry="tests.impatient" if timeouts else "emberd.cli.main",
                     stdin=nothing,
                     stdout=log,
                     stderr=log,
                 )
             else:
+                assert timeouts is None, "only forked servers take timeouts"
                 script = f"{before}\nfrom emberd.cli.main import main; main()"
                 way = ["-c", script] if before else ["-m", "emberd.cli.main"]
                 self.process = subprocess.Popen(

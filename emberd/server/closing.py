@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-LINGER_S = 30.0  # how long a client may go on sending after its answer,
-SILENCE_S = 5.0  # and how long it may pause meanwhile
+from emberd.server.timeouts import Timeouts
+
 MOST_LINGERING = 64  # connections at a time; any more are closed at once
 
 
@@ -19,11 +19,14 @@ class Lingering(asyncio.Protocol):
 
     every: ClassVar[set["Lingering"]] = set()
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, timeouts: Timeouts
+    ) -> None:
         self._transport = transport
         self._loop = loop
-        self._until_s = loop.time() + LINGER_S
-        self._timeout = loop.call_later(SILENCE_S, transport.abort)
+        self._silence_s = timeouts.silence_s
+        self._until_s = loop.time() + timeouts.linger_s
+        self._timeout = loop.call_later(self._silence_s, transport.abort)
         self.every.add(self)
         transport.set_protocol(self)
         transport.write_eof()
@@ -38,7 +41,7 @@ class Lingering(asyncio.Protocol):
         """Throw it away."""
         del data
         self._timeout.cancel()
-        until_s = min(self._until_s, self._loop.time() + SILENCE_S)
+        until_s = min(self._until_s, self._loop.time() + self._silence_s)
         self._timeout = self._loop.call_at(until_s, self._transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -2,9 +2,9 @@
 
 uvicorn waits forever for a request that does not arrive whole and for a client that does not read,
 takes headers of any size, and lets asyncio accept connections until no file can be opened any more.
-Here a request has to be in within `REQUEST_S`, everything in it but the body has at most
-`MAX_HEAD_BYTES`, an answer has to be read (`reading`), and connections beyond what the limit on
-open files allows (`limits`) get a 503.
+Here a request has to be in and an answer read in time (`timeouts`, `reading`), everything in a
+request but its body has at most `MAX_HEAD_BYTES`, and connections beyond what the limit on open
+files allows (`limits`) get a 503.
 
 uvicorn also closes a connection while its client still sends what was refused, so that the client
 never sees why (see `closing`), and treats a client that closed its sending side as gone (`peers`).
@@ -24,8 +24,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from emberd.server.closing import Closing, Lingering
 from emberd.server.peers import SilentWatch
 from emberd.server.reading import ReadingWatch
+from emberd.server.timeouts import Timeouts
 
-REQUEST_S = 60.0  # from the first byte (or the connection) to the last byte of a request
 MAX_HEAD_BYTES = 64 * 2**10  # request line, headers, trailers, and what stands between chunks
 FRAMING = 8  # bytes of it for each byte of a body: a chunk may hold one byte
 
@@ -34,6 +34,7 @@ class Connection(HttpToolsProtocol):
     """A connection that cannot be held open by doing nothing."""
 
     most = 0  # connections at a time; set by the server, once it has raised the limit
+    timeouts = Timeouts()  # set by the server, too
     _wire: asyncio.Transport
     _reading: ReadingWatch
     _more_comes = False  # of a request that has begun
@@ -48,7 +49,7 @@ class Connection(HttpToolsProtocol):
         """Begin to wait for a request, or turn the client away."""
         super().connection_made(transport)
         self._wire = transport
-        self._reading = ReadingWatch(transport, self.loop)
+        self._reading = ReadingWatch(transport, self.loop, self.timeouts.reading_s)
         self.transport = Closing(transport, self._close)  # type: ignore[assignment]
         if len(self.connections) > self.most:
             self._refuse(503, "too_many_connections", "Too many connections are open.")
@@ -161,7 +162,7 @@ class Connection(HttpToolsProtocol):
 
     def _wait(self) -> None:
         self._stop_waiting()
-        self._timeout = self.loop.call_later(REQUEST_S, self._give_up)
+        self._timeout = self.loop.call_later(self.timeouts.request_s, self._give_up)
 
     def _stop_waiting(self) -> None:
         if self._timeout:
@@ -172,7 +173,8 @@ class Connection(HttpToolsProtocol):
         if not self._head_bytes and self._is_idle:  # it was opened ahead, as browsers do
             self.transport.close()
             return
-        self._refuse(408, "request_timeout", f"No whole request came within {REQUEST_S:.0f} s.")
+        what = f"No whole request came within {self.timeouts.request_s:.0f} s."
+        self._refuse(408, "request_timeout", what)
 
     def _refuse(self, status: int, code: str, detail: str) -> None:
         """Send an error in the native shape, unless an answer is under way, and hang up."""
@@ -195,7 +197,7 @@ class Connection(HttpToolsProtocol):
     def _close(self) -> None:
         """Close; if the client still sends, only after it had time to read its answer."""
         if self._more_comes and Lingering.has_room():
-            Lingering(self._wire, self.loop)
+            Lingering(self._wire, self.loop, self.timeouts)
             self.connection_lost(None)
         else:
             self._wire.close()

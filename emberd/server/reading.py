@@ -3,24 +3,28 @@
 import asyncio
 import logging
 
-READING_S = 60.0  # some of the answer has to be read in this time
-
 log = logging.getLogger("uvicorn.error")
 
 
 class ReadingWatch:
-    """Runs while more of an answer is buffered than the client takes."""
+    """Runs while more of an answer is buffered than the client takes.
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    Some of it has to be read in `reading_s` seconds.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, reading_s: float
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._reading_s = reading_s
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Note how much is unread now, and look again later."""
         self.stop()
         unread_bytes = self._transport.get_write_buffer_size()
-        self._timer = self._loop.call_later(READING_S, self._look, unread_bytes)
+        self._timer = self._loop.call_later(self._reading_s, self._look, unread_bytes)
 
     def stop(self) -> None:
         """Stop watching: the client reads, or is gone."""

@@ -27,6 +27,7 @@ from emberd.models import compiled
 from emberd.running import Running
 from emberd.server import limits, notify, sockets
 from emberd.server.connection import Connection
+from emberd.server.timeouts import Timeouts
 from emberd.spaces.lock import LockFile
 from emberd.units import format_size
 
@@ -56,8 +57,8 @@ UVICORN: dict[str, Any] = {
 log = logging.getLogger("emberd")
 
 
-def serve(live: "LiveConfig") -> str | None:
-    """Run until SIGINT or SIGTERM.
+def serve(live: "LiveConfig", timeouts: Timeouts | None = None) -> str | None:
+    """Run until SIGINT or SIGTERM. `timeouts`: other ones than usual, for tests.
 
     Returns:
         The address of the server that already runs where this one should; nothing is done then.
@@ -79,6 +80,7 @@ def serve(live: "LiveConfig") -> str | None:
     files = sockets.sockets_of(listeners)
     limits.raise_file_limit()
     Connection.most = limits.most_connections()
+    Connection.timeouts = timeouts or Timeouts()
     here = Running(
         os.getpid(),
         settings.host,

@@ -101,6 +101,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
         yield running
 
 
+@pytest.mark.slow
 def test_with_a_home_of_emberds_own_everything_works_for_nobody(
     nobody: Sequence[str], hub: Hub, home: Path, tmp_path: Path
 ) -> None:

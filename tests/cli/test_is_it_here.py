@@ -65,6 +65,7 @@ def is_here(home: Path) -> Iterator[tuple[str, bool]]:
     yield "embed", run(home, "embed", "a").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_folder_that_the_lock_remembers_is_here_for_every_command(elsewhere: Path) -> None:
     answers = dict(is_here(elsewhere))
 

@@ -129,6 +129,7 @@ def test_serve_where_something_else_listens_says_who_and_fails(home: Path) -> No
     assert b"--port" in done.stderr
 
 
+@pytest.mark.slow
 def test_verify_passes_real_minilm_and_says_what_it_checked(home: Path) -> None:
     done = run_emberd("verify", "minilm", "--json", home=home)
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from emberd.pool.memory import memory_bytes
+from emberd.server.timeouts import Timeouts
 from tests.fuzz.talk import read_reply
 from tests.serving import Server, wait_for
 
@@ -60,7 +61,7 @@ def test_a_head_without_end_is_refused_while_it_is_small(server: Server, endless
 
 EMBED = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 BODY = b'{"texts": ["a"]}'
-QUICK = "from emberd.server import connection; connection.REQUEST_S = 1"
+QUICK = Timeouts(request_s=1)
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"x/1"])
@@ -115,7 +116,7 @@ def test_a_client_that_hangs_up_in_mid_request_costs_nothing(home: Path) -> None
 
 @pytest.mark.parametrize("sent", [EMBED[:60], EMBED + b"Content-Length: 9\r\n\r\n{", b"\r\n"])
 def test_a_request_that_does_not_end_is_hung_up_on_with_a_408(home: Path, sent: bytes) -> None:
-    with Server(home, before=QUICK) as own, connect(own) as half:
+    with Server(home, timeouts=QUICK) as own, connect(own) as half:
         half.sendall(sent)
 
         answer = half.recv(4096)
@@ -126,7 +127,7 @@ def test_a_request_that_does_not_end_is_hung_up_on_with_a_408(home: Path, sent: 
 
 def test_a_connection_that_never_asked_is_closed_without_an_answer(home: Path) -> None:
     """A pool of connections that were opened ahead would read it as that of its first request."""
-    with Server(home, before=QUICK) as own, connect(own) as nothing:
+    with Server(home, timeouts=QUICK) as own, connect(own) as nothing:
         assert nothing.recv(4096) == b""
 
 
@@ -134,9 +135,9 @@ def test_a_connection_that_never_asked_is_closed_without_an_answer(home: Path) -
 @pytest.mark.parametrize("reads", [False, True])
 def test_who_does_not_read_an_answer_is_hung_up_on(reads: bool, home: Path) -> None:
     """One who reads slowly is not."""
-    quick = "from emberd.server import reading; reading.READING_S = 1"
+    quick = Timeouts(reading_s=1)
     body = b'{"texts": [%b]}' % b",".join([b'"a"'] * 1500)
-    with Server(home, before=quick) as own, connect(own) as client:
+    with Server(home, timeouts=quick) as own, connect(own) as client:
         own.embed("load")
         client.sendall(EMBED + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         got = client.recv(2**16)

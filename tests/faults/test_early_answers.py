@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from emberd.server.timeouts import Timeouts
 from tests.api.guarded import OWN, by_socket, start
 from tests.faults.test_connections import BODY, EMBED, connect
 from tests.fuzz.talk import read_reply
@@ -158,8 +159,8 @@ def test_a_kept_connection_goes_on_after_a_refusal(server: Server) -> None:
 
 
 def test_a_refused_body_that_does_not_end_is_not_answered_twice(home: Path) -> None:
-    quick = "from emberd.server import connection; connection.REQUEST_S = 1"
-    with Server(home, before=quick) as own, connect(own) as connection:
+    quick = Timeouts(request_s=1)
+    with Server(home, timeouts=quick) as own, connect(own) as connection:
         connection.sendall(EMBED + b"Content-Length: %d\r\n\r\n " % len(LARGE))
 
         assert read_reply(connection, "POST").status == 413
@@ -173,9 +174,9 @@ def send_for_ever(connection: socket.socket) -> None:
 
 
 def test_who_goes_on_sending_for_ever_is_cut_off(home: Path) -> None:
-    quick = "from emberd.server import closing; closing.LINGER_S = 1"
+    quick = Timeouts(linger_s=1)
     head = EMBED + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % 2**40
-    with Server(home, before=quick) as own, connect(own) as connection:
+    with Server(home, timeouts=quick) as own, connect(own) as connection:
         connection.sendall(head)
         with pytest.raises(ConnectionError):
             send_for_ever(connection)
@@ -184,8 +185,8 @@ def test_who_goes_on_sending_for_ever_is_cut_off(home: Path) -> None:
 @pytest.mark.slow
 def test_connections_that_were_answered_and_stay_are_few_and_go(home: Path) -> None:
     head = EMBED + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % 2**40
-    quick = "from emberd.server import closing; closing.SILENCE_S = 10"
-    with Server(home, before=quick) as own, ExitStack() as open_ones:
+    quick = Timeouts(silence_s=10)
+    with Server(home, timeouts=quick) as own, ExitStack() as open_ones:
         process = psutil.Process(own.process.pid)
         before = process.num_fds()
         for _ in range(300):

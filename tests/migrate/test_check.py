@@ -268,6 +268,7 @@ def test_a_stamped_store_is_judged_at_once(cmem: Path, work: Work) -> None:
     assert not stamp_fits(stamp, "minilm", lock["minilm"])
 
 
+@pytest.mark.slow
 def test_a_stamp_of_another_fingerprint_is_judged_by_its_probes(cmem: Path, work: Work) -> None:
     named = work.open(cmem)
     stamped = replace(work.target(), model="someone's")
@@ -282,6 +283,7 @@ def test_a_stamp_of_another_fingerprint_is_judged_by_its_probes(cmem: Path, work
     assert not stamp_fits(stamp, "minilm", lock["minilm"])
 
 
+@pytest.mark.slow
 def test_what_the_probes_tell_is_noted_as_the_server_judges(cmem: Path, work: Work) -> None:
     """A store from another machine, where the model's fingerprint was another one."""
     named = work.open(cmem)

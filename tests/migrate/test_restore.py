@@ -41,6 +41,7 @@ def test_undo_restores_vectors_settings_and_what_is_known(
         undo(named, work.state, confirm=agree)
 
 
+@pytest.mark.slow
 def test_undo_keeps_a_copy_of_rows_that_were_written_since(
     cmem: Path, made: Made, work: Work
 ) -> None:

@@ -62,6 +62,7 @@ def test_another_dimension_changes_the_ddl_in_nothing_else(
     }
 
 
+@pytest.mark.slow
 def test_a_space_that_is_there_is_seen_by_sample_and_by_stamp(cmem: Path, work: Work) -> None:
     named = work.open(cmem)
     by_sample = plan(named, work.target("minilm"), work.embedder, work.state)
@@ -184,6 +185,7 @@ def test_none_moves_when_the_default_cannot(
         still_old(folder, made, work)
 
 
+@pytest.mark.slow
 def test_all_is_taken_back_when_the_last_store_cannot_follow(
     two: tuple[Path, Path], made: Made, work: Work, tmp_path: Path
 ) -> None:

@@ -429,6 +429,7 @@ def test_rows_written_in_two_halves_are_caught_up(
     assert (moved.strays, moved.set_aside) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_row_between_its_halves_is_no_vector_without_a_text(
     few: Made, work: Work, tmp_path: Path
 ) -> None:
