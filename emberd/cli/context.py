@@ -24,7 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 
 def complete_model(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the models whose names begin so, for the shell; none if the config is broken."""
+    """Return the models whose names start with this; none if the config is broken."""
     config = _config_to_complete(ctx)
     if config is None:
         return []
@@ -47,7 +47,7 @@ ModelName = Annotated[
 
 
 def complete_store(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the configured stores whose names begin so; without any, the shell offers files."""
+    """Return the configured stores whose names start with this; if none do, the shell has files."""
     config = _config_to_complete(ctx)
     stores = config.settings.stores.items() if config else ()
     return [(name, store.path) for name, store in stores if name.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""`emberd doctor`: what on this machine keeps emberd from working, and what to do about it."""
+"""`emberd doctor`: what keeps emberd from working on this machine, and what to do about it."""
 
 import json
 from dataclasses import asdict
@@ -9,7 +9,7 @@ from emberd.cli.context import AsJson, Root
 
 
 def doctor(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Find out what on this machine keeps emberd from working.
+    """Find out what keeps emberd from working on this machine.
 
     Changes nothing and loads no model. Exit code 1: a check failed.
     """

@@ -26,16 +26,18 @@ def embed(
     ctx: typer.Context,
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TEXT", help="Texts; without any, each line of stdin is a text."),
+        typer.Argument(
+            metavar="TEXT", help="Texts to embed; without any, each line of stdin is one."
+        ),
     ] = None,
     model: ModelName = None,
     input_type: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="query or document, where a model tells them apart."),
+        typer.Option(metavar="TYPE", help="query or document, for models that distinguish them."),
     ] = None,
     dimensions: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Return shorter vectors, if the model can."),
+        typer.Option(metavar="N", help="Return shorter vectors, if the model supports it."),
     ] = None,
     jsonl: Annotated[
         bool,
@@ -137,7 +139,7 @@ class Printer:
         self._done = 0
 
     def print(self, vectors: Sequence[list[float]], answer: Mapping[str, Any]) -> None:
-        """Print one batch; `answer` is that of `POST /embed` beside its vectors."""
+        """Print one batch; `answer` has the other fields of the answer to `POST /embed`."""
         cut = set(answer["truncated"])
         same = {key: answer[key] for key in ("dimensions", "model", "fingerprint")}
         for place, vector in enumerate(vectors):
@@ -171,7 +173,7 @@ def _by_server(
     printer = Printer(report, max_tokens)
     for batch in batches:
         answer = server.send(requests.embed_as_json(batch, **options))
-        options["fingerprint"] = answer["fingerprint"]  # all lines must be of the first one's space
+        options["fingerprint"] = answer["fingerprint"]  # keep every line in the first one's space
         printer.print(answer["embeddings"], answer)
 
 

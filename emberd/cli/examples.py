@@ -28,11 +28,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "verify": (
         ("emberd verify minilm", "one model"),
         ("emberd verify", "every model whose files are here"),
-        ("emberd verify --accept minilm", "accept what it has changed to"),
+        ("emberd verify --accept minilm", "accept the model as it is now"),
     ),
     "doctor": (("emberd doctor", "what is wrong, and what to do"),),
     "use": (
-        ("emberd use bge-small --dry-run", "what it would mean"),
+        ("emberd use bge-small --dry-run", "what it would change"),
         ("emberd use bge-small", "write it into the config file"),
         ("emberd use bge-small --migrate", "also embed the configured stores again"),
     ),
@@ -62,11 +62,16 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd migrate check ~/notes.db -o text=notes.body", "say where its texts are, if asked"),
     ),
     "migrate run": (
-        ("emberd migrate run ~/notes.db --to bge-small --dry-run", "how long, how much disk"),
-        ("emberd migrate run ~/notes.db --to bge-small", "embed it again"),
+        (
+            "emberd migrate run ~/notes.db --to bge-small --dry-run",
+            "how long it takes, how much disk",
+        ),
+        ("emberd migrate run ~/notes.db --to bge-small", "migrate it"),
     ),
-    "migrate undo": (("emberd migrate undo ~/notes.db", "back to what it was before"),),
-    "migrate status": (("emberd migrate status ~/notes.db", "how far, and which backups"),),
+    "migrate undo": (("emberd migrate undo ~/notes.db", "back to how it was before"),),
+    "migrate status": (
+        ("emberd migrate status ~/notes.db", "how far it is, and which backups there are"),
+    ),
 }
 
 

@@ -92,7 +92,7 @@ def root(
     """A local server that turns texts into vectors, with many models.
 
     To begin, run `emberd serve`, and in another terminal `emberd embed "some text"`. If something
-    does not work, run `emberd doctor`. For each command there is `emberd COMMAND --help`.
+    does not work, run `emberd doctor`. To read about a command, run `emberd COMMAND --help`.
     """
     del version  # its callback did the work
     ctx.obj = Root(config)
@@ -112,7 +112,7 @@ def config_first(arguments: list[str]) -> list[str]:
 
 
 def asks_for_json(arguments: list[str]) -> bool:
-    """Whether `--json` is among the options; what follows `--` are not options."""
+    """Whether `--json` is among the options; anything after `--` is not an option."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return "--json" in arguments[:end]
 
@@ -122,7 +122,7 @@ def main() -> None:
 
     An error is two lines on stderr, or one line of JSON with `--json`. Exit codes: 1 for
     any `EmberdError`, 2 for a command line that cannot be understood, 130 after Ctrl-C; commands
-    may have further ones.
+    may add their own.
     """
     _open_what_is_closed()
     arguments = config_first(sys.argv[1:])
@@ -158,7 +158,7 @@ def _run(arguments: list[str]) -> int:
     except USAGE as error:
         return _explain_usage(error)
     except typer.Abort:
-        print_problem("aborted", "Nothing was changed: the question was not answered with yes.")
+        print_problem("aborted", "Nothing was changed, because you did not answer yes.")
         return 1
     return code or 0
 

@@ -1,4 +1,4 @@
-"""`emberd migrate check | run | undo | status`: whose vectors a store holds, and migrating it."""
+"""`emberd migrate check | run | undo | status`: whose vectors a store holds, and changing that."""
 
 import json
 import logging
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 EXIT_CODES = {"compatible": 0, "re-embed": 3, "mixed": 4, "unknown": 5}
 
 app = typer.Typer(
-    no_args_is_help=True, help="Find out whose vectors a store holds; embed it again."
+    no_args_is_help=True, help="Find out which model made a store's vectors, or migrate it."
 )
 
 StoreName = Annotated[
     str,
     typer.Argument(
         metavar="STORE",
-        help="A file, a folder, or a name below `stores:` in the config file.",
+        help="A file, a folder, or a name under `stores:` in the config file.",
         autocompletion=complete_store,
     ),
 ]
@@ -63,14 +63,15 @@ def check(
         str | None,
         typer.Option(
             metavar="N",
-            help="Rows to embed, evenly spread, or `all`; by default 200, with a stamp none.",
+            help="Rows to embed, evenly spread, or `all`; by default 200, or none if the store"
+            " is stamped.",
         ),
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Compare with this model (repeatable); by default with all that are here.",
+            help="Compare with this model (repeatable); by default with all on this machine.",
             autocompletion=complete_model,
         ),
     ] = None,
@@ -80,8 +81,8 @@ def check(
 ) -> None:
     """Say which model made a store's vectors, and whether they fit.
 
-    Exit code 0: they fit, 3: they have to be embedded again, 4: several models made them, 5: no
-    model that is here made them.
+    Exit code 0: they fit, 3: they must be embedded again, 4: several models made them, 5: no model
+    on this machine made them.
     """
     from emberd.migrate.check import check as check_store
     from emberd.migrate.check import note_report
@@ -114,12 +115,13 @@ def run(
         typer.Option(
             "--to",
             metavar="MODEL",
-            help="The model; by default the one its users ask for.",
+            help="The new model; by default the one the store's users ask for.",
             autocompletion=complete_model,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say how long and how much disk; change nothing.")
+        bool,
+        typer.Option("--dry-run", help="Show how long it takes and how much disk; change nothing."),
     ] = False,
     batch: Annotated[
         int, typer.Option(metavar="N", min=1, max=2048, help="Texts embedded in one request.")
@@ -131,20 +133,20 @@ def run(
         ),
     ] = True,
     force: Annotated[
-        bool, typer.Option("--force", help="Embed every row, even if all seem right.")
+        bool, typer.Option("--force", help="Embed every row, even if all of them seem right.")
     ] = False,
     set_aside: Annotated[
         bool, typer.Option("--set-aside", help="Move vectors without a text out of the store.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to the question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     kind: Kind = None,
     options: Options = None,
     as_json: AsJson = False,
 ) -> None:
     """Embed a store again with another model.
 
-    If it is stopped, at any moment, the same command goes on from there. The store is entirely old
-    until it is entirely new.
+    If it is stopped, at any moment, run the same command to continue. The store keeps all of its
+    old vectors until the new ones replace them, all at once.
     """
     from emberd.migrate.check import note_target
     from emberd.migrate.embedding import find_target, open_embedder
@@ -167,7 +169,9 @@ def run(
         )
         completed = 0 if dry_run else complete(ref, target, embedder, state)
         if completed and not as_json:
-            typer.echo(f"{completed} rows whose text came after their vector are completed.")
+            typer.echo(
+                f"{completed} vectors that were set aside got a text, and are back in the store."
+            )
         plan = plan_migration(ref, target, embedder, state, set_aside=set_aside)
         about = plan_row(ref, plan)
         if plan.there and not force:
@@ -176,7 +180,7 @@ def run(
                 row = {**about, "status": "there", "recovered": recovered}
                 typer.echo(json.dumps({**row, "completed": completed}))
             else:
-                typer.echo(f"{ref.name} is in the space of {target.model} already: {plan.there}.")
+                typer.echo(f"{ref.name} is already in the space of {target.model}: {plan.there}.")
             return
         if not as_json:
             typer.echo(plan_sentences(ref, plan))
@@ -202,7 +206,7 @@ def run(
 def undo(
     ctx: typer.Context,
     store: StoreName,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to the question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     kind: Kind = None,
     options: Options = None,
     as_json: AsJson = False,
@@ -216,15 +220,15 @@ def undo(
     def confirm(note: "Note", changed: bool) -> None:
         if changed and not as_json:
             typer.echo(
-                "The store was written to since, and the backup does not have that. The store as it"
-                " is now is copied beside the backups first."
+                "The store was written to after the migration, and the backup does not contain"
+                " those changes. The store as it is now will first be copied next to the backups."
             )
         if note.backup_hash is None and not as_json:
             typer.echo(
-                "This backup was made by an older emberd, which kept no hash of it: only the"
-                " database's own check can tell that it is whole."
+                "This backup was made by an older emberd, which did not record its hash, so only"
+                " the database's own check can tell whether it is intact."
             )
-        _ask(f"Restore {ref.name} as it was before {note.model}, {note.at}?", yes=yes)
+        _ask(f"Restore {ref.name} as it was before {note.model}, at {note.at}?", yes=yes)
 
     with resumable():
         restored = undo_last(ref, config.homes.state, confirm=confirm)
@@ -235,10 +239,10 @@ def undo(
         checked = "integrity" if restored.note.backup_hash is None else "hash"
         typer.echo(json.dumps({**row, "changed": restored.changed, "backup_checked_by": checked}))
         return
-    typer.echo(f"{ref.name} is restored as it was at {restored.note.at}.")
+    typer.echo(f"Restored {ref.name} as it was at {restored.note.at}.")
     if copy:
-        also = ", with what was written since" if restored.changed else ""
-        typer.echo(f"As it was until now{also}: {copy}")
+        also = ", including the later changes" if restored.changed else ""
+        typer.echo(f"Copy of it as it was until now{also}: {copy}")
     typer.echo(after_undo(config, ref, holds))
 
 
@@ -250,7 +254,7 @@ def status(
     options: Options = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is known of a store, and what can be resumed."""
+    """Show what is known about a store, and what can be resumed."""
     from emberd.migrate.check import whose
     from emberd.migrate.status import status as status_of
 
@@ -274,12 +278,12 @@ def _open(
 
     root: Root = ctx.obj
     config = root.load()
-    # What the pool logs of its workers is not part of the output.
+    # What the pool logs about its workers is not part of the output.
     logging.getLogger("emberd").addHandler(logging.NullHandler())
     pairs = [option.partition("=") for option in options or []]
     wrong = next((key for key, equals, _ in pairs if not equals), None)
     if wrong:
-        raise BadOptionError(f"--option {wrong}: it is not of the form KEY=VALUE.")
+        raise BadOptionError(f"--option {wrong}: expected KEY=VALUE.")
     given = {key: value for key, _, value in pairs}
     return config, known.find(config, store, kind=kind, options=given)
 
@@ -290,7 +294,7 @@ def _sample(text: str | None) -> int | None:
     if text == "all":
         return 0
     if not text.isdecimal() or not int(text):
-        raise BadOptionError(f"--sample {text}: it is neither a number of rows nor `all`.")
+        raise BadOptionError(f"--sample {text}: expected a number of rows, or `all`.")
     return int(text)
 
 
@@ -299,7 +303,8 @@ def _ask(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise RequestError(
-            "Nothing was replaced: there is no terminal to ask on.", hint="Add --yes to agree."
+            "Nothing was replaced, because there is no terminal to ask for confirmation.",
+            hint="Add --yes to go ahead without being asked.",
         )
     if not typer.confirm(question):
         raise typer.Exit(1)
@@ -312,7 +317,7 @@ def _say_dimly(*, quiet: bool) -> Callable[[str], None]:
 
 @contextmanager
 def progress_bars(*, quiet: bool) -> "Iterator[Callable[[StoreRef], ProgressCallback]]":
-    """Draw a bar for each store: how many rows, how fast, how long still."""
+    """Draw a bar for each store: how many rows, how fast, how long to go."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

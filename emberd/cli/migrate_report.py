@@ -24,7 +24,7 @@ KEYS_IN_JSON = 20
 
 
 def role_of(ref: "StoreRef") -> str:
-    """Return what says which model the users of a store get."""
+    """Return the name of the setting that decides which model a store's users get."""
     return f"`stores.{ref.name}.model`" if ref.served_by else "the default"
 
 
@@ -35,24 +35,24 @@ def after_undo(config: "Config", ref: "StoreRef", holds: "KnownStore | None") ->
     asked = config.catalog.get(ref.served_by or config.settings.default).name
     role = role_of(ref)
     if holds is None or holds.model is None:
-        check = f"`emberd migrate check {ref.argument}` says whose vectors it holds"
+        check = f"`emberd migrate check {ref.argument}` shows which model its vectors are from"
         if ref.is_path:  # whether its users name a model is not known
-            role = "the model that its users name, or the default where they name none,"
-        return f"Restart what uses it. {check}; {role} has to be that model."
+            role = "the model that its users ask for, or the default if they do not name one,"
+        return f"Restart the programs that use it. {check}; {role} must be that model."
     entry = LockFile(config.homes.state).read().get(asked)
     if holds.fits(asked, entry):
-        return f"Restart what uses it. Its vectors fit {role}, {asked}."
+        return f"Restart the programs that use it. Its vectors fit {role}, {asked}."
     change = f"set {role} to {holds.model}" if ref.served_by else f"`emberd use {holds.model}`"
     if ref.is_path:
-        change = f"have its users name {holds.model}, or run {change}"
-    found = f"It holds vectors of {holds.model} and {role} is {asked}"
-    return f"{found}: {change}, and restart what uses it."
+        change = f"have its users ask for {holds.model}, or run {change}"
+    found = f"It holds vectors of {holds.model}, but {role} is {asked}"
+    return f"{found}: {change}, and restart the programs that use it."
 
 
 def status_sentences(
     ref: "StoreRef", found: "dict[str, Any]", noted: "KnownStore | None"
 ) -> list[str]:
-    """Say what is known of a store; `found` is what `emberd.migrate.status` returns."""
+    """Say what is known about a store; `found` is what `emberd.migrate.status` returns."""
     lines: list[str] = []
     if found["recovered"]:
         lines.append(found["recovered"])
@@ -63,13 +63,13 @@ def status_sentences(
             f"migrated to {stamp['model']} ({stamp['fingerprint']}) at {stamp['made_at']}."
             if stamp
             else "never migrated"
-            + ("." if noted else " (`emberd migrate check` finds out whose vectors they are).")
+            + ("." if noted else " (`emberd migrate check` finds out which model made them).")
         )
     )
     if noted and not (stamp and noted.model == stamp["model"]):
         lines.append(f"It was found to hold vectors of {noted.model or 'more than one model'}.")
     if staged:
-        doing = "under way" if found["under_way"] else "stopped; `emberd migrate run` goes on"
+        doing = "under way" if found["under_way"] else "stopped; `emberd migrate run` continues it"
         lines.append(
             f"A migration to {staged['model']} is {doing}: {staged['rows']} rows are ready."
         )
@@ -79,7 +79,9 @@ def status_sentences(
             f"Backup from before {backup['model']}, {backup['at']}: {backup['path']}, {size}"
         )
     for path in found["unreadable"]:
-        lines.append(f"Backup whose note is damaged or gone, so that `undo` cannot use it: {path}")
+        lines.append(
+            f"Backup that `undo` cannot use, because its note is damaged or missing: {path}"
+        )
     for copy in found["copies"]:
         lines.append(f"Copy from before something was taken back: {copy}")
     return lines
@@ -116,22 +118,22 @@ def plan_sentences(ref: "StoreRef", plan: "Plan") -> str:
     lines = [
         f"{ref.name}: {shape.rows} rows, {shape.dimensions} dimensions,"
         f" to {plan.target.model}, {plan.target.dimensions} dimensions.",
-        f"About {_minutes(plan.seconds)}"
-        + (f" ({plan.rows_per_s:.0f} rows/s measured);" if shape.rows else ";")
-        + f" {format_size(plan.disk_bytes)} of disk, of which the backup keeps"
-        f" {format_size(cost.backup_bytes)}; writers wait about {cost.locked_s:.1f} s at the end.",
+        f"It takes about {_minutes(plan.seconds)}"
+        + (f" ({plan.rows_per_s:.0f} rows/s measured)" if shape.rows else "")
+        + f" and {format_size(plan.disk_bytes)} of disk, {format_size(cost.backup_bytes)} of it for"
+        f" the backup. Writers wait about {cost.locked_s:.1f} s at the end.",
     ]
     if plan.staged:
         lines.append(f"{plan.staged} rows are ready from a run that was stopped.")
     lines += _copies_sentences(ref, plan.copies)
     if lacking.text:
         lines.append(
-            f"{len(lacking.text)} vectors have no text ({_few(lacking.text)}) and are set aside in"
-            " the same file."
+            f"{len(lacking.text)} vectors have no text ({_few(lacking.text)}) and will be set aside"
+            " in the same file."
         )
     if lacking.vector:
         lines.append(
-            f"{len(lacking.vector)} texts have no vector ({_few(lacking.vector)}) and stay so."
+            f"{len(lacking.vector)} texts have no vector ({_few(lacking.vector)}), and get none."
         )
     return "\n".join(lines)
 
@@ -142,23 +144,24 @@ def _copies_sentences(
     """Say where else vectors may be; `moved`: the store's own are already replaced."""
     lines = []
     for each in copies:
-        line = f"{each.column} holds {each.rows} BLOBs of the size of a vector, too; {each.same}"
-        line += f" are the store's own (by {each.key})" if each.key else " are the store's own"
+        line = f"{each.column} also holds {each.rows} BLOBs the size of a vector; {each.same}"
+        line += " are copies of the store's own vectors"
+        line += f" (matched by {each.key})" if each.key else ""
         if each.same < each.rows:
-            line += f", not those of rowid {_few(each.others)}" if each.others else ""
+            line += f", but not those with rowid {_few(each.others)}" if each.others else ""
         option = f"`-o also={each.column}`"
         if each.moves:
-            line += f". {each.same} {'moved' if moved else 'move'} along"
-            line += "; the others stay." if each.same < each.rows else "."
+            line += f". {each.same} {'were' if moved else 'will be'} migrated too"
+            line += "; the others stay as they are." if each.same < each.rows else "."
         elif each.same and moved:
             line = f"Warning: {each.column} still holds {each.same} of the old vectors."
             if each.movable:
-                line += f" `emberd migrate undo {ref.argument}`, then `run` with {option}, moves"
-                line += " them along."
+                line += f" `emberd migrate undo {ref.argument}`, then `run` with {option},"
+                line += " migrates them too."
         elif each.same and each.movable:
-            line += f". {option} moves them along; without it they stay what they are."
+            line += f". {option} migrates them too; without it they stay as they are."
         else:
-            line += ". If they are vectors, they stay what they are."
+            line += ". If they are vectors, they stay as they are."
         lines.append(line)
     return lines
 
@@ -166,26 +169,26 @@ def _copies_sentences(
 def migrated_sentences(ref: "StoreRef", migrated: "Migrated", model: str, served_by: str) -> str:
     """Say what came of a store, for people; `served_by` is the model that its users get now."""
     lines = [
-        f"{ref.name} is migrated to {model}: {migrated.rows} rows, writers waited"
+        f"Migrated {ref.name} to {model}: {migrated.rows} rows, writers waited"
         f" {migrated.locked_s:.1f} s. Checked: rows, dimension, search",
     ]
     if migrated.unverified:
         lines[0] += f". No row was embedded again to compare: {migrated.unverified}"
         lines.append(f"To do that: `emberd migrate check {ref.argument} --sample 200`.")
     elif migrated.lowest_cosine is None:
-        lines[0] += "; there is no row to embed again."
+        lines[0] += "; the store has no row to embed again."
     else:
         lines[0] += f", and rows embedded again (lowest cosine {migrated.lowest_cosine:.4f})."
     if migrated.gone:
-        lines.append(f"{migrated.gone} of these rows no longer exist: they were deleted since.")
+        lines.append(f"{migrated.gone} of these rows no longer exist: they have been deleted.")
     lines += _copies_sentences(ref, migrated.copies, moved=True)
     if migrated.set_aside:
         lines.append(
-            f"{migrated.set_aside} vectors without a text are in {migrated.set_aside_in}."
-            " When their texts come, run this again."
+            f"{migrated.set_aside} vectors without a text were moved to {migrated.set_aside_in}."
+            " Once their texts are in the store, run this again."
         )
     if ref.store.settings:
-        lines.append(f"{ref.store.settings} names it.")
+        lines.append(f"{ref.store.settings} names the new model.")
     if migrated.backup:
         lines.append(
             f"Backup: {migrated.backup} (`emberd migrate undo {ref.argument}` restores it)."
@@ -193,7 +196,7 @@ def migrated_sentences(ref: "StoreRef", migrated: "Migrated", model: str, served
     if migrated.strays:
         whose = "in an unknown space" if migrated.unverified else "with another model's vectors"
         lines.append(
-            f"{migrated.strays} rows were written since {whose}: once"
+            f"{migrated.strays} rows have been written since, {whose}. Once"
             f" {role_of(ref)} is right, run this again with --force."
         )
     if served_by != model:
@@ -202,8 +205,8 @@ def migrated_sentences(ref: "StoreRef", migrated: "Migrated", model: str, served
             if ref.served_by
             else f"The default is still {served_by}: run `emberd use {model}` now"
         )
-        lines.append(f"{todo}, so that questions are asked in the space of the answers.")
-    lines.append("Restart what uses the store, so that it reads its new size and settings.")
+        lines.append(f"{todo}, so that queries are in the same space as the store.")
+    lines.append("Restart the programs that use the store, so that they read its new settings.")
     return "\n".join(lines)
 
 
@@ -244,17 +247,18 @@ def _health_sentences(health: "Health") -> list[str]:
         (health.without_text, "vectors have no text"),
         (health.empty_text, "texts are NULL or empty"),
         (health.bad_vector, "vectors are zero or not finite"),
-        (health.duplicates, "rows repeat the text of another"),
+        (health.duplicates, "rows repeat another row's text"),
     )
     lines = [f"{count} {what}." for count, what in counts if count]
     if health.textless:
         lines.append(
-            f"Vectors without a text: {_few(health.textless)}. `migrate run` refuses them, or"
-            " moves them to a table of the same file: --set-aside."
+            f"Vectors without a text: {_few(health.textless)}. `migrate run` refuses them, or with"
+            " --set-aside moves them to another table of the same file."
         )
     if health.vectorless:
         lines.append(
-            f"Texts without a vector: {_few(health.vectorless)}. `migrate run` leaves them."
+            f"Texts without a vector: {_few(health.vectorless)}. `migrate run` leaves them as they"
+            " are."
         )
     return lines
 
@@ -266,18 +270,18 @@ def _verdict_sentence(report: "StoreReport", ref: "StoreRef") -> str:
     role = "the model that its users name" if ref.served_by else "the default"
     made = f"made by {report.model}"
     if report.judged_by == "stamp":
-        made += " by its stamp (--sample embeds rows again)"
+        made += " according to its stamp (--sample embeds rows again to check)"
     why = f" ({report.why})" if report.why else ""
     return {
         "compatible": f"compatible: {made}, which fits {role}, {default}.",
         "re-embed": f"re-embed: {made}; {role} is {default}, another space{why}.",
-        "mixed": "mixed: the rows are of several models.",
-        "unknown": "unknown: no model that is here made these vectors; `emberd pull` others.",
+        "mixed": "mixed: the vectors were made by several models.",
+        "unknown": "unknown: no model on this machine made these vectors; `emberd pull` others.",
     }[report.verdict]
 
 
 def _verdict_without_sample(report: "StoreReport", ref: "StoreRef") -> str:
-    """Say what is known of a store that is empty, or has no row that can be embedded."""
+    """Say what is known about a store that is empty, or has no row that can be embedded."""
     default, health = report.default, report.health
     role = "the model that its users name" if ref.served_by else "the default"
     if report.verdict == "compatible":
@@ -290,6 +294,6 @@ def _verdict_without_sample(report: "StoreReport", ref: "StoreRef") -> str:
     what = (
         "no row has a text"
         if health.empty_text == health.rows
-        else "no row that was looked at has a text and a usable vector"
+        else "none of the rows sampled has a text and a usable vector"
     )
     return f"unknown: {what} to compare with."

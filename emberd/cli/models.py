@@ -55,7 +55,7 @@ def list_models(
     if verbose and unused_bytes:
         typer.echo(
             f"Compiled copies that no model uses take {format_size(unused_bytes)}. The server"
-            " deletes them when it starts, `emberd remove` at once."
+            " deletes them the next time it starts; `emberd remove` deletes them now."
         )
 
 
@@ -81,8 +81,8 @@ def pull(
 ) -> None:
     """Download models, and check those that are already here.
 
-    A model that was not pulled is downloaded at its first request. A download that was stopped is
-    continued by the same command.
+    A model that was not pulled is downloaded at its first request. To continue a download that was
+    stopped, run the same command again.
     """
     root: Root = ctx.obj
     config = root.load()
@@ -181,7 +181,7 @@ def _notes(
     newer, now, before = pulled.check.newer, pulled.fingerprint, pulled.fingerprint_before
     if newer and pulled.status != "updated":
         notes.append(
-            f"The Hub has a newer commit, {newer}: `emberd pull {spec.name} --update` takes it"
+            f"The Hub has a newer commit, {newer}: `emberd pull {spec.name} --update` gets it"
             " (its vectors may be in another space)."
         )
     if now is None:
@@ -257,14 +257,14 @@ def remove(
         )
     notes = [f"{hub_id}: removed, {format_size(size)}." for hub_id, size in removed.items()]
     if not removed and not kept:
-        notes.append(f"Nothing of {', '.join(spec.name for spec in specs)} is in the Hub's cache.")
+        notes.append(f"The Hub's cache has no files of {', '.join(spec.name for spec in specs)}.")
     if compiled_bytes:
         notes.append(f"Compiled copies that no model uses: removed, {format_size(compiled_bytes)}.")
     if kept:
         notes.append(f"{_shared(kept)}: kept (--yes removes the files).")
     if planned.losing:
         notes.append(f"This also removed the files of {', '.join(planned.losing)}.")
-    notes += map(_stays, own_sources(specs, config.homes.hub))
+    notes += map(_kept, own_sources(specs, config.homes.hub))
     freed_bytes = sum(removed.values()) + compiled_bytes
     if as_json:
         names = [spec.name for spec in specs]
@@ -294,7 +294,7 @@ def _shared(kept: "Mapping[str, Sequence[str]]") -> str:
     )
 
 
-def _stays(source: "Source") -> str:
+def _kept(source: "Source") -> str:
     """Say that these files are kept, and why."""
     if source.path:
         return f"The folder {source.path} is your own and was kept."

@@ -30,7 +30,7 @@ class Sheet:
     Args:
         columns: their headings.
         sentences: columns that are wrapped where the terminal is too narrow.
-        leave: columns that are left out then, the first one first.
+        leave: columns to leave out there, in this order.
         right: columns of numbers.
     """
 
@@ -86,7 +86,7 @@ def show(sheet: Sheet) -> None:
     console = Console()
     kept, width = sheet.fitted(console.width if console.is_terminal else None)
     if width > console.width or not console.is_terminal:
-        console = Console(width=width)  # a terminal breaks such a line by itself
+        console = Console(width=width)  # a terminal wraps such a line by itself
     console.print(sheet.table(kept))
     left = [name for name in sheet.columns if name not in kept]
     if left:
@@ -94,7 +94,7 @@ def show(sheet: Sheet) -> None:
 
 
 def model_table(rows: Iterable[Mapping[str, Any]], *, with_disk: bool = False) -> Sheet:
-    """One row per registry entry; `with_disk`: what its files and its compiled copy take."""
+    """One row per registry entry; `with_disk` adds the size of its files and its compiled copy."""
     sheet = Sheet(
         ("model", "dimensions", "pooling", "precision", "max tokens", "licence", "tested", "files",
          *(("disk", "compiled") if with_disk else ()), "fingerprint"),
@@ -192,7 +192,7 @@ def candidate_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
 
 BENCH_ROWS = (
     ("cold: start of the server", "start_ms", "ms"),
-    ("cold: first answer of all", "first_ever_ms", "ms"),
+    ("cold: very first answer", "first_ever_ms", "ms"),
     ("first answer", "first_ms", "ms"),
     ("cold: first answer after an unload, median", "cold_ms", "ms"),
     ("cold: slowest of these", "cold_max_ms", "ms"),
@@ -201,10 +201,10 @@ BENCH_ROWS = (
     ("32 clients, one query each", "clients_requests_per_s", "/s"),
     ("32 clients, p50", "clients_p50_ms", "ms"),
     ("32 clients, p99", "clients_p99_ms", "ms"),
-    ("beside a job: one query, p99", "job_query_p99_ms", "ms"),
-    ("beside a job: /health, p99", "job_health_p99_ms", "ms"),
+    ("during a job: one query, p99", "job_query_p99_ms", "ms"),
+    ("during a job: /health, p99", "job_health_p99_ms", "ms"),
     ("the job alone", "job_alone_s", "s"),
-    ("the job with others beside it", "job_beside_s", "s"),
+    ("the job during other requests", "job_beside_s", "s"),
     ("memory: idle", "idle_mib", "MiB"),
     ("memory: model loaded", "loaded_mib", "MiB"),
     ("memory: after the work", "worked_mib", "MiB"),

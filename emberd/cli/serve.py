@@ -22,7 +22,7 @@ def serve(
         str | None,
         typer.Option(
             metavar="PORT",
-            help="Listen on this port; 0 takes any that is free, off takes none.",
+            help="Listen on this port; 0 picks a free one, off uses none.",
             show_default="8767",
         ),
     ] = None,
@@ -30,7 +30,7 @@ def serve(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="The model for requests that name none.",
+            help="The model for requests that do not name one.",
             autocompletion=complete_model,
             show_default="minilm",
         ),
@@ -42,14 +42,14 @@ def serve(
     allow_open: Annotated[
         bool,
         typer.Option(
-            "--allow-open", help="Let other machines ask without a token (see docs/security.md)."
+            "--allow-open", help="Accept other machines without a token (see docs/security.md)."
         ),
     ] = False,
 ) -> None:
     """Run the server until Ctrl-C.
 
-    Models load when they are first asked for. Options beat the config file for this run. Exit code
-    78: a setting has to be corrected first.
+    Models load at their first request. Options override the config file for this run. Exit code
+    78: a setting must be corrected first.
     """
     root: Root = ctx.obj
     flags: dict[Keys, Any] = {
@@ -70,4 +70,4 @@ def serve(
         print_error(error)
         raise typer.Exit(CONFIG_EXIT) from None
     if elsewhere:
-        typer.echo(f"emberd already runs at {elsewhere}; see `emberd ps`.")
+        typer.echo(f"emberd is already running at {elsewhere}; see `emberd ps`.")

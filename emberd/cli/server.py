@@ -52,7 +52,7 @@ def ps(
 def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
     """Load a model into the running server now.
 
-    Without a name, the default model. This is never necessary: the first request loads a model.
+    Without a name, loads the default model. This is optional: a model's first request loads it.
     """
     root: Root = ctx.obj
     row = root.require_server().load(name)
@@ -65,7 +65,7 @@ def load(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None
 def unload(ctx: typer.Context, name: Name = None, as_json: AsJson = False) -> None:
     """Unload a model and free its memory.
 
-    Without a name, all models. The next request loads them again.
+    Without a name, unloads all models. A model's next request loads it again.
     """
     root: Root = ctx.obj
     names = root.require_server().unload(name)

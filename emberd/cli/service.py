@@ -1,4 +1,4 @@
-"""`emberd service`: the server as a service of this machine, by launchd or systemd."""
+"""`emberd service`: the server as a service under launchd or systemd."""
 
 import json
 import shlex
@@ -82,16 +82,17 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     root: Root = ctx.obj
     config = _load_if_possible(root)
     manager = find_manager()
+    row: dict[str, Any]
     try:
         now = manager.status()
     except ServiceError as error:
         if as_json:
-            told = {"state": "unknown", "ready": False, "error": error.message, "hint": error.hint}
-            typer.echo(json.dumps({"manager": manager.name, "file": str(manager.file), **told}))
+            row = {"state": "unknown", "ready": False, "error": error.message, "hint": error.hint}
+            typer.echo(json.dumps({"manager": manager.name, "file": str(manager.file), **row}))
         raise
     state = find_homes(config=root.config_file).state
     ready = now.state == "running" and config is not None and managed.is_ready(config)
-    row: dict[str, Any] = {
+    row = {
         "manager": manager.name,
         "file": str(manager.file),
         "state": now.state,
@@ -124,12 +125,10 @@ def logs(
     ] = False,
     lines: Annotated[
         int,
-        typer.Option(
-            "--lines", "-n", min=0, metavar="N", help="How many of the last lines to print."
-        ),
+        typer.Option("--lines", "-n", min=0, metavar="N", help="How many lines to print."),
     ] = 50,
 ) -> None:
-    """Print the last lines that the service wrote."""
+    """Print the last lines of the service's log."""
     from emberd.config.paths import find_homes
     from emberd.service import logs as written
     from emberd.service.install import find_manager
@@ -142,7 +141,7 @@ def logs(
     full = [file for file in files if file.exists() and file.stat().st_size]
     journal = _journal(max(lines, 1)) if has_journal else ""
     if not full and not journal:
-        manager.status()  # where the manager cannot be asked, this says why
+        manager.status()  # if the manager does not answer, this raises with the reason
         raise ServiceError(
             "The service has not written anything yet.", hint="See `emberd service status`."
         )
@@ -160,7 +159,7 @@ def logs(
 
 
 def _journal(lines: int) -> str:
-    """Return the last lines of systemd's journal; where it cannot be read, say why."""
+    """Return the last lines of systemd's journal; if it cannot be read, print why."""
     from emberd.service import logs as written
 
     try:
@@ -234,7 +233,7 @@ def _load_if_possible(root: Root) -> "Config | None":
     """Return the configuration; print what is wrong with a broken one, and go on without it."""
     from emberd.config.paths import find_homes
 
-    find_homes(config=root.config_file)  # without these there is nothing to look for
+    find_homes(config=root.config_file)  # without these folders there is nothing to look for
     try:
         return root.load()
     except ConfigError as error:
@@ -248,7 +247,7 @@ def _unit(root: Root, config: "Config") -> "Unit":
     unit, left_out = managed.unit_of(config, names_config=root.config_file is not None)
     for name in left_out:
         print_warning(
-            f"${name} holds a secret and is not written into the unit; keep it in a file"
+            f"${name} holds a secret, so it is not written into the unit; keep it in a file"
             " (for the Hub: `hf auth login`)."
         )
     return unit

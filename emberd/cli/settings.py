@@ -1,4 +1,4 @@
-"""`emberd config show | path | check | init | diff` and `reload`: what is set, and since when."""
+"""`emberd config show | path | check | init | diff` and `reload`: what is set, and where."""
 
 import json
 import math
@@ -47,7 +47,9 @@ def check(ctx: typer.Context) -> None:
     entries.check_stores(config)
     for note in notes:
         typer.echo(f"Note: {note}")
-    missing = " (no such file; everything has its default)" if is_gone(config.homes.config) else ""
+    missing = (
+        " (does not exist; every setting has its default)" if is_gone(config.homes.config) else ""
+    )
     count = len(list(config.catalog))
     typer.echo(f"{config.homes.config}{missing}: no mistakes; {count} models.")
 
@@ -61,14 +63,14 @@ def diff(ctx: typer.Context, as_json: AsJson = False) -> None:
     server = root.require_server()
     _require_named_file(root, server)
     answer = server.send(requests.preview_reload())
-    _show_changes(answer, "A reload would change nothing.", as_json=as_json)
+    _show_changes(answer, "A reload would not change anything.", as_json=as_json)
 
 
 def reload(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Have the running server read its config file again.
 
-    It does so by itself within seconds of a change; this command waits, and says what changed or
-    what is wrong.
+    The server also does this by itself within seconds of a change. This command waits for it, and
+    prints what changed or what is wrong.
     """
     from emberd.client import requests
 
@@ -119,7 +121,7 @@ def init(
 ) -> None:
     """Write a config file with comments, to edit.
 
-    Never overwrites one.
+    An existing file is never overwritten.
     """
     from emberd.config import starter
     from emberd.config.paths import find_homes
@@ -137,7 +139,7 @@ def init(
 def show(
     ctx: typer.Context,
     every: Annotated[
-        bool, typer.Option("--all", help="Also show what has its default value.")
+        bool, typer.Option("--all", help="Also show settings that have their default.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -165,7 +167,7 @@ def show(
     ):
         typer.echo(line)
     if not every:
-        typer.echo("# everything else has its default: `emberd config show --all`")
+        typer.echo("# all other settings have their defaults: `emberd config show --all`")
 
 
 def _lines_of_settings(settings: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:

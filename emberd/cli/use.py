@@ -30,7 +30,7 @@ def use(
         bool,
         typer.Option(
             "--migrate",
-            help="Also embed the stores that follow the default again: all or nothing.",
+            help="Also migrate the stores that follow the default, all or none.",
         ),
     ] = False,
     set_aside: Annotated[
@@ -41,14 +41,14 @@ def use(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would mean, and write nothing.")
+        bool, typer.Option("--dry-run", help="Show what would change, and write nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a model the default, for requests that name none.
+    """Make a model the default, for requests that do not name one.
 
     Changes `default:` in the config file; a running server uses it at once. Vectors of different
-    models cannot be compared: what was stored with the old one must be embedded again.
+    models cannot be compared, so stored vectors of the old one must be embedded again.
     """
     from emberd.client import clients
     from emberd.switch.preview import preview
@@ -81,7 +81,7 @@ def use(
             typer.echo(sentence)
     is_default = before is spec and in_use in (None, spec.name)
     if is_default and not (migrate and config.settings.stores):
-        _tell({**report, "status": "unchanged"}, as_json=as_json)
+        _print_report({**report, "status": "unchanged"}, as_json=as_json)
         return
     switch = Switch.to(config, spec.name, server)
     options = _Options(set_aside=set_aside, yes=yes, dry_run=dry_run, as_json=as_json)
@@ -89,12 +89,12 @@ def use(
         _use_and_migrate(config, report, switch, options)
         return
     if dry_run or not as_json:
-        _tell({**report, "status": "planned"}, as_json=as_json)
+        _print_report({**report, "status": "planned"}, as_json=as_json)
     if dry_run:
         return
     _require_consent(report, options)
     switch.commit()
-    _tell({**report, "status": "changed"}, as_json=as_json)
+    _print_report({**report, "status": "changed"}, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +108,22 @@ class _Options:
 
 
 def _note_of_followers(config: "Config", *, dry_run: bool) -> str | None:
-    """Say that `--migrate` has nothing to do, where that is so."""
+    """Return a note if `--migrate` has nothing to do."""
     from emberd.migrate import known
 
     if known.followers(config):
         return None
     embedded = "nothing would be embedded" if dry_run else "nothing was embedded"
     return (
-        f"No configured store follows the default: {embedded}. To have stores move along, list"
-        f" them under `stores:` in {config.homes.config}, without a `model:` of their own."
+        f"No configured store follows the default, so {embedded}. To migrate stores together with"
+        f" it, list them under `stores:` in {config.homes.config}, without a `model:`."
     )
 
 
 def _use_and_migrate(
     config: "Config", report: dict[str, Any], switch: "Switch", options: _Options
 ) -> None:
-    """Stage every store that follows the default; then stores, settings and default change at once.
+    """Stage every store that follows the default, then change stores, settings and default at once.
 
     Raises:
         EmberdError: something failed; everything is as it was.
@@ -146,7 +146,7 @@ def _use_and_migrate(
         )
         if not planned.pending and not switch.changes_file:
             planned.note_there(config)
-            _tell({**report, "stores": [], "status": "unchanged"}, as_json=as_json)
+            _print_report({**report, "stores": [], "status": "unchanged"}, as_json=as_json)
             return
         report = {**report, "plans": [plan_row(*move) for move in planned.pending]}
         _show_plans(report, planned, options)
@@ -157,7 +157,7 @@ def _use_and_migrate(
             moved = planned.run(switch, bar)
     planned.note_there(config)
     rows = {name: asdict(one) for name, one in moved.items()}
-    _tell({**report, "status": "changed", "moved": rows}, as_json=as_json)
+    _print_report({**report, "status": "changed", "moved": rows}, as_json=as_json)
     if not as_json:
         model = planned.target.model
         for named, _ in planned.pending:
@@ -168,7 +168,7 @@ def _show_plans(report: dict[str, Any], planned: "Moves", options: _Options) -> 
     from emberd.cli.migrate_report import plan_sentences
 
     if options.dry_run or not options.as_json:
-        _tell({**report, "status": "planned"}, as_json=options.as_json)
+        _print_report({**report, "status": "planned"}, as_json=options.as_json)
     if options.as_json:
         return
     for move in planned.pending:
@@ -178,7 +178,7 @@ def _show_plans(report: dict[str, Any], planned: "Moves", options: _Options) -> 
 
 
 def _require_consent(report: dict[str, Any], options: _Options) -> None:
-    """Ask at a terminal; elsewhere only a change within the same space needs no `--yes`."""
+    """Ask at a terminal; elsewhere require `--yes` unless no stored vector is affected."""
     if options.yes:
         return
     if sys.stdin.isatty() and sys.stdout.isatty() and not options.as_json:
@@ -187,11 +187,11 @@ def _require_consent(report: dict[str, Any], options: _Options) -> None:
         raise RequestError(
             f"The vectors of {report['name']} are, or may be, in a different space than those of"
             f" {report['before']}.",
-            hint="Add --yes to do it anyway; --dry-run says what it would mean.",
+            hint="Add --yes to do it anyway; --dry-run shows what would change.",
         )
 
 
-def _tell(report: dict[str, Any], *, as_json: bool) -> None:
+def _print_report(report: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report))
         return
@@ -252,4 +252,4 @@ def _of_stores(report: dict[str, Any]) -> list[str]:
 
 def _to_run(report: dict[str, Any]) -> list[str]:
     commands = "; ".join(f"`{command}`" for command in report["run"])
-    return [f"To run: {commands}"] if commands else []
+    return [f"Next, run {commands}"] if commands else []

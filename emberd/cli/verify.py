@@ -38,13 +38,13 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that models' files are intact and their vectors right.
+    """Check that models' files are intact and their vectors correct.
 
     Exit code 1: a check failed.
     """
     root: Root = ctx.obj
     config = root.load()
-    # The table says what the pool would log.
+    # The table already shows what the pool would log.
     logging.getLogger("emberd").addHandler(logging.NullHandler())
     if accept is not None:
         if names or full:

@@ -1,1 +1,1 @@
-"""What keeps emberd from working on this machine: checks side by side, each with its fix."""
+"""What keeps emberd from working on this machine: checks that run in parallel, and their fixes."""

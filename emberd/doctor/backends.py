@@ -17,10 +17,10 @@ LIMIT_S = 15.0  # the first import of a library from a slow disk
 
 
 def check(catalog: Catalog | None, default: str | None) -> list[Finding]:
-    """Try every installed backend in a process of its own.
+    """Try every installed backend, each in its own process.
 
-    Only the default model's backend fails the check when it does not work; without a catalog (a
-    broken configuration) that is the one that `auto` picks.
+    A backend that does not work only fails the check if the default model needs it. Without a
+    catalog (a broken configuration), that is the one `auto` picks.
     """
     names = plugins.names()
     with ThreadPoolExecutor(len(names) + 1) as pool:
@@ -69,7 +69,7 @@ def _gpu(mlx: dict[str, Any]) -> Finding:
             f"Run `{pip('install', 'mlx[cuda]')}`." if sys.platform == "linux" else "Reinstall mlx."
         )
         return Finding(
-            "gpu", "warning", f"MLX does not see {there}, which this machine has", advice
+            "gpu", "warning", f"this machine has {there}, but MLX does not see it", advice
         )
     return Finding("gpu", "ok", "no GPU; models run on the CPU")
 
@@ -86,7 +86,10 @@ def _probe(name: str) -> dict[str, Any]:
         )
         answer: dict[str, Any] = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        return {"error": f"It did not answer within {LIMIT_S:g} s.", "hint": "Check its driver."}
+        return {
+            "error": f"It did not answer within {LIMIT_S:g} s.",
+            "hint": "Check the device's driver.",
+        }
     except ValueError:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         ended = f"Its process ended with exit code {done.returncode}: {last or 'no output'}"

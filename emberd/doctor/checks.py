@@ -1,4 +1,4 @@
-"""Which checks `emberd doctor` runs, with a configuration and where it cannot be read."""
+"""Which checks `emberd doctor` runs, with a configuration or without one that can be read."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def checks(config_file: Path | None) -> dict[str, Check]:
         config_file: a file named by a flag, if any.
 
     Raises:
-        ConfigError: nothing says where this user keeps the config file and the state.
+        ConfigError: there is no home folder for the config file and the state.
     """
     homes = find_homes(config=config_file)
     try:
@@ -46,9 +46,9 @@ def checks(config_file: Path | None) -> dict[str, Check]:
 
 
 def configuration(config: Config) -> list[Finding]:
-    """Which file was read, and what it warns of."""
+    """Which file was read, and its warnings."""
     file = config.homes.config
-    missing = " (no such file; everything has its default)" if is_gone(file) else ""
+    missing = " (does not exist; every setting has its default)" if is_gone(file) else ""
     detail = f"{file}{missing}, {len(list(config.catalog))} models"
     return [
         Finding("config", "ok", detail),

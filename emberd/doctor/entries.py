@@ -1,7 +1,7 @@
-"""What a config file's models and stores say, against what is installed and downloaded.
+"""Checks a config file's models and stores against what is installed and downloaded.
 
-A server finds these mistakes only when it loads the model or opens the store; `config check` finds
-them before. Each is a `ConfigError` with file, line and key.
+A server only finds these mistakes when it loads the model or opens the store; `config check` finds
+them earlier. Each is a `ConfigError` with file, line and key.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def check_models(config: Config) -> list[str]:
     """Check the backend and the files of every model in the config file.
 
     Returns:
-        Where the folders of models say something else than their entries, in words.
+        Where models' folders disagree with their entries, in words.
 
     Raises:
         ConfigError: a backend is not installed, or the files contradict the entry.
@@ -71,7 +71,7 @@ def _check_max_tokens(document: Document, spec: ModelSpec, folder: Folder) -> No
             document, ("models", spec.name, "max_tokens"),
             f"{spec.max_tokens} is more than the {folder.positions} that the files in"
             f" {folder.path} allow.",
-            "Lower it, or leave it out.",
+            "Lower it, or remove the key.",
         )  # fmt: skip
 
 
@@ -81,12 +81,12 @@ def _check_pooling(document: Document, spec: ModelSpec, folder: Folder) -> None:
         raise _wrong(
             document, ("models", spec.name, "pooling"),
             f"{spec.pooling}, but {pooling.path} says {' + '.join(sorted(pooling.modes))}.",
-            "Use what that file says, or another model if emberd does not know that pooling.",
+            "Use what that file says, or another model if emberd does not support that pooling.",
         )  # fmt: skip
 
 
 def _folder_of(document: Document, config: Config, spec: ModelSpec) -> Folder | None:
-    """Return what the model's folder says; None when its files have yet to be downloaded."""
+    """Return what the model's folder says; None if its files are not downloaded yet."""
     try:
         here = find_here(spec, config.homes.hub, LockFile(config.homes.state).read().get(spec.name))
         if here:
@@ -114,7 +114,7 @@ def check_stores(config: Config) -> None:
         if store.kind and store.kind not in kinds:
             raise _wrong(
                 document, ("stores", name, "kind"),
-                f"no kind of store {store.kind!r} is installed.", f"Installed: {', '.join(kinds)}.",
+                f"no store kind {store.kind!r} is installed.", f"Installed: {', '.join(kinds)}.",
             )  # fmt: skip
         try:
             if store.model:

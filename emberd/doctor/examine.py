@@ -1,4 +1,4 @@
-"""Run all checks side by side, within a limit, so that nothing on this machine can hang it."""
+"""Runs all checks in parallel, within a time limit, so that nothing on this machine can hang it."""
 
 import queue
 import threading
@@ -15,7 +15,7 @@ Check = Callable[[], list[Finding]]
 def examine(checks: Mapping[str, Check], *, limit_s: float = LIMIT_S) -> list[Finding]:
     """Return what the checks found, in their order. One that hangs or fails is itself a finding.
 
-    Daemon threads: one that hangs in the system (a dead network disk) ends with this process.
+    The threads are daemons, so that one hanging in the system (a dead network disk) ends with us.
     """
     answers: queue.SimpleQueue[tuple[str, list[Finding]]] = queue.SimpleQueue()
 
@@ -48,7 +48,7 @@ def examine(checks: Mapping[str, Check], *, limit_s: float = LIMIT_S) -> list[Fi
                     name,
                     "failed",
                     late,
-                    "Something it uses hangs: a disk, a driver, a network.",
+                    "Something it uses hangs, such as a disk, a driver or the network.",
                 )
             ],
         )

@@ -37,10 +37,10 @@ def model(config: Config) -> list[Finding]:
 def lock(
     state: Path, specs: Iterable[ModelSpec] | None = None, *, hub: Path | None = None
 ) -> list[Finding]:
-    """Whether `lock.json` can be read, and the files that it names exist.
+    """Whether `lock.json` can be read, and whether the files that it names exist.
 
     Missing files do not matter for models that are not in `specs`, nor for those that were found
-    elsewhere. None: the entries, or the Hub's cache, are not known.
+    elsewhere. `specs` and `hub` are None if they are not known.
     """
     file, locked = state / "lock.json", LockFile(state)
     if damage := locked.damage():
@@ -101,5 +101,5 @@ def _size(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder. Raises OSError."""
     if not path.is_dir():
         return path.stat().st_size
-    any(path.iterdir())  # raises what `rglob` passes over
+    any(path.iterdir())  # raises errors that `rglob` ignores
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

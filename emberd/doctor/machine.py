@@ -1,4 +1,4 @@
-"""The machine: Python, platform, memory, disk."""
+"""Checks of the machine: Python, platform, memory, disk."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ LITTLE_MEMORY = 512 * 2**20
 
 
 def python() -> list[Finding]:
-    """Which Python it is, and whether it is built for this processor."""
+    """Which Python this is, and whether it is built for this processor."""
     detail = f"{platform.python_version()} at {sys.executable}"
     if sys.version_info < NEEDED_PYTHON:
         return [Finding("python", "failed", detail, "Install emberd with Python 3.11 or later.")]

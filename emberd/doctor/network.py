@@ -34,7 +34,7 @@ def port(server: ServerSettings, state: Path) -> list[Finding]:
         holder = who_holds(server.host, server.port)
     except (OSError, OverflowError) as error:
         detail = f"emberd cannot listen on {where}: {error}"
-        advice = "Choose an address of this machine as `server.host`, and a port above 1023."
+        advice = "Set `server.host` to an address of this machine, and use a port above 1023."
         return [Finding("port", "failed", detail, advice)]
     if holder is None:
         return _elsewhere(state, f"{where} is free")
@@ -66,7 +66,7 @@ def socket(server: ServerSettings) -> list[Finding]:
     if not server.socket:
         return []
     path = Path(server.socket)
-    advice = "Choose a path in a folder of yours as `server.socket`."
+    advice = "Set `server.socket` to a path in one of your folders."
     try:
         if path.exists() and not path.is_socket():
             return [Finding("socket", "failed", f"{path} exists and is not a socket", advice)]
@@ -82,7 +82,7 @@ def socket(server: ServerSettings) -> list[Finding]:
     )
     if health is not None and is_emberd(health):
         detail = f"emberd {health['version']} answers on {path}, {holder}"
-        # The port's check has the same server's warnings.
+        # The check of the port already shows this server's warnings.
         warnings = _warnings(health) if server.port is None else []
         return [Finding("socket", "ok", detail), *warnings]
     detail = f"{holder} listens on {path} and is not emberd"
@@ -100,7 +100,7 @@ def _warnings(health: dict[str, Any]) -> list[Finding]:
 
 
 def tokens(config: Config) -> list[Finding]:
-    """Whether the server asks for a token, and the file of tokens can be used."""
+    """Whether the server requires a token, and whether the token file can be used."""
     file = config.settings.server.token_file
     from_environ = ["the one in $EMBERD_TOKEN"] if config.token else []
     if file is None:

@@ -1,7 +1,7 @@
-"""`python -m emberd.doctor.probe NAME`: try a backend's library in a process of its own.
+"""`python -m emberd.doctor.probe NAME`: tries a backend's library in a separate process.
 
-The library may crash it. Prints one JSON object: what `auto` picks, or the version and devices of a
-backend, or why it cannot be used. No model is loaded.
+The library may crash the process. Prints one JSON object: what `auto` picks, or a backend's version
+and devices, or why it cannot be used. No model is loaded.
 """
 
 import json
@@ -15,7 +15,7 @@ from emberd.errors import EmberdError
 
 
 def probe(name: str) -> dict[str, Any]:
-    """Import what the backend computes with and ask for its devices."""
+    """Import the library that the backend computes with, and ask for its devices."""
     if name == "auto":
         return {"resolved": plugins.resolve(name)}
     version = None

@@ -1,8 +1,8 @@
 """The contract of a store kind: rows of key, text and vector in a file, replaced all at once.
 
-A kind is a class made with a path and options (strings, by keyword). It is found by the entry
-point `emberd.stores`; docs/migrating-a-store.md shows a whole one. Every method raises `StoreError`
-or one of its kinds, and leaves the store as it was when it does.
+A kind is a class that is called with a path and options (strings, by keyword). It is found by the
+entry point `emberd.stores`; docs/migrating-a-store.md has a complete example. When a method fails,
+it raises `StoreError` or a subclass, and leaves the store as it was.
 """
 
 import json
@@ -21,9 +21,9 @@ Key = int | str
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row that has a vector. `text` is None where it is NULL or no text.
+    """A row that has a vector. `text` is None if it is NULL or not a text.
 
-    `vector` is little-endian float32, empty where vectors were not asked for.
+    `vector` is little-endian float32, or empty if vectors were not asked for.
     """
 
     key: Key
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How large a store is. `rows` have a text and a vector; the other two counts lack one."""
+    """How large a store is. `rows` have both text and vector; the other counts lack one of them."""
 
     rows: int
     dimensions: int
@@ -43,9 +43,10 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lacking:
-    """Keys of vectors without a text (or with one that is NULL or empty), and of texts without one.
+    """Keys of rows that are incomplete.
 
-    `text` has the keys of vectors that lack a text, `vector` those of texts that lack a vector.
+    `text` has the keys of vectors without a text, or with one that is NULL or empty; `vector` has
+    the keys of texts without a vector.
     """
 
     text: Sequence[Key] = ()
@@ -54,11 +55,11 @@ class Lacking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """Another column of the store's file that has BLOBs of the size of a vector.
+    """Another column of the store's file that has BLOBs the size of a vector.
 
-    Of its `rows` BLOBs, `same` equal the store's vector whose key is in the column `key` of their
-    row (None where no column has the key); `others` are the first rowids that do not. `moves` says
-    whether the store's options ask to replace it with the vectors, `movable` whether that can be.
+    Of its `rows` BLOBs, `same` equal the store's vector whose key is in the column `key` of the
+    same row (None if no column has the key); `others` are the first rowids whose BLOBs do not.
+    `moves` says whether the store's options ask to replace it too, `movable` whether it can be.
     """
 
     column: str
@@ -84,11 +85,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What a migrated store says of its vectors, kept inside it.
+    """What a migrated store says about its vectors, kept inside the store.
 
-    `probes` are the vectors of emberd's eight probe texts (`spaces.probes.pack`), `options` the
-    limits and options of the space as far as they were recorded; `migration` is the run that wrote
-    them.
+    `probes` are the vectors of emberd's eight probe texts (`spaces.probes.pack`), and `options` the
+    limits and options of the space, as far as they were recorded. `migration` identifies the run
+    that wrote the vectors.
     """
 
     model: str
@@ -101,7 +102,7 @@ class Stamp:
 
     @property
     def space(self) -> Space:
-        """What is known of the space of the vectors."""
+        """What is known about the space of the vectors."""
         return Space(
             name="the store", model=self.model, fingerprints=(self.fingerprint,),
             sizes=(self.dimensions,), options=self.options, probes=self.probes,
@@ -133,30 +134,30 @@ class Replacement(Protocol):
         ...
 
     def fill(self, vectors: Iterable[tuple[Key, bytes]], *, dimensions: int, stamp: Stamp) -> None:
-        """Put these vectors, one for each key, in place of all, or raise. All else stays."""
+        """Replace all vectors with these, one for each key, or raise. Nothing else changes."""
         ...
 
     def vector_keys(self) -> Iterator[Key]:
-        """Yield the keys of all vectors. Optional: without it, those of `rows` are all."""
+        """Yield the keys of all vectors. Optional: without it, `rows` is taken to have them all."""
         ...
 
     def set_aside(self, keys: Iterable[Key], *, stamp: Stamp) -> str:
-        """Move whole rows out of the store to elsewhere in its file; return where, in words.
+        """Move whole rows to another place in the store's file; return where, in words.
 
-        Optional: without it, vectors without a text have to be deleted first.
+        Optional: without it, vectors without a text must be deleted first.
         """
         ...
 
     def unmoved(self) -> Mapping[str, str]:
-        """Return digests of everything but vectors and stamp, by a name for messages.
+        """Return digests of everything except vectors and stamp, by a name for messages.
 
-        That is keys, every other column, and whatever else the file holds: `fill` must not change
-        them. Optional: without it, nothing is compared.
+        This covers the keys, every other column, and whatever else the file holds: `fill` must not
+        change them. Optional: without it, nothing is compared.
         """
         ...
 
     def complete(self, vectors: Iterable[tuple[Key, bytes]]) -> None:
-        """Take rows of `Store.halved` back from where they were set aside, with new vectors."""
+        """Put rows of `Store.halved` back into the store, with new vectors."""
         ...
 
     def digest(self) -> str:
@@ -164,7 +165,7 @@ class Replacement(Protocol):
         ...
 
     def commit(self) -> None:
-        """Make it permanent: all of it or, when the process dies, nothing."""
+        """Make it permanent: all of it or, if the process dies, none of it."""
         ...
 
 
@@ -180,15 +181,15 @@ class Restoration(Protocol):
         ...
 
     def commit(self) -> None:
-        """Restore the backup: all of it or, when the process dies, nothing."""
+        """Restore the backup: all of it or, if the process dies, none of it."""
         ...
 
 
 class Store(Protocol):
     """One store. `path` is the file that holds the vectors.
 
-    `settings` is a file in which the program that uses the store keeps the name and size of its
-    model, None when there is none.
+    `settings` is the file in which the program that uses the store keeps the name and dimensions of
+    its model; None if there is no such file.
     """
 
     kind: ClassVar[str]
@@ -201,7 +202,7 @@ class Store(Protocol):
         ...
 
     def inspect(self) -> Shape:
-        """Count what is there; raises when it is not such a store."""
+        """Count the rows; raises if this is not such a store."""
         ...
 
     def rows(self, *, after: Key | None = None, vectors: bool = True) -> Iterator[Row]:
@@ -209,15 +210,16 @@ class Store(Protocol):
         ...
 
     def halved(self) -> Iterator[Row]:
-        """Yield the rows that have a text and no vector, because it was set aside without a text.
+        """Yield the rows that have a text, but whose vector was set aside because it had none.
 
-        A program wrote vector and text in two steps, and the store was replaced in between.
-        Optional, with `Replacement.complete`: a kind that sets nothing aside needs neither.
+        That happens if a program writes vector and text in two steps, and the store is replaced in
+        between. Optional, like `Replacement.complete`: a kind that sets nothing aside needs
+        neither.
         """
         ...
 
     def lacking(self) -> Lacking:
-        """Return what is missing in `rows`. Optional: without it, rows without a text."""
+        """Return what `rows` lacks. Optional: without it, rows with a NULL or empty text count."""
         ...
 
     def copies(self) -> Sequence[Copy]:
@@ -229,15 +231,15 @@ class Store(Protocol):
         ...
 
     def stamp(self) -> Stamp | None:
-        """Return what the last migration wrote, None in a store that was never migrated."""
+        """Return what the last migration wrote; None if the store was never migrated."""
         ...
 
     def cost(self, dimensions: int) -> Cost:
-        """Measure what `replacing` by vectors of this size would take on this machine."""
+        """Measure what replacing the vectors by ones of this size would take on this machine."""
         ...
 
     def digest(self) -> str:
-        """Return a digest of all that `backup` would copy; any change of it gives another."""
+        """Return a digest of everything `backup` would copy; it changes with any of that."""
         ...
 
     def backup(self, target: Path) -> None:
@@ -245,15 +247,15 @@ class Store(Protocol):
         ...
 
     def check_backup(self, backup: Path) -> None:
-        """Raise `StoreError` when a backup is damaged, as far as the file itself shows."""
+        """Raise `StoreError` if a backup is damaged, as far as the file itself shows."""
         ...
 
     def restoring(self, backup: Path) -> AbstractContextManager[Restoration]:
-        """Lock the store for writers until the end; without `commit` it is as before."""
+        """Lock out writers until the end; without `commit` the store stays as it was."""
         ...
 
     def replacing(self) -> AbstractContextManager[Replacement]:
-        """Lock the store for writers until the end; without `commit` it is as before."""
+        """Lock out writers until the end; without `commit` the store stays as it was."""
         ...
 
     def new_settings(self, text: str, *, model: str, dimensions: int) -> str:
@@ -261,11 +263,11 @@ class Store(Protocol):
         ...
 
 
-# -- optional methods, and what takes their place -------------------------------------------
+# -- optional methods, and what is used in their place ---------------------------------------
 
 
 def part_of(store: Store) -> str:
-    """Return which of a file's stores it is, its `part`; "" for kinds with one store a file."""
+    """Return which of a file's stores it is, its `part`; "" for kinds with one store per file."""
     return str(getattr(store, "part", ""))
 
 
@@ -283,7 +285,7 @@ def halved_rows(store: Store) -> list[Row]:
 
 
 def copies_of(store: Store) -> Sequence[Copy]:
-    """Return the columns of a store's file that hold its vectors again, or BLOBs of that size."""
+    """Return the other columns of a store's file that hold its vectors, or BLOBs of that size."""
     own: Callable[[], Sequence[Copy]] | None = getattr(store, "copies", None)
     return own() if own else ()
 

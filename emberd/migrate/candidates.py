@@ -17,12 +17,12 @@ from emberd.spaces.compare import SAME_SPACE
 from emberd.vectors import Matrix, cosines
 
 Verdict = Literal["compatible", "re-embed", "mixed", "unknown"]
-A_FEW = 0.1  # share of rows that fit no model in a store that is still called one model's
+A_FEW = 0.1  # share of rows that may fit no model in a store that still counts as one model's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """How near a model comes to the sampled vectors. `share` is of rows at 0.999 or more."""
+    """How near a model comes to the sampled vectors; `share` of them reach a cosine of 0.999."""
 
     model: str
     precision: Precision
@@ -34,12 +34,12 @@ class Candidate:
 
 
 class Candidates:
-    """Candidates by the cosine of each sampled row to its text embedded again.
+    """Compares sampled rows with the same texts embedded again by each candidate.
 
     Args:
         rows: a sample with texts and usable vectors.
         dimensions: the size of their vectors.
-        input_type: how the store asks for vectors.
+        input_type: what the store's programs send with a text to store.
     """
 
     def __init__(self, rows: Sequence[Row], dimensions: int, input_type: InputType | None) -> None:
@@ -53,7 +53,7 @@ class Candidates:
         self.rows_per_s: dict[str, float] = {}
 
     def add(self, spec: ModelSpec, embedder: Embedder, *, keep: bool) -> None:
-        """Embed the sample with one more model; unload it again unless it is to be kept."""
+        """Embed the sample with one more model, then unload it unless `keep`."""
         fits_size = self._dimensions in (spec.dimensions, *spec.matryoshka)
         if not self._texts or not (fits_size or keep):
             return
@@ -95,7 +95,7 @@ class Candidates:
                 fingerprint=space,
             )  # fmt: skip
 
-        # The time of loading is not part of the rate; all vectors are of the space that it gives.
+        # This loads the model, so that loading does not count in the rate, and fixes the space.
         space = submit(self._texts[:1], None).result().fingerprint
         began_s = time.perf_counter()
         batches = (self._texts[at : at + BATCH] for at in range(0, len(self._texts), BATCH))
@@ -108,10 +108,10 @@ class Candidates:
         return next(each for each in self.found if each.model == name)
 
     def made_by(self, default: str) -> dict[str, list[Key]]:
-        """Return the keys of the rows that each model gives again; "": those of no model.
+        """Return the keys of the rows that each model reproduces; "" has those of no model.
 
-        A row may fit several models that are nearly one space: the one with the highest share and
-        mean takes all rows that fit it before the next is considered.
+        A row may fit several models whose spaces are nearly the same. The one with the highest
+        share and mean gets all rows that fit it before the next is considered.
         """
         order = sorted(
             (each for each in self.found if each.model in self._cosines),
@@ -130,7 +130,7 @@ class Candidates:
         return found
 
     def verdict(self, default: str) -> tuple[Verdict, str | None]:
-        """Return the verdict on the store, and the model that made its vectors, or most of them."""
+        """Return the verdict on the store, and the model that made all or most of its vectors."""
         made_by = self.made_by(default)
         unmatched = len(made_by.pop("", ()))
         if not made_by:

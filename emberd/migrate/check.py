@@ -1,4 +1,4 @@
-"""Whose vectors a store holds: its stamp says so, or its texts are embedded again and compared."""
+"""Which model made a store's vectors: by its stamp, or by embedding its texts again to compare."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +27,7 @@ from emberd.spaces.stores import KnownStore, StoresFile, fingerprint_here
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What embedding the store again with the default takes."""
+    """What it takes to embed the store again with the default model."""
 
     model: str
     rows: int
@@ -38,10 +38,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreReport:
-    """What a check found. `made_by` has the keys of the sampled rows by model; "": by none.
+    """What a check found. `made_by` has the keys of the sampled rows by model; "" for no model.
 
-    `precision` is of the entry `model`; None where no entry is called so. The cosines are None
-    where nothing was embedded. `why` says what tells the space of a stamp from the default's.
+    `precision` is that of the entry `model`, or None if there is no such entry. The cosines are
+    None if nothing was embedded. `why` says how the stamp's space differs from the default's.
     """
 
     store: str
@@ -70,9 +70,9 @@ class StoreReport:
 
 
 def whose(config: Config, ref: StoreRef) -> KnownStore | None:
-    """Return whose vectors a store holds by what is noted of it, as the server does, or its stamp.
+    """Return whose vectors a store holds, as noted in the state folder, or else by its stamp.
 
-    The stamp of a configured store is noted where nothing was, or that of another path.
+    If nothing was noted about a configured store, or its path has changed, its stamp is noted.
     """
     noted = StoresFile(config.homes.state)
     found = noted.read().get(ref.name)
@@ -85,7 +85,7 @@ def whose(config: Config, ref: StoreRef) -> KnownStore | None:
     entry = LockFile(config.homes.state).read().get(serving)
     found = ref.holding(stamp.model, fingerprint_here(stamp.space, serving, entry))
     if ref.name in config.settings.stores:
-        with suppress(OSError):  # this only reads
+        with suppress(OSError):  # the caller only wants to read
             noted.put(ref.name, found)
     return found
 
@@ -99,20 +99,20 @@ def check(
     models: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _what: None,
 ) -> StoreReport:
-    """Find out whose vectors a store holds, and what moving it to the default takes.
+    """Find out whose vectors a store holds, and what it takes to move it to the default model.
 
     Args:
         config: the default, and the models.
         ref: the store.
         embedder: embeds the sample.
-        sample: rows to embed, evenly spread; 0 for all. None: 200, or none of a stamped store.
-        models: candidates, which have to be here; without, every model that is.
+        sample: rows to embed, evenly spread; 0 for all. None: 200, or none if it is stamped.
+        models: candidates, which must be on this machine; if empty, every model that is.
         progress: called with what is being done, in words.
 
     Raises:
         StoreError: it cannot be read.
-        SourceError: a model that was asked for, or every model, is not on this machine.
-        EmberdError: the default cannot embed; others that cannot become candidates with an error.
+        SourceError: a model in `models` is not on this machine, or no model is.
+        EmberdError: the default cannot embed; another that cannot is a candidate with an error.
     """
     store = ref.store
     default = config.catalog.get(ref.served_by or config.settings.default)
@@ -179,14 +179,14 @@ def _by_sample(
 
 
 def _precision(config: Config, model: str) -> Precision | None:
-    """Return that of the entry; a stamp may name one that no longer exists."""
+    """Return the precision of an entry; a stamp may name one that no longer exists."""
     with suppress(UnknownModelError):
         return config.catalog.get(model).precision
     return None
 
 
 def note_report(config: Config, ref: StoreRef, report: StoreReport) -> None:
-    """Note what a check found of a store that the server should know. Raises `ConfigError`."""
+    """Note what a check found, if the server should know the store. Raises `ConfigError`."""
     known = StoresFile(config.homes.state)
     found = known_from(report, ref)
     is_known = ref.name in config.settings.stores or ref.name in known.read()
@@ -195,7 +195,7 @@ def note_report(config: Config, ref: StoreRef, report: StoreReport) -> None:
 
 
 def note_target(config: Config, ref: StoreRef, target: Target) -> None:
-    """Note that a store is in this space already. Raises `ConfigError`."""
+    """Note that a store is already in this space. Raises `ConfigError`."""
     _put(config, ref.name, ref.holding(target.model, target.fingerprint))
 
 
@@ -204,12 +204,13 @@ def _put(config: Config, name: str, found: KnownStore | None) -> None:
         StoresFile(config.homes.state).put(name, found)
     except OSError as error:
         raise ConfigError(
-            f"The folder {config.homes.state} cannot be written: {error.strerror}."
+            f"The folder {config.homes.state} cannot be written: {error.strerror}.",
+            hint="Correct its permissions.",
         ) from None
 
 
 def known_from(report: StoreReport, ref: StoreRef) -> KnownStore | None:
-    """Return what is worth noting of a checked store: nothing where no model was recognised."""
+    """Return what to note about a checked store; None if no model was recognised."""
     mixed = report.verdict == "mixed"
     if report.model is None and not mixed:
         return None

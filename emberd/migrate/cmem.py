@@ -9,7 +9,7 @@ from typing import ClassVar
 from emberd.errors import NotAStoreError
 from emberd.migrate.sqlite_vec import SqliteVecStore, tables
 
-# A chunk is embedded before this is put in front of what is stored.
+# cmem embeds a chunk first, and then stores it with this prefix.
 PART = re.compile(r"\[Part \d+/\d+\] ")
 
 
@@ -37,13 +37,13 @@ class CmemStore(SqliteVecStore):
         return PART.sub("", text, count=1) if PART.match(text) else text
 
     def new_settings(self, text: str, *, model: str, dimensions: int) -> str:
-        """Set `embedding.model` and `embedding.dimensions`; all else stays, in its order."""
+        """Set `embedding.model` and `embedding.dimensions`; everything else stays as it was."""
         try:
             config = json.loads(text)
             config.setdefault("embedding", {}).update(model=model, dimensions=dimensions)
         except (ValueError, AttributeError):
             raise NotAStoreError(
                 f"{self.settings} is not the JSON object that cmem writes.",
-                hint="Correct it, and run this again.",
+                hint="Correct the file, then run this again.",
             ) from None
         return json.dumps(config, indent=2, ensure_ascii=False) + "\n"

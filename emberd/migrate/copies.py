@@ -1,7 +1,7 @@
-"""Columns that hold a store's vectors once more, as LangChain's SQLiteVec keeps them.
+"""Columns that hold a second copy of a store's vectors, as LangChain's SQLiteVec keeps them.
 
-A BLOB is the copy of a vector when it equals it byte for byte and a column of its row holds the
-vector's key. Neither alone is enough: two texts may have the same vector, and a number matches by
+A BLOB is a copy of a vector if it equals it byte for byte and a column of its row holds the
+vector's key. Neither is enough alone: two texts may have the same vector, and a number may match by
 chance. Other forms of a vector (JSON, float16, float64, quantized) are not looked for.
 """
 
@@ -13,8 +13,8 @@ import apsw
 from emberd.migrate.base import Copy, Key
 from emberd.migrate.sqlite import quoted
 
-TRIED = 50  # rows that tell which column holds the key
-NAMED = 20  # keys of rows that are not the store's vector
+TRIED = 50  # rows examined to find the column that holds the key
+NAMED = 20  # rows whose BLOB is not the store's vector, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def places(connection: apsw.Connection, without: frozenset[str]) -> list[Place]:
 def copies_in(
     connection: apsw.Connection, vectors: Vectors, found: Sequence[Place], also: Sequence[str]
 ) -> list[Copy]:
-    """Return which of these hold BLOBs of the size of a vector; `also` names those that move."""
+    """Return which of these hold BLOBs the size of a vector; `also` names those that move."""
     return [
         copy for place in found if (copy := _copy(connection, vectors, place, place.name in also))
     ]
@@ -101,7 +101,7 @@ def matches(connection: apsw.Connection, vectors: Vectors, place: Place) -> list
 
 
 def _key_column(connection: apsw.Connection, vectors: Vectors, place: Place) -> str | None:
-    """Return the column that leads from most BLOBs to the same vector, None where none does."""
+    """Return the column that leads from the most BLOBs to their vector; None if none does."""
     columns = connection.execute("SELECT name FROM pragma_table_info(?)", (place.table,))
     names = ["_rowid_"] if place.has_rowids else []
     names += [name for (name,) in columns if name != place.column]
@@ -120,7 +120,7 @@ def _key_column(connection: apsw.Connection, vectors: Vectors, place: Place) -> 
 
 
 def _is_sized(vectors: Vectors, place: Place) -> str:
-    """Return as SQL whether a row `t` has a BLOB of the size of a vector."""
+    """Return as SQL whether a row `t` has a BLOB the size of a vector."""
     column = f"t.{quoted(place.column)}"
     return f"(typeof({column}) = 'blob' AND length({column}) = {vectors.size})"
 

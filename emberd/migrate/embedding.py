@@ -1,4 +1,4 @@
-"""Texts to vectors for checks and migrations: by a running server, or by our own pool."""
+"""Embeds texts for checks and migrations, with a running server or a pool of our own."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ from emberd.spaces.options import SpaceOptions
 from emberd.spaces.probes import PROBES, pack
 from emberd.vectors import Matrix
 
-PATIENCE_S = 60.0  # how long a server that is busy or restarts is waited for
+PATIENCE_S = 60.0  # how long to wait for a server that is busy or restarting
 MOST_TEXTS = 2048
 BATCH = 256  # texts in one request
 IN_FLIGHT = 2  # requests at once: one is computed while the answer to the other is written
@@ -83,14 +83,14 @@ class Options(TypedDict, total=False):
 
 
 class Embedder(Protocol):
-    """What embeds."""
+    """Something that turns texts into vectors."""
 
     def submit(self, texts: Sequence[str], **options: Unpack[Options]) -> "Future[Embedded]":
-        """Embed one batch; the future raises `EmberdError`, also when the space has changed."""
+        """Embed one batch; the future raises `EmberdError`, also if the space has changed."""
         ...
 
     def release(self, model: str) -> None:
-        """Unload a model that was loaded for this alone."""
+        """Unload a model if it was loaded only for this."""
         ...
 
 
@@ -108,7 +108,7 @@ def in_turn(
 
 
 def submit_to(embedder: Embedder, texts: Sequence[str], target: Target) -> "Future[Embedded]":
-    """Embed one batch in the target's space; the future raises when the model has left it."""
+    """Embed one batch in the target's space; the future raises if the model is in another one."""
     return embedder.submit(
         texts,
         model=target.model,
@@ -119,14 +119,14 @@ def submit_to(embedder: Embedder, texts: Sequence[str], target: Target) -> "Futu
 
 
 def embed(embedder: Embedder, texts: Sequence[str], target: Target) -> Matrix:
-    """Embed texts in the target's space, `(N, D)`; raises when the model has left it."""
+    """Embed texts in the target's space, `(N, D)`; raises if the model is in another one."""
     batches = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
     answers = in_turn(batches, lambda batch: submit_to(embedder, batch, target))
     return np.concatenate([answer.vectors for _, answer in answers])
 
 
 class PoolEmbedder:
-    """A pool in a thread of its own, for when no server runs; a context manager."""
+    """A pool in its own thread, for when no server is running; a context manager."""
 
     def __init__(self, config: Config) -> None:
         limits = replace(
@@ -175,7 +175,7 @@ class PoolEmbedder:
 class ServerEmbedder:
     """A running server; a context manager.
 
-    `loaded` are the models that were loaded there before, which others may be using.
+    `loaded` are the models that were loaded already, which others may be using.
     """
 
     def __init__(self, client: clients.Client, loaded: Collection[str] = ()) -> None:
@@ -194,7 +194,7 @@ class ServerEmbedder:
         return self._threads.submit(self._ask, list(texts), options)
 
     def _ask(self, texts: list[str], options: Options) -> Embedded:
-        """Ask for all texts at once, or for half and half where the server's limits are lower."""
+        """Ask for all texts at once, or for half at a time if the server's limits are lower."""
         try:
             return self._ask_at_once(texts, options)
         except (TooLargeError, DeadlineError):
@@ -228,7 +228,7 @@ class ServerEmbedder:
 
 @contextmanager
 def open_embedder(config: Config) -> Iterator[Embedder]:
-    """Give the running server, or a pool of our own where none runs."""
+    """Open the running server or, if there is none, a pool of our own."""
     server = clients.find(config)
     if server is None:
         with PoolEmbedder(config) as pool:
@@ -268,7 +268,7 @@ def find_target(
 
 
 def _options(config: Config, spec: ModelSpec, fingerprint: str) -> SpaceOptions:
-    """Return the options of a space: as noted at its load, or as that is about to note them."""
+    """Return the options of a space: as noted when it was loaded, or from the model's folder."""
     entry = LockFile(config.homes.state).read().get(spec.name)
     if entry and fingerprint in entry.now.fingerprints.values():
         return entry.now.options
@@ -285,6 +285,6 @@ def require_here(config: Config, spec: ModelSpec) -> None:
 
 
 def is_here(config: Config, spec: ModelSpec) -> bool:
-    """Whether a model was pulled, or its files lie where its entry says."""
+    """Whether a model was pulled, or its files are where its entry says."""
     entry = LockFile(config.homes.state).read().get(spec.name)
     return find_here(spec, Path(config.homes.hub), entry) is not None

@@ -1,4 +1,4 @@
-"""What is wrong with the rows of a store: texts, vectors, or their other half missing."""
+"""What is wrong with a store's rows: bad texts or vectors, and one without the other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from emberd.migrate import sidecar
 from emberd.migrate.base import Key, Shape, Store, lacking_of
 from emberd.vectors import finite_rows
 
-KEYS = 20  # of rows that lack something
+KEYS = 20  # how many rows that lack something are listed
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Health:
     without_text: int = 0
     empty_text: int = 0
     bad_vector: int = 0  # non-finite, zero, or of another size
-    duplicates: int = 0  # rows whose text an earlier row has
+    duplicates: int = 0  # rows with the same text as an earlier row
     textless: Sequence[Key] = ()  # the first vectors whose text is missing, NULL or empty
     vectorless: Sequence[Key] = ()  # the first texts that have no vector
 

@@ -1,4 +1,4 @@
-"""Stores by name or path: those of the config file, and any other."""
+"""Finds a store by its name in the config file, or by its path."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,11 +22,11 @@ def find(
 ) -> StoreRef:
     """Return the store of this name in `stores:`, or the one at this path.
 
-    A path with its options may lead to a configured store, however either is written: as the folder
-    or as the file in it. Another table of the same file is another store.
+    A path with its options may mean a configured store, whether either is written as the folder or
+    as the file in it. Another table of the same file is another store.
 
     Raises:
-        NotAStoreError: there is none, or several configured ones lie there.
+        NotAStoreError: there is none, or several configured ones are there.
         StoreKindError: the kind or one of its options is unknown.
     """
     stores = config.settings.stores
@@ -37,7 +37,7 @@ def find(
         nearest = get_close_matches(wanted, stores, n=1)
         known = f" Configured: {', '.join(stores)}." if stores else ""
         raise NotAStoreError(
-            f"There is no store {wanted}: no file or folder, and no name below `stores:`.",
+            f"There is no store {wanted}: no file or folder, and no name under `stores:`.",
             hint=f"Did you mean {nearest[0]}?" if nearest else f"Correct the path.{known}",
         )
     given = dict(options or {})
@@ -45,7 +45,7 @@ def find(
     if len(meant) > 1:
         raise NotAStoreError(
             f"{path} holds several configured stores: {', '.join(meant)}.",
-            hint="Use the name of the one that you mean.",
+            hint="Use the name of the one you mean.",
         )
     if meant:
         return _configured(config, meant[0], kind, given)
@@ -58,12 +58,12 @@ def _configured_at(
 ) -> list[str]:
     """Return the names of the configured stores that a path with these options may mean."""
     places = {path}
-    with suppress(StoreError):  # a kind or options that only the configuration names may lack
+    with suppress(StoreError):  # the kind or options may be only in the configuration
         places.add(open_store(path, kind=kind, options=options).path.resolve())
     found = []
     for name in config.settings.stores:
         own = {path_of(config, name)}
-        with suppress(EmberdError):  # another one's trouble
+        with suppress(EmberdError):  # that is a problem of another store
             own.add(_configured(config, name, None, {}).store.path.resolve())
         if places & own and _is_part(config, name, kind, options):
             found.append(name)
@@ -81,12 +81,12 @@ def _is_part(config: Config, name: str, kind: str | None, options: Mapping[str, 
 
 
 def followers(config: Config) -> list[str]:
-    """Return the names of the configured stores whose users take the default."""
+    """Return the names of the configured stores whose users get the default model."""
     return [name for name, store in config.settings.stores.items() if not store.model]
 
 
 def served_by_default(config: Config) -> list[StoreRef]:
-    """Open the configured stores whose users take the default.
+    """Open the configured stores whose users get the default model.
 
     Raises:
         StoreError: one cannot be opened; it is named.
@@ -100,7 +100,7 @@ def served_by_default(config: Config) -> list[StoreRef]:
 
 @contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Put the name of a store before what is wrong with it."""
+    """Put the name of a store in front of any error about it."""
     try:
         yield
     except StoreError as error:
@@ -108,7 +108,7 @@ def naming(name: str) -> Iterator[None]:
 
 
 def path_of(config: Config, name: str) -> Path:
-    """Return where a configured store is said to be."""
+    """Return the path of a configured store."""
     return (config.homes.config.parent / expand(config.settings.stores[name].path)).resolve()
 
 

@@ -1,6 +1,6 @@
-"""Notes beside a store, in JSON: what a swap changes, so that anyone can finish it or take it back.
+"""Notes beside a store, in JSON: what a swap changes, so that the next run can finish or undo it.
 
-Newer versions of emberd have to read these files: the names of the fields stay.
+Newer versions of emberd must be able to read these files, so field names never change.
 """
 
 import json
@@ -19,7 +19,7 @@ TEMPORARY = ".emberd-new"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One of several stores that are migrated together, so that each leads to the others."""
+    """One of several stores that are migrated together; from each, the others can be found."""
 
     path: str
     kind: str
@@ -30,7 +30,7 @@ class Member:
 class JointRun:
     """What one run changes at once: its stores, and a file that is edited with them, if any.
 
-    `before` is None where there was no such file.
+    `before` is None if there was no such file.
     """
 
     run: str
@@ -45,7 +45,7 @@ class JointRun:
         return cls(**{**data, "stores": tuple(Member(**member) for member in data["stores"])})
 
     def restore_file(self) -> bool:
-        """Restore the file unless somebody has edited it since; return whether that was done."""
+        """Restore the file unless somebody has edited it since; return whether it was restored."""
         if self.file is None or self.before == self.after:
             return False
         try:
@@ -57,7 +57,7 @@ class JointRun:
         return True
 
     def is_edited(self) -> bool:
-        """Whether somebody edited the file: it is neither as it was nor as it was written."""
+        """Whether somebody else edited the file: it is neither the old nor the new version."""
         if self.file is None:
             return False
         try:
@@ -69,13 +69,14 @@ class JointRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What is kept with a backup: `pending.json` until a swap is through, then `backup-N.json`.
+    """What is kept with a backup: `pending.json` until a swap is done, then `backup-N.json`.
 
-    `digest` stands for all that the store held after the swap; "" until it is filled. `settings` is
-    the content of the store's settings file before; None: there is none. `part` says which of the
-    file's stores it is about. `together` is there until all is through. `backup_hash` is of the
-    backup's bytes; None: an older emberd kept none. While it is restored, `undoing` is true, and
-    `copy` names the file with the store as it was until then.
+    `digest` covers everything the store held after the swap; it is "" until the store is filled.
+    `settings` is the content of the store's settings file before, None if there is no such file.
+    `part` says which of the file's stores it is about. `together` is set until the whole run is
+    done. `backup_hash` is the hash of the backup's bytes; None if an older emberd recorded none.
+    While the backup is being restored, `undoing` is true and `copy` names the file with the store
+    as it was until then.
     """
 
     migration: str
@@ -96,7 +97,7 @@ class Note:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read it; None when it is not there.
+        """Read a note; None if there is no such file.
 
         Raises:
             StoreError: it is damaged.
@@ -114,8 +115,8 @@ class Note:
             raise StoreError(
                 f"{path} is damaged. It describes {backup}, a copy of the store from before a"
                 " migration.",
-                hint="Move both to another folder, and run this again. To have the store as it was,"
-                f' end what uses it first: sqlite3 STORE ".restore {backup}".',
+                hint="Move both to another folder, then run this again. To get the old store back,"
+                f' first end the programs that use it, then: sqlite3 STORE ".restore {backup}".',
             ) from None
 
     def write(self, path: Path) -> None:
@@ -142,9 +143,9 @@ def now() -> str:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replace a file by rename, keeping mode and owner; a link's target, not the link.
+    """Replace a file by rename, keeping mode and owner; if it is a link, replace its target.
 
-    What a kill leaves of it always has the same name, so that the next run replaces it.
+    The temporary file always has the same name, so that the next run replaces one left by a kill.
     """
     path = path.resolve()
     temporary = path.with_name(f".{path.name}{TEMPORARY}")

@@ -1,4 +1,4 @@
-"""Before a migration: what it takes, whether it is needed, and what would stop it."""
+"""Plans a migration: what it takes, whether it is needed, and what would stop it."""
 
 import time
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from emberd.vectors import cosines
 class Plan:
     """What migrating a store takes.
 
-    `there` says why nothing has to be done, None when something has. `staged` rows are embedded
-    already.
+    `there` says why nothing needs to be done; it is None if something does. `staged` rows have been
+    embedded already.
     """
 
     shape: Shape
@@ -37,13 +37,13 @@ class Plan:
 
     @property
     def disk_bytes(self) -> int:
-        """The most disk that is needed beside what is there."""
+        """The most disk space that is needed on top of what is in use."""
         staged = sidecar.bytes_of(self.shape.rows, self.target.dimensions)
         return self.cost.backup_bytes + self.cost.swap_bytes + staged
 
     @property
     def seconds(self) -> float:
-        """How long embedding takes what is not staged yet."""
+        """How long it takes to embed what is not staged yet."""
         return (self.shape.rows - self.staged) / self.rows_per_s
 
 
@@ -60,13 +60,13 @@ def plan(
 
     Raises:
         StoreError: it is not a store, or has rows that cannot be embedded, such as vectors without
-            a text that may not be set aside.
-        DiskFullError: there is not enough room.
+            a text that must not be set aside.
+        DiskFullError: there is not enough disk space.
     """
     store = ref.store
     shape = store.inspect()
     check_rows(store, shape)
-    if store.settings:  # a file that cannot be changed is found now, not after the swap
+    if store.settings:  # fail now, not after the swap, if the file cannot be changed
         settings_of(store, model=target.model, dimensions=target.dimensions)
     lacking = lasting_lack(store)
     tried = _try_out(store, shape, target, embedder, sample)
@@ -84,7 +84,7 @@ def plan(
     )
     if made.there is None:
         place.require_room(made.disk_bytes)
-        with store.replacing() as replacement:  # a lock or a read-only file is found now
+        with store.replacing() as replacement:  # fail now if it is locked or read-only
             if lacking.text:
                 require_set_aside(store, replacement, lacking.text, allowed=set_aside)
     return made
@@ -92,7 +92,7 @@ def plan(
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What embedding a sample showed: how many rows got the vector that they have."""
+    """What embedding a sample showed: how many of the rows got the vector they already have."""
 
     rows: int
     same: int
@@ -104,7 +104,9 @@ def _try_out(store: Store, shape: Shape, target: Target, embedder: Embedder, sam
     if not rows:
         return _Trial(0, 0, float("inf"))
     texts = [row.text or "" for row in rows]
-    embed(embedder, texts[:1], target)  # the time of loading is not part of the rate
+    embed(
+        embedder, texts[:1], target
+    )  # loads the model, so that loading does not count in the rate
     began_s = time.perf_counter()
     vectors = embed(embedder, texts, target)
     rate = len(rows) / (time.perf_counter() - began_s)
@@ -117,45 +119,45 @@ def _try_out(store: Store, shape: Shape, target: Target, embedder: Embedder, sam
 def _there(
     store: Store, target: Target, shape: Shape, lacking: Lacking, tried: _Trial
 ) -> str | None:
-    """Say why a store is in the target's space already, None when it is not."""
+    """Say why a store is already in the target's space; None if it is not."""
     if shape.dimensions != target.dimensions or tried.same < tried.rows:
         return None
     stamp = store.stamp()
     if stamp and compare(stamp.space, target.space).is_same:
         return f"its stamp says so, and so do {tried.rows} rows that were embedded again"
-    # Against a stamp of another space only all rows count: the long ones may not be in a sample.
+    # A stamp of another space is only overruled by all rows: a sample may lack the long ones.
     if tried.rows and not lacking.text and (stamp is None or tried.rows == shape.rows):
         return f"{tried.rows} of {shape.rows} rows were embedded again and are the same"
     return None
 
 
 def check_rows(store: Store, shape: Shape) -> None:
-    """Raise `StoreRowsError` for several texts of one key, and vectors of several sizes."""
+    """Raise `StoreRowsError` if a key has several texts, or the vectors differ in size."""
     previous: Key | None = None
     for row in store.rows():
         if previous == row.key:
             raise StoreRowsError(
                 f"{store.path}: several texts have the key {row.key!r}.",
-                hint="A vector has one text; correct the `text` or `query` option.",
+                hint="A vector can have only one text; correct the `text` or `query` option.",
             )
         previous = row.key
         if len(row.vector) != 4 * shape.dimensions:
             raise StoreRowsError(
-                f"{store.path}: row {row.key!r} has {len(row.vector) // 4} dimensions and others"
+                f"{store.path}: row {row.key!r} has {len(row.vector) // 4} dimensions, but others"
                 f" have {shape.dimensions}.",
                 hint="Delete or correct such rows first.",
             )
 
 
 def _movable_copies(store: Store) -> Sequence[Copy]:
-    """Return the copies; raise `StoreRowsError` when one that is to move holds something else."""
+    """Return the copies; raise `StoreRowsError` if one that should move holds something else."""
     found = copies_of(store)
     strange = next((copy for copy in found if copy.moves and not copy.same), None)
     if strange:
         raise StoreRowsError(
             f"{store.path}: none of the {strange.rows} BLOBs in {strange.column} is a vector of the"
-            " store with its key beside it, so it is not known which is which.",
-            hint="Leave it out of the option `also`; if the store was migrated without it before,"
-            " undo that first.",
+            " store with its key in the same row, so they cannot be matched to vectors.",
+            hint="Leave the column out of the option `also`. If the store was migrated without that"
+            " option before, undo that migration first.",
         )
     return found

@@ -10,11 +10,11 @@ from emberd.migrate.base import Store
 
 GROUP = "emberd.stores"
 OPTIONAL = {"halved", "lacking", "copies"}  # of `Store`'s methods
-FIRST = ("cmem", "sqlite-vec")  # they try to recognise a path before plugins do
+FIRST = ("cmem", "sqlite-vec")  # these try to recognise a path before plugins do
 
 
 def kinds() -> list[str]:
-    """Return the names of all installed kinds, importing none; ours first."""
+    """Return the names of all installed kinds, ours first, without importing them."""
     return sorted(_installed(), key=lambda name: (name not in FIRST, name))
 
 
@@ -23,13 +23,13 @@ def load(kind: str) -> type[Store]:
 
     Raises:
         StoreKindError: no such kind is installed, it cannot be imported, or it lacks a method of
-            `Store`, like one that was written for an older emberd.
+            `Store`, perhaps because it was written for an older emberd.
     """
     found = _installed().get(kind)
     if found is None:
         raise StoreKindError(
-            f"No kind of store is called {kind!r}; there are {', '.join(kinds())}.",
-            hint=f"Install the package whose entry point is {kind!r} in the group {GROUP!r}.",
+            f"There is no store kind {kind!r}; the kinds are {', '.join(kinds())}.",
+            hint=f"Install the package that has the entry point {kind!r} in the group {GROUP!r}.",
         )
     package = found.dist.name if found.dist else found.module
     try:
@@ -45,14 +45,14 @@ def load(kind: str) -> type[Store]:
     if lacking:
         raise StoreKindError(
             f"The store kind {kind!r} cannot be used: it has no {', '.join(lacking)}.",
-            hint=f"Update {package}, which was written for another emberd;"
-            " docs/migrating-a-store.md says what a kind has.",
+            hint=f"Update {package}, which was written for another version of emberd;"
+            " docs/migrating-a-store.md describes what a kind needs.",
         )
     return loaded
 
 
 def open_store(path: Path, *, kind: str | None, options: Mapping[str, str]) -> Store:
-    """Make the store at `path`; without a kind the first that recognises it.
+    """Open the store at `path`; without a kind, the first one that recognises it is used.
 
     Raises:
         NotAStoreError: nothing is there, or no kind recognises it.
@@ -71,7 +71,7 @@ def open_store(path: Path, *, kind: str | None, options: Mapping[str, str]) -> S
     if kind is None:
         raise NotAStoreError(
             f"{path} is not a store that emberd recognizes (kinds: {', '.join(kinds())}).",
-            hint="Name its kind with --kind, or see docs/migrating-a-store.md for another kind.",
+            hint="Name its kind with --kind; to add one, see docs/migrating-a-store.md.",
         )
     made = load(kind)
     known = list(inspect.signature(made).parameters)[1:]
@@ -79,12 +79,12 @@ def open_store(path: Path, *, kind: str | None, options: Mapping[str, str]) -> S
     if unknown:
         raise StoreKindError(
             f"A store of kind {kind} has no option {unknown[0]!r}.",
-            hint=f"It has: {', '.join(known) or 'none'}.",
+            hint=f"Its options: {', '.join(known) or 'none'}.",
         )
     return made(path, **options)  # type: ignore[call-arg]  # a Protocol cannot state __init__
 
 
 def _installed() -> dict[str, EntryPoint]:
-    """Return the entry points by name; a plugin cannot replace a kind of ours."""
+    """Return the entry points by name; a plugin cannot replace one of our kinds."""
     found = sorted(entry_points(group=GROUP), key=lambda point: point.module.startswith("emberd."))
     return {point.name: point for point in found}

@@ -1,4 +1,4 @@
-"""What a stopped run or undo left, brought to its end: by `workplace.STATES`."""
+"""Finishes or takes back what a stopped run or undo left, by the table `workplace.STATES`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -16,7 +16,7 @@ def recover(ref: StoreRef, state: Path) -> str | None:
     """Finish what a stopped run or undo left; return what was done, in words.
 
     Raises:
-        StoreBusyError: it was not stopped, but is under way.
+        StoreBusyError: the run or undo was not stopped, but is still under way.
         StoreError: its note is damaged.
         BackupError: its backup is damaged.
     """
@@ -28,10 +28,10 @@ def recover(ref: StoreRef, state: Path) -> str | None:
 
 
 def recover_locked(place: Workplace) -> str | None:
-    """As `recover`, of a store that is locked.
+    """Do what `recover` does, for a store that is locked already.
 
-    Of stores that one run was to change together, all are finished or all are taken back, and the
-    file that was edited with them.
+    If one run was to change several stores together, all of them are finished or all are taken
+    back, and so is the file that was edited with them.
     """
     place.sweep()
     with ExitStack() as locks:
@@ -41,19 +41,19 @@ def recover_locked(place: Workplace) -> str | None:
 
 
 def combined(found: Sequence[OnDisk]) -> OnDisk:
-    """Return the state of a run from those of its stores, the one that was opened first."""
+    """Return the state of a run from those of its stores; the one being opened comes first."""
     first = found[0]
     if len(found) == 1:
         return first
     new = [one for one in found if one.store == "new"]
     store: StoreState = "old" if not new else "new" if len(new) == len(found) else "some new"
     going_back = any(one.note == "taking back" for one in found)
-    backup = all(one.backup for one in new or found)  # what is not committed needs none
+    backup = all(one.backup for one in new or found)  # a store that is not committed needs none
     return OnDisk("taking back" if going_back else "swap", backup, store)
 
 
 def _others(place: Workplace) -> "Iterator[AbstractContextManager[Workplace]]":
-    """Yield the other stores of the run that was stopped, to be locked; not those it ended."""
+    """Yield the other stores of the stopped run, to be locked, except those that are done."""
     if place.on_disk().note not in ("swap", "taking back"):
         return
     note = place.pending_note()
@@ -89,11 +89,11 @@ def _finish(places: Sequence[Workplace]) -> str:
     note = _note_of(places)
     for place in places:
         place.finish()
-    return f"A migration to {note.model} that was stopped is finished."
+    return f"Finished a migration to {note.model} that had been stopped."
 
 
 def _take_back(places: Sequence[Workplace]) -> str | None:
-    """Restore all; None when no store and no file had been changed. All are marked first."""
+    """Restore all stores, after marking all; None if no store and no file had been changed."""
     note = _note_of(places)
     on_disk = [place.on_disk() for place in places]
     changed = any(one.note == "taking back" or one.store == "new" for one in on_disk)
@@ -101,24 +101,24 @@ def _take_back(places: Sequence[Workplace]) -> str | None:
         place.mark()
     file = ""
     if note.together and note.together.restore_file():
-        file = f" {note.together.file} is restored, too."
+        file = f" {note.together.file} was restored too."
     elif note.together and note.together.is_edited():
-        file = f" {note.together.file} was edited since and is left alone: look at it."
+        file = f" {note.together.file} was left alone, because it has been edited: check it."
     kept = _kept_in([roll_back(place) for place in places])
     if not changed and not file:
         return None
-    return f"A migration to {note.model} that was stopped is taken back.{file}{kept}"
+    return f"Took back a migration to {note.model} that had been stopped.{file}{kept}"
 
 
 def _end_undo(places: Sequence[Workplace]) -> str:
     (place,) = places
     stopped = place.stopped_undo()
     assert stopped  # the state says so
-    return "An undo that was stopped is finished." + _kept_in([undo_backup(place, stopped).copy])
+    return "Finished an undo that had been stopped." + _kept_in([undo_backup(place, stopped).copy])
 
 
 def _refuse(places: Sequence[Workplace]) -> None:
-    """Raise what is wrong with the note or the backup."""
+    """Raise an error that says what is wrong with the note or the backup."""
     for place in places:
         stopped = place.stopped_undo()
         if stopped:
@@ -145,6 +145,6 @@ def _note_of(places: Sequence[Workplace]) -> Note:
 
 
 def _kept_in(copies: Iterable[Path | None]) -> str:
-    """Say where what was written meanwhile is kept."""
+    """Say where to find what was written in the meantime."""
     kept = ", ".join(str(copy) for copy in copies if copy)
-    return f" As it was until then, with all that was written meanwhile: {kept}" if kept else ""
+    return f" The store as it was, with everything written in the meantime: {kept}" if kept else ""

@@ -1,4 +1,4 @@
-"""A backup put back in place of the store; what was written since is copied first."""
+"""Puts a backup back in place of the store, after copying what was written since."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,10 +12,10 @@ from emberd.migrate.workplace import Workplace, hash_of, patiently
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was restored. `copy` is the store as it was until then.
+    """What was restored. `copy` is the file with the store as it was until then.
 
-    `changed` says whether anything was written to it since the migration; None: unknown, because a
-    stopped run restored it.
+    `changed` says whether anything was written to it after the migration; None if unknown, because
+    a run that was stopped had restored it.
     """
 
     note: Note
@@ -24,11 +24,11 @@ class Restored:
 
 
 def undo_backup(place: Workplace, backup: Backup) -> Restored:
-    """Make store, settings and what is known of it as they were before that migration.
+    """Restore the store, its settings and what is noted about it, as before that migration.
 
     Raises:
         BackupError: the backup is damaged.
-        StoreError: the store is locked, or cannot be written; it is as it was.
+        StoreError: the store is locked or cannot be written; it stays as it was.
     """
     restored = _restore(place, backup)
     place.forget(backup)
@@ -36,15 +36,15 @@ def undo_backup(place: Workplace, backup: Backup) -> Restored:
 
 
 def roll_back(place: Workplace) -> Path | None:
-    """Make the store what it was before a swap that is not through; the sidecar stays.
+    """Restore the store as it was before a swap that was not completed; the sidecar stays.
 
-    Return the copy of what it was until then, when somebody had written to it meanwhile.
+    If somebody has written to the store in the meantime, return the path of a copy with that.
     """
     place.mark()
     note, copy = place.pending_note(), None
     if note and note.undoing:
         restored = _restore(place, Backup(place.pending, note))
-        if restored.copy and restored.changed is False:  # only vectors that were not right
+        if restored.copy and restored.changed is False:  # it only has vectors that were wrong
             sidecar.delete(restored.copy)
         else:
             copy = restored.copy
@@ -53,11 +53,11 @@ def roll_back(place: Workplace) -> Path | None:
 
 
 def _restore(place: Workplace, backup: Backup) -> Restored:
-    """Make the store what a backup of it is, and the settings, and what is known of it.
+    """Restore the store from a backup, and its settings and what is noted about it.
 
-    The store is locked from before it is copied until it is restored, so what others write is in
-    the copy or lands in the restored store. The mark in the note says that this was begun; what
-    fails before the store is restored leaves the note as it was.
+    The store is locked from before it is copied until it is restored, so what others write is
+    either in the copy or in the restored store. The mark in the note says that this was begun. A
+    failure before the store is restored leaves the note as it was.
     """
     note, changed = backup.note, None
     if not note.undoing or place.holds(note):
@@ -83,26 +83,26 @@ def _restore(place: Workplace, backup: Backup) -> Restored:
 
 
 def require_whole(place: Workplace, backup: Backup) -> None:
-    """Raise `BackupError` when a backup is not what was once written."""
+    """Raise `BackupError` if a backup is not what was once written."""
     try:
         found = hash_of(backup.path)
         if backup.note.backup_hash not in (None, found):
-            raise StoreError("its bytes are not those that were written.")  # noqa: TRY301
+            raise StoreError("its content has changed since it was written.")  # noqa: TRY301
         place.store.check_backup(backup.path)
     except (StoreError, OSError) as error:
         before = backup.note.before
         model = before.model if before and before.model else "MODEL"
         raise BackupError(
             f"The backup {backup.path} is damaged and cannot be restored: {error}"
-            " The store is as it was.",
-            hint="Put a copy of that file of yours in its place; or embed the store again with the"
-            f" model of before, `emberd migrate run STORE --to {model}`; or keep the store as it"
-            f" is: delete that file and {backup.note_path.name}.",
+            " The store was not changed.",
+            hint="If you have a copy of that file, put it in its place. Or embed the store again"
+            f" with the previous model: `emberd migrate run STORE --to {model}`. Or keep the store"
+            f" as it is, and delete that file and {backup.note_path.name}.",
         ) from None
 
 
 def _restore_settings(place: Workplace, note: Note) -> None:
-    """Restore settings that name the new model; others were edited since and stay."""
+    """Restore settings that still name the new model; if they were edited since, leave them."""
     if note.settings is not None and place.store.settings:
         present, wanted = place.settings(note)
         if present == wanted:

@@ -1,6 +1,6 @@
-"""One run: stage, swap, verify. Several stores change together with what belongs to them, or none.
+"""One run: stage, swap, verify; several stores, and what belongs to them, change all or none.
 
-`emberd.migrate.plan` first finds what would stop it halfway.
+`emberd.migrate.plan` first looks for anything that would stop it halfway.
 """
 
 import uuid
@@ -23,7 +23,7 @@ from emberd.migrate.workplace import Workplace
 
 
 class FileEdit(Protocol):
-    """A file that changes with stores, before and after; None: there was none."""
+    """A file that changes together with stores; `before` is None if there was no file."""
 
     @property
     def file(self) -> Path: ...  # noqa: D102
@@ -34,25 +34,25 @@ class FileEdit(Protocol):
 
 
 class Participant(Protocol):
-    """What is committed with stores: the default, in the config file and in the server."""
+    """What is committed together with stores: the default, in the config file and the server."""
 
     @property
     def edit(self) -> FileEdit:
-        """What a process that died may have left of it in a file."""
+        """The change to a file that a process that died may have left behind."""
         ...
 
     def commit(self) -> None:
-        """Do it, or raise with nothing done."""
+        """Do it, or raise with nothing changed."""
         ...
 
     def rollback(self) -> None:
-        """Take it back; also allowed when it was not done."""
+        """Take it back; harmless if it was not done."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How to migrate: texts in a request, and what happens to old and textless vectors."""
+    """How to migrate: texts per request, and what happens to old and textless vectors."""
 
     batch: int = BATCH
     keep_backup: bool = True
@@ -72,15 +72,15 @@ def migrate_all(
     options: RunOptions = DEFAULTS,
     progress: Callable[[StoreRef], ProgressCallback] = lambda _ref: lambda _done, _total: None,
 ) -> dict[str, Migrated]:
-    """Migrate stores to one model together with a participant, or do none of it.
+    """Migrate stores to one model together with a participant, or change nothing.
 
     All stores are staged first. Then all are locked and filled, the participant commits (it makes
-    the model the default and reloads), and the stores are committed and verified. When any step
-    fails, what was committed is taken back; when the process dies, whoever comes next does that.
-    Once all is committed an interrupt is like such a death: whoever comes next finishes it.
+    the model the default and reloads), and the stores are committed and verified. If any step
+    fails, what was committed is taken back; if the process dies, the next run does that. An
+    interrupt after everything was committed is treated the same way: the next run finishes it.
 
     Returns:
-        What came of each, by name.
+        The outcome for each store, by name.
 
     Raises:
         EmberdError: whatever failed; everything is as it was.
@@ -129,7 +129,7 @@ class _Transaction:
             for one in self._staged:
                 one.place.settle()
         except BaseException as error:
-            # Others may write by now: taking it back would move their rows into a copy.
+            # Others may already be writing, and taking it back would move their rows into a copy.
             if not (self._is_committed and isinstance(error, KeyboardInterrupt)):
                 _take_back([one.place for one in self._staged], self._has_committed, error)
             raise
@@ -151,7 +151,7 @@ class _Transaction:
 
 
 def _finished(staged: Staged, migrated: Migrated, *, keep_backup: bool) -> Migrated:
-    """Drop the sidecar, and keep the backup or not."""
+    """Drop the sidecar, and the backup too unless it is to be kept."""
     staged.sidecar.close()
     staged.place.finish()
     backup = staged.place.backups()[-1]
@@ -162,7 +162,7 @@ def _finished(staged: Staged, migrated: Migrated, *, keep_backup: bool) -> Migra
 
 
 def joint_run(stores: Sequence[StoreRef], participant: Participant | None) -> JointRun:
-    """Return what leads from each of these stores to the others, and to the participant's file."""
+    """Return what to note with each store to find the others and the participant's file."""
     members = tuple(
         Member(path=str(one.store.path), kind=one.store.kind, options=dict(one.options))
         for one in stores
@@ -180,9 +180,9 @@ def joint_run(stores: Sequence[StoreRef], participant: Participant | None) -> Jo
 def _take_back(
     places: Sequence[Workplace], participant: Participant | None, because: BaseException
 ) -> None:
-    """Undo as much as can be undone; raises when that was not all of it, or rows were copied.
+    """Undo as much as possible; raises if that was not everything, or if rows were copied.
 
-    All are marked first: whoever comes after a kill in the middle goes on backwards.
+    All are marked first, so that after a kill halfway the next run continues to undo.
     """
     failed, copies = [], []
     steps: list[Callable[[], Path | None]] = [place.mark for place in places]
@@ -196,11 +196,12 @@ def _take_back(
     kept = ", ".join(str(copy) for copy in copies if copy)
     if kept and not failed:
         raise MigrationError(
-            f"{str(because) or 'It was interrupted.'} What was written meanwhile is in {kept}.",
-            hint="Correct the cause, and write those rows again.",
+            f"{str(because) or 'It was interrupted.'} What was written in the meantime is in"
+            f" {kept}.",
+            hint="Correct the cause, then write those rows again.",
         ) from because
     if failed:
         raise MigrationError(
-            f"{because} Taking it back failed, too: {' '.join(failed)}",
-            hint="Correct that, and run `emberd migrate status` on each store: it finishes it.",
+            f"{because} Taking it back failed too: {' '.join(failed)}",
+            hint="Correct that, then run `emberd migrate status` on each store to finish it.",
         ) from because

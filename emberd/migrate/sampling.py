@@ -1,4 +1,4 @@
-"""A sample of a store's rows, embedded again and compared with the vectors that are there."""
+"""Takes a sample of a store's rows, to embed again and compare."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,14 @@ import numpy as np
 from emberd.migrate.base import Row, Store
 from emberd.vectors import Matrix
 
-SAMPLE = 200  # rows, unless something else is asked for
+SAMPLE = 200  # rows, by default
 
 
 def sampled(store: Store, rows: int, count: int) -> list[Row]:
-    """Return `count` of a store's `rows` rows, evenly spread; all when it has no more.
+    """Return `count` of a store's `rows` rows, evenly spread, or all if it has fewer.
 
-    The longest text is among them, in place of its neighbour: it shows where a model cuts.
+    The row with the longest text always takes the place of its nearest neighbour, because it shows
+    whether a model cuts texts.
     """
     wanted, found = positions(rows, count), dict[int, Row]()
     longest: tuple[int, Row] | None = None

@@ -1,7 +1,7 @@
-"""The sidecar: new vectors beside the store, with the hash of the text that each was made of.
+"""The sidecar: new vectors beside the store, each with the hash of its text.
 
-It is also the journal: what is in it is done. A stopped run goes on with what is missing, and a
-text that changed meanwhile has another hash.
+It is also the journal: what is in it is done. A stopped run continues with what is missing, and a
+text that has changed in the meantime has another hash.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ from emberd.migrate.base import Key, Row
 from emberd.migrate.sqlite_errors import explained
 from emberd.vectors import Matrix
 
-PAGE_BYTES = 16384  # several vectors a page, so that little of it stays empty
+PAGE_BYTES = 16384  # several vectors per page, so that little of it stays empty
 LOG_BYTES = 8 * 2**20  # the most that its write-ahead log takes
-ROW_BYTES = 96  # of a row beside its vector: key, hash, and what SQLite keeps or leaves empty
+ROW_BYTES = 96  # what a row takes besides its vector: key, hash, and SQLite's overhead
 
 
 def bytes_of(rows: int, dimensions: int) -> int:
@@ -62,7 +62,7 @@ class Sidecar:
 
     @property
     def about(self) -> dict[str, str]:
-        """What it is for: store, model, fingerprint, dimensions, migration."""
+        """What it was made for: store, model, fingerprint, dimensions, migration."""
         with _explained(self.path):
             return dict(self._db.execute("SELECT key, value FROM about"))
 
@@ -77,11 +77,11 @@ class Sidecar:
             return int(self._db.execute("SELECT count(*) FROM staged").get)
 
     def lacking(self, rows: Iterable[Row]) -> list[Row]:
-        """Return the rows that have no vector of their present text here."""
+        """Return the rows whose present text has no vector here."""
         return [row for row in rows if not self.has(row)]
 
     def has(self, row: Row) -> bool:
-        """Whether a row's vector of its present text is here."""
+        """Whether the vector of a row's present text is here."""
         with _explained(self.path):
             kept = self._db.execute("SELECT hash FROM staged WHERE key = ?", (row.key,)).get
         return bool(kept == hash_of(row.text or ""))
@@ -98,7 +98,7 @@ class Sidecar:
             return bool(self._db.execute("SELECT count(*) FROM staged WHERE key = ?", (key,)).get)
 
     def put(self, rows: Sequence[Row], vectors: Matrix) -> None:
-        """Keep vectors `(N, D)` of N rows, for good when it returns."""
+        """Save the vectors `(N, D)` of N rows; they are permanent when this returns."""
         with _explained(self.path), self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO staged VALUES (?, ?, ?)",
@@ -113,20 +113,22 @@ class Sidecar:
         with _explained(self.path):
             found = self._db.execute("SELECT vector FROM staged WHERE key = ?", (key,)).get
         if found is None:
-            raise StoreError(f"{self.path} lacks row {key!r}.", hint="Run the migration again.")
+            raise StoreError(
+                f"{self.path} has no vector for row {key!r}.", hint="Run the migration again."
+            )
         return bytes(found)
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """As `sqlite_errors.explained`, for a file that can be deleted without loss."""
+    """Like `sqlite_errors.explained`, for a file that can be deleted without loss."""
     with explained(path):
         try:
             yield
         except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
             raise StoreError(
                 f"{path}, which keeps the new vectors until the swap, is damaged: {error}.",
-                hint="Delete it, and run this again: every row is embedded again.",
+                hint="Delete it, then run this again to embed every row again.",
             ) from None
 
 

@@ -1,6 +1,6 @@
-"""SQLite for stores and sidecars: open, copy and restore in one step, digest.
+"""SQLite for stores and sidecars: opens, copies and restores databases, and digests their content.
 
-Many Pythons build their sqlite3 without loadable extensions; apsw always has them.
+The sqlite3 module of many Pythons cannot load extensions; apsw always can.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import sqlite_vec
 from emberd.errors import StoreError
 from emberd.migrate.sqlite_errors import explained
 
-PATIENCE_S = 10.0  # how long somebody else's transaction is waited for
+PATIENCE_S = 10.0  # how long to wait for somebody else's transaction
 LOOK_S = 0.002
 HALF_DONE = (apsw.SQLITE_READONLY_ROLLBACK, apsw.SQLITE_READONLY_RECOVERY)
 
@@ -25,7 +25,7 @@ HALF_DONE = (apsw.SQLITE_READONLY_ROLLBACK, apsw.SQLITE_READONLY_RECOVERY)
 def connect(path: Path, *, write: bool = False, create: bool = False) -> apsw.Connection:
     """Open a database with sqlite-vec loaded. Raises `StoreError`.
 
-    What a process that died left half done is rolled back first, as any writer would do.
+    What a process that died left half done is rolled back first, as any writer would.
     """
     flags = apsw.SQLITE_OPEN_READWRITE if write or create else apsw.SQLITE_OPEN_READONLY
     with explained(path):
@@ -43,13 +43,13 @@ def _open(path: Path | str, flags: int) -> apsw.Connection:
     connection.enable_load_extension(True)
     connection.load_extension(sqlite_vec.loadable_path())
     connection.enable_load_extension(False)
-    # "content" is a column or, where there is none, an error; never the text 'content'.
+    # "content" is a column or, if there is none, an error; never the text 'content'.
     connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
     return connection
 
 
 def _is_half_done(connection: apsw.Connection) -> bool:
-    """Whether a journal has to be rolled back first, which a reader may not do."""
+    """Whether a journal must be rolled back first, which a reader may not do."""
     try:
         connection.pragma("schema_version")  # any read looks for one
     except apsw.ReadOnlyError as error:
@@ -69,18 +69,18 @@ def _roll_back(path: Path) -> None:
         writer.pragma("schema_version")
     except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.IOError):
         raise StoreError(
-            f"A process that died left {path} half changed, and that cannot be rolled back: the"
-            " file or its folder is read-only.",
-            hint="Correct the permissions, and run this again.",
+            f"A process that died left {path} half changed, and that cannot be rolled back, because"
+            " the file or its folder is read-only.",
+            hint="Correct the permissions, then run this again.",
         ) from None
     finally:
         writer.close(True)
 
 
 def _patience() -> Callable[[int], bool]:
-    """Return a busy handler that looks every 2 ms.
+    """Return a busy handler that tries every 2 ms.
 
-    SQLite's own looks every 100 ms, and hardly ever finds the gaps between the transactions of a
+    SQLite's own tries every 100 ms, and hardly ever finds a gap between the transactions of a
     program that writes without a pause.
     """
     since_s = 0.0
@@ -108,7 +108,7 @@ def opened(path: Path, *, write: bool = False) -> Iterator[apsw.Connection]:
 
 @contextmanager
 def opened_backup(path: Path) -> Iterator[apsw.Connection]:
-    """Open a database that nothing changes, with errors explained; creates no files."""
+    """Open a database that nobody changes, with errors explained; creates no files."""
     with explained(path):
         flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
         connection = _open(f"{path.absolute().as_uri()}?immutable=1", flags)
@@ -119,7 +119,7 @@ def opened_backup(path: Path) -> Iterator[apsw.Connection]:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a database to a new file in one step; in small steps it never ends beside writers."""
+    """Copy a database to a new file in one step; small steps might never end beside writers."""
     with opened(source) as connection:
         _copy(connection, source, target)
 
@@ -136,7 +136,7 @@ def _copy(connection: apsw.Connection, source: Path, target: Path) -> None:
             made.close(True)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        shutil.copymode(source, partial)  # what only its owner may read stays so
+        shutil.copymode(source, partial)  # a private file stays private
         partial.replace(target)
     except BaseException:
         with suppress(OSError):
@@ -145,7 +145,7 @@ def _copy(connection: apsw.Connection, source: Path, target: Path) -> None:
 
 
 class Restoring:
-    """A database that is locked, to be made what a backup of it is: see `Restoration`."""
+    """A locked database that is about to be replaced by a backup: see `Restoration`."""
 
     def __init__(
         self, path: Path, reader: apsw.Connection, begin: Callable[[], apsw.Backup]
@@ -170,16 +170,16 @@ class Restoring:
 
 @contextmanager
 def restoring(path: Path, backup: Path) -> Iterator[Restoring]:
-    """Lock a database for writers until the end, to copy it as it is and then to restore a backup.
+    """Lock out writers until the end, to copy a database as it is and then to restore a backup.
 
-    SQLite's backup refuses a destination with an open transaction, so none can hold the lock. With
-    a write-ahead log a backup that was begun does, and others read meanwhile. With a rollback
-    journal it would keep out the connection that makes the copy; there a connection in exclusive
-    mode keeps its lock from one transaction to the next, and readers wait, too. (With a log it
-    would get that lock only while nothing else has the database open.)
+    SQLite's backup refuses a destination with an open transaction, so no transaction can hold the
+    lock. With a write-ahead log, the backup itself holds it once it has begun, and others can still
+    read. With a rollback journal, that would keep out the connection that makes the copy. Instead,
+    a connection in exclusive mode keeps its lock from one transaction to the next, and readers wait
+    too. (With a log, that lock is only granted if nobody else has the database open.)
     """
     with opened_backup(backup) as given, opened(path, write=True) as store:
-        if store.readonly("main"):  # otherwise both ways would say so too late
+        if store.readonly("main"):  # otherwise both ways would fail too late
             raise apsw.ReadOnlyError
 
         def begin() -> apsw.Backup:
@@ -197,16 +197,17 @@ def restoring(path: Path, backup: Path) -> Iterator[Restoring]:
 
 
 def shorten_log(connection: apsw.Connection) -> None:
-    """Shrink a log that is as large as the database by now, unless a reader needs it."""
+    """Shrink a log that has grown as large as the database, unless a reader needs it."""
     with suppress(apsw.Error):
         connection.set_busy_timeout(0)
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 
 def digest(connection: apsw.Connection) -> str:
-    """Return a digest of all that a database holds; any change gives another.
+    """Return a digest of everything in a database; any change gives another digest.
 
-    Read as bytes: a text may not be UTF-8. A virtual table lives in its shadow tables.
+    Values are read as bytes, because a text may not be UTF-8. A virtual table is covered by its
+    shadow tables.
     """
     whole = hashlib.blake2b(digest_size=16)
     for table in list(connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name")):
@@ -223,9 +224,9 @@ def digest(connection: apsw.Connection) -> str:
 
 
 def table_digest(connection: apsw.Connection, name: str, values: Sequence[str]) -> str:
-    """Return a digest of these values (SQL) of a table, whatever the order of its rows.
+    """Return a digest of these values (SQL) of a table that does not depend on the row order.
 
-    Exact to the bit: a number is not its text, and a text may not be UTF-8.
+    It is exact to the bit: a number differs from its text, and a text need not be UTF-8.
     """
     kinds = "||".join(f"substr(typeof({each}), 1, 2)" for each in values)
     exact = ", ".join(

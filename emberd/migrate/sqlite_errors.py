@@ -1,4 +1,4 @@
-"""What SQLite says, as errors of ours: which file, what happened, what to do."""
+"""Turns SQLite's errors into ours, which say which file, what happened, and what to do."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from emberd.errors import (
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into an error of ours that names the file."""
+    """Turn an error of SQLite into one of ours that names the file."""
     try:
         yield
     except (apsw.Error, UnicodeDecodeError) as error:
@@ -37,7 +37,7 @@ def _busy(path: Path, error: Exception) -> EmberdError:
     del error
     return StoreBusyError(
         f"{path} is locked by another process.",
-        hint="Wait until it has finished, or end it, and run this again.",
+        hint="Wait until that process has finished, or end it, then run this again.",
     )
 
 
@@ -55,28 +55,30 @@ def _read_only(path: Path, error: Exception) -> EmberdError:
 def _not_a_database(path: Path, error: Exception) -> EmberdError:
     del error
     return NotAStoreError(
-        f"{path} is not an SQLite database.", hint="Correct the path, or name its --kind."
+        f"{path} is not an SQLite database.",
+        hint="Correct the path, or name the store's kind with --kind.",
     )
 
 
 def _cannot_open(path: Path, error: Exception) -> EmberdError:
     return StoreError(
-        f"{path} cannot be opened: {error}.", hint="Correct the permissions, or make room."
+        f"{path} cannot be opened: {error}.",
+        hint="Correct the permissions, or free some disk space.",
     )
 
 
 def _corrupt(path: Path, error: Exception) -> EmberdError:
     return StoreError(
-        f"{path} is damaged: {error}.", hint="Restore it from a backup of yours first."
+        f"{path} is damaged: {error}.", hint="Restore it from one of your backups first."
     )
 
 
 def _other_schema(path: Path, error: Exception) -> EmberdError:
     return NotAStoreError(
-        f"{path} has another schema than expected, or is damaged: {error}.",
+        f"{path} does not have the expected schema, or is damaged: {error}.",
         hint="Name the column that holds the key: `--option id=COLUMN`."
         if re.search(r"no such column: \W?rowid\b", str(error))
-        else "docs/migrating-a-store.md says what a store has; `PRAGMA integrity_check` finds"
+        else "docs/migrating-a-store.md describes the schema; `PRAGMA integrity_check` finds"
         " damage.",
     )
 
@@ -89,10 +91,10 @@ def _not_text(path: Path, error: Exception) -> EmberdError:
 
 
 def full(path: Path) -> DiskFullError:
-    """Return the error of a disk without room."""
+    """Return the error for a full disk."""
     return DiskFullError(
-        f"The disk of {path} is full; the store is as it was.",
-        hint="Make room and run this again: what was embedded is kept.",
+        f"The disk of {path} is full; the store was not changed.",
+        hint="Free some space and run this again: what was embedded is kept.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Store kind `sqlite-vec`: a vec0 table, and texts in a column of a table or by a query."""
+"""Store kind `sqlite-vec`: a vec0 table, and texts from a table's column or a query."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -37,11 +37,11 @@ class SqliteVecStore:
 
     Args:
         path: the database.
-        table: the vec0 table; needed when there are several.
-        text: `TABLE.COLUMN` of the texts; without it the vec0 table's own text column.
-        id: the column of that TABLE that holds the vec0 table's key; its rowid without it.
-        query: instead of `text`: a SELECT of two columns, key and text.
-        also: `TABLE.COLUMN` with copies of the vectors, replaced with them; several by commas.
+        table: the vec0 table; required if there are several.
+        text: `TABLE.COLUMN` of the texts; by default the vec0 table's own text column.
+        id: the column of that TABLE that holds the vec0 table's key; by default its rowid.
+        query: instead of `text`, a SELECT of two columns, key and text.
+        also: `TABLE.COLUMN` with copies of the vectors, to be replaced too; commas between several.
     """
 
     kind: ClassVar[str] = "sqlite-vec"
@@ -73,7 +73,7 @@ class SqliteVecStore:
 
     @property
     def part(self) -> str:
-        """The vec0 table: a database may have several, and a backup is of all of it."""
+        """The vec0 table: a database may have several, and a backup covers all of them."""
         with self._reading() as (_, layout):
             return layout.table
 
@@ -112,7 +112,7 @@ class SqliteVecStore:
             yield from self._rows(connection, layout, after=after, vectors=vectors)
 
     def halved(self) -> Iterator[Row]:
-        """Look for the texts of vectors that were set aside; see `Store`."""
+        """Find vectors that were set aside and have a text now; see `Store`."""
         with self._reading() as (connection, layout):
             if not connection.table_exists("main", SET_ASIDE):
                 return
@@ -128,7 +128,7 @@ class SqliteVecStore:
                     yield Row(key, self.clean(text))
 
     def lacking(self) -> Lacking:
-        """Compare the keys of both; see `Store`."""
+        """Compare the keys of texts and vectors; see `Store`."""
         with self._reading() as (connection, layout):
             rows = {
                 row.key: bool(row.text)
@@ -178,7 +178,7 @@ class SqliteVecStore:
         return Cost(
             backup_bytes=here,
             swap_bytes=log_bytes * (1 + len(self._also)) + 4 * wider * rows,
-            # What does not move is read before and after, and all of it once at the end.
+            # What does not change is read before and after, and everything once at the end.
             locked_s=rehearsal.fill_s * rows / rehearsal.rows
             + rehearsal.copy_s_per_byte * here
             + 3 * scan_s
@@ -186,7 +186,7 @@ class SqliteVecStore:
         )
 
     def digest(self) -> str:
-        """Read the whole database: a backup is of the whole, too."""
+        """Read the whole database, because a backup covers all of it too."""
         with self._reading() as (connection, _):
             return sqlite.digest(connection)
 
@@ -195,7 +195,7 @@ class SqliteVecStore:
         sqlite.copy(self.path, target)
 
     def check_backup(self, backup: Path) -> None:
-        """Have SQLite look through all of it; the vec0 table has to be there."""
+        """Have SQLite check all of it; it must have a vec0 table."""
         with sqlite.opened_backup(backup) as connection:
             found = connection.execute("PRAGMA integrity_check(1)").get
             if found != "ok":
@@ -204,16 +204,16 @@ class SqliteVecStore:
                 raise StoreError(f"{backup} has no vec0 table.")
 
     def restoring(self, backup: Path) -> AbstractContextManager[Restoration]:
-        """Use SQLite's own backup the other way."""
+        """Use SQLite's own backup in the other direction."""
         return sqlite.restoring(self.path, backup)
 
     @contextmanager
     def replacing(self) -> Iterator[Replacement]:
-        """Hold the write lock of the database; readers see it as it was."""
+        """Hold the write lock of the database; readers see it unchanged."""
         with sqlite.opened(self.path, write=True) as connection:
-            if connection.readonly("main"):  # BEGIN IMMEDIATE would say nothing
+            if connection.readonly("main"):  # BEGIN IMMEDIATE would not fail
                 raise apsw.ReadOnlyError
-            # Only vectors change: no trigger of the user's may take that for an edit.
+            # Only vectors change, so no trigger of the user may take that for an edit.
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
             connection.execute("BEGIN IMMEDIATE")
             layout = self._layout(connection)
@@ -226,7 +226,7 @@ class SqliteVecStore:
             )
 
     def new_settings(self, text: str, *, model: str, dimensions: int) -> str:
-        """Nothing: this kind has no settings."""
+        """Return `text`: this kind has no settings."""
         del model, dimensions
         return text
 
@@ -241,11 +241,11 @@ class SqliteVecStore:
         if unknown:
             raise NotAStoreError(
                 f"also={unknown[0]} is not a column of a table with rowids in {self.path}.",
-                hint="Name it as TABLE.COLUMN, as the definition of the table does.",
+                hint="Write it as TABLE.COLUMN, spelled as in the definition of the table.",
             )
         return [there[name] for name in self._also]
 
-    # -- inside, and for kinds that are such a store with more around it --------------------
+    # -- internal, and for subclasses ---------------------------------------------------------
 
     def clean(self, text: str) -> str:
         """Return the part of a stored text that was embedded: all of it."""
@@ -260,8 +260,8 @@ class SqliteVecStore:
     def _rows(
         self, connection: apsw.Connection, layout: Layout, *, after: Key | None, vectors: bool
     ) -> Iterator[Row]:
-        # CROSS JOIN: texts in the order of their keys, each asking for its vector. The other way
-        # round would sort everything first.
+        # CROSS JOIN reads texts in the order of their keys, and looks up the vector of each. The
+        # other way round, SQLite would sort everything first.
         vector = f"v.{quoted(layout.column)}" if vectors else "x''"
         found = connection.execute(
             f"{self._texts(layout)} SELECT t.key, t.text, {vector}"
@@ -291,7 +291,7 @@ class SqliteVecStore:
         first = ", ".join(repr(key) for key in keys[:5]) + (", ..." if keys[5:] else "")
         return StoreRowsError(
             f"{self.path}: the text of {len(keys)} rows of {where} is not {coding} ({first}).",
-            hint=f"Write those texts as {coding}, or delete those rows and their vectors.",
+            hint=f"Rewrite those texts in {coding}, or delete the rows and their vectors.",
         )
 
     def _texts(self, layout: Layout) -> str:
@@ -306,7 +306,7 @@ class SqliteVecStore:
             table, dot, column = self._text.rpartition(".")
             if not dot:
                 raise NotAStoreError(
-                    f"text={self._text} is not of the form TABLE.COLUMN.", hint=HOW
+                    f"--option text={self._text}: expected TABLE.COLUMN.", hint=HOW
                 )
             own = layout.key if table == layout.table else "rowid"
             return f"SELECT {quoted(self._id or own)}, {quoted(column)} FROM {quoted(table)}"
@@ -329,15 +329,15 @@ class SqliteVecStore:
         if self._table is None and len(found) != 1:
             raise NotAStoreError(
                 f"{self.path} has {len(found)} vec0 tables ({names}), not one.",
-                hint="Name one with `--option table=NAME`."
+                hint="Name one of them with `--option table=NAME`."
                 if found
-                else "A store is a database with a vec0 table of sqlite-vec.",
+                else "A store is a database with a vec0 table, made by sqlite-vec.",
             )
         table = self._table or next(iter(found))
         if table not in found:
             raise NotAStoreError(
-                f"{self.path} has no vec0 table {table}; there is: {names}.",
-                hint="Name one with `--option table=NAME`.",
+                f"{self.path} has no vec0 table {table}, only: {names}.",
+                hint="Name one of those with `--option table=NAME`.",
             )
         return layout_of(self.path, connection, table, found[table])
 
@@ -351,7 +351,7 @@ def _is_text(raw: bytes, coding: str) -> bool:
 
 
 def tables(path: Path) -> set[str]:
-    """Return the names of the tables of a database, when it has a vec0 table, else nothing."""
+    """Return the names of a database's tables if it has a vec0 table, otherwise none."""
     if not path.is_file():
         return set()
     with sqlite.opened(path) as connection:

@@ -1,4 +1,4 @@
-"""Staging: every row embedded into the sidecar beside the store, which is only read."""
+"""Staging: embeds every row into the sidecar beside the store; the store itself is only read."""
 
 import json
 import time
@@ -20,7 +20,7 @@ from emberd.migrate.workplace import Workplace
 
 CHUNK = 4096  # rows read at a time, so that no read transaction lasts as long as the embedding
 FEW = 256  # rows that may be embedded while the store is locked
-PASSES = 20  # over a store that others write to, before it is locked all the same
+PASSES = 20  # over a store that others keep writing to, before it is locked anyway
 
 ProgressCallback = Callable[[int, int], None]
 """Called with the rows that are done and all rows."""
@@ -28,10 +28,10 @@ ProgressCallback = Callable[[int, int], None]
 
 @dataclass(slots=True, kw_only=True)
 class Staged:
-    """A store whose new vectors lie beside it, locked against other migrations.
+    """A store with its new vectors beside it, locked against other migrations.
 
-    `keys` are those that get a new vector. `embedded` counts the rows of this run, which took
-    `embed_s`; writers waited for `locked_s`.
+    `keys` are the keys that get a new vector. This run embedded `embedded` rows in `embed_s`;
+    writers waited for `locked_s`.
     """
 
     ref: StoreRef
@@ -61,10 +61,10 @@ def staging(
     set_aside: bool = False,
     progress: ProgressCallback = lambda _done, _total: None,
 ) -> Iterator[Staged]:
-    """Embed every row into the sidecar, from where a stopped run ended; locks others out.
+    """Embed every row into the sidecar, starting where a stopped run ended; locks others out.
 
     Raises:
-        StoreError: as `plan`; or another migration of this store is under way.
+        StoreError: as in `plan`, or because another migration of this store is under way.
         EmberdError: the model cannot embed.
     """
     place = Workplace(ref.store, state)

@@ -1,9 +1,9 @@
-"""Reads the stamps of the configured stores and notes them for the server, which opens no database.
+"""Notes the stamps of the configured stores for the server, which never opens a database.
 
     python -m emberd.migrate.stamps CONFIG DEFAULT
 
-A short-lived child of the server (`emberd.api.stamps`). It prints a line for each store that cannot
-be read.
+It runs as a short-lived child of the server (`emberd.api.stamps`), and prints a line for each store
+that cannot be read.
 """
 
 import sys
@@ -23,8 +23,8 @@ from emberd.spaces.stores import KnownStore, StoresFile, fingerprint_here
 def note_stamps(config: Config) -> dict[str, EmberdError]:
     """Note every configured store whose stamp has changed since it was last noted.
 
-    What a check found since then stays. Returns the errors of stores that could not be read, by
-    name.
+    What a check has found since then stays. Returns the errors of stores that could not be read,
+    by name.
     """
     known = StoresFile(config.homes.state)
     lock = LockFile(config.homes.state).read()
@@ -40,13 +40,13 @@ def note_stamps(config: Config) -> dict[str, EmberdError]:
         noted = before and (before.path, before.migration)
         if noted != (str(ref.store.path), stamp and stamp.migration):
             asked = ref.served_by or config.settings.default
-            with suppress(OSError):  # it is noted the next time
+            with suppress(OSError):  # it will be noted next time
                 known.put(name, _known(ref, stamp, asked, lock) if stamp else None)
     return unread
 
 
 def _known(ref: StoreRef, stamp: Stamp, asked: str, lock: Mapping[str, LockEntry]) -> KnownStore:
-    """Return what to note; the same space goes by the fingerprint that it has on this machine."""
+    """Return what to note, with the space's fingerprint on this machine if it is the same one."""
     fingerprint = fingerprint_here(stamp.space, asked, lock.get(asked))
     return ref.holding(stamp.model, fingerprint, migration=stamp.migration)
 

@@ -1,4 +1,4 @@
-"""What is known of a store: its stamp, a run that can go on, its backups."""
+"""What is known about a store: its stamp, a run that can be continued, its backups."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,7 @@ from emberd.migrate.workplace import Workplace
 
 
 def status(ref: StoreRef, state: Path) -> dict[str, Any]:
-    """Return what is known of a store, for JSON; finishes what a stopped run left."""
+    """Return what is known about a store, for JSON; first finishes what a stopped run left."""
     place = Workplace(ref.store, state)
     recovered, under_way = None, False
     try:

@@ -1,4 +1,4 @@
-"""A store and how people refer to it: by name or path, with options, and for which model."""
+"""A store and how people refer to it: its name or path, its options, and the model it is for."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from emberd.spaces.stores import KnownStore
 class StoreRef:
     """A store under the name by which people know it.
 
-    `name` is that of the config file, or the path. `options` are those that the store was opened
-    with; `kind` is None where it was recognised. `served_by` is the model that its users name, None
-    when they take the server's default; `input_type` is how its vectors are asked for.
+    `name` is the name in the config file, or the path. `options` are those the store was opened
+    with; `kind` is None if it was recognised. `served_by` is the model that its users ask for, None
+    if they use the server's default; `input_type` is what they send with a text to store.
     """
 
     name: str
@@ -29,12 +29,12 @@ class StoreRef:
 
     @property
     def is_path(self) -> bool:
-        """Whether it is known by its path alone, not configured."""
+        """Whether it is known only by its path, and not configured."""
         return Path(self.name).is_absolute()
 
     @property
     def argument(self) -> str:
-        """What names it on the command line, quoted for a shell: the name, or path and options."""
+        """How to name it on a command line, quoted for a shell: the name, or path and options."""
         if not self.is_path:
             return shlex.quote(self.name)
         kind = ["--kind", self.kind] if self.kind else []
@@ -44,9 +44,9 @@ class StoreRef:
     def holding(
         self, model: str | None, fingerprint: str | None, *, migration: str | None = None
     ) -> KnownStore:
-        """Return what to note of it when it holds vectors of this model and space.
+        """Return what to note about it if it holds vectors of this model and space.
 
-        `migration` is that of its stamp, which is read without it.
+        `migration` is the one in its stamp; if None, the stamp is read.
         """
         if migration is None and (stamp := self.store.stamp()):
             migration = stamp.migration
@@ -57,14 +57,14 @@ class StoreRef:
 
 
 def require_separate_files(stores: Sequence[StoreRef]) -> None:
-    """Raise `StoreError` when two of them lie in one file, of which only one can be locked."""
+    """Raise `StoreError` if two of them are in the same file, where only one can be locked."""
     seen: dict[Path, str] = {}
     for ref in stores:
         other = seen.setdefault(ref.store.path.resolve(), ref.name)
         if other != ref.name:
             raise StoreError(
-                f"The stores {other} and {ref.name} lie in one file, {ref.store.path}, which is"
-                " locked and backed up as a whole.",
-                hint="Give each a file of its own, or migrate them one by one with"
+                f"The stores {other} and {ref.name} are in the same file, {ref.store.path}, which"
+                " can only be locked and backed up as a whole.",
+                hint="Give each its own file, or migrate them one by one with"
                 " `emberd migrate run STORE --to MODEL --no-keep-backup`, then `emberd use MODEL`.",
             )

@@ -1,7 +1,7 @@
-"""The swap: a store locked, filled with its new vectors in one transaction, and committed.
+"""The swap: locks a store, fills it with its new vectors in one transaction, and commits.
 
-Everything is in place before the commit, so whatever has to change with the store can be done, or
-fail, first.
+Everything is in place before the commit, so that whatever must change together with the store can
+be done first, or fail.
 """
 
 import time
@@ -16,15 +16,15 @@ from emberd.migrate.stage import Staged, embed_rows
 from emberd.migrate.textless import LOOK_S, complete_rows, listed, require_set_aside
 from emberd.migrate.workplace import patiently, settings_of
 
-TEXTS_S = 3.0  # after a commit, for the texts of vectors that were there without one
+TEXTS_S = 3.0  # how long to wait after a commit for texts whose vectors are already there
 
 
 @contextmanager
 def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
-    """Put the new vectors in place in one transaction; gives what commits it.
+    """Put the new vectors in place in one transaction; yield the function that commits it.
 
-    Left without that call, or killed, the store is as it was; what was prepared waits for whoever
-    comes next (`emberd.migrate.recovery`).
+    Without that call, or after a kill, the store is as it was. The next run tidies up what was
+    prepared (`emberd.migrate.recovery`).
     """
     with patiently(staged.ref.store.replacing) as replacement:
         began_s = time.perf_counter()
@@ -50,7 +50,7 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _only_vectors(store: Store, replacement: Replacement) -> Iterator[None]:
-    """Make sure that only vectors change in here.
+    """Make sure that only vectors change within this context.
 
     Raises:
         MigrationError: a key, another column or another table is not what it was.
@@ -60,14 +60,14 @@ def _only_vectors(store: Store, replacement: Replacement) -> Iterator[None]:
     changed = sorted({name for name, _ in before.items() ^ unmoved_of(replacement).items()})
     if changed:
         raise MigrationError(
-            f"{store.path} would have been changed in more than its vectors: {listed(changed)}."
-            " It is as it was before.",
-            hint="Report this, with the definition of its tables.",
+            f"More than the vectors of {store.path} would have changed: {listed(changed)}."
+            " The store is as it was before.",
+            hint="Please report this, with the definitions of its tables.",
         )
 
 
 def _bring_up_to_date(staged: Staged, replacement: Replacement) -> None:
-    """Embed what changed before the lock, and note the keys there are."""
+    """Embed what changed before the lock, and note all keys."""
     textless = staged.textless
     lacking, staged.keys, textless.keys = [], [], []
     for row in replacement.rows():
@@ -118,16 +118,16 @@ def _note(staged: Staged) -> Note:
 
 
 def await_texts(staged: Staged) -> None:
-    """After the commit, complete vectors that the swap found and whose text was on its way.
+    """After the commit, complete vectors that the swap found while their text was on its way.
 
-    A program that writes the vector first and its text a moment later may be met in between; the
-    text then waits for the lock. What does not come within `TEXTS_S`, or cannot be embedded now,
-    stays set aside and is completed by the next run.
+    The swap may come between a vector and its text, if a program writes the text a moment later;
+    the text then waits for the lock. What does not arrive within `TEXTS_S`, or cannot be embedded
+    now, stays set aside until the next run completes it.
     """
     textless = staged.textless
     until_s = time.monotonic() + TEXTS_S
     while textless.completed < textless.expected:
-        last = time.monotonic() > until_s  # the store is looked at once more after it
+        last = time.monotonic() > until_s  # look at the store once more after that
         with suppress(UnavailableError, NoServerError, StoreBusyError):
             rows, vectors = complete_rows(staged.ref.store, staged.target, staged.embedder)
             if rows:

@@ -1,7 +1,7 @@
 """Vectors without a text: no model can make them again, so they are refused or set aside.
 
-Some only wait for their text: a program may write the vector first and the text a moment later. A
-vector whose text comes after it was set aside is completed: embedded and put back.
+Some are only waiting for their text, if a program writes the vector first and the text a moment
+later. When the text of a vector that was set aside arrives, it is embedded and put back.
 """
 
 import time
@@ -29,17 +29,18 @@ from emberd.spaces.compare import compare
 from emberd.vectors import Matrix
 
 LOOK_S = 0.05
-LACKING_S = 1.0  # for which a vector has no text that is not on its way
+LACKING_S = 1.0  # a vector without a text for this long is not waiting for one
 LISTED = 5  # keys or tables in a message
 
 
 @dataclass(slots=True, kw_only=True)
 class Textless:
-    """What becomes of the vectors without a text while one store is replaced.
+    """What happens to the vectors without a text while one store is replaced.
 
     `allowed` says whether they may be set aside, `before` are those that had no text before the
-    store was locked, `keys` those at the swap, which are then in `set_aside_in` (words). `expected`
-    is how many texts are on their way; `completed` is how many of these came in time.
+    store was locked, `keys` those without one at the swap, which are moved to `set_aside_in` (in
+    words). `expected` is how many texts are on their way, `completed` how many of them arrived in
+    time.
     """
 
     allowed: bool
@@ -56,7 +57,7 @@ class Textless:
 
 
 def lasting_lack(store: Store) -> Lacking:
-    """Return what lacks a text for as long as a second; a text may be on its way."""
+    """Return what still lacks a text after a second, because a text may be on its way."""
     lacking, until_s = lacking_of(store), time.monotonic() + LACKING_S
     while lacking.text and time.monotonic() < until_s:
         time.sleep(2 * LOOK_S)
@@ -87,9 +88,9 @@ def listed(found: Iterable[object]) -> str:
 
 
 def complete(ref: StoreRef, target: Target, embedder: Embedder, state: Path) -> int:
-    """Put vectors back whose text came after they were set aside; return how many.
+    """Put back vectors whose text arrived after they were set aside; return how many.
 
-    Nothing is done in a store of another space than the target's.
+    Does nothing if the store is not in the target's space.
     """
     stamp = ref.store.stamp()
     if not stamp or not compare(stamp.space, target.space).is_same:
@@ -101,7 +102,7 @@ def complete(ref: StoreRef, target: Target, embedder: Embedder, state: Path) -> 
 
 
 def complete_rows(store: Store, target: Target, embedder: Embedder) -> tuple[list[Row], Matrix]:
-    """As `complete`; return these rows, and their vectors `(N, D)`."""
+    """Do what `complete` does; return the rows, and their vectors `(N, D)`."""
     rows = halved_rows(store)
     if not rows:
         return rows, np.zeros((0, target.dimensions), np.float32)

@@ -1,4 +1,4 @@
-"""Undoing the last migration of a store, from its backup."""
+"""Undoes the last migration of a store, from its backup."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +17,10 @@ def undo(ref: StoreRef, state: Path, *, confirm: Callable[[Note, bool], None]) -
     Args:
         ref: the store.
         state: the state folder.
-        confirm: called with the backup's note and whether the store was written to since; raises to
-            stop.
+        confirm: called with the backup's note and whether the store was written to after the
+            migration; raises to stop.
 
-    An undo that was stopped is finished without asking again, and no other is begun.
+    If an undo was stopped, this finishes it without asking again, and does not begin another.
 
     Raises:
         BackupError: the backup or its note is damaged; nothing was changed.
@@ -36,7 +36,7 @@ def undo(ref: StoreRef, state: Path, *, confirm: Callable[[Note, bool], None]) -
             backup = _newest(ref, place)
             confirm(backup.note, place.is_changed(backup.note))
         restored = undo_backup(place, backup)
-        place.put_known(ref.name, backup.note.before)  # it may have another name by now
+        place.put_known(ref.name, backup.note.before)  # the store may have another name by now
         return restored
 
 
@@ -46,9 +46,10 @@ def _newest(ref: StoreRef, place: Workplace) -> Backup:
         newest = unreadable[-1]
         raise BackupError(
             f"{newest.with_suffix('.json')}, which describes the backup {newest}, is damaged or"
-            " gone. The store is as it was.",
-            hint=f"To restore it by hand, end what uses the store: `sqlite3 {ref.store.path}"
-            f' ".restore {newest}"`. To undo the migration before it, move both files elsewhere.',
+            " missing. The store was not changed.",
+            hint="To restore it by hand, end the programs that use the store and run"
+            f' `sqlite3 {ref.store.path} ".restore {newest}"`. To undo the migration before that'
+            " one, move both files elsewhere.",
         )
     if not backups:
         raise _no_backup(ref)

@@ -1,11 +1,11 @@
-"""The DDL of a vec0 table, read as SQLite and sqlite-vec read it.
+"""Parses the DDL of a vec0 table as SQLite and sqlite-vec do.
 
-SQLite splits the arguments; sqlite-vec takes each for the first of what it knows that it fits. Its
-parser (sqlite-vec.c of 0.1.9: `vec0_token_next`, `vec0_parse_*`, `vec0_init`) is followed where it
-looks odd, too, because it decides which column is the key: it reads no further than it has to
-(`pk text not null primary key` is plain metadata), a word matches every type that begins with it
-(`t` is `text`), a sign matches every word, and where a definition ends too early the last word is
-read again (`+text` is a column `text` of type text).
+SQLite splits the arguments; sqlite-vec tries each kind of argument in turn and takes the first that
+fits. This follows its parser (sqlite-vec.c of 0.1.9: `vec0_token_next`, `vec0_parse_*`,
+`vec0_init`) even where it looks odd, because that decides which column is the key. The parser reads
+no further than it has to (`pk text not null primary key` is plain metadata), a word matches every
+type that begins with it (`t` is `text`), a sign matches every word, and if a definition ends too
+early, the last word is read again (`+text` is a column `text` of type text).
 """
 
 import re
@@ -42,15 +42,15 @@ _VECTORS = {"float": ("float", "f32"), "int8": ("int8", "i8"), "bit": ("bit",)}
 
 
 class Vec0DdlError(ValueError):
-    """A definition that sqlite-vec refuses, or that is not understood here."""
+    """A definition that sqlite-vec refuses, or that this parser does not understand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column, or an option of the table. `type` is one of the names in `_METADATA` and so on.
 
-    `size_at` is where in the DDL the dimension of a vector stands, `unread` what of its definition
-    sqlite-vec does not look at.
+    `size_at` is where the dimension of a vector is in the DDL; `unread` is the part of the
+    definition that sqlite-vec ignores.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Column:
 
 
 def is_vec0(ddl: str) -> bool:
-    """Whether a statement makes a vec0 table, whatever its words are quoted by."""
+    """Whether a statement creates a vec0 table, however its words are quoted."""
     words = [ddl[start:end] for start, end in _head(ddl)]
     return (
         len(words) == 6
@@ -73,10 +73,10 @@ def is_vec0(ddl: str) -> bool:
 
 
 def columns(ddl: str) -> list[Column]:
-    """Return the columns of a vec0 table in their order, the key at its place, and its options.
+    """Return the columns of a vec0 table, including the key, and its options, in their order.
 
     Raises:
-        Vec0DdlError: it is not understood, so nothing is known of the table.
+        Vec0DdlError: it is not understood, so nothing is known about the table.
     """
     found = []
     for start, end in _arguments(ddl):
@@ -108,7 +108,7 @@ def _unquoted(word: str) -> str:
 
 
 def _arguments(ddl: str) -> list[tuple[int, int]]:
-    """Return where each argument is, from its first token to its last, as a module is given it."""
+    """Return where each argument is, from its first token to its last, as SQLite passes it on."""
     found: list[tuple[int, int]] = []
     depth, begins, ends = 0, None, 0
     for start, end in list(_tokens(ddl))[6:]:
@@ -142,7 +142,7 @@ class _Token:
 
 
 class _Scanner:
-    """`last` is the last token, also where the next one is none."""
+    """Reads tokens one by one; `last` stays the last token at the end of the text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -164,10 +164,10 @@ class _Scanner:
         return self.last
 
     def next_or_last(self, *kinds: str) -> _Token | None:
-        """Return any next token; where there is none, the last one if it is of these kinds."""
+        """Return the next token or, if there is none, the last one if it is of these kinds."""
         token = self.next()
         if token is None and self.last is None:
-            raise Vec0DdlError(f"{self.text!r} begins with what sqlite-vec does not read")
+            raise Vec0DdlError(f"{self.text!r} begins with something that sqlite-vec does not read")
         return token or (self.last if self.last and self.last.kind in kinds else None)
 
     @property

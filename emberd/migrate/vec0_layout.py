@@ -1,4 +1,4 @@
-"""What a vec0 table looks like: its DDL, checked against what sqlite-vec keeps of it."""
+"""What a vec0 table looks like: its DDL, checked against the tables sqlite-vec made from it."""
 
 import re
 from collections import Counter
@@ -24,7 +24,7 @@ SHADOW = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A vec0 table as its DDL describes it. `others` are all columns but key and vector."""
+    """A vec0 table as its DDL describes it. `others` are all columns except key and vector."""
 
     table: str
     ddl: str
@@ -46,7 +46,7 @@ class Layout:
 
     @property
     def vectors(self) -> Vectors:
-        """Where its vectors are, to compare others with them."""
+        """Where its vectors are, to compare possible copies with them."""
         return Vectors(self.table, self.key, self.key_type, self.column, 4 * self.dimensions)
 
     @property
@@ -56,12 +56,12 @@ class Layout:
 
     @property
     def others_sql(self) -> str:
-        """The other columns as SQL, each after a comma; "" where there are none."""
+        """The other columns as SQL, each after a comma; "" if there are none."""
         return "".join(f", {quoted(column.name)}" for column in self.others)
 
     @property
     def texts(self) -> list[str]:
-        """Its own text columns, without one that was meant to be the primary key."""
+        """Its own text columns, except one that was meant to be the primary key."""
         return [
             column.name
             for column in self.others
@@ -86,7 +86,8 @@ def layout_of(path: Path, connection: apsw.Connection, table: str, ddl: str) -> 
     """Read the DDL of a vec0 table and compare it with the table itself.
 
     Raises:
-        NotAStoreError: the DDL is not understood, or the table has not one column of float32.
+        NotAStoreError: the DDL is not understood, or the table does not have exactly one vector
+            column of float32.
     """
     try:
         columns = [column for column in vec0.columns(ddl) if column.kind != "option"]
@@ -101,18 +102,18 @@ def layout_of(path: Path, connection: apsw.Connection, table: str, ddl: str) -> 
     }
     expected = [key.name if key else "rowid", *(column.name for column in columns)]
     if column_names(connection, table) != expected:
-        raise _not_understood(path, table, "its columns are others than its DDL was read to have")
+        raise _not_understood(path, table, "its columns are not those in its DDL")
     said = Counter(str(column.kind) for column in columns)
     said["a text key"] = bool(key and key.type == "text")
     said["texts"] = sum((each.kind, each.type) == ("metadata", "text") for each in columns)
     if _parts(connection, table, list(shadows.values())) != said:
-        raise _not_understood(path, table, "sqlite-vec keeps other columns than its DDL says")
+        raise _not_understood(path, table, "sqlite-vec keeps columns that do not match its DDL")
     vectors = [column for column in columns if column.kind == "vector"]
     if [column.type for column in vectors] != ["float"]:
         kinds = ", ".join(f"{each.name} {each.type}[{each.dimensions}]" for each in vectors)
         raise NotAStoreError(
             f"{path}: {table} has these vector columns: {kinds}; a store has one of float32.",
-            hint="Quantized vectors and several of one row cannot be moved yet.",
+            hint="Quantized vectors, and several vectors per row, cannot be migrated yet.",
         )
     return Layout(
         table=table,
@@ -126,7 +127,7 @@ def layout_of(path: Path, connection: apsw.Connection, table: str, ddl: str) -> 
 
 
 def stamp_in(connection: apsw.Connection, table: str) -> Stamp | None:
-    """Return the stamp that the last migration of a vec0 table wrote, None without one."""
+    """Return the stamp that the last migration of a vec0 table wrote; None if there is none."""
     if not connection.table_exists("main", STAMPS):
         return None
     kept = connection.execute(f"SELECT stamp FROM {STAMPS} WHERE vectors = ?", (table,)).get
@@ -162,6 +163,6 @@ def _parts(connection: apsw.Connection, table: str, shadows: Sequence[str]) -> C
 
 def _not_understood(path: Path, table: str, why: str) -> NotAStoreError:
     return NotAStoreError(
-        f"{path}: the definition of {table} is not understood: {why}.",
-        hint="Create the table again as docs/migrating-a-store.md describes it, and copy its rows.",
+        f"{path}: emberd does not understand the definition of {table}: {why}.",
+        hint="Create the table again as docs/migrating-a-store.md describes, and copy its rows.",
     )

@@ -1,4 +1,4 @@
-"""How long filling a vec0 table takes on this machine, measured on a small one elsewhere."""
+"""Measures how long it takes to fill a vec0 table on this machine, with a small temporary one."""
 
 import time
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def rehearse(rows: int, dimensions: int) -> Rehearsal:
             log_bytes = sqlite.size(file)
             began_s = time.perf_counter()
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            for key in range(rows):  # as the sidecar is asked for hash and vector
+            for key in range(rows):  # as a swap asks the sidecar for hash and vector
                 connection.execute("SELECT rowid FROM v WHERE rowid = ?", (key,)).get  # noqa: B018
                 connection.execute("SELECT e FROM v WHERE rowid = ?", (key,)).get  # noqa: B018
             fill_s += time.perf_counter() - began_s

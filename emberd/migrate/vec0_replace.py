@@ -1,4 +1,4 @@
-"""New vectors for a vec0 table in one open transaction: drop the table, create it again, fill it.
+"""Replaces a vec0 table's vectors in one open transaction: drops, creates and fills the table.
 
 A virtual table cannot be renamed, so the new one cannot be built beside the old one.
 """
@@ -54,7 +54,7 @@ class Vec0Replacement:
         return (key for (key,) in found)
 
     def fill(self, vectors: Iterable[tuple[Key, bytes]], *, dimensions: int, stamp: Stamp) -> None:
-        """Put these vectors in place of all; every other column keeps its values."""
+        """Replace all vectors with these; every other column keeps its values."""
         layout, execute = self._layout, self._connection.execute
         last_rowid = self._last_rowid()
         self._find_copies()
@@ -63,7 +63,7 @@ class Vec0Replacement:
         execute(layout.ddl_with(dimensions))
         self._insert(vectors)
         self._move_copies()
-        if last_rowid is not None:  # the next row must not get the rowid of a deleted one
+        if last_rowid is not None:  # a new row must not get the rowid of a deleted one
             execute(
                 "UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?",
                 (last_rowid, f"{layout.table}_rowids"),
@@ -76,7 +76,7 @@ class Vec0Replacement:
         execute(f"INSERT OR REPLACE INTO {STAMPS} VALUES (?, ?)", (layout.table, stamp.to_json()))
 
     def _keep_other_columns(self) -> None:
-        """Keep metadata, auxiliary columns and partition keys in a temporary table."""
+        """Save metadata, auxiliary columns and partition keys in a temporary table."""
         layout, execute = self._layout, self._connection.execute
         if not layout.others:
             return
@@ -105,10 +105,10 @@ class Vec0Replacement:
         self._connection.executemany(insert, counted())
         present = self._connection.execute(f"SELECT count(*) FROM {table}").get
         if present != given:
-            raise StoreError(f"{self._path}: {present} of {given} vectors are in {table}.")
+            raise StoreError(f"{self._path}: only {present} of {given} vectors are in {table}.")
 
     def _last_rowid(self) -> int | None:
-        """Return the highest rowid that the table ever gave, None when it has given none."""
+        """Return the highest rowid that the table has ever given; None if it has given none."""
         query = "SELECT seq FROM sqlite_sequence WHERE name = ?"
         last = self._connection.execute(query, (f"{self._layout.table}_rowids",)).get
         return None if last is None else int(last)
@@ -138,11 +138,11 @@ class Vec0Replacement:
             execute(f"DELETE FROM {table} WHERE {key} = ?", (each,))
         after = execute(f"SELECT count(*) FROM {SET_ASIDE}").get
         if after - before != count * len(columns):
-            raise StoreError(f"{self._path}: not all of {count} vectors could be set aside.")
+            raise StoreError(f"{self._path}: not all of the {count} vectors could be set aside.")
         return f"the table {SET_ASIDE} of {self._path}"
 
     def complete(self, vectors: Iterable[tuple[Key, bytes]]) -> None:
-        """Take rows back from `emberd_set_aside`, with new vectors."""
+        """Put rows from `emberd_set_aside` back, with new vectors."""
         layout, execute = self._layout, self._connection.execute
         lines = f"FROM {SET_ASIDE} WHERE vectors = ? AND key = ?"
         for key, vector in vectors:
@@ -159,10 +159,10 @@ class Vec0Replacement:
         if not execute(f"SELECT count(*) FROM {SET_ASIDE}").get:
             execute(f"DROP TABLE {SET_ASIDE}")
 
-    # -- columns that hold the vectors again --------------------------------------------------
+    # -- columns that hold copies of the vectors ----------------------------------------------
 
     def _find_copies(self) -> None:
-        """Note which rows hold a copy, while the old vectors are there to compare with."""
+        """Note which rows hold a copy, while the old vectors are still there to compare with."""
         for at, place in enumerate(self._also):
             table = f"temp.emberd_copied_{at}"
             if self._connection.table_exists("temp", f"emberd_copied_{at}"):
@@ -189,13 +189,13 @@ class Vec0Replacement:
                 changed += self._connection.changes()
             if changed != len(found):
                 raise StoreError(
-                    f"{self._path}: {changed} of {len(found)} rows of {place.name} changed."
+                    f"{self._path}: only {changed} of {len(found)} rows of {place.name} changed."
                 )
 
     # -- what must not change -----------------------------------------------------------------
 
     def unmoved(self) -> Mapping[str, str]:
-        """Return digests of all but the vectors, and every definition, by name."""
+        """Return digests of everything except the vectors, and every definition, by name."""
         layout, connection = self._layout, self._connection
         self._find_copies()
         kept = [quoted(name) for name in (layout.key, *(each.name for each in layout.others))]

@@ -1,6 +1,7 @@
-"""After the commit: the store read again and compared with what was put there and with the model.
+"""Checks a store after the commit: reads it again, and compares it with the sidecar and the model.
 
-Others may write all the while, so a row counts as wrong only when nobody else can have changed it.
+Others may be writing at the same time, so a row only counts as wrong if nobody else can have
+changed it.
 """
 
 from collections.abc import Sequence
@@ -21,14 +22,14 @@ NEAREST = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migrated:
-    """What came of one store.
+    """The outcome for one store.
 
-    `copies` are the columns that held its vectors again, as they were before; those that did not
-    move still hold the old ones. `set_aside` vectors have no text, and are in `set_aside_in`
-    (words); `completed` ones had none at the swap and got it just after. `strays` are rows written
-    since in another space, `gone` rows deleted since. `unverified` says why the model could not be
-    asked, and `strays` are then all rows written since. `lowest_cosine` is None when no row was
-    embedded again, then or because there is none.
+    `copies` are the columns that held copies of its vectors before; those that were not replaced
+    still hold the old ones. `set_aside` vectors have no text, and are in `set_aside_in` (in words);
+    `completed` ones had none at the swap and got one just after. `strays` are rows written since in
+    another space, `gone` rows deleted since. If the model could not be asked, `unverified` says
+    why, and `strays` are all rows written since. `lowest_cosine` is None if no row was embedded
+    again, for that reason or because there is no row.
     """
 
     rows: int
@@ -48,7 +49,7 @@ class Migrated:
 
 @dataclass(slots=True)
 class _Comparison:
-    """What comparing with the model gave; see `Migrated`."""
+    """The result of comparing with the model; see `Migrated`."""
 
     lowest_cosine: float | None = None
     strays: int = 0
@@ -56,9 +57,9 @@ class _Comparison:
 
 
 def verify(staged: Staged) -> Migrated:
-    """Read a store that was just committed again and compare it with what the model gives.
+    """Read a store again that was just committed, and compare it with the model's vectors.
 
-    A model that cannot be asked any more does not make the store wrong.
+    If the model can no longer be asked, that does not make the store wrong.
 
     Raises:
         MigrationError: it is not what it should be.
@@ -71,7 +72,7 @@ def verify(staged: Staged) -> Migrated:
         raise _wrong(store, f"it has {shape.dimensions} dimensions, not {wanted}")
     comparison = _compare_with_model(staged, sample)
     _check_search(staged, sample[:: max(1, len(sample) // SEARCHES)])
-    written, gone = _written_since(staged)  # last, because others write all the while
+    written, gone = _written_since(staged)  # last, because others may be writing
     _count_strays(staged, written, comparison)
     lowest = comparison.lowest_cosine
     return Migrated(
@@ -101,12 +102,12 @@ def _compare_with_staged(staged: Staged, rows: int) -> list[Row]:
         elif place in places:
             sample.append(row)
     if unlike and not staged.textless.completed and not staged.place.is_written_to():
-        raise _wrong(staged.ref.store, f"{unlike} rows have other vectors than were put there")
+        raise _wrong(staged.ref.store, f"{unlike} rows do not have the vectors that were put there")
     return sample
 
 
 def _compare_with_model(staged: Staged, sample: Sequence[Row]) -> _Comparison:
-    """Embed the sample again; raise `MigrationError` where it is another vector."""
+    """Embed the sample again; raise `MigrationError` if a vector differs."""
     if not sample:
         return _Comparison()
     try:
@@ -121,8 +122,8 @@ def _compare_with_model(staged: Staged, sample: Sequence[Row]) -> _Comparison:
 
 
 def _written_since(staged: Staged) -> tuple[list[Row], set[Key]]:
-    """Return the rows that are not as they were put there, and the keys that are gone."""
-    written, gone = [], set(staged.keys)  # others may write meanwhile: a count proves nothing
+    """Return the rows that are not as the swap left them, and the keys that are gone."""
+    written, gone = [], set(staged.keys)  # a count would prove nothing, because others may write
     for row in staged.ref.store.rows():
         if row.key not in gone or not staged.sidecar.holds(row):
             written.append(row)
@@ -131,10 +132,10 @@ def _written_since(staged: Staged) -> tuple[list[Row], set[Key]]:
 
 
 def _check_search(staged: Staged, sample: Sequence[Row]) -> None:
-    """Search for rows by their own vectors; others may change what is searched all the while.
+    """Search for rows by their own vectors; others may be changing the store meanwhile.
 
     Raises:
-        MigrationError: a row that is still there is not found, and no other is as near.
+        MigrationError: a row that is still there is not found, and no other one is as near.
     """
     store = staged.ref.store
     for _ in range(SEARCH_TRIES):
@@ -168,7 +169,7 @@ def _are_near(row: Row, vector: bytes) -> bool:
 
 
 def _count_strays(staged: Staged, written: Sequence[Row], comparison: _Comparison) -> None:
-    """Count the rows that somebody wrote after the swap, still with another model's vectors."""
+    """Count the rows that somebody has written since the swap with another model's vectors."""
     comparison.strays = len(written)
     if comparison.unverified is not None:
         return
@@ -187,6 +188,6 @@ def _count_strays(staged: Staged, written: Sequence[Row], comparison: _Compariso
 
 def _wrong(store: Store, what: str) -> MigrationError:
     return MigrationError(
-        f"{store.path} was not right after the swap: {what}. It is as it was before.",
-        hint="Run `emberd verify` on the model, and report this.",
+        f"{store.path} was wrong after the swap: {what}. The store was restored as it was before.",
+        hint="Run `emberd verify` on the model, and please report this.",
     )

@@ -2,9 +2,9 @@
 
 What a migration leaves there, step by step:
 
-    staged.db                    the sidecar; a run that was stopped goes on with it
+    staged.db                    the sidecar; the next run continues with it
     pending.db                   the backup, copied while the store is locked
-    pending.json                 its note: what has to follow the commit
+    pending.json                 its note: what must follow the commit
     (the store is committed)     its stamp names the migration
     backup-N.json, backup-N.db   once settings and `state/stores.json` are written
 
@@ -15,10 +15,10 @@ and an undo:
     (the store is restored)      its stamp no longer names the migration
                                  backup-N.db is deleted, and its note last
 
-A process may die between any two steps. Whoever opens the store next compares note and stamp, which
-change in one step each, and looks up in `STATES` what to do. `*.partial` and `.*.emberd-new` are
-files that were not written to their end: they are deleted in every state. While a process holds
-`lock`, all of this is its own, and others get `StoreBusyError`.
+A process may die between any two steps. The next one to open the store compares note and stamp,
+each of which changes in one step, and looks up in `STATES` what to do. `*.partial` and
+`.*.emberd-new` are files that were not completely written, and are deleted in every state. While a
+process holds `lock`, the whole folder is its own, and others get `StoreBusyError`.
 """
 
 import hashlib
@@ -49,24 +49,24 @@ StoreState = Literal["old", "some new", "new"]
 
 
 class Recovery(Enum):
-    """What brings a state to its end."""
+    """What is done about a state."""
 
-    NOTHING = "nothing is to be done"
+    NOTHING = "there is nothing to do"
     DISCARD = "throw the backup away: the store was not touched"
     FINISH = "write settings and `state/stores.json`, and keep the backup"
     TAKE_BACK = "restore what was committed, and the file that was edited with it"
-    END_UNDO = "restore the backup where that is not done, then delete it"
+    END_UNDO = "restore the backup if that is not done, then delete it"
     REFUSE = "change nothing, and say what is damaged"
 
 
 @dataclass(frozen=True, slots=True)
 class OnDisk:
-    """What tells the states apart.
+    """What distinguishes the states.
 
-    `note` is what is not through by the notes: "swap" and "taking back" by `pending.json`, "undo"
-    by the note of a backup. `backup` says whether the copy that it is about is there. `store` is
-    "new" where the stamp is that of the note's migration, "some new" where only some of the stores
-    of one run have it, None where no note says which migration that is.
+    `note` is what is unfinished according to the notes: "swap" and "taking back" in `pending.json`,
+    "undo" in the note of a backup. `backup` says whether the copy that the note is about exists.
+    `store` is "new" if the stamp is that of the note's migration, "some new" if only some of the
+    stores of one run have it, and None if no note says which migration that is.
     """
 
     note: NoteState
@@ -76,7 +76,7 @@ class OnDisk:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A row of the table; `backup` is None where it makes no difference."""
+    """A row of the table; `backup` is None if it makes no difference."""
 
     meaning: str
     note: NoteState
@@ -85,7 +85,7 @@ class State:
     recovery: Recovery
 
     def matches(self, found: OnDisk) -> bool:
-        """Whether this is the row of what was found."""
+        """Whether this row describes what was found."""
         backup = self.backup in (None, found.backup)
         return self.note == found.note and backup and found.store in self.store
 
@@ -101,7 +101,7 @@ STATES = (
     State("undo begun", "undo", True, ("new",), Recovery.END_UNDO),
     State("undone, not tidied up", "undo", None, ("old",), Recovery.END_UNDO),
     State("the note is damaged", "damaged", None, (None,), Recovery.REFUSE),
-    # No step of ours leads to these: somebody deleted the backup.
+    # None of our steps leads to these: somebody deleted the backup.
     State("backup gone: some committed", "swap", False, ("some new",), Recovery.REFUSE),
     State("backup gone: taking back", "taking back", False, ("some new", "new"), Recovery.REFUSE),
     State("backup gone: undo", "undo", False, ("new",), Recovery.REFUSE),
@@ -109,7 +109,7 @@ STATES = (
 
 
 def state_of(found: OnDisk) -> State:
-    """Return the row of what was found."""
+    """Return the row that describes what was found."""
     return next(state for state in STATES if state.matches(found))
 
 
@@ -134,7 +134,7 @@ class Workplace:
             except LockedError as error:
                 raise StoreBusyError(
                     f"Another migration of {self.store.path} is under way.",
-                    hint=f"Wait until {error.holder} has finished.",
+                    hint=f"Wait until {error.holder} has finished, then run this again.",
                 ) from None
             except OSError as error:
                 raise StoreError(
@@ -145,9 +145,9 @@ class Workplace:
             yield
 
     def require_ours(self) -> None:
-        """Raise `StoreError` when what lies here is of another store of the same file.
+        """Raise `StoreError` if this folder belongs to another store of the same file.
 
-        A backup is of the whole file: undoing one would undo the other.
+        A backup covers the whole file, so undoing one migration would undo the other.
         """
         notes = [self.pending_note(), *(backup.note for backup in self.backups())]
         others = {note.part for note in notes if note} - {part_of(self.store)} if any(notes) else ()
@@ -155,23 +155,23 @@ class Workplace:
             other = min(others)
             option = shlex.join(["--option", f"table={other}"])
             raise StoreError(
-                f"{self.folder} keeps what belongs to {other}, another table of the same file.",
-                hint=f"Run `emberd migrate status` with `{option}`; when you trust its new vectors,"
-                " delete that folder, and run this again.",
+                f"{self.folder} belongs to {other}, another table of the same file.",
+                hint=f"Run `emberd migrate status` with `{option}`. Once you trust its new vectors,"
+                " delete that folder, then run this again.",
             )
 
     def require_room(self, needed_bytes: int) -> None:
-        """Raise `DiskFullError` when the disk has less than that left."""
+        """Raise `DiskFullError` if the disk has less than that left."""
         free = shutil.disk_usage(self.store.path.parent).free
         if free < needed_bytes + RESERVE_BYTES:
             raise DiskFullError(
-                f"{self.store.path.parent} has {format_size(free)} left, and backup, new vectors"
-                f" and swap take {format_size(needed_bytes + RESERVE_BYTES)}.",
-                hint="Make room first; nothing was written.",
+                f"{self.store.path.parent} has {format_size(free)} left, but backup, new vectors"
+                f" and swap need {format_size(needed_bytes + RESERVE_BYTES)}.",
+                hint="Nothing was written. Free some space, then run this again.",
             )
 
     def on_disk(self) -> OnDisk:
-        """Look which state this store is in, for itself."""
+        """Return the state of this store, without regard to others of the same run."""
         stopped = self.stopped_undo()
         if stopped:
             return OnDisk("undo", stopped.path.exists(), self._store_state(stopped.note))
@@ -188,31 +188,31 @@ class Workplace:
         return "new" if self.holds(note) else "old"
 
     def holds(self, note: Note) -> bool:
-        """Whether the store is still what that migration made it, by its stamp."""
+        """Whether the store still holds what that migration wrote, by its stamp."""
         stamp = self.store.stamp()
         return bool(stamp and stamp.migration == note.migration)
 
     def sweep(self) -> None:
-        """Delete files that a process did not write to their end."""
+        """Delete files that were not completely written."""
         for partial in (*self.folder.glob("*.partial"), *self.folder.glob(f".*{TEMPORARY}")):
             sidecar.delete(partial)
 
     # -- a swap -----------------------------------------------------------------------------
 
     def pending_note(self) -> Note | None:
-        """Return the note of the swap that is not through. Raises `StoreError`: it is damaged."""
+        """Return the note of an unfinished swap. Raises `StoreError` if it is damaged."""
         return Note.read(self.pending.with_suffix(".json"))
 
     def _write_pending(self, note: Note) -> None:
         note.write(self.pending.with_suffix(".json"))
 
     def prepare(self, note: Note) -> None:
-        """Back the store up and note what has to follow the commit. The store must be locked."""
+        """Back the store up and note what must follow the commit. The store must be locked."""
         self.store.backup(self.pending)
         self._write_pending(replace(note, backup_hash=hash_of(self.pending)))
 
     def filled(self, digest: str) -> None:
-        """Note what the store holds once it is committed, so that later changes are seen."""
+        """Note what the store holds once it is committed, so that later changes are noticed."""
         note = self.pending_note()
         assert note  # see `prepare`
         self._write_pending(replace(note, digest=digest))
@@ -223,7 +223,7 @@ class Workplace:
         return bool(note and self.holds(note))
 
     def is_written_to(self) -> bool:
-        """Whether anything was written since the swap that is not through yet."""
+        """Whether anything was written since the swap that is not finished yet."""
         note = self.pending_note()
         return note is None or self.is_changed(note)
 
@@ -232,7 +232,7 @@ class Workplace:
         return self.store.digest() != note.digest
 
     def settle(self) -> Note | None:
-        """After a commit: write settings and what is known; None when nothing was committed."""
+        """After a commit, write settings and what is known; None if nothing was committed."""
         note = self.pending_note()
         if note is None or not self.holds(note):
             return None
@@ -244,7 +244,7 @@ class Workplace:
         return note
 
     def finish(self) -> Note | None:
-        """Settle, keep the backup, drop the sidecar; throw away what never led to a commit."""
+        """Settle, keep the backup, drop the sidecar; if not committed, discard what is prepared."""
         note = self.settle()
         if note is None:
             self.discard()
@@ -258,7 +258,7 @@ class Workplace:
         return note
 
     def mark(self) -> None:
-        """Note that what was committed has to be taken back, also by whoever comes next."""
+        """Note that what was committed must be taken back, if need be by the next run."""
         note = self.pending_note()
         if note and not note.undoing and self.holds(note):
             self._write_pending(replace(note, undoing=True))
@@ -271,17 +271,17 @@ class Workplace:
     # -- backups ----------------------------------------------------------------------------
 
     def backups(self) -> list[Backup]:
-        """Return those that can be undone, oldest first."""
+        """Return the backups that can be restored, oldest first."""
         return [backup for backup in self._noted() if backup.path.exists()]
 
     def unreadable(self) -> list[Path]:
-        """Return the backups whose note is damaged or gone, oldest first."""
+        """Return the backups whose note is damaged or missing, oldest first."""
         readable = {backup.path for backup in self._noted()}
         found = sorted(self.folder.glob("backup-*.db"))
         return [path for path in found if _number("backup", path) and path not in readable]
 
     def stopped_undo(self) -> Backup | None:
-        """Return the backup whose restoring was begun and not ended."""
+        """Return the backup that was being restored when an undo was stopped."""
         return next((backup for backup in self._noted() if backup.note.undoing), None)
 
     def _noted(self) -> Iterator[Backup]:
@@ -292,22 +292,22 @@ class Workplace:
                     yield Backup(path.with_suffix(".db"), note)
 
     def forget(self, backup: Backup) -> None:
-        """Delete a backup; its note last, which says whether anything is left to do."""
+        """Delete a backup, and then its note, which says whether anything is left to do."""
         sidecar.delete(backup.path)
         backup.note_path.unlink(missing_ok=True)
 
     def copies(self) -> list[Path]:
-        """Return what was copied before something was taken back, oldest first."""
+        """Return the copies made before something was taken back, oldest first."""
         return sorted(self.folder.glob("undone-*.db"))
 
     def next_number(self, what: str) -> int:
-        """Return a number above all in use, so that nothing is ever replaced."""
+        """Return a number above all those in use, so that nothing is ever replaced."""
         return max((_number(what, path) for path in self.folder.iterdir()), default=0) + 1
 
     # -- elsewhere --------------------------------------------------------------------------
 
     def known(self, name: str) -> KnownStore | None:
-        """Return what `state/stores.json` says of the store."""
+        """Return what `state/stores.json` says about the store."""
         return self._known.read().get(name)
 
     def put_known(self, name: str, store: KnownStore | None) -> None:
@@ -315,10 +315,13 @@ class Workplace:
         try:
             self._known.put(name, store)
         except OSError as error:
-            raise StoreError(f"The state folder cannot be written: {error.strerror}.") from None
+            raise StoreError(
+                f"{self.state_folder} cannot be written: {error.strerror}.",
+                hint="Correct the permissions, then run this again.",
+            ) from None
 
     def settings(self, note: Note) -> tuple[str, str]:
-        """Return the settings file as it is, and as it is with the note's model."""
+        """Return the settings file as it is, and as it would be with the note's model."""
         return settings_of(self.store, model=note.model, dimensions=note.dimensions)
 
 
@@ -337,7 +340,7 @@ def patiently(lock: Callable[[], AbstractContextManager[T]]) -> Iterator[T]:
 
 
 def settings_of(store: Store, *, model: str, dimensions: int) -> tuple[str, str]:
-    """Return the content of a store's settings file, and what it is with another model.
+    """Return the content of a store's settings file, and what it would be with another model.
 
     Raises:
         StoreError: it cannot be read, or is not such a file.
@@ -347,18 +350,18 @@ def settings_of(store: Store, *, model: str, dimensions: int) -> tuple[str, str]
         text = store.settings.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(
-            f"{store.settings} cannot be read: {error}.", hint="Correct it, and run this again."
+            f"{store.settings} cannot be read: {error}.", hint="Correct it, then run this again."
         ) from None
     return text, store.new_settings(text, model=model, dimensions=dimensions)
 
 
 def hash_of(path: Path) -> str:
-    """Return what stands for the bytes of a backup."""
+    """Return the hash of a backup's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _number(what: str, path: Path) -> int:
-    """Return the number in the name of one of our files, 0 for others."""
+    """Return the number in the name of one of our files, or 0."""
     name = re.fullmatch(rf"{what}-(\d+)\.(db|json)", path.name)
     return int(name[1]) if name else 0

@@ -1,1 +1,1 @@
-"""The files of models: are they here, where do they come from, and what do they say?"""
+"""The files of models: whether they are here, where they come from, and what they say."""

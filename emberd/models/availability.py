@@ -14,7 +14,7 @@ from emberd.spaces.lock import LockEntry
 
 @dataclass(frozen=True, slots=True)
 class LocalCopy:
-    """A model's files on this machine: where they are, and the source that they belong to."""
+    """A model's files on this machine: where they are, and which source they belong to."""
 
     source: Source
     folder: Path
@@ -22,14 +22,14 @@ class LocalCopy:
 
 
 def find_here(spec: ModelSpec, hub: Path, before: LockEntry | None) -> LocalCopy | None:
-    """Return where a start would take the model's files from, or None when it has to fetch them.
+    """Return where a start would take the model's files from; None if it would have to fetch them.
 
     Args:
         spec: the registry's entry.
         hub: folder of the Hub's cache.
-        before: what `lock.json` remembers of the model. Its source is tried first. If that is an
-            installed package, the folder that it had is used as long as it is whole: the package
-            may be installed for another Python than the one that asks now.
+        before: what `lock.json` remembers about the model. Its source is tried first. If that is an
+            installed package, its folder is used as long as it is complete, because the package
+            may be installed for another Python than this one.
     """
     for source in in_order(spec, before):
         remembered = source.package and before and str(source) == before.now.source

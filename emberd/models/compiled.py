@@ -1,6 +1,6 @@
 """Compiled models that backends keep for the next start, each in a folder `cache/BACKEND/KEY/`.
 
-The key covers what a compiled model depends on and no more: entries that differ only in prompts,
+The key covers exactly what a compiled model depends on, so entries that differ only in prompts,
 limits or output size share one. A folder that no entry of `lock.json` leads to may be deleted at
 any time.
 """
@@ -43,7 +43,7 @@ def folders(cache: Path, spec: ModelSpec, entry: LockEntry | None) -> list[Path]
 
 
 def unused(cache: Path, models: Iterable[tuple[ModelSpec, LockEntry | None]]) -> list[Path]:
-    """Return everything that backends keep and none of these models would use."""
+    """Return everything that backends keep but none of these models would use."""
     used = {folder for spec, entry in models for folder in folders(cache, spec, entry)}
     return sorted(path for path in cache.glob("*/*") if path not in used)
 

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from emberd.models.folder import Folder  # the server shows differences and reads no folder
 
 _DOCUMENT = ("document", "passage", "corpus")
-"""The names under which sentence-transformers looks for the prompt of documents, in its order."""
+"""The names under which sentence-transformers looks for the document prompt, in its order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Something that the folder says and the entry does not, or says otherwise.
+    """Something that the folder says but the entry does not, or that they say differently.
 
     `key` is the entry's key, and `line` is what to write there to follow the folder.
     """
@@ -27,11 +27,11 @@ class Difference:
 
     def told(self, name: str) -> str:
         """Describe it for the entry `name`, with what to do, in one line."""
-        return f"{self.message} To follow the folder, write below models.{name}: {self.line}"
+        return f"{self.message} To follow the folder, write under models.{name}: {self.line}"
 
 
 def differences(folder: "Folder", spec: ModelSpec) -> list[Difference]:
-    """Return what the entry says otherwise than the folder."""
+    """Return where the entry disagrees with the folder."""
     return [
         *_other_limit(folder, spec),
         *_other_prompts(folder, spec),

@@ -1,4 +1,4 @@
-"""The hashes of a model folder's files: those that a backend uses, and the weights it lists."""
+"""Hashes the files of a model's folder: those that a backend uses, and the weights it lists."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""What the files of a model say beside the weights, read as sentence-transformers reads them.
+"""What a model's files say besides the weights, read as sentence-transformers reads them.
 
-The one reader for the worker that loads a model, `config check` and `verify`. What no file says is
-not guessed. Which file counts is as in sentence-transformers 6.2, `base/modules/transformer.py`.
+This is the one reader for the worker that loads a model, `config check` and `verify`. It never
+guesses what no file says. Which file counts is as in sentence-transformers 6.2,
+`base/modules/transformer.py`.
 """
 
 import json
@@ -71,8 +72,8 @@ class Folder:
             )
         if self.positions is not None and tokens > self.positions:
             raise ModelLoadError(
-                f"The registry says {tokens} tokens for {spec.name} and the checkpoint has"
-                f" positions for {self.positions}.",
+                f"The registry says {tokens} tokens for {spec.name}, but the checkpoint has"
+                f" positions for only {self.positions}.",
                 hint=f"Lower models.{spec.name}.max_tokens.",
             )
         return tokens
@@ -108,7 +109,7 @@ def read_folder(folder: Path) -> Folder:
         raise ModelLoadError(
             f"{folder / 'tokenizer_config.json'} cuts off the beginning of long texts"
             f" (truncation_side {tokenizer['truncation_side']!r}); emberd cuts off their end.",
-            hint='Write `"truncation_side": "right"` there if that is fine for your texts.',
+            hint='If that is fine for your texts, write `"truncation_side": "right"` there.',
         )
     positions = read_positions(config)
     limit, limit_by = read_limit(folder, tokenizer, transformer, named)

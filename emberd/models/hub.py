@@ -1,10 +1,10 @@
-"""A Hub repository -> a folder in the Hub's own cache: resumed, checked, with progress.
+"""Downloads a Hub repository into the Hub's own cache: resumable, checked, with progress.
 
-The home of huggingface_hub, which is imported only when the Hub has to be asked. emberd fetches
-large files itself, into `blobs/SHA256.part`, which survives a stop of any kind and is renamed when
-its hash is right. (The library starts a file anew whenever its process was stopped.) The library
-fetches the small ones and links the snapshot: weights last, and after them the ref, so that a
-snapshot with a ref is whole.
+Only this file and `hub_errors.py` import huggingface_hub, and only if the Hub must be asked. emberd
+fetches large files itself, into `blobs/SHA256.part`, which survives a stop of any kind and is
+renamed once its hash is right. (The library starts a file again from the beginning if its process
+was stopped.) The library fetches the small files and links the snapshot: weights last, and after
+them the ref, so that a snapshot with a ref is complete.
 """
 
 import shutil
@@ -27,7 +27,7 @@ from emberd.units import format_size
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-REACH_TIMEOUT_S = 5.0  # for the first answer of the Hub; a download that moves may take hours
+REACH_TIMEOUT_S = 5.0  # for the Hub's first answer; a download that makes progress may take hours
 PARALLEL_FILES = 4
 CHUNK_BYTES = 2**16  # what a stop may lose; with the library's 10 MiB, progress would jump
 STANDS_STILL_S = 25.0  # without a new byte; a worker that waits longer counts as stuck itself
@@ -49,7 +49,7 @@ def look_up(source: Source, hub: Path, files: Sequence[str], commit: str) -> Sta
     """Ask for the source's current commit, and the digests in `commit` of what `files` match.
 
     Raises:
-        SourceError: in a few seconds when the Hub is out of reach; the message says why.
+        SourceError: within seconds if the Hub cannot be reached; the message says why.
     """
     with explained(source, hub):
         now = _ask(source)
@@ -62,7 +62,7 @@ def reach(source: Source, hub: Path) -> str | None:
     """Ask the Hub for a repository; return the Hub's address, or None if we must stay offline.
 
     Raises:
-        SourceError: in a few seconds when the Hub is out of reach; the message says why.
+        SourceError: within seconds if the Hub cannot be reached; the message says why.
     """
     from huggingface_hub import constants
 
@@ -76,10 +76,10 @@ def reach(source: Source, hub: Path) -> str | None:
 def download(source: Source, hub: Path, files: Sequence[str], report: OnProgress) -> Path:
     """Download what `files` match of a Hub repository into the Hub's cache; return the snapshot.
 
-    Files that are there are not fetched again, and a partial file is continued.
+    Files that are already there are not fetched again, and a partial file is continued.
 
     Raises:
-        SourceError: in a few seconds when the Hub is out of reach; the message says why.
+        SourceError: within seconds if the Hub cannot be reached; the message says why.
     """
     with explained(source, hub):
         return _download(source, hub, files, report)
@@ -148,8 +148,8 @@ def _require_room(missing: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if missing and missing + SPARE_BYTES > free:
         raise SourceError(
-            f"{format_size(missing)} have to be fetched, and the disk that holds {folder.parent}"
-            f" has {format_size(free)} free"
+            f"{format_size(missing)} must be downloaded, but the disk that holds {folder.parent}"
+            f" has only {format_size(free)} free"
         )
 
 
@@ -178,11 +178,11 @@ def _verify(snapshot: Path, files: Sequence["RepoSibling"]) -> None:
             raise SourceError(f"{file.rfilename} did not arrive")
         if file.blob_id and not has_digest(path, file.blob_id):
             discard(path)
-            raise SourceError(f"{file.rfilename} arrived with another hash than the Hub states")
+            raise SourceError(f"{file.rfilename} arrived with a different hash than the Hub states")
 
 
 def _in_parallel(files: Sequence["_Large"], progress: "_Progress") -> None:
-    """Fetch all; after a failure no further file begins, and Ctrl-C does not wait for threads."""
+    """Fetch all; after a failure no other file is begun, and Ctrl-C does not wait for threads."""
     waiting = iter(files)  # shared: each file is taken by one thread
     failures: list[BaseException] = []
 
@@ -228,13 +228,13 @@ class _Large:
         return self.blobs / f"{self.sha256}.lock"
 
     def size_there(self) -> int:
-        """Return how many of its bytes are here already."""
+        """Return how many of its bytes are already here."""
         if self._whole.exists():
             return self.size
         return size_of(self._part)
 
     def fetch(self, progress: "_Progress") -> None:
-        """Fetch what is missing; another process that does the same is waited for."""
+        """Fetch what is missing; wait for another process that is doing the same."""
         with self._alone(progress):
             if self._whole.exists():
                 if has_digest(self._whole, self.sha256):
@@ -247,7 +247,7 @@ class _Large:
                 self._continue(part, progress)
             if not has_digest(self._part, self.sha256):
                 self._part.unlink()
-                raise SourceError(f"{self.name} arrived with another hash than the Hub states")
+                raise SourceError(f"{self.name} arrived with a different hash than the Hub states")
             self._part.replace(self._whole)
 
     @contextmanager
@@ -264,7 +264,7 @@ class _Large:
                     if grown <= 0:
                         raise SourceError(
                             f"{self.name}: {error.strerror}, which is not making progress",
-                            hint="End that process, then ask again.",
+                            hint="End that process, then try again.",
                         ) from None
                     size += grown
                     progress.add(grown)
@@ -289,7 +289,7 @@ class _Large:
         except httpx2.TransportError as error:
             raise SourceError(
                 f"the Hub stopped sending {self.name} ({type(error).__name__});"
-                " what arrived is kept, and the next pull goes on from there"
+                " what arrived is kept, and the next pull continues from there"
             ) from None
 
 
@@ -315,7 +315,7 @@ class _Progress:
             self._report(self._total, self._total)
 
     def for_one_file(self, *_: Any, **__: Any) -> "_Bar":  # noqa: ANN401 - called as tqdm is
-        """Return what huggingface_hub takes for a tqdm bar."""
+        """Return an object that huggingface_hub can use like a tqdm bar."""
         return _Bar(self)
 
 

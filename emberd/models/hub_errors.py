@@ -1,4 +1,4 @@
-"""What the Hub's client raises, in words that say what went wrong and what to do."""
+"""Turns the errors of the Hub's client into ones that say what went wrong and what to do."""
 
 import errno
 import re
@@ -17,7 +17,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def endpoint() -> str:
-    """Return the Hub's address, for people: without a password that stands in it."""
+    """Return the Hub's address for messages, without any password in it."""
     from huggingface_hub import constants
 
     return re.sub("//[^/]*@", "//", constants.ENDPOINT)

@@ -1,4 +1,4 @@
-"""The JSON files of a model's folder: read, or refused with an error that names the file."""
+"""Reads the JSON files of a model's folder, or fails with an error that names the file."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from emberd.errors import ModelLoadError
 from emberd.files import read
 
-MEND = "Repair that file or its permissions, or get it again from where the model came from."
+MEND = "Fix that file or its permissions, or get it again from where the model came from."
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -31,12 +31,12 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
 
 
 def read_optional(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, an empty one if there is no such file."""
+    """Return the JSON object in a file, or an empty one if there is no such file."""
     return read_object(path) if is_there(path) else {}
 
 
 def is_there(path: Path) -> bool:
-    """Say whether the file exists; one without permission counts: reading it gives the error."""
+    """Say whether the file exists; one that we may not read counts, and reading it then fails."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

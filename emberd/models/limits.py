@@ -1,6 +1,6 @@
-"""How long a text may be, by a folder's files: where it is cut, and what the weights allow.
+"""How long a text may be according to a folder's files: where it is cut, and what weights allow.
 
-Which file wins is as in sentence-transformers 6.2, `base/modules/transformer.py`.
+Files take precedence as in sentence-transformers 6.2, `base/modules/transformer.py`.
 """
 
 import math
@@ -40,7 +40,7 @@ def _tokens(path: Path, key: str, value: object) -> int | None:
         return None if math.isinf(value) or value > 2**31 else int(value)
     raise ModelLoadError(
         f"{path}: {key} is {str(value)[:40]!r}, which is not a number of tokens.",
-        hint=f"Texts are cut there: write {LEAST_TOKENS} or more, or remove the key.",
+        hint=f"This is where texts are cut: write {LEAST_TOKENS} or more, or remove the key.",
     )
 
 
@@ -49,7 +49,7 @@ def read_positions(config: Mapping[str, Any]) -> int | None:
 
     In the RoBERTa family, positions start after the padding index, so those up to it are never used
     (fairseq's convention, kept by Hugging Face's `create_position_ids_from_input_ids`). The index
-    is 1 unless a RoBERTa config says otherwise; MPNet's code has it fixed. XLNet says -1.
+    is 1 unless a RoBERTa config says otherwise; it is fixed in MPNet's code. XLNet says -1.
     """
     try:
         positions = int(config["max_position_embeddings"])

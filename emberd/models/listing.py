@@ -1,4 +1,4 @@
-"""Every model of the registry, whether it is here, and the disk that it takes."""
+"""Lists the registry's models: whether each is here, and how much disk space it takes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from emberd.registry.spec import ModelSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedModel:
-    """A row of `emberd list`. Sizes are 0 for what is not here."""
+    """A row of `emberd list`. Sizes are 0 for files that are not here."""
 
     name: str
     default: bool
@@ -32,7 +32,7 @@ class ListedModel:
 
 
 def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterator[ListedModel]:
-    """Yield a row for each entry, in the registry's order; no network is asked."""
+    """Yield a row for each entry, in the registry's order, without using the network."""
     lock = places.lock.read()
     for spec in catalog:
         entry = lock.get(spec.name)
@@ -57,7 +57,7 @@ def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterato
 
 
 def unused_bytes(catalog: Catalog, places: Places) -> int:
-    """Return the disk that compiled copies take which no entry would use."""
+    """Return how many bytes of disk are taken by compiled copies that no entry would use."""
     lock = places.lock.read()
     models = [(spec, lock.get(spec.name)) for spec in catalog]
     return compiled.size_of(*compiled.unused(places.cache, models))

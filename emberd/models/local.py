@@ -1,6 +1,6 @@
-"""One source: are its files on this machine? Found without the network or huggingface_hub.
+"""Finds the files of one source on this machine, without the network or huggingface_hub.
 
-A Hub repository lies in the Hub's cache as `models--owner--name/snapshots/COMMIT`, and
+A Hub repository is in the Hub's cache as `models--owner--name/snapshots/COMMIT`, and
 `refs/REVISION` holds the commit of a branch or tag
 (huggingface.co/docs/huggingface_hub/guides/manage-cache).
 """
@@ -28,9 +28,9 @@ DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def find_local(source: Source, hub: Path, last_folder: Path | None = None) -> Path | None:
-    """Return the folder that holds the whole model, or None when it is not all there.
+    """Return the folder that holds the complete model, or None if it is not all there.
 
-    `last_folder` is where an installed package had it: looking up a package takes 15 ms.
+    `last_folder` is where an installed package had it, because looking up a package takes 15 ms.
     """
     if source.hf:
         folder = hub_snapshot(source.hf, source.revision or "main", hub)
@@ -80,17 +80,17 @@ def is_complete(folder: Path) -> bool:
 
 
 def lacks(folder: Path) -> ModelLoadError | None:
-    """Return what a folder lacks to be a whole model, as an error with its remedy, or None.
+    """Return what a folder lacks to be a complete model, as an error with its fix, or None.
 
-    A missing shard that the index names makes a folder incomplete, and so do shards without an
-    index: a stopped download is never taken for a whole one. (The Hub's client links a file once
-    all of it is there.)
+    A folder is incomplete if a shard that the index names is missing, or if there are shards but no
+    index, so that a stopped download never passes for a complete one. (The Hub's client links a
+    file once all of it is there.)
     """
     if not is_folder(folder):
         if is_gone(folder):
-            return ModelLoadError(f"There is no folder {folder}.", hint="Correct the path.")
+            return ModelLoadError(f"The folder {folder} does not exist.", hint="Correct the path.")
         return ModelLoadError(
-            f"{folder} cannot be looked at.", hint="Correct the path, or the permissions."
+            f"{folder} cannot be read.", hint="Correct the path, or fix the permissions."
         )
     if not is_file(folder / "config.json"):
         elsewhere = next(iter(sorted(folder.glob("0_*/config.json"))), None)
@@ -119,9 +119,11 @@ def _lacks_weights(folder: Path) -> ModelLoadError | None:
             shards = set(json.loads(read(index))["weight_map"].values())
             gone = sorted(shard for shard in shards if not is_file(folder / shard))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return None  # whole but damaged: loading will say so
+            return None  # complete but damaged: loading will say so
         if gone:
-            return ModelLoadError(f"{folder} lacks {', '.join(gone)[:200]}.", hint=GET_FILES)
+            return ModelLoadError(
+                f"{', '.join(gone)[:200]} is missing from {folder}.", hint=GET_FILES
+            )
         return None
     patterns = ("*.safetensors", "*.bin", "*.onnx", "onnx/*.onnx", "*.gguf")
     weights = [path for pattern in patterns for path in folder.glob(pattern) if is_file(path)]
@@ -144,7 +146,7 @@ def _how_to_convert(folder: Path) -> str:
 def leads_out(folder: Path, root: Path) -> Path | None:
     """Return a link in a model's folder that leads out of `root`, or None.
 
-    A repository's `blobs` may be a link to elsewhere (a larger disk): that is the user's own.
+    A repository's `blobs` may itself be a link elsewhere (to a larger disk); the user made that.
     """
     inside = (root.resolve(), (root / "blobs").resolve())
     for at, folders, files in os.walk(folder):
@@ -166,7 +168,7 @@ def has_digest(file: Path, digest: str) -> bool:
 
 
 def digest_kept(file: Path) -> str | None:
-    """Return the digest that the Hub stated at the download: the cache names its blobs by it."""
+    """Return the digest that the Hub stated at the download, which is the name of the blob."""
     name = file.readlink().name if is_link(file) else ""
     return name if DIGEST.fullmatch(name) else None
 

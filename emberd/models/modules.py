@@ -19,7 +19,7 @@ _POOLINGS = {
     "cls_token": "cls",
     "lasttoken": "last",
 }
-"""Poolings that the Pooling step's files call otherwise than the registry does."""
+"""Poolings that have other names in the Pooling step's files than in the registry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def listed_weights(folder: Path) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolingFile:
-    """The options of the Pooling step; no `modes` if it does not say, several if it joins them."""
+    """The options of the Pooling step; `modes` is empty if unstated, and several are joined."""
 
     path: Path | None = None
     modes: frozenset[str] = frozenset()
@@ -104,17 +104,17 @@ def read_pooling(folder: Path) -> PoolingFile:
 
 
 def check_layout(folder: Path, steps: tuple[Step, ...]) -> None:
-    """Refuse an encoder in a folder of its own, where old sentence-transformers kept it."""
+    """Refuse an encoder in a subfolder, where old versions of sentence-transformers kept it."""
     elsewhere = next((s.path for s in steps if s.kind == "Transformer" and s.path), None)
     if elsewhere:
         raise old_layout(folder, elsewhere)
 
 
 def old_layout(folder: Path, elsewhere: str) -> ModelLoadError:
-    """Return the error for an encoder in a folder of its own, `elsewhere`."""
+    """Return the error for an encoder in the subfolder `elsewhere`."""
     return ModelLoadError(
         f"{folder} has its encoder in {elsewhere}, where old versions of sentence-transformers put"
-        " it; emberd looks for it beside modules.json.",
+        " it; emberd looks for it next to modules.json.",
         hint=f'Move the files in {folder / elsewhere} to {folder} and write `"path": ""` for the'
-        " Transformer in modules.json; sentence-transformers takes that, too.",
+        " Transformer in modules.json; sentence-transformers accepts that too.",
     )

@@ -1,7 +1,7 @@
-"""How a tokenizer normalizes texts, by a folder's files: tokenizer.json, or what overrides it.
+"""How a tokenizer normalizes texts: by tokenizer.json, or by what overrides it.
 
-transformers' BERT tokenizers go by tokenizer_config.json, and sentence-transformers has an option
-of its own. Sources: sentence-transformers 6.2, `base/modules/transformer.py`; transformers 5.23,
+transformers' BERT tokenizers follow tokenizer_config.json, and sentence-transformers has its own
+option. Sources: sentence-transformers 6.2, `base/modules/transformer.py`; transformers 5.23,
 `tokenization_utils_base.py` and `models/bert/tokenization_bert.py`.
 """
 
@@ -30,7 +30,7 @@ def replacing_normalizer(
 ) -> tuple[Mapping[str, Any] | None, bool]:
     """Return what replaces tokenizer.json's normalizer, and whether only that lower-cases texts.
 
-    `lower_case` is sentence-transformers' own option: it lower-cases texts before all else.
+    `lower_case` is sentence-transformers' own option, which lower-cases texts before anything else.
     """
     kind = tokenizer.get("tokenizer_class") or {
         "bert": "BertTokenizer", "mpnet": "MPNetTokenizer"
@@ -59,12 +59,13 @@ def _lowers(normalizer: Mapping[str, Any] | None) -> bool:
 
 
 def read_normalizer(path: Path) -> dict[str, Any] | None:
-    """Return the `normalizer` of a tokenizer.json, None if it has none.
+    """Return the `normalizer` of a tokenizer.json, or None if it has none.
 
-    The file is parsed key by key up to this one: the vocabulary, nearly all of it, comes later.
+    The file is parsed key by key only up to this one, because the vocabulary, which is nearly all
+    of it, comes later.
 
     Raises:
-        ModelLoadError: the file is missing or damaged before that place.
+        ModelLoadError: the file is missing, or damaged before that point.
     """
     decoder, space = json.JSONDecoder(), " \t\n\r"
     try:

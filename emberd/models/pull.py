@@ -1,4 +1,4 @@
-"""Pulling a model: fetch what is not here; check what is, and fetch damaged files again."""
+"""Pulls a model: fetches it if it is not here, or checks it and fetches damaged files again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,14 +23,14 @@ Status = Literal["pulled", "updated", "repaired", "changed", "here"]
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """What hashing a model's files again found.
+    """What hashing a model's files again showed.
 
     Attributes:
-        damaged: files that differ from what they should be, or are missing.
-        by: the hashes that they were compared with: `hub` (the Hub's own, now), `kept` (those of
-            the download or the last use) or None (none are known).
+        damaged: files that are not what they should be, or are missing.
+        by: the hashes they were compared with: `hub` (the Hub's own, now), `kept` (those of the
+            download or the last use) or None (none are known).
         offline: why the Hub could not be asked.
-        newer: the commit that the Hub has now, if it is another.
+        newer: the commit that the Hub has now, if it is a different one.
     """
 
     damaged: tuple[str, ...]
@@ -48,9 +48,8 @@ class Pulled:
         check: what checking them found.
         status: `changed` is a folder or package that differs from its last use.
         size_bytes: the size of all files that the backend uses.
-        fingerprint: the model's fingerprint now; None where the registry does not use this
-            revision.
-        fingerprint_before: the one that `lock.json` had; None for a model that is new to it.
+        fingerprint: the model's fingerprint now; None if the registry does not use this revision.
+        fingerprint_before: the one in `lock.json` before; None if the model was not there.
     """
 
     copy: LocalCopy
@@ -79,13 +78,13 @@ def pull(
         spec: the registry's entry.
         backend: what the backend needs of the model.
         hub: folder of the Hub's cache.
-        lock: what is remembered of models.
+        lock: what is remembered about models.
         revision: fetch this branch, tag or commit instead of what the entry says.
-        update: take the commit that the Hub has now, in place of the one that is here.
+        update: take the Hub's present commit instead of the one that is here.
         report: progress of a download.
 
     Raises:
-        SourceError: what has to be fetched cannot be.
+        SourceError: what must be fetched cannot be.
         ConfigError: the entry has no such revision, or the state folder cannot be written.
         ModelLoadError: the files contradict the entry.
     """
@@ -114,7 +113,8 @@ def _remember(lock: LockFile, name: str, entry: LockEntry) -> None:
         lock.put(name, entry)
     except OSError as error:
         raise ConfigError(
-            f"The folder {lock.path.parent} cannot be written: {error.strerror}."
+            f"The folder {lock.path.parent} cannot be written: {error.strerror}.",
+            hint="Fix its owner and permissions.",
         ) from None
 
 
@@ -133,12 +133,12 @@ def _fetch_or_check(
         spec: the registry's entry.
         hub: folder of the Hub's cache.
         files: glob patterns of what to download of a Hub repository.
-        before: what the lock remembers of the model.
-        update: take the commit that the Hub has now, in place of the one that is here.
+        before: what the lock remembers about the model.
+        update: take the Hub's present commit instead of the one that is here.
         report: progress of a download.
 
     Raises:
-        SourceError: what has to be fetched cannot be.
+        SourceError: what must be fetched cannot be.
     """
     from emberd.models.hub import download
 
@@ -175,7 +175,7 @@ def _fetch_or_check(
 def check_files(
     here: LocalCopy, *, hub: Path, files: Sequence[str], known: Mapping[str, FileHash]
 ) -> FileCheck:
-    """Hash all of a model's files and compare that with the hashes that are known.
+    """Hash all of a model's files and compare them with the hashes that are known.
 
     Args:
         here: where the model is.
@@ -195,7 +195,7 @@ def check_files(
         kept |= {name: digest for name in names if (digest := digest_kept(here.folder / name))}
         return FileCheck(_damaged(here.folder, kept), "kept" if kept else None, error.message)
     newer = stated.commit if stated.commit != here.folder.name else None
-    if not stated.digests:  # a mirror may not give any
+    if not stated.digests:  # a mirror may not state any
         return FileCheck(_damaged(here.folder, kept), "kept" if kept else None, newer=newer)
     return FileCheck(_damaged(here.folder, stated.digests), "hub", newer=newer)
 
@@ -222,7 +222,7 @@ def at_revision(spec: ModelSpec, revision: str) -> ModelSpec:
 
 
 def _damaged(folder: Path, digests: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the files that differ from what they should be, are missing or cannot be read."""
+    """Return the files that are not what they should be, are missing or cannot be read."""
 
     def is_in_order(file: Path, digest: str) -> bool:
         try:

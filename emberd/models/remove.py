@@ -1,6 +1,6 @@
-"""Removing models: what would go and who else would lose it, then the deletion itself.
+"""Removes models: plans what would be deleted and which other models would lose it, then does it.
 
-Only the Hub's cache and what backends compiled are ever deleted. Folders of the user's own and
+Only the Hub's cache and what backends compiled are ever deleted. The user's own folders and
 installed packages stay.
 """
 
@@ -19,7 +19,7 @@ from emberd.spaces.lock import LockFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """Where models and what is known of them lie: the Hub's cache, emberd's, and `lock.json`."""
+    """Where models and what is known about them are: the Hub's cache, emberd's, `lock.json`."""
 
     hub: Path
     cache: Path
@@ -32,8 +32,8 @@ class Removal:
 
     Attributes:
         models: the models to remove.
-        repositories: Hub repositories that would go.
-        kept: repositories that stay because other models use them, with the names of those.
+        repositories: Hub repositories that would be deleted.
+        kept: repositories that stay because other models use them, with those models' names.
         losing: other models that would lose their files.
         copies: compiled copies that no other model uses.
     """
@@ -52,7 +52,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """The bytes of disk that came back: of each repository, and of compiled copies."""
+    """The bytes of disk that were freed: for each repository, and for compiled copies."""
 
     repositories: Mapping[str, int]
     compiled_bytes: int
@@ -61,7 +61,7 @@ class Removed:
 def plan_removal(
     models: Sequence[ModelSpec], catalog: Catalog, places: Places, *, shared: bool
 ) -> Removal:
-    """Find out what removing `models` would delete; `shared`: files that others use, too."""
+    """Find out what removing `models` would delete; with `shared`, also files others use."""
     users = _other_users(models, catalog, places)
     kept = {} if shared else {hub_id: others for hub_id, others in users.items() if others}
     leaving = [hub_id for hub_id in users if hub_id not in kept]
@@ -75,12 +75,12 @@ def plan_removal(
 
 
 def remove(removal: Removal, catalog: Catalog, places: Places) -> Removed:
-    """Delete what was planned, and compiled copies that no model leads to any more.
+    """Delete what was planned, and compiled copies that no model uses any longer.
 
     Models whose files are gone are forgotten.
 
     Raises:
-        RequestError: something cannot be deleted; names it.
+        RequestError: something cannot be deleted; the message names it.
     """
     lock = places.lock
     try:
@@ -94,7 +94,10 @@ def remove(removal: Removal, catalog: Catalog, places: Places) -> Removed:
         unused = compiled.unused(places.cache, models)
         compiled_bytes = compiled.give_back([*removal.copies, *unused])
     except OSError as error:
-        raise RequestError(f"{error.filename} cannot be removed: {error.strerror}.") from None
+        raise RequestError(
+            f"{error.filename} cannot be removed: {error.strerror}.",
+            hint="Fix its owner and permissions, then run this again.",
+        ) from None
     return Removed({name: size for name, size in freed.items() if size}, compiled_bytes)
 
 
@@ -120,7 +123,7 @@ def _other_users(
 def _copies_of_no_other(
     models: Sequence[ModelSpec], catalog: Catalog, places: Places
 ) -> list[Path]:
-    """Return what is kept compiled of these models and of no other."""
+    """Return the compiled copies that belong to these models and no others."""
     entries = places.lock.read()
 
     def folders(wanted: Iterable[ModelSpec]) -> set[Path]:

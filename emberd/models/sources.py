@@ -1,6 +1,6 @@
-"""ModelSpec -> a local folder: the first source that is here, else the first that downloads.
+"""Finds a model's folder: the first source that is here, or the first that can be downloaded.
 
-huggingface_hub is imported only when the Hub has to be asked.
+huggingface_hub is imported only if the Hub must be asked.
 """
 
 from collections.abc import Sequence
@@ -27,19 +27,19 @@ def locate(
     before: LockEntry | None = None,
     report: "OnProgress" = lambda done, total: None,
 ) -> LocalCopy:
-    """Return the folder of the model's files, downloading them when no source is here.
+    """Return the folder of the model's files, downloading them if no source is here.
 
     Args:
         spec: the registry's entry.
         hub: folder of the Hub's cache.
         files: glob patterns of what to download of a Hub repository.
-        before: what `lock.json` remembers of the model. The source that was used before is tried
-            first, here and on the Hub.
+        before: what `lock.json` remembers about the model. The source that was used before is
+            tried first, here and on the Hub.
         report: progress of a download.
 
     Raises:
-        SourceError: the files are not here and cannot be downloaded; says what was tried.
-        ModelLoadError: they hold a link that leads elsewhere, or a folder of the user's lacks one.
+        SourceError: the files are not here and cannot be downloaded; it says what was tried.
+        ModelLoadError: they contain a link that leads elsewhere, or the user's folder lacks a file.
     """
     here = find_here(spec, hub, before)
     if here:
@@ -99,7 +99,7 @@ def _first_broken(spec: ModelSpec) -> ModelLoadError | None:
 def _refuse_links_out(here: LocalCopy, hub: Path) -> None:
     """Refuse a download or package whose links would make us read files outside its own folder.
 
-    A folder of the user's own may hold any links.
+    A user's own folder may contain any links.
 
     Raises:
         ModelLoadError: one leads out of the package's folder or the repository's.
@@ -111,5 +111,5 @@ def _refuse_links_out(here: LocalCopy, hub: Path) -> None:
     if link:
         raise ModelLoadError(
             f"{link} is a link that leads out of the folder of {here.source}.",
-            hint="Delete the folder and get the model again, or use a folder of yours: `path:`.",
+            hint="Delete the folder and get the model again, or use your own folder with `path:`.",
         )

@@ -1,4 +1,4 @@
-"""Which space a registry entry gives with its files as they are today, before it is loaded."""
+"""Which space a registry entry gives with its present files, without loading it."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +26,7 @@ class BackendFiles:
 def identify(
     spec: ModelSpec, copy: LocalCopy, backend: BackendFiles, before: LockEntry | None
 ) -> tuple[LockEntry, Folder]:
-    """Return what to remember of a model with these files, and what its folder says.
+    """Return what to remember about a model with these files, and what its folder says.
 
     Files that have not changed since `before` are not read again.
 
@@ -61,19 +61,19 @@ def compare_models(
 
 
 def space_today(spec: ModelSpec, entry: LockEntry | None, hub: Path) -> Space:
-    """Return what is known of the space of one output size, the model's full one.
+    """Return what is known about the space of the model's full output size.
 
-    The probes count only while the entry and its folder are as they were when it was loaded.
+    The probes only count while the entry and its folder are as they were when it was loaded.
 
     Args:
         spec: the registry's entry, which may have been edited since the last load.
-        entry: what `lock.json` remembers of the model.
+        entry: what `lock.json` remembers about the model.
         hub: folder of the Hub's cache.
     """
     space = Space(name=spec.name, model=spec.name, sizes=(spec.dimensions,))
     if entry is None or not entry.now.options.max_tokens:
         if find_here(spec, hub, entry):
-            return replace(space, gap=f"{spec.name} was never loaded here")
+            return replace(space, gap=f"{spec.name} has never been loaded here")
         return replace(space, gap=f"the files of {spec.name} are not here")
     now = entry.now
     options = now.options
@@ -83,5 +83,5 @@ def space_today(spec: ModelSpec, entry: LockEntry | None, hub: Path) -> Space:
     equivalent = entry.equivalent if today == entry.fingerprint else ()
     space = replace(space, fingerprints=(today, *equivalent), options=options)
     if today not in now.fingerprints.values():
-        return replace(space, gap=f"{spec.name} was changed since it was loaded here")
+        return replace(space, gap=f"{spec.name} has changed since it was loaded here")
     return replace(space, probes=now.probes)

@@ -1,7 +1,7 @@
-"""Name or alias -> ModelSpec, and nothing else.
+"""Looks up a ModelSpec by name or alias, and does nothing else.
 
 A catalog is built from specs and never changes; a changed config file makes a new one. Whether a
-model is here or running is for `models.availability` and the pool to say.
+model is here is the business of `models.availability`, and whether it is running that of the pool.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """What the registry says about one model: `ModelSpec`, frozen.
 
-Plain dataclasses: `config` validates them with pydantic (types, ranges, no unknown keys), and a
-worker that gets one over the wire needs no import for it.
+These are plain dataclasses: `config` validates them with pydantic (types, ranges, no unknown keys),
+and a worker that receives one does not have to import pydantic.
 """
 
 from dataclasses import dataclass, field, fields
@@ -20,12 +20,12 @@ EncodingName = Literal["r50k_base", "p50k_base", "cl100k_base", "o200k_base"]
 
 MOST = 2**31 - 1  # dimensions, tokens
 
-# Keys of an entry that only the server or people use.
+# Keys of an entry that only people or the server use.
 NOT_FOR_WORKERS = {"idle_unload", "pinned", "aliases", "architecture", "licence", "tested"}
 
 
 def is_below(name: str) -> bool:
-    """Say whether a relative path is plain and stays below the folder that it starts from."""
+    """Say whether a relative path is plain and stays within the folder it starts from."""
     return all(part not in ("", ".", "..") for part in name.split("/")) and "\0" not in name
 
 
@@ -47,7 +47,9 @@ class Source:
         if self.revision is not None and self.hf is None:
             raise ValueError("has a revision, which only a source with hf can have")
         if self.revision is not None and not is_below(self.revision):
-            raise ValueError(f"has revision {self.revision!r}, which is no branch, tag or commit")
+            raise ValueError(
+                f"has revision {self.revision!r}, which is not a branch, tag or commit"
+            )
         if self.hf is not None and (self.hf.count("/") != 1 or not is_below(self.hf)):
             raise ValueError(f"has hf {self.hf!r}, which is not of the form owner/name")
 
@@ -94,8 +96,8 @@ class ModelSpec:
     idle_unload: Annotated[float, Duration, Gt(0)] | None = None  # None: limits.idle_unload
     pinned: bool = False
     aliases: tuple[str, ...] = ()
-    token_ids: TokenIds | None = None  # None: refused, as ids of another tokenizer give garbage
-    # For people and tests; emberd decides nothing by these.
+    token_ids: TokenIds | None = None  # None: refused, since another tokenizer's ids give garbage
+    # For people and tests; emberd itself does not use these.
     architecture: str | None = None  # `model_type` of its config.json
     licence: str | None = None  # SPDX, of the weights
     tested: Tested = "no"
@@ -127,7 +129,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Read what `dataclasses.asdict` wrote, also by way of JSON, without validation."""
+        """Read what `dataclasses.asdict` wrote, also if it went through JSON; not validated."""
         tuples = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
         sources = tuple(Source(**source) for source in data["sources"])
         ids = TokenIds(**data["token_ids"]) if data.get("token_ids") else None

@@ -1,1 +1,1 @@
-"""Have launchd or systemd run the server at every login, in place of the server before it."""
+"""Has launchd or systemd run the server at every login, in place of an older server."""

@@ -12,7 +12,7 @@ TIMEOUT_S = 120.0  # above START_S and STOP_S, for which `systemctl` waits
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A command that ended."""
+    """The result of a command that ended."""
 
     code: int
     stdout: str
@@ -46,11 +46,11 @@ def run(*argv: str, timeout_s: float = TIMEOUT_S) -> Done:
 
 
 def must(*argv: str) -> Done:
-    """Run a command that has to succeed. Raises ServiceError."""
+    """Run a command that must succeed. Raises ServiceError."""
     done = run(*argv)
     if done.code:
         said = (done.stderr or done.stdout).partition("\n")[0]
         raise ServiceError(
-            f"`{shlex.join(argv)}` failed with exit code {done.code}: {said or 'it says nothing'}"
+            f"`{shlex.join(argv)}` failed with exit code {done.code}: {said or 'no output'}"
         )
     return done

@@ -1,4 +1,4 @@
-"""Install, restart and uninstall: whatever goes wrong, the machine is as it was before."""
+"""Installs, restarts and uninstalls; whatever goes wrong, the machine is left as it was."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -14,32 +14,32 @@ from emberd.service.systemd import Systemd
 from emberd.service.unit import START_S, Manager, Unit
 
 POLL_S = 0.2
-FAILED_FOR_S = 2.0  # between two processes a manager may show a failure that is none
+FAILED_FOR_S = 2.0  # a manager may show a false failure between two processes
 
 Ready = Callable[[], bool]
 """Says whether the server answers `GET /ready` with 200."""
 
 
 def find_manager() -> Manager:
-    """Return this machine's service manager. Raises ServiceError: it has none that we know."""
+    """Return this machine's service manager. Raises ServiceError if it has none that we know."""
     if command.exists("launchctl"):
         return Launchd()
     if command.exists("systemctl"):
         return Systemd()
     raise ServiceError(
-        "There is neither launchd nor systemd on this machine.",
-        hint="Let whatever starts programs here run `emberd serve`.",
+        "This machine has neither launchd nor systemd.",
+        hint="Have whatever starts programs on this machine run `emberd serve`.",
     )
 
 
 def install(
     manager: Manager, unit: Unit, ready: Ready, previous: Iterable[Previous] = ()
 ) -> list[str]:
-    """Put the unit in place and start it; return sentences about what else was done.
+    """Write the unit and start it; return sentences about what else was done.
 
     Raises:
-        ServiceError: it did not become ready. What was there before, a unit or an old server, is
-            there again and was started again if it had run.
+        ServiceError: it did not become ready. What was there before, a unit or an old server, has
+            been restored, and started again if it was running.
     """
     before = manager.file.read_bytes() if manager.file.exists() else None
     ran = manager.status().state in ("running", "starting")
@@ -54,9 +54,9 @@ def install(
         _write(manager.file, manager.render(unit))
         manager.start()
         wait_until_ready(manager, ready)
-    except BaseException as error:  # Ctrl-C too leaves the machine as it was
+    except BaseException as error:  # also leave the machine as it was after Ctrl-C
         words = ""
-        with suppress(EmberdError):  # whatever they are, the way back comes first
+        with suppress(EmberdError):  # restoring is more important than these
             words = manager.last_words()
         lost = _roll_back(manager, before, stopped, ran=ran)
         if not isinstance(error, EmberdError | OSError):
@@ -65,7 +65,7 @@ def install(
         wrote = f"\nIt wrote:\n{words}" if words else ""
         raise ServiceError(
             f"The service was not installed: {said} {lost or 'All is as it was before.'}{wrote}",
-            hint=getattr(error, "hint", None) or "See whether `emberd doctor` finds the cause.",
+            hint=getattr(error, "hint", None) or "Run `emberd doctor` to look for the cause.",
         ) from None
     return [old.retire() for old in stopped]
 
@@ -97,7 +97,7 @@ def _roll_back(
 
 
 def wait_until_ready(manager: Manager, ready: Ready, *, not_pid: int | None = None) -> None:
-    """Wait until the service's process, another than `not_pid`, answers. Raises ServiceError."""
+    """Wait until a process of the service other than `not_pid` answers. Raises ServiceError."""
     now_s = time.monotonic()
     until_s, fine_s = now_s + START_S, now_s
     while (now_s := time.monotonic()) < until_s:
@@ -117,7 +117,7 @@ def wait_until_ready(manager: Manager, ready: Ready, *, not_pid: int | None = No
 
 
 def restart(manager: Manager, ready: Ready) -> None:
-    """Restart the service; returns when its new process answers. Raises ServiceError."""
+    """Restart the service, and return once its new process answers. Raises ServiceError."""
     before = manager.status()
     if before.state == "not installed":
         raise ServiceError("The service is not installed.", hint="Run `emberd service install`.")
@@ -126,11 +126,11 @@ def restart(manager: Manager, ready: Ready) -> None:
 
 
 def uninstall(manager: Manager) -> bool:
-    """Stop the service and remove its file; False when there was none. Raises ServiceError."""
+    """Stop the service and remove its file; return False if there was none. Raises ServiceError."""
     try:
         if manager.status().state == "not installed":
             return False
-    except ServiceError:  # the manager cannot be asked; without a file there is nothing to stop
+    except ServiceError:  # the manager does not answer, but without a file there is nothing to stop
         if manager.file.exists():
             raise
         return False

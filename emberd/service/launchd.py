@@ -1,7 +1,7 @@
-"""emberd as a LaunchAgent of macOS.
+"""Runs emberd as a LaunchAgent on macOS.
 
 Sources: the manual pages launchd.plist(5) and launchctl(1). `bootout` returns before the process is
-gone, and a `bootstrap` in that moment fails with EIO: hence the polling and one more try.
+gone, and a `bootstrap` at that moment fails with EIO, so this polls and tries once more.
 """
 
 import os
@@ -10,7 +10,7 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
-from xml.parsers.expat import ExpatError  # what plistlib lets through
+from xml.parsers.expat import ExpatError  # plistlib does not catch it
 
 from emberd.config.paths import home_folder
 from emberd.errors import ServiceError
@@ -25,7 +25,7 @@ THROTTLE_S = 10  # launchd's own default, stated
 
 
 class Agent:
-    """Any LaunchAgent of this user, by label: start it, stop it, ask how it is."""
+    """Any LaunchAgent of this user, by label: starts it, stops it, and returns its status."""
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -34,7 +34,7 @@ class Agent:
         self.target = f"{self.domain}/{label}"
 
     def shown(self) -> str | None:
-        """Return what launchd knows of it; None when it is not loaded."""
+        """Return what launchd knows about it; None if it is not loaded."""
         done = command.run("launchctl", "print", self.target)
         return None if done.code else done.stdout
 
@@ -56,7 +56,7 @@ class Agent:
         return Status(state=state, pid=int(pid[1]) if pid else None, last_exit=last_exit)
 
     def start(self) -> None:
-        """Load it, which starts it by `RunAtLoad`, now and at every login."""
+        """Load it; `RunAtLoad` then starts it, now and at every login."""
         command.run("launchctl", "enable", self.target)
         bootstrap = ("launchctl", "bootstrap", self.domain, str(self.file))
         if command.run(*bootstrap).code == EIO:
@@ -66,7 +66,7 @@ class Agent:
             command.must(*bootstrap)
 
     def stop(self) -> None:
-        """Unload it; returns when launchd has forgotten it."""
+        """Unload it, and return once launchd has forgotten it."""
         until_s = time.monotonic() + STOP_S + 5
         command.run("launchctl", "bootout", self.target)
         while self.shown() is not None:
@@ -117,9 +117,9 @@ class Launchd(Agent):
         )
 
     def start(self) -> None:
-        """Start it; the file of its stderr, which launchd never rotates, begins anew when large.
+        """Start it, after emptying its stderr file if that is large: launchd never rotates it.
 
-        Nothing but failures before logging begins lands there.
+        Only failures before logging begins are written there.
         """
         file = self._stderr_file()
         with suppress(OSError):
@@ -128,7 +128,7 @@ class Launchd(Agent):
         super().start()
 
     def forget(self) -> None:
-        """Nothing is left to do: an agent that is not loaded is its file alone."""
+        """Do nothing: an agent that is not loaded is only its file."""
 
     def last_words(self) -> str:
         """Read the end of the file that its stderr goes to."""
@@ -145,5 +145,5 @@ class Launchd(Agent):
             return None
 
     def logout_hint(self) -> str | None:
-        """Return nothing: an agent ends at logout and starts at login, as macOS users expect."""
+        """Return None: an agent ends at logout and starts at login, as macOS users expect."""
         return None

@@ -1,4 +1,4 @@
-"""What the service wrote: its log files and systemd's journal, the last lines and what follows."""
+"""What the service wrote to its log files and systemd's journal: the last lines, and new ones."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ FOLLOW_S = 0.2
 
 
 def files(state: Path, config: Config | None) -> list[Path]:
-    """Return the log files, stderr's first. `config` is None when it cannot be read."""
+    """Return the log files, stderr's first. `config` is None if it cannot be read."""
     own: Path | None = state / LOG
     if config and config.origins["log.file"] != "default":
         own = Path(config.settings.log.file) if config.settings.log.file else None
@@ -34,7 +34,7 @@ def journal(lines: int) -> tuple[str, str | None]:
     """Return the last lines of systemd's journal, and what it complains about, if anything.
 
     Raises:
-        ServiceError: the journal cannot be asked.
+        ServiceError: `journalctl` cannot be run.
     """
     done = command.run(*systemd.journal(lines=lines))
     return done.stdout, done.stderr or None
@@ -46,7 +46,7 @@ def following_journal(lines: int) -> Iterator[None]:
     words = [*systemd.journal(lines=lines), "--follow"]
     try:
         process = subprocess.Popen(words, stderr=subprocess.DEVNULL)  # noqa: S603 - our own words
-    except OSError:  # `journal` raised the error for it
+    except OSError:  # `journal` has already raised the error
         yield
         return
     try:
@@ -57,7 +57,7 @@ def following_journal(lines: int) -> Iterator[None]:
 
 
 def follow(positions: Mapping[Path, int]) -> Generator[bytes, None, None]:
-    """Yield what is added to the files after these positions, for as long as it is asked."""
+    """Yield what is added to the files after these positions, until closed."""
     growing = [GrowingFile(file, position) for file, position in positions.items()]
     try:
         while True:

@@ -1,4 +1,4 @@
-"""Who holds a TCP port or a Unix socket of this machine."""
+"""Finds the process that uses a TCP port or a Unix socket of this machine."""
 
 import errno
 import socket
@@ -11,7 +11,7 @@ CONNECT_S = 3.0  # to a socket whose queue is full
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that listens; `pid` is None when it is another user's."""
+    """A process that listens; `pid` is None if it is another user's."""
 
     pid: int | None
     name: str
@@ -36,7 +36,7 @@ def who_holds_socket(path: str) -> Holder | None:
     """Return who listens on a Unix socket; None if nobody does.
 
     Raises:
-        OSError: the path cannot be asked.
+        OSError: the path cannot be checked.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(CONNECT_S)
@@ -57,7 +57,7 @@ def who_holds(host: str, port: int) -> Holder | None:
     """Return who keeps us from listening there; None if the port is free.
 
     Raises:
-        OSError: no process is in the way; the address itself cannot be listened on.
+        OSError: nobody can listen on that address.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:

@@ -1,4 +1,4 @@
-"""The server that emberd replaces: find it, stop it, put it back.
+"""Finds, stops and restores the server that emberd replaces.
 
 It is `server.py`, run by uvicorn on the port that emberd takes over, as the LaunchAgent
 `com.cmem.mlx-server` or by hand. Its /health has four fields; emberd's has those and more.
@@ -23,7 +23,7 @@ from emberd.service.port import Holder
 
 LABEL = "com.cmem.mlx-server"
 FOLDER = "mlx-server"
-HEALTH_TIMEOUT_S = 10.0  # it answers nobody while it computes
+HEALTH_TIMEOUT_S = 10.0  # it answers no one while it computes
 TERM_S, POLL_S = 10.0, 0.1
 OLD_FIELDS = {"status", "model", "dimensions", "loaded"}
 
@@ -34,7 +34,7 @@ def is_old_server(health: dict[str, Any] | None) -> bool:
 
 
 class Previous(Protocol):
-    """An old server that runs, or would run at the next login."""
+    """An old server that is running, or would run at the next login."""
 
     def stop(self) -> None:
         """End it, for now."""
@@ -45,7 +45,7 @@ class Previous(Protocol):
         ...
 
     def retire(self) -> str:
-        """Make `stop` last; return a sentence that says what was done and how to go back."""
+        """Make `stop` permanent; return a sentence about what was done and how to go back."""
         ...
 
 
@@ -71,7 +71,7 @@ class PreviousAgent:
         self._agent.disable()
         target, file = self._agent.target, shlex.quote(str(self._agent.file))
         return (
-            f"The old server ({self._agent.label}) is stopped and disabled; its files are kept."
+            f"The old server ({self._agent.label}) was stopped and disabled; its files were kept."
             f" To go back: `emberd service uninstall`, then `launchctl enable {target}` and"
             f" `launchctl bootstrap {self._agent.domain} {file}`."
         )
@@ -103,7 +103,7 @@ class PreviousProcess:
         raise ServiceError(f"The old server (pid {self._process.pid}) did not stop.")
 
     def put_back(self) -> None:
-        """Run the same command in the same folder, as a process of its own."""
+        """Run the same command in the same folder, as a separate process."""
         if self._runs():
             return
         log = Path(self._folder, "server.log")
@@ -131,19 +131,19 @@ class PreviousProcess:
         return False
 
     def retire(self) -> str:
-        """Only say it."""
+        """Return the sentence; there is nothing else to do."""
         return (
-            f"The old server (pid {self._process.pid}) is stopped; its files are kept. To go back:"
-            f" `emberd service uninstall`, then `{shlex.join(self._argv)}` in"
+            f"The old server (pid {self._process.pid}) was stopped; its files were kept."
+            f" To go back: `emberd service uninstall`, then `{shlex.join(self._argv)}` in"
             f" {shlex.quote(self._folder)}."
         )
 
 
 def find(port: int, holder: Holder | None) -> list[Previous]:
-    """Return all of the old server that stands in the way; nothing else is ever touched.
+    """Return every form of the old server that is in the way; nothing else is ever touched.
 
     Raises:
-        PortTakenError: another process than the old server holds the port.
+        PortTakenError: a process other than the old server is using the port.
     """
     found: list[Previous] = []
     agents_pid = None
@@ -157,7 +157,7 @@ def find(port: int, holder: Holder | None) -> list[Previous]:
         process = _old_process(port, holder)
         if process is None:
             raise PortTakenError(
-                f"Port {port} is held by {holder}, which is not the server that emberd replaces.",
+                f"Port {port} is used by {holder}, which is not the server that emberd replaces.",
                 hint="End that process, or set another `server.port`.",
             )
         found.append(process)
@@ -165,7 +165,7 @@ def find(port: int, holder: Holder | None) -> list[Previous]:
 
 
 def disabled_agent() -> Agent | None:
-    """Return the old LaunchAgent where its file is here and it is not loaded."""
+    """Return the old LaunchAgent if its file exists and it is not loaded."""
     if not command.exists("launchctl"):
         return None
     agent = Agent(LABEL)
@@ -173,7 +173,7 @@ def disabled_agent() -> Agent | None:
 
 
 def _old_process(port: int, holder: Holder) -> PreviousProcess | None:
-    """Return the holder when it is the old server: by its /health, or hung, by its folder."""
+    """Return the holder if it is the old server: by its /health or, if it hangs, by its folder."""
     if holder.pid is None:
         return None
     try:

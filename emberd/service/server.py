@@ -1,4 +1,4 @@
-"""The server that a service runs: how it is started, where it answers, what is in its way."""
+"""The server that a service runs: how to start it, where it answers, what is in its way."""
 
 import sys
 
@@ -15,7 +15,7 @@ READY_TIMEOUT_S = 2.0
 
 
 def address_of(config: Config) -> Address:
-    """Return where the service answers: at its port, or at its socket where it has no port."""
+    """Return where the service answers: at its port, or at its socket if it has no port."""
     server = config.settings.server
     url = url_of(server.host, server.port)
     return Address(url, server.socket if server.port is None else None)
@@ -29,7 +29,7 @@ def is_ready(config: Config) -> bool:
 
 
 def unit_of(config: Config, *, names_config: bool) -> tuple[Unit, list[str]]:
-    """Return how the manager runs the server: with this very Python and this configuration.
+    """Return how the manager should run the server: with this same Python and configuration.
 
     Args:
         config: the configuration to run it with.
@@ -39,7 +39,7 @@ def unit_of(config: Config, *, names_config: bool) -> tuple[Unit, list[str]]:
         The unit, and the names of variables left out of it because they hold a secret.
 
     Raises:
-        ConfigError: there is no fixed place for the server to listen at.
+        ConfigError: there is no fixed address for the server to listen on.
     """
     server = config.settings.server
     if server.port == 0 or (server.port is None and not server.socket):
@@ -63,7 +63,7 @@ def unit_of(config: Config, *, names_config: bool) -> tuple[Unit, list[str]]:
 
 
 def holder(config: Config, manager: Manager) -> Holder | None:
-    """Return who holds the port or socket; not our own service, which is about to let it go.
+    """Return who holds the port or socket, except our own service, which will release it.
 
     Raises:
         ConfigError: nothing can listen there.
@@ -72,11 +72,11 @@ def holder(config: Config, manager: Manager) -> Holder | None:
     try:
         if server.port is None:
             where = str(server.socket)
-            hint = "Choose a path in a folder of yours as `server.socket`."
+            hint = "Set `server.socket` to a path in one of your folders."
             found = who_holds_socket(where)
         else:
             where = f"{server.host}:{server.port}"
-            hint = "Choose an address of this machine as `server.host`, and a port above 1023."
+            hint = "Set `server.host` to an address of this machine, and use a port above 1023."
             found = who_holds(server.host, server.port)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"emberd cannot listen on {where}: {error}.", hint=hint) from None

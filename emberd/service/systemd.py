@@ -1,4 +1,4 @@
-"""emberd as a systemd user unit.
+"""Runs emberd as a systemd user unit.
 
 Sources: the manual pages systemd.service(5), systemd.exec(5), systemd.syntax(7), systemctl(1).
 """
@@ -38,13 +38,13 @@ class Systemd:
             "# Written by `emberd service install`, which overwrites changes.",
             "[Unit]",
             "Description=emberd, a local embedding server",
-            # What holds the port may let go of it: try for minutes before it is final.
+            # Whatever holds the port may release it, so keep trying for minutes.
             "StartLimitIntervalSec=600",
             "StartLimitBurst=20",
             "",
             "[Service]",
             "Type=notify",
-            f"ExecStart=:{words}",  # the colon: a dollar in a path is a dollar
+            f"ExecStart=:{words}",  # the colon keeps a dollar sign in a path as it is
             "ExecReload=/bin/kill -HUP $MAINPID",
             *(f"Environment={_quoted(f'{name}={value}')}" for name, value in unit.environ.items()),
             "Restart=on-failure",
@@ -52,7 +52,7 @@ class Systemd:
             f"RestartPreventExitStatus={CONFIG_EXIT}",
             f"TimeoutStartSec={START_S}",
             f"TimeoutStopSec={STOP_S}",
-            # TERM for the server alone: it drains, and needs its workers for that.
+            # Only the server gets TERM: it drains, and needs its workers for that.
             "KillMode=mixed",
             # A worker that is killed for its memory costs one model a second, not the service.
             "OOMPolicy=continue",
@@ -81,15 +81,17 @@ class Systemd:
         )
 
     def start(self) -> None:
-        """Start it; systemd returns when the server has said that it is ready, or has failed."""
+        """Start it; systemctl returns once the server says that it is ready, or has failed."""
         _systemctl("daemon-reload")
-        command.run("systemctl", "--user", "reset-failed", NAME)  # else a limit of starts may hold
+        command.run(
+            "systemctl", "--user", "reset-failed", NAME
+        )  # otherwise the limit of starts may apply
         _systemctl("enable", NAME)
         _systemctl("restart", NAME)
 
     def stop(self) -> None:
         """Stop and disable it."""
-        command.run("systemctl", "--user", "disable", NAME)  # says no when there is no such unit
+        command.run("systemctl", "--user", "disable", NAME)  # fails if there is no such unit
         command.run("systemctl", "--user", "stop", NAME)
         command.run("systemctl", "--user", "reset-failed", NAME)
         if self.status().pid:
@@ -98,7 +100,7 @@ class Systemd:
             )
 
     def restart(self) -> None:
-        """Restart it; returns when it is ready."""
+        """Restart it, and return once it is ready."""
         command.run("systemctl", "--user", "reset-failed", NAME)
         _systemctl("restart", NAME)
 
@@ -111,20 +113,20 @@ class Systemd:
         return command.run(*journal(lines=5), "--output=cat").stdout
 
     def logout_hint(self) -> str | None:
-        """Return what to do so that the service survives a logout, if that is not done yet."""
+        """Return how to keep the service running after a logout, if that is not set up yet."""
         done = command.run("loginctl", "show-user", "--property=Linger", "--value")
         if done.stdout == "yes":
             return None
-        return "It ends when you log out; `loginctl enable-linger` lets it run on."
+        return "The service ends when you log out; `loginctl enable-linger` keeps it running."
 
 
 def journal(*, lines: int) -> list[str]:
-    """Return the command that shows what the service wrote to stderr; it is silent without any."""
+    """Return the command that prints what the service wrote to stderr, or nothing if it did not."""
     return ["journalctl", "--user", f"--unit={NAME}", f"--lines={lines}", "--no-pager", "--quiet"]
 
 
 def _units_folder() -> Path:
-    """Return where this user's units are: systemd's own answer, which this shell need not share."""
+    """Return where this user's units are: systemd's answer, which may differ from this shell's."""
     ours = config_folders()
     try:
         ask = ("systemctl", "--user", "show", "--property=UnitPath", "--value")
@@ -151,8 +153,8 @@ def _systemctl(*words: str) -> command.Done:
 
 
 def _quoted(word: str) -> str:
-    """Write a word so that systemd reads it as it is."""
+    """Quote a word so that systemd reads it literally."""
     if not word.isprintable():
-        raise ServiceError(f"A unit file cannot hold {word!r}.", hint="Rename that file.")
+        raise ServiceError(f"A unit file cannot contain {word!r}.", hint="Rename that file.")
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'

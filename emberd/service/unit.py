@@ -1,4 +1,4 @@
-"""What a service manager is asked to run, whichever manager it is."""
+"""What every service manager is asked to run, and the interface they share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 START_S = 60  # for a Python that starts from a slow disk
-STOP_S = 45  # above the drain of `emberd serve` and the end of its workers
+STOP_S = 45  # longer than `emberd serve` needs to drain and to end its workers
 CONFIG_EXIT = 78  # EX_CONFIG of sysexits.h: trying again does not help
 
 RunState = Literal["not installed", "stopped", "starting", "running", "failed"]
@@ -14,7 +14,7 @@ RunState = Literal["not installed", "stopped", "starting", "running", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """A command by absolute paths, its environment, and the file for what it says on stderr."""
+    """A command with absolute paths, its environment, and the file for its stderr."""
 
     argv: tuple[str, ...]
     environ: Mapping[str, str]
@@ -41,7 +41,7 @@ class Manager(Protocol):
         ...
 
     def status(self) -> Status:
-        """Ask how the service is."""
+        """Return the status of the service."""
         ...
 
     def start(self) -> None:
@@ -49,7 +49,7 @@ class Manager(Protocol):
         ...
 
     def stop(self) -> None:
-        """Stop the service, no more at login; returns when its process is gone."""
+        """Stop the service, now and at login, and return once its process is gone."""
         ...
 
     def restart(self) -> None:
@@ -57,13 +57,13 @@ class Manager(Protocol):
         ...
 
     def forget(self) -> None:
-        """Notice that the file has gone."""
+        """Make the manager notice that the file is gone."""
         ...
 
     def last_words(self) -> str:
-        """Return the last lines that the service wrote to stderr, as far as they can be had."""
+        """Return the last lines that the service wrote to stderr, as far as they can be read."""
         ...
 
     def logout_hint(self) -> str | None:
-        """Return what to do so that the service survives a logout, if that is not done yet."""
+        """Return how to keep the service running after a logout, if that is not set up yet."""
         ...

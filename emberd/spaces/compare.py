@@ -1,13 +1,13 @@
 """The one comparison of vector spaces: may vectors of one be compared with vectors of the other?
 
-Two spaces are the same when they share a fingerprint. Where their fingerprints differ, they are
-still the same when their recorded limits and options agree and each of the eight probe texts has
-nearly the same vector in both (cosine 0.999 or more): files, backends and libraries may change
-without moving a vector. The probe texts are short and get no prompt, so what is cut off or put in
-front of a text is compared as it was recorded.
+Two spaces are the same if they share a fingerprint. If their fingerprints differ, they are still
+the same if their recorded limits and options agree and each of the eight probe texts has nearly the
+same vector in both (cosine 0.999 or more), because files, backends and libraries may change without
+moving a vector. The probe texts are short and get no prompt, so where texts are cut and what is put
+in front of them is compared as it was recorded.
 
-What was not recorded of a space never tells it apart. Where nothing at all was, the names of the
-models decide.
+What was not recorded about a space never makes it different. If nothing at all was recorded, the
+names of the models decide.
 """
 
 from collections.abc import Collection, Sequence
@@ -24,16 +24,16 @@ Verdict = Literal["same", "another", "unknown"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """What is known of a vector space; whatever is left empty is not known.
+    """What is known about a vector space; whatever is left empty is not known.
 
     Attributes:
         name: what to call it in a sentence.
         model: the model that gives it.
-        fingerprints: all that it goes by: of each size, and of states that proved equal.
+        fingerprints: all of its fingerprints: for each size, and for states that proved equal.
         sizes: the lengths of its vectors.
         options: its limits and options, as far as they were recorded.
         probes: the vectors of the probe texts, as `probes.pack` returns them.
-        gap: why no more is known of it.
+        gap: why no more is known about it.
     """
 
     name: str
@@ -49,8 +49,8 @@ class Space:
 class Comparison:
     """How two spaces compare.
 
-    `why` says what decided, in words. `differences` are those of their options; `cosine` is the
-    lowest of a probe text, None where it was not needed or the probes of one are not known.
+    `why` says what decided, in words. `differences` are those of their options. `cosine` is the
+    lowest of any probe text, None if it was not needed or the probes of one are not known.
     """
 
     verdict: Verdict
@@ -84,7 +84,7 @@ def compare(one: Space, other: Space) -> Comparison:
 
 
 def _without_probes(one: Space, other: Space) -> Comparison:
-    """Decide where neither fingerprints nor probes showed that the two are the same."""
+    """Decide when neither fingerprints nor probes showed that the two are the same."""
     fingerprints = [next(iter(space.fingerprints), None) for space in (one, other)]
     if None in fingerprints and one.model is not None and one.model == other.model:
         return Comparison("same", f"both are of the model {one.model}")
@@ -97,7 +97,7 @@ def _without_probes(one: Space, other: Space) -> Comparison:
 
 
 def _common_size(one: Space, other: Space) -> int | None:
-    """Return the largest size that both give, None where neither says its sizes."""
+    """Return the largest size that both have; None if no sizes are known."""
     common = {*one.sizes} & {*other.sizes} or {*one.sizes, *other.sizes}
     return max(common, default=None)
 

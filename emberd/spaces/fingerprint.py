@@ -39,8 +39,8 @@ def fingerprint(
         "prompts": options.prompts,
         "dimensions": dimensions,
     }
-    # Options that were added later count only where they move vectors: all other models keep the
-    # fingerprint that they had.
+    # Options that were added later only count if they move vectors, so that all other models keep
+    # the fingerprint they had.
     if options.lower_case:
         identity["lower_case"] = True
     if options.normalizer:
@@ -54,8 +54,8 @@ def fingerprint(
 def _moves_vectors(name: str) -> bool:
     """Whether a file's bytes count: weights, config.json, Dense heads and tokenizer.json do.
 
-    Files that only describe the model count by what they change, not by their bytes: that is in
-    `SpaceOptions` and in the registry's pooling.
+    Files that only describe the model count by what they change, which is in `SpaceOptions` and in
+    the registry's pooling, and not by their bytes.
     """
     path = Path(name)
     if path.parent.name.endswith("_Pooling"):

@@ -1,7 +1,7 @@
-"""At a load: does the model still give the space that was accepted?
+"""Decides when a model is loaded whether it still gives the space that was accepted.
 
-Files, config, backend or a library may have changed since, with or without moving vectors. What was
-accepted stays the yardstick, so that small steps cannot add up.
+Files, config, backend or a library may have changed since, with or without moving vectors. It is
+always compared with what was accepted, so that small steps cannot add up.
 """
 
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from emberd.spaces.probes import Rows, pack
 def judge(
     entry: LockEntry, before: LockEntry | None, embed_probes: Callable[[], Rows]
 ) -> LockEntry:
-    """Return what to remember of a model that has just been loaded.
+    """Return what to remember about a model that has just been loaded.
 
-    Fingerprints do not decide here: what changed may be none of what they cover.
+    Fingerprints do not decide here, because what changed may be something they do not cover.
 
     Args:
         entry: its state now, without probes.
         before: what was remembered.
-        embed_probes: runs the probe texts; called only when they are needed.
+        embed_probes: embeds the probe texts; called only if they are needed.
     """
     if before is None or not before.probes:
         return replace(entry, probes=pack(embed_probes()))

@@ -21,8 +21,8 @@ class LockEntry:
         source: where its files came from, as `str(Source)`.
         folder: where they were.
         files: their hashes, by name relative to `folder`.
-        fingerprint: of its full output size.
-        fingerprints: by output size.
+        fingerprint: the fingerprint of its full output size.
+        fingerprints: all of them, by output size.
         equivalent: further fingerprints that probes and options showed to be the same space.
         options: the limits and options of all these.
         backend: the backend that loaded it; None if it was only pulled.
@@ -51,9 +51,9 @@ class LockEntry:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Read what `dataclasses.asdict` wrote, also by way of JSON.
+        """Read what `dataclasses.asdict` wrote, also if it went through JSON.
 
-        Unknown keys, as a newer version may write, are ignored. An older version recorded only
+        Unknown keys, which a newer version may write, are ignored. An older version recorded only
         `max_tokens`, outside of `options`.
 
         Raises:
@@ -103,7 +103,7 @@ class LockEntry:
 
     @property
     def reasons(self) -> str:
-        """Say why `changed_to` is another space than the accepted one."""
+        """Say why `changed_to` is a different space from the accepted one."""
         said = self.options.differences(self.now.options)
         if self.cosine is not None:
             said.append(f"the lowest cosine of the probe texts is {self.cosine:.3f}")
@@ -132,9 +132,9 @@ class LockEntry:
 
 
 def space_of(name: str, entry: LockEntry | None) -> Space:
-    """Return what is known of the space that the model `name` gives now."""
+    """Return what is known about the space that the model `name` gives now."""
     if entry is None:
-        return Space(name=name, model=name, gap=f"{name} was never loaded here")
+        return Space(name=name, model=name, gap=f"{name} has never been loaded here")
     now = entry.now
     known_as = (now.fingerprint, *now.fingerprints.values(), *now.equivalent)
     return replace(
@@ -161,10 +161,10 @@ class LockFile(StateFile[LockEntry]):
             entries[name] = entry
 
     def note_peak(self, name: str, peak_memory_bytes: int) -> None:
-        """Record the peak memory of a run that has ended; a higher one from before fades.
+        """Record the peak memory of a run that has ended; a higher earlier peak fades.
 
-        It falls by half the difference, and to at most double the new peak: what one odd request
-        needed must not count against a budget for ever.
+        It falls by half the difference, and to at most twice the new peak, so that one unusual
+        request does not count against the budget forever.
         """
         with self.changing() as entries:
             before = entries.get(name)
@@ -176,7 +176,7 @@ class LockFile(StateFile[LockEntry]):
                 entries[name] = replace(before, peak_memory_bytes=kept)
 
     def accept(self, name: str) -> bool:
-        """Make what a model changed to its accepted state; return False if it has not changed."""
+        """Accept the state that a model has changed to; return False if it has not changed."""
         with self.changing() as entries:
             entry = entries.get(name)
             if not entry or not entry.changed_to:

@@ -14,7 +14,7 @@ from emberd.state import known_fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpaceOptions:
-    """Limits and options of a space; None where an older emberd did not record them.
+    """Limits and options of a space; None if an older emberd did not record them.
 
     Attributes:
         max_tokens: where texts are cut, in tokens, special tokens included.
@@ -83,7 +83,7 @@ class SpaceOptions:
     def differences(
         self, other: "SpaceOptions", whose: tuple[str, str] = ("before", "now")
     ) -> list[str]:
-        """Say in words what makes `other` another space; values that were not recorded do not.
+        """Say in words what makes `other` a different space; unrecorded values never do.
 
         Args:
             other: the options of the other space.
@@ -129,11 +129,11 @@ def _pooled(options: SpaceOptions) -> str | None:
 
 
 def _length(options: SpaceOptions) -> str | None:
-    return _said(options.normalize, "brought to length 1", "left as the model gives them")
+    return _said(options.normalize, "scaled to length 1", "left as the model gives them")
 
 
 def _case(options: SpaceOptions) -> str | None:
-    return _said(options.lower_case, "lower-cased first", "left in the case they have")
+    return _said(options.lower_case, "lower-cased first", "left in their own case")
 
 
 def _normalizer(options: SpaceOptions) -> str | None:

@@ -1,8 +1,9 @@
-"""Eight probe texts: their vectors show whether two spaces are the same, without a user's text.
+"""Eight probe texts, whose vectors show without any user's text whether two spaces are the same.
 
-They differ in language, length and kind, so that other files, another precision or pooling, or
-other handling of case moves at least one of them. A worker embeds them; here they are packed for
-`lock.json` and for stamps of stores, and compared. Plain Python: the server has no numpy.
+They differ in language, length and kind, so that different files, another precision or pooling, or
+other handling of case moves at least one of them. A worker embeds them; here their vectors are
+packed for `lock.json` and for the stamps of stores, and compared. This is plain Python because the
+server has no numpy.
 """
 
 import base64
@@ -32,7 +33,7 @@ def pack(rows: Rows) -> str:
 
 
 def unpack(packed: str) -> list[Sequence[float]]:
-    """Return the eight rows that `pack` packed; none where it is damaged."""
+    """Return the eight rows that `pack` packed; none if they are damaged."""
     try:
         content = base64.b64decode(packed)
         values = struct.unpack(f"<{len(content) // 4}f", content)
@@ -45,12 +46,12 @@ def unpack(packed: str) -> list[Sequence[float]]:
 
 
 def lowest_cosine(one: str, other: str, dimensions: int | None = None) -> float:
-    """Return the lowest cosine of a probe text's two vectors, 0 where they cannot be compared.
+    """Return the lowest cosine of any probe text's two vectors; 0 if they cannot be compared.
 
     Args:
         one: the packed vectors in one space.
         other: those in the other.
-        dimensions: compare only so many leading ones, as of a model that gives several sizes.
+        dimensions: how many leading dimensions to compare, for models with several sizes.
     """
     pairs = [
         (a[:dimensions], b[:dimensions]) for a, b in zip(unpack(one), unpack(other), strict=False)

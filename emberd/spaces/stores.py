@@ -1,7 +1,7 @@
-"""Which space each known vector store holds: `state/stores.json`, and the warnings about misfits.
+"""Which space each known vector store holds: `state/stores.json`, and warnings about mismatches.
 
-Checks, migrations and a short-lived child of the server write it. The server itself only reads it,
-so that it never has to open anybody's database.
+Checks, migrations and a short-lived child of the server write the file. The server itself only
+reads it, so that it never has to open anybody's database.
 """
 
 import shlex
@@ -54,14 +54,14 @@ class KnownStore:
 
     @property
     def space(self) -> Space:
-        """What is known of the space of its vectors."""
+        """What is known about the space of its vectors."""
         fingerprints = (self.fingerprint,) if self.fingerprint else ()
         return Space(name="the store", model=self.model, fingerprints=fingerprints)
 
     def fits(self, name: str, entry: LockEntry | None) -> bool:
-        """Whether its vectors are of the space that the model `name` gives, as far as is known.
+        """Whether its vectors are in the space that the model `name` gives, as far as is known.
 
-        `entry` is what `lock.json` remembers of that model.
+        `entry` is what `lock.json` remembers about that model.
         """
         return compare(self.space, space_of(name, entry)).is_same
 
@@ -73,7 +73,7 @@ class StoresFile(StateFile[KnownStore]):
         super().__init__(state / "stores.json", "stores", KnownStore.from_dict)
 
     def put(self, name: str, store: KnownStore | None) -> None:
-        """Remember a store, or forget it when `store` is None. Raises OSError."""
+        """Remember a store, or forget it if `store` is None. Raises OSError."""
         with self.changing() as stores:
             if store:
                 stores[name] = store
@@ -84,8 +84,8 @@ class StoresFile(StateFile[KnownStore]):
 def fingerprint_here(space: Space, name: str, entry: LockEntry | None) -> str | None:
     """Return the fingerprint to note for vectors of `space`, stamped with one size.
 
-    Where the vectors are of the space that model `name` gives, it is the model's own for their
-    size: another machine may have known the same space by another fingerprint.
+    If the vectors are in the space that model `name` gives, it is the model's own fingerprint for
+    their size: another machine may have known the same space by another fingerprint.
     """
     own = None
     if entry and compare(space, space_of(name, entry)).is_same:
@@ -107,7 +107,7 @@ def warnings(
         served_by: for each configured store, the model that its users ask for by name; None if they
             use the default.
         default: the model that is the default now.
-        lock: what `lock.json` remembers of the models.
+        lock: what `lock.json` remembers about the models.
     """
     found = []
     for name, asked in served_by.items():

@@ -1,4 +1,4 @@
-"""The stores that follow the default, planned and embedded again together with the switch."""
+"""Plans and migrates the stores that follow the default, together with the switch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from emberd.switch.switch import Switch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moves:
-    """`pending` are the stores to embed again; `there` hold the target's vectors already."""
+    """`pending` are the stores to embed again; `there` already hold the target's vectors."""
 
     target: Target
     embedder: Embedder
@@ -32,10 +32,10 @@ class Moves:
     def run(
         self, switch: Switch, progress: Callable[[StoreRef], ProgressCallback]
     ) -> dict[str, Migrated]:
-        """Move the pending stores and commit the switch, or do none of it.
+        """Migrate the pending stores and commit the switch, or change nothing.
 
         Returns:
-            What came of each store, by name.
+            The outcome for each store, by name.
 
         Raises:
             EmberdError: something failed; everything is as it was.
@@ -52,7 +52,7 @@ class Moves:
         )
 
     def note_there(self, config: Config) -> None:
-        """Note of the stores that need no move which space they are in. Raises ConfigError."""
+        """Note the space of the stores that need no migration. Raises ConfigError."""
         for ref, plan in self.there:
             note_target(config, ref, plan.target)
 
@@ -61,7 +61,7 @@ def open_followers(config: Config) -> list[StoreRef]:
     """Open the configured stores that follow the default.
 
     Raises:
-        StoreError: one cannot be opened, or two of them lie in one file.
+        StoreError: one cannot be opened, or two of them are in the same file.
     """
     stores = known.served_by_default(config)
     require_separate_files(stores)
@@ -79,12 +79,12 @@ def plan_moves(
 ) -> Moves:
     """Plan to embed every store again with the model `name`.
 
-    Unless it is a dry run, rows whose text came late, in stores that need no move, get their
-    vectors now. `set_aside` moves vectors without a text out of the store.
+    Unless it is a dry run, vectors that were set aside for lack of a text are put back now if their
+    text has arrived. `set_aside` moves vectors without a text out of the store.
 
     Raises:
-        StoreError: a store cannot be read, or has vectors without a text that are not to be set
-            aside; it is named.
+        StoreError: one cannot be read, or has vectors without a text that must not be set aside.
+            The message names it.
     """
     state = config.homes.state
     target = find_target(config, embedder, name)

@@ -1,4 +1,4 @@
-"""What another default would mean: whether vectors stay comparable, and which stores would not."""
+"""What another default would mean: are vectors still comparable, and which stores are affected?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -55,7 +55,7 @@ def preview(
     server: str | None,
     migrates: bool,
 ) -> Preview:
-    """Return what it means to make the model `name` the default; nothing is loaded or written.
+    """Return what it would mean to make the model `name` the default; loads and writes nothing.
 
     Args:
         config: the configuration in force.
@@ -90,7 +90,7 @@ def preview(
 def affected_stores(
     config: Config, spec: ModelSpec, unreadable: Mapping[str, str]
 ) -> list[StoreEffect]:
-    """Return the stores that follow the default and whose vectors may not be of `spec`'s space."""
+    """Return the stores that follow the default but may not hold vectors of `spec`'s space."""
     if not config.settings.stores:
         return []
     from emberd.migrate import known  # its libraries are not needed without a store
@@ -107,7 +107,7 @@ def affected_stores(
 def _effect(
     config: Config, name: str, model: str, entry: LockEntry | None, wrong: str | None
 ) -> StoreEffect | None:
-    """Return what happens to a configured store when `model` is the default; None: nothing."""
+    """Return what it means for a configured store if `model` is the default; None if nothing."""
     from emberd.migrate import check, known
 
     if wrong is None:

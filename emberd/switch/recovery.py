@@ -1,4 +1,4 @@
-"""Finish or undo what a stopped `use --migrate` left behind, so that files and server agree."""
+"""Finishes or undoes what a stopped `use --migrate` left, so that files and server agree."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ class Recovery:
 
 
 def recover(config: Config, *, strict: bool) -> Recovery:
-    """Recover every store that follows the default; where one was, the server reloads its file.
+    """Recover every store that follows the default; if there was one, have the server reload.
 
     Raises:
         StoreError: `strict`, and a store cannot be read.

@@ -1,4 +1,4 @@
-"""The default changes in the config file and in the running server, or in neither."""
+"""Changes the default in the config file and in the running server, or in neither."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from emberd.errors import ConfigError, EmberdError
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Write the file and have the server reload it: one step, which can be taken back.
+    """Writes the file and has the server reload it, as one step that can be undone.
 
-    Callers with more to do in the same step (moving stores) do it before `commit`, and call
-    `rollback` when something after it fails. `server` is None when none is running.
+    Callers with more to do in the same step (migrating stores) do it before `commit`, and call
+    `rollback` if something fails after it. `server` is None if none is running.
     """
 
     edit: Edit
@@ -25,12 +25,12 @@ class Switch:
 
     @classmethod
     def to(cls, config: Config, name: str, server: Client | None) -> "Switch":
-        """Plan to make the model `name` the default. Raises ConfigError: the file has no place."""
+        """Plan to make the model `name` the default. Raises ConfigError if it cannot be edited."""
         return cls(Edit.of_default(config.homes.config, name), server, name)
 
     @property
     def changes_file(self) -> bool:
-        """Whether the config file would not say the same afterwards."""
+        """Whether this changes the config file at all."""
         return self.edit.before != self.edit.after
 
     def commit(self) -> None:
@@ -50,7 +50,9 @@ class Switch:
             if self.edit.is_in_force():
                 self.edit.rollback()
                 if self.server is not None:
-                    with suppress(EmberdError):  # it may be what failed; it watches the file, too
+                    with suppress(
+                        EmberdError
+                    ):  # the server may be what failed; it also watches the file
                         self.server.send(requests.reload())
             elif written and isinstance(error, EmberdError):
                 raise ConfigError(
@@ -65,7 +67,8 @@ class Switch:
         if default["name"] != self.name:
             raise ConfigError(
                 f"The server at {server.address} still uses {default['name']}, which is set by"
-                f" {default['origin']}."
+                f" {default['origin']}.",
+                hint="Change it there, or start the server without it.",
             )
 
     def rollback(self) -> None:
@@ -80,7 +83,7 @@ class Switch:
 
 
 def default_in_use(config: Config, server: Client | None) -> str | None:
-    """Return the default that the server uses, None without a server.
+    """Return the default that the server uses; None if no server is running.
 
     Raises:
         ConfigError: changing the config file would have no effect, because a variable or a flag

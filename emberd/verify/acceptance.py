@@ -1,6 +1,6 @@
-"""What the lock remembers of a model after a verification, and accepting a change that is meant.
+"""What the lock remembers about a model after a verification, and how a change is accepted.
 
-Until a change is accepted, what was accepted before stays in the lock as it was.
+Until a change is accepted, the lock keeps what was accepted before.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class Accepted:
 
 
 def accept(config: Config, spec: ModelSpec) -> Accepted | None:
-    """Load a model and accept its present state; None if that had been accepted before.
+    """Load a model and accept its present state; return None if that was accepted before.
 
     Raises:
         EmberdError: it cannot be loaded, or the lock cannot be written.
@@ -54,7 +54,7 @@ def accept(config: Config, spec: ModelSpec) -> Accepted | None:
 def remember(
     lock: LockFile, name: str, before: LockEntry | None, after: LockEntry, files: Files
 ) -> Iterator[Finding]:
-    """Write what the load found, except changed files: those are reported until accepted."""
+    """Write what the load found, except changed files, which are reported until accepted."""
     if before and not after.changed_to and differences_from(files, before):
         return
     try:
@@ -65,7 +65,7 @@ def remember(
 
 
 async def _only_load(model: LoadedModel) -> None:
-    """Do nothing: loading alone says what the model is."""
+    """Do nothing: loading the model is enough."""
 
 
 def _merged(before: LockEntry | None, after: LockEntry) -> LockEntry:

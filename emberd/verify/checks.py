@@ -1,4 +1,4 @@
-"""The checks: pure functions from vectors to a finding. Nothing is loaded or read here."""
+"""The checks: pure functions from vectors to a finding, which load and read nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,9 +31,9 @@ MIXED: Final = (
 
 SAME: Final = 0.9999  # cosine of two vectors that must be the same
 UNIT: Final = 1e-3
-PARTNERS: Final = 14  # of the 16 texts must find theirs; MiniLM finds all, also in 4 bits
+PARTNERS: Final = 14  # of 16 texts must find their partner; MiniLM finds all, even in 4 bits
 SEPARATION: Final = 3.0  # MiniLM 7.8, in 4 bits 7.6; with a shuffled vocabulary 0.5
-BETTER: Final = 1.25  # times the separation: then another pooling is the right one
+BETTER: Final = 1.25  # times the separation means that another pooling is the right one
 LOWEST: Final[Mapping[Precision, float]] = {"bf16": 0.999, "8bit": 0.99, "4bit": 0.8}
 """Lowest cosine to full precision. 4 bits give MiniLM 0.86 over thirty texts."""
 
@@ -81,7 +81,7 @@ def check_company(batch: Matrix, alone: Matrix, shuffled: Matrix) -> Finding:
         "alone = batch = shuffled",
         lowest > SAME,
         f"lowest cosine {lowest:.6f} of {len(batch)} texts",
-        "Neighbours in a batch move its vectors: set `compute: f32` or another `backend`.",
+        "Other texts in a batch change a text's vector: set `compute: f32` or another `backend`.",
     )
 
 
@@ -97,7 +97,7 @@ def check_shortest(tokens: int, truncated: bool) -> Finding:
 
 def check_longest(max_tokens: int, tokens: int, truncated: bool, refused: bool) -> Finding:
     """Judge a text longer than `max_tokens`: it must be cut exactly there, and reported as cut."""
-    advice = "The tokenizer and the registry disagree about the limit; compare the max_tokens."
+    advice = "The tokenizer and the registry disagree about the limit; compare their max_tokens."
     if not truncated or not refused:
         how = "cut without saying so" if not truncated else "cut although `truncate` was false"
         return Finding("longest text", "failed", how, advice)
@@ -106,7 +106,7 @@ def check_longest(max_tokens: int, tokens: int, truncated: bool, refused: bool) 
 
 
 def check_paraphrases(name: str, vectors: Matrix, *, built_in: bool) -> Finding:
-    """See whether paraphrases are nearer than unrelated texts; a warning for a user's own model."""
+    """Check that paraphrases are nearer than unrelated texts; only warn about users' own models."""
     found = paraphrases.partners_found(vectors)
     apart = paraphrases.separation(vectors)
     detail = (
@@ -127,9 +127,9 @@ def check_paraphrases(name: str, vectors: Matrix, *, built_in: bool) -> Finding:
 
 
 def check_folder(name: str, differences: Sequence[Difference]) -> Finding:
-    """Report where the model's folder says something other than its entry, which is what counts."""
+    """Report where the model's folder disagrees with its entry; the entry counts."""
     if not differences:
-        return Finding("folder", "ok", "its files say nothing that the entry does not")
+        return Finding("folder", "ok", "its files agree with the entry")
     lines = "; ".join(difference.line for difference in differences)
     return Finding(
         "folder",
@@ -148,7 +148,7 @@ def check_pooling(spec: ModelSpec, apart: Mapping[str, float], *, built_in: bool
     """
     stated, best = apart[spec.pooling], max(apart, key=lambda pooling: apart[pooling])
     detail = (
-        "the checkpoint does not state it; standard deviations between paraphrases and unrelated"
+        "the checkpoint does not state one; standard deviations between paraphrases and unrelated"
         f" texts: {', '.join(f'{value:.1f} with {pooling}' for pooling, value in apart.items())}"
     )
     if apart[best] < SEPARATION or apart[best] <= BETTER * stated:
@@ -158,7 +158,7 @@ def check_pooling(spec: ModelSpec, apart: Mapping[str, float], *, built_in: bool
 
 
 def check_space(name: str, before: LockEntry | None, after: LockEntry, probes: str) -> Finding:
-    """Judge by probe texts and options whether the model gives the vectors it gave when accepted.
+    """Judge by probe texts and options whether the vectors are still those that were accepted.
 
     `probes` are the vectors of the probe texts, measured just now.
     """
@@ -177,13 +177,13 @@ def check_space(name: str, before: LockEntry | None, after: LockEntry, probes: s
             "space",
             "failed",
             f"{now}, as before, but the vectors have moved: {near}",
-            "Delete emberd's cache folder and verify again; if it stays so, update or reinstall"
-            " the backend's library.",
+            "Delete emberd's cache folder and verify again; if that does not help, update or"
+            " reinstall the backend's library.",
         )
     return Finding(
         "space",
         "failed",
-        f"{now}, before {before.fingerprint}: {near}",
+        f"{now}, previously {before.fingerprint}: {near}",
         after.advice(name),
     )
 

@@ -1,6 +1,6 @@
-"""A model's files, hashed again in full and compared with the lock and with their publisher.
+"""Hashes a model's files again in full, and compares them with the lock and with their publisher.
 
-Size and mtime are not trusted here: a file that was tampered with may have kept both.
+Size and mtime are not trusted here, because someone who tampers with a file can keep both.
 """
 
 import base64
@@ -81,7 +81,7 @@ def find_files(spec: ModelSpec, hub: Path, before: LockEntry | None) -> Files:
 
 
 def find_full_precision(spec: ModelSpec, hub: Path, files: Files) -> Files | None:
-    """Return the first that is not quantized: these files, or another source that is here."""
+    """Return the first files that are not quantized: these, or those of another source here."""
     patterns = plugins.load(files.backend).files
     others = (
         _read(source, folder, files.backend, patterns)
@@ -110,7 +110,7 @@ def check_unchanged(files: Files, before: LockEntry | None, name: str) -> Findin
 
 
 def differences_from(files: Files, accepted: LockEntry) -> list[str]:
-    """Say for each file that is not as accepted how it differs."""
+    """Say for each file that is not as accepted how it differs from that."""
     return list(_differences(files, accepted))
 
 

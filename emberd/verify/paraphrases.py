@@ -1,8 +1,8 @@
-"""Eight pairs of sentences that say the same in other words.
+"""Eight pairs of sentences that say the same thing in different words.
 
-A model with the tokenizer and the pooling it was trained with finds the partner of each among all
-sixteen; no reference file is needed for that. Pairs share few words, and some unrelated sentences
-share a word with two meanings.
+A model with the tokenizer and pooling it was trained with finds the partner of each among all
+sixteen, so no reference file is needed. The sentences of a pair share few words, and some unrelated
+ones share a word with two meanings.
 """
 
 import numpy as np
@@ -51,14 +51,14 @@ def partners_found(vectors: Matrix) -> int:
 def separation(vectors: Matrix) -> float:
     """Return how much closer pairs are than strangers, in standard deviations of the strangers'.
 
-    `(16, D)` -> a number that, unlike a cosine, can be compared between models and poolings: some
-    crowd all texts into a narrow cone.
+    The number for vectors `(16, D)` can be compared between models and poolings. Cosines cannot,
+    because some models crowd all texts into a narrow cone.
     """
     cosines = _cosines(vectors)
     rows = np.arange(len(TEXTS))
     are_strangers = (rows[:, None] // 2) != (rows[None, :] // 2)
     strangers = cosines[are_strangers]
-    spread = max(float(strangers.std()), 1e-9)  # all vectors alike: no separation, no division
+    spread = max(float(strangers.std()), 1e-9)  # no division by zero if all vectors are alike
     return float(cosines[rows, _PARTNER].mean() - strangers.mean()) / spread
 
 

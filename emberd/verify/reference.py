@@ -1,7 +1,7 @@
 """Reference vectors made by sentence-transformers, shipped with emberd.
 
-tests/verify/make_reference.py makes `minilm.json` from tests/reference, where it is documented how
-the vectors were made.
+tests/verify/make_reference.py makes `minilm.json` from tests/reference, which documents how the
+vectors were made.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""One model goes through all checks, in fresh workers, one after the other.
+"""Runs all checks of one model, in fresh workers, one after the other.
 
 The first worker loads the entry as it is; the others load a variant of it: full precision, another
 pooling, another backend. The files are hashed once, here, and the workers reuse the hashes.
@@ -71,7 +71,7 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """What the first worker gave: the vectors and facts that the checks need."""
+    """What the first worker returned: the vectors and facts that the checks need."""
 
     status: ModelStatus
     max_tokens: int
@@ -88,7 +88,7 @@ class _Measured:
 
 
 async def _measure(model: LoadedModel) -> _Measured | EmberdError:
-    """Embed all that the checks need; an error is a result, too."""
+    """Embed everything that the checks need; an error is a result too."""
     try:
         return await _embed_all(model)
     except EmberdError as error:
@@ -175,7 +175,7 @@ class _Verification:
             yield Finding("backends agree", "skipped", "only with --full")
 
     def _pooling(self, *, built_in: bool) -> Finding:
-        """Trust a checkpoint that states its pooling (no other would load), else try them all."""
+        """Trust a checkpoint that states its pooling (no other would load), or try them all."""
         stated = sorted(self.files.folder.glob("*_Pooling/config.json"))
         if stated:
             where = stated[0].relative_to(self.files.folder)
@@ -205,7 +205,7 @@ class _Verification:
         elif self.measured.max_tokens < reference.most_tokens:
             no_reference = "max_tokens would cut the reference texts"
         if spec.precision == "f32":
-            no_loss = "f32 is full precision already"
+            no_loss = "f32 is already full precision"
         exact = None
         if full and not (no_loss and no_reference):
             texts = (*checks.MIXED, *paraphrases.TEXTS, *(() if no_reference else reference.texts))
@@ -259,5 +259,5 @@ def _stopped(check: str, error: EmberdError, name: str) -> list[Finding]:
     advice = error.hint or f"Correct models.{name} in the config file, or pull its files again."
     return [
         Finding(check, "failed", error.message, advice),
-        Finding("all further checks", "skipped", "there are no vectors to check"),
+        Finding("all other checks", "skipped", "there are no vectors to check"),
     ]

@@ -1,7 +1,7 @@
-"""A model in a fresh worker of its own, with a copy of the lock.
+"""Runs a model in a fresh worker with a copy of the lock.
 
-Verifying must not change what it verifies: no running server is used, and each run has a temporary
-state folder whose lock holds what the caller wants the worker to remember.
+Verifying must not change what it verifies, so it uses no running server, and each run has a
+temporary state folder whose lock holds what the caller wants the worker to remember.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class LoadedModel:
 
     @property
     def max_tokens(self) -> int:
-        """How many tokens of a text it takes."""
+        """How many tokens of a text it reads."""
         assert self.status.max_tokens  # a model that is loaded knows
         return self.status.max_tokens
 
@@ -65,7 +65,8 @@ class LoadedModel:
 class WorkerRun(Generic[T]):
     """The result of a run, and the lock entry that its worker left.
 
-    `damage` says what the worker computed with and found to be damaged; `result` may be wrong then.
+    If the worker used something that turned out to be damaged, `damage` says what, and `result` may
+    be wrong.
     """
 
     result: T

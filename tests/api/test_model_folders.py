@@ -1,4 +1,4 @@
-"""A server with models whose folders say something of themselves: what it does and what it says."""
+"""A server with models whose folders have settings of their own: what it does and says."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ models:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose models lie in its home."""
+    """A server whose models are in its home."""
     home = tmp_path_factory.mktemp("folders")
     cut = copy_minilm(home / "cut")
     (cut / BERT).write_text(json.dumps({"max_seq_length": 128, "do_lower_case": False}))
@@ -61,7 +61,7 @@ def test_an_entry_that_states_another_limit_wins_and_the_first_load_says_so(serv
     assert server.log().count(said) == 1
     (note,) = server.row("wider")["notes"]
     assert note.startswith(said)
-    assert note.endswith("write below models.wider: max_tokens: 16")
+    assert note.endswith("write under models.wider: max_tokens: 16")
 
 
 def test_a_built_in_entry_says_nothing_of_it_at_a_load(server: Server) -> None:
@@ -144,7 +144,7 @@ def test_config_check_says_what_folders_have_otherwise(home: Path) -> None:
 
     said = done.stdout.decode()
     assert done.returncode == 0
-    assert "write below models.wider: max_tokens: 16\n" in said
+    assert "write under models.wider: max_tokens: 16\n" in said
     assert 'models.prompted: prompts: {query: "Query: ", document: "Text: "}\n' in said
     assert "asks" not in said.replace("emberd puts a prompt only where `input_type` asks", "")
     assert "minilm cuts" not in said
@@ -153,7 +153,7 @@ def test_config_check_says_what_folders_have_otherwise(home: Path) -> None:
 @pytest.mark.parametrize(
     ("gone", "named"),
     [
-        ("", "There is no folder {folder}"),
+        ("", "The folder {folder} does not exist"),
         ("config.json", "{folder} has no config.json"),
         ("tokenizer.json", "{folder} has no tokenizer.json"),
         ("model.safetensors", "{folder} has no model.safetensors"),
@@ -214,7 +214,7 @@ def test_verify_notes_the_difference_and_passes(home: Path) -> None:
 def test_an_upgrade_that_hears_the_folder_is_a_changed_space(
     said: Change, cut: int, home: Path
 ) -> None:
-    """`lock.json` of a version that did not read this file, then this one."""
+    """Start with a `lock.json` written by a version that did not read this file."""
     folder = Folder(files={BERT: None, TOKENIZER: NO_CLASS}, normalizer=CASED).write(home / "mine")
     (home / "config.yaml").write_text(f"models:\n  mine: {{sources: [{{path: mine}}], {KEYS}}}\n")
     with Server(home) as before:

@@ -1,4 +1,4 @@
-"""The disk that models take: shown, shared, given back."""
+"""The disk space that models take: how it is shown, shared and freed."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ def said(done: "subprocess.CompletedProcess[bytes]") -> dict[str, object]:
 
 @pytest.mark.slow
 def test_one_folder_under_two_entries_is_compiled_once(home: Path) -> None:
-    """Prompts and the cut are no part of what is compiled; the pooling is."""
+    """Prompts and the limit are not part of what is compiled; the pooling is."""
     embed(home, "tiny", "asking")
     assert len(blobs(home)) == 1
 

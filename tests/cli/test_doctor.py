@@ -79,7 +79,7 @@ def test_a_broken_config_is_found_and_the_rest_is_checked_all_the_same(home: Pat
     seen = Examination(home)
 
     assert seen.failed() == ["config"]
-    assert "this is not YAML" in seen.row("config")["detail"]
+    assert "not valid YAML" in seen.row("config")["detail"]
     assert seen.row("backend openvino")["verdict"] == "ok"
     unseen = {seen.row(name)["verdict"] for name in ("model", "port", "tokens", "hub")}
     assert unseen == {"skipped"}

@@ -1,4 +1,4 @@
-"""`emberd embed`: what goes in, what is cut, and what a person sees meanwhile."""
+"""`emberd embed`: what goes in, what is cut, and the progress that a person sees."""
 
 import json
 import subprocess

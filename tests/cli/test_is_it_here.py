@@ -1,4 +1,4 @@
-"""Whether a model is here: one answer, whichever command is asked."""
+"""Every command gives the same answer to whether a model is here."""
 
 import json
 import shutil
@@ -101,7 +101,7 @@ def test_a_folder_that_is_gone_is_here_for_no_command(elsewhere: Path, site: Pat
 def test_files_that_moved_from_one_place_to_another_are_not_missed(
     elsewhere: Path, site: Path, tmp_path: Path
 ) -> None:
-    """A package that is installed for our interpreter by now, and not for the old one any more."""
+    """A package that is now installed for our interpreter, and no longer for the old one."""
     site.rename(tmp_path / "ours")
     environ = clean_environ(elsewhere) | {"PYTHONPATH": str(tmp_path / "ours")}
 
@@ -113,7 +113,7 @@ def test_files_that_moved_from_one_place_to_another_are_not_missed(
 
 @pytest.mark.slow
 def test_a_hub_model_counts_where_the_cache_is_now(elsewhere: Path, site: Path) -> None:
-    """A load looks into the Hub's cache of today; the folder remembered may be yesterday's."""
+    """A load looks at the Hub's cache as it is now; the remembered folder may be out of date."""
     folder = site / "my_model"
     lock = (elsewhere / "state" / "lock.json").read_text()
     (elsewhere / "state" / "lock.json").write_text(lock.replace("package:my-model", "hf:me/tiny"))

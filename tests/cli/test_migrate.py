@@ -157,7 +157,8 @@ def test_vectors_without_a_text_are_named_and_set_aside_when_asked(home: Path) -
     assert "--set-aside" in refused.stderr.decode()
     assert (planned["without_text_keys"], planned["without_vector_keys"]) == ([5, 8], [500])
     assert moved.returncode == 0, moved.stderr
-    assert "2 vectors without a text are in the table emberd_set_aside" in moved.stdout.decode()
+    assert "2 vectors without a text" in moved.stdout.decode()
+    assert "the table emberd_set_aside" in moved.stdout.decode()
     assert len(stores.read(home / "notes" / "memories.db")[0]) == ROWS - 2
 
 
@@ -177,7 +178,7 @@ def test_a_column_with_the_vectors_again_is_told_and_moves_when_asked(home: Path
     undone = run_emberd("migrate", "undo", "notes", "--yes", home=home)
     both = run_emberd(*run, "-o", "also=again.raw", "--json", home=home)
 
-    assert "again.raw holds 120 BLOBs of the size of a vector" in checked.stdout.decode()
+    assert re.search("again.raw .* 120 BLOBs", checked.stdout.decode())
     assert (reported["column"], reported["same"], reported["moves"]) == ("again.raw", ROWS, False)
     assert "Warning: again.raw still holds 120 of the old vectors." in moved.stdout.decode()
     assert (moved.returncode, undone.returncode, both.returncode) == (0, 0, 0), both.stderr
@@ -200,7 +201,7 @@ def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
     assert unasked.returncode == 1
     assert b"hint: Add --yes" in unasked.stderr
     assert dry.returncode == 0
-    assert b"of disk, of which the backup keeps" in dry.stdout
+    assert b"of disk, " in dry.stdout
     assert b"writers wait about" in dry.stdout
     assert (home / "notes" / "memories.db").read_bytes() == before
     assert not (home / "notes" / "memories.db.emberd").exists()
@@ -228,7 +229,7 @@ def test_run_status_undo_and_the_servers_warning(home: Path) -> None:
     assert status["stamp"]["model"] == "minilm-f32"
     assert "Backup from before minilm-f32" in said
     assert undone.returncode == 0, undone.stderr
-    assert b"`emberd migrate check notes` says whose vectors it holds" in undone.stdout
+    assert b"`emberd migrate check notes`" in undone.stdout
     assert warnings == []
 
 
@@ -256,7 +257,7 @@ def test_what_is_said_after_an_undo_is_what_has_to_be_done(home: Path) -> None:
     assert "emberd use" not in said
     (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
     said = undone("notes", "minilm-f32")
-    assert "and the default is minilm-f32: `emberd use minilm`" in said
+    assert "the default is minilm-f32: `emberd use minilm`" in said
 
 
 @pytest.mark.slow
@@ -267,7 +268,7 @@ def test_of_a_store_that_is_not_configured_an_undo_does_not_take_the_default_for
     run_emberd("migrate", "run", store, "--to", "minilm-f32", "--yes", home=home)
     first = run_emberd("migrate", "undo", store, "--yes", home=home).stdout.decode()
 
-    assert "the model that its users name, or the default where they name none, has" in first
+    assert "the model that its users ask for, or the default" in first
 
 
 @pytest.mark.slow
@@ -348,13 +349,13 @@ def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> Non
     ("arguments", "words"),
     [
         (["check", "nots"], "hint: Did you mean notes?"),
-        (["check", "notes", "--sample", "none"], "neither a number of rows nor `all`"),
-        (["check", "notes", "--sample", "²"], "neither a number of rows nor `all`"),
-        (["check", "notes", "-o", "table"], "not of the form KEY=VALUE"),
+        (["check", "notes", "--sample", "none"], "--sample none: expected a number"),
+        (["check", "notes", "--sample", "²"], "--sample ²: expected a number"),
+        (["check", "notes", "-o", "table"], "--option table: expected KEY=VALUE"),
         (["check", "notes", "-o", "table=v"], "has no option 'table'"),
         (["check", "notes", "--model", "mpnet"], "hint: Run `emberd pull mpnet` first."),
         (["check", "notes", "--model", "minilm", "--model", "mpnet"], "mpnet is not on this"),
-        (["check", "notes", "--kind", "qdrant"], "No kind of store is called 'qdrant'"),
+        (["check", "notes", "--kind", "qdrant"], "There is no store kind 'qdrant'"),
         (["run", "notes", "--to", "mpnet", "--yes"], "hint: Run `emberd pull mpnet` first."),
         (["run", "notes", "--to", "nothing", "--yes"], "nothing"),
         (["undo", "notes", "--yes"], "no backup"),
@@ -370,7 +371,7 @@ def test_what_cannot_be_is_said_in_two_lines(home: Path, arguments: list[str], w
 
 @pytest.mark.slow
 def test_commands_to_run_can_be_given_to_a_shell(home: Path, texts: list[str]) -> None:
-    """Of a store at a path that a shell would take apart, with options that it needs again."""
+    """The store's path would be split by a shell, and its options are needed again."""
     folder = home / "it's mine; rm"
     folder.mkdir()
     stores.make_cmem(home / "made", texts, stores.embed(home, texts, "minilm"))

@@ -1,4 +1,4 @@
-"""Tables on narrow terminals: names are whole, other columns leave first, nothing is cut."""
+"""Tables on narrow terminals: names stay, other columns are dropped first, and nothing is cut."""
 
 import json
 import re

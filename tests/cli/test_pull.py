@@ -289,7 +289,7 @@ def test_a_disk_that_fills_up_is_named_and_the_next_pull_goes_on(
         assert (
             f"the disk that holds {disk / 'hub'} is full; what arrived is".encode() in full.stderr
         )
-        assert b"have to be fetched, and the disk that holds" in no_room.stderr
+        assert b"must be downloaded, but the disk that holds" in no_room.stderr
         assert done.returncode == 0, done.stderr
         assert len(hub.resumed) == 1
     finally:
@@ -473,7 +473,7 @@ def test_remove_gives_the_disk_back_and_says_how_much(home: Path, hub: Hub, embe
     assert list((home / "hf" / "hub").glob("*tiny*")) == []
     assert "tiny" not in json.loads((home / "state" / "lock.json").read_bytes())["models"]
     assert again.returncode == 0
-    assert b"Nothing of tiny " in again.stdout
+    assert b"no files of tiny" in again.stdout
     assert b" 0 B " in again.stdout
 
 

@@ -111,7 +111,7 @@ def test_a_dry_run_says_it_and_writes_nothing(config: Path) -> None:
     assert (plan["status"], plan["before"], plan["name"]) == ("planned", "minilm", "bge-small")
     assert plan["space"] == {
         "verdict": "unknown",
-        "why": "minilm was never loaded here and the files of bge-small are not here",
+        "why": "minilm has never been loaded here and the files of bge-small are not here",
     }
     assert plan["run"] == ["emberd pull bge-small"]
     assert plan["is_here"] is False
@@ -125,7 +125,10 @@ def test_a_folder_of_ones_own_is_here_though_nobody_pulled_it(config: Path) -> N
 
     plan = said(run_emberd("use", "mine", "--dry-run", "--json", home=config.parent))
 
-    assert plan["space"]["why"] == "minilm was never loaded here and mine was never loaded here"
+    assert (
+        plan["space"]["why"]
+        == "minilm has never been loaded here and mine has never been loaded here"
+    )
     assert (plan["run"], plan["is_here"]) == ([], True)
 
 
@@ -179,7 +182,7 @@ def test_entries_of_one_folder_differ_by_their_limits_and_options(home: Path) ->
     assert spaces["asks"] == ("another", "the query prompt is none (wide) and 'q: ' (asks)")
     assert spaces["stores"] == ("another", "the document prompt is none (wide) and 'd: ' (stores)")
     assert spaces["raw"][0] == "another"
-    assert "vectors are brought to length 1 (wide)" in spaces["raw"][1]
+    assert "vectors are scaled to length 1 (wide)" in spaces["raw"][1]
     assert spaces["empty"] == ("same", "lowest cosine of the probe texts 1.000")
     assert done.returncode == 1
     assert "Another space (texts are cut after 512 tokens (wide)" in done.stdout.decode()
@@ -198,7 +201,7 @@ def test_what_was_edited_since_it_was_loaded_is_not_judged_by_what_it_was(home: 
 
     assert same["space"]["verdict"] == "same"
     assert plan["space"] == {
-        "verdict": "unknown", "why": "one was changed since it was loaded here",
+        "verdict": "unknown", "why": "one has changed since it was loaded here",
     }  # fmt: skip
 
 
@@ -267,7 +270,7 @@ def test_stores_that_cannot_be_read_are_told_and_hold_nothing_up(with_stores: Pa
     assert "is not a store" in whys["text"][1]
     assert "is locked by another process" in whys["locked"][1]
     assert "cannot be reached: File name too long" in whys["far"][1]
-    assert "No kind of store is called 'qdrant'" in whys["other"][1]
+    assert "There is no store kind 'qdrant'" in whys["other"][1]
     assert done.returncode == 0, done.stderr
     assert f"The store gone ({home / 'gone'}) cannot be read: " in done.stdout.decode()
     assert "default: minilm-f32" in with_stores.read_text()

@@ -160,7 +160,7 @@ def test_use_alone_says_which_stores_would_not_match(
 def test_a_store_is_moved_also_when_what_is_noted_of_it_is_wrong(
     home: Path, config: str, folders: dict[str, Path]
 ) -> None:
-    """As after somebody has put an old copy of it back."""
+    """This happens if somebody puts back an old copy of it."""
     with Server(home, config=config.replace("minilm ", "minilm-f32 ")) as own:
         new = np.array(own.embed(*TEXTS)["embeddings"], np.float32)
         noted = StoresFile(home / "state")
@@ -196,7 +196,7 @@ def test_two_stores_in_one_file_are_refused_and_move_one_by_one(home: Path, tmp_
         refused = own.run("use", "minilm-f32", "--migrate", "--yes")
 
         assert refused.returncode == 1
-        assert b"a and b lie in one file" in refused.stderr
+        assert b"a and b are in the same file" in refused.stderr
         assert (home / "config.yaml").read_text() == config
         assert not path.with_name("notes.db.emberd").exists()
 

@@ -90,12 +90,12 @@ class Place:
         return errors.decode()
 
     def model_of_stores(self) -> str:
-        """Return the model whose vectors both stores hold, which their settings have to name."""
+        """Return the model whose vectors both stores hold, which their settings must name."""
         (model,) = {self._model_of(self.server.home / name) for name in NAMES}
         return model
 
     def model(self) -> str:
-        """Return the model of stores, config file and server, which have to agree."""
+        """Return the model of stores, config file and server, which must agree."""
         model = self.model_of_stores()
         assert yaml.safe_load(self.config.read_text())["default"] == model
         wait_for(lambda: self.server.http.get("/reload").json()["default"]["name"] == model)

@@ -76,7 +76,7 @@ def test_ps_shows_why_a_model_failed_in_a_column_of_its_own(home: Path) -> None:
 def test_config_diff_and_reload_tell_what_happens_to_each_key(home: Path) -> None:
     with Server(home) as own:
         diff = own.run("config", "diff")
-        assert b"A reload would change nothing." in diff.stdout
+        assert b"would not change anything" in diff.stdout
 
         (home / "config.yaml").write_text("server: {host: localhost}\nlimits: {max_loaded: 1}\n")
         done = json.loads(own.run("reload", "--json").stdout)
@@ -116,7 +116,7 @@ def test_serve_where_emberd_runs_says_so_and_ends_well(server: Server) -> None:
     done = server.run("serve", "--port", port)
 
     assert done.returncode == 0
-    assert b"already runs" in done.stdout
+    assert b"already running" in done.stdout
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The command line when no server runs: looking, configuring, and saying what is wrong."""
+"""The command line without a server: showing, configuring, and saying what is wrong."""
 
 import json
 import math
@@ -63,13 +63,13 @@ def config(home: Path) -> Path:
 
 
 def said(done: "subprocess.CompletedProcess[bytes]") -> str:
-    """Return what a command printed that ended well."""
+    """Return what a successful command printed."""
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout.decode()
 
 
 def complaint(done: "subprocess.CompletedProcess[bytes]") -> str:
-    """Return what a command complained of on stderr; stdout is for what was asked."""
+    """Return a command's errors on stderr; stdout is only for what was asked for."""
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"Traceback" not in done.stderr
     return done.stderr.decode()
@@ -150,7 +150,7 @@ def test_config_check_counts_the_models(run: Run, config: Path) -> None:
 def test_config_check_says_that_there_is_no_file(run: Run, home: Path) -> None:
     shown = said(run("config", "check"))
 
-    assert shown.startswith(f"{home / 'config.yaml'} (no such file")
+    assert shown.startswith(f"{home / 'config.yaml'} (does not exist")
 
 
 def test_config_init_writes_a_file_that_changes_nothing(run: Run, home: Path) -> None:
@@ -210,7 +210,7 @@ def test_config_show_leaves_out_what_has_its_default(run: Run, config: Path) -> 
         "  bge-small: {}",
         "  mpnet:",
         "    pinned: true",
-        "# everything else has its default: `emberd config show --all`",
+        "# all other settings have their defaults: `emberd config show --all`",
     ]
 
 
@@ -325,7 +325,7 @@ def test_config_check_knows_the_installed_backends(run: Run, config: Path) -> No
     [
         (
             "kind: cmen",
-            "stores.notes.kind: no kind of store 'cmen' is installed.\n"
+            "stores.notes.kind: no store kind 'cmen' is installed.\n"
             "hint: Installed: cmem, sqlite-vec.",
         ),
         (
@@ -383,7 +383,7 @@ def test_a_config_file_that_was_named_and_is_not_there_is_an_error(
 ) -> None:
     shown = complaint(run("--config", str(tmp_path / "none.yaml"), "list"))
 
-    assert f"There is no config file {tmp_path / 'none.yaml'}." in shown
+    assert str(tmp_path / "none.yaml") in shown
 
 
 def test_a_variable_that_means_nothing_is_a_warning(run: Run) -> None:

@@ -246,12 +246,12 @@ MISTAKES = {
         "'port' appears twice",
         "Remove one",
     ),
-    "a tab": ("server:\n\tport: 1", 2, "this is not YAML", "indentation"),
-    "an open quote": ("a:\n- 'b", 2, "this is not YAML", "indentation"),
+    "a tab": ("server:\n\tport: 1", 2, "this is not valid YAML", "indentation"),
+    "an open quote": ("a:\n- 'b", 2, "this is not valid YAML", "indentation"),
     "a missing blank": (
         "server:\n  port:1\n  host: x",
         3,
-        "this is not YAML",
+        "this is not valid YAML",
         "colon",
     ),
     "a control character": ("\n\ndefault: \x07", 3, "special characters are not allowed", ""),
@@ -262,7 +262,7 @@ MISTAKES = {
         "",
     ),
     "half a character in JSON": ('{"default": "\\ud83d"}', 1, "surrogates not allowed", ""),
-    "a Python object": ("\na: !!python/object:os.system {}", 2, "this is not YAML", ""),
+    "a Python object": ("\na: !!python/object:os.system {}", 2, "this is not valid YAML", ""),
     "a loop": ("a: &a [*a]", 1, "its aliases", ""),
     "ten lines that mean a billion": (
         "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
@@ -291,7 +291,7 @@ MISTAKES = {
     "a revision that leads elsewhere": (
         "models:\n  minilm:\n    sources:\n    - hf: a/b\n      revision: ../../x",
         4,
-        "it has revision '../../x', which is no branch, tag or commit",
+        "it has revision '../../x', which is not a branch, tag or commit",
         "config show --all",
     ),
     "a Hub id that leads elsewhere": (

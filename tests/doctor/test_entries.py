@@ -1,4 +1,4 @@
-"""Models and stores of a config file against what is installed, by file, line and key."""
+"""Checking a config file's models and stores against what is installed, by file, line and key."""
 
 import re
 from pathlib import Path

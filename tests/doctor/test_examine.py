@@ -1,4 +1,4 @@
-"""All checks side by side, within a limit."""
+"""All checks run in parallel, within a time limit."""
 
 import threading
 from collections.abc import Mapping

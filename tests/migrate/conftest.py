@@ -37,7 +37,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Work:
-    """What a test works with: a pool that is loaded already, and a state folder of its own."""
+    """What a test works with: a pool that is already loaded, and its own state folder."""
 
     config: Config
     embedder: PoolEmbedder
@@ -138,7 +138,7 @@ def config_of(folder: Path) -> object:
 
 
 def still_old(folder: Path, made: Made, work: Work) -> None:
-    """Check that a store is wholly what it was before a migration."""
+    """Check that a store is exactly as it was before a migration."""
     assert np.array_equal(stores.read(folder / "memories.db")[1], made.old[:300])
     assert config_of(folder) == UNCHANGED
     assert work.open(folder).store.stamp() is None

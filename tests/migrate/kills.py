@@ -95,7 +95,7 @@ class Emberd:
         self._process.kill()
 
     def runs_on(self, seconds: float) -> bool:
-        """Wait so long; return whether it runs still."""
+        """Wait this long; return whether it is still running."""
         self._process.join(seconds)
         return self._process.is_alive()
 

@@ -50,7 +50,7 @@ def embed(home: Path, wanted: Sequence[str], model: str) -> Matrix:
 
 @functools.cache
 def vectors(wanted: tuple[str, ...], model: str) -> Matrix:
-    """Return what `embed` does in a home of its own, `(N, D)`; computed once, not to be changed."""
+    """Return what `embed` does in a separate home, `(N, D)`; computed once, not to be changed."""
     with tempfile.TemporaryDirectory(prefix="emberd-vectors-") as home:
         return embed(Path(home), wanted, model)
 
@@ -102,7 +102,7 @@ def add(
 
 
 def ask(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a query on a store that has to be whole."""
+    """Return the rows of a query on a store that must be complete."""
     database = connect(path)
     assert database.execute("PRAGMA integrity_check").get == "ok"
     found = list(database.execute(sql))
@@ -111,6 +111,6 @@ def ask(path: Path, sql: str) -> list[tuple[Any, ...]]:
 
 
 def read(path: Path, table: str = "vec_memories") -> tuple[list[int], Matrix]:
-    """Return keys and vectors `(N, D)` of a store that has to be whole."""
+    """Return keys and vectors `(N, D)` of a store that must be complete."""
     found = sorted(ask(path, f"SELECT rowid, embedding FROM {table}"))  # noqa: S608
     return [key for key, _ in found], np.stack([np.frombuffer(raw, "<f4") for _, raw in found])

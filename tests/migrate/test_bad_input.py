@@ -84,7 +84,7 @@ def change(path: Path, *statements: str) -> None:
 def test_cmem_with_another_schema(cmem: Path, work: Work) -> None:
     change(cmem / "memories.db", "ALTER TABLE memories RENAME COLUMN content TO body")
 
-    with refused(cmem, NotAStoreError, "another schema.*content"):
+    with refused(cmem, NotAStoreError, "expected schema.*content"):
         plan(work.open(cmem), work.target(), work.embedder, work.state)
 
 
@@ -122,12 +122,12 @@ def test_texts_of_a_table_without_rowid(tmp_path: Path, work: Work) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"text": "docs"}, "not of the form TABLE.COLUMN"),
-        ({"text": "nothing.body"}, "another schema.*nothing"),
-        ({"text": "docs.nothing"}, "no text|another schema"),
-        ({"query": "SELECT 1"}, "another schema"),
-        ({"query": "DELETE FROM docs"}, "another schema"),
-        ({"table": "w", "text": "docs.body"}, "no vec0 table w; there is: v"),
+        ({"text": "docs"}, "expected TABLE.COLUMN"),
+        ({"text": "nothing.body"}, "expected schema.*nothing"),
+        ({"text": "docs.nothing"}, "no text|expected schema"),
+        ({"query": "SELECT 1"}, "expected schema"),
+        ({"query": "DELETE FROM docs"}, "expected schema"),
+        ({"table": "w", "text": "docs.body"}, "no vec0 table w, only: v"),
         ({"text": "docs.body", "id": "other"}, "no text belongs to any of the 1 vectors"),
         ({"query": "SELECT 1, 'a' UNION ALL SELECT 1, 'b'"}, "several texts belong to one vector"),
     ],
@@ -397,5 +397,5 @@ def test_a_damaged_database(cmem: Path, work: Work) -> None:
 def test_an_unknown_kind_is_met_with_those_there_are(cmem: Path, work: Work) -> None:
     from emberd.migrate.known import find
 
-    with refused(cmem, StoreKindError, "there are cmem, sqlite-vec"):
+    with refused(cmem, StoreKindError, "the kinds are cmem, sqlite-vec"):
         find(work.config, str(cmem), kind="pinecone")

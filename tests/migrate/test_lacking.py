@@ -79,11 +79,12 @@ def test_set_aside_they_are_in_a_table_of_the_same_file(
         (key, "embedding", made.old[key - 1].tobytes(), None, stamp.migration, "vec_memories")
         for key in LACKING
     ]
-    assert "4 vectors have no text (3, 9, 17, 20) and are set aside" in plan_sentences(named, found)
-    assert "2 texts have no vector (90, 91) and stay so." in plan_sentences(named, found)
+    assert "4 vectors have no text (3, 9, 17, 20)" in plan_sentences(named, found)
+    assert "2 texts have no vector (90, 91)" in plan_sentences(named, found)
     assert (moved.rows, moved.set_aside, moved.strays, moved.gone) == (36, 4, 0, 0)
     said = migrated_sentences(named, moved, "minilm-f32", "minilm-f32")
-    assert f"4 vectors without a text are in the table emberd_set_aside of {holey}." in said
+    assert "4 vectors without a text" in said
+    assert f"the table emberd_set_aside of {holey}." in said
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def test_vectors_of_several_dimensions_are_refused(tmp_path: Path, made: Made, w
         file.write(json.dumps({"text": "short", "vector": [1.0, 2.0]}) + "\n")
     before = path.read_bytes()
 
-    with pytest.raises(StoreRowsError, match="row 21 has 2 dimensions and others have 384"):
+    with pytest.raises(StoreRowsError, match="row 21 has 2 dimensions, but others have 384"):
         plan(work.open(path), work.target(), work.embedder, work.state)
 
     assert path.read_bytes() == before
@@ -115,7 +115,7 @@ def test_an_option_that_a_kind_does_not_have_is_named(
     with pytest.raises(StoreKindError, match="no option 'column'") as caught:
         work.open(path, column="x")
 
-    assert caught.value.hint == "It has: text, vector."
+    assert caught.value.hint == "Its options: text, vector."
 
 
 def test_ours_come_along_and_are_asked_first() -> None:
@@ -133,7 +133,7 @@ def test_a_kind_that_is_not_installed_or_broken_is_met_with_the_cause(
 
     with pytest.raises(StoreKindError, match="'broken' cannot be used: ModuleNotFoundError"):
         plugins.load("broken")
-    with pytest.raises(StoreKindError, match="No kind of store is called 'qdrant'; there are cmem"):
+    with pytest.raises(StoreKindError, match="no store kind 'qdrant'; the kinds are cmem"):
         plugins.load("qdrant")
 
 

@@ -165,7 +165,7 @@ def test_what_is_written_while_a_migration_is_taken_back_is_not_lost(
 
     with (
         writing(database, few, tmp_path, "--journal", journal, "--pause", "0.002"),
-        pytest.raises(MigrationError, match=r"What was written meanwhile is in .*undone-0001.db"),
+        pytest.raises(MigrationError, match=r"is in .*undone-0001.db"),
     ):
         migrate_all([named], work.target(), Wrong(work, named), work.state)
 
@@ -231,7 +231,7 @@ def test_a_damaged_backup_is_not_restored(
         forget_hash(store)
     digest = named.store.digest()
 
-    with pytest.raises(BackupError, match=f"The backup {backup} is damaged.*store is as it was"):
+    with pytest.raises(BackupError, match=f"The backup {backup} is damaged.*store was not changed"):
         undone(named, work)
 
     assert named.store.digest() == digest
@@ -243,7 +243,7 @@ def test_a_damaged_backup_is_not_restored(
 def test_a_backup_of_an_older_emberd_is_restored_and_the_copy_is_there(
     few: Made, store: Path, work: Work
 ) -> None:
-    """What only a hash would have told is no loss, either."""
+    """Damage that only a hash would have revealed must not lose anything either."""
     named = work.open(store)
     move(named, work)
     forget_hash(store)
@@ -265,7 +265,7 @@ def test_a_backup_without_its_note_is_told_as_that(
     note = beside(store) / "backup-0001.json"
     note.unlink() if damage is None else note.write_text(damage)
 
-    with pytest.raises(BackupError, match=r"backup-0001\.json.*is damaged or gone") as caught:
+    with pytest.raises(BackupError, match=r"backup-0001\.json.*is damaged") as caught:
         undone(named, work)
 
     assert ".restore" in (caught.value.hint or "")
@@ -354,7 +354,7 @@ def test_a_disk_that_is_full_during_an_undo(
     work: Work,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It gets full after the room was looked at, at several moments of the undo."""
+    """It fills up after the room was checked, at several moments of the undo."""
     folder = small_disk / "cmem"
     stores.make_cmem(folder, few.texts[:ROWS], few.old[:ROWS], journal=journal)
     named = work.open(folder)

@@ -21,7 +21,7 @@ from tests.migrate.conftest import ROWS, Made, Work, still_old
 def test_a_store_that_is_not_right_afterwards_is_restored(
     cmem: Path, made: Made, work: Work
 ) -> None:
-    """The model changes its mind between staging and verification: 4-bit where full was said."""
+    """The model changes between staging and verification: 4-bit instead of full precision."""
 
     class Fickle:
         staged = 0
@@ -66,7 +66,7 @@ def test_rows_written_before_it_is_taken_back_are_in_a_copy(
         database.close()
         return {"model": "minilm", "fingerprint": None}
 
-    with pytest.raises(MigrationError, match=r"embedded again.*meanwhile is in .*undone-0001.db"):
+    with pytest.raises(MigrationError, match=r"embedded again.*is in .*undone-0001.db"):
         migrate_all(
             [work.open(cmem)], work.target(), _Meanwhile(work, write_and_turn_wrong), work.state
         )

@@ -1,4 +1,4 @@
-"""`locate` in a process of its own: huggingface_hub reads its environment when it is imported."""
+"""Runs `locate` in a separate process, because huggingface_hub reads its environment on import."""
 
 import json
 import subprocess
@@ -45,7 +45,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """What came of it: a folder, or an error."""
+    """The outcome: a folder, or an error."""
 
     source: str = ""
     folder: str = ""

@@ -42,7 +42,7 @@ def test_the_first_whole_source_is_where_a_model_is(tmp_path: Path) -> None:
 
 
 def test_a_package_is_where_it_was_while_its_folder_is_whole(tmp_path: Path) -> None:
-    """It may be installed for another Python than the one that asks."""
+    """It may be installed for a different Python from this one."""
     folder = model_folder.write(tmp_path / "site-packages" / "model")
     before = last_used(PACKAGE, folder)
 

@@ -1,4 +1,4 @@
-"""What an entry says otherwise than its model's folder."""
+"""Where an entry disagrees with its model's folder."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Downloading from a Hub: what is fetched, how it is told, and what goes wrong."""
+"""Downloading from a Hub: what is fetched, how it is reported, and what goes wrong."""
 
 import json
 import time
@@ -288,7 +288,9 @@ def test_what_arrives_with_another_hash_is_refused_and_fetched_anew(
 
     hub.answer_instead = garbled
 
-    assert f"{name} arrived with another hash than the Hub" in fetcher.fetch(tmp_path, MINE).error
+    assert (
+        f"{name} arrived with a different hash than the Hub" in fetcher.fetch(tmp_path, MINE).error
+    )
     assert find_local(MINE, tmp_path) is None
 
     hub.answer_instead = no_fault
@@ -321,7 +323,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(
     hub.answer_instead = claim
     error = fetcher.fetch(tmp_path, MINE).error
 
-    assert "931322574.6 GiB have to be fetched, and the disk that holds" in error
+    assert "931322574.6 GiB must be downloaded, but the disk that holds" in error
     assert "free" in error
     assert hub.downloaded() == []
 

@@ -1,4 +1,4 @@
-"""What a folder says of itself; odd and incomplete ones are refused."""
+"""What a folder says about itself; odd and incomplete ones are refused."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""Half a file that a stopped download left: continued, by one process at a time."""
+"""A stopped download leaves half a file, which one process at a time continues."""
 
 import fcntl
 import hashlib
@@ -97,7 +97,7 @@ def test_half_of_another_file_is_found_out_and_thrown_away(
 ) -> None:
     part.write_bytes(b"!" * 1000)
 
-    assert "arrived with another hash" in fetcher.fetch(tmp_path, MINE).error
+    assert "arrived with a different hash" in fetcher.fetch(tmp_path, MINE).error
     assert fetcher.fetch(tmp_path, MINE).error == ""
     assert weights(tmp_path) == WEIGHTS
 

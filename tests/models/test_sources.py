@@ -1,4 +1,4 @@
-"""Which source a model's files are taken from, and what is said when there is none."""
+"""Which source a model's files are taken from, and the error if there is none."""
 
 import shlex
 import socket

@@ -54,7 +54,7 @@ def test_a_model_that_was_never_loaded_says_why_nothing_is_known(
 ) -> None:
     gone = replace(spec, sources=(Source(path="/nowhere"),))
 
-    assert "never loaded" in space_today(spec, None, tmp_path).gap
+    assert "never been loaded" in space_today(spec, None, tmp_path).gap
     assert "not here" in space_today(gone, None, tmp_path).gap
     assert compare_models(spec, replace(spec, name="twin"), {}, tmp_path).verdict == "unknown"
 

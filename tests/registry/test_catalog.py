@@ -1,4 +1,4 @@
-"""Looking a model up by name, by alias and by Hub id; and the models that come along."""
+"""Looking up a model by name, alias and Hub id; and the models that come with emberd."""
 
 import pytest
 

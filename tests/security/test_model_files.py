@@ -215,7 +215,7 @@ def test_a_ref_is_a_commit(tmp_path: Path, ref: str) -> None:
 
 @pytest.mark.parametrize("revision", ["../../x", "/etc", "a/../b", "", "a//b", "a\0"])
 def test_a_revision_is_a_name(tmp_path: Path, revision: str) -> None:
-    with pytest.raises(ValueError, match="no branch, tag or commit"):
+    with pytest.raises(ValueError, match="not a branch, tag or commit"):
         Source(hf="me/mine", revision=revision)
     if "\0" not in revision:
         assert hub_snapshot("me/mine", revision or "..", tmp_path) is None

@@ -1,4 +1,4 @@
-"""The service managers that the tests run on: fake ones, and a real systemd of this test's own."""
+"""The service managers that the tests run on: fake ones, and a real systemd just for the tests."""
 
 import os
 import shutil
@@ -59,7 +59,7 @@ class Fake:
 
 
 def why_no_systemd() -> str | None:
-    """Say why a systemd of our own cannot be run here; None: it can."""
+    """Say why we cannot run our own systemd here; None if we can."""
     if os.getuid() != 0:
         return "a mount namespace for a systemd of its own takes root"
     if not (SYSTEMD.exists() and shutil.which("systemctl") and Path("/usr/bin/unshare").exists()):
@@ -68,7 +68,7 @@ def why_no_systemd() -> str | None:
 
 
 class RealSystemd:
-    """`systemd --user`, with a /run of its own, so that it meets no other one of this machine."""
+    """`systemd --user` with its own /run, so that it does not meet this machine's."""
 
     name = "systemd"
 
@@ -113,7 +113,7 @@ class RealSystemd:
 
 
 class Machine:
-    """A home, a manager, a free port: all that `emberd service` meets."""
+    """A home, a manager and a free port: everything that `emberd service` deals with."""
 
     def __init__(self, manager: ServiceManager, home: Path, port: int) -> None:
         self.manager = manager
@@ -143,7 +143,7 @@ class Machine:
         )
 
     def said(self, *arguments: str, **environ: str) -> str:
-        """Run `emberd`, which has to succeed; return what it printed."""
+        """Run `emberd`, which must succeed; return what it printed."""
         done = self.run(*arguments, **environ)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -1,4 +1,4 @@
-"""What stands for the server that emberd replaces: its port, its /health. Run as a script."""
+"""Stands in for the server that emberd replaces: its port and its /health. Run as a script."""
 
 import json
 import sys

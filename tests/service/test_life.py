@@ -1,4 +1,4 @@
-"""Install, look, restart, uninstall: by launchd and systemd, as a user does it."""
+"""Installing, checking, restarting and uninstalling under launchd and systemd, as a user does."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def status(machine: Machine) -> dict[str, Any]:
 
 
 def unwritable_home(folder: Path) -> Path:
-    """Return an EMBERD_HOME in which a server starts, and ends as it cannot write its note."""
+    """Return an EMBERD_HOME where a server starts, then ends because it cannot write its note."""
     (folder / "state" / "server.json" / "in the way").mkdir(parents=True)
     return folder
 
@@ -287,7 +287,7 @@ def test_without_a_session_nothing_is_uninstalled_where_nothing_is(no_session: M
 
 
 def test_a_unit_goes_where_systemd_looks(linux: Machine, tmp_path: Path) -> None:
-    """Its manager may have another XDG_CONFIG_HOME than the shell, or none."""
+    """The manager's XDG_CONFIG_HOME may differ from the shell's, or be unset."""
     state = linux.manager.bin / "state"
     state.mkdir()
     (state / "config_home").write_text(str(tmp_path / "config"))

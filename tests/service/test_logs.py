@@ -1,4 +1,4 @@
-"""The last lines of a log, and what follows: also when the file is rotated or made later."""
+"""The last lines of a log, and new ones, even if the file is rotated or created later."""
 
 from contextlib import closing
 from pathlib import Path

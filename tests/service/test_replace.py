@@ -1,4 +1,4 @@
-"""`emberd service install --replace`: the old server leaves; it is back when emberd fails."""
+"""`emberd service install --replace` stops the old server, and restores it if emberd fails."""
 
 import plistlib
 import shlex
@@ -88,7 +88,7 @@ def test_an_old_server_started_by_hand_is_replaced(linux: Machine, tmp_path: Pat
 
         ran = [sys.executable, str(OLD), str(linux.port), more]
         assert f"`{shlex.join(ran)}` in {tmp_path}/mlx-server" in said
-        assert f"The old server (pid {old.pid}) is stopped" in said
+        assert f"The old server (pid {old.pid}) was stopped" in said
         assert old.wait(10) != 0
         assert answers(linux.port)
 
@@ -125,7 +125,7 @@ def test_who_is_not_the_old_server_is_never_ended(linux: Machine, tmp_path: Path
 def test_the_old_agent_is_replaced_for_good(mac: Machine, old_agent: Path) -> None:
     said = mac.said("service", "install", "--replace")
 
-    assert f"({LABEL}) is stopped and disabled" in said
+    assert f"({LABEL}) was stopped and disabled" in said
     assert "launchctl bootstrap" in said
     assert answers(mac.port)
     assert old_agent.exists()

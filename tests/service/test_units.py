@@ -1,4 +1,4 @@
-"""What is written for launchd and systemd, held against their own rules."""
+"""What is written for launchd and systemd, checked against their own rules."""
 
 import plistlib
 import shutil
@@ -131,7 +131,7 @@ def test_a_large_stderr_file_of_macos_begins_anew(mac: Machine, size: int, kept:
 
 
 def test_a_line_break_does_not_reach_a_unit_file() -> None:
-    with pytest.raises(ServiceError, match="cannot hold"):
+    with pytest.raises(ServiceError, match="cannot contain"):
         Systemd().render(unit_of(EMBERD_HOME="/a\nExecStartPre=/bin/evil"))
 
 

@@ -58,8 +58,10 @@ RULE = [
     pytest.param(ONE, replace(ONE, sizes=()), "same", id="sizes not recorded"),
     # by name, where nothing else is known
     pytest.param(ONE, replace(NOTHING, model="m"), "same", id="name"),
-    pytest.param(ONE, replace(NOTHING, model="m", gap="never loaded"), "same", id="name alone"),
-    pytest.param(ONE, replace(NOTHING, model="n", gap="never loaded"), "unknown", id="gap"),
+    pytest.param(
+        ONE, replace(NOTHING, model="m", gap="never been loaded"), "same", id="name alone"
+    ),
+    pytest.param(ONE, replace(NOTHING, model="n", gap="never been loaded"), "unknown", id="gap"),
     pytest.param(ONE, NOTHING, "unknown", id="of several models"),
     pytest.param(NOTHING, NOTHING, "unknown", id="nothing"),
     pytest.param(

@@ -173,7 +173,7 @@ def test_a_link_that_leads_nowhere_is_no_file(folder: Path) -> None:
 
 
 def rewrite(file: Path) -> None:
-    """Change the content and nothing that a glance at the file shows."""
+    """Change the content, but neither size nor times."""
     status = file.stat()
     file.write_bytes(file.read_bytes()[::-1])
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -107,7 +107,7 @@ def test_what_the_probe_texts_cannot_show_is_another_space_too(change: dict[str,
 
 
 def as_older(entry: LockEntry, max_tokens: int | None) -> LockEntry:
-    """Return an entry as a version that noted no other option would have left it."""
+    """Return an entry as written by a version that recorded no other option."""
     return replace(entry, options=SpaceOptions(max_tokens=max_tokens), engine="openvino 0")
 
 
@@ -121,7 +121,7 @@ def test_an_entry_of_an_older_version_gets_its_options_without_a_word(
 
 
 def test_of_an_older_version_what_it_did_record_counts() -> None:
-    """As when an upgrade reads a limit that it had passed over."""
+    """An upgrade may read a limit that earlier versions ignored."""
     cut = replace(NOW, fingerprint="two", options=replace(OPTIONS, max_tokens=128))
 
     entry = judge(cut, as_older(BEFORE, 512), lambda: VECTORS)

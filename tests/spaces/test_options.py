@@ -18,7 +18,7 @@ FULL = SpaceOptions(
         ({"max_tokens": 128}, "texts are cut after 512 tokens (before) and 128 tokens (now)"),
         (
             {"normalize": False},
-            "vectors are brought to length 1 (before) and left as the model gives them (now)",
+            "vectors are scaled to length 1 (before) and left as the model gives them (now)",
         ),
         ({"prompts": {}}, "the query prompt is 'q: ' (before) and none (now)"),
         ({"prompts": {"query": "q:"}}, "the query prompt is 'q: ' (before) and 'q:' (now)"),
@@ -32,11 +32,11 @@ FULL = SpaceOptions(
         ),
         (
             {"lower_case": True},
-            "texts are left in the case they have (before) and lower-cased first (now)",
+            "texts are left in their own case (before) and lower-cased first (now)",
         ),
         (
             {"lower_case": True, "normalizer": "{}"},
-            "texts are left in the case they have (before) and lower-cased first (now)",
+            "texts are left in their own case (before) and lower-cased first (now)",
         ),
         ({"normalizer": "{}"}, "texts are normalized by tokenizer.json (before) and {} (now)"),
     ],

@@ -1,4 +1,4 @@
-"""What is remembered of stores, and when the server warns."""
+"""What is remembered about stores, and when the server warns."""
 
 import json
 from dataclasses import asdict, replace

@@ -1,4 +1,4 @@
-"""What another default would mean for the stores that follow it, and what to run beside it."""
+"""What another default would mean for the stores that follow it, and what else to run."""
 
 from pathlib import Path
 

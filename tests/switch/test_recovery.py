@@ -1,4 +1,4 @@
-"""What a stopped `use --migrate` left is looked for in every store that follows the default."""
+"""Every store that follows the default is checked for what a stopped `use --migrate` left."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Each check alone, on vectors that are right and on vectors that are wrong."""
+"""Each check alone, on correct and on wrong vectors."""
 
 from dataclasses import replace
 
@@ -178,4 +178,4 @@ def test_a_space_that_moved_fails_even_when_nothing_is_known_to_have_changed() -
     changed = checks.check_space("m", BEFORE, replace(BEFORE, changed_to=renamed), probes(0.5))
     assert_advises(changed)
     assert "--accept m" in changed.advice
-    assert "new, before old" in changed.detail
+    assert "new, previously old" in changed.detail

@@ -1,4 +1,4 @@
-"""What is said of a model's files."""
+"""What the checks say about a model's files."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The whole of `emberd verify`: where all is well, and where little is known or nothing works."""
+"""All of `emberd verify`: if everything is well, if little is known, and if nothing works."""
 
 import importlib.util
 import re
@@ -15,7 +15,7 @@ TINY = "models: {tiny: {sources: [{path: tiny}], dimensions: 64, pooling: mean}}
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """`minilm` with all backends: those that come along, and one that cannot be imported."""
+    """`minilm` with all backends: those that come with emberd, and one that cannot be imported."""
     home = tmp_path_factory.mktemp("full")
     plugin = home / "site/broken-1.dist-info"
     plugin.mkdir(parents=True)
@@ -82,7 +82,7 @@ def test_a_model_that_does_not_load_says_why_in_the_table_and_what_to_do(home: P
     assert b"pooling" not in done.stderr  # it is said once
     assert {"pooling", "mean", "cls"} <= set(re.findall(r"\w+", shown))
     assert "mine, load: " in shown
-    assert "all further checks" in shown
+    assert "all other checks" in shown
 
 
 def test_accepting_and_checking_are_two_commands(home: Path) -> None:
