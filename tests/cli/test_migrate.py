@@ -224,7 +224,7 @@ def test_run_status_undo_and_the_servers_warning(home: Path) -> None:
     assert "notes holds vectors made by minilm-f32" in warning["message"]
     assert "emberd migrate run notes --to minilm" in warning["hint"]
     assert again.returncode == 0
-    assert b"in the space of minilm-f32 already" in again.stdout
+    assert b"already in the space of minilm-f32" in again.stdout
     assert len(status["backups"]) == 1
     assert status["stamp"]["model"] == "minilm-f32"
     assert "Backup from before minilm-f32" in said

@@ -81,7 +81,7 @@ def test_both_copies_move_in_one_transaction(langchain: Path, made: Made, work: 
     (copy,) = found.copies
     assert (copy.column, copy.rows, copy.same, copy.key) == (ALSO["also"], 59, 59, "rowid")
     assert copy.moves
-    assert "59 moved along" in migrated_sentences(named, moved, "minilm-f32", "minilm-f32")
+    assert "59 were migrated too" in migrated_sentences(named, moved, "minilm-f32", "minilm-f32")
     database = stores.connect(langchain)  # LangChain goes on: its trigger is there and works
     add(database, made.texts[100:101], made.new[100:101])
     database.close()
