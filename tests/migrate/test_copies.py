@@ -143,7 +143,7 @@ def test_a_copy_that_does_not_move_is_named_before_and_after(
 
     (reported,) = report.to_dict()["copies"]
     assert (reported["column"], reported["same"]) == ("langchain.text_embedding", 59)
-    assert "`-o also=langchain.text_embedding` moves them along" in plan_sentences(named, found)
+    assert "`-o also=langchain.text_embedding` migrates them too" in plan_sentences(named, found)
     said = migrated_sentences(named, moved, "minilm-f32", "minilm-f32")
     assert "Warning: langchain.text_embedding still holds 59 of the old vectors." in said
     kept = stores.ask(langchain, "SELECT text_embedding FROM langchain")
