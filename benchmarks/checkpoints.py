@@ -43,13 +43,13 @@ _LAYER = {
     "bert": "self.query self.key self.value output.dense output.LayerNorm",
     "mpnet": "attn.q attn.k attn.v attn.o LayerNorm",
 }
-"""What the parts of `attention` are called; the last is its norm."""
+"""The names of the parts of `attention`; the last is its norm."""
 
 
 def tensors(sizes: Sizes, seed: int = 7) -> dict[str, Floats]:
-    """Return the weights by the names that Hugging Face's own models have for them.
+    """Return the weights by the names they have in Hugging Face's own models.
 
-    They are large enough that texts differ, and attention looks at some tokens more than others.
+    They are large enough that texts differ, and that attention prefers some tokens to others.
     """
     draw = np.random.default_rng(seed)
     number = {key: value for key, value in sizes.items() if isinstance(value, int)}

@@ -1,8 +1,8 @@
 """Checks before a peer is timed: correct vectors, and at least the speed it is known for.
 
-expected.json holds, for each kind of processor that somebody measured at leisure, what peers reach
-there. A peer that runs more than 30% below was set up wrongly or is disturbed, and to compare with
-it would be unfair: the run ends. On another processor nothing is known, which the results then say.
+expected.json holds, for each kind of processor that was measured carefully, what peers reach there.
+A peer that runs more than 30% below that is set up wrongly or disturbed. Comparing with it would be
+unfair, so the run ends. For other processors nothing is known, and the results say so.
 """
 
 import json
@@ -39,13 +39,13 @@ def check_vectors(name: str, cosine: Mapping[str, float]) -> None:
     """Raise WrongPeerError unless the vectors are those of float32."""
     if not cosine["lowest"] >= LEAST_COSINE:  # not <, so that NaN fails too
         raise WrongPeerError(
-            f"{name} gives other vectors than sentence-transformers does in float32:"
+            f"{name} does not give the vectors of sentence-transformers in float32:"
             f" lowest cosine {cosine['lowest']}, mean {cosine['mean']}."
         )
 
 
 def known() -> Mapping[str, Any] | None:
-    """Return the entry of this processor in expected.json, if there is one."""
+    """Return this processor's entry in expected.json, if there is one."""
     entries: list[dict[str, Any]] = json.loads(EXPECTED.read_text())
     said = machine.cpu()
     flags = said.get("flags", "").split()
@@ -60,13 +60,13 @@ def known() -> Mapping[str, Any] | None:
 def check_speed(
     name: str, measured: Mapping[str, float], expected: Mapping[str, float] | None
 ) -> None:
-    """Raise SlowPeerError when it is more than 30% below; does nothing where nothing is known."""
+    """Raise SlowPeerError if it is more than 30% below; do nothing where nothing is known."""
     for number, usual in (expected or {}).items():
         found = measured[number]
         share = usual / found if number.endswith("_ms") else found / usual
         if share < LEAST_SHARE:
             raise SlowPeerError(
-                f"{name} runs at {share:.0%} of what is known of it on this processor:"
+                f"{name} runs at {share:.0%} of its known speed on this processor:"
                 f" {number} is {found:.4g}, usually {usual:g}. Is the machine busy?"
             )
 

@@ -1,7 +1,7 @@
 """The peers' environments and files, made once in `.cache/benchmarks`, which git ignores.
 
-An environment is made again when its pins or Python change, the files when the code that makes them
-or the texts do.
+An environment is made again when its pins or Python change; the files, when the texts or the code
+that makes them change.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def make(name: str) -> Path:
     """Return the Python of the environment that `requirements-NAME.txt` describes.
 
     Raises:
-        subprocess.CalledProcessError: pip could not install it; it has said why.
+        subprocess.CalledProcessError: pip could not install it, and printed why.
     """
     requirements = HERE / f"requirements-{name}.txt"
     folder = CACHE / name
@@ -31,7 +31,7 @@ def make(name: str) -> Path:
     wanted = f"Python {platform.python_version()}\n{requirements.read_text()}"
     if stamp.is_file() and stamp.read_text() == wanted:
         return python
-    print(f"making {folder.relative_to(HERE.parent)} (once, some minutes)", flush=True)
+    print(f"making {folder.relative_to(HERE.parent)} (once; takes a few minutes)", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
@@ -53,7 +53,7 @@ def versions(name: str, packages: Sequence[str]) -> dict[str, str]:
 
 
 class Files:
-    """The model in the formats of all peers, and what its vectors of some texts should be."""
+    """The model in the formats of all peers, and reference vectors of some texts."""
 
     def __init__(self, model: Path, texts: Sequence[str]) -> None:
         """Create whatever is missing."""

@@ -1,9 +1,9 @@
-"""emberd's own engine without a server: a line of JSON in is a command, a line out its result.
+"""emberd's own engine without a server: reads commands and writes results as lines of JSON.
 
     python benchmarks/in_process.py HOME MODEL
 
 Commands: {"do": "embed", "texts": [...]}, including tokenizing; {"do": "product", "compute":
-"f32" or "bf16"}, the best matrix product of OpenVINO on this machine. The time is taken here.
+"f32" or "bf16"}, the best matrix product of OpenVINO on this machine. Times are taken here.
 """
 
 import json
@@ -84,7 +84,7 @@ def embed(loaded: Loaded, texts: Sequence[str]) -> dict[str, float]:
 
 
 def best_product(compute: str) -> float | None:
-    """Return the most GFLOP/s that OpenVINO reaches; None where it has no such arithmetic."""
+    """Return the most GFLOP/s that OpenVINO reaches; None if it lacks that arithmetic here."""
     from openvino import Model
     from openvino import opset14 as op
 
@@ -111,10 +111,10 @@ def best_product(compute: str) -> float | None:
 
 
 def flop(loaded: Loaded, lengths: Sequence[int]) -> float:
-    """Return the operations of a BERT's matrix products for texts of these lengths, no padding.
+    """Return the operations in a BERT's matrix products for texts of these lengths, unpadded.
 
-    A multiplication and an addition are two. Per layer and token: four products of D by D and two
-    of D by I, and per pair of tokens two of D (scores, and values weighted by them).
+    A multiplication and an addition count as two. Per layer and token: four products of D by D and
+    two of D by I, and per pair of tokens two of D (scores, and values weighted by them).
     """
     config = json.loads(Path(loaded.ready.lock["folder"], "config.json").read_text())
     layers, hidden = config["num_hidden_layers"], config["hidden_size"]

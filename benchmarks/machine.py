@@ -1,4 +1,4 @@
-"""What the numbers were measured on, without naming anything private on the machine."""
+"""Describes the machine of a measurement, without anything private."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ def facts() -> dict[str, object]:
 
 
 def processor() -> str:
-    """Return its name; hypervisors hide some, hence family and model."""
+    """Return its name; some hypervisors hide it, hence family and model."""
     said = cpu()
     if "model name" not in said:
         return platform.processor() or platform.machine()

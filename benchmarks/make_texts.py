@@ -2,9 +2,9 @@
 
     python benchmarks/make_texts.py
 
-They are made by emberd's own grammar, so nobody else's licence is on them. Each run of 50 lines
-holds the same lengths, 3 to 400 words; none has more than 512 tokens of MiniLM, where models would
-begin to cut in different places.
+They come from emberd's own grammar, so no other licence applies to them. Each block of 50 lines
+has the same lengths, 3 to 400 words. None has more than 512 MiniLM tokens, beyond which models
+would cut in different places.
 """
 
 from pathlib import Path

@@ -1,12 +1,12 @@
-"""What moving a large store costs beyond the embedding itself, and how accurate the estimates are.
+"""What migrating a large store costs beyond the embedding, and how accurate the estimates are.
 
     python benchmarks/migrate_store.py --rows 100000 --out benchmarks/results/migrate_store.json
 
 A cmem store of generated texts (eight words) with random vectors is moved to a real model. The
 embedding alone is timed with a tenth of the texts right before and right after the run, through
 the same pool, in the same requests. `locked_s` is how long writers waited for the swap, and
-`most_disk_bytes` the most that lay beside the store, looked at ten times a second. Times by the
-clock need a machine with nothing else to do; processor time does not.
+`most_disk_bytes` is the most that lay beside the store, sampled ten times a second. Wall-clock
+times need an otherwise idle machine; processor times do not.
 """
 
 import argparse
@@ -38,7 +38,7 @@ DIMENSIONS = 384
 
 
 def make_store(folder: Path, texts: list[str]) -> None:
-    """Make a folder as cmem keeps it, with random vectors of unit length."""
+    """Make a folder like cmem's, with random vectors of unit length."""
     database = apsw.Connection(str(folder / "memories.db"))
     database.enable_load_extension(True)
     database.load_extension(sqlite_vec.loadable_path())
@@ -60,7 +60,7 @@ def make_store(folder: Path, texts: list[str]) -> None:
 
 
 def embed_alone(embedder: PoolEmbedder, texts: list[str], target: Target) -> tuple[float, float]:
-    """Embed in the requests that a migration makes; return seconds and processor seconds a text."""
+    """Embed as a migration does; return seconds and processor seconds per text."""
     began_s, began_cpu_s = time.perf_counter(), cpu_s()
     for at in range(0, len(texts), IN_FLIGHT * BATCH):
         embed(embedder, texts[at : at + IN_FLIGHT * BATCH], target)
@@ -68,14 +68,14 @@ def embed_alone(embedder: PoolEmbedder, texts: list[str], target: Target) -> tup
 
 
 def cpu_s() -> float:
-    """Return the processor time of this process and its workers, which no neighbour disturbs."""
+    """Return the processor time of this process and its workers; other load does not disturb it."""
     here = psutil.Process()
     times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
     return float(sum(each.user + each.system for each in times))
 
 
 class DiskWatch:
-    """The most that lies in a folder while it is watched; a context manager."""
+    """The largest size of a folder while it is watched; a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -97,7 +97,7 @@ class DiskWatch:
 
 
 def disk_bytes(folder: Path) -> int:
-    """Return the size of all files below a folder; some vanish while it is looked."""
+    """Return the size of all files below a folder; some vanish meanwhile."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -108,7 +108,7 @@ def disk_bytes(folder: Path) -> int:
 
 
 def measure(rows: int, model: str, folder: Path) -> dict[str, object]:
-    """Move one store; return what was told before and what was measured."""
+    """Migrate one store; return the estimates and the measurements."""
     base = load_config()
     homes = Homes(folder / "config.yaml", folder / "state", folder / "cache", base.homes.hub)
     config = replace(base, homes=homes)
@@ -165,8 +165,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--model", default="minilm-f32")
-    parser.add_argument("--folder", type=Path, help="where the store is made")
-    parser.add_argument("--out", type=Path, help="write the result there, too")
+    parser.add_argument("--folder", type=Path, help="where to make the store")
+    parser.add_argument("--out", type=Path, help="also write the result to this file")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="emberd-bench-", dir=asked.folder))
     try:

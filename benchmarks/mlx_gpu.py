@@ -1,9 +1,9 @@
-"""emberd's MLX encoder on a GPU against mlx-embeddings' BERT and torch: in turns, in one run.
+"""Compares emberd's MLX encoder on a GPU with mlx-embeddings' BERT and torch, in turns, in one run.
 
     python benchmarks/mlx_gpu.py [--rounds 7] [--json OUT] [--profile]
 
-From token ids in the processor's memory to pooled vectors there, in float16, for weights of
-MiniLM's sizes. Needs MLX's CUDA build, mlx-embeddings, torch with CUDA, and transformers. Every
+Measured from token ids in main memory to pooled vectors there, in float16, with weights of MiniLM's
+sizes. Needs MLX's CUDA build, mlx-embeddings, torch with CUDA, and transformers. Every
 engine's vectors are compared with torch's float32 before it is timed.
 """
 
@@ -35,7 +35,7 @@ Encode = Callable[[TokenIds, TokenIds], Matrix]
 
 
 def batch(texts: int, tokens: int, padded: bool = False) -> Batch:
-    """Return random token ids and mask; padded: lengths from three quarters to the whole."""
+    """Return random token ids and mask; padded, lengths vary from three quarters to all of it."""
     draw = np.random.default_rng(texts * tokens)
     token_ids = draw.integers(5, 30_000, (texts, tokens), dtype=np.int32)
     mask = np.ones_like(token_ids)
@@ -55,7 +55,7 @@ BATCHES = {
 LEAST_COSINE = {"4-bit": 0.5}  # other weights, another space; the others are float16's
 AT_LEAST_S = 0.15  # of each engine and shape in each round
 PACKAGES = ("mlx", "mlx-embeddings", "torch", "transformers", "numpy")
-AHEAD = 16  # batches in a row, to see what starting one early gains
+AHEAD = 16  # batches in a row, to see what is gained by starting one early
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     # MLX decides at the first product whether float32 may be multiplied as TF32. emberd turns that
-    # off; mlx-embeddings, which is half in float32, is faster with it, and shall have it.
+    # off; mlx-embeddings, which is half in float32, is faster with it, so it is left on for it.
     mx.eval(mx.ones((8, 8)) @ mx.ones((8, 8)))
     with tempfile.TemporaryDirectory() as scratch:
         weights = checkpoints.tensors(checkpoints.MINILM)
@@ -165,19 +165,19 @@ def check(name: str, encode: Encode, exact: Encode) -> float:
     lowest = min(cosines(encode(*inputs), exact(*inputs)).min() for inputs in BATCHES.values())
     least = next((least for part, least in LEAST_COSINE.items() if part in name), 0.999)
     if not lowest >= least:
-        raise SystemExit(f"{name}: a cosine of {lowest:.5f} to float32: not timed.")
+        raise SystemExit(f"{name}: not timed, as its cosine to float32 is {lowest:.5f}.")
     return float(lowest)
 
 
 def cosines(a: Matrix, b: Matrix) -> Matrix:
-    """Return them row by row."""
+    """Return the cosine of each pair of rows."""
     products: Matrix = (a * b).sum(axis=1)
     lengths: Matrix = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return products / lengths
 
 
 def measure(engines: dict[str, Encode], rounds: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return, for each shape and engine, ms of a batch: the median of each round's median."""
+    """Return ms per batch for each shape and engine: the median of the rounds' medians."""
     seen: dict[str, dict[str, list[float]]] = {
         shape: {name: [] for name in engines} for shape in BATCHES
     }
@@ -195,7 +195,7 @@ def measure(engines: dict[str, Encode], rounds: int) -> dict[str, dict[str, dict
 
 
 def median_ms(run: Callable[[], object]) -> float:
-    """Return how long it takes, after two runs that do not count."""
+    """Return how long it takes, after two uncounted runs."""
     run(), run()
     gc.disable()
     took: list[float] = []
@@ -208,7 +208,7 @@ def median_ms(run: Callable[[], object]) -> float:
 
 
 def measure_ahead(encoder: MLXEncoder, inputs: Batch, rounds: int) -> dict[str, float]:
-    """Return ms of a batch among many: in turn, and each started before the last has ended."""
+    """Return ms per batch of many: one after another, and each started before the last ends."""
 
     def in_turn() -> None:
         for _ in range(AHEAD):
@@ -241,7 +241,7 @@ def first_of_a_shape(encoder: MLXEncoder) -> dict[str, float]:
 
 
 def facts() -> dict[str, str]:
-    """Return what it was measured on."""
+    """Return the versions and the GPU."""
     import torch
 
     return {
@@ -271,7 +271,7 @@ def report(result: dict[str, Any]) -> None:
 
 
 def profile(encode: Encode, inputs: Batch, runs: int = 5) -> dict[str, float]:
-    """Return µs of a batch by kernel, and print them; torch's profiler sees MLX's kernels, too."""
+    """Return µs per batch by kernel, and print them; torch's profiler sees MLX's kernels, too."""
     import torch
 
     encode(*inputs)

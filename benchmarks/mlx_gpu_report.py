@@ -1,7 +1,7 @@
-"""From the committed numbers of the GPU runs to their section of docs/performance.md.
+"""Writes the GPU section of docs/performance.md from the committed numbers.
 
 python benchmarks/mlx_gpu_report.py            writes it
-python benchmarks/mlx_gpu_report.py --check    fails when it is not what the numbers say
+python benchmarks/mlx_gpu_report.py --check    fails if the page does not match the numbers
 """
 
 import json
@@ -22,11 +22,11 @@ KINDS = {
     "sums and layer norms": ("sum_norm", "layer_norm", "::Add,", "CUDAFunctor_add"),
     "ids in, embeddings, vectors out": ("gather", "Memcpy"),
 }
-"""Kernels by what their names hold; the first that fits."""
+"""Kernels by parts of their names; the first match counts."""
 
 
 def main() -> None:
-    """Write the page, or compare."""
+    """Write the page, or check it."""
     before = PAGE.read_text()
     head, _, rest = before.partition(BEGIN)
     _, _, tail = rest.partition(END)
@@ -37,13 +37,13 @@ def main() -> None:
     after = f"{head}{BEGIN}\n\n{times_section(times)}\n{vectors_section(vectors)}\n{END}{tail}"
     if sys.argv[1:] == ["--check"]:
         if before != after:
-            sys.exit(f"{PAGE.name} is not what the numbers say: python {Path(__file__).name}")
+            sys.exit(f"{PAGE.name} does not match the numbers: run {Path(__file__).name}")
     else:
         PAGE.write_text(after)
 
 
 def times_section(run: dict[str, Any]) -> str:
-    """Return the table of times, what it was measured on, and the profile."""
+    """Return the table of times, the machine, and the profile."""
     names = list(next(iter(run["ms"].values())))
     lines = [
         row(["ms a batch, texts x tokens", *names, "mlx-embeddings / emberd", "torch / emberd"])

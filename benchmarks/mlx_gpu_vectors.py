@@ -1,10 +1,10 @@
-"""Does mlx on a GPU give the vectors that openvino gives on a CPU? For MiniLM, bge-small, mpnet.
+"""Checks that mlx on a GPU gives openvino's vectors on a CPU, for MiniLM, bge-small and mpnet.
 
     python benchmarks/mlx_gpu_vectors.py reference FOLDER     here, with openvino; takes minutes
     python benchmarks/mlx_gpu_vectors.py compare FOLDER       there, with the GPU; FOLDER is carried
 
 MiniLM has its real weights, rounded to bfloat16 so that FOLDER stays small, and the committed
-sentences; the two others have random weights of the real sizes, made on either side from a seed.
+sentences; the other two have random weights of the real sizes, made on both sides from a seed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ LENGTHS = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 33, 64, 100, 127, 128, 200, 256, 300
 PRECISIONS: tuple[Precision, ...] = ("f32", "8bit", "4bit")
 COMPUTES: tuple[Compute, ...] = ("f32", "bf16", "f16")
 LEAST: dict[Compute, float] = {"f32": 0.99999, "bf16": 0.9995, "f16": 0.9999}
-"""Of a cosine, to openvino's float32 and of a text alone to the same in a batch."""
+"""The lowest cosine to openvino's float32, and of a text alone to the same text in a batch."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def make_reference(folder: Path) -> None:
 
 
 def compare(folder: Path, json_path: Path | None) -> None:
-    """Load each model at each precision and arithmetic, and hold its vectors against openvino's."""
+    """Load each model at each precision and arithmetic, and compare its vectors with openvino's."""
     import mlx.core as mx
 
     from emberd.backends.mlx.backend import MLXBackend
@@ -214,7 +214,7 @@ def alone(encoder: Encoder, texts: Sequence[Sequence[int]]) -> Matrix:
 
 
 def cosines(a: Matrix, b: Matrix) -> Matrix:
-    """Return them row by row."""
+    """Return the cosine of each pair of rows."""
     products: Matrix = (a * b).sum(axis=1)
     lengths: Matrix = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return products / lengths

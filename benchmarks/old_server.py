@@ -1,4 +1,4 @@
-"""The server that emberd replaces: its code is taken from its document, given on the command line.
+"""The server that emberd replaces: its code is read from the document given on the command line.
 
 The project contains none of its code.
 """
@@ -17,12 +17,12 @@ def read_code(document: Path) -> str:
     )
     servers = [block for block in blocks if "FastAPI(" in block and "MODEL_NAME" in block]
     if len(servers) != 1:
-        raise ValueError(f"{document.name} has {len(servers)} servers in it, not one")
+        raise ValueError(f"{document.name} contains {len(servers)} servers, not one")
     return servers[0]
 
 
 def write(code: str, model: Path, folder: Path) -> None:
-    """Write server.py; a folder with the model takes the place of the name on the Hub."""
+    """Write server.py, with a folder that has the model in place of the Hub's name."""
     named = f"MODEL_NAME = {str(model)!r}"
     here, replaced = re.subn(r"^MODEL_NAME = .*$", lambda _: named, code, flags=re.MULTILINE)
     if replaced != 1:
@@ -32,7 +32,7 @@ def write(code: str, model: Path, folder: Path) -> None:
 
 
 def openblas(python: Path) -> Path | None:
-    """Return the OpenBLAS that one of its packages (OpenCV) brings; None where there is none.
+    """Return the OpenBLAS that one of its packages (OpenCV) includes; None if there is none.
 
     MLX's own CPU build links the reference BLAS, which is about a hundred times slower.
     """
@@ -42,9 +42,9 @@ def openblas(python: Path) -> Path | None:
 
 
 def openblas_kernels() -> str | None:
-    """Return which of its kernels this processor can run at best.
+    """Return the best of its kernels that this processor can run.
 
-    Left alone, this version takes its oldest ones on processors that are newer than itself.
+    By default, this version uses its oldest ones on processors newer than itself.
     """
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
@@ -56,7 +56,7 @@ def openblas_kernels() -> str | None:
 
 
 def openblas_name(python: Path) -> str | None:
-    """Return its version, which the file's name holds as r0-HASH.3.15, and the kernels it uses."""
+    """Return its version, which the file's name has as r0-HASH.3.15, and the kernels it uses."""
     found = openblas(python)
     version = found and re.search(r"r0.*?\.(\d+\.\d+)", found.name)
     kernels = openblas_kernels() or "its own choice of"

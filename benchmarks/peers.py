@@ -1,7 +1,8 @@
-"""Who is measured: each at its best documented settings, with so many threads as there are cores.
+"""The servers measured: each at its best documented settings, with as many threads as cores.
 
-`Peer.parts` says what it takes part in. Not in all: the old server as written means the reference
-BLAS on Linux, where a request of passages takes minutes, and no other server unloads its model.
+`Peer.parts` says which parts each takes part in, as not all can do all: as written, the old server
+uses the reference BLAS on Linux, where a request of passages takes minutes, and only emberd and the
+old server unload their models.
 """
 
 import os
@@ -46,12 +47,12 @@ models:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """One that is measured. `f32`: its vectors have to be those of float32."""
+    """A server to measure. `f32`: its vectors must be those of float32."""
 
     program: Program
     parts: frozenset[str] = WARM
     f32: bool = True
-    environment: str = ""  # of environments.make; emberd has none
+    environment: str = ""  # for environments.make; emberd needs none
     packages: tuple[str, ...] = ()
     bulk_blocks: int = 4  # of texts.BLOCK passages each, in one request after another
     unloads: bool = False
@@ -60,12 +61,12 @@ class Peer:
 
     @property
     def name(self) -> str:
-        """What the results call it."""
+        """Its name in the results."""
         return self.program.name
 
 
 def emberd(folder: Path, *, compute: str) -> list[Peer]:
-    """Return emberd in float32 weights, which is compared, and as it comes, with 4-bit ones."""
+    """Return emberd with float32 weights, for the comparison, and with its default 4-bit ones."""
     found = []
     for name, model, parts in (
         (EMBERD, "f32", ALL), (EMBERD_4BIT, "minilm", frozenset({COLD, SHORT, CLIENTS, BULK})),
@@ -89,7 +90,7 @@ def emberd(folder: Path, *, compute: str) -> list[Peer]:
 
 
 def old_servers(document: Path, folder: Path, files: Files) -> list[Peer]:
-    """Return the server that emberd replaces, as written and with OpenBLAS in place of its BLAS."""
+    """Return the server that emberd replaces, as written, and with OpenBLAS as its BLAS."""
     python = environments.make("old-server")
     code = old_server.read_code(document)
     ways: list[tuple[str, dict[str, str], frozenset[str]]] = []
@@ -144,7 +145,7 @@ _PACKAGES = {
 
 
 def peer(name: str, folder: Path, files: Files) -> Peer:
-    """Return one of `ENVIRONMENTS`; its environment is made when it is not there."""
+    """Return one of `ENVIRONMENTS`; its environment is made if it is missing."""
     python = environments.make(ENVIRONMENTS[name])
     shared = {"BENCH_THREADS": str(THREADS), "OMP_NUM_THREADS": str(THREADS)}
     app = ["-m", "uvicorn", "--app-dir", str(HERE / "peer_code"), "--log-level", "warning"]

@@ -1,7 +1,7 @@
-"""The committed numbers -> the tables and plots of docs/performance.md, never edited by hand.
+"""Writes the tables and plots of docs/performance.md from the committed numbers.
 
 python benchmarks/report.py            writes them
-python benchmarks/report.py --check    fails when the tables are not what the numbers say
+python benchmarks/report.py --check    fails if the tables do not match the numbers
 """
 
 import json
@@ -74,7 +74,7 @@ class Numbers:
         self.results = results
 
     def of(self, peer: str, number: str) -> float | None:
-        """Return a median; None when this peer took no part."""
+        """Return a median; None if this peer did not take part."""
         numbers = self.results["peers"].get(peer, {}).get("numbers", {})
         return numbers[number]["median"] if number in numbers else None
 
@@ -108,7 +108,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What emberd wants to reach: `at_most` or `at_least`, and how it is written."""
+    """A figure that emberd wants to reach: `at_most` or `at_least`, and its format."""
 
     label: str
     measured: Callable[[Numbers], float | None]
@@ -203,7 +203,7 @@ def _percent(share: float | None) -> float | None:
 
 
 def goals(runs: Sequence[Numbers]) -> str:
-    """Return the table of goals, a column for each run; bold is what is missed."""
+    """Return the table of goals, with a column for each run and missed goals in bold."""
     names = [
         f"{numbers.results['machine']['processor'].partition(',')[0]}, {numbers.results['compute']}"
         for numbers in runs
@@ -240,7 +240,7 @@ def section(
     memory: Mapping[str, Any] | None,
     others: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Return all that stands between the markers; of other machines' runs the goals alone."""
+    """Return everything between the markers; runs on other machines show only their goals."""
     numbers = Numbers(results)
     on = results["machine"]
     own = ", ".join(f"{name} {v}" for name, v in on["emberd_environment"].items())
@@ -327,7 +327,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _plot(results: Mapping[str, Any], memory: Mapping[str, Any] | None) -> None:
-    """Draw, in an environment of its own, what the page shows."""
+    """Draw the plots, in an environment of their own."""
     PLOTS.mkdir(exist_ok=True)
     peers = results["peers"]
     wanted = {
@@ -361,12 +361,12 @@ def _plot(results: Mapping[str, Any], memory: Mapping[str, Any] | None) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Write the page and the plots, or compare the page."""
+    """Write the page and the plots, or check the page."""
     before = PAGE.read_text(encoding="utf-8")
     after = with_section(before)
     if list(arguments) == ["--check"]:
         if before != after:
-            sys.exit(f"{PAGE.name} is not what the numbers say: python benchmarks/report.py")
+            sys.exit(f"{PAGE.name} does not match the numbers: run python benchmarks/report.py")
         return
     PAGE.write_text(after, encoding="utf-8")
     if RESULTS.exists():
@@ -374,7 +374,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def with_section(page: str) -> str:
-    """Return the page with what the committed numbers say between its markers."""
+    """Return the page with the committed numbers between its markers."""
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
     middle = NOT_YET

@@ -1,7 +1,7 @@
 """emberd and its peers, side by side: the same texts, in turns, several rounds.
 
-scripts/bench --old-server FILE.md [--rounds 3]    everything; writes the results, the page
-scripts/bench --quick                              emberd alone, few texts: does it run at all?
+scripts/bench --old-server FILE.md [--rounds 3]    everything; writes the results and the page
+scripts/bench --quick                              emberd alone, few texts: does it work at all?
 scripts/bench --memory [TEXTS]                     emberd's memory over 100,000 texts
 """
 
@@ -47,7 +47,7 @@ MEMORY_TEXTS_A_REQUEST, MEMORY_SAMPLE_TEXTS = 500, 5000
 
 
 def main() -> None:
-    """Measure what the options ask for, and write it."""
+    """Measure what the options ask for, and write the results."""
     arguments = _arguments()
     model = package_folder(MODEL_PACKAGE)
     if model is None:
@@ -77,16 +77,18 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--old-server", type=Path, metavar="FILE.md", help="the document that holds its code"
+        "--old-server", type=Path, metavar="FILE.md", help="the document with its code"
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", metavar="NAME,...", help="these peers, beside emberd")
+    parser.add_argument("--only", metavar="NAME,...", help="only these peers, beside emberd")
     parser.add_argument("--quick", action="store_true", help="emberd alone, few texts, one round")
     parser.add_argument(
         "--memory", type=int, nargs="?", const=100_000, metavar="TEXTS",
-        help="watch emberd's memory over so many texts instead (100,000)",
+        help="instead, watch emberd's memory over this many texts (100,000)",
     )  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="OUT", help="in place of benchmarks/results/")
+    parser.add_argument(
+        "--json", type=Path, metavar="OUT", help="write here instead of benchmarks/results/"
+    )
     return parser.parse_args()
 
 
@@ -114,13 +116,13 @@ def compare(arguments: argparse.Namespace, folder: Path, model: Path) -> dict[st
     blocks = [lines[at : at + BLOCK] for at in range(0, len(lines), BLOCK)]
     found: dict[str, list[Numbers]] = {peer.name: [] for peer in everybody}
     engine: list[Numbers] = []
-    failed: dict[str, str] = {}  # a peer that gives up costs nobody else the run
+    failed: dict[str, str] = {}  # a peer that fails does not end the run for the others
     for number in range(rounds):
         own = blocks[number * effort.blocks :] + blocks[: number * effort.blocks]
         for peer in everybody:
             if not peer.every_round and number not in (0, rounds - 1):
                 continue
-            queries = Texts(QUERY_SEED + number)  # the same ones for everybody
+            queries = Texts(QUERY_SEED + number)  # the same ones for every peer
             say = f"{_clock(began_s)} round {number + 1} of {rounds}: {peer.name}"
             try:
                 found[peer.name].append(turns.take(peer, queries, own, effort))
@@ -165,12 +167,14 @@ def _peers(arguments: argparse.Namespace, folder: Path, files: Files) -> list[Pe
     only = arguments.only.split(",") if arguments.only else list(peers.ENVIRONMENTS)
     unknown = set(only) - set(peers.ENVIRONMENTS)
     if unknown:
-        sys.exit(f"no such peer: {', '.join(unknown)}; there are {', '.join(peers.ENVIRONMENTS)}")
+        sys.exit(
+            f"no such peer: {', '.join(unknown)}; the peers are {', '.join(peers.ENVIRONMENTS)}"
+        )
     chosen = [peers.peer(name, folder, files) for name in only]
     if arguments.old_server:
         chosen += peers.old_servers(arguments.old_server, folder, files)
     else:
-        print("the old server takes no part: --old-server FILE.md names its document", flush=True)
+        print("leaving out the old server: pass its document with --old-server FILE.md", flush=True)
     return chosen
 
 
@@ -186,16 +190,16 @@ def check_again(
     reference: Sequence[Sequence[float]] | None,
     known: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Check a peer, and one that is slow again: who is set up wrongly is slow each time.
+    """Check a peer; check a slow one twice, as one that is set up wrongly is slow each time.
 
     Raises:
-        checks.WrongPeerError: it is not as it should be.
+        checks.WrongPeerError: its vectors are wrong, or it is too slow.
     """
     for _ in range(SPEED_TRIES - 1):
         try:
             return check(peer, asked, reference, known)
         except checks.SlowPeerError as error:
-            print(f"once more: {error}", flush=True)
+            print(f"trying once more: {error}", flush=True)
     return check(peer, asked, reference, known)
 
 
@@ -205,10 +209,10 @@ def check(
     reference: Sequence[Sequence[float]] | None,
     known: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Compare a peer's vectors with the reference and its speed with what is known of it.
+    """Compare a peer's vectors with the reference, and its speed with its known speed.
 
     Raises:
-        checks.WrongPeerError: it is not as it should be.
+        checks.WrongPeerError: its vectors are wrong, or it is too slow.
     """
     texts = Texts(CHECK_SEED + 1)
     first = 0 if BULK in peer.parts else len(asked) - CHECK_QUERIES  # passages would take minutes
@@ -247,7 +251,7 @@ def check(
 def in_process(
     folder: Path, texts: Texts, passages: Sequence[Sequence[str]], effort: turns.Effort
 ) -> Numbers:
-    """Measure emberd's engine without a server, and what this machine can do with it at best."""
+    """Measure emberd's engine without a server, and the best that this machine could do."""
     command = [sys.executable, str(HERE / "in_process.py"), str(folder / "f32"), "f32"]
     with turns.piped(command, {}) as pipe:
         for query in texts.queries(5):
@@ -274,7 +278,7 @@ def in_process(
 
 
 def watch_memory(folder: Path, count: int) -> dict[str, Any]:
-    """Give emberd so many texts of mixed lengths and look at its memory after each 5,000."""
+    """Send emberd this many texts of mixed lengths, and sample its memory after every 5,000."""
     peer = peers.emberd(folder, compute=fastest_compute())[0]
     texts, samples = Texts(MEMORY_SEED), []
     began_s = time.perf_counter()
@@ -289,7 +293,7 @@ def watch_memory(folder: Path, count: int) -> dict[str, Any]:
                 print(f"{_clock(began_s)} {samples[-1]}", flush=True)
         measure.unload(running.server)
         unloaded_mib = measure.tree_mib(running.pid)
-    settled = samples[min(1, len(samples) - 1)][1]  # once every length has been seen
+    settled = samples[min(1, len(samples) - 1)][1]  # once every length has occurred
     return {
         "command": f"scripts/bench --memory {count}",
         "machine": machine.facts(),

@@ -1,6 +1,6 @@
 """Runs any server as a real process on a free loopback port, and ends it.
 
-Each runs as its documentation says to run it; nothing of any is imported here.
+Each runs as its own documentation says, and nothing of them is imported here.
 """
 
 import os
@@ -24,7 +24,7 @@ END_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers. `start_s`: from the start of its process to its first answer."""
+    """A running server. `start_s`: from the start of its process to its first answer."""
 
     pid: int
     server: Server
@@ -45,7 +45,7 @@ class Program:
 
     @contextmanager
     def run(self) -> Iterator[Running]:
-        """Start it, wait until it answers, end it and all its children afterwards."""
+        """Start it and wait until it answers; afterwards, end it and all its children."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = int(free.getsockname()[1])
@@ -89,7 +89,7 @@ def plain_environment() -> dict[str, str]:
     """This environment, without what would change a server; Python keeps what it compiles."""
     dropped = ("EMBERD_", "PYTHON")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    # Nobody looks for a Hub: the model is here.
+    # No server looks for the Hub: the model is local.
     return kept | {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 
 

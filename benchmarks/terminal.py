@@ -1,4 +1,4 @@
-"""Real commands against a real server -> docs/plots/terminal.svg, the picture in the README.
+"""Draws docs/plots/terminal.svg, the picture in the README, from real commands and a real server.
 
 python benchmarks/terminal.py          needs MiniLM, and the default port to be free
 """
@@ -56,7 +56,7 @@ def main() -> None:
             server.terminate()
             server.wait()
     drawn = console.export_svg(title="emberd", theme=MONOKAI, unique_id="emberd")
-    # The fonts that Rich names are on another host; a picture loads nothing.
+    # The fonts that Rich names are on another host, and a picture should load nothing.
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
     PICTURE.write_text(drawn, encoding="utf-8")
 

@@ -25,7 +25,7 @@ SENTENCE_WORDS = (4, 6, 8, 10, 12, 14, 18)  # 14 tokens on average
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long a turn takes: counts, and seconds at most."""
+    """How much a turn does: counts, and the most seconds."""
 
     queries: int = 150
     queries_s: float = 6.0
@@ -39,7 +39,7 @@ QUICK = Effort(queries=10, queries_s=1.0, clients_s=0.5, cold=1, job_texts=50, b
 
 
 def take(peer: Peer, texts: Texts, passages: Sequence[Sequence[str]], effort: Effort) -> Numbers:
-    """Measure a peer. `passages` are blocks of texts: what is measured, then one to warm up."""
+    """Measure a peer. `passages` are blocks of texts: those to measure, then one for warming up."""
     if peer.in_process:
         return _in_process(peer, texts, passages, effort)
     with peer.program.run() as running:
@@ -104,7 +104,7 @@ def _bulk(
 ) -> Numbers:
     blocks = min(peer.bulk_blocks, effort.blocks)
     measured = [text for block in passages[:blocks] for text in block]
-    if blocks > 1:  # the others answer the same way each time, and slowly
+    if blocks > 1:  # the others are slow, and answer the same way each time
         measure.texts_per_s(running.server, passages[blocks], per_request=TEXTS_A_REQUEST)
     if not peer.unloads or JOB in peer.parts or not peer.environment:
         speed = measure.texts_per_s(running.server, measured, per_request=TEXTS_A_REQUEST)
@@ -115,7 +115,7 @@ def _bulk(
 
 
 class Pipe:
-    """A program that answers a line of JSON with one."""
+    """A program that answers each line of JSON with another."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
@@ -133,7 +133,7 @@ class Pipe:
         assert self._process.stdout  # a pipe, see `piped`
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("a program that is measured in process ended")
+            raise RuntimeError("a program that was being measured in process has ended")
         return line.decode()
 
 
@@ -170,7 +170,7 @@ def _in_process(
 
 
 def sentences(texts: Texts, count: int) -> list[str]:
-    """Return sentences such as expected.json's figures were measured with."""
+    """Return sentences like those that expected.json was measured with."""
     return [
         text
         for place in range(count)

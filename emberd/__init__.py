@@ -1,4 +1,4 @@
-"""emberd: a local embedding server. Many models, one registry, memory really given back.
+"""emberd: a local embedding server with many models, which really gives memory back.
 
 `emberd.Client` and `emberd.AsyncClient` are imported when they are first asked for.
 """

@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C is no mistake while it is being loaded, either."""
+    """Run the command line. Ctrl-C ends it quietly even while it is still being imported."""
     try:
         from emberd.cli.main import main as run
     except KeyboardInterrupt:

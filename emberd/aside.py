@@ -1,4 +1,4 @@
-"""Run blocking work beside an event loop, which neither waits for it nor has to at its end."""
+"""Run blocking work in a thread that neither the event loop nor the process's end waits for."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ async def aside(work: Callable[[], T]) -> T:
     """Return what `work` returns, or raise what it raises; it runs in a thread of its own.
 
     The end of the process does not wait for that thread, as it would for `asyncio.to_thread`: a
-    file system that hangs would keep a server from ending. Cancelled, the thread goes on.
+    file system that hangs would keep a server from ending. If cancelled, the thread continues.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()

@@ -44,15 +44,15 @@ EmberdError
     ├── PortTakenError                something else is listening on the port
     └── ServiceError                  the machine's service manager failed
 
-HTTP statuses and exit codes are not decided here, but in `api.errors` and `cli.main`. A worker
-sends `code`, `message` and `hint` to the server, where `from_code` makes the same error again.
+HTTP statuses are decided in `api.errors` and exit codes in `cli.main`, not here. A worker sends
+`code`, `message` and `hint` to the server, where `from_code` recreates the error.
 """
 
 from typing import ClassVar
 
 
 class EmberdError(Exception):
-    """An error with a stable code, a sentence that says what happened, and a hint what to do.
+    """An error with a stable code, a sentence that says what happened, and a hint about what to do.
 
     `field` names the part of the request that is wrong, if there is one.
     """
@@ -253,7 +253,7 @@ class StoreError(EmberdError):
 
 
 class NotAStoreError(StoreError):
-    """The path is not a store of that kind, or its schema is a different one."""
+    """The path is not a store of that kind, or its schema differs."""
 
     code = "not_a_store"
 

@@ -28,7 +28,7 @@ def is_link(path: Path) -> bool:
 
 
 def is_gone(path: Path) -> bool:
-    """Whether nothing is there for certain; a file that cannot be looked at is not gone."""
+    """Whether there is certainly nothing there; a file that cannot be checked is not gone."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -39,7 +39,7 @@ def is_gone(path: Path) -> bool:
 
 
 def size_of(path: Path) -> int:
-    """Return the size of a file in bytes, 0 if it cannot be looked at."""
+    """Return the size of a file in bytes, 0 if it cannot be checked."""
     try:
         return path.stat().st_size
     except (OSError, ValueError):
@@ -66,12 +66,12 @@ def read_owned(path: Path, most_bytes: int = MOST_BYTES) -> tuple[bytes, os.stat
             raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
-        raise OSError(errno.EFBIG, "it is larger than any such file", str(path))
+        raise OSError(errno.EFBIG, "it is too large for a file of this kind", str(path))
     return content, status
 
 
 def _kind(status: os.stat_result) -> str | None:
-    """Return what it is instead of a file; None for a file."""
+    """Say what it is if it is not a file; None for a file."""
     mode = status.st_mode
     if stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and status.st_rdev == os.stat(os.devnull).st_rdev):  # noqa: PTH116
         return None

@@ -1,7 +1,7 @@
-"""Locks between processes: files locked with flock, which ends with the process that holds it.
+"""Locks between processes, by flock on a file: a lock ends with the process that holds it.
 
-What is locked is a file made for that, never the data: data is replaced by rename, and a lock on
-the old file would say nothing about the new one.
+The locked file exists only for that and is never the data itself: data is replaced by rename, and
+a lock on the old file would say nothing about the new one.
 """
 
 import errno
@@ -17,7 +17,7 @@ LOCKS = Path("/proc/locks")  # Linux; elsewhere the holder is known by what it w
 
 
 class LockedError(TimeoutError):
-    """Another process holds the lock; `holder` says which one, as far as is known."""
+    """Another process holds the lock; `holder` says which one, if that is known."""
 
     def __init__(self, file: Path, holder: str) -> None:
         super().__init__(errno.ETIMEDOUT, f"it is locked by {holder}", str(file))
@@ -26,7 +26,7 @@ class LockedError(TimeoutError):
 
 @contextmanager
 def locked(file: Path, within_s: float, *, leave: bool = True) -> Iterator[None]:
-    """Hold a lock file of mode 0600; it is made if it is not there.
+    """Hold a lock file of mode 0600; it is created if it does not exist.
 
     Args:
         file: the lock file.
@@ -35,7 +35,7 @@ def locked(file: Path, within_s: float, *, leave: bool = True) -> Iterator[None]
 
     Raises:
         OSError: the file cannot be opened.
-        LockedError: it was not free in time.
+        LockedError: another process held it for the whole time.
     """
     descriptor = hold(file, within_s)
     try:
@@ -45,7 +45,7 @@ def locked(file: Path, within_s: float, *, leave: bool = True) -> Iterator[None]
             if leave:
                 os.truncate(descriptor, 0)
             else:
-                file.unlink()  # whoever waits for it sees that it is gone, and makes another
+                file.unlink()  # whoever waits for it sees that it is gone, and creates another
         os.close(descriptor)
 
 
@@ -83,9 +83,9 @@ def _lock(descriptor: int, file: Path, within_s: float) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    """Return who holds the lock of an open file: its process and command, as far as is known.
+    """Say who holds the lock of an open file: the process and its command, if they are known.
 
-    Only the command's name is told: its arguments may be texts.
+    Only the command's name is given, as its arguments may be texts.
     """
     pid = _by_system(os.fstat(descriptor)) or _by_note(descriptor)
     if pid is None or pid == os.getpid():
@@ -101,7 +101,7 @@ def _holder(descriptor: int) -> str:
 def _by_system(status: os.stat_result) -> int | None:
     """Return the process that Linux names: `1: FLOCK ADVISORY WRITE 77 08:01:131 0 EOF`.
 
-    Stacked file systems have other device numbers there than in `stat`; then the inode has to do.
+    Stacked file systems have other device numbers there than in `stat`; then the inode must do.
     Source: man7.org/linux/man-pages/man5/proc_locks.5.html
     """
     with suppress(OSError, ValueError, IndexError):
@@ -116,7 +116,7 @@ def _by_system(status: os.stat_result) -> int | None:
 
 
 def _by_note(descriptor: int) -> int | None:
-    """Return the process that noted itself when it took the lock."""
+    """Return the process that wrote its id into the file when it took the lock."""
     with suppress(OSError, ValueError):
         return int(os.pread(descriptor, 20, 0))
     return None

@@ -1,7 +1,7 @@
 """Replace a file in one step: readers see the old one or the new one, never half of one.
 
-The new file is written beside the old one and renamed over it. Whatever stops that leaves the old
-file as it was, and removes what was written, except for a kill.
+The new file is written beside the old one and renamed over it. If anything goes wrong before that,
+the old file stays as it was and the new one is removed; only a kill leaves the new one behind.
 """
 
 import os
@@ -27,16 +27,16 @@ def replacing(
     A link at `path` is replaced, not followed: resolve it first to replace what it points to.
 
     Args:
-        path: the file to replace; it need not exist, its folder has to.
+        path: the file to replace; it need not exist, but its folder must.
         mode: the mode of the new file, less the umask.
-        keep: give it mode and owner of the file that it replaces, if there is one.
-        sync: have it on the disk before it is seen; unnecessary where damage is recognized.
-        temporary: where to write it: by default a new name beside `path` that ends in `.part`.
-            One that is given may be left from a run that was killed, and is overwritten: only one
-            process at a time may use it.
+        keep: give it the mode and owner of the file that it replaces, if there is one.
+        sync: flush it to disk before it is seen; unnecessary where damage would be noticed.
+        temporary: where to write it; by default, a new name beside `path` that ends in `.part`.
+            A file left there by a run that was killed is overwritten, so only one process at a
+            time may use a given name.
 
     Raises:
-        OSError: it cannot be written; `path` is as it was.
+        OSError: it cannot be written; `path` is unchanged.
     """
     if temporary is None:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -69,7 +69,7 @@ def replace_file(
     keep: bool = False,
     temporary: Path | None = None,
 ) -> None:
-    """Replace a file by `content`; see `replacing`."""
+    """Replace a file with `content`; see `replacing`."""
     with replacing(path, mode=mode, keep=keep, temporary=temporary) as file:
         file.write(content)
 
@@ -86,7 +86,7 @@ def _take_after(path: Path, descriptor: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the rename itself on the disk; the file is already in place if that fails."""
+    """Flush the rename itself to disk; if that fails, the file is already in place."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:

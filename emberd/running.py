@@ -20,9 +20,9 @@ NOT_IN_HOSTS = frozenset(" /?#@[]\\")
 
 
 def url_of(host: str, port: int | None) -> str:
-    """Return the URL to ask a server that listens there, without a port: by its socket.
+    """Return the URL of a server that listens there; without a port, the one for its socket.
 
-    A server that listens on all interfaces is asked on loopback.
+    A server that listens on all interfaces is reached on loopback.
     """
     if port is None:
         return "http://localhost"
@@ -32,7 +32,7 @@ def url_of(host: str, port: int | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where a server listens; written when it begins to, removed when it ends.
+    """Where a server listens; written when it starts to, removed when it stops.
 
     `port` is None if it listens on its socket only. `instance` identifies this run: the value of
     its `X-Emberd-Instance` header.
@@ -47,28 +47,28 @@ class Running:
 
     @property
     def url(self) -> str:
-        """The URL to ask; see `url_of`."""
+        """The URL of the server; see `url_of`."""
         return url_of(self.host, self.port)
 
     @property
     def addresses(self) -> list[str]:
-        """Everywhere it listens, for people."""
+        """All places where it listens, for people to read."""
         at_port = [] if self.port is None else [self.url]
         return at_port + ([f"unix:{self.socket}"] if self.socket else [])
 
     @property
     def address(self) -> str:
-        """The first of them."""
+        """The first of these places."""
         return self.addresses[0]
 
 
 def path_of(state: Path) -> Path:
-    """Return the file."""
+    """Return the path of the record."""
     return state / "server.json"
 
 
 def read(state: Path) -> Running | None:
-    """Return what was noted; that server may have died since.
+    """Return what was recorded; that server may have died since.
 
     A damaged or foreign file counts as none.
     """
@@ -92,7 +92,7 @@ def read(state: Path) -> Running | None:
 def claim(state: Path) -> int | None:
     """Make this process the server of its home; None if another one is. Raises OSError.
 
-    It is, until the returned descriptor is closed or the process ends.
+    It remains the server until the returned descriptor is closed or the process ends.
     """
     state.mkdir(0o700, parents=True, exist_ok=True)
     try:
@@ -102,13 +102,13 @@ def claim(state: Path) -> int | None:
 
 
 def write(state: Path, running: Running) -> None:
-    """Note that a server runs. Raises OSError."""
+    """Record where a server listens. Raises OSError."""
     state.mkdir(0o700, parents=True, exist_ok=True)
     replace_file(path_of(state), json.dumps(asdict(running)).encode())
 
 
 def remove(state: Path) -> None:
-    """Remove the note of this process; another server's note stays."""
+    """Remove this process's record; another server's stays."""
     noted = read(state)
     if noted and noted.pid == os.getpid():
         with suppress(OSError):

@@ -1,7 +1,7 @@
 """Files of the state folder: entries by name in one JSON object.
 
-The server writes them, and the command line does. A write takes a file lock, reads what is there,
-and replaces the file, so that a reader sees the old one or the new one.
+Both the server and the command line write them. A write takes a file lock, reads the file, and
+replaces it, so that a reader sees the old one or the new one.
 """
 
 import json
@@ -66,7 +66,7 @@ class StateFile(Generic[Entry]):
         return self._entries
 
     def damage(self) -> str | None:
-        """Say what is wrong with the file; None if it is fine, or not there."""
+        """Say what is wrong with the file; None if it is fine or does not exist."""
         try:
             self._load()
         except FileNotFoundError:
@@ -77,7 +77,7 @@ class StateFile(Generic[Entry]):
 
     @contextmanager
     def changing(self) -> Iterator[dict[str, Entry]]:
-        """Yield the entries for changing, while no one else can; write them if they changed.
+        """Yield the entries to be changed while nobody else can; write them if they changed.
 
         Raises:
             OSError: the state folder cannot be written, or another process keeps the lock for
@@ -108,7 +108,7 @@ class StateFile(Generic[Entry]):
 
 
 def known_fields(cls: "type[DataclassInstance]", data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `cls` has fields for: keys that a newer version added are passed over.
+    """Return the keys that `cls` has fields for; those that a newer version added are ignored.
 
     Raises:
         TypeError, AttributeError: `data` is not a mapping.

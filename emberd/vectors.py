@@ -28,7 +28,7 @@ def normalize(vectors: Matrix) -> Matrix:
 
 
 def cosines(a: Matrix, b: Matrix) -> Matrix:
-    """Return the cosine of each pair of rows: twice `(N, D)` -> `(N,)`; 0 if one is not usable."""
+    """Return the cosine of each pair of rows: two `(N, D)` -> `(N,)`; 0 if a row is not usable."""
     usable = finite_rows(a) & finite_rows(b)
     result = np.zeros(len(a), np.float32)
     result[usable] = (normalize(a[usable]) * normalize(b[usable])).sum(axis=1)

@@ -1,4 +1,4 @@
-"""The one lock: who holds it, how long it is waited for, and what is left of it.
+"""The one kind of lock: who holds it, how long others wait, and what is left behind.
 
 What other parts make of a lock that is held for ever: tests/faults/test_locks.py.
 """

@@ -1,4 +1,4 @@
-"""What hints say of pip works on the Python that runs emberd, however it was installed."""
+"""The pip commands in hints work for the Python that runs emberd, however it was installed."""
 
 import shlex
 import subprocess

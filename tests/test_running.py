@@ -1,4 +1,4 @@
-"""Where a server is said to listen, and which process is the server of a home."""
+"""Where a server is recorded to listen, and which process is the server of a home."""
 
 import os
 from pathlib import Path

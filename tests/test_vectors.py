@@ -1,4 +1,4 @@
-"""The float32 matrix: what goes out reads back the same, and what is unusable is found."""
+"""The float32 matrix: encoded vectors read back the same, and unusable ones are found."""
 
 import base64
 import json

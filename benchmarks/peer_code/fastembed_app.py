@@ -1,4 +1,4 @@
-"""fastembed behind FastAPI, with the fastest JSON; one request computes at a time."""
+"""fastembed behind FastAPI, with the fastest JSON library; one request computes at a time."""
 
 from threading import Lock
 
@@ -13,7 +13,7 @@ app = FastAPI()
 
 
 class Body(BaseModel):
-    """What is posted."""
+    """The body of a request."""
 
     texts: list[str]
 
@@ -29,5 +29,5 @@ def post_embed(body: Body) -> Response:
 
 @app.get("/health")
 def health() -> dict[str, str]:
-    """Answer."""
+    """Say that the server is up."""
     return {"status": "ok"}

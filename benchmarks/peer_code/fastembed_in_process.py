@@ -1,6 +1,6 @@
-"""fastembed without a server: a line of JSON in is a list of texts, a line out what came of it.
+"""fastembed without a server: each line of JSON in is a list of texts, each line out a result.
 
-The time is taken here, so that neither pipe nor JSON count.
+Times are taken here, so that neither the pipe nor JSON counts.
 """
 
 import json

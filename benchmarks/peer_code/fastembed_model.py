@@ -1,4 +1,4 @@
-"""fastembed with the ONNX file of the same weights: what its two ways to be measured share."""
+"""fastembed with the ONNX file of the same weights: shared by the two ways it is measured."""
 
 import os
 

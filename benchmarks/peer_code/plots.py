@@ -1,4 +1,4 @@
-"""Numbers on stdin -> SVG files; runs in the environment that has matplotlib."""
+"""Turns numbers on stdin into SVG files; runs in the environment that has matplotlib."""
 
 import json
 import statistics
@@ -14,7 +14,7 @@ OWN, OTHER = "#d9541e", "#8a8f98"
 
 
 def bars(wanted: dict) -> None:
-    """One bar a peer at its median; each round is a dot."""
+    """Draw a bar for each peer at its median, and a dot for each round."""
     names = list(wanted["values"])[::-1]
     figure, axes = plt.subplots(figsize=(7, 0.4 * len(names) + 0.9), layout="constrained")
     for place, name in enumerate(names):
@@ -32,7 +32,7 @@ def bars(wanted: dict) -> None:
 
 
 def line(wanted: dict) -> None:
-    """Memory over texts."""
+    """Draw memory over the number of texts."""
     figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
     axes.plot(*zip(*wanted["samples"], strict=True), color=OWN)
     axes.set_ylim(bottom=0)

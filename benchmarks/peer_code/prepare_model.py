@@ -1,4 +1,4 @@
-"""One checkpoint -> the formats that the peers read, and what its vectors should be.
+"""Converts a checkpoint to the formats that the peers read, and computes reference vectors.
 
 Runs in the environment of sentence-transformers:
 
@@ -54,7 +54,7 @@ class Encoder(torch.nn.Module):
 
 
 def write_onnx(folder: Path, out: Path) -> None:
-    """Export with free batch and length."""
+    """Export with variable batch size and length."""
     out.mkdir(parents=True)
     for path in folder.glob("*.json"):
         shutil.copy(path, out)
@@ -118,7 +118,7 @@ def write_gguf(folder: Path, out: Path) -> None:
 
 
 def _piece(word: str) -> str:
-    """Mark words and not their continuations, which is the other way round than WordPiece does."""
+    """Mark the words, not their continuations: the opposite of WordPiece."""
     if word.startswith("[") and word.endswith("]"):
         return word
     return word[2:] if word.startswith("##") else "\u2581" + word

@@ -1,4 +1,4 @@
-"""sentence-transformers behind FastAPI, as people write it, with the fastest JSON.
+"""sentence-transformers behind FastAPI, as people usually write it, with the fastest JSON library.
 
 One request computes at a time: two that share the cores are slower than one after the other.
 """
@@ -20,7 +20,7 @@ app = FastAPI()
 
 
 class Body(BaseModel):
-    """What is posted."""
+    """The body of a request."""
 
     texts: list[str]
 
@@ -36,5 +36,5 @@ def embed(body: Body) -> Response:
 
 @app.get("/health")
 def health() -> dict[str, str]:
-    """Answer."""
+    """Say that the server is up."""
     return {"status": "ok"}

@@ -57,7 +57,7 @@ class BearerTokens:
         return bool(self._own or self._file)
 
     def accepts(self, given: str) -> bool:
-        """Whether it is a valid token. It is compared with each of them, in constant time."""
+        """Whether this is a valid token; compares it with every one, each in constant time."""
         self._refresh()
         encoded = given.encode()
         matches = [hmac.compare_digest(encoded, token.encode()) for token in self._own + self._read]
@@ -77,18 +77,18 @@ class BearerTokens:
         try:
             self._read = read_token_file(self._file)
         except ConfigError as error:
-            log.warning("%s The tokens read earlier stay valid.", error.message)
+            log.warning("%s The tokens read before stay valid.", error.message)
 
 
 def _state(status: os.stat_result | None) -> tuple[int, ...]:
-    """Return what differs once a file has changed; an empty tuple if there is no file."""
+    """Return the values that change when a file changes; an empty tuple if there is no file."""
     if status is None:
         return ()
     return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 def _may_be_half(now: os.stat_result | None, before: os.stat_result | None) -> bool:
-    """Whether the file may be half written: half a line would be taken for a token."""
+    """Whether the file may still be half written: half a line would pass for a token."""
     if not now or not before or now.st_size >= before.st_size:
         return False
     return 0 <= time.time() - now.st_ctime < QUIET_S
@@ -127,13 +127,13 @@ class Access:
         )
 
     def cors(self, headers: Headers, *, preflight: bool = False) -> dict[str, str]:
-        """Return the CORS headers: they let an allowed page read the answer, and no other.
+        """Return the CORS headers, which let allowed pages, and no others, read the answer.
 
         A page may send any header it asks for, as SDKs add their own.
         """
         if not self._origins:
             return {}
-        answer = {"Vary": PREFLIGHT_VARIES if preflight else "Origin"}  # for caches: always
+        answer = {"Vary": PREFLIGHT_VARIES if preflight else "Origin"}  # always, for caches
         origin = headers.get("origin")
         if origin is None or not self._allows(origin):
             return answer
@@ -152,7 +152,7 @@ class Access:
         return origin is not None and _as_sent(origin) in self._origins
 
     def _check_host(self, headers: Headers) -> None:
-        """Refuse other servers' names: that is how DNS rebinding shows."""
+        """Refuse the names of other servers, by which DNS rebinding shows itself."""
         hosts = headers.getlist("host")
         name = _host_name(hosts[0]) if len(hosts) == 1 else None
         if hosts and (name is None or not (name in self._hosts or _is_this_machine(name))):
@@ -185,7 +185,7 @@ class Access:
         if not self._tokens.accepts(given.strip()):
             raise UnauthorizedError(
                 "The token is not valid for this server.",
-                hint="Compare it with the server's server.token_file or EMBERD_TOKEN.",
+                hint="Check it against server.token_file or EMBERD_TOKEN on the server.",
             )
 
 
@@ -226,7 +226,7 @@ def _is_this_machine(name: str) -> bool:
 
 
 def _line_to_add(key: str, listed: Sequence[str], wanted: str, form: re.Pattern[str]) -> str:
-    """Return how to allow one more value, which is quoted only if it has the right form."""
+    """Say how to allow one more value; it is quoted only if it is well-formed."""
     if not form.fullmatch(wanted):
         return f"add it to server.{key} and restart emberd."
     line = json.dumps([*listed, wanted], ensure_ascii=False)

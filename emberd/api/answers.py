@@ -72,7 +72,7 @@ def as_array(answer: Answer) -> bytes:
 class PacedResponse(Response):
     """A response whose request lasts until the client has read nearly all of it.
 
-    If it were written at once, it would wait in the connection's buffer, where nothing counts it.
+    Written all at once, it would sit in the connection's buffer, where nothing counts it.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,8 +25,8 @@ from emberd.errors import (
 )
 from emberd.units import format_size
 
-NESTED = "No request needs more than a list of texts."
-SHAPE = "See /openapi.json for the whole shape."
+NESTED = "No request needs anything deeper than a list of texts."
+SHAPE = "See /openapi.json for the full schema."
 LONGEST_FIELD = 200  # characters of a field's name in an error
 
 T = TypeVar("T", bound=RequestBody)
@@ -54,7 +54,7 @@ async def read_json(request: Request, max_body: int, *, undeclared: bool = False
 
 
 async def read_optional(request: Request, shape: type[T], max_body: int) -> T:
-    """Return the body as `shape`; without a body, all of its defaults."""
+    """Return the body as `shape`, or `shape` with its defaults if there is no body."""
     length = request.headers.get("content-length")
     if length == "0" or (length is None and "transfer-encoding" not in request.headers):
         return shape()
@@ -141,7 +141,7 @@ def _parse(body: bytearray) -> object:
     place = place[:LONGEST_FIELD]
     raise WrongShapeError(
         f"{place}: contains half of a surrogate pair, which is not a character.",
-        hint="The text was cut inside a character: cut it elsewhere, or remove that half.",
+        hint="The text was cut inside a character. Cut it elsewhere, or remove that half.",
         field=place,
     )
 
@@ -194,7 +194,7 @@ def validate(data: Any, shape: type[T]) -> T:  # noqa: ANN401 - any JSON value
         TokenIdsError: 400.
     """
     if shape.model_config["extra"] == "forbid" and isinstance(data, dict):
-        for key in data:  # stop at the first: pydantic would make an error of each
+        for key in data:  # stop at the first: pydantic would build an error for each
             if key not in shape.model_fields:
                 field = key[:LONGEST_FIELD]
                 raise WrongShapeError(f"{field}: unknown field.", hint=SHAPE, field=field)

@@ -1,4 +1,4 @@
-"""How many bytes requests hold in the server, from the first byte of a body to the last answered.
+"""How many bytes requests hold in the server, from the first of a body to the last of its answer.
 
 The pool counts the texts that wait; this counts their bytes. The gate puts a `Reservation` into the
 ASGI scope and releases it when the request ends, however it ends. The routes change it on the way:
@@ -17,14 +17,14 @@ KEY = "emberd.reservation"
 
 
 class ByteBudget:
-    """What all requests together hold; `limit` returns the most they may, as configured now."""
+    """The bytes that all requests hold together; `limit` returns the most that is allowed now."""
 
     def __init__(self, limit: Callable[[], int]) -> None:
         self.held_bytes = 0
         self._limit = limit
 
     def has_room(self, size_bytes: int, *, held_already: int = 0) -> bool:
-        """Say whether a request may hold this much. A request that is alone always may."""
+        """Whether a request may hold this much. If it is the only one, it always may."""
         others_bytes = self.held_bytes - held_already
         return not others_bytes or others_bytes + size_bytes <= self._limit()
 
@@ -37,7 +37,7 @@ class Reservation:
         self._budget = budget
 
     def check(self, size_bytes: int) -> None:
-        """Raise `QueueFullError` if a request of that size has no room now."""
+        """Raise `QueueFullError` if there is no room for a request of that size now."""
         if not self._budget.has_room(size_bytes, held_already=self.size_bytes):
             raise QueueFullError(
                 f"Waiting requests already hold {format_size(self._budget.held_bytes)}.",

@@ -27,7 +27,7 @@ def _refuse_smaller_types(given: object) -> object:
     for kind in given if isinstance(given, list) else ():
         if isinstance(kind, str) and kind in UNSUPPORTED:
             raise BadOptionError(
-                f"embedding_types: {kind} is not supported, only float and base64.",
+                f"embedding_types: {kind} is not supported; only float and base64 are.",
                 hint="Use float, which is the default, and quantize the vectors yourself.",
                 field="embedding_types",
             )
@@ -38,7 +38,7 @@ def _just_one(given: list[EmbeddingType]) -> list[EmbeddingType]:
     if len(set(given)) > 1:
         raise BadOptionError(
             "embedding_types: float and base64 are the same vectors, so only one can be requested.",
-            hint="Name one of them.",
+            hint="Choose one of them.",
             field="embedding_types",
         )
     return given
@@ -46,7 +46,7 @@ def _just_one(given: list[EmbeddingType]) -> list[EmbeddingType]:
 
 def _texts_only(given: object) -> object:
     raise BadOptionError(
-        "images, inputs, max_tokens: only texts are embedded here, up to the model's limit.",
+        "images, inputs, max_tokens: this server embeds only texts, up to the model's limit.",
         hint="Send texts, and leave these fields out.",
     )
 
@@ -81,13 +81,13 @@ class CohereVersion(ResponseBody):
 
 
 class CohereUnits(ResponseBody):
-    """What the model was fed."""
+    """The tokens that the model processed."""
 
     input_tokens: int
 
 
 class CohereMeta(ResponseBody):
-    """About an answer; `warnings` names the texts that were cut."""
+    """Metadata of an answer; `warnings` names the texts that were cut."""
 
     api_version: CohereVersion
     billed_units: CohereUnits

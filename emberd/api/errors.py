@@ -1,4 +1,4 @@
-"""One table of statuses for the error tree, and the shape of an error in each dialect.
+"""The HTTP status of each error, and the shape that each dialect gives it.
 
 The dialect is chosen here and nowhere else: by path, unless the route has set it
 (`POST /embed` speaks two).
@@ -35,7 +35,7 @@ STATUS: Mapping[type[errors.EmberdError], int] = {
     errors.UnavailableError: 503,
     errors.DeadlineError: 504,
 }
-STATUS_IN: Mapping[Dialect, Mapping[str, int]] = {  # where a dialect's clients expect another
+STATUS_IN: Mapping[Dialect, Mapping[str, int]] = {  # where its clients expect a different one
     "ollama": {errors.TextTooLongError.code: 400},
 }
 OLLAMA_WORDS: Mapping[str, str] = {  # its clients look for these; source: its server/routes.go
@@ -62,7 +62,7 @@ BY_PATH: Mapping[str, Dialect] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error before it has its dialect's shape; `field` names the wrong part of the request."""
+    """An error before it gets a dialect's shape; `field` names the wrong part of the request."""
 
     status: int
     code: str
@@ -138,7 +138,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         known = {getattr(route, "path", "").replace(":path", "") for route in request.app.routes}
         if meant := nearest(path, sorted(known)):
             hint = f"Did you mean {meant}? {hint}"
-        problem = Problem(404, "unknown_route", f"Nothing is at {path}.", hint)
+        problem = Problem(404, "unknown_route", f"There is no route {path}.", hint)
     elif error.status_code == 405:
         detail = f"{path} does not support {request.method}."
         problem = Problem(405, "method_not_allowed", detail, hint)

@@ -61,11 +61,11 @@ def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
 async def load(request: Request, pool: Pool, name: str | None) -> Answer:
     """Return an answer without vectors, once the model is loaded.
 
-    An expected fingerprint is not checked: without vectors, none can be of another space.
+    An expected fingerprint is not checked: there are no vectors that could be of another space.
 
     Raises:
         EmberdError: as `Pool.load`.
-        ClientDisconnect: the client hung up; a start under way goes on while others want it.
+        ClientDisconnect: the client hung up; a start in progress continues while others want it.
     """
     record = record_of(request.scope)
     record.model = pool.spec(name).name

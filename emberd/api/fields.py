@@ -20,7 +20,7 @@ from emberd.registry.spec import InputType
 NULL = {"type": "null"}
 
 StrictTexts = Annotated[list[str], FailFast()]
-"""Fails at the first value that is not a text: millions of errors would take gigabytes."""
+"""Stops at the first value that is not a text: millions of errors would take gigabytes."""
 
 
 class RequestBody(BaseModel):
@@ -55,7 +55,7 @@ class RequestBody(BaseModel):
 
 
 def _take_type(option: dict[str, Any]) -> dict[str, Any]:
-    """Take the keys that say which values are valid out of a schema, and leave its annotations."""
+    """Remove from a schema, and return, the keys that say which values are valid."""
     annotations = {"title", "description", "default", "examples"}
     return {key: option.pop(key) for key in list(option) if key not in annotations}
 

@@ -1,4 +1,4 @@
-"""What every request passes: access checks, a request id, its log line and its metrics.
+"""What every request passes through: access checks, a request id, its log line and its metrics.
 
 Pure ASGI, so that routes notice when a client hangs up.
 """

@@ -33,7 +33,11 @@ class Metrics:
         asked = ["route", "model", "dialect", "status"]
         self._requests = Counter("emberd_requests", "Requests.", asked, registry=every)
         self._seconds = Histogram(
-            "emberd_request_seconds", "Time to answer.", asked, registry=every, buckets=FAST_S
+            "emberd_request_seconds",
+            "Time to answer a request.",
+            asked,
+            registry=every,
+            buckets=FAST_S,
         )
         self._texts = Counter("emberd_texts", "Texts answered.", model, registry=every)
         self._tokens = Counter(
@@ -52,12 +56,14 @@ class Metrics:
             buckets=FAST_S,
         )
         self._batches = Counter("emberd_batches", "Batches run.", model, registry=every)
-        self._batch_texts = Counter("emberd_batch_texts", "Texts in them.", model, registry=every)
+        self._batch_texts = Counter(
+            "emberd_batch_texts", "Texts in a batch.", model, registry=every
+        )
         self._batch_tokens = Counter(
             "emberd_batch_tokens", "Tokens in batches, without padding.", model, registry=every
         )
         self._padding = Counter(
-            "emberd_batch_padding_tokens", "Padding in batches: wasted work.", model, registry=every
+            "emberd_batch_padding_tokens", "Padding tokens in batches.", model, registry=every
         )
         self._batch_seconds = Counter(
             "emberd_batch_model_seconds", "Time the model ran.", model, registry=every
@@ -134,7 +140,7 @@ class PoolCollector(Collector):
         )
         size = GaugeMetricFamily(
             "emberd_held_bytes",
-            "Bodies, texts and answers in the server; limits.max_queued_bytes limits the sum.",
+            "Bytes of bodies, texts and answers; limits.max_queued_bytes limits the sum.",
         )
         size.add_metric([], self._byte_budget.held_bytes)
         resident = GaugeMetricFamily("emberd_resident_models", "Models with a worker process.")

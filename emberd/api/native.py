@@ -1,7 +1,7 @@
 """emberd's own routes.
 
 `/embed`, `/health` and `/unload` are a contract with clients of the server that emberd replaces:
-their fields, and the words `No texts provided`, stay to the letter.
+their fields, and the words `No texts provided`, must not change.
 """
 
 from typing import Any, Literal
@@ -47,7 +47,7 @@ class EmbedBody(RequestBody):
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
     truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     encoding: Literal["float", "base64"] = "float"
-    fingerprint: str | None = Field(None, description="The expected space; any other is a 409.")
+    fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
 
 
 class ModelBody(RequestBody):
@@ -62,7 +62,7 @@ class ModelBody(RequestBody):
 
 
 class Usage(ResponseBody):
-    """What the model was fed: after cutting, with special tokens and prompt, without padding."""
+    """Tokens the model processed: after cutting, with special tokens and prompt, no padding."""
 
     tokens: int
 
@@ -150,14 +150,14 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
     async def embed(request: Request) -> Response:
         """Turn texts into vectors; loads the model if needed.
 
-        `texts` makes it a native request, `inputs` one of text-embeddings-inference.
+        A body with `texts` is a native request, one with `inputs` a text-embeddings-inference one.
         """
         data = await body.read_json(request, pool.limits.max_body)
         if isinstance(data, dict) and "inputs" in data:
             if "texts" in data:
                 raise WrongShapeError(
                     "texts, inputs: the request has both.",
-                    hint="Send texts, or inputs as clients of text-embeddings-inference do.",
+                    hint="Send texts, or inputs if the client speaks text-embeddings-inference.",
                     field="inputs",
                 )
             return await tei.embed(request, pool, data)
@@ -179,7 +179,7 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         )
         return answers.embed_response(answer, form)
 
-    @router.get("/health", responses=gives(Health, "Its state.") | fails(NativeError, (403,)))
+    @router.get("/health", responses=gives(Health, "The state.") | fails(NativeError, (403,)))
     async def health() -> Response:
         """Return the server's state; never loads a model and never waits for one."""
         default = pool.status()
@@ -198,14 +198,14 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
 
     @router.get(
         "/ready",
-        responses=gives(Ready, "It accepts work.") | fails(NativeError, (403, 503)),
+        responses=gives(Ready, "The server accepts work.") | fails(NativeError, (403, 503)),
     )
     async def ready() -> Response:
         """Return 200 if the server accepts work, else 503."""
         pool.check_open()
         return Response(b'{"status":"ready"}', media_type="application/json")
 
-    @router.get("/models", responses=gives(Rows, "All entries.") | fails(NativeError, ACCESS))
+    @router.get("/models", responses=gives(Rows, "Every model.") | fails(NativeError, ACCESS))
     async def models() -> Response:
         """Return a row for every entry of the registry."""
         return _as_json({"models": pool.statuses()})
@@ -213,10 +213,10 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
     @router.post(
         "/load",
         openapi_extra=takes(ModelBody, {"model": "minilm"}, required=False),
-        responses=gives(ModelStatus, "The model, ready.") | fails(NativeError, LOADING),
+        responses=gives(ModelStatus, "The loaded model.") | fails(NativeError, LOADING),
     )
     async def load(request: Request) -> Response:
-        """Load a model (without a body: the default); answers once it is ready."""
+        """Load a model, by default the default model; the answer comes once it is ready."""
         asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
         return _as_json(await exchange.while_connected(request, pool.load(asked.model)))
 
@@ -226,7 +226,7 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
         responses=gives(Unloaded, "The models that were unloaded.") | fails(NativeError, LOADING),
     )
     async def unload(request: Request) -> dict[str, Any]:
-        """Unload a model (without a body: all of them); answers once its memory is released."""
+        """Unload a model, by default all of them; the answer comes once the memory is released."""
         asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
         return {"status": "unloaded", "models": await pool.unload(asked.model)}
 
@@ -234,5 +234,5 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
 
 
 def _as_json(shown: object) -> Response:
-    """Render without FastAPI, whose way to JSON takes longer than everything else in `/health`."""
+    """Render without FastAPI, whose encoding takes longer than everything else in `/health`."""
     return Response(orjson.dumps(shown), media_type="application/json")

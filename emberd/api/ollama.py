@@ -85,8 +85,8 @@ class OllamaOneEmbedding(ResponseBody):
 class OllamaTag(ResponseBody):
     """One name of a model; `digest` is the fingerprint of its space, once that is known.
 
-    `size` is that of its files in bytes, and `modified_at` is when they changed; 0 and 1970 until
-    the model was loaded once.
+    `size` is that of its files in bytes, and `modified_at` is when they changed; they are 0 and
+    1970 until the model has been loaded once.
     """
 
     name: str
@@ -203,7 +203,7 @@ def create_router(pool: Pool) -> APIRouter:
         return answers.respond(answer, b'{"embedding":' + answer.fragments[0] + b"}")
 
     @router.get(
-        "/api/tags", responses=gives(OllamaTags, "All entries.") | fails(OllamaError, ACCESS)
+        "/api/tags", responses=gives(OllamaTags, "Every model.") | fails(OllamaError, ACCESS)
     )
     async def tags() -> dict[str, Any]:
         """List names and aliases, downloaded or not: a model is fetched when it is first used."""

@@ -61,7 +61,7 @@ class OpenAIEmbedding(ResponseBody):
 
 
 class OpenAIUsage(ResponseBody):
-    """What the model was fed."""
+    """The tokens that the model processed."""
 
     prompt_tokens: int
     total_tokens: int
@@ -125,7 +125,7 @@ def create_router(pool: Pool) -> APIRouter:
         return answers.respond(answer, b'{"object":"list","data":[' + rows + b"]," + rest[1:])
 
     @router.get(
-        "/v1/models", responses=gives(OpenAIModelList, "All entries.") | fails(OpenAIError, ACCESS)
+        "/v1/models", responses=gives(OpenAIModelList, "Every model.") | fails(OpenAIError, ACCESS)
     )
     async def models() -> dict[str, Any]:
         """List names and aliases; Hub ids are accepted, too."""
@@ -138,7 +138,7 @@ def create_router(pool: Pool) -> APIRouter:
 
     @router.get(
         "/v1/models/{model:path}",
-        responses=gives(OpenAIListedModel, "That entry.") | fails(OpenAIError, MODEL),
+        responses=gives(OpenAIListedModel, "The model.") | fails(OpenAIError, MODEL),
     )
     async def model(model: str) -> dict[str, Any]:
         """Return one entry by name, alias or Hub id."""
@@ -149,7 +149,7 @@ def create_router(pool: Pool) -> APIRouter:
 
 
 def _with_ids_as_texts(data: object, pool: Pool) -> dict[str, Any] | None:
-    """Return a request with its token ids as the pool takes them; None if it must send texts."""
+    """Return a request whose token ids are written as the pool reads them; None for texts."""
     if not isinstance(data, dict) or not isinstance(data.get("model"), str | None):
         return None
     lists = lists_of_ids(data.get("input"))

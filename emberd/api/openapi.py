@@ -14,14 +14,14 @@ REFERENCE = "#/components/schemas/{model}"
 Responses = dict[int | str, dict[str, Any]]
 
 WHEN: Mapping[int, str] = {
-    400: "No texts, token ids, broken JSON, or an option out of range.",
+    400: "No texts, token ids instead of texts, broken JSON, or an option out of range.",
     401: "A token is required, and it is missing or wrong.",
     403: "The Host or Origin is not allowed.",
     404: "No model has that name.",
     409: "The model's vectors are not in the expected space.",
     413: "The body or the number of texts is over the limit.",
     415: "The body is compressed, or not declared as JSON.",
-    422: "JSON of the wrong shape, or a text that is too long and must not be cut.",
+    422: "The JSON has the wrong shape, or a text is too long and may not be cut.",
     429: "Too many texts or bytes are waiting.",
     500: "The model cannot be loaded, or gave no usable vector.",
     503: "The model cannot be fetched, there is no room for it, or the server is shutting down.",
@@ -92,7 +92,7 @@ EXPECT = {
     "name": "X-Emberd-Expect-Fingerprint",
     "in": "header",
     "required": False,
-    "description": "The expected vector space; any other is a 409.",
+    "description": "The expected vector space; a different one gives 409.",
     "schema": {"type": "string", "pattern": "^[0-9a-f]{1,64}$"},
 }
 

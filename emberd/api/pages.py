@@ -39,10 +39,10 @@ HEADERS = {
 }
 LINKS = {
     "/docs": "all routes",
-    "/openapi.json": "the same, for programs",
+    "/openapi.json": "the same as JSON, for programs",
     "/models": "details of all models",
-    "/health": "state of the server",
-    "/metrics": "for Prometheus",
+    "/health": "the server's state",
+    "/metrics": "metrics for Prometheus",
 }
 CODE = re.compile(r"`([^`]+)`")
 
@@ -150,7 +150,7 @@ def _contents(content: dict[str, Any]) -> str:
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    """Return in words what a JSON schema allows."""
+    """Describe in words what a JSON schema allows."""
     if "$ref" in schema:
         name = escape(schema["$ref"].rpartition("/")[2])
         return f'<a href="#{name}">{name}</a>'

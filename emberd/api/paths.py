@@ -1,6 +1,6 @@
 """Requests as the routes expect them: HEAD becomes GET, and surplus slashes are ignored.
 
-As the layer around the routes, it also learns which of them answered.
+This layer around the routes also records which of them answered.
 """
 
 import re

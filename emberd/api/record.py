@@ -1,7 +1,7 @@
 """What is recorded about one request, for its log line and the metrics.
 
-The gate puts a `Record` into the ASGI scope; `paths.py` and the routes fill it in. It never has
-a text, a vector, a token, or a path invented by the client.
+The gate puts a `Record` into the ASGI scope; `paths.py` and the routes fill it in. It never
+contains a text, a vector, a token, or a path made up by the client.
 """
 
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Keeps what is known of the configured stores up to date, for the warnings of `/health`.
+"""Keeps what is known about the configured stores up to date, for the warnings of `/health`.
 
 It runs in the server's event loop and starts a child process that reads the stamps. So the server
 imports no SQLite, and a hanging database or a failing plugin cannot harm it.
@@ -44,7 +44,7 @@ class Stamps:
             try:
                 await _read(config)
             except (OSError, TimeoutError) as error:
-                log.warning("The stores were not looked at: %s", type(error).__name__)
+                log.warning("The stores could not be checked: %s", type(error).__name__)
             if not self._next:
                 return
             config, self._next = self._next, None
@@ -63,4 +63,4 @@ async def _read(config: Config) -> None:
         with suppress(ProcessLookupError):
             process.kill()
     for line in output.decode(errors="replace").splitlines():
-        log.warning("A store cannot be looked at. %s", line)
+        log.warning("A store cannot be checked. %s", line)

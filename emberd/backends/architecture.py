@@ -53,7 +53,8 @@ class Architecture:
         if token_ids.min() < 0 or token_ids.max() >= self.vocab_size:
             raise ModelLoadError(
                 f"The tokenizer gave an id outside the model's {self.vocab_size} tokens.",
-                hint="tokenizer.json and the weights belong to different models.",
+                hint="tokenizer.json and the weights belong to different models. Get both from the"
+                " same source.",
             )
 
 
@@ -149,7 +150,7 @@ def read_architecture(
     """Return the architecture named by `model_type`, which must be one that `backend` `runs`.
 
     Raises:
-        ModelLoadError: it is not one of them, or its sizes make no sense.
+        ModelLoadError: it is not one of them, or its sizes are impossible.
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in runs:

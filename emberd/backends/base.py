@@ -40,11 +40,11 @@ MODEL_FILES = (
 class LoadRequest:
     """The model that a backend has to load.
 
-    `folder` has the layout of a Hub repository. `cache` is a folder for whatever the backend would
-    rather not make twice; it belongs to this backend and model, is removed with the model, may be
-    deleted at any time, and may be used by two processes at once. `cache_key` changes with the
-    weights, the precision and the pooling; a backend adds whatever else its cached files depend on.
-    `threads` 0 means all cores.
+    `folder` has the layout of a Hub repository. `cache` is a folder for whatever the backend
+    wants to keep between loads; it belongs to this backend and model, is removed with the model,
+    may be deleted at any time, and may be used by two processes at once. `cache_key` changes with
+    the weights, the precision and the pooling; a backend adds whatever else its cached files
+    depend on. `threads` 0 means all cores.
     """
 
     folder: Path
@@ -72,9 +72,9 @@ class Encoder(Protocol):
     whose prompts are read but not pooled need this.
 
     `audit() -> str | None` checks that what the encoder computes with is intact, where that would
-    slow down a start. It runs once, in a thread of its own with low priority, after the first
-    answer and while others are computed. If something is damaged, it makes sure that the next load
-    does not use it, and says what it was and what happened to it; the worker then ends.
+    slow down a start. It runs once, in its own low-priority thread, after the first answer
+    and while others are being computed. If something is damaged, it makes sure that the
+    next load does not use it, and says what it was and what happened to it; the worker then ends.
     """
 
     @property
@@ -102,7 +102,7 @@ class Encoder(Protocol):
 
 
 class Backend(Protocol):
-    """A way to run models, registered under entry point `emberd.backends`; made without arguments.
+    """A way to run models, an entry point of `emberd.backends`; made without arguments.
 
     `files` are glob patterns of the files in a Hub repository that this backend needs. `libraries`
     are the distributions that compute: when the version of one changes, vectors are checked again.

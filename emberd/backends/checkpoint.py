@@ -1,4 +1,4 @@
-"""A model folder: read, and checked against what the registry says about it.
+"""Reads a model folder, and checks it against what the registry says about it.
 
 The folder has the layout of a Hub repository. Its JSON files are read at once; its weights are
 opened when the first of them is needed, so that a backend with a cache never touches them.
@@ -37,7 +37,7 @@ _OTHER_NAMES = {
     "attention.attn.o.": "attention.output.dense.",
     "attention.LayerNorm.": "attention.output.LayerNorm.",
 }
-"""Other checkpoints' names, and BERT's for the same."""
+"""Names in other checkpoints, and BERT's names for the same tensors."""
 
 
 class Checkpoint:
@@ -118,7 +118,7 @@ class Checkpoint:
         return dequantize(*quantize(stored, bits)) if bits else stored
 
     def bits_for(self, columns: int) -> int | None:
-        """Return to how many bits a float32 matrix must still be quantized, or None for not at all.
+        """Return the bits to which a float32 matrix must still be quantized; None for not at all.
 
         In a quantized checkpoint, float matrices were left alone on purpose.
         """
@@ -221,6 +221,6 @@ def _quantization(config: ModelConfig, precision: Precision) -> tuple[int, int] 
     if bits != _BITS.get(precision):
         raise ModelLoadError(
             f"{config.path} says {bits}-bit weights, but the registry says precision {precision}.",
-            hint=f"Set `precision: {bits}bit`, or name a source with full-precision weights.",
+            hint=f"Set `precision: {bits}bit`, or use a source with full-precision weights.",
         )
     return bits, group_size

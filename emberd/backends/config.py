@@ -53,5 +53,5 @@ class ModelConfig:
 
 
 def is_file_name(name: object) -> bool:
-    """Say whether it names something directly in the folder, and nothing elsewhere."""
+    """Say whether it names something directly in the folder, not elsewhere."""
     return isinstance(name, str) and "/" not in name and is_below(name)

@@ -72,7 +72,7 @@ def check_backend(
             if (flaw := _flaw(kept)) is not None
         ]
     if broken:
-        raise AssertionError(f"{type(backend).__name__} does not keep: {'; '.join(broken)}.")
+        raise AssertionError(f"{type(backend).__name__} does not meet: {'; '.join(broken)}.")
 
 
 class _Texts:
@@ -296,7 +296,7 @@ def _are_names(value: object) -> bool:
 
 
 def _same(a: Matrix, b: Matrix) -> bool:
-    """Say whether all rows point the same way: twice `(B, D)`."""
+    """Say whether all rows of two `(B, D)` point the same way."""
     if a.shape != b.shape:
         return False
     a, b = a.astype(np.float64), b.astype(np.float64)

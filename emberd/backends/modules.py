@@ -81,7 +81,7 @@ def read_heads(folder: Path) -> tuple[Head, ...]:
         raise ModelLoadError(
             f"{left[0]} holds a Dense head, but {path} does not list it"
             f"{'' if steps else ' (there is no such file)'}.",
-            hint="Get the model's modules.json, or remove the folder if the model does not use it.",
+            hint="Get the model's modules.json, or delete the folder if the model does not use it.",
         )
     return tuple(_head(folder / name) for _, name in heads)
 

@@ -26,7 +26,7 @@ def names() -> list[str]:
 
 
 def resolve(name: str) -> str:
-    """Return the backend that `auto` means on this machine; any other name as it is."""
+    """Return the backend that `auto` means on this machine; any other name is returned as it is."""
     if name != "auto":
         return name
     return "mlx" if sees_gpu() else "openvino"
@@ -50,7 +50,7 @@ def load(name: str) -> Backend:
     lacking = [part for part in ("files", "libraries", "load") if not hasattr(backend, part)]
     if lacking:
         raise BackendBrokenError(
-            f"Backend {name!r} of {distribution} is incomplete: no {' and no '.join(lacking)}.",
+            f"Backend {name!r} of {distribution} lacks {' and '.join(lacking)}.",
             hint="See docs/writing-a-backend.md.",
         )
     return backend

@@ -60,7 +60,7 @@ def quantize(matrix: Matrix, bits: int) -> tuple[Codes, Matrix, Matrix]:
 
 
 def dequantize(codes: Codes, scales: Matrix, biases: Matrix) -> Matrix:
-    """Return `code * scale + bias`: `(R, C)`, twice `(R, G)` -> `(R, C)`, float32."""
+    """Return `code * scale + bias`: `(R, C)`, two `(R, G)` -> `(R, C)`, float32."""
     values = np.empty(codes.shape, np.float32)
     for start in range(0, len(codes), _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
@@ -89,7 +89,7 @@ def round_to_bf16(values: Matrix) -> Matrix:
 
 
 def _scale_and_bias(groups: Matrix, bits: int) -> tuple[Matrix, Matrix]:
-    """Fit each group: `(..., 64)` -> twice `(...)`.
+    """Fit each group: `(..., 64)` -> two `(...)`.
 
     The bias is the end of the range that is farther from zero, and the scale is bent so that
     zero itself is one of the codes.

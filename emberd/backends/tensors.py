@@ -60,7 +60,7 @@ def open_tensors(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise ModelLoadError(
             f"{path} cannot be read: {error}.",
-            hint="Delete the file and pull the model again, or repair it if it is yours.",
+            hint="Delete the file and pull the model again, or repair it if it is your own.",
         ) from error
     # Copy-on-write, so that the arrays count as writable without anybody changing the file:
     # OpenVINO borrows only writable arrays, and copies others.

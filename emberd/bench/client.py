@@ -1,8 +1,8 @@
-"""The client that measures: the cheapest HTTP that is correct, bytes in, bytes out.
+"""The client that measures: the cheapest correct HTTP, bytes in and bytes out.
 
-It is not `emberd.client` on purpose: it shares the processor's cores with the server that it
-measures, and what the client costs would be measured too. So it parses nothing that nobody looks
-at, and many clients are one thread. It also asks servers that are not emberd.
+It is deliberately not `emberd.client`: it shares the processor with the server that it measures, so
+its own cost would be measured, too. It parses only what is needed, runs many clients in one thread,
+and can also ask servers that are not emberd.
 """
 
 import json
@@ -21,7 +21,7 @@ LONGEST_ANSWER_S = 600.0
 
 
 class RefusedError(EmberdError):
-    """A server that is measured answered with another status than 200."""
+    """A server that is being measured answered with a status other than 200."""
 
     code = "bench_refused"
 
@@ -34,7 +34,7 @@ class ClosedError(NoServerError):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a server answers, and how it is asked for vectors.
+    """Where a server answers, and how to ask it for vectors.
 
     `dialect` is `native` (`/embed`: emberd's and that of the server it replaces) or `openai`
     (`/v1/embeddings`, below `prefix`).
@@ -57,22 +57,22 @@ class Server:
         try:
             parts = urlsplit(url if "//" in url else f"//{url}")
             host, port = parts.hostname, parts.port or 80
-        except ValueError:  # a port that is no number
+        except ValueError:  # a port that is not a number
             host, port = None, 0
         if not host or parts.scheme not in ("", "http"):
             raise NoServerError(
-                f"{url} is not an address that can be measured.",
-                hint="Give it as http://HOST:PORT.",
+                f"{url} is not the address of a server.",
+                hint="Write it as http://HOST:PORT.",
             )
         return cls(host, port, dialect, model, parts.path.rstrip("/"))
 
     @property
     def path(self) -> str:
-        """Where texts are posted."""
+        """The path that texts are posted to."""
         return self.prefix + ("/embed" if self.dialect == "native" else "/v1/embeddings")
 
     def body(self, texts: Sequence[str]) -> bytes:
-        """Return what is posted to have these texts embedded."""
+        """Return the body of a request that embeds these texts."""
         content: dict[str, Any] = {"texts" if self.dialect == "native" else "input": texts}
         if self.model:
             content["model"] = self.model
@@ -82,7 +82,7 @@ class Server:
         """Return the vectors of an answer, in the order of the texts.
 
         Raises:
-            RefusedError: there are none in it.
+            RefusedError: it has none.
         """
         try:
             content = json.loads(answer)
@@ -92,19 +92,19 @@ class Server:
             rows = sorted(content["data"], key=lambda row: row["index"])
             return [row["embedding"] for row in rows]
         except (ValueError, KeyError, TypeError):
-            raise RefusedError(f"{self.path} answers without vectors.") from None
+            raise RefusedError(f"{self.path} answered without vectors.") from None
 
     def get(self, path: str) -> bytes:
-        """Return the request that asks for a page."""
+        """Return a GET request."""
         return self._head("GET", path)
 
     def post(self, path: str, body: bytes = b"") -> bytes:
-        """Return the request that posts JSON."""
+        """Return a POST request with a JSON body."""
         kind = "Content-Type: application/json\r\n" if body else ""
         return self._head("POST", path, f"{kind}Content-Length: {len(body)}\r\n") + body
 
     def embed(self, texts: Sequence[str]) -> bytes:
-        """Return the request that has texts embedded."""
+        """Return the request that embeds texts."""
         return self.post(self.path, self.body(texts))
 
     def _head(self, method: str, path: str, more: str = "") -> bytes:
@@ -114,7 +114,7 @@ class Server:
 
 
 class Connection:
-    """One kept connection; a context manager. `ask` is one request and its whole answer."""
+    """One keep-alive connection; a context manager. `ask` is one request and its whole answer."""
 
     def __init__(self, server: Server) -> None:
         """Connect. Raises NoServerError."""
@@ -125,7 +125,7 @@ class Connection:
             )
         except OSError as error:
             raise NoServerError(
-                f"Nothing answers at {server.host}:{server.port}: {error.strerror or error}."
+                f"No server answers at {server.host}:{server.port}: {error.strerror or error}."
             ) from None
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = bytearray()
@@ -157,7 +157,7 @@ class Connection:
             raise ClosedError(f"The server hung up: {error.strerror or error}.") from None
 
     def receive(self) -> bytes | None:
-        """Read once; return the body when the answer is whole. Raises as `ask`."""
+        """Read once; return the body when the answer is complete. Raises as `ask`."""
         try:
             part = self.socket.recv(1 << 18)
         except ConnectionError as error:
@@ -186,7 +186,7 @@ class Connection:
         head = bytes(self._received[:end]).lower()
         length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0].strip()
         if not length.isdigit():
-            raise RefusedError("The server does not say how long its answer is.")
+            raise RefusedError("The answer has no Content-Length.")
         self._needed = end + 4 + int(length)
         return True
 
@@ -194,13 +194,13 @@ class Connection:
 def ask_in_turns(
     server: Server, clients: int, seconds: float, request: Callable[[], bytes]
 ) -> tuple[list[float], float]:
-    """Let clients ask at once, each one request after another, and none after `seconds`.
+    """Let clients ask at the same time, each one request after another, and none after `seconds`.
 
-    A server may close a kept connection between two requests; then the client connects again, as
-    HTTP clients do, and the clock runs on.
+    A server may close an idle connection between two requests. Then the client connects again, as
+    HTTP clients do, and the clock keeps running.
 
     Returns:
-        How long each answer took, and how long it was until the last one, in s.
+        How long each answer took, and how long it took until the last one, in seconds.
     """
     with _Clients(server, seconds, request) as asking:
         for _ in range(clients):
@@ -230,7 +230,7 @@ class _Clients:
         self._selector.close()
 
     def connect(self, request: bytes, sent_s: float) -> None:
-        """Open a connection and send a request, which counts from `sent_s` on."""
+        """Open a connection and send a request, which is timed from `sent_s`."""
         connection = Connection(self._server)
         data = connection, request, sent_s
         self._selector.register(connection.socket, selectors.EVENT_READ, data)
@@ -251,7 +251,7 @@ class _Clients:
         return bool(self._selector.get_map())
 
     def _go_on(self, connection: Connection, sent_s: float) -> None:
-        """Note how long an answer took, and ask the next question on its connection."""
+        """Record how long an answer took, and send the next request on its connection."""
         now_s = time.perf_counter()
         self.spent_s.append(now_s - sent_s)
         if now_s >= self._until_s:
@@ -260,7 +260,7 @@ class _Clients:
         request = self._request()
         data = connection, request, time.perf_counter()
         self._selector.modify(connection.socket, selectors.EVENT_READ, data)
-        with suppress(ClosedError):  # reading will find it closed, and then it connects again
+        with suppress(ClosedError):  # reading will find it closed, and connect again
             connection.send(request)
 
     def _disconnect(self, connection: Connection) -> None:

@@ -32,7 +32,7 @@ def first_ms(server: Server, texts: Texts) -> float:
 
 
 def unload(server: Server) -> None:
-    """Have the server unload the model."""
+    """Make the server unload the model."""
     named = {"model": server.model} if server.model else None
     body = json.dumps(named).encode() if named else b""
     with Connection(server) as connection:
@@ -85,7 +85,7 @@ def texts_per_s(server: Server, texts: Sequence[str], *, per_request: int) -> fl
 
 @dataclass(slots=True)
 class Watch:
-    """How long each answer took that was requested during a job, in s."""
+    """How long each request made during a job took, in seconds."""
 
     query_s: list[float] = field(default_factory=list)
     health_s: list[float] = field(default_factory=list)
@@ -121,7 +121,7 @@ def watching(server: Server, queries: Iterable[str] | None, *, health: bool) -> 
                     spent_s.append(time.perf_counter() - began_s)
                     if done.wait(pause_s):
                         return
-        except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
             failed.append(error)
 
     threads = []

@@ -26,7 +26,7 @@ END_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class OwnServer:
-    """The temporary server. `start_s` is how long it took until it listened."""
+    """The temporary server. `start_s` is how long it took to listen."""
 
     server: Server
     pid: int
@@ -38,7 +38,7 @@ def own_server(config: Config, spec: ModelSpec) -> Iterator[OwnServer]:
     """Run a server whose default model is `spec`, and end it afterwards.
 
     Raises:
-        WorkerStartError: it did not start; the hint has the last lines of its log.
+        WorkerStartError: it did not start; the hint quotes the last lines of its log.
     """
     with TemporaryDirectory(prefix="emberd-bench-") as folder:
         home = Path(folder)
@@ -66,7 +66,7 @@ def own_server(config: Config, spec: ModelSpec) -> Iterator[OwnServer]:
 
 
 def _configuration(config: Config, spec: ModelSpec) -> dict[str, object]:
-    """Return a configuration with this model and the limits in force, without server settings.
+    """Return a configuration with this model and the limits in force, but no server settings.
 
     A token, a socket or a host name would only get in the way.
     """

@@ -55,11 +55,11 @@ class Results:
 
 
 def detect(url: str, model: str | None) -> Server:
-    """Return the server at an address, with the dialect it speaks.
+    """Return the server at an address, and the dialect it speaks.
 
     Raises:
         NoServerError: nothing answers there.
-        RefusedError: it embeds neither at `/embed` nor at `/v1/embeddings`; with its last answer.
+        RefusedError: neither `/embed` nor `/v1/embeddings` works; quotes the last answer.
     """
     last: RefusedError | None = None
     for dialect in ("native", "openai"):
@@ -77,7 +77,7 @@ def detect(url: str, model: str | None) -> Server:
         return server
     raise RefusedError(
         f"{url} does not embed at /embed or /v1/embeddings: {last.message if last else ''}",
-        hint="Use `--model` to name a model that it has.",
+        hint="Name a model that it has with `--model`.",
     )
 
 
@@ -107,9 +107,9 @@ def bench(
     """Measure a running server whose model may be cold.
 
     Args:
-        server: where.
-        pid: its process, for its memory; None leaves memory out.
-        say: called with the name of each stage.
+        server: the server.
+        pid: its process, to measure its memory; None leaves memory out.
+        say: called with the name of each stage before it starts.
         start_s: how long the server took to start, if known; its model is cold then.
         pace: how long a stage may take.
 

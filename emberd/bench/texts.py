@@ -1,6 +1,6 @@
-"""Generates English passages: meaningful, never the same twice, and identical in every run.
+"""Generates English passages: meaningful, never repeated, and identical in every run.
 
-So no cache can answer them, and servers that are compared get the same work.
+So no cache can answer them, and all servers in a comparison get the same work.
 """
 
 import math

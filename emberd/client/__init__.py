@@ -1,1 +1,1 @@
-"""Ask a server: requests are built and answers read in one place; two clients send them."""
+"""Clients of a running server: requests and answers have one home, and two clients send them."""

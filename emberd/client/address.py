@@ -1,11 +1,11 @@
-"""Where a server is asked."""
+"""Where to reach a server."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A URL, the Unix socket to reach it by if there is one, and a token if there is one."""
+    """A URL, and optionally the Unix socket to reach it through, and a token."""
 
     url: str
     socket: str | None = None

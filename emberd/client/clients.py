@@ -1,7 +1,7 @@
 """`emberd.Client` and `emberd.AsyncClient`: texts in, NumPy arrays out, over the native API.
 
-Vectors travel as raw float32. What the server refuses is raised as the exception that it raised,
-of the tree in `emberd.errors`. The server never imports this.
+Vectors travel as raw float32. An error of the server is raised as the same class of
+`emberd.errors` that the server raised. The server never imports this.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ T = TypeVar("T")
 class Client:
     """A connection to a server; a context manager, and safe to share between threads.
 
-    Without `url` and `socket` the running server is found as the command line finds it, token
-    included. `timeout` is in seconds, None for the server's own deadline alone.
+    Without `url` and `socket`, the running server is found as the command line finds it, token
+    included. `timeout` is in seconds; with None, only the server's own deadline applies.
 
     Raises:
         ConfigError: `url` is not a URL, or the configuration is wrong.
-        NoServerError: no server is running, or it does not answer; of every method.
-        DeadlineError: it did not answer within `timeout`; of every method.
-        EmberdError: what the server refuses, as the class it raised; of every method.
+        NoServerError: no server is running, or it does not answer (any method).
+        DeadlineError: it did not answer within `timeout` (any method).
+        EmberdError: the server's own error, as the class that it raised (any method).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Client:
 
     @property
     def address(self) -> str:
-        """Where the server is asked, for people: a URL, or `unix:` and a path."""
+        """Where the server is, for people to read: a URL, or `unix:` and a path."""
         return str(self._address)
 
     def embed(
@@ -71,7 +71,7 @@ class Client:
     ) -> Embeddings:
         """Return the vectors of `texts`: one request, so at most `limits.max_texts` of them.
 
-        `fingerprint` is the space expected: another one raises `FingerprintMismatchError`.
+        `fingerprint` is the expected space; any other raises `FingerprintMismatchError`.
         """
         return self.send(
             requests.embed(
@@ -93,11 +93,11 @@ class Client:
         return self.send(requests.models())
 
     def load(self, model: str | None = None) -> dict[str, Any]:
-        """Load a model, the default one without a name; return its row once it is ready."""
+        """Load a model, by default the default model; return its row once it is ready."""
         return self.send(requests.load(model))
 
     def unload(self, model: str | None = None) -> list[str]:
-        """Unload a model, all without a name; return their names once their memory is back."""
+        """Unload a model, by default all of them; return the names once the memory is back."""
         return self.send(requests.unload(model))
 
     def send(self, request: Request[T]) -> T:
@@ -192,7 +192,7 @@ def at(address: Address) -> Client:
 
 
 def find(config: Config) -> Client | None:
-    """Return a client of the running server: this home's, or where flag or environment say."""
+    """Return a client of this home's server, or of the one that a flag or the environment names."""
     address = finding.find_address(config)
     return at(address) if address else None
 
@@ -213,7 +213,7 @@ def _checked_url(url: str) -> str:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ConfigError(
             f"{url!r} is not a URL.",
-            hint="Write it whole, such as http://127.0.0.1:8767; a path goes to `socket=`.",
+            hint="Write a full URL, such as http://127.0.0.1:8767; a path goes in `socket=`.",
         )
     return url
 
@@ -229,14 +229,14 @@ def _built(http: httpx2.Client | httpx2.AsyncClient, request: Request[Any]) -> h
 
 
 def _failed(address: Address, error: httpx2.HTTPError) -> EmberdError:
-    """Say why no answer came."""
+    """Return the error that says why no answer came."""
     if isinstance(error, (httpx2.ReadTimeout, httpx2.WriteTimeout, httpx2.PoolTimeout)):
         return DeadlineError(
             f"The server at {address} did not answer within this client's timeout.",
-            hint="It is busy, or the model still loads: give a longer `timeout`, or None for"
+            hint="It is busy, or the model is still loading. Use a longer `timeout`, or None for"
             " the server's own deadline.",
         )
     return NoServerError(
         f"The server at {address} did not answer ({type(error).__name__}).",
-        hint="Start it with `emberd serve`, or look at its log.",
+        hint="Start it with `emberd serve`, or check its log.",
     )

@@ -1,4 +1,4 @@
-"""How a running server is found: by its note in the state folder, or where it is said to be."""
+"""How a running server is found: by its record in the state folder, or by what the user says."""
 
 import shlex
 from pathlib import Path
@@ -11,18 +11,18 @@ from emberd.config.load import Config
 from emberd.config.tokens import read_token_file
 from emberd.errors import ConfigError, NoServerError
 
-# A server that does not listen refuses at once. One that listens may be slow on a busy machine, and
-# if it were taken for absent, a command would load the model a second time.
+# If no server listens, the connection is refused at once. One that listens may be slow on a busy
+# machine, and if it were taken for absent, a command would load the model a second time.
 HEALTH_TIMEOUT_S = 10.0
 
 T = TypeVar("T")
 
 
 def find_address(config: Config) -> Address | None:
-    """Return where the server is: where flag or environment say, else where it noted itself.
+    """Return where the server is: as a flag or the environment says, or else as its record says.
 
-    An address that was named is the only one asked. Nothing else is guessed: a server that did not
-    note itself in this home belongs to another one, with other models and another configuration.
+    If an address was given, only that one is tried. Nothing else is guessed: a server that has no
+    record in this home belongs to another one, with other models and another configuration.
     """
     server = config.settings.server
     named = {
@@ -39,7 +39,7 @@ def find_address(config: Config) -> Address | None:
 
 
 def find_noted_address(state: Path, token: str | None) -> Address | None:
-    """Return where the server is that noted itself in a state folder, if it still answers."""
+    """Return where the server that is recorded in a state folder is, if it still answers."""
     noted = running.read(state)
     if noted is None:
         return None
@@ -50,7 +50,7 @@ def find_noted_address(state: Path, token: str | None) -> Address | None:
 
 
 def answers(address: Address, instance: str | None = None) -> bool:
-    """Return whether emberd answers there; with `instance`, whether it is that very run of it."""
+    """Return whether emberd answers there; with `instance`, whether it is that very run."""
     return is_emberd(read_health(address, timeout_s=HEALTH_TIMEOUT_S, instance=instance))
 
 
@@ -62,7 +62,7 @@ def require(found: T | None) -> T:
 
 
 def require_file(address: str, read: str, file: Path) -> None:
-    """Raise `ConfigError` unless the file that the server reads, as /reload says, is this one."""
+    """Raise `ConfigError` unless the server reads this file; `read` is the one /reload names."""
     if read != str(file):
         raise ConfigError(
             f"The server at {address} reads {read}, not {file}.",
@@ -71,7 +71,7 @@ def require_file(address: str, read: str, file: Path) -> None:
 
 
 def _token(config: Config) -> str | None:
-    """Return the token of the environment, else the first of the file."""
+    """Return the token from the environment, or else the first one in the file."""
     file = config.settings.server.token_file
     if config.token or not file:
         return config.token

@@ -1,4 +1,4 @@
-"""What a server says of itself at `GET /health`, emberd or another, and whether it is ready."""
+"""What a server, emberd or another, says about itself at `GET /health`, and whether it is ready."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ EMBERD_FIELDS = {"fingerprint", "models", "version"}
 def read_health(
     address: Address, *, timeout_s: float, instance: str | None = None
 ) -> dict[str, Any] | None:
-    """Return the answer; None if none comes, or it is not a JSON object.
+    """Return the answer; None if there is none, or if it is not a JSON object.
 
-    With `instance`, also None if another run answers than the one whose `X-Emberd-Instance` it is.
+    With `instance`, also None unless the answer's `X-Emberd-Instance` is that one.
     """
     response = _get(address, "/health", timeout_s)
     if response is None:
@@ -30,7 +30,7 @@ def read_health(
 
 
 def read_health_of(noted: Running, *, timeout_s: float) -> dict[str, Any] | None:
-    """Return what the server that noted itself says; None if it is not that very run."""
+    """Return what the recorded server says; None if it is not that very run."""
     address = Address(noted.url, noted.socket if noted.port is None else None)
     return read_health(address, timeout_s=timeout_s, instance=noted.instance)
 
@@ -47,7 +47,7 @@ def is_ready(address: Address, *, timeout_s: float) -> bool:
 
 
 def _get(address: Address, path: str, timeout_s: float) -> httpx2.Response | None:
-    """Ask without a token; nothing that a server may do is an error."""
+    """Ask without a token. Whatever a server does, nothing is raised."""
     transport = httpx2.HTTPTransport(uds=address.socket, trust_env=False)
     try:
         with httpx2.Client(transport=transport, timeout=timeout_s) as http:

@@ -1,4 +1,4 @@
-"""What can be asked of a server: requests are built here and their answers read, without a network.
+"""Every request to a server: built here, and its answer parsed here, without a network.
 
 A `Request` is data; `Client` and `AsyncClient` send it and hand the response to `Request.read`.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from emberd.errors import NoServerError, WrongShapeError, from_code
 from emberd.units import parse_places
 
-if TYPE_CHECKING:  # what only asks for health needs no NumPy
+if TYPE_CHECKING:  # code that only asks for health needs no NumPy
     import httpx2
     import numpy as np
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a request cost: the tokens that the model was fed, after cutting, with its prompt."""
+    """What a request cost: the tokens that the model processed, after cutting, with its prompt."""
 
     tokens: int
 
@@ -36,7 +36,7 @@ class Embeddings:
     """`vectors` is float32 (N, D), writable, in the order of the texts.
 
     `truncated` has the indices of the texts that were cut because they have more tokens than the
-    model takes: what comes after is not in their vectors.
+    model takes: their vectors do not cover what was cut off.
     """
 
     vectors: "NDArray[np.float32]"
@@ -48,7 +48,7 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[T]):
-    """One question to the server. `parse` turns the response to it into its answer."""
+    """One request to the server. `parse` turns its response into the answer."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -60,7 +60,7 @@ class Request(Generic[T]):
         """Return the answer.
 
         Raises:
-            EmberdError: what the server refuses, as the class that it raised.
+            EmberdError: the server's error, as the class that it raised.
             NoServerError: something answered that is not emberd.
         """
         try:
@@ -70,7 +70,7 @@ class Request(Generic[T]):
             refused = from_code(error["code"], error["detail"], error["hint"])
         except (ValueError, KeyError, TypeError):
             raise NoServerError(
-                f"What answered with status {response.status_code} is not emberd.",
+                f"The server answered with status {response.status_code}, but it is not emberd.",
                 hint="Check the address.",
             ) from None
         raise refused
@@ -86,8 +86,8 @@ def embed(
     fingerprint: str | None = None,
 ) -> Request[Embeddings]:
     """Ask for vectors as raw float32. Raises WrongShapeError."""
-    if isinstance(texts, str):  # a sequence of its letters
-        raise WrongShapeError("texts is one string.", hint="Give a list: [text].")
+    if isinstance(texts, str):  # a string is a sequence, too
+        raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
     options = {
         "model": model,
         "input_type": input_type,
@@ -99,12 +99,12 @@ def embed(
 
 
 def embed_as_json(texts: Sequence[str], **options: object) -> Request[Object]:
-    """Ask for vectors as JSON: what `POST /embed` says, with the options that it takes."""
+    """Ask for vectors as JSON, the answer of `POST /embed`, with the options that it takes."""
     return _post("/embed", {"texts": texts, **options}, _object)
 
 
 def health() -> Request[Object]:
-    """Ask what `GET /health` says."""
+    """Ask for the answer of `GET /health`."""
     return Request("GET", "/health", _object)
 
 
@@ -114,17 +114,17 @@ def models() -> Request[list[Object]]:
 
 
 def load(model: str | None = None) -> Request[Object]:
-    """Load a model, the default one without a name; its row comes once it is ready."""
+    """Load a model, by default the default model; its row comes once it is ready."""
     return _post("/load", {"model": model}, _object)
 
 
 def unload(model: str | None = None) -> Request[list[str]]:
-    """Unload a model, all without a name; their names come once their memory is back."""
+    """Unload a model, by default all of them; the names come once the memory is back."""
     return _post("/unload", {"model": model}, _models)
 
 
 def reload() -> Request[Object]:
-    """Have the config file read again; what changed comes once it is in force."""
+    """Have the config file read again; the changes come once they are in force."""
     return _post("/reload", {}, _object)
 
 
@@ -148,7 +148,7 @@ def _post(
 
 
 def _half_a_character(body: Mapping[str, Any]) -> WrongShapeError:
-    """Say, as the server would, which text UTF-8 cannot hold."""
+    """Return the server's own error for a text that cannot be encoded as UTF-8."""
     wrong = (
         f"texts.{index}"
         for index, text in enumerate(body.get("texts", ()))
@@ -157,7 +157,7 @@ def _half_a_character(body: Mapping[str, Any]) -> WrongShapeError:
     place = next(wrong, "the body")
     return WrongShapeError(
         f"{place}: contains half of a surrogate pair, which is not a character.",
-        hint="The text was cut inside a character: cut it elsewhere, or remove that half.",
+        hint="The text was cut inside a character. Cut it elsewhere, or remove that half.",
         field=place,
     )
 

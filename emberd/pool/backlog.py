@@ -1,7 +1,7 @@
-"""What waits for a model and what its worker has: who is sent next, and who is tried again.
+"""The requests for one model, waiting or in flight: which is sent next, and which is tried again.
 
-After a death of the worker, requests that may have caused it are suspects. They are sent one at a
-time and alone, so that the next death shows which one it is, and no other request pays for it.
+When the worker dies, the requests that may have caused it become suspects. They are sent alone,
+one at a time, so that the next death shows which one it is, and no other request pays for it.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class Backlog:
         return sum(job.unanswered for job in (*self._waiting, *self._in_flight.values()))
 
     def is_held_up(self, worker: Worker) -> bool:
-        """Whether requests wait only for the worker to read what it was sent before."""
+        """Whether requests are waiting only for the worker to read what it has been sent."""
         return bool(self._waiting) and not worker.takes_more
 
     # -- what comes in, and who gives up ----------------------------------------------------
@@ -84,19 +84,19 @@ class Backlog:
         return load
 
     def abandon_load(self, load: asyncio.Future[None]) -> None:
-        """Forget a load that nobody waits for any more."""
+        """Forget a load that nobody waits for any longer."""
         with suppress(ValueError):
             self._loads.remove(load)
 
     def answer_loads(self) -> None:
-        """The model is ready."""
+        """Answer everyone who waited for the model to be ready."""
         for load in self._loads:
             if not load.done():
                 load.set_result(None)
         self._loads.clear()
 
     def abandon(self, job: Job, worker: Worker | None) -> None:
-        """Forget a job that nobody waits for any more, and have the worker forget it."""
+        """Forget a job that nobody waits for any longer, and have the worker forget it."""
         with suppress(ValueError):
             self._waiting.remove(job)
         for request_id, other in list(self._in_flight.items()):
@@ -107,7 +107,7 @@ class Backlog:
         self.last_used_s = time.monotonic()
 
     def refuse_waiting(self, error: EmberdError) -> None:
-        """Fail everyone who waits for a worker; what a worker has already goes on."""
+        """Fail everyone who waits for a worker; requests that a worker already has continue."""
         for job in self._waiting:
             job.fail(error)
         self._waiting.clear()
@@ -128,7 +128,7 @@ class Backlog:
     # -- what goes to the worker ------------------------------------------------------------
 
     def dispatch(self, worker: Worker, ready: wire.Ready, spec: ModelSpec) -> None:
-        """Send what waits, as far as the worker reads; while there are suspects, one of them alone.
+        """Send what waits, as far as the worker reads it; suspects go first, one at a time.
 
         The worker describes tokens for one request at a time. The next of those stays here until
         then: a request that the worker has not begun must not become a suspect.
@@ -158,27 +158,27 @@ class Backlog:
         if job.expected_fingerprint not in (None, offered, *equivalent):
             job.fail(
                 FingerprintMismatchError(
-                    f"{self.name} gives vectors of space {offered} and the caller expects"
+                    f"{self.name} gives vectors of space {offered}, but the caller expects"
                     f" {(job.expected_fingerprint or '')[:64]!r}.",
-                    hint="Re-embed what is stored, or ask for the model that made it.",
+                    hint="Embed what is stored again, or use the model that made it.",
                 )
             )
             return
         if not job.enter(offered):
             job.fail(
                 SpaceChangingError(
-                    f"{self.name} became another vector space twice while it answered.",
-                    hint="Its files are being replaced; ask again when that is done.",
+                    f"{self.name} changed its vector space twice while it was answering.",
+                    hint="Its files are being replaced. Try again when that is done.",
                 )
             )
             return
         self._last_id += 1
         try:
             worker.send(job.to_frame(self._last_id))
-        except wire.FrameError:  # the HTTP API refuses such a request; other callers get here
+        except wire.FrameError:  # the HTTP API refuses such a request; other callers get this far
             most = format_size(wire.MAX_HEADER_BYTES)
             hint = "Send the texts in several requests."
-            job.fail(TooLargeError(f"The texts are more than {most}.", hint=hint))
+            job.fail(TooLargeError(f"The texts are larger than {most}.", hint=hint))
         else:
             self._in_flight[self._last_id] = job
 
@@ -197,20 +197,20 @@ class Backlog:
         return job
 
     def fail(self, request_id: int, error: EmberdError) -> None:
-        """The worker says that a request fails."""
+        """Fail a request, as its worker says."""
         job = self._in_flight.pop(request_id, None)
         if job:
             self.last_used_s = time.monotonic()
             job.fail(error)
 
     def take_back(self) -> None:
-        """Have everything that the worker has computed again from the start, by the next one."""
+        """Take back everything from the worker; the next one computes it again from the start."""
         for job in self._in_flight.values():
             job.begin_again()
         self._wait_again(list(self._in_flight.values()))
 
     def strike(self) -> tuple[int, int]:
-        """The worker died: what may be tried again waits for the next worker, the rest fails.
+        """After the worker's death: queue again what may be tried again, and fail the rest.
 
         Returns:
             How many requests the worker had, and how many of them got a strike.
@@ -225,20 +225,20 @@ class Backlog:
                 job.fail(
                     WorkerCrashedError(
                         f"The worker of {self.name} died twice on this request.",
-                        hint="Send its texts one by one to find the one that does it.",
+                        hint="Send its texts one by one to find the one that causes it.",
                     )
                 )
         self._wait_again(again)
         return len(jobs), sum(job.strikes for job in jobs) - strikes_before
 
     def _wait_again(self, jobs: list[Job]) -> None:
-        """Put jobs back in front of those that wait, in their order."""
+        """Put jobs back at the front of the queue, in their order."""
         self._waiting.extendleft(reversed(jobs))
         self._in_flight.clear()
 
 
 def _space_of(job: Job, ready: wire.Ready, spec: ModelSpec) -> str:
-    """Return the fingerprint of what `job` gets; not the usual one when it changes the lengths."""
+    """Return the fingerprint of what `job` gets, which depends on whether it is normalized."""
     if job.normalize in (None, spec.normalize):
         return ready.fingerprints[str(job.dimensions)]
     now = LockEntry.from_dict(ready.lock).now

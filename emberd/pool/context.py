@@ -1,4 +1,4 @@
-"""What all models of a pool share: where things are, who is told, and how a worker is spawned."""
+"""What all models of a pool share: folders, limits, the observer, and how a worker is spawned."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from emberd.spaces.lock import LockFile
 class PoolContext:
     """What a model needs of its pool.
 
-    `changed` is called when another model might now find room; `idle_unload_s` is the limit that
-    is in force now.
+    `changed` is called when there might now be room for another model; `idle_unload_s` returns
+    the limit in force.
     """
 
     homes: Homes

@@ -9,7 +9,7 @@ from emberd.pool.status import ModelStatus
 
 
 def status_of(model: Model) -> ModelStatus:
-    """Return what `/models` says about a model; asks the system for the worker's memory."""
+    """Return what `/models` says about a model; the worker's memory is read from the system."""
     spec, session, last, backlog = model.spec, model.session, model.last_start, model.backlog
     ready = session.ready if session else None
     entry = model.record.read()

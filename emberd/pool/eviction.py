@@ -1,6 +1,6 @@
-"""Which models leave memory, decided without touching a process or a clock.
+"""Which models have to leave memory, decided without touching a process or a clock.
 
-`Room` asks, this answers, `Room` acts. Same inputs, same answer.
+`Room` asks, this answers, and `Room` acts. The same input always gives the same answer.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Resident:
 class Decision:
     """`fits`: the incoming model may start now. `leave`: who has to leave first, in this order.
 
-    Neither: nobody can leave yet; ask again when something has changed.
+    With neither, no model can leave yet: ask again when something has changed.
     """
 
     fits: bool
@@ -40,12 +40,12 @@ def choose_evictions(
 ) -> Decision:
     """Decide who leaves so that one more model fits both limits, least recently used first.
 
-    With `incoming_bytes` None no model comes: decide who leaves so that the others fit limits that
-    were lowered.
+    With `incoming_bytes=None`, no model is coming: decide who leaves so that the others fit limits
+    that were lowered.
 
     Pinned models never leave; busy ones only when `drain_busy`, after the idle ones. Models that
     are leaving already count as resident until they are gone, but nobody else leaves for the room
-    that they will free. When all who may leave would not make enough room, nobody leaves.
+    that they will free. If all who may leave would not make enough room, nobody leaves.
     """
     one_more = 0 if incoming_bytes is None else 1
 

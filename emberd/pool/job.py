@@ -91,7 +91,7 @@ class Job:
         return self.encoding == "tokens"
 
     def enter(self, fingerprint: str) -> bool:
-        """Have all of it computed in this space; False when that would be one space too many.
+        """Start in this space, discarding vectors of another; False if it has changed too often.
 
         An equivalent fingerprint counts as another space here: eight probe texts are enough to say
         that stored vectors may be compared, but not to mix two spaces in one answer.
@@ -160,6 +160,6 @@ class Job:
             self.done.set_exception(error)
 
     def strike(self) -> bool:
-        """The worker died on it; return whether the job may be tried again."""
+        """Count a death of the worker against this job; return whether it may be tried again."""
         self.strikes += not self._answered_since_sent
         return self.strikes < MAX_STRIKES

@@ -1,4 +1,4 @@
-"""Which models are alive: the pool takes requests, finds room, and ends workers.
+"""The pool: takes requests, finds each one's model, and loads and unloads models.
 
 Runs in the server's event loop and never blocks it. The command line uses the same pool when no
 server runs.
@@ -96,10 +96,10 @@ class Pool:
         self.apply(config)
 
     def apply(self, config: Config) -> None:
-        """Go on with another configuration; only models whose entry changed are touched.
+        """Switch to another configuration; only models whose entry changed are touched.
 
-        Requests that were admitted before are answered by the model that was there then; those that
-        come from now on get the new entry, the new default and the new limits.
+        Requests that were already admitted are answered by the model as it was then; later ones
+        get the new entry, the new default and the new limits.
         """
         before, self._models = self._models, {}
         self._catalog, self._limits = config.catalog, config.settings.limits
@@ -142,7 +142,7 @@ class Pool:
         Raises:
             UnknownModelError: no model has that name.
             RequestError: the request cannot be served by this model.
-            UnavailableError: not now; the queue is full, the deadline passed, no room, no source.
+            UnavailableError: the queue is full, the deadline passed, or there is no room or source.
             BackendError: the model cannot be loaded, or gave no vector.
             WorkerCrashedError: its worker died twice on this request.
         """
@@ -219,7 +219,7 @@ class Pool:
         return {name: model.state for name, model in self._models.items()}
 
     async def drain(self, within_s: float) -> None:
-        """Take no more; refuse what waits for a worker, and what is not answered in time."""
+        """Take no more; refuse requests that wait for a worker or are not answered in time."""
         self._closing = True
         for model in self._everyone():
             model.refuse_waiting(shutting_down())
@@ -232,21 +232,21 @@ class Pool:
             model.refuse_all(shutting_down())
 
     async def close(self) -> None:
-        """Refuse what is not answered yet and end all workers."""
+        """Refuse what has not been answered yet, and end all workers."""
         await self.drain(0)
         await asyncio.gather(*(model.unload("shutdown") for model in self._everyone()))
 
     # -- inside -----------------------------------------------------------------------------
 
     def _entry_called(self, name: str) -> str:
-        """Return the entry's own name for a name or alias; as it is where there is no entry."""
+        """Return the entry's own name for a name or alias; unchanged if there is no such entry."""
         try:
             return self._catalog.get(name).name
         except UnknownModelError:
             return name
 
     def _everyone(self) -> list[Model]:
-        """Return all models, those that leave for good included."""
+        """Return all models, including those that are leaving for good."""
         self._retired = [model for model in self._retired if model.alive]
         return [*self._models.values(), *self._retired]
 
@@ -260,7 +260,7 @@ class Pool:
             raise NoTextsError("No texts provided", hint="Send at least one text.")
         if count > self._limits.max_texts:
             raise TooLargeError(
-                f"{count} texts are more than the {self._limits.max_texts} of one request.",
+                f"{count} texts are too many: a request may have {self._limits.max_texts}.",
                 hint="Send them in several requests, or raise limits.max_texts.",
             )
         dimensions = request.dimensions if request.dimensions is not None else spec.dimensions
@@ -274,15 +274,15 @@ class Pool:
         queued = sum(model.backlog.queued_texts for model in self._everyone())
         if queued and queued + count > self._limits.max_queued_texts:
             raise QueueFullError(
-                f"{queued} texts are waiting already.",
-                hint="Ask again in a moment, or raise limits.max_queued_texts.",
+                f"{queued} texts are already waiting.",
+                hint="Try again in a moment, or raise limits.max_queued_texts.",
             )
         prompt = spec.prompts.get(request.input_type, "") if request.input_type else ""
         if request.input_type == "query" and not prompt and spec.name not in self._without_prompt:
             self._without_prompt.add(spec.name)
             log.warning(
                 "%s has no query prompt; texts of input_type query are embedded as they are."
-                " If it was trained with one, state it in models.%s.prompts.",
+                " If it was trained with one, set it in models.%s.prompts.",
                 spec.name, spec.name,
             )  # fmt: skip
         return Job(
@@ -301,15 +301,15 @@ class Pool:
         limit = f"{self._limits.request_timeout:g} s"
         if model.state == "starting" and not self._room.holds(model):
             return NoRoomError(
-                f"The other models left no room for {model.spec.name} within {limit}.",
+                f"Other models left no room for {model.spec.name} within {limit}.",
                 hint="Raise limits.max_loaded or limits.memory_budget, or unload a model.",
             )
         return DeadlineError(
             f"{model.spec.name} did not answer within {limit}; it is {model.state}.",
-            hint="Ask again; a download or start under way goes on. See `emberd ps`.",
+            hint="Try again: a download or start in progress continues. See `emberd ps`.",
         )
 
 
 def shutting_down() -> ShuttingDownError:
-    """Return the error for requests that come too late."""
-    return ShuttingDownError("The server is shutting down.", hint="Ask again in a moment.")
+    """Return the error for requests that come after the shutdown has begun."""
+    return ShuttingDownError("The server is shutting down.", hint="Try again in a moment.")

@@ -30,7 +30,7 @@ log = logging.getLogger("emberd.pool")
 
 
 class Model:
-    """A registry entry and, at times, its worker."""
+    """A registry entry and, while it is loaded, its worker."""
 
     def __init__(self, spec: ModelSpec, context: PoolContext) -> None:
         self.spec = spec
@@ -61,7 +61,7 @@ class Model:
         self._run_task()
 
     async def load(self) -> None:
-        """Return when the model is ready; raise what keeps it from that."""
+        """Return when the model is ready, or raise the error that prevents it."""
         if self.state == "ready" and not self._leave_reason:
             return
         self._refuse_while_backing_off()
@@ -76,7 +76,7 @@ class Model:
         """Wait until its worker, if there is one, has checked what it computes with, or is gone.
 
         Returns:
-            What the last damage was that any of its workers found.
+            The latest damage that any of its workers found; None if there was none.
         """
         if self.session:
             await self.session.audited.wait()
@@ -89,7 +89,7 @@ class Model:
             self._wake.set()
 
     async def unload(self, reason: str) -> bool:
-        """Make it leave and return when its memory is back; False when it was not loaded."""
+        """Make it leave, and return when its memory is back; False if it was not loaded."""
         if not self._task:
             return False
         gone = self._gone
@@ -98,7 +98,7 @@ class Model:
         return True
 
     def retire(self, reason: str) -> None:
-        """Answer everyone who is here, then leave for good: another model takes its name."""
+        """Answer everyone who is waiting, then leave for good: another model takes its name."""
         self._retired_for = reason
         self.leave(reason)
 
@@ -108,17 +108,17 @@ class Model:
         self._wake.set()
 
     def refuse_waiting(self, error: EmberdError) -> None:
-        """Fail everyone who waits for a worker; what a worker has already goes on."""
+        """Fail everyone who waits for a worker; requests that a worker already has continue."""
         self.backlog.refuse_waiting(error)
         self._wake.set()
 
     def refuse_all(self, error: EmberdError) -> None:
-        """Fail everyone; the worker is told to forget what it has."""
+        """Fail everyone, and have the worker forget what it has."""
         self.backlog.refuse_all(error, self.session.worker if self.session else None)
         self._wake.set()
 
     def abandon(self, job: Job) -> None:
-        """Forget a job that nobody waits for any more."""
+        """Forget a job that nobody waits for any longer."""
         self.backlog.abandon(job, self.session.worker if self.session else None)
         self._wake.set()
         self.context.changed()
@@ -127,12 +127,12 @@ class Model:
 
     @property
     def alive(self) -> bool:
-        """Whether it has a worker, or somebody who waits for one."""
+        """Whether it has a worker, or somebody is waiting for one."""
         return self._task is not None
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody waits for it to start."""
+        """Whether somebody is waiting for it to start."""
         return self.backlog.wanted
 
     def as_resident(self) -> Resident:
@@ -157,12 +157,12 @@ class Model:
     def _refuse_while_backing_off(self) -> None:
         left_s = self._backoff.left_s(time.monotonic())
         if self.state == "failed" and self.last_error and left_s > 0:
-            hint = f"{self.last_error.hint or ''} It is not tried again for {math.ceil(left_s)} s."
+            hint = f"{self.last_error.hint or ''} Next attempt in {math.ceil(left_s)} s."
             raise type(self.last_error)(self.last_error.message, hint=hint.strip())
 
     @property
     def idle_unload_s(self) -> float:
-        """For how long it may be idle before its worker is ended; infinity: for ever."""
+        """How long it may be idle before its worker is ended; infinity means forever."""
         if self.spec.pinned:
             return math.inf
         return self.spec.idle_unload or self.context.idle_unload_s()
@@ -186,7 +186,7 @@ class Model:
             self.context.changed()
 
     async def _pause(self) -> None:
-        """Wait before a worker that died is replaced, longer each time, from the second on."""
+        """Wait before replacing a worker that died: not the first time, then longer each time."""
         until_s = time.monotonic() + self._backoff.restart_delay_s
         while self.wanted and not self._leave_reason and time.monotonic() < until_s:
             await self._sleep(until_s - time.monotonic())
@@ -204,8 +204,10 @@ class Model:
         except EmberdError as error:
             ended = self._give_up(error)
         except Exception as error:  # noqa: BLE001 - a bug must not leave anybody waiting
-            what = f"emberd failed over {self.spec.name}: {type(error).__name__}."
-            ended = self._give_up(EmberdError(what, hint="Report it with the server's log."))
+            what = f"emberd failed while running {self.spec.name}: {type(error).__name__}."
+            ended = self._give_up(
+                EmberdError(what, hint="Please report it, with the server's log.")
+            )
         finally:
             await self._end_worker()
         if ended != "gave_up":  # which is known before the worker has ended
@@ -229,7 +231,7 @@ class Model:
         except OSError as error:
             raise WorkerStartError(
                 f"No process could be started for {self.spec.name}: {error.strerror}.",
-                hint="Look at the limits on processes and memory of this user.",
+                hint="Check this user's limits on processes and memory.",
             ) from None
         self.session = Session(
             worker,
@@ -266,12 +268,11 @@ class Model:
                 session.worker.kill()
                 self._stalled = not self._stalled
                 if self._stalled:  # once may be the machine's fault, twice is not
-                    log.error("%s: its start makes no progress; it is killed", self.spec.name)
+                    log.error("%s: its start makes no progress; killing it", self.spec.name)
                     return "died"
                 raise WorkerStartError(
-                    f"The start of {self.spec.name} made no progress for {patience.stall_s:.0f} s,"
-                    " twice.",
-                    hint="Look at the network and the disk, then ask again.",
+                    f"{self.spec.name} hung while starting for {patience.stall_s:.0f} s, twice.",
+                    hint="Check the network and the disk, then try again.",
                 )
             await self._sleep(patience.check_s)
         self._stalled = False
@@ -299,13 +300,13 @@ class Model:
             if held_up or backlog.in_flight:
                 still_s = watchdog.still_s(time.monotonic(), session.frames, worker.cpu_seconds)
                 if still_s > patience.hung_s:
-                    log.error("%s: its worker hangs; it is killed", self.spec.name)
+                    log.error("%s: its worker hangs; killing it", self.spec.name)
                     worker.kill()
                 await self._sleep(patience.unread_check_s if held_up else patience.check_s)
                 continue
             self.context.changed()  # it could leave now, if another model needs the room
             if self._leave_reason:
-                log.info("%s: leaves (%s)", self.spec.name, self._leave_reason)
+                log.info("%s: unloading (%s)", self.spec.name, self._leave_reason)
                 return "left"
             watchdog = Watchdog(patience, time.monotonic())
             idle_left_s = backlog.last_used_s + self.idle_unload_s - time.monotonic()
@@ -314,7 +315,7 @@ class Model:
         return "died"
 
     async def _sleep(self, timeout_s: float) -> bool:
-        """Wait to be woken; False when the time passed instead."""
+        """Wait to be woken; False if the time ran out first."""
         try:
             # unlike `wait_for`, no task for each request
             async with asyncio.timeout(timeout_s if math.isfinite(timeout_s) else None):
@@ -325,7 +326,7 @@ class Model:
         return True
 
     async def _bury(self) -> None:
-        """The worker died: jobs that may be tried again wait for the next one.
+        """After the worker's death: queue again the jobs that may be tried again.
 
         Raises:
             WorkerStartError: it died too often in a row for there to be a next one.
@@ -342,12 +343,12 @@ class Model:
             when = "while starting" if self.state == "starting" else "before it answered anything"
             raise WorkerStartError(
                 f"The worker of {self.spec.name} died {self._backoff.failures} times"
-                f" in a row {when}, the last time of {cause}.",
-                hint="Look at the server's log and the free memory, then ask again.",
+                f" in a row {when}, most recently of {cause}.",
+                hint="Check the server's log and the free memory, then try again.",
             )
 
     def _give_up(self, error: EmberdError) -> Event:
-        """Fail everybody who waits; the next request after the backoff tries again."""
+        """Fail everybody who is waiting; the next request after the backoff tries again."""
         log.error("%s: %s", self.spec.name, error.message)
         self._backoff.gave_up(time.monotonic())
         self.last_error = error
@@ -364,7 +365,7 @@ class Model:
                 patience.dead_grace_s if session.died else patience.end_grace_s
             )
             await self.record.written()
-            if not self._retired_for:  # the lock's entry is that of its successor by now
+            if not self._retired_for:  # by now, the lock's entry is its successor's
                 await self.record.note_peak(session.peak_bytes)
             if session.ready:
                 reason = self._leave_reason or "crash"
@@ -377,7 +378,7 @@ class Model:
         self._gone = asyncio.Event()
 
     def _learn(self, session: Session, ready: wire.Ready) -> None:
-        """Keep what a start taught."""
+        """Keep what a start revealed."""
         if self._retired_for:
             return
         notes = differences(self.spec, ready)

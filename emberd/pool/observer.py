@@ -1,4 +1,4 @@
-"""What the pool reports as it happens, to whoever counts it."""
+"""What the pool reports as it happens, for the metrics."""
 
 from collections.abc import Mapping
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""One worker, seen from the server: what the pool needs of it, and the process that is one."""
+"""One worker, seen from the server: what the pool needs from it, and the process behind it."""
 
 import asyncio
 import signal
@@ -15,7 +15,7 @@ MOST_UNREAD_BYTES = 32 * 2**20  # of frames; what it has not read yet can still 
 
 
 class Worker(Protocol):
-    """What the pool needs of a worker. It was told which model to load when it was spawned."""
+    """What the pool needs from a worker. It is given its model when it is spawned."""
 
     @property
     def pid(self) -> int:
@@ -23,7 +23,7 @@ class Worker(Protocol):
 
     @property
     def takes_more(self) -> bool:
-        """Whether it has read most of what it was sent."""
+        """Whether it has read most of what it has been sent."""
 
     def send(self, frame: wire.Frame) -> None:
         """Queue a frame; does nothing once the worker has died. Raises `FrameError`."""
@@ -35,10 +35,10 @@ class Worker(Protocol):
         """End it at once, even when it is stopped or hangs."""
 
     async def death(self, within_s: float) -> str:
-        """Return what it died of, a signal or an exit code, once its pipe has closed."""
+        """Return the cause of death, a signal or an exit code, once its pipe has closed."""
 
     async def end(self, drain_s: float) -> int:
-        """Ask it to end, then make it. Return its exit code once its memory is back."""
+        """Ask it to end, then force it. Return its exit code once its memory is back."""
 
     def memory_bytes(self) -> int:
         """Return its resident memory, 0 when it is gone."""
@@ -86,7 +86,7 @@ class WorkerProcess:
 
     @property
     def takes_more(self) -> bool:
-        """Whether it has read most of what it was sent."""
+        """Whether it has read most of what it has been sent."""
         return self._stdin.transport.get_write_buffer_size() < MOST_UNREAD_BYTES
 
     def send(self, frame: wire.Frame) -> None:
@@ -104,7 +104,7 @@ class WorkerProcess:
                 yield wire.decode(header, await self._stdout.readexactly(payload_bytes))
 
     def close_stdin(self) -> None:
-        """Ask it to finish what it has and end."""
+        """Ask it to finish its work and end."""
         with suppress(OSError):
             self._stdin.close()
 
@@ -122,7 +122,7 @@ class WorkerProcess:
             self._process.kill()
 
     async def death(self, within_s: float) -> str:
-        """Return what it died of, a signal or an exit code, once its pipe has closed."""
+        """Return the cause of death, a signal or an exit code, once its pipe has closed."""
         try:
             code = await asyncio.wait_for(self._process.wait(), within_s)
         except TimeoutError:

@@ -1,6 +1,6 @@
-"""What a start teaches about a model: what `lock.json` keeps of it, and where its folder differs.
+"""What a start reveals about a model: what `lock.json` keeps, and where the folder differs.
 
-The lock is read when it is needed, and written without anybody waiting.
+The lock is read when it is needed, and written in the background.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class LockRecord:
         return self._lock.read().get(self._name)
 
     def peak_bytes(self) -> int:
-        """Return the peak memory that earlier runs measured, 0 when there was none."""
+        """Return the peak memory measured in earlier runs, 0 if there were none."""
         entry = self.read()
         return entry.peak_memory_bytes if entry else 0
 
@@ -58,7 +58,7 @@ class LockRecord:
         self._writing = asyncio.create_task(self._write(write))
 
     async def written(self) -> None:
-        """Return once the last `put` is done with."""
+        """Return once the last `put` has finished."""
         if self._writing:
             await self._writing
 

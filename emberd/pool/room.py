@@ -1,4 +1,4 @@
-"""Room in memory: which models have a place now, and how the next one gets one."""
+"""Room in memory: which models have a place, and how the next one gets its own."""
 
 import asyncio
 import time
@@ -22,13 +22,13 @@ UNKNOWN_WEIGHTS_BYTES = 200 * 2**20  # for a model whose files are not here yet
 
 
 class Tenant(Protocol):
-    """What this needs of a model."""
+    """What `Room` needs from a model."""
 
     spec: ModelSpec
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody still waits for it to start."""
+        """Whether somebody is still waiting for it to start."""
 
     def as_resident(self) -> Resident:
         """Return what the eviction policy needs to know."""
@@ -66,15 +66,15 @@ class Room:
         return model in self._tenants
 
     def apply(self, limits: LimitsSettings) -> None:
-        """Go on with other limits; models that these leave no room for are asked to leave."""
+        """Switch to other limits, and ask models that no longer fit to leave."""
         self._limits = limits
         self._ask_to_leave(self._decide(None, drain_busy=True))
 
     async def take(self, model: Tenant) -> bool:
-        """Wait for a place, asking others to leave; False when nobody wants this model any more.
+        """Wait for a place, asking others to leave; False if nobody wants this model any longer.
 
         Raises:
-            NoRoomError: it would not fit even if it were alone.
+            NoRoomError: it would not fit even on its own.
         """
         needs_bytes = await self._needs_bytes(model.spec)
         async with self._turn:
@@ -94,7 +94,7 @@ class Room:
         return False
 
     def give_back(self, model: Tenant) -> None:
-        """Take note that a model's memory is back, if it had a place."""
+        """Free the place of a model whose memory is back, if it had one."""
         with suppress(ValueError):
             self._tenants.remove(model)
 
@@ -108,14 +108,14 @@ class Room:
         )
 
     def _ask_to_leave(self, decision: Decision) -> None:
-        """A name may be there twice: a model that is leaving for good, and its successor."""
+        """A name may occur twice: a model that is leaving for good, and its successor."""
         for tenant in self._tenants:
             resident = tenant.as_resident()
             if resident.name in decision.leave and not resident.leaving:
                 tenant.leave("lru")
 
     async def _needs_bytes(self, spec: ModelSpec) -> int:
-        """Return what a model is expected to take: as measured before, else an estimate."""
+        """Return the memory that a model is expected to take: as measured before, or estimated."""
         budget_bytes = self._limits.memory_budget
         before = self._lock.read().get(spec.name)
         needs_bytes = before.peak_memory_bytes if before else 0
@@ -125,9 +125,9 @@ class Room:
             needs_bytes = max(estimate, min(needs_bytes, budget_bytes))
         if needs_bytes > budget_bytes:
             raise NoRoomError(
-                f"{spec.name} needs about {format_size(needs_bytes)} and"
+                f"{spec.name} needs about {format_size(needs_bytes)}, but"
                 f" limits.memory_budget is {format_size(budget_bytes)}.",
-                hint="Raise limits.memory_budget.",
+                hint="Raise limits.memory_budget, or use a smaller model.",
             )
         return needs_bytes
 

@@ -1,7 +1,7 @@
-"""One worker from its spawn to its end, and what it has said.
+"""One worker from its spawn to its end, and what it has reported.
 
 It reads the worker's frames and passes on what they mean: vectors to the backlog, batches to the
-observer. What it keeps is true of this one worker, and ends with it.
+observer. What it keeps is about this one worker, and goes with it.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ log = logging.getLogger("emberd.pool")
 
 
 class OnDamage(Protocol):
-    """Called when a worker says that it computed with something damaged."""
+    """Called when a worker reports that it computed with damaged data."""
 
     def __call__(self, message: str, *, answered: bool) -> None:
-        """`answered`: requests were answered with it."""
+        """`answered`: whether requests were answered with that data."""
 
 
 class Session:
@@ -75,7 +75,7 @@ class Session:
                     self._wake.set()
         except (KeyError, ValueError, IndexError) as error:
             name, kind = self._backlog.name, type(error).__name__
-            log.error("%s: its worker sends nonsense: %s", name, kind)  # noqa: TRY400
+            log.error("%s: its worker sent something that is not a frame: %s", name, kind)  # noqa: TRY400
         finally:
             self.died = True
             self.audited.set()
@@ -119,12 +119,12 @@ class Session:
             self._answers += not job.wants_tokens
 
     def _distrust(self, what: str) -> None:
-        """End the worker, and have what it still has computed by another one."""
+        """End the worker, and give what it still has to the next one."""
         self.worker.kill()
         self.died = True
         self._backlog.take_back()
         message = (
-            f"{self._backlog.name} computed with something damaged: {what}. It had answered"
+            f"{self._backlog.name} computed with damaged data: {what}. It had answered"
             f" {self._answers} requests since {self._ready_at}."
         )
         log.error("%s", message)

@@ -10,7 +10,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     ("cold", "wanted"): "starting",  # a request, or an explicit load
     ("failed", "wanted"): "starting",  # the first request after the backoff
     ("starting", "ready"): "ready",
-    ("starting", "called_off"): "cold",  # nobody waits for it any more
+    ("starting", "called_off"): "cold",  # nobody is waiting for it any longer
     ("starting", "died"): "cold",
     ("starting", "gave_up"): "failed",
     ("ready", "leave"): "draining",  # idle, evicted, asked to, retired or shutting down
@@ -20,7 +20,7 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     ("draining", "died"): "cold",
     ("draining", "gave_up"): "failed",
 }
-"""What is not here cannot happen. A model that somebody waits for when it gets cold starts again.
+"""Nothing else can happen. A model that somebody is waiting for when it gets cold starts again.
 
 A worker ends before its model gets cold: until then the state stays what it was. A model fails at
 once, so that requests are refused while its worker is ended.

@@ -1,7 +1,7 @@
 """What others see of a model: its state, its row in `/models`, and the warnings about it.
 
-`/models` renders `ModelStatus`, `/metrics` and the other APIs read it, and the command line makes
-it again from the JSON. A new field is added here and filled in `describe.py`, nowhere else.
+`/models` renders `ModelStatus`, `/metrics` and the other APIs read it, and the command line parses
+it from the JSON. A new field is added here and filled in `describe.py`, nowhere else.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class ModelStatus:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:
-        """Make it again from a row of `/models`; keys that a newer server added are ignored."""
+        """Parse a row of `/models`; keys that a newer server added are ignored."""
         progress = Progress(**row["progress"]) if row["progress"] else None
         return cls(**{**known_fields(cls, row), "progress": progress})
 
@@ -61,13 +61,13 @@ def space_changed(name: str, entry: LockEntry) -> dict[str, str]:
     """Return the standing warning about a model whose vectors are not what they were."""
     return {
         "code": "space_changed",
-        "message": f"{name} gives other vectors than it did: {entry.reasons}. Its space is"
-        f" {entry.now.fingerprint} now, {entry.fingerprint} before.",
+        "message": f"{name} no longer gives the same vectors: {entry.reasons}. Its space is"
+        f" now {entry.now.fingerprint}; it was {entry.fingerprint}.",
         "hint": entry.advice(name),
     }
 
 
 def vectors_damaged(message: str) -> dict[str, str]:
-    """Return the standing warning about a model that answered with something damaged."""
-    hint = "Embed again everything that was embedded in that time, and check the disk."
+    """Return the standing warning about a model that answered with damaged data."""
+    hint = "Embed everything from that time again, and check the disk."
     return {"code": VECTORS_DAMAGED, "message": message, "hint": hint}

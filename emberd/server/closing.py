@@ -38,14 +38,14 @@ class Lingering(asyncio.Protocol):
         return len(cls.every) < MOST_LINGERING
 
     def data_received(self, data: bytes) -> None:
-        """Throw it away."""
+        """Discard what the client still sends."""
         del data
         self._timeout.cancel()
         until_s = min(self._until_s, self._loop.time() + self._silence_s)
         self._timeout = self._loop.call_at(until_s, self._transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Forget the connection."""
         del exc
         self._timeout.cancel()
         self.every.discard(self)

@@ -1,8 +1,8 @@
-"""One client's connection: uvicorn's, which here cannot be held open by doing nothing.
+"""One client's connection: uvicorn's, changed so that doing nothing cannot hold it open.
 
 uvicorn waits forever for a request that does not arrive whole and for a client that does not read,
-takes headers of any size, and lets asyncio accept connections until no file can be opened any more.
-Here a request has to be in and an answer read in time (`timeouts`, `reading`), everything in a
+takes headers of any size, and lets asyncio accept connections until no more files can be opened.
+Here requests have to arrive and answers to be read in time (`timeouts`, `reading`), everything in a
 request but its body has at most `MAX_HEAD_BYTES`, and connections beyond what the limit on open
 files allows (`limits`) get a 503.
 
@@ -34,13 +34,13 @@ class Connection(HttpToolsProtocol):
     """A connection that cannot be held open by doing nothing."""
 
     most = 0  # connections at a time; set by the server, once it has raised the limit
-    timeouts = Timeouts()  # set by the server, too
+    timeouts = Timeouts()  # also set by the server
     _wire: asyncio.Transport
     _reading: ReadingWatch
     _more_comes = False  # of a request that has begun
     _whole_s = 0.0  # when the last byte of a request came
-    _is_silent = False  # the client sends no more
-    _timeout: asyncio.TimerHandle | None = None  # for the request that is awaited
+    _is_silent = False  # the client has stopped sending
+    _timeout: asyncio.TimerHandle | None = None  # for the request that is expected
     _head_bytes = 0  # received of the current request, less what its body allows
     _in_head = True
     _upgrades = False
@@ -78,7 +78,7 @@ class Connection(HttpToolsProtocol):
         self._reading.start()
 
     def resume_writing(self) -> None:
-        """It reads."""
+        """Stop watching: the client reads again."""
         self._reading.stop()
         super().resume_writing()
 
@@ -116,7 +116,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Stop waiting: the rest is up to the server."""
+        """Stop waiting; the rest is up to the server."""
         if self._upgrades:
             return
         self._head_bytes = 0
@@ -144,7 +144,7 @@ class Connection(HttpToolsProtocol):
                 data = head + data[upgrade.args[0] :]
                 continue
             except httptools.HttpParserError:
-                self.logger.warning("A client sent what is not HTTP.")
+                self.logger.warning("A client sent something that is not HTTP.")
                 self._refuse(400, "malformed_http", "This is not an HTTP/1.1 request.")
             return
 
@@ -173,7 +173,7 @@ class Connection(HttpToolsProtocol):
         if not self._head_bytes and self._is_idle:  # it was opened ahead, as browsers do
             self.transport.close()
             return
-        what = f"No whole request came within {self.timeouts.request_s:.0f} s."
+        what = f"No complete request came within {self.timeouts.request_s:.0f} s."
         self._refuse(408, "request_timeout", what)
 
     def _refuse(self, status: int, code: str, detail: str) -> None:

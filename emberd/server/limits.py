@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-ACCEPTED_AT_ONCE = 512  # connections, before any of them is looked at; asyncio calls it backlog
+ACCEPTED_AT_ONCE = 512  # connections, before any is handled; asyncio calls it backlog
 OTHER_FILES = 128  # workers' pipes, logs, libraries, connections that linger
 MANY_FILES = 8192
 

@@ -1,9 +1,9 @@
-"""Whether a client that sends no more is still there to be answered.
+"""Whether a client that has stopped sending is still there to be answered.
 
 A client that hung up and one that only closed its sending side (`shutdown(SHUT_WR)`) look the same:
-both send an end. The system knows more: for a Unix socket, whether both directions are closed; for
-TCP within one Linux machine, whether any process still has the other end open. Otherwise the time
-between request and end has to decide.
+both end their stream. The system knows more: for a Unix socket, whether both directions are closed;
+for TCP within one Linux machine, whether any process still has the other end open. Otherwise the
+time between the request and its end has to decide.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _read_s = -FRESH_S
 
 
 class SilentWatch:
-    """Hangs up on a client that sends no more, once it is gone."""
+    """Hangs up on a client that has stopped sending, once it is gone."""
 
     def __init__(
         self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, waited_s: float
@@ -52,7 +52,7 @@ class SilentWatch:
 
 
 def is_gone(here: socket.socket, waited_s: float) -> bool:
-    """Return whether nobody reads what is written to `here`, whose client has sent an end.
+    """Return whether nobody reads what is written to `here`, whose client has ended its stream.
 
     Args:
         here: a connected socket.

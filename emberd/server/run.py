@@ -1,6 +1,6 @@
 """Run the server of this home until a signal: claim the home, bind, announce, answer, drain.
 
-The one home of uvicorn's server.
+Only this file runs uvicorn's server.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from emberd.config.settings import LogSettings
 
 DRAIN_S = 8  # for requests in flight; those not answered by then get a 503
-SHUTDOWN_GRACE_S = 10  # for connections that hang on even so
+SHUTDOWN_GRACE_S = 10  # for connections that stay open even then
 
 UVICORN: dict[str, Any] = {
     "lifespan": "on",
@@ -58,10 +58,10 @@ log = logging.getLogger("emberd")
 
 
 def serve(live: "LiveConfig", timeouts: Timeouts | None = None) -> str | None:
-    """Run until SIGINT or SIGTERM. `timeouts`: other ones than usual, for tests.
+    """Run until SIGINT or SIGTERM. Tests pass shorter `timeouts`.
 
     Returns:
-        The address of the server that already runs where this one should; nothing is done then.
+        The address of the server that already runs where this one should; then nothing is done.
 
     Raises:
         ConfigError: a setting has to be corrected first.
@@ -96,7 +96,7 @@ def serve(live: "LiveConfig", timeouts: Timeouts | None = None) -> str | None:
     finally:
         sockets.remove(files)
         running.remove(config.homes.state)
-    log.info("emberd has ended")
+    log.info("emberd has stopped")
     return None
 
 
@@ -106,7 +106,7 @@ class Server(uvicorn.Server):
     Args:
         app: what answers.
         live: the configuration in force, read again at SIGHUP.
-        here: where this server listens, as other processes are to find it.
+        here: where this server listens, for other processes to find it.
         notifier: tells the service manager.
     """
 
@@ -132,7 +132,7 @@ class Server(uvicorn.Server):
             signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then tell everybody."""
+        """Listen, then announce it."""
         await super().startup(sockets)
         config = self._live.config
         loop = asyncio.get_running_loop()
@@ -142,15 +142,15 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()  # modules and routes stay: collections look only at what requests left
         loop.run_in_executor(None, _delete_unused_compiled, config)
-        self._notifier.tell(notify.READY, f"STATUS=listens on {self._here.address}")
+        self._notifier.tell(notify.READY, f"STATUS=listening on {self._here.address}")
         log.info(
-            "emberd %s listens on %s, default model %s",
+            "emberd %s is listening on %s, default model %s",
             __version__, " and ".join(self._here.addresses), config.settings.default,
         )  # fmt: skip
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what has been asked, and no more."""
-        self._notifier.tell(notify.STOPPING, "STATUS=answers the requests it has")
+        """Finish the requests in progress, and take no new ones."""
+        self._notifier.tell(notify.STOPPING, "STATUS=finishing the requests in progress")
         drain = asyncio.create_task(self._pool.drain(DRAIN_S))
         await super().shutdown(sockets)
         await drain
@@ -168,13 +168,13 @@ class Server(uvicorn.Server):
 def _already_runs(config: "Config") -> str:
     """Return where this home's server runs. Raises PortTakenError if it is somewhere else."""
     noted = running.read(config.homes.state)
-    where = noted.address if noted else "an address it has not noted yet"
+    where = noted.address if noted else "an address that it has not recorded yet"
     server = config.settings.server
     if noted and (noted.host, noted.port) == (server.host, server.port):
         return where
     raise PortTakenError(
         f"emberd already runs at {where}, with the state folder {config.homes.state}.",
-        hint="End that server, or give this one its own EMBERD_HOME.",
+        hint="Stop that server, or give this one its own EMBERD_HOME.",
     )
 
 
@@ -185,7 +185,7 @@ def _writing_state(config: "Config") -> Iterator[None]:
     except OSError as error:
         raise ConfigError(
             f"The state folder {config.homes.state} cannot be written: {error.strerror}.",
-            hint="Correct its permissions, or set EMBERD_HOME to a folder of yours.",
+            hint="Fix its permissions, or set EMBERD_HOME to a folder that you can write to.",
         ) from None
 
 
@@ -195,18 +195,18 @@ def _set_up_logs(to: "LogSettings") -> None:
     except OSError as error:
         raise ConfigError(
             f"log.file: {to.file} cannot be written: {error.strerror}.",
-            hint="Choose a file in an existing folder of yours.",
+            hint="Choose a file in an existing folder that you can write to.",
         ) from None
 
 
 def _delete_unused_compiled(config: "Config") -> None:
-    """Delete the compiled models that no entry would use any more."""
+    """Delete the compiled models that no entry uses any longer."""
     entries = LockFile(config.homes.state).read()
     models = [(spec, entries.get(spec.name)) for spec in config.catalog]
     with suppress(OSError):  # another process may do the same
         freed = compiled.give_back(compiled.unused(config.homes.cache, models))
         if freed:
-            log.info("%s of compiled models that nothing uses any more deleted", format_size(freed))
+            log.info("deleted %s of compiled models that are no longer used", format_size(freed))
 
 
 def _has_terminal() -> bool:

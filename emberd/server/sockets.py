@@ -1,4 +1,4 @@
-"""The sockets that a server listens on: TCP, Unix, or both. What is unsafe is refused."""
+"""The sockets that a server listens on: TCP, Unix, or both. Unsafe ones are refused."""
 
 import errno
 import ipaddress
@@ -23,12 +23,12 @@ def listen(settings: ServerSettings, *, has_token: bool) -> list[socket.socket]:
 
     Raises:
         ConfigError: there is nothing to listen on, the socket's folder is not safe, or other
-            machines could ask without a token.
+            machines could use the server without a token.
         PortTakenError: the address cannot be bound.
     """
     if settings.port is None and settings.socket is None:
         raise ConfigError(
-            "server.port is off and there is no server.socket: nothing to listen on.",
+            "There is nothing to listen on: server.port is off, and server.socket is not set.",
             hint="Set one of them.",
         )
     found = []
@@ -61,7 +61,7 @@ def remove(sockets: list[tuple[Path, int]]) -> None:
 def _tcp(settings: ServerSettings, *, has_token: bool) -> list[socket.socket]:
     """Return a socket for the address; two for `localhost`, on the same port.
 
-    Some clients try one of its addresses first, some the other: both have to reach this server.
+    Some clients try one of its addresses first, some the other, so both have to reach this server.
     """
     if settings.host != "localhost":
         return [_bound(settings, settings.host, settings.port, has_token=has_token)]
@@ -94,8 +94,8 @@ def _bound(
     if not (ip.is_loopback or has_token or settings.allow_open):
         raise ConfigError(
             f"server.host {host} can be reached from other machines, and no token is set.",
-            hint="Set server.token_file or EMBERD_TOKEN, listen on 127.0.0.1, or say"
-            " `--allow-open` (server.allow_open: true) if everybody may ask.",
+            hint="Set server.token_file or EMBERD_TOKEN, listen on 127.0.0.1, or use"
+            " `--allow-open` (server.allow_open: true) if anyone may use the server.",
         )
     with ExitStack() as undone:
         try:
@@ -122,9 +122,9 @@ def _cannot(host: str, port: int | None, error: Exception) -> PortTakenError:
         holder = who_listens(port or 0)
         reason += f", held by {holder}" if holder else ""
         reason += (
-            ", an emberd of another home" if finding.answers(Address(url_of(host, port))) else ""
+            " (an emberd of another home)" if finding.answers(Address(url_of(host, port))) else ""
         )
-        hint = "End that process, or choose another port with `--port`."
+        hint = "Stop that process, or choose another port with `--port`."
     shown = f"[{host}]" if ":" in host else host
     return PortTakenError(f"emberd cannot listen on {shown}:{port}: {reason}.", hint=hint)
 
@@ -132,7 +132,7 @@ def _cannot(host: str, port: int | None, error: Exception) -> PortTakenError:
 def _unix(path: Path) -> socket.socket:
     """Return a socket of mode 0600 at `path`, replacing one that nobody listens on."""
     if len(os.fsencode(path)) > LONGEST_PATH:
-        raise _no_socket(path, f"a socket's path has at most {LONGEST_PATH} bytes")
+        raise _no_socket(path, f"the path of a socket can have at most {LONGEST_PATH} bytes")
     try:
         _check_parent(path)
         _clear(path)
@@ -164,7 +164,7 @@ def _clear(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise _no_socket(path, "a file that is not a socket is there")
+        raise _no_socket(path, "it exists and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         try:
             other.connect(str(path))
@@ -172,12 +172,13 @@ def _clear(path: Path) -> None:
             path.unlink()
             return
     raise PortTakenError(
-        f"Another process listens on {path}.", hint="End it, or choose another server.socket."
+        f"Another process is listening on {path}.", hint="Stop it, or choose another server.socket."
     )
 
 
 def _no_socket(path: Path, reason: str) -> ConfigError:
     return ConfigError(
         f"server.socket: {path}: {reason}.",
-        hint="Choose a path in a folder of yours, such as ~/.local/state/emberd/emberd.sock.",
+        hint="Choose a path in a folder that only you can write to, such as"
+        " ~/.local/state/emberd/emberd.sock.",
     )

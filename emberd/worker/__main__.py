@@ -1,6 +1,6 @@
 """The entry point of a worker process: one model, from the Start frame until stdin closes.
 
-This thread loads and runs the model, as MLX wants one thread for both; others read frames and
+This thread loads and runs the model, as MLX needs one thread for both; others read frames and
 tokenize. A model's memory is released by ending the process.
 """
 
@@ -32,7 +32,7 @@ def die_with_the_server() -> None:
 
 
 def main(replies: BinaryIO) -> None:
-    """Serve one server until it closes stdin."""
+    """Work for one server until it closes stdin."""
     from emberd import __version__
     from emberd.errors import EmberdError
     from emberd.worker import wire
@@ -79,7 +79,7 @@ def main(replies: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    # NumPy only sums rows here; its BLAS would start threads for nothing (60 ms of a cold start).
+    # NumPy only sums rows here; its BLAS would start idle threads (60 ms of a cold start).
     os.putenv("OPENBLAS_NUM_THREADS", "1")
     pipe = take_over_stdout()
     die_with_the_server()

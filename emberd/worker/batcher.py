@@ -157,7 +157,7 @@ class Batcher:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Accept no more; the other threads end when everything queued has run."""
+        """Accept no more requests; the other threads end when everything queued has run."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -189,7 +189,7 @@ class Batcher:
             return self._changed.wait_for(lambda: bool(self._works) or self._closed, timeout_s)
 
     def next_batch(self, *, wait: bool = True) -> Batch | None:
-        """Return texts of one or several requests; None at the end.
+        """Return texts of one or more requests; None at the end.
 
         If nothing is tokenized yet, waits for it, or returns None if `wait` is False.
         """
@@ -278,7 +278,7 @@ class Batcher:
     def _bulk_tokens(self, works: Sequence[Work]) -> int:
         """Return how many tokens of bulk jobs may fill up a batch that another request begins.
 
-        Fewer if that request is new, so that it does not have to wait for them.
+        Fewer if that request is new, so that it need not wait for them.
         """
         tokens = self._budget.tokens
         return tokens // FILLING if works[0].first_run_s is None else tokens

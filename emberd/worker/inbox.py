@@ -52,7 +52,7 @@ class Inbox:
             while received := wire.read(self._stdin):
                 self._accept(received.frame)
         if self._tokenizer is None:
-            os._exit(0)  # in the middle of a download or load that nobody waits for
+            os._exit(0)  # in the middle of a download or load that nobody is waiting for
         self.batcher.close()
 
     def _accept(self, frame: wire.Frame) -> None:
@@ -68,7 +68,7 @@ class Inbox:
             self._describer.submit(self._describe, frame, self._tokenizer)
 
     def _with_texts(self, request: wire.Embed) -> wire.Embed | None:
-        """Decode a request sent as token ids; None when that failed and was answered."""
+        """Decode a request sent as token ids; None if that failed, which has been answered."""
         if not request.token_ids:
             return request
         assert self._decoder  # the server sends ids only if the model's entry allows them

@@ -57,14 +57,14 @@ class Running:
         self._finish = _start(batch, loaded)
 
     def finish(self) -> Matrix | None:
-        """Wait for the vectors, `(N, D)`; None when the backend raised."""
+        """Wait for the vectors, `(N, D)`; None if the backend raised an error."""
         return self._finish()
 
 
 def answer(running: Running, loaded: Loaded, send: Sender, budget: Budget) -> list[int]:
     """Wait for a batch and send each request its part; return the ids of requests that failed.
 
-    A text that fails takes down its own request and no other. `budget` learns how long it took.
+    A text that fails makes its own request fail, and no other. `budget` learns how long it took.
     """
     batch, began_s = running.batch.items, running.began_s
     rows, failures = usable(running.finish(), batch, loaded)

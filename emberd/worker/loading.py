@@ -50,7 +50,7 @@ class ModelFiles:
 
     @property
     def max_tokens(self) -> int:
-        """Where texts are cut; known once `find` has returned."""
+        """The number of tokens at which texts are cut; known once `find` has returned."""
         return self.entry.options.max_tokens or 0
 
 
@@ -91,8 +91,8 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "OnProgress
 
     Raises:
         SourceError: the files are not here and cannot be downloaded.
-        BackendError: the backend is missing or broken, or registry and checkpoint contradict each
-            other.
+        BackendError: the backend is missing or broken, or the registry and the checkpoint
+            contradict each other.
     """
     backend_name = plugins.resolve(spec.backend)
     backend = plugins.load(backend_name)
@@ -142,7 +142,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         raise ModelLoadError(
             f"{spec.name} gives vectors of {encoder.dimensions} dimensions, but the registry says"
             f" {spec.dimensions}.",
-            hint=f"Correct models.{spec.name}.dimensions, or its sources.",
+            hint=f"Fix models.{spec.name}.dimensions, or its sources.",
         )
     if found.entry.options.include_prompt is False and any(spec.prompts.values()):
         _check_skips(encoder, found)
@@ -176,7 +176,7 @@ def _refuse_changed(found: ModelFiles, cache: Path) -> None:
     shutil.rmtree(cache, ignore_errors=True)
     raise SourceError(
         f"The files in {found.folder} changed while they were being loaded.",
-        hint="Try again when they are completely written.",
+        hint="Try again when they have been written completely.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Token ids of texts -> the rectangular arrays that an encoder takes."""
+"""Turns token ids of texts into the rectangular arrays that an encoder takes."""
 
 from collections.abc import Sequence
 

@@ -44,7 +44,7 @@ def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> N
 
 
 class Audit:
-    """The encoder checks once that what it computes with is intact, beside everything else."""
+    """Has the encoder check once, in the background, that what it computes with is intact."""
 
     def __init__(self, loaded: Loaded, send: Sender) -> None:
         self._audit: Callable[[], str | None] | None = getattr(loaded.encoder, "audit", None)
@@ -52,7 +52,7 @@ class Audit:
         self._began = False
 
     def begin(self) -> None:
-        """The first time, start it in its own thread; end the process if it finds damage."""
+        """Start the check in its own thread, once; if it finds damage, the process ends."""
         if self._began:
             return
         self._began = True

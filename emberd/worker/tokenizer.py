@@ -37,7 +37,7 @@ class Tokens:
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer.json, but not with the truncation and padding stated there.
+    """A checkpoint's tokenizer.json, without the truncation and padding that it states.
 
     (MiniLM's says: cut at 128 and pad to 128.) `normalizer` replaces the file's own, in the same
     format; see `registry.folder.Folder`, also for `include_prompt`.
@@ -67,7 +67,7 @@ class Tokenizer:
         except BaseException as error:  # noqa: BLE001 - a panic in it is not an Exception
             raise ModelLoadError(
                 f"{path.name} in {folder} cannot be read: {str(error)[:200]}.",
-                hint="Remove the folder and pull the model again, or repair it if it is yours.",
+                hint="Delete the folder and pull the model again, or repair it if it is your own.",
             ) from None
         self._max_tokens = max_tokens
         self._include_prompt = include_prompt

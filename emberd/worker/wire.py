@@ -71,7 +71,7 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """Server to worker: nobody is waiting for this request any more."""
+    """Server to worker: nobody is waiting for this request any longer."""
 
     id: int
 
@@ -162,7 +162,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damaged:
-    """Worker to server, last: what it computed with was damaged, so its answers may be wrong.
+    """Worker to server, last: the data it computed with was damaged, so its answers may be wrong.
 
     `what` says what was damaged and what happened to it.
     """

@@ -1,4 +1,4 @@
-"""How each dialect is asked for vectors, and where its answers and errors hold what."""
+"""How to ask for vectors in each dialect, and where to find what in its answers and errors."""
 
 import base64
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Way:
         return np.stack([as_row(row) for row in found])
 
     def message(self, error: Any) -> str:  # noqa: ANN401 - whatever JSON holds
-        """Return the words of an error, which has to be in this dialect's shape."""
+        """Return the message of an error, which has to have this dialect's shape."""
         assert set(error) == self.error_keys
         if "message" in error:
             return str(error["message"])

@@ -1,4 +1,4 @@
-"""A server with everything that keeps others out, shared by the tests that look at it."""
+"""A server with every access check switched on, shared by the tests of those checks."""
 
 import socket
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who may ask: tokens, Host, Origin, the Unix socket; what the log says of all that."""
+"""Who may use the server: tokens, Host, Origin, the Unix socket, and what the log says."""
 
 import json
 import socket
@@ -86,7 +86,7 @@ def test_this_machines_own_name_is_one(guarded: Server) -> None:
 
 
 def line_in(hint: str) -> Any:  # noqa: ANN401 - whatever YAML holds
-    """Return what the line means that a hint has one write into the config file."""
+    """Return the parsed config line that a hint tells the user to write."""
     return yaml.safe_load(hint.split("`")[1])
 
 
@@ -200,9 +200,9 @@ def test_no_app_is_allowed_unlisted(server: Server, origin: str) -> None:
 
 
 def test_caches_tell_the_answers_of_pages_apart(guarded: Server, server: Server) -> None:
-    """One kept from before, without leave, would be refused by the browser."""
+    """The browser would refuse a copy that it cached earlier, without permission."""
     assert guarded.http.get("/models", headers=bearer(OWN)).headers["vary"] == "Origin"
-    assert "vary" not in server.http.get("/models").headers  # nobody has leave
+    assert "vary" not in server.http.get("/models").headers  # no page is allowed
 
 
 def test_a_page_may_see_what_sdks_look_at(guarded: Server) -> None:

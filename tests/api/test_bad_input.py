@@ -1,4 +1,4 @@
-"""Everything a client can get wrong: a clear error, and nothing lost for anybody else."""
+"""Everything a client can get wrong gives a clear error, and costs nobody else anything."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What a client gets wrong has the same outcome in every dialect, in that dialect's shape."""
+"""A client's mistake has the same result in every dialect, in that dialect's shape."""
 
 import gzip
 import socket
@@ -51,7 +51,7 @@ BODIES: dict[str, tuple[bytes, dict[str, str], int, str, str]] = {
 
 
 def check(way: Way, response: httpx2.Response, status: int, code: str, words: str) -> None:
-    """Compare an error with what it has to be; only two shapes have a place for a code."""
+    """Compare an error with the expected one; only two shapes have a place for a code."""
     error = response.json()
     if way is WAYS["Ollama"] and code == "text_too_long":
         status = 400  # as its clients know it
@@ -280,7 +280,7 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a short queue and little patience, its model loaded however long that took."""
+    """A server with a short queue and little patience, whose model is already loaded."""
     limits = "limits: {max_queued_texts: 1, request_timeout: 2s}"
     with Server(tmp_path_factory.mktemp("impatient"), config=limits) as running:
         wait_for(lambda: WAYS["native"].ask(running.http, ["a"]).is_success, within_s=60)
@@ -316,11 +316,11 @@ def test_a_full_queue_and_a_deadline(impatient: Server, way: Way) -> None:
     finally:
         worker.resume()
 
-    check(way, second, 429, "queue_full", "1 texts are waiting already")
+    check(way, second, 429, "queue_full", "1 texts are already waiting")
     assert second.headers["retry-after"] == "1"
 
 
-# -- all errors there are -------------------------------------------------------------------
+# -- every kind of error --------------------------------------------------------------------
 
 PATHS = {
     "native": "/embed",

@@ -1,4 +1,4 @@
-"""Cohere's routes by raw requests; its own SDK is in tests/clients."""
+"""Cohere's routes, with raw requests; Cohere's own SDK is tested in tests/clients."""
 
 import uuid
 
@@ -52,9 +52,9 @@ def test_smaller_types_are_refused_by_name(server: Server, path: str, kind: str)
         ({"embedding_types": ["float", "base64"]}, 400, "only one"),
         ({"embedding_types": ["float16"]}, 400, "embedding_types.0: should be 'float' or 'base64'"),
         ({"embedding_types": "float"}, 422, "embedding_types: should be a valid list"),
-        ({"images": ["data:image/png;base64,AAAA"]}, 400, "only texts are embedded here"),
-        ({"inputs": [{"content": []}]}, 400, "only texts are embedded here"),
-        ({"max_tokens": 7}, 400, "only texts are embedded here"),
+        ({"images": ["data:image/png;base64,AAAA"]}, 400, "embeds only texts"),
+        ({"inputs": [{"content": []}]}, 400, "embeds only texts"),
+        ({"max_tokens": 7}, 400, "embeds only texts"),
         ({"truncate": "START"}, 400, "truncate: "),
     ],
 )

@@ -1,4 +1,4 @@
-"""The same vectors in every dialect, and what each dialect's clients ask besides."""
+"""The same vectors in every dialect, and the other requests of each dialect's clients."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Who embeds is never in doubt: a model that changes says so until somebody accepts it."""
+"""It is always clear which model embeds: one that changed says so until somebody accepts it."""
 
 import json
 import os
@@ -68,8 +68,8 @@ def test_a_config_that_moves_vectors_is_served_with_a_standing_warning_until_acc
         assert before in warning["message"]
         assert after in warning["message"]
         assert "emberd verify --accept mine" in warning["hint"]
-        assert b"gives other vectors" in shown.stderr
-        assert "gives other vectors" in own.log()
+        assert b"same vectors" in shown.stderr
+        assert "same vectors" in own.log()
     with start(home, "max_tokens: 512, precision: 4bit") as own:  # and after a restart
         assert own.http.get("/health").json()["warnings"] == [warning]
         assert own.run("verify", "--accept", "mine").returncode == 0
@@ -131,7 +131,7 @@ def test_what_no_short_text_shows_is_a_changed_space_and_says_why(
 def test_what_an_older_version_noted_is_the_yardstick_as_far_as_it_goes(
     home: Path, folder: Path, now: int
 ) -> None:
-    """Its lock.json has a limit and no other option; an upgrade may read another limit."""
+    """Its lock.json has a limit and no other option; a newer version may read another limit."""
     with start(home, "max_tokens: 512") as own:
         own.embed("text", model="mine")
     lock = home / "state" / "lock.json"

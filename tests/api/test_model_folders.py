@@ -1,4 +1,4 @@
-"""A server with models whose folders say something of themselves: what it does and what it says."""
+"""A server with models whose folders have settings of their own: what it does and says."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ models:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose models lie in its home."""
+    """A server whose models are in its home."""
     home = tmp_path_factory.mktemp("folders")
     cut = copy_minilm(home / "cut")
     (cut / BERT).write_text(json.dumps({"max_seq_length": 128, "do_lower_case": False}))
@@ -214,7 +214,7 @@ def test_verify_notes_the_difference_and_passes(home: Path) -> None:
 def test_an_upgrade_that_hears_the_folder_is_a_changed_space(
     said: Change, cut: int, home: Path
 ) -> None:
-    """`lock.json` of a version that did not read this file, then this one."""
+    """Start with a `lock.json` written by a version that did not read this file."""
     folder = Folder(files={BERT: None, TOKENIZER: NO_CLASS}, normalizer=CASED).write(home / "mine")
     (home / "config.yaml").write_text(f"models:\n  mine: {{sources: [{{path: mine}}], {KEYS}}}\n")
     with Server(home) as before:

@@ -1,4 +1,4 @@
-"""The native routes: what an answer holds, in every form it can have."""
+"""The native routes: what an answer contains, in each of its formats."""
 
 import base64
 import io

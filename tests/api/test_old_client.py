@@ -1,4 +1,4 @@
-"""What cmem's client was written against: the server that emberd replaces, to the letter."""
+"""What cmem's client relies on: exactly the behaviour of the server that emberd replaces."""
 
 import httpx2
 

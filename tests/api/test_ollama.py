@@ -1,4 +1,4 @@
-"""What Ollama's clients do and look at, by raw requests; its own SDKs are in tests/clients."""
+"""What Ollama's clients send and read, with raw requests; its SDKs are tested in tests/clients."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -144,7 +144,7 @@ def test_a_model_that_is_not_there_is_not_found_in_ollamas_words(server: Server)
     assert answer.json()["error"].startswith("model not found: No model is called 'minlm'.")
 
 
-# -- bodies that are not said to be JSON ----------------------------------------------------
+# -- bodies not declared as JSON ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("declared", [CURL, "text/plain", "", None])
@@ -170,7 +170,7 @@ def test_bodies_need_not_be_declared_as_json(
 @pytest.mark.parametrize(
     "header",
     [
-        {"origin": "http://localhost:3000"},  # allowed, and yet it may not do without a preflight
+        {"origin": "http://localhost:3000"},  # allowed, but it still needs a preflight
         {"sec-fetch-site": "same-site"},
         {"sec-fetch-site": "none"},
     ],

@@ -1,4 +1,4 @@
-"""/openapi.json: what it promises holds, whatever is sent."""
+"""/openapi.json keeps its promises, whatever is sent."""
 
 import re
 import subprocess
@@ -28,7 +28,7 @@ CHECKS = (
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose every model is a tiny one that is here, so that no name leads to a 503."""
+    """A server whose models are all tiny and local, so that no name leads to a 503."""
     entry = {
         "sources": [{"path": str(TINY)}],
         "dimensions": 64,

@@ -1,4 +1,4 @@
-"""Options as users of other servers send them: null, and other names for the same thing."""
+"""Options the way users of other servers send them: null, and other names for the same thing."""
 
 from collections.abc import Iterator
 from typing import Any

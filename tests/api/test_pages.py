@@ -1,4 +1,4 @@
-"""`/` and `/docs`: what probes of Ollama's clients get, and pages that need no network."""
+"""`/` and `/docs`: answers to the probes of Ollama's clients, and pages that need no network."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Paths as base addresses make them: a slash too many, a part of it twice."""
+"""Paths that wrong base addresses produce: a slash too many, or a part twice."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -61,7 +61,7 @@ def test_who_misses_is_told_the_nearest(path: str, means: str | None) -> None:
 
 
 def message(error: dict[str, Any]) -> str:
-    """Return the words of an error in OpenAI's shape."""
+    """Return the message of an error in OpenAI's shape."""
     return str(error["error"]["message"])
 
 

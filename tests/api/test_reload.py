@@ -1,4 +1,4 @@
-"""A server whose config file changes while it runs: real workers, edits as editors make them."""
+"""A server whose config file changes while it runs, with real workers and an editor's edits."""
 
 import asyncio
 import os
@@ -65,7 +65,7 @@ def in_two_goes(file: Path, text: str) -> None:
 
 
 def renamed_over(file: Path, text: str) -> None:
-    """Write as most editors do, and so that no moment shows half a file, however slow it goes."""
+    """Write as most editors do, so that no moment shows half a file, however slowly it goes."""
     (other := file.with_name(".config.yaml.swp")).write_text(text)
     other.replace(file)
 
@@ -125,7 +125,7 @@ def test_only_what_changed_is_touched(home: Path) -> None:
         wait_for(lambda: len(own.workers()) == 1)
         assert (own.row("minilm")["pid"], own.row("mine")["state"]) == (kept, "cold")
         assert 'The config file was loaded; changed: models.mine.precision"' in own.log()
-        assert "mine: leaves (reload)" in own.log()
+        assert "mine: unloading (reload)" in own.log()
         assert "minilm: leaves" not in own.log()
 
 
@@ -221,7 +221,7 @@ def test_limits_that_are_lowered_make_models_leave(home: Path) -> None:
 
         many = own.http.post("/embed", json={"texts": ["a", "b"]})
         large = own.http.post("/embed", json={"texts": ["a" * 2000]})
-        assert "minilm-f32: leaves (idle)" in own.log()
+        assert "minilm-f32: unloading (idle)" in own.log()
         assert (many.status_code, large.status_code) == (413, 413)
         assert own.embed("a")["model"] == "minilm"
 
@@ -382,7 +382,7 @@ def test_nobody_notices_twenty_reloads(home: Path) -> None:
 
 
 async def hammer(own: Server, spaces: dict[str, dict[str, Any]]) -> set[str]:
-    """Ask without a pause while the model's entry changes 20 times; return whose vectors came."""
+    """Ask without a pause while the model's entry changes 20 times; return which vectors came."""
     by_print = {answer["fingerprint"]: answer["embeddings"][0] for answer in spaces.values()}
     seen: set[str] = set()
     fresh: set[int] = set()  # reloads after which somebody asked and was answered

@@ -1,4 +1,4 @@
-"""Why models leave, as `/metrics` counts it: real models that come and go."""
+"""Why models are unloaded, as `/metrics` counts it, with real models."""
 
 from pathlib import Path
 

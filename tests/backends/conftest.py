@@ -1,4 +1,4 @@
-"""Real MiniLM from its Python package, a packed conversion of it, and what it should answer."""
+"""Real MiniLM from its Python package, a quantized conversion, and its expected vectors."""
 
 import importlib.metadata
 import importlib.util

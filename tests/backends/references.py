@@ -1,4 +1,4 @@
-"""The tiny checkpoints of `tests/reference`, what transformers makes of them, copies to spoil."""
+"""The tiny checkpoints of `tests/reference`, transformers' vectors for them, copies to damage."""
 
 import json
 import shutil

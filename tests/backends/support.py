@@ -1,4 +1,4 @@
-"""Token ids of texts, load requests, and cosines: what tests of backends say over and over."""
+"""Token ids of texts, load requests, and cosines, for all tests of backends."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A model folder: every layout that is read, and every contradiction that is refused."""
+"""Model folders: every layout that can be read, and every contradiction that is refused."""
 
 import json
 import shutil

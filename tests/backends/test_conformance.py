@@ -1,4 +1,4 @@
-"""The conformance check passes what is right and names what is wrong."""
+"""The conformance check accepts correct backends, and names what is wrong with others."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""MLX: packed weights stay packed, and nobody imports it where there is no GPU."""
+"""MLX: quantized weights stay quantized, and it is not imported on machines without a GPU."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""How MLX gets its batches: few shapes on CUDA, one started before the last has ended."""
+"""How MLX gets its batches: in few shapes on CUDA, and each before the last one has ended."""
 
 from itertools import product
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What runs by mlx-embeddings gives the vectors that transformers gives, whatever its own would."""
+"""Models run with mlx-embeddings' layers give transformers' vectors, even where its own differ."""
 
 import json
 import shutil

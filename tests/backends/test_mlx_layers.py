@@ -1,4 +1,4 @@
-"""The building blocks in MLX, each against plain arithmetic in float64."""
+"""The building blocks in MLX, each compared with plain arithmetic in float64."""
 
 import math
 from itertools import product

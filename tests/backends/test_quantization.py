@@ -1,4 +1,4 @@
-"""Our quantization is MLX's, to the last bit."""
+"""Our quantization matches MLX's to the last bit."""
 
 from pathlib import Path
 

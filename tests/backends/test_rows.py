@@ -1,4 +1,4 @@
-"""What the graph is told of a batch: positions, who is whose, which tokens are pooled."""
+"""How a batch is described to the graph: positions, which text a token is in, what is pooled."""
 
 import numpy as np
 import pytest

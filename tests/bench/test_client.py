@@ -1,4 +1,4 @@
-"""The client that measures, against a real server and one that speaks OpenAI's dialect."""
+"""The client that measures, with a real server and one that speaks OpenAI's dialect."""
 
 import json
 from collections.abc import Iterator
@@ -127,7 +127,7 @@ def test_a_server_that_cannot_unload_is_measured_without_cold_starts(openai: str
 
 def test_a_client_connects_again_when_its_kept_connection_was_closed() -> None:
     class Closes(OpenAI):
-        """Hangs up after each answer without saying so, as a server does whose patience ends."""
+        """Hangs up after each answer without saying so, as a server does after a timeout."""
 
         def do_POST(self) -> None:
             """Embed, then close."""

@@ -1,4 +1,4 @@
-"""Texts to measure with: the same in every run, never twice, of the lengths asked for."""
+"""Texts to measure with: the same in every run, never repeated, of the requested lengths."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The parts of the benchmark that decide: texts, checks before timing, goals, foreign code."""
+"""The parts of the benchmark that results depend on: texts, checks, goals, code read elsewhere."""
 
 from pathlib import Path
 from typing import Any

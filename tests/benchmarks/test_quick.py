@@ -1,4 +1,4 @@
-"""`scripts/bench --quick`: emberd's part of the benchmark, for real, on few texts."""
+"""`scripts/bench --quick`: emberd's part of the benchmark, really run, on few texts."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The Python client against a real server: the same bits, the same errors, sync and async."""
+"""The Python client with a real server: the same bits, the same errors, sync and async."""
 
 import asyncio
 import socket
@@ -73,7 +73,7 @@ def test_an_answer_says_which_texts_were_cut_and_what_it_cost(server: Server) ->
 
 
 def test_an_answer_is_made_as_before(server: Server) -> None:
-    """By code that fakes one in its own tests, with the three fields that there were."""
+    """For code that fakes one in its own tests, with the three fields that it had at first."""
     vectors = np.zeros((1, 3), np.float32)
 
     answer = emberd.Embeddings(vectors, "minilm", "0" * 16)

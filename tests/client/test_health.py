@@ -1,4 +1,4 @@
-"""What a server says of itself, read without an error whatever it does."""
+"""What a server says about itself is read without an error, whatever the server does."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ HEALTH = {"status": "ok", "fingerprint": "f", "models": [], "version": "1"}
 
 @contextmanager
 def answering(content: bytes, status: int = 200, instance: str = "run") -> Iterator[int]:
-    """Give the port of a server that answers everything so."""
+    """Yield the port of a server that gives everything this answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

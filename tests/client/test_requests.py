@@ -1,4 +1,4 @@
-"""Requests as they are built, and answers as they are read: no server, no network."""
+"""Building requests and reading answers, without a server or a network."""
 
 import json
 from typing import Any

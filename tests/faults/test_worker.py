@@ -104,10 +104,10 @@ def test_a_crash_loop_ends_is_explained_and_leaves_the_other_models_alone(home: 
         assert own.row()["loads"] == 1
         for answer in (refused, again):  # the second at once, without a start
             assert (answer.status_code, answer.json()["code"]) == (500, "worker_start")
-            assert "died 5 times in a row while starting, the last" in answer.json()["detail"]
+            assert "died 5 times in a row while starting" in answer.json()["detail"]
             assert answer.json()["detail"].endswith("of SIGKILL.")
-            assert "Look at the server's log" in answer.json()["hint"]
-        assert re.search("It is not tried again for [0-9]+ s", again.json()["hint"])
+            assert "server's log" in answer.json()["hint"]
+        assert re.search("[0-9]+ s[.]$", again.json()["hint"])
         row = own.row("troubled")
         assert (row["state"], row["last_error"]) == ("failed", refused.json()["detail"])
         assert b"died 5 times" in own.run("ps").stdout

@@ -1,4 +1,4 @@
-"""Workers without a process: they keep the contract of `Worker` and do what a test says.
+"""Workers without a process: they follow the contract of `Worker` and do what a test says.
 
 A pool over them does in milliseconds what takes seconds with real ones.
 """
@@ -37,7 +37,7 @@ WITHIN_S = 30.0  # for what takes milliseconds, on a machine that is busy with s
 
 
 class FakeWorker:
-    """Sends the frames that it is told to, dies on demand, and hangs on demand.
+    """Sends frames, dies and hangs on demand.
 
     `sent` are the frames that it was sent. While `answers` is true it answers them as they come.
     """
@@ -78,7 +78,7 @@ class FakeWorker:
         )
 
     def answer(self, asked: wire.Frame, *places: int) -> None:
-        """Answer texts at these places of what was asked; all of them when none are given."""
+        """Answer the texts at these indices of a request; by default, all of them."""
         self.say(*answer_to(asked, *places))
 
     def die(self, cause: str = "SIGSEGV") -> None:
@@ -89,7 +89,7 @@ class FakeWorker:
 
     @property
     def asked(self) -> list[wire.Embed | wire.Tokenize]:
-        """The requests that it was sent."""
+        """The requests it has been sent."""
         return [frame for frame in self.sent if isinstance(frame, wire.Embed | wire.Tokenize)]
 
     # -- the contract of `Worker` -----------------------------------------------------------
@@ -133,7 +133,7 @@ class FakeWorker:
 
 
 def answer_to(asked: wire.Frame, *places: int) -> tuple[wire.Fragments, bytes]:
-    """Return the frame that answers texts at these places of what was asked, and its payload."""
+    """Return the frame that answers the texts at these indices of a request, and its payload."""
     assert isinstance(asked, wire.Embed | wire.Tokenize)
     indices = list(places or range(len(asked.texts)))
     frame = wire.Fragments(
@@ -175,13 +175,13 @@ class Workers:
         return worker
 
     async def nth(self, number: int) -> FakeWorker:
-        """Return the worker that was spawned as this one, counted from 1, once there is one."""
+        """Return the worker that was spawned as number N, counted from 1, once it exists."""
         await until(lambda: len(self.spawned) >= number)
         return self.spawned[number - 1]
 
 
 def config_of(home: Path, *names: str, limits: str = "{}", models: str = "") -> Config:
-    """Return a configuration of these models; `models` are further lines of the group."""
+    """Return a configuration with these models; `models` are further lines of that group."""
     home.mkdir(parents=True, exist_ok=True)
     lines = [f"  {name}: {MODEL.format(folder=home / 'none')}" for name in names]
     text = f"default: {names[0]}\nlimits: {limits}\nmodels:\n" + "\n".join([*lines, models])
@@ -204,7 +204,7 @@ async def fake_pool(
 
 
 async def until(look: Callable[[], object]) -> None:
-    """Return once `look` gives something true; `fake_pool` says when it is too late."""
+    """Return once `look` returns something true; `fake_pool` sets the time limit."""
     while not look():  # noqa: ASYNC110 - nothing announces it
         await asyncio.sleep(0.001)
 

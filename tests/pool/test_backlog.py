@@ -1,4 +1,4 @@
-"""What waits and what the worker has: who is sent next, who is tried again, who fails."""
+"""Waiting and in-flight requests: which is sent next, which is tried again, which fails."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -38,7 +38,7 @@ class Scene:
         self.worker = self.replace_worker()
 
     def replace_worker(self) -> FakeWorker:
-        """Have another worker from now on."""
+        """Use another worker from now on."""
         start = wire.Start(version="", spec={}, hub="", cache="", lock=None)
         self.worker = FakeWorker(start, 1, answers=False)
         return self.worker

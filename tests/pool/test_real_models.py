@@ -1,4 +1,4 @@
-"""Models that come, stay, leave and die: real workers with real MiniLM, over real HTTP.
+"""Models that start, stay, leave and die, with real workers and real MiniLM, over real HTTP.
 
 What `test_model.py` shows with fake workers is marked slow here: it proves the processes only.
 """
@@ -104,7 +104,7 @@ def test_an_idle_model_leaves_by_itself(home: Path) -> None:
         wait_for(lambda: states(own) == {})
 
         assert not worker.is_running()
-        assert "leaves (idle)" in own.log()
+        assert "unloading (idle)" in own.log()
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_the_least_recently_used_model_makes_room(home: Path) -> None:
         own.embed("needs room", model="third")
 
         assert states(own) == {"minilm": "ready", "third": "ready"}
-        assert "minilm-f32: leaves (lru)" in own.log()
+        assert "minilm-f32: unloading (lru)" in own.log()
 
 
 @pytest.mark.slow
@@ -275,7 +275,7 @@ def test_an_odd_request_does_not_keep_the_model_from_loading_ever_after(home: Pa
 def test_what_an_odd_request_took_once_does_not_make_models_take_turns_for_ever(
     home: Path,
 ) -> None:
-    """A peak near the budget leaves no room for another model: each request would be a start."""
+    """A peak near the budget leaves no room for another model, so each request would start one."""
     with Server(home, config="limits: {memory_budget: 4GiB}") as own:
         own.embed("load")
     lock = home / "state" / "lock.json"

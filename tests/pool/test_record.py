@@ -1,4 +1,4 @@
-"""What a start teaches about a model, and that nobody needs it to be written."""
+"""What a start reveals about a model, and that nothing depends on its being written."""
 
 import asyncio
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""What others see of a model: one type, from the pool to the command line."""
+"""What the rest of emberd sees of a model: one type, from the pool to the command line."""
 
 import asyncio
 from dataclasses import asdict, fields, replace
@@ -12,7 +12,7 @@ from tests.pool.fake_worker import SPACE, Workers, config_of, fake_pool, texts, 
 
 
 def statuses(home: Path, *, asked: bool) -> list[ModelStatus]:
-    """Return what a pool of two models says, once the first was asked something."""
+    """Return the statuses of a pool of two models, once the first has had a request."""
 
     async def look() -> list[ModelStatus]:
         async with fake_pool(config_of(home, "one", "two"), Workers()) as pool:

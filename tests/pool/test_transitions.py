@@ -1,4 +1,4 @@
-"""Each row of the table of transitions happens as it says, with workers that are fakes."""
+"""Each transition in the table happens as it says, with fake workers."""
 
 import asyncio
 import logging
@@ -67,7 +67,7 @@ async def gave_up_and_was_wanted_again(pool: Pool, workers: Workers) -> None:
 
 
 async def gave_up_while_ready(pool: Pool, workers: Workers) -> None:
-    """Five workers in a row become ready and die of the first request that they get."""
+    """Five workers in a row become ready and die of their first request."""
     workers.answers = False
     asking = [asyncio.create_task(pool.embed(texts(str(number)))) for number in range(9)]
     for number in range(1, 6):
@@ -126,7 +126,7 @@ def test_each_row_of_the_table_happens(
 
 
 def logged_states(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the states that the model `one` took, one after the other."""
+    """Return the states that the model `one` went through."""
     known = {f"one: {state}": state for state in get_args(State)}
     return [known[line] for line in caplog.messages if line in known]
 

@@ -1,4 +1,4 @@
-"""When a worker counts as stuck, and for how long a model that failed is left alone."""
+"""When a worker counts as stuck, and how long a model that failed is left alone."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What `connection` overrides and uses of uvicorn is there, with the signatures that it expects."""
+"""Everything in uvicorn that `connection` uses or overrides exists, with the same signatures."""
 
 import inspect
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def test_private_parts_that_are_used_exist() -> None:
 
 
 def test_every_name_of_the_connection_is_ours_or_known() -> None:
-    """So that a new private name of uvicorn does not collide with one of ours."""
+    """A new private name in uvicorn must not collide with one of ours."""
     ours = {name for name in {*vars(Connection), *Connection.__annotations__} if name[1] != "_"}
     private = {name for name in ours if name.startswith("_")}
 

@@ -1,4 +1,4 @@
-"""How many connections there may be, and how often it is said that there are too many."""
+"""How many connections there may be, and how often the log says that there are too many."""
 
 import asyncio
 import logging

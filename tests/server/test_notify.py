@@ -1,4 +1,4 @@
-"""A real server and a supervisor's real notify socket."""
+"""A real server that talks to a supervisor's real notify socket."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def test_a_server_says_when_it_is_ready_and_when_it_ends(tmp_path: Path, kind: s
         server.send_signal(signal.SIGTERM)
         last = line.recv(4096).decode().splitlines()
 
-        assert first == ["READY=1", f"STATUS=listens on http://127.0.0.1:{port}"]
+        assert first == ["READY=1", f"STATUS=listening on http://127.0.0.1:{port}"]
         assert ready.status_code == 200
         assert last[0] == "STOPPING=1"
         assert server.wait(30) == 0

@@ -114,7 +114,7 @@ def test_a_socket_that_somebody_listens_on_stays(home: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(home / "s"))
         other.listen()
-        assert "Another process listens" in refused(home, SOCKET_ONLY.format(home=home))
+        assert "Another process" in refused(home, SOCKET_ONLY.format(home=home))
         assert (home / "s").is_socket()
 
 
@@ -177,11 +177,11 @@ def test_one_home_has_one_server_and_commands_ask_no_other_home(home: Path) -> N
         (stranger / "state").mkdir(parents=True)
         (stranger / "config.yaml").write_text(f"server: {{port: {port}}}")
         assert b"No emberd server is running" in run_emberd("ps", home=stranger).stdout
-        # A note of a server that is gone, whose port is another home's now.
+        # The record of a server that is gone, and whose port another home uses now.
         gone = running.Running(os.getpid(), "127.0.0.1", int(port), "0", None, "another")
         running.write(stranger / "state", gone)
         assert b"No emberd server is running" in run_emberd("ps", home=stranger).stdout
-        # The environment names an address: that one is asked, not the one noted.
+        # The environment names an address: that one is tried, not the recorded one.
         named = {**clean_environ(stranger), "EMBERD_SERVER_PORT": port}
         assert b"No model is loaded" in run_emberd("ps", home=stranger, environ=named).stdout
         elsewhere = {**clean_environ(home), "EMBERD_SERVER_PORT": "1"}
@@ -261,7 +261,7 @@ def test_another_server_on_one_of_them_is_an_error_and_no_surprise(home: Path) -
 
 def test_a_machine_without_ipv6_listens_on_the_other(home: Path) -> None:
     without = "from emberd.server import sockets; sockets.LOOPBACKS = ('127.0.0.1', '192.0.2.1')"
-    config = "server: {allow_open: true}"  # 192.0.2.1 is nobody's, so that it cannot be had
+    config = "server: {allow_open: true}"  # 192.0.2.1 is nobody's address, so binding it fails
     arguments = ("--host", "localhost", "--port", "0")
     with Server(home, config=config, arguments=arguments, before=without) as server:
         assert server.http.get("/ready").status_code == 200

@@ -1,4 +1,4 @@
-"""Which texts run next: batches by padded tokens, short work first, nothing lost or run twice."""
+"""Which texts run next: batches by padded tokens, short work first, nothing lost or repeated."""
 
 from threading import Thread
 
@@ -61,7 +61,7 @@ def wants_tokens(batcher: Batcher) -> bool:
 
 
 def bulk(batcher: Batcher, request_id: int, texts: int, chars: int) -> tuple[Work, range] | None:
-    """Queue a request that nobody has tokenized yet; return its first slice."""
+    """Queue a request that is not tokenized yet; return its first slice."""
     request = Embed(
         id=request_id, texts=["?" * chars] * texts, prompt="", truncate=True, dimensions=1,
         encoding="raw",
@@ -75,7 +75,7 @@ def tokenize(batcher: Batcher) -> list[tuple[int, int]]:
 
 
 def bring(batcher: Batcher, found: tuple[Work, range] | None) -> list[tuple[int, int]]:
-    """Bring the tokens of a slice; a token has four characters."""
+    """Add the tokens of a slice; a token has four characters."""
     assert found is not None
     work, indices = found
     texts = [work.request.texts[index] for index in indices]
@@ -102,7 +102,7 @@ def rows(batch: Batch | None) -> list[list[int]]:
 
 
 def drain(batcher: Batcher) -> list[Batch]:
-    """Take all batches there are."""
+    """Take all batches."""
     batcher.close()
     batches = []
     while (batch := batcher.next_batch()) is not None:

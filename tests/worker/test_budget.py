@@ -1,4 +1,4 @@
-"""How many tokens a batch has: whatever the machine, it ends at what is both fast and fair."""
+"""How many tokens a batch has: on any machine, the budget ends up both fast and fair."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Token ids become the texts that tiktoken encoded; the file is the right one, or none."""
+"""Token ids become the texts that tiktoken encoded, with the right file or not at all."""
 
 from importlib import metadata
 from pathlib import Path

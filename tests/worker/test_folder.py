@@ -1,4 +1,4 @@
-"""Folders that say something of themselves give the vectors that sentence-transformers gives."""
+"""Folders with settings of their own give the vectors that sentence-transformers gives."""
 
 import json
 from dataclasses import asdict, replace
@@ -32,7 +32,7 @@ BACKENDS = ["openvino", "mlx"] if find_spec("mlx") else ["openvino"]
 
 
 def entry(folder: Path, **keys: Any) -> ModelSpec:  # noqa: ANN401 - any of an entry's
-    """Return an entry of a user's that states as little as it may."""
+    """Return a user's entry that states as little as possible."""
     return ModelSpec(
         **{
             "name": "mine",
@@ -95,7 +95,7 @@ def test_a_folder_gives_what_sentence_transformers_makes_of_it(
 
 
 def long_texts() -> list[str]:
-    """Return the first words of the licence, as the reference was made of them."""
+    """Return the first words of the licence, which the reference was made from."""
     words = (REFERENCE.parents[1] / RECORD["minilm"]["words_of"]).read_text().split()
     return [" ".join(words[:count]) for count in RECORD["minilm"]["words"]]
 
@@ -115,7 +115,7 @@ def test_minilm_f32_gives_what_sentence_transformers_gives_up_to_256_tokens(tmp_
     assert short and len(short) < len(tokens)
     assert all(cosines(256)[index] >= SAME for index in short)
     assert cosines(256)[-1] == pytest.approx(0.8, abs=0.1)
-    assert min(cosines(512)) >= SAME  # told to take as many, it gives the same
+    assert min(cosines(512)) >= SAME  # with the same limit, it gives the same
 
 
 @pytest.mark.parametrize("limit", [128, 256])
@@ -143,7 +143,7 @@ def test_upper_and_lower_case_are_one_where_the_folder_says_so(tmp_path: Path) -
     assert loaded.ready.fingerprints != other.ready.fingerprints
 
 
-# Fingerprints that emberd gave before it read these files: what does not move stays.
+# Fingerprints from before emberd read these files: what does not move vectors keeps them.
 # Format: the entry, and its fingerprints by dimensions.
 GIVEN: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "bert": ("bert", {}, {"64": "c54b6ebc1cbda00c"}),

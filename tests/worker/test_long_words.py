@@ -1,4 +1,4 @@
-"""Long texts and long words: bounded work, and the tokens that all of the text would have."""
+"""Long texts and long words: bounded work, and the same tokens as from the whole text."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -37,7 +37,7 @@ def bounded(name: str) -> Tokenizer:
 
 @cache
 def plain(name: str, max_tokens: int | None) -> Library:
-    """Return the library's own, which looks at all of a text."""
+    """Return the library's own tokens, for which it reads the whole text."""
     library = Library.from_file(str(FOLDERS[name] / "tokenizer.json"))
     library.no_padding()
     if max_tokens:
@@ -91,7 +91,7 @@ def test_tokens_are_described_as_of_one_piece(name: str, text: str, times: int) 
     ids=["letters", "symbols", "accents", "numbers", "marks"],
 )
 def test_a_word_of_megabytes_is_looked_at_no_further_than_it_matters(word: str) -> None:
-    """What is left of it is tokenized; texts before and after it as ever."""
+    """What is left of it is tokenized; texts before and after it are unaffected."""
     shorten = Tokenizer(MINILM, 256)._shorten
     assert shorten
 

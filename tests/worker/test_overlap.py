@@ -1,4 +1,4 @@
-"""The next batch is started before the rows of the last are back, where an encoder can do that."""
+"""The next batch starts before the last one's vectors are back, if the encoder can do that."""
 
 import io
 import threading
@@ -23,7 +23,7 @@ from tests.serving import wait_for
 
 
 class Encoder:
-    """Notes what is asked of it; a row says how long its text is. Batches of 13 tokens fail."""
+    """Records its calls; a row says how long its text is. Batches of 13 tokens fail."""
 
     dimensions, compute = 2, "f32"
 
@@ -56,7 +56,7 @@ class Overlapping(Encoder):
 
 
 class Packing(Encoder):
-    """One that takes several texts in a row; where one is of 13 tokens, nothing works."""
+    """One that takes several texts in a row; if one has 13 tokens, everything fails."""
 
     packs = True
 
@@ -70,7 +70,7 @@ class Packing(Encoder):
 
 
 def run(encoder: Encoder, *lengths: int, budget: int = 1) -> list[wire.Frame]:
-    """Queue one request for each text of so many tokens, the shortest first; return the answers."""
+    """Queue a request for each length of text, the shortest first; return the answers."""
     batcher, stream = Batcher(Budget(budget)), io.BytesIO()
     batcher.row_tokens = 64 if isinstance(encoder, Packing) else None
     for number, length in enumerate(lengths):
@@ -136,7 +136,7 @@ def test_texts_of_a_row_get_their_own_vectors() -> None:
 
 @pytest.mark.parametrize("bad", [0, 13])
 def test_a_text_that_fails_in_a_row_costs_its_neighbours_nothing(bad: int) -> None:
-    """One of no tokens has no place in the row, so that vectors could be taken for others'."""
+    """A text without tokens has no place in a row, so vectors could be given to the wrong texts."""
     answers = {cast("Any", one).id: one for one in run(Packing(), 5, bad, 7, budget=512)}
 
     only_the_middle_one_failed(answers)

@@ -85,8 +85,7 @@ def test_a_damaged_tokenizer_is_a_model_that_cannot_be_loaded(
     with pytest.raises(ModelLoadError, match=r"tokenizer\.json in .* cannot be read") as caught:
         Tokenizer(tmp_path, 512)
 
-    hint = "Remove the folder and pull the model again, or repair it if it is yours."
-    assert caught.value.hint == hint
+    assert "pull the model again" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("text", ["word " * 40_000, "." * 200_000, " " * 200_000 + "word " * 600])

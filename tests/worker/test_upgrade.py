@@ -1,4 +1,4 @@
-"""A worker of another version than its server, as after an upgrade, says so and ends."""
+"""A worker whose version differs from its server's, as after an upgrade, says so and ends."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Frames survive the trip, byte for byte; anything else is refused or the end."""
+"""Frames survive the trip byte for byte; anything else is refused, or is the end."""
 
 import io
 import json
@@ -79,7 +79,7 @@ ANY_FRAME = st.one_of(list(FRAMES.values()))
 
 
 class Stream(io.BytesIO):
-    """Remembers the most that was asked of it at once."""
+    """Remembers the largest read."""
 
     most = 0
 

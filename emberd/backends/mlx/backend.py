@@ -176,7 +176,7 @@ def _model(architecture: Architecture, checkpoint: Checkpoint, weights: "Weights
 
 
 def sees_gpu() -> bool:
-    """Say whether MLX would run on a GPU here; does not import MLX where there cannot be one."""
+    """Say whether MLX would run on a GPU here; MLX is not imported where there cannot be one."""
     if sys.platform == "darwin":
         return platform.machine() == "arm64"
     has_device = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()  # dxg: WSL

@@ -1,4 +1,4 @@
-"""Architectures that emberd does not implement itself, with the layers of mlx-embeddings.
+"""Architectures that emberd does not implement itself, run with mlx-embeddings' layers.
 
 Only its layers are used. They get weights at the stated precision from `Checkpoint`, and masks from
 `families`: the library's own masks omit Gemma's sliding window (cosine down to 0.86), or hide
@@ -38,8 +38,8 @@ class WrappedModel:
         arguments = family.read(checkpoint.config)
         if not checkpoint.heads and checkpoint.has("dense.0.weight"):
             raise ModelLoadError(
-                f"The weights in {checkpoint.folder} include Dense heads, but no modules.json there"
-                " lists them."
+                f"The weights in {checkpoint.folder} include Dense heads, but there is no"
+                " modules.json that lists them."
             )
         self._model = _make(architecture.model_type, arguments, checkpoint)
         self._run = family.run
@@ -53,7 +53,7 @@ class WrappedModel:
 
 
 def _fill(model: Any, weights: Weights) -> None:  # noqa: ANN401 - no types
-    """Replace linear layers and embeddings by ours, and load the rest: the norms.
+    """Replace linear layers and embeddings with ours, and load the rest: the norms.
 
     MLX is lazy, so the random weights of a new model are never drawn.
     """

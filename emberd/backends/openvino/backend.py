@@ -134,7 +134,7 @@ def _compile(
     architecture: PostNorm,
     request: LoadRequest,
 ) -> "CompiledModel":
-    # Imported here because it imports the library, and a start from the cache does without.
+    # Imported here because it imports the library, and a start from the cache does not need it.
     from emberd.backends.openvino.model import build
 
     model = build(architecture, checkpoint)

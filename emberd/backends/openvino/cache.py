@@ -72,7 +72,7 @@ class Cache:
     """The one file that fits a request, in the request's cache folder."""
 
     def __init__(self, core: "Core", request: LoadRequest, config: dict[str, Any]) -> None:
-        """Name the file after everything a compiled model depends on; touch nothing yet."""
+        """Name the file after everything that a compiled model depends on; nothing is read yet."""
         what = _digest(request.cache_key, request.precision, request.pooling)
         where = _digest(
             core.get_property(DEVICE, "FULL_DEVICE_NAME"),
@@ -109,7 +109,7 @@ class Cache:
             self._path.parent.chmod(0o700)  # the engine trusts what it imports
             self._sweep()
             blob = np.frombuffer(model.export_model().getbuffer(), np.uint8)
-            with replacing(self._path, sync=False) as file:  # its seal tells damage
+            with replacing(self._path, sync=False) as file:  # its seal reveals damage
                 file.write(blob.data)
                 file.write(_seal(self._path.name, blob, hashlib.sha256(blob.data).digest()))
         except (OSError, RuntimeError) as error:  # RuntimeError: the engine cannot export here
@@ -171,7 +171,7 @@ def _seal(name: str, blob: npt.NDArray[np.uint8], sha256: bytes) -> bytes:
 
 
 def _code() -> str:
-    """Return our own code that makes weights and graphs: if it changes, compiled models do."""
+    """Return our own code that makes weights and graphs: when it changes, so do compiled models."""
     folder = Path(__file__).parents[1]
     return "".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.py")))
 

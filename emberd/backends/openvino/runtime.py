@@ -1,4 +1,4 @@
-"""The OpenVINO library: a light import, its capabilities here, and its settings for a model."""
+"""The OpenVINO library: a light import, what it can do here, and its settings for a model."""
 
 import os
 import sys
