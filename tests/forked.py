@@ -162,9 +162,9 @@ def _warm_up(home: Path) -> None:
 
 def _serve(listener: socket.socket) -> dict[str, Any] | None:
     """Fork a keeper for each connection; return what to run in the process that has to run it."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
+        _bury()
         if listener not in ready:
             return None  # who started this process has ended
         link, _ = listener.accept()
@@ -172,6 +172,13 @@ def _serve(listener: socket.socket) -> dict[str, Any] | None:
             listener.close()
             return _keep(link)
         link.close()
+
+
+def _bury() -> None:
+    """Wait for the keepers that have ended, so that their CPU time counts as this process's."""
+    with suppress(ChildProcessError):  # there are none
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _keep(link: socket.socket) -> dict[str, Any]:

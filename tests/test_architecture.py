@@ -53,7 +53,7 @@ def test_only_config_reads_the_environment(path: Path) -> None:
     assert not {"environ", "environb", "getenv", "getenvb"} & (of_os | imported)
 
 
-SERVER = ("api/", "pool/", "config/", "client/")
+SERVER = ("api/", "server/", "pool/", "config/", "client/")
 STATE = ("spaces/", "running.py", "state.py", "hashing.py")
 RISKY = {"is_file", "is_dir", "exists", "is_symlink", "read_bytes", "read_text", "iterdir"}
 

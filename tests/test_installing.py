@@ -14,6 +14,7 @@ from emberd import installing
 ROOT = Path(emberd.__file__).parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_pip", [True, False], ids=["pip", "uv"])
 def test_the_command_names_the_python_that_runs_emberd(tmp_path: Path, with_pip: bool) -> None:
     folder = tmp_path / "it's a place"

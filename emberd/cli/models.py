@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,41 +35,17 @@ def list_models(
     The column "tested" says what was compared with other programs: "reference" the model's own
     vectors, "architecture" those of a model of its kind, "no" neither.
     """
-    from emberd.models import compiled
-    from emberd.models.availability import find_here
+    from emberd.models import listing
+    from emberd.models.remove import Places
     from emberd.spaces.lock import LockFile
 
     root: Root = ctx.obj
     config = root.load()
     default = config.catalog.get(config.settings.default)
-    lock = LockFile(config.homes.state).read()
-    rows: list[dict[str, Any]] = []
-    for spec in config.catalog:
-        entry = lock.get(spec.name)
-        here = find_here(spec, config.homes.hub, entry)
-        rows.append(
-            {
-                "name": spec.name,
-                "default": spec is default,
-                "dimensions": spec.dimensions,
-                "pooling": spec.pooling,
-                "precision": spec.precision,
-                "max_tokens": spec.max_tokens,
-                "pulled": here is not None,
-                "files_bytes": compiled.size_of(here.folder) if here else 0,
-                "compiled_bytes": compiled.size_of(
-                    *compiled.folders(config.homes.cache, spec, entry)
-                ),
-                "fingerprint": entry.now.fingerprint if entry else None,
-                "architecture": spec.architecture,
-                "licence": spec.licence,
-                "tested": spec.tested,
-                "sources": [str(source) for source in spec.sources],
-                "aliases": list(spec.aliases),
-            }
-        )
-    models = [(spec, lock.get(spec.name)) for spec in config.catalog]
-    unused_bytes = compiled.size_of(*compiled.unused(config.homes.cache, models))
+    lock = LockFile(config.homes.state)
+    places = Places(hub=config.homes.hub, cache=config.homes.cache, lock=lock)
+    rows = [asdict(row) for row in listing.list_models(config.catalog, default, places)]
+    unused_bytes = listing.unused_bytes(config.catalog, places)
     if as_json:
         typer.echo(json.dumps({"models": rows, "unused_bytes": unused_bytes}))
         return

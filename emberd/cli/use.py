@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emberd.cli.context import AsJson, Root, complete_model, resumable
-from emberd.errors import RequestError
+from emberd.errors import BadOptionError, RequestError
 
 if TYPE_CHECKING:
     from emberd.config.load import Config
@@ -33,6 +33,12 @@ def use(
             help="Also embed the stores that follow the default again: all or nothing.",
         ),
     ] = False,
+    set_aside: Annotated[
+        bool,
+        typer.Option(
+            "--set-aside", help="With --migrate: move vectors without a text out of the stores."
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would mean, and write nothing.")
@@ -49,6 +55,8 @@ def use(
     from emberd.switch.recovery import recover
     from emberd.switch.switch import Switch, default_in_use
 
+    if set_aside and not migrate:
+        raise BadOptionError("--set-aside has no effect without --migrate.", hint="Add --migrate.")
     root: Root = ctx.obj
     config = root.load()
     recovery = recover(config, strict=migrate)
@@ -76,7 +84,7 @@ def use(
         _tell({**report, "status": "unchanged"}, as_json=as_json)
         return
     switch = Switch.to(config, spec.name, server)
-    options = _Options(yes=yes, dry_run=dry_run, as_json=as_json)
+    options = _Options(set_aside=set_aside, yes=yes, dry_run=dry_run, as_json=as_json)
     if migrate:
         _use_and_migrate(config, report, switch, options)
         return
@@ -93,6 +101,7 @@ def use(
 class _Options:
     """How the command was called."""
 
+    set_aside: bool
     yes: bool
     dry_run: bool
     as_json: bool
@@ -127,7 +136,14 @@ def _use_and_migrate(
     as_json = options.as_json
     stores = moves.open_followers(config)
     with resumable(), open_embedder(config) as embedder:
-        planned = moves.plan_moves(config, stores, embedder, switch.name, dry_run=options.dry_run)
+        planned = moves.plan_moves(
+            config,
+            stores,
+            embedder,
+            switch.name,
+            dry_run=options.dry_run,
+            set_aside=options.set_aside,
+        )
         if not planned.pending and not switch.changes_file:
             planned.note_there(config)
             _tell({**report, "stores": [], "status": "unchanged"}, as_json=as_json)

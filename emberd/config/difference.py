@@ -8,7 +8,7 @@ from emberd.config.dump import dump_entry, dump_settings
 from emberd.config.load import Config
 from emberd.registry.spec import NOT_FOR_WORKERS
 
-LIVE = ("default", "limits", "stores")  # groups that a running server can change; so are models
+LIVE = ("default", "limits", "stores")  # a running server can change these groups, and models
 
 Effect = Literal["at_once", "next_request", "model_restarts", "model_leaves", "needs_restart"]
 
@@ -34,7 +34,7 @@ def differences(before: Config, after: Config) -> list[Change]:
 
 
 def in_force(running: Config, read: Config) -> Config:
-    """Return what a running server puts in force; settings that need a restart stay."""
+    """Return what a running server switches to; settings that need a restart keep their values."""
     kept = {
         group.name: getattr(running.settings, group.name)
         for group in fields(running.settings)

@@ -57,7 +57,7 @@ def read_document(path: Path) -> Document:
         if isinstance(error, RecursionError):
             problem = "it is nested too deeply"
         raise ConfigError(
-            f"{path}:{line}: this is not YAML: {problem}.",
+            f"{path}:{line}: this is not valid YAML: {problem}.",
             hint="Check the indentation, and the colon and space after each key.",
         ) from None
     if data is None:
@@ -75,7 +75,7 @@ def parse(text: str) -> tuple[str, Any]:
     """Return YAML with the same keys on the same lines, and its content.
 
     JSON is read as JSON: PyYAML refuses tabs, takes `1e3` for text and cuts an escaped emoji in
-    two. Outside of strings, which hold no tab, a space is as good as a tab.
+    two. Outside of strings, which cannot contain a tab, a space means the same.
 
     Raises:
         ValueError, yaml.YAMLError, RecursionError: it is neither, or has an escape for half a

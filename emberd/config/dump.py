@@ -1,4 +1,4 @@
-"""Settings and models as plain data, in the form in which people write them in the file."""
+"""Settings and models as plain data, in the form people write in the config file."""
 
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ def dump(config: Config) -> Dump:
 
 
 def dump_what_was_set(config: Config) -> Dump:
-    """Return what somebody has set: no default, and of an entry only what is not built in."""
+    """Return only what somebody has set: no defaults, and no values of the built-in catalog."""
     whole = dump(config)
     settings = {key: _set_part(config, key, value) for key, value in whole.settings.items()}
     settings = {key: value for key, value in settings.items() if value is not UNSET}
@@ -43,7 +43,7 @@ def dump_what_was_set(config: Config) -> Dump:
 
 
 def _set_part(config: Config, key: str, value: object) -> object:
-    """Return what of a setting, or of a group of them, somebody has set; else `UNSET`."""
+    """Return a setting that somebody has set, or that part of a group; otherwise `UNSET`."""
     if not isinstance(value, dict):
         return UNSET if config.origins[key] == "default" else value
     given = {k: v for k, v in value.items() if config.origins[f"{key}.{k}"] != "default"}
@@ -85,7 +85,7 @@ def _dump_group(group: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass o
 
 
 def _dump(value: Any, hint: object) -> Any:  # noqa: ANN401 - whatever a setting may hold
-    if isinstance(value, Source):  # leave out the kinds of place that it is not
+    if isinstance(value, Source):  # leave out the kinds of place it does not use
         return {key: place for key, place in _dump_group(value).items() if place is not None}
     if is_dataclass(value):
         return _dump_group(value)
@@ -102,7 +102,7 @@ def _dump(value: Any, hint: object) -> Any:  # noqa: ANN401 - whatever a setting
 
 
 def _kind(hint: object) -> object:
-    """Return `Size` or `Duration` when a type is annotated so, also as one of several."""
+    """Return `Size` or `Duration` if a type, or a member of a union, is annotated with it."""
     pending = [hint]
     for each in pending:  # grows while it is walked
         for mark in getattr(each, "__metadata__", ()):

@@ -35,7 +35,7 @@ class Edit:
         """Plan to make `name` the default of a config file; nothing is written.
 
         Raises:
-            ConfigError: the file cannot be read, or its layout leaves no place for the key.
+            ConfigError: the file cannot be read, or has a layout that cannot be edited here.
         """
         try:
             before = _content_of(file)
@@ -98,7 +98,7 @@ class Edit:
 
 
 def _content_of(file: Path) -> bytes | None:
-    """Return what a file holds; None where there is none."""
+    """Return what a file holds; None if there is no file."""
     try:
         return read(file)
     except FileNotFoundError:
@@ -120,7 +120,7 @@ def _with_default(text: str, name: str) -> str:
     is_json = _is_json(text)
     if there is not None:
         begin, end = there.start_mark.index, there.end_mark.index
-        end = begin + len(text[begin:end].rstrip())  # a value of several lines has the line's end
+        end = begin + len(text[begin:end].rstrip())  # a multi-line value includes the line end
         space = " " if text[begin - 1] == ":" else ""
         style = there.style if isinstance(there, yaml.ScalarNode) else None
         written = json.dumps(name) if is_json else _scalar(name, style)
@@ -129,14 +129,14 @@ def _with_default(text: str, name: str) -> str:
         changed = _into_braces(text, root, f'"{KEY}": {json.dumps(name)}')
     else:
         indent = " " * keys[0][0].start_mark.column if keys else ""
-        changed = _below_the_rest(text, f"{indent}{KEY}: {_scalar(name)}")
+        changed = _append(text, f"{indent}{KEY}: {_scalar(name)}")
     if parse(changed)[1] != {**(data or {}), KEY: name}:
         raise ValueError("another key would change")
     return changed
 
 
 def _into_braces(text: str, root: yaml.MappingNode, entry: str) -> str:
-    """Add a first entry, on a line of its own where the one after it has one."""
+    """Add an entry at the front, on its own line if the next entry is on its own line."""
     if not root.value:
         begin = root.start_mark.index + 1
         return text[:begin] + entry + text[begin:]
@@ -146,8 +146,8 @@ def _into_braces(text: str, root: yaml.MappingNode, entry: str) -> str:
     return text[:first] + entry + "," + between + text[first:]
 
 
-def _below_the_rest(text: str, entry: str) -> str:
-    """Add a last entry; a first one would come between a key and the comment above it."""
+def _append(text: str, entry: str) -> str:
+    """Add an entry at the end; at the front it could separate a comment from its key."""
     end = _line_end(text)
     between = "" if not text or text.endswith("\n") else end
     return text + between + entry + end
@@ -166,7 +166,7 @@ def _is_json(text: str) -> bool:
 
 
 def _scalar(name: str, style: str | None = None) -> str:
-    """Return a name as YAML, quoted as before, or where it would be read as a number otherwise."""
+    """Return a name as YAML, in the quotes it had, or quoted if it would be read as a number."""
     kept = style if style in ("'", '"') else None
     dumped: str = yaml.safe_dump(name, default_style=kept, width=10**6)
     return dumped.removesuffix("\n").removesuffix("\n...")

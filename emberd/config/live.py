@@ -1,7 +1,7 @@
-"""The configuration in force in a running server, and how the file's next state takes its place.
+"""The configuration a running server uses, and how a changed file replaces it.
 
-Runs in the server process. A file is validated as a whole and off the event loop; one that cannot
-be read changes nothing, and is among the warnings until it can.
+Runs in the server process. A file is validated as a whole, off the event loop. One that cannot be
+read changes nothing, and `warnings` mentions it until it can be read again.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from emberd.config.watch import Snapshot, changes
 from emberd.errors import ConfigError
 from emberd.files import is_gone
 
-LONGEST_S = 10.0  # a file written to without a pause for this long is read as it is
+LONGEST_S = 10.0  # a file that is still being written after this long is read as it is
 
 log = logging.getLogger("emberd.config")
 
@@ -44,12 +44,12 @@ class LiveConfig:
         return differences(self.config, await aside(self._read_settled))
 
     async def reload(self) -> list[Change]:
-        """Read the file and put all of it in force, or nothing; return what changed.
+        """Read the file and apply all of it or nothing; return what changed.
 
-        What needs a restart is in the list but not in force.
+        Changes that need a restart are in the list, but are not applied.
 
         Raises:
-            ConfigError: it is gone or wrong; also kept for `warnings`.
+            ConfigError: the file is missing or invalid; `warnings` keeps the error too.
         """
         async with self._turn:
             try:
@@ -99,7 +99,7 @@ class LiveConfig:
             log.error("emberd failed to reload its config: %s", type(error).__name__)  # noqa: TRY400
 
     def _read_settled(self) -> Config:
-        """Read all layers once the file is no longer written to, or has been for too long."""
+        """Read all layers once the file has stopped changing, or has changed for too long."""
         file = self.config.homes.config
         until_s = time.monotonic() + LONGEST_S
         while True:
@@ -119,11 +119,11 @@ class LiveConfig:
                     return read
 
     def _moves(self, seen: Snapshot, until_s: float) -> bool:
-        """Whether the file has changed since it was seen, and there is time to look again."""
+        """Whether the file has changed since it was seen, and there is still time to wait."""
         return time.monotonic() < until_s and Snapshot.of(self.config.homes.config) != seen
 
     def _read_file(self) -> Config:
-        """Read all layers. A file that is gone is an error, unless that changes nothing."""
+        """Read all layers. A file that has disappeared is an error, unless that changes nothing."""
         file = self.config.homes.config
         if not self._had_file or not is_gone(file):
             return self._read()
@@ -133,7 +133,7 @@ class LiveConfig:
                 return without
         raise ConfigError(
             f"The config file {file} is gone.",
-            hint="Put it back; an empty one means all defaults.",
+            hint="Put it back. An empty file means that every setting has its default.",
         )
 
     def _note(self, found: list[Change]) -> None:

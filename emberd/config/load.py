@@ -50,10 +50,10 @@ def load_config(
     flags: Mapping[Keys, Any] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Config:
-    """Read every layer, validate the whole.
+    """Read every layer and validate the result.
 
     Args:
-        config: a file named by a flag; it has to exist.
+        config: a file named by a flag; it must exist.
         flags: values given on the command line, such as `{("server", "port"): 9000}`.
         environ: the environment.
 
@@ -63,8 +63,8 @@ def load_config(
     homes = find_homes(environ, config=config)
     if (config or environ.get("EMBERD_CONFIG")) and is_gone(homes.config):
         raise ConfigError(
-            f"There is no config file {homes.config}.",
-            hint="Create it with `emberd config init`, or leave the option out.",
+            f"The config file {homes.config} does not exist.",
+            hint="Create it with `emberd config init`, or name a file that exists.",
         )
     document = read_document(homes.config)
     values = {
@@ -129,12 +129,12 @@ def _read_environ(
             parts = [part.strip() for part in value.split(",") if part.strip()]
             parsed: Any = parts if default == () else value
             if default is None and not value and known[variable] != ("server", "token_file"):
-                parsed = None  # unsets it; a mistake must not open the server to all
+                parsed = None  # unsets it, except where a mistake would open the server to everyone
             found[known[variable]] = (parsed, variable)
         elif variable.startswith(PREFIX) and variable not in NOT_SETTINGS:
             near = nearest(variable.removeprefix(PREFIX), names, "_")
             advice = f" Did you mean ${PREFIX}{near}?" if near else ""
-            warnings.append(f"emberd has no environment variable ${variable}.{advice}")
+            warnings.append(f"emberd does not know the environment variable ${variable}.{advice}")
     return found, warnings
 
 
@@ -169,7 +169,7 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
         entry = {} if users.get(name) is None else users[name]
         if not MODEL_NAME.fullmatch(str(name)):
             raise ConfigError(
-                f"{document.where(keys)}: models.{name}: a model's name may only have letters,"
+                f"{document.where(keys)}: models.{name}: a model's name may only contain letters,"
                 " digits, dots, dashes and underscores.",
                 hint="Rename it, and list other names under `aliases:`.",
             )
@@ -214,7 +214,7 @@ def is_built_in(spec: ModelSpec, *keys: str) -> bool:
 
 @cache
 def _validator(of: type[T]) -> TypeAdapter[T]:
-    """Return pydantic's validator; made once, as each takes memory that is not all returned."""
+    """Return pydantic's validator; made once, because its memory is never fully returned."""
     return TypeAdapter(of)
 
 

@@ -1,4 +1,4 @@
-"""Where emberd keeps its config file, state and cache. Only this file reads those variables.
+"""Where emberd keeps its config file, state and cache; only this file reads those variables.
 
 `$EMBERD_HOME/{config.yaml,state,cache}`; without it the XDG folders, on macOS too.
 """
@@ -31,7 +31,7 @@ def find_homes(environ: Mapping[str, str] = os.environ, *, config: Path | None =
     library does not handle, it is in the cache of `$EMBERD_HOME`.
 
     Raises:
-        ConfigError: neither the environment nor the system says where this user keeps anything.
+        ConfigError: this user has no home folder, and no variable names another place.
     """
     named = config or (Path(environ["EMBERD_CONFIG"]) if environ.get("EMBERD_CONFIG") else None)
     if environ.get("EMBERD_HOME"):
@@ -54,14 +54,14 @@ def home_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return this user's home folder.
 
     Raises:
-        ConfigError: HOME is not set, and the system knows no such user (in a container, often).
+        ConfigError: HOME is not set, and the system does not know this user (as in containers).
     """
     try:
         return Path(environ.get("HOME") or Path.home())
     except RuntimeError:
         variable = "HOME" if environ.get("EMBERD_HOME") else "EMBERD_HOME"
         raise ConfigError(
-            f"There is no home folder: HOME is not set, and user {os.getuid()} has none.",
+            f"HOME is not set, and user {os.getuid()} has no home folder.",
             hint=f"Set {variable} to a folder that this user can write to.",
         ) from None
 
@@ -95,7 +95,7 @@ def expand(path: str | Path) -> Path:
 
 
 def environment_apart(home: Path, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment for a process with a home of its own and none of our settings.
+    """Return the environment for a process with its own emberd home and none of our settings.
 
     The Hub's cache stays the same.
     """

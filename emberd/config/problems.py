@@ -1,6 +1,6 @@
 """What is wrong with a configuration, in the words of people who write config files.
 
-pydantic says it in terms of Python and names no place in the file.
+pydantic describes problems in terms of Python, and does not say where in the file they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ def explain(
 ) -> ConfigError:
     """Return an error that names the first problem's place and key, and what would be right."""
     problems = error.errors(include_url=False)
-    # A required key that is missing was often mistyped: name the key that is there.
+    # A missing required key is often a mistyped one, so an unknown key is reported first.
     first = min(problems, key=lambda problem: problem["type"] != UNKNOWN)
     keys: Keys = (*prefix, *(key for key in first["loc"] if key != "[key]"))
     name = ".".join(map(str, keys))
@@ -100,7 +100,7 @@ def _group_at(root: type, loc: tuple[int | str, ...]) -> type:
 
 
 def nearest(wrong: str, names: Sequence[str], separator: str) -> str | None:
-    """Return the name that ends with `wrong`, else one that is like it; None: nothing is near."""
+    """Return the name that ends with `wrong`, else the most similar one, if there is any."""
     longer = [name for name in names if name.endswith(separator + wrong)]
     return next(iter(longer or get_close_matches(wrong, names, n=1)), None)
 

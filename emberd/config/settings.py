@@ -1,4 +1,4 @@
-"""What can be set, with every default: one frozen group per part that uses it."""
+"""Every setting with its default: one frozen group per part that uses it."""
 
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -71,7 +71,7 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings but the models, which become the catalog."""
+    """All settings except the models, which become the catalog."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 

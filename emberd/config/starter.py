@@ -14,7 +14,7 @@ def read() -> str:
 
 
 def write(file: Path) -> None:
-    """Write it to a new file, in a folder that is made when needed.
+    """Write it to a new file, and create the folder if needed.
 
     Raises:
         ConfigError: the file exists, or cannot be written.

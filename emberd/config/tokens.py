@@ -40,14 +40,16 @@ def read_token_file(path: Path) -> tuple[str, ...]:
         raise ConfigError(f"server.token_file: {path} is not UTF-8.") from None
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise ConfigError(
-            f"server.token_file: {path} is readable by others, or is not yours.",
+            f"server.token_file: {path} can be read by others, or does not belong to you.",
             hint=f"Become its owner and run `chmod 600 {quoted}`."
             " If others may have seen it, create new tokens.",
         )
     lines = [line.strip() for line in text.splitlines()]
     tokens = tuple(line for line in lines if line and not line.startswith("#"))
     if not tokens:
-        raise ConfigError(f"server.token_file: {path} has no token.", hint="Write one per line.")
+        raise ConfigError(
+            f"server.token_file: {path} contains no token.", hint="Write one per line."
+        )
     for number, line in enumerate(lines, start=1):
         if line in tokens:
             check_token(line, f"server.token_file: {path}:{number}")

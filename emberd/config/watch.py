@@ -20,8 +20,8 @@ STEP_MS = 100  # after this long without events a change is complete: no half-wr
 DEBOUNCE_MS = 1000  # unless the folder never falls quiet
 LOOK_MS = 5000  # look this often without any event: network file systems send none
 MAX_LINKS = 40  # as Linux allows on the way to a file
-QUIET_S = 0.5  # what may be half a file is read once it has been left alone for this long
-EMPTY_S = 1.0  # as is an empty one: that is how writing begins
+QUIET_S = 0.5  # a file that may be half-written is read once it has been unchanged for this long
+EMPTY_S = 1.0  # the same for an empty file, since writing begins with one
 SIZE = 2  # its place in a status, after device and inode
 
 log = logging.getLogger("emberd.config")

@@ -76,11 +76,7 @@ def require_set_aside(
         f"{store.path}: {len(keys)} vectors have no text, or one that is NULL or empty"
         f" ({listed(map(repr, keys))}), so no model can make them again.",
         hint="Give them a text, or delete them"
-        + (
-            "; or run `emberd migrate run` with --set-aside to move them elsewhere."
-            if able
-            else "."
-        ),
+        + ("; or add --set-aside, which moves them out of the store." if able else "."),
     )
 
 

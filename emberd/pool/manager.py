@@ -168,6 +168,10 @@ class Pool:
             raise self._too_late(model) from None
         return status_of(model)
 
+    async def audited(self, name: str | None) -> str | None:
+        """Wait until a loaded model has checked what it computes with; return what was damaged."""
+        return await self._model(name).audited()
+
     async def unload(self, name: str | None = None) -> list[str]:
         """Unload one model or all; return the names that were loaded, once their memory is back."""
         wanted = self._model(name).spec.name if name is not None else None

@@ -43,6 +43,7 @@ class Model:
         self.last_start = LastStart()
         self.last_error: EmberdError | None = None
         self.damage: dict[str, str] | None = None  # a standing warning of answers that may be wrong
+        self._found_damage: str | None = None
         self._backoff = Backoff(context.patience)
         self._stalled = False  # its last start
         self._leave_reason: str | None = None
@@ -70,6 +71,16 @@ class Model:
             await load
         finally:
             self.backlog.abandon_load(load)
+
+    async def audited(self) -> str | None:
+        """Wait until its worker, if there is one, has checked what it computes with, or is gone.
+
+        Returns:
+            What the last damage was that any of its workers found.
+        """
+        if self.session:
+            await self.session.audited.wait()
+        return self._found_damage
 
     def leave(self, reason: str) -> None:
         """Ask the worker to end once it has answered what it was given."""
@@ -378,5 +389,6 @@ class Model:
 
     def _note_damage(self, message: str, *, answered: bool) -> None:
         self.last_error = EmberdError(message)
+        self._found_damage = message
         if answered:
             self.damage = vectors_damaged(message)

@@ -48,6 +48,7 @@ class Session:
         self.phases_s: dict[str, float] = {}
         self.start_error: EmberdError | None = None
         self.died = False  # its pipe has closed
+        self.audited = asyncio.Event()  # it has checked what it computes with, or is gone
         self.frames = 0
         self.peak_bytes = 0
         self._answers = 0  # requests for vectors
@@ -77,6 +78,7 @@ class Session:
             log.error("%s: its worker sends nonsense: %s", name, kind)  # noqa: TRY400
         finally:
             self.died = True
+            self.audited.set()
             self._wake.set()
 
     def _receive(self, received: wire.Received) -> None:
@@ -100,6 +102,8 @@ class Session:
             self.start_error = from_code(frame.code, frame.message, frame.hint)
         elif isinstance(frame, wire.Damaged):
             self._distrust(frame.what)
+        elif isinstance(frame, wire.Audited):
+            self.audited.set()
 
     def _answered(self, frame: wire.Fragments, payload: bytes) -> None:
         self._backoff.worked()

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-BACKLOG = 512  # connections that are accepted at once, before any of them is looked at
+ACCEPTED_AT_ONCE = 512  # connections, before any of them is looked at; asyncio calls it backlog
 OTHER_FILES = 128  # workers' pipes, logs, libraries, connections that linger
 MANY_FILES = 8192
 
@@ -23,7 +23,7 @@ def raise_file_limit() -> None:
 def most_connections() -> int:
     """Return how many connections the soft limit on open files leaves room for."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(files - BACKLOG - OTHER_FILES, files // 4)
+    return max(files - ACCEPTED_AT_ONCE - OTHER_FILES, files // 4)
 
 
 class AcceptErrorLog:

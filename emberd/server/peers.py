@@ -14,6 +14,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from emberd import files
+
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))  # see proc_net_tcp(5), also for columns
 FRESH_S = 0.1
 AT_ONCE_S = 1.0  # a half-close comes right after the request; giving up comes later
@@ -73,7 +75,7 @@ def _owners() -> Mapping[Ends, bool]:
         _known = {}
         for table in TABLES:
             try:
-                lines = table.read_text().splitlines()[1:]
+                lines = files.read(table).decode().splitlines()[1:]
             except OSError:
                 continue  # not Linux, or without IPv6
             columns = (line.split(maxsplit=10) for line in lines)

@@ -44,7 +44,7 @@ SHUTDOWN_GRACE_S = 10  # for connections that hang on even so
 UVICORN: dict[str, Any] = {
     "lifespan": "on",
     "http": Connection,
-    "backlog": limits.BACKLOG,
+    "backlog": limits.ACCEPTED_AT_ONCE,
     "ws": "none",
     "log_config": None,
     "access_log": False,

@@ -11,7 +11,7 @@ from pathlib import Path
 from emberd.config.settings import ServerSettings
 from emberd.errors import ConfigError, PortTakenError
 
-BACKLOG = 2048
+MOST_WAITING = 2048  # connections that the system holds until the server begins to accept
 LOOPBACKS = ("127.0.0.1", "::1")
 ATTEMPTS = 20  # to find a port that is free on both
 NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -102,7 +102,7 @@ def _bound(
             listener = undone.enter_context(socket.socket(family, kind, protocol))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            listener.listen(BACKLOG)
+            listener.listen(MOST_WAITING)
         except (OSError, OverflowError) as error:
             raise _cannot(host, port, error) from error
         undone.pop_all()
@@ -142,7 +142,7 @@ def _unix(path: Path) -> socket.socket:
             listener.bind(str(path))
         finally:
             os.umask(before)
-        listener.listen(BACKLOG)
+        listener.listen(MOST_WAITING)
     except OSError as error:
         raise _no_socket(path, (error.strerror or str(error)).lower()) from None
     return listener

@@ -10,7 +10,7 @@ from emberd.migrate.check import note_target
 from emberd.migrate.embedding import Embedder, Target, find_target
 from emberd.migrate.plan import Plan
 from emberd.migrate.plan import plan as plan_migration
-from emberd.migrate.run import migrate_all
+from emberd.migrate.run import RunOptions, migrate_all
 from emberd.migrate.stage import ProgressCallback
 from emberd.migrate.store_ref import StoreRef, require_separate_files
 from emberd.migrate.textless import complete
@@ -27,6 +27,7 @@ class Moves:
     state: Path
     pending: Sequence[tuple[StoreRef, Plan]]
     there: Sequence[tuple[StoreRef, Plan]]
+    options: RunOptions
 
     def run(
         self, switch: Switch, progress: Callable[[StoreRef], ProgressCallback]
@@ -41,7 +42,13 @@ class Moves:
         """
         stores = [ref for ref, _ in self.pending]
         return migrate_all(
-            stores, self.target, self.embedder, self.state, participant=switch, progress=progress
+            stores,
+            self.target,
+            self.embedder,
+            self.state,
+            participant=switch,
+            options=self.options,
+            progress=progress,
         )
 
     def note_there(self, config: Config) -> None:
@@ -62,15 +69,22 @@ def open_followers(config: Config) -> list[StoreRef]:
 
 
 def plan_moves(
-    config: Config, stores: Sequence[StoreRef], embedder: Embedder, name: str, *, dry_run: bool
+    config: Config,
+    stores: Sequence[StoreRef],
+    embedder: Embedder,
+    name: str,
+    *,
+    dry_run: bool,
+    set_aside: bool = False,
 ) -> Moves:
     """Plan to embed every store again with the model `name`.
 
     Unless it is a dry run, rows whose text came late, in stores that need no move, get their
-    vectors now.
+    vectors now. `set_aside` moves vectors without a text out of the store.
 
     Raises:
-        StoreError: a store cannot be read; it is named.
+        StoreError: a store cannot be read, or has vectors without a text that are not to be set
+            aside; it is named.
     """
     state = config.homes.state
     target = find_target(config, embedder, name)
@@ -80,11 +94,12 @@ def plan_moves(
             wanted = replace(target, input_type=ref.input_type)
             if not dry_run:
                 complete(ref, wanted, embedder, state)
-            plans.append((ref, plan_migration(ref, wanted, embedder, state)))
+            plans.append((ref, plan_migration(ref, wanted, embedder, state, set_aside=set_aside)))
     return Moves(
         target=target,
         embedder=embedder,
         state=state,
         pending=[(ref, plan) for ref, plan in plans if not plan.there],
         there=[(ref, plan) for ref, plan in plans if plan.there],
+        options=RunOptions(set_aside=set_aside),
     )

@@ -59,7 +59,7 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
     findings += remember(lock, spec.name, before, ran.entry, files)
     if ran.damage:
         advice = (
-            "It has been compiled again. Run `emberd verify` once more;"
+            "It is compiled again when it is loaded. Run `emberd verify` once more;"
             " if this repeats, check the disk."
         )
         findings.append(Finding("compiled model", "failed", ran.damage, advice))

@@ -15,7 +15,7 @@ import numpy as np
 
 from emberd.config.load import Config
 from emberd.pool.manager import EmbedRequest, Pool
-from emberd.pool.status import VECTORS_DAMAGED, ModelStatus
+from emberd.pool.status import ModelStatus
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockEntry, LockFile
@@ -121,5 +121,4 @@ def run_in_fresh_worker(
 async def _run(config: Config, work: Callable[[LoadedModel], Awaitable[T]]) -> tuple[T, str | None]:
     async with Pool(config) as pool:
         result = await work(LoadedModel(pool, await pool.load(None)))
-        found = (each["message"] for each in pool.warnings() if each["code"] == VECTORS_DAMAGED)
-        return result, next(found, None)
+        return result, await pool.audited(None)

@@ -49,12 +49,17 @@ class Audit:
     def __init__(self, loaded: Loaded, send: Sender) -> None:
         self._audit: Callable[[], str | None] | None = getattr(loaded.encoder, "audit", None)
         self._send = send
+        self._began = False
 
     def begin(self) -> None:
         """The first time, start it in its own thread; end the process if it finds damage."""
-        audit, self._audit = self._audit, None
-        if audit:
-            Thread(target=self._run, args=(audit,), name="audit", daemon=True).start()
+        if self._began:
+            return
+        self._began = True
+        if self._audit:
+            Thread(target=self._run, args=(self._audit,), name="audit", daemon=True).start()
+        else:
+            self._send(wire.Audited())
 
     def _run(self, audit: Callable[[], str | None]) -> None:
         with suppress(OSError):  # on Linux each thread has its own niceness
@@ -63,7 +68,9 @@ class Audit:
             damage = audit()
         except Exception as error:  # noqa: BLE001 - a backend may raise anything
             log(f"the audit of the loaded model failed: {type(error).__name__}")
-            return
+            damage = None
         if damage:
             self._send(wire.Damaged(what=damage))
             os._exit(DAMAGED)
+        with suppress(BrokenPipeError):  # the server is gone
+            self._send(wire.Audited())

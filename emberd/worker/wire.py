@@ -170,8 +170,13 @@ class Damaged:
     what: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """Worker to server, once: it has checked what it computes with, and found no damage."""
+
+
 FromServer = Start | Embed | Tokenize | Cancel
-FromWorker = Progress | Ready | StartFailed | Batch | Fragments | Failure | Damaged
+FromWorker = Progress | Ready | StartFailed | Batch | Fragments | Failure | Damaged | Audited
 Frame = FromServer | FromWorker
 FRAMES: Mapping[str, type[Any]] = {
     cls.__name__: cls for cls in (*get_args(FromServer), *get_args(FromWorker))

@@ -77,6 +77,7 @@ def test_health_of_a_cold_server_loads_nothing(home: Path) -> None:
         assert own.workers() == []
 
 
+@pytest.mark.slow
 def test_health_knows_the_fingerprint_of_a_model_that_ran_before(home: Path) -> None:
     with Server(home) as own:
         fingerprint = own.embed("text")["fingerprint"]

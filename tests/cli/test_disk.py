@@ -46,6 +46,7 @@ def said(done: "subprocess.CompletedProcess[bytes]") -> dict[str, object]:
     return answer
 
 
+@pytest.mark.slow
 def test_one_folder_under_two_entries_is_compiled_once(home: Path) -> None:
     """Prompts and the cut are no part of what is compiled; the pooling is."""
     embed(home, "tiny", "asking")
@@ -66,6 +67,7 @@ def test_remove_takes_the_compiled_copy_along(home: Path) -> None:
     assert answer["freed_bytes"] > answer["compiled_bytes"]  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_what_another_entry_uses_stays(home: Path) -> None:
     embed(home, "tiny", "asking", "other")
 
@@ -78,6 +80,7 @@ def test_what_another_entry_uses_stays(home: Path) -> None:
     assert len(blobs(home)) == 1
 
 
+@pytest.mark.slow
 def test_the_copy_of_a_folder_of_ones_own_goes_and_the_folder_stays(
     home: Path, tmp_path: Path
 ) -> None:

@@ -105,6 +105,7 @@ def test_who_holds_the_port_is_named(home: Path) -> None:
     assert "`server.port`" in seen.row("port")["advice"]
 
 
+@pytest.mark.slow
 def test_the_old_server_on_the_port_is_recognized(home: Path) -> None:
     number = free_port()
     old = Path(__file__).parent.parent / "service" / "old_server.py"
@@ -131,6 +132,7 @@ def test_a_running_server_is_in_order(server: Server) -> None:
     assert f"answers at 127.0.0.1:{number}" in seen.row("port")["detail"]
 
 
+@pytest.mark.slow
 def test_a_server_at_another_port_than_the_configured_one_is_seen(server: Server) -> None:
     number = server.url.rpartition(":")[2]
 
@@ -188,6 +190,7 @@ def test_tokens_are_counted_and_never_shown(home: Path) -> None:
     assert "s3cret" not in str(seen.rows + open_to_all.rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("default", "verdict"), [("minilm", "warning"), ("mpnet", "failed")])
 def test_a_hub_out_of_reach_matters_as_much_as_the_files_that_are_missing(
     home: Path, default: str, verdict: str
@@ -272,6 +275,7 @@ def test_a_cache_that_cannot_be_written_is_found(home: Path) -> None:
     assert "not a folder" in seen.row("folder, cache")["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("library", "says"),
     [

@@ -1,16 +1,14 @@
 """`emberd embed`: what goes in, what is cut, and what a person sees meanwhile."""
 
 import json
-import os
-import pty
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.serving import Server, clean_environ, run_emberd
+from tests.serving import Server, run_emberd
+from tests.terminal import run_on_a_terminal
 
 LONG = "word " * 600
 
@@ -46,6 +44,7 @@ def test_places_are_counted_over_all_batches(server: Server) -> None:
     assert json.loads(done.stderr)["warning"].startswith("Text 257 was cut after 512 tokens")
 
 
+@pytest.mark.slow
 def test_nothing_is_said_where_nothing_was_cut(place: Path) -> None:
     assert run_emberd("embed", "short", home=place).stderr == b""
 
@@ -89,40 +88,18 @@ def test_json_lines_come_from_stdin_only(home: Path) -> None:
     assert done.stderr.startswith(b"error: --jsonl ")
 
 
-def on_a_terminal(home: Path, *arguments: str, stdout: Path | None) -> bytes:
-    """Run with stderr on a terminal, stdout too without a file for it; return what it showed."""
-    ours, theirs = pty.openpty()
-    output = os.open(stdout, os.O_WRONLY | os.O_CREAT) if stdout else os.dup(theirs)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "emberd", "embed", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=theirs,
-        env=clean_environ(home) | {"TERM": "xterm", "COLUMNS": "80"},
-    )
-    os.close(theirs)
-    os.close(output)
-    seen = b""
-    try:
-        while chunk := os.read(ours, 4096):
-            seen += chunk
-    except OSError:  # nobody writes any more
-        pass
-    os.close(ours)
-    assert process.wait(30) == 0
-    return seen
-
-
 def test_a_terminal_shows_how_many_are_done(server: Server, tmp_path: Path) -> None:
-    seen = on_a_terminal(server.home, *["text"] * 300, stdout=tmp_path / "vectors")
+    done = run_on_a_terminal(server.home, "embed", *["text"] * 300, stdout=tmp_path / "vectors")
 
+    assert done.returncode == 0
     vectors = (tmp_path / "vectors").read_bytes()
     assert len(vectors.splitlines()) == 300
-    assert b"256/300" in seen or b"300/300" in seen
-    assert b"embedding" not in seen
+    assert b"256/300" in done.stdout or b"300/300" in done.stdout
+    assert b"embedding" not in done.stdout
 
 
 def test_vectors_on_a_terminal_are_not_drawn_over(server: Server) -> None:
-    seen = on_a_terminal(server.home, "text", stdout=None)
+    done = run_on_a_terminal(server.home, "embed", "text")
 
-    assert json.loads(seen)["index"] == 0
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["index"] == 0

@@ -101,6 +101,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
         yield running
 
 
+@pytest.mark.slow
 def test_with_a_home_of_emberds_own_everything_works_for_nobody(
     nobody: Sequence[str], hub: Hub, home: Path, tmp_path: Path
 ) -> None:
@@ -146,6 +147,7 @@ def test_a_full_disk_is_one_error(home: Path, command: str) -> None:
     assert len(said) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", ["list --json", "embed a b c d", "config show --all", "--help", "doctor"]
 )
@@ -155,6 +157,7 @@ def test_who_reads_no_more_is_told_nothing(home: Path, command: str) -> None:
     assert (len(done.stdout), done.stderr) == (1, "")
 
 
+@pytest.mark.slow
 def test_a_closed_stdout_does_not_become_a_file(home: Path, tmp_path: Path) -> None:
     """Without one, the next file opened has descriptor 1, and what is printed lands in it."""
     done = shell(home, "emberd embed a >&- && emberd list >&- && emberd doctor 2>&-")

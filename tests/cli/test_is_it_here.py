@@ -65,6 +65,7 @@ def is_here(home: Path) -> Iterator[tuple[str, bool]]:
     yield "embed", run(home, "embed", "a").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_folder_that_the_lock_remembers_is_here_for_every_command(elsewhere: Path) -> None:
     answers = dict(is_here(elsewhere))
 
@@ -96,6 +97,7 @@ def test_a_folder_that_is_gone_is_here_for_no_command(elsewhere: Path, site: Pat
     assert answers == dict.fromkeys(answers, False)
 
 
+@pytest.mark.slow
 def test_files_that_moved_from_one_place_to_another_are_not_missed(
     elsewhere: Path, site: Path, tmp_path: Path
 ) -> None:

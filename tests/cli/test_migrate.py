@@ -62,6 +62,7 @@ def test_check_answers_for_scripts(home: Path) -> None:
     assert b"emberd migrate run wide --to minilm-f32" in said.stdout
 
 
+@pytest.mark.slow
 def test_mixed_and_unknown_have_exit_codes_of_their_own(home: Path, texts: list[str]) -> None:
     database = stores.connect(home / "notes" / "memories.db")
     new = stores.embed(home, texts[:9], "minilm-f32")
@@ -122,6 +123,7 @@ def test_an_empty_store_is_called_empty(home: Path, dimensions: int, code: int, 
     assert (strict(moved.stdout)["rows"], strict(moved.stdout)["lowest_cosine"]) == (0, None)
 
 
+@pytest.mark.slow
 def test_a_store_of_rows_without_text_is_not_called_compatible(home: Path) -> None:
     database = stores.connect(home / "notes" / "memories.db")
     database.execute("UPDATE memories SET content = NULL")
@@ -188,6 +190,7 @@ def test_a_column_with_the_vectors_again_is_told_and_moves_when_asked(home: Path
     database.close()
 
 
+@pytest.mark.slow
 def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
     before = (home / "notes" / "memories.db").read_bytes()
 

@@ -1,18 +1,14 @@
 """Tables on narrow terminals: names are whole, other columns leave first, nothing is cut."""
 
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
-import termios
 from pathlib import Path
 
 import pytest
 
 from emberd.cli.render import Sheet
-from tests.serving import Server, clean_environ, run_emberd
+from tests.serving import Server, run_emberd
+from tests.terminal import run_on_a_terminal
 
 LONG = "a-model-of-our-own-with-a-long-name.v2"
 CONFIG = (
@@ -20,27 +16,10 @@ CONFIG = (
 )
 
 
-def on_a_terminal(home: Path, *arguments: str, width: int) -> list[str]:
+def lines_on_a_terminal(home: Path, *arguments: str, width: int) -> list[str]:
     """Run on a terminal of that width; return the lines without their colours."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (50, width))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "emberd", *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=clean_environ(home) | {"TERM": "xterm"},
-    )
-    os.close(theirs)
-    seen = b""
-    try:
-        while chunk := os.read(ours, 4096):
-            seen += chunk
-    except OSError:  # nobody writes any more
-        pass
-    os.close(ours)
-    process.wait(30)
-    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen.decode()).splitlines()
+    shown = run_on_a_terminal(home, *arguments, width=width).stdout.decode()
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).splitlines()
 
 
 @pytest.mark.parametrize("width", [30, 60, 80, 120, 200])
@@ -49,7 +28,7 @@ def test_list_shows_every_name_whole(home: Path, width: int) -> None:
     (home / "config.yaml").write_text(CONFIG)
     listed = json.loads(run_emberd("list", "--json", home=home).stdout)["models"]
 
-    lines = on_a_terminal(home, "list", width=width)
+    lines = lines_on_a_terminal(home, "list", width=width)
 
     names = [line.split()[0] for line in lines[1:] if not line.startswith("A wider")]
     assert names == [row["name"] for row in listed]
@@ -68,8 +47,8 @@ def test_ps_shows_every_name_whole_and_why_a_model_failed(home: Path) -> None:
         own.run("load", LONG)
         own.run("load", "minilm")
 
-        lines = on_a_terminal(home, "ps", width=80)
-        narrow = on_a_terminal(home, "ps", width=60)
+        lines = lines_on_a_terminal(home, "ps", width=80)
+        narrow = lines_on_a_terminal(home, "ps", width=60)
 
     for seen in (lines, narrow):
         assert any(line.startswith(f"{LONG}  failed") for line in seen)
@@ -81,7 +60,7 @@ def test_doctor_leaves_no_word_out(home: Path) -> None:
     checks = json.loads(run_emberd("doctor", "--json", home=home).stdout)["checks"]
     same = [row for row in checks if row["check"] in ("config", "python", "folder, models", "port")]
 
-    seen = "".join(on_a_terminal(home, "doctor", width=60)).replace(" ", "")
+    seen = "".join(lines_on_a_terminal(home, "doctor", width=60)).replace(" ", "")
 
     assert len(same) == 4
     for row in same:

@@ -1,8 +1,6 @@
 """`emberd use`: the default changes in the file and in the running server, or nothing does."""
 
 import json
-import os
-import pty
 import re
 import subprocess
 import sys
@@ -16,6 +14,7 @@ from emberd.models.local import package_folder
 from emberd.spaces.stores import KnownStore, StoresFile
 from tests.migrate import stores
 from tests.serving import Server, clean_environ, run_emberd, wait_for
+from tests.terminal import run_on_a_terminal
 
 FILE = "# mine\ndefault: minilm  # as ever\nlimits: {max_texts: 9}\n"
 
@@ -229,17 +228,9 @@ def test_the_file_is_made_when_there_is_none(home: Path) -> None:
 
 @pytest.mark.parametrize(("answer", "file"), [("n", FILE), ("y", FILE.replace("minilm", "mpnet"))])
 def test_at_a_terminal_one_is_asked(config: Path, answer: str, file: str) -> None:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "emberd.cli.main", "use", "mpnet"],
-        stdin=theirs, stdout=theirs, stderr=theirs, env=clean_environ(config.parent),
-    )  # fmt: skip
-    os.close(theirs)
-    os.write(ours, f"{answer}\n".encode())
+    done = run_on_a_terminal(config.parent, "use", "mpnet", typed=f"{answer}\n".encode())
 
-    assert process.wait(60) == (1 if answer == "n" else 0)
-
-    os.close(ours)
+    assert done.returncode == (1 if answer == "n" else 0)
     assert config.read_text() == file
 
 

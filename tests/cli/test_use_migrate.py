@@ -12,7 +12,7 @@ from emberd.spaces.stores import KnownStore, StoresFile
 from emberd.vectors import Matrix
 from tests.cosines import cosines
 from tests.migrate import stores
-from tests.serving import Server
+from tests.serving import Server, run_emberd
 
 TEXTS = stores.texts(120)
 CONFIG = """# mine
@@ -74,6 +74,7 @@ def test_stores_settings_default_and_server_change_together(
     assert not [warning for warning in health["warnings"] if warning["code"].startswith("store")]
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_read_keeps_everything_as_it_was(
     home: Path, config: str, folders: dict[str, Path]
 ) -> None:
@@ -88,6 +89,35 @@ def test_a_store_that_cannot_be_read_keeps_everything_as_it_was(
         assert own.embed("text")["model"] == "minilm"
     assert (home / "config.yaml").read_text() == config
     np.testing.assert_array_equal(vectors(folders["CMEM"]), before)
+
+
+def test_vectors_without_a_text_are_set_aside_when_asked(
+    home: Path, config: str, folders: dict[str, Path]
+) -> None:
+    database = stores.connect(folders["OTHER"] / "memories.db")
+    database.execute("DELETE FROM memories WHERE id IN (5, 8)")
+    database.close()
+    command = ("use", "minilm-f32", "--migrate", "--yes", "--json")
+    with Server(home, config=config) as own:
+        refused = own.run(*command)
+        default = own.embed("text")["model"]
+
+        moved = result(own.run(*command, "--set-aside"))["moved"]
+
+    assert refused.returncode == 1
+    assert "--set-aside" in json.loads(refused.stderr)["hint"]
+    assert default == "minilm"
+    assert {name: one["set_aside"] for name, one in moved.items()} == {"memory": 0, "other": 2}
+    assert len(vectors(folders["CMEM"])) == len(TEXTS)
+    assert len(vectors(folders["OTHER"])) == len(TEXTS) - 2
+
+
+def test_set_aside_without_migrate_is_refused(home: Path) -> None:
+    refused = run_emberd("use", "minilm-f32", "--set-aside", "--json", home=home)
+
+    assert refused.returncode != 0
+    assert json.loads(refused.stderr)["code"] == "bad_option"
+    assert not (home / "config.yaml").exists()
 
 
 @pytest.mark.slow
@@ -110,6 +140,7 @@ def test_a_dry_run_says_what_it_takes_and_changes_nothing(
     np.testing.assert_array_equal(vectors(folders["CMEM"]), before)
 
 
+@pytest.mark.slow
 def test_use_alone_says_which_stores_would_not_match(
     home: Path, config: str, folders: dict[str, Path]
 ) -> None:

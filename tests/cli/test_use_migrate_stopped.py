@@ -167,6 +167,7 @@ def test_killed_the_same_command_completes_it_and_embeds_nothing_twice(
     assert place.model() == "minilm-f32"
 
 
+@pytest.mark.slow
 def test_undo_of_one_store_after_a_kill_first_takes_all_back(place: Place) -> None:
     process = place.stopped_at("one is committed")
     process.kill()

@@ -119,6 +119,7 @@ def test_serve_where_emberd_runs_says_so_and_ends_well(server: Server) -> None:
     assert b"already runs" in done.stdout
 
 
+@pytest.mark.slow
 def test_serve_where_something_else_listens_says_who_and_fails(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         done = run_emberd("serve", "--port", str(other.getsockname()[1]), home=home)
@@ -128,6 +129,7 @@ def test_serve_where_something_else_listens_says_who_and_fails(home: Path) -> No
     assert b"--port" in done.stderr
 
 
+@pytest.mark.slow
 def test_verify_passes_real_minilm_and_says_what_it_checked(home: Path) -> None:
     done = run_emberd("verify", "minilm", "--json", home=home)
 
@@ -136,6 +138,7 @@ def test_verify_passes_real_minilm_and_says_what_it_checked(home: Path) -> None:
     assert {check["check"] for check in report["checks"]} >= {"load", "dimensions", "finite"}
 
 
+@pytest.mark.slow
 def test_verify_fails_a_registry_that_states_other_dimensions(home: Path) -> None:
     home.mkdir()
     (home / "config.yaml").write_text("models: {minilm: {dimensions: 400}}")

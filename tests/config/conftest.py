@@ -1,4 +1,4 @@
-"""A config file that a test writes, and what comes of it."""
+"""Write a config file in a test, and load it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every mistake is met with file and line, the key, and what would be right."""
+"""Every error about the config file names file, line and key, and says what would be right."""
 
 from collections.abc import Mapping
 from itertools import pairwise

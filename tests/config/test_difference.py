@@ -1,4 +1,4 @@
-"""What lies between two configurations, and what of it a running server takes."""
+"""How two configurations differ, and which differences a running server applies."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.config.conftest import Load
 MINE = "models:\n  mine: {sources: [{hf: a/b}], dimensions: 8, pooling: mean%s}\n"
 
 
-def test_nothing_lies_between_the_same(load: Load) -> None:
+def test_equal_configurations_have_no_differences(load: Load) -> None:
     assert differences(load("limits: {idle_unload: 15m}"), load("")) == []
 
 

@@ -1,4 +1,4 @@
-"""Settings and models as plain data, and of them only what somebody has set."""
+"""Settings and models as plain data: all of them, or only what somebody has set."""
 
 from pathlib import Path
 

@@ -35,7 +35,7 @@ models:
     pooling: mean  # trailing blanks:   
 # the end, without a line end"""  # noqa: E501, W291 - as people write
 
-# what stands there, and what comes of it
+# the text before, and the text after
 LAYOUTS = {
     "no file": (None, "default: mpnet\n"),
     "nothing": ("", "default: mpnet\n"),

@@ -1,4 +1,4 @@
-"""What a config file may say, and what it becomes."""
+"""What a config file may contain, and the configuration it gives."""
 
 import json
 import math

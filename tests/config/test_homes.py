@@ -99,12 +99,12 @@ def test_a_tilde_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_home_of_a_user_that_nobody_knows_is_a_missing_file() -> None:
-    with pytest.raises(ConfigError, match=r"There is no config file .*~nobody-here/c\.yaml"):
+    with pytest.raises(ConfigError, match=r"~nobody-here/c\.yaml"):
         load_config(environ={"EMBERD_CONFIG": "~nobody-here/c.yaml"})
 
 
-def test_a_file_that_was_named_has_to_exist(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="There is no config file") as caught:
+def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
         load_config(config=tmp_path / "none.yaml", environ={})
 
     assert str(tmp_path / "none.yaml") in caught.value.message

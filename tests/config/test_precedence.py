@@ -71,7 +71,7 @@ def test_every_setting_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize(("name", "default"), every_setting().items())
-def test_a_setting_that_nobody_makes_has_its_default(load: Load, name: str, default: Any) -> None:  # noqa: ANN401
+def test_a_setting_that_nobody_sets_has_its_default(load: Load, name: str, default: Any) -> None:  # noqa: ANN401
     config = load("")
 
     assert get(config.settings, name) == default
@@ -143,7 +143,7 @@ def test_an_empty_variable_does_not_let_everybody_ask(load: Load) -> None:
         load(as_file("server.token_file", "/a"), {"EMBERD_SERVER_TOKEN_FILE": ""})
 
 
-def test_a_variable_that_nobody_knows_is_a_warning_with_the_nearest_name(load: Load) -> None:
+def test_an_unknown_variable_gives_a_warning_with_the_nearest_name(load: Load) -> None:
     config = load(
         "",
         {
@@ -163,5 +163,5 @@ def test_a_variable_that_nobody_knows_is_a_warning_with_the_nearest_name(load: L
     ]
 
 
-def test_the_variables_that_say_where_to_look_are_no_settings(load: Load) -> None:
+def test_the_variables_that_say_where_to_look_are_not_settings(load: Load) -> None:
     assert load("").warnings == ()

@@ -1,4 +1,4 @@
-"""A change of a file is seen, whichever way an editor makes it."""
+"""A changed file is noticed, however an editor changes it."""
 
 import asyncio
 from collections.abc import Callable
@@ -59,7 +59,7 @@ EVERY_WAY = [
 
 
 async def seen_after(file: Path, *steps: Change) -> list[Snapshot]:
-    """Return how the file looked each time that a change was told; one step after the other."""
+    """Take one step after the other; return how the file looked at each reported change."""
     found: list[Snapshot] = []
     async with aclosing(changes(file, Snapshot.of(file))) as told:
         for step in steps:

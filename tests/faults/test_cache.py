@@ -43,6 +43,7 @@ def damaged_home(home: Path) -> tuple[Path, "np.ndarray[tuple[int, int], np.dtyp
     return blob_of(home), right
 
 
+@pytest.mark.slow
 def test_answers_of_a_damaged_compiled_model_are_counted_and_it_is_made_again(home: Path) -> None:
     damaged, right = damaged_home(home)
     inode = damaged.stat().st_ino

@@ -100,6 +100,7 @@ class ByUnixSocket(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+@pytest.mark.slow
 def test_a_refusal_is_read_through_a_unix_socket_too(tmp_path: Path) -> None:
     with start(tmp_path / "guarded") as own:
         answers: Counter[int] = Counter()
@@ -234,6 +235,7 @@ def test_who_half_closes_after_a_request_gets_its_answer(guarded: Server, by: Co
             assert connection.recv(1) == b""
 
 
+@pytest.mark.slow
 @BOTH
 def test_who_half_closes_after_several_requests_gets_every_answer(
     guarded: Server, by: Connect

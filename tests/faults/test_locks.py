@@ -95,6 +95,7 @@ def test_who_holds_a_lock_is_told(tmp_path: Path, script: str) -> None:
     assert LockFile(tmp_path).read() == {"mine": ENTRY}
 
 
+@pytest.mark.slow
 def test_where_the_system_does_not_tell_who_holds_a_lock_its_file_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ def test_a_file_that_is_emptied_means_the_defaults(home: Path) -> None:
         wait_for(lambda: own.http.get("/health").json()["name"] == "minilm")
 
 
+@pytest.mark.slow
 def test_a_reload_that_is_asked_for_waits_for_who_writes_too(home: Path) -> None:
     with Server(home, config="default: minilm-f32\n") as own, ThreadPoolExecutor(1) as thread:
         with (home / "config.yaml").open("w") as opened:
@@ -102,6 +103,7 @@ def test_a_reload_that_is_asked_for_waits_for_who_writes_too(home: Path) -> None
         assert own.http.post("/reload").json()["default"]["name"] == "minilm"
 
 
+@pytest.mark.slow
 def test_a_file_that_is_away_for_a_moment_is_not_missed(home: Path) -> None:
     with Server(home, config="default: minilm-f32\n") as own:
         for name in ("minilm", "minilm-f32", "minilm"):

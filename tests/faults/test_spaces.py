@@ -107,6 +107,7 @@ def test_weights_replaced_under_a_request_whose_worker_dies_give_one_space(
         assert cosines(before["embeddings"], after["embeddings"]).max() < 0.99
 
 
+@pytest.mark.slow
 def test_who_stated_a_fingerprint_is_refused_and_who_came_with_him_is_not(
     home: Path, folder: Path
 ) -> None:
@@ -125,6 +126,7 @@ def test_who_stated_a_fingerprint_is_refused_and_who_came_with_him_is_not(
         assert asked.result().json()["fingerprint"] != space
 
 
+@pytest.mark.slow
 def test_a_space_that_changes_again_under_a_request_is_an_error_with_a_hint(
     home: Path, folder: Path
 ) -> None:
@@ -143,6 +145,7 @@ def test_a_space_that_changes_again_under_a_request_is_an_error_with_a_hint(
         own.embed(*TEXTS[:10], model="tiny")
 
 
+@pytest.mark.slow
 def test_the_same_weights_keep_what_had_come_back(home: Path, folder: Path) -> None:
     with serve(home, folder) as own, ThreadPoolExecutor(1) as thread:
         own.embed("text", model="tiny")
@@ -154,6 +157,7 @@ def test_the_same_weights_keep_what_had_come_back(home: Path, folder: Path) -> N
         assert len(asked.result()["embeddings"]) == len(TEXTS)
 
 
+@pytest.mark.slow
 def test_lines_of_one_command_are_of_one_space(home: Path, folder: Path) -> None:
     """They are asked for in several requests."""
     with serve(home, folder) as own:

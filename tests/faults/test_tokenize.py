@@ -107,6 +107,7 @@ def test_tokens_of_a_long_text_come_with_special_ones_at_its_ends_or_without(
     assert [token["start"] for token in long if not token["special"]] == list(range(50_000))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
 def test_a_word_of_megabytes_costs_a_worker_little_and_changes_no_vector(home: Path) -> None:
     with Server(home) as own:

@@ -282,6 +282,7 @@ def test_a_pipe_in_place_of_the_log_is_a_clear_error(home: Path) -> None:
     assert b"log.file" in served.stderr
 
 
+@pytest.mark.slow
 def test_pipes_and_folders_that_take_the_place_of_a_running_servers_files_change_nothing(
     home: Path,
 ) -> None:
@@ -309,6 +310,7 @@ def test_pipes_and_folders_that_take_the_place_of_a_running_servers_files_change
             wait_for(lambda: not warned())
 
 
+@pytest.mark.slow
 def test_a_closed_folder_of_the_config_file_does_not_end_the_watching(home: Path) -> None:
     folder = home / "closed"
     folder.mkdir(parents=True)

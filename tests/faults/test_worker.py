@@ -40,6 +40,7 @@ def test_a_worker_that_hangs_is_killed_and_its_requests_are_answered(home: Path)
         assert "its worker hangs" in own.log()
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_drains_loses_no_answer(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(2) as threads:
         own.embed("load")

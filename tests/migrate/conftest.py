@@ -21,13 +21,14 @@ from tests.migrate import stores
 from tests.serving import clean_environ
 
 BOTH = 1200
+MANY = 5000
 ROWS = 300
 UNCHANGED = stores.CMEM_CONFIG
 
 
 @dataclass(frozen=True)
 class Made:
-    """5,000 texts. `old` are their vectors by 4-bit MiniLM, `new` those of the first by full."""
+    """Texts; `old` are their vectors by 4-bit MiniLM, `new` those of the first by the full one."""
 
     texts: list[str]
     old: Matrix
@@ -77,9 +78,17 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def made(shared_home: Path) -> Made:
-    texts = stores.texts(5000)
+    texts = stores.texts(BOTH)
     old = stores.embed(shared_home, texts, "minilm")
-    return Made(texts, old, stores.embed(shared_home, texts[:BOTH], "minilm-f32"))
+    return Made(texts, old, stores.embed(shared_home, texts, "minilm-f32"))
+
+
+@pytest.fixture(scope="session")
+def many(shared_home: Path, made: Made) -> Made:
+    """As `made`, and thousands more that are `old` alone."""
+    texts = stores.texts(MANY)
+    more = stores.embed(shared_home, texts[BOTH:], "minilm")
+    return Made(texts, np.concatenate([made.old, more]), made.new)
 
 
 @pytest.fixture(scope="session")
@@ -95,14 +104,17 @@ def work(shared_home: Path, embedder: PoolEmbedder, tmp_path: Path) -> Work:
 
 
 @pytest.fixture(scope="session")
-def originals(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+def originals(
+    made: Made, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Path]:
     """Return a folder with a cmem store of the first so many rows, 4-bit; not to be changed."""
     base = tmp_path_factory.mktemp("originals")
 
     def original(rows: int) -> Path:
         folder = base / str(rows)
         if not folder.exists():
-            stores.make_cmem(folder, made.texts[:rows], made.old[:rows])
+            of: Made = made if rows <= BOTH else request.getfixturevalue("many")
+            stores.make_cmem(folder, of.texts[:rows], of.old[:rows])
         return folder
 
     return original

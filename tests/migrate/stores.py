@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import numpy as np
@@ -100,10 +101,16 @@ def add(
         )
 
 
-def read(path: Path, table: str = "vec_memories") -> tuple[list[int], Matrix]:
-    """Return keys and vectors `(N, D)` of a store that has to be whole."""
+def ask(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query on a store that has to be whole."""
     database = connect(path)
     assert database.execute("PRAGMA integrity_check").get == "ok"
-    found = sorted(database.execute(f"SELECT rowid, embedding FROM {table}"))  # noqa: S608
+    found = list(database.execute(sql))
     database.close()
+    return found
+
+
+def read(path: Path, table: str = "vec_memories") -> tuple[list[int], Matrix]:
+    """Return keys and vectors `(N, D)` of a store that has to be whole."""
+    found = sorted(ask(path, f"SELECT rowid, embedding FROM {table}"))  # noqa: S608
     return [key for key, _ in found], np.stack([np.frombuffer(raw, "<f4") for _, raw in found])

@@ -47,6 +47,7 @@ def test_5000_rows_of_4_bit_minilm_are_named_and_not_taken_for_full_precision(
     assert report.work and report.work.rows == 5000 and report.work.megabytes > 5000 * 384 * 4 / 1e6
 
 
+@pytest.mark.slow
 def test_another_default_asks_for_a_re_embedding(cmem: Path, work: Work) -> None:
     settings = replace(work.config.settings, default="minilm-f32")
     config = replace(work.config, settings=settings)
@@ -73,11 +74,11 @@ def test_a_mixed_store_is_told_apart_row_by_row(tmp_path: Path, made: Made, work
 
 
 @pytest.mark.slow
-def test_every_row_of_a_mixed_store_of_5000_is_told(tmp_path: Path, made: Made, work: Work) -> None:
-    vectors = made.old.copy()
-    full = [*range(0, len(made.new), 9)]
-    vectors[full] = made.new[full]
-    stores.make_cmem(tmp_path / "mixed", made.texts, vectors)
+def test_every_row_of_a_mixed_store_of_5000_is_told(tmp_path: Path, many: Made, work: Work) -> None:
+    vectors = many.old.copy()
+    full = [*range(0, len(many.new), 9)]
+    vectors[full] = many.new[full]
+    stores.make_cmem(tmp_path / "mixed", many.texts, vectors)
 
     report = check(work.config, work.open(tmp_path / "mixed"), work.embedder, sample=0)
 
@@ -217,6 +218,7 @@ def test_rows_without_any_text_are_unknown(cmem: Path, work: Work) -> None:
     assert (report.verdict, report.model, report.rows, report.sampled) == ("unknown", None, 300, 0)
 
 
+@pytest.mark.slow
 def test_vectors_that_are_zero_or_not_finite_make_no_store_mixed(cmem: Path, work: Work) -> None:
     database = stores.connect(cmem / "memories.db")
     for key in range(1, 61):
@@ -266,6 +268,7 @@ def test_a_stamped_store_is_judged_at_once(cmem: Path, work: Work) -> None:
     assert not stamp_fits(stamp, "minilm", lock["minilm"])
 
 
+@pytest.mark.slow
 def test_a_stamp_of_another_fingerprint_is_judged_by_its_probes(cmem: Path, work: Work) -> None:
     named = work.open(cmem)
     stamped = replace(work.target(), model="someone's")
@@ -280,6 +283,7 @@ def test_a_stamp_of_another_fingerprint_is_judged_by_its_probes(cmem: Path, work
     assert not stamp_fits(stamp, "minilm", lock["minilm"])
 
 
+@pytest.mark.slow
 def test_what_the_probes_tell_is_noted_as_the_server_judges(cmem: Path, work: Work) -> None:
     """A store from another machine, where the model's fingerprint was another one."""
     named = work.open(cmem)
@@ -329,6 +333,7 @@ def test_a_stamp_of_other_options_is_another_space_though_its_probes_are_the_sam
     assert wholly.there == "300 of 300 rows were embedded again and are the same"
 
 
+@pytest.mark.slow
 def test_a_stamp_without_options_is_judged_by_its_probes(cmem: Path, work: Work) -> None:
     named, target = work.open(cmem), work.target()
     older = replace(target, fingerprint="another", options=SpaceOptions())

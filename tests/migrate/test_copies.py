@@ -4,7 +4,6 @@ import multiprocessing
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import apsw
 import numpy as np
@@ -61,14 +60,6 @@ def langchain(tmp_path: Path, made: Made) -> Path:
     return path
 
 
-def ask(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    database = stores.connect(path)
-    assert database.execute("PRAGMA integrity_check").get == "ok"
-    found = list(database.execute(sql))
-    database.close()
-    return found
-
-
 KEPT = [at for at in range(ROWS) if at != 6]
 
 
@@ -76,17 +67,17 @@ KEPT = [at for at in range(ROWS) if at != 6]
 def test_both_copies_move_in_one_transaction(langchain: Path, made: Made, work: Work) -> None:
     named, target = work.open(langchain, **ALSO), work.target()
     rest = "SELECT rowid, text, metadata FROM langchain"
-    before = ask(langchain, rest)
+    before = stores.ask(langchain, rest)
 
     found = plan(named, target, work.embedder, work.state)
     moved = migrate_all([named], target, work.embedder, work.state)[named.name]
 
-    copied = dict(ask(langchain, "SELECT rowid, text_embedding FROM langchain"))
-    assert copied == dict(ask(langchain, "SELECT rowid, text_embedding FROM langchain_vec"))
+    copied = dict(stores.ask(langchain, "SELECT rowid, text_embedding FROM langchain"))
+    assert copied == dict(stores.ask(langchain, "SELECT rowid, text_embedding FROM langchain_vec"))
     assert list(copied) == [at + 1 for at in KEPT]
     vectors = np.stack([np.frombuffer(raw, "<f4") for raw in copied.values()])
     assert cosines(vectors, made.new[KEPT]).min() > 0.9999
-    assert ask(langchain, rest) == before
+    assert stores.ask(langchain, rest) == before
     (copy,) = found.copies
     assert (copy.column, copy.rows, copy.same, copy.key) == (ALSO["also"], 59, 59, "rowid")
     assert copy.moves
@@ -94,10 +85,10 @@ def test_both_copies_move_in_one_transaction(langchain: Path, made: Made, work: 
     database = stores.connect(langchain)  # LangChain goes on: its trigger is there and works
     add(database, made.texts[100:101], made.new[100:101])
     database.close()
-    assert ask(langchain, "SELECT max(rowid) FROM langchain_vec") == [(ROWS + 1,)]
+    assert stores.ask(langchain, "SELECT max(rowid) FROM langchain_vec") == [(ROWS + 1,)]
 
     undo(named, work.state, confirm=lambda _note, _changed: None)
-    (after,) = ask(langchain, "SELECT text_embedding FROM langchain WHERE rowid = 3")
+    (after,) = stores.ask(langchain, "SELECT text_embedding FROM langchain WHERE rowid = 3")
     assert after[0] == made.old[2].tobytes()
 
 
@@ -140,6 +131,7 @@ def test_both_copies_are_the_same_whoever_writes_meanwhile(
     database.close()
 
 
+@pytest.mark.slow
 def test_a_copy_that_does_not_move_is_named_before_and_after(
     langchain: Path, made: Made, work: Work
 ) -> None:
@@ -154,7 +146,7 @@ def test_a_copy_that_does_not_move_is_named_before_and_after(
     assert "`-o also=langchain.text_embedding` moves them along" in plan_sentences(named, found)
     said = migrated_sentences(named, moved, "minilm-f32", "minilm-f32")
     assert "Warning: langchain.text_embedding still holds 59 of the old vectors." in said
-    kept = ask(langchain, "SELECT text_embedding FROM langchain")
+    kept = stores.ask(langchain, "SELECT text_embedding FROM langchain")
     assert [raw for (raw,) in kept] == [made.old[at].tobytes() for at in KEPT]
     with pytest.raises(StoreRowsError, match=r"none of the 59 BLOBs in langchain\.text_embedding"):
         plan(work.open(langchain, **ALSO), work.target("minilm"), work.embedder, work.state)
@@ -177,10 +169,10 @@ def test_only_rows_that_hold_the_very_vector_of_their_key_move(
     migrate_all([named], target, work.embedder, work.state)
 
     assert (copy.rows, copy.same, list(copy.others)) == (58, 55, [3, 4, 9])
-    left = dict(ask(langchain, "SELECT rowid, text_embedding FROM langchain"))
+    left = dict(stores.ask(langchain, "SELECT rowid, text_embedding FROM langchain"))
     assert (left[3], left[4], left[5]) == (other, bytes(1536), b"\0")
     assert left[9] == made.old[8].tobytes()
-    new = dict(ask(langchain, "SELECT rowid, text_embedding FROM langchain_vec"))
+    new = dict(stores.ask(langchain, "SELECT rowid, text_embedding FROM langchain_vec"))
     same = [key for key, raw in new.items() if left[key] == raw]
     assert same == [key for key in new if key not in (3, 4, 5)]
 
@@ -197,8 +189,8 @@ def test_triggers_of_the_users_do_not_fire(langchain: Path, made: Made, work: Wo
 
     migrate_all([named], work.target(), work.embedder, work.state)
 
-    assert not ask(langchain, "SELECT * FROM edits")
-    vectors = ask(langchain, "SELECT text_embedding FROM langchain_vec")
+    assert not stores.ask(langchain, "SELECT * FROM edits")
+    vectors = stores.ask(langchain, "SELECT text_embedding FROM langchain_vec")
     found = np.stack([np.frombuffer(raw, "<f4") for (raw,) in vectors])
     assert cosines(found, made.new[KEPT]).min() > 0.9999
 
@@ -231,7 +223,7 @@ def test_a_key_of_text_and_another_size_move_along(tmp_path: Path, made: Made, w
         ("fixed.raw", 30, "id", False),
     ]
     query = 'SELECT raw = e FROM cache JOIN v ON v.id = "the key"'
-    assert ask(path, query) == [(1,)] * 30
+    assert stores.ask(path, query) == [(1,)] * 30
     with pytest.raises(
         NotAStoreError, match=r"also=fixed\.raw is not a column of a table with rowids"
     ):

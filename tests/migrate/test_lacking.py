@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -36,14 +35,6 @@ def holey(tmp_path: Path, made: Made) -> Path:
     return path
 
 
-def ask(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    database = stores.connect(path)
-    assert database.execute("PRAGMA integrity_check").get == "ok"
-    found = list(database.execute(sql))
-    database.close()
-    return found
-
-
 def test_they_are_named_before_anything_is_written(holey: Path, work: Work) -> None:
     named = work.open(holey)
     before = named.store.digest()
@@ -67,7 +58,7 @@ def test_set_aside_they_are_in_a_table_of_the_same_file(
     holey: Path, made: Made, work: Work
 ) -> None:
     named, target = work.open(holey), work.target()
-    texts = ask(holey, "SELECT * FROM memories")
+    texts = stores.ask(holey, "SELECT * FROM memories")
 
     found = plan(named, target, work.embedder, work.state, set_aside=True)
     moved = migrate_all(
@@ -78,8 +69,8 @@ def test_set_aside_they_are_in_a_table_of_the_same_file(
     kept = [key for key in range(1, 41) if key not in LACKING]
     assert keys == kept
     assert cosines(vectors, made.new[[key - 1 for key in kept]]).min() > 0.9999
-    assert ask(holey, "SELECT * FROM memories") == texts
-    aside = ask(
+    assert stores.ask(holey, "SELECT * FROM memories") == texts
+    aside = stores.ask(
         holey, 'SELECT key, "column", value, space, migration, vectors FROM emberd_set_aside'
     )
     stamp = named.store.stamp()
@@ -95,6 +86,7 @@ def test_set_aside_they_are_in_a_table_of_the_same_file(
     assert f"4 vectors without a text are in the table emberd_set_aside of {holey}." in said
 
 
+@pytest.mark.slow
 def test_an_undo_brings_them_back(holey: Path, made: Made, work: Work) -> None:
     named = work.open(holey)
     migrate_all(
@@ -106,7 +98,7 @@ def test_an_undo_brings_them_back(holey: Path, made: Made, work: Work) -> None:
     keys, vectors = stores.read(holey)
     assert keys == list(range(1, 41))
     assert np.array_equal(vectors, made.old[:40])
-    assert not ask(holey, "SELECT name FROM sqlite_master WHERE name = 'emberd_set_aside'")
+    assert not stores.ask(holey, "SELECT name FROM sqlite_master WHERE name = 'emberd_set_aside'")
 
 
 def test_whole_rows_are_set_aside_and_it_is_said_whose_they_were(
@@ -147,6 +139,7 @@ def test_whole_rows_are_set_aside_and_it_is_said_whose_they_were(
     database.close()
 
 
+@pytest.mark.slow
 def test_a_vector_that_loses_its_text_meanwhile_is_not_dropped(
     cmem: Path, made: Made, work: Work
 ) -> None:

@@ -91,6 +91,7 @@ def test_a_file_that_somebody_edited_since_is_left_alone(
         still_old(folder, made, work)
 
 
+@pytest.mark.slow
 def test_taking_back_that_was_killed_goes_on_backwards(
     two: tuple[Path, Path], made: Made, work: Work, tmp_path: Path
 ) -> None:

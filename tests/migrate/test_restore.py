@@ -41,6 +41,7 @@ def test_undo_restores_vectors_settings_and_what_is_known(
         undo(named, work.state, confirm=agree)
 
 
+@pytest.mark.slow
 def test_undo_keeps_a_copy_of_rows_that_were_written_since(
     cmem: Path, made: Made, work: Work
 ) -> None:
@@ -108,6 +109,7 @@ def test_a_copy_is_never_replaced_by_a_later_one(cmem: Path, made: Made, work: W
     assert copies[1] and stores.read(copies[1])[0][-1] == 602
 
 
+@pytest.mark.slow
 def test_an_undo_that_failed_is_not_taken_up_again_unasked(
     cmem: Path, made: Made, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +130,7 @@ def test_an_undo_that_failed_is_not_taken_up_again_unasked(
     assert undo(named, work.state, confirm=agree).copy  # now that it is asked for again
 
 
+@pytest.mark.slow
 def test_files_of_somebody_beside_the_backups_do_not_count(cmem: Path, work: Work) -> None:
     beside = cmem / "memories.db.emberd"
     beside.mkdir()
@@ -139,6 +142,7 @@ def test_files_of_somebody_beside_the_backups_do_not_count(cmem: Path, work: Wor
     assert (beside / "backup-0001.db").exists()
 
 
+@pytest.mark.slow
 def test_two_migrations_keep_two_backups_and_are_undone_one_by_one(
     cmem: Path, made: Made, work: Work
 ) -> None:

@@ -62,6 +62,7 @@ def test_another_dimension_changes_the_ddl_in_nothing_else(
     }
 
 
+@pytest.mark.slow
 def test_a_space_that_is_there_is_seen_by_sample_and_by_stamp(cmem: Path, work: Work) -> None:
     named = work.open(cmem)
     by_sample = plan(named, work.target("minilm"), work.embedder, work.state)
@@ -126,6 +127,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_embeds_only_what_changed(
     assert cosines(vectors[[5, -1]], fresh).min() > 0.9999
 
 
+@pytest.mark.slow
 def test_another_target_begins_again(cmem: Path, work: Work) -> None:
     named = work.open(cmem)
     with pytest.raises(Stopped):
@@ -164,6 +166,7 @@ def test_several_stores_move_together_with_what_has_to_go_along(
         assert cosines(vectors, made.new[:300]).min() > 0.9999
 
 
+@pytest.mark.slow
 def test_none_moves_when_the_default_cannot(
     two: tuple[Path, Path], made: Made, work: Work, tmp_path: Path
 ) -> None:
@@ -182,6 +185,7 @@ def test_none_moves_when_the_default_cannot(
         still_old(folder, made, work)
 
 
+@pytest.mark.slow
 def test_all_is_taken_back_when_the_last_store_cannot_follow(
     two: tuple[Path, Path], made: Made, work: Work, tmp_path: Path
 ) -> None:
@@ -203,6 +207,7 @@ def test_all_is_taken_back_when_the_last_store_cannot_follow(
     assert np.array_equal(stores.read(two[1] / "memories.db")[1], made.old[:300])
 
 
+@pytest.mark.slow
 def test_an_interrupt_just_after_the_commit_takes_all_back(
     two: tuple[Path, Path], made: Made, work: Work, tmp_path: Path
 ) -> None:
@@ -232,6 +237,7 @@ def test_an_interrupt_just_after_the_commit_takes_all_back(
     assert file.read_text() == "old"
 
 
+@pytest.mark.slow
 def test_an_interrupt_once_all_is_committed_leaves_rows_that_are_written_by_then(
     two: tuple[Path, Path], made: Made, work: Work, tmp_path: Path
 ) -> None:

@@ -127,14 +127,6 @@ def insert(path: Path, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
     database.close()
 
 
-def ask(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    database = stores.connect(path)
-    assert database.execute("PRAGMA integrity_check").get == "ok"
-    found = list(database.execute(sql))
-    database.close()
-    return found
-
-
 @pytest.mark.parametrize("options", [{}, {"text": "v.body"}])
 def test_a_primary_key_that_is_none_leaves_rowids_and_pks_as_they_are(
     tmp_path: Path, made: Made, work: Work, options: dict[str, str]
@@ -152,14 +144,14 @@ def test_a_primary_key_that_is_none_leaves_rowids_and_pks_as_they_are(
     ]
     insert(path, "INSERT INTO v(rowid, pk, embedding, body) VALUES (?, ?, ?, ?)", rows)
     query = "SELECT rowid, pk, body FROM v ORDER BY rowid"
-    before = ask(path, query)
+    before = stores.ask(path, query)
     named = work.open(path, **options)
 
     migrate_all([named], work.target(), work.embedder, work.state)
 
-    assert ask(path, query) == before
+    assert stores.ask(path, query) == before
     assert [row[:2] for row in before] == [(-5, "é'\""), (3, "a"), (7, "b"), (11, "c"), (12, "c")]
-    vectors = dict(ask(path, "SELECT rowid, embedding FROM v"))
+    vectors = dict(stores.ask(path, "SELECT rowid, embedding FROM v"))
     for at, (rowid, *_) in enumerate(rows):
         assert cosines(np.frombuffer(vectors[rowid], "<f4")[None], made.new[at : at + 1]) > 0.9999
 
@@ -183,14 +175,14 @@ def test_what_only_looks_like_a_key_a_partition_or_a_size_is_read_as_sqlite_vec_
     sql = 'INSERT INTO "my, v"(rowid, user, text, e, done, weight, text2, raw)'
     insert(path, f"{sql} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     query = 'SELECT rowid, user, text, done, weight, text2, raw FROM "my, v" ORDER BY rowid'
-    before = ask(path, query)
+    before = stores.ask(path, query)
     named = work.open(path, text="my, v.text2")
 
     migrate_all([named], work.target(), work.embedder, work.state)
 
     assert len(before) == 40
-    assert ask(path, query) == before
-    (after,) = ask(path, "SELECT sql FROM sqlite_master WHERE name = 'my, v'")
+    assert stores.ask(path, query) == before
+    (after,) = stores.ask(path, "SELECT sql FROM sqlite_master WHERE name = 'my, v'")
     assert after[0].endswith(ddl.partition("[my, v]")[2])
 
 
@@ -248,7 +240,7 @@ def test_tables_and_columns_may_be_called_as_names_inside_are(
     migrate_all([named], work.target(), work.embedder, work.state)
 
     query = f"SELECT rowid, emberd_key, key FROM {vectors} ORDER BY rowid"  # noqa: S608
-    assert ask(path, query) == [(at + 1, f"a{at}", f"b{at}") for at in range(3)]
+    assert stores.ask(path, query) == [(at + 1, f"a{at}", f"b{at}") for at in range(3)]
     assert named.store.inspect().rows == 3
 
 
@@ -262,7 +254,7 @@ def test_rowids_of_deleted_rows_are_not_given_again(tmp_path: Path, made: Made, 
     migrate_all([work.open(path)], work.target(), work.embedder, work.state)
 
     insert(path, "INSERT INTO v(e, body) VALUES (?, ?)", rows[:1])
-    assert [rowid for (rowid,) in ask(path, "SELECT rowid FROM v")] == [1, 2, 3, 4, 5, 6, 11]
+    assert [rowid for (rowid,) in stores.ask(path, "SELECT rowid FROM v")] == [1, 2, 3, 4, 5, 6, 11]
 
 
 @pytest.mark.parametrize(
@@ -291,14 +283,14 @@ def test_a_swap_that_would_change_more_than_vectors_is_not_committed(
         "INSERT INTO v(rowid, e, body) VALUES (?, ?, ?)",
         [(at, made.old[at].tobytes(), made.texts[at]) for at in range(5)],
     )
-    before = ask(path, "SELECT * FROM v")
+    before = stores.ask(path, "SELECT * FROM v")
 
     with pytest.raises(MigrationError, match=f"more than its vectors: {named}"):
         migrate_all([work.open(path)], work.target(), work.embedder, work.state)
 
-    assert ask(path, "SELECT * FROM v") == before
-    assert ask(path, "SELECT name FROM sqlite_master WHERE name IN ('mine', 'follow')")
-    assert not ask(path, "SELECT name FROM sqlite_master WHERE name = 'emberd_spaces'")
+    assert stores.ask(path, "SELECT * FROM v") == before
+    assert stores.ask(path, "SELECT name FROM sqlite_master WHERE name IN ('mine', 'follow')")
+    assert not stores.ask(path, "SELECT name FROM sqlite_master WHERE name = 'emberd_spaces'")
 
 
 def test_a_key_or_value_that_comes_out_otherwise_is_not_committed(
@@ -331,4 +323,4 @@ def test_a_key_or_value_that_comes_out_otherwise_is_not_committed(
         monkeypatch.setattr(Vec0Replacement, "fill", careless)
         with pytest.raises(MigrationError, match=rf"more than its vectors: {changed}\."):
             migrate_all([work.open(path)], work.target(), work.embedder, work.state)
-        assert set(ask(path, "SELECT weight FROM v")) == {(0.1,)}
+        assert set(stores.ask(path, "SELECT weight FROM v")) == {(0.1,)}

@@ -58,6 +58,7 @@ def test_a_store_that_was_stamped_elsewhere_is_warned_of_unasked(home: Path) -> 
         assert warnings(server) == []
 
 
+@pytest.mark.slow
 def test_a_store_is_looked_at_when_a_reload_names_it(home: Path) -> None:
     whole = (home / "config.yaml").read_text()
     (home / "config.yaml").write_text("default: minilm\n")

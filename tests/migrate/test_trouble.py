@@ -46,6 +46,7 @@ def test_killed_at_any_moment_a_store_is_whole_and_the_same_command_completes(
     assert sum(seen[each] for each in ended) == many
 
 
+@pytest.mark.slow
 def test_what_a_writer_does_meanwhile_is_there_afterwards(
     cmem: Path, made: Made, work: Work, tmp_path: Path
 ) -> None:

@@ -6,17 +6,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from emberd.config.load import load_config
 from emberd.errors import BackupError, DiskFullError, MigrationError, StoreBusyError, StoreError
 from emberd.migrate.base import Replacement
 from emberd.migrate.cmem import CmemStore
-from emberd.migrate.embedding import PoolEmbedder, embed, find_target
 from emberd.migrate.notes import Note
 from emberd.migrate.plan import plan
 from emberd.migrate.recovery import recover
@@ -26,39 +24,25 @@ from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import complete
 from emberd.migrate.undo import undo
-from emberd.vectors import Matrix
 from tests import disk
 from tests.cosines import cosines
 from tests.migrate import stores
-from tests.migrate.conftest import Work
-from tests.serving import clean_environ, wait_for
+from tests.migrate.conftest import Made, Work
+from tests.serving import wait_for
 
 ROWS = 60
 MODES = ["wal", "delete", "truncate", "persist"]
 
 
-@dataclass(frozen=True)
-class Few:
-    """Texts with their vectors in two spaces: 60 of a store, and 300 for a writer."""
-
-    texts: list[str]
-    old: Matrix
-    new: Matrix
-
-
 @pytest.fixture(scope="session")
-def few(shared_home: Path, embedder: PoolEmbedder) -> Few:
-    texts = stores.texts(ROWS + 300)
-    config = load_config(environ=clean_environ(shared_home))
-    old, new = (
-        embed(embedder, texts, find_target(config, embedder, name))
-        for name in ("minilm", "minilm-f32")
-    )
-    return Few(texts, old, new)
+def few(made: Made) -> Made:
+    """The first of them: 60 of a store, and 300 for a writer."""
+    count = ROWS + 300
+    return Made(made.texts[:count], made.old[:count], made.new[:count])
 
 
 @pytest.fixture
-def store(few: Few, tmp_path: Path) -> Path:
+def store(few: Made, tmp_path: Path) -> Path:
     stores.make_cmem(tmp_path / "cmem", few.texts[:ROWS], few.old[:ROWS])
     return tmp_path / "cmem"
 
@@ -76,7 +60,7 @@ def move(named: StoreRef, work: Work, to: str = "minilm-f32") -> None:
 
 
 @contextmanager
-def writing(database: Path, few: Few, folder: Path, *options: str) -> Iterator[None]:
+def writing(database: Path, few: Made, folder: Path, *options: str) -> Iterator[None]:
     """Have somebody write to a store before, while and after something is done."""
     (folder / "texts.json").write_text(json.dumps(few.texts[ROWS:]))
     np.save(folder / "old.npy", few.old[ROWS:])
@@ -112,7 +96,7 @@ def are_all_there(copy: Path, database: Path, folder: Path) -> None:
     assert then
 
 
-def spaces(database: Path, few: Few) -> set[str]:
+def spaces(database: Path, few: Made) -> set[str]:
     """Return in which spaces the vectors of a store are."""
     connection = stores.connect(database)
     assert connection.execute("PRAGMA integrity_check").get == "ok"
@@ -133,7 +117,7 @@ def spaces(database: Path, few: Few) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("journal", MODES)
 def test_what_is_written_during_an_undo_is_in_the_copy_or_in_the_store(
-    journal: str, few: Few, work: Work, tmp_path: Path
+    journal: str, few: Made, work: Work, tmp_path: Path
 ) -> None:
     folder = tmp_path / "cmem"
     database = stores.make_cmem(folder, few.texts[:ROWS], few.old[:ROWS], journal=journal)
@@ -173,7 +157,7 @@ class Wrong:
 @pytest.mark.slow
 @pytest.mark.parametrize("journal", MODES[:3])
 def test_what_is_written_while_a_migration_is_taken_back_is_not_lost(
-    journal: str, few: Few, work: Work, tmp_path: Path
+    journal: str, few: Made, work: Work, tmp_path: Path
 ) -> None:
     folder = tmp_path / "cmem"
     database = stores.make_cmem(folder, few.texts[:ROWS], few.old[:ROWS], journal=journal)
@@ -230,10 +214,11 @@ def forget_hash(folder: Path) -> None:
     path.write_text(json.dumps(note))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, cut, empty, overwrite])
 @pytest.mark.parametrize("hashed", [True, False])
 def test_a_damaged_backup_is_not_restored(
-    damage: Callable[[Path], None], hashed: bool, few: Few, store: Path, work: Work
+    damage: Callable[[Path], None], hashed: bool, few: Made, store: Path, work: Work
 ) -> None:
     if damage is flip and not hashed:
         return  # nothing can tell: see the next test
@@ -256,7 +241,7 @@ def test_a_damaged_backup_is_not_restored(
 
 
 def test_a_backup_of_an_older_emberd_is_restored_and_the_copy_is_there(
-    few: Few, store: Path, work: Work
+    few: Made, store: Path, work: Work
 ) -> None:
     """What only a hash would have told is no loss, either."""
     named = work.open(store)
@@ -270,6 +255,7 @@ def test_a_backup_of_an_older_emberd_is_restored_and_the_copy_is_there(
     assert (spaces(done.copy, few), spaces(store / "memories.db", few)) == ({"new"}, {"old"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["[1", "", "{}", None])
 def test_a_backup_without_its_note_is_told_as_that(
     damage: str | None, store: Path, work: Work
@@ -289,6 +275,7 @@ def test_a_backup_without_its_note_is_told_as_that(
     assert undone(named, work).note.model == "minilm"
 
 
+@pytest.mark.slow
 def test_a_damaged_note_of_a_swap_is_not_thrown_away_with_its_backup(
     store: Path, work: Work
 ) -> None:
@@ -304,6 +291,7 @@ def test_a_damaged_note_of_a_swap_is_not_thrown_away_with_its_backup(
     assert pending.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("garbage", [b"some text" * 999, b"SQLite format 3\0" + bytes(5000)])
 def test_garbage_in_place_of_the_staged_vectors_is_told_as_that(
     garbage: bytes, store: Path, work: Work
@@ -323,7 +311,7 @@ def test_garbage_in_place_of_the_staged_vectors_is_told_as_that(
 
 
 def test_an_undo_that_was_stopped_is_ended_and_no_other_begun(
-    few: Few, store: Path, work: Work
+    few: Made, store: Path, work: Work
 ) -> None:
     named = work.open(store)
     move(named, work)
@@ -361,7 +349,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_full_during_an_undo(
     journal: str,
     left_kib: int,
-    few: Few,
+    few: Made,
     small_disk: Path,
     work: Work,
     monkeypatch: pytest.MonkeyPatch,
@@ -391,7 +379,7 @@ def test_a_disk_that_is_full_during_an_undo(
 
 
 def test_too_small_a_disk_is_met_before_an_undo_begins(
-    few: Few, small_disk: Path, work: Work
+    few: Made, small_disk: Path, work: Work
 ) -> None:
     folder = small_disk / "cmem"
     stores.make_cmem(folder, few.texts[:ROWS], few.old[:ROWS])
@@ -425,7 +413,7 @@ def test_a_writer_that_does_not_end_is_waited_for_and_nothing_is_done(
 
 @pytest.mark.parametrize("journal", MODES[:3])
 def test_rows_written_in_two_halves_are_caught_up(
-    journal: str, few: Few, work: Work, tmp_path: Path
+    journal: str, few: Made, work: Work, tmp_path: Path
 ) -> None:
     folder = tmp_path / "cmem"
     database = stores.make_cmem(folder, few.texts[:ROWS], few.old[:ROWS], journal=journal)
@@ -441,8 +429,9 @@ def test_rows_written_in_two_halves_are_caught_up(
     assert (moved.strays, moved.set_aside) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_row_between_its_halves_is_no_vector_without_a_text(
-    few: Few, work: Work, tmp_path: Path
+    few: Made, work: Work, tmp_path: Path
 ) -> None:
     """A plan that is made while somebody writes vectors first is not refused for that."""
     folder = tmp_path / "cmem"
@@ -456,7 +445,7 @@ def test_a_row_between_its_halves_is_no_vector_without_a_text(
 
 
 def test_a_text_that_comes_after_a_run_has_ended_is_completed_by_the_next(
-    few: Few, store: Path, work: Work
+    few: Made, store: Path, work: Work
 ) -> None:
     database = stores.connect(store / "memories.db")
     insert = "INSERT INTO vec_memories(rowid, embedding) VALUES (?, ?)"
@@ -477,7 +466,7 @@ def test_a_text_that_comes_after_a_run_has_ended_is_completed_by_the_next(
     assert cosines(vectors[-1:], few.new[70:71]).min() > 0.9999
 
 
-def test_a_completed_row_keeps_its_other_columns(few: Few, work: Work, tmp_path: Path) -> None:
+def test_a_completed_row_keeps_its_other_columns(few: Made, work: Work, tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     database = stores.connect(path)
     database.execute(
@@ -507,7 +496,7 @@ def test_a_completed_row_keeps_its_other_columns(few: Few, work: Work, tmp_path:
 
 @pytest.mark.parametrize("same_text", [False, True])
 def test_vectors_of_a_writer_that_keeps_the_old_model_are_counted_exactly(
-    same_text: bool, few: Few, store: Path, work: Work
+    same_text: bool, few: Made, store: Path, work: Work
 ) -> None:
     class Written(CmemStore):
         """Somebody writes nine rows as soon as the swap is through, three in the new space."""

@@ -92,6 +92,7 @@ def test_a_server_that_is_gone_says_nothing_against_the_store(
     assert "No emberd server is running" in migrated_sentences(named, moved, "minilm-f32", "minilm")
 
 
+@pytest.mark.slow
 def test_rows_that_are_deleted_meanwhile_are_counted(cmem: Path, work: Work) -> None:
     def delete() -> None:
         database = stores.connect(cmem / "memories.db")
@@ -115,6 +116,7 @@ def test_rows_that_are_deleted_meanwhile_are_counted(cmem: Path, work: Work) -> 
     assert "3 of these rows no longer exist" in migrated_sentences(named, moved, "a", "a")
 
 
+@pytest.mark.slow
 def test_rows_of_the_old_model_that_come_during_the_check_are_counted(
     cmem: Path, made: Made, work: Work
 ) -> None:
@@ -134,6 +136,7 @@ def test_rows_of_the_old_model_that_come_during_the_check_are_counted(
     assert (moved.rows, moved.strays) == (300, 1)
 
 
+@pytest.mark.slow
 def test_a_row_that_comes_and_goes_during_the_check_is_no_flaw(
     cmem: Path, made: Made, work: Work
 ) -> None:

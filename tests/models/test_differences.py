@@ -8,25 +8,10 @@ import pytest
 
 from emberd.models.differences import differences
 from emberd.models.folder import read_folder
-from emberd.registry.spec import ModelSpec, Source
 from tests.folders import BERT, Change, Folder
+from tests.models.entries import entry, said
 
 DESCRIBED = "config_sentence_transformers.json"
-
-
-def entry(folder: Path, **keys: Any) -> ModelSpec:  # noqa: ANN401 - any of an entry's
-    return ModelSpec(
-        **{
-            "name": "mine", "sources": (Source(path=str(folder)),), "dimensions": 64,
-            "pooling": "mean", **keys,
-        }
-    )  # fmt: skip
-
-
-def said(folder: Path, **keys: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - as above
-    """Return key and line of each difference from an entry."""
-    found = differences(read_folder(folder), entry(folder, **keys))
-    return [(difference.key, difference.line) for difference in found]
 
 
 def test_an_entry_that_cuts_elsewhere_is_told_what_to_write(tmp_path: Path) -> None:

@@ -326,6 +326,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(
     assert hub.downloaded() == []
 
 
+@pytest.mark.slow
 def test_too_many_requests_are_waited_for_as_long_as_the_hub_says(
     tmp_path: Path, hub: Hub, fetcher: Fetcher
 ) -> None:
@@ -343,6 +344,7 @@ def test_too_many_requests_are_waited_for_as_long_as_the_hub_says(
     assert asked_s[1] - asked_s[0] >= 1
 
 
+@pytest.mark.slow
 def test_a_slow_hub_is_waited_for_while_it_sends(tmp_path: Path, hub: Hub) -> None:
     def slowly() -> Iterator[bytes]:
         for start in range(0, len(WEIGHTS), len(WEIGHTS) // 8):

@@ -4,34 +4,17 @@ import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from emberd.errors import ModelLoadError
-from emberd.models.differences import differences
 from emberd.models.folder import read_folder
 from emberd.models.local import lacks
 from emberd.models.sources import how_to_get, locate
-from emberd.registry.spec import ModelSpec, Source
 from tests.folders import BERT, GONE, POOLING, TOKENIZER, Change, Folder
+from tests.models.entries import entry
 
 DESCRIBED = "config_sentence_transformers.json"
-
-
-def entry(folder: Path, **keys: Any) -> ModelSpec:  # noqa: ANN401 - any of an entry's
-    return ModelSpec(
-        **{
-            "name": "mine", "sources": (Source(path=str(folder)),), "dimensions": 64,
-            "pooling": "mean", **keys,
-        }
-    )  # fmt: skip
-
-
-def said(folder: Path, **keys: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - as above
-    """Return key and line of each difference from an entry."""
-    found = differences(read_folder(folder), entry(folder, **keys))
-    return [(difference.key, difference.line) for difference in found]
 
 
 @pytest.mark.parametrize(

@@ -305,6 +305,59 @@ def test_damage_is_computed_again_and_warned_of_when_something_was_answered_with
     asyncio.run(story())
 
 
+def test_an_audit_is_waited_for(home: Path) -> None:
+    async def story() -> None:
+        workers = Workers()
+        async with fake_pool(config_of(home, "one"), workers) as pool:
+            await pool.embed(texts("a"))
+            waiting = asyncio.create_task(pool.audited(None))
+            await settled()
+            assert not waiting.done()
+
+            workers.spawned[0].say(wire.Audited())
+
+            assert await waiting is None
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("answered", [0, 1])
+def test_an_audit_says_what_was_damaged_also_when_nothing_was_answered_with_it(
+    home: Path, answered: int
+) -> None:
+    async def story() -> None:
+        workers = Workers()
+        async with fake_pool(config_of(home, "one"), workers) as pool:
+            await pool.load(None)
+            for _ in range(answered):
+                await pool.embed(texts("a"))
+            waiting = asyncio.create_task(pool.audited(None))
+            await settled()
+
+            workers.spawned[0].say(wire.Damaged(what="a cache"))
+
+            assert "a cache" in (await waiting or "")
+            await until(lambda: not loaded(pool))
+            assert "a cache" in (await pool.audited(None) or "")
+
+    asyncio.run(story())
+
+
+def test_an_audit_ends_with_its_worker(home: Path) -> None:
+    async def story() -> None:
+        workers = Workers()
+        async with fake_pool(config_of(home, "one"), workers) as pool:
+            await pool.load(None)
+            waiting = asyncio.create_task(pool.audited(None))
+            await settled()
+
+            workers.spawned[0].die()
+
+            assert await waiting is None
+
+    asyncio.run(story())
+
+
 # -- leaving ------------------------------------------------------------------------------------
 
 

@@ -173,6 +173,7 @@ def test_a_model_larger_than_the_budget_is_refused_with_both_sizes(home: Path) -
     assert "50 MiB" in response.json()["detail"]
 
 
+@pytest.mark.slow
 def test_a_model_that_finds_no_room_in_time_is_a_503(home: Path) -> None:
     config = "limits: {max_loaded: 1, request_timeout: 1s}\nmodels: {minilm: {pinned: true}}\n"
     with Server(home, config=config) as own:
@@ -290,6 +291,7 @@ def test_what_an_odd_request_took_once_does_not_make_models_take_turns_for_ever(
         assert own.row("minilm")["loads"] + own.row("minilm-f32")["loads"] <= 6
 
 
+@pytest.mark.slow
 def test_who_is_not_answered_when_the_server_ends_is_told_so(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(4) as threads:
         own.embed("load")

@@ -94,6 +94,7 @@ def send(server: Server, body: bytes) -> httpx2.Response:
     return httpx2.post(f"{server.url}/embed", content=body, headers=headers, timeout=60)
 
 
+@pytest.mark.slow
 def test_one_request_alone_is_never_refused_for_its_size(home: Path) -> None:
     with Server(home, config="limits: {max_queued_bytes: 1KiB}") as own:
         assert send(own, body_of(MIB)).status_code == 200
@@ -127,6 +128,7 @@ def test_a_body_without_a_length_is_counted_as_it_comes(home: Path) -> None:
         wait_for(lambda: held_bytes(own) == 0)
 
 
+@pytest.mark.slow
 def test_what_is_only_announced_keeps_nobody_out(home: Path) -> None:
     with Server(home) as own, ExitStack() as open_ones:
         for _ in range(100):

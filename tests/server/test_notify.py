@@ -84,6 +84,7 @@ def test_a_configuration_that_has_to_be_changed_has_an_exit_code_of_its_own(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_worth_another_try(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = subprocess.run(

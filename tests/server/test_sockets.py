@@ -165,6 +165,7 @@ def test_an_open_address_with_a_token_or_when_asked_for(home: Path) -> None:
             assert b"secret-token" not in server.run(*command).stdout
 
 
+@pytest.mark.slow
 def test_one_home_has_one_server_and_commands_ask_no_other_home(home: Path) -> None:
     with Server(home) as server:
         noted = (home / "state" / "server.json").read_bytes()
@@ -247,6 +248,7 @@ def test_localhost_is_both_loopbacks(home: Path, name: str) -> None:
         assert b"No model is loaded" in server.run("ps").stdout
 
 
+@pytest.mark.slow
 @IPV6
 def test_another_server_on_one_of_them_is_an_error_and_no_surprise(home: Path) -> None:
     with socket.socket(socket.AF_INET6) as other:

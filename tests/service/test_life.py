@@ -71,6 +71,7 @@ def test_a_service_lives_from_install_to_uninstall(machine: Machine) -> None:
     machine.config.unlink()
 
 
+@pytest.mark.slow
 def test_what_cannot_become_ready_is_not_installed(machine: Machine, tmp_path: Path) -> None:
     broken = unwritable_home(tmp_path / "broken")
 
@@ -166,6 +167,7 @@ def test_a_dry_run_prints_the_unit_and_does_nothing(linux: Machine) -> None:
     assert linux.manager.calls() == ["systemctl --user show --property=UnitPath --value"]
 
 
+@pytest.mark.slow
 def test_a_server_started_by_hand_is_not_pushed_aside(linux: Machine) -> None:
     by_hand = subprocess.Popen(
         [sys.executable, "-m", "emberd.cli.main", "serve"],

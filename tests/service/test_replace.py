@@ -80,6 +80,7 @@ def test_the_old_server_is_not_touched_unasked(linux: Machine, tmp_path: Path) -
         assert old_answers(linux.port)
 
 
+@pytest.mark.slow
 def test_an_old_server_started_by_hand_is_replaced(linux: Machine, tmp_path: Path) -> None:
     more = "of two words; and a semicolon"
     with old_server(linux.port, tmp_path / "mlx-server", more) as old:
@@ -92,6 +93,7 @@ def test_an_old_server_started_by_hand_is_replaced(linux: Machine, tmp_path: Pat
         assert answers(linux.port)
 
 
+@pytest.mark.slow
 def test_an_old_server_started_by_hand_comes_back(linux: Machine, tmp_path: Path) -> None:
     broken = unwritable_home(tmp_path / "broken")
     with old_server(linux.port, tmp_path / "mlx-server") as old:

@@ -116,6 +116,7 @@ def test_the_unit_says_how_it_is_run() -> None:
     } <= set(lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "kept"), [(MANY_BYTES + 1, 0), (MANY_BYTES, MANY_BYTES)])
 def test_a_large_stderr_file_of_macos_begins_anew(mac: Machine, size: int, kept: int) -> None:
     """The service itself writes nothing there."""

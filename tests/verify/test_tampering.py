@@ -74,6 +74,7 @@ def test_what_moved_vectors_and_what_did_not_is_told_apart(report: Report) -> No
     assert report.verdict("config", "space") == "failed"
 
 
+@pytest.mark.slow
 def test_what_was_changed_is_named_again_until_it_is_accepted(home: Path, report: Report) -> None:
     remembered = LockFile(home / "state").read()["config"]
 
@@ -109,6 +110,7 @@ def test_an_accepted_space_is_named_and_what_is_stored_is_to_be_embedded_again(
     assert verified.verdict("config", "files") == "ok"
 
 
+@pytest.mark.slow
 def test_accepted_files_that_move_no_vector_ask_for_nothing_more(
     home: Path, report: Report
 ) -> None:
@@ -120,6 +122,7 @@ def test_accepted_files_that_move_no_vector_ask_for_nothing_more(
     assert json.loads(second.stdout) == {"model": "weights", "accepted": None}
 
 
+@pytest.mark.slow
 def test_what_was_never_used_here_has_nothing_to_accept(home: Path) -> None:
     done = run_emberd("verify", "--accept", "minilm", home=home)
 

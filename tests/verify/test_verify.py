@@ -36,6 +36,7 @@ def test_minilm_passes_every_check(full: Report) -> None:
     assert "lowest 0.8" in full.row("minilm", "precision loss")["detail"]
 
 
+@pytest.mark.slow
 def test_every_row_has_all_fields_and_a_reason(full: Report) -> None:
     for row in full.rows:
         assert set(row) == {"model", "check", "verdict", "detail", "advice"}
@@ -53,6 +54,7 @@ def test_other_backends_agree_or_say_why_they_were_not_asked(full: Report) -> No
         assert {row["verdict"] for name, row in rows.items() if name != "broken"} == {"ok"}
 
 
+@pytest.mark.slow
 def test_a_users_own_model_of_no_english_is_warned_of_and_passes(home: Path) -> None:
     home.mkdir()
     (home / "config.yaml").write_text(TINY)

@@ -52,6 +52,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return Report("minilm", "minilm-f32", home=home)
 
 
+@pytest.mark.slow
 def test_a_shuffled_vocabulary_fails_a_built_in_model(report: Report) -> None:
     row = report.row("minilm-f32", "paraphrases")
 
@@ -60,6 +61,7 @@ def test_a_shuffled_vocabulary_fails_a_built_in_model(report: Report) -> None:
     assert "tokenizer" in row["advice"]
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_what_the_hub_gave_out_is_named(report: Report) -> None:
     row = report.row("minilm-f32", "published hashes")
 
@@ -68,6 +70,7 @@ def test_a_file_that_is_not_what_the_hub_gave_out_is_named(report: Report) -> No
     assert report.verdict("minilm", "published hashes") == "ok"
 
 
+@pytest.mark.slow
 def test_a_wrong_pooling_that_no_file_denies_fails_a_built_in_model(report: Report) -> None:
     row = report.row("minilm", "pooling")
 
@@ -75,11 +78,13 @@ def test_a_wrong_pooling_that_no_file_denies_fails_a_built_in_model(report: Repo
     assert "it may be mean" in row["advice"]
 
 
+@pytest.mark.slow
 def test_shipped_vectors_are_not_what_a_wrong_use_gives(report: Report) -> None:
     assert report.verdict("minilm", "reference vectors") == "failed"
     assert report.verdict("minilm-f32", "reference vectors") == "failed"
 
 
+@pytest.mark.slow
 def test_what_is_right_about_them_passes(report: Report) -> None:
     right = {"load", "dimensions", "finite", "unit length", "alone = batch = shuffled"}
 

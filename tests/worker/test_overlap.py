@@ -165,4 +165,21 @@ def test_a_look_that_fails_says_so_and_ends_nothing(capsys: pytest.CaptureFixtur
 
     wait_for(lambda: not any(thread.name == "audit" for thread in threading.enumerate()))
     assert "OSError" in capsys.readouterr().err
-    assert stream.getvalue() == b""
+    assert frames_in(stream) == [wire.Audited()]
+
+
+def test_the_server_is_told_once_that_a_look_found_nothing() -> None:
+    for encoder in (SimpleNamespace(audit=lambda: None), SimpleNamespace()):
+        stream = io.BytesIO()
+        audit = Audit(cast("Loaded", SimpleNamespace(encoder=encoder)), Sender(stream))
+
+        audit.begin()
+        audit.begin()
+
+        wait_for(lambda: not any(thread.name == "audit" for thread in threading.enumerate()))
+        assert frames_in(stream) == [wire.Audited()]
+
+
+def frames_in(stream: io.BytesIO) -> list[wire.Frame]:
+    stream.seek(0)
+    return [received.frame for received in iter(lambda: wire.read(stream), None)]

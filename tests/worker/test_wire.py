@@ -73,6 +73,7 @@ FRAMES: dict[type[Any], st.SearchStrategy[wire.Frame]] = {
         wire.Failure, id=IDS, code=st.text(), message=st.text(), hint=st.none() | st.text()
     ),
     wire.Damaged: st.builds(wire.Damaged, what=st.text()),
+    wire.Audited: st.builds(wire.Audited),
 }
 ANY_FRAME = st.one_of(list(FRAMES.values()))
 

@@ -1,0 +1,63 @@
+"""Every model of the registry, whether it is here, and the disk that it takes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from emberd.models import compiled
+from emberd.models.availability import find_here
+from emberd.models.remove import Places
+from emberd.registry.catalog import Catalog
+from emberd.registry.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedModel:
+    """A row of `emberd list`. Sizes are 0 for what is not here."""
+
+    name: str
+    default: bool
+    dimensions: int
+    pooling: str
+    precision: str
+    max_tokens: int | None
+    pulled: bool
+    files_bytes: int
+    compiled_bytes: int
+    fingerprint: str | None
+    architecture: str | None
+    licence: str | None
+    tested: str
+    sources: list[str]
+    aliases: list[str]
+
+
+def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterator[ListedModel]:
+    """Yield a row for each entry, in the registry's order; no network is asked."""
+    lock = places.lock.read()
+    for spec in catalog:
+        entry = lock.get(spec.name)
+        here = find_here(spec, places.hub, entry)
+        yield ListedModel(
+            name=spec.name,
+            default=spec is default,
+            dimensions=spec.dimensions,
+            pooling=spec.pooling,
+            precision=spec.precision,
+            max_tokens=spec.max_tokens,
+            pulled=here is not None,
+            files_bytes=compiled.size_of(here.folder) if here else 0,
+            compiled_bytes=compiled.size_of(*compiled.folders(places.cache, spec, entry)),
+            fingerprint=entry.now.fingerprint if entry else None,
+            architecture=spec.architecture,
+            licence=spec.licence,
+            tested=spec.tested,
+            sources=[str(source) for source in spec.sources],
+            aliases=list(spec.aliases),
+        )
+
+
+def unused_bytes(catalog: Catalog, places: Places) -> int:
+    """Return the disk that compiled copies take which no entry would use."""
+    lock = places.lock.read()
+    models = [(spec, lock.get(spec.name)) for spec in catalog]
+    return compiled.size_of(*compiled.unused(places.cache, models))
