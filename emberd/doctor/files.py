@@ -51,7 +51,7 @@ def lock(
         )
         return [Finding("lock", "failed", f"{file} is damaged: {damage}", advice)]
     entries = locked.read()
-    gone = [name for name, entry in entries.items() if not entry.is_here]
+    gone = [name for name, entry in entries.items() if not entry.files_remain]
     ways = {name: f"Run `emberd pull {name}`." for name in gone}
     if specs is not None:
         ways = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Thread
-from typing import Protocol, Self, TypedDict, TypeVar
+from typing import Protocol, Required, Self, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
@@ -73,18 +73,19 @@ class Target:
         )  # fmt: skip
 
 
+class Options(TypedDict, total=False):
+    """What is asked for beside the texts."""
+
+    model: Required[str]
+    dimensions: int | None
+    input_type: InputType | None
+    fingerprint: str | None
+
+
 class Embedder(Protocol):
     """Something that turns texts into vectors."""
 
-    def submit(
-        self,
-        texts: Sequence[str],
-        *,
-        model: str,
-        dimensions: int | None = None,
-        input_type: InputType | None = None,
-        fingerprint: str | None = None,
-    ) -> "Future[Embedded]":
+    def submit(self, texts: Sequence[str], **options: Unpack[Options]) -> "Future[Embedded]":
         """Embed one batch; the future raises `EmberdError`, also if the space has changed."""
         ...
 
@@ -154,20 +155,9 @@ class PoolEmbedder:
     async def _open(self) -> Pool:
         return Pool(self._config)  # in the thread whose loop it belongs to
 
-    def submit(
-        self,
-        texts: Sequence[str],
-        *,
-        model: str,
-        dimensions: int | None = None,
-        input_type: InputType | None = None,
-        fingerprint: str | None = None,
-    ) -> "Future[Embedded]":
+    def submit(self, texts: Sequence[str], **options: Unpack[Options]) -> "Future[Embedded]":
         """See `Embedder`."""
-        request = EmbedRequest(
-            texts=texts, model=model, dimensions=dimensions, input_type=input_type,
-            encoding="raw", fingerprint=fingerprint,
-        )  # fmt: skip
+        request = EmbedRequest(texts=texts, encoding="raw", **options)
         return asyncio.run_coroutine_threadsafe(self._embed(request), self._loop)
 
     async def _embed(self, request: EmbedRequest) -> Embedded:
@@ -180,15 +170,6 @@ class PoolEmbedder:
     def release(self, model: str) -> None:
         """See `Embedder`."""
         asyncio.run_coroutine_threadsafe(self._pool.unload(model), self._loop).result()
-
-
-class Options(TypedDict):
-    """What `Client.embed` takes beside the texts."""
-
-    model: str
-    dimensions: int | None
-    input_type: InputType | None
-    fingerprint: str | None
 
 
 class ServerEmbedder:
@@ -208,22 +189,8 @@ class ServerEmbedder:
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    def submit(
-        self,
-        texts: Sequence[str],
-        *,
-        model: str,
-        dimensions: int | None = None,
-        input_type: InputType | None = None,
-        fingerprint: str | None = None,
-    ) -> "Future[Embedded]":
+    def submit(self, texts: Sequence[str], **options: Unpack[Options]) -> "Future[Embedded]":
         """See `Embedder`."""
-        options: Options = {
-            "model": model,
-            "dimensions": dimensions,
-            "input_type": input_type,
-            "fingerprint": fingerprint,
-        }
         return self._threads.submit(self._ask, list(texts), options)
 
     def _ask(self, texts: list[str], options: Options) -> Embedded:

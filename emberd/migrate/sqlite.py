@@ -4,7 +4,6 @@ The sqlite3 module of many Pythons cannot load extensions; apsw always can.
 """
 
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ import sqlite_vec
 
 from emberd.errors import StoreError
 from emberd.migrate.sqlite_errors import explained
+from emberd.replacing import replacing
 
 PATIENCE_S = 10.0  # how long to wait for somebody else's transaction
 LOOK_S = 0.002
@@ -126,22 +126,20 @@ def copy(source: Path, target: Path) -> None:
 
 def _copy(connection: apsw.Connection, source: Path, target: Path) -> None:
     partial = target.with_name(f"{target.name}.partial")
-    partial.unlink(missing_ok=True)
     try:
-        made = connect(partial, create=True)
-        try:
-            with explained(partial), made.backup("main", connection, "main") as backup:
-                backup.step(-1)
-        finally:
-            made.close(True)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        shutil.copymode(source, partial)  # a private file stays private
-        partial.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink()
-        raise
+        with replacing(target, temporary=partial):
+            made = connect(partial, write=True)  # an empty file is an empty database
+            try:
+                with explained(partial), made.backup("main", connection, "main") as backup:
+                    backup.step(-1)
+            finally:
+                made.close(True)
+            shutil.copymode(source, partial)  # what only its owner may read stays so
+    except OSError as error:
+        raise StoreError(
+            f"{target} cannot be written: {error.strerror}.",
+            hint="Correct the permissions, or make room.",
+        ) from None
 
 
 class Restoring:

@@ -217,11 +217,6 @@ class Workplace:
         assert note  # see `prepare`
         self._write_pending(replace(note, digest=digest))
 
-    def is_committed(self) -> bool:
-        """Whether what was prepared is in the store."""
-        note = self.pending_note()
-        return bool(note and self.holds(note))
-
     def is_written_to(self) -> bool:
         """Whether anything was written since the swap that is not finished yet."""
         note = self.pending_note()

@@ -87,7 +87,7 @@ def remove(removal: Removal, catalog: Catalog, places: Places) -> Removed:
         freed = {name: remove_repository(name, places.hub) for name in removal.repositories}
         for spec in removal.models:
             entry = lock.read().get(spec.name)
-            if entry and not entry.is_here:
+            if entry and not entry.files_remain:
                 lock.remove(spec.name)
         entries = lock.read()
         models = [(spec, entries.get(spec.name)) for spec in catalog]

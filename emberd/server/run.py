@@ -173,7 +173,7 @@ def _already_runs(config: "Config") -> str:
     if noted and (noted.host, noted.port) == (server.host, server.port):
         return where
     raise PortTakenError(
-        f"emberd already runs at {where}, with the state folder {config.homes.state}.",
+        f"emberd is already running at {where}, with the state folder {config.homes.state}.",
         hint="Stop that server, or give this one its own EMBERD_HOME.",
     )
 

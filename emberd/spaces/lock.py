@@ -119,8 +119,11 @@ class LockEntry:
         return f"{undo}, or re-embed what is stored and run `{accept}`."
 
     @property
-    def is_here(self) -> bool:
-        """Whether its files are still where they were."""
+    def files_remain(self) -> bool:
+        """Whether the files that were hashed are still in their folder.
+
+        Whether the model is here, from any source, is for `models.availability` to say.
+        """
         files, folder = self.now.files, self.now.folder
         return bool(files) and all(is_file(Path(folder, name)) for name in files)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +81,9 @@ class Tokenizer:
         short = self._library.encode_batch_fast([t for t in whole if len(t) <= self._long_chars])
         encodings = iter(short)
         return [
-            self._tokens(
-                next(encodings) if len(t) <= self._long_chars else self._encode_long(t), unpooled
-            )
+            self._tokens(next(encodings), unpooled)
+            if len(t) <= self._long_chars
+            else self._encode_long(t, unpooled)
             for t in whole
         ]
 
@@ -108,10 +108,18 @@ class Tokenizer:
         text gives several lists if the tokenizer allows it, so that the caller can stop early.
         """
         first = 0
+        closing: list[dict[str, Any]] | None = None  # the special tokens at the end
         for last in self._ends(text):
             [encoding] = self._library.encode_batch([text[first:last]])
-            yield list(_described(text, encoding, first, last))
+            for part in (encoding, *encoding.overflowing):
+                words = [place for place, mask in enumerate(part.special_tokens_mask) if not mask]
+                if words or (closing is None and last == len(text)):  # a text without any words
+                    described = _described(text, part, first)
+                    begin, end = (words[0], words[-1] + 1) if words else (0, 0)
+                    yield described[0 if closing is None else begin : end]
+                    closing = described[end:]
             first = last
+        yield closing or []
 
     def _ends(self, text: str) -> Iterator[int]:
         """Yield where pieces of a text end that have the same tokens alone as together."""
@@ -123,7 +131,7 @@ class Tokenizer:
             yield (end := found)
         yield len(text)
 
-    def _encode_long(self, text: str) -> "Encoding":
+    def _encode_long(self, text: str, unpooled: int) -> Tokens:
         """Tokenize as much of a very long text as fills the model; the rest does not matter.
 
         Otherwise megabytes would be tokenized for the first few hundred tokens, which takes seconds
@@ -134,14 +142,15 @@ class Tokenizer:
         while len(text) > chars:
             start = text[:chars]
             words, _, half_a_word = start.rpartition(" ")
-            start = words if len(half_a_word) < chars // 2 else start
-            encoding = self._encode_one(start)
-            if self._tokens(encoding).uncut >= self._max_tokens + MARGIN_TOKENS:
-                return encoding
+            is_whole = len(half_a_word) < chars // 2
+            tokens = self._tokens(self._encode_one(words if is_whole else start), unpooled)
+            if tokens.uncut > self._max_tokens + MARGIN_TOKENS:
+                # Half a word can have more tokens than all of it: one [UNK].
+                return tokens if is_whole else replace(tokens, uncut=tokens.uncut - MARGIN_TOKENS)
             if chars == self._long_chars and self._shorten:
                 text = self._shorten(text)
             chars *= 4
-        return self._encode_one(text)
+        return self._tokens(self._encode_one(text), unpooled)
 
     def _encode_one(self, text: str) -> "Encoding":
         [encoding] = self._library.encode_batch_fast([text])  # `encode` would hold the GIL
@@ -154,29 +163,17 @@ class Tokenizer:
         return Tokens(ids, len(ids) + rest, unpooled)
 
 
-def _described(text: str, encoding: "Encoding", first: int, last: int) -> Iterator[dict[str, Any]]:
-    """Yield the tokens of `text[first:last]`; special ones only at the ends of the whole text.
-
-    The encoding may have several parts, each surrounded by special tokens.
-    """
-    parts = [encoding, *encoding.overflowing]
-    for number, part in enumerate(parts):
-        # Each of these attributes makes a new list of all tokens.
-        ids, tokens, offsets = part.ids, part.tokens, part.offsets
-        are_special = part.special_tokens_mask
-        words = [place for place, mask in enumerate(are_special) if not mask]
-        begins, ends = 0, len(ids)
-        if words and (number or first):
-            begins = words[0]
-        if words and (part is not parts[-1] or last < len(text)):
-            ends = words[-1] + 1
-        for place in range(begins, ends):
-            special = bool(are_special[place])
-            start, stop = (first + offset for offset in offsets[place])
-            yield {
-                "id": ids[place],
-                "text": tokens[place] if special else text[start:stop],
-                "special": special,
-                "start": None if special else start,
-                "stop": None if special else stop,
-            }
+def _described(text: str, part: "Encoding", first: int) -> list[dict[str, Any]]:
+    """Return the tokens of a part of `text` that begins at `first`, with its special tokens."""
+    return [
+        {
+            "id": token_id,
+            "text": token if is_special else text[first + start : first + stop],
+            "special": bool(is_special),
+            "start": None if is_special else first + start,
+            "stop": None if is_special else first + stop,
+        }
+        for token_id, token, (start, stop), is_special in zip(
+            part.ids, part.tokens, part.offsets, part.special_tokens_mask, strict=True
+        )
+    ]

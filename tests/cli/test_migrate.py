@@ -222,7 +222,7 @@ def test_run_status_undo_and_the_servers_warning(home: Path) -> None:
     assert "notes holds vectors made by minilm-f32" in warning["message"]
     assert "emberd migrate run notes --to minilm" in warning["hint"]
     assert again.returncode == 0
-    assert b"in the space of minilm-f32 already" in again.stdout
+    assert b"already in the space of minilm-f32" in again.stdout
     assert len(status["backups"]) == 1
     assert status["stamp"]["model"] == "minilm-f32"
     assert "Backup from before minilm-f32" in said
@@ -251,7 +251,7 @@ def test_what_is_said_after_an_undo_is_what_has_to_be_done(home: Path) -> None:
     run_emberd("migrate", "check", "notes", home=home)
     assert "Its vectors fit the default, minilm." in undone("notes", "minilm-f32")
     said = undone("wide", "minilm-f32")
-    assert "vectors of minilm and `stores.wide.model` is minilm-f32: set" in said
+    assert "vectors of minilm, but `stores.wide.model` is minilm-f32: set" in said
     assert "emberd use" not in said
     (home / "config.yaml").write_text(f"default: minilm-f32\n{CONFIG}")
     said = undone("notes", "minilm-f32")
@@ -456,7 +456,7 @@ def test_ctrl_c_in_an_undo_says_that_the_same_command_ends_it_and_it_does(home: 
         env=clean_environ(home),
     )
     assert process.stdout
-    assert process.stdout.readline().startswith(b"The store was written to since")
+    assert process.stdout.readline().startswith(b"The store was written to")
     process.send_signal(signal.SIGINT)
     _, complaint = process.communicate(timeout=60)
     database.close()

@@ -63,7 +63,7 @@ def test_what_is_remembered(lock: bytes, stores: bytes) -> None:
 
 def use(name: str, entry: LockEntry) -> None:
     """Do with an entry what the server does."""
-    assert not entry.is_here
+    assert not entry.files_remain
     assert entry.peak_memory_bytes + 1 > entry.peak_memory_bytes
     json.dumps([entry.now.fingerprint, asdict(entry.now.options)])
     entry.is_same_state(ENTRY)

@@ -81,7 +81,7 @@ def test_both_copies_move_in_one_transaction(langchain: Path, made: Made, work: 
     (copy,) = found.copies
     assert (copy.column, copy.rows, copy.same, copy.key) == (ALSO["also"], 59, 59, "rowid")
     assert copy.moves
-    assert "59 moved along" in migrated_sentences(named, moved, "minilm-f32", "minilm-f32")
+    assert "59 were migrated too" in migrated_sentences(named, moved, "minilm-f32", "minilm-f32")
     database = stores.connect(langchain)  # LangChain goes on: its trigger is there and works
     add(database, made.texts[100:101], made.new[100:101])
     database.close()
@@ -143,7 +143,7 @@ def test_a_copy_that_does_not_move_is_named_before_and_after(
 
     (reported,) = report.to_dict()["copies"]
     assert (reported["column"], reported["same"]) == ("langchain.text_embedding", 59)
-    assert "`-o also=langchain.text_embedding` moves them along" in plan_sentences(named, found)
+    assert "`-o also=langchain.text_embedding` migrates them too" in plan_sentences(named, found)
     said = migrated_sentences(named, moved, "minilm-f32", "minilm-f32")
     assert "Warning: langchain.text_embedding still holds 59 of the old vectors." in said
     kept = stores.ask(langchain, "SELECT text_embedding FROM langchain")

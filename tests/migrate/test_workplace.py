@@ -125,7 +125,7 @@ def make_taking_back(all_: list[Migrating], backup: bool, store: StoreState | No
     for one in all_:
         one.place.settle()
         one.place.mark()
-        committed = one.place.is_committed()
+        committed = one.place.on_disk().store == "new"
         if store == "old":
             one.restore(one.place.pending)
         if not backup and committed:

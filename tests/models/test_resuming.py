@@ -4,7 +4,9 @@ import fcntl
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -107,22 +109,29 @@ def test_more_than_the_file_is_fetched_anew(tmp_path: Path, part: Path, fetcher:
     assert weights(tmp_path) == WEIGHTS
 
 
+@contextmanager
+def fetching_elsewhere(part: Path) -> Iterator[IO[bytes]]:
+    """Hold the lock of a `.part` as another process does; yield the file, to be added to."""
+    with part.open("ab", buffering=0) as other, part.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield other
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def wait_for_its_turn(fetcher: Fetcher, part: Path) -> None:
+    """Return once the fetcher waits for the lock of that `.part`."""
+    child, lock_file = psutil.Process(fetcher.pid), str(part.with_suffix(".lock"))
+    wait_for(lambda: lock_file in [file.path for file in child.open_files()])
+
+
 def test_what_another_process_added_before_it_was_stopped_counts(
     tmp_path: Path, part: Path, hub: Hub, fetcher: Fetcher
 ) -> None:
-    lock_file = part.with_suffix(".lock")
-    with (
-        part.open("ab", buffering=0) as other,
-        lock_file.open("w") as lock,
-        ThreadPoolExecutor(1) as thread,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(1) as thread, fetching_elsewhere(part) as other:
         other.write(WEIGHTS[:1000])
         found = thread.submit(fetcher.fetch, tmp_path, MINE)
-        child = psutil.Process(fetcher.pid)
-        wait_for(lambda: str(lock_file) in [file.path for file in child.open_files()])
+        wait_for_its_turn(fetcher, part)
         other.write(WEIGHTS[1000:5000])
-        fcntl.flock(lock, fcntl.LOCK_UN)
 
     assert found.result().error == ""
     assert hub.resumed == [5000]
@@ -133,19 +142,11 @@ def test_what_another_process_finished_meanwhile_is_taken(
     tmp_path: Path, part: Path, hub: Hub, fetcher: Fetcher
 ) -> None:
     hub.requests.clear()
-    lock_file = part.with_suffix(".lock")
-    with (
-        part.open("ab", buffering=0) as other,
-        lock_file.open("w") as lock,
-        ThreadPoolExecutor(1) as thread,
-    ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(1) as thread, fetching_elsewhere(part) as other:
         found = thread.submit(fetcher.fetch, tmp_path, MINE)
-        child = psutil.Process(fetcher.pid)
-        wait_for(lambda: str(lock_file) in [file.path for file in child.open_files()])
+        wait_for_its_turn(fetcher, part)
         other.write(WEIGHTS)
         part.rename(part.with_suffix(""))
-        fcntl.flock(lock, fcntl.LOCK_UN)
 
     assert found.result().error == ""
     assert "model.safetensors" not in hub.downloaded()

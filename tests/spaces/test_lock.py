@@ -195,7 +195,7 @@ def test_an_entry_knows_whether_its_files_are_still_here(
         (tmp_path / name).touch()
     hashes = dict.fromkeys(files, FileHash(0, 0, 0, ""))
 
-    assert replace(ENTRY, folder=str(tmp_path), files=hashes).is_here == here
+    assert replace(ENTRY, folder=str(tmp_path), files=hashes).files_remain == here
 
 
 def test_what_a_newer_version_added_is_passed_over(tmp_path: Path) -> None:

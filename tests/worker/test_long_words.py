@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 
@@ -62,6 +62,9 @@ def test_a_long_text_has_the_tokens_that_all_of_it_has(name: str, text: str) -> 
 
 @EACH
 @settings(max_examples=examples(30), deadline=None)
+@example(text=" " * 40_000, times=1)
+@example(text="word" + " " * 40_000, times=1)
+@example(text=" " * 40_000 + "word", times=3)
 @given(text=texts, times=st.sampled_from([1, 3]))
 def test_tokens_are_described_as_of_one_piece(name: str, text: str, times: int) -> None:
     text *= times
