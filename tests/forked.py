@@ -57,18 +57,13 @@ class Forked:
         stdin: IO[bytes],
         stdout: IO[bytes],
         stderr: IO[bytes],
-        before: str = "",
         entry: str = "emberd.cli.main",
     ) -> None:
-        """Run `emberd ARGUMENTS`; `before` is Python code that the process runs first.
-
-        `entry` is the module whose `main` it runs.
-        """
+        """Run `emberd ARGUMENTS`; `entry` is the module whose `main` it runs."""
         os.umask(umask := os.umask(0))  # there is no other way to ask
         asked = {
             "arguments": [*arguments],
             "environ": dict(environ),
-            "before": before,
             "entry": entry,
             "folder": os.getcwd(),  # noqa: PTH109 - as it is passed on
             "umask": umask,
@@ -233,7 +228,6 @@ def _main() -> None:
     os.environ.clear()
     os.environ.update(request["environ"])
     sys.argv = ["emberd", *request["arguments"]]
-    exec(request["before"], {"__name__": "__main__"})  # noqa: S102 - a test's own code
     main()
 
 

@@ -37,15 +37,17 @@ class Server:
         config: str = "",
         environ: Mapping[str, str] | None = None,
         arguments: Sequence[str] = ("--port", "0"),
-        before: str = "",
+        entry: str = "emberd.cli.main",
         timeouts: Timeouts | None = None,
+        rlimits: Mapping[int, int] | None = None,
         prefix: Sequence[str] = (),
         forked: bool = True,
         share_compiled: bool = True,
     ) -> None:
-        """Start it and wait until it listens; `before`: Python that its process runs first.
+        """Start it and wait until it listens; `entry`: the module whose `main` is run.
 
         `timeouts`: of its connections, in place of the usual ones (see `tests.impatient`).
+        `rlimits`: of its process and its workers, such as `{resource.RLIMIT_NOFILE: 200}`.
         `prefix` goes in front of its command, and of those that `run` runs; see `tests.powers`.
         Not `forked`: with an interpreter of its own. `share_compiled`: see `tests.compiled`.
         """
@@ -58,23 +60,24 @@ class Server:
         self._share_compiled = share_compiled
         if share_compiled:
             swept = _mark_sweep(home)
+        command = ["serve", *arguments]
+        if timeouts:
+            entry, command = "tests.impatient", [json.dumps(asdict(timeouts))]
+        elif rlimits:
+            entry, command = "tests.limited", [json.dumps({**rlimits}), *command]
         with (home / "server.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
             if forked and not prefix and is_ordinary(self._environ):
                 self.process: subprocess.Popen[bytes] | Forked = Forked(
-                    [json.dumps(asdict(timeouts))] if timeouts else ["serve", *arguments],
+                    command,
                     environ=self._environ,
-                    before=before,
-                    entry="tests.impatient" if timeouts else "emberd.cli.main",
+                    entry=entry,
                     stdin=nothing,
                     stdout=log,
                     stderr=log,
                 )
             else:
-                assert timeouts is None, "only forked servers take timeouts"
-                script = f"{before}\nfrom emberd.cli.main import main; main()"
-                way = ["-c", script] if before else ["-m", "emberd.cli.main"]
                 self.process = subprocess.Popen(
-                    [*prefix, sys.executable, *way, "serve", *arguments],
+                    [*prefix, sys.executable, "-m", entry, *command],
                     stdin=nothing,
                     stdout=log,
                     stderr=log,

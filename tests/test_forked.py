@@ -35,10 +35,6 @@ def test_it_has_the_environment_folder_umask_and_input_of_whoever_starts_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("A_TOKEN_OF_MINE", "not passed on")
-    before = (
-        "import os, sys, json; sys.stdout.write(json.dumps([dict(os.environ), os.getcwd(),"
-        " os.umask(0), sys.stdin.read()])); sys.stdout.flush(); os._exit(7)"
-    )
     environ = clean_environ(home) | {"A": "1"}
     umask = os.umask(0o031)
     try:
@@ -47,7 +43,7 @@ def test_it_has_the_environment_folder_umask_and_input_of_whoever_starts_it(
             given.write(b"a text")
             given.seek(0)
             process = Forked(
-                [], environ=environ, stdin=given, stdout=out, stderr=out, before=before
+                [], environ=environ, stdin=given, stdout=out, stderr=out, entry="tests.surroundings"
             )
             assert process.wait(30) == 7
             out.seek(0)

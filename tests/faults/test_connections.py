@@ -158,8 +158,7 @@ def test_more_connections_than_files_are_turned_away_and_the_rest_served(home: P
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 1024:
         pytest.skip("this test itself needs 1,024 open files")
-    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))"
-    with Server(home, before=few) as own, ExitStack() as open_ones:
+    with Server(home, rlimits={resource.RLIMIT_NOFILE: 200}) as own, ExitStack() as open_ones:
         own.http.get("/ready")  # a connection that is kept
         connections = [open_ones.enter_context(connect(own)) for _ in range(400)]
         own.embed("a worker is started meanwhile")

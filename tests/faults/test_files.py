@@ -1,6 +1,7 @@
 """Files that vanish, shrink or cannot be written under a running server."""
 
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -110,14 +111,10 @@ def test_a_cached_graph_that_is_lost_is_made_again(home: Path, folder: Path, dam
 
 def test_a_full_disk_for_the_cache_costs_nothing_but_time(home: Path, folder: Path) -> None:
     """No file may grow over 64 KiB: EFBIG where a full disk gives ENOSPC."""
-    full = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536));"
-        "sys.dont_write_bytecode = True"  # Python itself would leave halves of its cache files
-    )
-    environ = {"PYTHONDONTWRITEBYTECODE": "1"}
+    environ = {"PYTHONDONTWRITEBYTECODE": "1"}  # or Python leaves halves of its own cache files
+    full = {resource.RLIMIT_FSIZE: 65536}
     config = CONFIG.format(folder=folder)
-    with Server(home, config=config, before=full, environ=environ, share_compiled=False) as own:
+    with Server(home, config=config, rlimits=full, environ=environ, share_compiled=False) as own:
         before = ask(own).json()["embeddings"]
         own.http.post("/unload")
 

@@ -1,13 +1,19 @@
 """Too little memory, or address space, is called that, whichever library meets it."""
 
+import asyncio
 import errno
+import resource
+import sys
 from pathlib import Path
 
 import pytest
 
-from emberd.errors import ModelLoadError
-from emberd.worker import memory
-from tests.serving import Server
+from emberd.config.load import load_config
+from emberd.errors import EmberdError, ModelLoadError
+from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.process import Worker, WorkerProcess
+from emberd.worker import memory, wire
+from tests.serving import clean_environ
 
 
 def chained(inner: BaseException, outer: BaseException) -> BaseException:
@@ -42,31 +48,35 @@ def test_other_errors_are_not(error: BaseException) -> None:
     assert not memory.is_short(error)
 
 
-LIMITED = """
-import asyncio.subprocess, resource, sys
-original = asyncio.create_subprocess_exec
-async def limited(program, *arguments, **options):
-    script = 'ulimit -v %d && exec "$0" "$@"'
-    return await original("/bin/sh", "-c", script, program, *arguments, **options)
-asyncio.create_subprocess_exec = limited
-"""
+async def start_within(home: Path, most_bytes: int) -> EmberdError | None:
+    """Load a model in a worker with so much address space; return why that failed."""
+
+    async def spawn(start: wire.Start) -> Worker:
+        worker = await WorkerProcess.spawn(start)
+        resource.prlimit(worker.pid, resource.RLIMIT_AS, (most_bytes, most_bytes))
+        return worker
+
+    async with Pool(load_config(environ=clean_environ(home)), spawn=spawn) as pool:
+        try:
+            await pool.embed(EmbedRequest(texts=["text"]))
+        except EmberdError as error:
+            return error
+    return None
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits another process")
 def test_a_load_under_a_limit_on_addresses_speaks_of_memory(tmp_path: Path) -> None:
     """Where it runs out depends on the machine; what is said must not."""
     told = []
     for mib in (400, 450, 500, 550, 600, 650):
-        with Server(
-            tmp_path / str(mib), before=LIMITED % (mib * 1024), share_compiled=False
-        ) as own:
-            answer = own.http.post("/embed", json={"texts": ["text"]})
-            if answer.status_code != 200:
-                told.append(answer.json())
+        error = asyncio.run(start_within(tmp_path / str(mib), mib * 2**20))
+        if error:
+            told.append(error)
 
     assert told
     for said in told:
-        words = f"{said['detail']} {said['hint']}"
-        assert said["code"] == "worker_start", said
+        words = f"{said.message} {said.hint}"
+        assert said.code == "worker_start", said
         assert "memory" in words, said
         assert "pull" not in words, said

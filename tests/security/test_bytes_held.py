@@ -190,8 +190,7 @@ def test_answers_that_nobody_reads_hold_no_more_than_the_limit(
 
 
 def test_a_body_that_no_frame_takes_is_refused_and_kills_no_worker(home: Path) -> None:
-    small = "from emberd.worker import wire; wire.MAX_HEADER_BYTES = 2**20"
-    with Server(home, before=small) as own:
+    with Server(home, entry="tests.small_frames") as own:
         own.embed("load")
         (worker,) = own.workers()
 
