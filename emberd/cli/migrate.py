@@ -150,9 +150,9 @@ def run(
     """
     from emberd.migrate.check import note_target
     from emberd.migrate.embedding import find_target, open_embedder
+    from emberd.migrate.joint_run import RunOptions, migrate_all
     from emberd.migrate.plan import plan as plan_migration
     from emberd.migrate.recovery import recover
-    from emberd.migrate.run import RunOptions, migrate_all
     from emberd.migrate.textless import complete
 
     config, ref = _open(ctx, store, kind, options)

@@ -87,9 +87,9 @@ class Cost:
 class Stamp:
     """What a migrated store says about its vectors, kept inside the store.
 
-    `probes` are the vectors of emberd's eight probe texts (`spaces.probes.pack`), and `options` the
-    limits and options of the space, as far as they were recorded. `migration` identifies the run
-    that wrote the vectors.
+    `probes` are the vectors of emberd's eight probe texts (`spaces.probes.encode`), and `options`
+    the limits and options of the space, as far as they were recorded. `migration` identifies the
+    run that wrote the vectors.
     """
 
     model: str

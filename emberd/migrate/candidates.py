@@ -11,7 +11,7 @@ import numpy as np
 from emberd.errors import EmberdError
 from emberd.migrate.base import Key, Row
 from emberd.migrate.embedding import BATCH, Embedded, Embedder, in_turn
-from emberd.migrate.sampling import unpack
+from emberd.migrate.sampling import vectors_of
 from emberd.registry.spec import InputType, ModelSpec, Precision
 from emberd.spaces.compare import SAME_SPACE
 from emberd.vectors import Matrix, cosines
@@ -45,7 +45,7 @@ class Candidates:
     def __init__(self, rows: Sequence[Row], dimensions: int, input_type: InputType | None) -> None:
         self._rows = rows
         self._texts = [row.text or "" for row in rows]
-        self._vectors = unpack(rows) if rows else np.zeros((0, dimensions), np.float32)
+        self._vectors = vectors_of(rows) if rows else np.zeros((0, dimensions), np.float32)
         self._dimensions = dimensions
         self._input_type = input_type
         self._cosines: dict[str, Matrix] = {}

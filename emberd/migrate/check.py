@@ -10,15 +10,11 @@ from emberd.errors import ConfigError, UnknownModelError
 from emberd.migrate import sidecar
 from emberd.migrate.base import Copy, Key, Shape, Stamp, Store, copies_of
 from emberd.migrate.candidates import Candidate, Candidates, Verdict
-from emberd.migrate.embedding import (
-    Embedder,
-    Target,
-    is_here,
-    require_here,
-)
+from emberd.migrate.embedding import Embedder, Target
 from emberd.migrate.health import Health, health_of, is_usable
 from emberd.migrate.sampling import SAMPLE, sampled
 from emberd.migrate.store_ref import StoreRef
+from emberd.models.availability import find_here, require_here
 from emberd.registry.spec import ModelSpec, Precision
 from emberd.spaces.compare import compare
 from emberd.spaces.lock import LockFile, space_of
@@ -117,8 +113,9 @@ def check(
     store = ref.store
     default = config.catalog.get(ref.served_by or config.settings.default)
     asked = [config.catalog.get(name) for name in models]
+    hub, entries = config.homes.hub, LockFile(config.homes.state).read()
     for spec in asked:
-        require_here(config, spec)
+        require_here(spec, hub, entries.get(spec.name))
     progress("reading every row")
     shape = store.inspect()
     health = health_of(store, shape)
@@ -132,11 +129,13 @@ def check(
         return _by_stamp(config, stamp, default, common)
     rows = sampled(store, shape.rows, shape.rows if sample == 0 else sample or SAMPLE)
     rows = [row for row in rows if row.text and is_usable(row.vector, shape.dimensions)]
-    specs = {spec.name: spec for spec in asked or config.catalog if is_here(config, spec)}
-    if is_here(config, default):
-        specs[default.name] = default
+    specs = {
+        spec.name: spec
+        for spec in (*(asked or config.catalog), default)
+        if find_here(spec, hub, entries.get(spec.name))
+    }
     if rows and not specs:
-        require_here(config, default)
+        require_here(default, hub, entries.get(default.name))
     candidates = Candidates(rows, shape.dimensions, ref.input_type)
     for spec in specs.values():
         progress(f"embedding {len(rows)} rows with {spec.name}")

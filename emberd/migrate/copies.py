@@ -18,7 +18,7 @@ NAMED = 20  # rows whose BLOB is not the store's vector, at most
 
 
 @dataclass(frozen=True, slots=True)
-class Vectors:
+class VectorColumn:
     """The vec0 table as it is now: its key ("integer" or "text"), and the bytes of a vector."""
 
     table: str
@@ -57,7 +57,7 @@ def places(connection: apsw.Connection, without: frozenset[str]) -> list[Place]:
 
 
 def copies_in(
-    connection: apsw.Connection, vectors: Vectors, found: Sequence[Place], also: Sequence[str]
+    connection: apsw.Connection, vectors: VectorColumn, found: Sequence[Place], also: Sequence[str]
 ) -> list[Copy]:
     """Return which of these hold BLOBs the size of a vector; `also` names those that move."""
     return [
@@ -65,7 +65,9 @@ def copies_in(
     ]
 
 
-def _copy(connection: apsw.Connection, vectors: Vectors, place: Place, moves: bool) -> Copy | None:
+def _copy(
+    connection: apsw.Connection, vectors: VectorColumn, place: Place, moves: bool
+) -> Copy | None:
     is_sized = _is_sized(vectors, place)
     table = f"{quoted(place.table)} AS t"
     rows = connection.execute(f"SELECT count(*) FROM {table} WHERE {is_sized}").get  # noqa: S608
@@ -87,7 +89,9 @@ def _copy(connection: apsw.Connection, vectors: Vectors, place: Place, moves: bo
     )  # fmt: skip
 
 
-def matches(connection: apsw.Connection, vectors: Vectors, place: Place) -> list[tuple[int, Key]]:
+def matches(
+    connection: apsw.Connection, vectors: VectorColumn, place: Place
+) -> list[tuple[int, Key]]:
     """Return the rowid, and the key of the vector, of each row whose BLOB is that vector."""
     key = _key_column(connection, vectors, place)
     if not key:
@@ -100,7 +104,7 @@ def matches(connection: apsw.Connection, vectors: Vectors, place: Place) -> list
     return list(found)
 
 
-def _key_column(connection: apsw.Connection, vectors: Vectors, place: Place) -> str | None:
+def _key_column(connection: apsw.Connection, vectors: VectorColumn, place: Place) -> str | None:
     """Return the column that leads from the most BLOBs to their vector; None if none does."""
     columns = connection.execute("SELECT name FROM pragma_table_info(?)", (place.table,))
     names = ["_rowid_"] if place.has_rowids else []
@@ -119,13 +123,13 @@ def _key_column(connection: apsw.Connection, vectors: Vectors, place: Place) -> 
     return best if best and counts[best] else None
 
 
-def _is_sized(vectors: Vectors, place: Place) -> str:
+def _is_sized(vectors: VectorColumn, place: Place) -> str:
     """Return as SQL whether a row `t` has a BLOB the size of a vector."""
     column = f"t.{quoted(place.column)}"
     return f"(typeof({column}) = 'blob' AND length({column}) = {vectors.size})"
 
 
-def _is_same(vectors: Vectors, place: Place, key: str) -> str:
+def _is_same(vectors: VectorColumn, place: Place, key: str) -> str:
     """Return as SQL whether a row `t` has the vector whose key is in its column `key`."""
     value = f"t.{quoted(key)}"
     return (

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from threading import Thread
 from typing import Protocol, Required, Self, TypedDict, TypeVar, Unpack
 
@@ -24,14 +23,14 @@ from emberd.errors import (
     TooLargeError,
     UnavailableError,
 )
-from emberd.models.availability import find_here
+from emberd.models.availability import find_here, require_here
 from emberd.models.folder import read_folder
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.registry.spec import InputType, ModelSpec
 from emberd.spaces.compare import Space
 from emberd.spaces.lock import LockFile
 from emberd.spaces.options import SpaceOptions
-from emberd.spaces.probes import PROBES, pack
+from emberd.spaces.probes import PROBES, encode
 from emberd.vectors import Matrix
 
 PATIENCE_S = 60.0  # how long to wait for a server that is busy or restarting
@@ -52,7 +51,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A vector space to move to. `probes` are the vectors of the probe texts, packed.
+    """A vector space to move to. `probes` are the vectors of the probe texts, encoded.
 
     `options` are its limits and options, as far as they are known.
     """
@@ -255,13 +254,14 @@ def find_target(
         EmberdError: it cannot be loaded.
     """
     spec = config.catalog.get(name)
-    require_here(config, spec)
+    entry = LockFile(config.homes.state).read().get(spec.name)
+    require_here(spec, config.homes.hub, entry)
     probes = embedder.submit(PROBES, model=spec.name).result()
     return Target(
         model=spec.name,
         dimensions=probes.vectors.shape[1],
         fingerprint=probes.fingerprint,
-        probes=pack(probes.vectors),
+        probes=encode(probes.vectors),
         options=_options(config, spec, probes.fingerprint),
         input_type=input_type,
     )
@@ -272,19 +272,5 @@ def _options(config: Config, spec: ModelSpec, fingerprint: str) -> SpaceOptions:
     entry = LockFile(config.homes.state).read().get(spec.name)
     if entry and fingerprint in entry.now.fingerprints.values():
         return entry.now.options
-    here = find_here(spec, Path(config.homes.hub), entry)
+    here = find_here(spec, config.homes.hub, entry)
     return read_folder(here.folder).options(spec) if here else SpaceOptions()
-
-
-def require_here(config: Config, spec: ModelSpec) -> None:
-    """Raise `SourceError` for a model whose files are not on this machine."""
-    if not is_here(config, spec):
-        raise SourceError(
-            f"{spec.name} is not on this machine.", hint=f"Run `emberd pull {spec.name}` first."
-        )
-
-
-def is_here(config: Config, spec: ModelSpec) -> bool:
-    """Whether a model was pulled, or its files are where its entry says."""
-    entry = LockFile(config.homes.state).read().get(spec.name)
-    return find_here(spec, Path(config.homes.hub), entry) is not None

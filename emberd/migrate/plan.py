@@ -9,7 +9,7 @@ from emberd.errors import StoreRowsError
 from emberd.migrate import sidecar
 from emberd.migrate.base import Copy, Cost, Key, Lacking, Shape, Store, copies_of
 from emberd.migrate.embedding import Embedder, Target, embed
-from emberd.migrate.sampling import SAMPLE, sampled, unpack
+from emberd.migrate.sampling import SAMPLE, sampled, vectors_of
 from emberd.migrate.stage import staged_rows
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import lasting_lack, require_set_aside
@@ -112,7 +112,7 @@ def _try_out(store: Store, shape: Shape, target: Target, embedder: Embedder, sam
     rate = len(rows) / (time.perf_counter() - began_s)
     same = 0
     if shape.dimensions == target.dimensions:
-        same = int((cosines(unpack(rows), vectors) >= SAME_SPACE).sum())
+        same = int((cosines(vectors_of(rows), vectors) >= SAME_SPACE).sum())
     return _Trial(len(rows), same, rate)
 
 

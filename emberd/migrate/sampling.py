@@ -35,6 +35,6 @@ def positions(rows: int, count: int) -> set[int]:
     return set(np.linspace(0, rows - 1, min(count, rows)).astype(int).tolist()) if rows else set()
 
 
-def unpack(rows: Sequence[Row]) -> Matrix:
+def vectors_of(rows: Sequence[Row]) -> Matrix:
     """Return the vectors of rows, `(N, D)` float32."""
     return np.stack([np.frombuffer(row.vector, "<f4") for row in rows])

@@ -11,7 +11,7 @@ import apsw
 from emberd.errors import NotAStoreError
 from emberd.migrate import vec0
 from emberd.migrate.base import Stamp
-from emberd.migrate.copies import Vectors
+from emberd.migrate.copies import VectorColumn
 from emberd.migrate.sqlite import quoted
 from emberd.migrate.vec0 import Column
 
@@ -45,9 +45,9 @@ class Layout:
         return self.vector.dimensions
 
     @property
-    def vectors(self) -> Vectors:
+    def vectors(self) -> VectorColumn:
         """Where its vectors are, to compare possible copies with them."""
-        return Vectors(self.table, self.key, self.key_type, self.column, 4 * self.dimensions)
+        return VectorColumn(self.table, self.key, self.key_type, self.column, 4 * self.dimensions)
 
     @property
     def ours(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from emberd.errors import MigrationError, NoServerError, UnavailableError
 from emberd.migrate.base import Copy, Key, Row, Store
 from emberd.migrate.embedding import embed
-from emberd.migrate.sampling import SAMPLE, positions, unpack
+from emberd.migrate.sampling import SAMPLE, positions, vectors_of
 from emberd.migrate.stage import Staged
 from emberd.spaces.compare import SAME_SPACE
 from emberd.vectors import cosines
@@ -114,7 +114,7 @@ def _compare_with_model(staged: Staged, sample: Sequence[Row]) -> _Comparison:
         again = embed(staged.embedder, [row.text or "" for row in sample], staged.target)
     except (UnavailableError, NoServerError) as error:
         return _Comparison(unverified=error.message)
-    lowest = float(cosines(unpack(sample), again).min())
+    lowest = float(cosines(vectors_of(sample), again).min())
     if lowest < SAME_SPACE:
         found = f"a row has a cosine of {lowest:.4f} to its text embedded again"
         raise _wrong(staged.ref.store, found)
@@ -165,7 +165,7 @@ def _is_found(staged: Staged, row: Row, first: Key | None) -> bool:
 
 def _are_near(row: Row, vector: bytes) -> bool:
     other = Row(row.key, None, vector)
-    return float(cosines(unpack([row]), unpack([other]))[0]) >= SAME_SPACE
+    return float(cosines(vectors_of([row]), vectors_of([other]))[0]) >= SAME_SPACE
 
 
 def _count_strays(staged: Staged, written: Sequence[Row], comparison: _Comparison) -> None:
@@ -180,7 +180,7 @@ def _count_strays(staged: Staged, written: Sequence[Row], comparison: _Compariso
         if comparable:
             texts = [row.text or "" for row in comparable]
             again = embed(staged.embedder, texts, staged.target)
-            strays += int((cosines(unpack(comparable), again) < SAME_SPACE).sum())
+            strays += int((cosines(vectors_of(comparable), again) < SAME_SPACE).sum())
         comparison.strays = strays
     except (UnavailableError, NoServerError) as error:
         comparison.lowest_cosine, comparison.unverified = None, error.message

@@ -7,6 +7,7 @@ that it was loaded from before comes first.
 from dataclasses import dataclass
 from pathlib import Path
 
+from emberd.errors import SourceError
 from emberd.models.local import find_local
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry
@@ -37,6 +38,16 @@ def find_here(spec: ModelSpec, hub: Path, before: LockEntry | None) -> LocalCopy
         if folder:
             return LocalCopy(source, folder, downloaded=False)
     return None
+
+
+def require_here(spec: ModelSpec, hub: Path, before: LockEntry | None) -> LocalCopy:
+    """Return what `find_here` does. Raises `SourceError` if the files would have to be fetched."""
+    here = find_here(spec, hub, before)
+    if here is None:
+        raise SourceError(
+            f"{spec.name} is not on this machine.", hint=f"Run `emberd pull {spec.name}` first."
+        )
+    return here
 
 
 def in_order(spec: ModelSpec, before: LockEntry | None) -> list[Source]:

@@ -32,7 +32,7 @@ class Space:
         fingerprints: all of its fingerprints: for each size, and for states that proved equal.
         sizes: the lengths of its vectors.
         options: its limits and options, as far as they were recorded.
-        probes: the vectors of the probe texts, as `probes.pack` returns them.
+        probes: the vectors of the probe texts, as `probes.encode` returns them.
         gap: why no more is known about it.
     """
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from emberd.spaces.compare import compare
 from emberd.spaces.lock import LockEntry
-from emberd.spaces.probes import Rows, pack
+from emberd.spaces.probes import Rows, encode
 
 
 def judge(
@@ -25,13 +25,13 @@ def judge(
         embed_probes: embeds the probe texts; called only if they are needed.
     """
     if before is None or not before.probes:
-        return replace(entry, probes=pack(embed_probes()))
+        return replace(entry, probes=encode(embed_probes()))
     if entry.is_same_state(before):
         return replace(entry, probes=before.probes, equivalent=before.equivalent)
     if before.changed_to and entry.is_same_state(before.changed_to):
         still = replace(entry, probes=before.changed_to.probes)
         return replace(before, changed_to=still)
-    found = replace(entry, probes=pack(embed_probes()))
+    found = replace(entry, probes=encode(embed_probes()))
     comparison = compare(before.measured("before"), found.measured("now"))
     if comparison.is_same:
         known = {*before.equivalent, *before.fingerprints.values()} - {*entry.fingerprints.values()}

@@ -28,7 +28,7 @@ class LockEntry:
         backend: the backend that loaded it; None if it was only pulled.
         engine: the libraries that computed, with their versions.
         compute: the arithmetic in use.
-        probes: the vectors of the probe texts, packed.
+        probes: the vectors of the probe texts, encoded.
         peak_memory_bytes: of its worker process; 0 if unknown.
         changed_to: what the model gives now, if that is another space that nobody has accepted yet.
         cosine: the lowest cosine of a probe text between the two.

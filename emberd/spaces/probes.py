@@ -2,7 +2,7 @@
 
 They differ in language, length and kind, so that different files, another precision or pooling, or
 other handling of case moves at least one of them. A worker embeds them; here their vectors are
-packed for `lock.json` and for the stamps of stores, and compared. This is plain Python because the
+encoded for `lock.json` and for the stamps of stores, and compared. This is plain Python because the
 server has no numpy.
 """
 
@@ -26,16 +26,16 @@ Rows = Iterable[Iterable[float]]
 """The vectors of the probe texts, `(8, D)`; a float32 matrix is one."""
 
 
-def pack(rows: Rows) -> str:
+def encode(rows: Rows) -> str:
     """Return vectors as base64 of little-endian float32, row after row."""
     values = [float(value) for row in rows for value in row]
     return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
 
 
-def unpack(packed: str) -> list[Sequence[float]]:
-    """Return the eight rows that `pack` packed; none if they are damaged."""
+def decode(encoded: str) -> list[Sequence[float]]:
+    """Return the eight rows that `encode` encoded; none if they are damaged."""
     try:
-        content = base64.b64decode(packed)
+        content = base64.b64decode(encoded)
         values = struct.unpack(f"<{len(content) // 4}f", content)
     except (ValueError, struct.error):
         return []
@@ -49,12 +49,12 @@ def lowest_cosine(one: str, other: str, dimensions: int | None = None) -> float:
     """Return the lowest cosine of any probe text's two vectors; 0 if they cannot be compared.
 
     Args:
-        one: the packed vectors in one space.
+        one: the encoded vectors in one space.
         other: those in the other.
         dimensions: how many leading dimensions to compare, for models with several sizes.
     """
     pairs = [
-        (a[:dimensions], b[:dimensions]) for a, b in zip(unpack(one), unpack(other), strict=False)
+        (a[:dimensions], b[:dimensions]) for a, b in zip(decode(one), decode(other), strict=False)
     ]
     scales = [math.hypot(*a) * math.hypot(*b) for a, b in pairs]
     usable = all(len(a) == len(b) for a, b in pairs) and all(

@@ -8,9 +8,9 @@ from emberd.config.load import Config
 from emberd.migrate import known
 from emberd.migrate.check import note_target
 from emberd.migrate.embedding import Embedder, Target, find_target
+from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.plan import Plan
 from emberd.migrate.plan import plan as plan_migration
-from emberd.migrate.run import RunOptions, migrate_all
 from emberd.migrate.stage import ProgressCallback
 from emberd.migrate.store_ref import StoreRef, require_separate_files
 from emberd.migrate.textless import complete

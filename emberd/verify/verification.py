@@ -24,7 +24,7 @@ from emberd.models.folder import read_folder
 from emberd.pool.status import ModelStatus
 from emberd.registry.spec import ModelSpec, Pooling
 from emberd.spaces.lock import LockEntry, LockFile
-from emberd.spaces.probes import PROBES, pack
+from emberd.spaces.probes import PROBES, encode
 from emberd.vectors import Matrix, lowest_cosine
 from emberd.verify import checks, paraphrases
 from emberd.verify.acceptance import remember
@@ -150,7 +150,7 @@ class _Verification:
         spec, measured, status = self.spec, self.measured, self.measured.status
         loaded = f"{status.backend} {status.compute}, {status.last_load_s or 0:.1f} s"
         yield Finding("load", "ok", loaded)
-        yield checks.check_space(spec.name, self.before, self.after, pack(measured.probes))
+        yield checks.check_space(spec.name, self.before, self.after, encode(measured.probes))
         yield checks.check_dimensions(spec, measured.lengths)
         everything = (measured.batch, measured.alone, measured.shuffled, measured.empty.vectors)
         vectors = np.concatenate([*everything, measured.longest.vectors, measured.paraphrases])

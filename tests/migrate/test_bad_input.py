@@ -24,8 +24,8 @@ from emberd.errors import (
 )
 from emberd.migrate import sqlite
 from emberd.migrate.check import check
+from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.plan import plan
-from emberd.migrate.run import RunOptions, migrate_all
 from emberd.migrate.status import status
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Made, Work

@@ -13,15 +13,15 @@ from emberd.errors import QueueFullError, SourceError
 from emberd.migrate.base import Stamp
 from emberd.migrate.check import check, known_from, whose
 from emberd.migrate.embedding import Embedded, PoolEmbedder, find_target
+from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
 from emberd.migrate.plan import plan
-from emberd.migrate.run import migrate_all
 from emberd.migrate.sampling import sampled
 from emberd.registry.catalog import Catalog
 from emberd.spaces.compare import compare
 from emberd.spaces.lock import LockEntry, LockFile, space_of
 from emberd.spaces.options import SpaceOptions
-from emberd.spaces.probes import pack, unpack
+from emberd.spaces.probes import decode, encode
 from emberd.spaces.stores import fingerprint_here
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Made, Work
@@ -346,7 +346,7 @@ def test_a_stamp_without_options_is_judged_by_its_probes(cmem: Path, work: Work)
 
 def test_a_smaller_size_of_a_model_is_judged_by_that_many_dimensions(work: Work) -> None:
     entry = LockFile(work.config.homes.state).read()["minilm"]
-    probes = pack(row[:128] for row in unpack(entry.probes))
+    probes = encode(row[:128] for row in decode(entry.probes))
     stamp = Stamp(
         model="minilm", fingerprint="another", dimensions=128, probes=probes,
         migration="m", made_at="now",

@@ -12,8 +12,8 @@ import pytest
 from emberd.cli.migrate_report import migrated_sentences, plan_sentences
 from emberd.errors import NotAStoreError, StoreError, StoreRowsError
 from emberd.migrate.check import check
+from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.plan import plan
-from emberd.migrate.run import migrate_all
 from emberd.migrate.undo import undo
 from emberd.vectors import Matrix
 from tests.cosines import cosines

@@ -9,8 +9,8 @@ import pytest
 from emberd.cli.migrate_report import migrated_sentences, plan_sentences
 from emberd.errors import StoreRowsError
 from emberd.migrate.check import check
+from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.plan import plan
-from emberd.migrate.run import RunOptions, migrate_all
 from emberd.migrate.undo import undo
 from tests.cosines import cosines
 from tests.migrate import stores

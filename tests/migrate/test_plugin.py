@@ -11,8 +11,8 @@ import pytest
 from emberd.errors import StoreKindError, StoreRowsError
 from emberd.migrate import plugins
 from emberd.migrate.check import check
+from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.plan import plan
-from emberd.migrate.run import migrate_all
 from emberd.migrate.undo import undo
 from emberd.vectors import Matrix
 from tests.cosines import cosines

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from emberd.errors import StoreError
+from emberd.migrate.joint_run import joint_run, migrate_all
 from emberd.migrate.plan import plan
 from emberd.migrate.recovery import recover
-from emberd.migrate.run import joint_run, migrate_all
 from emberd.migrate.stage import staging
 from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef

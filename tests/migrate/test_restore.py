@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from emberd.errors import StoreBusyError, StoreError
+from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
 from emberd.migrate.recovery import recover
-from emberd.migrate.run import migrate_all
 from emberd.migrate.status import status
 from emberd.migrate.undo import undo
 from emberd.spaces.stores import StoresFile

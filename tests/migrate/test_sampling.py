@@ -3,7 +3,7 @@
 import pytest
 
 from emberd.migrate.base import Row
-from emberd.migrate.sampling import positions, unpack
+from emberd.migrate.sampling import positions, vectors_of
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ def test_positions_are_spread_from_the_first_row_to_the_last(
 def test_vectors_are_little_endian_float32() -> None:
     rows = [Row(1, "a", b"\0\0\x80\x3f\0\0\0\x40"), Row(2, "b", bytes(8))]
 
-    assert unpack(rows).tolist() == [[1, 2], [0, 0]]
+    assert vectors_of(rows).tolist() == [[1, 2], [0, 0]]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emberd.errors import MigrationError, NotAStoreError
-from emberd.migrate.run import migrate_all
+from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.vec0_replace import Vec0Replacement
 from tests.cosines import cosines
 from tests.migrate import stores

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from emberd.errors import DiskFullError
+from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.plan import plan
-from emberd.migrate.run import RunOptions, migrate_all
 from emberd.migrate.workplace import Workplace
 from tests import disk
 from tests.cosines import cosines

@@ -15,11 +15,11 @@ import pytest
 from emberd.errors import BackupError, DiskFullError, MigrationError, StoreBusyError, StoreError
 from emberd.migrate.base import Replacement
 from emberd.migrate.cmem import CmemStore
+from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.notes import Note
 from emberd.migrate.plan import plan
 from emberd.migrate.recovery import recover
 from emberd.migrate.restore import Restored
-from emberd.migrate.run import RunOptions, migrate_all
 from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import complete

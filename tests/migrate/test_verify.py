@@ -11,7 +11,7 @@ from emberd.cli.migrate_report import migrated_sentences
 from emberd.errors import MigrationError, NoServerError
 from emberd.migrate.base import Key, Replacement, Shape
 from emberd.migrate.cmem import CmemStore
-from emberd.migrate.run import migrate_all
+from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.status import status
 from tests.cosines import cosines
 from tests.migrate import stores

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from emberd.models.availability import find_here, in_order
+import pytest
+
+from emberd.errors import SourceError
+from emberd.models.availability import find_here, in_order, require_here
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry
 from tests import model_folder
@@ -52,3 +55,11 @@ def test_a_package_is_where_it_was_while_its_folder_is_whole(tmp_path: Path) -> 
     assert here.folder == folder
     (folder / "tokenizer.json").unlink()
     assert find_here(model(PACKAGE), tmp_path, before) is None
+
+
+def test_what_needs_a_model_here_gets_it_or_an_error_that_names_it(tmp_path: Path) -> None:
+    folder = Source(path=str(model_folder.write(tmp_path / "own")))
+
+    assert require_here(model(folder), tmp_path, None).folder == tmp_path / "own"
+    with pytest.raises(SourceError, match="mine"):
+        require_here(model(HUB, PACKAGE), tmp_path, None)

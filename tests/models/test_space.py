@@ -9,11 +9,11 @@ from emberd.models.availability import LocalCopy
 from emberd.models.space import BackendFiles, compare_models, identify, space_today
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry
-from emberd.spaces.probes import PROBES, pack
+from emberd.spaces.probes import PROBES, encode
 from tests.folders import Folder
 
 BACKEND = BackendFiles("openvino", ("config.json", "tokenizer.json", "model*.safetensors*"))
-PROBED = pack([[1.0, 0.0]] * len(PROBES))
+PROBED = encode([[1.0, 0.0]] * len(PROBES))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from emberd.spaces.compare import SAME_SPACE, Space, compare
 from emberd.spaces.options import SpaceOptions
-from emberd.spaces.probes import PROBES, pack
+from emberd.spaces.probes import PROBES, encode
 
 OPTIONS = SpaceOptions(
     max_tokens=512, normalize=True, prompts={"query": "q: "}, include_prompt=True, lower_case=False
@@ -17,7 +17,7 @@ OPTIONS = SpaceOptions(
 def probes(cosine: float = 1.0) -> str:
     """Return probe vectors of 4 dimensions; the last one has this cosine to that of others."""
     rows = [[1.0, 0.0, 0.0, 0.0]] * (len(PROBES) - 1)
-    return pack([*rows, [cosine, sqrt(1 - cosine**2), 0.0, 0.0]])
+    return encode([*rows, [cosine, sqrt(1 - cosine**2), 0.0, 0.0]])
 
 
 ONE = Space(
@@ -81,7 +81,7 @@ def test_the_rule(one: Space, other: Space, verdict: str) -> None:
 
 def test_only_the_size_that_both_give_is_compared() -> None:
     two = [[1.0, 0.0]] * len(PROBES)
-    small = replace(OTHER, sizes=(2,), probes=pack(two))
+    small = replace(OTHER, sizes=(2,), probes=encode(two))
 
     assert compare(ONE, small).is_same
     assert compare(small, ONE).is_same

@@ -8,7 +8,7 @@ import pytest
 from emberd.spaces.judge import judge
 from emberd.spaces.lock import LockEntry
 from emberd.spaces.options import SpaceOptions
-from emberd.spaces.probes import PROBES, pack, unpack
+from emberd.spaces.probes import PROBES, decode, encode
 from emberd.vectors import Matrix
 
 DRAW = np.random.default_rng(5)
@@ -29,7 +29,7 @@ NOW = LockEntry(
     compute="f32",
     options=OPTIONS,
 )
-BEFORE = replace(NOW, probes=pack(VECTORS))
+BEFORE = replace(NOW, probes=encode(VECTORS))
 
 
 def never() -> Matrix:
@@ -39,12 +39,12 @@ def never() -> Matrix:
 def test_a_first_load_remembers_the_probes() -> None:
     entry = judge(NOW, None, lambda: VECTORS)
 
-    assert (np.array(unpack(entry.probes)) == VECTORS).all()
+    assert (np.array(decode(entry.probes)) == VECTORS).all()
     assert entry.changed_to is None
 
 
 def test_an_entry_that_was_only_pulled_gets_its_probes() -> None:
-    assert judge(NOW, replace(NOW, engine=None), lambda: VECTORS).probes == pack(VECTORS)
+    assert judge(NOW, replace(NOW, engine=None), lambda: VECTORS).probes == encode(VECTORS)
 
 
 def test_nothing_runs_when_nothing_changed() -> None:
@@ -75,7 +75,7 @@ def test_a_change_that_moves_vectors_stands_until_it_is_accepted(change: dict[st
 
     entry = judge(changed, BEFORE, lambda: OTHERS)
 
-    assert entry.changed_to == replace(changed, probes=pack(OTHERS))
+    assert entry.changed_to == replace(changed, probes=encode(OTHERS))
     assert entry.cosine is not None
     assert entry.cosine < 0.999
     assert judge(changed, entry, never).changed_to == entry.changed_to
@@ -98,7 +98,7 @@ def test_what_the_probe_texts_cannot_show_is_another_space_too(change: dict[str,
 
     entry = judge(changed, BEFORE, lambda: VECTORS)
 
-    assert entry.changed_to == replace(changed, probes=pack(VECTORS))
+    assert entry.changed_to == replace(changed, probes=encode(VECTORS))
     assert entry.cosine == pytest.approx(1)
     assert entry.equivalent == ()
     assert OPTIONS.differences(options)[0] in entry.reasons
@@ -126,7 +126,7 @@ def test_of_an_older_version_what_it_did_record_counts() -> None:
 
     entry = judge(cut, as_older(BEFORE, 512), lambda: VECTORS)
 
-    assert entry.changed_to == replace(cut, probes=pack(VECTORS))
+    assert entry.changed_to == replace(cut, probes=encode(VECTORS))
     assert "texts are cut after 512 tokens (before) and 128 tokens (now)" in entry.reasons
 
 

@@ -9,7 +9,7 @@ from emberd.backends.base import Precision
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry
 from emberd.spaces.options import SpaceOptions
-from emberd.spaces.probes import PROBES, pack
+from emberd.spaces.probes import PROBES, encode
 from emberd.vectors import Matrix, normalize
 from emberd.verify import checks, paraphrases
 from emberd.verify.finding import Finding
@@ -20,7 +20,7 @@ SPEC = ModelSpec(name="m", sources=(Source(path="m"),), dimensions=64, pooling="
 def probes(cosine: float) -> str:
     """Return probe vectors, the last of which has this cosine to that of others."""
     rows = [[1.0, 0.0]] * (len(PROBES) - 1)
-    return pack([*rows, [cosine, (1 - cosine**2) ** 0.5]])
+    return encode([*rows, [cosine, (1 - cosine**2) ** 0.5]])
 
 
 BEFORE = LockEntry(source="path:m", folder="m", fingerprint="old", probes=probes(1.0))

@@ -12,9 +12,9 @@ from emberd.errors import ConfigError, StoreBusyError, StoreError
 from emberd.migrate.base import Replacement, Shape
 from emberd.migrate.cmem import CmemStore
 from emberd.migrate.embedding import embed
+from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.plan import plan
 from emberd.migrate.recovery import recover
-from emberd.migrate.run import RunOptions, migrate_all
 from emberd.migrate.status import status
 from emberd.migrate.workplace import Workplace
 from emberd.spaces.stores import StoresFile
