@@ -1,4 +1,4 @@
-"""emberd's own routes.
+"""emberd's own routes: `/embed`, `/health`, `/ready`, `/models`, `/load` and `/unload`.
 
 `/embed`, `/health` and `/unload` are a contract with clients of the server that emberd replaces:
 their fields, and the words `No texts provided`, must not change.

@@ -51,12 +51,12 @@ def install(
     if holder and server.port is None:
         raise PortTakenError(
             f"The socket {server.socket} is held by {holder}.",
-            hint="End that process, or set another `server.socket`.",
+            hint="Stop that process, or set another `server.socket`.",
         )
     if holder and not replace:
         raise PortTakenError(
             f"Port {server.port} is held by {holder}.",
-            hint="If that is the server emberd replaces, add `--replace`. Otherwise end that"
+            hint="If that is the server emberd replaces, add `--replace`. Otherwise stop that"
             " process, or set another `server.port`.",
         )
     old = previous.find(server.port or 0, holder) if replace else []

@@ -1,4 +1,4 @@
-"""Where to reach a server."""
+"""The address of a server: its URL, its Unix socket, and the token it takes."""
 
 from dataclasses import dataclass, field
 

@@ -34,7 +34,7 @@ def read_token_file(path: Path) -> tuple[str, ...]:
             f"server.token_file: {path}: {reason}.",
             hint=f"Create one: (umask 077; openssl rand -hex 32 > {quoted})"
             if isinstance(error, FileNotFoundError)
-            else f"It must be a file of yours; see `ls -ld {quoted}`.",
+            else f"It must be a file that belongs to you; see `ls -ld {quoted}`.",
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"server.token_file: {path} is not UTF-8.") from None

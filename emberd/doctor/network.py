@@ -48,7 +48,7 @@ def port(server: ServerSettings, state: Path) -> list[Finding]:
             Finding("port", "failed", detail, "Run `emberd service install --replace`."),
         ]
     detail = f"{holder} is using {where} and is not emberd"
-    return [Finding("port", "failed", detail, "End that process, or set another `server.port`.")]
+    return [Finding("port", "failed", detail, "Stop that process, or set another `server.port`.")]
 
 
 def _elsewhere(state: Path, detail: str) -> list[Finding]:
@@ -66,7 +66,7 @@ def socket(server: ServerSettings) -> list[Finding]:
     if not server.socket:
         return []
     path = Path(server.socket)
-    advice = "Set `server.socket` to a path in one of your folders."
+    advice = "Set `server.socket` to a path in a folder that you can write to."
     try:
         if path.exists() and not path.is_socket():
             return [Finding("socket", "failed", f"{path} exists and is not a socket", advice)]
@@ -87,7 +87,7 @@ def socket(server: ServerSettings) -> list[Finding]:
         return [Finding("socket", "ok", detail), *warnings]
     detail = f"{holder} listens on {path} and is not emberd"
     return [
-        Finding("socket", "failed", detail, "End that process, or set another `server.socket`.")
+        Finding("socket", "failed", detail, "Stop that process, or set another `server.socket`.")
     ]
 
 

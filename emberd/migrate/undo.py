@@ -1,4 +1,4 @@
-"""Undoes the last migration of a store, from its backup."""
+"""Undoing the last migration of a store, from its backup, or ending an undo that was stopped."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -264,7 +264,7 @@ class _Large:
                     if grown <= 0:
                         raise SourceError(
                             f"{self.name}: {error.strerror}, which is not making progress",
-                            hint="End that process, then try again.",
+                            hint="Stop that process, then try again.",
                         ) from None
                     size += grown
                     progress.add(grown)

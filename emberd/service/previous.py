@@ -158,7 +158,7 @@ def find(port: int, holder: Holder | None) -> list[Previous]:
         if process is None:
             raise PortTakenError(
                 f"Port {port} is used by {holder}, which is not the server that emberd replaces.",
-                hint="End that process, or set another `server.port`.",
+                hint="Stop that process, or set another `server.port`.",
             )
         found.append(process)
     return found

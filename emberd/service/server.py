@@ -72,7 +72,7 @@ def holder(config: Config, manager: Manager) -> Holder | None:
     try:
         if server.port is None:
             where = str(server.socket)
-            hint = "Set `server.socket` to a path in one of your folders."
+            hint = "Set `server.socket` to a path in a folder that you can write to."
             found = who_holds_socket(where)
         else:
             where = f"{server.host}:{server.port}"

@@ -16,6 +16,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from tests.cosines import cosines
 from tests.serving import Server, clean_environ, wait_for
 
 LONG = "words that take a while to embed " * 60
@@ -49,7 +50,7 @@ def has_default(server: Server, name: str) -> bool:
 
 
 def cosine(a: list[float], b: list[float]) -> float:
-    return float(np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b))
+    return float(cosines(np.array([a], np.float32), np.array([b], np.float32))[0])
 
 
 def in_place(file: Path, text: str) -> None:

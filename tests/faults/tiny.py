@@ -1,4 +1,4 @@
-"""A model of yours in a folder, small enough to be replaced and damaged in a test."""
+"""A small model in a folder of its own, easy to replace and damage in a test."""
 
 from pathlib import Path
 

@@ -30,7 +30,7 @@ Header = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """One request. `chunks` None: with a Content-Length, unless there is no body at all."""
 
     method: str
@@ -112,19 +112,19 @@ class Talk:
         assert address.hostname and address.port
         return socket.create_connection((address.hostname, address.port), timeout=LIMIT_S)
 
-    def ask(self, asked: Asked) -> Reply:
+    def ask(self, request: Request) -> Reply:
         """Send a request and check that its answer keeps the contract."""
         if self._connection is None:
             self._connection = self.connect()
         keep = False
         try:
-            self._connection.sendall(asked.to_bytes())
-            reply = read_reply(self._connection, asked.method)
+            self._connection.sendall(request.to_bytes())
+            reply = read_reply(self._connection, request.method)
             keep = not reply.closes
         finally:
             if not keep:
                 self.close()
-        self.check(asked, reply)
+        self.check(request, reply)
         return reply
 
     def close(self) -> None:
@@ -133,17 +133,17 @@ class Talk:
             self._connection.close()
             self._connection = None
 
-    def check(self, asked: Asked, reply: Reply) -> None:
+    def check(self, request: Request, reply: Reply) -> None:
         """Hold an answer against what the documents promise."""
         assert reply.status < 500 and reply.status != 429, reply
         assert reply.headers["x-request-id"], reply
-        path = unquote(asked.target.decode("latin-1").partition("?")[0]).rstrip("/") or "/"
-        method = "GET" if asked.method == "HEAD" else asked.method
+        path = unquote(request.target.decode("latin-1").partition("?")[0]).rstrip("/") or "/"
+        method = "GET" if request.method == "HEAD" else request.method
         allowed = self._statuses.get((template(path), method))
         if path == "/openapi.json":
             allowed = {200, 403, 405}
-        assert reply.status in (allowed or {403, 404, 405}), (reply, asked)
-        if reply.status >= 400 and asked.method != "HEAD":
+        assert reply.status in (allowed or {403, 404, 405}), (reply, request)
+        if reply.status >= 400 and request.method != "HEAD":
             check_error(path, reply)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.fuzz.cases import JSON, Damage, damages, fuzz
-from tests.fuzz.talk import SECRET, Asked, Header, Talk, read_reply
+from tests.fuzz.talk import SECRET, Header, Request, Talk, read_reply
 from tests.serving import Server
 
 TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"
@@ -91,10 +91,10 @@ def bodies(draw: st.DrawFn, fields: dict[str, st.SearchStrategy[Any]]) -> bytes:
 
 
 @st.composite
-def embedding(draw: st.DrawFn) -> Asked:
+def embedding(draw: st.DrawFn) -> Request:
     """Return a request for vectors or tokens that is nearly right."""
     path = draw(st.sampled_from(list(FIELDS)))
-    return Asked("POST", path.encode(), (OURS,), draw(bodies(FIELDS[path])))
+    return Request("POST", path.encode(), (OURS,), draw(bodies(FIELDS[path])))
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +122,8 @@ def talk(server: Server) -> Iterator[Talk]:
 
 
 @fuzz(embedding())
-def test_requests_that_are_nearly_right(talk: Talk, asked: Asked) -> None:
-    reply = talk.ask(asked)
+def test_requests_that_are_nearly_right(talk: Talk, request: Request) -> None:
+    reply = talk.ask(request)
 
     if reply.status == 200:
         assert reply.json is not None
@@ -131,17 +131,17 @@ def test_requests_that_are_nearly_right(talk: Talk, asked: Asked) -> None:
 
 @fuzz(EVERYWHERE, JSON, st.booleans())
 def test_any_json(talk: Talk, path: str, data: object, as_ascii: bool) -> None:
-    talk.ask(Asked("POST", path.encode(), (OURS,), write(data, as_ascii=as_ascii)))
+    talk.ask(Request("POST", path.encode(), (OURS,), write(data, as_ascii=as_ascii)))
 
 
 @fuzz(embedding(), damages())
-def test_bodies_that_were_damaged(talk: Talk, asked: Asked, damage: Damage) -> None:
-    talk.ask(Asked("POST", asked.target, asked.headers, damage(asked.body or b"")))
+def test_bodies_that_were_damaged(talk: Talk, request: Request, damage: Damage) -> None:
+    talk.ask(Request("POST", request.target, request.headers, damage(request.body or b"")))
 
 
 @fuzz(EVERYWHERE, st.binary(max_size=60))
 def test_any_bytes_as_a_body(talk: Talk, path: str, body: bytes) -> None:
-    talk.ask(Asked("POST", path.encode(), (OURS,), body))
+    talk.ask(Request("POST", path.encode(), (OURS,), body))
 
 
 @fuzz(
@@ -153,7 +153,7 @@ def test_any_bytes_as_a_body(talk: Talk, path: str, body: bytes) -> None:
 def test_bodies_that_are_nested_deep(
     talk: Talk, path: str, opening: bytes, depth: int, closing: bytes
 ) -> None:
-    talk.ask(Asked("POST", path.encode(), (OURS,), opening * depth + closing * depth))
+    talk.ask(Request("POST", path.encode(), (OURS,), opening * depth + closing * depth))
 
 
 VALUE = st.text(
@@ -204,7 +204,7 @@ GOOD = {
 @fuzz(st.sampled_from(list(GOOD)), st.lists(HEADERS, max_size=4))
 def test_odd_headers(talk: Talk, path: str, headers: Sequence[Header]) -> None:
     media = () if any(name == b"Content-Type" for name, _ in headers) else (OURS,)
-    reply = talk.ask(Asked("POST", path.encode(), (*media, *headers), GOOD[path]))
+    reply = talk.ask(Request("POST", path.encode(), (*media, *headers), GOOD[path]))
 
     if {name for name, _ in headers} <= HARMLESS:
         assert reply.status == 200, (headers, reply)
@@ -219,23 +219,23 @@ def test_chunked_bodies(
     talk: Talk, path: str, chunks: Sequence[int], trailers: Sequence[Header]
 ) -> None:
     trailer = b"".join(b"%b: %b\r\n" % header for header in trailers)
-    asked = Asked("POST", path.encode(), (OURS,), GOOD[path], tuple(chunks), trailer)
+    request = Request("POST", path.encode(), (OURS,), GOOD[path], tuple(chunks), trailer)
 
-    assert talk.ask(asked).status == 200
+    assert talk.ask(request).status == 200
 
 
 @st.composite
-def managing(draw: st.DrawFn) -> Asked:
+def managing(draw: st.DrawFn) -> Request:
     """Return a request to the routes that change something."""
     path = draw(st.sampled_from(list(MANAGING)))
     fields = MANAGING[path] or {"model": MODEL}
     body = draw(st.none() | bodies(fields)) if path != "/unload" else draw(bodies(fields))
-    return Asked("POST", path.encode(), (OURS,), body)
+    return Request("POST", path.encode(), (OURS,), body)
 
 
-@fuzz(managing().filter(lambda asked: asked.body != b"{}" or asked.target != b"/unload"))
-def test_loading_unloading_and_reloading(talk: Talk, asked: Asked) -> None:
-    talk.ask(asked)
+@fuzz(managing().filter(lambda request: request.body != b"{}" or request.target != b"/unload"))
+def test_loading_unloading_and_reloading(talk: Talk, request: Request) -> None:
+    talk.ask(request)
 
 
 PLACES = st.sampled_from([
@@ -257,7 +257,7 @@ def test_any_path_and_method(
 ) -> None:
     escaped = "".join(c if c in "/.%?&=;:@*~|+-_" or (c.isascii() and c.isalnum()) else "".join(
         f"%{byte:02x}" for byte in c.encode("utf-8", "surrogatepass")) for c in odd)  # fmt: skip
-    talk.ask(Asked(method, (place + escaped).encode(), tuple(headers)))
+    talk.ask(Request(method, (place + escaped).encode(), tuple(headers)))
 
 
 def answers_until_the_end(connection: socket.socket, method: str) -> int:
@@ -285,7 +285,7 @@ def send_raw(talk: Talk, content: bytes) -> None:
 
 @fuzz(st.sampled_from(list(GOOD)), damages())
 def test_requests_that_were_damaged(talk: Talk, path: str, damage: Damage) -> None:
-    send_raw(talk, damage(Asked("POST", path.encode(), (OURS,), GOOD[path]).to_bytes()))
+    send_raw(talk, damage(Request("POST", path.encode(), (OURS,), GOOD[path]).to_bytes()))
 
 
 LINES = st.sampled_from([
@@ -313,8 +313,8 @@ def test_any_lines_in_place_of_a_request(talk: Talk, lines: Sequence[bytes], end
 def test_the_next_request_of_a_connection_is_answered_too(
     talk: Talk, path: str, headers: Sequence[Header], body: bytes
 ) -> None:
-    first = Asked("POST", path.encode(), (OURS, *headers), body)
-    second = Asked("GET", b"/ready")
+    first = Request("POST", path.encode(), (OURS, *headers), body)
+    second = Request("GET", b"/ready")
     with talk.connect() as connection:
         connection.sendall(first.to_bytes())
         reply = read_reply(connection, "POST")

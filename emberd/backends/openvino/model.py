@@ -1,4 +1,4 @@
-"""A whole model as an OpenVINO graph: its encoder, pooling, and heads."""
+"""A whole model as an OpenVINO graph: the encoder of its architecture, pooling, and heads."""
 
 from collections.abc import Callable
 
