@@ -103,12 +103,9 @@ def migrate_all(
         ]
         joint = joint_run(stores, participant)
         for one in staged:
-            one.joint = joint
+            one.joint, one.keep_backup = joint, options.keep_backup
         migrated = _Transaction(staged, participant).run()
-        return {
-            one.ref.name: _finished(one, migrated[one.ref.name], keep_backup=options.keep_backup)
-            for one in staged
-        }
+        return {one.ref.name: _finished(one, migrated[one.ref.name]) for one in staged}
 
 
 class _Transaction:
@@ -150,15 +147,11 @@ class _Transaction:
             self._is_committed = True
 
 
-def _finished(staged: Staged, migrated: Migrated, *, keep_backup: bool) -> Migrated:
+def _finished(staged: Staged, migrated: Migrated) -> Migrated:
     """Drop the sidecar, and the backup too unless it is to be kept."""
     staged.sidecar.close()
-    staged.place.finish()
-    backup = staged.place.backups()[-1]
-    if keep_backup:
-        return replace(migrated, backup=str(backup.path))
-    staged.place.forget(backup)
-    return migrated
+    backup = staged.place.finish()
+    return replace(migrated, backup=str(backup.path)) if backup else migrated
 
 
 def joint_run(stores: Sequence[StoreRef], participant: Participant | None) -> JointRun:
