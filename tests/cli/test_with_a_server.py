@@ -91,6 +91,7 @@ def test_config_diff_and_reload_tell_what_happens_to_each_key(home: Path) -> Non
         assert "changed server.host" in warned
 
 
+@pytest.mark.slow
 def test_another_file_than_the_servers_is_not_passed_over(home: Path, tmp_path: Path) -> None:
     (other := tmp_path / "new.yaml").write_text("limits: {max_texts: 7}\n")
     with Server(home) as own:
@@ -198,6 +199,7 @@ def test_a_server_started_by_hand_can_be_stopped_with_ctrl_c(home: Path) -> None
     assert not (home / "state" / "server.json").exists()
 
 
+@pytest.mark.slow
 def test_embed_asks_for_its_own_default_not_for_that_of_the_server(server: Server) -> None:
     environ = {**server._environ, "EMBERD_DEFAULT": "minilm-f32"}
 
