@@ -62,6 +62,7 @@ def test_ps_shows_what_is_alive_and_unload_ends_it(home: Path) -> None:
         assert own.workers() == []
 
 
+@pytest.mark.slow
 def test_ps_shows_why_a_model_failed_in_a_column_of_its_own(home: Path) -> None:
     config = "models: {lost: {sources: [{path: nowhere}], dimensions: 8, pooling: cls}}"
     with Server(home, config=config) as own:
@@ -181,6 +182,7 @@ def test_pull_of_what_cannot_be_had_lists_what_was_tried(home: Path) -> None:
     assert b"hint: " in done.stderr
 
 
+@pytest.mark.slow
 def test_a_server_started_by_hand_can_be_stopped_with_ctrl_c(home: Path) -> None:
     import signal
     import subprocess
