@@ -41,6 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_long_text_is_cut_where_the_folder_says(server: Server) -> None:
     answer = server.embed("word " * 400, "word", model="cut")
 
@@ -50,6 +51,7 @@ def test_a_long_text_is_cut_where_the_folder_says(server: Server) -> None:
     assert server.row("cut")["notes"] == []
 
 
+@pytest.mark.slow
 def test_an_entry_that_states_another_limit_wins_and_the_first_load_says_so(server: Server) -> None:
     for _ in range(2):
         assert server.embed("a " * 100, model="wider")["usage"]["tokens"] == 32
@@ -71,6 +73,7 @@ def test_a_built_in_entry_says_nothing_of_it_at_a_load(server: Server) -> None:
     assert "minilm cuts texts" not in server.log()
 
 
+@pytest.mark.slow
 def test_prompts_of_the_folder_are_told_with_the_line_to_write(server: Server) -> None:
     server.embed("x", model="prompted")
     server.embed("x", model="asks")

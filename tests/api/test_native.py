@@ -92,6 +92,7 @@ def test_an_unknown_variable_is_a_warning_in_health(home: Path) -> None:
     assert "EMBERD_LIMITS_MAX_LOADED" in warning["message"]
 
 
+@pytest.mark.slow
 def test_load_answers_with_the_row_of_a_ready_model(home: Path) -> None:
     with Server(home) as own:
         row = own.http.post("/load", json={"model": "minilm-f32"}).json()

@@ -130,6 +130,7 @@ def test_only_what_changed_is_touched(home: Path) -> None:
         assert "minilm: leaves" not in own.log()
 
 
+@pytest.mark.slow
 def test_aliases_and_idle_times_move_without_a_restart(home: Path) -> None:
     aliased = MINE.replace("precision", "aliases: [%s], idle_unload: %s, precision") % (
         "one", "1h", "4bit",
@@ -289,6 +290,7 @@ def test_a_removed_file_changes_nothing_until_it_is_back(home: Path, named: bool
         assert own.http.get("/health").json()["name"] == "minilm"
 
 
+@pytest.mark.slow
 def test_a_file_that_said_nothing_may_go(home: Path) -> None:
     with Server(home, config="# nothing\n") as own:
         config_of(own).unlink()

@@ -81,6 +81,7 @@ def test_the_native_route_takes_texts_alone(decoding: Server) -> None:
     assert WAYS["native"].ask(decoding.http, encode("a")).status_code == 422
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_here_costs_ids_alone(home: Path) -> None:
     config = "models: {minilm: {token_ids: {encoding: cl100k_base, path: nowhere.tiktoken}}}"
     with Server(home, config=config) as own:

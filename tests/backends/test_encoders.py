@@ -104,6 +104,7 @@ def test_packed_weights_make_one_space_on_both_backends(
     assert cosines(ours, theirs).min() > 0.99999
 
 
+@pytest.mark.slow
 def test_packed_and_full_weights_make_one_space(
     minilm: Path, packed_minilm: Path, cache: Path, tokenized: list[list[int]]
 ) -> None:
@@ -139,6 +140,7 @@ def test_openvino_gives_one_vector_alone_in_a_batch_and_shuffled(
     assert cosines(shuffled, alone[order]).min() > 0.9999
 
 
+@pytest.mark.slow
 def test_mlx_gives_one_vector_alone_in_a_batch_and_shuffled(
     minilm: Path, cache: Path, tokenized: list[list[int]]
 ) -> None:

@@ -50,6 +50,7 @@ def test_it_is_found_and_used_by_name(environ: dict[str, str], minilm: Path) -> 
     assert child.stdout == "(1, 384)\n"
 
 
+@pytest.mark.slow
 def test_its_own_test_passes(environ: dict[str, str]) -> None:
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_emberd_numpy.py"],

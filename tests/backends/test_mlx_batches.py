@@ -30,6 +30,7 @@ def test_a_padded_batch_holds_what_it_held_and_rows_to_be_dropped(texts: int, to
     assert grown_ids.dtype == grown_mask.dtype == np.int32
 
 
+@pytest.mark.slow
 def test_batches_of_all_sizes_have_few_shapes_and_little_padding() -> None:
     seen = set()
     for texts, tokens in product(range(1, 257), range(1, 513)):

@@ -114,6 +114,7 @@ def test_half_the_digits_give_no_nan_in_a_padded_batch(
     assert cosines(vectors, vectors_of(name, STATED[name])).min() > 0.999
 
 
+@pytest.mark.slow
 @OTHERS
 def test_quantized_weights_can_do_with_half_the_digits(name: str, tmp_path: Path) -> None:
     exact = encode(TINY / name, tmp_path, precision="4bit")

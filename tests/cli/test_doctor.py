@@ -94,6 +94,7 @@ def test_a_misspelt_variable_is_a_warning(home: Path) -> None:
     assert seen.ok
 
 
+@pytest.mark.slow
 def test_who_holds_the_port_is_named(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
@@ -152,6 +153,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("h")
 
 
+@pytest.mark.slow
 def test_a_server_on_a_socket_alone_is_seen(short: Path) -> None:
     off = {"EMBERD_SERVER_PORT": "off"}
     config = f"server: {{port: off, socket: {short}/s}}"

@@ -24,6 +24,7 @@ def place(request: pytest.FixtureRequest, server: Server, home: Path) -> Path:
     return server.home if request.param == "a server" else home
 
 
+@pytest.mark.slow
 def test_what_was_cut_is_said_by_its_place(place: Path) -> None:
     texts = ["short", LONG, LONG, "short", LONG]
 
@@ -49,6 +50,7 @@ def test_nothing_is_said_where_nothing_was_cut(place: Path) -> None:
     assert run_emberd("embed", "short", home=place).stderr == b""
 
 
+@pytest.mark.slow
 def test_json_lines_hold_texts_of_several_lines(place: Path) -> None:
     stdin = b'"one\\ntwo"\n{"text": "three", "id": 7}\r\n"\\u00e9"'
 

@@ -242,6 +242,7 @@ def test_a_folder_that_was_deleted_under_the_shell_is_said_to_be(
     assert done.stderr.startswith("error: The current folder was deleted")
 
 
+@pytest.mark.slow
 def test_whole_paths_need_no_folder_to_be_in(home: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
 

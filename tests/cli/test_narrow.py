@@ -56,6 +56,7 @@ def test_ps_shows_every_name_whole_and_why_a_model_failed(home: Path) -> None:
         assert "not on this machine" in " ".join(" ".join(seen).split())
 
 
+@pytest.mark.slow
 def test_doctor_leaves_no_word_out(home: Path) -> None:
     checks = json.loads(run_emberd("doctor", "--json", home=home).stdout)["checks"]
     same = [row for row in checks if row["check"] in ("config", "python", "folder, models", "port")]

@@ -182,6 +182,7 @@ def test_a_revision_is_fetched_and_used_once_the_config_says_so(
     assert b"tiny has no source with a revision 'main': the registry says hf:me" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_name_that_fails_does_not_stop_the_others(hub: Hub, emberd: Emberd) -> None:
     done = emberd("pull", "tiny", "gone", "mpnet", "tiny")
     as_json = emberd("pull", "gone", "tiny", "--json")
@@ -477,6 +478,7 @@ def test_remove_gives_the_disk_back_and_says_how_much(home: Path, hub: Hub, embe
     assert b" 0 B " in again.stdout
 
 
+@pytest.mark.slow
 def test_files_that_another_model_uses_stay_without_a_yes(
     home: Path, hub: Hub, emberd: Emberd
 ) -> None:
@@ -497,6 +499,7 @@ def test_files_that_another_model_uses_stay_without_a_yes(
     assert emberd("remove", "tiny", "twin").returncode == 0  # both were named
 
 
+@pytest.mark.slow
 def test_a_loaded_model_is_not_removed(home: Path, hub: Hub, environ: dict[str, str]) -> None:
     with Server(home, environ=environ) as server:
         server.embed("the cat eats", model="tiny")

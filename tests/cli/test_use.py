@@ -78,6 +78,7 @@ def test_a_variable_of_ones_own_would_make_it_void(config: Path) -> None:
     assert config.read_text() == FILE
 
 
+@pytest.mark.slow
 def test_a_server_that_was_given_a_flag_would_make_it_void(home: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "emberd.cli.main", "serve", "--port", "0", "--default", "mpnet"],

@@ -62,6 +62,7 @@ def test_ps_shows_what_is_alive_and_unload_ends_it(home: Path) -> None:
         assert own.workers() == []
 
 
+@pytest.mark.slow
 def test_ps_shows_why_a_model_failed_in_a_column_of_its_own(home: Path) -> None:
     config = "models: {lost: {sources: [{path: nowhere}], dimensions: 8, pooling: cls}}"
     with Server(home, config=config) as own:
@@ -91,6 +92,7 @@ def test_config_diff_and_reload_tell_what_happens_to_each_key(home: Path) -> Non
         assert "changed server.host" in warned
 
 
+@pytest.mark.slow
 def test_another_file_than_the_servers_is_not_passed_over(home: Path, tmp_path: Path) -> None:
     (other := tmp_path / "new.yaml").write_text("limits: {max_texts: 7}\n")
     with Server(home) as own:
@@ -180,6 +182,7 @@ def test_pull_of_what_cannot_be_had_lists_what_was_tried(home: Path) -> None:
     assert b"hint: " in done.stderr
 
 
+@pytest.mark.slow
 def test_a_server_started_by_hand_can_be_stopped_with_ctrl_c(home: Path) -> None:
     import signal
     import subprocess
@@ -198,6 +201,7 @@ def test_a_server_started_by_hand_can_be_stopped_with_ctrl_c(home: Path) -> None
     assert not (home / "state" / "server.json").exists()
 
 
+@pytest.mark.slow
 def test_embed_asks_for_its_own_default_not_for_that_of_the_server(server: Server) -> None:
     environ = {**server._environ, "EMBERD_DEFAULT": "minilm-f32"}
 

@@ -98,6 +98,7 @@ def test_a_body_in_chunks_of_a_byte_is_no_large_head(server: Server) -> None:
         assert read_reply(connection, "POST").status == 200
 
 
+@pytest.mark.slow
 def test_a_client_that_hangs_up_in_mid_request_costs_nothing(home: Path) -> None:
     with Server(home) as own:
         own.embed("load")

@@ -63,6 +63,7 @@ def test_a_held_lock_keeps_no_model_from_serving_and_no_server_from_ending(home:
         assert not (home / "state" / "lock.json").exists()
 
 
+@pytest.mark.slow
 def test_a_lock_that_is_held_for_a_moment_costs_no_entry(home: Path) -> None:
     with Server(home) as own:
         with held(home / "state" / "lock.flock"):
@@ -110,6 +111,7 @@ def test_where_the_system_does_not_tell_who_holds_a_lock_its_file_does(
     assert foreign.value.strerror == "it is locked by another process"
 
 
+@pytest.mark.slow
 def test_a_command_line_that_may_hold_texts_is_not_told(tmp_path: Path) -> None:
     with held(tmp_path / "lock.flock") as holder, pytest.raises(TimeoutError) as caught:
         LockFile(tmp_path).put("mine", ENTRY)

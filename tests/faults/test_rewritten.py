@@ -83,6 +83,7 @@ def test_a_config_file_rewritten_in_place_loses_no_model_while_it_is_written(
         assert "was not loaded" not in own.log()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_emptied_means_the_defaults(home: Path) -> None:
     with Server(home, config="default: minilm-f32\n") as own:
         (home / "config.yaml").write_text("")

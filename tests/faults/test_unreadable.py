@@ -227,6 +227,7 @@ def commands(home: Path) -> dict[str, "subprocess.CompletedProcess[bytes]"]:
     }
 
 
+@pytest.mark.slow
 def test_a_pipe_in_place_of_the_config_file_is_a_clear_error(home: Path) -> None:
     home.mkdir()
     os.mkfifo(home / "config.yaml")
@@ -260,6 +261,7 @@ def test_the_null_device_is_an_empty_config_file(home: Path) -> None:
     assert run_emberd("--config", "/dev/null", "config", "show", home=home).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_pipe_in_place_of_the_tokens_is_a_clear_error(home: Path) -> None:
     home.mkdir()
     os.mkfifo(home / "tokens", 0o600)
@@ -271,6 +273,7 @@ def test_a_pipe_in_place_of_the_tokens_is_a_clear_error(home: Path) -> None:
     assert b"is a pipe, not a file" in served.stderr
 
 
+@pytest.mark.slow
 def test_a_pipe_in_place_of_the_log_is_a_clear_error(home: Path) -> None:
     home.mkdir()
     os.mkfifo(home / "log")

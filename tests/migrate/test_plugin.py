@@ -90,6 +90,7 @@ def test_vectors_of_several_dimensions_are_refused(tmp_path: Path, made: Made, w
     assert check(work.config, work.open(path), work.embedder).health.bad_vector == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("installed")
 def test_vectors_without_a_text_are_refused_where_a_kind_sets_none_aside(
     tmp_path: Path, made: Made, work: Work

@@ -76,6 +76,7 @@ def test_killed_between_the_commits_all_goes_back_or_all_goes_on(
             assert len(status(work.open(folder), work.state)["backups"]) == 1
 
 
+@pytest.mark.slow
 def test_a_file_that_somebody_edited_since_is_left_alone(
     two: tuple[Path, Path], made: Made, work: Work, tmp_path: Path
 ) -> None:
