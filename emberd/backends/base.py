@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from emberd.models.folder import TRANSFORMER_FILES
+from emberd.models.modules import TRANSFORMER_FILES
 from emberd.registry.spec import Compute as Compute
 from emberd.registry.spec import Pooling as Pooling
 from emberd.registry.spec import Precision as Precision

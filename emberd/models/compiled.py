@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 
 from emberd.hashing import FileHash
+from emberd.models.modules import TRANSFORMER_FILES
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockEntry
 
@@ -31,7 +32,7 @@ def _is_of_tokenizer(name: str) -> bool:
     path = PurePath(name)
     return path.name in (
         "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-        "config_sentence_transformers.json", "sentence_bert_config.json",
+        "config_sentence_transformers.json", *TRANSFORMER_FILES,
     ) or path.parent.name.endswith("_Pooling")  # fmt: skip
 
 

@@ -14,16 +14,10 @@ from typing import Any
 from emberd.errors import ModelLoadError
 from emberd.models.json_files import MEND, read_optional
 from emberd.models.limits import read_limit, read_positions
-from emberd.models.modules import check_layout, read_pooling, read_steps
+from emberd.models.modules import TRANSFORMER_FILES, check_layout, read_pooling, read_steps
 from emberd.models.normalizer import replacing_normalizer
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.options import SpaceOptions
-
-TRANSFORMER_FILES = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
-"""Where the Transformer step keeps its options: the first of these that is not empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,12 @@ from emberd.files import is_file
 from emberd.models.json_files import MEND, is_there, read_json, read_object
 from emberd.registry.spec import is_below
 
+TRANSFORMER_FILES = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Where the Transformer step keeps its options: the first of these that is not empty."""
+
 _POOLINGS = {
     "mean_tokens": "mean",
     "cls_token": "cls",
