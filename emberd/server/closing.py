@@ -7,6 +7,7 @@ until it closes. Source: RFC 9112, section 9.6.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from emberd.server.timeouts import Timeouts
@@ -29,7 +30,8 @@ class Lingering(asyncio.Protocol):
         self._timeout = loop.call_later(self._silence_s, transport.abort)
         self.every.add(self)
         transport.set_protocol(self)
-        transport.write_eof()
+        with suppress(OSError):  # the client is gone already, which reading will show
+            transport.write_eof()
         transport.resume_reading()
 
     @classmethod
