@@ -103,9 +103,12 @@ def migrate_all(
         ]
         joint = joint_run(stores, participant)
         for one in staged:
-            one.joint, one.keep_backup = joint, options.keep_backup
+            one.joint = joint
         migrated = _Transaction(staged, participant).run()
-        return {one.ref.name: _finished(one, migrated[one.ref.name]) for one in staged}
+        return {
+            one.ref.name: _finished(one, migrated[one.ref.name], keep_backup=options.keep_backup)
+            for one in staged
+        }
 
 
 class _Transaction:
@@ -147,11 +150,15 @@ class _Transaction:
             self._is_committed = True
 
 
-def _finished(staged: Staged, migrated: Migrated) -> Migrated:
+def _finished(staged: Staged, migrated: Migrated, *, keep_backup: bool) -> Migrated:
     """Drop the sidecar, and the backup too unless it is to be kept."""
     staged.sidecar.close()
-    backup = staged.place.finish()
-    return replace(migrated, backup=str(backup.path)) if backup else migrated
+    staged.place.finish()
+    backup = staged.place.backups()[-1]
+    if keep_backup:
+        return replace(migrated, backup=str(backup.path))
+    staged.place.forget(backup)
+    return migrated
 
 
 def joint_run(stores: Sequence[StoreRef], participant: Participant | None) -> JointRun:

@@ -75,7 +75,6 @@ class Note:
     `settings` is the content of the store's settings file before, None if there is no such file.
     `part` says which of the file's stores it is about. `together` is set until the whole run is
     done. `backup_hash` is the hash of the backup's bytes; None if an older emberd recorded none.
-    `keep_backup` says whether the backup outlives the swap.
     While the backup is being restored, `undoing` is true and `copy` names the file with the store
     as it was until then.
     """
@@ -95,7 +94,6 @@ class Note:
     undoing: bool = False
     backup_hash: str | None = None
     copy: str | None = None
-    keep_backup: bool = True  # an older emberd did not record it
 
     @classmethod
     def read(cls, path: Path) -> Self | None:

@@ -31,7 +31,7 @@ class Staged:
     """A store with its new vectors beside it, locked against other migrations.
 
     `keys` are the keys that get a new vector. This run embedded `embedded` rows in `embed_s`;
-    writers waited for `locked_s`. `joint` and `keep_backup` are for the note of the swap.
+    writers waited for `locked_s`.
     """
 
     ref: StoreRef
@@ -43,7 +43,6 @@ class Staged:
     migration: str
     textless: Textless
     joint: JointRun | None = None
-    keep_backup: bool = True
     keys: list[Key] = field(default_factory=list)
     copies: Sequence[Copy] = ()
     embedded: int = 0

@@ -114,7 +114,6 @@ def _note(staged: Staged) -> Note:
         after=ref.holding(target.model, target.fingerprint, migration=staged.migration),
         settings=settings,
         together=staged.joint,
-        keep_backup=staged.keep_backup,
     )
 
 

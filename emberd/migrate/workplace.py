@@ -6,7 +6,7 @@ What a migration leaves there, step by step:
     pending.db                   the backup, copied while the store is locked
     pending.json                 its note: what must follow the commit
     (the store is committed)     its stamp names the migration
-    backup-N.json, backup-N.db   once settings and `state/stores.json` are written, if wanted
+    backup-N.json, backup-N.db   once settings and `state/stores.json` are written
 
 and an undo:
 
@@ -53,7 +53,7 @@ class Recovery(Enum):
 
     NOTHING = "there is nothing to do"
     DISCARD = "throw the backup away: the store was not touched"
-    FINISH = "write settings and `state/stores.json`; keep the backup if the note says so"
+    FINISH = "write settings and `state/stores.json`, and keep the backup"
     TAKE_BACK = "restore what was committed, and the file that was edited with it"
     END_UNDO = "restore the backup if that is not done, then delete it"
     REFUSE = "change nothing, and say what is damaged"
@@ -238,21 +238,19 @@ class Workplace:
         self.put_known(note.name, note.after)
         return note
 
-    def finish(self) -> Backup | None:
-        """Settle, drop the sidecar, and keep the backup, which is returned, if the note says so.
-
-        If nothing was committed, discard what is prepared.
-        """
-        note, backup = self.settle(), None
-        if note and note.keep_backup and self.pending.exists():
-            path = self.folder / f"backup-{self.next_number('backup'):04}.db"
-            backup = Backup(path, replace(note, together=None))
-            backup.note.write(backup.note_path)
-            self.pending.replace(path)
-        if note:
-            sidecar.delete(self.staged)
+    def finish(self) -> Note | None:
+        """Settle, keep the backup, drop the sidecar; if not committed, discard what is prepared."""
+        note = self.settle()
+        if note is None:
+            self.discard()
+            return None
+        if self.pending.exists():
+            backup = self.folder / f"backup-{self.next_number('backup'):04}.db"
+            replace(note, together=None).write(backup.with_suffix(".json"))
+            self.pending.replace(backup)
+        sidecar.delete(self.staged)
         self.discard()
-        return backup
+        return note
 
     def mark(self) -> None:
         """Note that what was committed must be taken back, if need be by the next run."""

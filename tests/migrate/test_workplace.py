@@ -67,15 +67,13 @@ class Migrating:
             path=str(self.store.path), kind="cmem", model=model, fingerprint=None, migration="m"
         )
 
-    def swap(
-        self, *, commit: bool, joint: JointRun | None = None, keep_backup: bool = True
-    ) -> None:
+    def swap(self, *, commit: bool, joint: JointRun | None = None) -> None:
         """Prepare a swap, and commit it or die before that."""
         settings, _ = settings_of(self.store, model="new", dimensions=8)
         note = Note(
             migration="m", at=now(), model="new", dimensions=8, part=self.store.part, rows=ROWS,
             digest="", name=self.ref.name, before=self.known("old"), after=self.known("new"),
-            settings=settings, together=joint, keep_backup=keep_backup,
+            settings=settings, together=joint,
         )  # fmt: skip
         stamp = Stamp(
             model="new", fingerprint="f", dimensions=8, probes="", migration="m", made_at=now()
@@ -214,34 +212,6 @@ def test_every_state_is_recovered_from_as_the_table_says(
 
 def was_changed(found: OnDisk) -> bool:
     return found.note == "taking back" or (found.note, found.store) == ("swap", "some new")
-
-
-@pytest.mark.parametrize("keep_backup", [True, False])
-def test_a_backup_that_was_not_wanted_is_not_kept_by_recovery_either(
-    tmp_path: Path, keep_backup: bool
-) -> None:
-    migrating = Migrating(tmp_path / "one", tmp_path / "state")
-    migrating.swap(commit=True, keep_backup=keep_backup)
-
-    assert recover(migrating.ref, tmp_path / "state")
-
-    assert not migrating.is_old
-    assert migrating.place.on_disk() == OnDisk("none", backup=False, store=None)
-    assert bool(migrating.place.backups()) is keep_backup
-    assert bool(list(migrating.place.folder.glob("*.db"))) is keep_backup
-
-
-def test_a_note_that_does_not_mention_the_backup_keeps_it(tmp_path: Path) -> None:
-    migrating = Migrating(tmp_path / "one", tmp_path / "state")
-    migrating.swap(commit=True)
-    note = migrating.place.pending.with_suffix(".json")
-    data = json.loads(note.read_text())
-    del data["keep_backup"]
-    note.write_text(json.dumps(data))
-
-    assert recover(migrating.ref, tmp_path / "state")
-
-    assert migrating.place.backups()
 
 
 def test_a_migration_that_is_under_way_is_left_alone(tmp_path: Path) -> None:
