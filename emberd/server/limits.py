@@ -1,6 +1,7 @@
 """How many connections this process can hold, and what happens when no more can be accepted."""
 
 import asyncio
+import errno
 import resource
 import time
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Any
 ACCEPTED_AT_ONCE = 512  # connections, before any is handled; asyncio calls it backlog
 OTHER_FILES = 128  # workers' pipes, logs, libraries, connections that linger
 MANY_FILES = 8192
+OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # as in asyncio
 
 
 def raise_file_limit() -> None:
@@ -27,10 +29,11 @@ def most_connections() -> int:
 
 
 class AcceptErrorLog:
-    """The event loop's exception handler: one line every 10 s instead of 1,000 a second.
+    """The event loop's exception handler: one line every 10 s for connections not accepted.
 
     When it is out of file descriptors, asyncio reports each connection that it could not accept:
-    up to the whole backlog, once a second.
+    up to the whole backlog, once a second. Everything else is logged each time, by its type alone:
+    what asyncio would add may hold a text.
     """
 
     EVERY_S = 10.0
@@ -42,8 +45,10 @@ class AcceptErrorLog:
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log what happened."""
         del loop
-        now_s = time.monotonic()
-        if now_s >= self._next_s:
+        cause = context.get("exception")
+        if isinstance(cause, OSError) and cause.errno in OUT_OF_RESOURCES:
+            now_s = time.monotonic()
+            if now_s < self._next_s:
+                return
             self._next_s = now_s + self.EVERY_S
-            cause = context.get("exception")
-            self._log.error("%s (%s)", context["message"], type(cause).__name__)
+        self._log.error("%s (%s)", context["message"], type(cause).__name__)

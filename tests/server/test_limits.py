@@ -1,6 +1,7 @@
 """How many connections there may be, and how often the log says that there are too many."""
 
 import asyncio
+import errno
 import logging
 import resource
 
@@ -22,9 +23,13 @@ def test_some_files_are_left_for_other_things(
 
 def test_failures_to_accept_are_one_line_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     handler = limits.AcceptErrorLog(logging.getLogger("test"))
+    full = OSError(errno.EMFILE, "Too many open files")
     loop = asyncio.new_event_loop()
     for _ in range(1000):
-        handler(loop, {"message": "out of files", "exception": OSError()})
+        handler(loop, {"message": "out of files", "exception": full})
+    for _ in range(2):
+        handler(loop, {"message": "another error", "exception": ValueError()})
     loop.close()
 
-    assert [record.getMessage() for record in caplog.records] == ["out of files (OSError)"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["out of files (OSError)", *["another error (ValueError)"] * 2]
