@@ -200,7 +200,7 @@ def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
     assert b"hint: Add --yes" in unasked.stderr
     assert dry.returncode == 0
     assert b"of disk, " in dry.stdout
-    assert b"writers wait about" in dry.stdout
+    assert b"riters wait about" in dry.stdout
     assert (home / "notes" / "memories.db").read_bytes() == before
     assert not (home / "notes" / "memories.db.emberd").exists()
 

@@ -137,15 +137,18 @@ def test_what_is_written_during_an_undo_is_in_the_copy_or_in_the_store(
 
 
 class Wrong:
-    """A model that gives another space once the store is swapped."""
+    """A model that gives another space once the store is swapped, and written to after that."""
 
-    def __init__(self, work: Work, named: StoreRef) -> None:
+    def __init__(self, work: Work, named: StoreRef, database: Path) -> None:
         self._work = work
         self._named = named
+        self._database = database
 
     def submit(self, texts, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN201
         """Embed."""
         if self._named.store.stamp():
+            seen = len(turns(self._database))
+            wait_for(lambda: len(turns(self._database)) > seen)
             options |= {"model": "minilm", "fingerprint": None}
         return self._work.embedder.submit(texts, **options)
 
@@ -167,7 +170,7 @@ def test_what_is_written_while_a_migration_is_taken_back_is_not_lost(
         writing(database, few, tmp_path, "--journal", journal, "--pause", "0.002"),
         pytest.raises(MigrationError, match=r"is in .*undone-0001.db"),
     ):
-        migrate_all([named], work.target(), Wrong(work, named), work.state)
+        migrate_all([named], work.target(), Wrong(work, named, database), work.state)
 
     (copy,) = (folder / "memories.db.emberd").glob("undone-*.db")
     first, then = turns(copy), turns(database)
