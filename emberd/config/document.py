@@ -11,6 +11,7 @@ from emberd.errors import ConfigError
 from emberd.files import read
 
 Keys = tuple[str | int, ...]
+OWN_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MOST_VALUES = 100_000  # in one file, with aliases expanded
 
 
@@ -27,6 +28,16 @@ class Document:
         while keys and keys not in self.lines:
             keys = keys[:-1]
         return f"{self.path}:{self.lines.get(keys, 1)}"
+
+
+def read_own(path: Path) -> dict[str, Any]:
+    """Return the content of a YAML file that is part of emberd: a mapping.
+
+    Parsed by libyaml where PyYAML has it: a tenth of the time, which every command spends. Not for
+    a file that others wrote: a deeply nested one ends the process.
+    """
+    content: dict[str, Any] = yaml.load(read(path), Loader=OWN_LOADER)  # noqa: S506 - a safe one
+    return content
 
 
 def read_document(path: Path) -> Document:

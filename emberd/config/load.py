@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from emberd.config.document import Document, Keys, read_document
+from emberd.config.document import Document, Keys, read_document, read_own
 from emberd.config.paths import Homes, expand, find_homes
 from emberd.config.problems import explain, kind_of, nearest
 from emberd.config.settings import Settings, leaves_of
@@ -221,7 +221,7 @@ def _validator(of: type[T]) -> TypeAdapter[T]:
 @cache
 def _built_in() -> dict[str, Any]:
     """Return the built-in entries; read once, as they do not change."""
-    return read_document(BUILT_IN).data
+    return read_own(BUILT_IN)
 
 
 def _with_absolute_paths(entry: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from emberd.config.document import read_document, read_own
+from emberd.config.load import BUILT_IN
 from emberd.config.settings import Settings
 from emberd.registry.spec import Source
 from tests.config.conftest import Load
@@ -125,3 +127,7 @@ def test_anchors_and_merge_keys_work(load: Load) -> None:
 
     assert config.catalog.get("two").pooling == "cls"
     assert config.catalog.get("two").dimensions == 8
+
+
+def test_the_built_in_entries_are_as_whole_and_unambiguous_as_a_users() -> None:
+    assert read_own(BUILT_IN) == read_document(BUILT_IN).data
