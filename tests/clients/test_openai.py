@@ -190,6 +190,6 @@ def test_without_retries_a_full_queue_is_a_rate_limit(home: Path) -> None:
     with (
         full_queue(home) as (server, _),
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client,
-        pytest.raises(openai.RateLimitError, match="waiting already"),
+        pytest.raises(openai.RateLimitError, match="already waiting"),
     ):
         client.embeddings.create(model="minilm", input="a")
