@@ -11,7 +11,6 @@ from emberd.errors import ConfigError
 from emberd.files import read
 
 Keys = tuple[str | int, ...]
-OWN_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MOST_VALUES = 100_000  # in one file, with aliases expanded
 
 
@@ -36,7 +35,8 @@ def read_own(path: Path) -> dict[str, Any]:
     Parsed by libyaml where PyYAML has it: a tenth of the time, which every command spends. Not for
     a file that others wrote: a deeply nested one ends the process.
     """
-    content: dict[str, Any] = yaml.load(read(path), Loader=OWN_LOADER)  # noqa: S506 - a safe one
+    SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # noqa: N806 - a class
+    content: dict[str, Any] = yaml.load(read(path), SafeLoader)  # noqa: S506 - as its name says
     return content
 
 
