@@ -8,7 +8,7 @@ import orjson
 
 from emberd.pool.status import ModelStatus
 from emberd.worker.wire import Progress
-from tests.pool.fake_worker import SPACE, Workers, config_of, fake_pool, texts, until
+from tests.pool.fake_worker import SPACE, Workers, config_of, fake_pool, in_event_loop, texts, until
 
 
 def statuses(home: Path, *, asked: bool) -> list[ModelStatus]:
@@ -60,19 +60,17 @@ def test_a_ready_model_shows_what_its_worker_says(home: Path) -> None:
     assert other.state == "cold"
 
 
-def test_progress_shows_while_a_model_starts_and_not_after(home: Path) -> None:
-    async def story() -> None:
-        workers = Workers(become_ready=False)
-        async with fake_pool(config_of(home, "one"), workers) as pool:
-            asking = asyncio.create_task(pool.embed(texts("a")))
-            worker = await workers.nth(1)
-            worker.say(Progress(phase="downloading", done=3, total=4))
-            await until(lambda: pool.status().progress)
+@in_event_loop
+async def test_progress_shows_while_a_model_starts_and_not_after(home: Path) -> None:
+    workers = Workers(become_ready=False)
+    async with fake_pool(config_of(home, "one"), workers) as pool:
+        asking = asyncio.create_task(pool.embed(texts("a")))
+        worker = await workers.nth(1)
+        worker.say(Progress(phase="downloading", done=3, total=4))
+        await until(lambda: pool.status().progress)
 
-            assert pool.status().progress == Progress(phase="downloading", done=3, total=4)
-            assert (pool.status().state, pool.status().queued) == ("starting", 1)
-            worker.become_ready()
-            await asking
-            assert pool.status().progress is None
-
-    asyncio.run(story())
+        assert pool.status().progress == Progress(phase="downloading", done=3, total=4)
+        assert (pool.status().state, pool.status().queued) == ("starting", 1)
+        worker.become_ready()
+        await asking
+        assert pool.status().progress is None
