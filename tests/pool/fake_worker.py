@@ -4,12 +4,10 @@ A pool over them does in milliseconds what takes seconds with real ones.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
 
 from emberd.config.load import Config, load_config
 from emberd.pool.manager import EmbedRequest, Pool
@@ -19,8 +17,6 @@ from emberd.registry.catalog import Catalog
 from emberd.spaces.lock import LockEntry
 from emberd.worker import wire
 from tests.serving import clean_environ
-
-P = ParamSpec("P")
 
 DIMENSIONS = 8
 MODEL = "{{sources: [{{path: {folder}}}], dimensions: 8, pooling: mean}}"
@@ -205,16 +201,6 @@ async def fake_pool(
     async with asyncio.timeout(WITHIN_S):
         async with Pool(config, observer, spawn=workers.spawn, patience=patience) as pool:
             yield pool
-
-
-def in_event_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, None]:
-    """Run an async test to its end in an event loop of its own."""
-
-    @wraps(test)  # pytest reads its fixtures from there
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(test(*args, **kwargs))
-
-    return run
 
 
 async def until(look: Callable[[], object]) -> None:

@@ -1,9 +1,5 @@
 """Waiting and in-flight requests: which is sent next, which is tried again, which fails."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any
-
 import pytest
 
 from emberd.errors import (
@@ -16,6 +12,7 @@ from emberd.pool.backlog import Backlog
 from emberd.pool.job import Form, Job
 from emberd.registry.spec import ModelSpec, Source
 from emberd.worker import wire
+from tests.event_loop import in_event_loop
 from tests.pool.fake_worker import DIMENSIONS, SPACE, FakeWorker, answer_to
 
 SPEC = ModelSpec(name="one", sources=(Source(path="/none"),), dimensions=DIMENSIONS, pooling="mean")
@@ -62,246 +59,212 @@ class Scene:
         self.backlog.take_vectors(*answer_to(self.worker.asked[which], *places))
 
 
-def play(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(story)
+@in_event_loop
+async def test_everything_that_waits_is_sent_in_its_order() -> None:
+    scene = Scene()
+    for text in "abc":
+        scene.add(text)
+
+    assert scene.backlog.wanted
+    assert scene.dispatch() == [["a"], ["b"], ["c"]]
+    assert (scene.backlog.waiting, scene.backlog.in_flight) == (0, 3)
+    assert scene.backlog.busy
+    assert not scene.backlog.wanted
 
 
-def test_everything_that_waits_is_sent_in_its_order() -> None:
-    async def story() -> None:
-        scene = Scene()
-        for text in "abc":
-            scene.add(text)
+@in_event_loop
+async def test_a_job_is_answered_when_its_last_text_is() -> None:
+    scene = Scene()
+    job = scene.add("a", "b", "c")
+    scene.dispatch()
+    scene.answer(0, 0, 2)
+    assert scene.backlog.queued_texts == 1
+    assert not job.done.done()
+    scene.answer(0, 1)
 
-        assert scene.backlog.wanted
-        assert scene.dispatch() == [["a"], ["b"], ["c"]]
-        assert (scene.backlog.waiting, scene.backlog.in_flight) == (0, 3)
-        assert scene.backlog.busy
-        assert not scene.backlog.wanted
-
-    play(story())
-
-
-def test_a_job_is_answered_when_its_last_text_is() -> None:
-    async def story() -> None:
-        scene = Scene()
-        job = scene.add("a", "b", "c")
-        scene.dispatch()
-        scene.answer(0, 0, 2)
-        assert scene.backlog.queued_texts == 1
-        assert not job.done.done()
-        scene.answer(0, 1)
-
-        assert (await job.done).fragments == [b"v"] * 3
-        assert not scene.backlog.busy
-
-    play(story())
+    assert (await job.done).fragments == [b"v"] * 3
+    assert not scene.backlog.busy
 
 
-def test_what_a_worker_answers_that_nobody_waits_for_is_ignored() -> None:
-    async def story() -> None:
-        scene = Scene()
-        job = scene.add("a")
-        scene.dispatch()
-        scene.backlog.abandon(job, scene.worker)
-        scene.answer(0)
-        scene.backlog.fail(scene.worker.asked[0].id, DeadlineError("late"))
+@in_event_loop
+async def test_what_a_worker_answers_that_nobody_waits_for_is_ignored() -> None:
+    scene = Scene()
+    job = scene.add("a")
+    scene.dispatch()
+    scene.backlog.abandon(job, scene.worker)
+    scene.answer(0)
+    scene.backlog.fail(scene.worker.asked[0].id, DeadlineError("late"))
 
-        assert not job.done.done()
-
-    play(story())
+    assert not job.done.done()
 
 
-def test_nothing_more_is_sent_to_a_worker_that_does_not_read() -> None:
-    async def story() -> None:
-        scene = Scene()
-        scene.worker.takes_more = False
-        scene.add("a")
+@in_event_loop
+async def test_nothing_more_is_sent_to_a_worker_that_does_not_read() -> None:
+    scene = Scene()
+    scene.worker.takes_more = False
+    scene.add("a")
 
-        assert scene.dispatch() == []
-        assert scene.backlog.is_held_up(scene.worker)
-        scene.worker.takes_more = True
-        assert not scene.backlog.is_held_up(scene.worker)
-        assert scene.dispatch() == [["a"]]
-
-    play(story())
+    assert scene.dispatch() == []
+    assert scene.backlog.is_held_up(scene.worker)
+    scene.worker.takes_more = True
+    assert not scene.backlog.is_held_up(scene.worker)
+    assert scene.dispatch() == [["a"]]
 
 
-def test_tokens_are_described_for_one_request_at_a_time_and_vectors_pass_by() -> None:
-    async def story() -> None:
-        scene = Scene()
-        scene.add("t1", encoding="tokens")
-        scene.add("t2", encoding="tokens")
-        scene.add("v")
-        scene.add("t3", encoding="tokens")
+@in_event_loop
+async def test_tokens_are_described_for_one_request_at_a_time_and_vectors_pass_by() -> None:
+    scene = Scene()
+    scene.add("t1", encoding="tokens")
+    scene.add("t2", encoding="tokens")
+    scene.add("v")
+    scene.add("t3", encoding="tokens")
 
-        assert scene.dispatch() == [["t1"], ["v"]]
-        scene.answer(0)
-        assert scene.dispatch()[2:] == [["t2"]]
-        scene.answer(2)
-        assert scene.dispatch()[3:] == [["t3"]]
-
-    play(story())
+    assert scene.dispatch() == [["t1"], ["v"]]
+    scene.answer(0)
+    assert scene.dispatch()[2:] == [["t2"]]
+    scene.answer(2)
+    assert scene.dispatch()[3:] == [["t3"]]
 
 
-def test_suspects_of_a_death_are_sent_alone_and_before_all_others() -> None:
-    async def story() -> None:
-        scene = Scene()
-        scene.add("a")
-        scene.add("b")
-        scene.dispatch()
-        assert scene.backlog.strike() == (2, 2)
-        scene.add("new")
+@in_event_loop
+async def test_suspects_of_a_death_are_sent_alone_and_before_all_others() -> None:
+    scene = Scene()
+    scene.add("a")
+    scene.add("b")
+    scene.dispatch()
+    assert scene.backlog.strike() == (2, 2)
+    scene.add("new")
 
-        scene.replace_worker()
-        assert scene.dispatch() == [["a"]]
-        assert scene.dispatch() == [["a"]]  # nothing else while it has the suspect
-        scene.answer(0)
-        assert scene.dispatch() == [["a"], ["b"]]
-        scene.answer(1)
-        assert scene.dispatch() == [["a"], ["b"], ["new"]]
-
-    play(story())
+    scene.replace_worker()
+    assert scene.dispatch() == [["a"]]
+    assert scene.dispatch() == [["a"]]  # nothing else while it has the suspect
+    scene.answer(0)
+    assert scene.dispatch() == [["a"], ["b"]]
+    scene.answer(1)
+    assert scene.dispatch() == [["a"], ["b"], ["new"]]
 
 
-def test_only_what_was_not_answered_is_sent_again_and_gets_no_strike() -> None:
-    async def story() -> None:
-        scene = Scene()
-        scene.add("a", "b")
-        scene.dispatch()
-        scene.answer(0, 0)
+@in_event_loop
+async def test_only_what_was_not_answered_is_sent_again_and_gets_no_strike() -> None:
+    scene = Scene()
+    scene.add("a", "b")
+    scene.dispatch()
+    scene.answer(0, 0)
 
-        assert scene.backlog.strike() == (1, 0)
-        scene.replace_worker()
-        assert scene.dispatch() == [["b"]]
-
-    play(story())
+    assert scene.backlog.strike() == (1, 0)
+    scene.replace_worker()
+    assert scene.dispatch() == [["b"]]
 
 
-def test_the_second_strike_fails_a_request_and_no_other() -> None:
-    async def story() -> None:
-        scene = Scene()
-        bad, good = scene.add("bad"), scene.add("good")
-        scene.dispatch()
-        scene.backlog.strike()
-        scene.replace_worker()
-        scene.dispatch()
+@in_event_loop
+async def test_the_second_strike_fails_a_request_and_no_other() -> None:
+    scene = Scene()
+    bad, good = scene.add("bad"), scene.add("good")
+    scene.dispatch()
+    scene.backlog.strike()
+    scene.replace_worker()
+    scene.dispatch()
 
-        assert scene.backlog.strike() == (1, 1)
-        with pytest.raises(WorkerCrashedError):
-            await bad.done
-        scene.replace_worker()
-        assert scene.dispatch() == [["good"]]
-        scene.answer(0)
-        assert (await good.done).fragments
-
-    play(story())
+    assert scene.backlog.strike() == (1, 1)
+    with pytest.raises(WorkerCrashedError):
+        await bad.done
+    scene.replace_worker()
+    assert scene.dispatch() == [["good"]]
+    scene.answer(0)
+    assert (await good.done).fragments
 
 
-def test_what_is_taken_back_is_computed_again_from_the_start() -> None:
-    async def story() -> None:
-        scene = Scene()
-        scene.add("a", "b")
-        scene.add("c")
-        scene.dispatch()
-        scene.answer(0, 0)
-        scene.add("new")
-        scene.backlog.take_back()
+@in_event_loop
+async def test_what_is_taken_back_is_computed_again_from_the_start() -> None:
+    scene = Scene()
+    scene.add("a", "b")
+    scene.add("c")
+    scene.dispatch()
+    scene.answer(0, 0)
+    scene.add("new")
+    scene.backlog.take_back()
 
-        scene.replace_worker()
-        assert scene.dispatch() == [["a", "b"], ["c"], ["new"]]
-
-    play(story())
+    scene.replace_worker()
+    assert scene.dispatch() == [["a", "b"], ["c"], ["new"]]
 
 
-def test_an_abandoned_request_is_cancelled_where_it_is() -> None:
-    async def story() -> None:
-        scene = Scene()
-        sent = scene.add("sent")
-        scene.dispatch()
-        waiting = scene.add("waiting")
-        scene.backlog.abandon(waiting, scene.worker)
-        scene.backlog.abandon(sent, scene.worker)
+@in_event_loop
+async def test_an_abandoned_request_is_cancelled_where_it_is() -> None:
+    scene = Scene()
+    sent = scene.add("sent")
+    scene.dispatch()
+    waiting = scene.add("waiting")
+    scene.backlog.abandon(waiting, scene.worker)
+    scene.backlog.abandon(sent, scene.worker)
 
-        assert scene.worker.sent[1:] == [wire.Cancel(id=scene.worker.asked[0].id)]
-        assert not scene.backlog.busy
-
-    play(story())
+    assert scene.worker.sent[1:] == [wire.Cancel(id=scene.worker.asked[0].id)]
+    assert not scene.backlog.busy
 
 
-def test_refusing_those_that_wait_leaves_what_the_worker_has() -> None:
-    async def story() -> None:
-        scene = Scene()
-        sent = scene.add("sent")
-        scene.dispatch()
-        waiting, load = scene.add("waiting"), scene.backlog.add_load()
-        scene.backlog.refuse_waiting(DeadlineError("late"))
+@in_event_loop
+async def test_refusing_those_that_wait_leaves_what_the_worker_has() -> None:
+    scene = Scene()
+    sent = scene.add("sent")
+    scene.dispatch()
+    waiting, load = scene.add("waiting"), scene.backlog.add_load()
+    scene.backlog.refuse_waiting(DeadlineError("late"))
 
-        assert not sent.done.done()
-        for refused in (waiting.done, load):
-            with pytest.raises(DeadlineError):
-                await refused
-        scene.backlog.refuse_all(DeadlineError("late"), scene.worker)
+    assert not sent.done.done()
+    for refused in (waiting.done, load):
         with pytest.raises(DeadlineError):
-            await sent.done
-        assert scene.worker.sent[-1] == wire.Cancel(id=scene.worker.asked[0].id)
+            await refused
+    scene.backlog.refuse_all(DeadlineError("late"), scene.worker)
+    with pytest.raises(DeadlineError):
+        await sent.done
+    assert scene.worker.sent[-1] == wire.Cancel(id=scene.worker.asked[0].id)
 
-    play(story())
 
+@in_event_loop
+async def test_loads_are_answered_together_and_can_be_abandoned() -> None:
+    backlog = Backlog("one")
+    first, second = backlog.add_load(), backlog.add_load()
+    backlog.abandon_load(second)
+    assert backlog.wanted
+    backlog.answer_loads()
 
-def test_loads_are_answered_together_and_can_be_abandoned() -> None:
-    async def story() -> None:
-        backlog = Backlog("one")
-        first, second = backlog.add_load(), backlog.add_load()
-        backlog.abandon_load(second)
-        assert backlog.wanted
-        backlog.answer_loads()
-
-        await first
-        assert not second.done()
-        assert not backlog.wanted
-
-    play(story())
+    await first
+    assert not second.done()
+    assert not backlog.wanted
 
 
 @pytest.mark.parametrize("expected", [SPACE, "as good", None])
-def test_a_space_that_is_the_same_is_served(expected: str | None) -> None:
-    async def story() -> None:
-        scene = Scene()
-        scene.add("a", expected=expected)
+@in_event_loop
+async def test_a_space_that_is_the_same_is_served(expected: str | None) -> None:
+    scene = Scene()
+    scene.add("a", expected=expected)
 
-        assert scene.dispatch() == [["a"]]
-
-    play(story())
+    assert scene.dispatch() == [["a"]]
 
 
-def test_another_space_than_the_one_expected_is_refused_and_never_sent() -> None:
-    async def story() -> None:
-        scene = Scene()
-        job = scene.add("a", expected="another")
+@in_event_loop
+async def test_another_space_than_the_one_expected_is_refused_and_never_sent() -> None:
+    scene = Scene()
+    job = scene.add("a", expected="another")
 
-        assert scene.dispatch() == []
-        with pytest.raises(FingerprintMismatchError):
-            await job.done
-
-    play(story())
+    assert scene.dispatch() == []
+    with pytest.raises(FingerprintMismatchError):
+        await job.done
 
 
-def test_texts_too_large_for_a_frame_fail_alone() -> None:
-    async def story() -> None:
-        scene = Scene()
+@in_event_loop
+async def test_texts_too_large_for_a_frame_fail_alone() -> None:
+    scene = Scene()
 
-        class Small(FakeWorker):
-            def send(self, frame: wire.Frame) -> None:
-                if isinstance(frame, wire.Embed) and "large" in frame.texts:
-                    raise wire.FrameError("too many bytes")
-                super().send(frame)
+    class Small(FakeWorker):
+        def send(self, frame: wire.Frame) -> None:
+            if isinstance(frame, wire.Embed) and "large" in frame.texts:
+                raise wire.FrameError("too many bytes")
+            super().send(frame)
 
-        scene.worker = Small(scene.worker.start, 2, answers=False)
-        large = scene.add("large")
-        scene.add("small")
+    scene.worker = Small(scene.worker.start, 2, answers=False)
+    large = scene.add("large")
+    scene.add("small")
 
-        assert scene.dispatch() == [["small"]]
-        with pytest.raises(TooLargeError):
-            await large.done
-
-    play(story())
+    assert scene.dispatch() == [["small"]]
+    with pytest.raises(TooLargeError):
+        await large.done

@@ -1,15 +1,14 @@
 """One request through deaths and restarts: what came back is kept, the rest is sent again."""
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from emberd.errors import WorkerCrashedError
 from emberd.pool.job import Answer, Job
 from emberd.worker.wire import Embed, Fragments
+from tests.event_loop import in_event_loop
 
 
 def job(*texts: str, dimensions: int = 8) -> Job:
@@ -34,219 +33,187 @@ def vectors(*indices: int, tokens: int = 0, truncated: tuple[int, ...] = ()) -> 
     )
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(story)
+@in_event_loop
+async def test_a_request_asks_for_all_its_texts_with_all_its_options() -> None:
+    assert job("a", "b", dimensions=4).to_frame(7) == Embed(
+        id=7, texts=["a", "b"], prompt="q: ", truncate=False, dimensions=4, encoding="raw"
+    )
 
 
-def test_a_request_asks_for_all_its_texts_with_all_its_options() -> None:
-    async def story() -> None:
-        assert job("a", "b", dimensions=4).to_frame(7) == Embed(
-            id=7, texts=["a", "b"], prompt="q: ", truncate=False, dimensions=4, encoding="raw"
-        )
+@in_event_loop
+async def test_fragments_are_answered_in_the_order_of_the_texts() -> None:
+    request = job("a", "b", "c")
+    assert request.enter("space")
+    request.to_frame(1)
+    request.receive(vectors(2, 0, tokens=5), b"ccaa")
+    assert request.unanswered == 1
+    request.receive(vectors(1, tokens=3), b"bb")
+    assert request.unanswered == 0
 
-    run(story())
+    request.finish("mine")
+
+    assert await request.done == Answer(
+        model="mine",
+        fragments=[b"aa", b"bb", b"cc"],
+        dimensions=8,
+        fingerprint="space",
+        tokens=8,
+        truncated=[],
+        timing=request.timing,
+    )
 
 
-def test_fragments_are_answered_in_the_order_of_the_texts() -> None:
-    async def story() -> None:
-        request = job("a", "b", "c")
-        assert request.enter("space")
+@in_event_loop
+async def test_the_times_of_all_its_batches_are_added_up() -> None:
+    request = job("a", "b")
+    request.to_frame(1)
+    request.receive(vectors(1), b"bb")
+    request.receive(vectors(0), b"aa")
+    request.finish("mine")
+
+    timing = (await request.done).timing
+    assert (timing.tokenize_s, timing.queue_s) == (0.001, 0.002)  # of the whole request
+    assert (timing.model_s, timing.encode_s) == (0.06, 0.008)
+    assert timing.wait_s >= 0
+
+
+@in_event_loop
+async def test_fragments_of_different_sizes_are_cut_apart() -> None:
+    request = job("a", "b", "c")
+    request.to_frame(1)
+    frame = replace(vectors(0, 1, 2), sizes=[3, 0, 1])
+
+    request.receive(frame, b"aaac")
+    request.finish("mine")
+
+    assert (await request.done).fragments == [b"aaa", b"", b"c"]
+
+
+@in_event_loop
+async def test_after_a_death_only_the_missing_texts_are_asked_for_again() -> None:
+    request = job("a", "b", "c", "d")
+    request.to_frame(1)
+    request.receive(vectors(2, 0, tokens=10), b"ccaa")
+
+    again = request.to_frame(2)
+
+    assert (again.id, again.texts) == (2, ["b", "d"])
+    request.receive(vectors(1, tokens=4), b"dd")  # the second of those two
+    assert request.to_frame(3).texts == ["b"]
+    request.receive(vectors(0, tokens=4), b"bb")
+    request.finish("mine")
+    answer = await request.done
+    assert answer.fragments == [b"aa", b"bb", b"cc", b"dd"]
+    assert answer.tokens == 18
+
+
+@in_event_loop
+async def test_what_was_computed_in_another_space_is_thrown_away_and_asked_for_again() -> None:
+    request = job("a", "b")
+    assert request.enter("before")
+    request.to_frame(1)
+    request.receive(vectors(1, tokens=5, truncated=(1,)), b"bb")
+
+    assert request.enter("after")
+    assert request.unanswered == 2
+    assert request.to_frame(2).texts == ["a", "b"]
+    request.receive(vectors(0, 1, tokens=9), b"AABB")
+    request.finish("mine")
+
+    answer = await request.done
+    assert (answer.fragments, answer.fingerprint) == ([b"AA", b"BB"], "after")
+    assert (answer.tokens, answer.truncated) == (9, [])
+
+
+@in_event_loop
+async def test_a_space_that_changes_again_is_one_too_many_but_only_when_vectors_are_lost() -> None:
+    request = job("a", "b")
+    for space in ("one", "two", "three"):  # none of them gave a vector
+        assert request.enter(space)
         request.to_frame(1)
-        request.receive(vectors(2, 0, tokens=5), b"ccaa")
-        assert request.unanswered == 1
-        request.receive(vectors(1, tokens=3), b"bb")
-        assert request.unanswered == 0
+    request.receive(vectors(0), b"aa")
+    assert request.enter("three")
+    assert request.unanswered == 1
+    assert request.enter("four")
+    request.to_frame(2)
+    request.receive(vectors(0), b"aa")
 
-        request.finish("mine")
-
-        assert await request.done == Answer(
-            model="mine",
-            fragments=[b"aa", b"bb", b"cc"],
-            dimensions=8,
-            fingerprint="space",
-            tokens=8,
-            truncated=[],
-            timing=request.timing,
-        )
-
-    run(story())
+    assert not request.enter("five")
 
 
-def test_the_times_of_all_its_batches_are_added_up() -> None:
-    async def story() -> None:
-        request = job("a", "b")
-        request.to_frame(1)
-        request.receive(vectors(1), b"bb")
-        request.receive(vectors(0), b"aa")
-        request.finish("mine")
+@in_event_loop
+async def test_truncated_texts_are_told_by_their_place_in_the_request_in_order() -> None:
+    request = job("a", "b", "c", "d")
+    request.to_frame(1)
+    request.receive(vectors(3, truncated=(3,)), b"dd")
+    request.to_frame(2)
+    request.receive(vectors(0, 1, 2, truncated=(2, 0)), b"aabbcc")
+    request.finish("mine")
 
-        timing = (await request.done).timing
-        assert (timing.tokenize_s, timing.queue_s) == (0.001, 0.002)  # of the whole request
-        assert (timing.model_s, timing.encode_s) == (0.06, 0.008)
-        assert timing.wait_s >= 0
-
-    run(story())
+    assert (await request.done).truncated == [0, 2, 3]
 
 
-def test_fragments_of_different_sizes_are_cut_apart() -> None:
-    async def story() -> None:
-        request = job("a", "b", "c")
-        request.to_frame(1)
-        frame = replace(vectors(0, 1, 2), sizes=[3, 0, 1])
-
-        request.receive(frame, b"aaac")
-        request.finish("mine")
-
-        assert (await request.done).fragments == [b"aaa", b"", b"c"]
-
-    run(story())
+@in_event_loop
+async def test_two_deaths_without_an_answer_end_a_request() -> None:
+    request = job("a", "b")
+    request.to_frame(1)
+    assert request.strike()
+    request.to_frame(2)
+    assert not request.strike()
 
 
-def test_after_a_death_only_the_missing_texts_are_asked_for_again() -> None:
-    async def story() -> None:
-        request = job("a", "b", "c", "d")
-        request.to_frame(1)
-        request.receive(vectors(2, 0, tokens=10), b"ccaa")
-
-        again = request.to_frame(2)
-
-        assert (again.id, again.texts) == (2, ["b", "d"])
-        request.receive(vectors(1, tokens=4), b"dd")  # the second of those two
-        assert request.to_frame(3).texts == ["b"]
-        request.receive(vectors(0, tokens=4), b"bb")
-        request.finish("mine")
-        answer = await request.done
-        assert answer.fragments == [b"aa", b"bb", b"cc", b"dd"]
-        assert answer.tokens == 18
-
-    run(story())
-
-
-def test_what_was_computed_in_another_space_is_thrown_away_and_asked_for_again() -> None:
-    async def story() -> None:
-        request = job("a", "b")
-        assert request.enter("before")
-        request.to_frame(1)
-        request.receive(vectors(1, tokens=5, truncated=(1,)), b"bb")
-
-        assert request.enter("after")
-        assert request.unanswered == 2
-        assert request.to_frame(2).texts == ["a", "b"]
-        request.receive(vectors(0, 1, tokens=9), b"AABB")
-        request.finish("mine")
-
-        answer = await request.done
-        assert (answer.fragments, answer.fingerprint) == ([b"AA", b"BB"], "after")
-        assert (answer.tokens, answer.truncated) == (9, [])
-
-    run(story())
-
-
-def test_a_space_that_changes_again_is_one_too_many_but_only_when_vectors_are_lost() -> None:
-    async def story() -> None:
-        request = job("a", "b")
-        for space in ("one", "two", "three"):  # none of them gave a vector
-            assert request.enter(space)
-            request.to_frame(1)
-        request.receive(vectors(0), b"aa")
-        assert request.enter("three")
-        assert request.unanswered == 1
-        assert request.enter("four")
-        request.to_frame(2)
-        request.receive(vectors(0), b"aa")
-
-        assert not request.enter("five")
-
-    run(story())
-
-
-def test_truncated_texts_are_told_by_their_place_in_the_request_in_order() -> None:
-    async def story() -> None:
-        request = job("a", "b", "c", "d")
-        request.to_frame(1)
-        request.receive(vectors(3, truncated=(3,)), b"dd")
-        request.to_frame(2)
-        request.receive(vectors(0, 1, 2, truncated=(2, 0)), b"aabbcc")
-        request.finish("mine")
-
-        assert (await request.done).truncated == [0, 2, 3]
-
-    run(story())
-
-
-def test_two_deaths_without_an_answer_end_a_request() -> None:
-    async def story() -> None:
-        request = job("a", "b")
-        request.to_frame(1)
-        assert request.strike()
-        request.to_frame(2)
-        assert not request.strike()
-
-    run(story())
-
-
-def test_a_death_after_an_answer_is_no_strike() -> None:
-    async def story() -> None:
-        request = job("a", "b", "c")
-        for request_id in range(3):
-            request.to_frame(request_id)
-            request.receive(vectors(0), b"aa")
-            assert request.strike()
-
-        assert request.strikes == 0
-
-    run(story())
-
-
-def test_an_answer_does_not_excuse_the_next_death() -> None:
-    async def story() -> None:
-        request = job("a", "b", "c")
-        request.to_frame(1)
+@in_event_loop
+async def test_a_death_after_an_answer_is_no_strike() -> None:
+    request = job("a", "b", "c")
+    for request_id in range(3):
+        request.to_frame(request_id)
         request.receive(vectors(0), b"aa")
         assert request.strike()
-        request.to_frame(2)
-        assert request.strike()
-        request.to_frame(3)
-        assert not request.strike()
 
-    run(story())
+    assert request.strikes == 0
 
 
-def test_a_request_that_failed_stays_failed() -> None:
-    async def story() -> None:
-        request = job("a")
-        request.to_frame(1)
-        request.receive(vectors(0), b"aa")
-        request.fail(WorkerCrashedError("It died twice."))
-
-        request.finish("mine")
-        request.fail(WorkerCrashedError("again"))
-
-        with pytest.raises(WorkerCrashedError, match="It died twice"):
-            await request.done
-
-    run(story())
+@in_event_loop
+async def test_an_answer_does_not_excuse_the_next_death() -> None:
+    request = job("a", "b", "c")
+    request.to_frame(1)
+    request.receive(vectors(0), b"aa")
+    assert request.strike()
+    request.to_frame(2)
+    assert request.strike()
+    request.to_frame(3)
+    assert not request.strike()
 
 
-def test_who_went_away_is_not_answered() -> None:
-    async def story() -> None:
-        request = job("a")
-        request.to_frame(1)
-        request.receive(vectors(0), b"aa")
-        request.done.cancel()
+@in_event_loop
+async def test_a_request_that_failed_stays_failed() -> None:
+    request = job("a")
+    request.to_frame(1)
+    request.receive(vectors(0), b"aa")
+    request.fail(WorkerCrashedError("It died twice."))
 
-        request.finish("mine")
-        request.fail(WorkerCrashedError("It died."))
+    request.finish("mine")
+    request.fail(WorkerCrashedError("again"))
 
-        assert request.done.cancelled()
+    with pytest.raises(WorkerCrashedError, match="It died twice"):
+        await request.done
 
-    run(story())
+
+@in_event_loop
+async def test_who_went_away_is_not_answered() -> None:
+    request = job("a")
+    request.to_frame(1)
+    request.receive(vectors(0), b"aa")
+    request.done.cancel()
+
+    request.finish("mine")
+    request.fail(WorkerCrashedError("It died."))
+
+    assert request.done.cancelled()
 
 
-def test_a_request_has_its_own_future_unless_it_is_given_one() -> None:
-    async def story() -> None:
-        request = Job(texts=["a"], prompt="", truncate=True, dimensions=8, encoding="raw")
+@in_event_loop
+async def test_a_request_has_its_own_future_unless_it_is_given_one() -> None:
+    request = Job(texts=["a"], prompt="", truncate=True, dimensions=8, encoding="raw")
 
-        assert not request.done.done()
-
-    run(story())
+    assert not request.done.done()

@@ -25,13 +25,13 @@ from emberd.pool.manager import Pool
 from emberd.pool.status import VECTORS_DAMAGED
 from emberd.spaces.lock import LockFile
 from emberd.worker import wire
+from tests.event_loop import in_event_loop
 from tests.pool.fake_worker import (
     IMPATIENT,
     QUICK,
     Workers,
     config_of,
     fake_pool,
-    in_event_loop,
     texts,
     until,
     with_entry,

@@ -10,6 +10,7 @@ from emberd.pool.record import LockRecord, differences
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.worker import wire
+from tests.event_loop import in_event_loop
 
 SPEC = ModelSpec(name="one", sources=(Source(path="/none"),), dimensions=8, pooling="mean")
 ENTRY = LockEntry(source="path:/none", folder="/none", fingerprint="space")
@@ -22,21 +23,19 @@ def ready(entry: LockEntry = ENTRY, *found: dict[str, str]) -> wire.Ready:
     )  # fmt: skip
 
 
-def test_an_entry_is_written_with_the_peak_that_was_measured(tmp_path: Path) -> None:
-    async def story() -> None:
-        record = LockRecord("one", LockFile(tmp_path))
-        assert (record.read(), record.peak_bytes()) == (None, 0)
-        record.put(ready(), peak_bytes=100)
-        await record.written()
-        await record.note_peak(150)
+@in_event_loop
+async def test_an_entry_is_written_with_the_peak_that_was_measured(tmp_path: Path) -> None:
+    record = LockRecord("one", LockFile(tmp_path))
+    assert (record.read(), record.peak_bytes()) == (None, 0)
+    record.put(ready(), peak_bytes=100)
+    await record.written()
+    await record.note_peak(150)
 
-        entry = record.read()
-        assert entry
-        assert (entry.source, entry.fingerprint, record.peak_bytes()) == (
-            "path:/none", "space", 150,
-        )  # fmt: skip
-
-    asyncio.run(story())
+    entry = record.read()
+    assert entry
+    assert (entry.source, entry.fingerprint, record.peak_bytes()) == (
+        "path:/none", "space", 150,
+    )  # fmt: skip
 
 
 def test_a_folder_that_cannot_be_written_is_logged_and_nothing_else(

@@ -8,7 +8,8 @@ import orjson
 
 from emberd.pool.status import ModelStatus
 from emberd.worker.wire import Progress
-from tests.pool.fake_worker import SPACE, Workers, config_of, fake_pool, in_event_loop, texts, until
+from tests.event_loop import in_event_loop
+from tests.pool.fake_worker import SPACE, Workers, config_of, fake_pool, texts, until
 
 
 def statuses(home: Path, *, asked: bool) -> list[ModelStatus]:
