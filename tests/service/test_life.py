@@ -71,6 +71,7 @@ def test_a_service_lives_from_install_to_uninstall(machine: Machine) -> None:
     machine.config.unlink()
 
 
+@pytest.mark.slow
 def test_what_cannot_become_ready_is_not_installed(machine: Machine, tmp_path: Path) -> None:
     broken = unwritable_home(tmp_path / "broken")
 
