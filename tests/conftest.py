@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from emberd.models.local import package_folder
 from tests import effort  # noqa: F401 - it registers a profile that the command line names
@@ -29,16 +31,25 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file in one process (`pytest -n 2`), and whole folders whose tests share much.
-
-    Mark as slow what a whole folder is about, too.
-    """
+    """Mark as slow what a whole folder is about."""
     for item in items:
-        folder = item.path.parent.name
-        group = folder if folder in TOGETHER else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-        if folder in SLOW:
+        if item.path.parent.name in SLOW:
             item.add_marker(pytest.mark.slow)
+
+
+class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # it carries no types
+    """Keeps a file in one process (`pytest -n 2`), and whole folders whose tests share much."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        folder = Path(file).parent.name
+        return folder if folder in TOGETHER else file
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Spread the tests over the processes that way."""
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
