@@ -2,10 +2,10 @@
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
-from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from emberd.models.local import package_folder
@@ -30,18 +30,18 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """Keep a file in one process (`pytest -n 2`), and whole folders whose tests share much.
+class FileByFile(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+    """Keeps a file in one process, and the folders of `TOGETHER` whole."""
 
-    Marks of groups would do, if pytest-xdist 3.8 could pass them on under pytest 9.2.
-    """
-    return _ByFile(config, log)
-
-
-class _ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     def _split_scope(self, nodeid: str) -> str:
-        file = Path(nodeid.partition("::")[0])
-        return file.parent.name if file.parent.name in TOGETHER else str(file)
+        file = PurePosixPath(nodeid.partition("::")[0])
+        return str(file.parent if file.parent.name in TOGETHER else file)
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:  # noqa: ANN401
+    """Say which tests `pytest -n 2` runs in one process: those that share fixtures."""
+    return FileByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
