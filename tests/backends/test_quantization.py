@@ -25,7 +25,7 @@ def assert_as_mlx(matrix: Matrix, bits: int) -> None:
     )
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [4, pytest.param(8, marks=pytest.mark.slow)])
 def test_every_matrix_of_minilm_is_quantized_as_mlx_does_it(minilm: Path, bits: int) -> None:
     tensors = open_tensors(minilm / "model.safetensors").values()
     matrices = [t.floats() for t in tensors if t.name.endswith(".weight") and len(t.shape) == 2]
