@@ -122,7 +122,7 @@ def test_every_promise_of_a_backend_is_kept(backend: Backend, name: str) -> None
     check_backend(backend, TINY / name, dimensions=64, pooling="mean", max_tokens=MOST_TOKENS[name])
 
 
-@FAMILIES
+@SOME_FAMILIES
 @pytest.mark.parametrize("precision", ["bf16", "8bit", "4bit"])
 def test_full_weights_make_one_space_on_both_backends(name: str, precision: Precision) -> None:
     ours, theirs = (vectors_in(backend, name, precision) for backend in (OPENVINO, MLX))
@@ -143,7 +143,7 @@ def test_packed_weights_make_the_space_of_full_ones_on_both_backends(
         assert cosines(encode(backend, packed, tmp_path, precision=precision), full).min() > 0.99999
 
 
-@FAMILIES
+@SOME_FAMILIES
 def test_less_precision_makes_another_space_but_less_so_with_more_bits(name: str) -> None:
     reference = vectors_of(name, "mean")
     precisions: list[Precision] = ["bf16", "8bit", "4bit"]
