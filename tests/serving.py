@@ -188,11 +188,13 @@ def run_emberd(
     environ: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     prefix: Sequence[str] = (),
+    entry: str = "emberd.cli.main",
     forked: bool = True,
     share_compiled: bool = True,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command line to its end, forked if nothing speaks against it (see `tests.forked`).
 
+    `entry`: the module whose `main` is run.
     `share_compiled`: a command that loads models finds them compiled (see `tests.compiled`).
     """
     environ = dict(environ) if environ else clean_environ(home)
@@ -200,7 +202,7 @@ def run_emberd(
         compiled.lend(home)
     if prefix or not forked or not is_ordinary(environ):
         return subprocess.run(
-            [*prefix, sys.executable, "-m", "emberd.cli.main", *arguments],
+            [*prefix, sys.executable, "-m", entry, *arguments],
             input=stdin,
             capture_output=True,
             env=environ,
@@ -210,7 +212,9 @@ def run_emberd(
         given, out, err = (files.enter_context(tempfile.TemporaryFile()) for _ in range(3))
         given.write(stdin)
         given.seek(0)
-        process = Forked(arguments, environ=environ, stdin=given, stdout=out, stderr=err)
+        process = Forked(
+            arguments, environ=environ, stdin=given, stdout=out, stderr=err, entry=entry
+        )
         try:
             code = process.wait(RUN_S)
         finally:
