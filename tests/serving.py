@@ -17,6 +17,7 @@ import httpx2
 import psutil
 
 from emberd import running
+from emberd.client.address import Address
 from emberd.server.timeouts import Timeouts
 from tests import compiled
 from tests.forked import Forked, is_ordinary
@@ -92,7 +93,8 @@ class Server:
             self.process.kill()
             raise
         self.url = noted.url
-        by = httpx2.HTTPTransport(uds=noted.socket if noted.port is None else None)
+        at = Address(noted.url, noted.socket if noted.port is None else None)
+        by = httpx2.HTTPTransport(uds=at.socket, verify=at.verify)
         self.http = httpx2.Client(base_url=self.url, timeout=60, trust_env=False, transport=by)
 
     def _noted(self) -> running.Running | None:
