@@ -2,11 +2,11 @@
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadFileScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 from emberd.models.local import package_folder
 from tests import effort  # noqa: F401 - it registers a profile that the command line names
@@ -30,26 +30,25 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+class FileByFile(LoadScopeScheduling):  # type: ignore[misc] # it has no types
+    """Keeps a file in one process, and the folders of `TOGETHER` whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = PurePosixPath(nodeid.partition("::")[0])
+        return str(file.parent if file.parent.name in TOGETHER else file)
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:  # noqa: ANN401
+    """Say which tests `pytest -n 2` runs in one process: those that share fixtures."""
+    return FileByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what a whole folder is about."""
     for item in items:
         if item.path.parent.name in SLOW:
             item.add_marker(pytest.mark.slow)
-
-
-class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # it carries no types
-    """Keeps a file in one process (`pytest -n 2`), and whole folders whose tests share much."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file: str = super()._split_scope(nodeid)
-        folder = Path(file).parent.name
-        return folder if folder in TOGETHER else file
-
-
-@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
-    """Spread the tests over the processes that way."""
-    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -23,9 +23,10 @@ from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.serving import clean_environ
 
-BOTH = 1200
-MANY = 5000
 ROWS = 300
+SOME = 320  # texts; the first 300 of them are in stores
+MOST = 1200
+MANY = 5000
 UNCHANGED = stores.CMEM_CONFIG
 Asked = tuple[str, int | None, InputType | None]
 
@@ -75,7 +76,10 @@ class Beside:
 
 
 class Remembering(PoolEmbedder):
-    """A pool that embeds no text twice in the same space: most of a migration's time is that."""
+    """A pool that embeds no text twice in the same space: most of a migration's time is that.
+
+    It keeps its models, for the next test.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -114,6 +118,10 @@ class Remembering(PoolEmbedder):
         future.add_done_callback(remember)
         return future
 
+    def release(self, model: str) -> None:
+        """Keep it."""
+        del model
+
 
 @pytest.fixture(scope="session")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -123,7 +131,7 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def made(shared_home: Path, embedder: PoolEmbedder) -> Made:
-    texts, config = stores.texts(BOTH), load_config(environ=clean_environ(shared_home))
+    texts, config = stores.texts(SOME), load_config(environ=clean_environ(shared_home))
     old, new = (
         embed(embedder, texts, find_target(config, embedder, name))
         for name in ("minilm", "minilm-f32")
@@ -132,12 +140,23 @@ def made(shared_home: Path, embedder: PoolEmbedder) -> Made:
 
 
 @pytest.fixture(scope="session")
-def many(shared_home: Path, embedder: PoolEmbedder, made: Made) -> Made:
-    """As `made`, and thousands more that are `old` alone."""
+def most(shared_home: Path, embedder: PoolEmbedder, made: Made) -> Made:
+    """As `made`, and hundreds more."""
+    texts, config = stores.texts(MOST), load_config(environ=clean_environ(shared_home))
+    old, new = (
+        np.concatenate([first, embed(embedder, texts[SOME:], find_target(config, embedder, name))])
+        for name, first in (("minilm", made.old), ("minilm-f32", made.new))
+    )
+    return Made(texts, old, new)
+
+
+@pytest.fixture(scope="session")
+def many(shared_home: Path, embedder: PoolEmbedder, most: Made) -> Made:
+    """As `most`, and thousands more that are `old` alone."""
     texts = stores.texts(MANY)
     config = load_config(environ=clean_environ(shared_home))
-    more = embed(embedder, texts[BOTH:], find_target(config, embedder, "minilm"))
-    return Made(texts, np.concatenate([made.old, more]), made.new)
+    more = embed(embedder, texts[MOST:], find_target(config, embedder, "minilm"))
+    return Made(texts, np.concatenate([most.old, more]), most.new)
 
 
 @pytest.fixture(scope="session")
@@ -162,7 +181,7 @@ def originals(
     def original(rows: int) -> Path:
         folder = base / str(rows)
         if not folder.exists():
-            of: Made = made if rows <= BOTH else request.getfixturevalue("many")
+            of: Made = made if rows <= SOME else request.getfixturevalue("many")
             stores.make_cmem(folder, of.texts[:rows], of.old[:rows])
         return folder
 

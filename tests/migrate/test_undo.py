@@ -36,8 +36,8 @@ MODES = ["wal", "delete", "truncate", "persist"]
 
 @pytest.fixture(scope="session")
 def few(made: Made) -> Made:
-    """The first of them: 60 of a store, and 300 for a writer."""
-    count = ROWS + 300
+    """The first of them: 60 of a store, and 240 for a writer."""
+    count = ROWS + 240
     return Made(made.texts[:count], made.old[:count], made.new[:count])
 
 
@@ -414,7 +414,9 @@ def test_a_writer_that_does_not_end_is_waited_for_and_nothing_is_done(
     assert (beside(store) / "backup-0001.db").exists()
 
 
-@pytest.mark.parametrize("journal", MODES[:3])
+@pytest.mark.parametrize(
+    "journal", ["wal", *(pytest.param(mode, marks=pytest.mark.slow) for mode in MODES[1:3])]
+)
 def test_rows_written_in_two_halves_are_caught_up(
     journal: str, few: Made, work: Work, tmp_path: Path
 ) -> None:
