@@ -1,8 +1,8 @@
 """The contract between a worker and anything that can encode tokens.
 
 A backend loads a folder of model files into an encoder. An encoder lives inside one worker
-process, holds one model, and is loaded, called and freed on one thread. It never sees text,
-HTTP, the registry file, or another model.
+process, holds one model, and is loaded, called and freed on one thread, unless it says that it has
+`streams`. It never sees text, HTTP, the registry file, or another model.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,8 @@ class LoadRequest:
     wants to keep between loads; it belongs to this backend and model, is removed with the model,
     may be deleted at any time, and may be used by two processes at once. `cache_key` changes with
     the weights, the precision and the pooling; a backend adds whatever else its cached files
-    depend on. `threads` 0 means all cores.
+    depend on. `threads` 0 means all cores. `streams` is how many batches should run at once, if the
+    backend can do that; 0: what is fastest here.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class LoadRequest:
     cache: Path
     cache_key: str
     threads: int = 0
+    streams: int = 0
 
 
 class Encoder(Protocol):
@@ -62,6 +64,10 @@ class Encoder(Protocol):
     `start(token_ids, mask) -> Callable[[], Matrix]` does what `encode` does in two steps: it
     returns as soon as a GPU has its work, and the function it returns waits for the vectors. In
     between, on the same thread, the next batch may be started. Batches finish in order.
+
+    `streams: int`: how many threads may call `encode` at the same time; 1 without it. The encoder
+    then also has `encode_alone(token_ids, mask)`, which does what `encode` does with the whole
+    processor, for a batch beside which nothing else runs. Not together with `start`.
 
     `packs: bool`: if true, a row may hold several texts one after the other (packing). The mask
     then numbers them 1, 2, ... (0 is still padding), no text attends to another, and there is a

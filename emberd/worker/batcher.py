@@ -1,8 +1,8 @@
 """The queue between the worker's threads: which texts are tokenized and which run next.
 
 One thread adds requests and tokenizes the first slice of each, one tokenizes the other slices, and
-one takes batches. A batch is limited by a budget of padded tokens, and texts are chosen by length
-so that little of it is padding. The shortest remaining work goes first, with requests of about the
+one for each stream of the encoder takes batches. A batch is limited by a budget of padded tokens,
+and texts are chosen by length so that little of it is padding. The shortest remaining work goes first, with requests of about the
 same size in turn, so that a single query waits for at most one batch of a bulk job. The oldest
 request is passed over at most three times in a row, so that nothing starves.
 """
@@ -12,9 +12,9 @@ import time
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from threading import Condition
+from threading import Condition, RLock
 
-from emberd.worker.budget import Budget
+from emberd.worker.budget import FEWEST_TOKENS, Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 
@@ -101,12 +101,13 @@ class Item:
         return self.work.tokens[self.index]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
     """Texts that run together, in rows of `width` tokens: one text per row, or several packed."""
 
     rows: Sequence[Sequence[Item]]
     width: int
+    is_alone: bool = False  # no other batch runs beside it, or is waiting to
 
     @property
     def items(self) -> list[Item]:
@@ -122,17 +123,23 @@ class Batch:
 class Batcher:
     """Thread-safe; `clock` gives monotonic seconds.
 
-    `row_tokens` is how long a packed row may be; None unless the encoder packs.
+    `row_tokens` is how long a packed row may be; None unless the encoder packs. `streams` is how
+    many batches run at once.
     """
 
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self.row_tokens: int | None = None
+        self.streams = 1
         self._budget = budget
         self._clock = clock
         self._works: dict[int, Work] = {}  # in order of arrival
         self._closed = False
         self._passed_over = 0  # batches in a row that did not begin with the oldest request
-        self._changed = Condition()
+        self._running = 0  # batches
+        self._most = budget.tokens  # in the batch that is being cut
+        lock = RLock()
+        self._changed = Condition(lock)
+        self._ready = Condition(lock)  # texts are tokenized, or there are no more
 
     def add(self, request: Embed) -> tuple[Work, range] | None:
         """Queue a request; return its first slice, which the caller has to tokenize.
@@ -146,8 +153,7 @@ class Batcher:
         first = work.take_slice() if is_short else None
         with self._changed:
             self._works[request.id] = work
-            if work.wants_tokens:
-                self._changed.notify_all()
+            self._changed.notify_all()
         return (work, first) if first else None
 
     def cancel(self, request_id: int) -> None:
@@ -155,12 +161,14 @@ class Batcher:
         with self._changed:
             self._works.pop(request_id, None)
             self._changed.notify_all()
+            self._ready.notify_all()
 
     def close(self) -> None:
         """Accept no more requests; the other threads end when everything queued has run."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._ready.notify_all()
 
     def next_slice(self) -> tuple[Work, range] | None:
         """Wait for texts to tokenize; return a request and indices of it, or None at the end."""
@@ -181,7 +189,7 @@ class Batcher:
         with self._changed:
             work.add_tokens(indices, tokens)
             work.tokenize_s += spent_s
-            self._changed.notify_all()
+            self._ready.notify()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a request or the end; False if neither came in time."""
@@ -204,17 +212,36 @@ class Batcher:
                     return self._cut(works)
                 if (self._closed and not self._works) or not wait:
                     return None
-                self._changed.wait()
+                self._ready.wait()
+
+    def ran(self) -> None:
+        """Say that a batch has ended."""
+        with self._changed:
+            self._running -= 1
 
     def _cut(self, works: Sequence[Work]) -> Batch:
+        waiting = sum(work.remaining for work in self._works.values())
+        self._most = self._share(waiting)
         cut = self._pack(works) if self.row_tokens else self._pad(works)
+        self._running += 1
+        cut.is_alone = self._running == 1 and waiting <= self._budget.tokens
         now_s = self._clock()
         for work in {id(item.work): item.work for item in cut.items}.values():
             if work.first_run_s is None:
                 work.first_run_s = now_s
             if work.is_taken:
                 del self._works[work.request.id]
+        if any(work.waiting for work in self._works.values()):
+            self._ready.notify()  # for another stream
+        elif self._closed and not self._works:
+            self._ready.notify_all()  # that was all
         return cut
+
+    def _share(self, waiting: float) -> int:
+        """Return how many tokens a batch may have, so that every stream gets some of what waits."""
+        if self.streams == 1 or (not self._running and waiting <= self._budget.tokens):
+            return self._budget.tokens
+        return min(self._budget.tokens, max(FEWEST_TOKENS, math.ceil(waiting / self.streams)))
 
     def _pack(self, works: Sequence[Work]) -> Batch:
         """Pack several texts into each row: always the longest that still fits.
@@ -222,7 +249,7 @@ class Batcher:
         Texts of different lengths fill a row better than texts of the same length.
         """
         assert self.row_tokens
-        budget_tokens, longest = self._budget.tokens, works[0].waiting[-1][0]
+        budget_tokens, longest = self._most, works[0].waiting[-1][0]
         if longest > LONE_TOKENS:
             return Batch([[works[0].take()]], longest)
         width = max(round_up(longest), min(ROW_TOKENS, budget_tokens))
@@ -257,7 +284,7 @@ class Batcher:
         longest = real_tokens = 0
         bulk_tokens = self._bulk_tokens(works)
         for work in works:
-            most_tokens = self._budget.tokens
+            most_tokens = self._most
             if self._is_bulk_beside(works, work):
                 most_tokens = bulk_tokens
             while work.waiting:
@@ -280,7 +307,7 @@ class Batcher:
 
         Fewer if that request is new, so that it need not wait for them.
         """
-        tokens = self._budget.tokens
+        tokens = self._most
         return tokens // FILLING if works[0].first_run_s is None else tokens
 
     def _is_bulk_beside(self, works: Sequence[Work], work: Work) -> bool:

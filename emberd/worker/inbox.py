@@ -7,9 +7,8 @@ the remaining slices. `/tokenize` has a third: its texts are not cut, so one may
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from threading import Thread
 from typing import BinaryIO
@@ -22,9 +21,8 @@ from emberd.worker import wire
 from emberd.worker.batcher import Batcher, Work
 from emberd.worker.encodings import Decoder
 from emberd.worker.outbox import Sender, failure, log
+from emberd.worker.threads import worker_ends_with_this_thread
 from emberd.worker.tokenizer import Tokenizer, Tokens
-
-THREAD_FAILED = 70  # exit code
 
 
 class Inbox:
@@ -143,20 +141,6 @@ class Inbox:
             ),
             fragment,
         )
-
-
-@contextmanager
-def worker_ends_with_this_thread(doing: str) -> Iterator[None]:
-    """End the process if this thread fails, so that the server starts another.
-
-    Otherwise its requests would never be answered. Catches BaseException because a panic in the
-    tokenizer is not an `Exception`.
-    """
-    try:
-        yield
-    except BaseException as error:  # noqa: BLE001
-        log(f"{doing} failed: {type(error).__name__}")
-        os._exit(THREAD_FAILED)
 
 
 def refuse_cut(indices: Iterable[int], tokens: Iterable[Tokens]) -> None:

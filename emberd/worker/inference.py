@@ -1,12 +1,13 @@
 """Batches run through the model, and each request gets its part of the result.
 
-Runs in the thread that loaded the model. A GPU gets the next batch before the vectors of the last
-one are back.
+Runs in the thread that loaded the model, and for an encoder with several streams in more threads,
+one for each. A GPU gets the next batch before the vectors of the last one are back.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from threading import Thread
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from emberd.worker.budget import Budget
 from emberd.worker.loading import Loaded
 from emberd.worker.outbox import Sender, failure, log
 from emberd.worker.padding import pad, pad_rows
+from emberd.worker.threads import worker_ends_with_this_thread
 
 WARM_UP_TEXT = "ready when you are"
 
@@ -31,6 +33,29 @@ def run_batches(
     answered: Callable[[], None] = lambda: None,
 ) -> None:
     """Run batches until the queue is closed and empty; call `answered` after each."""
+
+    def run() -> None:
+        with worker_ends_with_this_thread("running batches"):
+            _run_batches(batcher, loaded, send, budget, answered)
+
+    more = [
+        Thread(target=run, name=f"stream {number}", daemon=True)
+        for number in range(1, batcher.streams)
+    ]
+    for thread in more:
+        thread.start()
+    _run_batches(batcher, loaded, send, budget, answered)
+    for thread in more:
+        thread.join()
+
+
+def _run_batches(
+    batcher: Batcher,
+    loaded: Loaded,
+    send: Sender,
+    budget: Budget,
+    answered: Callable[[], None],
+) -> None:
     overlaps = hasattr(loaded.encoder, "start")
     running: Running | None = None
     ended_s = 0.0
@@ -42,8 +67,10 @@ def run_batches(
         ending, running = (running, following) if overlaps else (following, None)
         if ending:
             ending.began_s = max(ending.began_s, ended_s)  # until then another batch had the model
-            for failed in answer(ending, loaded, send, budget):
+            usual = batcher.streams == 1 or not ending.batch.is_alone
+            for failed in answer(ending, loaded, send, budget, learn=usual):
                 batcher.cancel(failed)
+            batcher.ran()
             answered()
             ended_s = time.monotonic()
 
@@ -61,16 +88,18 @@ class Running:
         return self._finish()
 
 
-def answer(running: Running, loaded: Loaded, send: Sender, budget: Budget) -> list[int]:
+def answer(
+    running: Running, loaded: Loaded, send: Sender, budget: Budget, *, learn: bool = True
+) -> list[int]:
     """Wait for a batch and send each request its part; return the ids of requests that failed.
 
-    A text that fails makes its own request fail, and no other. `budget` learns how long it took.
+    A text that fails makes its own request fail, and no other. `budget` may learn how long it took.
     """
     batch, began_s = running.batch.items, running.began_s
     rows, failures = usable(running.finish(), batch, loaded)
     model_s = time.monotonic() - began_s
     padded_tokens = running.batch.padded_tokens
-    if not failures:
+    if not failures and learn:
         budget.note(padded_tokens, model_s)
     send(
         wire.Batch(
@@ -182,13 +211,16 @@ def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
     items = batch.items
     token_ids, mask = pad_rows([[item.tokens for item in row] for row in batch.rows], batch.width)
     begin = getattr(loaded.encoder, "start", None)
+    encode = loaded.encoder.encode
+    if batch.is_alone:
+        encode = getattr(loaded.encoder, "encode_alone", encode)
 
     def note(error: Exception) -> None:
         shape = " x ".join(map(str, token_ids.shape))
         log(f"a batch of {shape} tokens failed: {type(error).__name__}")
 
     try:
-        wait = begin(token_ids, mask) if begin else partial(loaded.encoder.encode, token_ids, mask)
+        wait = begin(token_ids, mask) if begin else partial(encode, token_ids, mask)
     except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this batch only
         note(error)
         return lambda: None

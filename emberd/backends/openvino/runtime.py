@@ -11,7 +11,7 @@ from emberd.errors import BackendBrokenError
 from emberd.installing import pip
 
 if TYPE_CHECKING:
-    from openvino import Core
+    from openvino import CompiledModel, Core
 
 DEVICE = "CPU"
 _CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
@@ -47,6 +47,12 @@ def capabilities(core: "Core") -> list[str]:
     return able
 
 
+def cores_of(model: "CompiledModel") -> int:
+    """Return how many cores a compiled model uses."""
+    cores: int = model.get_property("INFERENCE_NUM_THREADS")
+    return cores
+
+
 def choose_compute(
     request: LoadRequest, *, able: Collection[str], bf16_is_faster: bool
 ) -> Literal["f32", "bf16", "f16"]:
@@ -71,11 +77,14 @@ def choose_compute(
     return request.compute
 
 
-def settings(compute: str, threads: int) -> dict[str, Any]:
-    """Return the OpenVINO configuration to compile or import a model with."""
+def settings(compute: str, threads: int, *, streams: int = 1) -> dict[str, Any]:
+    """Return the OpenVINO configuration to compile or import a model with.
+
+    `streams` share the threads; 0 `threads` means one on each core.
+    """
     chosen = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
+        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+        "NUM_STREAMS": str(streams),
         # If pinned, the threads of all workers would share the same first cores (measured: two
         # workers of one thread each share one core, and the other idles).
         "ENABLE_CPU_PINNING": False,
