@@ -46,7 +46,7 @@ def test_only_models_that_nobody_else_uses_are_unloaded(
     ("answer", "raised", "patience_s", "again"),
     [
         (error(503, SourceError.code), SourceError, 60.0, False),
-        (error(429, QueueFullError.code), QueueFullError, 0.03, True),
+        (error(429, QueueFullError.code), QueueFullError, 0.2, True),
     ],
     ids=["no source", "busy"],
 )

@@ -1,4 +1,4 @@
-"""A participant or a store that fails when all are committed: what is taken back, and what is said."""
+"""A participant or a store that fails when all are committed: what is taken back then."""
 
 import json
 from pathlib import Path
