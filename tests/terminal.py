@@ -3,10 +3,10 @@
 import os
 import pty
 import subprocess
-import sys
 import termios
 from pathlib import Path
 
+from tests.forked import start
 from tests.serving import clean_environ
 
 
@@ -20,16 +20,17 @@ def run_on_a_terminal(
     """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (50, width))
-    output = os.open(stdout, os.O_WRONLY | os.O_CREAT) if stdout else os.dup(theirs)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "emberd", *arguments],
-        stdin=theirs,
-        stdout=output,
-        stderr=theirs,
-        env=clean_environ(home) | {"TERM": "xterm"},
-    )
-    os.close(theirs)
-    os.close(output)
+    with (
+        os.fdopen(theirs, "r+b", buffering=0) as terminal,
+        stdout.open("wb") if stdout else os.fdopen(os.dup(theirs), "wb") as output,
+    ):
+        process = start(
+            arguments,
+            environ=clean_environ(home) | {"TERM": "xterm"},
+            stdin=terminal,
+            stdout=output,
+            stderr=terminal,
+        )
     os.write(ours, typed)
     shown = b""
     try:
@@ -38,4 +39,4 @@ def run_on_a_terminal(
     except OSError:  # nobody writes any more
         pass
     os.close(ours)
-    return subprocess.CompletedProcess(process.args, process.wait(60), shown)
+    return subprocess.CompletedProcess(["emberd", *arguments], process.wait(60), shown)

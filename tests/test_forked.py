@@ -18,7 +18,22 @@ from tests.serving import Server, clean_environ, run_emberd, wait_for
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("arguments", [("--version",), ("use", "nope"), ("embed", "--nope")])
+def run_entry(entry: str, stdin: bytes, environ: dict[str, str]) -> tuple[int, bytes]:
+    """Run another module's `main`; return its exit code and what it printed."""
+    with ExitStack() as files:
+        given, out = (files.enter_context(tempfile.TemporaryFile()) for _ in range(2))
+        given.write(stdin)
+        given.seek(0)
+        process = Forked([], environ=environ, stdin=given, stdout=out, stderr=out, entry=entry)
+        code = process.wait(30)
+        out.seek(0)
+        return code, out.read()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param(("--version",), marks=pytest.mark.slow), ("use", "nope"), ("embed", "--nope")],
+)
 def test_it_prints_and_ends_as_the_real_one_does(home: Path, arguments: tuple[str, ...]) -> None:
     real = run_emberd(*arguments, home=home, forked=False)
     forked = run_emberd(*arguments, home=home)
@@ -38,20 +53,16 @@ def test_it_has_the_environment_folder_umask_and_input_of_whoever_starts_it(
     environ = clean_environ(home) | {"A": "1"}
     umask = os.umask(0o031)
     try:
-        with ExitStack() as files:
-            given, out = (files.enter_context(tempfile.TemporaryFile()) for _ in range(2))
-            given.write(b"a text")
-            given.seek(0)
-            process = Forked(
-                [], environ=environ, stdin=given, stdout=out, stderr=out, entry="tests.surroundings"
-            )
-            assert process.wait(30) == 7
-            out.seek(0)
-            seen = json.loads(out.read())
+        code, printed = run_entry("tests.surroundings", b"a text", environ)
     finally:
         os.umask(umask)
 
-    assert seen == [environ, str(tmp_path), 0o031, "a text"]
+    assert code == 7
+    assert json.loads(printed) == [environ, str(tmp_path), 0o031, "a text"]
+
+
+def test_it_waits_for_threads_and_runs_exit_handlers_and_flushes(home: Path) -> None:
+    assert run_entry("tests.farewell", b"", clean_environ(home)) == (3, b"main\nthread\nhandler\n")
 
 
 def test_a_signal_ends_it_and_is_its_exit_code(home: Path) -> None:
@@ -62,6 +73,7 @@ def test_a_signal_ends_it_and_is_its_exit_code(home: Path) -> None:
         assert own.process.poll() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_it_ends_with_whoever_started_it(home: Path) -> None:
     starter = (
         "import os, sys; from pathlib import Path; from tests.serving import Server;"

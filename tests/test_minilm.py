@@ -12,6 +12,8 @@ from emberd.vectors import Matrix
 from tests.cosines import cosines
 from tests.serving import Server
 
+Answers = dict[str, dict[str, Any]]
+
 REFERENCE = Path(__file__).parent / "reference"
 SENTENCES: list[dict[str, str]] = json.loads((REFERENCE / "sentences.json").read_text())
 TEXTS = [sentence["text"] for sentence in SENTENCES]
@@ -27,7 +29,7 @@ models:
     backend: mlx
   mlx-4bit: {<<: *f32, precision: 4bit}
   openvino-4bit: {<<: *f32, precision: 4bit, backend: openvino}
-limits: {max_loaded: 2, request_timeout: 10m}
+limits: {max_loaded: 3, request_timeout: 10m}
 """
 
 
@@ -38,63 +40,92 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def vectors(server: Server, texts: list[str], model: str) -> Matrix:
+@pytest.fixture(scope="module")
+def answers(server: Server) -> Answers:
+    """What the server answers to all texts at once, by model."""
+    return {model: server.embed(*TEXTS, model=model) for model in ("minilm", "minilm-f32")}
+
+
+def vectors(answer: dict[str, Any]) -> Matrix:
     """Return `(N, D)` as the server's JSON gives it."""
-    return np.array(server.embed(*texts, model=model)["embeddings"], np.float32)
+    return np.array(answer["embeddings"], np.float32)
 
 
-def short(limit: int) -> list[int]:
-    """Rows of the reference with at most `limit` tokens; MLX's CPU build is slow on long ones."""
-    return [row for row, text in enumerate(PROVENANCE) if text["tokens"] <= limit]
+def rows_of(*, least: int = 0, most: int) -> list[int]:
+    """Rows of the reference with so many tokens; MLX's CPU build takes seconds for long texts."""
+    return [row for row, text in enumerate(PROVENANCE) if least <= text["tokens"] <= most]
 
 
-def test_float32_on_openvino_is_what_sentence_transformers_gives(server: Server) -> None:
+def test_float32_on_openvino_is_what_sentence_transformers_gives(
+    answers: Answers,
+) -> None:
     reference = np.load(REFERENCE / "minilm.npy")
 
-    found = cosines(vectors(server, TEXTS, "minilm-f32"), reference)
+    found = cosines(vectors(answers["minilm-f32"]), reference)
 
     assert found.min() >= 0.9999, SENTENCES[int(found.argmin())]["kind"]
 
 
-def test_float32_on_mlx_is_what_sentence_transformers_gives(both: Server) -> None:
-    cut = next(row for row, text in enumerate(PROVENANCE) if text["cut"])
-    rows = [*short(100), cut]
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(rows_of(most=20), id="short"),
+        pytest.param(rows_of(least=21, most=100), id="longer", marks=pytest.mark.slow),
+        pytest.param(
+            [next(row for row, text in enumerate(PROVENANCE) if text["cut"])],
+            id="cut",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_float32_on_mlx_is_what_sentence_transformers_gives(both: Server, rows: list[int]) -> None:
     reference = np.load(REFERENCE / "minilm.npy")[rows]
 
-    found = cosines(vectors(both, [TEXTS[row] for row in rows], "mlx-f32"), reference)
+    answer = both.embed(*(TEXTS[row] for row in rows), model="mlx-f32")
 
-    assert len(rows) >= 20
+    found = cosines(vectors(answer), reference)
     assert found.min() >= 0.9999, SENTENCES[rows[int(found.argmin())]]["kind"]
 
 
-def test_4_bit_is_one_space_on_both_backends(both: Server) -> None:
-    texts = [TEXTS[row] for row in short(64)]
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(rows_of(most=16), id="short"),
+        pytest.param(rows_of(least=17, most=64), id="longer", marks=pytest.mark.slow),
+    ],
+)
+def test_4_bit_is_one_space_on_both_backends(both: Server, rows: list[int]) -> None:
+    texts = [TEXTS[row] for row in rows]
 
-    found = cosines(vectors(both, texts, "openvino-4bit"), vectors(both, texts, "mlx-4bit"))
+    openvino, mlx = (both.embed(*texts, model=f"{name}-4bit") for name in ("openvino", "mlx"))
 
-    assert found.min() >= 0.999
+    assert cosines(vectors(openvino), vectors(mlx)).min() >= 0.999
 
 
-def test_4_bit_is_another_space_than_float32(server: Server) -> None:
-    found = cosines(vectors(server, TEXTS, "minilm"), vectors(server, TEXTS, "minilm-f32"))
+def test_4_bit_is_another_space_than_float32(answers: Answers) -> None:
+    found = cosines(vectors(answers["minilm"]), vectors(answers["minilm-f32"]))
 
     assert 0.9 < found.mean() < 0.99
 
 
 @pytest.mark.parametrize("model", ["minilm", "minilm-f32"])
-def test_alone_in_a_batch_and_shuffled_give_the_same_vectors(server: Server, model: str) -> None:
+def test_alone_in_a_batch_and_shuffled_give_the_same_vectors(
+    server: Server, answers: Answers, model: str
+) -> None:
     order = np.random.default_rng(7).permutation(len(TEXTS))
 
-    batch = vectors(server, TEXTS, model)
-    shuffled = vectors(server, [TEXTS[place] for place in order], model)
-    alone = np.concatenate([vectors(server, [text], model) for text in TEXTS])
+    batch = vectors(answers[model])
+    shuffled = vectors(server.embed(*(TEXTS[place] for place in order), model=model))
+    alone = np.concatenate([vectors(server.embed(text, model=model)) for text in TEXTS])
 
     assert cosines(batch[order], shuffled).min() > 0.9999
     assert cosines(batch, alone).min() > 0.9999
 
 
-def test_tokens_and_cut_texts_are_counted_as_the_reference_counts_them(server: Server) -> None:
-    answer = server.embed(*TEXTS, model="minilm-f32")
+def test_tokens_and_cut_texts_are_counted_as_the_reference_counts_them(
+    answers: Answers,
+) -> None:
+    answer = answers["minilm-f32"]
 
     assert answer["usage"]["tokens"] == sum(text["tokens"] for text in PROVENANCE)
     assert answer["truncated"] == [text["row"] for text in PROVENANCE if text["cut"]]

@@ -33,6 +33,11 @@ class Pace:
     stage_s: float = 4.0
     queries: int = 200
 
+    @property
+    def settle_s(self) -> float:
+        """How long the server is left alone before its memory or a cold start is measured."""
+        return min(SETTLE_S, self.stage_s)
+
 
 @dataclass(slots=True)
 class Results:
@@ -123,7 +128,7 @@ def bench(
 
     def memory(when: str) -> None:
         if pid is not None:
-            time.sleep(SETTLE_S)
+            time.sleep(pace.settle_s)
             numbers[f"{when}_mib"] = measure.tree_mib(pid)
 
     if start_s is not None:
@@ -135,7 +140,7 @@ def bench(
     memory("loaded")
     if _unloads(server):
         say("cold starts")
-        numbers |= _cold(server, texts, memory)
+        numbers |= _cold(server, texts, memory, pace.settle_s)
     say("one client")
     numbers |= measure.one_client(server, texts, count=pace.queries, seconds=pace.stage_s)
     say(f"{CLIENTS} clients")
@@ -164,13 +169,13 @@ def _unloads(server: Server) -> bool:
     return isinstance(health, dict) and "loaded" in health
 
 
-def _cold(server: Server, texts: Texts, memory: Callable[[str], None]) -> Numbers:
+def _cold(server: Server, texts: Texts, memory: Callable[[str], None], settle_s: float) -> Numbers:
     spent_ms: list[float] = []
     for _ in range(COLD_STARTS):
         measure.unload(server)
         if not spent_ms:
             memory("unloaded_idle")
-        time.sleep(SETTLE_S)
+        time.sleep(settle_s)
         spent_ms.append(measure.first_ms(server, texts))
     return {"cold_ms": sorted(spent_ms)[len(spent_ms) // 2], "cold_max_ms": max(spent_ms)}
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -19,6 +20,7 @@ class OpenAI(BaseHTTPRequestHandler):
     """Answers `/v1/embeddings` alone, and shuffled; a text that says so is refused."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # its answers are two packets
 
     def do_POST(self) -> None:
         """Embed."""
@@ -45,12 +47,19 @@ class OpenAI(BaseHTTPRequestHandler):
         """Stay silent."""
 
 
-@pytest.fixture
-def openai() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), OpenAI) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+@contextmanager
+def serving(handler: type[OpenAI]) -> Iterator[int]:
+    """Run a server, and yield its port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        yield server.server_port
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def openai() -> Iterator[str]:
+    with serving(OpenAI) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_vectors_come_as_the_server_gave_them(server: Emberd) -> None:
@@ -88,15 +97,15 @@ def test_every_client_is_answered_and_each_asks_in_turn(server: Emberd) -> None:
         sent.append(found.embed([f"text {len(sent)}"]))
         return sent[-1]
 
-    spent_s, passed_s = ask_in_turns(found, 8, 0.5, request)
+    spent_s, passed_s = ask_in_turns(found, 8, 0.2, request)
 
     assert len(spent_s) == len(sent) > 8
     assert max(spent_s) <= passed_s
     assert len(set(sent)) == len(sent)
 
 
-def test_what_is_asked_beside_a_job_ends_with_it(server: Emberd) -> None:
-    found = Server.at(server.url)
+def test_what_is_asked_beside_a_job_ends_with_it(openai: str) -> None:
+    found = detect(openai, None)
 
     numbers = measure.job(found, Texts(1), Texts(2).passages(50))
 
@@ -134,11 +143,9 @@ def test_a_client_connects_again_when_its_kept_connection_was_closed() -> None:
             super().do_POST()
             self.close_connection = True
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Closes) as closing:
-        Thread(target=closing.serve_forever, daemon=True).start()
-        found = Server("127.0.0.1", closing.server_port, "openai", "model")
-        spent_s, _ = ask_in_turns(found, 4, 0.3, lambda: found.embed(["text"]))
-        closing.shutdown()
+    with serving(Closes) as port:
+        found = Server("127.0.0.1", port, "openai", "model")
+        spent_s, _ = ask_in_turns(found, 4, 0.2, lambda: found.embed(["text"]))
 
     assert len(spent_s) > 4
 
@@ -151,9 +158,7 @@ def test_a_server_that_never_answers_is_an_error() -> None:
             """Hang up."""
             self.close_connection = True
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hangs) as hanging:
-        Thread(target=hanging.serve_forever, daemon=True).start()
-        found = Server("127.0.0.1", hanging.server_port, "openai", "model")
+    with serving(Hangs) as port:
+        found = Server("127.0.0.1", port, "openai", "model")
         with pytest.raises(ClosedError):
-            ask_in_turns(found, 2, 0.3, lambda: found.embed(["text"]))
-        hanging.shutdown()
+            ask_in_turns(found, 2, 0.2, lambda: found.embed(["text"]))

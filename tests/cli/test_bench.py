@@ -30,7 +30,7 @@ def configure(home: Path) -> None:
 def test_a_server_of_its_own_is_measured_and_leaves_nothing(home: Path) -> None:
     configure(home)
 
-    done = run_emberd("bench", "--seconds", "0.5", "--json", home=home)
+    done = run_emberd("bench", "--seconds", "0.1", "--json", home=home)
 
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)

@@ -32,7 +32,7 @@ def answering(content: bytes, status: int = 200, instance: str = "run") -> Itera
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield server.server_port

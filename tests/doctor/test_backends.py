@@ -1,4 +1,4 @@
-"""What is said about a backend that works, is not installed, fails, or does not answer."""
+"""What the backends' answers mean, by whether the default model needs them."""
 
 import sys
 from pathlib import Path
@@ -6,37 +6,71 @@ from typing import Any
 
 import pytest
 
+from emberd.backends import plugins
 from emberd.doctor import backends
-from emberd.doctor.backends import _gpu, _judge, _probe
+from emberd.registry.catalog import Catalog
+from emberd.registry.spec import ModelSpec, Source
+from emberd.verify.finding import Finding
+
+WORKS = {"version": "1.2", "devices": ["cpu"]}
+BROKEN = {"error": "It broke.", "hint": "Mend it."}
+MISSING = {"missing": "mlx"}
+
+
+def check(monkeypatch: pytest.MonkeyPatch, mlx: dict[str, Any], *used: str) -> dict[str, Finding]:
+    """Check where MLX answers so and models use these backends, the default one the first."""
+    answers = {"auto": {"resolved": "openvino"}, "openvino": WORKS, "mlx": mlx}
+    monkeypatch.setattr(backends, "_probe", answers.__getitem__)
+    monkeypatch.setattr(plugins, "names", lambda: ["mlx", "openvino"])
+    source = Source(hf="a/b")
+    models = Catalog(
+        ModelSpec(
+            name=f"m{number}", sources=(source,), dimensions=8, pooling="cls", backend=backend
+        )
+        for number, backend in enumerate(used)
+    )
+    return {finding.check: finding for finding in backends.check(models, "m0")}
 
 
 @pytest.mark.parametrize(
-    ("answer", "needed", "used", "verdict", "has_advice"),
+    ("answer", "used", "verdict", "advice"),
     [
-        ({"version": "1.2", "devices": ["CPU"]}, True, True, "ok", False),
-        ({"missing": "mlx"}, True, True, "failed", True),
-        ({"missing": "mlx"}, False, True, "warning", True),
-        ({"missing": "mlx"}, False, False, "skipped", False),
-        ({"error": "No device.", "hint": "Look."}, True, True, "failed", True),
-        ({"error": "No device."}, False, True, "warning", False),
+        (BROKEN, ["mlx"], "failed", "Mend it."),
+        (BROKEN, ["auto"], "warning", "Mend it."),
+        (MISSING, ["mlx"], "failed", "emberd[mlx]"),
+        (MISSING, ["openvino", "mlx"], "warning", "emberd[mlx]"),
+        (MISSING, ["openvino"], "skipped", ""),
+        (WORKS, ["mlx"], "ok", ""),
     ],
 )
-def test_a_backend_only_fails_the_check_if_the_default_model_needs_it(
-    answer: dict[str, Any], needed: bool, used: bool, verdict: str, has_advice: bool
+def test_a_backend_matters_as_much_as_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+    answer: dict[str, Any],
+    used: list[str],
+    verdict: str,
+    advice: str,
 ) -> None:
-    finding = _judge("mlx", answer, needed=needed, used=used)
+    found = check(monkeypatch, answer, *used)
 
-    assert (finding.check, finding.verdict) == ("backend mlx", verdict)
-    assert bool(finding.advice) is has_advice
-    assert ("default model" in finding.detail) is needed
+    assert found["backend mlx"].verdict == verdict
+    assert advice in found["backend mlx"].advice
+    assert bool(found["backend mlx"].advice) is bool(advice)
+    assert found["backend openvino"].verdict == "ok"
 
 
-def test_the_gpu_is_the_one_that_mlx_computes_on() -> None:
-    with_gpu, without = _gpu({"devices": ["cpu", "gpu"]}), _gpu({})
+def test_a_gpu_that_mlx_uses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = check(monkeypatch, {"version": "1", "devices": ["gpu"]}, "mlx")
 
-    assert with_gpu.verdict == "ok"
-    assert "MLX" in with_gpu.detail
-    assert without.check == "gpu"
+    assert found["gpu"].verdict == "ok"
+    assert "MLX computes on" in found["gpu"].detail
+
+
+def test_a_probe_that_says_nothing_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+
+    answer = backends._probe("openvino")
+
+    assert "exit code 1" in answer["error"]
 
 
 def probe_with(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -45,13 +79,7 @@ def probe_with(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    return _probe("openvino")
-
-
-def test_the_answer_of_a_probe_is_its_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = probe_with("""echo "{\\"asked\\": \\"$4\\"}" """, tmp_path, monkeypatch)
-
-    assert said == {"asked": "openvino"}
+    return backends._probe("openvino")
 
 
 def test_a_probe_that_crashes_is_told_by_its_last_words(
@@ -62,7 +90,6 @@ def test_a_probe_that_crashes_is_told_by_its_last_words(
     assert "exit code 3" in said["error"]
     assert "libdevice is broken" in said["error"]
     assert "first" not in said["error"]
-    assert said["hint"]
 
 
 def test_a_probe_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from emberd.config.edit import Edit
 from emberd.config.load import Config, load_config
+from emberd.migrate import textless
 from emberd.migrate.embedding import Embedded, PoolEmbedder, Target, embed, find_target
 from emberd.migrate.known import find
 from emberd.migrate.status import status
@@ -20,12 +21,14 @@ from emberd.migrate.store_ref import StoreRef
 from emberd.registry.spec import InputType
 from emberd.spaces.stores import StoresFile
 from emberd.vectors import Matrix
+from tests import compiled
 from tests.migrate import stores
 from tests.serving import clean_environ
 
-BOTH = 1200
-MANY = 5000
 ROWS = 300
+SOME = 320  # texts; the first 300 of them are in stores
+MOST = 1200
+MANY = 5000
 UNCHANGED = stores.CMEM_CONFIG
 Asked = tuple[str, int | None, InputType | None]
 
@@ -75,7 +78,10 @@ class Beside:
 
 
 class Remembering(PoolEmbedder):
-    """A pool that embeds no text twice in the same space: most of a migration's time is that."""
+    """A pool that embeds no text twice in the same space: most of a migration's time is that.
+
+    It keeps its models, for the next test.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -114,6 +120,10 @@ class Remembering(PoolEmbedder):
         future.add_done_callback(remember)
         return future
 
+    def release(self, model: str) -> None:
+        """Keep it."""
+        del model
+
 
 @pytest.fixture(scope="session")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -123,7 +133,7 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def made(shared_home: Path, embedder: PoolEmbedder) -> Made:
-    texts, config = stores.texts(BOTH), load_config(environ=clean_environ(shared_home))
+    texts, config = stores.texts(SOME), load_config(environ=clean_environ(shared_home))
     old, new = (
         embed(embedder, texts, find_target(config, embedder, name))
         for name in ("minilm", "minilm-f32")
@@ -132,18 +142,31 @@ def made(shared_home: Path, embedder: PoolEmbedder) -> Made:
 
 
 @pytest.fixture(scope="session")
-def many(shared_home: Path, embedder: PoolEmbedder, made: Made) -> Made:
-    """As `made`, and thousands more that are `old` alone."""
+def most(shared_home: Path, embedder: PoolEmbedder, made: Made) -> Made:
+    """As `made`, and hundreds more."""
+    texts, config = stores.texts(MOST), load_config(environ=clean_environ(shared_home))
+    old, new = (
+        np.concatenate([first, embed(embedder, texts[SOME:], find_target(config, embedder, name))])
+        for name, first in (("minilm", made.old), ("minilm-f32", made.new))
+    )
+    return Made(texts, old, new)
+
+
+@pytest.fixture(scope="session")
+def many(shared_home: Path, embedder: PoolEmbedder, most: Made) -> Made:
+    """As `most`, and thousands more that are `old` alone."""
     texts = stores.texts(MANY)
     config = load_config(environ=clean_environ(shared_home))
-    more = embed(embedder, texts[BOTH:], find_target(config, embedder, "minilm"))
-    return Made(texts, np.concatenate([made.old, more]), made.new)
+    more = embed(embedder, texts[MOST:], find_target(config, embedder, "minilm"))
+    return Made(texts, np.concatenate([most.old, more]), most.new)
 
 
 @pytest.fixture(scope="session")
 def embedder(shared_home: Path) -> Iterator[PoolEmbedder]:
+    compiled.lend(shared_home)
     with Remembering(load_config(environ=clean_environ(shared_home))) as running:
         yield running
+    compiled.keep(shared_home)
 
 
 @pytest.fixture
@@ -162,7 +185,7 @@ def originals(
     def original(rows: int) -> Path:
         folder = base / str(rows)
         if not folder.exists():
-            of: Made = made if rows <= BOTH else request.getfixturevalue("many")
+            of: Made = made if rows <= SOME else request.getfixturevalue("many")
             stores.make_cmem(folder, of.texts[:rows], of.old[:rows])
         return folder
 
@@ -179,6 +202,12 @@ def cmem(originals: Callable[[int], Path], tmp_path: Path) -> Path:
 def two(cmem: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Two such folders."""
     return cmem, Path(shutil.copytree(cmem, tmp_path / "other"))
+
+
+@pytest.fixture
+def nobody_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait only a moment for texts of vectors that have none."""
+    monkeypatch.setattr(textless, "LACKING_S", 0.05)
 
 
 def config_of(folder: Path) -> object:

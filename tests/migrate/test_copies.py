@@ -92,15 +92,15 @@ def test_both_copies_move_in_one_transaction(langchain: Path, made: Made, work: 
     assert after[0] == made.old[2].tobytes()
 
 
-def keep_adding(path: Path, made: Made, stop: Path) -> None:
+def keep_adding(path: Path, most: Made, stop: Path) -> None:
     """Add rows as LangChain does, in the space that the store names, until told to stop."""
     database = stores.connect(path)
-    for at in range(ROWS, len(made.new)):
+    for at in range(ROWS, len(most.new)):
         if stop.exists():
             return
         database.execute("BEGIN IMMEDIATE")
         is_new = database.execute(STAMPED).get  # what a connection remembers may be older
-        add(database, made.texts[at : at + 1], (made.new if is_new else made.old)[at : at + 1])
+        add(database, most.texts[at : at + 1], (most.new if is_new else most.old)[at : at + 1])
         database.execute("COMMIT")
         time.sleep(0.02)
 
@@ -108,11 +108,11 @@ def keep_adding(path: Path, made: Made, stop: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("journal", ["wal", "delete", "truncate"])
 def test_both_copies_are_the_same_whoever_writes_meanwhile(
-    journal: str, langchain: Path, made: Made, work: Work, tmp_path: Path
+    journal: str, langchain: Path, most: Made, work: Work, tmp_path: Path
 ) -> None:
     database = stores.connect(langchain, journal=journal)
     stop = tmp_path / "stop"
-    writer = FORK.Process(target=keep_adding, args=(langchain, made, stop))
+    writer = FORK.Process(target=keep_adding, args=(langchain, most, stop))
     writer.start()
 
     migrate_all([work.open(langchain, **ALSO)], work.target(), work.embedder, work.state)
@@ -127,7 +127,7 @@ def test_both_copies_are_the_same_whoever_writes_meanwhile(
         assert database.execute(f"SELECT count(*) FROM {table}").get == len(found)  # noqa: S608
     vectors = np.stack([np.frombuffer(raw, "<f4") for _, raw in found])
     places = [rowid - 1 for rowid, _ in found]
-    assert cosines(vectors, made.new[places]).min() > 0.9999
+    assert cosines(vectors, most.new[places]).min() > 0.9999
     database.close()
 
 

@@ -113,7 +113,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_embeds_only_what_changed(
     database = stores.connect(cmem / "memories.db")
     database.execute("DELETE FROM memories WHERE id = 5; DELETE FROM vec_memories WHERE rowid = 5")
     database.execute("UPDATE memories SET content = 'changed since' WHERE id = 7")
-    stores.add(database, [900], ["written since"], made.old[900:901])
+    stores.add(database, [900], ["written since"], made.old[300:301])
     database.close()
 
     again = work.open(cmem)  # as another process would
@@ -247,7 +247,7 @@ def test_an_interrupt_once_all_is_committed_leaves_rows_that_are_written_by_then
         def inspect(self) -> Shape:
             if self.stamp():
                 database = stores.connect(self.path)
-                stores.add(database, [901], made.texts[900:901], made.new[900:901])
+                stores.add(database, [901], made.texts[300:301], made.new[300:301])
                 database.close()
                 raise KeyboardInterrupt
             return super().inspect()

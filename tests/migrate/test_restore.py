@@ -48,7 +48,7 @@ def test_undo_keeps_a_copy_of_rows_that_were_written_since(
     named = work.open(cmem)
     migrate_all([named], work.target(), work.embedder, work.state)
     database = stores.connect(cmem / "memories.db")
-    stores.add(database, [601], [made.texts[600]], made.new[600:601])
+    stores.add(database, [601], [made.texts[300]], made.new[300:301])
     asked: list[bool] = []
 
     undone = undo(named, work.state, confirm=lambda _note, changed: asked.append(changed))
@@ -98,7 +98,7 @@ def test_a_copy_is_never_replaced_by_a_later_one(cmem: Path, made: Made, work: W
     for turn in range(3):
         migrate_all([named], work.target(), work.embedder, work.state)
         database = stores.connect(cmem / "memories.db")
-        stores.add(database, [601 + turn], [made.texts[600]], made.new[600:601])
+        stores.add(database, [601 + turn], [made.texts[300]], made.new[300:301])
         database.close()
         copies.append(undo(named, work.state, confirm=agree).copy)
         if turn == 1:
@@ -117,7 +117,7 @@ def test_an_undo_that_failed_is_not_taken_up_again_unasked(
     named = work.open(cmem)
     migrate_all([named], work.target(), work.embedder, work.state)
     database = stores.connect(cmem / "memories.db")
-    stores.add(database, [601], [made.texts[600]], made.new[600:601])
+    stores.add(database, [601], [made.texts[300]], made.new[300:301])
     database.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreBusyError):
         undo(named, work.state, confirm=agree)

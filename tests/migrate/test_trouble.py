@@ -48,12 +48,12 @@ def test_killed_at_any_moment_a_store_is_whole_and_the_same_command_completes(
 
 @pytest.mark.slow
 def test_what_a_writer_does_meanwhile_is_there_afterwards(
-    cmem: Path, made: Made, work: Work, tmp_path: Path
+    cmem: Path, most: Made, work: Work, tmp_path: Path
 ) -> None:
-    texts = made.texts[ROWS : ROWS + 700]
+    texts = most.texts[ROWS : ROWS + 700]
     (tmp_path / "texts.json").write_text(json.dumps(texts))
-    np.save(tmp_path / "old.npy", made.old[ROWS : ROWS + 700])
-    np.save(tmp_path / "new.npy", made.new[ROWS : ROWS + 700])
+    np.save(tmp_path / "old.npy", most.old[ROWS : ROWS + 700])
+    np.save(tmp_path / "new.npy", most.new[ROWS : ROWS + 700])
     command = [sys.executable, "-m", "tests.migrate.writer", str(cmem / "memories.db")]
     target, named = work.target(), work.open(cmem)
 
@@ -68,11 +68,11 @@ def test_what_a_writer_does_meanwhile_is_there_afterwards(
         assert writer.wait(60) == 0
 
     done = json.loads((tmp_path / "done.json").read_text())
-    expected = {key: made.new[key - 1] for key in range(1, ROWS + 1)}
+    expected = {key: most.new[key - 1] for key in range(1, ROWS + 1)}
     for key, at in done["written"]:
         expected.pop(key, None)
         if at is not None:
-            expected[key] = made.new[ROWS + at]
+            expected[key] = most.new[ROWS + at]
     keys, vectors = stores.read(cmem / "memories.db")
     assert keys == sorted(expected)
     assert cosines(vectors, np.stack([expected[key] for key in keys])).min() > 0.9999

@@ -36,8 +36,8 @@ MODES = ["wal", "delete", "truncate", "persist"]
 
 @pytest.fixture(scope="session")
 def few(made: Made) -> Made:
-    """The first of them: 60 of a store, and 300 for a writer."""
-    count = ROWS + 300
+    """The first of them: 60 of a store, and 240 for a writer."""
+    count = ROWS + 240
     return Made(made.texts[:count], made.old[:count], made.new[:count])
 
 
@@ -414,7 +414,9 @@ def test_a_writer_that_does_not_end_is_waited_for_and_nothing_is_done(
     assert (beside(store) / "backup-0001.db").exists()
 
 
-@pytest.mark.parametrize("journal", MODES[:3])
+@pytest.mark.parametrize(
+    "journal", ["wal", *(pytest.param(mode, marks=pytest.mark.slow) for mode in MODES[1:3])]
+)
 def test_rows_written_in_two_halves_are_caught_up(
     journal: str, few: Made, work: Work, tmp_path: Path
 ) -> None:
@@ -447,6 +449,7 @@ def test_a_row_between_its_halves_is_no_vector_without_a_text(
     assert not any(each.there or each.lacking.text for each in found)
 
 
+@pytest.mark.usefixtures("nobody_writes")
 def test_a_text_that_comes_after_a_run_has_ended_is_completed_by_the_next(
     few: Made, store: Path, work: Work
 ) -> None:
@@ -469,6 +472,7 @@ def test_a_text_that_comes_after_a_run_has_ended_is_completed_by_the_next(
     assert cosines(vectors[-1:], few.new[70:71]).min() > 0.9999
 
 
+@pytest.mark.usefixtures("nobody_writes")
 def test_a_completed_row_keeps_its_other_columns(few: Made, work: Work, tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     database = stores.connect(path)

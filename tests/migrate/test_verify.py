@@ -62,7 +62,7 @@ def test_rows_written_before_it_is_taken_back_are_in_a_copy(
 ) -> None:
     def write_and_turn_wrong() -> dict[str, object]:
         database = stores.connect(cmem / "memories.db")
-        stores.add(database, [601], [made.texts[600]], made.new[600:601])
+        stores.add(database, [601], [made.texts[300]], made.new[300:301])
         database.close()
         return {"model": "minilm", "fingerprint": None}
 
@@ -126,7 +126,7 @@ def test_rows_of_the_old_model_that_come_during_the_check_are_counted(
         def search(self, vector: bytes, count: int) -> Sequence[Key]:
             database = stores.connect(cmem / "memories.db")
             if not database.execute("SELECT count(*) FROM memories WHERE id = 901").get:
-                stores.add(database, [901], made.texts[900:901], made.old[900:901])
+                stores.add(database, [901], made.texts[300:301], made.old[300:301])
             database.close()
             return super().search(vector, count)
 
@@ -147,7 +147,7 @@ def test_a_row_that_comes_and_goes_during_the_check_is_no_flaw(
             if not self.stamp():
                 return super().inspect()
             database = stores.connect(cmem / "memories.db")
-            stores.add(database, [901], made.texts[900:901], made.new[900:901])
+            stores.add(database, [901], made.texts[300:301], made.new[300:301])
             shape = super().inspect()
             database.execute("DELETE FROM vec_memories WHERE rowid = 901")
             database.execute("DELETE FROM memories WHERE id = 901")

@@ -25,6 +25,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return Report("minilm", "--full", home=home, environ=environ)
 
 
+@pytest.mark.slow
 def test_minilm_passes_every_check(full: Report) -> None:
     assert (full.code, full.ok) == (0, True)
     verdicts = {row["check"]: row["verdict"] for row in full.rows}
@@ -43,6 +44,7 @@ def test_every_row_has_all_fields_and_a_reason(full: Report) -> None:
         assert row["detail"]
 
 
+@pytest.mark.slow
 def test_other_backends_agree_or_say_why_they_were_not_asked(full: Report) -> None:
     rows = {
         row["detail"].partition(":")[0]: row for row in full.rows_of("minilm", "backends agree")
