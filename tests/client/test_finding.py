@@ -23,7 +23,7 @@ def found(home: Path, **environ: str) -> str | None:
     """Return the address that is found with these variables."""
     config = load_config(environ=clean_environ(home) | environ)
     address = find_address(config)
-    return address and address.url
+    return address.url if address else None
 
 
 def test_a_port_in_the_environment_is_asked_and_nothing_else(
