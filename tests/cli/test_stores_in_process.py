@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from emberd.config.load import Config, load_config
-from emberd.migrate import embedding
-from emberd.migrate.embedding import Embedder, Target
+from emberd.migrate import embedding, textless
+from emberd.migrate.base import Stamp
+from emberd.migrate.embedding import Embedder
 from emberd.migrate.known import find
 from emberd.migrate.notes import Note
 from emberd.migrate.store_ref import StoreRef
@@ -18,9 +20,10 @@ from emberd.migrate.workplace import Workplace
 from tests import model_folder
 from tests.in_process import Done, run_here
 from tests.migrate import stores
-from tests.migrate.drawn import ROWS, TEXTS, DrawingEmbedder, holds, make_cmem, vectors
+from tests.migrate.drawn import NEW, ROWS, TEXTS, DrawingEmbedder, holds, make_cmem, vectors
 from tests.serving import clean_environ
 
+NOTES = {"path": "notes", "kind": "cmem"}
 YES = ("--yes", "--json")
 
 
@@ -42,7 +45,7 @@ def home(tmp_path: Path) -> Path:
     folder = model_folder.write(tmp_path / "model")
     entry = {"sources": [{"path": str(folder)}], "dimensions": 8, "pooling": "mean"}
     models = {name: {**entry, "max_tokens": 9} for name in ("old", "new")}
-    configured = {"default": "old", "models": models, "stores": {"notes": {"path": "notes"}}}
+    configured = {"default": "old", "models": models, "stores": {"notes": NOTES}}
     write_config(tmp_path, configured)
     return tmp_path
 
@@ -70,16 +73,13 @@ def stop_a_run(home: Path, *, committed: bool) -> None:
     """Leave what a run to `new` leaves if it dies before or after the commit."""
     ref = notes_of(home)
     place = Workplace(ref.store, home / "state")
-    target = Target(model="new", dimensions=8, fingerprint="of new", probes="")
     note = Note(
         migration="m", at="now", model="new", dimensions=8, part=place.store.part, rows=ROWS,  # type: ignore[attr-defined]
         digest="", name="notes", before=None, after=ref.holding("new", "of new", migration="m"),
         settings=None,
     )  # fmt: skip
-    from emberd.migrate.base import Stamp
-
     stamp = Stamp(
-        model="new", fingerprint=target.fingerprint, dimensions=8, probes="", migration="m",
+        model="new", fingerprint=NEW.fingerprint, dimensions=8, probes="", migration="m",
         made_at="now",
     )  # fmt: skip
     with place.locked(), ref.store.replacing() as replacement:
@@ -118,6 +118,27 @@ def test_a_run_that_had_stopped_is_finished_or_discarded_first(before: str, home
     assert done.code == 0, done.err
     assert ("Finished a migration to new" in done.out) is (before == "new")
     assert holds(notes_of(home), "new")
+
+
+def test_vectors_whose_text_has_come_are_put_back_first(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(textless, "LACKING_S", 0.0)
+    run = ("migrate", "run", "notes", "--to", "new", "--yes")
+    database = stores.connect(home / "notes" / "memories.db")
+    stores.add(database, [99], [""], vectors(["late"], "old"))
+    moved = said(run_here(home, *run, "--set-aside", "--json"))
+    assert (moved["embedded"], moved["set_aside"]) == (ROWS, 1)
+    database.execute("UPDATE memories SET content = 'late' WHERE id = 99")
+    database.close()
+
+    done = run_here(home, *run)
+
+    assert done.code == 0, done.err
+    assert done.out.startswith("1 vectors that were set aside got a text")
+    keys, there = stores.read(home / "notes" / "memories.db")
+    assert keys[-1] == 99
+    assert np.array_equal(there[-1:], vectors(["late"], "new"))
 
 
 def test_an_undo_says_what_it_checked_and_what_it_would_lose(home: Path) -> None:
@@ -202,7 +223,7 @@ def test_a_person_is_told_the_plan_and_what_was_done(home: Path) -> None:
     assert "new is now the default" not in planned.out
 
 
-@pytest.mark.parametrize("stores_", [{}, {"notes": {"path": "notes", "model": "old"}}])
+@pytest.mark.parametrize("stores_", [{}, {"notes": {**NOTES, "model": "old"}}])
 def test_without_a_store_that_follows_the_default_that_is_said(
     stores_: dict[str, Any], home: Path
 ) -> None:
@@ -219,7 +240,7 @@ def test_without_a_store_that_follows_the_default_that_is_said(
 
 def test_stores_that_would_no_longer_match_are_listed(home: Path) -> None:
     make_cmem(home / "other")
-    config = {"notes": {"path": "notes"}, "other": {"path": "other"}, "gone": {"path": "gone"}}
+    config = {"notes": NOTES, "other": {"path": "other"}, "gone": {"path": "gone"}}
     change_config(home, stores=config)
     run_here(home, "migrate", "check", "notes", "--sample", "all")  # so it is known
 

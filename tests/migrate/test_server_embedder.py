@@ -6,15 +6,19 @@ from typing import Any
 import pytest
 
 from emberd.client.clients import Client
-from emberd.errors import EmberdError, QueueFullError, SourceError
+from emberd.errors import QueueFullError, SourceError
 from emberd.migrate import embedding
 from emberd.migrate.embedding import ServerEmbedder
 from tests.answering import Answering, answering
 
 
-def error(status: int, code: str) -> dict[str, tuple[int, Any]]:
+def error(status: int, code: str) -> tuple[int, Any]:
     """Return how the native API says that it cannot embed."""
-    return {"/embed": (status, {"detail": "It cannot.", "code": code, "hint": None})}
+    return status, {"detail": "It cannot.", "code": code, "hint": None}
+
+
+BUSY = error(429, QueueFullError.code)
+NO_SOURCE = error(503, SourceError.code)
 
 
 @pytest.fixture(scope="module")
@@ -42,28 +46,36 @@ def test_only_models_that_nobody_else_uses_are_unloaded(
     assert server.asked == ["POST /unload"] * 2
 
 
-@pytest.mark.parametrize(
-    ("answer", "raised", "patience_s", "again"),
-    [
-        (error(503, SourceError.code), SourceError, 60.0, False),
-        (error(429, QueueFullError.code), QueueFullError, 0.2, True),
-    ],
-    ids=["no source", "busy"],
-)
-def test_a_busy_server_is_asked_again_but_not_for_what_it_cannot_get(
-    answer: dict[str, tuple[int, Any]],
-    raised: type[EmberdError],
-    patience_s: float,
-    again: bool,
-    asked: tuple[ServerEmbedder, Answering],
-    monkeypatch: pytest.MonkeyPatch,
+class InTurn(dict[str, Any]):
+    """Answers that are given one after another."""
+
+    def get(self, path: str, default: object = None) -> Any:  # noqa: ANN401 - as a dict does
+        """Return the next answer."""
+        del default
+        return self[path].pop(0)
+
+
+def test_a_busy_server_is_asked_again_until_it_says_that_it_cannot(
+    asked: tuple[ServerEmbedder, Answering], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedding, "PATIENCE_S", patience_s)
     monkeypatch.setattr(embedding, "AGAIN_S", 0.01)
     embedder, server = asked
-    server.answers, server.asked = answer, []
+    server.answers, server.asked = InTurn({"/embed": [BUSY, BUSY, NO_SOURCE]}), []
 
-    with pytest.raises(raised):
+    with pytest.raises(SourceError):
         embedder.submit(["text"], model="m").result()
 
-    assert (len(server.asked) > 1) is again
+    assert server.asked == ["POST /embed"] * 3
+
+
+def test_patience_has_an_end(
+    asked: tuple[ServerEmbedder, Answering], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "PATIENCE_S", 0.0)
+    embedder, server = asked
+    server.answers, server.asked = {"/embed": BUSY}, []
+
+    with pytest.raises(QueueFullError):
+        embedder.submit(["text"], model="m").result()
+
+    assert server.asked == ["POST /embed"]
