@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import numpy as np
 import pytest
 
 from emberd.spaces.stores import KnownStore, StoresFile
+from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 
-ROWS = 120
+ROWS = 40
 CONFIG = "stores: {notes: {kind: cmem, path: notes}, wide: {path: wide, model: minilm-f32}}"
+SERVED = CONFIG.replace("}}", "}, moved: {path: moved}}")
 
 
 @pytest.fixture(scope="module")
@@ -27,26 +30,35 @@ def texts() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
-    """A home with two configured stores, both of 4-bit vectors; not to be changed."""
-    home = tmp_path_factory.mktemp("own") / "home"
-    old = stores.embed(home, texts, "minilm")
-    stores.make_cmem(home / "notes", texts, old)
-    stores.make_cmem(home / "wide", texts, old)
+def served(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Iterator[Server]:
+    """A server whose home has three configured stores, all of 4-bit vectors."""
+    home = tmp_path_factory.mktemp("served") / "home"
+    with Server(home, config=SERVED) as server:
+        old = embedded(server, texts)
+        embedded(server, texts[:1], "minilm-f32")  # no check unloads what was loaded before
+        for name in ("notes", "wide", "moved"):
+            stores.make_cmem(home / name, texts, old)
+        yield server
+
+
+def embedded(server: Server, texts: list[str], model: str = "minilm") -> Matrix:
+    return np.array(server.embed(*texts, model=model)["embeddings"], np.float32)
+
+
+@pytest.fixture
+def home(served: Server, tmp_path: Path) -> Path:
+    """A home with two configured stores, both of 4-bit vectors, and no server."""
+    home = tmp_path / "home"
+    for name in ("notes", "wide"):
+        shutil.copytree(served.home / name, home / name)
     (home / "config.yaml").write_text(CONFIG)
     return home
 
 
-@pytest.fixture
-def home(own: Path, tmp_path: Path) -> Path:
-    without_compiled = shutil.ignore_patterns("cache")  # they are large, and lent to each command
-    return Path(shutil.copytree(own, tmp_path / "home", ignore=without_compiled))
-
-
-def test_check_answers_for_scripts(home: Path) -> None:
-    fitting = run_emberd("migrate", "check", "notes", "--json", home=home)
-    named = run_emberd("migrate", "check", str(home / "wide"), "--json", home=home)
-    said = run_emberd("migrate", "check", "wide", "--sample", "30", home=home)
+def test_check_answers_for_scripts(served: Server) -> None:
+    fitting = served.run("migrate", "check", "notes", "--json")
+    named = served.run("migrate", "check", str(served.home / "wide"), "--json")
+    said = served.run("migrate", "check", "wide", "--sample", "30")
 
     report = json.loads(fitting.stdout)
     assert fitting.returncode == 0
@@ -62,21 +74,20 @@ def test_check_answers_for_scripts(home: Path) -> None:
     assert b"emberd migrate run wide --to minilm-f32" in said.stdout
 
 
-def test_mixed_and_unknown_have_exit_codes_of_their_own(home: Path, texts: list[str]) -> None:
-    database = stores.connect(home / "notes" / "memories.db")
-    new = stores.embed(home, texts[:9], "minilm-f32")
-    for key in range(1, 10):
-        database.execute("DELETE FROM vec_memories WHERE rowid = ?", (key,))
-        database.execute("INSERT INTO vec_memories VALUES (?, ?)", (key, new[key - 1].tobytes()))
-    database.close()
+def test_mixed_and_unknown_have_exit_codes_of_their_own(
+    served: Server, texts: list[str], tmp_path: Path
+) -> None:
+    vectors = embedded(served, texts)
+    vectors[:9] = embedded(served, texts[:9], "minilm-f32")
+    stores.make_cmem(tmp_path / "mixed", texts, vectors)
     noise = np.random.default_rng(1).standard_normal((20, 384)).astype("<f4")
-    stores.make_cmem(home / "noise", texts[:20], noise)
+    stores.make_cmem(tmp_path / "noise", texts[:20], noise)
 
-    mixed = run_emberd("migrate", "check", "notes", home=home)
-    unknown = run_emberd("migrate", "check", str(home / "noise"), home=home)
+    mixed = served.run("migrate", "check", str(tmp_path / "mixed"))
+    unknown = served.run("migrate", "check", str(tmp_path / "noise"))
 
     assert mixed.returncode == 4
-    assert b"minilm-f32: 9 of 120: 1, 2, 3, 4, 5, 6, 7, 8, ..." in mixed.stdout
+    assert f"minilm-f32: 9 of {ROWS}: 1, 2, 3, 4, 5, 6, 7, 8, ...".encode() in mixed.stdout
     assert unknown.returncode == 5
 
 
@@ -94,10 +105,11 @@ def strict(answer: bytes) -> dict[str, Any]:
     ("dimensions", "code", "words"),
     [
         (384, 0, "compatible: the store is empty, and its dimension fits the default, minilm"),
-        (
+        pytest.param(
             768,
             3,
             "re-embed: the store is empty, and its dimension does not fit the default, minilm",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -176,9 +188,9 @@ def test_a_column_with_the_vectors_again_is_told_and_moves_when_asked(home: Path
     undone = run_emberd("migrate", "undo", "notes", "--yes", home=home)
     both = run_emberd(*run, "-o", "also=again.raw", "--json", home=home)
 
-    assert re.search("again.raw .* 120 BLOBs", checked.stdout.decode())
+    assert re.search(f"again.raw .* {ROWS} BLOBs", checked.stdout.decode())
     assert (reported["column"], reported["same"], reported["moves"]) == ("again.raw", ROWS, False)
-    assert "Warning: again.raw still holds 120 of the old vectors." in moved.stdout.decode()
+    assert f"Warning: again.raw still holds {ROWS} of the old vectors." in moved.stdout.decode()
     assert (moved.returncode, undone.returncode, both.returncode) == (0, 0, 0), both.stderr
     assert strict(both.stdout)["copies"][0]["moves"]
     database = stores.connect(path)
@@ -205,30 +217,34 @@ def test_run_asks_first_and_a_dry_run_changes_nothing(home: Path) -> None:
     assert not (home / "notes" / "memories.db.emberd").exists()
 
 
-def test_run_status_undo_and_the_servers_warning(home: Path) -> None:
-    with Server(home) as server:
-        assert server.http.get("/health").json()["warnings"] == []
-        moved = server.run("migrate", "run", "notes", "--to", "minilm-f32", "--yes")
-        (warning,) = server.http.get("/health").json()["warnings"]
-        again = server.run("migrate", "run", "notes", "--to", "minilm-f32", "--yes")
-        status = json.loads(server.run("migrate", "status", "notes", "--json").stdout)
-        said = server.run("migrate", "status", "notes").stdout.decode()
-        undone = server.run("migrate", "undo", "notes", "--yes")
-        warnings = server.http.get("/health").json()["warnings"]
+def test_run_status_undo_and_the_servers_warning(served: Server) -> None:
+    def warnings() -> list[dict[str, str]]:
+        """Return those about this store; other tests work with the others."""
+        every: list[dict[str, str]] = served.http.get("/health").json()["warnings"]
+        return [each for each in every if each["message"].startswith("The store moved ")]
+
+    assert warnings() == []
+    moved = served.run("migrate", "run", "moved", "--to", "minilm-f32", "--yes")
+    (warning,) = warnings()
+    again = served.run("migrate", "run", "moved", "--to", "minilm-f32", "--yes")
+    status = json.loads(served.run("migrate", "status", "moved", "--json").stdout)
+    said = served.run("migrate", "status", "moved").stdout.decode()
+    undone = served.run("migrate", "undo", "moved", "--yes")
+    after = warnings()
 
     assert moved.returncode == 0, moved.stderr
     assert b"run `emberd use minilm-f32` now" in moved.stdout
     assert warning["code"] == "store_mismatch"
-    assert "notes holds vectors made by minilm-f32" in warning["message"]
-    assert "emberd migrate run notes --to minilm" in warning["hint"]
+    assert "moved holds vectors made by minilm-f32" in warning["message"]
+    assert "emberd migrate run moved --to minilm" in warning["hint"]
     assert again.returncode == 0
     assert b"already in the space of minilm-f32" in again.stdout
     assert len(status["backups"]) == 1
     assert status["stamp"]["model"] == "minilm-f32"
     assert "Backup from before minilm-f32" in said
     assert undone.returncode == 0, undone.stderr
-    assert b"`emberd migrate check notes`" in undone.stdout
-    assert warnings == []
+    assert b"`emberd migrate check moved`" in undone.stdout
+    assert after == []
 
 
 @pytest.mark.slow
@@ -368,12 +384,11 @@ def test_what_cannot_be_is_said_in_two_lines(home: Path, arguments: list[str], w
 
 
 @pytest.mark.slow
-def test_commands_to_run_can_be_given_to_a_shell(home: Path, texts: list[str]) -> None:
+def test_commands_to_run_can_be_given_to_a_shell(home: Path) -> None:
     """The store's path would be split by a shell, and its options are needed again."""
     folder = home / "it's mine; rm"
     folder.mkdir()
-    stores.make_cmem(home / "made", texts, stores.embed(home, texts, "minilm"))
-    path = Path(shutil.move(home / "made" / "memories.db", folder / "notes.db"))
+    path = Path(shutil.move(home / "notes" / "memories.db", folder / "notes.db"))
     options = ("-o", "text=memories.content", "-o", "id=id", "--kind", "sqlite-vec")
     (home / "config.yaml").write_text("default: minilm-f32")
 

@@ -14,7 +14,7 @@ from tests.cosines import cosines
 from tests.migrate import stores
 from tests.serving import Server, run_emberd
 
-TEXTS = stores.texts(120)
+TEXTS = stores.texts(40)
 CONFIG = """# mine
 default: minilm  # as ever
 stores:
@@ -132,8 +132,8 @@ def test_a_dry_run_says_what_it_takes_and_changes_nothing(
         refused = own.run("use", "minilm-f32", "--migrate", "--json")
 
         assert [(plan["store"], plan["rows"]) for plan in planned["plans"]] == [
-            ("memory", 120),
-            ("other", 120),
+            ("memory", len(TEXTS)),
+            ("other", len(TEXTS)),
         ]
         assert refused.returncode == 1
         assert b"--yes" in refused.stderr
