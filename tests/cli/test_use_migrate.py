@@ -15,25 +15,20 @@ from tests.migrate import stores
 from tests.serving import Server, run_emberd
 
 TEXTS = stores.texts(40)
-TINY = Path(__file__).parents[1] / "reference" / "tiny"
-MODELS = f"""models:
-  old: {{sources: [{{path: {TINY / "bert"}}}], dimensions: 64, pooling: mean}}
-  new: {{sources: [{{path: {TINY / "roberta"}}}], dimensions: 64, pooling: mean}}
-"""
 CONFIG = f"""# mine
 default: old  # as ever
 stores:
   memory: {{path: CMEM}}
   other: {{path: OTHER}}
   apart: {{path: APART, model: old}}
-{MODELS}"""
+{stores.MODELS}"""
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Matrix:
     """Vectors of the texts by the model `old`."""
     home = tmp_path_factory.mktemp("old")
-    (home / "config.yaml").write_text(MODELS)
+    (home / "config.yaml").write_text(stores.MODELS)
     return stores.embed(home, TEXTS, "old")
 
 
@@ -126,7 +121,7 @@ def test_vectors_without_a_text_are_set_aside_when_asked(
 
 
 def test_set_aside_without_migrate_is_refused(home: Path) -> None:
-    refused = run_emberd("use", "new", "--set-aside", "--json", home=home)
+    refused = run_emberd("use", "minilm-f32", "--set-aside", "--json", home=home)
 
     assert refused.returncode != 0
     assert json.loads(refused.stderr)["code"] == "bad_option"
@@ -206,7 +201,7 @@ def test_two_stores_in_one_file_are_refused_and_move_one_by_one(
             database.execute(f"INSERT INTO {table}(rowid, embedding, body) VALUES (?, ?, ?)", row)  # noqa: S608
     database.close()
     named = "\n".join(f"  {t}: {{path: {path}, options: {{table: {t}}}}}" for t in "ab")
-    config = f"default: old\nstores:\n{named}\n{MODELS}"
+    config = f"default: old\nstores:\n{named}\n{stores.MODELS}"
     with Server(home, config=config) as own:
         refused = own.run("use", "new", "--migrate", "--yes")
 
