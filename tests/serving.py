@@ -17,6 +17,7 @@ import httpx2
 import psutil
 
 from emberd import running
+from emberd.client.address import Address
 from emberd.server.timeouts import Timeouts
 from tests import compiled
 from tests.forked import Forked, is_ordinary
@@ -92,7 +93,8 @@ class Server:
             self.process.kill()
             raise
         self.url = noted.url
-        by = httpx2.HTTPTransport(uds=noted.socket if noted.port is None else None)
+        at = Address(noted.url, noted.socket if noted.port is None else None)
+        by = httpx2.HTTPTransport(uds=at.socket, verify=at.verify)
         self.http = httpx2.Client(base_url=self.url, timeout=60, trust_env=False, transport=by)
 
     def _noted(self) -> running.Running | None:
@@ -188,11 +190,13 @@ def run_emberd(
     environ: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     prefix: Sequence[str] = (),
+    entry: str = "emberd.cli.main",
     forked: bool = True,
     share_compiled: bool = True,
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command line to its end, forked if nothing speaks against it (see `tests.forked`).
 
+    `entry`: the module whose `main` is run.
     `share_compiled`: a command that loads models finds them compiled (see `tests.compiled`).
     """
     environ = dict(environ) if environ else clean_environ(home)
@@ -200,7 +204,7 @@ def run_emberd(
         compiled.lend(home)
     if prefix or not forked or not is_ordinary(environ):
         return subprocess.run(
-            [*prefix, sys.executable, "-m", "emberd.cli.main", *arguments],
+            [*prefix, sys.executable, "-m", entry, *arguments],
             input=stdin,
             capture_output=True,
             env=environ,
@@ -210,7 +214,9 @@ def run_emberd(
         given, out, err = (files.enter_context(tempfile.TemporaryFile()) for _ in range(3))
         given.write(stdin)
         given.seek(0)
-        process = Forked(arguments, environ=environ, stdin=given, stdout=out, stderr=err)
+        process = Forked(
+            arguments, environ=environ, stdin=given, stdout=out, stderr=err, entry=entry
+        )
         try:
             code = process.wait(RUN_S)
         finally:

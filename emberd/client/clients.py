@@ -41,7 +41,9 @@ class Client:
         timeout: float | None = None,
     ) -> None:
         self._address = _address(url, socket, token)
-        transport = httpx2.HTTPTransport(uds=self._address.socket, trust_env=False)
+        transport = httpx2.HTTPTransport(
+            uds=self._address.socket, verify=self._address.verify, trust_env=False
+        )
         self._http = httpx2.Client(transport=transport, **_settings(self._address, timeout))
 
     def __enter__(self) -> Self:
@@ -121,7 +123,9 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> None:
         self._address = _address(url, socket, token)
-        transport = httpx2.AsyncHTTPTransport(uds=self._address.socket, trust_env=False)
+        transport = httpx2.AsyncHTTPTransport(
+            uds=self._address.socket, verify=self._address.verify, trust_env=False
+        )
         self._http = httpx2.AsyncClient(transport=transport, **_settings(self._address, timeout))
 
     async def __aenter__(self) -> Self:

@@ -1,0 +1,72 @@
+"""What the backends' answers mean, by whether the default model needs them."""
+
+import sys
+from typing import Any
+
+import pytest
+
+from emberd.backends import plugins
+from emberd.doctor import backends
+from emberd.registry.catalog import Catalog
+from emberd.registry.spec import ModelSpec, Source
+from emberd.verify.finding import Finding
+
+WORKS = {"version": "1.2", "devices": ["cpu"]}
+BROKEN = {"error": "It broke.", "hint": "Mend it."}
+MISSING = {"missing": "mlx"}
+
+
+def check(monkeypatch: pytest.MonkeyPatch, mlx: dict[str, Any], *used: str) -> dict[str, Finding]:
+    """Check where MLX answers so and models use these backends, the default one the first."""
+    answers = {"auto": {"resolved": "openvino"}, "openvino": WORKS, "mlx": mlx}
+    monkeypatch.setattr(backends, "_probe", answers.__getitem__)
+    monkeypatch.setattr(plugins, "names", lambda: ["mlx", "openvino"])
+    source = Source(hf="a/b")
+    models = Catalog(
+        ModelSpec(
+            name=f"m{number}", sources=(source,), dimensions=8, pooling="cls", backend=backend
+        )
+        for number, backend in enumerate(used)
+    )
+    return {finding.check: finding for finding in backends.check(models, "m0")}
+
+
+@pytest.mark.parametrize(
+    ("answer", "used", "verdict", "advice"),
+    [
+        (BROKEN, ["mlx"], "failed", "Mend it."),
+        (BROKEN, ["auto"], "warning", "Mend it."),
+        (MISSING, ["mlx"], "failed", "emberd[mlx]"),
+        (MISSING, ["openvino", "mlx"], "warning", "emberd[mlx]"),
+        (MISSING, ["openvino"], "skipped", ""),
+        (WORKS, ["mlx"], "ok", ""),
+    ],
+)
+def test_a_backend_matters_as_much_as_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+    answer: dict[str, Any],
+    used: list[str],
+    verdict: str,
+    advice: str,
+) -> None:
+    found = check(monkeypatch, answer, *used)
+
+    assert found["backend mlx"].verdict == verdict
+    assert advice in found["backend mlx"].advice
+    assert bool(found["backend mlx"].advice) is bool(advice)
+    assert found["backend openvino"].verdict == "ok"
+
+
+def test_a_gpu_that_mlx_uses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = check(monkeypatch, {"version": "1", "devices": ["gpu"]}, "mlx")
+
+    assert found["gpu"].verdict == "ok"
+    assert "MLX computes on" in found["gpu"].detail
+
+
+def test_a_probe_that_says_nothing_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+
+    answer = backends._probe("openvino")
+
+    assert "exit code 1" in answer["error"]
