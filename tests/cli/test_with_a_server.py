@@ -2,11 +2,26 @@
 
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from emberd.backends.tiny_bert import tiny_bert
 from tests.serving import Server, clean_environ, run_emberd, wait_for
+
+TINY = "sources: [{{path: {}}}], dimensions: 64, pooling: mean"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a small model as its default, which tests may unload."""
+    home = tmp_path_factory.mktemp("small")
+    tiny_bert(home / "tiny")
+    tiny = TINY.format(home / "tiny")
+    config = f"default: tiny\nmodels:\n  tiny: {{{tiny}}}\n  other: {{{tiny}}}\n"
+    with Server(home, config=config) as running:
+        yield running
 
 
 def test_embed_prints_one_json_line_per_argument(server: Server) -> None:
@@ -20,20 +35,23 @@ def test_embed_prints_one_json_line_per_argument(server: Server) -> None:
     assert lines[0]["embedding"] == first
 
 
-def test_embed_reads_lines_of_stdin(server: Server) -> None:
-    done = server.run("embed", "--model", "minilm-f32", stdin="eins\nzwei\r\n\ndreißig".encode())
+def test_embed_reads_lines_of_stdin(small: Server) -> None:
+    done = small.run("embed", "--model", "other", stdin="cat\nzwei\r\n\ndreißig".encode())
 
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    expected = server.embed("eins", "zwei", "", "dreißig", model="minilm-f32")
+    expected = small.embed("cat", "zwei", "", "dreißig", model="other")
     assert [line["embedding"] for line in lines] == expected["embeddings"]
-    assert {line["model"] for line in lines} == {"minilm-f32"}
+    assert {line["model"] for line in lines} == {"other"}
 
 
-def test_embed_without_a_server_gives_the_same_vector(server: Server, home: Path) -> None:
-    alone = run_emberd("embed", "the same", home=home)
+def test_embed_without_a_server_gives_the_same_vector(small: Server, home: Path) -> None:
+    home.mkdir()
+    (home / "config.yaml").write_text((small.home / "config.yaml").read_text())
+
+    alone = run_emberd("embed", "the cat", home=home)
 
     line = json.loads(alone.stdout)
-    answer = server.embed("the same")
+    answer = small.embed("the cat")
     assert line["embedding"] == answer["embeddings"][0]
     assert line["fingerprint"] == answer["fingerprint"]
 
@@ -45,21 +63,21 @@ def test_embed_names_a_misspelt_model(server: Server) -> None:
     assert b"hint: Did you mean minilm" in done.stderr
 
 
-def test_ps_shows_what_is_alive_and_unload_ends_it(home: Path) -> None:
-    with Server(home) as own:
-        assert json.loads(own.run("ps", "--json").stdout) == {"models": []}
-        loaded = own.run("load", "minilm-f32")
-        (row,) = json.loads(own.run("ps", "--json").stdout)["models"]
-        table = own.run("ps").stdout.decode()
-        unloaded = own.run("unload")
+def test_ps_shows_what_is_alive_and_unload_ends_it(small: Server) -> None:
+    small.run("unload")
+    assert json.loads(small.run("ps", "--json").stdout) == {"models": []}
+    loaded = small.run("load", "other")
+    (row,) = json.loads(small.run("ps", "--json").stdout)["models"]
+    table = small.run("ps").stdout.decode()
+    unloaded = small.run("unload")
 
-        assert loaded.stdout.startswith(b"minilm-f32 is ready")
-        assert (row["name"], row["state"]) == ("minilm-f32", "ready")
-        assert "minilm-f32" in table
-        assert "ready" in table
-        assert "14m" in table or "15m" in table  # when it unloads
-        assert unloaded.stdout == b"Unloaded minilm-f32.\n"
-        assert own.workers() == []
+    assert loaded.stdout.startswith(b"other is ready")
+    assert (row["name"], row["state"]) == ("other", "ready")
+    assert "other" in table
+    assert "ready" in table
+    assert "14m" in table or "15m" in table  # when it unloads
+    assert unloaded.stdout == b"Unloaded other.\n"
+    assert small.workers() == []
 
 
 @pytest.mark.slow
