@@ -20,7 +20,13 @@ Encode = Callable[[TokenIds, TokenIds], Matrix]
 
 @pytest.mark.parametrize("backend", [OpenVINOBackend(), MLXBackend()], ids=type)
 @pytest.mark.parametrize(
-    ("pooling", "precision"), [("mean", "f32"), ("cls", "4bit"), ("last", "8bit"), ("mean", "bf16")]
+    ("pooling", "precision"),
+    [
+        ("mean", "f32"),
+        ("cls", "4bit"),
+        pytest.param("last", "8bit", marks=pytest.mark.slow),
+        pytest.param("mean", "bf16", marks=pytest.mark.slow),
+    ],
 )
 def test_our_backends_keep_every_promise(
     backend: Backend, tiny: Path, pooling: Pooling, precision: Precision

@@ -1,4 +1,7 @@
-"""Both backends give the vectors that sentence-transformers gives, whatever the batch."""
+"""Both backends give the vectors that sentence-transformers gives, whatever the batch.
+
+What `test_architectures.py` shows with small models is marked slow here, with MiniLM.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +34,18 @@ def tokenized(minilm: Path, texts: list[str]) -> list[list[int]]:
     return tokenize(minilm, texts)
 
 
+@pytest.fixture(scope="session")
+def openvino(minilm: Path, cache: Path) -> Encoder:
+    """MiniLM with all its digits."""
+    return load(OpenVINOBackend(), minilm, cache)
+
+
+@pytest.fixture(scope="session")
+def alone(openvino: Encoder, tokenized: list[list[int]]) -> Matrix:
+    """The vector of each text, encoded alone."""
+    return one_by_one(openvino, tokenized)
+
+
 def load(
     backend: Backend,
     folder: Path,
@@ -58,14 +73,13 @@ def short_ones(tokenized: Sequence[list[int]]) -> list[int]:
 
 
 def test_openvino_gives_the_vectors_of_sentence_transformers(
-    minilm: Path, cache: Path, tokenized: list[list[int]], reference: Matrix
+    openvino: Encoder, alone: Matrix, reference: Matrix
 ) -> None:
-    encoder = load(OpenVINOBackend(), minilm, cache)
-
-    assert encoder.compute == "f32"
-    assert cosines(one_by_one(encoder, tokenized), reference).min() > 0.99999
+    assert openvino.compute == "f32"
+    assert cosines(alone, reference).min() > 0.99999
 
 
+@pytest.mark.slow
 def test_mlx_gives_the_vectors_of_sentence_transformers(
     minilm: Path, cache: Path, tokenized: list[list[int]], reference: Matrix
 ) -> None:
@@ -77,6 +91,7 @@ def test_mlx_gives_the_vectors_of_sentence_transformers(
     assert cosines(vectors, reference[rows]).min() > 0.99999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "8bit", "4bit"])
 def test_full_weights_make_one_space_on_both_backends(
     minilm: Path, cache: Path, tokenized: list[list[int]], precision: Precision
@@ -91,6 +106,7 @@ def test_full_weights_make_one_space_on_both_backends(
     assert cosines(ours, theirs).min() > 0.99999
 
 
+@pytest.mark.slow
 def test_packed_weights_make_one_space_on_both_backends(
     packed_minilm: Path, cache: Path, tokenized: list[list[int]]
 ) -> None:
@@ -116,6 +132,7 @@ def test_packed_and_full_weights_make_one_space(
     assert cosines(full, packed).min() > 0.999
 
 
+@pytest.mark.slow
 def test_four_bits_make_another_space_than_full_precision(
     minilm: Path, cache: Path, tokenized: list[list[int]], reference: Matrix
 ) -> None:
@@ -124,13 +141,27 @@ def test_four_bits_make_another_space_than_full_precision(
     assert 0.85 < cosines(quantized, reference).mean() < 0.99
 
 
-@pytest.mark.parametrize("compute", ["f32", "bf16"])
 def test_openvino_gives_one_vector_alone_in_a_batch_and_shuffled(
-    minilm: Path, cache: Path, tokenized: list[list[int]], compute: Compute
+    openvino: Encoder, alone: Matrix, tokenized: list[list[int]]
 ) -> None:
-    encoder = load_or_skip(minilm, cache, compute)
+    rows = [row for row, text in enumerate(tokenized) if len(text) < 100]
+
+    the_same_in_a_batch_and_shuffled(openvino, [tokenized[row] for row in rows], alone[rows])
+
+
+@pytest.mark.slow
+def test_openvino_gives_one_vector_in_bf16_too(
+    minilm: Path, cache: Path, tokenized: list[list[int]]
+) -> None:
+    encoder = load_or_skip(minilm, cache, "bf16")
     texts = [text for text in tokenized if len(text) < 100]
-    alone = one_by_one(encoder, texts)
+
+    the_same_in_a_batch_and_shuffled(encoder, texts, one_by_one(encoder, texts))
+
+
+def the_same_in_a_batch_and_shuffled(
+    encoder: Encoder, texts: Sequence[list[int]], alone: Matrix
+) -> None:
     order = np.random.default_rng(1).permutation(len(texts))
 
     batch = encoder.encode(*batch_of(*texts))

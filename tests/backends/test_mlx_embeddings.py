@@ -184,10 +184,17 @@ def test_the_side_that_a_checkpoint_notes_changes_nothing(side: str, tmp_path: P
 
 
 @OTHERS
-@pytest.mark.parametrize(("precision", "bits"), [("8bit", 8), ("4bit", 4)])
-@pytest.mark.parametrize("prefix", ["", "model."])
+@pytest.mark.parametrize(
+    ("prefix", "precision", "bits"),
+    [
+        ("model.", "4bit", 4),
+        pytest.param("model.", "8bit", 8, marks=pytest.mark.slow),
+        pytest.param("", "4bit", 4, marks=pytest.mark.slow),
+        pytest.param("", "8bit", 8, marks=pytest.mark.slow),
+    ],
+)
 def test_packed_weights_make_the_space_of_full_ones(
-    name: str, precision: Precision, bits: int, prefix: str, tmp_path: Path
+    name: str, prefix: str, precision: Precision, bits: int, tmp_path: Path
 ) -> None:
     full = copy_of(name, tmp_path / "full" / name)
     with_float_heads(full)
@@ -324,21 +331,22 @@ def test_an_architecture_that_nothing_runs_is_named(tmp_path: Path) -> None:
         load(folder, tmp_path)
 
 
-@OTHERS
-def test_nothing_heavy_is_imported(name: str) -> None:
-    code = f"""
+def test_nothing_heavy_is_imported() -> None:
+    code = """
 import sys
 from pathlib import Path
 from emberd.backends.base import LoadRequest
 from emberd.backends.mlx.backend import MLXBackend
-MLXBackend().load(LoadRequest(
-    folder=Path(sys.argv[1]), pooling={STATED[name]!r}, precision="f32", compute="auto",
-    cache=Path(), cache_key=""))
-heavy = {{"transformers", "torch", "mlx_vlm", "cv2", "mlx_embeddings.utils", "mlx_lm.utils"}}
+for folder, pooling in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    MLXBackend().load(LoadRequest(
+        folder=Path(folder), pooling=pooling, precision="f32", compute="auto",
+        cache=Path(), cache_key=""))
+heavy = {"transformers", "torch", "mlx_vlm", "cv2", "mlx_embeddings.utils", "mlx_lm.utils"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
 
-    subprocess.run([sys.executable, "-c", code, str(TINY / name)], check=True)
+    models = [text for name, pooling in STATED.items() for text in (str(TINY / name), pooling)]
+    subprocess.run([sys.executable, "-c", code, *models], check=True)
 
 
 @pytest.mark.parametrize(

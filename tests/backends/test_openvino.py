@@ -9,17 +9,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from emberd.backends.base import Encoder, Precision
+from emberd.backends.base import Encoder, LoadRequest, Precision
 from emberd.backends.modules import Activation
 from emberd.backends.openvino.backend import OpenVINOBackend
 from emberd.backends.openvino.cache import _seal
 from emberd.backends.openvino.processor import bf16_is_faster
 from emberd.backends.openvino.runtime import choose_compute
+from emberd.backends.tiny_bert import tiny_bert
 from emberd.errors import BackendBrokenError, ModelLoadError
 from emberd.vectors import Matrix
 from tests.backends.support import a_request, batch_of
@@ -61,6 +63,21 @@ def answer(child: subprocess.Popen[bytes]) -> tuple[list[float], list[int], bool
     assert child.returncode == 0
     vector, resident_kb, telemetry = json.loads(printed)
     return vector, resident_kb, telemetry
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model, and a cache with its compiled one."""
+    folder = tmp_path_factory.mktemp("compiled")
+    tiny_bert(folder / "tiny")
+    OpenVINOBackend().load(a_request(folder / "tiny", folder / "cache"))
+    return folder
+
+
+@pytest.fixture
+def cached(compiled: Path, tmp_path: Path) -> LoadRequest:
+    """A request for that model, with a copy of the cache to spoil."""
+    return a_request(compiled / "tiny", shutil.copytree(compiled / "cache", tmp_path / "cache"))
 
 
 def encode(encoder: Encoder) -> Matrix:
@@ -202,110 +219,103 @@ def one_bit_of_the_seal_flipped(content: bytes) -> bytes:
     ],
 )
 def test_a_damaged_file_is_made_again(
-    tiny: Path,
-    tmp_path: Path,
-    damage: Callable[[bytes], bytes],
-    caplog: pytest.LogCaptureFixture,
+    cached: LoadRequest, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    request = a_request(tiny, tmp_path / "cache")
-    whole = encode(OpenVINOBackend().load(request))
-    (blob,) = blobs(request.cache)
+    whole = encode(OpenVINOBackend().load(cached))
+    (blob,) = blobs(cached.cache)
     rewrite(blob, damage)
 
     with caplog.at_level(logging.WARNING):
-        again = encode(OpenVINOBackend().load(request))
+        again = encode(OpenVINOBackend().load(cached))
 
     np.testing.assert_array_equal(again, whole)
     assert "is damaged" in caplog.text
-    (mended,) = blobs(request.cache)
+    (mended,) = blobs(cached.cache)
     before = mended.stat()
-    np.testing.assert_array_equal(encode(OpenVINOBackend().load(request)), whole)
+    np.testing.assert_array_equal(encode(OpenVINOBackend().load(cached)), whole)
     assert (mended.stat().st_ino, mended.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_what_only_the_hash_of_all_tells_is_found_after_the_first_answer_and_deleted(
-    tiny: Path, tmp_path: Path
+    cached: LoadRequest,
 ) -> None:
-    request = a_request(tiny, tmp_path / "cache")
-    encoder = OpenVINOBackend().load(request)
+    encoder = OpenVINOBackend().load(cached)
     whole = encode(encoder)
     assert encoder.audit() is None
-    (blob,) = blobs(request.cache)
+    (blob,) = blobs(cached.cache)
     rewrite(blob, flips_in_a_page_that_cancel_out)
-    damaged = OpenVINOBackend().load(request)
+    damaged = OpenVINOBackend().load(cached)
     encode(damaged)
 
     said = damaged.audit()
 
     assert said is not None
     assert str(blob) in said
-    assert blobs(request.cache) == []
-    mended = OpenVINOBackend().load(request)
+    assert blobs(cached.cache) == []
+    mended = OpenVINOBackend().load(cached)
     np.testing.assert_array_equal(encode(mended), whole)
     assert mended.audit() is None
 
 
 def test_what_could_not_be_deleted_is_hashed_before_it_is_used(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    cached: LoadRequest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    request = a_request(tiny, tmp_path / "cache")
-    whole = encode(OpenVINOBackend().load(request))
-    (blob,) = blobs(request.cache)
+    whole = encode(OpenVINOBackend().load(cached))
+    (blob,) = blobs(cached.cache)
     rewrite(blob, flips_in_a_page_that_cancel_out)
     monkeypatch.setattr(os, "access", lambda *_: False)  # as on a file system that is read-only
 
     with caplog.at_level(logging.WARNING):
-        np.testing.assert_array_equal(encode(OpenVINOBackend().load(request)), whole)
+        np.testing.assert_array_equal(encode(OpenVINOBackend().load(cached)), whole)
 
     assert "its hash is wrong" in caplog.text
 
 
-def test_another_models_file_under_this_name_is_made_again(tiny: Path, tmp_path: Path) -> None:
-    request = a_request(tiny, tmp_path / "cache")
-    other = a_request(tiny, tmp_path / "other", precision="4bit", pooling="cls")
-    whole = encode(OpenVINOBackend().load(request))
+def test_another_models_file_under_this_name_is_made_again(
+    cached: LoadRequest, tmp_path: Path
+) -> None:
+    other = a_request(cached.folder, tmp_path / "other", precision="4bit", pooling="cls")
+    whole = encode(OpenVINOBackend().load(cached))
     OpenVINOBackend().load(other)
-    (blob,), (others,) = blobs(request.cache), blobs(other.cache)
+    (blob,), (others,) = blobs(cached.cache), blobs(other.cache)
     rewrite(blob, lambda _: others.read_bytes())
 
-    np.testing.assert_array_equal(encode(OpenVINOBackend().load(request)), whole)
+    np.testing.assert_array_equal(encode(OpenVINOBackend().load(cached)), whole)
 
 
 def test_a_file_with_a_right_seal_that_openvino_refuses_is_made_again(
-    tiny: Path, tmp_path: Path
+    cached: LoadRequest,
 ) -> None:
-    request = a_request(tiny, tmp_path / "cache")
-    whole = encode(OpenVINOBackend().load(request))
-    (blob,) = blobs(request.cache)
+    whole = encode(OpenVINOBackend().load(cached))
+    (blob,) = blobs(cached.cache)
     nothing = np.zeros(64, np.uint8)
     seal = _seal(blob.name, nothing, hashlib.sha256(nothing.data).digest())
     rewrite(blob, lambda _: nothing.tobytes() + seal)
 
-    np.testing.assert_array_equal(encode(OpenVINOBackend().load(request)), whole)
+    np.testing.assert_array_equal(encode(OpenVINOBackend().load(cached)), whole)
     assert blob.stat().st_size > 1000
 
 
-def test_files_of_other_versions_go_when_a_new_one_is_made(tiny: Path, tmp_path: Path) -> None:
-    request = a_request(tiny, tmp_path / "cache")
-    OpenVINOBackend().load(request)
-    (blob,) = blobs(request.cache)
+def test_files_of_other_versions_go_when_a_new_one_is_made(cached: LoadRequest) -> None:
+    (blob,) = blobs(cached.cache)
     model_and_machine, _, _ = blob.stem.rpartition("-")
     old = blob.rename(blob.with_stem(f"{model_and_machine}-0123456789abcdef"))
 
-    OpenVINOBackend().load(request)
+    OpenVINOBackend().load(cached)
 
     assert not old.exists()
-    assert blobs(request.cache) == [blob]
+    assert blobs(cached.cache) == [blob]
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(
-    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    cached: LoadRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expected = encode(OpenVINOBackend().load(a_request(tiny, tmp_path / "cache")))
+    expected = encode(OpenVINOBackend().load(cached))
     (tmp_path / "file").write_text("in the way")
+    blocked = replace(cached, cache=tmp_path / "file" / "cache")
 
     with caplog.at_level(logging.WARNING):
-        vectors = encode(OpenVINOBackend().load(a_request(tiny, tmp_path / "file" / "cache")))
+        vectors = encode(OpenVINOBackend().load(blocked))
 
     np.testing.assert_array_equal(vectors, expected)
     assert "cannot be written" in caplog.text
@@ -314,12 +324,14 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 def test_two_processes_may_fill_one_cache_at_once(tiny: Path, tmp_path: Path) -> None:
     children = [start(tiny, tmp_path / "cache") for _ in range(2)]
 
-    one, other = (answer(child)[0] for child in children)
+    (one, _, telemetry), (other, _, _) = map(answer, children)
 
     assert one == other
+    assert not telemetry
     assert len(blobs(tmp_path / "cache")) == 1
 
 
+@pytest.mark.slow
 def test_a_process_stays_small_and_imports_no_telemetry(minilm: Path, tmp_path: Path) -> None:
     for moment in ("first load", "from the cache"):
         _, resident_kb, telemetry = answer(start(minilm, tmp_path, "4bit"))

@@ -25,6 +25,7 @@ def assert_as_mlx(matrix: Matrix, bits: int) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [4, 8])
 def test_every_matrix_of_minilm_is_quantized_as_mlx_does_it(minilm: Path, bits: int) -> None:
     tensors = open_tensors(minilm / "model.safetensors").values()
@@ -47,6 +48,13 @@ def test_groups_on_one_side_of_zero_are_quantized_as_mlx_does_it(bits: int) -> N
 
     assert_as_mlx(positive, bits)
     assert_as_mlx(-positive, bits)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_groups_around_zero_are_quantized_as_mlx_does_it(bits: int) -> None:
+    around_zero = np.random.default_rng(1).normal(0, 0.05, (600, 128)).astype(np.float32)
+
+    assert_as_mlx(around_zero, bits)
 
 
 def test_bfloat16_is_rounded_as_mlx_does_it() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from emberd.config.edit import Edit
 from emberd.config.load import Config, load_config
+from emberd.migrate import textless
 from emberd.migrate.embedding import Embedded, PoolEmbedder, Target, embed, find_target
 from emberd.migrate.known import find
 from emberd.migrate.status import status
@@ -20,6 +21,7 @@ from emberd.migrate.store_ref import StoreRef
 from emberd.registry.spec import InputType
 from emberd.spaces.stores import StoresFile
 from emberd.vectors import Matrix
+from tests import compiled
 from tests.migrate import stores
 from tests.serving import clean_environ
 
@@ -161,8 +163,10 @@ def many(shared_home: Path, embedder: PoolEmbedder, most: Made) -> Made:
 
 @pytest.fixture(scope="session")
 def embedder(shared_home: Path) -> Iterator[PoolEmbedder]:
+    compiled.lend(shared_home)
     with Remembering(load_config(environ=clean_environ(shared_home))) as running:
         yield running
+    compiled.keep(shared_home)
 
 
 @pytest.fixture
@@ -198,6 +202,12 @@ def cmem(originals: Callable[[int], Path], tmp_path: Path) -> Path:
 def two(cmem: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Two such folders."""
     return cmem, Path(shutil.copytree(cmem, tmp_path / "other"))
+
+
+@pytest.fixture
+def nobody_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait only a moment for texts of vectors that have none."""
+    monkeypatch.setattr(textless, "LACKING_S", 0.05)
 
 
 def config_of(folder: Path) -> object:

@@ -167,6 +167,7 @@ def test_two_vec0_tables_are_not_chosen_from(tmp_path: Path, work: Work) -> None
     assert work.open(path, table="b").store.inspect().dimensions == 3
 
 
+@pytest.mark.usefixtures("nobody_writes")
 @pytest.mark.parametrize("text", ["''", "NULL", "x'ff'"])
 def test_texts_that_are_null_or_empty(cmem: Path, work: Work, text: str) -> None:
     change(cmem / "memories.db", f"UPDATE memories SET content = {text} WHERE id IN (3, 9)")  # noqa: S608

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from emberd.client.clients import Client
+from emberd.client.requests import Embeddings
 from emberd.errors import TooLargeError
 from emberd.migrate.embedding import IN_FLIGHT, Embedded, ServerEmbedder, in_turn
 from tests.cosines import cosines
@@ -15,6 +16,37 @@ from tests.migrate import stores
 from tests.serving import Server
 
 
+class Limited(Client):
+    """A server that takes 9 texts in a request; a text's vector is its number."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self.asked: list[tuple[int, str | None]] = []
+
+    def embed(  # type: ignore[override]
+        self, texts: Sequence[str], *, model: str, fingerprint: str | None = None
+    ) -> Embeddings:
+        """Give each text's number."""
+        self.asked.append((len(texts), fingerprint))
+        if len(texts) > 9:
+            raise TooLargeError("Too many texts.")
+        vectors = np.array([[float(text)] for text in texts], np.float32)
+        return Embeddings(vectors, model=model, fingerprint="its space")
+
+
+def test_a_batch_that_is_too_large_is_halved_until_it_is_not() -> None:
+    with Limited() as client, ServerEmbedder(client) as embedder:
+        done = embedder.submit([str(at) for at in range(20)], model="a").result()
+
+    assert done.vectors[:, 0].tolist() == list(range(20))
+    assert done.fingerprint == "its space"
+    assert client.asked == [
+        (20, None), (10, None), (5, None), (5, "its space"),
+        (10, "its space"), (5, "its space"), (5, "its space"),
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
 def test_a_batch_over_a_servers_limit_is_halved_and_joined(home: Path) -> None:
     texts = stores.texts(40)
     with Server(home, config="limits: {max_texts: 9}") as own:

@@ -16,6 +16,8 @@ from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
 
+pytestmark = pytest.mark.usefixtures("nobody_writes")
+
 LACKING = (3, 9, 17, 20)  # a text that is NULL, an empty one, one of no characters, none
 
 

@@ -56,7 +56,7 @@ def read(path: Path) -> tuple[list[str], Matrix]:
 def test_a_file_of_lines_is_checked_moved_and_undone(
     tmp_path: Path, made: Made, work: Work
 ) -> None:
-    path = write(tmp_path / "notes.jsonl", made, 80)
+    path = write(tmp_path / "notes.jsonl", made, 24)
     before = path.read_bytes()
     named = work.open(path)
     report = check(work.config, named, work.embedder)
@@ -65,12 +65,12 @@ def test_a_file_of_lines_is_checked_moved_and_undone(
     moved = migrate_all([named], work.target(), work.embedder, work.state)[named.name]
 
     ids, vectors = read(path)
-    assert ids == [f"n{at}" for at in range(80)]
-    assert cosines(vectors, made.new[:80]).min() > 0.9999
+    assert ids == [f"n{at}" for at in range(24)]
+    assert cosines(vectors, made.new[:24]).min() > 0.9999
     assert moved.strays == 0
     assert check(work.config, named, work.embedder).judged_by == "stamp"
     migrate_all([named], work.target("minilm"), work.embedder, work.state)
-    assert cosines(read(path)[1], made.old[:80]).min() > 0.9999
+    assert cosines(read(path)[1], made.old[:24]).min() > 0.9999
     undo(named, work.state, confirm=lambda _note, _changed: None)
     undo(named, work.state, confirm=lambda _note, _changed: None)
     assert path.read_bytes() == before
@@ -91,7 +91,7 @@ def test_vectors_of_several_dimensions_are_refused(tmp_path: Path, made: Made, w
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("installed")
+@pytest.mark.usefixtures("installed", "nobody_writes")
 def test_vectors_without_a_text_are_refused_where_a_kind_sets_none_aside(
     tmp_path: Path, made: Made, work: Work
 ) -> None:

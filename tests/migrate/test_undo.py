@@ -449,6 +449,7 @@ def test_a_row_between_its_halves_is_no_vector_without_a_text(
     assert not any(each.there or each.lacking.text for each in found)
 
 
+@pytest.mark.usefixtures("nobody_writes")
 def test_a_text_that_comes_after_a_run_has_ended_is_completed_by_the_next(
     few: Made, store: Path, work: Work
 ) -> None:
@@ -471,6 +472,7 @@ def test_a_text_that_comes_after_a_run_has_ended_is_completed_by_the_next(
     assert cosines(vectors[-1:], few.new[70:71]).min() > 0.9999
 
 
+@pytest.mark.usefixtures("nobody_writes")
 def test_a_completed_row_keeps_its_other_columns(few: Made, work: Work, tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     database = stores.connect(path)

@@ -6,6 +6,7 @@ What `test_model.py` shows with fake workers is marked slow here: it proves the 
 import asyncio
 import json
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def states(server: Server) -> dict[str, str]:
     return {model["name"]: model["state"] for model in models if model["state"] != "cold"}
 
 
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose models may be unloaded."""
+    with Server(tmp_path_factory.mktemp("own")) as own:
+        yield own
+
+
 @pytest.mark.slow
 def test_a_thousand_first_requests_start_one_worker(home: Path) -> None:
     async def ask_all(url: str) -> set[int]:
@@ -49,17 +57,16 @@ def test_a_thousand_first_requests_start_one_worker(home: Path) -> None:
         assert len(own.workers()) == 1
 
 
-def test_unload_ends_the_process_before_it_answers(home: Path) -> None:
-    with Server(home) as own:
-        own.embed("load")
-        (worker,) = own.workers()
+def test_unload_ends_the_process_before_it_answers(own_server: Server) -> None:
+    own_server.embed("load")
+    (worker,) = own_server.workers()
 
-        answer = own.http.post("/unload").json()
+    answer = own_server.http.post("/unload").json()
 
-        assert answer == {"status": "unloaded", "models": ["minilm"]}
-        assert not worker.is_running()
-        assert own.workers() == []
-        assert own.row()["state"] == "cold"
+    assert answer == {"status": "unloaded", "models": ["minilm"]}
+    assert not worker.is_running()
+    assert own_server.workers() == []
+    assert own_server.row()["state"] == "cold"
 
 
 @pytest.mark.slow
@@ -86,13 +93,13 @@ def test_unload_waits_for_the_answers_that_were_promised(home: Path) -> None:
         assert len(busy.result()["embeddings"]) == 40
 
 
-def test_a_model_loads_again_after_an_unload(home: Path) -> None:
-    with Server(home) as own:
-        before = own.embed("the same text")
-        own.http.post("/unload")
+def test_a_model_loads_again_after_an_unload(own_server: Server) -> None:
+    before = own_server.embed("the same text")
+    loads = own_server.row()["loads"]
+    own_server.http.post("/unload")
 
-        assert own.embed("the same text") == before
-        assert own.row()["loads"] == 2
+    assert own_server.embed("the same text") == before
+    assert own_server.row()["loads"] == loads + 1
 
 
 @pytest.mark.slow
@@ -250,12 +257,14 @@ def test_a_stopped_server_leaves_no_process_and_no_note(home: Path) -> None:
     assert not (home / "state" / "server.json").exists()
 
 
-def test_no_option_of_a_request_reloads_the_model_for_others(home: Path) -> None:
-    with Server(home) as own:
-        for options in ({}, {"truncate": False}, {"input_type": "query"}, {"encoding": "base64"}):
-            own.embed("text", **options)
+def test_no_option_of_a_request_reloads_the_model_for_others(server: Server) -> None:
+    server.embed("text")
+    loads, pid = server.row()["loads"], server.row()["pid"]
 
-        assert own.row()["loads"] == 1
+    for options in ({"truncate": False}, {"input_type": "query"}, {"encoding": "base64"}):
+        server.embed("text", **options)
+
+    assert (server.row()["loads"], server.row()["pid"]) == (loads, pid)
 
 
 @pytest.mark.slow

@@ -1,12 +1,13 @@
 """A machine for each test: a home, a service manager, a free port."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.service.managers import Fake, Machine, RealSystemd, ServiceManager, why_no_systemd
+from tests.service.replaced import load_old_agent
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,13 @@ def managers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Mac
         machine.manager.end()
 
 
-@pytest.fixture(params=["launchd", "systemd", pytest.param("real systemd", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "systemd",
+        pytest.param("launchd", marks=pytest.mark.slow),
+        pytest.param("real systemd", marks=pytest.mark.slow),
+    ]
+)
 def machine(
     request: pytest.FixtureRequest, managers: dict[str, Machine], tmp_path: Path
 ) -> Iterator[Machine]:
@@ -54,6 +61,24 @@ def linux(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(Fake("systemd", tmp_path / "fake"), tmp_path / "home", free_port())
     yield made
     made.manager.end()
+
+
+@pytest.fixture
+def old_agent(mac: Machine) -> Path:
+    """The old server's LaunchAgent, loaded; its file."""
+    return load_old_agent(mac)
+
+
+@pytest.fixture
+def on_the_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]:
+    """Puts this process on a machine: its home, and its manager's commands."""
+
+    def enter(machine: Machine) -> None:
+        monkeypatch.setenv("HOME", str(machine.home))
+        monkeypatch.setenv("PATH", machine.environ["PATH"])
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+
+    return enter
 
 
 def free_port() -> int:

@@ -3,25 +3,24 @@
 It reads real units, keeps state in files, and really starts and watches the process. It knows the
 commands that emberd uses and refuses all others; what it says is laid out as the real ones' output.
 `systemctl` waits for READY=1 on a real notify socket. Run as `watch`, it is the process's parent.
+Tests run it hundreds of times, so what only some commands need is imported there.
 """
 
 import fcntl
 import json
 import os
-import plistlib
 import shlex
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-STATE = Path(__file__).resolve().parent / "state"
+if TYPE_CHECKING:
+    import subprocess
+
+STATE = Path(sys.argv[0]).resolve().parent / "state"
 PASSED_ON = ("HOME", "PATH", "LANG")  # what a manager's own environment has
 START_S, POLL_S = 15.0, 0.02
 
@@ -57,6 +56,8 @@ def put(name: str, **changes: object) -> None:
 
 def launch(name: str, what: dict[str, Any]) -> None:
     """Start a watcher, which starts the process."""
+    import subprocess
+
     put(name, pid=None, exit=None, ready=False, gone=False, watcher=None)
     watcher = Path(sys.argv[0]).with_name("watch")
     with (STATE / "watch.log").open("ab") as log:
@@ -72,6 +73,10 @@ def launch(name: str, what: dict[str, Any]) -> None:
 
 def watch(words: list[str]) -> None:
     """Start the process, wait for its word and its end; start it again when it failed."""
+    import signal
+    import socket
+    import subprocess
+
     if words[0] == "--end":
         end(words[1])
         (STATE / words[1]).unlink(missing_ok=True)
@@ -84,6 +89,8 @@ def watch(words: list[str]) -> None:
     line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     line.settimeout(POLL_S)
     if what["notify"]:
+        import tempfile
+
         address = str(Path(tempfile.mkdtemp()) / "notify")  # a short path: sockets take no other
         line.bind(address)
         environ["NOTIFY_SOCKET"] = address
@@ -129,6 +136,8 @@ def on_term(stop: list[int], running: "list[subprocess.Popen[bytes]]", *_: objec
 
 def end(name: str) -> None:
     """End a service and its watcher."""
+    import signal
+
     noted = note(name)
     if noted.get("watcher"):
         with suppress(ProcessLookupError):
@@ -158,6 +167,8 @@ def launchctl(words: list[str]) -> None:
     domain = f"gui/{os.getuid()}"
     if command == "bootstrap":
         assert rest[0] == domain
+        import plistlib
+
         job = plistlib.loads(Path(rest[1]).read_bytes())
         name = job["Label"]
         if note(name):
@@ -195,6 +206,8 @@ def launchctl(words: list[str]) -> None:
     if not noted:
         fail(113, f'Could not find service "{name}" in domain for user gui: {os.getuid()}')
     if command == "bootout":
+        import subprocess
+
         # As the real one: it returns at once, and the service is gone later.
         watcher = Path(sys.argv[0]).with_name("watch")
         quiet: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

