@@ -2,36 +2,21 @@
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from emberd.backends.tiny_bert import tiny_bert
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 
-TINY = "sources: [{{path: {}}}], dimensions: 64, pooling: mean"
 
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a small model as its default, which tests may unload."""
-    home = tmp_path_factory.mktemp("small")
-    tiny_bert(home / "tiny")
-    tiny = TINY.format(home / "tiny")
-    config = f"default: tiny\nmodels:\n  tiny: {{{tiny}}}\n  other: {{{tiny}}}\n"
-    with Server(home, config=config) as running:
-        yield running
-
-
-def test_embed_prints_one_json_line_per_argument(server: Server) -> None:
-    done = server.run("embed", "first", "second")
+def test_embed_prints_one_json_line_per_argument(small: Server) -> None:
+    done = small.run("embed", "first", "second")
 
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["index"] for line in lines] == [0, 1]
     fields = {"index", "embedding", "dimensions", "model", "fingerprint", "truncated"}
     assert set(lines[0]) == fields
-    first = server.embed("first", "second")["embeddings"][0]
+    first = small.embed("first", "second")["embeddings"][0]
     assert lines[0]["embedding"] == first
 
 
@@ -56,8 +41,8 @@ def test_embed_without_a_server_gives_the_same_vector(small: Server, home: Path)
     assert line["fingerprint"] == answer["fingerprint"]
 
 
-def test_embed_names_a_misspelt_model(server: Server) -> None:
-    done = server.run("embed", "text", "--model", "minlm")
+def test_embed_names_a_misspelt_model(small: Server) -> None:
+    done = small.run("embed", "text", "--model", "minlm")
 
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"hint: Did you mean minilm" in done.stderr
@@ -126,14 +111,14 @@ def test_another_file_than_the_servers_is_not_passed_over(home: Path, tmp_path: 
             assert same.returncode == 0, same.stderr
 
 
-def test_client_commands_find_a_server_on_any_port(server: Server) -> None:
-    assert server.run("load").returncode == 0
+def test_client_commands_find_a_server_on_any_port(small: Server) -> None:
+    assert small.run("load").returncode == 0
 
 
-def test_serve_where_emberd_runs_says_so_and_ends_well(server: Server) -> None:
-    port = server.url.rpartition(":")[2]
+def test_serve_where_emberd_runs_says_so_and_ends_well(small: Server) -> None:
+    port = small.url.rpartition(":")[2]
 
-    done = server.run("serve", "--port", port)
+    done = small.run("serve", "--port", port)
 
     assert done.returncode == 0
     assert b"already running" in done.stdout
