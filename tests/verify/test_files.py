@@ -108,3 +108,11 @@ def test_full_precision_is_found_in_another_source_when_the_first_is_packed(
     assert alone is None
     assert other
     assert other.folder == folder
+
+
+def test_weights_are_quantized_if_a_config_that_can_be_read_says_so(folder: Path) -> None:
+    files = find(folder)
+
+    for content, quantized in (('{"quantization": {}}', True), ("{}", False), ("{broken", False)):
+        (folder / "config.json").write_text(content)
+        assert files.are_quantized is quantized
