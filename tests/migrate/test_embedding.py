@@ -17,7 +17,7 @@ from tests.serving import Server
 
 
 class Limited(Client):
-    """A server that takes 9 texts in a request; a text's vector is its number."""
+    """A server that takes 9 texts in a request, of 9 characters; a vector is its text's number."""
 
     def __init__(self) -> None:
         super().__init__("http://127.0.0.1:1")
@@ -28,7 +28,7 @@ class Limited(Client):
     ) -> Embeddings:
         """Give each text's number."""
         self.asked.append((len(texts), fingerprint))
-        if len(texts) > 9:
+        if len(texts) > 9 or max(map(len, texts)) > 9:
             raise TooLargeError("Too many texts.")
         vectors = np.array([[float(text)] for text in texts], np.float32)
         return Embeddings(vectors, model=model, fingerprint="its space")
@@ -46,6 +46,17 @@ def test_a_batch_that_is_too_large_is_halved_until_it_is_not() -> None:
     ]  # fmt: skip
 
 
+def test_a_single_text_that_is_too_large_is_an_error() -> None:
+    with (
+        Limited() as client,
+        ServerEmbedder(client) as embedder,
+        pytest.raises(TooLargeError),
+    ):
+        embedder.submit(["1", "0000000002"], model="a").result()
+
+    assert [texts for texts, _ in client.asked] == [2, 1, 1]
+
+
 @pytest.mark.slow
 def test_a_batch_over_a_servers_limit_is_halved_and_joined(home: Path) -> None:
     texts = stores.texts(40)
@@ -57,6 +68,7 @@ def test_a_batch_over_a_servers_limit_is_halved_and_joined(home: Path) -> None:
     assert cosines(together.vectors, np.array(alone, np.float32)).min() > 0.9999
 
 
+@pytest.mark.slow
 def test_a_single_text_over_the_limit_is_an_error(home: Path) -> None:
     with (
         Server(home, config="limits: {max_body: 2000}") as own,
