@@ -125,6 +125,7 @@ def test_the_server_gives_back_what_no_model_uses(home: Path) -> None:
         own.embed("text")
 
 
+@pytest.mark.slow
 def test_new_files_of_a_model_leave_no_old_copy(home: Path) -> None:
     embed(home, "tiny")
     (old,) = blobs(home)
