@@ -115,6 +115,7 @@ def test_a_cached_graph_that_is_lost_is_made_again(home: Path, folder: Path, dam
         assert len(list((home / "cache").rglob("*.blob"))) == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_for_the_cache_costs_nothing_but_time(home: Path, folder: Path) -> None:
     """No file may grow over 64 KiB: EFBIG where a full disk gives ENOSPC."""
     environ = {"PYTHONDONTWRITEBYTECODE": "1"}  # or Python leaves halves of its own cache files
