@@ -20,8 +20,11 @@ LISTED = (
 )
 
 
-def start(folder: Path) -> Server:
-    """Return a running server: TCP and a Unix socket, four tokens, one allowed page, a log file."""
+def start(folder: Path, *, forked: bool = True) -> Server:
+    """Return a running server: TCP and a Unix socket, four tokens, one allowed page, a log file.
+
+    Not `forked`: its process has the arguments of a real one.
+    """
     folder.mkdir(mode=0o700, exist_ok=True)
     token_file = folder / "tokens"
     token_file.touch(0o600)
@@ -29,10 +32,9 @@ def start(folder: Path) -> Server:
     config = f"""
 server: {{socket: {folder}/s, token_file: {token_file}, allowed_origins: [{", ".join(LISTED)}],
   allowed_hosts: [embeddings.example]}}
-log: {{file: {folder}/emberd.log, max_bytes: 40KiB, backups: 2}}
+log: {{file: {folder}/emberd.log, max_bytes: 20KiB, backups: 2}}
 """
-    # Not forked: a test looks at the arguments of its process.
-    return Server(folder, config=config, environ={"EMBERD_TOKEN": OWN}, forked=False)
+    return Server(folder, config=config, environ={"EMBERD_TOKEN": OWN}, forked=forked)
 
 
 def by_socket(server: Server) -> httpx2.Client:

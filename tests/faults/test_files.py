@@ -27,6 +27,7 @@ def ask(server: Server) -> httpx2.Response:
     return server.http.post("/embed", json={"texts": ["a"], "model": "tiny"})
 
 
+@pytest.mark.slow
 def test_a_loaded_model_does_not_mind_that_its_files_are_deleted(home: Path, folder: Path) -> None:
     with serve(home, folder) as own:
         before = ask(own).json()["embeddings"]

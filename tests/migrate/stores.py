@@ -20,6 +20,11 @@ from tests import compiled
 from tests.serving import clean_environ
 
 WORDS = 9
+TINY = Path(__file__).parents[1] / "reference" / "tiny"
+MODELS = f"""models:
+  old: {{sources: [{{path: {TINY / "bert"}}}], dimensions: 64, pooling: mean}}
+  new: {{sources: [{{path: {TINY / "roberta"}}}], dimensions: 64, pooling: mean}}
+"""
 CMEM_CONFIG = {"server": {"port": 8767}, "embedding": {"model": "old", "dimensions": 384}, "é": [1]}
 
 
