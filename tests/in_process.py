@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ def run_here(home: Path, *arguments: str, typed: str | None = None, **environ: s
 
     With `typed`, stdin, stdout and stderr are a terminal, on which that is typed.
     """
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        # A command leaves its connections open, because they end with its process.
+        warnings.simplefilter("ignore", ResourceWarning)
         wanted = clean_environ(home) | environ
         for name in [*os.environ.keys() - wanted.keys()]:
             patch.delenv(name)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx2
 
+from emberd.client.address import Address
 from tests.serving import Server
 
 TOKENS = ("first-token-0123456789", "second-token-abcdef", "third.token_~+/=")
@@ -39,8 +40,9 @@ log: {{file: {folder}/emberd.log, max_bytes: 20KiB, backups: 2}}
 
 def by_socket(server: Server) -> httpx2.Client:
     """Return a client of its Unix socket."""
-    transport = httpx2.HTTPTransport(uds=str(server.home / "s"))
-    return httpx2.Client(base_url="http://localhost", transport=transport, timeout=60)
+    at = Address("http://localhost", str(server.home / "s"))
+    transport = httpx2.HTTPTransport(uds=at.socket, verify=at.verify)
+    return httpx2.Client(base_url=at.url, transport=transport, timeout=60)
 
 
 def bearer(token: str) -> dict[str, str]:

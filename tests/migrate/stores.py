@@ -1,9 +1,7 @@
 """Real stores of real vectors: generated texts, embedded by MiniLM, in sqlite-vec databases."""
 
 import asyncio
-import functools
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,13 +49,6 @@ def embed(home: Path, wanted: Sequence[str], model: str) -> Matrix:
     vectors = asyncio.run(ask())
     compiled.keep(home)
     return vectors
-
-
-@functools.cache
-def vectors(wanted: tuple[str, ...], model: str) -> Matrix:
-    """Return what `embed` does in a separate home, `(N, D)`; computed once, not to be changed."""
-    with tempfile.TemporaryDirectory(prefix="emberd-vectors-") as home:
-        return embed(Path(home), wanted, model)
 
 
 def connect(path: Path, *, journal: str | None = None) -> apsw.Connection:
