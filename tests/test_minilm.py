@@ -37,6 +37,7 @@ limits: {max_loaded: 3, request_timeout: 10m}
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose registry states the backend."""
     with Server(tmp_path_factory.mktemp("both"), config=CONFIG) as running:
+        running.http.timeout = 600  # MLX's CPU build, beside other busy processes
         yield running
 
 
