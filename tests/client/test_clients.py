@@ -160,7 +160,7 @@ def test_it_finds_the_server_as_the_command_line_does(
         emberd.Client()
 
 
-# httpcore leaves the socket of a failed connection to the garbage collector.
+@pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nobody_there_is_an_error_of_the_tree(tmp_path: Path) -> None:
     with emberd.Client("http://127.0.0.1:1") as client, pytest.raises(NoServerError):

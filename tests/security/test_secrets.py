@@ -12,7 +12,7 @@ import pytest
 
 from tests.api.guarded import OWN, TOKENS, bearer, start
 from tests.hub import Answer, Hub
-from tests.serving import Server, run_emberd
+from tests.serving import Server, run_emberd, wait_for
 
 GUESS = "a-token-that-somebody-guessed"
 HUB_TOKEN = "hf_aSecretThatOnlyTheHubKnows"  # noqa: S105
@@ -46,6 +46,7 @@ def test_no_token_is_in_an_argument(guarded: Server) -> None:
 
 
 def test_no_token_is_in_a_log_or_in_a_file_of_ours(guarded: Server) -> None:
+    wait_for((guarded.home / "state" / "lock.json").exists)  # it is written beside the first answer
     files = [file for file in guarded.home.rglob("*") if file.is_file() and file.name != "tokens"]
 
     assert {"server.log", "emberd.log", "server.json", "lock.json"} <= {file.name for file in files}
