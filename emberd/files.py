@@ -59,11 +59,12 @@ def read_owned(path: Path, most_bytes: int = MOST_BYTES) -> tuple[bytes, os.stat
     """Return the content and the status (its owner, for one). Raises OSError as `read` does."""
     # Without blocking: opening a pipe waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        kind = _kind(status)
-        if kind:
-            raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
+    status = os.fstat(descriptor)
+    kind = _kind(status)
+    if kind:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
+    with os.fdopen(descriptor, "rb") as file:  # a folder would make it fail, and stay open
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise OSError(errno.EFBIG, "it is too large for a file of this kind", str(path))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from emberd.backends.tiny_bert import tiny_bert
 from emberd.models.local import package_folder
 from tests import effort  # noqa: F401 - it registers a profile that the command line names
 from tests.serving import Server
@@ -57,6 +58,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("shared")) as running:
         yield running
     assert running.process.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with two small models: `tiny`, its default, and `other`. Tests may unload them."""
+    home = tmp_path_factory.mktemp("small")
+    tiny_bert(home / "model")
+    tiny = f"{{sources: [{{path: {home / 'model'}}}], dimensions: 64, pooling: mean}}"
+    config = f"default: tiny\nmodels: {{tiny: {tiny}, other: {tiny}}}\n"
+    with Server(home, config=config) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

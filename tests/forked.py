@@ -122,11 +122,14 @@ def start(
     stdin: IO[bytes],
     stdout: IO[bytes],
     stderr: IO[bytes],
+    entry: str = "emberd.cli.main",
 ) -> "Forked | subprocess.Popen[bytes]":
-    """Start `emberd ARGUMENTS`, forked if nothing speaks against it."""
+    """Start `emberd ARGUMENTS`, or the `main` of another module, forked if that is possible."""
     if is_ordinary(environ):
-        return Forked(arguments, environ=environ, stdin=stdin, stdout=stdout, stderr=stderr)
-    command = [sys.executable, "-m", "emberd.cli.main", *arguments]
+        return Forked(
+            arguments, environ=environ, stdin=stdin, stdout=stdout, stderr=stderr, entry=entry
+        )
+    command = [sys.executable, "-m", entry, *arguments]
     return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=environ)
 
 

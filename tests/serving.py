@@ -91,6 +91,7 @@ class Server:
                 compiled.lend(home)
         except BaseException:
             self.process.kill()
+            self.process.wait(30)
             raise
         self.url = noted.url
         at = Address(noted.url, noted.socket if noted.port is None else None)

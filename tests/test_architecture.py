@@ -1,6 +1,7 @@
 """Shape of the code itself. Import rules live in pyproject.toml (import-linter)."""
 
 import ast
+import functools
 import re
 import tomllib
 from pathlib import Path
@@ -13,13 +14,18 @@ ROOT = Path(emberd.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file_says_its_one_idea_first(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text()))
+    assert ast.get_docstring(parsed(path))
 
 
 @pytest.mark.parametrize(
@@ -28,14 +34,14 @@ def test_a_file_says_its_one_idea_first(path: Path) -> None:
     ids=name_of,
 )
 def test_a_part_runs_no_code_when_it_is_imported(path: Path) -> None:
-    assert len(ast.parse(path.read_text()).body) == 1  # its docstring
+    assert len(parsed(path).body) == 1  # its docstring
 
 
 @pytest.mark.parametrize(
     "path", [path for path in FILES if path.parent != ROOT / "config"], ids=name_of
 )
 def test_only_config_reads_the_environment(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     of_os = {
         node.attr
         for node in ast.walk(tree)
@@ -65,7 +71,7 @@ def test_what_the_server_looks_at_is_looked_at_by_way_of_files(path: Path) -> No
     """What `pathlib` has for that raises in a closed folder, and hangs at a pipe."""
     called = {
         node.func.attr
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     }
 

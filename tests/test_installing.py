@@ -33,6 +33,7 @@ def test_the_command_names_the_python_that_runs_emberd(tmp_path: Path, with_pip:
     assert shlex.split(said) == ways[with_pip]
 
 
+@pytest.mark.slow
 def test_the_command_can_be_typed() -> None:
     done = subprocess.run(installing.pip("list", "--format=json"), shell=True, capture_output=True)  # noqa: S602
 

@@ -37,6 +37,7 @@ limits: {max_loaded: 3, request_timeout: 10m}
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose registry states the backend."""
     with Server(tmp_path_factory.mktemp("both"), config=CONFIG) as running:
+        running.http.timeout = 600  # MLX's CPU build, beside other busy processes
         yield running
 
 
@@ -90,8 +91,8 @@ def test_float32_on_mlx_is_what_sentence_transformers_gives(both: Server, rows: 
 @pytest.mark.parametrize(
     "rows",
     [
-        pytest.param(rows_of(most=16), id="short"),
-        pytest.param(rows_of(least=17, most=64), id="longer", marks=pytest.mark.slow),
+        pytest.param(rows_of(most=9), id="short"),
+        pytest.param(rows_of(least=10, most=64), id="longer", marks=pytest.mark.slow),
     ],
 )
 def test_4_bit_is_one_space_on_both_backends(both: Server, rows: list[int]) -> None:

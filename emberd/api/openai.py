@@ -1,4 +1,4 @@
-"""OpenAI's dialect: `/v1/embeddings` and `/v1/models`, for its SDKs and compatible clients."""
+"""OpenAI's dialect, `/v1/embeddings` and `/v1/models`: also of Jina, Voyage and Mistral."""
 
 from typing import Any, Literal
 

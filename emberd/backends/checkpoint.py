@@ -1,4 +1,4 @@
-"""Reads a model folder, and checks it against what the registry says about it.
+"""Reads a model folder, gives every tensor BERT's name, and checks it against its entry.
 
 The folder has the layout of a Hub repository. Its JSON files are read at once; its weights are
 opened when the first of them is needed, so that a backend with a cache never touches them.

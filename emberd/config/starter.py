@@ -1,4 +1,4 @@
-"""The config file to begin with: its comments say what most people change."""
+"""The config file to begin with, `starter.yaml`: its comments say what most people change."""
 
 from pathlib import Path
 

@@ -34,6 +34,7 @@ from emberd.spaces.probes import PROBES, encode
 from emberd.vectors import Matrix
 
 PATIENCE_S = 60.0  # how long to wait for a server that is busy or restarting
+AGAIN_S = 1.0  # until it is asked again
 MOST_TEXTS = 2048
 BATCH = 256  # texts in one request
 IN_FLIGHT = 2  # requests at once: one is computed while the answer to the other is written
@@ -213,7 +214,7 @@ class ServerEmbedder:
                 fewer = isinstance(error, DeadlineError) and len(texts) > 1
                 if isinstance(error, SourceError) or fewer or time.monotonic() > until_s:
                     raise
-                time.sleep(1.0)
+                time.sleep(AGAIN_S)
             else:
                 return Embedded(answer.vectors, answer.fingerprint)
 

@@ -47,9 +47,9 @@ def _newest(ref: StoreRef, place: Workplace) -> Backup:
         raise BackupError(
             f"{newest.with_suffix('.json')}, which describes the backup {newest}, is damaged or"
             " missing. The store was not changed.",
-            hint="To restore it by hand, end the programs that use the store and run"
-            f' `sqlite3 {ref.store.path} ".restore {newest}"`. To undo the migration before that'
-            " one, move both files elsewhere.",
+            hint="To restore it by hand, end the programs that use the store and put the backup in"
+            f' its place (SQLite: `sqlite3 {ref.store.path} ".restore {newest}"`). To undo the'
+            " migration before that one, move both files elsewhere.",
         )
     if not backups:
         raise _no_backup(ref)

@@ -1,10 +1,11 @@
 """Downloads a Hub repository into the Hub's own cache: resumable, checked, with progress.
 
-Only this file and `hub_errors.py` import huggingface_hub, and only if the Hub must be asked. emberd
-fetches large files itself, into `blobs/SHA256.part`, which survives a stop of any kind and is
-renamed once its hash is right. (The library starts a file again from the beginning if its process
-was stopped.) The library fetches the small files and links the snapshot: weights last, and after
-them the ref, so that a snapshot with a ref is complete.
+Only this file and `hub_errors.py` import huggingface_hub, and only if the Hub must be asked. The
+library takes up a broken transfer again, up to five times without a new byte. emberd has it fetch
+large files into `blobs/SHA256.part`, which survives a stop of any kind and is renamed once its hash
+is right. (By itself it starts a file again from the beginning if its process was stopped.) It
+fetches the small files and links the snapshot: weights last, and after them the ref, so that a
+snapshot with a ref is complete.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""The limits and options that shape a vector space besides its files, precision and pooling.
+"""What shapes a vector space besides files, precision and pooling: `max_tokens`, prompts and more.
 
 The probe texts are short and get no prompt, so they cannot show these. They are therefore recorded
 wherever a space is remembered, in `lock.json` and in the stamps of stores, and compared directly.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx2
 
+from emberd.client.address import Address
 from tests.serving import Server
 
 TOKENS = ("first-token-0123456789", "second-token-abcdef", "third.token_~+/=")
@@ -20,8 +21,11 @@ LISTED = (
 )
 
 
-def start(folder: Path) -> Server:
-    """Return a running server: TCP and a Unix socket, four tokens, one allowed page, a log file."""
+def start(folder: Path, *, forked: bool = True) -> Server:
+    """Return a running server: TCP and a Unix socket, four tokens, one allowed page, a log file.
+
+    Not `forked`: its process has the arguments of a real one.
+    """
     folder.mkdir(mode=0o700, exist_ok=True)
     token_file = folder / "tokens"
     token_file.touch(0o600)
@@ -29,16 +33,16 @@ def start(folder: Path) -> Server:
     config = f"""
 server: {{socket: {folder}/s, token_file: {token_file}, allowed_origins: [{", ".join(LISTED)}],
   allowed_hosts: [embeddings.example]}}
-log: {{file: {folder}/emberd.log, max_bytes: 40KiB, backups: 2}}
+log: {{file: {folder}/emberd.log, max_bytes: 20KiB, backups: 2}}
 """
-    # Not forked: a test looks at the arguments of its process.
-    return Server(folder, config=config, environ={"EMBERD_TOKEN": OWN}, forked=False)
+    return Server(folder, config=config, environ={"EMBERD_TOKEN": OWN}, forked=forked)
 
 
 def by_socket(server: Server) -> httpx2.Client:
     """Return a client of its Unix socket."""
-    transport = httpx2.HTTPTransport(uds=str(server.home / "s"))
-    return httpx2.Client(base_url="http://localhost", transport=transport, timeout=60)
+    at = Address("http://localhost", str(server.home / "s"))
+    transport = httpx2.HTTPTransport(uds=at.socket, verify=at.verify)
+    return httpx2.Client(base_url=at.url, transport=transport, timeout=60)
 
 
 def bearer(token: str) -> dict[str, str]:

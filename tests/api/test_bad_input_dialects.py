@@ -303,7 +303,13 @@ def test_models_that_cannot_be_loaded(
     assert "Traceback" not in failing.log()
 
 
-@EACH
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(way, id=name, marks=[] if name == "OpenAI" else [pytest.mark.slow])
+        for name, way in ONE_OF_EACH.items()
+    ],
+)
 def test_a_full_queue_and_a_deadline(impatient: Server, way: Way) -> None:
     (worker,) = impatient.workers()
     worker.suspend()
@@ -318,6 +324,10 @@ def test_a_full_queue_and_a_deadline(impatient: Server, way: Way) -> None:
 
     check(way, second, 429, "queue_full", "1 texts are already waiting")
     assert second.headers["retry-after"] == "1"
+
+
+def test_an_idle_server_takes_more_texts_than_may_wait(impatient: Server) -> None:
+    assert len(impatient.embed("a", "b", "c")["embeddings"]) == 3
 
 
 # -- every kind of error --------------------------------------------------------------------

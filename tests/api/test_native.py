@@ -158,16 +158,26 @@ def test_a_model_without_files_is_a_503_that_lists_what_was_tried(server: Server
     assert server.embed("others go on")["model"] == "minilm"
 
 
-def test_a_client_that_hangs_up_leaves_the_queue(home: Path) -> None:
-    with Server(home) as own:
-        own.embed("load first")
+@pytest.mark.parametrize(
+    "texts",
+    [["a text"], pytest.param(["word " * 400] * 500, marks=pytest.mark.slow)],
+    ids=["one text", "many"],
+)
+def test_a_client_that_hangs_up_leaves_the_queue(server: Server, texts: list[str]) -> None:
+    server.embed("load first")
+    (worker,) = server.workers()
+    worker.suspend()
+    try:
         with pytest.raises(httpx2.TimeoutException):
-            own.http.post("/embed", json={"texts": ["word " * 400] * 500}, timeout=0.3)
+            server.http.post("/embed", json={"texts": texts}, timeout=0.3)
+        wait_for(lambda: server.row()["in_flight"] == 0)
+    finally:
+        worker.resume()
 
-        wait_for(lambda: own.row()["in_flight"] == 0)
-        assert own.embed("short")["model"] == "minilm"
+    assert server.embed("short")["model"] == "minilm"
 
 
+@pytest.mark.slow
 def test_the_deadline_is_a_504_and_the_next_request_is_served(home: Path) -> None:
     with Server(home, config="limits: {request_timeout: 1s}") as own:
         own.http.post("/load")
@@ -179,6 +189,7 @@ def test_the_deadline_is_a_504_and_the_next_request_is_served(home: Path) -> Non
         assert own.embed("short")["model"] == "minilm"
 
 
+@pytest.mark.slow
 def test_a_full_queue_is_a_429_but_never_on_an_idle_server(home: Path) -> None:
     with Server(home, config="limits: {max_queued_texts: 10}") as own:
         assert len(own.embed(*["text"] * 50)["embeddings"]) == 50

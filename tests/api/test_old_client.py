@@ -44,17 +44,14 @@ def test_health_has_the_old_fields_with_the_old_meaning(server: Server) -> None:
     assert (health["dimensions"], health["loaded"]) == (384, True)
 
 
-def test_unload_takes_no_body_and_no_content_type_and_health_says_so(home: object) -> None:
-    from pathlib import Path
+def test_unload_takes_no_body_and_no_content_type_and_health_says_so(server: Server) -> None:
+    server.embed("loads it")
 
-    with Server(Path(str(home))) as own:
-        own.embed("loads it")
+    response = httpx2.request("POST", f"{server.url}/unload", trust_env=False, timeout=60)
 
-        response = httpx2.request("POST", f"{own.url}/unload", trust_env=False, timeout=60)
-
-        assert response.status_code == 200
-        assert response.json()["status"] == "unloaded"
-        assert own.http.get("/health").json()["loaded"] is False
+    assert response.status_code == 200
+    assert response.json()["status"] == "unloaded"
+    assert server.http.get("/health").json()["loaded"] is False
 
 
 def test_unknown_fields_of_a_request_are_ignored_as_they_were(server: Server) -> None:

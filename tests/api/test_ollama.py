@@ -24,7 +24,14 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("body", [{}, {"input": []}, {"input": None}], ids=["no", "[]", "null"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({}, id="no"),
+        pytest.param({"input": []}, id="[]", marks=pytest.mark.slow),
+        pytest.param({"input": None}, id="null", marks=pytest.mark.slow),
+    ],
+)
 def test_a_request_without_texts_loads_the_model(home: Path, body: dict[str, Any]) -> None:
     with Server(home) as own:
         answer = own.http.post("/api/embed", json={"model": "all-minilm", **body})

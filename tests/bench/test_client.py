@@ -1,8 +1,10 @@
 """The client that measures, with a real server and one that speaks OpenAI's dialect."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -120,6 +122,13 @@ def test_what_fails_beside_a_job_is_raised(openai: str) -> None:
 
     with pytest.raises(RefusedError), measure.watching(found, ["refuse"] * 9, health=False):
         measure.texts_per_s(found, ["text"] * 60, per_request=2)
+
+
+def test_a_servers_process_is_found_on_this_machine_alone(openai: str) -> None:
+    here = Server.at(openai)
+
+    assert local_pid(here) == os.getpid()
+    assert local_pid(replace(here, host="192.0.2.1")) is None
 
 
 @pytest.mark.slow

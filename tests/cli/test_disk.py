@@ -1,6 +1,7 @@
 """The disk space that models take: how it is shown, shared and freed."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,14 +20,38 @@ models:
 """
 
 
-@pytest.fixture
-def home(home: Path) -> Path:
-    """A home whose Hub's cache has a small model, which three entries use."""
+def make(home: Path) -> None:
+    """Make a home whose Hub's cache has a small model, which three entries use."""
     repository = home / "hf" / "hub" / "models--me--tiny"
     tiny_bert(repository / "snapshots" / ("c" * 40))
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("c" * 40)
     (home / "config.yaml").write_text(CONFIG)
+
+
+@pytest.fixture
+def home(home: Path) -> Path:
+    """A home with a small model that nobody has loaded."""
+    make(home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def loaded_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose model was loaded; not to be changed."""
+    home = tmp_path_factory.mktemp("loaded") / "home"
+    make(home)
+    embed(home, "tiny")
+    return home
+
+
+@pytest.fixture
+def loaded(loaded_once: Path, tmp_path: Path) -> Path:
+    """A home of its own for each test, whose model was loaded."""
+    home = tmp_path / "home"
+    shutil.copytree(loaded_once, home)
+    lock = home / "state" / "lock.json"
+    lock.write_text(lock.read_text().replace(str(loaded_once), str(home)))
     return home
 
 
@@ -56,13 +81,12 @@ def test_one_folder_under_two_entries_is_compiled_once(home: Path) -> None:
     assert len(blobs(home)) == 2
 
 
-def test_remove_takes_the_compiled_copy_along(home: Path) -> None:
-    embed(home, "tiny")
-    size = sum(512 * blob.stat().st_blocks for blob in blobs(home))
+def test_remove_takes_the_compiled_copy_along(loaded: Path) -> None:
+    size = sum(512 * blob.stat().st_blocks for blob in blobs(loaded))
 
-    answer = said(run_emberd("remove", "tiny", "--yes", "--json", home=home))
+    answer = said(run_emberd("remove", "tiny", "--yes", "--json", home=loaded))
 
-    assert blobs(home) == []
+    assert blobs(loaded) == []
     assert answer["compiled_bytes"] >= size  # type: ignore[operator]
     assert answer["freed_bytes"] > answer["compiled_bytes"]  # type: ignore[operator]
 
@@ -97,15 +121,14 @@ def test_the_copy_of_a_folder_of_ones_own_goes_and_the_folder_stays(
     embed(home, "mine")
 
 
-def test_list_shows_the_disk_that_is_used(home: Path) -> None:
-    embed(home, "tiny")
-    (stray := home / "cache" / "openvino" / "of-an-older-version.blob").write_bytes(b"x" * 9000)
+def test_list_shows_the_disk_that_is_used(loaded: Path) -> None:
+    (stray := loaded / "cache" / "openvino" / "of-an-older-version.blob").write_bytes(b"x" * 9000)
 
-    listed = json.loads(run_emberd("list", "--json", home=home).stdout)
-    shown = run_emberd("list", "-v", home=home).stdout.decode()
+    listed = json.loads(run_emberd("list", "--json", home=loaded).stdout)
+    shown = run_emberd("list", "-v", home=loaded).stdout.decode()
 
     rows = {row["name"]: row for row in listed["models"]}
-    (blob,) = [blob for blob in blobs(home) if blob != stray]
+    (blob,) = [blob for blob in blobs(loaded) if blob != stray]
     assert rows["tiny"]["compiled_bytes"] >= blob.stat().st_size
     assert rows["tiny"]["files_bytes"] > 300_000
     assert (rows["mpnet"]["files_bytes"], rows["mpnet"]["compiled_bytes"]) == (0, 0)
@@ -114,17 +137,17 @@ def test_list_shows_the_disk_that_is_used(home: Path) -> None:
     assert "Compiled copies that no model uses" in shown
 
 
-def test_the_server_gives_back_what_no_model_uses(home: Path) -> None:
-    embed(home, "tiny")
-    stray = home / "cache" / "openvino" / "of-an-older-version.blob"
+def test_the_server_gives_back_what_no_model_uses(loaded: Path) -> None:
+    stray = loaded / "cache" / "openvino" / "of-an-older-version.blob"
     stray.write_bytes(b"x")
 
-    with Server(home, share_compiled=False) as own:
+    with Server(loaded, share_compiled=False) as own:
         wait_for(lambda: not stray.exists())
-        assert len(blobs(home)) == 1
+        assert len(blobs(loaded)) == 1
         own.embed("text")
 
 
+@pytest.mark.slow
 def test_new_files_of_a_model_leave_no_old_copy(home: Path) -> None:
     embed(home, "tiny")
     (old,) = blobs(home)

@@ -35,14 +35,14 @@ def test_what_was_cut_is_said_by_its_place(place: Path) -> None:
     assert warning.startswith("warning: Texts 1-2, 4 were cut after 512 tokens")
 
 
-def test_places_are_counted_over_all_batches(server: Server) -> None:
+def test_places_are_counted_over_all_batches(small: Server) -> None:
     lines = ["short"] * 258
     lines[257] = LONG
 
-    done = server.run("embed", "--json", stdin="\n".join(lines).encode())
+    done = small.run("embed", "--json", stdin="\n".join(lines).encode())
 
     assert [row["index"] for row in rows(done) if row["truncated"]] == [257]
-    assert json.loads(done.stderr)["warning"].startswith("Text 257 was cut after 512 tokens")
+    assert json.loads(done.stderr)["warning"].startswith("Text 257 was cut after 48 tokens")
 
 
 @pytest.mark.slow
@@ -75,8 +75,8 @@ def test_json_lines_hold_texts_of_several_lines(place: Path) -> None:
         (b'"\xff"', "stdin is not UTF-8."),
     ],
 )
-def test_a_line_that_is_no_text_is_named(server: Server, line: bytes, complaint: str) -> None:
-    done = server.run("embed", "--jsonl", stdin=b'"a"\n' + line + b'\n"b"\n')
+def test_a_line_that_is_no_text_is_named(small: Server, line: bytes, complaint: str) -> None:
+    done = small.run("embed", "--jsonl", stdin=b'"a"\n' + line + b'\n"b"\n')
 
     assert (done.returncode, done.stdout) == (1, b"")
     assert complaint in done.stderr.decode()
@@ -90,8 +90,8 @@ def test_json_lines_come_from_stdin_only(home: Path) -> None:
     assert done.stderr.startswith(b"error: --jsonl ")
 
 
-def test_a_terminal_shows_how_many_are_done(server: Server, tmp_path: Path) -> None:
-    done = run_on_a_terminal(server.home, "embed", *["text"] * 300, stdout=tmp_path / "vectors")
+def test_a_terminal_shows_how_many_are_done(small: Server, tmp_path: Path) -> None:
+    done = run_on_a_terminal(small.home, "embed", *["text"] * 300, stdout=tmp_path / "vectors")
 
     assert done.returncode == 0
     vectors = (tmp_path / "vectors").read_bytes()
@@ -100,8 +100,8 @@ def test_a_terminal_shows_how_many_are_done(server: Server, tmp_path: Path) -> N
     assert b"embedding" not in done.stdout
 
 
-def test_vectors_on_a_terminal_are_not_drawn_over(server: Server) -> None:
-    done = run_on_a_terminal(server.home, "embed", "text")
+def test_vectors_on_a_terminal_are_not_drawn_over(small: Server) -> None:
+    done = run_on_a_terminal(small.home, "embed", "text")
 
     assert done.returncode == 0
     assert json.loads(done.stdout)["index"] == 0

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
+from tests import forked
 from tests.hub import COMMIT, Answer, Hub, sha256
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 
@@ -59,7 +60,6 @@ def emberd(home: Path, environ: dict[str, str]) -> Emberd:
 def start(
     *arguments: str,
     environ: dict[str, str],
-    stderr: int = subprocess.PIPE,
     within: Sequence[str] = (),
 ) -> "subprocess.Popen[bytes]":
     """Start the command line and leave it running; `within` is a command that runs it."""
@@ -67,7 +67,7 @@ def start(
         [*within, sys.executable, "-m", "emberd.cli.main", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=stderr,
+        stderr=subprocess.PIPE,
         env=environ,
     )
 
@@ -363,7 +363,7 @@ def test_a_terminal_shows_how_much_how_fast_and_how_long_still(
     def with_a_pause() -> Iterator[bytes]:
         for begin in range(0, 250_000, 50_000):
             yield weights(hub)[begin : begin + 50_000]
-            release.wait(0.3)
+            release.wait(0.1)
         release.wait(30)
         yield weights(hub)[250_000:]
 
@@ -373,8 +373,13 @@ def test_a_terminal_shows_how_much_how_fast_and_how_long_still(
     ours, theirs = pty.openpty()
     shown = b""
     environ = environ | {"TERM": "xterm", "COLUMNS": "120"}
-    pull = start("pull", "tiny", environ=environ, stderr=theirs)
-    os.close(theirs)
+    with (
+        os.fdopen(theirs, "r+b", buffering=0) as terminal,
+        Path(os.devnull).open("r+b", buffering=0) as nothing,
+    ):
+        pull = forked.start(
+            ["pull", "tiny"], environ=environ, stdin=nothing, stdout=nothing, stderr=terminal
+        )
     while not (b"kB/s" in shown and b"/311.1 kB" in shown and b"0:00:0" in shown):
         shown += os.read(ours, 4096)
     release.set()
@@ -387,9 +392,8 @@ def test_a_terminal_shows_how_much_how_fast_and_how_long_still(
 
     while rest():
         pass
-    pull.communicate(timeout=30)
+    assert pull.wait(30) == 0
     os.close(ours)
-    assert pull.returncode == 0
     assert b"tiny" in shown
 
 

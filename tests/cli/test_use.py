@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emberd.backends.tiny_bert import tiny_bert
 from emberd.models.local import package_folder
 from emberd.spaces.stores import KnownStore, StoresFile
 from tests.migrate import stores
@@ -32,19 +33,26 @@ def config(home: Path) -> Path:
     return file
 
 
-def test_the_running_server_takes_it_before_the_command_ends(home: Path) -> None:
-    with Server(home, config=FILE) as own:
+def test_the_running_server_takes_it_before_the_command_ends(home: Path, tmp_path: Path) -> None:
+    """Two models of one folder, whose pooling differs."""
+    tiny_bert(folder := tmp_path / "tiny")
+    one, other = (
+        f"  {name}: {{sources: [{{path: {folder}}}], dimensions: 64, pooling: {pooling}}}\n"
+        for name, pooling in (("one", "mean"), ("other", "cls"))
+    )
+    config = FILE.replace("minilm ", "one ") + "models:\n" + one + other
+    with Server(home, config=config) as own:
         own.embed("load")
-        own.embed("load", model="minilm-f32")
-        done = own.run("use", "minilm-f32", "--yes")
+        own.embed("load", model="other")
+        done = own.run("use", "other", "--yes")
 
-        assert own.embed("text")["model"] == "minilm-f32"
-        assert (home / "config.yaml").read_text() == FILE.replace("minilm ", "minilm-f32 ")
+        assert own.embed("text")["model"] == "other"
+        assert (home / "config.yaml").read_text() == config.replace("one ", "other ", 1)
         shown = done.stdout.decode()
         assert "Another space (lowest cosine of the probe texts 0." in shown
         assert f"the server at {own.url} uses it from the next request" in shown
 
-        again = said(own.run("use", "minilm-f32", "--json"))
+        again = said(own.run("use", "other", "--json"))
         assert (again["status"], again["space"]["verdict"]) == ("unchanged", "same")
 
 

@@ -9,57 +9,60 @@ import pytest
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 
 
-def test_embed_prints_one_json_line_per_argument(server: Server) -> None:
-    done = server.run("embed", "first", "second")
+def test_embed_prints_one_json_line_per_argument(small: Server) -> None:
+    done = small.run("embed", "first", "second")
 
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["index"] for line in lines] == [0, 1]
     fields = {"index", "embedding", "dimensions", "model", "fingerprint", "truncated"}
     assert set(lines[0]) == fields
-    first = server.embed("first", "second")["embeddings"][0]
+    first = small.embed("first", "second")["embeddings"][0]
     assert lines[0]["embedding"] == first
 
 
-def test_embed_reads_lines_of_stdin(server: Server) -> None:
-    done = server.run("embed", "--model", "minilm-f32", stdin="eins\nzwei\r\n\ndreißig".encode())
+def test_embed_reads_lines_of_stdin(small: Server) -> None:
+    done = small.run("embed", "--model", "other", stdin="cat\nzwei\r\n\ndreißig".encode())
 
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    expected = server.embed("eins", "zwei", "", "dreißig", model="minilm-f32")
+    expected = small.embed("cat", "zwei", "", "dreißig", model="other")
     assert [line["embedding"] for line in lines] == expected["embeddings"]
-    assert {line["model"] for line in lines} == {"minilm-f32"}
+    assert {line["model"] for line in lines} == {"other"}
 
 
-def test_embed_without_a_server_gives_the_same_vector(server: Server, home: Path) -> None:
-    alone = run_emberd("embed", "the same", home=home)
+def test_embed_without_a_server_gives_the_same_vector(small: Server, home: Path) -> None:
+    home.mkdir()
+    (home / "config.yaml").write_text((small.home / "config.yaml").read_text())
+
+    alone = run_emberd("embed", "the cat", home=home)
 
     line = json.loads(alone.stdout)
-    answer = server.embed("the same")
+    answer = small.embed("the cat")
     assert line["embedding"] == answer["embeddings"][0]
     assert line["fingerprint"] == answer["fingerprint"]
 
 
-def test_embed_names_a_misspelt_model(server: Server) -> None:
-    done = server.run("embed", "text", "--model", "minlm")
+def test_embed_names_a_misspelt_model(small: Server) -> None:
+    done = small.run("embed", "text", "--model", "minlm")
 
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"hint: Did you mean minilm" in done.stderr
 
 
-def test_ps_shows_what_is_alive_and_unload_ends_it(home: Path) -> None:
-    with Server(home) as own:
-        assert json.loads(own.run("ps", "--json").stdout) == {"models": []}
-        loaded = own.run("load", "minilm-f32")
-        (row,) = json.loads(own.run("ps", "--json").stdout)["models"]
-        table = own.run("ps").stdout.decode()
-        unloaded = own.run("unload")
+def test_ps_shows_what_is_alive_and_unload_ends_it(small: Server) -> None:
+    small.run("unload")
+    assert json.loads(small.run("ps", "--json").stdout) == {"models": []}
+    loaded = small.run("load", "other")
+    (row,) = json.loads(small.run("ps", "--json").stdout)["models"]
+    table = small.run("ps").stdout.decode()
+    unloaded = small.run("unload")
 
-        assert loaded.stdout.startswith(b"minilm-f32 is ready")
-        assert (row["name"], row["state"]) == ("minilm-f32", "ready")
-        assert "minilm-f32" in table
-        assert "ready" in table
-        assert "14m" in table or "15m" in table  # when it unloads
-        assert unloaded.stdout == b"Unloaded minilm-f32.\n"
-        assert own.workers() == []
+    assert loaded.stdout.startswith(b"other is ready")
+    assert (row["name"], row["state"]) == ("other", "ready")
+    assert "other" in table
+    assert "ready" in table
+    assert "14m" in table or "15m" in table  # when it unloads
+    assert unloaded.stdout == b"Unloaded other.\n"
+    assert small.workers() == []
 
 
 @pytest.mark.slow
@@ -108,14 +111,14 @@ def test_another_file_than_the_servers_is_not_passed_over(home: Path, tmp_path: 
             assert same.returncode == 0, same.stderr
 
 
-def test_client_commands_find_a_server_on_any_port(server: Server) -> None:
-    assert server.run("load").returncode == 0
+def test_client_commands_find_a_server_on_any_port(small: Server) -> None:
+    assert small.run("load").returncode == 0
 
 
-def test_serve_where_emberd_runs_says_so_and_ends_well(server: Server) -> None:
-    port = server.url.rpartition(":")[2]
+def test_serve_where_emberd_runs_says_so_and_ends_well(small: Server) -> None:
+    port = small.url.rpartition(":")[2]
 
-    done = server.run("serve", "--port", port)
+    done = small.run("serve", "--port", port)
 
     assert done.returncode == 0
     assert b"already running" in done.stdout

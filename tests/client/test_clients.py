@@ -1,6 +1,7 @@
 """The Python client with a real server: the same bits, the same errors, sync and async."""
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from emberd.errors import (
     UnknownModelError,
     WrongShapeError,
 )
-from tests.serving import Server, clean_environ
+from tests.serving import Server
 
 TEXTS = ["first", "", "third 🙂"]
 
@@ -52,23 +53,23 @@ def test_async_is_the_same(server: Server) -> None:
         assert set(asyncio.run(ask())) == {client.embed(TEXTS).vectors.tobytes()}
 
 
-def test_an_answer_says_which_texts_were_cut_and_what_it_cost(server: Server) -> None:
-    long = "word " * 600
+def test_an_answer_says_which_texts_were_cut_and_what_it_cost(small: Server) -> None:
+    long = "word " * 60
     texts = [long, long, "short", long]
-    expected = server.embed(*texts)
+    expected = small.embed(*texts)
 
     async def ask() -> emberd.Embeddings:
-        async with emberd.AsyncClient(server.url) as client:
+        async with emberd.AsyncClient(small.url) as client:
             return await client.embed(texts)
 
-    with emberd.Client(server.url) as client:
+    with emberd.Client(small.url) as client:
         whole = client.embed(["short"])
         cut = client.embed(texts)
 
     assert (whole.truncated, whole.usage) == ((), emberd.Usage(tokens=3))
     assert (list(cut.truncated), cut.usage.tokens) == ([0, 1, 3], expected["usage"]["tokens"])
     assert asyncio.run(ask()).truncated == cut.truncated
-    npy = server.http.post("/embed", json={"texts": texts}, headers={"accept": "application/x-npy"})
+    npy = small.http.post("/embed", json={"texts": texts}, headers={"accept": "application/x-npy"})
     assert npy.headers["x-emberd-truncated"] == "0-1,3"
 
 
@@ -137,26 +138,29 @@ def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
             kind(url)
 
 
-def test_load_and_unload(home: Path) -> None:
-    with Server(home) as own, emberd.Client(own.url) as client:
-        assert client.load("minilm")["state"] == "ready"
-        assert client.unload() == ["minilm"]
+def test_load_and_unload(small: Server) -> None:
+    with emberd.Client(small.url) as client:
+        assert client.load("tiny")["state"] == "ready"
+        assert "tiny" in client.unload()
         assert client.health()["loaded"] is False
         assert client.models()[0]["state"] == "cold"
 
 
-def test_it_finds_the_server_as_the_command_line_does(server: Server, home: Path) -> None:
-    program = "import emberd; print(emberd.Client().embed(['x']).vectors.shape)"
+def test_it_finds_the_server_as_the_command_line_does(
+    small: Server, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("EMBERD_", "XDG_"))]:
+        monkeypatch.delenv(name)
 
-    def run(where: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", program]
-        return subprocess.run(command, env=clean_environ(where), capture_output=True, text=True)
+    monkeypatch.setenv("EMBERD_HOME", str(small.home))
+    with emberd.Client() as client:
+        assert client.embed(["x"]).vectors.shape == (1, 64)
+    monkeypatch.setenv("EMBERD_HOME", str(home))
+    with pytest.raises(NoServerError, match="No emberd server is running"):
+        emberd.Client()
 
-    assert run(server.home).stdout == "(1, 384)\n"
-    assert "NoServerError: No emberd server is running" in run(home).stderr
 
-
-# httpcore leaves the socket of a failed connection to the garbage collector.
+@pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nobody_there_is_an_error_of_the_tree(tmp_path: Path) -> None:
     with emberd.Client("http://127.0.0.1:1") as client, pytest.raises(NoServerError):

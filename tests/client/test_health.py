@@ -76,7 +76,7 @@ def test_readiness_is_a_status(status: int, ready: bool) -> None:
         assert is_ready(at(port), timeout_s=10) is ready
 
 
-# httpcore leaves the socket of a failed connection to the garbage collector.
+@pytest.mark.usefixtures("collected")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nobody_and_somebody_silent_are_no_errors() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -377,5 +377,5 @@ def test_a_file_in_another_encoding_is_named(load: Load, tmp_path: Path) -> None
 def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").mkdir()
 
-    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: .*directory"):
+    with pytest.raises(ConfigError, match=r"config\.yaml cannot be read: .*folder"):
         load_config(environ={"EMBERD_HOME": str(tmp_path)})

@@ -1,6 +1,7 @@
 """What the backends' answers mean, by whether the default model needs them."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,3 +71,31 @@ def test_a_probe_that_says_nothing_is_a_failure(monkeypatch: pytest.MonkeyPatch)
     answer = backends._probe("openvino")
 
     assert "exit code 1" in answer["error"]
+
+
+def probe_with(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Probe with a Python that does this instead."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    return backends._probe("openvino")
+
+
+def test_a_probe_that_crashes_is_told_by_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = probe_with("echo first >&2; echo libdevice is broken >&2; exit 3", tmp_path, monkeypatch)
+
+    assert "exit code 3" in said["error"]
+    assert "libdevice is broken" in said["error"]
+    assert "first" not in said["error"]
+
+
+def test_a_probe_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "LIMIT_S", 0.1)
+
+    said = probe_with("exec sleep 60", tmp_path, monkeypatch)
+
+    assert "0.1 s" in said["error"]
+    assert said["hint"]

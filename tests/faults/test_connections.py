@@ -3,6 +3,7 @@
 import resource
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -61,7 +62,6 @@ def test_a_head_without_end_is_refused_while_it_is_small(server: Server, endless
 
 EMBED = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 BODY = b'{"texts": ["a"]}'
-QUICK = Timeouts(request_s=1)
 
 
 @pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"x/1"])
@@ -115,9 +115,16 @@ def test_a_client_that_hangs_up_in_mid_request_costs_nothing(home: Path) -> None
         assert "Traceback" not in own.log()
 
 
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that waits for a request for half a second."""
+    with Server(tmp_path_factory.mktemp("quick"), timeouts=Timeouts(request_s=0.5)) as running:
+        yield running
+
+
 @pytest.mark.parametrize("sent", [EMBED[:60], EMBED + b"Content-Length: 9\r\n\r\n{", b"\r\n"])
-def test_a_request_that_does_not_end_is_hung_up_on_with_a_408(home: Path, sent: bytes) -> None:
-    with Server(home, timeouts=QUICK) as own, connect(own) as half:
+def test_a_request_that_does_not_end_is_hung_up_on_with_a_408(quick: Server, sent: bytes) -> None:
+    with connect(quick) as half:
         half.sendall(sent)
 
         answer = half.recv(4096)
@@ -126,9 +133,9 @@ def test_a_request_that_does_not_end_is_hung_up_on_with_a_408(home: Path, sent: 
         assert half.recv(4096) == b""
 
 
-def test_a_connection_that_never_asked_is_closed_without_an_answer(home: Path) -> None:
+def test_a_connection_that_never_asked_is_closed_without_an_answer(quick: Server) -> None:
     """A pool of connections that were opened ahead would read it as that of its first request."""
-    with Server(home, timeouts=QUICK) as own, connect(own) as nothing:
+    with connect(quick) as nothing:
         assert nothing.recv(4096) == b""
 
 

@@ -15,13 +15,14 @@ import pytest
 
 from emberd.server.timeouts import Timeouts
 from tests.api.guarded import OWN, by_socket, start
+from tests.effort import examples
 from tests.faults.test_connections import BODY, EMBED, connect
 from tests.fuzz.talk import read_reply
 from tests.serving import Server, wait_for
 
 MIB = 2**20
 LARGE = b" " * (24 * MIB)
-TRIES = 30
+TRIES = examples(30)
 AS_JSON = {"Content-Type": "application/json"}
 REFUSED: dict[str, tuple[int, str, str, dict[str, str]]] = {
     "413": (413, "POST", "/embed", AS_JSON),
@@ -159,7 +160,7 @@ def test_a_kept_connection_goes_on_after_a_refusal(server: Server) -> None:
 
 
 def test_a_refused_body_that_does_not_end_is_not_answered_twice(home: Path) -> None:
-    quick = Timeouts(request_s=1)
+    quick = Timeouts(request_s=0.5)
     with Server(home, timeouts=quick) as own, connect(own) as connection:
         connection.sendall(EMBED + b"Content-Length: %d\r\n\r\n " % len(LARGE))
 
@@ -174,7 +175,7 @@ def send_for_ever(connection: socket.socket) -> None:
 
 
 def test_who_goes_on_sending_for_ever_is_cut_off(home: Path) -> None:
-    quick = Timeouts(linger_s=1)
+    quick = Timeouts(linger_s=0.3)
     head = EMBED + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % 2**40
     with Server(home, timeouts=quick) as own, connect(own) as connection:
         connection.sendall(head)
@@ -216,18 +217,25 @@ HEARD = {"Authorization": f"Bearer {OWN}"}
 WITH_TOKEN = WHOLE.replace(b"Host:", b"Authorization: Bearer %b\r\nHost:" % OWN.encode())
 
 
-@pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Server]:
-    """A server at a port and at a Unix socket, cold."""
-    with start(tmp_path / "guarded") as own:
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server at a port and at a Unix socket."""
+    with start(tmp_path_factory.mktemp("g")) as own:
         own.http.headers |= HEARD
         yield own
 
 
+@pytest.fixture
+def cold(guarded: Server) -> Server:
+    """The same, without a loaded model."""
+    assert guarded.http.post("/unload").status_code == 200
+    return guarded
+
+
 @BOTH
-def test_who_half_closes_after_a_request_gets_its_answer(guarded: Server, by: Connect) -> None:
+def test_who_half_closes_after_a_request_gets_its_answer(cold: Server, by: Connect) -> None:
     for _ in range(3):  # the first waits for the model to load
-        with by(guarded) as connection:
+        with by(cold) as connection:
             connection.sendall(WITH_TOKEN)
             connection.shutdown(socket.SHUT_WR)
 
@@ -255,7 +263,9 @@ def test_who_half_closes_after_several_requests_gets_every_answer(
 def test_who_half_closes_late_gets_its_answer_and_who_hangs_up_at_once_leaves_the_queue(
     guarded: Server, by: Connect
 ) -> None:
+    log = guarded.home / "emberd.log"
     guarded.embed("load")
+    before = log.read_text().count('"status":"hung_up"')
     (worker,) = guarded.workers()
     worker.suspend()
     try:
@@ -270,8 +280,7 @@ def test_who_half_closes_late_gets_its_answer_and_who_hangs_up_at_once_leaves_th
             stays.shutdown(socket.SHUT_WR)
             leaving.close()
 
-            log = guarded.home / "emberd.log"
-            wait_for(lambda: log.read_text().count('"status":"hung_up"') == 20)
+            wait_for(lambda: log.read_text().count('"status":"hung_up"') == before + 20)
             assert guarded.row()["in_flight"] == 1
             worker.resume()
             assert read_reply(stays, "POST").status == 200

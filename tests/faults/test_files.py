@@ -12,6 +12,8 @@ from tests import disk
 from tests.faults.tiny import CONFIG, TINY
 from tests.serving import Server, wait_for
 
+pytestmark = pytest.mark.slow  # tests/backends/test_openvino.py has what a worker does by itself
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -36,7 +38,6 @@ def test_a_loaded_model_does_not_mind_that_its_files_are_deleted(home: Path, fol
         assert ask(own).json()["embeddings"] == before
 
 
-@pytest.mark.slow
 def test_a_deleted_model_is_a_clear_error_at_its_next_start_and_the_others_run(
     home: Path, folder: Path
 ) -> None:
@@ -52,7 +53,6 @@ def test_a_deleted_model_is_a_clear_error_at_its_next_start_and_the_others_run(
         own.embed("text")  # another model
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 7, 1000, -100])
 def test_truncated_weights_are_a_clear_error_at_the_next_start(
     home: Path, folder: Path, size: int
@@ -75,7 +75,6 @@ def test_truncated_weights_are_a_clear_error_at_the_next_start(
         assert "Traceback" not in own.log()
 
 
-@pytest.mark.slow
 def test_a_cached_graph_that_shrinks_under_its_worker_costs_no_answer(
     home: Path, folder: Path
 ) -> None:
@@ -93,10 +92,7 @@ def test_a_cached_graph_that_shrinks_under_its_worker_costs_no_answer(
         assert ask(own).json()["embeddings"] == before
 
 
-@pytest.mark.parametrize(
-    "damage",
-    ["cut", *(pytest.param(name, marks=pytest.mark.slow) for name in ("deleted", "damaged"))],
-)
+@pytest.mark.parametrize("damage", ["cut", "deleted", "damaged"])
 def test_a_cached_graph_that_is_lost_is_made_again(home: Path, folder: Path, damage: str) -> None:
     with serve(home, folder) as own:
         before = ask(own).json()["embeddings"]
@@ -129,7 +125,6 @@ def test_a_full_disk_for_the_cache_costs_nothing_but_time(home: Path, folder: Pa
         assert not list((home / "cache").rglob("*.part"))
 
 
-@pytest.mark.slow
 def test_a_disk_that_fills_up_under_a_running_server_costs_no_answer(
     home: Path, folder: Path
 ) -> None:

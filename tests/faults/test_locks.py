@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd import flock
+from emberd import flock, state
 from emberd.spaces.lock import LockEntry, LockFile
 from tests.serving import Server, has_ended, run_emberd, wait_for
 
@@ -82,8 +82,11 @@ def test_a_signal_ends_the_server_while_a_write_waits_for_the_lock(home: Path) -
         assert all(map(has_ended, workers))
 
 
-@pytest.mark.parametrize("script", [FOREIGN, OURS])
-def test_who_holds_a_lock_is_told(tmp_path: Path, script: str) -> None:
+@pytest.mark.parametrize("script", [FOREIGN, OURS], ids=["foreign", "ours"])
+def test_who_holds_a_lock_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr(state, "LOCK_S", 0.2)
     with held(tmp_path / "lock.flock", script) as holder:
         with pytest.raises(TimeoutError) as caught:
             LockFile(tmp_path).put("mine", ENTRY)

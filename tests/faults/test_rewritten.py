@@ -116,6 +116,7 @@ def test_a_file_that_is_away_for_a_moment_is_not_missed(home: Path) -> None:
         assert "is gone" not in own.log()
 
 
+@pytest.mark.slow
 def test_a_folder_in_place_of_the_file_for_a_moment_changes_nothing(home: Path) -> None:
     with Server(home, config="default: minilm-f32\n") as own:
         (home / "config.yaml").rename(home / "kept")

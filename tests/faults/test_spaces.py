@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from emberd import __version__
+from emberd.backends.base import Encoder, LoadRequest
+from emberd.backends.openvino.backend import OpenVINOBackend
+from emberd.errors import SourceError
+from emberd.registry.spec import ModelSpec, Source
 from emberd.vectors import Matrix
+from emberd.worker import loading
+from emberd.worker.loading import Phases
+from emberd.worker.wire import Start
 from tests.cosines import cosines
 from tests.faults.tiny import CONFIG, TINY
 from tests.faults.troubled import serve_troubled
@@ -192,6 +201,34 @@ def test_lines_of_one_command_are_of_one_space(home: Path, folder: Path) -> None
         assert space in said
 
 
+def test_weights_replaced_while_they_are_loaded_are_refused_and_nothing_of_them_is_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = ModelSpec(
+        name="tiny", sources=(Source(path=str(folder)),), dimensions=64, pooling="mean",
+        backend="openvino",
+    )  # fmt: skip
+    cache = tmp_path / "cache"
+    start = Start(
+        version=__version__, spec=asdict(spec), hub="/nowhere", cache=str(cache), lock=None
+    )
+    load = OpenVINOBackend.load
+
+    def replacing(self: OpenVINOBackend, request: LoadRequest) -> Encoder:
+        replace_weights(folder, seed=1)
+        return load(self, request)
+
+    monkeypatch.setattr(OpenVINOBackend, "load", replacing)
+    with pytest.raises(SourceError, match="changed while"):
+        loading.load(start, Phases(0, 0), lambda _: None)
+
+    assert not list(cache.rglob("*.blob"))
+    monkeypatch.undo()
+    loading.load(start, Phases(0, 0), lambda _: None)
+    assert list(cache.rglob("*.blob"))
+
+
+@pytest.mark.slow
 def test_weights_replaced_between_their_hashing_and_their_loading_are_not_served_as_the_old(
     home: Path, folder: Path
 ) -> None:
@@ -220,7 +257,7 @@ def test_weights_replaced_between_their_hashing_and_their_loading_are_not_served
         assert own.embed("text", model="tiny") == before  # and nothing wrong was kept as it
 
 
-@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("keeps", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_weights_rewritten_in_place_under_a_loaded_model_do_not_move_its_vectors(
     home: Path, folder: Path, keeps: bool
 ) -> None:

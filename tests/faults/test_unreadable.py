@@ -354,7 +354,14 @@ def test_an_absurd_note_of_a_server_is_no_server(home: Path, absurd: dict[str, o
     assert running.read(home / "state") is None
 
 
-@pytest.mark.parametrize("absurd", [{"port": 99999999}, {"host": "x" * 2**20}, {"port": -1}])
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"port": 99999999},
+        pytest.param({"host": "x" * 2**20}, marks=pytest.mark.slow),
+        pytest.param({"port": -1}, marks=pytest.mark.slow),
+    ],
+)
 def test_ps_and_embed_do_without_a_server_whose_note_is_absurd(
     home: Path, absurd: dict[str, object]
 ) -> None:

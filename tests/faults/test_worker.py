@@ -79,8 +79,8 @@ def test_a_text_without_a_vector_fails_alone_and_is_named(home: Path) -> None:
             return own.http.post("/embed", json={"texts": texts, "model": "troubled"})
 
         ask("load")
-        good = [threads.submit(ask, LONG, f"harmless {n}") for n in range(3)]
-        bad = ask("harmless", "infinity", LONG)
+        good = [threads.submit(ask, f"harmless {n}", "also") for n in range(3)]
+        bad = ask("harmless", "infinity", "as ever")
 
         assert (bad.status_code, bad.json()["code"]) == (500, "bad_vector")
         assert "text 1" in bad.json()["detail"]

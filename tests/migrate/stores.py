@@ -1,9 +1,7 @@
 """Real stores of real vectors: generated texts, embedded by MiniLM, in sqlite-vec databases."""
 
 import asyncio
-import functools
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,11 @@ from tests import compiled
 from tests.serving import clean_environ
 
 WORDS = 9
+TINY = Path(__file__).parents[1] / "reference" / "tiny"
+MODELS = f"""models:
+  old: {{sources: [{{path: {TINY / "bert"}}}], dimensions: 64, pooling: mean}}
+  new: {{sources: [{{path: {TINY / "roberta"}}}], dimensions: 64, pooling: mean}}
+"""
 CMEM_CONFIG = {"server": {"port": 8767}, "embedding": {"model": "old", "dimensions": 384}, "é": [1]}
 
 
@@ -46,13 +49,6 @@ def embed(home: Path, wanted: Sequence[str], model: str) -> Matrix:
     vectors = asyncio.run(ask())
     compiled.keep(home)
     return vectors
-
-
-@functools.cache
-def vectors(wanted: tuple[str, ...], model: str) -> Matrix:
-    """Return what `embed` does in a separate home, `(N, D)`; computed once, not to be changed."""
-    with tempfile.TemporaryDirectory(prefix="emberd-vectors-") as home:
-        return embed(Path(home), wanted, model)
 
 
 def connect(path: Path, *, journal: str | None = None) -> apsw.Connection:

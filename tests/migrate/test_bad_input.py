@@ -355,7 +355,7 @@ def test_what_a_killed_process_left_half_done_is_rolled_back(
         assert np.array_equal(stores.read(database)[1], made.old[:ROWS])
 
 
-@pytest.mark.parametrize("which", ["file", "folder"])
+@pytest.mark.parametrize("which", ["file", pytest.param("folder", marks=pytest.mark.slow)])
 def test_what_cannot_be_rolled_back_is_told_as_that(
     tmp_path: Path, originals: Callable[[int], Path], which: str
 ) -> None:

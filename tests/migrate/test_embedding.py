@@ -5,33 +5,61 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from emberd.client.clients import Client
 from emberd.client.requests import Embeddings
-from emberd.errors import TooLargeError
-from emberd.migrate.embedding import IN_FLIGHT, Embedded, ServerEmbedder, in_turn
+from emberd.config.load import load_config
+from emberd.errors import NoServerError, TooLargeError
+from emberd.migrate.embedding import IN_FLIGHT, Embedded, PoolEmbedder, ServerEmbedder, in_turn
 from tests.cosines import cosines
 from tests.migrate import stores
-from tests.serving import Server
+from tests.serving import Server, clean_environ, has_ended, wait_for
 
 
 class Limited(Client):
-    """A server that takes 9 texts in a request; a text's vector is its number."""
+    """A server that takes 9 texts in a request, of 9 characters; a vector is its text's number."""
 
     def __init__(self) -> None:
         super().__init__("http://127.0.0.1:1")
         self.asked: list[tuple[int, str | None]] = []
+        self.unloaded: list[str | None] = []
 
     def embed(  # type: ignore[override]
         self, texts: Sequence[str], *, model: str, fingerprint: str | None = None
     ) -> Embeddings:
         """Give each text's number."""
         self.asked.append((len(texts), fingerprint))
-        if len(texts) > 9:
+        if len(texts) > 9 or max(map(len, texts)) > 9:
             raise TooLargeError("Too many texts.")
         vectors = np.array([[float(text)] for text in texts], np.float32)
         return Embeddings(vectors, model=model, fingerprint="its space")
+
+    def unload(self, model: str | None = None) -> list[str]:
+        """Remember it, and fail."""
+        self.unloaded.append(model)
+        raise NoServerError("It has ended.")
+
+
+def test_a_server_unloads_only_what_was_not_loaded_before() -> None:
+    with Limited() as client, ServerEmbedder(client, loaded=["a"]) as embedder:
+        embedder.release("a")
+        embedder.release("b")  # whether it can or not
+
+    assert client.unloaded == ["b"]
+
+
+def test_a_pool_of_our_own_unloads_what_is_released(home: Path) -> None:
+    home.mkdir()
+    (home / "config.yaml").write_text(stores.MODELS)
+    before = {*psutil.Process().children()}
+    with PoolEmbedder(load_config(environ=clean_environ(home))) as embedder:
+        embedder.submit(["text"], model="old").result()
+        (worker,) = {*psutil.Process().children()} - before
+        embedder.release("old")
+
+        wait_for(lambda: has_ended(worker))
 
 
 def test_a_batch_that_is_too_large_is_halved_until_it_is_not() -> None:
@@ -46,6 +74,17 @@ def test_a_batch_that_is_too_large_is_halved_until_it_is_not() -> None:
     ]  # fmt: skip
 
 
+def test_a_single_text_that_is_too_large_is_an_error() -> None:
+    with (
+        Limited() as client,
+        ServerEmbedder(client) as embedder,
+        pytest.raises(TooLargeError),
+    ):
+        embedder.submit(["1", "0000000002"], model="a").result()
+
+    assert [texts for texts, _ in client.asked] == [2, 1, 1]
+
+
 @pytest.mark.slow
 def test_a_batch_over_a_servers_limit_is_halved_and_joined(home: Path) -> None:
     texts = stores.texts(40)
@@ -57,6 +96,7 @@ def test_a_batch_over_a_servers_limit_is_halved_and_joined(home: Path) -> None:
     assert cosines(together.vectors, np.array(alone, np.float32)).min() > 0.9999
 
 
+@pytest.mark.slow
 def test_a_single_text_over_the_limit_is_an_error(home: Path) -> None:
     with (
         Server(home, config="limits: {max_body: 2000}") as own,

@@ -146,11 +146,10 @@ def test_a_store_is_looked_at_when_a_reload_names_it(home: Path) -> None:
 
 @pytest.mark.slow
 def test_a_new_stamp_is_noted_and_what_a_check_found_after_it_stays(
-    home: Path, tmp_path: Path
+    home: Path, made: Made, tmp_path: Path
 ) -> None:
     database = stores.connect(home / "notes" / "memories.db")
-    foreign = stores.texts(ROWS + 9)[-9:]
-    vectors = stores.vectors(tuple(foreign), "minilm")
+    foreign, vectors = made.texts[ROWS : ROWS + 9], made.old[ROWS : ROWS + 9]
     stores.add(database, list(range(500, 509)), foreign, vectors)
     database.close()
     mixed = run_emberd("migrate", "check", "notes", "--sample", "all", home=home)

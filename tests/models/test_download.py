@@ -188,6 +188,7 @@ def test_another_tools_files_of_the_repository_are_completed(
     assert hub.downloaded() == ["1_Pooling/config.json", "model.safetensors"]
 
 
+@pytest.mark.slow  # huggingface_hub waits a second
 def test_a_transfer_that_breaks_off_is_taken_up_again(
     tmp_path: Path, hub: Hub, fetcher: Fetcher
 ) -> None:

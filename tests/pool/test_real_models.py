@@ -1,4 +1,4 @@
-"""Models that start, stay, leave and die, with real workers and real MiniLM, over real HTTP.
+"""Models that start, stay, leave and die, with real workers and models, over real HTTP.
 
 What `test_model.py` shows with fake workers is marked slow here: it proves the processes only.
 """
@@ -14,6 +14,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from emberd.backends.tiny_bert import tiny_bert
 from tests.serving import Server, wait_for
 
 TWO_AT_MOST = "limits: {max_loaded: 2}\n"
@@ -34,10 +35,17 @@ def states(server: Server) -> dict[str, str]:
     return {model["name"]: model["state"] for model in models if model["state"] != "cold"}
 
 
+def with_a_tiny_model(home: Path) -> Server:
+    """Start a server whose default, `tiny`, loads fast."""
+    tiny_bert(home / "tiny")
+    entry = f"{{sources: [{{path: {home / 'tiny'}}}], dimensions: 64, pooling: mean}}"
+    return Server(home, config=f"default: tiny\nmodels: {{tiny: {entry}}}\n")
+
+
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose models may be unloaded."""
-    with Server(tmp_path_factory.mktemp("own")) as own:
+    """A server whose model may be unloaded."""
+    with with_a_tiny_model(tmp_path_factory.mktemp("own")) as own:
         yield own
 
 
@@ -63,10 +71,10 @@ def test_unload_ends_the_process_before_it_answers(own_server: Server) -> None:
 
     answer = own_server.http.post("/unload").json()
 
-    assert answer == {"status": "unloaded", "models": ["minilm"]}
+    assert answer == {"status": "unloaded", "models": ["tiny"]}
     assert not worker.is_running()
     assert own_server.workers() == []
-    assert own_server.row()["state"] == "cold"
+    assert own_server.row("tiny")["state"] == "cold"
 
 
 @pytest.mark.slow
@@ -95,11 +103,11 @@ def test_unload_waits_for_the_answers_that_were_promised(home: Path) -> None:
 
 def test_a_model_loads_again_after_an_unload(own_server: Server) -> None:
     before = own_server.embed("the same text")
-    loads = own_server.row()["loads"]
+    loads = own_server.row("tiny")["loads"]
     own_server.http.post("/unload")
 
     assert own_server.embed("the same text") == before
-    assert own_server.row()["loads"] == loads + 1
+    assert own_server.row("tiny")["loads"] == loads + 1
 
 
 @pytest.mark.slow
@@ -248,7 +256,7 @@ def test_a_worker_killed_while_it_starts_is_started_again(home: Path) -> None:
 
 
 def test_a_stopped_server_leaves_no_process_and_no_note(home: Path) -> None:
-    own = Server(home)
+    own = with_a_tiny_model(home)
     own.embed("load")
     (worker,) = own.workers()
 

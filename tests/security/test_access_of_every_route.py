@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from emberd.api.access import FREE, BearerTokens
@@ -46,6 +47,13 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def at_socket(guarded: Server) -> Iterator[httpx2.Client]:
+    """A client of its Unix socket."""
+    with by_socket(guarded) as http:
+        yield http
+
+
 def test_there_are_routes() -> None:
     paths = {path for _, path in ROUTES}
 
@@ -71,14 +79,15 @@ def test_another_page_is_refused(guarded: Server, method: str, path: str, origin
 
 
 @EACH
-def test_without_a_token_nothing_is_said(guarded: Server, method: str, path: str) -> None:
-    with by_socket(guarded) as socket:
-        for http in (guarded.http, socket):
-            for headers in ({}, bearer("guess"), {"origin": ORIGIN}):
-                if http is socket and headers.get("origin"):
-                    continue
-                response = http.request(method, path, headers=headers)
-                assert response.status_code == (200 if path in FREE else 401), headers
+def test_without_a_token_nothing_is_said(
+    guarded: Server, at_socket: httpx2.Client, method: str, path: str
+) -> None:
+    for http in (guarded.http, at_socket):
+        for headers in ({}, bearer("guess"), {"origin": ORIGIN}):
+            if http is at_socket and headers.get("origin"):
+                continue
+            response = http.request(method, path, headers=headers)
+            assert response.status_code == (200 if path in FREE else 401), headers
 
 
 def test_a_get_changes_nothing(guarded: Server) -> None:

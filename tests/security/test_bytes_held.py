@@ -139,6 +139,7 @@ def test_what_is_only_announced_keeps_nobody_out(home: Path) -> None:
         assert own.embed("text")["model"] == "minilm"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells")
 def test_bodies_that_stop_before_their_end_hold_no_more_than_the_limit(home: Path) -> None:
     part = body_of(BIG)[: 14 * MIB]

@@ -1,6 +1,7 @@
 """What emberd's own code never does, wherever it stands."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,14 @@ FORBIDDEN = {
 CALLS = {"eval", "exec", "compile", "__import__"}
 
 
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_unpickled_unpacked_or_evaluated(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    nodes = list(ast.walk(tree))
+    nodes = nodes_of(path)
     imported = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
     imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
     called = {
@@ -45,6 +50,6 @@ def test_nothing_is_unpickled_unpacked_or_evaluated(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_yaml_is_read_as_data(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("yaml.load", "yaml.compose"):
             assert "SafeLoader" in ast.unparse(node)

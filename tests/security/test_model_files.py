@@ -79,7 +79,7 @@ def test_the_bomb_is_one(hostile: Path, mark: Path) -> None:
     assert mark.exists()
 
 
-@pytest.mark.parametrize("backend", ["openvino", "mlx"])
+@pytest.mark.parametrize("backend", ["openvino", pytest.param("mlx", marks=pytest.mark.slow)])
 def test_no_code_of_a_model_is_run(home: Path, hostile: Path, mark: Path, backend: str) -> None:
     with server_of(home, hostile, backend) as own:
         assert own.embed("a text", model="hostile")["dimensions"] == 64
@@ -95,7 +95,11 @@ def test_no_code_of_a_model_is_run(home: Path, hostile: Path, mark: Path, backen
 
 
 @pytest.mark.parametrize(
-    "backend", ["os:system", "emberd.backends.openvino.backend:OpenVINOBackend"]
+    "backend",
+    [
+        pytest.param("os:system", marks=pytest.mark.slow),
+        "emberd.backends.openvino.backend:OpenVINOBackend",
+    ],
 )
 def test_an_entry_names_no_code(home: Path, hostile: Path, backend: str) -> None:
     with server_of(home, hostile, backend) as own:
@@ -148,7 +152,14 @@ def test_a_shard_is_in_the_folder(hostile: Path, name: object) -> None:
         read(hostile).has("a")
 
 
-@pytest.mark.parametrize("announced", [2**24, 99_999_999, 2**31, 2**62, 2**64 - 1])
+@pytest.mark.parametrize(
+    "announced",
+    [
+        2**24,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (99_999_999, 2**31, 2**62)),
+        2**64 - 1,
+    ],
+)
 def test_a_header_is_not_believed(tmp_path: Path, announced: int) -> None:
     """Nothing is allocated for it: the process may not grow by as much as the smallest of these."""
     file = tmp_path / "model.safetensors"
@@ -294,15 +305,20 @@ def listing(**odd: object) -> dict[str, Any]:
     "odd",
     [
         {"name": "../../../../evil_Dense/model.safetensors"},
-        {"name": "/tmp/evil_Dense/model.safetensors"},  # noqa: S108 - nothing is written there
-        {"name": "evil_Dense/../../../../model.safetensors"},
-        {"sha256": "../../../../evil"},
-        {"sha256": "x" * 64},
+        *(
+            pytest.param(odd, marks=pytest.mark.slow)
+            for odd in (
+                {"name": "/tmp/evil_Dense/model.safetensors"},  # noqa: S108 - nothing is written
+                {"name": "evil_Dense/../../../../model.safetensors"},
+                {"sha256": "../../../../evil"},
+                {"sha256": "x" * 64},
+                {"sha": "/evil"},
+            )
+        ),
         {"sha": "../../../evil"},
-        {"sha": "/evil"},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_hub_that_names_files_outside_is_not_believed(
     tmp_path: Path, hub: Hub, odd: dict[str, object]
 ) -> None:

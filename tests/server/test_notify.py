@@ -1,44 +1,34 @@
 """A real server that talks to a supervisor's real notify socket."""
 
 import os
-import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.service.conftest import free_port
-from tests.serving import clean_environ
+from tests.serving import Server, run_emberd
 
 
-@pytest.mark.parametrize("kind", ["path", "abstract"])
+@pytest.mark.parametrize("kind", ["path", pytest.param("abstract", marks=pytest.mark.slow)])
 def test_a_server_says_when_it_is_ready_and_when_it_ends(tmp_path: Path, kind: str) -> None:
     if kind == "abstract" and sys.platform != "linux":
         pytest.skip("abstract sockets are Linux's")
     name = str(tmp_path / "notify") if kind == "path" else f"@emberd-test-{os.getpid()}"
-    port = free_port()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind(name.replace("@", "\0", 1) if kind == "abstract" else name)
         line.settimeout(30)
-        environ = clean_environ(tmp_path / "home") | {"NOTIFY_SOCKET": name}
-        server = subprocess.Popen(
-            [sys.executable, "-m", "emberd.cli.main", "serve", "--port", str(port)],
-            env=environ,
-            stderr=subprocess.DEVNULL,
-        )
+        server = Server(tmp_path / "home", environ={"NOTIFY_SOCKET": name})
 
         first = line.recv(4096).decode().splitlines()
-        ready = httpx2.get(f"http://127.0.0.1:{port}/ready", trust_env=False)
-        server.send_signal(signal.SIGTERM)
+        ready = server.http.get("/ready")
+        code = server.stop()
         last = line.recv(4096).decode().splitlines()
 
-        assert first == ["READY=1", f"STATUS=listening on http://127.0.0.1:{port}"]
+        assert first == ["READY=1", f"STATUS=listening on {server.url}"]
         assert ready.status_code == 200
         assert last[0] == "STOPPING=1"
-        assert server.wait(30) == 0
+        assert code == 0
 
 
 def test_a_supervisor_that_is_gone_is_no_failure(tmp_path: Path) -> None:
@@ -46,16 +36,10 @@ def test_a_supervisor_that_is_gone_is_no_failure(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind(name)
         line.settimeout(30)
-        server = subprocess.Popen(
-            [sys.executable, "-m", "emberd.cli.main", "serve", "--port", "0"],
-            env=clean_environ(tmp_path / "home") | {"NOTIFY_SOCKET": name},
-            stderr=subprocess.DEVNULL,
-        )
+        server = Server(tmp_path / "home", environ={"NOTIFY_SOCKET": name})
         line.recv(4096)
 
-    server.send_signal(signal.SIGTERM)
-
-    assert server.wait(30) == 0
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -71,28 +55,16 @@ def test_a_configuration_that_has_to_be_changed_has_an_exit_code_of_its_own(
     home.mkdir()
     (home / "config.yaml").write_text(config)
 
-    done = subprocess.run(
-        [sys.executable, "-m", "emberd.cli.main", "serve", *arguments],
-        capture_output=True,
-        text=True,
-        env=clean_environ(home),
-        timeout=60,
-    )
+    done = run_emberd("serve", *arguments, home=home)
 
     assert done.returncode == 78  # EX_CONFIG, see sysexits.h
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    assert said in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.slow
 def test_a_taken_port_is_worth_another_try(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = subprocess.run(
-            [sys.executable, "-m", "emberd.cli.main", "serve", "--port",
-             str(taken.getsockname()[1])],
-            capture_output=True,
-            env=clean_environ(home),
-            timeout=60,
-        )  # fmt: skip
+        done = run_emberd("serve", "--port", str(taken.getsockname()[1]), home=home)
 
     assert done.returncode == 1

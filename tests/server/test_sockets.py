@@ -200,6 +200,7 @@ def test_a_state_folder_that_cannot_be_made_is_said_without_a_traceback(home: Pa
     assert "cannot be written" in refused(home, "server: {port: 0}")
 
 
+@pytest.mark.slow
 def test_no_token_is_in_the_list_of_processes(home: Path) -> None:
     environ = {"EMBERD_TOKEN": "secret-token"}
     with Server(home, environ=environ, forked=False) as server:
@@ -236,7 +237,9 @@ def has_ipv6() -> bool:
 IPV6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
 
 
-@pytest.mark.parametrize("name", ["localhost", "LocalHost."])
+@pytest.mark.parametrize(
+    "name", [pytest.param("localhost", marks=pytest.mark.slow), pytest.param("LocalHost.")]
+)
 @IPV6
 def test_localhost_is_both_loopbacks(home: Path, name: str) -> None:
     with Server(home, arguments=("--host", name, "--port", "0")) as server:
@@ -277,7 +280,10 @@ def test_a_machine_without_ipv6_listens_on_the_other(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("arguments", "environ"),
-    [(("--host", "[::1]"), {}), ((), {"EMBERD_SERVER_HOST": "[::1]"})],
+    [
+        (("--host", "[::1]"), {}),
+        pytest.param((), {"EMBERD_SERVER_HOST": "[::1]"}, marks=pytest.mark.slow),
+    ],
 )
 @IPV6
 def test_brackets_around_an_address_are_taken(
@@ -290,6 +296,7 @@ def test_brackets_around_an_address_are_taken(
         assert server.http.get("/ready").status_code == 200
 
 
+@pytest.mark.slow
 @IPV6
 def test_brackets_in_the_file_are_taken(home: Path) -> None:
     with Server(home, config="server: {host: '[::1]'}") as server:

@@ -50,6 +50,7 @@ def test_a_service_lives_from_install_to_uninstall(machine: Machine) -> None:
     row = status(machine)
     assert (row["state"], row["ready"]) == ("running", True)
     assert "emberd.cli.main" in " ".join(psutil.Process(row["pid"]).cmdline())
+    assert f"The service is running (pid {row['pid']})" in machine.said("service", "status")
     assert machine.unit.stat().st_mode & 0o777 == 0o600
 
     if machine.manager.name == "launchd":  # systemd's are in the journal
@@ -320,6 +321,19 @@ def test_logs_shows_the_journal_and_the_file(linux: Machine) -> None:
     assert "limits.max_loded" in first
     assert f":{linux.port}" in second
     assert journal.read_text().splitlines()[-1] in first
+
+
+def test_logs_shows_the_last_lines_of_each_place(linux: Machine) -> None:
+    state, log = linux.manager.bin / "state", linux.emberd_home / "state" / "emberd.log"
+    state.mkdir()
+    log.parent.mkdir()
+    (state / "emberd.service.journal").write_text("one\ntwo\n")
+    alone = linux.said("service", "logs", "-n", "1")
+    log.write_text("three\nfour\n")
+    both = linux.said("service", "logs", "-n", "1")
+
+    assert alone == "two\n"
+    assert both == f"==> journal <==\ntwo\n==> {log} <==\nfour\n"
 
 
 def test_logs_follows_the_journal_and_the_file(linux: Machine) -> None:

@@ -128,7 +128,9 @@ def test_a_variable_of_ones_own_would_make_it_void(file: Path) -> None:
         default_in_use(load_config(config=file, environ=environ), None)
 
 
-@pytest.mark.parametrize("before", [FILE, None], ids=["a file", "no file"])
+@pytest.mark.parametrize(
+    "before", [FILE, pytest.param(None, marks=pytest.mark.slow)], ids=["a file", "no file"]
+)
 def test_a_switch_can_be_taken_back_whole(home: Path, before: str | None) -> None:
     file = home / "config.yaml"
     with Server(home, config=before or "") as own, Client(own.url) as client:
@@ -144,7 +146,7 @@ def test_a_switch_can_be_taken_back_whole(home: Path, before: str | None) -> Non
         assert file.read_text() == (before or "")
 
 
-@pytest.mark.parametrize("reloaded", [False, True])
+@pytest.mark.parametrize("reloaded", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_interrupt_takes_file_and_server_back(home: Path, reloaded: bool) -> None:
     with Server(home, config=FILE) as own:
         client = _Interrupted(own.url, reloaded=reloaded)
@@ -176,6 +178,7 @@ class _Interrupted(Client):
         return answer
 
 
+@pytest.mark.slow
 def test_a_switch_that_the_server_does_not_take_leaves_the_file_as_it_was(home: Path) -> None:
     told = {"EMBERD_DEFAULT": "minilm-f32"}
     with Server(home, config=FILE, environ=told) as own, Client(own.url) as client:

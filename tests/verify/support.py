@@ -1,5 +1,6 @@
 """Real MiniLM where a test may change it, and `emberd verify` run on it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 from emberd.models.local import package_folder
 from tests.serving import run_emberd
 
+COMMIT = "c0ffee" + "0" * 34
 SMALL_FILES = ("config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json")
 
 
@@ -25,6 +27,23 @@ def copy_minilm(target: Path, *, own_weights: bool = False) -> Path:
     share = shutil.copy if own_weights else os.link
     share(package / "model.safetensors", target / "model.safetensors")
     return target
+
+
+def fill_hub_cache(hub: Path, repository: str, folder: Path) -> Path:
+    """Move a model folder to where the Hub's client would keep it; return its snapshot."""
+    repo = hub / f"models--{repository.replace('/', '--')}"
+    snapshot = repo / "snapshots" / COMMIT
+    for below in (snapshot, repo / "blobs", repo / "refs"):
+        below.mkdir(parents=True)
+    (repo / "refs/main").write_text(COMMIT)
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        blob = hashlib.sha256(content).hexdigest()
+        if path.suffix == ".json":  # small files are kept by git's own hash
+            blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()  # noqa: S324
+        path.rename(repo / "blobs" / blob)
+        (snapshot / path.name).symlink_to(os.path.relpath(repo / "blobs" / blob, snapshot))
+    return snapshot
 
 
 def tamper(path: Path, change: Callable[[bytes], bytes]) -> None:

@@ -16,6 +16,7 @@ from emberd.verify.files import (
     find_files,
     find_full_precision,
 )
+from tests.verify.support import fill_hub_cache
 
 
 @pytest.fixture
@@ -76,6 +77,21 @@ def test_a_package_gives_out_the_hashes_of_its_files() -> None:
     assert "pip install --force-reinstall" in wrong.advice
 
 
+def test_the_hubs_cache_names_files_by_what_the_hub_gave_out(folder: Path, tmp_path: Path) -> None:
+    snapshot = fill_hub_cache(tmp_path / "hub", "me/mine", folder)
+    spec = replace(spec_of(), sources=(Source(hf="me/mine"),))
+
+    right = check_published(find_files(spec, tmp_path / "hub", None), "m")
+    (snapshot / "tokenizer.json").write_text("{}")
+    (snapshot / "model.safetensors").write_bytes(b"damaged")
+    wrong = check_published(find_files(spec, tmp_path / "hub", None), "m")
+
+    assert right.verdict == "ok"
+    assert wrong.verdict == "failed"
+    assert wrong.detail.startswith("model.safetensors, tokenizer.json: ")
+    assert "emberd pull m" in wrong.advice
+
+
 def test_full_precision_is_found_in_another_source_when_the_first_is_packed(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -92,3 +108,11 @@ def test_full_precision_is_found_in_another_source_when_the_first_is_packed(
     assert alone is None
     assert other
     assert other.folder == folder
+
+
+def test_weights_are_quantized_if_a_config_that_can_be_read_says_so(folder: Path) -> None:
+    files = find(folder)
+
+    for content, quantized in (('{"quantization": {}}', True), ("{}", False), ("{broken", False)):
+        (folder / "config.json").write_text(content)
+        assert files.are_quantized is quantized

@@ -4,33 +4,11 @@ Both models here are built-in entries whose files lie in a Hub's cache made by h
 `1_Pooling` folder, which would have refused another pooling at once.
 """
 
-import hashlib
-import os
 import shutil
-from pathlib import Path
 
 import pytest
 
-from tests.verify.support import Report, copy_minilm, shuffle_vocabulary
-
-COMMIT = "c0ffee" + "0" * 34
-
-
-def fill_hub_cache(hub: Path, repository: str, folder: Path) -> Path:
-    """Move a model folder to where the Hub's client would keep it; return its snapshot."""
-    repo = hub / f"models--{repository.replace('/', '--')}"
-    snapshot = repo / "snapshots" / COMMIT
-    for below in (snapshot, repo / "blobs", repo / "refs"):
-        below.mkdir(parents=True)
-    (repo / "refs/main").write_text(COMMIT)
-    for path in folder.iterdir():
-        content = path.read_bytes()
-        blob = hashlib.sha256(content).hexdigest()
-        if path.suffix == ".json":  # small files are kept by git's own hash
-            blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()  # noqa: S324
-        path.rename(repo / "blobs" / blob)
-        (snapshot / path.name).symlink_to(os.path.relpath(repo / "blobs" / blob, snapshot))
-    return snapshot
+from tests.verify.support import Report, copy_minilm, fill_hub_cache, shuffle_vocabulary
 
 
 @pytest.fixture(scope="module")

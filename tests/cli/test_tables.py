@@ -1,0 +1,45 @@
+"""Which columns and rows the tables of models have."""
+
+from dataclasses import replace
+
+from emberd.cli.render import process_table, start_table
+from emberd.pool.status import ModelStatus
+from emberd.worker.wire import Progress
+
+READY = ModelStatus(
+    name="minilm", aliases=[], dimensions=384, pooling="mean", precision="4bit", max_tokens=512,
+    fingerprint="f", state="ready", backend="openvino", compute="bf16", memory_bytes=2**20,
+    in_flight=1, queued=2, idle_s=None, unloads_in_s=90.0, loads=1, last_load_s=0.5,
+    phases_s=None, progress=None, last_error=None, notes=[], pulled=True, files_bytes=1,
+    files_changed_s=1, pid=7,
+)  # fmt: skip
+
+
+def test_why_a_model_failed_has_a_column_only_if_one_failed() -> None:
+    failed = replace(READY, state="failed", last_error="[no] memory", unloads_in_s=None)
+
+    without, with_error = process_table([READY]), process_table([READY, failed])
+
+    assert "last error" not in without.columns
+    assert [row[-1] for row in with_error.rows] == ["", r"\[no] memory"]
+    assert with_error.rows[1][6] == ""  # nothing says when it leaves
+
+
+def test_a_start_shows_how_far_it_is() -> None:
+    downloading = replace(
+        READY, state="starting", progress=Progress(phase="downloading", done=1, total=4)
+    )
+    loading = replace(READY, state="starting", progress=Progress(phase="loading"))
+
+    states = [row[1] for row in process_table([downloading, loading]).rows]
+
+    assert [state.partition("[/]")[2] for state in states] == [" (downloading 25%)", " (loading)"]
+
+
+def test_the_last_start_of_a_model_is_shown_in_its_parts() -> None:
+    started = replace(READY, phases_s={"spawn": 0.012, "import": 0.3, "load": 0.1})
+
+    sheet = start_table([READY, started])
+
+    assert sheet.columns[1:4] == ("spawn", "import", "files")
+    assert sheet.rows == [("minilm", "12", "300", "", "100", "", "", "412")]

@@ -1,0 +1,77 @@
+"""Texts whose vectors are not usable run again alone, and a model that fails on all is given up."""
+
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+
+from emberd.backends.base import TokenIds
+from emberd.errors import BadVectorError, WorkerError
+from emberd.vectors import Matrix
+from emberd.worker.batcher import Item
+from emberd.worker.inference import can_embed, usable
+from emberd.worker.loading import Loaded
+from emberd.worker.tokenizer import Tokens
+
+
+class Encoder:
+    """Gives every text the vector (1, 1); raises if one has a token that it cannot take."""
+
+    def __init__(self, *fails: int) -> None:
+        self.fails = fails
+
+    def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+        """Run at once."""
+        del mask
+        if np.isin(token_ids, self.fails).any():
+            raise RuntimeError
+        return np.ones((len(token_ids), 2), np.float32)
+
+
+HARMLESS = 5  # the token of the harmless text
+
+
+def loaded(*fails: int) -> Loaded:
+    """Return a model that fails on these tokens."""
+    tokenizer = SimpleNamespace(encode=lambda texts: [Tokens([HARMLESS], 1) for _ in texts])
+    spec = SimpleNamespace(dimensions=2)
+    return cast(Loaded, SimpleNamespace(encoder=Encoder(*fails), tokenizer=tokenizer, spec=spec))
+
+
+def batch(*tokens: int) -> list[Item]:
+    """Return texts of one token each."""
+    work = SimpleNamespace(
+        tokens=[Tokens([token], 1) for token in tokens], request=SimpleNamespace(dimensions=2)
+    )
+    return [Item(work, at) for at in range(len(tokens))]  # type: ignore[arg-type]
+
+
+def test_only_the_text_at_fault_fails() -> None:
+    rows, failures = usable(None, batch(1, 2, 3), loaded(2))
+
+    assert np.array_equal(rows[[0, 2]], np.ones((2, 2)))
+    assert list(failures) == [1]
+    assert isinstance(failures[1], BadVectorError)
+
+
+def test_a_vector_that_is_usable_alone_takes_its_place() -> None:
+    together = np.array([[1, 2], [np.nan, 1], [0, 0]], np.float32)
+
+    rows, failures = usable(together, batch(1, 2, 3), loaded())
+
+    assert rows.tolist() == [[1, 2], [1, 1], [1, 1]]
+    assert failures == {}
+
+
+@pytest.mark.parametrize("texts", [(1,), (1, 2)])
+def test_a_model_that_fails_on_a_harmless_text_too_is_given_up(texts: tuple[int, ...]) -> None:
+    with pytest.raises(WorkerError):
+        usable(None, batch(*texts), loaded(*texts, HARMLESS))
+
+
+def test_a_harmless_text_shows_whether_a_model_works(capsys: pytest.CaptureFixture[str]) -> None:
+    assert can_embed(loaded())
+    assert not can_embed(loaded(HARMLESS), 9)
+
+    assert "a harmless text failed: RuntimeError" in capsys.readouterr().err
