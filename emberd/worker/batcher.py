@@ -2,9 +2,12 @@
 
 One thread adds requests and tokenizes the first slice of each, one tokenizes the other slices, and
 one for each stream of the encoder takes batches. A batch is limited by a budget of padded tokens,
-and texts are chosen by length so that little of it is padding. The shortest remaining work goes first, with requests of about the
-same size in turn, so that a single query waits for at most one batch of a bulk job. The oldest
-request is passed over at most three times in a row, so that nothing starves.
+and texts are chosen by length so that little of it is padding.
+
+Who has waited longest for its size goes first: a long text waits longer than a short one, but not
+until there are no short ones. Requests that take several batches come after all others, so that a
+single query waits for at most one batch of a bulk job, except that the oldest request is passed
+over at most three times in a row. Nothing starves.
 """
 
 import math
@@ -22,6 +25,7 @@ OLDEST_EVERY = 4  # batches: a bulk job gets a quarter of the machine, however m
 FILLING = 4  # a batch that begins with a new request is filled up to a quarter with bulk jobs
 ROW_TOKENS = 128  # width of a packed row if no text is longer: attention is cheap up to here
 LONE_TOKENS = 1024  # a longer text gets a row of its own: the attention mask is quadratic
+EXTRA = 64  # tokens; see `Work.urgency`
 STEP = 32  # few row widths: each new batch shape takes a third longer, and some memory
 SLICE_CHARS = 32_768  # a few milliseconds of tokenizing, which cannot be interrupted
 SLICE_TEXTS = 256
@@ -40,6 +44,7 @@ class Work:
     tokens: dict[int, Tokens] = field(default_factory=dict)
     waiting: list[tuple[int, int]] = field(default_factory=list)
     remaining: float = field(init=False)  # tokens still to run; a guess where not tokenized
+    taken: int = 0  # tokens that have gone into batches
     tokenize_s: float = 0.0
     first_run_s: float | None = None
     _untokenized: int = 0  # the first text that has not been taken for tokenizing
@@ -75,7 +80,15 @@ class Work:
         """Remove and return a waiting text, by default the longest."""
         length, index = self.waiting.pop(at)
         self.remaining -= length
+        self.taken += length
         return Item(self, index)
+
+    def urgency(self, now_s: float) -> float:
+        """Return how long it has waited for its size: seconds for each token of the whole request.
+
+        Short requests count as a little longer, so that among them the first to come is first.
+        """
+        return (now_s - self.arrived_s) / (EXTRA + self.remaining + self.taken)
 
     @property
     def wants_tokens(self) -> bool:
@@ -205,9 +218,17 @@ class Batcher:
             while True:
                 ready = [work for work in self._works.values() if work.waiting]
                 if ready:
-                    works = (
-                        ready if self._passed_over == OLDEST_EVERY - 1 else sorted(ready, key=size)
-                    )
+                    works = ready
+                    if self._passed_over < OLDEST_EVERY - 1:
+                        now_s = self._clock()
+                        works = sorted(
+                            ready,
+                            key=lambda work: (
+                                self._is_bulk(work),
+                                -work.urgency(now_s),
+                                size(work),
+                            ),
+                        )
                     self._passed_over = 0 if works[0] is ready[0] else self._passed_over + 1
                     return self._cut(works)
                 if (self._closed and not self._works) or not wait:
@@ -311,7 +332,11 @@ class Batcher:
         return tokens // FILLING if works[0].first_run_s is None else tokens
 
     def _is_bulk_beside(self, works: Sequence[Work], work: Work) -> bool:
-        return work is not works[0] and work.remaining > self._budget.tokens
+        return work is not works[0] and self._is_bulk(work)
+
+    def _is_bulk(self, work: Work) -> bool:
+        """Whether it takes several batches. A single text never does, however long it is."""
+        return len(work.request.texts) > 1 and work.remaining > self._budget.tokens
 
 
 def round_up(tokens: int) -> int:
