@@ -4,11 +4,11 @@ The clock is virtual: a batch takes as long as the model and the requests in it 
 """
 
 import heapq
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
+import numpy as np
 import pytest
 
 from emberd.worker.batcher import Batch, Batcher
@@ -73,12 +73,12 @@ class Machine:
         return batch
 
 
-def a_length(draw: random.Random) -> int:
-    return min(LONGEST, int(draw.randint(3, 400) * 1.3) + 2)
+def a_length(draw: np.random.Generator) -> int:
+    return min(LONGEST, int(draw.integers(3, 401) * 1.3) + 2)
 
 
 def bulk_texts_per_s(budget_tokens: int) -> float:
-    draw, machine = random.Random(1), Machine(budget_tokens)
+    draw, machine = np.random.default_rng(1), Machine(budget_tokens)
     machine.ask(*(a_length(draw) for _ in range(2000)))
     while machine.run():
         pass
@@ -91,7 +91,7 @@ def closed_loop(clients: int, budget_tokens: int, *, texts: int) -> tuple[float,
     Returns:
         Texts per second; the sorted waits of short, middling and long texts, in seconds.
     """
-    draw, machine = random.Random(2), Machine(budget_tokens)
+    draw, machine = np.random.default_rng(2), Machine(budget_tokens)
     begun: dict[int, tuple[float, int]] = {}
     due = [(draw.random() / 10, client) for client in range(clients)]
     waits: list[list[float]] = [[], [], []]
@@ -125,8 +125,8 @@ def test_no_length_pays_for_all_others(clients: int, budget_tokens: int) -> None
 
 
 def test_queries_beside_a_job_wait_for_one_batch_of_it() -> None:
-    draw, machine = random.Random(3), Machine(512)
-    job = machine.ask(*(max(16, int(draw.gauss(105, 30))) for _ in range(1500)))
+    draw, machine = np.random.default_rng(3), Machine(512)
+    job = machine.ask(*(max(16, int(draw.normal(105, 30))) for _ in range(1500)))
     waits: list[float] = []
     begun: dict[int, float] = {}
     left = 1500
