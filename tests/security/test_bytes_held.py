@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberd.config.settings import MOST_BODY_BYTES
+from emberd.server.timeouts import Timeouts
 from emberd.worker import wire
 from tests.faults.test_connections import EMBED, connect
 from tests.security.test_sizes import MIB, most_bytes
@@ -173,7 +174,8 @@ def test_answers_that_nobody_reads_hold_no_more_than_the_limit(
     """Half a KiB of text may become megabytes of JSON, which wait for a client that is slow."""
     content = body.encode()
     head = EMBED.replace(b"/embed", path.encode()) + b"Content-Length: %d\r\n\r\n" % len(content)
-    with Server(home, config="limits: {max_queued_bytes: 32MiB}") as own, ExitStack() as open_ones:
+    limits, patient = "limits: {max_queued_bytes: 32MiB}", Timeouts(reading_s=600)
+    with Server(home, config=limits, timeouts=patient) as own, ExitStack() as open_ones:
         own.embed("load")
         statuses: Counter[bytes] = Counter()
         for _ in range(30):
