@@ -31,7 +31,6 @@ PRODUCTS = (
     (1024, 1024, 1024), (2048, 2048, 2048), (4096, 1024, 1024),
 )  # fmt: skip
 PRODUCT_S = 0.25
-BATCH_TOKENS = 512  # where a worker begins
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def main() -> None:
 def embed(loaded: Loaded, texts: Sequence[str]) -> dict[str, float]:
     """Tokenize, cut batches as a worker does, run and normalize them."""
     began_s = time.perf_counter()
-    batcher = Batcher(Budget(BATCH_TOKENS))
+    batcher = Batcher(Budget())  # as a worker begins
     if getattr(loaded.encoder, "packs", False):
         batcher.row_tokens = loaded.ready.max_tokens
     request = wire.Embed(

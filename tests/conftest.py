@@ -1,6 +1,7 @@
 """What many tests share: one server with real MiniLM, left cold for nobody."""
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +16,7 @@ from tests.serving import Server
 
 TOGETHER = ("clients", "migrate")  # a table of what ran; thousands of embedded texts
 SLOW = ("clients", "soak")
+SLOW_COUNTS = 20  # a slow test takes as long as so many others
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,25 +33,40 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def group(nodeid: str) -> str:
+    """Return what runs in one process: a test's file, or its folder if that is in `TOGETHER`."""
+    file = PurePosixPath(nodeid.partition("::")[0])
+    return str(file.parent if file.parent.name in TOGETHER else file)
+
+
 class FileByFile(LoadScopeScheduling):  # type: ignore[misc] # it has no types
-    """Keeps a file in one process, and the folders of `TOGETHER` whole."""
+    """Keeps each group in one process, and takes the groups as they were collected."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = PurePosixPath(nodeid.partition("::")[0])
-        return str(file.parent if file.parent.name in TOGETHER else file)
+        return group(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:  # noqa: ANN401
     """Say which tests `pytest -n 2` runs in one process: those that share fixtures."""
+    config.option.loadscopereorder = False  # it would go by the number of tests alone
     return FileByFile(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what a whole folder is about."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark as slow what a whole folder is about, and begin with the groups that take longest.
+
+    Otherwise one process would be left with them at the end, while the other idles.
+    """
     for item in items:
         if item.path.parent.name in SLOW:
             item.add_marker(pytest.mark.slow)
+    yield  # and here those that nobody asked for are dropped
+    takes: Counter[str] = Counter()
+    for item in items:
+        takes[group(item.nodeid)] += SLOW_COUNTS if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -takes[group(item.nodeid)])
 
 
 @pytest.fixture(scope="session")

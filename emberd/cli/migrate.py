@@ -125,7 +125,7 @@ def run(
     ] = False,
     batch: Annotated[
         int, typer.Option(metavar="N", min=1, max=2048, help="Texts embedded in one request.")
-    ] = 256,
+    ] = 256,  # `embedding.BATCH`, which cannot be imported here: NumPy would be, too
     keep_backup: Annotated[
         bool,
         typer.Option(

@@ -1,4 +1,4 @@
-"""A YAML (or JSON) file as plain data that remembers the line of each key."""
+"""The one reader of config files: YAML or JSON as plain data that remembers each key's line."""
 
 import json
 from dataclasses import dataclass, field

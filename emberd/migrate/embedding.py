@@ -36,7 +36,7 @@ from emberd.vectors import Matrix
 PATIENCE_S = 60.0  # how long to wait for a server that is busy or restarting
 AGAIN_S = 1.0  # until it is asked again
 MOST_TEXTS = 2048
-BATCH = 256  # texts in one request
+BATCH = 256  # texts in one request; also the default of `migrate run --batch`
 IN_FLIGHT = 2  # requests at once: one is computed while the answer to the other is written
 
 Batch = TypeVar("Batch")

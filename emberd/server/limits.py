@@ -28,7 +28,7 @@ def most_connections() -> int:
     return max(files - ACCEPTED_AT_ONCE - OTHER_FILES, files // 4)
 
 
-class AcceptErrorLog:
+class EventLoopErrorLog:
     """The event loop's exception handler: one line every 10 s for connections not accepted.
 
     When it is out of file descriptors, asyncio reports each connection that it could not accept:

@@ -137,7 +137,7 @@ class Server(uvicorn.Server):
         config = self._live.config
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._hang_up, _has_terminal())
-        loop.set_exception_handler(limits.AcceptErrorLog(log))
+        loop.set_exception_handler(limits.EventLoopErrorLog(log))
         running.write(config.homes.state, self._here)
         gc.collect()
         gc.freeze()  # modules and routes stay: collections look only at what requests left

@@ -1,4 +1,4 @@
-"""The checks: pure functions from vectors to a finding, which load and read nothing."""
+"""The checks and their thresholds: pure functions from vectors to a finding."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

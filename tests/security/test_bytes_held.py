@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberd.config.settings import MOST_BODY_BYTES
+from emberd.server.timeouts import Timeouts
 from emberd.worker import wire
 from tests.faults.test_connections import EMBED, connect
 from tests.security.test_sizes import MIB, most_bytes
@@ -162,7 +163,7 @@ def test_bodies_that_stop_before_their_end_hold_no_more_than_the_limit(home: Pat
     ("path", "body"),
     [
         ("/embed", json.dumps({"texts": ["a"] * 2000})),
-        ("/v1/embeddings", json.dumps({"input": ["a"] * 2000, "encoding_format": "base64"})),
+        ("/v1/embeddings", json.dumps({"input": ["a"] * 4000, "encoding_format": "base64"})),
         ("/tokenize", json.dumps({"inputs": "字" * 150_000}, ensure_ascii=False)),
     ],
     ids=["numbers", "base64", "tokens"],
@@ -170,10 +171,14 @@ def test_bodies_that_stop_before_their_end_hold_no_more_than_the_limit(home: Pat
 def test_answers_that_nobody_reads_hold_no_more_than_the_limit(
     home: Path, path: str, body: str
 ) -> None:
-    """Half a KiB of text may become megabytes of JSON, which wait for a client that is slow."""
+    """Half a KiB of text may become megabytes of JSON, which wait for a client that is slow.
+
+    An answer has to be larger than what Linux keeps for a connection, 4 MiB (`tcp_wmem`).
+    """
     content = body.encode()
     head = EMBED.replace(b"/embed", path.encode()) + b"Content-Length: %d\r\n\r\n" % len(content)
-    with Server(home, config="limits: {max_queued_bytes: 32MiB}") as own, ExitStack() as open_ones:
+    limits = "limits: {max_queued_bytes: 32MiB, max_texts: 4000}"
+    with Server(home, config=limits, timeouts=Timeouts(reading_s=600)) as own, ExitStack() as open_ones:
         own.embed("load")
         statuses: Counter[bytes] = Counter()
         for _ in range(30):

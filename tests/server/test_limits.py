@@ -22,7 +22,7 @@ def test_some_files_are_left_for_other_things(
 
 
 def test_failures_to_accept_are_one_line_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
-    handler = limits.AcceptErrorLog(logging.getLogger("test"))
+    handler = limits.EventLoopErrorLog(logging.getLogger("test"))
     full = OSError(errno.EMFILE, "Too many open files")
     loop = asyncio.new_event_loop()
     for _ in range(1000):
