@@ -177,8 +177,8 @@ def test_answers_that_nobody_reads_hold_no_more_than_the_limit(
     """
     content = body.encode()
     head = EMBED.replace(b"/embed", path.encode()) + b"Content-Length: %d\r\n\r\n" % len(content)
-    limits = "limits: {max_queued_bytes: 32MiB, max_texts: 4000}"
-    with Server(home, config=limits, timeouts=Timeouts(reading_s=600)) as own, ExitStack() as open_ones:
+    limits, patient = "limits: {max_queued_bytes: 32MiB, max_texts: 4000}", Timeouts(reading_s=600)
+    with Server(home, config=limits, timeouts=patient) as own, ExitStack() as open_ones:
         own.embed("load")
         statuses: Counter[bytes] = Counter()
         for _ in range(30):
