@@ -107,6 +107,13 @@ class Encoder(Protocol):
         ...
 
 
+def encode_alone(encoder: Encoder, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+    """Encode with the whole processor, for a batch beside which nothing else runs."""
+    run = getattr(encoder, "encode_alone", encoder.encode)
+    vectors: Matrix = run(token_ids, mask)
+    return vectors
+
+
 class Backend(Protocol):
     """A way to run models, an entry point of `emberd.backends`; made without arguments.
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Condition, RLock
 
-from emberd.worker.budget import FEWEST_TOKENS, Budget
+from emberd.worker.budget import FEWEST_TOKENS, FIRST_TOKENS, Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 
@@ -120,6 +120,7 @@ class Batch:
 
     rows: Sequence[Sequence[Item]]
     width: int
+    budget_tokens: int = 0  # how many it could have
     is_alone: bool = False  # no other batch runs beside it, or is waiting to
 
     @property
@@ -244,14 +245,15 @@ class Batcher:
         waiting = sum(work.remaining for work in self._works.values())
         self._most = self._share(waiting)
         cut = self._pack(works) if self.row_tokens else self._pad(works)
+        cut.budget_tokens = self._budget.tokens
         self._running += 1
-        cut.is_alone = self._running == 1 and waiting <= self._budget.tokens
         now_s = self._clock()
         for work in {id(item.work): item.work for item in cut.items}.values():
             if work.first_run_s is None:
                 work.first_run_s = now_s
             if work.is_taken:
                 del self._works[work.request.id]
+        cut.is_alone = self._running == 1 and not self._works
         if any(work.waiting for work in self._works.values()):
             self._ready.notify()  # for another stream
         elif self._closed and not self._works:
@@ -259,10 +261,20 @@ class Batcher:
         return cut
 
     def _share(self, waiting: float) -> int:
-        """Return how many tokens a batch may have, so that every stream gets some of what waits."""
-        if self.streams == 1 or (not self._running and waiting <= self._budget.tokens):
+        """Return how many tokens a batch may have, so that every stream gets some of what waits.
+
+        A little is not worth dividing if nothing else runs.
+        """
+        if self.streams == 1:
             return self._budget.tokens
-        return min(self._budget.tokens, max(FEWEST_TOKENS, math.ceil(waiting / self.streams)))
+        if not self._running and waiting <= self._little:
+            return self._little
+        share = round_up(math.ceil(waiting / self.streams))  # few shapes: see `STEP`
+        return min(self._budget.tokens, max(FEWEST_TOKENS, share))
+
+    @property
+    def _little(self) -> int:
+        return max(self._budget.tokens, FIRST_TOKENS)
 
     def _pack(self, works: Sequence[Work]) -> Batch:
         """Pack several texts into each row: always the longest that still fits.

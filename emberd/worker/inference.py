@@ -6,12 +6,14 @@ one for each. A GPU gets the next batch before the vectors of the last one are b
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from threading import Thread
 
 import numpy as np
 
 from emberd import vectors
+from emberd.backends.base import encode_alone
 from emberd.errors import BadVectorError, EmberdError, WorkerError
 from emberd.vectors import Matrix
 from emberd.worker import wire
@@ -35,7 +37,7 @@ def run_batches(
     """Run batches until the queue is closed and empty; call `answered` after each."""
 
     def run() -> None:
-        with worker_ends_with_this_thread("running batches"):
+        with worker_ends_with_this_thread("running batches"), suppress(BrokenPipeError):
             _run_batches(batcher, loaded, send, budget, answered)
 
     more = [
@@ -59,6 +61,7 @@ def _run_batches(
     overlaps = hasattr(loaded.encoder, "start")
     running: Running | None = None
     ended_s = 0.0
+    is_warm = batcher.streams == 1  # whether this thread's stream has run a batch
     while True:
         batch = batcher.next_batch(wait=running is None)
         if not batch and not running:
@@ -67,12 +70,14 @@ def _run_batches(
         ending, running = (running, following) if overlaps else (following, None)
         if ending:
             ending.began_s = max(ending.began_s, ended_s)  # until then another batch had the model
-            usual = batcher.streams == 1 or not ending.batch.is_alone
-            for failed in answer(ending, loaded, send, budget, learn=usual):
-                batcher.cancel(failed)
-            batcher.ran()
-            answered()
+            ending.finish()
             ended_s = time.monotonic()
+            batcher.ran()
+            beside = batcher.streams == 1 or not ending.batch.is_alone
+            for failed in answer(ending, loaded, send, budget if beside and is_warm else None):
+                batcher.cancel(failed)
+            is_warm = is_warm or beside
+            answered()
 
 
 class Running:
@@ -81,32 +86,33 @@ class Running:
     def __init__(self, batch: Batch, loaded: Loaded) -> None:
         self.batch = batch
         self.began_s = time.monotonic()
+        self.model_s = 0.0
+        self.rows: Matrix | None = None  # `(N, D)`; None if the backend raised an error
         self._finish = _start(batch, loaded)
 
-    def finish(self) -> Matrix | None:
-        """Wait for the vectors, `(N, D)`; None if the backend raised an error."""
-        return self._finish()
+    def finish(self) -> None:
+        """Wait for the vectors."""
+        self.rows = self._finish()
+        self.model_s = time.monotonic() - self.began_s
 
 
-def answer(
-    running: Running, loaded: Loaded, send: Sender, budget: Budget, *, learn: bool = True
-) -> list[int]:
-    """Wait for a batch and send each request its part; return the ids of requests that failed.
+def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) -> list[int]:
+    """Send each request its part of a batch; return the ids of requests that failed.
 
-    A text that fails makes its own request fail, and no other. `budget` may learn how long it took.
+    A text that fails makes its own request fail, and no other. `learning` is told how long the
+    batch took.
     """
-    batch, began_s = running.batch.items, running.began_s
-    rows, failures = usable(running.finish(), batch, loaded)
-    model_s = time.monotonic() - began_s
-    padded_tokens = running.batch.padded_tokens
-    if not failures and learn:
-        budget.note(padded_tokens, model_s)
+    batch, began_s, model_s = ran.batch.items, ran.began_s, ran.model_s
+    rows, failures = usable(ran.rows, batch, loaded)
+    padded_tokens = ran.batch.padded_tokens
+    if not failures and learning:
+        learning.note(padded_tokens, model_s)
     send(
         wire.Batch(
             texts=len(batch),
             tokens=sum(len(item.tokens.ids) for item in batch),
             padded_tokens=padded_tokens,
-            budget_tokens=budget.tokens,
+            budget_tokens=ran.batch.budget_tokens,
             model_s=model_s,
         ),
         more=True,
@@ -195,7 +201,7 @@ def can_embed(loaded: Loaded, length: int | None = None) -> bool:
     try:
         token_ids, mask = pad(loaded.tokenizer.encode([WARM_UP_TEXT]))
         shape = (1, length or token_ids.shape[1])
-        loaded.encoder.encode(np.resize(token_ids, shape), np.resize(mask, shape))
+        encode_alone(loaded.encoder, np.resize(token_ids, shape), np.resize(mask, shape))
     except Exception as error:  # noqa: BLE001 - a backend may raise anything
         log(f"a harmless text failed: {type(error).__name__}")
         return False
@@ -213,7 +219,7 @@ def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
     begin = getattr(loaded.encoder, "start", None)
     encode = loaded.encoder.encode
     if batch.is_alone:
-        encode = getattr(loaded.encoder, "encode_alone", encode)
+        encode = partial(encode_alone, loaded.encoder)
 
     def note(error: Exception) -> None:
         shape = " x ".join(map(str, token_ids.shape))

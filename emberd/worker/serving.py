@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Thread, get_native_id
+from threading import Lock, Thread, get_native_id
 from typing import BinaryIO
 
 from emberd.worker import wire
@@ -51,12 +51,14 @@ class Audit:
         self._audit: Callable[[], str | None] | None = getattr(loaded.encoder, "audit", None)
         self._send = send
         self._began = False
+        self._beginning = Lock()  # streams answer at the same time
 
     def begin(self) -> None:
         """Start the check in its own thread, once; if it finds damage, the process ends."""
-        if self._began:
-            return
-        self._began = True
+        with self._beginning:
+            if self._began:
+                return
+            self._began = True
         if self._audit:
             Thread(target=self._run, args=(self._audit,), name="audit", daemon=True).start()
         else:

@@ -1,7 +1,7 @@
 """Several batches at once, for an encoder that can do that; one with nothing beside it is alone."""
 
 import io
-from threading import Barrier
+from threading import Barrier, Thread
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -141,3 +141,55 @@ def test_a_stream_that_ends_makes_room_for_one_alone() -> None:
 
     assert after
     assert after.is_alone
+
+
+def test_streams_that_wait_end_when_the_last_text_has_run() -> None:
+    batcher = Batcher(Budget(512))
+    batcher.streams = 4
+    ended: list[bool] = []
+
+    def wait() -> None:
+        while batcher.next_batch():
+            batcher.ran()
+        ended.append(True)
+
+    threads = [Thread(target=wait, daemon=True) for _ in range(batcher.streams)]
+    for thread in threads:
+        thread.start()
+    for number in range(20):
+        add(batcher, number, 30, 40)
+    batcher.close()
+    for thread in threads:
+        thread.join(30)
+
+    assert len(ended) == batcher.streams
+
+
+def test_what_batches_take_is_noted_from_every_stream() -> None:
+    budget, failed = Budget(512), []
+
+    def note() -> None:
+        try:
+            for _ in range(3000):
+                budget.note(budget.tokens, budget.tokens / 20_000)
+        except Exception as error:  # noqa: BLE001 - of whatever kind
+            failed.append(error)
+
+    threads = [Thread(target=note) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not failed
+
+
+def test_one_long_text_has_the_whole_processor() -> None:
+    batcher = Batcher(Budget(64))
+    batcher.streams = 16
+    add(batcher, 1, 600)
+
+    batch = batcher.next_batch()
+
+    assert batch
+    assert batch.is_alone

@@ -109,11 +109,11 @@ class OpenVINOEncoder:
 
     def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
         """Encode beside other batches; see `backends.base.Encoder.encode`."""
-        return self._after(self._run_on.run(self._inputs(token_ids, mask)))
+        return self._run_on.run(self._inputs(token_ids, mask))
 
     def encode_alone(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
         """Encode with all cores; see `backends.base.Encoder`."""
-        return self._after(self._run_on.run_alone(self._inputs(token_ids, mask)))
+        return self._run_on.run_alone(self._inputs(token_ids, mask))
 
     def _inputs(self, token_ids: TokenIds, mask: TokenIds) -> list[TokenIds]:
         self._architecture.check(token_ids)
@@ -123,11 +123,6 @@ class OpenVINOEncoder:
             )
         padding_id = self._architecture.padding_id
         return Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id).inputs()
-
-    def _after(self, vectors: Matrix) -> Matrix:
-        if self._cached and self._run_on.is_fresh():  # the engine has repacked the weights by now
-            self._cached.release_pages()
-        return vectors
 
     def audit(self) -> str | None:
         """See `backends.base.Encoder`."""
@@ -151,7 +146,7 @@ def _streams(
             return cached.again(core, config)
         return core.import_model(model.export_model(), DEVICE, config)
 
-    return Streams(model, count, divide)
+    return Streams(model, count, divide, cached.release_pages if cached else lambda: None)
 
 
 def _compile(
