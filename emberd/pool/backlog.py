@@ -7,7 +7,8 @@ one at a time, so that the next death shows which one it is, and no other reques
 import asyncio
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from emberd.errors import (
@@ -29,12 +30,15 @@ from emberd.worker import wire
 class Backlog:
     """The requests of one model. They outlive its workers.
 
-    `last_used_s` is when one was last answered or abandoned, in monotonic seconds.
+    `last_used_s` is when one was last answered or abandoned, in monotonic seconds. `queued_texts`
+    is how many texts have no vector yet, waiting or in flight: kept, not counted, because it is
+    asked for with every request.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.last_used_s = time.monotonic()
+        self.queued_texts = 0
         self._waiting: deque[Job] = deque()
         self._in_flight: dict[int, Job] = {}
         self._loads: list[asyncio.Future[None]] = []
@@ -62,11 +66,6 @@ class Backlog:
         """Whether somebody waits for anything."""
         return bool(self._waiting or self._in_flight or self._loads)
 
-    @property
-    def queued_texts(self) -> int:
-        """Texts without a vector yet, waiting or in flight."""
-        return sum(job.unanswered for job in (*self._waiting, *self._in_flight.values()))
-
     def is_held_up(self, worker: Worker) -> bool:
         """Whether requests are waiting only for the worker to read what it has been sent."""
         return bool(self._waiting) and not worker.takes_more
@@ -76,6 +75,7 @@ class Backlog:
     def add(self, job: Job) -> None:
         """Queue a job."""
         self._waiting.append(job)
+        self.queued_texts += job.unanswered
 
     def add_load(self) -> asyncio.Future[None]:
         """Return a future that is done when the model is ready."""
@@ -99,9 +99,11 @@ class Backlog:
         """Forget a job that nobody waits for any longer, and have the worker forget it."""
         with suppress(ValueError):
             self._waiting.remove(job)
+            self.queued_texts -= job.unanswered
         for request_id, other in list(self._in_flight.items()):
             if other is job:
                 del self._in_flight[request_id]
+                self.queued_texts -= job.unanswered
                 if worker:
                     worker.send(wire.Cancel(id=request_id))
         self.last_used_s = time.monotonic()
@@ -109,7 +111,7 @@ class Backlog:
     def refuse_waiting(self, error: EmberdError) -> None:
         """Fail everyone who waits for a worker; requests that a worker already has continue."""
         for job in self._waiting:
-            job.fail(error)
+            self._drop(job, error)
         self._waiting.clear()
         for load in self._loads:
             if not load.done():
@@ -119,7 +121,7 @@ class Backlog:
     def refuse_all(self, error: EmberdError, worker: Worker | None) -> None:
         """Fail everyone, and have the worker forget what it has."""
         for request_id, job in self._in_flight.items():
-            job.fail(error)
+            self._drop(job, error)
             if worker:
                 worker.send(wire.Cancel(id=request_id))
         self._in_flight.clear()
@@ -156,21 +158,21 @@ class Backlog:
         offered = _space_of(job, ready, spec)
         equivalent = ready.equivalent if offered in ready.fingerprints.values() else ()
         if job.expected_fingerprint not in (None, offered, *equivalent):
-            job.fail(
-                FingerprintMismatchError(
-                    f"{self.name} gives vectors of space {offered}, but the caller expects"
-                    f" {(job.expected_fingerprint or '')[:64]!r}.",
-                    hint="Embed what is stored again, or use the model that made it.",
-                )
+            error: EmberdError = FingerprintMismatchError(
+                f"{self.name} gives vectors of space {offered}, but the caller expects"
+                f" {(job.expected_fingerprint or '')[:64]!r}.",
+                hint="Embed what is stored again, or use the model that made it.",
             )
+            self._drop(job, error)
             return
-        if not job.enter(offered):
-            job.fail(
-                SpaceChangingError(
-                    f"{self.name} changed its vector space twice while it was answering.",
-                    hint="Its files are being replaced. Try again when that is done.",
-                )
+        with self._recounting(job):
+            entered = job.enter(offered)
+        if not entered:
+            error = SpaceChangingError(
+                f"{self.name} changed its vector space twice while it was answering.",
+                hint="Its files are being replaced. Try again when that is done.",
             )
+            self._drop(job, error)
             return
         self._last_id += 1
         try:
@@ -178,7 +180,7 @@ class Backlog:
         except wire.FrameError:  # the HTTP API refuses such a request; other callers get this far
             most = format_size(wire.MAX_HEADER_BYTES)
             hint = "Send the texts in several requests."
-            job.fail(TooLargeError(f"The texts are larger than {most}.", hint=hint))
+            self._drop(job, TooLargeError(f"The texts are larger than {most}.", hint=hint))
         else:
             self._in_flight[self._last_id] = job
 
@@ -189,7 +191,8 @@ class Backlog:
         job = self._in_flight.get(frame.id)
         if job is None:
             return None
-        job.receive(frame, payload)
+        with self._recounting(job):
+            job.receive(frame, payload)
         if job.unanswered:
             return None
         del self._in_flight[frame.id]
@@ -201,12 +204,13 @@ class Backlog:
         job = self._in_flight.pop(request_id, None)
         if job:
             self.last_used_s = time.monotonic()
-            job.fail(error)
+            self._drop(job, error)
 
     def take_back(self) -> None:
         """Take back everything from the worker; the next one computes it again from the start."""
         for job in self._in_flight.values():
-            job.begin_again()
+            with self._recounting(job):
+                job.begin_again()
         self._wait_again(list(self._in_flight.values()))
 
     def strike(self) -> tuple[int, int]:
@@ -222,14 +226,25 @@ class Backlog:
             if job.strike():
                 again.append(job)
             else:
-                job.fail(
-                    WorkerCrashedError(
-                        f"The worker of {self.name} died twice on this request.",
-                        hint="Send its texts one by one to find the one that causes it.",
-                    )
+                error = WorkerCrashedError(
+                    f"The worker of {self.name} died twice on this request.",
+                    hint="Send its texts one by one to find the one that causes it.",
                 )
+                self._drop(job, error)
         self._wait_again(again)
         return len(jobs), sum(job.strikes for job in jobs) - strikes_before
+
+    def _drop(self, job: Job, error: EmberdError) -> None:
+        """Fail a job that leaves."""
+        self.queued_texts -= job.unanswered
+        job.fail(error)
+
+    @contextmanager
+    def _recounting(self, job: Job) -> Iterator[None]:
+        """Keep `queued_texts` right while vectors of a job come or are discarded."""
+        self.queued_texts -= job.unanswered
+        yield
+        self.queued_texts += job.unanswered
 
     def _wait_again(self, jobs: list[Job]) -> None:
         """Put jobs back at the front of the queue, in their order."""

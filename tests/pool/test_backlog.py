@@ -268,3 +268,39 @@ async def test_texts_too_large_for_a_frame_fail_alone() -> None:
     assert scene.dispatch() == [["small"]]
     with pytest.raises(TooLargeError):
         await large.done
+
+
+@in_event_loop
+async def test_how_many_texts_wait_is_kept_through_everything() -> None:
+    scene = Scene()
+    jobs = [scene.add("a", "b", "c"), scene.add("d"), scene.add("e", expected="another space")]
+
+    def kept() -> int:
+        """Return what is kept, and compare it with a count."""
+        open_jobs = [job for job in jobs if not job.done.done()]
+        assert scene.backlog.queued_texts == sum(job.unanswered for job in open_jobs)
+        return scene.backlog.queued_texts
+
+    assert kept() == 5
+    scene.dispatch()  # which refuses the last
+    assert kept() == 4
+    scene.answer(0, 1)
+    assert kept() == 3
+    scene.backlog.take_back()
+    assert kept() == 4
+    scene.dispatch()
+    scene.answer(2, 0, 1)
+    assert kept() == 2
+    for _ in range(2):  # twice, on the same request
+        scene.backlog.strike()
+        scene.replace_worker()
+        scene.dispatch()
+        kept()
+    jobs.append(scene.add("f", "g"))
+    assert kept() >= 2
+    scene.backlog.abandon(jobs[-1], scene.worker)
+    jobs.pop()
+    kept()
+    jobs.append(scene.add("h"))
+    scene.backlog.refuse_all(DeadlineError("late"), scene.worker)
+    assert kept() == 0
