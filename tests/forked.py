@@ -123,13 +123,18 @@ def start(
     stdout: IO[bytes],
     stderr: IO[bytes],
     entry: str = "emberd.cli.main",
+    prefix: Sequence[str] = (),
+    forked: bool = True,
 ) -> "Forked | subprocess.Popen[bytes]":
-    """Start `emberd ARGUMENTS`, or the `main` of another module, forked if that is possible."""
-    if is_ordinary(environ):
+    """Start `emberd ARGUMENTS`, or the `main` of another module, forked if that is possible.
+
+    What has a `prefix` in front of its command is not, nor what shall not be `forked`.
+    """
+    if forked and not prefix and is_ordinary(environ):
         return Forked(
             arguments, environ=environ, stdin=stdin, stdout=stdout, stderr=stderr, entry=entry
         )
-    command = [sys.executable, "-m", entry, *arguments]
+    command = [*prefix, sys.executable, "-m", entry, *arguments]
     return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=environ)
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from emberd import running
 from emberd.client.address import Address
 from emberd.server.timeouts import Timeouts
 from tests import compiled
-from tests.forked import Forked, is_ordinary
+from tests.forked import start
 
 START_S = 60.0
 RUN_S = 120.0
@@ -67,23 +66,16 @@ class Server:
         elif rlimits:
             entry, command = "tests.limited", [json.dumps({**rlimits}), *command]
         with (home / "server.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
-            if forked and not prefix and is_ordinary(self._environ):
-                self.process: subprocess.Popen[bytes] | Forked = Forked(
-                    command,
-                    environ=self._environ,
-                    entry=entry,
-                    stdin=nothing,
-                    stdout=log,
-                    stderr=log,
-                )
-            else:
-                self.process = subprocess.Popen(
-                    [*prefix, sys.executable, "-m", entry, *command],
-                    stdin=nothing,
-                    stdout=log,
-                    stderr=log,
-                    env=self._environ,
-                )
+            self.process = start(
+                command,
+                environ=self._environ,
+                stdin=nothing,
+                stdout=log,
+                stderr=log,
+                entry=entry,
+                prefix=prefix,
+                forked=forked,
+            )
         try:
             noted = wait_for(self._noted, within_s=START_S)
             if share_compiled:
@@ -95,7 +87,7 @@ class Server:
             raise
         self.url = noted.url
         at = Address(noted.url, noted.socket if noted.port is None else None)
-        by = httpx2.HTTPTransport(uds=at.socket, verify=at.verify)
+        by = httpx2.HTTPTransport(**at.transport)
         self.http = httpx2.Client(base_url=self.url, timeout=60, trust_env=False, transport=by)
 
     def _noted(self) -> running.Running | None:
@@ -203,25 +195,25 @@ def run_emberd(
     environ = dict(environ) if environ else clean_environ(home)
     if share_compiled and arguments and arguments[0] in LOAD_MODELS:
         compiled.lend(home)
-    if prefix or not forked or not is_ordinary(environ):
-        return subprocess.run(
-            [*prefix, sys.executable, "-m", entry, *arguments],
-            input=stdin,
-            capture_output=True,
-            env=environ,
-            timeout=RUN_S,
-        )
     with ExitStack() as files:
         given, out, err = (files.enter_context(tempfile.TemporaryFile()) for _ in range(3))
         given.write(stdin)
         given.seek(0)
-        process = Forked(
-            arguments, environ=environ, stdin=given, stdout=out, stderr=err, entry=entry
+        process = start(
+            arguments,
+            environ=environ,
+            stdin=given,
+            stdout=out,
+            stderr=err,
+            entry=entry,
+            prefix=prefix,
+            forked=forked,
         )
         try:
             code = process.wait(RUN_S)
         finally:
             process.kill()
+            process.wait(30)
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess(["emberd", *arguments], code, out.read(), err.read())

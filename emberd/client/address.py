@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,11 @@ class Address:
         if self.url.lower().startswith("https:"):
             return True
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    @property
+    def transport(self) -> dict[str, Any]:
+        """The arguments of httpx's `HTTPTransport` or `AsyncHTTPTransport` to this address."""
+        return {"uds": self.socket, "verify": self.verify, "trust_env": False}
 
     def __str__(self) -> str:
         return f"unix:{self.socket}" if self.socket else self.url

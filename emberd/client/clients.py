@@ -41,9 +41,7 @@ class Client:
         timeout: float | None = None,
     ) -> None:
         self._address = _address(url, socket, token)
-        transport = httpx2.HTTPTransport(
-            uds=self._address.socket, verify=self._address.verify, trust_env=False
-        )
+        transport = httpx2.HTTPTransport(**self._address.transport)
         self._http = httpx2.Client(transport=transport, **_settings(self._address, timeout))
 
     def __enter__(self) -> Self:
@@ -123,9 +121,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> None:
         self._address = _address(url, socket, token)
-        transport = httpx2.AsyncHTTPTransport(
-            uds=self._address.socket, verify=self._address.verify, trust_env=False
-        )
+        transport = httpx2.AsyncHTTPTransport(**self._address.transport)
         self._http = httpx2.AsyncClient(transport=transport, **_settings(self._address, timeout))
 
     async def __aenter__(self) -> Self:

@@ -48,7 +48,7 @@ def is_ready(address: Address, *, timeout_s: float) -> bool:
 
 def _get(address: Address, path: str, timeout_s: float) -> httpx2.Response | None:
     """Ask without a token. Whatever a server does, nothing is raised."""
-    transport = httpx2.HTTPTransport(uds=address.socket, verify=address.verify, trust_env=False)
+    transport = httpx2.HTTPTransport(**address.transport)
     try:
         with httpx2.Client(transport=transport, timeout=timeout_s) as http:
             return http.get(f"{address.url}{path}")

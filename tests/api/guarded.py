@@ -41,7 +41,7 @@ log: {{file: {folder}/emberd.log, max_bytes: 20KiB, backups: 2}}
 def by_socket(server: Server) -> httpx2.Client:
     """Return a client of its Unix socket."""
     at = Address("http://localhost", str(server.home / "s"))
-    transport = httpx2.HTTPTransport(uds=at.socket, verify=at.verify)
+    transport = httpx2.HTTPTransport(**at.transport)
     return httpx2.Client(base_url=at.url, transport=transport, timeout=60)
 
 

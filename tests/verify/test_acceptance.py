@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
-from emberd.config.load import Config, load_config
+from emberd.config.load import Config
 from emberd.errors import EmberdError
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry, LockFile
@@ -24,11 +24,6 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
     fakes = FakeWorkers(leave=lambda entry: entry)
     monkeypatch.setattr(acceptance, "run_in_fresh_worker", fakes)
     return fakes
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return load_config(environ={"EMBERD_HOME": str(tmp_path)})
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from emberd.backends import plugins
 from emberd.backends.tiny_bert import tiny_bert
-from emberd.config.load import Config, load_config
+from emberd.config.load import Config
 from emberd.errors import BackendMissingError, BadVectorError, EmberdError, ModelLoadError
 from emberd.hashing import hash_file
 from emberd.registry.spec import ModelSpec, Source
@@ -35,11 +35,6 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
     fakes = FakeWorkers()
     monkeypatch.setattr(verification, "run_in_fresh_worker", fakes)
     return fakes
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return load_config(environ={"EMBERD_HOME": str(tmp_path)})
 
 
 @pytest.fixture
