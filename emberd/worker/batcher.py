@@ -71,12 +71,12 @@ class Batcher:
         self._running = 0  # batches
         self._most = budget.tokens  # in the batch that is being cut
         self._is_read = False  # some thread is at it
-        self._is_busy = True  # a batch runs that takes a while; at first, the model is loaded
+        self._needs_reader = True  # beside those who run batches; at first, the model is loaded
         self._lock = lock = RLock()
         self._added = Condition(lock)
         self._sliced = Condition(lock)  # there is something to tokenize, or no more requests
         self._ready = Condition(lock)  # texts are tokenized, or there are no more
-        self._unread = Condition(lock)  # see `_lacks_reader`
+        self._unread = Condition(lock)  # see `_call_reader`
 
     def add(self, request: Embed) -> tuple[Work, range] | None:
         """Queue a request; return its first slice, which the caller has to tokenize.
@@ -141,7 +141,7 @@ class Batcher:
     def read_beside(self) -> bool:
         """Read once, when there is work for the other threads; False at the end."""
         with self._lock:
-            while not self._lacks_reader:
+            while self._is_read or not self._needs_reader:
                 if self._closed:
                     return False
                 self._unread.wait()
@@ -155,7 +155,7 @@ class Batcher:
         If nothing is tokenized yet, reads or waits for it, or returns None if `wait` is False.
         """
         with self._lock:
-            self._is_busy = self._is_busy and self._running > 0
+            self._needs_reader = self._needs_reader and self._running > 0
             while True:
                 ready = [work for work in self._works.values() if work.waiting]
                 if ready:
@@ -177,7 +177,7 @@ class Batcher:
                 if self.read and not self._works and not self._is_read:
                     self._read_once()
                 else:
-                    self._unread.notify()
+                    self._call_reader()
                     self._ready.wait()
 
     def ran(self) -> None:
@@ -198,19 +198,19 @@ class Batcher:
             if work.is_taken:
                 del self._works[work.request.id]
         cut.is_alone = self._running == 1 and not self._works
-        self._is_busy = not cut.is_alone or cut.padded_tokens > QUICK_TOKENS
-        if self._lacks_reader:
-            self._unread.notify()
+        self._needs_reader = not cut.is_alone or cut.padded_tokens > QUICK_TOKENS
+        self._call_reader()
         if any(work.waiting for work in self._works.values()):
             self._ready.notify()  # for another stream
         elif self._closed and not self._works:
             self._ready.notify_all()  # that was all
         return cut
 
-    @property
-    def _lacks_reader(self) -> bool:
-        """Whether nobody reads, though all who could may be busy for a while."""
-        return not self._is_read and not self._closed and (self._is_busy or bool(self._works))
+    def _call_reader(self) -> None:
+        """Have another thread read, if those who run batches are not going to for a while."""
+        self._needs_reader = self._needs_reader or bool(self._works)
+        if self._needs_reader and not self._is_read:
+            self._unread.notify()
 
     def _read_once(self) -> None:
         """Read, without the lock."""
