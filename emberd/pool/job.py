@@ -202,6 +202,10 @@ class Job:
             self.done.set_exception(error)
 
     def strike(self, lost: Sequence[Part]) -> bool:
-        """Count the death of the worker that had these parts; return whether it may try again."""
-        self.strikes += not any(part.answered for part in lost)
+        """Count the death of the worker that had these parts; return whether it may try again.
+
+        What was sent before an earlier death, to another worker, is no evidence of its own.
+        """
+        is_new = not self.strikes or any(part.is_suspect for part in lost)
+        self.strikes += is_new and not any(part.answered for part in lost)
         return self.strikes < MAX_STRIKES

@@ -380,6 +380,7 @@ async def test_a_worker_that_hangs_is_killed_and_the_other_is_not(home: Path) ->
         first, second = await both(pool, workers)
         asking = [asyncio.create_task(pool.embed(texts(name))) for name in "ab"]
         await until(lambda: first.asked and second.asked)
+        workers.answers = True
         answer_all(first)
 
         assert all(answer.fragments for answer in await asyncio.gather(*asking))
@@ -501,8 +502,8 @@ async def test_a_model_that_makes_room_ends_all_its_workers(home: Path) -> None:
         assert pool.status("one").memory_bytes == 800 * 2**20
         await pool.load("two")
 
+        await until(lambda: pool.status("one").state == "cold")
         assert (first.is_gone, second.is_gone) == (True, True)
-        assert pool.status("one").state == "cold"
 
 
 @pytest.mark.parametrize("way", ["unload", "idle", "close"])
@@ -552,14 +553,11 @@ async def test_what_was_begun_is_finished_before_they_leave(home: Path) -> None:
         for frame in first.asked[1:]:
             first.answer(frame)
         answer_all(second)
-        first.answers = True
+        first.answers = workers.answers = True
         answers = await asyncio.gather(*asking)
 
         assert [len(answer.fragments) for answer in answers] == [ENOUGH_TEXTS] * 3
         assert await unloading == ["one"]
-        workers.answers = True
-        for worker in workers.spawned[2:]:
-            answer_all(worker)
         assert (await late).fragments  # by the next one
         assert ["late"] not in asked(first) + asked(second)
 
