@@ -6,7 +6,7 @@ MLX's streams belong to threads, so an encoder is loaded, called and freed on a 
 import importlib.util
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,6 +16,7 @@ from emberd.backends import shapes
 from emberd.backends.architecture import NATIVE, Architecture, Bert, MPNet, read_architecture
 from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.mlx.gpus import use_only, visible_gpus
 from emberd.errors import BackendBrokenError
 from emberd.installing import pip
 from emberd.vectors import Matrix
@@ -57,6 +58,8 @@ class MLXBackend:
         checkpoint = Checkpoint(request, applies_heads=True)
         architecture = read_architecture(checkpoint.config, backend="mlx", runs=self.architectures)
         dimensions = checkpoint.dimensions(architecture.hidden_size)
+        if request.device:
+            use_only(request.device)
         try:
             import mlx.core as mx
         except ImportError as error:
@@ -82,6 +85,7 @@ class MLXBackend:
             dimensions=dimensions,
             compute=compute,
             few_shapes=on_cuda(),
+            devices=visible_gpus() if on_cuda() else (),
         )
 
 
@@ -97,6 +101,7 @@ class MLXEncoder:
         dimensions: int,
         compute: str,
         few_shapes: bool,
+        devices: Sequence[str],
     ) -> None:
         self._architecture = architecture
         self._model = model
@@ -104,6 +109,7 @@ class MLXEncoder:
         self._dimensions = dimensions
         self._compute = compute
         self._few_shapes = few_shapes
+        self.devices = devices
         self.skips = True
         self._bound_memory()
         self._warm_up()
