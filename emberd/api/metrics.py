@@ -72,7 +72,7 @@ class Metrics:
             "emberd_batch_fill", "Padded tokens of a batch, relative to its budget.", model,
             registry=every, buckets=SHARE,
         )  # fmt: skip
-        self._loads = Counter("emberd_loads", "Times a model was loaded.", model, registry=every)
+        self._loads = Counter("emberd_loads", "Workers that became ready.", model, registry=every)
         self._load_seconds = Histogram(
             "emberd_load_seconds",
             "Time to load, by phase; `all` is from process start to ready.",
@@ -81,7 +81,7 @@ class Metrics:
             buckets=LOAD_S,
         )
         self._unloads = Counter(
-            "emberd_unloads", "Times a model was unloaded, by reason.", ["model", "reason"],
+            "emberd_unloads", "Workers that have ended, by reason.", ["model", "reason"],
             registry=every,
         )  # fmt: skip
 
