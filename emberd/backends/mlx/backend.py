@@ -16,7 +16,6 @@ from emberd.backends import shapes
 from emberd.backends.architecture import NATIVE, Architecture, Bert, MPNet, read_architecture
 from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
-from emberd.backends.mlx.gpus import use_only, visible_gpus
 from emberd.errors import BackendBrokenError
 from emberd.installing import pip
 from emberd.vectors import Matrix
@@ -55,11 +54,13 @@ class MLXBackend:
 
     def load(self, request: LoadRequest) -> "MLXEncoder":
         """Load the model; see `backends.base.Backend.load`."""
+        from emberd.config import environment  # not needed where a start imports this module
+
         checkpoint = Checkpoint(request, applies_heads=True)
         architecture = read_architecture(checkpoint.config, backend="mlx", runs=self.architectures)
         dimensions = checkpoint.dimensions(architecture.hidden_size)
         if request.device:
-            use_only(request.device)
+            environment.show_only(request.device)
         try:
             import mlx.core as mx
         except ImportError as error:
@@ -85,7 +86,7 @@ class MLXBackend:
             dimensions=dimensions,
             compute=compute,
             few_shapes=on_cuda(),
-            devices=visible_gpus() if on_cuda() else (),
+            devices=environment.visible_gpus() if on_cuda() else (),
         )
 
 
