@@ -1,4 +1,4 @@
-"""Tables for a terminal or a pipe: data in, something Rich can print out."""
+"""The tables that commands print, with their columns: data in, something Rich can print out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
