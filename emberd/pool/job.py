@@ -137,13 +137,15 @@ class Job:
         """Return the next part to send: of the texts that no worker has, at most so many."""
         if not self.parts:
             self.timing.wait_s = time.monotonic() - self._submitted_s
-        elsewhere = {index for part in self.parts for index in part.indices}
-        missing = (
-            index
-            for index in range(len(self.texts))
-            if index not in self._fragments and index not in elsewhere
-        )
-        indices = list(islice(missing, most))
+        indices = list(range(min(most, len(self.texts))))
+        if self.parts or self._fragments:
+            elsewhere = {index for part in self.parts for index in part.indices}
+            missing = (
+                index
+                for index in range(len(self.texts))
+                if index not in self._fragments and index not in elsewhere
+            )
+            indices = list(islice(missing, most))
         part = Part(self, indices, is_suspect=self.strikes > 0, left=len(indices))
         self.parts.append(part)
         return part
