@@ -72,7 +72,7 @@ class Metrics:
             "emberd_batch_fill", "Padded tokens of a batch, relative to its budget.", model,
             registry=every, buckets=SHARE,
         )  # fmt: skip
-        self._loads = Counter("emberd_loads", "Times a model was loaded.", model, registry=every)
+        self._loads = Counter("emberd_loads", "Workers that became ready.", model, registry=every)
         self._load_seconds = Histogram(
             "emberd_load_seconds",
             "Time to load, by phase; `all` is from process start to ready.",
@@ -81,7 +81,7 @@ class Metrics:
             buckets=LOAD_S,
         )
         self._unloads = Counter(
-            "emberd_unloads", "Times a model was unloaded, by reason.", ["model", "reason"],
+            "emberd_unloads", "Workers that have ended, by reason.", ["model", "reason"],
             registry=every,
         )  # fmt: skip
 
@@ -145,7 +145,10 @@ class PoolCollector(Collector):
         size.add_metric([], self._byte_budget.held_bytes)
         resident = GaugeMetricFamily("emberd_resident_models", "Models with a worker process.")
         memory = GaugeMetricFamily(
-            "emberd_model_resident_bytes", "Memory of a model's worker.", labels=["model"]
+            "emberd_model_resident_bytes", "Memory of a model's workers.", labels=["model"]
+        )
+        workers = GaugeMetricFamily(
+            "emberd_ready_workers", "Workers of a model that are ready.", labels=["model"]
         )
         space = InfoMetricFamily(
             "emberd_model", "Fingerprint of the vector space.", labels=["model"]
@@ -159,12 +162,13 @@ class PoolCollector(Collector):
             name = [row.name]
             if row.pid:
                 memory.add_metric(name, row.memory_bytes)
+                workers.add_metric(name, row.replicas)
             if row.pid or row.queued:
                 queued.add_metric(name, row.queued)
                 in_flight.add_metric(name, row.in_flight)
             if row.fingerprint:
                 space.add_metric(name, {"fingerprint": row.fingerprint})
-        yield from (queued, in_flight, texts, size, resident, memory, space)
+        yield from (queued, in_flight, texts, size, resident, memory, workers, space)
 
 
 def create_router(metrics: Metrics, pool: Pool, byte_budget: ByteBudget) -> APIRouter:

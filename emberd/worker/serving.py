@@ -34,7 +34,7 @@ def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> N
     loaded = load(start, Phases(start.spawned_s, began_s), send)
     if getattr(loaded.encoder, "packs", False):
         inbox.batcher.row_tokens = loaded.ready.max_tokens
-    inbox.batcher.streams = getattr(loaded.encoder, "streams", 1)
+    inbox.batcher.streams = loaded.ready.streams
     inbox.open(loaded.tokenizer, loaded.spec)
     send(loaded.ready)
     audit = Audit(loaded, send)

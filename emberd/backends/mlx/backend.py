@@ -6,7 +6,7 @@ MLX's streams belong to threads, so an encoder is loaded, called and freed on a 
 import importlib.util
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -54,9 +54,13 @@ class MLXBackend:
 
     def load(self, request: LoadRequest) -> "MLXEncoder":
         """Load the model; see `backends.base.Backend.load`."""
+        from emberd.config import environment  # not needed where a start imports this module
+
         checkpoint = Checkpoint(request, applies_heads=True)
         architecture = read_architecture(checkpoint.config, backend="mlx", runs=self.architectures)
         dimensions = checkpoint.dimensions(architecture.hidden_size)
+        if request.device:
+            environment.show_only(request.device)
         try:
             import mlx.core as mx
         except ImportError as error:
@@ -82,6 +86,7 @@ class MLXBackend:
             dimensions=dimensions,
             compute=compute,
             few_shapes=on_cuda(),
+            devices=environment.visible_gpus() if on_cuda() else (),
         )
 
 
@@ -97,6 +102,7 @@ class MLXEncoder:
         dimensions: int,
         compute: str,
         few_shapes: bool,
+        devices: Sequence[str],
     ) -> None:
         self._architecture = architecture
         self._model = model
@@ -104,6 +110,7 @@ class MLXEncoder:
         self._dimensions = dimensions
         self._compute = compute
         self._few_shapes = few_shapes
+        self.devices = devices
         self.skips = True
         self._bound_memory()
         self._warm_up()
