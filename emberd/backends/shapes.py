@@ -22,8 +22,7 @@ def pad(token_ids: TokenIds, mask: TokenIds, *, max_tokens: int) -> tuple[TokenI
     height = round_up(texts)
     if (height, width) == (texts, tokens):
         return token_ids, mask
-    grown = ((0, height - texts), (0, width - tokens))
-    token_ids, mask = np.pad(token_ids, grown), np.pad(mask, grown)
+    token_ids, mask = _grown(token_ids, height, width), _grown(mask, height, width)
     mask[texts:, 0] = 1
     return token_ids, mask
 
@@ -32,12 +31,18 @@ def pad_tokens(
     token_ids: TokenIds, mask: TokenIds, *, max_tokens: int
 ) -> tuple[TokenIds, TokenIds]:
     """Pad `(B, T)` only on the right, to one of few lengths, at most to `max_tokens`."""
-    tokens = token_ids.shape[1]
+    texts, tokens = token_ids.shape
     width = max(tokens, min(round_up(tokens, least=_LEAST_TOKENS), max_tokens))
     if width == tokens:
         return token_ids, mask
-    grown = ((0, 0), (0, width - tokens))
-    return np.pad(token_ids, grown), np.pad(mask, grown)
+    return _grown(token_ids, texts, width), _grown(mask, texts, width)
+
+
+def _grown(array: TokenIds, height: int, width: int) -> TokenIds:
+    """Pad with zeros; `np.pad` takes 30 µs however little there is."""
+    grown = np.zeros((height, width), array.dtype)
+    grown[: array.shape[0], : array.shape[1]] = array
+    return grown
 
 
 def round_up(number: int, *, least: int = 1) -> int:
