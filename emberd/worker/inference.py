@@ -5,6 +5,7 @@ one for each. A GPU gets the next batch before the vectors of the last one are b
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -118,8 +119,11 @@ def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) 
         more=True,
     )
     failed_ids = []
-    for work in {id(item.work): item.work for item in batch}.values():
-        places = [place for place, item in enumerate(batch) if item.work is work]
+    places_of: defaultdict[int, list[int]] = defaultdict(list)
+    for place, item in enumerate(batch):
+        places_of[id(item.work)].append(place)
+    for places in places_of.values():
+        work = batch[places[0]].work
         failed = next((failures[place] for place in places if place in failures), None)
         if failed:
             send(failure(work.request.id, failed))
