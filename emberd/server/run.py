@@ -20,7 +20,7 @@ import uvicorn
 
 from emberd import __version__, logs, running
 from emberd.api.access import BearerTokens
-from emberd.api.app import create_app
+from emberd.api.app import App, create_app
 from emberd.config.environment import take_notify_socket
 from emberd.errors import ConfigError, PortTakenError
 from emberd.models import compiled
@@ -32,8 +32,6 @@ from emberd.spaces.lock import LockFile
 from emberd.units import format_size
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from emberd.config.live import LiveConfig
     from emberd.config.load import Config
     from emberd.config.settings import LogSettings
@@ -50,6 +48,7 @@ UVICORN: dict[str, Any] = {
     "access_log": False,
     "server_header": False,
     "date_header": False,
+    "proxy_headers": False,  # nothing here asks for the client's address
     "timeout_keep_alive": 75,
     "timeout_graceful_shutdown": SHUTDOWN_GRACE_S,
 }
@@ -111,10 +110,10 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, app: "FastAPI", live: "LiveConfig", here: Running, notifier: notify.Notifier
+        self, app: App, live: "LiveConfig", here: Running, notifier: notify.Notifier
     ) -> None:
-        super().__init__(uvicorn.Config(app, **UVICORN))
-        self._pool = app.state.pool
+        super().__init__(uvicorn.Config(app.answer, **UVICORN))
+        self._pool = app.pool
         self._live = live
         self._here = here
         self._notifier = notifier
