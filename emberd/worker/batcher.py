@@ -11,9 +11,11 @@ over at most three times in a row. Nothing starves.
 """
 
 import math
+import os
 import time
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from threading import Condition, RLock
 
@@ -30,7 +32,7 @@ ROW_TOKENS = (
 LONE_TOKENS = 1024  # a longer text gets a row of its own: the attention mask is quadratic
 EXTRA = 64  # tokens; see `Work.urgency`
 STEP = 32  # few row widths: each new batch shape takes a third longer, and some memory
-SLICE_CHARS = 32_768  # a few milliseconds of tokenizing, which cannot be interrupted
+SLICE_CHARS = 16_384 * (os.cpu_count() or 1)  # milliseconds of tokenizing, without interruption
 SLICE_TEXTS = 256
 CHARS_PER_TOKEN = 4  # a guess, only for ordering
 
@@ -84,7 +86,7 @@ class Work:
         length, index = self.waiting.pop(at)
         self.remaining -= length
         self.taken += length
-        return Item(self, index)
+        return Item(self, index, self.tokens[index])
 
     def urgency(self, now_s: float) -> float:
         """Return how long it has waited for its size: seconds for each token of the whole request.
@@ -110,11 +112,7 @@ class Item:
 
     work: Work
     index: int
-
-    @property
-    def tokens(self) -> Tokens:
-        """Its tokens."""
-        return self.work.tokens[self.index]
+    tokens: Tokens
 
 
 @dataclass(slots=True)
@@ -207,6 +205,10 @@ class Batcher:
                 if self._closed:
                     return None
                 self._changed.wait()
+
+    def held(self) -> AbstractContextManager[object]:
+        """Return a context in which no batch is cut, to add what belongs together."""
+        return self._ready
 
     def add_tokens(
         self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float = 0.0

@@ -12,7 +12,6 @@ from typing import Protocol
 import mlx.core as mx
 
 from emberd.backends.checkpoint import Checkpoint
-from emberd.backends.mlx import sum_norm
 from emberd.backends.modules import Activation, Head
 from emberd.backends.quantization import GROUP_SIZE, QuantizedMatrix
 
@@ -133,21 +132,6 @@ class LayerNorm:
         """Apply; the shape stays."""
         return mx.fast.layer_norm(x, self.scale, self.shift, self.eps)
 
-    def of_sum(self, x: mx.array, y: mx.array) -> mx.array:
-        """Apply to `x + y`, both `(B, T, D)`."""
-        return self(x + y)
-
-
-@dataclass(frozen=True, slots=True)
-class CudaLayerNorm(LayerNorm):
-    """The same on CUDA, where `eps` is passed as `small`, `(1,)` float32."""
-
-    small: mx.array
-
-    def of_sum(self, x: mx.array, y: mx.array) -> mx.array:
-        """Apply to `x + y`, in one kernel."""
-        return sum_norm.sum_norm(x, y, self.scale, self.shift, self.small)
-
 
 class Weights:
     """The layers of a checkpoint by name, with numbers of one type."""
@@ -172,10 +156,9 @@ class Weights:
 
     def layer_norm(self, name: str, size: int, eps: float) -> LayerNorm:
         """Return a layer norm over `size` numbers."""
-        scale, shift = self.vector(f"{name}.weight", size), self.vector(f"{name}.bias", size)
-        if on_cuda() and sum_norm.takes(size):
-            return CudaLayerNorm(scale, shift, eps, small=mx.array([eps]))
-        return LayerNorm(scale, shift, eps)
+        return LayerNorm(
+            self.vector(f"{name}.weight", size), self.vector(f"{name}.bias", size), eps
+        )
 
     def vector(self, name: str, length: int) -> mx.array:
         """Return a bias, or the scale of a norm: `(length,)`."""

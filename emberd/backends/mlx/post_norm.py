@@ -53,8 +53,8 @@ class Layer:
 
         `unseen` is added to the scores; it broadcasts to `(B, H, T, T)`, query by key.
         """
-        x = self._attention_norm.of_sum(x, self._attended(self._attend(x, unseen)))
-        return self._norm.of_sum(x, self._narrow(self._activate(self._widen(x))))
+        x = self._attention_norm(x + self._attended(self._attend(x, unseen)))
+        return self._norm(x + self._narrow(self._activate(self._widen(x))))
 
     def _attend(self, x: mx.array, unseen: mx.array | None) -> mx.array:
         """Attention among the tokens of each text."""
