@@ -18,6 +18,7 @@ SIZE_UNITS = {
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
 DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+MOST_REPLICAS = 1024
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 
 
@@ -137,6 +138,14 @@ def parse_port(value: object) -> object:
     return None if value is False or str(value).lower() == "off" else parse_count(value)
 
 
+def parse_replicas(value: object) -> object:
+    """Return `auto`, or how many; environment variables have numbers as text."""
+    count = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if count == "auto" or (type(count) is int and 1 <= count <= MOST_REPLICAS):
+        return count
+    raise ValueError(f"should be auto, or a whole number from 1 to {MOST_REPLICAS}")
+
+
 def parse_host(value: object) -> object:
     """Return an address to listen on; `[::1]`, as in a URL, means `::1`."""
     if not isinstance(value, str):
@@ -171,6 +180,7 @@ def parse_path(value: object) -> object:
 
 
 Port = _Parsed(parse_port)
+ReplicaCount = _Parsed(parse_replicas)
 Host = _Parsed(parse_host)
 Origin = _Parsed(parse_origin)
 PathText = _Parsed(parse_path)

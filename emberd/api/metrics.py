@@ -213,7 +213,10 @@ class PoolCollector(Collector):
         size.add_metric([], self._byte_budget.held_bytes)
         resident = GaugeMetricFamily("emberd_resident_models", "Models with a worker process.")
         memory = GaugeMetricFamily(
-            "emberd_model_resident_bytes", "Memory of a model's worker.", labels=["model"]
+            "emberd_model_resident_bytes", "Memory of a model's workers.", labels=["model"]
+        )
+        workers = GaugeMetricFamily(
+            "emberd_ready_workers", "Workers of a model that are ready.", labels=["model"]
         )
         space = InfoMetricFamily(
             "emberd_model", "Fingerprint of the vector space.", labels=["model"]
@@ -227,12 +230,13 @@ class PoolCollector(Collector):
             name = [row.name]
             if row.pid:
                 memory.add_metric(name, row.memory_bytes)
+                workers.add_metric(name, row.replicas)
             if row.pid or row.queued:
                 queued.add_metric(name, row.queued)
                 in_flight.add_metric(name, row.in_flight)
             if row.fingerprint:
                 space.add_metric(name, {"fingerprint": row.fingerprint})
-        yield from (queued, in_flight, texts, size, resident, memory, space)
+        yield from (queued, in_flight, texts, size, resident, memory, workers, space)
 
 
 def create_router(metrics: Metrics, pool: Pool, byte_budget: ByteBudget) -> APIRouter:

@@ -45,7 +45,8 @@ class LoadRequest:
     may be deleted at any time, and may be used by two processes at once. `cache_key` changes with
     the weights, the precision and the pooling; a backend adds whatever else its cached files
     depend on. `threads` 0 means all cores. `streams` is how many batches should run at once, if the
-    backend can do that; 0: what is fastest here.
+    backend can do that; 0: what is fastest here. `device` is one of the `devices` of an encoder
+    that was loaded before, in another process; empty: the backend's own choice.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class LoadRequest:
     cache_key: str
     threads: int = 0
     streams: int = 0
+    device: str = ""
 
 
 class Encoder(Protocol):
@@ -68,6 +70,11 @@ class Encoder(Protocol):
     `streams: int`: how many threads may call `encode` at the same time; 1 without it. The encoder
     then also has `encode_alone(token_ids, mask)`, which does what `encode` does with the whole
     processor, for a batch beside which nothing else runs. Not together with `start`.
+
+    `devices: Sequence[str]`: the devices of this machine that could each have a worker with this
+    model, the one in use first, if there is a choice. emberd then starts a worker for each of them
+    (or as many as `replicas` says), with its name in `LoadRequest.device`. Each must give the same
+    vectors.
 
     `packs: bool`: if true, a row may hold several texts one after the other (packing). The mask
     then numbers them 1, 2, ... (0 is still padding), no text attends to another, and there is a

@@ -132,9 +132,10 @@ def process_table(models: Sequence["ModelStatus"]) -> Sheet:
         style = STATE_STYLE.get(model.state, "dim")
         leaves_s = model.unloads_in_s
         leaves = "" if leaves_s is None else format_duration(round(leaves_s))
+        times = f" x {model.replicas}" if model.replicas > 1 else ""
         sheet.rows.append((
             model.name, f"[{style}]{model.state}[/]{_progress(model.progress)}",
-            format_size(model.memory_bytes), f"{model.backend} {model.compute}",
+            format_size(model.memory_bytes), f"{model.backend} {model.compute}{times}",
             str(model.in_flight), str(model.queued), leaves,
             *([escape(model.last_error or "")] if "last error" in columns else []),
         ))  # fmt: skip

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from emberd.config.load import Config
@@ -108,7 +108,8 @@ class Pool:
             name: self._entry_called(store.model) if store.model else None
             for name, store in config.settings.stores.items()
         }
-        for spec in self._catalog:
+        for entry in self._catalog:
+            spec = replace(entry, replicas=entry.replicas or self._limits.replicas)
             model = before.get(spec.name)
             if model and model.spec.runs_as(spec):
                 model.adopt(spec)

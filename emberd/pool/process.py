@@ -1,8 +1,11 @@
 """One worker, seen from the server: what the pool needs from it, and the process behind it."""
 
 import asyncio
+import fcntl
+import os
 import signal
 import sys
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
@@ -11,6 +14,7 @@ from emberd.pool import memory
 from emberd.worker import wire
 
 TERM_GRACE_S = 5.0
+PIPE_BYTES = 2**20  # the vectors of a large batch in one write; Linux's 64 KiB would hold it up
 MOST_UNREAD_BYTES = 32 * 2**20  # of frames; what it has not read yet can still be taken back
 
 
@@ -50,6 +54,42 @@ class Worker(Protocol):
 Spawn = Callable[[wire.Start], Awaitable[Worker]]  # raises OSError
 
 
+class Frames(asyncio.Protocol):
+    """What a worker sends, cut into frames as it comes."""
+
+    def __init__(self) -> None:
+        self._splitter = wire.Splitter()
+        self._received: deque[wire.Received] = deque()
+        self._changed = asyncio.Event()
+        self._is_over = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take some bytes; after something that is not a frame, no more."""
+        if self._is_over:
+            return
+        try:
+            self._received.extend(self._splitter.feed(data))
+        except wire.FrameError:
+            self._is_over = True
+        self._changed.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note that nothing more will come."""
+        del exc
+        self._is_over = True
+        self._changed.set()
+
+    async def each(self) -> AsyncGenerator[wire.Received, None]:
+        """Yield the frames, until it is over."""
+        while True:
+            while self._received:
+                yield self._received.popleft()
+            if self._is_over:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+
 class WorkerProcess:
     """A running `python -m emberd.worker`. Spawned, never forked (MLX and threads forbid a fork).
 
@@ -57,25 +97,39 @@ class WorkerProcess:
     by itself when its stdin closes, which also happens when the server dies.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, frames: Frames) -> None:
         self._process = process
-        assert process.stdin and process.stdout  # both are pipes, see spawn
-        self._stdin, self._stdout = process.stdin, process.stdout
+        self._frames = frames
+        assert process.stdin  # see spawn
+        self._stdin = process.stdin
 
     @classmethod
     async def spawn(cls, start: wire.Start) -> "WorkerProcess":
         """Start a process and tell it which model to load. Raises OSError."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # never import from the folder the server happens to run in
-            "-m",
-            "emberd.worker",
-            str(start.spec["name"]),  # seen in the process list
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        worker = cls(process)
+        # A pipe of our own: asyncio passes on what comes from one of its own a turn later.
+        read_end, write_end = os.pipe()
+        if sys.platform == "linux":
+            with suppress(OSError):  # this user's pipes have too much already
+                fcntl.fcntl(read_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # never import from the folder the server happens to run in
+                "-m",
+                "emberd.worker",
+                str(start.spec["name"]),  # seen in the process list
+                stdin=asyncio.subprocess.PIPE,
+                stdout=write_end,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        loop, replies = asyncio.get_running_loop(), os.fdopen(read_end, "rb", 0)
+        _, frames = await loop.connect_read_pipe(Frames, replies)
+        worker = cls(process, frames)
         worker.send(start)
         return worker
 
@@ -94,14 +148,9 @@ class WorkerProcess:
         if not self._stdin.is_closing():
             self._stdin.write(wire.encode(frame))
 
-    async def frames(self) -> AsyncGenerator[wire.Received, None]:
+    def frames(self) -> AsyncGenerator[wire.Received, None]:
         """Yield what it sends, until it dies or sends something that is not a frame."""
-        with suppress(asyncio.IncompleteReadError, ConnectionError, wire.FrameError):
-            while True:
-                prefix = await self._stdout.readexactly(wire.PREFIX.size)
-                header_bytes, payload_bytes = wire.sizes(prefix)
-                header = await self._stdout.readexactly(header_bytes)
-                yield wire.decode(header, await self._stdout.readexactly(payload_bytes))
+        return self._frames.each()
 
     def close_stdin(self) -> None:
         """Ask it to finish its work and end."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from emberd.errors import EmberdError, from_code
 from emberd.pool.backlog import Backlog
+from emberd.pool.lane import Lane
 from emberd.pool.observer import Observer
 from emberd.pool.process import Worker
 from emberd.pool.watchdog import Backoff
@@ -44,6 +45,7 @@ class Session:
     ) -> None:
         self.worker = worker
         self.ready: wire.Ready | None = None
+        self.lane: Lane | None = None  # while it takes part in answering
         self.progress: wire.Progress | None = None
         self.phases_s: dict[str, float] = {}
         self.start_error: EmberdError | None = None
@@ -77,9 +79,14 @@ class Session:
             name, kind = self._backlog.name, type(error).__name__
             log.error("%s: its worker sent something that is not a frame: %s", name, kind)  # noqa: TRY400
         finally:
-            self.died = True
+            self._is_gone()
             self.audited.set()
             self._wake.set()
+
+    def _is_gone(self) -> None:
+        self.died = True
+        if self.lane:
+            self.lane.is_open = False
 
     def _receive(self, received: wire.Received) -> None:
         self.frames += 1
@@ -90,7 +97,9 @@ class Session:
             self._observer.ran(self._backlog.name, frame)
         elif isinstance(frame, wire.Failure):
             self._backoff.worked()
-            self._backlog.fail(frame.id, from_code(frame.code, frame.message, frame.hint))
+            if self.lane:
+                error = from_code(frame.code, frame.message, frame.hint)
+                self._backlog.fail(self.lane, frame.id, error)
         elif isinstance(frame, wire.Progress):
             self.progress = frame
         elif isinstance(frame, wire.Ready):
@@ -110,7 +119,7 @@ class Session:
         if self._first_sent_s:
             self.phases_s["first vector"] = round(time.monotonic() - self._first_sent_s, 4)
             self._first_sent_s = None
-        job = self._backlog.take_vectors(frame, payload)
+        job = self._backlog.take_vectors(self.lane, frame, payload) if self.lane else None
         if job:
             now_s = time.monotonic()
             if now_s - self._backlog.last_used_s > MEMORY_SAMPLE_S:
@@ -121,8 +130,9 @@ class Session:
     def _distrust(self, what: str) -> None:
         """End the worker, and give what it still has to the next one."""
         self.worker.kill()
-        self.died = True
-        self._backlog.take_back()
+        self._is_gone()
+        if self.lane:
+            self._backlog.take_back(self.lane)
         message = (
             f"{self._backlog.name} computed with damaged data: {what}. It had answered"
             f" {self._answers} requests since {self._ready_at}."

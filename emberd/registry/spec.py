@@ -9,13 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from emberd.units import Count, Duration
+from emberd.units import Count, Duration, ReplicaCount
 
 Pooling = Literal["mean", "cls", "last"]
 Precision = Literal["4bit", "8bit", "bf16", "f32"]
 Compute = Literal["auto", "f32", "bf16", "f16"]
 Tested = Literal["reference", "architecture", "no"]
 InputType = Literal["query", "document"]
+Replicas = Annotated[Literal["auto"] | int, ReplicaCount]
 EncodingName = Literal["r50k_base", "p50k_base", "cl100k_base", "o200k_base"]
 
 MOST = 2**31 - 1  # dimensions, tokens
@@ -93,6 +94,7 @@ class ModelSpec:
     compute: Compute = "auto"
     prompts: dict[InputType, str] = field(default_factory=dict)
     backend: str = "auto"
+    replicas: Replicas | None = None  # workers, or streams of one; None: limits.replicas
     idle_unload: Annotated[float, Duration, Gt(0)] | None = None  # None: limits.idle_unload
     pinned: bool = False
     aliases: tuple[str, ...] = ()

@@ -1,9 +1,10 @@
 """Incoming frames become tokenized requests in the batcher's queue.
 
-One thread reads all frames that have come, and tokenizes the first slice of each request itself,
+Whoever reads takes all frames that have come, and tokenizes the first slice of each request itself,
 together, so that every core has a share; waking another thread for a short text takes longer than
-tokenizing it. A second thread tokenizes the remaining slices, and long texts. `/tokenize` has a
-third: its texts are not cut, so one may take seconds.
+tokenizing it. Who reads, the batcher decides; a thread of its own does while the others work.
+Another tokenizes the remaining slices, and long texts. `/tokenize` has a third: its texts are not
+cut, so one may take seconds.
 """
 
 import os
@@ -21,13 +22,14 @@ import orjson
 from emberd.errors import EmberdError, TextTooLongError
 from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
-from emberd.worker.batcher import Batcher, Work
+from emberd.worker.batcher import Batcher
 from emberd.worker.encodings import Decoder
 from emberd.worker.outbox import Sender, failure, log
 from emberd.worker.threads import worker_ends_with_this_thread
 from emberd.worker.tokenizer import Tokenizer, Tokens
+from emberd.worker.work import Work
 
-READ_BYTES = 2**20
+READ_BYTES = 2**16  # whatever is less needs no memory of its own
 
 Slice = tuple[Work, range]
 """A request, and the indices of the texts of it to tokenize."""
@@ -38,7 +40,9 @@ class Inbox:
 
     def __init__(self, stdin: BufferedIOBase, batcher: Batcher, send: Sender) -> None:
         self.batcher = batcher
+        batcher.read = self._receive
         self._stdin = stdin
+        self._splitter = wire.Splitter()
         self._send = send
         self._tokenizer: Tokenizer | None = None
         self._decoder: Decoder | None = None
@@ -53,13 +57,22 @@ class Inbox:
         rest.start()
 
     def run(self) -> None:
-        """Read until stdin closes. If no model is loaded by then, end the process at once."""
-        splitter = wire.Splitter()
+        """Read until stdin closes: while the model loads, and then while other threads work."""
+        while self.batcher.read_beside():
+            pass
+
+    def _receive(self) -> None:
+        """Wait for what the server sends, and take it in.
+
+        Once stdin closes, what is queued is still run; without a model, the process ends at once.
+        """
         with worker_ends_with_this_thread("reading requests"):
-            while data := self._stdin.read1(READ_BYTES):
-                first = [self._accept(received.frame) for received in splitter.feed(data)]
-                if self._tokenizer:
-                    self._tokenize([slice_ for slice_ in first if slice_], self._tokenizer)
+            data = self._stdin.read1(READ_BYTES)
+            first = [self._accept(received.frame) for received in self._splitter.feed(data)]
+            if self._tokenizer:
+                self._tokenize([slice_ for slice_ in first if slice_], self._tokenizer)
+        if data:
+            return
         if self._tokenizer is None:
             os._exit(0)  # in the middle of a download or load that nobody is waiting for
         self.batcher.close()

@@ -134,6 +134,8 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             compute=spec.compute,
             cache=_cache(Path(start.cache, found.entry.backend or ""), key),
             cache_key=key,
+            streams=0 if spec.replicas in ("auto", None) else spec.replicas,
+            device=start.device,
         )
         encoder = found.backend.load(request)
         tokenizer = reading.result()
@@ -160,6 +162,8 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         lock=asdict(remembered),
         differences=[asdict(difference) for difference in differences(found.says, spec)],
         phases_s=phases.seconds,
+        devices=list(getattr(encoder, "devices", ())),
+        streams=getattr(encoder, "streams", 1),
     )
     return Loaded(spec, tokenizer, encoder, ready)
 

@@ -27,6 +27,7 @@ class Start:
     `version` is the server's; a worker of another version (after an upgrade) refuses to start.
     `spec` is `dataclasses.asdict` of a ModelSpec, and `lock` of its LockEntry, if there is one.
     `spawned_s` is the time of the spawn on the monotonic clock, which both processes share.
+    `device` is the one of `Ready.devices` to use; empty: the backend's own choice.
     """
 
     version: str
@@ -35,6 +36,7 @@ class Start:
     cache: str
     lock: dict[str, Any] | None
     spawned_s: float = 0.0
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,8 @@ class Ready:
     `lock` is the new LockEntry as a dict. `fingerprints` maps each output size, as a string, to its
     fingerprint; `equivalent` are others for the same space. `phases_s` says how long each part of
     the start took, in seconds. `differences` is where the model's folder says something other than
-    its entry; see `models.folder`.
+    its entry; see `models.folder`. `devices` are those that a worker each could use, the one in use
+    first; empty if there is nothing to choose. `streams` is how many batches it runs at once.
     """
 
     backend: str
@@ -104,6 +107,8 @@ class Ready:
     lock: dict[str, Any]
     phases_s: dict[str, float]
     differences: list[dict[str, str]] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
+    streams: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

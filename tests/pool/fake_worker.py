@@ -4,7 +4,7 @@ A pool over them does in milliseconds what takes seconds with real ones.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -62,18 +62,21 @@ class FakeWorker:
         """Send a frame to the pool."""
         self._frames.put_nowait(wire.Received(frame, payload))
 
-    def become_ready(self, fingerprint: str = SPACE) -> None:
-        """Say that the model is loaded, in this space."""
+    def become_ready(
+        self, fingerprint: str = SPACE, *, compute: str = "f32", devices: Sequence[str] = ()
+    ) -> None:
+        """Say that the model is loaded, in this space, and which devices there are."""
         lock = LockEntry(source="path:/fake", folder="/fake", fingerprint=fingerprint)
         self.say(
             wire.Ready(
                 backend="fake",
-                compute="f32",
+                compute=compute,
                 max_tokens=64,
                 fingerprints={str(DIMENSIONS): fingerprint},
                 equivalent=[],
                 lock=asdict(lock),
                 phases_s={"load": 0.01},
+                devices=list(devices),
             )
         )
 
@@ -155,12 +158,13 @@ class Workers:
     """Spawns fakes and remembers them.
 
     `become_ready`: they say at once that they are; `answers`: they answer what they are asked.
-    `fails` is raised by the next spawn.
+    `fails` is raised by the next spawn. `devices`: what they say there is to compute on.
     """
 
     become_ready: bool = True
     answers: bool = True
     fails: OSError | None = None
+    devices: Sequence[str] = ()
     spawned: list[FakeWorker] = field(default_factory=list)
 
     async def spawn(self, start: wire.Start) -> FakeWorker:
@@ -171,7 +175,7 @@ class Workers:
         worker = FakeWorker(start, pid=len(self.spawned) + 1, answers=self.answers)
         self.spawned.append(worker)
         if self.become_ready:
-            worker.become_ready()
+            worker.become_ready(devices=self.devices)
         return worker
 
     async def nth(self, number: int) -> FakeWorker:

@@ -13,17 +13,15 @@ from emberd.worker.batcher import (
     FILLING,
     OLDEST_EVERY,
     ROW_TOKENS,
-    SLICE_CHARS,
-    SLICE_TEXTS,
     STEP,
     Batch,
     Batcher,
-    Work,
     round_up,
 )
 from emberd.worker.budget import Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
+from emberd.worker.work import SLICE_CHARS, SLICE_TEXTS, Work
 
 BUDGET = 100
 

@@ -9,10 +9,10 @@ import pytest
 from emberd.backends.base import TokenIds
 from emberd.errors import BadVectorError, WorkerError
 from emberd.vectors import Matrix
-from emberd.worker.batcher import Item
 from emberd.worker.inference import can_embed, usable
 from emberd.worker.loading import Loaded
 from emberd.worker.tokenizer import Tokens
+from emberd.worker.work import Item
 
 
 class Encoder:

@@ -6,7 +6,7 @@ MLX's streams belong to threads, so an encoder is loaded, called and freed on a 
 import importlib.util
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,6 +23,7 @@ from emberd.backends.architecture import (
 )
 from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, Pooling, TokenIds
 from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.mlx.gpus import use_only, visible_gpus
 from emberd.backends.rows import Rows
 from emberd.errors import BackendBrokenError
 from emberd.installing import pip
@@ -68,6 +69,8 @@ class MLXBackend:
         checkpoint = Checkpoint(request, applies_heads=True)
         architecture = read_architecture(checkpoint.config, backend="mlx", runs=self.architectures)
         dimensions = checkpoint.dimensions(architecture.hidden_size)
+        if request.device:
+            use_only(request.device)
         try:
             import mlx.core as mx
         except ImportError as error:
@@ -93,6 +96,7 @@ class MLXBackend:
             dimensions=dimensions,
             compute=compute,
             few_shapes=on_cuda(),
+            devices=visible_gpus() if on_cuda() else (),
         )
 
 
@@ -112,6 +116,7 @@ class MLXEncoder:
         dimensions: int,
         compute: str,
         few_shapes: bool,
+        devices: Sequence[str],
     ) -> None:
         self._architecture = architecture
         self._model = model
@@ -120,6 +125,7 @@ class MLXEncoder:
         self._dimensions = dimensions
         self._compute = compute
         self.few_shapes = few_shapes
+        self.devices = devices
         self.skips = True
         if few_shapes:
             self.row_tokens = _ROW_TOKENS
