@@ -150,14 +150,16 @@ class Pool:
         model = self._model(request.model)
         job = self._admit(model.spec, request)
         model.submit(job)
+        deadline = asyncio.get_running_loop().call_later(
+            self._limits.request_timeout, lambda: job.fail(self._too_late(model))
+        )
         try:
-            async with asyncio.timeout(self._limits.request_timeout):
-                return await job.done
-        except TimeoutError:
-            raise self._too_late(model) from None
+            return await job.done
+        except BaseException:
+            model.abandon(job)
+            raise
         finally:
-            if not job.done.done() or job.done.cancelled():
-                model.abandon(job)
+            deadline.cancel()
 
     async def load(self, name: str | None) -> ModelStatus:
         """Return the model's status once it is ready."""

@@ -63,7 +63,10 @@ class Model:
         """Queue a job; its `done` answers. Raises the last error while a failed start backs off."""
         self._refuse_while_backing_off()
         self.backlog.add(job)
-        self._run_task()
+        if self.state == "ready" and not self.leave_reason:
+            self.backlog.dispatch()
+        if self.backlog.waiting or not self._task:
+            self._run_task()
 
     async def load(self) -> None:
         """Return when the model is ready, or raise the error that prevents it."""

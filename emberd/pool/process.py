@@ -5,8 +5,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -16,6 +15,10 @@ from emberd.worker import wire
 TERM_GRACE_S = 5.0
 PIPE_BYTES = 2**20  # the vectors of a large batch in one write; Linux's 64 KiB would hold it up
 MOST_UNREAD_BYTES = 32 * 2**20  # of frames; what it has not read yet can still be taken back
+
+
+OnFrame = Callable[[wire.Received], None]
+OnEnd = Callable[[], None]
 
 
 class Worker(Protocol):
@@ -32,8 +35,11 @@ class Worker(Protocol):
     def send(self, frame: wire.Frame) -> None:
         """Queue a frame; does nothing once the worker has died. Raises `FrameError`."""
 
-    def frames(self) -> AsyncGenerator[wire.Received, None]:
-        """Yield what it sends, until it dies or sends something that is not a frame."""
+    def listen(self, received: OnFrame, over: OnEnd) -> None:
+        """Call `received` with each frame that it sends, from the first one on; at the end `over`.
+
+        That is when it dies or has sent something that is not a frame.
+        """
 
     def kill(self) -> None:
         """End it at once, even when it is stopped or hangs."""
@@ -59,35 +65,35 @@ class Frames(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._splitter = wire.Splitter()
-        self._received: deque[wire.Received] = deque()
-        self._changed = asyncio.Event()
+        self._early: list[wire.Received] = []  # before anybody listens
+        self._received: OnFrame = self._early.append
+        self._over: OnEnd | None = None
         self._is_over = False
+
+    def listen(self, received: OnFrame, over: OnEnd) -> None:
+        """See `Worker`."""
+        self._received, self._over = received, over
+        for early in self._early:
+            received(early)
+        if self._is_over:
+            over()
 
     def data_received(self, data: bytes) -> None:
         """Take some bytes; after something that is not a frame, no more."""
         if self._is_over:
             return
         try:
-            self._received.extend(self._splitter.feed(data))
+            for received in self._splitter.feed(data):
+                self._received(received)
         except wire.FrameError:
-            self._is_over = True
-        self._changed.set()
+            self.connection_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take note that nothing more will come."""
+        """Say, once, that nothing more will come."""
         del exc
+        if not self._is_over and self._over:
+            self._over()
         self._is_over = True
-        self._changed.set()
-
-    async def each(self) -> AsyncGenerator[wire.Received, None]:
-        """Yield the frames, until it is over."""
-        while True:
-            while self._received:
-                yield self._received.popleft()
-            if self._is_over:
-                return
-            self._changed.clear()
-            await self._changed.wait()
 
 
 class WorkerProcess:
@@ -148,9 +154,9 @@ class WorkerProcess:
         if not self._stdin.is_closing():
             self._stdin.write(wire.encode(frame))
 
-    def frames(self) -> AsyncGenerator[wire.Received, None]:
-        """Yield what it sends, until it dies or sends something that is not a frame."""
-        return self._frames.each()
+    def listen(self, received: OnFrame, over: OnEnd) -> None:
+        """See `Worker`."""
+        self._frames.listen(received, over)
 
     def close_stdin(self) -> None:
         """Ask it to finish its work and end."""
