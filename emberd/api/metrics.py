@@ -42,7 +42,7 @@ COUNTED: Mapping[str, str] = {
     "batch_tokens": "Tokens in batches, without padding.",
     "batch_padding_tokens": "Padding tokens in batches.",
     "batch_model_seconds": "Time the model ran.",
-    "loads": "Times a model was loaded.",
+    "loads": "Workers that became ready.",
 }
 SHARE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
@@ -149,7 +149,7 @@ class Metrics(Collector):
                 counter.add_metric([model], getattr(totals, name))
             yield counter
         unloads = CounterMetricFamily(
-            "emberd_unloads", "Times a model was unloaded, by reason.", labels=["model", "reason"]
+            "emberd_unloads", "Workers that have ended, by reason.", labels=["model", "reason"]
         )
         for model, totals in self._of.items():
             for reason, count in totals.unloads.items():

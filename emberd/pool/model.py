@@ -227,7 +227,7 @@ class Model:
     async def _end_load(self) -> None:
         """Tidy up when there is no worker any more."""
         await self.record.written()
-        if not self.retired_for:  # by then, the lock's entry is its successor's
+        if self._crew.peak_bytes and not self.retired_for:  # then it is its successor's
             await self.record.note_peak(self._crew.peak_bytes)
         self._crew.dismiss()
         self.leave_reason = self.retired_for

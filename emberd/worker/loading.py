@@ -134,7 +134,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             compute=spec.compute,
             cache=_cache(Path(start.cache, found.entry.backend or ""), key),
             cache_key=key,
-            streams=0 if spec.replicas in ("auto", None) else spec.replicas,
+            streams=spec.replicas if isinstance(spec.replicas, int) else 0,
             device=start.device,
         )
         encoder = found.backend.load(request)

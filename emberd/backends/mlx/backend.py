@@ -23,7 +23,6 @@ from emberd.backends.architecture import (
 )
 from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, Pooling, TokenIds
 from emberd.backends.checkpoint import Checkpoint
-from emberd.backends.mlx.gpus import use_only, visible_gpus
 from emberd.backends.rows import Rows
 from emberd.errors import BackendBrokenError
 from emberd.installing import pip
@@ -66,11 +65,13 @@ class MLXBackend:
 
     def load(self, request: LoadRequest) -> "MLXEncoder":
         """Load the model; see `backends.base.Backend.load`."""
+        from emberd.config import environment  # not needed where a start imports this module
+
         checkpoint = Checkpoint(request, applies_heads=True)
         architecture = read_architecture(checkpoint.config, backend="mlx", runs=self.architectures)
         dimensions = checkpoint.dimensions(architecture.hidden_size)
         if request.device:
-            use_only(request.device)
+            environment.show_only(request.device)
         try:
             import mlx.core as mx
         except ImportError as error:
@@ -96,7 +97,7 @@ class MLXBackend:
             dimensions=dimensions,
             compute=compute,
             few_shapes=on_cuda(),
-            devices=visible_gpus() if on_cuda() else (),
+            devices=environment.visible_gpus() if on_cuda() else (),
         )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.backends.mlx.gpus import VISIBLE, visible_gpus
+from emberd.config.environment import VISIBLE_GPUS, show_only, visible_gpus
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_what_the_environment_states_counts(
 ) -> None:
     (tmp_path / "nvidia0").touch()
 
-    assert visible_gpus({VISIBLE: stated}, tmp_path) == seen
+    assert visible_gpus({VISIBLE_GPUS: stated}, tmp_path) == seen
 
 
 def test_otherwise_the_devices_of_this_machine_are_counted(tmp_path: Path) -> None:
@@ -32,3 +32,10 @@ def test_otherwise_the_devices_of_this_machine_are_counted(tmp_path: Path) -> No
         (tmp_path / name).touch()
 
     assert visible_gpus({}, tmp_path) == ("0", "1", "2")  # numbered anew in a container
+
+
+def test_one_can_be_shown_alone() -> None:
+    environ = {VISIBLE_GPUS: "2,0"}
+    show_only("0", environ)
+
+    assert visible_gpus(environ) == ("0",)
