@@ -6,7 +6,7 @@ MLX's streams belong to threads, so an encoder is loaded, called and freed on a 
 import importlib.util
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -79,7 +79,7 @@ class MLXBackend:
                 f"MLX cannot be imported: {error}.",
                 hint=f"Run `{pip('install', 'emberd[mlx]')}`.",
             ) from error
-        from emberd.backends.mlx.layers import Heads, Weights, on_cuda, on_gpu
+        from emberd.backends.mlx.layers import Heads, Weights, on_gpu
 
         compute = _choose_compute(
             request,
@@ -96,8 +96,6 @@ class MLXBackend:
             pooling=request.pooling,
             dimensions=dimensions,
             compute=compute,
-            few_shapes=on_cuda(),
-            devices=environment.visible_gpus() if on_cuda() else (),
         )
 
 
@@ -116,19 +114,20 @@ class MLXEncoder:
         pooling: Pooling,
         dimensions: int,
         compute: str,
-        few_shapes: bool,
-        devices: Sequence[str],
     ) -> None:
+        from emberd.backends.mlx.layers import on_cuda
+        from emberd.config import environment
+
         self._architecture = architecture
         self._model = model
         self._heads = heads
         self._pooling = pooling
         self._dimensions = dimensions
         self._compute = compute
-        self.few_shapes = few_shapes
-        self.devices = devices
+        self.few_shapes = on_cuda()
+        self.devices = environment.visible_gpus() if self.few_shapes else ()
         self.skips = True
-        if few_shapes:
+        if self.few_shapes:
             self.row_tokens = _ROW_TOKENS
             self.batch_tokens = _BATCH_TOKENS
         self._bound_memory()
