@@ -11,7 +11,6 @@ from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.cache import Cache, CachedModel
 from emberd.backends.openvino.processor import bf16_is_faster, has_amx, processor
-from emberd.backends.openvino.rows import Rows
 from emberd.backends.openvino.runtime import (
     DEVICE,
     capabilities,
@@ -21,6 +20,7 @@ from emberd.backends.openvino.runtime import (
     settings,
 )
 from emberd.backends.openvino.streams import Streams, streams_for
+from emberd.backends.rows import Rows
 from emberd.errors import BackendBrokenError
 from emberd.vectors import Matrix
 
