@@ -24,7 +24,7 @@ BULK, CLIENTS, QUERY, LENGTHS = "bulk", "clients", "query", "lengths"
 HTTP = (BULK, CLIENTS, QUERY, LENGTHS)
 MOST_CLIENT_PROCESSES = 4
 SETTLE_S = 0.5
-BATCHES = (8, 32, 128)  # texts, for peers: the fastest is used
+BATCHES = (1, 8, 32, 128)  # texts, for peers: the fastest is used
 GPU_BATCHES = (64, 256, 512)
 FEW, AT_ONCE = 100, 400  # texts that a peer gets at once: for choosing a batch size, on a CPU
 

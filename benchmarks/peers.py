@@ -136,6 +136,7 @@ ENVIRONMENTS = {
     LLAMA: "llama-cpp",
 }
 PACKAGES = {
+    "fastembed": ("fastembed", "onnxruntime"),
     "sentence-transformers": ("sentence-transformers", "transformers", "torch"),
     SENTENCE_TRANSFORMERS: ("sentence-transformers", "transformers", "torch", "fastapi"),
     INFINITY: ("infinity-emb", "sentence-transformers", "transformers", "torch"),

@@ -45,7 +45,8 @@ ENGINE, CEILING, PEERS = "engine", "ceiling", "peers"
 SECTIONS = (*columns.HTTP, ENGINE, CEILING, PEERS)
 EMBERD, CLIENTS = "emberd", "the clients alone"
 CHECKED_TEXTS = 32
-LEAST_COSINE = {"f32": 0.9999, "bf16": 0.999, "f16": 0.999}  # weights are random: hard on bf16
+LEAST_COSINE = 0.9999  # to float32, of what computes in float32
+LEAST_IN_16_BITS, LEAST_OF_PEERS_IN_16_BITS = 0.999, 0.99  # random weights are hard on bf16
 DTYPES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
 QUERY_SEED = 5
 VERSIONS = (
@@ -159,14 +160,14 @@ class Run:
             sys.exit(str(error))
 
     def _peers(self) -> list[InProcess]:
-        """Return sentence-transformers in emberd's arithmetic and in float32, if it is here."""
+        """Return those that are here: sentence-transformers in two arithmetics, and fastembed."""
         name, device = "sentence-transformers", "cuda" if self.asked.gpus else "cpu"
         needs = f"import sentence_transformers, torch; torch.zeros(1, device={device!r})"
         python = self._python(name, needs)
         if python is None:
             return []
         program = str(HERE / "peer_code" / "sentence_transformers_in_process.py")
-        return [
+        found = [
             InProcess(
                 name=f"{name}, {compute}",
                 command=[python, program],
@@ -179,6 +180,25 @@ class Run:
             )
             for compute in dict.fromkeys((self.compute, "f32"))
         ]
+        return found if self.asked.gpus else [*found, *self._fastembed(python)]
+
+    def _fastembed(self, exporter: str) -> list[InProcess]:
+        """Return fastembed with an ONNX file of the same weights, if it is here."""
+        name, files = "fastembed", self.model.parent / "peers"
+        python = self._python(name, "import fastembed")
+        if python is None:
+            return []
+        prepare = str(HERE / "peer_code" / "prepare_model.py")
+        environment = {**servers.plain_environment(), **self._path()}
+        command = [exporter, prepare, self.model, files]
+        ran = subprocess.run(command, check=False, capture_output=True, env=environment)
+        if ran.returncode:
+            said = ran.stderr.decode().strip().splitlines()[-1]
+            self.missing[name] = f"it has no ONNX file: {said}"
+            return []
+        program = str(HERE / "peer_code" / "fastembed_in_process.py")
+        more = {**self._path(), "BENCH_MODEL": str(files / "onnx")}
+        return [InProcess(name=f"{name}, f32", command=[python, program], environment=more)]
 
     def _path(self) -> dict[str, str]:
         return {"PYTHONPATH": self.asked.peer_path} if self.asked.peer_path else {}
@@ -246,12 +266,14 @@ class Run:
         texts = [*self.requests.mixed[:CHECKED_TEXTS], *self.requests.queries[:CHECKED_TEXTS]]
         column = self.columns[-1]
         found = {peer.name: self._vectors_of(peer, column, texts) for peer in self.peers}
-        exact_by = next((name for name in found if name.endswith("f32")), "emberd, f32")
+        exact_by = "sentence-transformers, f32" if found else "emberd, f32"
         exact = found[exact_by] if found else self._embed(self.exact, texts)
         found[EMBERD] = self._embed(column, texts)
         for name, vectors in found.items():
             cosine = checks.cosines(vectors, exact)
-            least = LEAST_COSINE["f32" if name.endswith("f32") else self.compute]
+            least = LEAST_COSINE
+            if self.compute != "f32" and not name.endswith("f32"):
+                least = LEAST_IN_16_BITS if name == EMBERD else LEAST_OF_PEERS_IN_16_BITS
             self.results["check"][name] = {"to": exact_by, "cosine": cosine, "least": least}
             self._say(f"checked {name}: {cosine}")
             if not cosine["lowest"] >= least:
