@@ -110,7 +110,7 @@ def test_a_goal_that_is_missed_is_bold_and_one_that_nobody_measured_says_so() ->
 def test_the_page_shows_what_the_committed_numbers_say() -> None:
     page = report.PAGE.read_text(encoding="utf-8")
 
-    assert page == report.with_section(page)
+    assert page == report.with_sections(page)
 
 
 def test_the_old_servers_code_comes_out_of_its_document(tmp_path: Path) -> None:
