@@ -49,6 +49,7 @@ LEAST_COSINE = 0.9999  # to float32, of what computes in float32
 LEAST_IN_16_BITS, LEAST_OF_PEERS_IN_16_BITS = 0.999, 0.99  # random weights are hard on bf16
 DTYPES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
 QUERY_SEED = 5
+SERVED = ("backend", "compute", "replicas", "devices")  # of a row of /models, where it has them
 VERSIONS = (
     "import json, sys; from importlib.metadata import version;"
     " print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
@@ -236,6 +237,7 @@ class Run:
             "compute": self.compute,
             "answers": asked.answers,
             "tokens_a_text": round(self.requests.tokens_per_text(), 1),
+            "served": {},
             "missing": self.missing,
             "versions": self.versions,
             "failed": {},
@@ -298,7 +300,11 @@ class Run:
                 answer = connection.ask(each.requests[0].content.encode())
                 self.answer_bytes[name] = len(answer)
             server = running.server
-            return server.vectors(connection.ask(server.embed(texts)))
+            vectors = server.vectors(connection.ask(server.embed(texts)))
+            rows = json.loads(connection.ask(server.get("/models")))["models"]
+        row = next(row for row in rows if row["name"] == made.NAME)
+        self.results["served"] = {key: row[key] for key in SERVED if key in row}
+        return vectors
 
     def rounds(self) -> None:
         """Take turns, and write what is known after each round."""
@@ -311,6 +317,7 @@ class Run:
                 break
             for column in self.columns:
                 self._take(column, number)
+                self._write(number)  # what is known so far, should the run be ended
             longest_s = max(longest_s, time.monotonic() - round_began_s)
             self._write(number + 1)
 
