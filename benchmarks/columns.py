@@ -146,7 +146,9 @@ def engine(column: Column) -> Numbers:
     """
     requests, numbers = column.requests, Numbers()
     cores = len(column.placement.server)
-    tries = {1: (512, 8192)} | ({cores: (512, 2048)} if cores > 1 else {})
+    tries: dict[int, tuple[int, ...]] = {1: (512, 8192)}
+    if cores > 1:
+        tries[cores] = (512, 2048)
     if column.gpus:
         tries = {1: (8192, 32768, 131072)}
     for streams, sizes in tries.items():

@@ -119,7 +119,7 @@ def _in_turn(encoder: Encoder, batches: Iterable[Arrays]) -> int:
     tokens = 0
     for token_ids, mask in batches:
         encoder.encode(token_ids, mask)
-        tokens += np.count_nonzero(mask)
+        tokens += int(np.count_nonzero(mask))
     return tokens
 
 
@@ -133,7 +133,7 @@ def _overlapping(encoder: Encoder, batches: Iterable[Arrays]) -> int:
         if finish:
             finish()
         finish = following
-        tokens += np.count_nonzero(mask)
+        tokens += int(np.count_nonzero(mask))
     if finish:
         finish()
     return tokens

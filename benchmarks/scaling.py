@@ -109,6 +109,10 @@ def _numbers(text: str) -> list[int]:
     return [int(each) for each in text.split(",")]
 
 
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 class Run:
     """One run: its columns, who takes part, and what has been measured."""
 
@@ -140,8 +144,8 @@ class Run:
         """Return a column for each number of cores, or of GPUs with all cores beside them."""
         asked, processors = self.asked, available()
         self.cores = siblings(processors)
-        places = [(f"{n} cores", n, 0) for n in asked.cores]
-        places += [(f"{n} GPUs", len(processors), n) for n in asked.gpus]
+        places = [(_plural(n, "core"), n, 0) for n in asked.cores]
+        places += [(_plural(n, "GPU"), len(processors), n) for n in asked.gpus]
         path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
         try:
             return [
@@ -191,7 +195,7 @@ class Run:
             return []
         prepare = str(HERE / "peer_code" / "prepare_model.py")
         environment = {**servers.plain_environment(), **self._path()}
-        command = [exporter, prepare, self.model, files]
+        command = [exporter, prepare, str(self.model), str(files)]
         ran = subprocess.run(command, check=False, capture_output=True, env=environment)
         if ran.returncode:
             said = ran.stderr.decode().strip().splitlines()[-1]
@@ -207,12 +211,9 @@ class Run:
     def _python(self, name: str, needs: str) -> str | None:
         """Return a Python that can run `needs`: this one or, made if need be, the peer's own."""
         environment = {**servers.plain_environment(), **self._path()}
-        pythons = [lambda: sys.executable]
-        if not self.asked.here:
-            pythons.append(lambda: str(environments.make(name)))
-        for choose in pythons:
+        for own in (False,) if self.asked.here else (False, True):
             try:
-                python = choose()
+                python = str(environments.make(name)) if own else sys.executable
                 command = [python, "-c", f"{needs}\n{VERSIONS}", *peers.PACKAGES[name]]
                 ran = subprocess.run(command, check=True, capture_output=True, env=environment)
             except subprocess.CalledProcessError as error:
