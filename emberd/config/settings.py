@@ -41,6 +41,7 @@ class LimitsSettings:
     max_queued_texts: Annotated[int, Count, Ge(1)] = 20_000
     max_queued_bytes: Annotated[int, Size, Gt(0)] = 256 * 2**20
     request_timeout: Annotated[float, Duration, Gt(0)] = 120.0
+    prepare: bool = True  # compile models before their first request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ any time.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePath
 
 from emberd.hashing import FileHash
@@ -17,6 +18,7 @@ from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockEntry
 
 LENGTH = 16  # hex digits
+NEW_FOR_S = 60.0
 
 
 def compiled_key(spec: ModelSpec, files: Mapping[str, FileHash]) -> str:
@@ -44,9 +46,30 @@ def folders(cache: Path, spec: ModelSpec, entry: LockEntry | None) -> list[Path]
 
 
 def unused(cache: Path, models: Iterable[tuple[ModelSpec, LockEntry | None]]) -> list[Path]:
-    """Return everything that backends keep but none of these models would use."""
-    used = {folder for spec, entry in models for folder in folders(cache, spec, entry)}
-    return sorted(path for path in cache.glob("*/*") if path not in used)
+    """Return everything that backends keep but none of these models would use.
+
+    In a folder that is used, these are files for an earlier `compute`, processor or version; not
+    new ones, which a start may be about to mention in `lock.json`.
+    """
+    kept: dict[Path, list[Collection[str]]] = {}
+    for spec, entry in models:
+        for folder in folders(cache, spec, entry):
+            kept.setdefault(folder, []).append(entry.now.kept if entry else ())
+    found = [path for path in cache.glob("*/*") if path not in kept]
+    for folder, names in kept.items():
+        if all(names):  # each model's backend has said what it needs of it
+            needed = {name for some in names for name in some}
+            found += [
+                path for path in folder.glob("*") if path.name not in needed and _is_old(path)
+            ]
+    return sorted(found)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > NEW_FOR_S
+    except OSError:  # gone
+        return False
 
 
 def size_of(*paths: Path) -> int:

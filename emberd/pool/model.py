@@ -9,15 +9,15 @@ import asyncio
 import logging
 import math
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
-from emberd import __version__
 from emberd.errors import EmberdError, WorkerStartError
 from emberd.pool.backlog import Backlog
 from emberd.pool.context import PoolContext
 from emberd.pool.eviction import Resident
 from emberd.pool.job import Job
 from emberd.pool.memory import release_free_memory
+from emberd.pool.process import start_frame
 from emberd.pool.record import LastStart, LockRecord, differences
 from emberd.pool.session import Session
 from emberd.pool.states import TRANSITIONS, Event, State
@@ -217,17 +217,10 @@ class Model:
     async def _start(self) -> Event:
         """Spawn a worker and wait until it is ready. Returns "ready", "called_off" or "died"."""
         began_s = time.monotonic()
-        entry = self.record.read()
-        start = wire.Start(
-            version=__version__,
-            spec=asdict(self.spec),
-            hub=str(self.context.homes.hub),
-            cache=str(self.context.homes.cache),
-            lock=asdict(entry) if entry else None,
-            spawned_s=began_s,
-        )
         try:
-            worker = await self.context.spawn(start)
+            worker = await self.context.spawn(
+                start_frame(self.spec, self.context.homes, self.record.read())
+            )
         except OSError as error:
             raise WorkerStartError(
                 f"No process could be started for {self.spec.name}: {error.strerror}.",

@@ -3,11 +3,17 @@
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Protocol
 
+from emberd import __version__
+from emberd.config.paths import Homes
 from emberd.pool import memory
+from emberd.registry.spec import ModelSpec
+from emberd.spaces.lock import LockEntry
 from emberd.worker import wire
 
 TERM_GRACE_S = 5.0
@@ -48,6 +54,18 @@ class Worker(Protocol):
 
 
 Spawn = Callable[[wire.Start], Awaitable[Worker]]  # raises OSError
+
+
+def start_frame(spec: ModelSpec, homes: Homes, entry: LockEntry | None) -> wire.Start:
+    """Return what a worker that is spawned now is told; `entry` is what the lock remembers."""
+    return wire.Start(
+        version=__version__,
+        spec=asdict(spec),
+        hub=str(homes.hub),
+        cache=str(homes.cache),
+        lock=asdict(entry) if entry else None,
+        spawned_s=time.monotonic(),
+    )
 
 
 class WorkerProcess:

@@ -92,7 +92,7 @@ class Ready:
     `lock` is the new LockEntry as a dict. `fingerprints` maps each output size, as a string, to its
     fingerprint; `equivalent` are others for the same space. `phases_s` says how long each part of
     the start took, in seconds. `differences` is where the model's folder says something other than
-    its entry; see `models.folder`.
+    its entry, and what would be faster; see `models.differences`.
     """
 
     backend: str
