@@ -27,7 +27,7 @@ def prepare(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compile models for this machine, so that their first answer is fast.
+    """Compile models ahead of their first request.
 
     `emberd pull` does this too, and a running server does it after a change of the config file.
     """
