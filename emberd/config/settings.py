@@ -3,10 +3,21 @@
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, MinLen
-
 from emberd.registry.spec import InputType
-from emberd.units import AtMost, Count, Duration, Host, Origin, PathText, Port, Size
+from emberd.units import (
+    AtMost,
+    Count,
+    Duration,
+    Ge,
+    Gt,
+    Host,
+    Le,
+    MinLen,
+    Origin,
+    PathText,
+    Port,
+    Size,
+)
 
 MOST_BODY_BYTES = 256 * 2**20  # what one frame to a worker takes; see worker/wire.py
 

@@ -7,11 +7,11 @@ any time.
 
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePath
 
+from emberd.files import delete_tree
 from emberd.hashing import FileHash
 from emberd.models.modules import TRANSFORMER_FILES
 from emberd.registry.spec import ModelSpec
@@ -96,7 +96,7 @@ def give_back(paths: Iterable[Path]) -> int:
     for path in paths:
         taken = size_of(path)
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            delete_tree(path)
         else:
             path.unlink(missing_ok=True)
         freed += taken

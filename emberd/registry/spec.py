@@ -9,9 +9,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from annotated_types import Ge, Gt, Le, MinLen
-
-from emberd.units import Count, Duration
+from emberd.units import Count, Duration, Ge, Gt, Le, MinLen
 
 Pooling = Literal["mean", "cls", "last"]
 Precision = Literal["4bit", "8bit", "bf16", "f32"]

@@ -3,7 +3,6 @@
 Runs once, in the worker. The tokenizer is read in a thread of its own while the backend loads.
 """
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from emberd.backends import plugins
 from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.backends.faster import faster_compute
 from emberd.errors import ModelLoadError, SourceError
+from emberd.files import delete_tree
 from emberd.models import sources
 from emberd.models.compiled import compiled_key
 from emberd.models.differences import Difference, differences
@@ -185,7 +185,7 @@ def _refuse_changed(found: ModelFiles, cache: Path) -> None:
     now = hash_files(found.folder, found.backend.files, before)
     if [*now] == [*before] and all(now[name].sha256 == before[name].sha256 for name in now):
         return
-    shutil.rmtree(cache, ignore_errors=True)
+    delete_tree(cache, ignore_errors=True)
     raise SourceError(
         f"The files in {found.folder} changed while they were being loaded.",
         hint="Try again when they have been written completely.",
