@@ -1,6 +1,5 @@
 """`emberd prepare`, and its part in `pull` and `serve`: compiling before the first request."""
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,6 +57,8 @@ def default_and_pinned(config: "Config") -> "list[ModelSpec]":
 
 def prepare_now(config: "Config", spec: "ModelSpec") -> "Prepared | None":
     """Prepare a model if it is here and that has not been done. Raises EmberdError."""
+    import asyncio
+
     from emberd.pool import preparing
 
     if not preparing.needs_preparing(spec, config.homes):
