@@ -155,16 +155,17 @@ class Preparing:
                 self._failed[spec.name] = spec
                 reason = getattr(error, "message", None) or type(error).__name__
                 log.warning("%s could not be prepared: %s", spec.name, reason)
-        await self._pool.until(lambda: not self._pool.is_starting)
-        await aside(partial(delete_unused, config))
+        await aside(partial(delete_unused, config, spare_new_folders=True))
 
     async def _is_done(self, spec: ModelSpec, homes: Homes) -> bool:
-        """Prepare a model, if it needs that; False if it made way for a start."""
+        """Prepare a model, if it needs that and there is room; False if it made way for a start."""
         pool = self._pool
-        needs_bytes = await pool.room.needs_bytes(spec)
-        await pool.until(lambda: not pool.is_starting and pool.room.free_bytes >= needs_bytes)
+        await pool.until(lambda: not pool.is_starting)
         if not await aside(partial(needs_preparing, spec, homes)):
             return True
+        if await pool.room.needs_bytes(spec) > pool.room.free_bytes:
+            return True  # a request would have others leave; this must not
+        log.info("%s: preparing", spec.name)
         work = asyncio.create_task(prepare(spec, homes, niceness=LOW_PRIORITY))
         start = asyncio.create_task(pool.until(lambda: pool.is_starting))
         try:
@@ -188,11 +189,12 @@ async def _ended(*tasks: "asyncio.Task[Any] | None") -> None:
     await asyncio.gather(*running, return_exceptions=True)
 
 
-def delete_unused(config: Config) -> None:
-    """Delete the compiled models that no entry uses any longer."""
+def delete_unused(config: Config, *, spare_new_folders: bool = False) -> None:
+    """Delete the compiled models that no entry uses any longer; see `compiled.unused`."""
     entries = LockFile(config.homes.state).read()
     models = [(spec, entries.get(spec.name)) for spec in config.catalog]
     with suppress(OSError):  # another process may do the same
-        freed = compiled.give_back(compiled.unused(config.homes.cache, models))
+        found = compiled.unused(config.homes.cache, models, spare_new_folders=spare_new_folders)
+        freed = compiled.give_back(found)
         if freed:
             log.info("deleted %s of compiled models that are no longer used", format_size(freed))
