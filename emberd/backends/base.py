@@ -89,6 +89,9 @@ class Encoder(Protocol):
     they are attended to as usual, but not pooled (`cls` is then the first token that is). Models
     whose prompts are read but not pooled need this.
 
+    `kept: tuple[str, ...]`: the names of the files in `LoadRequest.cache` that the next load of the
+    same model takes what it needs from. Others there may then be deleted.
+
     `audit() -> str | None` checks that what the encoder computes with is intact, where that would
     slow down a start. It runs once, in its own low-priority thread, after the first answer
     and while others are being computed. If something is damaged, it makes sure that the

@@ -107,6 +107,11 @@ class OpenVINOEncoder:
         """The arithmetic in use: `f32`, `bf16` or `f16`."""
         return self._compute
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """See `backends.base.Encoder`."""
+        return (self._cached.path.name,) if self._cached else ()
+
     def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
         """Encode beside other batches; see `backends.base.Encoder.encode`."""
         return self._run_on.run(self._inputs(token_ids, mask))
