@@ -1,4 +1,4 @@
-"""From the pool's answer to the bytes of a response: fragments are joined, never decoded."""
+"""The answer of `POST /embed`, its fields and headers: fragments are joined, never decoded."""
 
 import asyncio
 import struct

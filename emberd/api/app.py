@@ -16,6 +16,8 @@ from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
 from emberd.pool.manager import Pool
 from emberd.pool.memory import release_free_memory
+from emberd.pool.preparing import AFTER_START_S as PREPARE_AFTER_S
+from emberd.pool.preparing import Preparing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,10 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
     pool = Pool(config, measured)
     byte_budget = ByteBudget(lambda: pool.limits.max_queued_bytes)
     stamps = Stamps()
+    preparing = Preparing(pool)
     live.follow(pool.apply)
     live.follow(stamps.look)
+    live.follow(preparing.look)
     live.follow(lambda _: release_free_memory())  # what the old configuration and its YAML took
 
     @asynccontextmanager
@@ -46,9 +50,11 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
         async with pool:
             watching = asyncio.create_task(live.watch(), name="watch the config file")
             stamps.look(live.config, after_s=AFTER_START_S)
+            preparing.look(live.config, after_s=PREPARE_AFTER_S)
             yield
             watching.cancel()
             await stamps.close()
+            await preparing.close()
 
     routes: list[Route] = []
     routers = [

@@ -1,4 +1,4 @@
-"""The HTTP status of each error, and the shape that each dialect gives it.
+"""The HTTP status and headers of each error, and the shape that each dialect gives it.
 
 The dialect is chosen here and nowhere else: by path, unless the route has set it
 (`POST /embed` speaks two).

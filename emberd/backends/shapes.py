@@ -2,7 +2,8 @@
 
 On CUDA each shape needs its own attention plan: 45 to 70 ms on an H200, as long as ten large
 batches, and MLX keeps 256 of them. With AMX, OpenVINO makes kernels for each, which takes half as
-long as a batch. So sizes are rounded up to one of four per octave: by a quarter at most.
+long as a batch. So sizes are rounded up: to a power of two where rows hold several texts, since
+full batches have such sizes anyway, otherwise to one of four per octave, by a quarter at most.
 """
 
 import numpy as np
@@ -12,14 +13,16 @@ from emberd.backends.base import TokenIds
 _LEAST_TOKENS = 8  # what attention on CUDA reads at once, and half an AMX tile
 
 
-def pad(token_ids: TokenIds, mask: TokenIds, *, max_tokens: int) -> tuple[TokenIds, TokenIds]:
+def pad(
+    token_ids: TokenIds, mask: TokenIds, *, max_tokens: int, steps: int = 4
+) -> tuple[TokenIds, TokenIds]:
     """Pad `(B, T)` to one of few shapes, below and on the right, at most to `max_tokens`.
 
     Added rows have one unmasked token: the softmax over none would be NaN.
     """
     texts, tokens = token_ids.shape
-    width = max(tokens, min(round_up(tokens, least=_LEAST_TOKENS), max_tokens))
-    height = round_up(texts)
+    width = max(tokens, min(round_up(tokens, least=_LEAST_TOKENS, steps=steps), max_tokens))
+    height = round_up(texts, steps=steps)
     if (height, width) == (texts, tokens):
         return token_ids, mask
     token_ids, mask = _grown(token_ids, height, width), _grown(mask, height, width)
@@ -45,8 +48,12 @@ def _grown(array: TokenIds, height: int, width: int) -> TokenIds:
     return grown
 
 
-def round_up(number: int, *, least: int = 1) -> int:
-    """Round up to the next of four numbers per octave, which are at least `least` apart."""
-    octave = 1 << (number - 1).bit_length()
-    step = max(least, octave // 8)
+def round_up(number: int, *, least: int = 1, steps: int = 4) -> int:
+    """Round up to the next of `steps` numbers per octave, which are at least `least` apart."""
+    step = max(least, power_of_two(number) // 2 // steps)
     return -(-number // step) * step
+
+
+def power_of_two(number: int) -> int:
+    """Round up to a power of two."""
+    return 1 << (number - 1).bit_length()

@@ -5,11 +5,16 @@ import fcntl
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
+from emberd import __version__
+from emberd.config.paths import Homes
 from emberd.pool import memory
+from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
 
 TERM_GRACE_S = 5.0
@@ -58,6 +63,21 @@ class Worker(Protocol):
 
 
 Spawn = Callable[[wire.Start], Awaitable[Worker]]  # raises OSError
+
+
+def start_frame(
+    spec: ModelSpec, homes: Homes, lock: dict[str, Any] | None, device: str = ""
+) -> wire.Start:
+    """Return what a worker that is spawned now is told; `lock` is the model's entry there."""
+    return wire.Start(
+        version=__version__,
+        spec=asdict(spec),
+        hub=str(homes.hub),
+        cache=str(homes.cache),
+        lock=lock,
+        spawned_s=time.monotonic(),
+        device=device,
+    )
 
 
 class Frames(asyncio.Protocol):

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Condition, RLock
 
+from emberd.backends.base import Encoder
 from emberd.worker.budget import FEWEST_TOKENS, FIRST_TOKENS, Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
@@ -25,7 +26,7 @@ from emberd.worker.work import SLICE_CHARS, Item, Work
 
 OLDEST_EVERY = 4  # batches: a bulk job gets a quarter of the machine, however many queries come
 FILLING = 4  # a batch that begins with a new request is filled up to a quarter with bulk jobs
-ROW_TOKENS = 128  # width of a packed row if no text is longer: attention is cheap up to here
+ROW_TOKENS = 128  # width of a packed row if no text is longer: a CPU attends cheaply up to here
 LONE_TOKENS = 1024  # a longer text gets a row of its own: the attention mask is quadratic
 STEP = 32  # few row widths: each new batch shape takes a third longer, and some memory
 QUICK_TOKENS = 64  # a batch that runs for so short a time that nobody needs to read meanwhile
@@ -54,13 +55,15 @@ class Batch:
 class Batcher:
     """Thread-safe; `clock` gives monotonic seconds.
 
-    `row_tokens` is how long a packed row may be; None unless the encoder packs. `streams` is how
-    many batches run at once. `read` waits for what the server sends and adds it; one thread at a
-    time calls it, and not while a text that is being tokenized may need this thread.
+    `row_tokens` is how long a packed row may be; None unless the encoder packs. `row_width` is how
+    long it is where no text is longer. `streams` is how many batches run at once. `read` waits for
+    what the server sends and adds it; one thread at a time calls it, and not while a text that is
+    being tokenized may need this thread.
     """
 
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self.row_tokens: int | None = None
+        self.row_width = ROW_TOKENS
         self.streams = 1
         self.read: Callable[[], None] | None = None
         self._budget = budget
@@ -77,6 +80,14 @@ class Batcher:
         self._sliced = Condition(lock)  # there is something to tokenize, or no more requests
         self._ready = Condition(lock)  # texts are tokenized, or there are no more
         self._unread = Condition(lock)  # see `_call_reader`
+
+    def suit(self, encoder: Encoder, max_tokens: int) -> None:
+        """Cut batches as this encoder wants them; call it before the first one."""
+        if getattr(encoder, "packs", False):
+            self.row_tokens = max_tokens
+            self.row_width = getattr(encoder, "row_tokens", ROW_TOKENS)
+        self.streams = getattr(encoder, "streams", 1)
+        self._budget.tokens = getattr(encoder, "batch_tokens", self._budget.tokens)
 
     def add(self, request: Embed) -> tuple[Work, range] | None:
         """Queue a request; return its first slice, which the caller has to tokenize.
@@ -248,7 +259,7 @@ class Batcher:
         budget_tokens, longest = self._most, works[0].waiting[-1][0]
         if longest > LONE_TOKENS:
             return Batch([[works[0].take()]], longest)
-        width = max(round_up(longest), min(ROW_TOKENS, budget_tokens))
+        width = max(round_up(longest), min(self.row_width, budget_tokens))
         width = min(width, self.row_tokens)
         most = max(1, budget_tokens // width)
         shortest = min(work.waiting[0][0] for work in works)

@@ -32,9 +32,7 @@ def serve(start: wire.Start, began_s: float, stdin: BufferedIOBase, send: Sender
     inbox = Inbox(stdin, Batcher(budget), send)
     Thread(target=inbox.run, name="inbox", daemon=True).start()
     loaded = load(start, Phases(start.spawned_s, began_s), send)
-    if getattr(loaded.encoder, "packs", False):
-        inbox.batcher.row_tokens = loaded.ready.max_tokens
-    inbox.batcher.streams = loaded.ready.streams
+    inbox.batcher.suit(loaded.encoder, loaded.ready.max_tokens)
     inbox.open(loaded.tokenizer, loaded.spec)
     send(loaded.ready)
     audit = Audit(loaded, send)

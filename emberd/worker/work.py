@@ -1,5 +1,6 @@
 """One request on its way through the worker, and each of its texts in a batch."""
 
+import os
 from bisect import bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 
 EXTRA = 64  # tokens; see `Work.urgency`
-SLICE_CHARS = 32_768  # a few milliseconds of tokenizing, which cannot be interrupted
+SLICE_CHARS = 16_384 * (os.cpu_count() or 1)  # milliseconds of tokenizing, without interruption
 SLICE_TEXTS = 256
 CHARS_PER_TOKEN = 4  # a guess, only for ordering
 
@@ -62,7 +63,7 @@ class Work:
         length, index = self.waiting.pop(at)
         self.remaining -= length
         self.taken += length
-        return Item(self, index)
+        return Item(self, index, self.tokens[index])
 
     def urgency(self, now_s: float) -> float:
         """Return how long it has waited for its size: seconds for each token of the whole request.
@@ -88,8 +89,4 @@ class Item:
 
     work: Work
     index: int
-
-    @property
-    def tokens(self) -> Tokens:
-        """Its tokens."""
-        return self.work.tokens[self.index]
+    tokens: Tokens
