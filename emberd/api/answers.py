@@ -1,4 +1,4 @@
-"""From the pool's answer to the bytes of a response: fragments are joined, never decoded."""
+"""The answer of `POST /embed`, its fields and headers: fragments are joined, never decoded."""
 
 import asyncio
 import struct
@@ -17,6 +17,11 @@ Format = Literal["json", "raw", "npy"]
 BIG_BYTES = 2**20
 PIECE_BYTES = 2**18
 RELEASE_AFTER_S = 0.5
+
+
+def as_json(shown: object) -> Response:
+    """Return an answer without vectors."""
+    return Response(orjson.dumps(shown), media_type="application/json")
 
 
 def chosen_format(accept: str) -> Format:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from emberd import __version__
+from emberd.api import answers
 from emberd.api.openapi import ACCESS, NativeError, Responses, TEIError, fails
 from emberd.pool.manager import Pool
 
@@ -64,6 +65,11 @@ def create_router(pool: Pool, app: FastAPI) -> APIRouter:
             response = PlainTextResponse(PROBED)
         response.headers["Vary"] = "Accept"
         return response
+
+    @router.get("/openapi.json", include_in_schema=False)
+    async def document() -> Response:
+        """Describe all routes."""
+        return answers.as_json(app.openapi())
 
     @router.get(
         "/docs",

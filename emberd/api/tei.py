@@ -158,10 +158,10 @@ def create_router(pool: Pool) -> APIRouter:
         return answers.respond(answer, answers.as_array(answer))
 
     @router.get("/info", responses=gives(TEIInfo, "The default model.") | fails(TEIError, ACCESS))
-    async def info() -> dict[str, Any]:
+    async def info() -> Response:
         """Return the default model and the limits of a request."""
         row = pool.status()
-        return {
+        said = {
             "model_id": pool.default.public_id,
             "model_sha": None,
             "model_dtype": row.precision,
@@ -172,5 +172,6 @@ def create_router(pool: Pool) -> APIRouter:
             "auto_truncate": True,
             "version": __version__,
         }
+        return answers.as_json(said)
 
     return router

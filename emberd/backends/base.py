@@ -80,9 +80,17 @@ class Encoder(Protocol):
     then numbers them 1, 2, ... (0 is still padding), no text attends to another, and there is a
     vector for each text, row by row. Batches of texts of mixed lengths then have little padding.
 
+    `row_tokens: int`: how many tokens such a row should have if no text has more; 128 without it.
+
+    `batch_tokens: int`: how many padded tokens a batch should have before it is known how fast the
+    encoder is; 512 without it.
+
     `skips: bool`: if true, the mask may have the negative of a text's number for its first tokens:
     they are attended to as usual, but not pooled (`cls` is then the first token that is). Models
     whose prompts are read but not pooled need this.
+
+    `kept: tuple[str, ...]`: the names of the files in `LoadRequest.cache` that the next load of the
+    same model takes what it needs from. Others there may then be deleted.
 
     `audit() -> str | None` checks that what the encoder computes with is intact, where that would
     slow down a start. It runs once, in its own low-priority thread, after the first answer

@@ -1,4 +1,4 @@
-"""Tables for a terminal or a pipe: data in, something Rich can print out."""
+"""The tables that commands print, with their columns: data in, something Rich can print out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -206,6 +206,7 @@ BENCH_ROWS = (
     ("during a job: /health, p99", "job_health_p99_ms", "ms"),
     ("the job alone", "job_alone_s", "s"),
     ("the job during other requests", "job_beside_s", "s"),
+    ("the job alone: cores used", "used_cores", "of {machine_cores:.0f}"),
     ("memory: idle", "idle_mib", "MiB"),
     ("memory: model loaded", "loaded_mib", "MiB"),
     ("memory: after the work", "worked_mib", "MiB"),
@@ -221,7 +222,8 @@ def show_bench(results: Mapping[str, Any]) -> None:
     for label, name, unit in BENCH_ROWS:
         if name in numbers:
             value = numbers[name]
-            sheet.rows.append((label, f"{value:.{0 if value >= 100 else 1}f} {unit}"))
+            shown = f"{value:.{0 if value >= 100 else 1}f} {unit.format(**numbers)}"
+            sheet.rows.append((label, shown))
     show(sheet)
     rows = results["throughput"]
     columns = ["words in a text", "texts/s", *(["tokens/s"] if "tokens_per_s" in rows[0] else [])]

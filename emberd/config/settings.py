@@ -3,10 +3,21 @@
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, MinLen
-
 from emberd.registry.spec import InputType, Replicas
-from emberd.units import AtMost, Count, Duration, Host, Origin, PathText, Port, Size
+from emberd.units import (
+    AtMost,
+    Count,
+    Duration,
+    Ge,
+    Gt,
+    Host,
+    Le,
+    MinLen,
+    Origin,
+    PathText,
+    Port,
+    Size,
+)
 
 MOST_BODY_BYTES = 256 * 2**20  # what one frame to a worker takes; see worker/wire.py
 
@@ -42,6 +53,7 @@ class LimitsSettings:
     max_queued_texts: Annotated[int, Count, Ge(1)] = 20_000
     max_queued_bytes: Annotated[int, Size, Gt(0)] = 256 * 2**20
     request_timeout: Annotated[float, Duration, Gt(0)] = 120.0
+    prepare: bool = True  # compile models before their first request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

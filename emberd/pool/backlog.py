@@ -153,10 +153,11 @@ class Backlog:
         self.lanes.append(lane)
         return lane
 
-    def dispatch(self, by: Lane, *, only_begun: bool = False) -> None:
+    def dispatch(self, by: Lane | None = None, *, only_begun: bool = False) -> None:
         """Send what waits, as far as the workers should have it; suspects alone.
 
-        `by` is the lane whose worker the caller watches: others are woken when they get something.
+        `by` is the lane whose worker the caller watches: who watches another is woken when that
+        gets something to do.
         `only_begun`: nothing but the rest of requests of which workers have a part.
 
         A worker describes tokens for one request at a time. The next of those stays here until
@@ -175,7 +176,7 @@ class Backlog:
                 self._waiting.appendleft(job)
         self._waiting.extendleft(reversed(kept))
 
-    def _send_suspect(self, by: Lane, lanes: list[Lane]) -> None:
+    def _send_suspect(self, by: Lane | None, lanes: list[Lane]) -> None:
         """Send a suspect to the worker with the fewest texts once it has none; it gets no others.
 
         That worker is removed from `lanes`.
@@ -195,7 +196,7 @@ class Backlog:
             lanes = [lane for lane in lanes if lane.unanswered < ENOUGH_TEXTS]
         return min(lanes, key=_unanswered, default=None)
 
-    def _send(self, job: Job, lane: Lane, by: Lane) -> bool:
+    def _send(self, job: Job, lane: Lane, by: Lane | None) -> bool:
         """Send a job, or as much of it as one worker should have; False if the job failed."""
         offered = lane.space_of(job)
         if not lane.may_answer(job, offered):
@@ -230,7 +231,7 @@ class Backlog:
             hint = "Send the texts in several requests."
             self._drop(job, TooLargeError(f"The texts are larger than {largest}.", hint=hint))
             return False
-        if lane is not by:
+        if lane is not by and len(lane.parts) == 1:
             lane.wake()
         return True
 

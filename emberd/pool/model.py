@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
-from emberd import __version__
 from emberd.errors import EmberdError
 from emberd.pool.backlog import Backlog
 from emberd.pool.context import PoolContext
@@ -25,6 +24,7 @@ from emberd.pool.eviction import Resident
 from emberd.pool.job import Job
 from emberd.pool.lane import Lane
 from emberd.pool.memory import release_free_memory
+from emberd.pool.process import start_frame
 from emberd.pool.record import LastStart, LockRecord, differences
 from emberd.pool.replica import Replica, as_told
 from emberd.pool.session import Session
@@ -67,7 +67,10 @@ class Model:
         """Queue a job; its `done` answers. Raises the last error while a failed start backs off."""
         self._refuse_while_backing_off()
         self.backlog.add(job)
-        self._run_task()
+        if self.state == "ready" and not self.leave_reason:
+            self.backlog.dispatch()
+        if self.backlog.waiting or not self._task:
+            self._run_task()
 
     async def load(self) -> None:
         """Return when the model is ready, or raise the error that prevents it."""
@@ -257,15 +260,7 @@ class Model:
         if self.backlog.lanes:
             beside = self.backlog.lanes[0].ready
             spec, lock = replace(spec, backend=beside.backend), beside.lock
-        return wire.Start(
-            version=__version__,
-            spec=asdict(spec),
-            hub=str(self.context.homes.hub),
-            cache=str(self.context.homes.cache),
-            lock=lock,
-            spawned_s=time.monotonic(),
-            device=replica.place.device,
-        )
+        return start_frame(spec, self.context.homes, lock, replica.place.device)
 
     def take_in(self, replica: Replica, ready: wire.Ready, seconds: float) -> Lane:
         """Have a worker that is ready take part; `seconds` is how long its start took.

@@ -7,7 +7,6 @@ observer. What it keeps is about this one worker, and goes with it.
 import asyncio
 import logging
 import time
-from contextlib import aclosing
 from typing import Protocol
 
 from emberd.errors import EmberdError, from_code
@@ -31,7 +30,7 @@ class OnDamage(Protocol):
 
 
 class Session:
-    """A worker and its frames. `wake` is set after each of them, and when the worker is gone."""
+    """A worker and its frames. `wake` is set when there is something to do, or it is gone."""
 
     def __init__(
         self,
@@ -53,6 +52,7 @@ class Session:
         self.audited = asyncio.Event()  # it has checked what it computes with, or is gone
         self.frames = 0
         self.peak_bytes = 0
+        self._is_over = False
         self._answers = 0  # requests for vectors
         self._ready_at = ""
         self._first_sent_s: float | None = None  # when a request that waited for the start went out
@@ -61,7 +61,7 @@ class Session:
         self._observer = observer
         self._wake = wake
         self._on_damage = on_damage
-        self._reading = asyncio.create_task(self._read(), name=f"frames of {backlog.name}")
+        worker.listen(self._take, self._end)
 
     def sample_memory(self) -> int:
         """Return the worker's resident memory in bytes, and note the peak."""
@@ -69,19 +69,25 @@ class Session:
         self.peak_bytes = max(self.peak_bytes, now_bytes)
         return now_bytes
 
-    async def _read(self) -> None:
+    def _take(self, received: wire.Received) -> None:
+        """Take a frame; wake who watches if there is something to do."""
+        if self._is_over:
+            return
         try:
-            async with aclosing(self.worker.frames()) as frames:
-                async for received in frames:
-                    self._receive(received)
-                    self._wake.set()
+            self._receive(received)
         except (KeyError, ValueError, IndexError) as error:
             name, kind = self._backlog.name, type(error).__name__
             log.error("%s: its worker sent something that is not a frame: %s", name, kind)  # noqa: TRY400
-        finally:
-            self._is_gone()
-            self.audited.set()
+            self._end()
+        if not self.lane or not self.lane.parts or self._backlog.waiting:
             self._wake.set()
+
+    def _end(self) -> None:
+        """Nothing more comes, or nothing that can be understood."""
+        self._is_over = True
+        self._is_gone()
+        self.audited.set()
+        self._wake.set()
 
     def _is_gone(self) -> None:
         self.died = True

@@ -4,12 +4,12 @@ These are plain dataclasses: `config` validates them with pydantic (types, range
 and a worker that receives one does not have to import pydantic.
 """
 
-from dataclasses import dataclass, field, fields
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from annotated_types import Ge, Gt, Le, MinLen
-
-from emberd.units import Count, Duration, ReplicaCount
+from emberd.units import Count, Duration, Ge, Gt, Le, MinLen, ReplicaCount
 
 Pooling = Literal["mean", "cls", "last"]
 Precision = Literal["4bit", "8bit", "bf16", "f32"]
@@ -128,6 +128,12 @@ class ModelSpec:
             for each in fields(self)
             if each.name not in NOT_FOR_WORKERS
         )
+
+    @property
+    def worker_key(self) -> str:
+        """A digest of what its worker is told; entries that run as each other have the same."""
+        told = {key: value for key, value in asdict(self).items() if key not in NOT_FOR_WORKERS}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

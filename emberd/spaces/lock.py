@@ -28,6 +28,8 @@ class LockEntry:
         backend: the backend that loaded it; None if it was only pulled.
         engine: the libraries that computed, with their versions.
         compute: the arithmetic in use.
+        started_for: the `worker_key` of the registry's entry that it was loaded for.
+        kept: what the backend keeps in the folder of its compiled model for the next load.
         probes: the vectors of the probe texts, encoded.
         peak_memory_bytes: of its worker process; 0 if unknown.
         changed_to: what the model gives now, if that is another space that nobody has accepted yet.
@@ -44,6 +46,8 @@ class LockEntry:
     backend: str | None = None
     engine: str | None = None
     compute: str | None = None
+    started_for: str = ""
+    kept: tuple[str, ...] = ()
     probes: str = ""
     peak_memory_bytes: int = 0
     changed_to: "LockEntry | None" = None
@@ -70,6 +74,7 @@ class LockEntry:
                 },
                 "options": SpaceOptions.from_dict(options),
                 "equivalent": tuple(data.get("equivalent", ())),
+                "kept": tuple(data.get("kept", ())),
                 "changed_to": cls.from_dict(changed_to) if changed_to else None,
             }
         )
@@ -79,7 +84,8 @@ class LockEntry:
     def _check(self) -> None:
         """Raise TypeError if a value has the wrong type, as in a damaged or foreign file."""
         files, spaces = self.files, self.fingerprints
-        texts: list[object] = [self.source, self.folder, self.probes, *self.equivalent]
+        texts: list[object] = [self.source, self.folder, self.probes, self.started_for]
+        texts += [*self.equivalent, *self.kept]
         texts += [*files, *(file.sha256 for file in files.values()), *spaces, *spaces.values()]
         stated: list[object] = [self.fingerprint, self.backend, self.engine, self.compute]
         numbers: list[object] = [self.peak_memory_bytes]

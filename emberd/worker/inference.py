@@ -5,6 +5,7 @@ one for each. A GPU gets the next batch before the vectors of the last one are b
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,12 +18,13 @@ from emberd.backends.base import encode_alone
 from emberd.errors import BadVectorError, EmberdError, WorkerError
 from emberd.vectors import Matrix
 from emberd.worker import wire
-from emberd.worker.batcher import Batch, Batcher, Item, Work
+from emberd.worker.batcher import Batch, Batcher
 from emberd.worker.budget import Budget
 from emberd.worker.loading import Loaded
-from emberd.worker.outbox import Sender, failure, log
+from emberd.worker.outbox import Reply, Sender, failure, log
 from emberd.worker.padding import pad, pad_rows
 from emberd.worker.threads import worker_ends_with_this_thread
+from emberd.worker.work import Item, Work
 
 WARM_UP_TEXT = "ready when you are"
 
@@ -107,58 +109,56 @@ def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) 
     padded_tokens = ran.batch.padded_tokens
     if not failures and learning:
         learning.note(padded_tokens, model_s)
-    send(
-        wire.Batch(
-            texts=len(batch),
-            tokens=sum(len(item.tokens.ids) for item in batch),
-            padded_tokens=padded_tokens,
-            budget_tokens=ran.batch.budget_tokens,
-            model_s=model_s,
-        ),
-        more=True,
-    )
+    replies: list[Reply] = [
+        (
+            wire.Batch(
+                texts=len(batch),
+                tokens=sum(len(item.tokens.ids) for item in batch),
+                padded_tokens=padded_tokens,
+                budget_tokens=ran.batch.budget_tokens,
+                model_s=model_s,
+            ),
+            b"",
+        )
+    ]
     failed_ids = []
-    for work in {id(item.work): item.work for item in batch}.values():
-        places = [place for place, item in enumerate(batch) if item.work is work]
+    places_of: defaultdict[int, list[int]] = defaultdict(list)
+    for place, item in enumerate(batch):
+        places_of[id(item.work)].append(place)
+    for places in places_of.values():
+        work = batch[places[0]].work
         failed = next((failures[place] for place in places if place in failures), None)
         if failed:
-            send(failure(work.request.id, failed))
+            replies.append((failure(work.request.id, failed), b""))
             failed_ids.append(work.request.id)
             continue
         queue_s = max(0.0, (work.first_run_s or began_s) - work.arrived_s - work.tokenize_s)
         timing = {"tokenize_s": work.tokenize_s, "queue_s": queue_s, "model_s": model_s}
-        _send_fragments(
-            work, [batch[place] for place in places], rows[places], timing, loaded, send
-        )
+        items = [batch[place] for place in places]
+        replies.append(_fragments(work, items, rows[places], timing, loaded))
+    send.together(replies)
     return failed_ids
 
 
-def _send_fragments(
-    work: Work,
-    items: Sequence[Item],
-    rows: Matrix,
-    timing: dict[str, float],
-    loaded: Loaded,
-    send: Sender,
-) -> None:
-    """Encode the vectors of one request's texts, `(N, D)`, and send them."""
+def _fragments(
+    work: Work, items: Sequence[Item], rows: Matrix, timing: dict[str, float], loaded: Loaded
+) -> Reply:
+    """Return the encoded vectors of one request's texts, `(N, D)`."""
     began_s, request = time.monotonic(), work.request
     out = vectors.truncate(rows, request.dimensions)
     if loaded.spec.normalize if request.normalize is None else request.normalize:
         out = vectors.normalize(out)
     fragments = vectors.encode(out, request.encoding)
-    send(
-        wire.Fragments(
-            id=request.id,
-            indices=[item.index for item in items],
-            sizes=[len(fragment) for fragment in fragments],
-            tokens=sum(len(item.tokens.ids) for item in items),
-            truncated=[item.index for item in items if item.tokens.is_cut],
-            encode_s=time.monotonic() - began_s,
-            **timing,
-        ),
-        b"".join(fragments),
+    frame = wire.Fragments(
+        id=request.id,
+        indices=[item.index for item in items],
+        sizes=[len(fragment) for fragment in fragments],
+        tokens=sum(len(item.tokens.ids) for item in items),
+        truncated=[item.index for item in items if item.tokens.is_cut],
+        encode_s=time.monotonic() - began_s,
+        **timing,
     )
+    return frame, b"".join(fragments)
 
 
 def usable(

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from io import BufferedIOBase
 from threading import Lock, Thread, get_native_id
-from typing import BinaryIO
 
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher
@@ -19,7 +19,7 @@ DAMAGED = 71  # exit code
 WARM_UP_AFTER_S = 0.1
 
 
-def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> None:
+def serve(start: wire.Start, began_s: float, stdin: BufferedIOBase, send: Sender) -> None:
     """Load the model and answer until the server closes stdin and the queue is empty.
 
     `began_s`: when this process began, on the monotonic clock.
@@ -32,9 +32,7 @@ def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> N
     inbox = Inbox(stdin, Batcher(budget), send)
     Thread(target=inbox.run, name="inbox", daemon=True).start()
     loaded = load(start, Phases(start.spawned_s, began_s), send)
-    if getattr(loaded.encoder, "packs", False):
-        inbox.batcher.row_tokens = loaded.ready.max_tokens
-    inbox.batcher.streams = loaded.ready.streams
+    inbox.batcher.suit(loaded.encoder, loaded.ready.max_tokens)
     inbox.open(loaded.tokenizer, loaded.spec)
     send(loaded.ready)
     audit = Audit(loaded, send)

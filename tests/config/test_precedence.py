@@ -35,6 +35,7 @@ SETTINGS: dict[str, tuple[tuple[Any, str, Any], tuple[Any, Any, Any]]] = {
     "limits.max_queued_texts": ((1, "2", 3), (1, 2, 3)),
     "limits.max_queued_bytes": (("1MiB", "2k", 5), (2**20, 2048, 5)),
     "limits.request_timeout": ((0.5, "250ms", 3), (0.5, 0.25, 3.0)),
+    "limits.prepare": ((False, "no", True), (False, False, True)),
 }
 
 

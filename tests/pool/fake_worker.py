@@ -4,7 +4,7 @@ A pool over them does in milliseconds what takes seconds with real ones.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from emberd.config.load import Config, load_config
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.pool.observer import Observer
+from emberd.pool.process import OnEnd, OnFrame
 from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Catalog
 from emberd.spaces.lock import LockEntry
@@ -105,10 +106,14 @@ class FakeWorker:
             if self.answers and isinstance(frame, wire.Embed | wire.Tokenize):
                 self.answer(frame)
 
-    async def frames(self) -> AsyncGenerator[wire.Received, None]:
+    def listen(self, received: OnFrame, over: OnEnd) -> None:
         """See `Worker`."""
-        while received := await self._frames.get():
-            yield received
+        self._speaking = asyncio.create_task(self._speak(received, over))
+
+    async def _speak(self, received: OnFrame, over: OnEnd) -> None:
+        while frame := await self._frames.get():
+            received(frame)
+        over()
 
     def kill(self) -> None:
         """See `Worker`."""

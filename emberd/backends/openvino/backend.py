@@ -11,7 +11,6 @@ from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.cache import Cache, CachedModel
 from emberd.backends.openvino.processor import bf16_is_faster, has_amx, processor
-from emberd.backends.openvino.rows import Rows
 from emberd.backends.openvino.runtime import (
     DEVICE,
     capabilities,
@@ -21,6 +20,7 @@ from emberd.backends.openvino.runtime import (
     settings,
 )
 from emberd.backends.openvino.streams import Streams, streams_for
+from emberd.backends.rows import Rows
 from emberd.errors import BackendBrokenError
 from emberd.vectors import Matrix
 
@@ -106,6 +106,11 @@ class OpenVINOEncoder:
     def compute(self) -> str:
         """The arithmetic in use: `f32`, `bf16` or `f16`."""
         return self._compute
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """See `backends.base.Encoder`."""
+        return (self._cached.path.name,) if self._cached else ()
 
     def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
         """Encode beside other batches; see `backends.base.Encoder.encode`."""

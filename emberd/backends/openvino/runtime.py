@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from emberd.backends.base import LoadRequest
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from openvino import CompiledModel, Core
 
 DEVICE = "CPU"
+_OPSETS = 17  # in the versions of OpenVINO that are pinned; a later one would be imported
 _CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 
 
@@ -28,7 +30,7 @@ def make_core() -> "Core":
     # Source: uxlfoundation.github.io/oneDNN, "Primitive Cache".
     os.putenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     try:
-        with _without("openvino.tools"):
+        with _without("openvino.tools"), _without_operations():
             import openvino
         core = openvino.Core()
     except (ImportError, OSError, RuntimeError) as error:
@@ -91,6 +93,27 @@ def settings(compute: str, threads: int, *, streams: int = 1) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": compute,
     }
     return chosen | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+
+
+@contextmanager
+def _without_operations() -> Iterator[None]:
+    """Leave out of `import openvino` what only building a graph needs; it can be imported later.
+
+    `openvino/__init__.py` imports all 17 versions of its operations: 40 Python modules. Empty ones
+    stand in for them as long as it runs.
+    """
+    names = [f"opset{version}" for version in range(1, _OPSETS + 1)]
+    first = "openvino" not in sys.modules
+    if first:
+        sys.modules.update({f"openvino.{name}": ModuleType(name) for name in names})
+    try:
+        yield
+    finally:
+        package = sys.modules.get("openvino")
+        for name in names if first else ():
+            del sys.modules[f"openvino.{name}"]
+            if hasattr(package, name):
+                delattr(package, name)
 
 
 @contextmanager

@@ -36,7 +36,8 @@ class Stream:
 
     def run(self, inputs: Sequence[TokenIds]) -> Matrix:
         """Run a batch; the result is a copy."""
-        vectors: Matrix = self._request.infer(inputs)[0]
+        # Not a list, nor the result by its number: OpenVINO looks at what those might also be.
+        vectors: Matrix = self._request.infer(tuple(inputs)).to_tuple()[0]
         if self._repacked:
             self._repacked()
             self._repacked = None
