@@ -80,7 +80,7 @@ class Crew:
         for replica in self._replicas:
             if replica.employed or replica.ended == "gave_up" or not self._has_work:
                 continue
-            if not self._room.has_spare(each_bytes):
+            if self._room.free_bytes < each_bytes:
                 replica.note = f"{replica.name} does not run: there is no room for it."
                 log.warning("%s Raise limits.memory_budget.", replica.note)
                 continue
