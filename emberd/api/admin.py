@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from emberd.api import answers
 from emberd.api.openapi import ACCESS, NativeError, ResponseBody, Responses, fails, gives
+from emberd.api.routes import Router
 from emberd.config.difference import Change
 from emberd.config.live import LiveConfig
 
@@ -40,9 +40,9 @@ class Reload(ResponseBody):
     changes: list[ConfigChange]
 
 
-def create_router(live: LiveConfig) -> APIRouter:
+def create_router(live: LiveConfig) -> Router:
     """Return the admin routes."""
-    router = APIRouter()
+    router = Router()
     failures: Responses = fails(NativeError, (*ACCESS, 500))
     failures[500]["description"] = BROKEN
 

@@ -5,16 +5,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
-from emberd import __version__
 from emberd.api import admin, cohere, metrics, native, ollama, openai, openapi, pages, tei
 from emberd.api.access import Access, BearerTokens
 from emberd.api.byte_budget import ByteBudget
 from emberd.api.gate import Gate
-from emberd.api.routes import Routes
+from emberd.api.routes import Route, Routes
 from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
 from emberd.pool.manager import Pool
@@ -28,7 +25,7 @@ class App:
     """`answer` is the ASGI app; it ends the workers of `pool` when the server shuts down."""
 
     answer: ASGIApp
-    routes: Sequence[APIRoute]
+    routes: Sequence[Route]
     pool: Pool
 
 
@@ -49,7 +46,7 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
     live.follow(lambda _: release_free_memory())  # what the old configuration and its YAML took
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan() -> AsyncIterator[None]:
         async with pool:
             watching = asyncio.create_task(live.watch(), name="watch the config file")
             stamps.look(live.config, after_s=AFTER_START_S)
@@ -59,25 +56,18 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
             await stamps.close()
             await preparing.close()
 
-    described = FastAPI(  # by /openapi.json; see `Routes` for who answers
-        title="emberd",
-        description="A local embedding server.",
-        version=__version__,
-        lifespan=lifespan,
-        openapi_url=None,  # see pages.py; FastAPI's /docs would load scripts from a CDN
-    )
+    routes: list[Route] = []
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, byte_budget),
         *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei)),
         admin.create_router(live),
-        pages.create_router(pool, described),
+        pages.create_router(pool, openapi.Document(routes)),
     ]
-    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    described.router.routes.extend(routes)
-    openapi.complete(described)
+    for router in routers:
+        routes.extend(router.routes)
     gate = Gate(
-        Routes(routes, lifespan=described.router),
+        Routes(routes, lifespan),
         access=Access(tokens, config.settings.server),
         metrics=measured,
         budget=byte_budget,

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -27,6 +26,7 @@ from starlette.responses import Response
 from emberd.api.byte_budget import ByteBudget
 from emberd.api.openapi import ACCESS, NativeError, fails
 from emberd.api.record import Record
+from emberd.api.routes import Router
 from emberd.pool.manager import Pool
 from emberd.worker.wire import Batch
 
@@ -239,12 +239,12 @@ class PoolCollector(Collector):
         yield from (queued, in_flight, texts, size, resident, memory, workers, space)
 
 
-def create_router(metrics: Metrics, pool: Pool, byte_budget: ByteBudget) -> APIRouter:
+def create_router(metrics: Metrics, pool: Pool, byte_budget: ByteBudget) -> Router:
     """Return the route. A scrape is cheap and loads no model."""
     registry = CollectorRegistry()
     for collector in (metrics, PoolCollector(pool, byte_budget)):
         registry.register(collector)
-    router = APIRouter()
+    router = Router()
 
     @router.get(
         "/metrics",

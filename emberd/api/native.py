@@ -6,7 +6,6 @@ their fields, and the words `No texts provided`, must not change.
 
 from typing import Literal
 
-from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,6 +25,7 @@ from emberd.api.openapi import (
     gives,
     takes,
 )
+from emberd.api.routes import Router
 from emberd.config.live import LiveConfig
 from emberd.errors import WrongShapeError
 from emberd.pool.manager import EmbedRequest, Pool
@@ -126,9 +126,9 @@ class Unloaded(ResponseBody):
     models: list[str]
 
 
-def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
+def create_router(pool: Pool, live: LiveConfig) -> Router:
     """Return the native routes over one pool. `/health` includes the warnings of `live`."""
-    router = APIRouter()
+    router = Router()
 
     @router.post(
         "/embed",

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import orjson
-from fastapi import APIRouter
 from pydantic import AliasChoices, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +19,7 @@ from emberd import __version__
 from emberd.api import answers, body, exchange
 from emberd.api.fields import RequestBody, Texts, Truncate
 from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, ResponseBody, fails, gives, takes
+from emberd.api.routes import Router
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.pool.status import ModelStatus
 from emberd.registry.catalog import LATEST
@@ -137,9 +137,9 @@ class OllamaAbout(ResponseBody):
     capabilities: list[str]
 
 
-def create_router(pool: Pool) -> APIRouter:
+def create_router(pool: Pool) -> Router:
     """Return Ollama's routes over one pool."""
-    router = APIRouter(tags=["Ollama"])
+    router = Router(tags=["Ollama"])
 
     async def read(request: Request, shape: type[T]) -> T:
         return await body.read(request, shape, pool.limits.max_body, undeclared=True)

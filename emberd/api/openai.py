@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import orjson
-from fastapi import APIRouter
 from pydantic import AliasChoices, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +19,7 @@ from emberd.api.openapi import (
     gives,
     takes,
 )
+from emberd.api.routes import Router
 from emberd.pool.manager import EmbedRequest, Pool
 
 
@@ -92,9 +92,9 @@ class OpenAIModelList(ResponseBody):
     data: list[OpenAIListedModel]
 
 
-def create_router(pool: Pool) -> APIRouter:
+def create_router(pool: Pool) -> Router:
     """Return OpenAI's routes over one pool."""
-    router = APIRouter(tags=["OpenAI"])
+    router = Router(tags=["OpenAI"])
 
     @router.post("/embeddings", operation_id="openai_embeddings_bare", **_EMBEDDINGS)
     @router.post("/v1/embeddings", operation_id="openai_embeddings", **_EMBEDDINGS)

@@ -5,7 +5,6 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
 from pydantic import BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,6 +23,7 @@ from emberd.api.openapi import (
     schema,
     takes,
 )
+from emberd.api.routes import Router
 from emberd.errors import TooLargeError
 from emberd.pool.manager import EmbedRequest, Pool
 
@@ -113,9 +113,9 @@ async def embed(request: Request, pool: Pool, data: object) -> Response:
     return answers.respond(answer, answers.as_array(answer))
 
 
-def create_router(pool: Pool) -> APIRouter:
+def create_router(pool: Pool) -> Router:
     """Return TEI's routes over one pool, except `/embed`."""
-    router = APIRouter(tags=["TEI"])
+    router = Router(tags=["TEI"])
 
     @router.post(
         "/",

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Self
 
 from emberd.config.load import Config
@@ -36,6 +37,8 @@ from emberd.pool.watchdog import Patience
 from emberd.registry.spec import InputType, ModelSpec
 from emberd.spaces import stores
 from emberd.spaces.lock import LockFile
+
+QUEUED_TEXTS = attrgetter("backlog.queued_texts")
 
 log = logging.getLogger("emberd.pool")
 
@@ -283,7 +286,7 @@ class Pool:
                 hint=f"It offers {', '.join(map(str, offered))}.",
                 field="dimensions",
             )
-        queued = sum(model.backlog.queued_texts for model in self._everyone())
+        queued = sum(map(QUEUED_TEXTS, self._everyone()))  # for each request, so without Python
         if queued and queued + count > self._limits.max_queued_texts:
             raise QueueFullError(
                 f"{queued} texts are already waiting.",

@@ -132,6 +132,8 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._more_comes, self._whole_s = False, time.monotonic()
         self._stop_waiting()
+        if not self.pipeline:  # a large body has stopped it; how else would a hang-up be noticed?
+            self.flow.resume_reading()
         super().on_message_complete()
         if not self.parser.should_keep_alive():  # also by a trailer: httptools reads no more
             self.cycle.keep_alive = False
