@@ -24,7 +24,7 @@ def is_prepared(spec: ModelSpec, folder: Path, cache: Path, entry: LockEntry | N
         entry: what `lock.json` remembers about the model.
     """
     now = entry.now if entry else None
-    if now is None or now.started_for != spec.worker_key or Path(now.folder) != folder:
+    if now is None or now.started_for != spec.load_key or Path(now.folder) != folder:
         return False
     kept = Path(cache, now.backend or "", compiled_key(spec, now.files))
     try:

@@ -30,7 +30,7 @@ from emberd.registry.spec import ModelSpec
 from emberd.units import format_size
 from emberd.worker import wire
 
-FEW_TEXTS = 64  # are not divided, and do not wait here: the worker lets them pass large requests
+FEW_TEXTS = 256  # a batch of a GPU: not divided, and does not wait, as workers let it pass others
 ENOUGH_TEXTS = 2048  # for a worker to be busy until it can be sent more, also if it is a large GPU
 
 

@@ -10,6 +10,7 @@ import logging
 from emberd.errors import WorkerStartError
 from emberd.pool.replica import Owner, Place, Replica
 from emberd.pool.session import Session
+from emberd.pool.states import Event
 from emberd.pool.watchdog import Backoff
 from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
@@ -58,11 +59,12 @@ class Crew:
         for replica in self._replicas:
             replica.wake.set()
 
-    async def run(self) -> None:
-        """Start the first replica; return when no worker is left."""
+    async def run(self) -> Event:
+        """Start the first replica; return how it ended, when no worker is left."""
         async with asyncio.TaskGroup() as self._running:
             self.first.employed = True
             self._running.create_task(self._employ(self.first, alone=True))
+        return self.first.ended
 
     def plan(self, ready: wire.Ready) -> None:
         """Decide how many there are to be, when one says what there is."""
@@ -78,7 +80,7 @@ class Crew:
         for replica in self._replicas:
             if replica.employed or replica.ended == "gave_up" or not self._has_work:
                 continue
-            if not self._room.has_spare(each_bytes):
+            if self._room.free_bytes < each_bytes:
                 replica.note = f"{replica.name} does not run: there is no room for it."
                 log.warning("%s Raise limits.memory_budget.", replica.note)
                 continue

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 from emberd.errors import EmberdError
@@ -32,6 +33,9 @@ from emberd.pool.status import vectors_damaged
 from emberd.pool.watchdog import Backoff
 from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
+
+EMPTIED: Mapping[State, Event] = {"starting": "called_off", "ready": "died", "draining": "left"}
+"""How a load ends when its last worker is gone, unless the first one died."""
 
 log = logging.getLogger("emberd.pool")
 
@@ -209,18 +213,18 @@ class Model:
 
     async def _load(self) -> Event:
         """From taking room until the last worker has ended; return how that came about."""
+        ended: Event = "called_off"
         try:
             if await self.context.room.take(self):
-                await self._crew.run()
+                ended = await self._crew.run()
         except Exception as error:  # noqa: BLE001 - a bug must not leave anybody waiting
             self._give_up(as_told(error, self.spec.name))
         finally:
             await self._end_load()
         if self.state == "failed":  # which is known before the worker has ended
             return "gave_up"
-        ended: Event = "left" if self.state == "draining" else "called_off"
-        if self._crew.first.ended == "died" or self.state == "ready":
-            ended = "died"
+        if ended != "died":  # otherwise the state tells
+            ended = EMPTIED[self.state]
         self._happened(ended)
         return ended
 

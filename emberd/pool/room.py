@@ -99,11 +99,6 @@ class Room:
                     )
         return False
 
-    def has_spare(self, more_bytes: int) -> bool:
-        """Whether so much more fits beside everything that has a place."""
-        used_bytes = sum(tenant.as_resident().memory_bytes for tenant in self._tenants)
-        return used_bytes + more_bytes <= self._limits.memory_budget
-
     def give_back(self, model: Tenant) -> None:
         """Free the place of a model whose memory is back, if it had one."""
         with suppress(ValueError):

@@ -24,6 +24,8 @@ MOST = 2**31 - 1  # dimensions, tokens
 # Keys of an entry that only people or the server use.
 NOT_FOR_WORKERS = {"idle_unload", "pinned", "aliases", "architecture", "licence", "tested"}
 
+NOT_FOR_A_LOAD = {*NOT_FOR_WORKERS, "replicas"}
+
 
 def is_below(name: str) -> bool:
     """Say whether a relative path is plain and stays within the folder it starts from."""
@@ -130,9 +132,9 @@ class ModelSpec:
         )
 
     @property
-    def worker_key(self) -> str:
-        """A digest of what its worker is told; entries that run as each other have the same."""
-        told = {key: value for key, value in asdict(self).items() if key not in NOT_FOR_WORKERS}
+    def load_key(self) -> str:
+        """A digest of everything that loading it depends on, except files and libraries."""
+        told = {key: value for key, value in asdict(self).items() if key not in NOT_FOR_A_LOAD}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod

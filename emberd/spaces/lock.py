@@ -28,7 +28,7 @@ class LockEntry:
         backend: the backend that loaded it; None if it was only pulled.
         engine: the libraries that computed, with their versions.
         compute: the arithmetic in use.
-        started_for: the `worker_key` of the registry's entry that it was loaded for.
+        started_for: the `load_key` of the registry's entry that it was loaded for.
         kept: what the backend keeps in the folder of its compiled model for the next load.
         probes: the vectors of the probe texts, encoded.
         peak_memory_bytes: of its worker process; 0 if unknown.

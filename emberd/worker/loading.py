@@ -153,7 +153,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         found.entry,
         engine=_engine(found.backend),
         compute=encoder.compute,
-        started_for=spec.worker_key,
+        started_for=spec.load_key,
         kept=tuple(getattr(encoder, "kept", ())),
     )
     with phases.measure("identity"):

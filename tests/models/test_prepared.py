@@ -36,7 +36,7 @@ class Place:
             files=files,
             backend="openvino",
             engine=ENGINE,
-            started_for=self.spec.worker_key,
+            started_for=self.spec.load_key,
             kept=(self.compiled.name,),
         )
 
@@ -54,7 +54,7 @@ def place(tmp_path: Path) -> Place:
 
 def test_a_model_that_was_loaded_like_this_is(place: Place) -> None:
     assert place.is_prepared()
-    assert place.is_prepared(aliases=("other",), pinned=True)
+    assert place.is_prepared(aliases=("other",), pinned=True, replicas=4)
     changed = replace(place.entry, folder="", changed_to=place.entry, cosine=0.5)
     assert is_prepared(place.spec, place.folder, place.cache, changed)
 

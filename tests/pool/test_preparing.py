@@ -9,7 +9,7 @@ import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
 from emberd.config.load import load_config
-from emberd.pool.preparing import LOW_PRIORITY, chosen
+from emberd.pool.preparing import LOW_PRIORITY, chosen, needs_preparing
 from emberd.spaces.lock import LockEntry, LockFile
 from tests.faults.troubled import CONFIG as TROUBLED
 from tests.faults.troubled import serve_troubled
@@ -73,8 +73,8 @@ def test_a_changed_entry_is_compiled_before_it_is_asked_for(home: Path, folder: 
         assert own.row("tiny")["state"] == "cold"
         own.embed("text")
         assert compiled(home) == after
-        begin(own)
-        own.embed("text")
+    now = load_config(environ=clean_environ(home))
+    assert not needs_preparing(now.catalog.get("tiny"), now.homes)
     assert own.log().count("tiny: prepared in") == 1
 
 

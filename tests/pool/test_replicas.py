@@ -206,7 +206,7 @@ async def test_what_one_worker_alone_has_is_not_divided(home: Path) -> None:
     workers = Workers()
     async with pool_of(home, workers) as pool:
         await asyncio.gather(
-            *(pool.embed(texts(*numbered(2 * FEW_TEXTS), model="one")) for _ in range(40))
+            *(pool.embed(texts(*numbered(2 * FEW_TEXTS), model="one")) for _ in range(20))
         )
 
         assert {len(each) for each in asked(workers.spawned[0])} == {2 * FEW_TEXTS}
