@@ -63,5 +63,7 @@ def test_a_model_that_cannot_be_divided_runs_batches_one_after_the_other(
 
 
 def test_few_cores_share_each_batch() -> None:
-    assert [streams_for(cores) for cores in (1, FEWEST_CORES - 1)] == [1, 1]
-    assert streams_for(16) == 16
+    assert [streams_for(cores, "f32") for cores in (1, FEWEST_CORES - 1, FEWEST_CORES, 16)] == [
+        1, 1, FEWEST_CORES, 16,
+    ]  # fmt: skip
+    assert [streams_for(cores, "bf16") for cores in (1, 2, 16)] == [1, 2, 16]

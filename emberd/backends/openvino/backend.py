@@ -143,7 +143,7 @@ def _streams(
 ) -> Streams:
     """Return the streams of a model that was compiled with one, for as many as the request asks."""
     cores = cores_of(model)
-    count = min(request.streams, cores) or streams_for(cores)
+    count = min(request.streams, cores) or streams_for(cores, compute)
     config = settings(compute, cores, streams=count)
 
     def divide() -> "CompiledModel":

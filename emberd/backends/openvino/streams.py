@@ -17,14 +17,16 @@ from emberd.vectors import Matrix
 if TYPE_CHECKING:
     from openvino import CompiledModel
 
-FEWEST_CORES = 4  # below, a batch is worth sharing, and a second copy of the weights is not
+FEWEST_CORES = 4  # below, a batch is worth sharing, and a second copy of the weights is not,
+FEWEST_CORES_BF16 = 2  # unless products take so little time that sharing them takes as long
 
 logger = logging.getLogger(__name__)
 
 
-def streams_for(cores: int) -> int:
+def streams_for(cores: int, compute: str) -> int:
     """Return how many batches should run at once on so many cores."""
-    return cores if cores >= FEWEST_CORES else 1
+    fewest = FEWEST_CORES_BF16 if compute == "bf16" else FEWEST_CORES
+    return cores if cores >= fewest else 1
 
 
 class Stream:
