@@ -30,7 +30,7 @@ def faster_compute(spec: ModelSpec, cpu: str | None = None) -> Difference | None
     if gain is None or not _is_openvino(spec.backend):
         return None
     return Difference(
-        key="compute",
+        key="precision",  # which is why `auto` gives float32
         message=f"{spec.name} computes in float32. In bfloat16 this processor does about {gain}"
         " tokens a second; each vector then has a cosine of about 0.9999 to what it was, and its"
         " fingerprint stays.",

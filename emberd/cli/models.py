@@ -70,8 +70,12 @@ def faster_notes(specs: "Iterable[ModelSpec]") -> list[str]:
     from emberd.backends.faster import faster_compute
     from emberd.config.load import is_built_in
 
-    found = ((spec, faster_compute(spec)) for spec in specs if not is_built_in(spec, "compute"))
-    return [faster.told(spec.name) for spec, faster in found if faster]
+    found = [(spec, faster_compute(spec)) for spec in specs]
+    return [
+        faster.told(spec.name)
+        for spec, faster in found
+        if faster and not is_built_in(spec, faster.key)
+    ]
 
 
 def pull(

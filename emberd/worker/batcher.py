@@ -258,7 +258,7 @@ class Batcher:
         assert self.row_tokens
         budget_tokens, longest = self._most, works[0].waiting[-1][0]
         if longest > LONE_TOKENS:
-            return Batch([[works[0].take()]], longest)
+            return self._pad(works)
         width = max(round_up(longest), min(self.row_width, budget_tokens))
         width = min(width, self.row_tokens)
         most = max(1, budget_tokens // width)

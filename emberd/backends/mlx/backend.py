@@ -41,6 +41,7 @@ _WARM_UP_TOKENS = 4
 _CACHE_BYTES = 2**30
 _ROW_TOKENS = 256  # on CUDA: one width for all but long texts
 _BATCH_TOKENS = 32_768  # on CUDA: fewer leave an H100 idle
+_COARSE_TOKENS = 1024  # on CUDA: longer rows are rounded up by less, for they are one text each
 _WRAPPED = frozenset({"gemma3_text", "llama_bidirec", "modernbert", "qwen3"})
 """Architectures run with mlx-embeddings; a test compares each with Hugging Face's vectors."""
 
@@ -127,7 +128,7 @@ class MLXEncoder:
         self.few_shapes = on_cuda()
         self.devices = environment.visible_gpus() if self.few_shapes else ()
         self.skips = True
-        if self.few_shapes:
+        if self.packs:
             self.row_tokens = _ROW_TOKENS
             self.batch_tokens = _BATCH_TOKENS
         self._bound_memory()
@@ -161,7 +162,8 @@ class MLXEncoder:
         self._architecture.check(token_ids)
         texts = int(np.abs(mask).max(axis=1).sum())
         if self.few_shapes:
-            longest, steps = self._architecture.max_tokens, 1 if self.packs else 4
+            longest = self._architecture.max_tokens
+            steps = 1 if self.packs and token_ids.shape[1] <= _COARSE_TOKENS else 4
             token_ids, mask = shapes.pad(token_ids, mask, max_tokens=longest, steps=steps)
         padding_id = getattr(self._architecture, "padding_id", None)
         rows = Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id)

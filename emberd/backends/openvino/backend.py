@@ -10,7 +10,7 @@ from emberd.backends.architecture import NATIVE, PostNorm, read_architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.cache import Cache, CachedModel
-from emberd.backends.openvino.processor import bf16_is_faster, has_amx, processor
+from emberd.backends.openvino.processor import bf16_is_faster, processor, uses_amx
 from emberd.backends.openvino.runtime import (
     DEVICE,
     capabilities,
@@ -92,7 +92,7 @@ class OpenVINOEncoder:
         self._compute = compute
         self._run_on = streams
         self._cached = cached  # the model uses its pages
-        self._few_lengths = has_amx(processor()) and compute == "bf16"
+        self._few_lengths = uses_amx(compute)
         self.streams = streams.count
         self.skips = True
         self.packs = True
@@ -143,7 +143,7 @@ def _streams(
 ) -> Streams:
     """Return the streams of a model that was compiled with one, for as many as the request asks."""
     cores = cores_of(model)
-    count = min(request.streams, cores) or streams_for(cores, compute)
+    count = min(request.streams, cores) or streams_for(cores, with_amx=uses_amx(compute))
     config = settings(compute, cores, streams=count)
 
     def divide() -> "CompiledModel":

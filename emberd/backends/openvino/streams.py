@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from openvino import CompiledModel
 
 FEWEST_CORES = 4  # below, a batch is worth sharing, and a second copy of the weights is not,
-FEWEST_CORES_BF16 = 2  # unless products take so little time that sharing them takes as long
+FEWEST_CORES_AMX = 2  # unless products take so little time that sharing them takes as long
 
 logger = logging.getLogger(__name__)
 
 
-def streams_for(cores: int, compute: str) -> int:
+def streams_for(cores: int, *, with_amx: bool) -> int:
     """Return how many batches should run at once on so many cores."""
-    fewest = FEWEST_CORES_BF16 if compute == "bf16" else FEWEST_CORES
+    fewest = FEWEST_CORES_AMX if with_amx else FEWEST_CORES
     return cores if cores >= fewest else 1
 
 
