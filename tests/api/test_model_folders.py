@@ -251,7 +251,7 @@ def test_an_upgrade_that_hears_the_folder_is_a_changed_space(
 
     with Server(home) as after:
         answer = after.embed("a " * 100, model="mine")
-        (warned,) = after.http.get("/health").json()["warnings"]
+        (warned,) = wait_for(lambda: after.http.get("/health").json()["warnings"])
         refused = after.http.post(
             "/embed", json={"texts": ["x"], "model": "mine", "fingerprint": old.fingerprint}
         )
