@@ -31,17 +31,22 @@ class HangUp:
 
     async def ends(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work`; cancel it and raise ClientDisconnect when the client hangs up."""
-        task = self._working = asyncio.current_task()
         if self._happened:
-            self.happen()
+            work.close()
+            raise ClientDisconnect
+        task = self._working = asyncio.current_task()
         try:
             return await work
         except asyncio.CancelledError:
-            if self._happened and task and not task.uncancel():
+            if task and self._is_why(task):
                 raise ClientDisconnect from None
             raise
         finally:
             self._working = None
+
+    def _is_why(self, task: asyncio.Task[Any]) -> bool:
+        """Whether nothing else has cancelled the task."""
+        return self._happened and not task.uncancel()
 
 
 def hang_up_of(scope: Scope) -> HangUp:

@@ -62,7 +62,7 @@ class Crew:
     async def run(self) -> Event:
         """Start the first replica; return how it ended, when no worker is left."""
         async with asyncio.TaskGroup() as self._running:
-            self.first.employed = True
+            self.first.employed, self.first.note = True, None
             self._running.create_task(self._employ(self.first, alone=True))
         return self.first.ended
 
@@ -105,6 +105,7 @@ class Crew:
                 await replica.run()
         replica.employed = False
         self._backlog.workers = self.employed
+        self._owner.context.changed()  # another model may have room now
 
     @property
     def _has_work(self) -> bool:

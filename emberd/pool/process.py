@@ -154,7 +154,12 @@ class WorkerProcess:
         finally:
             os.close(write_end)
         loop, replies = asyncio.get_running_loop(), os.fdopen(read_end, "rb", 0)
-        _, frames = await loop.connect_read_pipe(Frames, replies)
+        try:
+            _, frames = await loop.connect_read_pipe(Frames, replies)
+        except BaseException:  # above all a cancellation: nobody else knows of the process
+            process.kill()
+            replies.close()
+            raise
         worker = cls(process, frames)
         worker.send(start)
         return worker

@@ -75,9 +75,9 @@ class Session:
             return
         try:
             self._receive(received)
-        except (KeyError, ValueError, IndexError) as error:
+        except Exception as error:  # noqa: BLE001 - a bug must not leave anybody waiting
             name, kind = self._backlog.name, type(error).__name__
-            log.error("%s: its worker sent something that is not a frame: %s", name, kind)  # noqa: TRY400
+            log.error("%s: what its worker sent could not be taken: %s", name, kind)  # noqa: TRY400
             self._end()
         if not self.lane or not self.lane.parts or self._backlog.waiting:
             self._wake.set()

@@ -1,7 +1,13 @@
 """What a worker sends reaches who listens: whole, in order, and with one end."""
 
-from emberd.pool.process import Frames
+import asyncio
+
+import psutil
+import pytest
+
+from emberd.pool.process import Frames, WorkerProcess
 from emberd.worker import wire
+from tests.event_loop import in_event_loop
 
 ONE, TWO = wire.Received(wire.Cancel(id=1)), wire.Received(wire.Cancel(id=2), b"payload")
 NOT_A_FRAME = wire.PREFIX.pack(2**32 - 1, 0)
@@ -48,3 +54,27 @@ def test_nothing_counts_after_what_is_not_a_frame() -> None:
     frames.connection_lost(None)
 
     assert listener.heard == [ONE, "over"]
+
+
+@in_event_loop
+async def test_a_start_that_is_called_off_leaves_no_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reached = asyncio.Event()
+
+    async def for_ever(*_: object) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "connect_read_pipe", for_ever)
+    start = wire.Start(version="", spec={"name": "m"}, hub="", cache="", lock=None, spawned_s=0.0)
+    before = set(psutil.Process().children())
+    spawning = asyncio.create_task(WorkerProcess.spawn(start))
+    await reached.wait()
+    [process] = set(psutil.Process().children()) - before
+
+    spawning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await spawning
+
+    await asyncio.to_thread(process.wait, 30)
