@@ -112,19 +112,20 @@ def chosen(config: Config) -> list[ModelSpec]:
     """Return the models that are worth preparing unasked: the default, then others in use.
 
     These are pinned ones, those that somebody has pulled or loaded, and those that the config file
-    describes. The rest of the registry may be on this machine for other programs.
+    describes, unless they were removed since. The rest of the registry may be on this machine for
+    other programs.
     """
     default = config.catalog.get(config.settings.default)
-    used = LockFile(config.homes.state).read()
+    entries = LockFile(config.homes.state).read()
+
+    def is_used(spec: ModelSpec) -> bool:
+        entry = entries.get(spec.name)
+        if entry:
+            return not entry.is_removed
+        return config.origins[f"models.{spec.name}"] != "built in"
+
     return sorted(
-        (
-            spec
-            for spec in config.catalog
-            if spec is default
-            or spec.pinned
-            or spec.name in used
-            or config.origins[f"models.{spec.name}"] != "built in"
-        ),
+        (spec for spec in config.catalog if spec is default or spec.pinned or is_used(spec)),
         key=lambda spec: (spec is not default, not spec.pinned),
     )
 

@@ -12,6 +12,8 @@ from emberd.spaces.compare import Space
 from emberd.spaces.options import SpaceOptions
 from emberd.state import StateFile, known_fields
 
+REMOVED = "removed"  # in place of `started_for`
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockEntry:
@@ -97,6 +99,16 @@ class LockEntry:
             and isinstance(self.cosine, float if self.changed_to else float | None)
         ):
             raise TypeError("a value has the wrong type")
+
+    def removed(self) -> "LockEntry":
+        """Return it for a model that was removed though its files stay: nothing is kept for it."""
+        now = self.changed_to and self.changed_to.removed()
+        return replace(self, started_for=REMOVED, kept=(), changed_to=now)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether it was removed, and has not been loaded since."""
+        return self.started_for == REMOVED
 
     @property
     def now(self) -> "LockEntry":

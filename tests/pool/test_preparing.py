@@ -147,3 +147,7 @@ def test_what_is_only_in_the_registry_is_left_alone(home: Path, folder: Path) ->
     names = [spec.name for spec in chosen(load_config(environ=clean_environ(home)))]
 
     assert names == ["tiny", "minilm", "bge-small"]
+
+    LockFile(home / "state").put("bge-small", LockEntry(source="", folder="").removed())
+    names = [spec.name for spec in chosen(load_config(environ=clean_environ(home)))]
+    assert names == ["tiny", "minilm"]
