@@ -8,10 +8,11 @@ from importlib import metadata
 from pathlib import Path
 
 from emberd import __version__
-from emberd.files import is_file
 from emberd.models.compiled import compiled_key
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockEntry
+
+BACKENDS = Path(__file__).parents[1] / "backends"
 
 
 def is_prepared(spec: ModelSpec, folder: Path, cache: Path, entry: LockEntry | None) -> bool:
@@ -26,12 +27,24 @@ def is_prepared(spec: ModelSpec, folder: Path, cache: Path, entry: LockEntry | N
     now = entry.now if entry else None
     if now is None or now.started_for != spec.load_key or Path(now.folder) != folder:
         return False
-    kept = Path(cache, now.backend or "", compiled_key(spec, now.files))
     try:
         unchanged = all(file.is_of((folder / name).stat()) for name, file in now.files.items())
+        made_s = min((path.stat().st_mtime for path in kept_files(spec, cache, now)), default=None)
     except OSError:
         return False
-    return unchanged and all(is_file(kept / name) for name in now.kept) and _computes(now.engine)
+    is_current = made_s is None or made_s >= code_changed_s()
+    return unchanged and is_current and _computes(now.engine)
+
+
+def kept_files(spec: ModelSpec, cache: Path, entry: LockEntry) -> list[Path]:
+    """Return the files that a backend keeps for the next load of a model."""
+    folder = Path(cache, entry.backend or "", compiled_key(spec, entry.files))
+    return [folder / name for name in entry.kept]
+
+
+def code_changed_s() -> float:
+    """Return when our backends were last changed or installed: they compile anew then."""
+    return max(path.stat().st_mtime for path in BACKENDS.rglob("*.py"))
 
 
 def _computes(engine: str | None) -> bool:

@@ -20,7 +20,7 @@ from emberd.config.paths import Homes
 from emberd.errors import EmberdError, WorkerStartError, from_code
 from emberd.models import compiled
 from emberd.models.availability import find_here
-from emberd.models.prepared import is_prepared
+from emberd.models.prepared import code_changed_s, is_prepared, kept_files
 from emberd.pool.manager import Pool
 from emberd.pool.process import Spawn, Worker, WorkerProcess, start_frame
 from emberd.pool.status import space_changed
@@ -74,12 +74,22 @@ async def prepare(
         ready = await _ready(spec, worker)
         entry = LockEntry.from_dict(ready.lock)
         await aside(partial(lock.put, spec.name, entry))
+        await aside(partial(_note_current, spec, homes, entry.now))
         seconds = time.monotonic() - began_s
         await worker.end(END_S)
     finally:
         worker.kill()
         await worker.death(END_S)
     return Prepared(seconds, entry)
+
+
+def _note_current(spec: ModelSpec, homes: Homes, entry: LockEntry) -> None:
+    """Note that what was kept is what today's code would make; see `is_prepared`."""
+    changed_s = code_changed_s()
+    for path in kept_files(spec, homes.cache, entry):
+        with suppress(OSError):  # deleted meanwhile
+            if path.stat().st_mtime < changed_s:
+                os.utime(path)
 
 
 async def _ready(spec: ModelSpec, worker: Worker) -> wire.Ready:

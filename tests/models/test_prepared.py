@@ -1,5 +1,6 @@
 """Whether a model's next start would find all that it needs."""
 
+import os
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -64,6 +65,12 @@ def test_a_backend_that_keeps_nothing_has_nothing_to_prepare(place: Place) -> No
     place.entry = replace(place.entry, kept=())
 
     assert place.is_prepared()
+
+
+def test_one_that_was_compiled_before_our_code_changed_is_not(place: Place) -> None:
+    os.utime(place.compiled, (1, 1))
+
+    assert not place.is_prepared()
 
 
 def test_another_entry_is_not(place: Place) -> None:
