@@ -26,6 +26,11 @@ _BERT: Sizes = {
 }
 MINILM: Sizes = _BERT | {"num_hidden_layers": 6}
 BGE_SMALL: Sizes = _BERT | {"num_hidden_layers": 12}
+BERT_BASE: Sizes = _BERT | {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "intermediate_size": 3072,
+}
 MPNET: Sizes = {
     "model_type": "mpnet",
     "vocab_size": 30527,

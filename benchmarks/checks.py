@@ -2,12 +2,16 @@
 
 expected.json holds, for each kind of processor that was measured carefully, what peers reach there.
 A peer that runs more than 30% below that is set up wrongly or disturbed. Comparing with it would be
-unfair, so the run ends. For other processors nothing is known, and the results say so.
+unfair, so the run ends. For other processors nothing is known, and the results say so; they become
+known from a run on them once its results are kept:
+
+    python benchmarks/checks.py benchmarks/results/bench-NAME.json
 """
 
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ import machine
 EXPECTED = Path(__file__).parent / "expected.json"
 LEAST_COSINE = 0.9999
 LEAST_SHARE = 0.7
+SPEEDS = ("sentences_per_s", "query_p50_ms")
 
 
 class WrongPeerError(Exception):
@@ -48,13 +53,41 @@ def known() -> Mapping[str, Any] | None:
     """Return this processor's entry in expected.json, if there is one."""
     entries: list[dict[str, Any]] = json.loads(EXPECTED.read_text())
     said = machine.cpu()
+    facts = {**said, "processor": machine.processor(), "cores": os.cpu_count()}
     flags = said.get("flags", "").split()
     for entry in entries:
         wanted = dict(entry["matches"])
-        fits = wanted.pop("flag") in flags and wanted.pop("cores") == os.cpu_count()
-        if fits and all(said.get(key) == value for key, value in wanted.items()):
+        has_flag = wanted.pop("flag", None) in (None, *flags)
+        if has_flag and all(facts.get(key) == value for key, value in wanted.items()):
             return entry
     return None
+
+
+def entry_of(results: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the entry of expected.json that a run's results make: what peers reached in its check.
+
+    Peers run in an environment of their own, which emberd does not.
+    """
+    on = {key: results["machine"][key] for key in ("processor", "cores")}
+    return {
+        "processor": f"{on['processor']}, {on['cores']} cores",
+        "from": name,
+        "matches": on,
+        "peers": {
+            peer: {number: of["check"][number] for number in SPEEDS if number in of["check"]}
+            for peer, of in results["peers"].items()
+            if of["versions"]
+        },
+    }
+
+
+def main(files: Sequence[str]) -> None:
+    """Add what these results say, or replace what was known of their processors."""
+    entries: list[dict[str, Any]] = json.loads(EXPECTED.read_text())
+    for file in map(Path, files):
+        added = entry_of(json.loads(file.read_text()), file.name)
+        entries = [entry for entry in entries if entry["matches"] != added["matches"]] + [added]
+    EXPECTED.write_text(json.dumps(entries, indent=1) + "\n")
 
 
 def check_speed(
@@ -73,3 +106,7 @@ def check_speed(
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:
     return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import psutil
 
-PACKAGES = ("emberd", "fastapi", "uvicorn", "openvino", "tokenizers")
+from emberd.backends.openvino.processor import bf16_is_faster
+from emberd.backends.openvino.processor import processor as flags
+from emberd.backends.openvino.runtime import capabilities, make_core
+
+PACKAGES = ("emberd", "fastapi", "uvicorn", "openvino", "mlx", "tokenizers")
 
 
 def facts() -> dict[str, object]:
@@ -22,6 +26,12 @@ def facts() -> dict[str, object]:
         "python": platform.python_version(),
         "emberd_environment": {name: v for name in PACKAGES if (v := _version(name))},
     }
+
+
+def fastest_compute() -> str:
+    """Return the arithmetic in which emberd competes: bf16 where that is native and faster."""
+    native = "BF16" in capabilities(make_core())
+    return "bf16" if native and bf16_is_faster(flags()) else "f32"
 
 
 def processor() -> str:

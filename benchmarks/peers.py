@@ -135,7 +135,9 @@ ENVIRONMENTS = {
     FASTEMBED_IN_PROCESS: "fastembed",
     LLAMA: "llama-cpp",
 }
-_PACKAGES = {
+PACKAGES = {
+    "fastembed": ("fastembed", "onnxruntime"),
+    "sentence-transformers": ("sentence-transformers", "transformers", "torch"),
     SENTENCE_TRANSFORMERS: ("sentence-transformers", "transformers", "torch", "fastapi"),
     INFINITY: ("infinity-emb", "sentence-transformers", "transformers", "torch"),
     FASTEMBED: ("fastembed", "onnxruntime", "fastapi"),
@@ -191,6 +193,6 @@ def peer(name: str, folder: Path, files: Files) -> Peer:
         program=program,
         parts=frozenset({SHORT, BULK}) if in_process else WARM,
         environment=ENVIRONMENTS[name],
-        packages=_PACKAGES[name],
+        packages=PACKAGES[name],
         in_process=in_process,
     )

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import behind
 import environments
+import scaling_report
 from peers import (
     EMBERD,
     EMBERD_4BIT,
@@ -31,8 +33,9 @@ OTHERS = "bench-*.json"  # kept runs of other machines, beside it
 MEMORY = ROOT / "benchmarks" / "results" / "memory.json"
 PAGE = ROOT / "docs" / "performance.md"
 PLOTS = ROOT / "docs" / "plots"
-BEGIN = "<!-- bench: written by benchmarks/report.py -->"
-END = "<!-- end of bench -->"
+MLX_GPU = ROOT / "benchmarks" / "results" / "mlx_gpu.json"
+BEGIN = "<!-- {}: written by benchmarks/report.py -->"
+END = "<!-- end of {} -->"
 NOT_YET = (
     "No full run has been committed yet: `scripts/bench --old-server FILE.md` writes one here."
 )
@@ -330,6 +333,11 @@ def _plot(results: Mapping[str, Any], memory: Mapping[str, Any] | None) -> None:
     """Draw the plots, in an environment of their own."""
     PLOTS.mkdir(exist_ok=True)
     peers = results["peers"]
+    scaled = [
+        plot | {"file": str(PLOTS / plot["file"])}
+        for name, run in scaling_report.read(RESULTS.parent).items()
+        for plot in scaling_report.plots_of(name, run)
+    ]
     wanted = {
         "bars": [
             {
@@ -350,7 +358,9 @@ def _plot(results: Mapping[str, Any], memory: Mapping[str, Any] | None) -> None:
                 ),
                 ("query", "short_p50_ms", "one short query, p50: ms (less is better)"),
             )
-        ],
+        ]
+        + [plot for plot in scaled if "values" in plot],
+        "lines": [plot for plot in scaled if "lines" in plot],
         "memory": {"file": str(PLOTS / "memory.svg"), "samples": memory["samples"]}
         if memory
         else None,
@@ -363,7 +373,7 @@ def _plot(results: Mapping[str, Any], memory: Mapping[str, Any] | None) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Write the page and the plots, or check the page."""
     before = PAGE.read_text(encoding="utf-8")
-    after = with_section(before)
+    after = with_sections(before)
     if list(arguments) == ["--check"]:
         if before != after:
             sys.exit(f"{PAGE.name} does not match the numbers: run python benchmarks/report.py")
@@ -373,15 +383,27 @@ def main(arguments: Sequence[str]) -> None:
         _plot(json.loads(RESULTS.read_text()), _read_memory())
 
 
-def with_section(page: str) -> str:
+def with_sections(page: str) -> str:
     """Return the page with the committed numbers between its markers."""
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    middle = NOT_YET
-    if RESULTS.exists():
-        others = [json.loads(file.read_text()) for file in sorted(RESULTS.parent.glob(OTHERS))]
-        middle = section(json.loads(RESULTS.read_text()), _read_memory(), others)
-    return f"{head}{BEGIN}\n\n{middle}\n\n{END}{tail}"
+    own = json.loads(RESULTS.read_text()) if RESULTS.exists() else None
+    others = [json.loads(file.read_text()) for file in sorted(RESULTS.parent.glob(OTHERS))]
+    scaled = scaling_report.read(RESULTS.parent)
+    figures = [
+        *(figure for run in [own, *others] if run for figure in behind.of_bench(run, ROWS)),
+        *(figure for run in scaled.values() for figure in behind.of_scaling(run)),
+        *behind.of_gpu(json.loads(MLX_GPU.read_text())),
+    ]
+    bench = section(own, _read_memory(), others) if own else NOT_YET
+    page = _between(page, "bench", bench)
+    page = _between(page, "scaling", scaling_report.section(scaled))
+    return _between(page, "behind", behind.table(figures))
+
+
+def _between(page: str, name: str, middle: str) -> str:
+    begin, end = BEGIN.format(name), END.format(name)
+    head, _, rest = page.partition(begin)
+    _, _, tail = rest.partition(end)
+    return f"{head}{begin}\n\n{middle}\n\n{end}{tail}"
 
 
 def _read_memory() -> Mapping[str, Any] | None:

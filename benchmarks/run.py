@@ -3,6 +3,7 @@
 scripts/bench --old-server FILE.md [--rounds 3]    everything; writes the results and the page
 scripts/bench --quick                              emberd alone, few texts: does it work at all?
 scripts/bench --memory [TEXTS]                     emberd's memory over 100,000 texts
+scripts/bench --cores 2,4,8 or --gpus 1,2          on more and more of them: see scaling.py
 """
 
 import argparse
@@ -23,12 +24,11 @@ import make_texts
 import old_server
 import peers
 import report
+import scaling
 import turns
 from environments import Files
 from peers import BULK, EMBERD, EMBERD_4BIT, Peer
 
-from emberd.backends.openvino.processor import bf16_is_faster, processor
-from emberd.backends.openvino.runtime import capabilities, make_core
 from emberd.bench import measure
 from emberd.bench.client import Connection
 from emberd.bench.measure import Numbers
@@ -48,6 +48,9 @@ MEMORY_TEXTS_A_REQUEST, MEMORY_SAMPLE_TEXTS = 500, 5000
 
 def main() -> None:
     """Measure what the options ask for, and write the results."""
+    if any(option.startswith(("--cores", "--gpus")) for option in sys.argv[1:]):
+        scaling.main()
+        return
     arguments = _arguments()
     model = package_folder(MODEL_PACKAGE)
     if model is None:
@@ -97,7 +100,7 @@ def compare(arguments: argparse.Namespace, folder: Path, model: Path) -> dict[st
     began_s, load_before = time.perf_counter(), os.getloadavg()[0]
     effort = turns.QUICK if arguments.quick else turns.Effort()
     rounds = 1 if arguments.quick else arguments.rounds
-    compute = fastest_compute()
+    compute = machine.fastest_compute()
     texts = Texts(CHECK_SEED)
     asked = [*texts.passages(BLOCK), *texts.queries(CHECK_QUERIES)]
     everybody = peers.emberd(folder, compute=compute)
@@ -176,12 +179,6 @@ def _peers(arguments: argparse.Namespace, folder: Path, files: Files) -> list[Pe
     else:
         print("leaving out the old server: pass its document with --old-server FILE.md", flush=True)
     return chosen
-
-
-def fastest_compute() -> str:
-    """Return the arithmetic in which emberd competes: bf16 where that is native and faster."""
-    native = "BF16" in capabilities(make_core())
-    return "bf16" if native and bf16_is_faster(processor()) else "f32"
 
 
 def check_again(
@@ -279,7 +276,7 @@ def in_process(
 
 def watch_memory(folder: Path, count: int) -> dict[str, Any]:
     """Send emberd this many texts of mixed lengths, and sample its memory after every 5,000."""
-    peer = peers.emberd(folder, compute=fastest_compute())[0]
+    peer = peers.emberd(folder, compute=machine.fastest_compute())[0]
     texts, samples = Texts(MEMORY_SEED), []
     began_s = time.perf_counter()
     each = min(MEMORY_TEXTS_A_REQUEST, max(BLOCK, count // 4))

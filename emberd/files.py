@@ -71,6 +71,13 @@ def read_owned(path: Path, most_bytes: int = MOST_BYTES) -> tuple[bytes, os.stat
     return content, status
 
 
+def delete_tree(folder: Path, *, ignore_errors: bool = False) -> None:
+    """Delete a folder and all in it. Raises OSError, unless errors are to be ignored."""
+    import shutil  # with all its kinds of archives; a cold start seldom deletes
+
+    shutil.rmtree(folder, ignore_errors=ignore_errors)
+
+
 def _kind(status: os.stat_result) -> str | None:
     """Say what it is if it is not a file; None for a file."""
     mode = status.st_mode

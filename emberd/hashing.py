@@ -19,16 +19,20 @@ class FileHash:
     inode: int
     sha256: str
 
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether a file has not changed, as far as its status shows."""
+        seen = (status.st_size, status.st_mtime_ns, status.st_ino)
+        return (self.size, self.mtime_ns, self.inode) == seen
+
 
 def hash_file(file: Path, before: FileHash | None) -> FileHash:
     """Return the hash of a file; it is read only if it changed since `before`. Raises OSError."""
     status = file.stat()
-    seen = (status.st_size, status.st_mtime_ns, status.st_ino)
-    if before and (before.size, before.mtime_ns, before.inode) == seen:
+    if before and before.is_of(status):
         return before
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return FileHash(*seen, digest)
+    return FileHash(status.st_size, status.st_mtime_ns, status.st_ino, digest)
 
 
 def list_files(folder: Path, patterns: Iterable[str]) -> list[str]:

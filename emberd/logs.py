@@ -34,6 +34,9 @@ def set_up(
     as_json = form == "json" or (form == "auto" and not on_terminal)
     handler.setFormatter(JsonFormatter() if as_json else ConsoleFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # No line says which code, thread or process it is from: see "Optimization" in logging's HOWTO.
+    logging._srcfile = None  # noqa: SLF001
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 

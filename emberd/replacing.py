@@ -5,7 +5,6 @@ the old file stays as it was and the new one is removed; only a kill leaves the 
 """
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,7 +38,7 @@ def replacing(
         OSError: it cannot be written; `path` is unchanged.
     """
     if temporary is None:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     else:
         temporary.unlink(missing_ok=True)
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC

@@ -163,6 +163,9 @@ def _mark_sweep(home: Path) -> Callable[[], bool]:
 def clean_environ(home: Path) -> dict[str, str]:
     """Return an environment without settings of whoever runs the tests, and without the Hub.
 
+    Models are compiled when a test asks for one, and not in the background, where tests count
+    processes and look for what they compiled.
+
     Nor with a terminal's size: pytest-xdist states one, which would beat that of a real terminal.
     """
     kept = {
@@ -172,6 +175,7 @@ def clean_environ(home: Path) -> dict[str, str]:
     }
     return kept | {
         "EMBERD_HOME": str(home),
+        "EMBERD_LIMITS_PREPARE": "false",
         "HF_HOME": str(home / "hf"),
         "HF_HUB_OFFLINE": "1",
     }

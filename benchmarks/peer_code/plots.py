@@ -3,6 +3,7 @@
 import json
 import statistics
 import sys
+from itertools import cycle
 
 import matplotlib as mpl
 
@@ -11,6 +12,7 @@ mpl.rcParams["svg.hashsalt"] = "emberd"  # the same numbers give the same file
 from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
 
 OWN, OTHER = "#d9541e", "#8a8f98"
+STYLES = cycle(["-", "--", ":", "-."])
 
 
 def bars(wanted: dict) -> None:
@@ -28,6 +30,24 @@ def bars(wanted: dict) -> None:
         )  # fmt: skip
     axes.set_yticks(range(len(names)), names)
     axes.margins(x=0.12)
+    _finish(figure, axes, wanted)
+
+
+def lines(wanted: dict) -> None:
+    """Draw a line for each peer through its medians, and a dot for each round."""
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for name, points in wanted["lines"].items():
+        own = name in wanted["own"]
+        places = [place for place, _ in points]
+        medians = [statistics.median(rounds) for _, rounds in points]
+        style = {"color": OWN, "linewidth": 2} if own else {"linestyle": next(STYLES)}
+        (drawn,) = axes.plot(places, medians, label=name, **({"color": OTHER} | style))
+        for place, rounds in points:
+            axes.plot([place] * len(rounds), rounds, ".", color=drawn.get_color(), markersize=4)
+    axes.set_xticks(sorted({place for points in wanted["lines"].values() for place, _ in points}))
+    axes.set_xlabel(wanted["x"])
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=9)
     _finish(figure, axes, wanted)
 
 
@@ -50,5 +70,7 @@ def _finish(figure: plt.Figure, axes: plt.Axes, wanted: dict) -> None:
 asked = json.load(sys.stdin)
 for each in asked["bars"]:
     bars(each)
+for each in asked["lines"]:
+    lines(each)
 if asked["memory"]:
     line(asked["memory"])

@@ -2,8 +2,9 @@
 
 Runs in the environment of sentence-transformers:
 
-    python prepare_model.py MODEL_FOLDER OUT_FOLDER TEXTS.json
+    python prepare_model.py MODEL_FOLDER OUT_FOLDER [TEXTS.json]
 
+Without texts, only the ONNX file is written, which needs no package of llama.cpp. With them, it
 writes OUT_FOLDER/onnx/ (model.onnx and its tokenizer), model.gguf, reference.json (unit vectors of
 the texts, by sentence-transformers in float32, cut at 512 tokens).
 """
@@ -13,7 +14,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import gguf
 import torch
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
@@ -75,6 +75,8 @@ def write_onnx(folder: Path, out: Path) -> None:
 
 def write_gguf(folder: Path, out: Path) -> None:
     """Write a BERT in float32."""
+    import gguf
+
     config = json.loads((folder / "config.json").read_text())
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     words = sorted(vocabulary, key=vocabulary.__getitem__)
@@ -145,10 +147,11 @@ def write_reference(folder: Path, out: Path, texts: list[str]) -> None:
 
 def main() -> None:
     """Write all of them."""
-    folder, out, texts = map(Path, sys.argv[1:])
+    folder, out, *texts = map(Path, sys.argv[1:])
     write_onnx(folder, out / "onnx")
-    write_gguf(folder, out / "model.gguf")
-    write_reference(folder, out / "reference.json", json.loads(texts.read_text()))
+    if texts:
+        write_gguf(folder, out / "model.gguf")
+        write_reference(folder, out / "reference.json", json.loads(texts[0].read_text()))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import re
 import socket
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -204,6 +205,7 @@ def _as_sent(origin: str) -> str:
     return scheme + separator + place.rstrip("/").removesuffix(DEFAULT_PORTS.get(scheme, "/"))
 
 
+@lru_cache(maxsize=64)
 def _host_name(host: str) -> str | None:
     """Return the name in a Host header, or None if it has none."""
     try:

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from fastapi import APIRouter
+from starlette.responses import Response
 
+from emberd.api import answers
 from emberd.api.openapi import ACCESS, NativeError, ResponseBody, Responses, fails, gives
+from emberd.api.routes import Router
 from emberd.config.difference import Change
 from emberd.config.live import LiveConfig
 
@@ -38,19 +40,19 @@ class Reload(ResponseBody):
     changes: list[ConfigChange]
 
 
-def create_router(live: LiveConfig) -> APIRouter:
+def create_router(live: LiveConfig) -> Router:
     """Return the admin routes."""
-    router = APIRouter()
+    router = Router()
     failures: Responses = fails(NativeError, (*ACCESS, 500))
     failures[500]["description"] = BROKEN
 
     @router.get("/reload", responses=gives(Reload, "The changes a reload would make.") | failures)
-    async def preview() -> dict[str, Any]:
+    async def preview() -> Response:
         """Show what reloading the config file would change, and where the default comes from."""
         return _describe(live, "preview", await live.preview())
 
     @router.post("/reload", responses=gives(Reload, "The configuration is in force.") | failures)
-    async def reload() -> dict[str, Any]:
+    async def reload() -> Response:
         """Reload the config file; answers once it is in force."""
         found = await live.reload()
         return _describe(live, "reloaded" if found else "unchanged", found)
@@ -58,15 +60,16 @@ def create_router(live: LiveConfig) -> APIRouter:
     return router
 
 
-def _describe(live: LiveConfig, status: str, found: Sequence[Change]) -> dict[str, Any]:
+def _describe(live: LiveConfig, status: str, found: Sequence[Change]) -> Response:
     config = live.config
     default = {
         "name": config.catalog.get(config.settings.default).name,
         "origin": config.origins["default"],
     }
-    return {
+    said = {
         "status": status,
         "file": str(config.homes.config),
         "default": default,
         "changes": [asdict(change) for change in found],
     }
+    return answers.as_json(said)

@@ -19,6 +19,11 @@ PIECE_BYTES = 2**18
 RELEASE_AFTER_S = 0.5
 
 
+def as_json(shown: object) -> Response:
+    """Return an answer without vectors."""
+    return Response(orjson.dumps(shown), media_type="application/json")
+
+
 def chosen_format(accept: str) -> Format:
     """Return the format that an Accept header asks for; JSON by default."""
     if "application/x-npy" in accept:

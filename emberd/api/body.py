@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import orjson
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from emberd.api.byte_budget import reservation_of
 from emberd.api.fields import RequestBody
@@ -95,7 +95,12 @@ async def _receive(request: Request, max_body: int) -> bytearray:
     reservation = reservation_of(request.scope)
     reservation.check(announced)
     body = bytearray()
-    async for chunk in request.stream():
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         if len(body) + len(chunk) > max_body:  # the connection discards whatever follows
             raise _too_large(max_body)
         reservation.resize(len(body) + len(chunk))

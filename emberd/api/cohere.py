@@ -7,7 +7,6 @@ import uuid
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +14,7 @@ from starlette.responses import Response
 from emberd.api import answers, body, exchange
 from emberd.api.fields import PromptType, RequestBody, Texts, Truncate
 from emberd.api.openapi import EMBEDDING, CohereError, ResponseBody, fails, gives, takes
+from emberd.api.routes import Router
 from emberd.errors import BadOptionError
 from emberd.pool.manager import EmbedRequest, Pool
 
@@ -111,9 +111,9 @@ class CohereEmbeddings(ResponseBody):
     response_type: Literal["embeddings_floats", "embeddings_by_type"]
 
 
-def create_router(pool: Pool) -> APIRouter:
+def create_router(pool: Pool) -> Router:
     """Return Cohere's routes over one pool."""
-    router = APIRouter(tags=["Cohere"])
+    router = Router(tags=["Cohere"])
 
     @router.post("/v1/embed", **_EMBED)
     async def first(request: Request) -> Response:

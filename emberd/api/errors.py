@@ -4,15 +4,12 @@ The dialect is chosen here and nowhere else: by path, unless the route has set i
 (`POST /embed` speaks two).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
 from starlette.types import Scope
 
 from emberd import errors
@@ -123,42 +120,20 @@ def render(error: errors.EmberdError, scope: Scope) -> Response:
     return response
 
 
-async def on_emberd_error(request: Request, error: Exception) -> Response:
-    """FastAPI handler for errors of the tree."""
-    assert isinstance(error, errors.EmberdError)  # registered for these only
-    return render(error, request.scope)
+def no_route(scope: Scope, known: Iterable[str]) -> Response:
+    """Return the 404 for a path that is none of the `known` ones, which names the nearest."""
+    path, hint = scope["path"][:200], "See /docs."
+    if meant := nearest(path, sorted(each.replace(":path", "") for each in known)):
+        hint = f"Did you mean {meant}? {hint}"
+    return _respond(Problem(404, "unknown_route", f"There is no route {path}.", hint), scope)
 
 
-async def on_http_error(request: Request, error: Exception) -> Response:
-    """FastAPI handler for what the router itself refuses."""
-    assert isinstance(error, HTTPException)  # registered for these only
-    path, hint = request.scope["path"][:200], "See /docs."
-    problem = Problem(error.status_code, "http_error", str(error.detail))
-    if error.status_code == 404:
-        known = {getattr(route, "path", "").replace(":path", "") for route in request.app.routes}
-        if meant := nearest(path, sorted(known)):
-            hint = f"Did you mean {meant}? {hint}"
-        problem = Problem(404, "unknown_route", f"There is no route {path}.", hint)
-    elif error.status_code == 405:
-        detail = f"{path} does not support {request.method}."
-        problem = Problem(405, "method_not_allowed", detail, hint)
-    response = _respond(problem, request.scope)
-    response.headers.update(error.headers or {})
-    if error.status_code == 405:
-        response.headers["Allow"] = ", ".join(_methods(request))
+def wrong_method(scope: Scope, method: str, methods: Iterable[str]) -> Response:
+    """Return the 405 for a path that has only these methods."""
+    detail = f"{scope['path'][:200]} does not support {method}."
+    response = _respond(Problem(405, "method_not_allowed", detail, "See /docs."), scope)
+    response.headers["Allow"] = ", ".join(sorted(methods))
     return response
-
-
-def _methods(request: Request) -> list[str]:
-    """Return the methods of a path: several routes may share it, and the router names only one."""
-    return sorted(
-        {
-            method
-            for route in request.app.routes
-            if route.matches(request.scope)[0] != Match.NONE
-            for method in getattr(route, "methods", ())
-        }
-    )
 
 
 def _respond(problem: Problem, scope: Scope) -> Response:

@@ -1,20 +1,17 @@
 """The one way from a request to the pool's answer, in every dialect."""
 
-import asyncio
 import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from emberd.api.byte_budget import reservation_of
+from emberd.api.hang_up import hang_up_of
 from emberd.api.record import record_of
 from emberd.pool.job import Answer, Form, Timing
 from emberd.pool.manager import EmbedRequest, Pool
-
-T = TypeVar("T")
 
 ANSWER_BYTES: Mapping[Form, int] = {"json": 12, "base64": 6, "raw": 4}  # roughly, per number
 TOKEN_BYTES = 64  # roughly, per character of a text to tokenize
@@ -37,7 +34,7 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
         asked = replace(asked, fingerprint=expected)
     reservation = reservation_of(request.scope)
     reservation.resize(_size_bytes(asked, spec.dimensions, pool.limits.max_texts))
-    answer = await while_connected(request, pool.embed(asked))
+    answer = await hang_up_of(request.scope).ends(pool.embed(asked))
     reservation.set(sum(map(len, answer.fragments)))
     record.note(answer)
     if asked.input_type:
@@ -70,7 +67,7 @@ async def load(request: Request, pool: Pool, name: str | None) -> Answer:
     record = record_of(request.scope)
     record.model = pool.spec(name).name
     began_s = time.monotonic()
-    row = await while_connected(request, pool.load(name))
+    row = await hang_up_of(request.scope).ends(pool.load(name))
     answer = Answer(
         model=row.name,
         fragments=(),
@@ -82,24 +79,3 @@ async def load(request: Request, pool: Pool, name: str | None) -> Answer:
     )
     record.note(answer)
     return answer
-
-
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`; cancel it and raise ClientDisconnect when the client hangs up."""
-    try:
-        async with asyncio.timeout(None) as patience:
-            watching = asyncio.create_task(_end_with_connection(request, patience))
-            try:
-                return await work
-            finally:
-                watching.cancel()
-    except TimeoutError:
-        if patience.expired():
-            raise ClientDisconnect from None
-        raise
-
-
-async def _end_with_connection(request: Request, patience: asyncio.Timeout) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    patience.reschedule(asyncio.get_running_loop().time())

@@ -77,7 +77,7 @@ class Gate:
             else:
                 stamped |= self._access.cors(headers)
                 await self._app(scope, receive, stamp)
-        except EmberdError as error:  # raised by the gate: routes' errors are answered already
+        except EmberdError as error:
             stamped |= self._access.cors(headers)
             await render(error, scope)(scope, receive, stamp)
         except ClientDisconnect:

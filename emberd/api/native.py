@@ -4,10 +4,8 @@
 their fields, and the words `No texts provided`, must not change.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
-import orjson
-from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +13,7 @@ from starlette.responses import Response
 from emberd import __version__
 from emberd.api import answers, body, exchange, tei
 from emberd.api.fields import PromptType, RequestBody, StrictTexts, Truncate
+from emberd.api.hang_up import hang_up_of
 from emberd.api.openapi import (
     ACCESS,
     EMBEDDING,
@@ -26,6 +25,7 @@ from emberd.api.openapi import (
     gives,
     takes,
 )
+from emberd.api.routes import Router
 from emberd.config.live import LiveConfig
 from emberd.errors import WrongShapeError
 from emberd.pool.manager import EmbedRequest, Pool
@@ -126,9 +126,9 @@ class Unloaded(ResponseBody):
     models: list[str]
 
 
-def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
+def create_router(pool: Pool, live: LiveConfig) -> Router:
     """Return the native routes over one pool. `/health` includes the warnings of `live`."""
-    router = APIRouter()
+    router = Router()
 
     @router.post(
         "/embed",
@@ -194,7 +194,7 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
             "models": [{"name": name, "state": state} for name, state in pool.states().items()],
             "warnings": [*live.warnings(), *pool.warnings()],
         }
-        return _as_json(said)
+        return answers.as_json(said)
 
     @router.get(
         "/ready",
@@ -208,7 +208,7 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
     @router.get("/models", responses=gives(Rows, "Every model.") | fails(NativeError, ACCESS))
     async def models() -> Response:
         """Return a row for every entry of the registry."""
-        return _as_json({"models": pool.statuses()})
+        return answers.as_json({"models": pool.statuses()})
 
     @router.post(
         "/load",
@@ -218,21 +218,16 @@ def create_router(pool: Pool, live: LiveConfig) -> APIRouter:
     async def load(request: Request) -> Response:
         """Load a model, by default the default model; the answer comes once it is ready."""
         asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
-        return _as_json(await exchange.while_connected(request, pool.load(asked.model)))
+        return answers.as_json(await hang_up_of(request.scope).ends(pool.load(asked.model)))
 
     @router.post(
         "/unload",
         openapi_extra=takes(ModelBody, {"model": "minilm"}, required=False),
         responses=gives(Unloaded, "The models that were unloaded.") | fails(NativeError, LOADING),
     )
-    async def unload(request: Request) -> dict[str, Any]:
+    async def unload(request: Request) -> Response:
         """Unload a model, by default all of them; the answer comes once the memory is released."""
         asked = await body.read_optional(request, ModelBody, pool.limits.max_body)
-        return {"status": "unloaded", "models": await pool.unload(asked.model)}
+        return answers.as_json({"status": "unloaded", "models": await pool.unload(asked.model)})
 
     return router
-
-
-def _as_json(shown: object) -> Response:
-    """Render without FastAPI, whose encoding takes longer than everything else in `/health`."""
-    return Response(orjson.dumps(shown), media_type="application/json")

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import orjson
-from fastapi import APIRouter
 from pydantic import AliasChoices, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +19,7 @@ from emberd import __version__
 from emberd.api import answers, body, exchange
 from emberd.api.fields import RequestBody, Texts, Truncate
 from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, ResponseBody, fails, gives, takes
+from emberd.api.routes import Router
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.pool.status import ModelStatus
 from emberd.registry.catalog import LATEST
@@ -137,9 +137,9 @@ class OllamaAbout(ResponseBody):
     capabilities: list[str]
 
 
-def create_router(pool: Pool) -> APIRouter:
+def create_router(pool: Pool) -> Router:
     """Return Ollama's routes over one pool."""
-    router = APIRouter(tags=["Ollama"])
+    router = Router(tags=["Ollama"])
 
     async def read(request: Request, shape: type[T]) -> T:
         return await body.read(request, shape, pool.limits.max_body, undeclared=True)
@@ -205,39 +205,40 @@ def create_router(pool: Pool) -> APIRouter:
     @router.get(
         "/api/tags", responses=gives(OllamaTags, "Every model.") | fails(OllamaError, ACCESS)
     )
-    async def tags() -> dict[str, Any]:
+    async def tags() -> Response:
         """List names and aliases, downloaded or not: a model is fetched when it is first used."""
         tags = [_tag(row, pool, name) for row in pool.statuses() for name in _names(row, pool)]
-        return {"models": tags}
+        return answers.as_json({"models": tags})
 
     @router.get(
         "/api/ps",
         responses=gives(OllamaRunningModels, "Loaded models.") | fails(OllamaError, ACCESS),
     )
-    async def ps() -> dict[str, Any]:
+    async def ps() -> Response:
         """List the models that are loaded."""
-        return {"models": [_running(row, pool) for row in pool.statuses() if row.state == "ready"]}
+        loaded = [_running(row, pool) for row in pool.statuses() if row.state == "ready"]
+        return answers.as_json({"models": loaded})
 
     @router.get(
         "/api/version",
         responses=gives(OllamaVersion, "emberd's version.") | fails(OllamaError, ACCESS),
     )
-    async def version() -> dict[str, str]:
+    async def version() -> Response:
         """Return emberd's version."""
-        return {"version": __version__}
+        return answers.as_json({"version": __version__})
 
     @router.post(
         "/api/show",
         openapi_extra=takes(OllamaShowBody, {"model": "minilm"}),
         responses=gives(OllamaAbout, "The model's registry entry.") | fails(OllamaError, SHOWING),
     )
-    async def show(request: Request) -> dict[str, Any]:
+    async def show(request: Request) -> Response:
         """Describe one model without loading it."""
         asked = await read(request, OllamaShowBody)
         spec = pool.spec(asked.model)
         row = pool.status(spec.name)
         family = spec.architecture or ""
-        return {
+        about = {
             "license": spec.licence or "",
             "modelfile": "",
             "parameters": "",
@@ -252,6 +253,7 @@ def create_router(pool: Pool) -> APIRouter:
             },
             "capabilities": ["embedding"],
         }
+        return answers.as_json(about)
 
     return router
 

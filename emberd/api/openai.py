@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import orjson
-from fastapi import APIRouter
 from pydantic import AliasChoices, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +19,7 @@ from emberd.api.openapi import (
     gives,
     takes,
 )
+from emberd.api.routes import Router
 from emberd.pool.manager import EmbedRequest, Pool
 
 
@@ -92,9 +92,9 @@ class OpenAIModelList(ResponseBody):
     data: list[OpenAIListedModel]
 
 
-def create_router(pool: Pool) -> APIRouter:
+def create_router(pool: Pool) -> Router:
     """Return OpenAI's routes over one pool."""
-    router = APIRouter(tags=["OpenAI"])
+    router = Router(tags=["OpenAI"])
 
     @router.post("/embeddings", operation_id="openai_embeddings_bare", **_EMBEDDINGS)
     @router.post("/v1/embeddings", operation_id="openai_embeddings", **_EMBEDDINGS)
@@ -127,23 +127,23 @@ def create_router(pool: Pool) -> APIRouter:
     @router.get(
         "/v1/models", responses=gives(OpenAIModelList, "Every model.") | fails(OpenAIError, ACCESS)
     )
-    async def models() -> dict[str, Any]:
+    async def models() -> Response:
         """List names and aliases; Hub ids are accepted, too."""
         listed = [
             _listed(name, row.files_changed_s)
             for row in pool.statuses()
             for name in dict.fromkeys((row.name, *pool.spec(row.name).aliases))
         ]
-        return {"object": "list", "data": listed}
+        return answers.as_json({"object": "list", "data": listed})
 
     @router.get(
         "/v1/models/{model:path}",
         responses=gives(OpenAIListedModel, "The model.") | fails(OpenAIError, MODEL),
     )
-    async def model(model: str) -> dict[str, Any]:
+    async def model(model: str) -> Response:
         """Return one entry by name, alias or Hub id."""
         row = pool.status(model)
-        return _listed(row.name, row.files_changed_s)
+        return answers.as_json(_listed(row.name, row.files_changed_s))
 
     return router
 

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from emberd import __version__
-from emberd.api.openapi import ACCESS, NativeError, Responses, TEIError, fails
+from emberd.api import answers
+from emberd.api.openapi import ACCESS, Document, NativeError, Responses, TEIError, fails
+from emberd.api.routes import Router
 from emberd.pool.manager import Pool
 
 PROBED = "Ollama is running"  # Ollama's exact words: its clients probe for them
@@ -47,9 +48,9 @@ LINKS = {
 CODE = re.compile(r"`([^`]+)`")
 
 
-def create_router(pool: Pool, app: FastAPI) -> APIRouter:
-    """Return the routes of the pages; `/docs` describes `app`."""
-    router = APIRouter()
+def create_router(pool: Pool, document: Document) -> Router:
+    """Return the routes of the pages; `document` describes all routes."""
+    router = Router()
 
     @router.get(
         "/",
@@ -65,6 +66,11 @@ def create_router(pool: Pool, app: FastAPI) -> APIRouter:
         response.headers["Vary"] = "Accept"
         return response
 
+    @router.get("/openapi.json", include_in_schema=False)
+    async def described() -> Response:
+        """Describe all routes."""
+        return answers.as_json(await document.get())
+
     @router.get(
         "/docs",
         response_class=HTMLResponse,
@@ -72,7 +78,7 @@ def create_router(pool: Pool, app: FastAPI) -> APIRouter:
     )
     async def docs() -> Response:
         """Show /openapi.json as a page."""
-        return page("emberd: routes", *_docs(app.openapi()))
+        return page("emberd: routes", *_docs(await document.get()))
 
     return router
 

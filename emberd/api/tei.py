@@ -5,7 +5,6 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
 from pydantic import BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,6 +23,7 @@ from emberd.api.openapi import (
     schema,
     takes,
 )
+from emberd.api.routes import Router
 from emberd.errors import TooLargeError
 from emberd.pool.manager import EmbedRequest, Pool
 
@@ -113,9 +113,9 @@ async def embed(request: Request, pool: Pool, data: object) -> Response:
     return answers.respond(answer, answers.as_array(answer))
 
 
-def create_router(pool: Pool) -> APIRouter:
+def create_router(pool: Pool) -> Router:
     """Return TEI's routes over one pool, except `/embed`."""
-    router = APIRouter(tags=["TEI"])
+    router = Router(tags=["TEI"])
 
     @router.post(
         "/",
@@ -158,10 +158,10 @@ def create_router(pool: Pool) -> APIRouter:
         return answers.respond(answer, answers.as_array(answer))
 
     @router.get("/info", responses=gives(TEIInfo, "The default model.") | fails(TEIError, ACCESS))
-    async def info() -> dict[str, Any]:
+    async def info() -> Response:
         """Return the default model and the limits of a request."""
         row = pool.status()
-        return {
+        said = {
             "model_id": pool.default.public_id,
             "model_sha": None,
             "model_dtype": row.precision,
@@ -172,5 +172,6 @@ def create_router(pool: Pool) -> APIRouter:
             "auto_truncate": True,
             "version": __version__,
         }
+        return answers.as_json(said)
 
     return router

@@ -1,8 +1,8 @@
 """The contract between a worker and anything that can encode tokens.
 
 A backend loads a folder of model files into an encoder. An encoder lives inside one worker
-process, holds one model, and is loaded, called and freed on one thread. It never sees text,
-HTTP, the registry file, or another model.
+process, holds one model, and is loaded, called and freed on one thread, unless it says that it has
+`streams`. It never sees text, HTTP, the registry file, or another model.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,9 @@ class LoadRequest:
     wants to keep between loads; it belongs to this backend and model, is removed with the model,
     may be deleted at any time, and may be used by two processes at once. `cache_key` changes with
     the weights, the precision and the pooling; a backend adds whatever else its cached files
-    depend on. `threads` 0 means all cores.
+    depend on. `threads` 0 means all cores. `streams` is how many batches should run at once, if the
+    backend can do that; 0: what is fastest here. `device` is one of the `devices` of an encoder
+    that was loaded before, in another process; empty: the backend's own choice.
     """
 
     folder: Path
@@ -54,6 +56,8 @@ class LoadRequest:
     cache: Path
     cache_key: str
     threads: int = 0
+    streams: int = 0
+    device: str = ""
 
 
 class Encoder(Protocol):
@@ -63,13 +67,30 @@ class Encoder(Protocol):
     returns as soon as a GPU has its work, and the function it returns waits for the vectors. In
     between, on the same thread, the next batch may be started. Batches finish in order.
 
+    `streams: int`: how many threads may call `encode` at the same time; 1 without it. The encoder
+    then also has `encode_alone(token_ids, mask)`, which does what `encode` does with the whole
+    processor, for a batch beside which nothing else runs. Not together with `start`.
+
+    `devices: Sequence[str]`: the devices of this machine that could each have a worker with this
+    model, the one in use first, if there is a choice. emberd then starts a worker for each of them
+    (or as many as `replicas` says), with its name in `LoadRequest.device`. Each must give the same
+    vectors.
+
     `packs: bool`: if true, a row may hold several texts one after the other (packing). The mask
     then numbers them 1, 2, ... (0 is still padding), no text attends to another, and there is a
     vector for each text, row by row. Batches of texts of mixed lengths then have little padding.
 
+    `row_tokens: int`: how many tokens such a row should have if no text has more; 128 without it.
+
+    `batch_tokens: int`: how many padded tokens a batch should have before it is known how fast the
+    encoder is; 512 without it.
+
     `skips: bool`: if true, the mask may have the negative of a text's number for its first tokens:
     they are attended to as usual, but not pooled (`cls` is then the first token that is). Models
     whose prompts are read but not pooled need this.
+
+    `kept: tuple[str, ...]`: the names of the files in `LoadRequest.cache` that the next load of the
+    same model takes what it needs from. Others there may then be deleted.
 
     `audit() -> str | None` checks that what the encoder computes with is intact, where that would
     slow down a start. It runs once, in its own low-priority thread, after the first answer
@@ -99,6 +120,13 @@ class Encoder(Protocol):
             is the same (cosine > 0.9999) whatever the other rows and the padding are.
         """
         ...
+
+
+def encode_alone(encoder: Encoder, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+    """Encode with the whole processor, for a batch beside which nothing else runs."""
+    run = getattr(encoder, "encode_alone", encoder.encode)
+    vectors: Matrix = run(token_ids, mask)
+    return vectors
 
 
 class Backend(Protocol):

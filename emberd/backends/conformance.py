@@ -10,7 +10,7 @@ check_backend(MyBackend(), folder, dimensions=TINY_DIMENSIONS, pooling="mean")
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -63,6 +63,7 @@ def check_backend(
             | _about_vectors(encoder, texts, dimensions)
             | _about_rows_of_texts(encoder, texts)
             | _about_loading_again(backend, request, encoder, texts)
+            | _about_devices(backend, request, encoder, texts)
             | _about_pooling(backend, request, encoder, texts)
             | _about_unusable_files(backend, request, Path(scratch))
         )
@@ -223,6 +224,26 @@ def _about_loading_again(
         "a second load, from the cache of the first, gives the same vectors": again,
         "a damaged cache does no harm": with_damaged_cache,
         "a deleted cache does no harm": with_deleted_cache,
+    }
+
+
+def _about_devices(
+    backend: Backend, request: LoadRequest, encoder: Encoder, texts: _Texts
+) -> Promises:
+    devices: Sequence[str] = getattr(encoder, "devices", ())
+    if not devices:
+        return {}
+    batch = texts.batch(texts.short, texts.medium)
+
+    def on_each() -> bool:
+        loaded = (backend.load(replace(request, device=device)) for device in devices)
+        return all(_same(encoder.encode(*batch), other.encode(*batch)) for other in loaded)
+
+    return {
+        "`devices` are different names": lambda: (
+            _are_names(tuple(devices)) and len({*devices}) == len(devices)
+        ),
+        "every one of `devices` gives the same vectors": on_each,
     }
 
 

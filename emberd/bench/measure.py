@@ -5,7 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psutil
@@ -13,7 +13,7 @@ import psutil
 from emberd.bench.client import Connection, Server, ask_in_turns
 from emberd.bench.texts import Texts
 from emberd.errors import NoServerError
-from emberd.pool.memory import memory_bytes
+from emberd.pool.memory import cpu_seconds, memory_bytes
 
 Numbers = dict[str, float]
 
@@ -143,17 +143,57 @@ def watching(server: Server, queries: Iterable[str] | None, *, health: bool) -> 
         raise failed[0]
 
 
-def job(server: Server, texts: Texts, passages: Sequence[str]) -> Numbers:
-    """Measure one request of many texts: alone, then during queries and `/health` requests."""
-    alone_s = len(passages) / texts_per_s(server, passages, per_request=len(passages))
+def job(server: Server, texts: Texts, passages: Sequence[str], pid: int | None = None) -> Numbers:
+    """Measure one request of many texts: alone, then during queries and `/health` requests.
+
+    `pid`: the server's process, to see how many cores its workers use while the job is alone.
+    """
+    used: Numbers = {}
+    with cores_used(pid, used):
+        alone_s = len(passages) / texts_per_s(server, passages, per_request=len(passages))
     with watching(server, iter_queries(texts), health=True) as watch:
         beside_s = len(passages) / texts_per_s(server, passages, per_request=len(passages))
-    return watch.numbers() | {
-        "job_texts": float(len(passages)),
-        "job_alone_s": alone_s,
-        "job_beside_s": beside_s,
-        "job_loss": 1 - alone_s / beside_s,
-    }
+    return (
+        watch.numbers()
+        | used
+        | {
+            "job_texts": float(len(passages)),
+            "job_alone_s": alone_s,
+            "job_beside_s": beside_s,
+            "job_loss": 1 - alone_s / beside_s,
+        }
+    )
+
+
+@contextmanager
+def cores_used(pid: int | None, numbers: Numbers) -> Iterator[None]:
+    """Add to `numbers` how many cores the server's workers kept busy while the body ran.
+
+    `machine_cores` are those that the server may use. Nothing is added without a `pid`.
+    """
+    if pid is None:
+        yield
+        return
+    began_s, cpu_s = time.perf_counter(), _workers_cpu_s(pid)
+    yield
+    spent_s = time.perf_counter() - began_s
+    numbers["machine_cores"] = float(_cores_of(pid))
+    numbers["used_cores"] = (_workers_cpu_s(pid) - cpu_s) / spent_s
+
+
+def _workers_cpu_s(pid: int) -> float:
+    try:
+        return sum(cpu_seconds(each.pid) for each in psutil.Process(pid).children(recursive=True))
+    except psutil.Error:  # another user's
+        return 0.0
+
+
+def _cores_of(pid: int) -> int:
+    affinity = getattr(psutil.Process, "cpu_affinity", None)  # macOS has none
+    if affinity:
+        with suppress(psutil.Error):
+            return len(affinity(psutil.Process(pid)))
+    return psutil.cpu_count() or 1
 
 
 def tree_mib(pid: int) -> float:

@@ -113,7 +113,8 @@ def bench(
 
     Args:
         server: the server.
-        pid: its process, to measure its memory; None leaves memory out.
+        pid: its process, to measure its memory and the cores that its workers use; None leaves
+            both out.
         say: called with the name of each stage before it starts.
         start_s: how long the server took to start, if known; its model is cold then.
         pace: how long a stage may take.
@@ -149,7 +150,7 @@ def bench(
         say(f"texts of {words} words")
         results.throughput.append(_throughput(server, texts, words, pace.stage_s))
     say("queries and /health during a job")
-    numbers |= _job(server, texts, results.throughput, pace.stage_s)
+    numbers |= _job(server, pid, texts, results.throughput, pace.stage_s)
     memory("worked")
     if _unloads(server):
         measure.unload(server)
@@ -203,8 +204,10 @@ def _tokens(answer: bytes) -> int:
     return int(usage.get("tokens") or usage.get("total_tokens") or 0)
 
 
-def _job(server: Server, texts: Texts, known: Sequence[Numbers], seconds: float) -> Numbers:
+def _job(
+    server: Server, pid: int | None, texts: Texts, known: Sequence[Numbers], seconds: float
+) -> Numbers:
     """Measure a job of mixed passages that takes a few seconds, alone and with other requests."""
     per_s = known[-2]["texts_per_s"]  # for 128 words: a little longer than the passages
     count = max(16, min(JOB_TEXTS, round(per_s * seconds)))
-    return measure.job(server, texts, texts.passages(count))
+    return measure.job(server, texts, texts.passages(count), pid)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emberd.cli.context import AsJson, ModelName, Root
+from emberd.cli.models import faster_notes
 
 if TYPE_CHECKING:
     from emberd.bench.stages import Pace, Results
@@ -35,12 +36,20 @@ def bench(
     signal.signal(signal.SIGTERM, _end)
     pace = Pace(stage_s=seconds)
     found = _against(against, model, pace) if against else _own(ctx.obj, model, pace)
+    notes = [] if against else _notes(ctx.obj, model)
     if as_json:
-        typer.echo(json.dumps(found.to_dict()))
-    else:
-        from emberd.cli import render
+        typer.echo(json.dumps({**found.to_dict(), "notes": notes}))
+        return
+    from emberd.cli import render
 
-        render.show_bench(found.to_dict())
+    render.show_bench(found.to_dict())
+    for note in notes:
+        typer.echo(note)
+
+
+def _notes(root: Root, model: str | None) -> list[str]:
+    config = root.read()
+    return faster_notes([config.catalog.get(model or config.settings.default)])
 
 
 def _end(number: int, _frame: object) -> None:

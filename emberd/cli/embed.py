@@ -1,6 +1,5 @@
 """`emberd embed`: one JSON line per text, from the running server or without one."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -77,6 +76,8 @@ def embed(
         if server:
             _by_server(server, batches, options, report)
         else:
+            import asyncio
+
             asyncio.run(_by_pool(config, batches, options, report))
 
 

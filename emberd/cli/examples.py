@@ -12,6 +12,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd pull minilm mpnet", "several"),
         ("emberd pull bge-small --update", "take the Hub's newest commit"),
     ),
+    "prepare": (
+        ("emberd prepare", "the default and pinned models"),
+        ("emberd prepare bge-small", "one model that is here"),
+    ),
     "list": (
         ("emberd list", "all models, and which are downloaded"),
         ("emberd list -v", "also the disk space each takes"),

@@ -21,6 +21,7 @@ from emberd.cli import (
     examples,
     migrate,
     models,
+    prepare,
     serve,
     server,
     service,
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.command()(serve.serve)
 app.command()(models.pull)
+app.command()(prepare.prepare)
 app.command("list")(models.list_models)
 app.command()(models.remove)
 app.command()(server.ps)

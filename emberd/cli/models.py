@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emberd.cli.context import AsJson, Root, complete_model, resumable
+from emberd.cli.prepare import prepared_in, try_to_prepare
 from emberd.errors import EmberdError, RequestError, SourceError
 from emberd.installing import pip
 from emberd.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from emberd.config.load import Config
     from emberd.models.hub import OnProgress
     from emberd.models.pull import Pulled
+    from emberd.pool.preparing import Prepared
     from emberd.registry.spec import ModelSpec, Source
 
 NOT_LOADED = ("cold", "failed")
@@ -46,8 +48,10 @@ def list_models(
     places = Places(hub=config.homes.hub, cache=config.homes.cache, lock=lock)
     rows = [asdict(row) for row in listing.list_models(config.catalog, default, places)]
     unused_bytes = listing.unused_bytes(config.catalog, places)
+    here = {row["name"] for row in rows if row["pulled"]}
+    notes = faster_notes(spec for spec in config.catalog if spec.name in here)
     if as_json:
-        typer.echo(json.dumps({"models": rows, "unused_bytes": unused_bytes}))
+        typer.echo(json.dumps({"models": rows, "unused_bytes": unused_bytes, "notes": notes}))
         return
     from emberd.cli import render
 
@@ -57,6 +61,21 @@ def list_models(
             f"Compiled copies that no model uses take {format_size(unused_bytes)}. The server"
             " deletes them the next time it starts; `emberd remove` deletes them now."
         )
+    for note in notes:
+        typer.echo(note)
+
+
+def faster_notes(specs: "Iterable[ModelSpec]") -> list[str]:
+    """Say which entries that a user wrote would be faster here with another `compute`."""
+    from emberd.backends.faster import faster_compute
+    from emberd.config.load import is_built_in
+
+    found = [(spec, faster_compute(spec)) for spec in specs]
+    return [
+        faster.told(spec.name)
+        for spec, faster in found
+        if faster and not is_built_in(spec, faster.key)
+    ]
 
 
 def pull(
@@ -81,8 +100,8 @@ def pull(
 ) -> None:
     """Download models, and check those that are already here.
 
-    A model that was not pulled is downloaded at its first request. To continue a download that was
-    stopped, run the same command again.
+    A model that was not pulled is downloaded and compiled at its first request. To continue a
+    download that was stopped, run the same command again.
     """
     root: Root = ctx.obj
     config = root.load()
@@ -157,6 +176,8 @@ def _pull(
         update=update,
         report=report,
     )
+    is_used = pulled.fingerprint is not None
+    prepared = try_to_prepare(config, spec) if is_used else None
     return {
         "name": spec.name,
         "status": pulled.status,
@@ -169,12 +190,17 @@ def _pull(
         "damaged": list(pulled.check.damaged),
         "newer": pulled.check.newer,
         "fingerprint": pulled.fingerprint,
-        "notes": _notes(config, spec, pulled, revision),
+        "prepared_s": prepared and round(prepared.seconds, 3),
+        "notes": _notes(config, spec, pulled, revision, prepared),
     }
 
 
 def _notes(
-    config: "Config", spec: "ModelSpec", pulled: "Pulled", revision: str | None
+    config: "Config",
+    spec: "ModelSpec",
+    pulled: "Pulled",
+    revision: str | None,
+    prepared: "Prepared | None" = None,
 ) -> list[str]:
     """Say what to know or do after a pull."""
     notes = []
@@ -191,10 +217,18 @@ def _notes(
             f" {config.homes.config}."
         )
     elif before and before != now:
-        notes.append(
-            f"Its fingerprint was {before} and is now {now}; the next load compares the vectors."
-        )
+        notes.append(f"Its fingerprint was {before} and is now {now}; {_compared(spec, prepared)}")
     return notes
+
+
+def _compared(spec: "ModelSpec", prepared: "Prepared | None") -> str:
+    """Say whether the vectors of a model whose files changed are still the same."""
+    if prepared is None:
+        return "the next load compares the vectors."
+    if not prepared.entry.changed_to:
+        return "its vectors are still of the same space."
+    entry = prepared.entry
+    return f"its vectors are not the same: {entry.reasons}. {entry.advice(spec.name)}"
 
 
 def _sentences(row: dict[str, Any]) -> str:
@@ -214,7 +248,8 @@ def _sentences(row: dict[str, Any]) -> str:
     }
     size = format_size(row["size_bytes"])
     first = f"{row['name']}: {done[row['status']]} {row['source']}, {size}"
-    return "\n  ".join([first, row["folder"], *row["notes"]])
+    took = [prepared_in(row["prepared_s"])] if row["prepared_s"] else []
+    return "\n  ".join([first, row["folder"], *took, *row["notes"]])
 
 
 def remove(

@@ -132,9 +132,10 @@ def process_table(models: Sequence["ModelStatus"]) -> Sheet:
         style = STATE_STYLE.get(model.state, "dim")
         leaves_s = model.unloads_in_s
         leaves = "" if leaves_s is None else format_duration(round(leaves_s))
+        times = f" x {model.replicas}" if model.replicas > 1 else ""
         sheet.rows.append((
             model.name, f"[{style}]{model.state}[/]{_progress(model.progress)}",
-            format_size(model.memory_bytes), f"{model.backend} {model.compute}",
+            format_size(model.memory_bytes), f"{model.backend} {model.compute}{times}",
             str(model.in_flight), str(model.queued), leaves,
             *([escape(model.last_error or "")] if "last error" in columns else []),
         ))  # fmt: skip
@@ -205,6 +206,7 @@ BENCH_ROWS = (
     ("during a job: /health, p99", "job_health_p99_ms", "ms"),
     ("the job alone", "job_alone_s", "s"),
     ("the job during other requests", "job_beside_s", "s"),
+    ("the job alone: cores used", "used_cores", "of {machine_cores:.0f}"),
     ("memory: idle", "idle_mib", "MiB"),
     ("memory: model loaded", "loaded_mib", "MiB"),
     ("memory: after the work", "worked_mib", "MiB"),
@@ -220,7 +222,8 @@ def show_bench(results: Mapping[str, Any]) -> None:
     for label, name, unit in BENCH_ROWS:
         if name in numbers:
             value = numbers[name]
-            sheet.rows.append((label, f"{value:.{0 if value >= 100 else 1}f} {unit}"))
+            shown = f"{value:.{0 if value >= 100 else 1}f} {unit.format(**numbers)}"
+            sheet.rows.append((label, shown))
     show(sheet)
     rows = results["throughput"]
     columns = ["words in a text", "texts/s", *(["tokens/s"] if "tokens_per_s" in rows[0] else [])]

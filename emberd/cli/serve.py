@@ -39,6 +39,12 @@ def serve(
         str | None,
         typer.Option(metavar="LEVEL", help="debug, info, warning or error.", show_default="info"),
     ] = None,
+    prepare: Annotated[
+        bool,
+        typer.Option(
+            "--prepare", help="First compile the default and pinned models that are here."
+        ),
+    ] = False,
     allow_open: Annotated[
         bool,
         typer.Option(
@@ -61,6 +67,11 @@ def serve(
     }
     try:
         config = root.load(flags)
+
+        if prepare:
+            from emberd.cli.prepare import prepare_usual
+
+            prepare_usual(config)
 
         from emberd.config.live import LiveConfig
         from emberd.server import run

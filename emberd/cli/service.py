@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emberd.cli.context import AsJson, Root, print_error, print_warning
+from emberd.cli.prepare import prepare_usual
 from emberd.errors import ConfigError, PortTakenError, ServiceError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def install(
             " process, or set another `server.port`.",
         )
     old = previous.find(server.port or 0, holder) if replace else []
+    prepare_usual(config)
     for sentence in service.install(manager, unit, lambda: managed.is_ready(config), old):
         typer.echo(sentence)
     where = str(managed.address_of(config))

@@ -50,6 +50,8 @@ def _of_settings(before: Config, after: Config) -> Iterator[Change]:
             effect: Effect = "at_once" if key.split(".")[0] in LIVE else "needs_restart"
             if key == "default":
                 effect = "next_request"
+            elif key == "limits.replicas":
+                effect = "model_restarts"
             yield Change(key, old.get(key), new.get(key), effect)
 
 

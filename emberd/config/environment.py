@@ -1,8 +1,9 @@
-"""What the environment holds besides settings: systemd's socket, and what a service needs."""
+"""What the environment holds besides settings: systemd's socket, GPUs, and what a service needs."""
 
 import os
 import re
 from collections.abc import Mapping, MutableMapping
+from itertools import takewhile
 from pathlib import Path
 
 from emberd.config.paths import expand
@@ -18,11 +19,31 @@ PLAIN = (
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 SECRET_NAME = re.compile(r"TOKEN(?!S)|SECRET|PASSWORD|KEY")
 SECRET_URL = re.compile(r"//[^/]*@")
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 def take_notify_socket(environ: MutableMapping[str, str] = os.environ) -> str | None:
     """Return the socket on which systemd expects notifications; hide it from child processes."""
     return environ.pop("NOTIFY_SOCKET", None)
+
+
+def visible_gpus(
+    environ: Mapping[str, str] = os.environ, dev: Path = Path("/dev")
+) -> tuple[str, ...]:
+    """Return the GPUs that CUDA can use, as the variable names them, its first choice first.
+
+    `dev` has a file for each GPU that this machine or container may use.
+    """
+    stated = environ.get(VISIBLE_GPUS)
+    if stated is None:
+        return tuple(map(str, range(len([*dev.glob("nvidia[0-9]*")]))))
+    names = [name.strip() for name in stated.split(",")]
+    return tuple(takewhile(lambda name: name and name != "-1", names))  # as CUDA reads it
+
+
+def show_only(gpu: str, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Hide the other GPUs from CUDA. It looks once, so this comes before it is loaded."""
+    environ[VISIBLE_GPUS] = gpu
 
 
 def for_a_service(environ: Mapping[str, str] = os.environ) -> tuple[dict[str, str], list[str]]:

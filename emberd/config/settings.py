@@ -3,10 +3,21 @@
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, MinLen
-
-from emberd.registry.spec import InputType
-from emberd.units import AtMost, Count, Duration, Host, Origin, PathText, Port, Size
+from emberd.registry.spec import InputType, Replicas
+from emberd.units import (
+    AtMost,
+    Count,
+    Duration,
+    Ge,
+    Gt,
+    Host,
+    Le,
+    MinLen,
+    Origin,
+    PathText,
+    Port,
+    Size,
+)
 
 MOST_BODY_BYTES = 256 * 2**20  # what one frame to a worker takes; see worker/wire.py
 
@@ -36,11 +47,13 @@ class LimitsSettings:
     idle_unload: Annotated[float, Duration, Gt(0)] = 15 * 60.0
     max_loaded: Annotated[int, Count, Ge(1)] = 3
     memory_budget: Annotated[int, Size, Gt(0)] = 4 * 2**30
+    replicas: Replicas = "auto"  # of each model
     max_texts: Annotated[int, Count, Ge(1)] = 2048
     max_body: Annotated[int, Size, Gt(0), AtMost(MOST_BODY_BYTES)] = 16 * 2**20
     max_queued_texts: Annotated[int, Count, Ge(1)] = 20_000
     max_queued_bytes: Annotated[int, Size, Gt(0)] = 256 * 2**20
     request_timeout: Annotated[float, Duration, Gt(0)] = 120.0
+    prepare: bool = True  # compile models before their first request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,16 +7,18 @@ any time.
 
 import hashlib
 import os
-import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePath
 
+from emberd.files import delete_tree
 from emberd.hashing import FileHash
 from emberd.models.modules import TRANSFORMER_FILES
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockEntry
 
 LENGTH = 16  # hex digits
+NEW_FOR_S = 60.0
 
 
 def compiled_key(spec: ModelSpec, files: Mapping[str, FileHash]) -> str:
@@ -43,10 +45,39 @@ def folders(cache: Path, spec: ModelSpec, entry: LockEntry | None) -> list[Path]
     return sorted(cache.glob(f"*/{compiled_key(spec, entry.now.files)}"))
 
 
-def unused(cache: Path, models: Iterable[tuple[ModelSpec, LockEntry | None]]) -> list[Path]:
-    """Return everything that backends keep but none of these models would use."""
-    used = {folder for spec, entry in models for folder in folders(cache, spec, entry)}
-    return sorted(path for path in cache.glob("*/*") if path not in used)
+def unused(
+    cache: Path,
+    models: Iterable[tuple[ModelSpec, LockEntry | None]],
+    *,
+    spare_new_folders: bool = False,
+) -> list[Path]:
+    """Return everything that backends keep but none of these models would use.
+
+    In a folder that is used, these are files for an earlier `compute`, processor or version; not
+    new ones, which a start may be about to mention in `lock.json`. The same goes for folders if
+    they are to be spared.
+    """
+    kept: dict[Path, list[Collection[str]]] = {}
+    for spec, entry in models:
+        for folder in folders(cache, spec, entry):
+            kept.setdefault(folder, []).append(entry.now.kept if entry else ())
+    found = [path for path in cache.glob("*/*") if path not in kept]
+    if spare_new_folders:
+        found = [path for path in found if _is_old(path)]
+    for folder, names in kept.items():
+        if all(names):  # each model's backend has said what it needs of it
+            needed = {name for some in names for name in some}
+            found += [
+                path for path in folder.glob("*") if path.name not in needed and _is_old(path)
+            ]
+    return sorted(found)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > NEW_FOR_S
+    except OSError:  # gone
+        return False
 
 
 def size_of(*paths: Path) -> int:
@@ -73,7 +104,7 @@ def give_back(paths: Iterable[Path]) -> int:
     for path in paths:
         taken = size_of(path)
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            delete_tree(path)
         else:
             path.unlink(missing_ok=True)
         freed += taken

@@ -18,16 +18,19 @@ _DOCUMENT = ("document", "passage", "corpus")
 class Difference:
     """Something that the folder says but the entry does not, or that they say differently.
 
-    `key` is the entry's key, and `line` is what to write there to follow the folder.
+    Or what another line would give; see `backends.faster`.
+
+    `key` is the entry's key, and `line` is what to write there for the `purpose`.
     """
 
     key: str
     message: str
     line: str
+    purpose: str = "follow the folder"
 
     def told(self, name: str) -> str:
         """Describe it for the entry `name`, with what to do, in one line."""
-        return f"{self.message} To follow the folder, write under models.{name}: {self.line}"
+        return f"{self.message} To {self.purpose}, write under models.{name}: {self.line}"
 
 
 def differences(folder: "Folder", spec: ModelSpec) -> list[Difference]:

@@ -10,11 +10,10 @@ import json
 import os
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 from emberd.errors import ModelLoadError
-from emberd.files import is_file, is_folder, is_gone, is_link, read
+from emberd.files import delete_tree, is_file, is_folder, is_gone, is_link, read
 from emberd.models.modules import old_layout
 from emberd.registry.spec import Source, is_below
 
@@ -194,7 +193,7 @@ def remove_repository(repository: str, hub: Path) -> int:
     if folder.exists():
         folder.rename(leaving)
         freed += _delete(leaving)
-    shutil.rmtree(hub / ".locks" / folder.name, ignore_errors=True)
+    delete_tree(hub / ".locks" / folder.name, ignore_errors=True)
     return freed
 
 
@@ -202,5 +201,5 @@ def _delete(folder: Path) -> int:
     if not folder.exists():
         return 0
     statuses = [path.lstat() for path in (folder, *folder.rglob("*"))]
-    shutil.rmtree(folder)
+    delete_tree(folder)
     return 512 * sum({status.st_ino: status.st_blocks for status in statuses}.values())

@@ -89,6 +89,8 @@ def remove(removal: Removal, catalog: Catalog, places: Places) -> Removed:
             entry = lock.read().get(spec.name)
             if entry and not entry.files_remain:
                 lock.remove(spec.name)
+            elif entry:
+                lock.put(spec.name, entry.removed())
         entries = lock.read()
         models = [(spec, entries.get(spec.name)) for spec in catalog]
         unused = compiled.unused(places.cache, models)

@@ -1,14 +1,20 @@
-"""The requests for one model, waiting or in flight: which is sent next, and which is tried again.
+"""The requests for one model, waiting or in flight: who gets which, and what is tried again.
 
-When the worker dies, the requests that may have caused it become suspects. They are sent alone,
-one at a time, so that the next death shows which one it is, and no other request pays for it.
+All workers of a model take from here. With one, everything is sent at once, and the worker decides
+what runs first. With several, it goes to whoever has the fewest texts, a large request in parts,
+and what would only wait in a worker waits here, for whoever is free first.
+
+When a worker dies, the requests that may have caused it become suspects. They are sent alone,
+one at a time to a worker, so that the next death shows which one it is, and no other request pays
+for it.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from emberd.errors import (
     EmberdError,
@@ -17,26 +23,36 @@ from emberd.errors import (
     TooLargeError,
     WorkerCrashedError,
 )
-from emberd.pool.job import Job
+from emberd.pool.job import Job, Part
+from emberd.pool.lane import Lane
 from emberd.pool.process import Worker
 from emberd.registry.spec import ModelSpec
-from emberd.spaces.fingerprint import fingerprint
-from emberd.spaces.lock import LockEntry
 from emberd.units import format_size
 from emberd.worker import wire
+
+FEW_TEXTS = 256  # a batch of a GPU: not divided, and does not wait, as workers let it pass others
+ENOUGH_TEXTS = 2048  # for a worker to be busy until it can be sent more, also if it is a large GPU
 
 
 class Backlog:
     """The requests of one model. They outlive its workers.
 
-    `last_used_s` is when one was last answered or abandoned, in monotonic seconds.
+    `last_used_s` is when one was last answered or abandoned, in monotonic seconds. `queued_texts`
+    is how many texts have no vector yet, waiting or in flight: kept, not counted, because it is
+    asked for with every request. `workers` is how many share the requests, also while some of them
+    are starting.
+
+    A job waits as long as it has texts that no worker has.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.last_used_s = time.monotonic()
-        self._waiting: deque[Job] = deque()
-        self._in_flight: dict[int, Job] = {}
+        self.queued_texts = 0
+        self.workers = 1
+        self.lanes: list[Lane] = []
+        self._suspects: deque[Job] = deque()
+        self._waiting: deque[Job] = deque()  # the others
         self._loads: list[asyncio.Future[None]] = []
         self._last_id = 0
 
@@ -44,38 +60,38 @@ class Backlog:
 
     @property
     def waiting(self) -> int:
-        """Requests that no worker has."""
-        return len(self._waiting)
+        """Requests with texts that no worker has."""
+        return len(self._waiting) + len(self._suspects)
 
     @property
     def in_flight(self) -> int:
-        """Requests that the worker has."""
-        return len(self._in_flight)
+        """Requests that workers have."""
+        return len(self._sent())
 
     @property
     def wanted(self) -> bool:
         """Whether somebody waits for a worker to start."""
-        return bool(self._waiting or self._loads)
+        return bool(self._waiting or self._suspects or self._loads)
 
     @property
     def busy(self) -> bool:
         """Whether somebody waits for anything."""
-        return bool(self._waiting or self._in_flight or self._loads)
+        return self.wanted or any(lane.parts for lane in self.lanes)
 
-    @property
-    def queued_texts(self) -> int:
-        """Texts without a vector yet, waiting or in flight."""
-        return sum(job.unanswered for job in (*self._waiting, *self._in_flight.values()))
+    def is_held_up(self, lane: Lane) -> bool:
+        """Whether requests are waiting only for a worker to read what it has been sent."""
+        return bool(self.waiting) and not lane.worker.takes_more
 
-    def is_held_up(self, worker: Worker) -> bool:
-        """Whether requests are waiting only for the worker to read what it has been sent."""
-        return bool(self._waiting) and not worker.takes_more
+    def _sent(self) -> dict[Job, None]:
+        """Return the jobs that workers have, in their order."""
+        return dict.fromkeys(part.job for lane in self.lanes for part in lane.parts.values())
 
     # -- what comes in, and who gives up ----------------------------------------------------
 
     def add(self, job: Job) -> None:
         """Queue a job."""
         self._waiting.append(job)
+        self.queued_texts += job.unanswered
 
     def add_load(self) -> asyncio.Future[None]:
         """Return a future that is done when the model is ready."""
@@ -95,156 +111,244 @@ class Backlog:
                 load.set_result(None)
         self._loads.clear()
 
-    def abandon(self, job: Job, worker: Worker | None) -> None:
-        """Forget a job that nobody waits for any longer, and have the worker forget it."""
-        with suppress(ValueError):
-            self._waiting.remove(job)
-        for request_id, other in list(self._in_flight.items()):
-            if other is job:
-                del self._in_flight[request_id]
-                if worker:
-                    worker.send(wire.Cancel(id=request_id))
+    def abandon(self, job: Job) -> None:
+        """Forget a job that nobody waits for any longer, and have its workers forget it."""
+        if self._take_out(job):
+            self.queued_texts -= job.unanswered
         self.last_used_s = time.monotonic()
 
     def refuse_waiting(self, error: EmberdError) -> None:
         """Fail everyone who waits for a worker; requests that a worker already has continue."""
-        for job in self._waiting:
-            job.fail(error)
-        self._waiting.clear()
+        for queue in (self._suspects, self._waiting):
+            jobs = list(queue)
+            queue.clear()
+            for job in jobs:
+                if job.parts:
+                    queue.append(job)
+                else:
+                    self._drop(job, error)
         for load in self._loads:
             if not load.done():
                 load.set_exception(error)
         self._loads.clear()
 
-    def refuse_all(self, error: EmberdError, worker: Worker | None) -> None:
-        """Fail everyone, and have the worker forget what it has."""
-        for request_id, job in self._in_flight.items():
-            job.fail(error)
-            if worker:
-                worker.send(wire.Cancel(id=request_id))
-        self._in_flight.clear()
+    def refuse_all(self, error: EmberdError) -> None:
+        """Fail everyone, and have the workers forget what they have."""
+        for job in self._sent():
+            self._take_out(job)
+            self._drop(job, error)
         self.refuse_waiting(error)
 
-    # -- what goes to the worker ------------------------------------------------------------
+    # -- what goes to the workers -----------------------------------------------------------
 
-    def dispatch(self, worker: Worker, ready: wire.Ready, spec: ModelSpec) -> None:
-        """Send what waits, as far as the worker reads it; suspects go first, one at a time.
+    def open(
+        self,
+        worker: Worker,
+        ready: wire.Ready,
+        spec: ModelSpec,
+        wake: Callable[[], None] = lambda: None,
+    ) -> Lane:
+        """Have a worker that is ready take part; for `wake` see `Lane`."""
+        lane = Lane(worker=worker, ready=ready, spec=spec, wake=wake)
+        self.lanes.append(lane)
+        return lane
 
-        The worker describes tokens for one request at a time. The next of those stays here until
+    def dispatch(self, by: Lane | None = None, *, only_begun: bool = False) -> None:
+        """Send what waits, as far as the workers should have it; suspects alone.
+
+        `by` is the lane whose worker the caller watches: who watches another is woken when that
+        gets something to do.
+        `only_begun`: nothing but the rest of requests of which workers have a part.
+
+        A worker describes tokens for one request at a time. The next of those stays here until
         then: a request that the worker has not begun must not become a suspect.
         """
-        if not self._waiting or any(job.strikes for job in self._in_flight.values()):
-            return
-        suspect = next((job for job in self._waiting if job.strikes), None)
-        if suspect:
-            if not self._in_flight:
-                self._waiting.remove(suspect)
-                self._send(suspect, worker, ready, spec)
-            return
-        describes = any(job.wants_tokens for job in self._in_flight.values())
+        lanes = [lane for lane in self.lanes if lane.is_open]
+        if self._suspects and not only_begun:
+            self._send_suspect(by, lanes)
         kept: list[Job] = []
-        while self._waiting and worker.takes_more:
+        while self._waiting and (lanes := [lane for lane in lanes if lane.takes_more]):
             job = self._waiting.popleft()
-            if job.wants_tokens and describes:
+            lane = None if only_begun and not job.parts else self._lane_for(job, lanes)
+            if lane is None:
                 kept.append(job)
-            else:
-                describes = describes or job.wants_tokens
-                self._send(job, worker, ready, spec)
+            elif self._send(job, lane, by) and job.unsent:
+                self._waiting.appendleft(job)
         self._waiting.extendleft(reversed(kept))
 
-    def _send(self, job: Job, worker: Worker, ready: wire.Ready, spec: ModelSpec) -> None:
-        offered = _space_of(job, ready, spec)
-        equivalent = ready.equivalent if offered in ready.fingerprints.values() else ()
-        if job.expected_fingerprint not in (None, offered, *equivalent):
-            job.fail(
-                FingerprintMismatchError(
-                    f"{self.name} gives vectors of space {offered}, but the caller expects"
-                    f" {(job.expected_fingerprint or '')[:64]!r}.",
-                    hint="Embed what is stored again, or use the model that made it.",
-                )
-            )
+    def _send_suspect(self, by: Lane | None, lanes: list[Lane]) -> None:
+        """Send a suspect to the worker with the fewest texts once it has none; it gets no others.
+
+        That worker is removed from `lanes`.
+        """
+        least = min((lane for lane in lanes if not lane.has_suspect), key=_unanswered, default=None)
+        if least is None:
             return
-        if not job.enter(offered):
-            job.fail(
-                SpaceChangingError(
-                    f"{self.name} changed its vector space twice while it was answering.",
-                    hint="Its files are being replaced. Try again when that is done.",
-                )
+        lanes.remove(least)
+        if not least.parts:
+            self._send(self._suspects.popleft(), least, by)
+
+    def _lane_for(self, job: Job, lanes: Sequence[Lane]) -> Lane | None:
+        """Return the worker for the next texts of a job; None if it should wait."""
+        if job.wants_tokens:
+            lanes = [lane for lane in lanes if not lane.describes_tokens]
+        elif self.workers > 1 and len(job.texts) > FEW_TEXTS:
+            lanes = [lane for lane in lanes if lane.unanswered < ENOUGH_TEXTS]
+        return min(lanes, key=_unanswered, default=None)
+
+    def _send(self, job: Job, lane: Lane, by: Lane | None) -> bool:
+        """Send a job, or as much of it as one worker should have; False if the job failed."""
+        offered = lane.space_of(job)
+        if not lane.may_answer(job, offered):
+            error: EmberdError = FingerprintMismatchError(
+                f"{self.name} gives vectors of space {offered}, but the caller expects"
+                f" {(job.expected_fingerprint or '')[:64]!r}.",
+                hint="Embed what is stored again, or use the model that made it.",
             )
-            return
+            self._drop(job, error)
+            return False
+        if job.fingerprint != offered:
+            self._withdraw(job)
+        with self._recounting(job):
+            entered = job.enter(offered)
+        if not entered:
+            error = SpaceChangingError(
+                f"{self.name} changed its vector space twice while it was answering.",
+                hint="Its files are being replaced. Try again when that is done.",
+            )
+            self._drop(job, error)
+            return False
+        most = len(job.texts)
+        if self.workers > 1 and not job.strikes and not job.wants_tokens:
+            most = max(FEW_TEXTS, math.ceil(most / self.workers))
+        part = job.take(most)
         self._last_id += 1
         try:
-            worker.send(job.to_frame(self._last_id))
+            lane.send(self._last_id, part)
         except wire.FrameError:  # the HTTP API refuses such a request; other callers get this far
-            most = format_size(wire.MAX_HEADER_BYTES)
+            job.parts.remove(part)
+            largest = format_size(wire.MAX_HEADER_BYTES)
             hint = "Send the texts in several requests."
-            job.fail(TooLargeError(f"The texts are larger than {most}.", hint=hint))
-        else:
-            self._in_flight[self._last_id] = job
+            self._drop(job, TooLargeError(f"The texts are larger than {largest}.", hint=hint))
+            return False
+        if lane is not by and len(lane.parts) == 1:
+            lane.wake()
+        return True
 
     # -- what comes back --------------------------------------------------------------------
 
-    def take_vectors(self, frame: wire.Fragments, payload: bytes) -> Job | None:
+    def take_vectors(self, lane: Lane, frame: wire.Fragments, payload: bytes) -> Job | None:
         """Keep what a worker answered; return the job when that completes it."""
-        job = self._in_flight.get(frame.id)
-        if job is None:
+        part = lane.parts.get(frame.id)
+        if part is None:
             return None
-        job.receive(frame, payload)
+        job, left = part.job, part.left
+        with self._recounting(job):
+            part.receive(frame, payload)
+        lane.unanswered -= left - part.left
+        if part.left:
+            return None
+        lane.remove(frame.id)
         if job.unanswered:
             return None
-        del self._in_flight[frame.id]
         job.finish(self.name)
         return job
 
-    def fail(self, request_id: int, error: EmberdError) -> None:
+    def fail(self, lane: Lane, request_id: int, error: EmberdError) -> None:
         """Fail a request, as its worker says."""
-        job = self._in_flight.pop(request_id, None)
-        if job:
+        if request_id in lane.parts:
+            job = lane.remove(request_id).job
             self.last_used_s = time.monotonic()
-            job.fail(error)
+            self._take_out(job)
+            self._drop(job, error)
 
-    def take_back(self) -> None:
-        """Take back everything from the worker; the next one computes it again from the start."""
-        for job in self._in_flight.values():
-            job.begin_again()
-        self._wait_again(list(self._in_flight.values()))
+    def take_back(self, lane: Lane) -> None:
+        """Take back everything from a worker that may have answered wrongly.
 
-    def strike(self) -> tuple[int, int]:
-        """After the worker's death: queue again what may be tried again, and fail the rest.
+        What is not finished begins again from the start: also what others have, if some of it may
+        have come from that worker.
+        """
+        sent = [part.job for part in lane.parts.values()]
+        others = (*self._sent(), *self._suspects, *self._waiting)
+        again = list(dict.fromkeys([*sent, *(job for job in others if job.has_answers)]))
+        for job in again:
+            self._take_out(job)
+            with self._recounting(job):
+                job.begin_again()
+        self._wait_again(again)
+
+    def strike(self, lane: Lane) -> tuple[int, int]:
+        """After a worker's death: queue again what may be tried again, and fail the rest.
+
+        A request gets a strike if no text was answered of the parts that the worker had.
 
         Returns:
             How many requests the worker had, and how many of them got a strike.
         """
-        jobs = list(self._in_flight.values())
-        strikes_before = sum(job.strikes for job in jobs)
+        self.lanes.remove(lane)
+        lost: dict[Job, list[Part]] = {}
+        for part in lane.parts.values():
+            lost.setdefault(part.job, []).append(part)
+        strikes_before = sum(job.strikes for job in lost)
+        for job in lost:
+            self._unqueue(job)
+        for request_id in list(lane.parts):
+            lane.remove(request_id)
         again = []
-        for job in jobs:
-            if job.strike():
+        for job, parts in lost.items():
+            if job.strike(parts):
                 again.append(job)
             else:
-                job.fail(
-                    WorkerCrashedError(
-                        f"The worker of {self.name} died twice on this request.",
-                        hint="Send its texts one by one to find the one that causes it.",
-                    )
+                error = WorkerCrashedError(
+                    f"The worker of {self.name} died twice on this request.",
+                    hint="Send its texts one by one to find the one that causes it.",
                 )
+                self._drop(job, error)
         self._wait_again(again)
-        return len(jobs), sum(job.strikes for job in jobs) - strikes_before
+        return len(lost), sum(job.strikes for job in lost) - strikes_before
 
-    def _wait_again(self, jobs: list[Job]) -> None:
-        """Put jobs back at the front of the queue, in their order."""
-        self._waiting.extendleft(reversed(jobs))
-        self._in_flight.clear()
+    # -- inside -----------------------------------------------------------------------------
+
+    def _drop(self, job: Job, error: EmberdError) -> None:
+        """Fail a job that waits no longer."""
+        self._withdraw(job)
+        self.queued_texts -= job.unanswered
+        job.fail(error)
+
+    def _withdraw(self, job: Job) -> None:
+        """Have all workers forget a job."""
+        if job.parts:
+            for lane in self.lanes:
+                lane.withdraw(job)
+
+    def _unqueue(self, job: Job) -> bool:
+        """Remove a job from those that wait; False if it did not."""
+        queue = self._suspects if job.strikes else self._waiting
+        if not job.unsent or job not in queue:
+            return False
+        queue.remove(job)
+        return True
+
+    def _take_out(self, job: Job) -> bool:
+        """Remove a job wherever it is; False if it was nowhere."""
+        was_here = self._unqueue(job) or bool(job.parts)
+        self._withdraw(job)
+        return was_here
+
+    @contextmanager
+    def _recounting(self, job: Job) -> Iterator[None]:
+        """Keep `queued_texts` right while vectors of a job come or are discarded."""
+        self.queued_texts -= job.unanswered
+        try:
+            yield
+        finally:
+            self.queued_texts += job.unanswered
+
+    def _wait_again(self, jobs: Sequence[Job]) -> None:
+        """Put jobs in front of those that wait, in their order."""
+        for job in reversed(jobs):
+            (self._suspects if job.strikes else self._waiting).appendleft(job)
 
 
-def _space_of(job: Job, ready: wire.Ready, spec: ModelSpec) -> str:
-    """Return the fingerprint of what `job` gets, which depends on whether it is normalized."""
-    if job.normalize in (None, spec.normalize):
-        return ready.fingerprints[str(job.dimensions)]
-    now = LockEntry.from_dict(ready.lock).now
-    return fingerprint(
-        spec,
-        files=now.files,
-        options=replace(now.options, normalize=job.normalize),
-        dimensions=job.dimensions,
-    )
+def _unanswered(lane: Lane) -> int:
+    return lane.unanswered

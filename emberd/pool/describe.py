@@ -9,9 +9,10 @@ from emberd.pool.status import ModelStatus
 
 
 def status_of(model: Model) -> ModelStatus:
-    """Return what `/models` says about a model; the worker's memory is read from the system."""
-    spec, session, last, backlog = model.spec, model.session, model.last_start, model.backlog
-    ready = session.ready if session else None
+    """Return what `/models` says about a model; its workers' memory is read from the system."""
+    spec, sessions, last, backlog = model.spec, model.sessions, model.last_start, model.backlog
+    ready = next((session.ready for session in sessions if session.ready), None)
+    starting = [session.progress for session in sessions if session.progress]
     entry = model.record.read()
     idle_s = None
     if model.state == "ready" and not backlog.busy:
@@ -30,7 +31,8 @@ def status_of(model: Model) -> ModelStatus:
         state=model.state,
         backend=ready.backend if ready else spec.backend,
         compute=ready.compute if ready else spec.compute,
-        memory_bytes=session.sample_memory() if session else 0,
+        memory_bytes=sum(session.sample_memory() for session in sessions),
+        replicas=sum(lane.is_open for lane in backlog.lanes),
         in_flight=backlog.in_flight,
         queued=backlog.waiting,
         idle_s=idle_s,
@@ -38,13 +40,14 @@ def status_of(model: Model) -> ModelStatus:
         loads=model.loads,
         last_load_s=last.seconds,
         phases_s=last.phases_s,
-        progress=session.progress if session else None,
+        progress=starting[0] if starting and model.state == "starting" else None,
         last_error=model.last_error.message if model.last_error else None,
-        notes=last.notes,
+        notes=model.notes,
         pulled=pulled,
         files_bytes=sum(file.size for file in files),
         files_changed_s=max((file.mtime_ns // 10**9 for file in files), default=0),
-        pid=session.worker.pid if session else None,
+        pid=sessions[0].worker.pid if sessions else None,
+        pids=[session.worker.pid for session in sessions],
     )
 
 

@@ -1,9 +1,13 @@
-"""One request on its way through the pool: its texts, what has come back, and its strikes."""
+"""One request on its way through the pool: its texts, what has come back, and its strikes.
+
+Its texts may go to several workers, in parts: what they answer is put together here.
+"""
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, islice
 from typing import Literal
 
 from emberd.errors import EmberdError
@@ -28,10 +32,15 @@ class Timing:
     model_s: float = 0.0
     encode_s: float = 0.0
 
-    def stages(self) -> Iterator[tuple[str, float]]:
-        """Yield each part by its name, in seconds."""
-        for field_name in self.__slots__:
-            yield field_name.removesuffix("_s"), getattr(self, field_name)
+    def stages(self) -> Sequence[tuple[str, float]]:
+        """Return each part by its name, in seconds."""
+        return (
+            ("wait", self.wait_s),
+            ("queue", self.queue_s),
+            ("tokenize", self.tokenize_s),
+            ("model", self.model_s),
+            ("encode", self.encode_s),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +57,31 @@ class Answer:
 
 
 @dataclass(slots=True, eq=False)
+class Part:
+    """The texts of a job that one worker has been sent, in one frame."""
+
+    job: "Job"
+    indices: Sequence[int]  # of these texts, in the job
+    is_suspect: bool  # its worker has nothing else meanwhile
+    left: int  # texts without an answer
+    answered: bool = False  # at least one of them
+
+    def receive(self, vectors: Fragments, payload: bytes) -> None:
+        """Keep some fragments."""
+        before = self.job.unanswered
+        self.job.receive(self.indices, vectors, payload)
+        self.left -= before - self.job.unanswered
+        self.answered = True
+
+
+@dataclass(slots=True, eq=False)
 class Job:
     """A request for one model. Fragments that came back survive the worker that made them.
 
     They belong to the space that they were computed in. When the next worker gives another space,
     because files changed meanwhile, they are discarded: all vectors of an answer share one space.
 
-    A strike is a death of the worker with none of this job's texts answered since they were sent.
+    A strike is a death of a worker with none of the texts answered that it was sent.
     """
 
     texts: Sequence[str]
@@ -72,18 +99,27 @@ class Job:
     )
     strikes: int = 0
     spaces: int = 0  # that its vectors were computed in, one after the other
+    parts: list[Part] = field(default_factory=list)  # that workers have
     timing: Timing = field(default_factory=Timing)
     _submitted_s: float = field(default_factory=time.monotonic)
     _fragments: dict[int, bytes] = field(default_factory=dict)
     _tokens: int = 0
     _truncated: list[int] = field(default_factory=list)
-    _sent: list[int] = field(default_factory=list)
-    _answered_since_sent: bool = False
 
     @property
     def unanswered(self) -> int:
         """Texts that have no vector yet."""
         return len(self.texts) - len(self._fragments)
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether some of its texts have a vector."""
+        return bool(self._fragments)
+
+    @property
+    def unsent(self) -> int:
+        """Texts without a vector that no worker has."""
+        return self.unanswered - sum(part.left for part in self.parts)
 
     @property
     def wants_tokens(self) -> bool:
@@ -102,12 +138,29 @@ class Job:
             self.fingerprint = fingerprint
         return self.spaces <= MAX_SPACES
 
-    def to_frame(self, request_id: int) -> Embed | Tokenize:
-        """Return the frame that asks for what is still missing."""
-        self._sent = [index for index in range(len(self.texts)) if index not in self._fragments]
-        self._answered_since_sent = False
-        self.timing.wait_s = time.monotonic() - self._submitted_s
-        texts = [self.texts[index] for index in self._sent]
+    def take(self, most: int) -> Part:
+        """Return the next part to send: of the texts that no worker has, at most so many."""
+        if not self.parts:
+            self.timing.wait_s = time.monotonic() - self._submitted_s
+        if not self.parts and not self._fragments:
+            return self._part(range(min(most, len(self.texts))))
+        elsewhere = {index for part in self.parts for index in part.indices}
+        missing = (
+            index
+            for index in range(len(self.texts))
+            if index not in self._fragments and index not in elsewhere
+        )
+        return self._part(list(islice(missing, most)))
+
+    def _part(self, indices: Sequence[int]) -> Part:
+        part = Part(self, indices, is_suspect=self.strikes > 0, left=len(indices))
+        self.parts.append(part)
+        return part
+
+    def to_frame(self, request_id: int, part: Part) -> Embed | Tokenize:
+        """Return the frame that asks for the texts of a part."""
+        is_all = len(part.indices) == len(self.texts)
+        texts = list(self.texts) if is_all else [self.texts[index] for index in part.indices]
         if self.encoding == "tokens":
             special = self.special_tokens
             return Tokenize(id=request_id, texts=texts, prompt=self.prompt, special=special)
@@ -122,15 +175,15 @@ class Job:
             token_ids=self.token_ids,
         )
 
-    def receive(self, vectors: Fragments, payload: bytes) -> None:
-        """Keep some fragments."""
-        start = 0
-        for index, size in zip(vectors.indices, vectors.sizes, strict=True):
-            self._fragments[self._sent[index]] = payload[start : start + size]
-            start += size
+    def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes) -> None:
+        """Keep some fragments of the texts that were sent, whose indices these are."""
+        # `map`, as there may be 100,000 of them a second
+        ends = list(accumulate(vectors.sizes))
+        fragments = map(payload.__getitem__, map(slice, [0, *ends[:-1]], ends))
+        places = map(sent.__getitem__, vectors.indices)
+        self._fragments.update(zip(places, fragments, strict=True))
         self._tokens += vectors.tokens
-        self._truncated += [self._sent[index] for index in vectors.truncated]
-        self._answered_since_sent = True
+        self._truncated += [sent[index] for index in vectors.truncated]
         self.timing.tokenize_s, self.timing.queue_s = vectors.tokenize_s, vectors.queue_s
         self.timing.model_s += vectors.model_s
         self.timing.encode_s += vectors.encode_s
@@ -141,7 +194,7 @@ class Job:
             self.done.set_result(
                 Answer(
                     model=model,
-                    fragments=[self._fragments[index] for index in range(len(self.texts))],
+                    fragments=list(map(self._fragments.__getitem__, range(len(self.texts)))),
                     dimensions=self.dimensions,
                     fingerprint=self.fingerprint,
                     tokens=self._tokens,
@@ -159,7 +212,11 @@ class Job:
         if not self.done.done():
             self.done.set_exception(error)
 
-    def strike(self) -> bool:
-        """Count a death of the worker against this job; return whether it may be tried again."""
-        self.strikes += not self._answered_since_sent
+    def strike(self, lost: Sequence[Part]) -> bool:
+        """Count the death of the worker that had these parts; return whether it may try again.
+
+        What was sent before an earlier death, to another worker, is no evidence of its own.
+        """
+        is_new = not self.strikes or any(part.is_suspect for part in lost)
+        self.strikes += is_new and not any(part.answered for part in lost)
         return self.strikes < MAX_STRIKES

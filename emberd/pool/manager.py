@@ -6,9 +6,10 @@ server runs.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Self
 
 from emberd.config.load import Config
@@ -36,6 +37,8 @@ from emberd.pool.watchdog import Patience
 from emberd.registry.spec import InputType, ModelSpec
 from emberd.spaces import stores
 from emberd.spaces.lock import LockFile
+
+QUEUED_TEXTS = attrgetter("backlog.queued_texts")
 
 log = logging.getLogger("emberd.pool")
 
@@ -74,7 +77,7 @@ class Pool:
         self._changed = asyncio.Event()
         self._closing = False
         self._without_prompt: set[str] = set()  # models that were warned about
-        self._room = Room(
+        self.room = Room(
             config.settings.limits,
             hub=homes.hub,
             lock=self._lock,
@@ -84,7 +87,7 @@ class Pool:
         self._context = PoolContext(
             homes=homes,
             lock=self._lock,
-            room=self._room,
+            room=self.room,
             observer=observer or NullObserver(),
             spawn=spawn,
             patience=patience,
@@ -108,7 +111,8 @@ class Pool:
             name: self._entry_called(store.model) if store.model else None
             for name, store in config.settings.stores.items()
         }
-        for spec in self._catalog:
+        for entry in self._catalog:
+            spec = replace(entry, replicas=entry.replicas or self._limits.replicas)
             model = before.get(spec.name)
             if model and model.spec.runs_as(spec):
                 model.adopt(spec)
@@ -120,7 +124,7 @@ class Pool:
             if model.alive:
                 model.retire("reload")
                 self._retired.append(model)
-        self._room.apply(self._limits)
+        self.room.apply(self._limits)
         self._changed.set()
 
     @property
@@ -149,14 +153,16 @@ class Pool:
         model = self._model(request.model)
         job = self._admit(model.spec, request)
         model.submit(job)
+        deadline = asyncio.get_running_loop().call_later(
+            self._limits.request_timeout, lambda: job.fail(self._too_late(model))
+        )
         try:
-            async with asyncio.timeout(self._limits.request_timeout):
-                return await job.done
-        except TimeoutError:
-            raise self._too_late(model) from None
+            return await job.done
+        except BaseException:
+            model.abandon(job)
+            raise
         finally:
-            if not job.done.done() or job.done.cancelled():
-                model.abandon(job)
+            deadline.cancel()
 
     async def load(self, name: str | None) -> ModelStatus:
         """Return the model's status once it is ready."""
@@ -225,11 +231,20 @@ class Pool:
             model.refuse_waiting(shutting_down())
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while any(model.backlog.busy for model in self._everyone()):
-                    self._changed.clear()
-                    await self._changed.wait()
+                await self.until(lambda: not any(model.backlog.busy for model in self._everyone()))
         for model in self._everyone():
             model.refuse_all(shutting_down())
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether any model is starting."""
+        return "starting" in self.states().values()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return once a condition is true that depends on the states of models."""
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
 
     async def close(self) -> None:
         """Refuse what has not been answered yet, and end all workers."""
@@ -271,7 +286,7 @@ class Pool:
                 hint=f"It offers {', '.join(map(str, offered))}.",
                 field="dimensions",
             )
-        queued = sum(model.backlog.queued_texts for model in self._everyone())
+        queued = sum(map(QUEUED_TEXTS, self._everyone()))  # for each request, so without Python
         if queued and queued + count > self._limits.max_queued_texts:
             raise QueueFullError(
                 f"{queued} texts are already waiting.",
@@ -299,7 +314,7 @@ class Pool:
 
     def _too_late(self, model: Model) -> NoRoomError | DeadlineError:
         limit = f"{self._limits.request_timeout:g} s"
-        if model.state == "starting" and not self._room.holds(model):
+        if model.state == "starting" and not self.room.holds(model):
             return NoRoomError(
                 f"Other models left no room for {model.spec.name} within {limit}.",
                 hint="Raise limits.max_loaded or limits.memory_budget, or unload a model.",

@@ -1,17 +1,29 @@
 """One worker, seen from the server: what the pool needs from it, and the process behind it."""
 
 import asyncio
+import fcntl
+import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
+from emberd import __version__
+from emberd.config.paths import Homes
 from emberd.pool import memory
+from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
 
 TERM_GRACE_S = 5.0
+PIPE_BYTES = 2**20  # the vectors of a large batch in one write; Linux's 64 KiB would hold it up
 MOST_UNREAD_BYTES = 32 * 2**20  # of frames; what it has not read yet can still be taken back
+
+
+OnFrame = Callable[[wire.Received], None]
+OnEnd = Callable[[], None]
 
 
 class Worker(Protocol):
@@ -28,8 +40,11 @@ class Worker(Protocol):
     def send(self, frame: wire.Frame) -> None:
         """Queue a frame; does nothing once the worker has died. Raises `FrameError`."""
 
-    def frames(self) -> AsyncGenerator[wire.Received, None]:
-        """Yield what it sends, until it dies or sends something that is not a frame."""
+    def listen(self, received: OnFrame, over: OnEnd) -> None:
+        """Call `received` with each frame that it sends, from the first one on; at the end `over`.
+
+        That is when it dies or has sent something that is not a frame.
+        """
 
     def kill(self) -> None:
         """End it at once, even when it is stopped or hangs."""
@@ -50,6 +65,57 @@ class Worker(Protocol):
 Spawn = Callable[[wire.Start], Awaitable[Worker]]  # raises OSError
 
 
+def start_frame(
+    spec: ModelSpec, homes: Homes, lock: dict[str, Any] | None, device: str = ""
+) -> wire.Start:
+    """Return what a worker that is spawned now is told; `lock` is the model's entry there."""
+    return wire.Start(
+        version=__version__,
+        spec=asdict(spec),
+        hub=str(homes.hub),
+        cache=str(homes.cache),
+        lock=lock,
+        spawned_s=time.monotonic(),
+        device=device,
+    )
+
+
+class Frames(asyncio.Protocol):
+    """What a worker sends, cut into frames as it comes."""
+
+    def __init__(self) -> None:
+        self._splitter = wire.Splitter()
+        self._early: list[wire.Received] = []  # before anybody listens
+        self._received: OnFrame = self._early.append
+        self._over: OnEnd | None = None
+        self._is_over = False
+
+    def listen(self, received: OnFrame, over: OnEnd) -> None:
+        """See `Worker`."""
+        self._received, self._over = received, over
+        for early in self._early:
+            received(early)
+        if self._is_over:
+            over()
+
+    def data_received(self, data: bytes) -> None:
+        """Take some bytes; after something that is not a frame, no more."""
+        if self._is_over:
+            return
+        try:
+            for received in self._splitter.feed(data):
+                self._received(received)
+        except wire.FrameError:
+            self.connection_lost(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Say, once, that nothing more will come."""
+        del exc
+        if not self._is_over and self._over:
+            self._over()
+        self._is_over = True
+
+
 class WorkerProcess:
     """A running `python -m emberd.worker`. Spawned, never forked (MLX and threads forbid a fork).
 
@@ -57,25 +123,44 @@ class WorkerProcess:
     by itself when its stdin closes, which also happens when the server dies.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, frames: Frames) -> None:
         self._process = process
-        assert process.stdin and process.stdout  # both are pipes, see spawn
-        self._stdin, self._stdout = process.stdin, process.stdout
+        self._frames = frames
+        assert process.stdin  # see spawn
+        self._stdin = process.stdin
 
     @classmethod
     async def spawn(cls, start: wire.Start) -> "WorkerProcess":
         """Start a process and tell it which model to load. Raises OSError."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # never import from the folder the server happens to run in
-            "-m",
-            "emberd.worker",
-            str(start.spec["name"]),  # seen in the process list
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        worker = cls(process)
+        # A pipe of our own: asyncio passes on what comes from one of its own a turn later.
+        read_end, write_end = os.pipe()
+        if sys.platform == "linux":
+            with suppress(OSError):  # this user's pipes have too much already
+                fcntl.fcntl(read_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # never import from the folder the server happens to run in
+                "-m",
+                "emberd.worker",
+                str(start.spec["name"]),  # seen in the process list
+                stdin=asyncio.subprocess.PIPE,
+                stdout=write_end,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        loop, replies = asyncio.get_running_loop(), os.fdopen(read_end, "rb", 0)
+        try:
+            _, frames = await loop.connect_read_pipe(Frames, replies)
+        except BaseException:  # above all a cancellation: nobody else knows of the process
+            process.kill()
+            replies.close()
+            raise
+        worker = cls(process, frames)
         worker.send(start)
         return worker
 
@@ -94,14 +179,9 @@ class WorkerProcess:
         if not self._stdin.is_closing():
             self._stdin.write(wire.encode(frame))
 
-    async def frames(self) -> AsyncGenerator[wire.Received, None]:
-        """Yield what it sends, until it dies or sends something that is not a frame."""
-        with suppress(asyncio.IncompleteReadError, ConnectionError, wire.FrameError):
-            while True:
-                prefix = await self._stdout.readexactly(wire.PREFIX.size)
-                header_bytes, payload_bytes = wire.sizes(prefix)
-                header = await self._stdout.readexactly(header_bytes)
-                yield wire.decode(header, await self._stdout.readexactly(payload_bytes))
+    def listen(self, received: OnFrame, over: OnEnd) -> None:
+        """See `Worker`."""
+        self._frames.listen(received, over)
 
     def close_stdin(self) -> None:
         """Ask it to finish its work and end."""

@@ -65,6 +65,12 @@ class Room:
         """Whether this model has a place."""
         return model in self._tenants
 
+    @property
+    def free_bytes(self) -> int:
+        """What the loaded models leave of the budget; negative if they take more."""
+        taken = sum(tenant.as_resident().memory_bytes for tenant in self._tenants)
+        return self._limits.memory_budget - taken
+
     def apply(self, limits: LimitsSettings) -> None:
         """Switch to other limits, and ask models that no longer fit to leave."""
         self._limits = limits
@@ -76,7 +82,7 @@ class Room:
         Raises:
             NoRoomError: it would not fit even on its own.
         """
-        needs_bytes = await self._needs_bytes(model.spec)
+        needs_bytes = await self.needs_bytes(model.spec)
         async with self._turn:
             began_s = time.monotonic()
             while model.wanted:
@@ -98,6 +104,27 @@ class Room:
         with suppress(ValueError):
             self._tenants.remove(model)
 
+    async def needs_bytes(self, spec: ModelSpec) -> int:
+        """Return the memory that a model is expected to take: as measured before, or estimated.
+
+        Raises:
+            NoRoomError: it would not fit even on its own.
+        """
+        budget_bytes = self._limits.memory_budget
+        before = self._lock.read().get(spec.name)
+        needs_bytes = before.peak_memory_bytes if before else 0
+        if not 0 < needs_bytes <= budget_bytes:
+            # A peak over the budget came from one odd request: such a model runs alone.
+            estimate = await aside(partial(estimate_bytes, spec, self._hub, before))
+            needs_bytes = max(estimate, min(needs_bytes, budget_bytes))
+        if needs_bytes > budget_bytes:
+            raise NoRoomError(
+                f"{spec.name} needs about {format_size(needs_bytes)}, but"
+                f" limits.memory_budget is {format_size(budget_bytes)}.",
+                hint="Raise limits.memory_budget, or use a smaller model.",
+            )
+        return needs_bytes
+
     def _decide(self, incoming_bytes: int | None, *, drain_busy: bool) -> Decision:
         return choose_evictions(
             [tenant.as_resident() for tenant in self._tenants],
@@ -113,23 +140,6 @@ class Room:
             resident = tenant.as_resident()
             if resident.name in decision.leave and not resident.leaving:
                 tenant.leave("lru")
-
-    async def _needs_bytes(self, spec: ModelSpec) -> int:
-        """Return the memory that a model is expected to take: as measured before, or estimated."""
-        budget_bytes = self._limits.memory_budget
-        before = self._lock.read().get(spec.name)
-        needs_bytes = before.peak_memory_bytes if before else 0
-        if not 0 < needs_bytes <= budget_bytes:
-            # A peak over the budget came from one odd request: such a model runs alone.
-            estimate = await aside(partial(estimate_bytes, spec, self._hub, before))
-            needs_bytes = max(estimate, min(needs_bytes, budget_bytes))
-        if needs_bytes > budget_bytes:
-            raise NoRoomError(
-                f"{spec.name} needs about {format_size(needs_bytes)}, but"
-                f" limits.memory_budget is {format_size(budget_bytes)}.",
-                hint="Raise limits.memory_budget, or use a smaller model.",
-            )
-        return needs_bytes
 
 
 def estimate_bytes(spec: ModelSpec, hub: Path, before: LockEntry | None) -> int:

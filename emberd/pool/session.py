@@ -7,11 +7,11 @@ observer. What it keeps is about this one worker, and goes with it.
 import asyncio
 import logging
 import time
-from contextlib import aclosing
 from typing import Protocol
 
 from emberd.errors import EmberdError, from_code
 from emberd.pool.backlog import Backlog
+from emberd.pool.lane import Lane
 from emberd.pool.observer import Observer
 from emberd.pool.process import Worker
 from emberd.pool.watchdog import Backoff
@@ -30,7 +30,7 @@ class OnDamage(Protocol):
 
 
 class Session:
-    """A worker and its frames. `wake` is set after each of them, and when the worker is gone."""
+    """A worker and its frames. `wake` is set when there is something to do, or it is gone."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Session:
     ) -> None:
         self.worker = worker
         self.ready: wire.Ready | None = None
+        self.lane: Lane | None = None  # while it takes part in answering
         self.progress: wire.Progress | None = None
         self.phases_s: dict[str, float] = {}
         self.start_error: EmberdError | None = None
@@ -51,6 +52,7 @@ class Session:
         self.audited = asyncio.Event()  # it has checked what it computes with, or is gone
         self.frames = 0
         self.peak_bytes = 0
+        self._is_over = False
         self._answers = 0  # requests for vectors
         self._ready_at = ""
         self._first_sent_s: float | None = None  # when a request that waited for the start went out
@@ -59,7 +61,7 @@ class Session:
         self._observer = observer
         self._wake = wake
         self._on_damage = on_damage
-        self._reading = asyncio.create_task(self._read(), name=f"frames of {backlog.name}")
+        worker.listen(self._take, self._end)
 
     def sample_memory(self) -> int:
         """Return the worker's resident memory in bytes, and note the peak."""
@@ -67,19 +69,30 @@ class Session:
         self.peak_bytes = max(self.peak_bytes, now_bytes)
         return now_bytes
 
-    async def _read(self) -> None:
+    def _take(self, received: wire.Received) -> None:
+        """Take a frame; wake who watches if there is something to do."""
+        if self._is_over:
+            return
         try:
-            async with aclosing(self.worker.frames()) as frames:
-                async for received in frames:
-                    self._receive(received)
-                    self._wake.set()
-        except (KeyError, ValueError, IndexError) as error:
+            self._receive(received)
+        except Exception as error:  # noqa: BLE001 - a bug must not leave anybody waiting
             name, kind = self._backlog.name, type(error).__name__
-            log.error("%s: its worker sent something that is not a frame: %s", name, kind)  # noqa: TRY400
-        finally:
-            self.died = True
-            self.audited.set()
+            log.error("%s: what its worker sent could not be taken: %s", name, kind)  # noqa: TRY400
+            self._end()
+        if not self.lane or not self.lane.parts or self._backlog.waiting:
             self._wake.set()
+
+    def _end(self) -> None:
+        """Nothing more comes, or nothing that can be understood."""
+        self._is_over = True
+        self._is_gone()
+        self.audited.set()
+        self._wake.set()
+
+    def _is_gone(self) -> None:
+        self.died = True
+        if self.lane:
+            self.lane.is_open = False
 
     def _receive(self, received: wire.Received) -> None:
         self.frames += 1
@@ -90,7 +103,9 @@ class Session:
             self._observer.ran(self._backlog.name, frame)
         elif isinstance(frame, wire.Failure):
             self._backoff.worked()
-            self._backlog.fail(frame.id, from_code(frame.code, frame.message, frame.hint))
+            if self.lane:
+                error = from_code(frame.code, frame.message, frame.hint)
+                self._backlog.fail(self.lane, frame.id, error)
         elif isinstance(frame, wire.Progress):
             self.progress = frame
         elif isinstance(frame, wire.Ready):
@@ -110,7 +125,7 @@ class Session:
         if self._first_sent_s:
             self.phases_s["first vector"] = round(time.monotonic() - self._first_sent_s, 4)
             self._first_sent_s = None
-        job = self._backlog.take_vectors(frame, payload)
+        job = self._backlog.take_vectors(self.lane, frame, payload) if self.lane else None
         if job:
             now_s = time.monotonic()
             if now_s - self._backlog.last_used_s > MEMORY_SAMPLE_S:
@@ -121,8 +136,9 @@ class Session:
     def _distrust(self, what: str) -> None:
         """End the worker, and give what it still has to the next one."""
         self.worker.kill()
-        self.died = True
-        self._backlog.take_back()
+        self._is_gone()
+        if self.lane:
+            self._backlog.take_back(self.lane)
         message = (
             f"{self._backlog.name} computed with damaged data: {what}. It had answered"
             f" {self._answers} requests since {self._ready_at}."

@@ -17,7 +17,10 @@ VECTORS_DAMAGED = "vectors_damaged"  # the code of a warning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStatus:
-    """One entry of the registry, and its worker if it has one. Times are in seconds.
+    """One entry of the registry, and its workers if it has any. Times are in seconds.
+
+    `replicas` is how many workers are ready, `memory_bytes` what all of them take; `pid` is the
+    first of `pids`.
 
     `files_changed_s` is since 1970; it and `files_bytes` are 0 unless the model was loaded here.
     `phases_s` are the parts of the last start. `notes` say where the model's folder differs from
@@ -35,6 +38,7 @@ class ModelStatus:
     backend: str
     compute: str
     memory_bytes: int
+    replicas: int
     in_flight: int
     queued: int
     idle_s: float | None
@@ -49,6 +53,7 @@ class ModelStatus:
     files_bytes: int
     files_changed_s: int
     pid: int | None
+    pids: list[int]
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:

@@ -4,24 +4,27 @@ These are plain dataclasses: `config` validates them with pydantic (types, range
 and a worker that receives one does not have to import pydantic.
 """
 
-from dataclasses import dataclass, field, fields
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from annotated_types import Ge, Gt, Le, MinLen
-
-from emberd.units import Count, Duration
+from emberd.units import Count, Duration, Ge, Gt, Le, MinLen, ReplicaCount
 
 Pooling = Literal["mean", "cls", "last"]
 Precision = Literal["4bit", "8bit", "bf16", "f32"]
 Compute = Literal["auto", "f32", "bf16", "f16"]
 Tested = Literal["reference", "architecture", "no"]
 InputType = Literal["query", "document"]
+Replicas = Annotated[Literal["auto"] | int, ReplicaCount]
 EncodingName = Literal["r50k_base", "p50k_base", "cl100k_base", "o200k_base"]
 
 MOST = 2**31 - 1  # dimensions, tokens
 
 # Keys of an entry that only people or the server use.
 NOT_FOR_WORKERS = {"idle_unload", "pinned", "aliases", "architecture", "licence", "tested"}
+
+NOT_FOR_A_LOAD = {*NOT_FOR_WORKERS, "replicas"}
 
 
 def is_below(name: str) -> bool:
@@ -93,6 +96,7 @@ class ModelSpec:
     compute: Compute = "auto"
     prompts: dict[InputType, str] = field(default_factory=dict)
     backend: str = "auto"
+    replicas: Replicas | None = None  # workers, or streams of one; None: limits.replicas
     idle_unload: Annotated[float, Duration, Gt(0)] | None = None  # None: limits.idle_unload
     pinned: bool = False
     aliases: tuple[str, ...] = ()
@@ -126,6 +130,12 @@ class ModelSpec:
             for each in fields(self)
             if each.name not in NOT_FOR_WORKERS
         )
+
+    @property
+    def load_key(self) -> str:
+        """A digest of everything that loading it depends on, except files and libraries."""
+        told = {key: value for key, value in asdict(self).items() if key not in NOT_FOR_A_LOAD}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

@@ -7,7 +7,8 @@ request but its body has at most `MAX_HEAD_BYTES`, and connections beyond what t
 files allows (`limits`) get a 503.
 
 uvicorn also closes a connection while its client still sends what was refused, so that the client
-never sees why (see `closing`), and treats a client that closed its sending side as gone (`peers`).
+never sees why (see `closing`), treats a client that closed its sending side as gone (`peers`), and
+writes an answer in two parts, each of which wakes the client (`one_write`).
 
 What is overridden is private to uvicorn, so pyproject.toml caps its version, and
 tests/server/test_connection.py checks that all of it is still there.
@@ -21,7 +22,9 @@ import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from emberd.api.hang_up import KEY, HangUp
 from emberd.server.closing import Closing, Lingering
+from emberd.server.one_write import OneWrite
 from emberd.server.peers import SilentWatch
 from emberd.server.reading import ReadingWatch
 from emberd.server.timeouts import Timeouts
@@ -37,6 +40,7 @@ class Connection(HttpToolsProtocol):
     timeouts = Timeouts()  # also set by the server
     _wire: asyncio.Transport
     _reading: ReadingWatch
+    _hang_up: HangUp
     _more_comes = False  # of a request that has begun
     _whole_s = 0.0  # when the last byte of a request came
     _is_silent = False  # the client has stopped sending
@@ -51,6 +55,8 @@ class Connection(HttpToolsProtocol):
         self._wire = transport
         self._reading = ReadingWatch(transport, self.loop, self.timeouts.reading_s)
         self.transport = Closing(transport, self._close)  # type: ignore[assignment]
+        self._hang_up = HangUp()
+        self.app_state = {**self.app_state, KEY: self._hang_up}  # copied for each request
         if len(self.connections) > self.most:
             self._refuse(503, "too_many_connections", "Too many connections are open.")
         else:
@@ -61,6 +67,7 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         self._reading.stop()
         super().connection_lost(exc)
+        self._hang_up.happen()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Go on if a whole request is being answered; otherwise the client has hung up."""
@@ -89,14 +96,14 @@ class Connection(HttpToolsProtocol):
         self._parse(data)
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431, "head_too_large", "The request's headers are too large.")
-        elif self._is_idle and not self._timeout and not self.transport.is_closing():
+        elif not self._timeout and (self._more_comes or self._is_idle):
             self._wait()
 
     def on_message_begin(self) -> None:
-        """Wait for the end of the request that begins."""
+        """Wait anew, for the end of the request that begins, unless it comes at once."""
         super().on_message_begin()
         self._in_head = self._more_comes = True
-        self._wait()
+        self._stop_waiting()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header, but not a trailer (RFC 9110, 6.5.1)."""
@@ -109,6 +116,9 @@ class Connection(HttpToolsProtocol):
         self._upgrades = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
         if not self._upgrades:
             super().on_headers_complete()
+            if self.scope["method"] != "HEAD":  # whose head nothing follows
+                cycle: Any = self.cycle
+                cycle.transport = OneWrite(self.transport, cycle)
 
     def on_body(self, body: bytes) -> None:
         """Take some of the body."""
@@ -122,6 +132,8 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._more_comes, self._whole_s = False, time.monotonic()
         self._stop_waiting()
+        if not self.pipeline:  # a large body has stopped it; how else would a hang-up be noticed?
+            self.flow.resume_reading()
         super().on_message_complete()
         if not self.parser.should_keep_alive():  # also by a trailer: httptools reads no more
             self.cycle.keep_alive = False
@@ -161,6 +173,8 @@ class Connection(HttpToolsProtocol):
         return cycle is None or bool(cycle.response_complete)
 
     def _wait(self) -> None:
+        if self.transport.is_closing():
+            return
         self._stop_waiting()
         self._timeout = self.loop.call_later(self.timeouts.request_s, self._give_up)
 

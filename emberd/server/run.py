@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +20,16 @@ import uvicorn
 
 from emberd import __version__, logs, running
 from emberd.api.access import BearerTokens
-from emberd.api.app import create_app
+from emberd.api.app import App, create_app
 from emberd.config.environment import take_notify_socket
 from emberd.errors import ConfigError, PortTakenError
-from emberd.models import compiled
+from emberd.pool.preparing import delete_unused
 from emberd.running import Running
 from emberd.server import limits, notify, sockets
 from emberd.server.connection import Connection
 from emberd.server.timeouts import Timeouts
-from emberd.spaces.lock import LockFile
-from emberd.units import format_size
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from emberd.config.live import LiveConfig
     from emberd.config.load import Config
     from emberd.config.settings import LogSettings
@@ -50,6 +46,7 @@ UVICORN: dict[str, Any] = {
     "access_log": False,
     "server_header": False,
     "date_header": False,
+    "proxy_headers": False,  # nothing here asks for the client's address
     "timeout_keep_alive": 75,
     "timeout_graceful_shutdown": SHUTDOWN_GRACE_S,
 }
@@ -111,10 +108,10 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, app: "FastAPI", live: "LiveConfig", here: Running, notifier: notify.Notifier
+        self, app: App, live: "LiveConfig", here: Running, notifier: notify.Notifier
     ) -> None:
-        super().__init__(uvicorn.Config(app, **UVICORN))
-        self._pool = app.state.pool
+        super().__init__(uvicorn.Config(app.answer, **UVICORN))
+        self._pool = app.pool
         self._live = live
         self._here = here
         self._notifier = notifier
@@ -141,7 +138,7 @@ class Server(uvicorn.Server):
         running.write(config.homes.state, self._here)
         gc.collect()
         gc.freeze()  # modules and routes stay: collections look only at what requests left
-        loop.run_in_executor(None, _delete_unused_compiled, config)
+        loop.run_in_executor(None, delete_unused, config)
         self._notifier.tell(notify.READY, f"STATUS=listening on {self._here.address}")
         log.info(
             "emberd %s is listening on %s, default model %s",
@@ -197,16 +194,6 @@ def _set_up_logs(to: "LogSettings") -> None:
             f"log.file: {to.file} cannot be written: {error.strerror}.",
             hint="Choose a file in an existing folder that you can write to.",
         ) from None
-
-
-def _delete_unused_compiled(config: "Config") -> None:
-    """Delete the compiled models that no entry uses any longer."""
-    entries = LockFile(config.homes.state).read()
-    models = [(spec, entries.get(spec.name)) for spec in config.catalog]
-    with suppress(OSError):  # another process may do the same
-        freed = compiled.give_back(compiled.unused(config.homes.cache, models))
-        if freed:
-            log.info("deleted %s of compiled models that are no longer used", format_size(freed))
 
 
 def _has_terminal() -> bool:

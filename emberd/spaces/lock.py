@@ -12,6 +12,8 @@ from emberd.spaces.compare import Space
 from emberd.spaces.options import SpaceOptions
 from emberd.state import StateFile, known_fields
 
+REMOVED = "removed"  # in place of `started_for`
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockEntry:
@@ -28,6 +30,8 @@ class LockEntry:
         backend: the backend that loaded it; None if it was only pulled.
         engine: the libraries that computed, with their versions.
         compute: the arithmetic in use.
+        started_for: the `load_key` of the registry's entry that it was loaded for.
+        kept: what the backend keeps in the folder of its compiled model for the next load.
         probes: the vectors of the probe texts, encoded.
         peak_memory_bytes: of its worker process; 0 if unknown.
         changed_to: what the model gives now, if that is another space that nobody has accepted yet.
@@ -44,6 +48,8 @@ class LockEntry:
     backend: str | None = None
     engine: str | None = None
     compute: str | None = None
+    started_for: str = ""
+    kept: tuple[str, ...] = ()
     probes: str = ""
     peak_memory_bytes: int = 0
     changed_to: "LockEntry | None" = None
@@ -70,6 +76,7 @@ class LockEntry:
                 },
                 "options": SpaceOptions.from_dict(options),
                 "equivalent": tuple(data.get("equivalent", ())),
+                "kept": tuple(data.get("kept", ())),
                 "changed_to": cls.from_dict(changed_to) if changed_to else None,
             }
         )
@@ -79,7 +86,8 @@ class LockEntry:
     def _check(self) -> None:
         """Raise TypeError if a value has the wrong type, as in a damaged or foreign file."""
         files, spaces = self.files, self.fingerprints
-        texts: list[object] = [self.source, self.folder, self.probes, *self.equivalent]
+        texts: list[object] = [self.source, self.folder, self.probes, self.started_for]
+        texts += [*self.equivalent, *self.kept]
         texts += [*files, *(file.sha256 for file in files.values()), *spaces, *spaces.values()]
         stated: list[object] = [self.fingerprint, self.backend, self.engine, self.compute]
         numbers: list[object] = [self.peak_memory_bytes]
@@ -91,6 +99,16 @@ class LockEntry:
             and isinstance(self.cosine, float if self.changed_to else float | None)
         ):
             raise TypeError("a value has the wrong type")
+
+    def removed(self) -> "LockEntry":
+        """Return it for a model that was removed though its files stay: nothing is kept for it."""
+        now = self.changed_to and self.changed_to.removed()
+        return replace(self, started_for=REMOVED, kept=(), changed_to=now)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether it was removed, and has not been loaded since."""
+        return self.started_for == REMOVED
 
     @property
     def now(self) -> "LockEntry":

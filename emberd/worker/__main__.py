@@ -8,7 +8,10 @@ import os
 import signal
 import sys
 import time
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+if TYPE_CHECKING:
+    from io import BufferedIOBase
 
 LONGEST_MESSAGE = 1000
 MEMORY_HINT = "Free some, or raise the limit (`ulimit -v`, the container's), then try again."
@@ -37,7 +40,8 @@ def main(replies: BinaryIO) -> None:
     from emberd.errors import EmberdError
     from emberd.worker import wire
 
-    start = wire.read(sys.stdin.buffer)
+    stdin = cast("BufferedIOBase", sys.stdin.buffer)
+    start = wire.read(stdin)
     if start is None or not isinstance(start.frame, wire.Start):
         return
 
@@ -54,7 +58,7 @@ def main(replies: BinaryIO) -> None:
         from emberd.worker.outbox import Sender
         from emberd.worker.serving import serve
 
-        serve(start.frame, BEGAN_S, sys.stdin.buffer, Sender(replies))
+        serve(start.frame, BEGAN_S, stdin, Sender(replies))
     except BrokenPipeError:
         pass  # the server is gone, and nobody reads the answers
     except Exception as error:

@@ -1,112 +1,45 @@
 """The queue between the worker's threads: which texts are tokenized and which run next.
 
-One thread adds requests and tokenizes the first slice of each, one tokenizes the other slices, and
-one takes batches. A batch is limited by a budget of padded tokens, and texts are chosen by length
-so that little of it is padding. The shortest remaining work goes first, with requests of about the
-same size in turn, so that a single query waits for at most one batch of a bulk job. The oldest
-request is passed over at most three times in a row, so that nothing starves.
+One thread for each stream of the encoder takes batches, and one tokenizes. Whoever has nothing to
+run reads: a query with nothing beside it is read, tokenized and run by one thread, which is woken
+once. Another thread reads while there is other work. A batch is limited by a budget of padded
+tokens, and texts are chosen by length so that little of it is padding.
+
+Who has waited longest for its size goes first: a long text waits longer than a short one, but not
+until there are no short ones. Requests that take several batches come after all others, so that a
+single query waits for at most one batch of a bulk job, except that the oldest request is passed
+over at most three times in a row. Nothing starves.
 """
 
 import math
 import time
-from bisect import bisect_right, insort
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from threading import Condition
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from threading import Condition, RLock
 
-from emberd.worker.budget import Budget
+from emberd.backends.base import Encoder
+from emberd.worker.budget import FEWEST_TOKENS, FIRST_TOKENS, Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
+from emberd.worker.work import SLICE_CHARS, Item, Work
 
 OLDEST_EVERY = 4  # batches: a bulk job gets a quarter of the machine, however many queries come
 FILLING = 4  # a batch that begins with a new request is filled up to a quarter with bulk jobs
-ROW_TOKENS = 128  # width of a packed row if no text is longer: attention is cheap up to here
+ROW_TOKENS = 128  # width of a packed row if no text is longer: a CPU attends cheaply up to here
 LONE_TOKENS = 1024  # a longer text gets a row of its own: the attention mask is quadratic
 STEP = 32  # few row widths: each new batch shape takes a third longer, and some memory
-SLICE_CHARS = 32_768  # a few milliseconds of tokenizing, which cannot be interrupted
-SLICE_TEXTS = 256
-CHARS_PER_TOKEN = 4  # a guess, only for ordering
+QUICK_TOKENS = 64  # a batch that runs for so short a time that nobody needs to read meanwhile
 
 
-@dataclass(slots=True, eq=False)
-class Work:
-    """A waiting request: its texts are tokenized first, then taken into batches.
-
-    `waiting` holds (number of tokens, index) of the texts to run, sorted, the longest last.
-    """
-
-    request: Embed
-    arrived_s: float
-    tokens: dict[int, Tokens] = field(default_factory=dict)
-    waiting: list[tuple[int, int]] = field(default_factory=list)
-    remaining: float = field(init=False)  # tokens still to run; a guess where not tokenized
-    tokenize_s: float = 0.0
-    first_run_s: float | None = None
-    _untokenized: int = 0  # the first text that has not been taken for tokenizing
-
-    def __post_init__(self) -> None:
-        self.remaining = sum(len(text) for text in self.request.texts) / CHARS_PER_TOKEN
-
-    def take_slice(self) -> range:
-        """Return the indices of the next texts to tokenize, at least one."""
-        texts, first = self.request.texts, self._untokenized
-        end, chars = first, 0
-        while end < len(texts) and end - first < SLICE_TEXTS:
-            chars += len(texts[end])
-            if chars > SLICE_CHARS and end > first:
-                break
-            end += 1
-        self._untokenized = end
-        return range(first, end)
-
-    def add_tokens(self, indices: Iterable[int], tokens: Iterable[Tokens]) -> None:
-        """Make texts ready to run."""
-        for index, text in zip(indices, tokens, strict=True):
-            self.tokens[index] = text
-            self.remaining += len(text.ids) - len(self.request.texts[index]) / CHARS_PER_TOKEN
-            insort(self.waiting, (len(text.ids), index))
-
-    def longest_within(self, tokens: int) -> int | None:
-        """Return the place in `waiting` of the longest text with at most `tokens` tokens."""
-        at = bisect_right(self.waiting, (tokens, len(self.request.texts))) - 1
-        return at if at >= 0 else None
-
-    def take(self, at: int = -1) -> "Item":
-        """Remove and return a waiting text, by default the longest."""
-        length, index = self.waiting.pop(at)
-        self.remaining -= length
-        return Item(self, index)
-
-    @property
-    def wants_tokens(self) -> bool:
-        """Whether there are texts that have not been taken for tokenizing."""
-        return self._untokenized < len(self.request.texts)
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether every text has gone into a batch."""
-        return not self.waiting and len(self.tokens) == len(self.request.texts)
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One text of a batch."""
-
-    work: Work
-    index: int
-
-    @property
-    def tokens(self) -> Tokens:
-        """Its tokens."""
-        return self.work.tokens[self.index]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
     """Texts that run together, in rows of `width` tokens: one text per row, or several packed."""
 
     rows: Sequence[Sequence[Item]]
     width: int
+    budget_tokens: int = 0  # how many it could have
+    is_alone: bool = False  # no other batch runs beside it, or is waiting to
 
     @property
     def items(self) -> list[Item]:
@@ -122,17 +55,39 @@ class Batch:
 class Batcher:
     """Thread-safe; `clock` gives monotonic seconds.
 
-    `row_tokens` is how long a packed row may be; None unless the encoder packs.
+    `row_tokens` is how long a packed row may be; None unless the encoder packs. `row_width` is how
+    long it is where no text is longer. `streams` is how many batches run at once. `read` waits for
+    what the server sends and adds it; one thread at a time calls it, and not while a text that is
+    being tokenized may need this thread.
     """
 
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self.row_tokens: int | None = None
+        self.row_width = ROW_TOKENS
+        self.streams = 1
+        self.read: Callable[[], None] | None = None
         self._budget = budget
         self._clock = clock
         self._works: dict[int, Work] = {}  # in order of arrival
         self._closed = False
         self._passed_over = 0  # batches in a row that did not begin with the oldest request
-        self._changed = Condition()
+        self._running = 0  # batches
+        self._most = budget.tokens  # in the batch that is being cut
+        self._is_read = False  # some thread is at it
+        self._needs_reader = True  # beside those who run batches; at first, the model is loaded
+        self._lock = lock = RLock()
+        self._added = Condition(lock)
+        self._sliced = Condition(lock)  # there is something to tokenize, or no more requests
+        self._ready = Condition(lock)  # texts are tokenized, or there are no more
+        self._unread = Condition(lock)  # see `_call_reader`
+
+    def suit(self, encoder: Encoder, max_tokens: int) -> None:
+        """Cut batches as this encoder wants them; call it before the first one."""
+        if getattr(encoder, "packs", False):
+            self.row_tokens = max_tokens
+            self.row_width = getattr(encoder, "row_tokens", ROW_TOKENS)
+        self.streams = getattr(encoder, "streams", 1)
+        self._budget.tokens = getattr(encoder, "batch_tokens", self._budget.tokens)
 
     def add(self, request: Embed) -> tuple[Work, range] | None:
         """Queue a request; return its first slice, which the caller has to tokenize.
@@ -144,27 +99,29 @@ class Batcher:
         work = Work(request, self._clock())
         is_short = len(request.texts[0]) <= SLICE_CHARS
         first = work.take_slice() if is_short else None
-        with self._changed:
+        with self._lock:
             self._works[request.id] = work
+            self._added.notify_all()
             if work.wants_tokens:
-                self._changed.notify_all()
+                self._sliced.notify()
         return (work, first) if first else None
 
     def cancel(self, request_id: int) -> None:
         """Forget a request; texts already in a batch still run."""
-        with self._changed:
+        with self._lock:
             self._works.pop(request_id, None)
-            self._changed.notify_all()
+            self._ready.notify_all()
 
     def close(self) -> None:
         """Accept no more requests; the other threads end when everything queued has run."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            for waiting in (self._added, self._sliced, self._ready, self._unread):
+                waiting.notify_all()
 
     def next_slice(self) -> tuple[Work, range] | None:
         """Wait for texts to tokenize; return a request and indices of it, or None at the end."""
-        with self._changed:
+        with self._lock:
             while True:
                 wanting = [work for work in self._works.values() if work.wants_tokens]
                 if wanting:
@@ -172,49 +129,126 @@ class Batcher:
                     return work, work.take_slice()
                 if self._closed:
                     return None
-                self._changed.wait()
+                self._sliced.wait()
+
+    def held(self) -> AbstractContextManager[object]:
+        """Return a context in which no batch is cut, to add what belongs together."""
+        return self._ready
 
     def add_tokens(
         self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float = 0.0
     ) -> None:
         """Add the tokens of a slice, which took `spent_s` to make."""
-        with self._changed:
+        with self._lock:
             work.add_tokens(indices, tokens)
             work.tokenize_s += spent_s
-            self._changed.notify_all()
+            self._ready.notify()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a request or the end; False if neither came in time."""
-        with self._changed:
-            return self._changed.wait_for(lambda: bool(self._works) or self._closed, timeout_s)
+        with self._lock:
+            return self._added.wait_for(lambda: bool(self._works) or self._closed, timeout_s)
+
+    def read_beside(self) -> bool:
+        """Read once, when there is work for the other threads; False at the end."""
+        with self._lock:
+            while self._is_read or not self._needs_reader:
+                if self._closed:
+                    return False
+                self._unread.wait()
+            self._read_once()
+            self._ready.notify()  # who has nothing to run reads
+            return not self._closed
 
     def next_batch(self, *, wait: bool = True) -> Batch | None:
         """Return texts of one or more requests; None at the end.
 
-        If nothing is tokenized yet, waits for it, or returns None if `wait` is False.
+        If nothing is tokenized yet, reads or waits for it, or returns None if `wait` is False.
         """
-        with self._changed:
+        with self._lock:
+            self._needs_reader = self._needs_reader and self._running > 0
             while True:
                 ready = [work for work in self._works.values() if work.waiting]
                 if ready:
-                    works = (
-                        ready if self._passed_over == OLDEST_EVERY - 1 else sorted(ready, key=size)
-                    )
+                    works = ready
+                    if self._passed_over < OLDEST_EVERY - 1:
+                        now_s = self._clock()
+                        works = sorted(
+                            ready,
+                            key=lambda work: (
+                                self._is_bulk(work),
+                                -work.urgency(now_s),
+                                size(work),
+                            ),
+                        )
                     self._passed_over = 0 if works[0] is ready[0] else self._passed_over + 1
                     return self._cut(works)
                 if (self._closed and not self._works) or not wait:
                     return None
-                self._changed.wait()
+                if self.read and not self._works and not self._is_read:
+                    self._read_once()
+                else:
+                    self._call_reader()
+                    self._ready.wait()
+
+    def ran(self) -> None:
+        """Say that a batch has ended."""
+        with self._lock:
+            self._running -= 1
 
     def _cut(self, works: Sequence[Work]) -> Batch:
+        waiting = sum(work.remaining for work in self._works.values())
+        self._most = self._share(waiting)
         cut = self._pack(works) if self.row_tokens else self._pad(works)
+        cut.budget_tokens = self._budget.tokens
+        self._running += 1
         now_s = self._clock()
         for work in {id(item.work): item.work for item in cut.items}.values():
             if work.first_run_s is None:
                 work.first_run_s = now_s
             if work.is_taken:
                 del self._works[work.request.id]
+        cut.is_alone = self._running == 1 and not self._works
+        self._needs_reader = not cut.is_alone or cut.padded_tokens > QUICK_TOKENS
+        self._call_reader()
+        if any(work.waiting for work in self._works.values()):
+            self._ready.notify()  # for another stream
+        elif self._closed and not self._works:
+            self._ready.notify_all()  # that was all
         return cut
+
+    def _call_reader(self) -> None:
+        """Have another thread read, if those who run batches are not going to for a while."""
+        self._needs_reader = self._needs_reader or bool(self._works)
+        if self._needs_reader and not self._is_read:
+            self._unread.notify()
+
+    def _read_once(self) -> None:
+        """Read, without the lock."""
+        assert self.read  # set before any thread begins
+        self._is_read = True
+        self._lock.release()
+        try:
+            self.read()
+        finally:
+            self._lock.acquire()
+            self._is_read = False
+
+    def _share(self, waiting: float) -> int:
+        """Return how many tokens a batch may have, so that every stream gets some of what waits.
+
+        A little is not worth dividing if nothing else runs.
+        """
+        if self.streams == 1:
+            return self._budget.tokens
+        if not self._running and waiting <= self._little:
+            return self._little
+        share = round_up(math.ceil(waiting / self.streams))  # few shapes: see `STEP`
+        return min(self._budget.tokens, max(FEWEST_TOKENS, share))
+
+    @property
+    def _little(self) -> int:
+        return max(self._budget.tokens, FIRST_TOKENS)
 
     def _pack(self, works: Sequence[Work]) -> Batch:
         """Pack several texts into each row: always the longest that still fits.
@@ -222,10 +256,10 @@ class Batcher:
         Texts of different lengths fill a row better than texts of the same length.
         """
         assert self.row_tokens
-        budget_tokens, longest = self._budget.tokens, works[0].waiting[-1][0]
+        budget_tokens, longest = self._most, works[0].waiting[-1][0]
         if longest > LONE_TOKENS:
-            return Batch([[works[0].take()]], longest)
-        width = max(round_up(longest), min(ROW_TOKENS, budget_tokens))
+            return self._pad(works)
+        width = max(round_up(longest), min(self.row_width, budget_tokens))
         width = min(width, self.row_tokens)
         most = max(1, budget_tokens // width)
         shortest = min(work.waiting[0][0] for work in works)
@@ -257,7 +291,7 @@ class Batcher:
         longest = real_tokens = 0
         bulk_tokens = self._bulk_tokens(works)
         for work in works:
-            most_tokens = self._budget.tokens
+            most_tokens = self._most
             if self._is_bulk_beside(works, work):
                 most_tokens = bulk_tokens
             while work.waiting:
@@ -280,11 +314,15 @@ class Batcher:
 
         Fewer if that request is new, so that it need not wait for them.
         """
-        tokens = self._budget.tokens
+        tokens = self._most
         return tokens // FILLING if works[0].first_run_s is None else tokens
 
     def _is_bulk_beside(self, works: Sequence[Work], work: Work) -> bool:
-        return work is not works[0] and work.remaining > self._budget.tokens
+        return work is not works[0] and self._is_bulk(work)
+
+    def _is_bulk(self, work: Work) -> bool:
+        """Whether it takes several batches. A single text never does, however long it is."""
+        return len(work.request.texts) > 1 and work.remaining > self._budget.tokens
 
 
 def round_up(tokens: int) -> int:

@@ -5,6 +5,7 @@ sooner. The smallest budget that is nearly as fast as the best one is both fast 
 """
 
 from collections import deque
+from threading import Lock
 
 import numpy as np
 
@@ -20,12 +21,13 @@ AGAIN = 200  # after so many full batches, the neighbours are tried again: the l
 
 
 class Budget:
-    """The budget, a power of two. Not thread-safe: one thread forms batches and times them."""
+    """The budget, a power of two. Thread-safe."""
 
     def __init__(self, tokens: int = FIRST_TOKENS) -> None:
         self.tokens = tokens
         self._seen: dict[int, deque[float]] = {}  # budget -> padded tokens per second
         self._notes = 0
+        self._noting = Lock()
 
     @property
     def waste_tokens(self) -> int:
@@ -36,6 +38,10 @@ class Budget:
         """Record how long a batch took, and change the budget if another is better."""
         if not FULL * self.tokens <= padded_tokens <= self.tokens or seconds <= 0:
             return
+        with self._noting:
+            self._learn(padded_tokens, seconds)
+
+    def _learn(self, padded_tokens: int, seconds: float) -> None:
         seen = self._seen.setdefault(self.tokens, deque(maxlen=KEPT))
         seen.append(padded_tokens / seconds)
         self._notes += 1

@@ -1,38 +1,48 @@
 """Incoming frames become tokenized requests in the batcher's queue.
 
-One thread reads frames and tokenizes the first slice of each request itself, unless it is long:
-waking another thread for a short text takes longer than tokenizing it. A second thread tokenizes
-the remaining slices. `/tokenize` has a third: its texts are not cut, so one may take seconds.
+Whoever reads takes all frames that have come, and tokenizes the first slice of each request itself,
+together, so that every core has a share; waking another thread for a short text takes longer than
+tokenizing it. Who reads, the batcher decides; a thread of its own does while the others work.
+Another tokenizes the remaining slices, and long texts. `/tokenize` has a third: its texts are not
+cut, so one may take seconds.
 """
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
+from io import BufferedIOBase
+from itertools import islice
 from threading import Thread
-from typing import BinaryIO
 
 import orjson
 
 from emberd.errors import EmberdError, TextTooLongError
 from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
-from emberd.worker.batcher import Batcher, Work
+from emberd.worker.batcher import Batcher
 from emberd.worker.encodings import Decoder
 from emberd.worker.outbox import Sender, failure, log
+from emberd.worker.threads import worker_ends_with_this_thread
 from emberd.worker.tokenizer import Tokenizer, Tokens
+from emberd.worker.work import Work
 
-THREAD_FAILED = 70  # exit code
+READ_BYTES = 2**16  # whatever is less needs no memory of its own
+
+Slice = tuple[Work, range]
+"""A request, and the indices of the texts of it to tokenize."""
 
 
 class Inbox:
     """Reads requests from the server until it closes stdin."""
 
-    def __init__(self, stdin: BinaryIO, batcher: Batcher, send: Sender) -> None:
+    def __init__(self, stdin: BufferedIOBase, batcher: Batcher, send: Sender) -> None:
         self.batcher = batcher
+        batcher.read = self._receive
         self._stdin = stdin
+        self._splitter = wire.Splitter()
         self._send = send
         self._tokenizer: Tokenizer | None = None
         self._decoder: Decoder | None = None
@@ -47,25 +57,38 @@ class Inbox:
         rest.start()
 
     def run(self) -> None:
-        """Read until stdin closes. If no model is loaded by then, end the process at once."""
+        """Read until stdin closes: while the model loads, and then while other threads work."""
+        while self.batcher.read_beside():
+            pass
+
+    def _receive(self) -> None:
+        """Wait for what the server sends, and take it in.
+
+        Once stdin closes, what is queued is still run; without a model, the process ends at once.
+        """
         with worker_ends_with_this_thread("reading requests"):
-            while received := wire.read(self._stdin):
-                self._accept(received.frame)
+            data = self._stdin.read1(READ_BYTES)
+            first = [self._accept(received.frame) for received in self._splitter.feed(data)]
+            if self._tokenizer:
+                self._tokenize([slice_ for slice_ in first if slice_], self._tokenizer)
+        if data:
+            return
         if self._tokenizer is None:
             os._exit(0)  # in the middle of a download or load that nobody is waiting for
         self.batcher.close()
 
-    def _accept(self, frame: wire.Frame) -> None:
+    def _accept(self, frame: wire.Frame) -> Slice | None:
+        """Take a frame; return what the caller has to tokenize, if it is a request with texts."""
         if isinstance(frame, wire.Cancel):
             self.batcher.cancel(frame.id)
             self._to_describe.discard(frame.id)
         elif isinstance(frame, wire.Embed) and self._tokenizer:
             request = self._with_texts(frame)
-            if request and (first := self.batcher.add(request)):
-                self._tokenize(*first, self._tokenizer)
+            return self.batcher.add(request) if request else None
         elif isinstance(frame, wire.Tokenize) and self._tokenizer:
             self._to_describe.add(frame.id)
             self._describer.submit(self._describe, frame, self._tokenizer)
+        return None
 
     def _with_texts(self, request: wire.Embed) -> wire.Embed | None:
         """Decode a request sent as token ids; None if that failed, which has been answered."""
@@ -83,22 +106,42 @@ class Inbox:
         """Tokenize slice by slice, so that a short request can overtake a bulk job here too."""
         with worker_ends_with_this_thread("tokenizing"):
             while found := self.batcher.next_slice():
-                self._tokenize(*found, tokenizer)
+                self._tokenize([found], tokenizer)
 
-    def _tokenize(self, work: Work, indices: range, tokenizer: Tokenizer) -> None:
+    def _tokenize(self, slices: Iterable[Slice], tokenizer: Tokenizer) -> None:
+        """Tokenize slices of requests, those with the same prompt at once."""
+        by_prompt: defaultdict[str, list[Slice]] = defaultdict(list)
+        for work, indices in slices:
+            by_prompt[work.request.prompt].append((work, indices))
+        for prompt, alike in by_prompt.items():
+            self._tokenize_alike(alike, prompt, tokenizer)
+
+    def _tokenize_alike(self, slices: Sequence[Slice], prompt: str, tokenizer: Tokenizer) -> None:
         began_s = time.monotonic()
+        texts = [work.request.texts[index] for work, indices in slices for index in indices]
         try:
-            texts = [work.request.texts[index] for index in indices]
-            tokens = tokenizer.encode(texts, work.request.prompt)
+            tokens = iter(tokenizer.encode(texts, prompt))
+        except BaseException as error:  # noqa: BLE001 - a panic in the library is not an Exception
+            if len(slices) > 1:  # it is the fault of one of them
+                for one in slices:
+                    self._tokenize_alike([one], prompt, tokenizer)
+                return
+            log(f"tokenizing failed: {type(error).__name__}")
+            self._fail(slices[0][0].request.id, EmberdError("The texts could not be tokenized."))
+            return
+        spent_s = time.monotonic() - began_s
+        with self.batcher.held():
+            for work, indices in slices:
+                self._add(work, indices, list(islice(tokens, len(indices))), spent_s)
+
+    def _add(self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float) -> None:
+        try:
             if not work.request.truncate:
                 refuse_cut(indices, tokens)
         except EmberdError as error:
             self._fail(work.request.id, error)
-        except BaseException as error:  # noqa: BLE001 - a panic in the library is not an Exception
-            log(f"tokenizing failed: {type(error).__name__}")
-            self._fail(work.request.id, EmberdError("The texts could not be tokenized."))
         else:
-            self.batcher.add_tokens(work, indices, tokens, time.monotonic() - began_s)
+            self.batcher.add_tokens(work, indices, tokens, spent_s)
 
     def _fail(self, request_id: int, error: EmberdError) -> None:
         self.batcher.cancel(request_id)
@@ -143,20 +186,6 @@ class Inbox:
             ),
             fragment,
         )
-
-
-@contextmanager
-def worker_ends_with_this_thread(doing: str) -> Iterator[None]:
-    """End the process if this thread fails, so that the server starts another.
-
-    Otherwise its requests would never be answered. Catches BaseException because a panic in the
-    tokenizer is not an `Exception`.
-    """
-    try:
-        yield
-    except BaseException as error:  # noqa: BLE001
-        log(f"{doing} failed: {type(error).__name__}")
-        os._exit(THREAD_FAILED)
 
 
 def refuse_cut(indices: Iterable[int], tokens: Iterable[Tokens]) -> None:

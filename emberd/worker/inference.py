@@ -1,24 +1,30 @@
 """Batches run through the model, and each request gets its part of the result.
 
-Runs in the thread that loaded the model. A GPU gets the next batch before the vectors of the last
-one are back.
+Runs in the thread that loaded the model, and for an encoder with several streams in more threads,
+one for each. A GPU gets the next batch before the vectors of the last one are back.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from threading import Thread
 
 import numpy as np
 
 from emberd import vectors
+from emberd.backends.base import encode_alone
 from emberd.errors import BadVectorError, EmberdError, WorkerError
 from emberd.vectors import Matrix
 from emberd.worker import wire
-from emberd.worker.batcher import Batch, Batcher, Item, Work
+from emberd.worker.batcher import Batch, Batcher
 from emberd.worker.budget import Budget
 from emberd.worker.loading import Loaded
-from emberd.worker.outbox import Sender, failure, log
+from emberd.worker.outbox import Reply, Sender, failure, log
 from emberd.worker.padding import pad, pad_rows
+from emberd.worker.threads import worker_ends_with_this_thread
+from emberd.worker.work import Item, Work
 
 WARM_UP_TEXT = "ready when you are"
 
@@ -31,9 +37,33 @@ def run_batches(
     answered: Callable[[], None] = lambda: None,
 ) -> None:
     """Run batches until the queue is closed and empty; call `answered` after each."""
+
+    def run() -> None:
+        with worker_ends_with_this_thread("running batches"), suppress(BrokenPipeError):
+            _run_batches(batcher, loaded, send, budget, answered)
+
+    more = [
+        Thread(target=run, name=f"stream {number}", daemon=True)
+        for number in range(1, batcher.streams)
+    ]
+    for thread in more:
+        thread.start()
+    _run_batches(batcher, loaded, send, budget, answered)
+    for thread in more:
+        thread.join()
+
+
+def _run_batches(
+    batcher: Batcher,
+    loaded: Loaded,
+    send: Sender,
+    budget: Budget,
+    answered: Callable[[], None],
+) -> None:
     overlaps = hasattr(loaded.encoder, "start")
     running: Running | None = None
     ended_s = 0.0
+    is_warm = batcher.streams == 1  # whether this thread's stream has run a batch
     while True:
         batch = batcher.next_batch(wait=running is None)
         if not batch and not running:
@@ -42,10 +72,14 @@ def run_batches(
         ending, running = (running, following) if overlaps else (following, None)
         if ending:
             ending.began_s = max(ending.began_s, ended_s)  # until then another batch had the model
-            for failed in answer(ending, loaded, send, budget):
-                batcher.cancel(failed)
-            answered()
+            ending.finish()
             ended_s = time.monotonic()
+            batcher.ran()
+            beside = batcher.streams == 1 or not ending.batch.is_alone
+            for failed in answer(ending, loaded, send, budget if beside and is_warm else None):
+                batcher.cancel(failed)
+            is_warm = is_warm or beside
+            answered()
 
 
 class Running:
@@ -54,76 +88,77 @@ class Running:
     def __init__(self, batch: Batch, loaded: Loaded) -> None:
         self.batch = batch
         self.began_s = time.monotonic()
+        self.model_s = 0.0
+        self.rows: Matrix | None = None  # `(N, D)`; None if the backend raised an error
         self._finish = _start(batch, loaded)
 
-    def finish(self) -> Matrix | None:
-        """Wait for the vectors, `(N, D)`; None if the backend raised an error."""
-        return self._finish()
+    def finish(self) -> None:
+        """Wait for the vectors."""
+        self.rows = self._finish()
+        self.model_s = time.monotonic() - self.began_s
 
 
-def answer(running: Running, loaded: Loaded, send: Sender, budget: Budget) -> list[int]:
-    """Wait for a batch and send each request its part; return the ids of requests that failed.
+def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) -> list[int]:
+    """Send each request its part of a batch; return the ids of requests that failed.
 
-    A text that fails makes its own request fail, and no other. `budget` learns how long it took.
+    A text that fails makes its own request fail, and no other. `learning` is told how long the
+    batch took.
     """
-    batch, began_s = running.batch.items, running.began_s
-    rows, failures = usable(running.finish(), batch, loaded)
-    model_s = time.monotonic() - began_s
-    padded_tokens = running.batch.padded_tokens
-    if not failures:
-        budget.note(padded_tokens, model_s)
-    send(
-        wire.Batch(
-            texts=len(batch),
-            tokens=sum(len(item.tokens.ids) for item in batch),
-            padded_tokens=padded_tokens,
-            budget_tokens=budget.tokens,
-            model_s=model_s,
-        ),
-        more=True,
-    )
+    batch, began_s, model_s = ran.batch.items, ran.began_s, ran.model_s
+    rows, failures = usable(ran.rows, batch, loaded)
+    padded_tokens = ran.batch.padded_tokens
+    if not failures and learning:
+        learning.note(padded_tokens, model_s)
+    replies: list[Reply] = [
+        (
+            wire.Batch(
+                texts=len(batch),
+                tokens=sum(len(item.tokens.ids) for item in batch),
+                padded_tokens=padded_tokens,
+                budget_tokens=ran.batch.budget_tokens,
+                model_s=model_s,
+            ),
+            b"",
+        )
+    ]
     failed_ids = []
-    for work in {id(item.work): item.work for item in batch}.values():
-        places = [place for place, item in enumerate(batch) if item.work is work]
+    places_of: defaultdict[int, list[int]] = defaultdict(list)
+    for place, item in enumerate(batch):
+        places_of[id(item.work)].append(place)
+    for places in places_of.values():
+        work = batch[places[0]].work
         failed = next((failures[place] for place in places if place in failures), None)
         if failed:
-            send(failure(work.request.id, failed))
+            replies.append((failure(work.request.id, failed), b""))
             failed_ids.append(work.request.id)
             continue
         queue_s = max(0.0, (work.first_run_s or began_s) - work.arrived_s - work.tokenize_s)
         timing = {"tokenize_s": work.tokenize_s, "queue_s": queue_s, "model_s": model_s}
-        _send_fragments(
-            work, [batch[place] for place in places], rows[places], timing, loaded, send
-        )
+        items = [batch[place] for place in places]
+        replies.append(_fragments(work, items, rows[places], timing, loaded))
+    send.together(replies)
     return failed_ids
 
 
-def _send_fragments(
-    work: Work,
-    items: Sequence[Item],
-    rows: Matrix,
-    timing: dict[str, float],
-    loaded: Loaded,
-    send: Sender,
-) -> None:
-    """Encode the vectors of one request's texts, `(N, D)`, and send them."""
+def _fragments(
+    work: Work, items: Sequence[Item], rows: Matrix, timing: dict[str, float], loaded: Loaded
+) -> Reply:
+    """Return the encoded vectors of one request's texts, `(N, D)`."""
     began_s, request = time.monotonic(), work.request
     out = vectors.truncate(rows, request.dimensions)
     if loaded.spec.normalize if request.normalize is None else request.normalize:
         out = vectors.normalize(out)
     fragments = vectors.encode(out, request.encoding)
-    send(
-        wire.Fragments(
-            id=request.id,
-            indices=[item.index for item in items],
-            sizes=[len(fragment) for fragment in fragments],
-            tokens=sum(len(item.tokens.ids) for item in items),
-            truncated=[item.index for item in items if item.tokens.is_cut],
-            encode_s=time.monotonic() - began_s,
-            **timing,
-        ),
-        b"".join(fragments),
+    frame = wire.Fragments(
+        id=request.id,
+        indices=[item.index for item in items],
+        sizes=[len(fragment) for fragment in fragments],
+        tokens=sum(len(item.tokens.ids) for item in items),
+        truncated=[item.index for item in items if item.tokens.is_cut],
+        encode_s=time.monotonic() - began_s,
+        **timing,
     )
+    return frame, b"".join(fragments)
 
 
 def usable(
@@ -166,7 +201,7 @@ def can_embed(loaded: Loaded, length: int | None = None) -> bool:
     try:
         token_ids, mask = pad(loaded.tokenizer.encode([WARM_UP_TEXT]))
         shape = (1, length or token_ids.shape[1])
-        loaded.encoder.encode(np.resize(token_ids, shape), np.resize(mask, shape))
+        encode_alone(loaded.encoder, np.resize(token_ids, shape), np.resize(mask, shape))
     except Exception as error:  # noqa: BLE001 - a backend may raise anything
         log(f"a harmless text failed: {type(error).__name__}")
         return False
@@ -182,13 +217,16 @@ def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
     items = batch.items
     token_ids, mask = pad_rows([[item.tokens for item in row] for row in batch.rows], batch.width)
     begin = getattr(loaded.encoder, "start", None)
+    encode = loaded.encoder.encode
+    if batch.is_alone:
+        encode = partial(encode_alone, loaded.encoder)
 
     def note(error: Exception) -> None:
         shape = " x ".join(map(str, token_ids.shape))
         log(f"a batch of {shape} tokens failed: {type(error).__name__}")
 
     try:
-        wait = begin(token_ids, mask) if begin else partial(loaded.encoder.encode, token_ids, mask)
+        wait = begin(token_ids, mask) if begin else partial(encode, token_ids, mask)
     except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this batch only
         note(error)
         return lambda: None

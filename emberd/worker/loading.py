@@ -3,7 +3,6 @@
 Runs once, in the worker. The tokenizer is read in a thread of its own while the backend loads.
 """
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +15,12 @@ from typing import TYPE_CHECKING
 from emberd import __version__
 from emberd.backends import plugins
 from emberd.backends.base import Backend, Encoder, LoadRequest
+from emberd.backends.faster import faster_compute
 from emberd.errors import ModelLoadError, SourceError
+from emberd.files import delete_tree
 from emberd.models import sources
 from emberd.models.compiled import compiled_key
-from emberd.models.differences import differences
+from emberd.models.differences import Difference, differences
 from emberd.models.files import hash_files
 from emberd.models.folder import Folder
 from emberd.models.space import BackendFiles, identify
@@ -134,6 +135,8 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             compute=spec.compute,
             cache=_cache(Path(start.cache, found.entry.backend or ""), key),
             cache_key=key,
+            streams=spec.replicas if isinstance(spec.replicas, int) else 0,
+            device=start.device,
         )
         encoder = found.backend.load(request)
         tokenizer = reading.result()
@@ -146,7 +149,13 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         )
     if found.entry.options.include_prompt is False and any(spec.prompts.values()):
         _check_skips(encoder, found)
-    entry = replace(found.entry, engine=_engine(found.backend), compute=encoder.compute)
+    entry = replace(
+        found.entry,
+        engine=_engine(found.backend),
+        compute=encoder.compute,
+        started_for=spec.load_key,
+        kept=tuple(getattr(encoder, "kept", ())),
+    )
     with phases.measure("identity"):
         if not (before and entry.is_same_state(before.now)):  # checked before
             _check_vocabulary(tokenizer, found.says)
@@ -158,10 +167,17 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         fingerprints=dict(entry.fingerprints),
         equivalent=[] if remembered.changed_to else list(remembered.equivalent),
         lock=asdict(remembered),
-        differences=[asdict(difference) for difference in differences(found.says, spec)],
+        differences=[asdict(each) for each in _worth_saying(spec, found.says)],
         phases_s=phases.seconds,
+        devices=list(getattr(encoder, "devices", ())),
+        streams=getattr(encoder, "streams", 1),
     )
     return Loaded(spec, tokenizer, encoder, ready)
+
+
+def _worth_saying(spec: ModelSpec, says: Folder) -> list[Difference]:
+    faster = faster_compute(spec)
+    return [*differences(says, spec), *([faster] if faster else [])]
 
 
 def _refuse_changed(found: ModelFiles, cache: Path) -> None:
@@ -173,7 +189,7 @@ def _refuse_changed(found: ModelFiles, cache: Path) -> None:
     now = hash_files(found.folder, found.backend.files, before)
     if [*now] == [*before] and all(now[name].sha256 == before[name].sha256 for name in now):
         return
-    shutil.rmtree(cache, ignore_errors=True)
+    delete_tree(cache, ignore_errors=True)
     raise SourceError(
         f"The files in {found.folder} changed while they were being loaded.",
         hint="Try again when they have been written completely.",

@@ -5,11 +5,14 @@ Nothing logged here ever contains a text, a token or a vector.
 
 import os
 import sys
+from collections.abc import Iterable
 from threading import Lock
 from typing import BinaryIO
 
 from emberd.errors import EmberdError
 from emberd.worker import wire
+
+Reply = tuple[wire.Frame, bytes]  # a frame and its payload
 
 
 class Sender:
@@ -19,13 +22,16 @@ class Sender:
         self._stream = stream
         self._lock = Lock()
 
-    def __call__(self, frame: wire.Frame, payload: bytes = b"", *, more: bool = False) -> None:
-        """Write a frame, and flush unless `more` follow at once."""
-        encoded = wire.encode(frame, payload)
+    def __call__(self, frame: wire.Frame, payload: bytes = b"") -> None:
+        """Write a frame."""
+        self.together([(frame, payload)])
+
+    def together(self, frames: Iterable[Reply]) -> None:
+        """Write frames, each with its payload, at once: each write wakes the server."""
+        encoded = b"".join([wire.encode(*frame) for frame in frames])
         with self._lock:
             self._stream.write(encoded)
-            if not more:
-                self._stream.flush()
+            self._stream.flush()
 
 
 def failure(request_id: int, error: EmberdError) -> wire.Failure:

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Thread, get_native_id
-from typing import BinaryIO
+from io import BufferedIOBase
+from threading import Lock, Thread, get_native_id
 
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher
@@ -19,7 +19,7 @@ DAMAGED = 71  # exit code
 WARM_UP_AFTER_S = 0.1
 
 
-def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> None:
+def serve(start: wire.Start, began_s: float, stdin: BufferedIOBase, send: Sender) -> None:
     """Load the model and answer until the server closes stdin and the queue is empty.
 
     `began_s`: when this process began, on the monotonic clock.
@@ -32,8 +32,7 @@ def serve(start: wire.Start, began_s: float, stdin: BinaryIO, send: Sender) -> N
     inbox = Inbox(stdin, Batcher(budget), send)
     Thread(target=inbox.run, name="inbox", daemon=True).start()
     loaded = load(start, Phases(start.spawned_s, began_s), send)
-    if getattr(loaded.encoder, "packs", False):
-        inbox.batcher.row_tokens = loaded.ready.max_tokens
+    inbox.batcher.suit(loaded.encoder, loaded.ready.max_tokens)
     inbox.open(loaded.tokenizer, loaded.spec)
     send(loaded.ready)
     audit = Audit(loaded, send)
@@ -50,12 +49,14 @@ class Audit:
         self._audit: Callable[[], str | None] | None = getattr(loaded.encoder, "audit", None)
         self._send = send
         self._began = False
+        self._beginning = Lock()  # streams answer at the same time
 
     def begin(self) -> None:
         """Start the check in its own thread, once; if it finds damage, the process ends."""
-        if self._began:
-            return
-        self._began = True
+        with self._beginning:
+            if self._began:
+                return
+            self._began = True
         if self._audit:
             Thread(target=self._run, args=(self._audit,), name="audit", daemon=True).start()
         else:

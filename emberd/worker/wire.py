@@ -6,8 +6,9 @@ big-endian uint32 (bytes of header, bytes of payload), the header
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from typing import Any, BinaryIO, Literal, get_args
 
 import orjson
@@ -26,6 +27,7 @@ class Start:
     `version` is the server's; a worker of another version (after an upgrade) refuses to start.
     `spec` is `dataclasses.asdict` of a ModelSpec, and `lock` of its LockEntry, if there is one.
     `spawned_s` is the time of the spawn on the monotonic clock, which both processes share.
+    `device` is the one of `Ready.devices` to use; empty: the backend's own choice.
     """
 
     version: str
@@ -34,6 +36,7 @@ class Start:
     cache: str
     lock: dict[str, Any] | None
     spawned_s: float = 0.0
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +95,9 @@ class Ready:
     `lock` is the new LockEntry as a dict. `fingerprints` maps each output size, as a string, to its
     fingerprint; `equivalent` are others for the same space. `phases_s` says how long each part of
     the start took, in seconds. `differences` is where the model's folder says something other than
-    its entry; see `models.folder`.
+    its entry, and what would be faster; see `models.differences`. `devices` are those that a worker
+    each could use, the one in use first; empty if there is nothing to choose. `streams` is how many
+    batches it runs at once.
     """
 
     backend: str
@@ -103,6 +108,8 @@ class Ready:
     lock: dict[str, Any]
     phases_s: dict[str, float]
     differences: list[dict[str, str]] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
+    streams: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +230,7 @@ def decode(header: bytes, payload: bytes) -> Received:
         raise FrameError(f"not a frame: {type(error).__name__}") from None
 
 
-def read(stream: BinaryIO) -> Received | None:
+def read(stream: BinaryIO | BufferedIOBase) -> Received | None:
     """Read one frame; None at the end of the stream, even in the middle of a frame."""
     prefix = stream.read(PREFIX.size)
     if len(prefix) < PREFIX.size:
@@ -233,3 +240,34 @@ def read(stream: BinaryIO) -> Received | None:
     if len(header) < header_bytes or len(payload) < payload_bytes:
         return None
     return decode(header, payload)
+
+
+class Splitter:
+    """Cuts what comes from a pipe, in pieces of any size, into frames."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []  # of a frame that is not here in full
+        self._held_bytes = 0
+        self._needed_bytes = PREFIX.size
+
+    def feed(self, data: bytes) -> Iterator[Received]:
+        """Take what has come, and yield the frames that are complete. Raises `FrameError`."""
+        self._pieces.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes < self._needed_bytes:
+            return
+        data = b"".join(self._pieces) if len(self._pieces) > 1 else data
+        start = 0
+        while len(data) - start >= (needed := self._next_bytes(data, start)):
+            begin = start + PREFIX.size
+            middle = begin + PREFIX.unpack_from(data, start)[0]
+            start += needed
+            yield decode(data[begin:middle], data[middle:start])
+        self._pieces = [data[start:]] if start < len(data) else []
+        self._held_bytes, self._needed_bytes = len(data) - start, needed
+
+    def _next_bytes(self, data: bytes, start: int) -> int:
+        """Return the size of the frame that begins there; of its prefix, if that is not whole."""
+        if len(data) - start < PREFIX.size:
+            return PREFIX.size
+        return PREFIX.size + sum(sizes(data[start : start + PREFIX.size]))

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from emberd.backends.faster import faster_compute
+from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockFile
 from tests.folders import BERT, CASED, NO_CLASS, POOLING, TOKENIZER, Change, Folder, rewrite
 from tests.serving import Server, run_emberd, wait_for
@@ -14,14 +16,15 @@ from tests.verify.support import Report, copy_minilm
 
 DESCRIBED = "config_sentence_transformers.json"
 PROMPTS = {"prompts": {"query": "Query: ", "passage": "Text: "}}
-KEYS = "dimensions: 64, pooling: mean"
+KEYS = "dimensions: 64, pooling: mean, compute: f32"
 CONFIG = f"""
 models:
-  cut: {{sources: [{{path: cut}}], dimensions: 384, pooling: mean}}
+  cut: {{sources: [{{path: cut}}], dimensions: 384, pooling: mean, compute: f32}}
   wider: {{sources: [{{path: narrow}}], {KEYS}, max_tokens: 32}}
   prompted: {{sources: [{{path: prompted}}], {KEYS}}}
   asks: {{sources: [{{path: prompted}}], {KEYS}, prompts: {{query: "Query: ", document: "Text: "}}}}
   odd: {{sources: [{{path: odd}}], {KEYS}}}
+  unsaid: {{sources: [{{path: narrow}}], dimensions: 64, pooling: mean}}
   vocabulary: {{sources: [{{path: vocabulary}}], {KEYS}}}
 """
 
@@ -82,6 +85,22 @@ def test_prompts_of_the_folder_are_told_with_the_line_to_write(server: Server) -
     assert note.endswith('models.prompted: prompts: {query: "Query: ", document: "Text: "}')
     assert note in server.log().replace('\\"', '"')
     assert server.row("asks")["notes"] == []
+
+
+def test_a_faster_compute_is_told_with_the_line_to_write(server: Server) -> None:
+    narrow = Source(path=str(server.home / "narrow"))
+    spec = ModelSpec(name="unsaid", sources=(narrow,), dimensions=64, pooling="mean")
+    faster = faster_compute(spec)  # None on a processor without bf16
+    told = [faster.told("unsaid")] if faster else []
+    server.embed("x", model="unsaid")
+    server.embed("x", model="asks")
+
+    assert server.row("unsaid")["notes"] == told
+    assert server.row("asks")["notes"] == []
+    assert [note for note in told if note not in server.log()] == []
+    listed = server.run("list").stdout.decode()
+    assert [note for note in told if note not in listed] == []
+    assert json.loads(server.run("list", "--json").stdout)["notes"] == told
 
 
 @pytest.mark.parametrize(
@@ -232,7 +251,7 @@ def test_an_upgrade_that_hears_the_folder_is_a_changed_space(
 
     with Server(home) as after:
         answer = after.embed("a " * 100, model="mine")
-        (warned,) = after.http.get("/health").json()["warnings"]
+        (warned,) = wait_for(lambda: after.http.get("/health").json()["warnings"])
         refused = after.http.post(
             "/embed", json={"texts": ["x"], "model": "mine", "fingerprint": old.fingerprint}
         )

@@ -118,3 +118,9 @@ def test_whatever_is_sent_no_answer_is_a_5xx_or_undocumented(
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
     assert f"Tested: {len(operations(tiny))}" in run.stdout
     assert "Traceback" not in tiny.log()
+
+
+def test_the_server_starts_without_what_describes_it() -> None:
+    code = "import sys, emberd.server.run; assert not {'fastapi', 'opentelemetry'} & {*sys.modules}"
+
+    subprocess.run([sys.executable, "-c", code], check=True)

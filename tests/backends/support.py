@@ -19,6 +19,7 @@ def a_request(
     compute: Compute = "auto",
     cache_key: str = "key",
     threads: int = 0,
+    streams: int = 0,
 ) -> LoadRequest:
     """A request; only what a test names differs."""
     return LoadRequest(
@@ -29,6 +30,7 @@ def a_request(
         cache=cache,
         cache_key=cache_key,
         threads=threads,
+        streams=streams,
     )
 
 

@@ -148,10 +148,14 @@ class SaysThatItPacks(Wrong):
     packs = True
 
 
+def gives_each_row_one_vector(encode: Encode) -> Encode:
+    return lambda token_ids, mask: encode(token_ids, np.sign(mask))
+
+
 def test_who_packs_keeps_the_texts_of_a_row_apart(tiny: Path) -> None:
     class Backend(WrongBackend):
         def load(self, request: LoadRequest) -> Wrong:
-            return SaysThatItPacks(MLXBackend().load(request), lambda encode: encode)
+            return SaysThatItPacks(MLXBackend().load(request), gives_each_row_one_vector)
 
     with pytest.raises(AssertionError, match="a text packed with others"):
         check_backend(

@@ -1,5 +1,6 @@
 """How MLX gets its batches: in few shapes on CUDA, and each before the last one has ended."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from emberd.backends import shapes
+from emberd.backends.base import Pooling
 from emberd.backends.mlx.backend import MLXBackend
 from tests.backends.support import a_request, batch_of
 from tests.cosines import cosines
@@ -44,6 +46,16 @@ def test_batches_of_all_sizes_have_few_shapes_and_little_padding() -> None:
     assert len(seen) < 500
 
 
+def test_rows_of_several_texts_have_powers_of_two_as_shapes() -> None:
+    seen = {
+        shapes.pad(empty, empty, max_tokens=512, steps=1)[0].shape
+        for texts, tokens in product(range(1, 65), range(1, 513, 7))
+        for empty in [np.zeros((texts, tokens), np.int32)]
+    }
+
+    assert seen == {(2**height, 2**width) for height, width in product(range(7), range(3, 10))}
+
+
 def test_no_text_grows_past_what_the_model_takes() -> None:
     ids = np.zeros((1, 509), np.int32)
 
@@ -73,3 +85,20 @@ def test_a_batch_can_be_started_before_the_last_has_ended(tiny: Path, tmp_path: 
 
     for finish, vectors in zip(finishes, expected, strict=True):
         np.testing.assert_allclose(finish(), vectors, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+@pytest.mark.parametrize("few_shapes", [False, True])
+def test_texts_packed_into_a_row_have_the_vectors_they_have_alone(
+    tiny: Path, tmp_path: Path, pooling: Pooling, *, few_shapes: bool
+) -> None:
+    encoder = MLXBackend().load(replace(a_request(tiny, tmp_path), pooling=pooling))
+    alone = encoder.encode(*batch_of([2, 5, 7, 3], [2, 9, 3], [8], [6, 6]))
+    token_ids = np.array([[2, 5, 7, 3, 2, 9, 3, 8], [6, 6, 0, 0, 0, 0, 0, 0]], np.int32)
+    mask = np.array([[1, 1, 1, 1, 2, 2, 2, 3], [1, 1, 0, 0, 0, 0, 0, 0]], np.int32)
+
+    encoder.few_shapes = few_shapes
+    packed = encoder.encode(token_ids, mask)
+
+    assert packed.shape == alone.shape
+    assert cosines(packed, alone).min() > 0.99999

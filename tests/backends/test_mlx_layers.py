@@ -1,23 +1,22 @@
 """The building blocks in MLX, each compared with plain arithmetic in float64."""
 
 import math
-from itertools import product
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
+from emberd.backends.base import Pooling
 from emberd.backends.mlx.layers import (
     LayerNorm,
     Plain,
     Quantized,
     gelu,
     gelu_tanh,
-    on_cuda,
     stack,
-    unseen,
 )
-from emberd.backends.mlx.sum_norm import sum_norm, takes
+from emberd.backends.mlx.packed import Packed
+from emberd.backends.rows import Rows
 from emberd.vectors import Matrix
 
 DIGITS = {mx.float32: 1e-6, mx.float16: 1e-3, mx.bfloat16: 8e-3}
@@ -82,53 +81,65 @@ def test_gelu_by_tanh_is_its_formula(dtype: mx.Dtype) -> None:
     assert error(gelu_tanh(x).astype(mx.float32), values * (1 + np.tanh(inner)) / 2) < DIGITS[dtype]
 
 
+def a_batch(
+    mask: list[list[int]], pooling: Pooling = "mean", *, few_shapes: bool = False
+) -> Packed:
+    marks = np.array(mask, np.int32)
+    rows = Rows.of(np.abs(marks), marks, pooling=pooling, padding_id=None)
+    return Packed.of(rows, marks, few_shapes=few_shapes)
+
+
 def test_what_is_not_seen_counts_nothing() -> None:
-    mask = mx.array([[1, 1, 0], [1, 0, 0]])
+    hidden = a_batch([[1, 1, 0], [1, 0, 0]]).unseen(mx.float16)
 
-    hidden = unseen(mask, mx.float16)
-
+    assert hidden is not None
     assert hidden.shape == (2, 1, 1, 3)
     assert hidden.dtype == mx.float16
     shares = np.array(mx.softmax(hidden[:, 0, 0], axis=-1).astype(mx.float32))
     assert shares.tolist() == [[0.5, 0.5, 0], [1, 0, 0]]
 
 
+def test_in_a_row_of_several_texts_each_sees_itself() -> None:
+    hidden = a_batch([[-1, 1, 2, 0], [1, 0, 0, 0]]).unseen(mx.float16)
+
+    assert hidden is not None
+    assert hidden.shape == (2, 1, 4, 4)
+    shares = np.array(mx.softmax(hidden[0, 0], axis=-1).astype(mx.float32))
+    assert shares.tolist() == [[0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+
+
+def test_rows_without_padding_need_no_mask_except_where_shapes_are_few() -> None:
+    assert a_batch([[1, 1], [1, 1]]).unseen(mx.float32) is None
+    assert a_batch([[1, 1], [1, 1]], few_shapes=True).unseen(mx.float32) is not None
+
+
+@pytest.mark.parametrize("few_shapes", [False, True])
+@pytest.mark.parametrize(
+    ("pooling", "expected"),
+    [
+        ("mean", [1, 2.5, 4, 10.5, 13]),
+        ("cls", [1, 2, 4, 10, 12]),
+        ("last", [1, 3, 4, 11, 14]),
+    ],
+)
+def test_tokens_are_pooled_for_each_text_of_each_row(
+    pooling: Pooling, expected: list[float], *, few_shapes: bool
+) -> None:
+    marks = [[-1, 1, 2, 2, 3, 0, 0, 0, 0], [-1, 1, 1, 2, 2, 2, 0, 0, 0]]
+    batch = a_batch(marks, pooling, few_shapes=few_shapes)
+    tokens = np.arange(18, dtype=np.float32).reshape(2, 9, 1)
+    tokens[0, 5:] = tokens[1, 6:] = np.inf  # padding may hold anything
+
+    assert np.array(batch.pool(mx.array(tokens)))[:5, 0].tolist() == expected
+
+
 @pytest.mark.parametrize("dtype", DIGITS)
-def test_the_norm_of_a_sum(dtype: mx.Dtype) -> None:
+def test_a_layer_norm(dtype: mx.Dtype) -> None:
     norm = LayerNorm(mx.array(numbers(64)), mx.array(numbers(64, seed=2)), 1e-5)
-    x, y = (mx.array(numbers(2, 3, 64, seed=seed)).astype(dtype) for seed in (3, 4))
+    x = (3 * mx.array(numbers(2, 3, 64, seed=3)) + 1).astype(dtype)
 
-    assert error(norm.of_sum(x, y).astype(mx.float32), exact_norm(x, y, norm)) < DIGITS[dtype]
-
-
-@pytest.mark.skipif(not on_cuda(), reason="a kernel for GPUs of NVIDIA's")
-@pytest.mark.parametrize("dtype", DIGITS)
-@pytest.mark.parametrize("size", [128, 384, 768, 1024, 2048])
-def test_the_norm_of_a_sum_in_one_kernel(size: int, dtype: mx.Dtype) -> None:
-    for shape, eps in product([(1, 1), (3, 7), (64, 33)], [1e-12, 1e-5]):
-        scale, shift = (mx.array(numbers(size, seed=seed)).astype(dtype) for seed in (1, 2))
-        x, y = (mx.array(3 * numbers(*shape, size, seed=s) + 1).astype(dtype) for s in (3, 4))
-
-        ours = sum_norm(x, y, scale, shift, mx.array([eps]))
-
-        exact = exact_norm(x, y, LayerNorm(scale, shift, eps))
-        assert error(ours.astype(mx.float32), exact) < DIGITS[dtype]
-
-
-def test_the_kernel_takes_rows_that_a_warp_can_share() -> None:
-    assert [size for size in (32, 128, 312, 384, 768, 1024, 4096) if takes(size)] == [
-        128,
-        384,
-        768,
-        1024,
-    ]
-
-
-def exact_norm(x: mx.array, y: mx.array, norm: LayerNorm) -> object:
-    """The same in float64."""
-    wide = [np.array(each.astype(mx.float32), np.float64) for each in (x, y)]
-    scale, shift = (np.array(each.astype(mx.float32)) for each in (norm.scale, norm.shift))
-    total = wide[0] + wide[1]
-    centred = total - total.mean(axis=-1, keepdims=True)
-    spread = np.sqrt(total.var(axis=-1, keepdims=True) + norm.eps)
-    return centred / spread * scale + shift
+    wide = np.array(x.astype(mx.float32), np.float64)
+    centred = wide - wide.mean(axis=-1, keepdims=True)
+    spread = np.sqrt(wide.var(axis=-1, keepdims=True) + norm.eps)
+    exact = centred / spread * np.array(norm.scale) + np.array(norm.shift)
+    assert error(norm(x).astype(mx.float32), exact) < DIGITS[dtype]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emberd.backends.base import Pooling
-from emberd.backends.openvino.rows import Rows
+from emberd.backends.rows import Rows
 
 IDS = np.array([[5, 6, 7, 8, 9, 0, 0], [5, 1, 6, 7, 8, 9, 3]], np.int32)
 TEXTS = np.array([[1, 1, 2, 2, 2, 0, 0], [1, 1, 1, 2, 3, 3, 3]], np.int32)

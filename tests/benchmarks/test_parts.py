@@ -1,9 +1,12 @@
 """The parts of the benchmark that results depend on: texts, checks, goals, code read elsewhere."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import checks
+import machine
 import make_texts
 import old_server
 import pytest
@@ -59,6 +62,36 @@ def test_a_peer_somewhat_below_or_of_an_unknown_processor_is_measured() -> None:
     checks.check_speed("peer", {"query_p50_ms": 1e6}, None)
 
 
+def test_what_is_expected_on_a_processor_was_measured_there_in_a_committed_run() -> None:
+    entries = json.loads(checks.EXPECTED.read_text())
+    kept = [entry for entry in entries if "from" in entry]
+
+    assert kept
+    for entry in kept:
+        run = json.loads((report.RESULTS.parent / entry["from"]).read_text())
+        assert entry == checks.entry_of(run, entry["from"])
+        assert "emberd" not in entry["peers"]
+
+
+def test_a_processor_becomes_known_by_a_run_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "EXPECTED", tmp_path / "expected.json")
+    checks.EXPECTED.write_text("[]")
+    here = {"processor": machine.processor(), "cores": os.cpu_count()}
+    fast = {"versions": {"fast": "1"}, "check": {"query_p50_ms": 2.5, "first_ever_ms": 9}}
+    run = {"machine": here, "peers": {"emberd": {"versions": {}, "check": {}}, "fast": fast}}
+    (tmp_path / "bench-here.json").write_text(json.dumps(run))
+
+    assert checks.known() is None
+    for _ in range(2):
+        checks.main([str(tmp_path / "bench-here.json")])
+
+    known = checks.known()
+    assert known and known["peers"] == {"fast": {"query_p50_ms": 2.5}}
+    assert len(json.loads(checks.EXPECTED.read_text())) == 1
+
+
 def results(**numbers: float) -> dict[str, Any]:
     own = {name: {"median": value, "rounds": [value]} for name, value in numbers.items()}
     machine = {"processor": "One Processor, 2 cores"}
@@ -77,7 +110,7 @@ def test_a_goal_that_is_missed_is_bold_and_one_that_nobody_measured_says_so() ->
 def test_the_page_shows_what_the_committed_numbers_say() -> None:
     page = report.PAGE.read_text(encoding="utf-8")
 
-    assert page == report.with_section(page)
+    assert page == report.with_sections(page)
 
 
 def test_the_old_servers_code_comes_out_of_its_document(tmp_path: Path) -> None:

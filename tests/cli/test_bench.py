@@ -15,7 +15,7 @@ from tests.serving import Server, clean_environ, run_emberd, wait_for
 OWN = {
     "start_ms", "first_ever_ms", "cold_ms", "short_p50_ms", "short_p99_ms",
     "clients_requests_per_s", "clients_p99_ms", "job_query_p99_ms", "job_health_p99_ms",
-    "idle_mib", "loaded_mib", "worked_mib", "unloaded_mib",
+    "used_cores", "machine_cores", "idle_mib", "loaded_mib", "worked_mib", "unloaded_mib",
 }  # fmt: skip
 
 

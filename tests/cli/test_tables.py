@@ -9,9 +9,9 @@ from emberd.worker.wire import Progress
 READY = ModelStatus(
     name="minilm", aliases=[], dimensions=384, pooling="mean", precision="4bit", max_tokens=512,
     fingerprint="f", state="ready", backend="openvino", compute="bf16", memory_bytes=2**20,
-    in_flight=1, queued=2, idle_s=None, unloads_in_s=90.0, loads=1, last_load_s=0.5,
+    replicas=1, in_flight=1, queued=2, idle_s=None, unloads_in_s=90.0, loads=1, last_load_s=0.5,
     phases_s=None, progress=None, last_error=None, notes=[], pulled=True, files_bytes=1,
-    files_changed_s=1, pid=7,
+    files_changed_s=1, pid=7, pids=[7],
 )  # fmt: skip
 
 
@@ -43,3 +43,11 @@ def test_the_last_start_of_a_model_is_shown_in_its_parts() -> None:
 
     assert sheet.columns[1:4] == ("spawn", "import", "files")
     assert sheet.rows == [("minilm", "12", "300", "", "100", "", "", "412")]
+
+
+def test_several_workers_of_a_model_are_counted() -> None:
+    both = replace(READY, replicas=2, pids=[7, 8])
+
+    cells = [row[3] for row in process_table([READY, both]).rows]
+
+    assert cells == ["openvino bf16", "openvino bf16 x 2"]

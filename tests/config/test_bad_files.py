@@ -104,6 +104,18 @@ MISTAKES = {
         "show",
     ),
     "no bytes": ("limits:\n  memory_budget: 0B", 2, "should be more than 0", "show"),
+    "no number of replicas": (
+        "limits:\n  replicas: many",
+        2,
+        "limits.replicas: 'many' should be auto, or a whole number from 1 to 1024.",
+        "show",
+    ),
+    "no replicas at all": (
+        "models:\n  minilm:\n    replicas: 0",
+        3,
+        "models.minilm.replicas: 0 should be auto, or a whole number from 1 to 1024.",
+        "show",
+    ),
     "no duration": ("limits:\n  idle_unload: soon", 2, "'soon' is not a duration", "show"),
     "a duration below zero": ("limits:\n  idle_unload: -3", 2, "is not a duration", "show"),
     "no time": ("limits:\n  request_timeout: 0s", 2, "should be more than 0", "show"),

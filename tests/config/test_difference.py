@@ -21,6 +21,7 @@ def test_equal_configurations_have_no_differences(load: Load) -> None:
         ("limits: {max_loaded: 1}", Change("limits.max_loaded", 3, 1, "at_once")),
         ("limits: {idle_unload: 1h}", Change("limits.idle_unload", "15m", "1h", "at_once")),
         ("limits: {max_body: 1MiB}", Change("limits.max_body", "16MiB", "1MiB", "at_once")),
+        ("limits: {replicas: 2}", Change("limits.replicas", "auto", 2, "model_restarts")),
         ("server: {port: 1}", Change("server.port", 8767, 1, "needs_restart")),
         (
             "server: {allowed_hosts: [a]}",
@@ -42,6 +43,7 @@ def test_a_setting_says_when_it_is_in_force(load: Load, text: str, change: Chang
         ("normalize", False, "model_restarts"),
         ("matryoshka", [4], "model_restarts"),
         ("backend", "mlx", "model_restarts"),
+        ("replicas", 4, "model_restarts"),
         ("aliases", ["m"], "at_once"),
         ("pinned", True, "at_once"),
         ("idle_unload", "1h", "at_once"),

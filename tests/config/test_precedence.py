@@ -29,11 +29,13 @@ SETTINGS: dict[str, tuple[tuple[Any, str, Any], tuple[Any, Any, Any]]] = {
     "limits.idle_unload": (("1h30m", "90s", "never"), (5400.0, 90.0, math.inf)),
     "limits.max_loaded": ((1, "2", 4), (1, 2, 4)),
     "limits.memory_budget": (("2GiB", "900MB", 5), (2 * 2**30, 900 * 10**6, 5)),
+    "limits.replicas": (("auto", "2", 3), ("auto", 2, 3)),
     "limits.max_texts": ((1, "2", 3), (1, 2, 3)),
     "limits.max_body": ((1000, "1KiB", "2k"), (1000, 1024, 2048)),
     "limits.max_queued_texts": ((1, "2", 3), (1, 2, 3)),
     "limits.max_queued_bytes": (("1MiB", "2k", 5), (2**20, 2048, 5)),
     "limits.request_timeout": ((0.5, "250ms", 3), (0.5, 0.25, 3.0)),
+    "limits.prepare": ((False, "no", True), (False, False, True)),
 }
 
 

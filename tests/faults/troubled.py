@@ -1,6 +1,7 @@
 """A server with a model that can be brought into trouble, beside those that cannot."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.serving import Server
@@ -15,7 +16,9 @@ models:
 """
 
 
-def serve_troubled(home: Path, *, config: str = CONFIG) -> Server:
+def serve_troubled(
+    home: Path, *, config: str = CONFIG, environ: Mapping[str, str] | None = None
+) -> Server:
     """Start a server whose model `troubled` has the backend of `troubled_backend.py`."""
     plugins = home / "plugins"
     info = plugins / "troubled-1.0.dist-info"
@@ -25,4 +28,4 @@ def serve_troubled(home: Path, *, config: str = CONFIG) -> Server:
         "[emberd.backends]\ntroubled = tests.faults.troubled_backend:Troubled\n"
     )
     path = os.pathsep.join([str(plugins), str(Path(__file__).parents[2])])
-    return Server(home, config=config, environ={"PYTHONPATH": path})
+    return Server(home, config=config, environ={"PYTHONPATH": path, **(environ or {})})

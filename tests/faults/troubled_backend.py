@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ POISON, INFINITY = 9947, 15579  # the tokens of these words
 class Troubled(OpenVINOBackend):
     """Dies of `poison`, makes no vector of `infinity`, and dies of the file `dies` while it loads.
 
-    The file `swap` takes the place of the weights before they are read.
+    The file `swap` takes the place of the weights before they are read. As long as there is a file
+    `hold`, it goes on loading.
     """
 
     def load(self, request: LoadRequest) -> Any:  # noqa: ANN401 - an encoder of one method
         """Load, unless it dies."""
         if Path(os.environ["EMBERD_HOME"], "dies").exists():
             os.kill(os.getpid(), signal.SIGKILL)
+        while Path(os.environ["EMBERD_HOME"], "hold").exists():
+            time.sleep(0.01)
         swap = Path(os.environ["EMBERD_HOME"], "swap")
         if swap.exists():
             swap.replace(request.folder / "model.safetensors")

@@ -64,6 +64,8 @@ def test_files_that_another_model_uses_stay_unless_that_is_meant(places: Places)
     assert (done.repositories, done.compiled_bytes) == ({}, 0)
     assert snapshot.exists()
     assert copy.exists()
+    left = places.lock.read()
+    assert (left["mine"].is_removed, left["other"].is_removed) == (True, False)
 
     meant = plan_removal([mine], catalog, places, shared=True)
 

@@ -4,7 +4,7 @@ A pool over them does in milliseconds what takes seconds with real ones.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from emberd.config.load import Config, load_config
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.pool.observer import Observer
+from emberd.pool.process import OnEnd, OnFrame
 from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Catalog
 from emberd.spaces.lock import LockEntry
@@ -62,18 +63,21 @@ class FakeWorker:
         """Send a frame to the pool."""
         self._frames.put_nowait(wire.Received(frame, payload))
 
-    def become_ready(self, fingerprint: str = SPACE) -> None:
-        """Say that the model is loaded, in this space."""
+    def become_ready(
+        self, fingerprint: str = SPACE, *, compute: str = "f32", devices: Sequence[str] = ()
+    ) -> None:
+        """Say that the model is loaded, in this space, and which devices there are."""
         lock = LockEntry(source="path:/fake", folder="/fake", fingerprint=fingerprint)
         self.say(
             wire.Ready(
                 backend="fake",
-                compute="f32",
+                compute=compute,
                 max_tokens=64,
                 fingerprints={str(DIMENSIONS): fingerprint},
                 equivalent=[],
                 lock=asdict(lock),
                 phases_s={"load": 0.01},
+                devices=list(devices),
             )
         )
 
@@ -102,10 +106,14 @@ class FakeWorker:
             if self.answers and isinstance(frame, wire.Embed | wire.Tokenize):
                 self.answer(frame)
 
-    async def frames(self) -> AsyncGenerator[wire.Received, None]:
+    def listen(self, received: OnFrame, over: OnEnd) -> None:
         """See `Worker`."""
-        while received := await self._frames.get():
-            yield received
+        self._speaking = asyncio.create_task(self._speak(received, over))
+
+    async def _speak(self, received: OnFrame, over: OnEnd) -> None:
+        while frame := await self._frames.get():
+            received(frame)
+        over()
 
     def kill(self) -> None:
         """See `Worker`."""
@@ -155,12 +163,13 @@ class Workers:
     """Spawns fakes and remembers them.
 
     `become_ready`: they say at once that they are; `answers`: they answer what they are asked.
-    `fails` is raised by the next spawn.
+    `fails` is raised by the next spawn. `devices`: what they say there is to compute on.
     """
 
     become_ready: bool = True
     answers: bool = True
     fails: OSError | None = None
+    devices: Sequence[str] = ()
     spawned: list[FakeWorker] = field(default_factory=list)
 
     async def spawn(self, start: wire.Start) -> FakeWorker:
@@ -171,7 +180,7 @@ class Workers:
         worker = FakeWorker(start, pid=len(self.spawned) + 1, answers=self.answers)
         self.spawned.append(worker)
         if self.become_ready:
-            worker.become_ready()
+            worker.become_ready(devices=self.devices)
         return worker
 
     async def nth(self, number: int) -> FakeWorker:

@@ -34,10 +34,12 @@ class Scene:
         self.backlog = Backlog("one")
         self.worker = self.replace_worker()
 
-    def replace_worker(self) -> FakeWorker:
+    def replace_worker(self, worker: FakeWorker | None = None) -> FakeWorker:
         """Use another worker from now on."""
         start = wire.Start(version="", spec={}, hub="", cache="", lock=None)
-        self.worker = FakeWorker(start, 1, answers=False)
+        self.worker = worker or FakeWorker(start, 1, answers=False)
+        self.backlog.lanes.clear()
+        self.lane = self.backlog.open(self.worker, READY, SPEC)
         return self.worker
 
     def add(self, *texts: str, encoding: Form = "json", expected: str | None = None) -> Job:
@@ -51,12 +53,12 @@ class Scene:
 
     def dispatch(self) -> list[list[str]]:
         """Dispatch, and return the texts of all requests that the worker has been sent."""
-        self.backlog.dispatch(self.worker, READY, SPEC)
+        self.backlog.dispatch(self.lane)
         return [list(frame.texts) for frame in self.worker.asked]
 
     def answer(self, which: int, *places: int) -> None:
         """Have the worker answer a request, or some of its texts."""
-        self.backlog.take_vectors(*answer_to(self.worker.asked[which], *places))
+        self.backlog.take_vectors(self.lane, *answer_to(self.worker.asked[which], *places))
 
 
 @in_event_loop
@@ -91,9 +93,9 @@ async def test_what_a_worker_answers_that_nobody_waits_for_is_ignored() -> None:
     scene = Scene()
     job = scene.add("a")
     scene.dispatch()
-    scene.backlog.abandon(job, scene.worker)
+    scene.backlog.abandon(job)
     scene.answer(0)
-    scene.backlog.fail(scene.worker.asked[0].id, DeadlineError("late"))
+    scene.backlog.fail(scene.lane, scene.worker.asked[0].id, DeadlineError("late"))
 
     assert not job.done.done()
 
@@ -105,9 +107,9 @@ async def test_nothing_more_is_sent_to_a_worker_that_does_not_read() -> None:
     scene.add("a")
 
     assert scene.dispatch() == []
-    assert scene.backlog.is_held_up(scene.worker)
+    assert scene.backlog.is_held_up(scene.lane)
     scene.worker.takes_more = True
-    assert not scene.backlog.is_held_up(scene.worker)
+    assert not scene.backlog.is_held_up(scene.lane)
     assert scene.dispatch() == [["a"]]
 
 
@@ -132,7 +134,7 @@ async def test_suspects_of_a_death_are_sent_alone_and_before_all_others() -> Non
     scene.add("a")
     scene.add("b")
     scene.dispatch()
-    assert scene.backlog.strike() == (2, 2)
+    assert scene.backlog.strike(scene.lane) == (2, 2)
     scene.add("new")
 
     scene.replace_worker()
@@ -151,7 +153,7 @@ async def test_only_what_was_not_answered_is_sent_again_and_gets_no_strike() -> 
     scene.dispatch()
     scene.answer(0, 0)
 
-    assert scene.backlog.strike() == (1, 0)
+    assert scene.backlog.strike(scene.lane) == (1, 0)
     scene.replace_worker()
     assert scene.dispatch() == [["b"]]
 
@@ -161,11 +163,11 @@ async def test_the_second_strike_fails_a_request_and_no_other() -> None:
     scene = Scene()
     bad, good = scene.add("bad"), scene.add("good")
     scene.dispatch()
-    scene.backlog.strike()
+    scene.backlog.strike(scene.lane)
     scene.replace_worker()
     scene.dispatch()
 
-    assert scene.backlog.strike() == (1, 1)
+    assert scene.backlog.strike(scene.lane) == (1, 1)
     with pytest.raises(WorkerCrashedError):
         await bad.done
     scene.replace_worker()
@@ -182,7 +184,7 @@ async def test_what_is_taken_back_is_computed_again_from_the_start() -> None:
     scene.dispatch()
     scene.answer(0, 0)
     scene.add("new")
-    scene.backlog.take_back()
+    scene.backlog.take_back(scene.lane)
 
     scene.replace_worker()
     assert scene.dispatch() == [["a", "b"], ["c"], ["new"]]
@@ -194,8 +196,8 @@ async def test_an_abandoned_request_is_cancelled_where_it_is() -> None:
     sent = scene.add("sent")
     scene.dispatch()
     waiting = scene.add("waiting")
-    scene.backlog.abandon(waiting, scene.worker)
-    scene.backlog.abandon(sent, scene.worker)
+    scene.backlog.abandon(waiting)
+    scene.backlog.abandon(sent)
 
     assert scene.worker.sent[1:] == [wire.Cancel(id=scene.worker.asked[0].id)]
     assert not scene.backlog.busy
@@ -213,7 +215,7 @@ async def test_refusing_those_that_wait_leaves_what_the_worker_has() -> None:
     for refused in (waiting.done, load):
         with pytest.raises(DeadlineError):
             await refused
-    scene.backlog.refuse_all(DeadlineError("late"), scene.worker)
+    scene.backlog.refuse_all(DeadlineError("late"))
     with pytest.raises(DeadlineError):
         await sent.done
     assert scene.worker.sent[-1] == wire.Cancel(id=scene.worker.asked[0].id)
@@ -261,10 +263,46 @@ async def test_texts_too_large_for_a_frame_fail_alone() -> None:
                 raise wire.FrameError("too many bytes")
             super().send(frame)
 
-    scene.worker = Small(scene.worker.start, 2, answers=False)
+    scene.replace_worker(Small(scene.worker.start, 2, answers=False))
     large = scene.add("large")
     scene.add("small")
 
     assert scene.dispatch() == [["small"]]
     with pytest.raises(TooLargeError):
         await large.done
+
+
+@in_event_loop
+async def test_how_many_texts_wait_is_kept_through_everything() -> None:
+    scene = Scene()
+    jobs = [scene.add("a", "b", "c"), scene.add("d"), scene.add("e", expected="another space")]
+
+    def kept() -> int:
+        """Return what is kept, and compare it with a count."""
+        open_jobs = [job for job in jobs if not job.done.done()]
+        assert scene.backlog.queued_texts == sum(job.unanswered for job in open_jobs)
+        return scene.backlog.queued_texts
+
+    assert kept() == 5
+    scene.dispatch()  # which refuses the last
+    assert kept() == 4
+    scene.answer(0, 1)
+    assert kept() == 3
+    scene.backlog.take_back(scene.lane)
+    assert kept() == 4
+    scene.dispatch()
+    scene.answer(2, 0, 1)
+    assert kept() == 2
+    for _ in range(2):  # twice, on the same request
+        scene.backlog.strike(scene.lane)
+        scene.replace_worker()
+        scene.dispatch()
+        kept()
+    jobs.append(scene.add("f", "g"))
+    assert kept() >= 2
+    scene.backlog.abandon(jobs[-1])
+    jobs.pop()
+    kept()
+    jobs.append(scene.add("h"))
+    scene.backlog.refuse_all(DeadlineError("late"))
+    assert kept() == 0

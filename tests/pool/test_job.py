@@ -7,7 +7,7 @@ import pytest
 
 from emberd.errors import WorkerCrashedError
 from emberd.pool.job import Answer, Job
-from emberd.worker.wire import Embed, Fragments
+from emberd.worker.wire import Embed, Fragments, Tokenize
 from tests.event_loop import in_event_loop
 
 
@@ -33,9 +33,25 @@ def vectors(*indices: int, tokens: int = 0, truncated: tuple[int, ...] = ()) -> 
     )
 
 
+def send(request: Job, request_id: int) -> Embed | Tokenize:
+    """Send all that is missing to a worker; the one before is gone."""
+    request.parts.clear()
+    return request.to_frame(request_id, request.take(len(request.texts)))
+
+
+def receive(request: Job, frame: Fragments, payload: bytes) -> None:
+    """Have the worker answer."""
+    request.parts[0].receive(frame, payload)
+
+
+def strike(request: Job) -> bool:
+    """Have the worker die; return whether the request may be tried again."""
+    return request.strike(request.parts)
+
+
 @in_event_loop
 async def test_a_request_asks_for_all_its_texts_with_all_its_options() -> None:
-    assert job("a", "b", dimensions=4).to_frame(7) == Embed(
+    assert send(job("a", "b", dimensions=4), 7) == Embed(
         id=7, texts=["a", "b"], prompt="q: ", truncate=False, dimensions=4, encoding="raw"
     )
 
@@ -44,10 +60,10 @@ async def test_a_request_asks_for_all_its_texts_with_all_its_options() -> None:
 async def test_fragments_are_answered_in_the_order_of_the_texts() -> None:
     request = job("a", "b", "c")
     assert request.enter("space")
-    request.to_frame(1)
-    request.receive(vectors(2, 0, tokens=5), b"ccaa")
+    send(request, 1)
+    receive(request, vectors(2, 0, tokens=5), b"ccaa")
     assert request.unanswered == 1
-    request.receive(vectors(1, tokens=3), b"bb")
+    receive(request, vectors(1, tokens=3), b"bb")
     assert request.unanswered == 0
 
     request.finish("mine")
@@ -66,9 +82,9 @@ async def test_fragments_are_answered_in_the_order_of_the_texts() -> None:
 @in_event_loop
 async def test_the_times_of_all_its_batches_are_added_up() -> None:
     request = job("a", "b")
-    request.to_frame(1)
-    request.receive(vectors(1), b"bb")
-    request.receive(vectors(0), b"aa")
+    send(request, 1)
+    receive(request, vectors(1), b"bb")
+    receive(request, vectors(0), b"aa")
     request.finish("mine")
 
     timing = (await request.done).timing
@@ -80,10 +96,10 @@ async def test_the_times_of_all_its_batches_are_added_up() -> None:
 @in_event_loop
 async def test_fragments_of_different_sizes_are_cut_apart() -> None:
     request = job("a", "b", "c")
-    request.to_frame(1)
+    send(request, 1)
     frame = replace(vectors(0, 1, 2), sizes=[3, 0, 1])
 
-    request.receive(frame, b"aaac")
+    receive(request, frame, b"aaac")
     request.finish("mine")
 
     assert (await request.done).fragments == [b"aaa", b"", b"c"]
@@ -92,15 +108,15 @@ async def test_fragments_of_different_sizes_are_cut_apart() -> None:
 @in_event_loop
 async def test_after_a_death_only_the_missing_texts_are_asked_for_again() -> None:
     request = job("a", "b", "c", "d")
-    request.to_frame(1)
-    request.receive(vectors(2, 0, tokens=10), b"ccaa")
+    send(request, 1)
+    receive(request, vectors(2, 0, tokens=10), b"ccaa")
 
-    again = request.to_frame(2)
+    again = send(request, 2)
 
     assert (again.id, again.texts) == (2, ["b", "d"])
-    request.receive(vectors(1, tokens=4), b"dd")  # the second of those two
-    assert request.to_frame(3).texts == ["b"]
-    request.receive(vectors(0, tokens=4), b"bb")
+    receive(request, vectors(1, tokens=4), b"dd")  # the second of those two
+    assert send(request, 3).texts == ["b"]
+    receive(request, vectors(0, tokens=4), b"bb")
     request.finish("mine")
     answer = await request.done
     assert answer.fragments == [b"aa", b"bb", b"cc", b"dd"]
@@ -111,13 +127,13 @@ async def test_after_a_death_only_the_missing_texts_are_asked_for_again() -> Non
 async def test_what_was_computed_in_another_space_is_thrown_away_and_asked_for_again() -> None:
     request = job("a", "b")
     assert request.enter("before")
-    request.to_frame(1)
-    request.receive(vectors(1, tokens=5, truncated=(1,)), b"bb")
+    send(request, 1)
+    receive(request, vectors(1, tokens=5, truncated=(1,)), b"bb")
 
     assert request.enter("after")
     assert request.unanswered == 2
-    assert request.to_frame(2).texts == ["a", "b"]
-    request.receive(vectors(0, 1, tokens=9), b"AABB")
+    assert send(request, 2).texts == ["a", "b"]
+    receive(request, vectors(0, 1, tokens=9), b"AABB")
     request.finish("mine")
 
     answer = await request.done
@@ -130,13 +146,13 @@ async def test_a_space_that_changes_again_is_one_too_many_but_only_when_vectors_
     request = job("a", "b")
     for space in ("one", "two", "three"):  # none of them gave a vector
         assert request.enter(space)
-        request.to_frame(1)
-    request.receive(vectors(0), b"aa")
+        send(request, 1)
+    receive(request, vectors(0), b"aa")
     assert request.enter("three")
     assert request.unanswered == 1
     assert request.enter("four")
-    request.to_frame(2)
-    request.receive(vectors(0), b"aa")
+    send(request, 2)
+    receive(request, vectors(0), b"aa")
 
     assert not request.enter("five")
 
@@ -144,10 +160,10 @@ async def test_a_space_that_changes_again_is_one_too_many_but_only_when_vectors_
 @in_event_loop
 async def test_truncated_texts_are_told_by_their_place_in_the_request_in_order() -> None:
     request = job("a", "b", "c", "d")
-    request.to_frame(1)
-    request.receive(vectors(3, truncated=(3,)), b"dd")
-    request.to_frame(2)
-    request.receive(vectors(0, 1, 2, truncated=(2, 0)), b"aabbcc")
+    send(request, 1)
+    receive(request, vectors(3, truncated=(3,)), b"dd")
+    send(request, 2)
+    receive(request, vectors(0, 1, 2, truncated=(2, 0)), b"aabbcc")
     request.finish("mine")
 
     assert (await request.done).truncated == [0, 2, 3]
@@ -156,19 +172,19 @@ async def test_truncated_texts_are_told_by_their_place_in_the_request_in_order()
 @in_event_loop
 async def test_two_deaths_without_an_answer_end_a_request() -> None:
     request = job("a", "b")
-    request.to_frame(1)
-    assert request.strike()
-    request.to_frame(2)
-    assert not request.strike()
+    send(request, 1)
+    assert strike(request)
+    send(request, 2)
+    assert not strike(request)
 
 
 @in_event_loop
 async def test_a_death_after_an_answer_is_no_strike() -> None:
     request = job("a", "b", "c")
     for request_id in range(3):
-        request.to_frame(request_id)
-        request.receive(vectors(0), b"aa")
-        assert request.strike()
+        send(request, request_id)
+        receive(request, vectors(0), b"aa")
+        assert strike(request)
 
     assert request.strikes == 0
 
@@ -176,20 +192,20 @@ async def test_a_death_after_an_answer_is_no_strike() -> None:
 @in_event_loop
 async def test_an_answer_does_not_excuse_the_next_death() -> None:
     request = job("a", "b", "c")
-    request.to_frame(1)
-    request.receive(vectors(0), b"aa")
-    assert request.strike()
-    request.to_frame(2)
-    assert request.strike()
-    request.to_frame(3)
-    assert not request.strike()
+    send(request, 1)
+    receive(request, vectors(0), b"aa")
+    assert strike(request)
+    send(request, 2)
+    assert strike(request)
+    send(request, 3)
+    assert not strike(request)
 
 
 @in_event_loop
 async def test_a_request_that_failed_stays_failed() -> None:
     request = job("a")
-    request.to_frame(1)
-    request.receive(vectors(0), b"aa")
+    send(request, 1)
+    receive(request, vectors(0), b"aa")
     request.fail(WorkerCrashedError("It died twice."))
 
     request.finish("mine")
@@ -202,8 +218,8 @@ async def test_a_request_that_failed_stays_failed() -> None:
 @in_event_loop
 async def test_who_went_away_is_not_answered() -> None:
     request = job("a")
-    request.to_frame(1)
-    request.receive(vectors(0), b"aa")
+    send(request, 1)
+    receive(request, vectors(0), b"aa")
     request.done.cancel()
 
     request.finish("mine")

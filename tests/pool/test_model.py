@@ -673,6 +673,26 @@ def test_the_observer_is_told_of_loads_batches_and_why_a_model_left(home: Path) 
 
 
 @in_event_loop
+async def test_a_frame_that_makes_the_pool_fail_costs_a_worker_and_no_answer(home: Path) -> None:
+    class Broken(Log):
+        def ran(self, model: str, batch: wire.Batch) -> None:
+            """Fail, as a bug would."""
+            raise TypeError
+
+    workers = Workers(answers=False)
+    async with fake_pool(config_of(home, "one"), workers, observer=Broken()) as pool:
+        asking = asyncio.create_task(pool.embed(texts("a")))
+        first = await workers.nth(1)
+        await until(lambda: first.asked)
+        first.say(wire.Batch(texts=1, tokens=1, padded_tokens=1, budget_tokens=1, model_s=0.1))
+        second = await workers.nth(2)
+        await until(lambda: second.asked)
+        second.answer(second.asked[0])
+
+        assert (await asking).fragments
+
+
+@in_event_loop
 async def test_a_request_that_a_worker_refuses_fails_alone(home: Path) -> None:
     workers = Workers(answers=False)
     async with fake_pool(config_of(home, "one"), workers) as pool:

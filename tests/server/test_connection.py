@@ -39,7 +39,8 @@ def test_what_is_overridden_exists_and_takes_the_same(
 def test_private_parts_that_are_used_exist() -> None:
     used = {"_unset_keepalive_if_required"}
     of_a_connection = {
-        "connections", "cycle", "headers", "logger", "loop", "parser", "transport", "url",
+        "app_state", "connections", "cycle", "flow", "headers", "logger", "loop", "parser",
+        "pipeline", "scope", "transport", "url",
     }  # fmt: skip
     of_a_cycle = {"keep_alive", "response_complete", "response_started"}
 

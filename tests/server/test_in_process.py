@@ -10,19 +10,24 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from emberd.api.hang_up import hang_up_of
 from emberd.server.connection import Connection
 from emberd.server.timeouts import Timeouts
 from tests.event_loop import in_event_loop
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = 16 * 2**20
 
 
-async def _app(scope: dict[str, Any], receive: object, send: Send) -> None:
-    """Answer without reading the request: `ok`, or at /large very much."""
-    del receive
+async def _app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Answer without reading the request: `ok`, or at /large very much; at /never not at all."""
+    if scope["path"] == "/never":
+        while (await receive()).get("more_body"):
+            pass
+        await hang_up_of(scope).ends(asyncio.Event().wait())
     body = b"x" * LARGE if scope["path"] == "/large" else b"ok"
     length = (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": 200, "headers": [length]})
@@ -115,3 +120,20 @@ async def test_a_client_that_reads_gets_a_large_answer_and_may_ask_again() -> No
         status, body = await answer(streams, GET.replace(b"/ ", b"/large ", 1))
         assert (status, len(body)) == (b"HTTP/1.1 200 OK", LARGE)
         assert await answer(streams) == (b"HTTP/1.1 200 OK", b"ok")
+
+
+@pytest.mark.parametrize("size", [10, 2**20])
+@in_event_loop
+async def test_a_client_that_hangs_up_is_noticed_whatever_it_has_sent(size: int) -> None:
+    async with listening() as connect:
+        _, writer = await connect()
+        writer.write(b"POST /never HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+        writer.write(b"x" * size)
+        await writer.drain()
+        await asyncio.sleep(0.1)  # it has all arrived
+
+        writer.transport.abort()
+
+        async with asyncio.timeout(5):
+            while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.01)

@@ -1,26 +1,27 @@
 """Which texts run next: batches by padded tokens, short work first, nothing lost or repeated."""
 
 from threading import Thread
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emberd.backends.base import Encoder
 from emberd.worker.batcher import (
     FILLING,
     OLDEST_EVERY,
     ROW_TOKENS,
-    SLICE_CHARS,
-    SLICE_TEXTS,
     STEP,
     Batch,
     Batcher,
-    Work,
     round_up,
 )
 from emberd.worker.budget import Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
+from emberd.worker.work import SLICE_CHARS, SLICE_TEXTS, Work
 
 BUDGET = 100
 
@@ -380,6 +381,20 @@ def test_rows_are_filled_with_the_longest_texts_that_fit() -> None:
     assert rows(batch) == [[120, 8], [100, 28]]
     assert batch and (batch.width, batch.padded_tokens) == (ROW_TOKENS, 2 * ROW_TOKENS)
     assert rows(batcher.next_batch()) == [[70, 50, 5]]
+
+
+def test_batches_suit_the_encoder() -> None:
+    plain, gpu = Batcher(Budget(512)), Batcher(Budget(512))
+    plain.suit(cast("Encoder", SimpleNamespace()), 384)
+    gpu.suit(cast("Encoder", SimpleNamespace(packs=True, row_tokens=256, batch_tokens=4096)), 384)
+    for batcher in (plain, gpu):
+        add(batcher, 1, *[100] * 60)
+
+    first, wide = plain.next_batch(), gpu.next_batch()
+
+    assert first and (first.width, len(first.rows), first.budget_tokens) == (100, 5, 512)
+    assert wide and (wide.width, len(wide.rows), wide.budget_tokens) == (224, 16, 4096)
+    assert {len(row) for row in wide.rows} == {2}
 
 
 def test_a_text_alone_is_not_padded_and_a_few_are_little() -> None:

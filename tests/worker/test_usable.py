@@ -1,7 +1,7 @@
 """Texts whose vectors are not usable run again alone, and a model that fails on all is given up."""
 
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,10 +9,10 @@ import pytest
 from emberd.backends.base import TokenIds
 from emberd.errors import BadVectorError, WorkerError
 from emberd.vectors import Matrix
-from emberd.worker.batcher import Item
 from emberd.worker.inference import can_embed, usable
 from emberd.worker.loading import Loaded
 from emberd.worker.tokenizer import Tokens
+from emberd.worker.work import Item
 
 
 class Encoder:
@@ -41,10 +41,8 @@ def loaded(*fails: int) -> Loaded:
 
 def batch(*tokens: int) -> list[Item]:
     """Return texts of one token each."""
-    work = SimpleNamespace(
-        tokens=[Tokens([token], 1) for token in tokens], request=SimpleNamespace(dimensions=2)
-    )
-    return [Item(work, at) for at in range(len(tokens))]  # type: ignore[arg-type]
+    work: Any = SimpleNamespace(request=SimpleNamespace(dimensions=2))
+    return [Item(work, at, Tokens([token], 1)) for at, token in enumerate(tokens)]
 
 
 def test_only_the_text_at_fault_fails() -> None:

@@ -108,6 +108,33 @@ def test_frames_follow_each_other_without_a_gap(frames: list[tuple[wire.Frame, b
     assert [wire.read(stream) for _ in frames] == [wire.Received(*frame) for frame in frames]
 
 
+@given(
+    st.lists(st.tuples(ANY_FRAME, st.binary(max_size=20)), max_size=4), st.lists(st.integers(0, 99))
+)
+def test_frames_come_whole_however_the_pipe_cuts_them(
+    frames: list[tuple[wire.Frame, bytes]], cuts: list[int]
+) -> None:
+    packed = b"".join(wire.encode(*frame) for frame in frames)
+    ends = [*sorted(cut * len(packed) // 99 for cut in cuts), len(packed)]
+    splitter = wire.Splitter()
+
+    found = [
+        received
+        for start, end in zip([0, *ends], ends, strict=False)
+        for received in splitter.feed(packed[start:end])
+    ]
+
+    assert found == [wire.Received(*frame) for frame in frames]
+
+
+def test_frames_before_something_that_is_none_are_not_lost() -> None:
+    frames = wire.Splitter().feed(wire.encode(wire.Cancel(id=1)) + wire.PREFIX.pack(2**32 - 1, 0))
+
+    assert next(frames) == wire.Received(wire.Cancel(id=1))
+    with pytest.raises(wire.FrameError, match="larger"):
+        next(frames)
+
+
 def test_a_payload_may_hold_any_bytes_and_a_text_any_character() -> None:
     frame = wire.Embed(
         id=1, texts=["\x00", "🔥", "\n{}", "naß"], prompt="", truncate=True, dimensions=1,

@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from emberd.backends import shapes
-from emberd.backends.architecture import NATIVE, Architecture, Bert, MPNet, read_architecture
-from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, TokenIds
+from emberd.backends.architecture import (
+    NATIVE,
+    Architecture,
+    Bert,
+    MPNet,
+    PostNorm,
+    read_architecture,
+)
+from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, Pooling, TokenIds
 from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.rows import Rows
 from emberd.errors import BackendBrokenError
 from emberd.installing import pip
 from emberd.vectors import Matrix
@@ -23,13 +31,17 @@ from emberd.vectors import Matrix
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from emberd.backends.mlx.layers import Weights
+    from emberd.backends.mlx.layers import Heads, Weights
+    from emberd.backends.mlx.packed import Packed
 
-    Model = Callable[[mx.array, mx.array | None], mx.array]
-    """Token ids and mask, both `(B, T)` int32 -> token vectors `(B, T, D)`. No mask: no padding."""
+    Model = Callable[[Packed], mx.array]
+    """A batch -> its token vectors, `(B, T, D)`."""
 
 _WARM_UP_TOKENS = 4
 _CACHE_BYTES = 2**30
+_ROW_TOKENS = 256  # on CUDA: one width for all but long texts
+_BATCH_TOKENS = 32_768  # on CUDA: fewer leave an H100 idle
+_COARSE_TOKENS = 1024  # on CUDA: longer rows are rounded up by less, for they are one text each
 _WRAPPED = frozenset({"gemma3_text", "llama_bidirec", "modernbert", "qwen3"})
 """Architectures run with mlx-embeddings; a test compares each with Hugging Face's vectors."""
 
@@ -54,9 +66,13 @@ class MLXBackend:
 
     def load(self, request: LoadRequest) -> "MLXEncoder":
         """Load the model; see `backends.base.Backend.load`."""
+        from emberd.config import environment  # not needed where a start imports this module
+
         checkpoint = Checkpoint(request, applies_heads=True)
         architecture = read_architecture(checkpoint.config, backend="mlx", runs=self.architectures)
         dimensions = checkpoint.dimensions(architecture.hidden_size)
+        if request.device:
+            environment.show_only(request.device)
         try:
             import mlx.core as mx
         except ImportError as error:
@@ -64,7 +80,7 @@ class MLXBackend:
                 f"MLX cannot be imported: {error}.",
                 hint=f"Run `{pip('install', 'emberd[mlx]')}`.",
             ) from error
-        from emberd.backends.mlx.layers import Pooled, Weights, on_cuda, on_gpu
+        from emberd.backends.mlx.layers import Heads, Weights, on_gpu
 
         compute = _choose_compute(
             request,
@@ -77,34 +93,44 @@ class MLXBackend:
         return MLXEncoder(
             architecture,
             _model(architecture, checkpoint, weights),
-            # Heads run once per text, not per token, so float32 costs little.
-            Pooled(request.pooling, checkpoint.heads, Weights(checkpoint, mx.float32)),
+            Heads(checkpoint.heads, checkpoint),
+            pooling=request.pooling,
             dimensions=dimensions,
             compute=compute,
-            few_shapes=on_cuda(),
         )
 
 
 class MLXEncoder:
-    """A model in MLX's memory; see `backends.base.Encoder`."""
+    """A model in MLX's memory; see `backends.base.Encoder`.
+
+    `few_shapes`: whether batches are rounded up to few shapes, as CUDA wants it (see `shapes`).
+    """
 
     def __init__(
         self,
         architecture: Architecture,
         model: "Model",
-        pooled: "Model",
+        heads: "Heads",
         *,
+        pooling: Pooling,
         dimensions: int,
         compute: str,
-        few_shapes: bool,
     ) -> None:
+        from emberd.backends.mlx.layers import on_cuda
+        from emberd.config import environment
+
         self._architecture = architecture
         self._model = model
-        self._pooled = pooled
+        self._heads = heads
+        self._pooling = pooling
         self._dimensions = dimensions
         self._compute = compute
-        self._few_shapes = few_shapes
+        self.few_shapes = on_cuda()
+        self.devices = environment.visible_gpus() if self.few_shapes else ()
         self.skips = True
+        if self.packs:
+            self.row_tokens = _ROW_TOKENS
+            self.batch_tokens = _BATCH_TOKENS
         self._bound_memory()
         self._warm_up()
 
@@ -118,6 +144,11 @@ class MLXEncoder:
         """The arithmetic in use: `f32`, `bf16` or `f16`."""
         return self._compute
 
+    @property
+    def packs(self) -> bool:
+        """Whether rows should hold several texts: where that makes shapes fewer."""
+        return self.few_shapes and isinstance(self._architecture, PostNorm)
+
     def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
         """Encode; see `backends.base.Encoder.encode`."""
         return self.start(token_ids, mask)()
@@ -126,18 +157,23 @@ class MLXEncoder:
         """Encode, but do not wait for the GPU; see `backends.base.Encoder.start`."""
         import mlx.core as mx
 
+        from emberd.backends.mlx.packed import Packed
+
         self._architecture.check(token_ids)
-        texts = len(token_ids)
-        if self._few_shapes:
+        texts = int(np.abs(mask).max(axis=1).sum())
+        if self.few_shapes:
             longest = self._architecture.max_tokens
-            token_ids, mask = shapes.pad(token_ids, mask, max_tokens=longest)
-        ids, kept = mx.array(token_ids), None if (mask > 0).all() else mx.array(mask)
-        vectors = self._pooled(self._model(ids, kept), kept)
+            steps = 1 if self.packs and token_ids.shape[1] <= _COARSE_TOKENS else 4
+            token_ids, mask = shapes.pad(token_ids, mask, max_tokens=longest, steps=steps)
+        padding_id = getattr(self._architecture, "padding_id", None)
+        rows = Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id)
+        batch = Packed.of(rows, mask, few_shapes=self.few_shapes)
+        vectors = self._heads(batch.pool(self._model(batch)))
         mx.async_eval(vectors)  # type: ignore[no-untyped-call]
 
         def finish() -> Matrix:
             rows = np.array(vectors)[:texts]
-            if not self._few_shapes:
+            if not self.few_shapes:
                 mx.clear_cache()
             return rows
 
@@ -151,7 +187,7 @@ class MLXEncoder:
         """
         import mlx.core as mx
 
-        if self._few_shapes:
+        if self.few_shapes:
             mx.set_cache_limit(_CACHE_BYTES)
 
     def _warm_up(self) -> None:

@@ -6,7 +6,8 @@ Shapes in comments: B texts, T tokens, D hidden size.
 import mlx.core as mx
 
 from emberd.backends.architecture import Bert
-from emberd.backends.mlx.layers import Weights, unseen
+from emberd.backends.mlx.layers import Weights
+from emberd.backends.mlx.packed import Packed
 from emberd.backends.mlx.post_norm import Embeddings, Layers
 
 
@@ -17,7 +18,7 @@ class BertModel:
         self._embed = Embeddings(bert, weights, segments=bert.type_vocab_size)
         self._layers = Layers(bert, weights)
 
-    def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
-        """Return the token vectors: both `(B, T)` int32 -> `(B, T, D)`; no mask: no padding."""
-        x = self._embed(token_ids)
-        return self._layers(x, None if mask is None else unseen(mask, x.dtype))
+    def __call__(self, batch: Packed) -> mx.array:
+        """Return the token vectors, `(B, T, D)`."""
+        x = self._embed(batch.token_ids, batch.positions)
+        return self._layers(x, batch.unseen(x.dtype))

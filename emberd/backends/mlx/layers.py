@@ -11,9 +11,7 @@ from typing import Protocol
 
 import mlx.core as mx
 
-from emberd.backends.base import Pooling
 from emberd.backends.checkpoint import Checkpoint
-from emberd.backends.mlx import sum_norm
 from emberd.backends.modules import Activation, Head
 from emberd.backends.quantization import GROUP_SIZE, QuantizedMatrix
 
@@ -134,21 +132,6 @@ class LayerNorm:
         """Apply; the shape stays."""
         return mx.fast.layer_norm(x, self.scale, self.shift, self.eps)
 
-    def of_sum(self, x: mx.array, y: mx.array) -> mx.array:
-        """Apply to `x + y`, both `(B, T, D)`."""
-        return self(x + y)
-
-
-@dataclass(frozen=True, slots=True)
-class CudaLayerNorm(LayerNorm):
-    """The same on CUDA, where `eps` is passed as `small`, `(1,)` float32."""
-
-    small: mx.array
-
-    def of_sum(self, x: mx.array, y: mx.array) -> mx.array:
-        """Apply to `x + y`, in one kernel."""
-        return sum_norm.sum_norm(x, y, self.scale, self.shift, self.small)
-
 
 class Weights:
     """The layers of a checkpoint by name, with numbers of one type."""
@@ -173,10 +156,9 @@ class Weights:
 
     def layer_norm(self, name: str, size: int, eps: float) -> LayerNorm:
         """Return a layer norm over `size` numbers."""
-        scale, shift = self.vector(f"{name}.weight", size), self.vector(f"{name}.bias", size)
-        if on_cuda() and sum_norm.takes(size):
-            return CudaLayerNorm(scale, shift, eps, small=mx.array([eps]))
-        return LayerNorm(scale, shift, eps)
+        return LayerNorm(
+            self.vector(f"{name}.weight", size), self.vector(f"{name}.bias", size), eps
+        )
 
     def vector(self, name: str, length: int) -> mx.array:
         """Return a bias, or the scale of a norm: `(length,)`."""
@@ -240,17 +222,6 @@ def gelu_tanh(x: mx.array) -> mx.array:
     return _one_kernel_gelu_tanh(x)
 
 
-def unseen(mask: mx.array, dtype: mx.Dtype) -> mx.array:
-    """Return the mask to add to attention scores: `(B, T)` -> `(B, 1, 1, T)`, 0 or -inf.
-
-    Never -inf for a whole row, whose softmax would be NaN: padding attends to tokens, too. From a
-    bool mask, MLX on CUDA would make such numbers for every head and query in each layer, which
-    takes four times as long as the attention itself.
-    """
-    zero, hidden = mx.array(0, dtype), mx.array(-mx.inf, dtype)
-    return mx.where(mask != 0, zero, hidden)[:, None, None, :]
-
-
 ACTIVATIONS: dict[Activation, Callable[[mx.array], mx.array]] = {
     "Identity": lambda x: x,
     "Tanh": mx.tanh,
@@ -261,11 +232,11 @@ ACTIVATIONS: dict[Activation, Callable[[mx.array], mx.array]] = {
 """Activation functions by their names in `modules.Activation`."""
 
 
-class Pooled:
-    """From token vectors to one vector per text: pooling, then the heads, in float32."""
+class Heads:
+    """The Dense heads of a checkpoint, in float32: they run once for each text, not each token."""
 
-    def __init__(self, pooling: Pooling, heads: Sequence[Head], weights: Weights) -> None:
-        self._pooling = pooling
+    def __init__(self, heads: Sequence[Head], checkpoint: Checkpoint) -> None:
+        weights = Weights(checkpoint, mx.float32)
         self._heads = [
             (
                 weights.linear(head.name, head.outputs, head.inputs, bias=head.bias),
@@ -274,35 +245,8 @@ class Pooled:
             for head in heads
         ]
 
-    def __call__(self, tokens: mx.array, mask: mx.array | None) -> mx.array:
-        """Apply: `(B, T, D)`, `(B, T)` -> `(B, D)`, float32. No mask: nothing is padding."""
-        vectors = pool(tokens, mask, self._pooling)
+    def __call__(self, vectors: mx.array) -> mx.array:
+        """Apply them in turn: `(N, inputs)` -> `(N, outputs)`, float32."""
         for linear, activation in self._heads:
             vectors = activation(linear(vectors))
-        return vectors.astype(mx.float32)
-
-
-def pool(tokens: mx.array, mask: mx.array | None, pooling: Pooling) -> mx.array:
-    """Pool the token vectors of each row: `(B, T, D)`, `(B, T)` -> `(B, D)`, float32.
-
-    Tokens with a negative mask are not pooled; see `backends.base.Encoder`.
-    """
-    tokens = tokens.astype(mx.float32) if pooling == "mean" else tokens
-    if mask is None:
-        return tokens.mean(axis=1) if pooling == "mean" else _one(tokens, pooling)
-    pooled = mask > 0
-    if pooling == "mean":
-        # Padding may hold anything, and 0 * inf would be NaN.
-        kept = pooled[:, :, None]  # (B, T, 1)
-        return mx.where(kept, tokens, 0).sum(axis=1) / kept.sum(axis=1)
-    places = mx.arange(mask.shape[1])
-    if pooling == "cls":
-        place = mx.where(pooled, places, len(places)).min(axis=1)
-    else:
-        place = mx.where(pooled, places, 0).max(axis=1)  # whichever side the padding is on
-    return mx.take_along_axis(tokens, place[:, None, None], axis=1)[:, 0].astype(mx.float32)
-
-
-def _one(tokens: mx.array, pooling: Pooling) -> mx.array:
-    """Take the first or the last token of each row: `(B, T, D)` -> `(B, D)`, float32."""
-    return tokens[:, 0 if pooling == "cls" else -1].astype(mx.float32)
+        return vectors

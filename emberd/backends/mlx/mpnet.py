@@ -6,7 +6,8 @@ Shapes in comments: B texts, T tokens, D hidden size, H heads, M the most tokens
 import mlx.core as mx
 
 from emberd.backends.architecture import MPNet
-from emberd.backends.mlx.layers import Weights, unseen
+from emberd.backends.mlx.layers import Weights
+from emberd.backends.mlx.packed import Packed
 from emberd.backends.mlx.post_norm import Embeddings, Layers
 from emberd.backends.relative_positions import BUCKETS, distance_buckets
 
@@ -23,11 +24,12 @@ class MPNetModel:
         self._by_distance = table.rows(mx.array(distance_buckets(mpnet.max_tokens)))
         self._farthest = mpnet.max_tokens - 1
 
-    def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
-        """Return the token vectors: both `(B, T)` int32 -> `(B, T, D)`; no mask: no padding."""
-        x = self._embed(token_ids)
-        place = mx.arange(token_ids.shape[1])
+    def __call__(self, batch: Packed) -> mx.array:
+        """Return the token vectors, `(B, T, D)`."""
+        x = self._embed(batch.token_ids, batch.positions)
+        place = mx.arange(batch.token_ids.shape[1])
         distances = place[None, :] - place[:, None]  # (T, T): key - query
         # Contiguous, as attention reads that fastest: (1, H, T, T), with a mask (B, H, T, T).
         bias = mx.contiguous(self._by_distance[distances + self._farthest].transpose(2, 0, 1))[None]
-        return self._layers(x, bias if mask is None else bias + unseen(mask, x.dtype))
+        unseen = batch.unseen(x.dtype)
+        return self._layers(x, bias if unseen is None else bias + unseen)

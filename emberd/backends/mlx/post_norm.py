@@ -14,7 +14,6 @@ class Embeddings:
 
     def __init__(self, sizes: PostNorm, weights: Weights, *, segments: int) -> None:
         size = sizes.hidden_size
-        self._padding_id = sizes.padding_id
         self._words = weights.embedding("embeddings.word_embeddings", sizes.vocab_size, size)
         self._positions = weights.embedding(
             "embeddings.position_embeddings", sizes.max_position_embeddings, size
@@ -25,19 +24,12 @@ class Embeddings:
             self._segment = table.rows(mx.array([0]))  # (1, D)
         self._norm = weights.layer_norm("embeddings.LayerNorm", size, sizes.layer_norm_eps)
 
-    def __call__(self, token_ids: mx.array) -> mx.array:
-        """Embed: `(B, T)` int32 -> `(B, T, D)`."""
-        x = self._words.rows(token_ids) + self._positions.rows(self._count(token_ids))
+    def __call__(self, token_ids: mx.array, positions: mx.array) -> mx.array:
+        """Embed: both `(B, T)` int32 -> `(B, T, D)`."""
+        x = self._words.rows(token_ids) + self._positions.rows(positions)
         if self._segment is not None:
             x = x + self._segment
         return self._norm(x)
-
-    def _count(self, token_ids: mx.array) -> mx.array:
-        """Return the positions: `(B, T)` -> `(T,)` or `(B, T)`; see `PostNorm.padding_id`."""
-        if self._padding_id is None:
-            return mx.arange(token_ids.shape[1])
-        counted = (token_ids != self._padding_id).astype(mx.int32)
-        return mx.cumsum(counted, axis=1) * counted + self._padding_id
 
 
 class Layer:
@@ -61,8 +53,8 @@ class Layer:
 
         `unseen` is added to the scores; it broadcasts to `(B, H, T, T)`, query by key.
         """
-        x = self._attention_norm.of_sum(x, self._attended(self._attend(x, unseen)))
-        return self._norm.of_sum(x, self._narrow(self._activate(self._widen(x))))
+        x = self._attention_norm(x + self._attended(self._attend(x, unseen)))
+        return self._norm(x + self._narrow(self._activate(self._widen(x))))
 
     def _attend(self, x: mx.array, unseen: mx.array | None) -> mx.array:
         """Attention among the tokens of each text."""

@@ -24,6 +24,7 @@ from emberd.backends.architecture import Architecture
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.mlx.families import FAMILIES
 from emberd.backends.mlx.layers import Weights, gelu
+from emberd.backends.mlx.packed import Packed
 from emberd.errors import BackendBrokenError, ModelLoadError
 from emberd.installing import pip
 
@@ -46,10 +47,10 @@ class WrappedModel:
         _check_layer_types(self._model, checkpoint)
         _fill(self._model, weights)
 
-    def __call__(self, token_ids: mx.array, mask: mx.array | None) -> mx.array:
-        """Return the token vectors: both `(B, T)` int32 -> `(B, T, D)`; no mask: no padding."""
-        kept = mx.ones_like(token_ids) if mask is None else mask
-        return self._run(self._model, token_ids, kept)
+    def __call__(self, batch: Packed) -> mx.array:
+        """Return the token vectors, `(B, T, D)`, of a batch with one text in each row."""
+        mask = mx.ones_like(batch.token_ids) if batch.mask is None else batch.mask
+        return self._run(self._model, batch.token_ids, mask)
 
 
 def _fill(model: Any, weights: Weights) -> None:  # noqa: ANN401 - no types

@@ -10,15 +10,17 @@ from emberd.backends.architecture import NATIVE, PostNorm, read_architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.cache import Cache, CachedModel
-from emberd.backends.openvino.processor import bf16_is_faster, has_amx, processor
-from emberd.backends.openvino.rows import Rows
+from emberd.backends.openvino.processor import bf16_is_faster, processor, uses_amx
 from emberd.backends.openvino.runtime import (
     DEVICE,
     capabilities,
     choose_compute,
+    cores_of,
     make_core,
     settings,
 )
+from emberd.backends.openvino.streams import Streams, streams_for
+from emberd.backends.rows import Rows
 from emberd.errors import BackendBrokenError
 from emberd.vectors import Matrix
 
@@ -57,14 +59,16 @@ class OpenVINOBackend:
         cache = Cache(core, request, config)
         cached = cache.load()
         if cached:
-            return OpenVINOEncoder(architecture, request, cached.model, cached, dimensions, compute)
+            streams = _streams(core, request, compute, cached.model, cached)
+            return OpenVINOEncoder(architecture, request, streams, cached, dimensions, compute)
         compiled = _compile(core, config, checkpoint, architecture, request)
         cache.store(compiled)
         # Use the file just written: unlike the model in memory, it does not hold on to the
         # weights that it was compiled from.
         cached = cache.load()
         model = cached.model if cached else _apart(core, config, compiled)
-        encoder = OpenVINOEncoder(architecture, request, model, cached, dimensions, compute)
+        streams = _streams(core, request, compute, model, cached)
+        encoder = OpenVINOEncoder(architecture, request, streams, cached, dimensions, compute)
         del checkpoint, compiled, model
         _return_freed_memory()
         return encoder
@@ -77,7 +81,7 @@ class OpenVINOEncoder:
         self,
         architecture: PostNorm,
         request: LoadRequest,
-        model: "CompiledModel",
+        streams: Streams,
         cached: CachedModel | None,
         dimensions: int,
         compute: str,
@@ -86,13 +90,12 @@ class OpenVINOEncoder:
         self._pooling = request.pooling
         self._dimensions = dimensions
         self._compute = compute
-        self._request = model.create_infer_request()
+        self._run_on = streams
         self._cached = cached  # the model uses its pages
-        self._is_fresh = True
-        amx = has_amx(processor())
-        self._few_lengths = amx and compute == "bf16"
+        self._few_lengths = uses_amx(compute)
+        self.streams = streams.count
         self.skips = True
-        self.packs = not amx  # packing was not measured with AMX
+        self.packs = True
 
     @property
     def dimensions(self) -> int:
@@ -104,27 +107,51 @@ class OpenVINOEncoder:
         """The arithmetic in use: `f32`, `bf16` or `f16`."""
         return self._compute
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """See `backends.base.Encoder`."""
+        return (self._cached.path.name,) if self._cached else ()
+
     def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
-        """Encode; see `backends.base.Encoder.encode`."""
+        """Encode beside other batches; see `backends.base.Encoder.encode`."""
+        return self._run_on.run(self._inputs(token_ids, mask))
+
+    def encode_alone(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+        """Encode with all cores; see `backends.base.Encoder`."""
+        return self._run_on.run_alone(self._inputs(token_ids, mask))
+
+    def _inputs(self, token_ids: TokenIds, mask: TokenIds) -> list[TokenIds]:
         self._architecture.check(token_ids)
         if self._few_lengths:
             token_ids, mask = shapes.pad_tokens(
                 token_ids, mask, max_tokens=self._architecture.max_tokens
             )
-        rows = Rows.of(
-            token_ids, mask, pooling=self._pooling, padding_id=self._architecture.padding_id
-        )
-        results = self._request.infer(rows.inputs())
-        vectors: Matrix = results[0]
-        if self._is_fresh:
-            self._is_fresh = False
-            if self._cached:  # the engine has repacked the weights by now
-                self._cached.release_pages()
-        return vectors
+        padding_id = self._architecture.padding_id
+        return Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id).inputs()
 
     def audit(self) -> str | None:
         """See `backends.base.Encoder`."""
         return self._cached.audit() if self._cached else None
+
+
+def _streams(
+    core: "Core",
+    request: LoadRequest,
+    compute: str,
+    model: "CompiledModel",
+    cached: CachedModel | None,
+) -> Streams:
+    """Return the streams of a model that was compiled with one, for as many as the request asks."""
+    cores = cores_of(model)
+    count = min(request.streams, cores) or streams_for(cores, with_amx=uses_amx(compute))
+    config = settings(compute, cores, streams=count)
+
+    def divide() -> "CompiledModel":
+        if cached:
+            return cached.again(core, config)
+        return core.import_model(model.export_model(), DEVICE, config)
+
+    return Streams(model, count, divide, cached.release_pages if cached else lambda: None)
 
 
 def _compile(

@@ -67,6 +67,13 @@ class CachedModel:
             self.path.unlink()
         return f"the compiled model {self.path}, which has been deleted"
 
+    def again(self, core: "Core", config: dict[str, Any]) -> "CompiledModel":
+        """Import it a second time, with another configuration. Raises RuntimeError."""
+        from openvino import Tensor
+
+        blob = np.frombuffer(self.pages, np.uint8)[:-_SEAL_BYTES]
+        return core.import_model(Tensor(blob, shared_memory=True), DEVICE, config)
+
 
 class Cache:
     """The one file that fits a request, in the request's cache folder."""

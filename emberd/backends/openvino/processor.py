@@ -32,3 +32,8 @@ def bf16_is_faster(processor: str) -> bool:
 def has_amx(processor: str) -> bool:
     """Say whether it has Intel's matrix extension for bfloat16."""
     return "amx_bf16" in processor
+
+
+def uses_amx(compute: str) -> bool:
+    """Say whether this arithmetic uses the matrix unit of Intel's newer processors here."""
+    return compute == "bf16" and has_amx(processor())

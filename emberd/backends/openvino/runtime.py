@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from emberd.backends.base import LoadRequest
@@ -11,9 +12,10 @@ from emberd.errors import BackendBrokenError
 from emberd.installing import pip
 
 if TYPE_CHECKING:
-    from openvino import Core
+    from openvino import CompiledModel, Core
 
 DEVICE = "CPU"
+_OPSETS = 17  # in the versions of OpenVINO that are pinned; a later one would be imported
 _CAPABILITIES = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 
 
@@ -28,7 +30,7 @@ def make_core() -> "Core":
     # Source: uxlfoundation.github.io/oneDNN, "Primitive Cache".
     os.putenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     try:
-        with _without("openvino.tools"):
+        with _without("openvino.tools"), _without_operations():
             import openvino
         core = openvino.Core()
     except (ImportError, OSError, RuntimeError) as error:
@@ -45,6 +47,12 @@ def capabilities(core: "Core") -> list[str]:
     """Return what the processor can do according to OpenVINO, such as `FP32` and `BF16`."""
     able: list[str] = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     return able
+
+
+def cores_of(model: "CompiledModel") -> int:
+    """Return how many cores a compiled model uses."""
+    cores: int = model.get_property("INFERENCE_NUM_THREADS")
+    return cores
 
 
 def choose_compute(
@@ -71,17 +79,41 @@ def choose_compute(
     return request.compute
 
 
-def settings(compute: str, threads: int) -> dict[str, Any]:
-    """Return the OpenVINO configuration to compile or import a model with."""
+def settings(compute: str, threads: int, *, streams: int = 1) -> dict[str, Any]:
+    """Return the OpenVINO configuration to compile or import a model with.
+
+    `streams` share the threads; 0 `threads` means one on each core.
+    """
     chosen = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
+        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+        "NUM_STREAMS": str(streams),
         # If pinned, the threads of all workers would share the same first cores (measured: two
         # workers of one thread each share one core, and the other idles).
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": compute,
     }
     return chosen | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+
+
+@contextmanager
+def _without_operations() -> Iterator[None]:
+    """Leave out of `import openvino` what only building a graph needs; it can be imported later.
+
+    `openvino/__init__.py` imports all 17 versions of its operations: 40 Python modules. Empty ones
+    stand in for them as long as it runs.
+    """
+    names = [f"opset{version}" for version in range(1, _OPSETS + 1)]
+    first = "openvino" not in sys.modules
+    if first:
+        sys.modules.update({f"openvino.{name}": ModuleType(name) for name in names})
+    try:
+        yield
+    finally:
+        package = sys.modules.get("openvino")
+        for name in names if first else ():
+            del sys.modules[f"openvino.{name}"]
+            if hasattr(package, name):
+                delattr(package, name)
 
 
 @contextmanager

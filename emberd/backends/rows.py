@@ -1,6 +1,6 @@
-"""A packed batch as the graph takes it: attention, positions, and which tokens are pooled.
+"""A packed batch as a model takes it: attention, positions, and which tokens are pooled.
 
-The graph has only one way to pool, the mean of some tokens; this module says which ones they are.
+A model has only one way to pool, the mean of some tokens; this module says which ones they are.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class Rows:
         )
 
     def inputs(self) -> list[TokenIds]:
-        """Return the inputs of the graph, in its order."""
+        """Return the inputs of OpenVINO's graph, in its order."""
         return [
             self.token_ids, self.segments, self.queries, self.positions, self.places, self.starts,
         ]  # fmt: skip

@@ -1,0 +1,88 @@
+"""A batch in MLX's memory: attention within each text, and the mean of the tokens to pool.
+
+Shapes: B rows of T tokens, N texts, at most S in a row, D hidden size.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import mlx.core as mx
+import numpy as np
+
+from emberd.backends.base import TokenIds
+from emberd.backends.rows import Rows
+from emberd.backends.shapes import power_of_two
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """What a model needs of a batch.
+
+    Attributes:
+        token_ids: `(B, T)` int32.
+        positions: `(B, T)` int32; rows of the position table.
+        mask: `(B, T)` int32, as `base.Encoder` says; None if rows are texts without padding.
+        texts_in_a_row: S; with more than 1, attention stays within each text.
+        places: `(N,)` int32; of each text: its place among B * S, or, if it is one token that is
+            pooled, among B * T.
+        pools_one: whether just one token of each text is pooled.
+    """
+
+    token_ids: mx.array
+    positions: mx.array
+    mask: mx.array | None
+    texts_in_a_row: int
+    places: mx.array
+    pools_one: bool
+
+    @classmethod
+    def of(cls, rows: Rows, mask: TokenIds, *, few_shapes: bool) -> Self:
+        """Upload a batch. With few shapes, S and N are rounded up to powers of two."""
+        several = int(np.abs(mask).max())
+        pools_one = len(rows.places) == len(rows.starts)
+        places = rows.places if pools_one else rows.places[rows.starts]
+        if few_shapes:
+            several = power_of_two(several)
+            places = np.pad(places, (0, power_of_two(len(places)) - len(places)))
+        if not pools_one:
+            places = places // mask.shape[1] * several + mask.ravel()[places] - 1
+        whole = not few_shapes and several == 1 and (mask > 0).all()
+        return cls(
+            token_ids=mx.array(rows.token_ids),
+            positions=mx.array(rows.positions),
+            mask=None if whole else mx.array(mask),
+            texts_in_a_row=several,
+            places=mx.array(places),
+            pools_one=pools_one,
+        )
+
+    def unseen(self, dtype: mx.Dtype) -> mx.array | None:
+        """Return what to add to attention scores: 0 or -inf, `(B, 1, 1, T)` or `(B, 1, T, T)`.
+
+        Never -inf for a whole row, whose softmax would be NaN: padding attends to padding, or to
+        the row's only text. Numbers, because from a bool mask MLX on CUDA would make them for every
+        head and query in each layer, which takes four times as long as the attention itself.
+        """
+        if self.mask is None:
+            return None
+        zero, hidden = mx.array(0, dtype), mx.array(-mx.inf, dtype)
+        if self.texts_in_a_row == 1:
+            return mx.where(self.mask != 0, zero, hidden)[:, None, None, :]
+        text = mx.abs(self.mask)
+        return mx.where(text[:, None, :, None] == text[:, None, None, :], zero, hidden)
+
+    def pool(self, tokens: mx.array) -> mx.array:
+        """Average the tokens to pool of each text: `(B, T, D)` -> `(N, D)`, float32."""
+        size = tokens.shape[-1]
+        if self.pools_one:
+            return tokens.reshape(-1, size)[self.places].astype(mx.float32)
+        tokens = tokens.astype(mx.float32)
+        if self.mask is None:
+            return tokens.mean(axis=1)
+        # Padding may hold anything, and 0 * inf would be NaN.
+        tokens = mx.where(self.mask[:, :, None] > 0, tokens, 0)
+        numbers = mx.arange(1, self.texts_in_a_row + 1)
+        pooled = (self.mask[:, None, :] == numbers[:, None]).astype(mx.float32)  # (B, S, T)
+        counts = mx.maximum(pooled.sum(axis=-1, keepdims=True), 1)
+        means = (pooled @ tokens) / counts  # (B, S, D)
+        return means.reshape(-1, size)[self.places]

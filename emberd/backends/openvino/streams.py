@@ -1,0 +1,106 @@
+"""One model, several batches at once: a stream for each core, and one that has them all.
+
+On many cores a batch of a few hundred tokens is too small to share: most of the time would go into
+threads that wait for each other. One core for each batch does twice as much (decision 31). A batch
+that has nothing beside it gets all cores, so that a single query is as fast as it can be.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from emberd.backends.base import TokenIds
+from emberd.vectors import Matrix
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel
+
+FEWEST_CORES = 4  # below, a batch is worth sharing, and a second copy of the weights is not,
+FEWEST_CORES_AMX = 2  # unless products take so little time that sharing them takes as long
+
+logger = logging.getLogger(__name__)
+
+
+def streams_for(cores: int, *, with_amx: bool) -> int:
+    """Return how many batches should run at once on so many cores."""
+    fewest = FEWEST_CORES_AMX if with_amx else FEWEST_CORES
+    return cores if cores >= fewest else 1
+
+
+class Stream:
+    """Runs one batch at a time. `repacked` is called once the engine has repacked the weights."""
+
+    def __init__(self, model: "CompiledModel", repacked: Callable[[], None]) -> None:
+        self._request = model.create_infer_request()
+        self._repacked: Callable[[], None] | None = repacked
+
+    def run(self, inputs: Sequence[TokenIds]) -> Matrix:
+        """Run a batch; the result is a copy."""
+        # Not a list, nor the result by its number: OpenVINO looks at what those might also be.
+        vectors: Matrix = self._request.infer(tuple(inputs)).to_tuple()[0]
+        if self._repacked:
+            self._repacked()
+            self._repacked = None
+        return vectors
+
+
+class Streams:
+    """Runs batches on whichever stream is free, from any thread; `count` of them at once."""
+
+    def __init__(
+        self,
+        model: "CompiledModel",
+        count: int,
+        divide: Callable[[], "CompiledModel"],
+        repacked: Callable[[], None],
+    ) -> None:
+        """Run on `model`, which has one stream with all cores.
+
+        `divide` returns the model with `count` streams; it is called when it is needed first. If it
+        raises RuntimeError, batches run one after the other. `repacked`: see `Stream`.
+        """
+        self.count = count
+        self._model = model
+        self._whole = Stream(model, repacked)
+        self._one_at_a_time = Lock()  # for `_whole`
+        self._divide = divide
+        self._dividing = Lock()
+        self._free: SimpleQueue[Stream] | None = None
+        self._repacked = repacked
+
+    def run_alone(self, inputs: Sequence[TokenIds]) -> Matrix:
+        """Run a batch on all cores."""
+        with self._one_at_a_time:
+            return self._whole.run(inputs)
+
+    def run(self, inputs: Sequence[TokenIds]) -> Matrix:
+        """Run a batch on a stream of its own, beside others."""
+        free = self._divided()
+        if free is None:
+            return self.run_alone(inputs)
+        stream = free.get()
+        try:
+            return stream.run(inputs)
+        finally:
+            free.put(stream)
+
+    def _divided(self) -> "SimpleQueue[Stream] | None":
+        """Return the free streams; None if there is only the one with all cores."""
+        if self._free or self.count == 1:
+            return self._free
+        with self._dividing:
+            if self._free or self.count == 1:
+                return self._free
+            try:
+                model = self._divide()
+            except RuntimeError as error:  # there is no memory, or the engine cannot export here
+                logger.warning("Batches run one after the other: %s", error)
+                self.count = 1
+                return None
+            free: SimpleQueue[Stream] = SimpleQueue()
+            for _ in range(self.count):
+                free.put(Stream(model, self._repacked))
+            self._free = free
+        return self._free

@@ -1,0 +1,60 @@
+"""Would a model's next start find all that it needs, with nothing to compile or to compare?
+
+Asked without a backend, of `lock.json` and of the files' status. If it says no although everything
+is there, a start finds out in a quarter of a second.
+"""
+
+from importlib import metadata
+from pathlib import Path
+
+from emberd import __version__
+from emberd.models.compiled import compiled_key
+from emberd.registry.spec import ModelSpec
+from emberd.spaces.lock import LockEntry
+
+BACKENDS = Path(__file__).parents[1] / "backends"
+
+
+def is_prepared(spec: ModelSpec, folder: Path, cache: Path, entry: LockEntry | None) -> bool:
+    """Say whether it was loaded as it is now: entry, files and libraries, with what backends keep.
+
+    Args:
+        spec: the registry's entry.
+        folder: where a start would take the model's files from.
+        cache: the folder of what backends keep.
+        entry: what `lock.json` remembers about the model.
+    """
+    now = entry.now if entry else None
+    if now is None or now.started_for != spec.load_key or Path(now.folder) != folder:
+        return False
+    try:
+        unchanged = all(file.is_of((folder / name).stat()) for name, file in now.files.items())
+        made_s = min((path.stat().st_mtime for path in kept_files(spec, cache, now)), default=None)
+    except OSError:
+        return False
+    is_current = made_s is None or made_s >= code_changed_s()
+    return unchanged and is_current and _computes(now.engine)
+
+
+def kept_files(spec: ModelSpec, cache: Path, entry: LockEntry) -> list[Path]:
+    """Return the files that a backend keeps for the next load of a model."""
+    folder = Path(cache, entry.backend or "", compiled_key(spec, entry.files))
+    return [folder / name for name in entry.kept]
+
+
+def code_changed_s() -> float:
+    """Return when our backends were last changed or installed: they compile anew then."""
+    return max(path.stat().st_mtime for path in BACKENDS.rglob("*.py"))
+
+
+def _computes(engine: str | None) -> bool:
+    """Whether the libraries of an engine, `NAME VERSION, ...`, are those that are installed."""
+    for library in (engine or "").split(", "):
+        name, _, version = library.partition(" ")
+        try:
+            installed = __version__ if name == "emberd" else metadata.version(name)
+        except (metadata.PackageNotFoundError, ValueError):
+            return False
+        if not version.startswith(installed):  # a module may add its build to its version
+            return False
+    return True

@@ -1,0 +1,80 @@
+"""The way to one worker: what it has been sent and has not answered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from emberd.pool.job import Job, Part
+from emberd.pool.process import Worker
+from emberd.registry.spec import ModelSpec
+from emberd.spaces.fingerprint import fingerprint
+from emberd.spaces.lock import LockEntry
+from emberd.worker import wire
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Lane:
+    """A worker that is ready, and the parts of jobs that it has, by the id of their request.
+
+    `unanswered` is how many texts it still has to answer: kept, not counted. `wake` is called when
+    it gets something while it had nothing to watch for.
+    """
+
+    worker: Worker
+    ready: wire.Ready
+    spec: ModelSpec
+    wake: Callable[[], None] = lambda: None
+    is_open: bool = True  # until its worker is gone
+    parts: dict[int, Part] = field(default_factory=dict)
+    unanswered: int = 0
+    describes_tokens: bool = False  # which it does for one request at a time
+
+    @property
+    def has_suspect(self) -> bool:
+        """Whether it has a request that may have killed a worker; then it has nothing else."""
+        return len(self.parts) == 1 and next(iter(self.parts.values())).is_suspect
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether it may be sent something now."""
+        return self.worker.takes_more and not self.has_suspect
+
+    def send(self, request_id: int, part: Part) -> None:
+        """Send a part to the worker. Raises `FrameError` if it is too large."""
+        self.worker.send(part.job.to_frame(request_id, part))
+        self.parts[request_id] = part
+        self.unanswered += part.left
+        self.describes_tokens = self.describes_tokens or part.job.wants_tokens
+
+    def remove(self, request_id: int) -> Part:
+        """Forget a part, answered or not."""
+        part = self.parts.pop(request_id)
+        part.job.parts.remove(part)
+        self.unanswered -= part.left
+        if part.job.wants_tokens:
+            self.describes_tokens = False
+        return part
+
+    def withdraw(self, job: Job) -> None:
+        """Forget what it has of a job, and have the worker forget it."""
+        for request_id, part in list(self.parts.items()):
+            if part.job is job:
+                self.remove(request_id)
+                self.worker.send(wire.Cancel(id=request_id))
+
+    def space_of(self, job: Job) -> str:
+        """Return the fingerprint of what a job gets, which depends on whether it is normalized."""
+        if job.normalize in (None, self.spec.normalize):
+            return self.ready.fingerprints[str(job.dimensions)]
+        now = LockEntry.from_dict(self.ready.lock).now
+        return fingerprint(
+            self.spec,
+            files=now.files,
+            options=replace(now.options, normalize=job.normalize),
+            dimensions=job.dimensions,
+        )
+
+    def may_answer(self, job: Job, space: str) -> bool:
+        """Whether vectors of this space are what the job's caller expects."""
+        offered = self.ready.fingerprints.values()
+        equivalent = self.ready.equivalent if space in offered else ()
+        return job.expected_fingerprint in (None, space, *equivalent)

@@ -1,0 +1,41 @@
+"""A backend that says there are two devices; both are this processor, with one thread each."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from emberd.backends.base import LoadRequest
+from emberd.backends.openvino.backend import OpenVINOBackend, OpenVINOEncoder
+
+CONFIG = """
+default: tiny
+models:
+  tiny:
+    sources: [{{path: {folder}}}]
+    dimensions: 64
+    pooling: mean
+    backend: two-devices
+    replicas: {replicas}
+"""
+
+
+class TwoDevices(OpenVINOBackend):
+    """OpenVINO on `left` and on `right`."""
+
+    def load(self, request: LoadRequest) -> OpenVINOEncoder:
+        """See `backends.base.Backend.load`."""
+        encoder = super().load(replace(request, threads=1, streams=1))
+        devices = ("left", "right")
+        encoder.devices = [request.device] if request.device else devices  # type: ignore[attr-defined]
+        return encoder
+
+
+def install(plugins: Path) -> dict[str, str]:
+    """Install the backend as `two-devices`; return the environment in which it is found."""
+    info = plugins / "two_devices-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: two-devices\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[emberd.backends]\ntwo-devices = tests.pool.two_devices:TwoDevices\n"
+    )
+    return {"PYTHONPATH": os.pathsep.join([str(plugins), str(Path(__file__).parents[2])])}
