@@ -39,6 +39,11 @@ class Column:
         found: list[float] = self._numbers.get(who, {}).get(number, {}).get("rounds", [])
         return found
 
+    @property
+    def runs_alike(self) -> bool:
+        """Whether those in process had what emberd had: they run on one GPU, if on any."""
+        return int(self.facts["gpus"]) < 2
+
     def peers(self) -> list[str]:
         """Return who took part beside emberd."""
         return [who for who in self._numbers if who not in (EMBERD, ENGINE, CLIENTS)]
@@ -92,7 +97,21 @@ def ratio(one: Value, other: Value, scale: float = 1.0) -> Value:
 
 def engine(number: str) -> Value:
     """Return a number of emberd's engine in process."""
-    return lambda column: column.of(ENGINE, number)
+    return lambda column: column.of(ENGINE, number) if column.runs_alike else None
+
+
+def in_process(peer: str, number: str) -> Value:
+    """Return a number of a peer's."""
+    return lambda column: column.of(peer, number) if column.runs_alike else None
+
+
+def times(number: str, first: Column) -> Value:
+    """Return how many times a number of the first column this is."""
+
+    def found(column: Column) -> float | None:
+        return None if column is first else ratio(own(number), lambda _: own(number)(first))(column)
+
+    return found
 
 
 def least(one: Value, other: Value) -> Value:
@@ -172,8 +191,11 @@ LEAST_OVER_PEER = {"sentence-transformers, bf16": 2, "sentence-transformers, f16
 def table(columns: Sequence[Column]) -> str:
     """Return the table of one run."""
     lines = list(ON_GPUS if columns[0].facts["gpus"] else ON_CORES)
+    if columns[0].facts["gpus"]:
+        alone = times("bulk_texts_per_s", columns[0])
+        lines.append(Line("times the passages of one GPU", alone, "{:.2f} ×", at_least=1.8))
     for peer in columns[-1].peers():
-        theirs: Value = lambda column, peer=peer: column.of(peer, "bulk_texts_per_s")  # type: ignore[misc] # noqa: E731
+        theirs = in_process(peer, "bulk_texts_per_s")
         lines += [
             Line(f"{peer}, in process", theirs, "{:,.0f} texts/s"),
             Line(f"emberd over HTTP / {peer}", ratio(own("bulk_texts_per_s"), theirs), "{:.1f} ×",

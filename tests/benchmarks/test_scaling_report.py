@@ -54,6 +54,20 @@ def test_a_table_says_what_misses_its_goal() -> None:
     assert "4 cores: on 4 processors of 4 physical cores, clients on other cores" in section
 
 
+def test_two_gpus_are_compared_with_one_and_not_with_what_ran_on_one() -> None:
+    run = a_run(gpus=1)
+    two = a_run(gpus=2)["columns"]["4 cores"]
+    two["numbers"]["emberd"] |= of(bulk_texts_per_s=270)
+    run["columns"] = {"1 GPU": run["columns"]["4 cores"], "2 GPUs": two}
+
+    section = scaling_report.section({"scaling-two": run})
+
+    assert "| times the passages of one GPU |  | 1.80 × | ≥ 1.80 × |" in section
+    assert "| engine in process | 16,000 tokens/s |  |  |" in section
+    assert f"| emberd over HTTP / {PEER} | 2.1 × |  | ≥ 2.0 × |" in section
+    assert len([*behind.of_scaling(run)]) == 2
+
+
 def test_cores_are_drawn_as_lines_and_gpus_as_bars() -> None:
     [lines] = scaling_report.plots_of("scaling-one", a_run())
     [bars] = scaling_report.plots_of("scaling-two", a_run(gpus=1))
