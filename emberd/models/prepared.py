@@ -10,7 +10,7 @@ from pathlib import Path
 from emberd import __version__
 from emberd.models.compiled import compiled_key
 from emberd.registry.spec import ModelSpec
-from emberd.spaces.lock import LockEntry
+from emberd.spaces.lock import NO_VERSION, LockEntry
 
 BACKENDS = Path(__file__).parents[1] / "backends"
 
@@ -53,8 +53,11 @@ def _computes(engine: str | None) -> bool:
         name, _, version = library.partition(" ")
         try:
             installed = __version__ if name == "emberd" else metadata.version(name)
-        except (metadata.PackageNotFoundError, ValueError):
+        except metadata.PackageNotFoundError:
+            installed = NO_VERSION
+        except ValueError:  # no name at all
             return False
-        if not version.startswith(installed):  # a module may add its build to its version
+        build = version.removeprefix(installed)  # a module may add it to its version
+        if version == build or build[:1] not in ("", "-", "+"):
             return False
     return True

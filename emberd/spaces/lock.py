@@ -13,6 +13,7 @@ from emberd.spaces.options import SpaceOptions
 from emberd.state import StateFile, known_fields
 
 REMOVED = "removed"  # in place of `started_for`
+NO_VERSION = "unknown"  # of a library of `engine` that is not installed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

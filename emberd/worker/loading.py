@@ -26,7 +26,7 @@ from emberd.models.folder import Folder
 from emberd.models.space import BackendFiles, identify
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.judge import judge
-from emberd.spaces.lock import LockEntry
+from emberd.spaces.lock import NO_VERSION, LockEntry
 from emberd.worker.probes import embed_probes
 from emberd.worker.tokenizer import Tokenizer
 from emberd.worker.wire import Progress, Ready, Start
@@ -241,4 +241,4 @@ def _version(library: str) -> str:
     try:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
-        return "unknown"
+        return NO_VERSION

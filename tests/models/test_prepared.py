@@ -105,6 +105,7 @@ def test_a_compiled_model_that_is_gone_is_not(place: Place) -> None:
     [
         "emberd 0.0.1",
         f"emberd {__version__}, openvino 2020.1.0",
+        f"emberd {__version__}, openvino {metadata.version('openvino')}9",
         f"emberd {__version__}, such-a-library 1.0",
         f"emberd {__version__}, ",
         None,
@@ -114,3 +115,9 @@ def test_other_libraries_are_not(place: Place, engine: str | None) -> None:
     place.entry = replace(place.entry, engine=engine)
 
     assert not place.is_prepared()
+
+
+def test_a_library_that_a_backend_can_do_without_may_be_missing(place: Place) -> None:
+    place.entry = replace(place.entry, engine=f"{ENGINE}, such-a-library unknown")
+
+    assert place.is_prepared()
