@@ -160,13 +160,14 @@ class MLXEncoder:
         from emberd.backends.mlx.packed import Packed
 
         self._architecture.check(token_ids)
-        texts = int(np.abs(mask).max(axis=1).sum())
+        given = len(token_ids)
         if self.few_shapes:
             longest = self._architecture.max_tokens
             steps = 1 if self.packs and token_ids.shape[1] <= _COARSE_TOKENS else 4
             token_ids, mask = shapes.pad(token_ids, mask, max_tokens=longest, steps=steps)
         padding_id = getattr(self._architecture, "padding_id", None)
         rows = Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id)
+        texts = len(rows.starts) - (len(token_ids) - given)  # each row that was added counts as one
         batch = Packed.of(rows, mask, few_shapes=self.few_shapes)
         vectors = self._heads(batch.pool(self._model(batch)))
         mx.async_eval(vectors)  # type: ignore[no-untyped-call]

@@ -38,7 +38,7 @@ class Packed:
     @classmethod
     def of(cls, rows: Rows, mask: TokenIds, *, few_shapes: bool) -> Self:
         """Upload a batch. With few shapes, S and N are rounded up to powers of two."""
-        several = int(np.abs(mask).max())
+        several = int(rows.segments.max())
         pools_one = len(rows.places) == len(rows.starts)
         places = rows.places if pools_one else rows.places[rows.starts]
         if few_shapes:
