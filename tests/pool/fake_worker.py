@@ -15,6 +15,7 @@ from emberd.pool.observer import Observer
 from emberd.pool.process import OnEnd, OnFrame
 from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Catalog
+from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry
 from emberd.worker import wire
 from tests.serving import clean_environ
@@ -35,6 +36,18 @@ QUICK = Patience(  # as a slow machine is no reason to give a worker up, only IM
 )
 IMPATIENT = replace(QUICK, stall_s=0.1, hung_s=0.1)
 WITHIN_S = 30.0  # for what takes milliseconds, on a machine that is busy with something else
+
+
+SPEC = ModelSpec(name="one", sources=(Source(path="/none"),), dimensions=DIMENSIONS, pooling="mean")
+READY = wire.Ready(
+    backend="fake",
+    compute="f32",
+    max_tokens=64,
+    fingerprints={str(DIMENSIONS): SPACE},
+    equivalent=[],
+    lock={},
+    phases_s={},
+)
 
 
 class FakeWorker:

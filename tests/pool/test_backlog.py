@@ -1,5 +1,7 @@
 """Waiting and in-flight requests: which is sent next, which is tried again, which fails."""
 
+from dataclasses import replace
+
 import pytest
 
 from emberd.errors import (
@@ -10,21 +12,12 @@ from emberd.errors import (
 )
 from emberd.pool.backlog import Backlog
 from emberd.pool.job import Form, Job
-from emberd.registry.spec import ModelSpec, Source
 from emberd.worker import wire
 from tests.event_loop import in_event_loop
-from tests.pool.fake_worker import DIMENSIONS, SPACE, FakeWorker, answer_to
+from tests.pool.fake_worker import DIMENSIONS, SPACE, SPEC, FakeWorker, answer_to
+from tests.pool.fake_worker import READY as ALONE
 
-SPEC = ModelSpec(name="one", sources=(Source(path="/none"),), dimensions=DIMENSIONS, pooling="mean")
-READY = wire.Ready(
-    backend="fake",
-    compute="f32",
-    max_tokens=64,
-    fingerprints={str(DIMENSIONS): SPACE},
-    equivalent=["as good"],
-    lock={},
-    phases_s={},
-)
+READY = replace(ALONE, equivalent=["as good"])
 
 
 class Scene:

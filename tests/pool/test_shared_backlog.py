@@ -9,21 +9,10 @@ from emberd.pool import backlog as module
 from emberd.pool.backlog import Backlog
 from emberd.pool.job import Form, Job
 from emberd.pool.lane import Lane
-from emberd.registry.spec import ModelSpec, Source
 from emberd.worker import wire
 from tests.event_loop import in_event_loop
-from tests.pool.fake_worker import DIMENSIONS, SPACE, FakeWorker, answer_to
+from tests.pool.fake_worker import DIMENSIONS, READY, SPEC, FakeWorker, answer_to
 
-SPEC = ModelSpec(name="one", sources=(Source(path="/none"),), dimensions=DIMENSIONS, pooling="mean")
-READY = wire.Ready(
-    backend="fake",
-    compute="f32",
-    max_tokens=64,
-    fingerprints={str(DIMENSIONS): SPACE},
-    equivalent=[],
-    lock={},
-    phases_s={},
-)
 WORKERS = 3
 
 
