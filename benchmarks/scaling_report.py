@@ -40,6 +40,13 @@ class Column:
         return found
 
     @property
+    def most_rounds(self) -> int:
+        """How many rounds this column has."""
+        return max(
+            len(each["rounds"]) for numbers in self._numbers.values() for each in numbers.values()
+        )
+
+    @property
     def runs_alike(self) -> bool:
         """Whether those in process had what emberd had: they run on one GPU, if on any."""
         return int(self.facts["gpus"]) < 2
@@ -213,8 +220,9 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def columns_of(results: Mapping[str, Any]) -> list[Column]:
-    """Return the columns of a run."""
-    return [Column(name, of) for name, of in results["columns"].items()]
+    """Return the columns of a run, the smallest first."""
+    found = [Column(name, of) for name, of in results["columns"].items()]
+    return sorted(found, key=lambda column: (column.facts["gpus"], column.facts["cores"]))
 
 
 def section(runs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -236,7 +244,7 @@ def facts_of(results: Mapping[str, Any], columns: Sequence[Column]) -> list[str]
     where = ", ".join(on["gpus"]) or f"{on['processors']} processors"
     places = "; ".join(
         f"{column.name}: on {of['cores']} processors of {of['physical_cores']} physical cores,"
-        f" {SHARED[of['shares']]}"
+        f" {SHARED[of['shares']]}, {column.most_rounds} round(s)"
         for column in columns
         for of in [column.facts]
     )
@@ -245,10 +253,9 @@ def facts_of(results: Mapping[str, Any], columns: Sequence[Column]) -> list[str]
     cosines = "; ".join(
         f"{who} {check['cosine']['lowest']:.6f}" for who, check in results["check"].items()
     )
-    rounds = sum(run.get("rounds", 0) for run in runs)
     facts = [
         f"{on['date']}, {on['processor']}, {where}, {on['threads_a_core']} thread(s) a core as the"
-        f" system says, {on['system']}, Python {on['python']}; medians of {rounds} round(s).",
+        f" system says, {on['system']}, Python {on['python']}; medians of the rounds.",
         f"The sizes of {model['sizes']}, random weights, compute {results['compute']}; passages of"
         f" {results['tokens_a_text']:.0f} tokens on average; answers in {results['answers']}.",
         f"{places}.",
