@@ -62,6 +62,26 @@ def test_a_model_that_cannot_be_divided_runs_batches_one_after_the_other(
     ]
 
 
+def test_memory_of_the_file_is_given_back_when_the_last_batch_has_ended(
+    encoder: OpenVINOEncoder,
+) -> None:
+    """After each one of these, as none runs beside another."""
+    given_back = []
+    divided = encoder._run_on._divide
+    streams = Streams(encoder._run_on._model, STREAMS, divided, lambda: given_back.append(1))
+    encoder._run_on = streams
+    for _ in range(STREAMS):
+        encoder.encode(*batch_of(TEXTS[0]))  # repacks weights, once for each stream
+    before = len(given_back)
+
+    encoder.encode(*batch_of(TEXTS[0]))
+
+    assert len(given_back) == before + 1
+    encoder.encode_alone(*batch_of(TEXTS[0]))
+    encoder.encode_alone(*batch_of(TEXTS[0]))
+    assert len(given_back) == before + 2, "a query does not pay for it, but for the first"
+
+
 def test_few_cores_share_each_batch() -> None:
     several = (1, FEWEST_CORES - 1, FEWEST_CORES, 16)
     assert [streams_for(cores, with_amx=False) for cores in several] == [1, 1, FEWEST_CORES, 16]

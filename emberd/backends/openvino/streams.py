@@ -30,19 +30,19 @@ def streams_for(cores: int, *, with_amx: bool) -> int:
 
 
 class Stream:
-    """Runs one batch at a time. `repacked` is called once the engine has repacked the weights."""
+    """Runs one batch at a time. `release` is called once the engine has repacked the weights."""
 
-    def __init__(self, model: "CompiledModel", repacked: Callable[[], None]) -> None:
+    def __init__(self, model: "CompiledModel", release: Callable[[], None]) -> None:
         self._request = model.create_infer_request()
-        self._repacked: Callable[[], None] | None = repacked
+        self._release: Callable[[], None] | None = release
 
     def run(self, inputs: Sequence[TokenIds]) -> Matrix:
         """Run a batch; the result is a copy."""
         # Not a list, nor the result by its number: OpenVINO looks at what those might also be.
         vectors: Matrix = self._request.infer(tuple(inputs)).to_tuple()[0]
-        if self._repacked:
-            self._repacked()
-            self._repacked = None
+        if self._release:
+            self._release()
+            self._release = None
         return vectors
 
 
@@ -54,21 +54,23 @@ class Streams:
         model: "CompiledModel",
         count: int,
         divide: Callable[[], "CompiledModel"],
-        repacked: Callable[[], None],
+        release: Callable[[], None],
     ) -> None:
         """Run on `model`, which has one stream with all cores.
 
         `divide` returns the model with `count` streams; it is called when it is needed first. If it
-        raises RuntimeError, batches run one after the other. `repacked`: see `Stream`.
+        raises RuntimeError, batches run one after the other. `release` gives back memory that the
+        engine reads from the compiled model's file and can read again. It is called when weights
+        have been repacked, and when the last of several batches has ended.
         """
         self.count = count
         self._model = model
-        self._whole = Stream(model, repacked)
+        self._whole = Stream(model, release)
         self._one_at_a_time = Lock()  # for `_whole`
         self._divide = divide
         self._dividing = Lock()
         self._free: SimpleQueue[Stream] | None = None
-        self._repacked = repacked
+        self._release = release
 
     def run_alone(self, inputs: Sequence[TokenIds]) -> Matrix:
         """Run a batch on all cores."""
@@ -85,6 +87,8 @@ class Streams:
             return stream.run(inputs)
         finally:
             free.put(stream)
+            if free.qsize() == self.count:
+                self._release()
 
     def _divided(self) -> "SimpleQueue[Stream] | None":
         """Return the free streams; None if there is only the one with all cores."""
@@ -101,6 +105,6 @@ class Streams:
                 return None
             free: SimpleQueue[Stream] = SimpleQueue()
             for _ in range(self.count):
-                free.put(Stream(model, self._repacked))
+                free.put(Stream(model, self._release))
             self._free = free
         return self._free
