@@ -12,7 +12,16 @@ from emberd.vectors import Matrix
 
 TINY = Path(__file__).parents[1] / "reference" / "tiny"
 POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "last")
-MOST_TOKENS = {"bert": 40, "roberta": 40, "xlm-roberta": 40, "mpnet": 130}
+MOST_TOKENS = {
+    "bert": 40,
+    "distilbert": 40,
+    "mpnet": 130,
+    "roberta": 40,
+    "t5": 130,
+    "t5-gated": 130,
+    "xlm-roberta": 40,
+}
+"""The longest text of each checkpoint that our own backends run."""
 
 
 def copy_of(name: str, folder: Path, *, pooling: Pooling | None = None) -> Path:

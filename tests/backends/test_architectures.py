@@ -1,4 +1,4 @@
-"""BERT, RoBERTa, XLM-RoBERTa and MPNet: both backends give the vectors that transformers gives."""
+"""Our own architectures: both backends give the vectors that transformers gives."""
 
 import json
 import math
@@ -43,11 +43,18 @@ from tests.cosines import cosines
 OPENVINO, MLX = OpenVINOBackend(), MLXBackend()
 SLOW = pytest.mark.slow
 BOTH = pytest.mark.parametrize("backend", [OPENVINO, MLX], ids=type)
-FAMILIES = pytest.mark.parametrize("name", sorted(NATIVE))
+FAMILIES = pytest.mark.parametrize("name", sorted(MOST_TOKENS))
+# DistilBERT is BERT without segments, and one of the two T5 is enough.
 # RoBERTa is BERT with other positions, and XLM-RoBERTa is RoBERTa with another vocabulary.
 SOME_FAMILIES = pytest.mark.parametrize(
     "name",
-    ["bert", "mpnet", *(pytest.param(name, marks=SLOW) for name in ("roberta", "xlm-roberta"))],
+    [
+        *("bert", "mpnet", "t5-gated"),
+        *(
+            pytest.param(name, marks=SLOW)
+            for name in ("distilbert", "roberta", "t5", "xlm-roberta")
+        ),
+    ],
 )
 
 
@@ -83,7 +90,8 @@ def vectors_in(backend: Backend, name: str, precision: Precision) -> Matrix:
 
 
 def test_every_family_is_tested_here() -> None:
-    assert {"bert", "mpnet", "roberta", "xlm-roberta"} == NATIVE
+    kinds = {ModelConfig(TINY / name / "config.json").get("model_type") for name in MOST_TOKENS}
+    assert kinds == NATIVE
 
 
 @BOTH
@@ -91,10 +99,10 @@ def test_every_family_is_tested_here() -> None:
     ("name", "pooling"),
     [
         *((name, pooling) for name in ("bert", "mpnet") for pooling in POOLINGS),
-        *((name, "mean") for name in ("roberta", "xlm-roberta")),
+        *((name, "mean") for name in sorted(MOST_TOKENS.keys() - {"bert", "mpnet"})),
         *(
             pytest.param(name, pooling, marks=SLOW)
-            for name in ("roberta", "xlm-roberta")
+            for name in sorted(MOST_TOKENS.keys() - {"bert", "mpnet"})
             for pooling in ("cls", "last")
         ),
     ],
@@ -116,7 +124,7 @@ def test_the_vectors_are_those_of_transformers(
     "name",
     [
         "mpnet",  # the one whose arithmetic is not BERT's, which `test_conformance.py` has
-        *(pytest.param(name, marks=SLOW) for name in sorted(NATIVE - {"mpnet"})),
+        *(pytest.param(name, marks=SLOW) for name in sorted(MOST_TOKENS.keys() - {"mpnet"})),
     ],
 )
 def test_every_promise_of_a_backend_is_kept(backend: Backend, name: str) -> None:
@@ -378,8 +386,11 @@ def sizes_of(name: str, tmp_path: Path, **changes: object) -> Architecture:
         ("roberta", {"pad_token_id": None}, 40),  # its class's default is 1
         ("roberta", {"pad_token_id": 0}, 41),
         ("xlm-roberta", {}, 40),
+        ("distilbert", {}, 40),
         ("mpnet", {}, 130),
         ("mpnet", {"pad_token_id": 5}, 130),
+        ("t5", {}, 130),
+        ("t5", {"n_positions": None}, 512),  # what the released ones were trained with
     ],
 )
 def test_positions_after_the_padding_index_leave_fewer_for_tokens(
@@ -396,6 +407,12 @@ def test_positions_after_the_padding_index_leave_fewer_for_tokens(
         ("xlm-roberta", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
         ("mpnet", {"relative_attention_num_buckets": 64}, "num_buckets is 64; only 32"),
         ("mpnet", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
+        ("distilbert", {"activation": "quick_gelu"}, "activation is 'quick_gelu'"),
+        ("distilbert", {"n_heads": 5}, "hidden_size 64 is not a multiple of n_heads 5"),
+        ("t5", {"relative_attention_num_buckets": 64}, "num_buckets is 64; only 32"),
+        ("t5", {"relative_attention_max_distance": 64}, "max_distance is 64; only 128"),
+        ("t5", {"feed_forward_proj": "gated-quick_gelu"}, "feed_forward_proj is 'quick_gelu'"),
+        ("t5", {"feed_forward_proj": "split-relu"}, "feed_forward_proj is 'split-relu'"),
     ],
 )
 def test_a_variant_with_other_arithmetic_is_refused(

@@ -13,6 +13,7 @@ import json
 import math
 import platform
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
@@ -115,7 +117,9 @@ class Family:
 
     `pooling` is what `1_Pooling` states, `poolings` are those with reference vectors. `heads` are
     the widths after each Dense head. `special` are the roles in `tokenizer_config.json`. A norm
-    that adds one to its weight has weights around zero.
+    that adds one to its weight has weights around zero. `model` is its class in transformers.
+    `left_out` are prefixes of tensors that the file does not have. A static model is a table of
+    vectors, of which a text has the mean; it has no class there.
     """
 
     name: str
@@ -133,6 +137,9 @@ class Family:
     weight_std: float = 0.2
     tokenizer_config: Json = field(default_factory=dict)
     states_max_seq_length: bool = True
+    model: str = "AutoModel"
+    left_out: tuple[str, ...] = ()
+    is_static: bool = False
 
 
 # Tokenizers: a small one of each kind that real repositories have, with a vocabulary made of
@@ -281,6 +288,21 @@ DECODER_SIZES = {
     "initializer_range": 0.02,
     "use_cache": True,
 }
+T5_SIZES = {
+    "d_model": HIDDEN,
+    "d_ff": HIDDEN,
+    "num_layers": 2,
+    "d_kv": HIDDEN // HEADS,
+    "n_positions": 130,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+    "layer_norm_epsilon": 1e-06,
+    "initializer_factor": 1.0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "is_encoder_decoder": False,
+    "use_cache": False,
+}
 ENCODER_POOLINGS = ("mean", "cls", "last")
 
 FAMILIES = (
@@ -368,6 +390,57 @@ FAMILIES = (
         poolings=ENCODER_POOLINGS,
         has_pooler=False,
         has_sdpa=False,
+    ),
+    Family(
+        name="distilbert",
+        config={
+            "architectures": ["DistilBertModel"],
+            "dim": HIDDEN,
+            "n_layers": 2,
+            "n_heads": HEADS,
+            "hidden_dim": HIDDEN,
+            "activation": "gelu",
+            "max_position_embeddings": 40,
+            "pad_token_id": 0,
+            "sinusoidal_pos_embds": False,
+            "tie_weights_": True,
+        },
+        tokenizer=lambda: word_pieces(
+            ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), "[CLS] $A [SEP]"
+        ),
+        tokenizer_class="DistilBertTokenizer",
+        tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
+        special=BERT_SPECIAL,
+        max_tokens=40,
+        pooling="mean",
+        poolings=ENCODER_POOLINGS,
+    ),
+    *(
+        Family(
+            name=name,
+            config={
+                "model_type": "t5",
+                "architectures": ["T5EncoderModel"],
+                **T5_SIZES,
+                "num_heads": heads,
+                "feed_forward_proj": feed_forward,
+            },
+            tokenizer=lambda: unigram(("<pad>", "</s>", "<unk>"), "$A </s>", ()),
+            tokenizer_class="T5Tokenizer",
+            tokenizer_config={"extra_ids": 0},
+            special={"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
+            max_tokens=130,
+            pooling="mean",
+            weight_std=0.1,
+            poolings=ENCODER_POOLINGS,
+            has_sdpa=False,
+            model="T5EncoderModel",
+            left_out=("encoder.embed_tokens.",),  # the same as `shared.`
+        )
+        for name, feed_forward, heads in (
+            ("t5", "relu", HEADS),
+            ("t5-gated", "gated-gelu", HEADS // 2),
+        )
     ),
     Family(
         name="modernbert",
@@ -562,14 +635,22 @@ def write_checkpoint(family: Family, folder: Path) -> None:
             folder / "sentence_bert_config.json",
             {"max_seq_length": family.max_tokens, "do_lower_case": False},
         )
-    model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
+    left_out = family.left_out if family.has_pooler else ("pooler.", *family.left_out)
     tensors = {
-        name: random_weight(family, name, tensor.shape)
-        for name, tensor in model.state_dict().items()
-        if family.has_pooler or not name.startswith("pooler.")
+        name: random_weight(family, name, shape)
+        for name, shape in shapes_of(family, folder).items()
+        if not name.startswith(left_out)
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_modules(family, folder)
+
+
+def shapes_of(family: Family, folder: Path) -> dict[str, torch.Size]:
+    """Return the shapes of a model's tensors by their names."""
+    config = AutoConfig.from_pretrained(folder)
+    kind = getattr(transformers, family.model)
+    model = kind.from_config(config) if family.model == "AutoModel" else kind(config)
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def write_modules(family: Family, folder: Path) -> None:
@@ -621,9 +702,9 @@ def write_modules(family: Family, folder: Path) -> None:
 # The reference: what transformers makes of that folder.
 
 
-def load_model(folder: Path, attention: str) -> PreTrainedModel:
+def load_model(family: Family, folder: Path, attention: str) -> PreTrainedModel:
     """Return the model in float32 on the CPU, read from the folder."""
-    model: PreTrainedModel = AutoModel.from_pretrained(
+    model: PreTrainedModel = getattr(transformers, family.model).from_pretrained(
         folder, dtype=torch.float32, attn_implementation=attention, local_files_only=True
     )
     return model.eval()
@@ -638,7 +719,7 @@ def pool(token_vectors: torch.Tensor, pooling: str) -> torch.Tensor:
 
 def embed(family: Family, folder: Path, attention: str, ids: list[list[int]]) -> dict[str, Vectors]:
     """Return for each pooling a vector of each text, computed alone; not of unit length."""
-    model = load_model(folder, attention)
+    model = load_model(family, folder, attention)
     heads = [
         load_file(folder / f"{index}_Dense" / "model.safetensors")["linear.weight"].float()
         for index, _ in enumerate(family.heads, start=2)
@@ -757,7 +838,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def main() -> None:
-    """Write `tiny/` next to this script.
+    """Write `tiny/` next to this script, or only the folders that are named.
 
     Raises:
         SystemExit: a folder is too big.
@@ -769,7 +850,8 @@ def main() -> None:
     AutoConfig.register("llama_bidirec", LlamaBidirecConfig)
     AutoModel.register(LlamaBidirecConfig, LlamaBidirecModel)
 
-    for family in FAMILIES:
+    wanted = sys.argv[1:]
+    for family in (each for each in FAMILIES if not wanted or each.name in wanted):
         folder = TINY / family.name
         record = folder / "reference.json"
         old = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 _NATIVE: Final[dict[str, str]] = {
     "bert": "bert:Bert",
+    "distilbert": "distilbert:DistilBert",
     "mpnet": "mpnet:MPNet",
     "roberta": "bert:Bert",
+    "t5": "t5:T5",
     "xlm-roberta": "bert:Bert",
 }
 """`model_type` -> module and class; a start imports only the one that it needs."""

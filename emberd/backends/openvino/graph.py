@@ -86,6 +86,19 @@ class Weights:
             return product
         return op.add(product, self.vector(f"{name}.bias", outputs))
 
+    def gated(
+        self, x: Node, names: tuple[str, str], outputs: int, inputs: int, activation: Activation
+    ) -> Node:
+        """Apply `f(x @ W.T) * (x @ V.T)`: `(..., inputs)` -> `(..., outputs)`.
+
+        Source: arXiv:2002.05202. As one product: OpenVINO 2026.4 fuses two products and a GELU in
+        bf16 into an operation that divides by zero, and ends the process, where it has one thread.
+        """
+        both = [self._checkpoint.dense_matrix(f"{n}.weight", outputs, inputs) for n in names]
+        product = op.matmul(x, borrowed(np.concatenate(both)), transpose_a=False, transpose_b=True)
+        first, second = op.variadic_split(product, whole(-1), integers(outputs, outputs)).outputs()
+        return op.multiply(activate(first, activation), second)
+
     def layer_norm(self, x: Node, name: str, size: int, eps: float, *, bias: bool = True) -> Node:
         """Normalize the last axis, then scale and shift. Source: arXiv:1607.06450."""
         normal = op.mvn(x, integers(-1), True, eps, "inside_sqrt")
