@@ -51,6 +51,7 @@ MAX_FOLDER_BYTES = 300_000
 MIN_COSINE = 0.9999999
 OFFSET_STD = 0.2
 RELATIVE_BIAS_STD = 1.0
+MODULES = "sentence_transformers.models"
 HIDDEN = 64
 HEADS = 4
 POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
@@ -443,6 +444,27 @@ FAMILIES = (
         )
     ),
     Family(
+        name="model2vec",
+        config={
+            "architectures": ["StaticModel"],
+            "tokenizer_name": "tiny",
+            "apply_pca": HIDDEN,
+            "hidden_dim": HIDDEN,
+            "seq_length": 1000000,
+            "normalize": True,
+        },
+        # it adds special tokens, which must not be asked for
+        tokenizer=lambda: word_pieces(("[PAD]", "[UNK]", "[CLS]", "[SEP]"), "[CLS] $A [SEP]"),
+        tokenizer_class="PreTrainedTokenizerFast",
+        special={"unk_token": "[UNK]", "pad_token": "[PAD]"},
+        max_tokens=40,
+        pooling="mean",
+        poolings=("mean",),
+        has_sdpa=False,
+        states_max_seq_length=False,
+        is_static=True,
+    ),
+    Family(
         name="modernbert",
         config={
             "architectures": ["ModernBertModel"],
@@ -635,6 +657,9 @@ def write_checkpoint(family: Family, folder: Path) -> None:
             folder / "sentence_bert_config.json",
             {"max_seq_length": family.max_tokens, "do_lower_case": False},
         )
+    if family.is_static:
+        write_static(family, folder, tokenizer.get_vocab_size())
+        return
     left_out = family.left_out if family.has_pooler else ("pooler.", *family.left_out)
     tensors = {
         name: random_weight(family, name, shape)
@@ -643,6 +668,25 @@ def write_checkpoint(family: Family, folder: Path) -> None:
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_modules(family, folder)
+
+
+def write_static(family: Family, folder: Path, tokens: int) -> None:
+    """Write a static model whose tokens share fewer vectors, each with a weight of its own."""
+    rows = tokens * 3 // 4
+    mapping = torch.from_numpy(np.random.default_rng(5).permutation(tokens) % rows)
+    tensors = {
+        "embeddings": random_weight(family, "embeddings", torch.Size((rows, HIDDEN))),
+        "weights": random_weight(family, "weights", torch.Size((tokens,))) + 1,
+        "mapping": mapping,
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": 0, "name": "0", "path": ".", "type": f"{MODULES}.StaticEmbedding"},
+            {"idx": 1, "name": "1", "path": "1_Normalize", "type": f"{MODULES}.Normalize"},
+        ],
+    )
 
 
 def shapes_of(family: Family, folder: Path) -> dict[str, torch.Size]:
@@ -692,7 +736,7 @@ def write_modules(family: Family, folder: Path) -> None:
                 "idx": index,
                 "name": str(index),
                 "path": path,
-                "type": f"sentence_transformers.models.{kind}",
+                "type": f"{MODULES}.{kind}",
             }
             for index, (path, kind) in enumerate(steps)
         ],
@@ -737,6 +781,13 @@ def embed(family: Family, folder: Path, attention: str, ids: list[list[int]]) ->
     return {pooling: torch.stack(vectors).numpy() for pooling, vectors in rows.items()}
 
 
+def embed_static(folder: Path, ids: list[list[int]]) -> dict[str, Vectors]:
+    """Return the mean of each text's weighted token vectors, as model2vec computes it."""
+    arrays = load_file(folder / "model.safetensors")
+    by_token = arrays["embeddings"][arrays["mapping"]] * arrays["weights"][:, None]
+    return {"mean": torch.stack([by_token[tokens].mean(dim=0) for tokens in ids]).numpy()}
+
+
 def embed_by_sentence_transformers(
     family: Family, folder: Path, pooling: str, wanted: list[str]
 ) -> Vectors:
@@ -761,6 +812,12 @@ def lowest_cosine(one: Vectors, other: Vectors) -> float:
     return float((products / lengths).min())
 
 
+def is_known(tokenizer: Tokenizer, text: str) -> bool:
+    """Say whether a text has tokens, all of which the tokenizer knows."""
+    unknown = tokenizer.token_to_id(tokenizer.model.unk_token)
+    return bool(text) and unknown not in tokenizer.encode(text).ids
+
+
 def write_reference(family: Family, folder: Path, old: dict[str, object]) -> None:
     """Write `reference.npz` and `reference.json`.
 
@@ -769,10 +826,15 @@ def write_reference(family: Family, folder: Path, old: dict[str, object]) -> Non
     """
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     wanted = texts(family.special["pad_token"])
+    if family.is_static:
+        # model2vec leaves unknown tokens out, sentence-transformers does not
+        tokenizer.post_processor = None
+        wanted = {kind: text for kind, text in wanted.items() if is_known(tokenizer, text)}
     whole = [tokenizer.encode(text).ids for text in wanted.values()]
-    tokenizer.enable_truncation(family.max_tokens)
+    if not family.is_static:  # sentence-transformers cuts no text of a static model
+        tokenizer.enable_truncation(family.max_tokens)
     ids = [tokenizer.encode(text).ids for text in wanted.values()]
-    vectors = embed(family, folder, "eager", ids)
+    vectors = embed_static(folder, ids) if family.is_static else embed(family, folder, "eager", ids)
 
     others = {
         "sentence-transformers, all texts in one padded batch": {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _NATIVE: Final[dict[str, str]] = {
     "bert": "bert:Bert",
     "distilbert": "distilbert:DistilBert",
+    "model2vec": "static:Static",
     "mpnet": "mpnet:MPNet",
     "roberta": "bert:Bert",
     "t5": "t5:T5",
