@@ -106,7 +106,10 @@ def test_a_table_of_float64_is_read(folder: Path) -> None:
     ("change", "named"),
     [
         ({"embeddings": None}, r"no table of vectors.* it has mapping, weights"),
-        ({"embeddings": np.zeros((105, 64), np.int8)}, "embeddings is I8, not F64, F32"),
+        (
+            {"embeddings": np.zeros((105, 64), np.int8), "mapping": None},
+            "embeddings is I8, not F64, F32",
+        ),
         ({"mapping": np.full(105, 999)}, r"mapping has numbers outside the table's \d+ rows"),
         ({"mapping": np.full(105, -1)}, r"mapping has numbers outside the table's \d+ rows"),
         ({"mapping": np.zeros(105, np.float32)}, "mapping is F32, not I32 or I64"),
