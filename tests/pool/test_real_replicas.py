@@ -14,7 +14,7 @@ import pytest
 from emberd.backends.conformance import check_backend
 from emberd.backends.tiny_bert import TINY_DIMENSIONS, tiny_bert
 from emberd.config.environment import TOKENIZER_THREADS
-from tests.pool.two_devices import CONFIG, TwoDevices, install
+from tests.pool.two_devices import CONFIG, OneDeviceAProcess, TwoDevices, install
 from tests.serving import Server, wait_for
 
 CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
@@ -123,3 +123,10 @@ def test_a_backend_with_devices_keeps_its_promises(tmp_path: Path) -> None:
     tiny_bert(tmp_path)
 
     check_backend(TwoDevices(), tmp_path, dimensions=TINY_DIMENSIONS, pooling="mean")
+
+
+def test_devices_are_compared_also_where_a_process_can_have_only_one(tmp_path: Path) -> None:
+    tiny_bert(tmp_path)
+
+    with pytest.raises(AssertionError, match="every one of `devices` gives the same vectors"):
+        check_backend(OneDeviceAProcess(), tmp_path, dimensions=TINY_DIMENSIONS, pooling="mean")
