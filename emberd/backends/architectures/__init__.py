@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 _NATIVE: Final[dict[str, str]] = {
     "bert": "bert:Bert",
+    "gemma3_text": "gemma3_text:Gemma3",
+    "modernbert": "modernbert:ModernBert",
     "mpnet": "mpnet:MPNet",
+    "qwen3": "qwen3:Qwen3",
     "roberta": "bert:Bert",
     "xlm-roberta": "bert:Bert",
 }
