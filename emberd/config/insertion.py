@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from emberd.config.document import parse
+from emberd.units import format_plain
 
 DEFAULT, MODELS = "default", "models"
 STEP = 2  # blanks by which an entry's keys are indented, where the file shows no other habit
@@ -85,7 +86,7 @@ def entry_lines(
     width = max((len(line) for line in keys.values() if len(line) <= WIDE), default=0)
     lines = [f"{' ' * column}{_name(name)}:"]
     for key, line in keys.items():
-        comment = "".join(filter(str.isprintable, comments.get(key, "")))
+        comment = format_plain(comments.get(key, ""))
         behind = f"{line:<{width}}  # {comment}" if comment else line
         lines.append(f"{' ' * (column + step)}{behind}")
     return lines
