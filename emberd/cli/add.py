@@ -70,7 +70,7 @@ def add(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Accept the entry unasked.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add a model of your own: propose its entry, write it once you accept.
+    """Add a model of your own, from the Hub or a folder.
 
     Reads the model's own files and shows the entry for the config file, with the file that each
     line comes from. What no file says is asked for, never guessed; code that comes with a model is

@@ -102,8 +102,8 @@ def of_pooling(folder: Folder, chosen: Pooling | None) -> Iterator[Finding]:
         if chosen:
             yield Line("pooling", chosen, "--pooling")
         else:
-            why = f"{_named(file.path, folder.path)} names none" if file.path else "no file does"
-            yield Open("pooling", why, f"--pooling {'|'.join(able)}")
+            where = _named(file.path, folder.path) if file.path else "any file"
+            yield Open("pooling", f"not stated by {where}", f"--pooling {'|'.join(able)}")
         return
     where, (first, *more) = _named(file.path, folder.path), sorted(file.modes)
     if more or first not in able:
@@ -147,7 +147,7 @@ def of_limit(folder: Folder, chosen: int | None) -> Iterator[Finding]:
         yield Line("max_tokens", chosen, "--max-tokens")
         return
     if folder.limit is None:
-        yield Open("max_tokens", "no file says where texts are cut", "--max-tokens N")
+        yield Open("max_tokens", "where texts are cut is not stated by any file", "--max-tokens N")
         return
     yield Line("max_tokens", folder.limit, folder.limit_by)
     for name in ("tokenizer_config.json", *TRANSFORMER_FILES):
