@@ -53,7 +53,8 @@ def read_positions(config: Mapping[str, Any]) -> int | None:
     is 1 unless a RoBERTa config says otherwise; it is fixed in MPNet's code. XLNet says -1.
     """
     try:
-        positions = int(config["max_position_embeddings"])
+        # nomic_bert has GPT-2's name, too: for what it can take, not what it was trained with.
+        positions = int(config.get("n_positions") or config["max_position_embeddings"])
         kind = str(config.get("model_type", ""))
         stated = config.get("pad_token_id")
         padding = 1 if stated is None or kind == "mpnet" else int(stated)

@@ -92,6 +92,7 @@ class ModelSpec:
         None  # None: what the checkpoint allows
     )
     matryoshka: tuple[Annotated[int, Gt(0)], ...] = ()
+    matryoshka_norm: bool = False  # a layer norm without weights before a vector is cut
     precision: Precision = "f32"
     compute: Compute = "auto"
     prompts: dict[InputType, str] = field(default_factory=dict)
@@ -122,6 +123,12 @@ class ModelSpec:
     def public_id(self) -> str:
         """The first Hub id, whichever source is used, or the name (`/health`'s `model`)."""
         return self.hub_ids[0] if self.hub_ids else self.name
+
+    def workers(self, devices: int) -> int:
+        """Return how many workers it should have where there are so many devices to choose from."""
+        if not devices:
+            return 1
+        return self.replicas if isinstance(self.replicas, int) else devices
 
     def runs_as(self, other: "ModelSpec") -> bool:
         """Whether a worker that was started for one entry can keep running for the other."""

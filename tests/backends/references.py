@@ -12,7 +12,15 @@ from emberd.vectors import Matrix
 
 TINY = Path(__file__).parents[1] / "reference" / "tiny"
 POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "last")
-MOST_TOKENS = {"bert": 40, "roberta": 40, "xlm-roberta": 40, "mpnet": 130}
+MOST_TOKENS = {
+    "bert": 40,
+    "gte": 64,
+    "mpnet": 130,
+    "new": 64,
+    "nomic_bert": 64,
+    "roberta": 40,
+    "xlm-roberta": 40,
+}
 
 
 def copy_of(name: str, folder: Path, *, pooling: Pooling | None = None) -> Path:

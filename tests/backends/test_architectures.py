@@ -1,4 +1,4 @@
-"""BERT, RoBERTa, XLM-RoBERTa and MPNet: both backends give the vectors that transformers gives."""
+"""Our own architectures: both backends give the vectors that transformers gives."""
 
 import json
 import math
@@ -44,10 +44,12 @@ OPENVINO, MLX = OpenVINOBackend(), MLXBackend()
 SLOW = pytest.mark.slow
 BOTH = pytest.mark.parametrize("backend", [OPENVINO, MLX], ids=type)
 FAMILIES = pytest.mark.parametrize("name", sorted(NATIVE))
-# RoBERTa is BERT with other positions, and XLM-RoBERTa is RoBERTa with another vocabulary.
+# RoBERTa is BERT with other positions, and XLM-RoBERTa is RoBERTa with another vocabulary; `new` is
+# `gte` with scaled positions.
+ALIKE = ("gte", "roberta", "xlm-roberta")
+DISTINCT = sorted(NATIVE.difference(ALIKE))
 SOME_FAMILIES = pytest.mark.parametrize(
-    "name",
-    ["bert", "mpnet", *(pytest.param(name, marks=SLOW) for name in ("roberta", "xlm-roberta"))],
+    "name", [*DISTINCT, *(pytest.param(name, marks=SLOW) for name in ALIKE)]
 )
 
 
@@ -83,20 +85,16 @@ def vectors_in(backend: Backend, name: str, precision: Precision) -> Matrix:
 
 
 def test_every_family_is_tested_here() -> None:
-    assert {"bert", "mpnet", "roberta", "xlm-roberta"} == NATIVE
+    assert set(MOST_TOKENS) == NATIVE
 
 
 @BOTH
 @pytest.mark.parametrize(
     ("name", "pooling"),
     [
-        *((name, pooling) for name in ("bert", "mpnet") for pooling in POOLINGS),
-        *((name, "mean") for name in ("roberta", "xlm-roberta")),
-        *(
-            pytest.param(name, pooling, marks=SLOW)
-            for name in ("roberta", "xlm-roberta")
-            for pooling in ("cls", "last")
-        ),
+        *((name, pooling) for name in DISTINCT for pooling in POOLINGS),
+        *((name, "mean") for name in ALIKE),
+        *(pytest.param(name, pooling, marks=SLOW) for name in ALIKE for pooling in ("cls", "last")),
     ],
 )
 def test_the_vectors_are_those_of_transformers(
@@ -115,8 +113,9 @@ def test_the_vectors_are_those_of_transformers(
 @pytest.mark.parametrize(
     "name",
     [
-        "mpnet",  # the one whose arithmetic is not BERT's, which `test_conformance.py` has
-        *(pytest.param(name, marks=SLOW) for name in sorted(NATIVE - {"mpnet"})),
+        # those whose arithmetic is not BERT's, which `test_conformance.py` has
+        *(name for name in DISTINCT if name != "bert"),
+        *(pytest.param(name, marks=SLOW) for name in ("bert", *ALIKE)),
     ],
 )
 def test_every_promise_of_a_backend_is_kept(backend: Backend, name: str) -> None:
@@ -380,6 +379,9 @@ def sizes_of(name: str, tmp_path: Path, **changes: object) -> Architecture:
         ("xlm-roberta", {}, 40),
         ("mpnet", {}, 130),
         ("mpnet", {"pad_token_id": 5}, 130),
+        ("nomic_bert", {}, 64),
+        ("nomic_bert", {"n_positions": None}, 32),  # as Transformers 5 writes it
+        ("new", {}, 64),
     ],
 )
 def test_positions_after_the_padding_index_leave_fewer_for_tokens(
@@ -396,6 +398,22 @@ def test_positions_after_the_padding_index_leave_fewer_for_tokens(
         ("xlm-roberta", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
         ("mpnet", {"relative_attention_num_buckets": 64}, "num_buckets is 64; only 32"),
         ("mpnet", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
+        ("nomic_bert", {"activation_function": "gelu"}, "activation_function is 'gelu'"),
+        ("nomic_bert", {"num_experts": 8}, "num_experts is 8; only 0"),
+        ("nomic_bert", {"prenorm": True}, "prenorm is True; only False"),
+        ("nomic_bert", {"rotary_emb_fraction": 0.5}, "rotary_emb_fraction is 0.5; only 1.0"),
+        ("nomic_bert", {"rotary_emb_base": 0}, "rotary_emb_base is 0, not a positive"),
+        ("nomic_bert", {"rotary_scaling_factor": 2}, "rotary_scaling_factor is 2; only None"),
+        ("nomic_bert", {"rope_parameters": {"rope_type": "yarn"}}, "rope_type is 'yarn'"),
+        ("new", {"layer_norm_type": "rms_norm"}, "layer_norm_type is 'rms_norm'"),
+        ("new", {"logn_attention_scale": True}, "logn_attention_scale is True"),
+        ("new", {"pack_qkv": False}, "pack_qkv is False"),
+        ("new", {"position_embedding_type": "absolute"}, "position_embedding_type is 'absolute'"),
+        ("new", {"rope_scaling": {"type": "ntk", "factor": "2"}}, "factor is '2', not a positive"),
+        ("new", {"rope_scaling": {"type": "ntk", "factor": 2, "mixed_b": 0.6}}, "only 'ntk'"),
+        ("new", {"rope_scaling": {"type": "linear", "factor": 2}}, "scaling .*'linear'.* only"),
+        ("new", {"rope_scaling": [2]}, r"rope_parameters is \[2\], not a mapping"),
+        ("gte", {"rope_theta": None}, "rope_theta is None, not a positive"),
     ],
 )
 def test_a_variant_with_other_arithmetic_is_refused(

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 _NATIVE: Final[dict[str, str]] = {
     "bert": "bert:Bert",
+    "gte": "rotary_bert:Gte",
     "mpnet": "mpnet:MPNet",
+    "new": "rotary_bert:Gte",
+    "nomic_bert": "rotary_bert:NomicBert",
     "roberta": "bert:Bert",
     "xlm-roberta": "bert:Bert",
 }
