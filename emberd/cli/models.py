@@ -116,14 +116,14 @@ def pull(
     failures: list[EmberdError] = []
     for name in wanted:
         try:
-            with resumable(), _progress(name, quiet=as_json) as report:
-                rows.append(_pull(config, name, revision, update=update, report=report))
+            with resumable(), pull_progress(name, quiet=as_json) as report:
+                rows.append(pull_one(config, name, revision, update=update, report=report))
         except EmberdError as error:
             failures.append(error)
             rows.append({"name": name, "error": error.message, "hint": error.hint})
         else:
             if not as_json:
-                typer.echo(_sentences(rows[-1]))
+                typer.echo(pull_sentences(rows[-1]))
     if as_json:
         typer.echo(json.dumps({"models": rows}))
     if len(failures) == 1:
@@ -134,7 +134,7 @@ def pull(
 
 
 @contextmanager
-def _progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
+def pull_progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
     """Draw one bar, from the first bytes on: how much, how fast, how long to go."""
     from rich.console import Console
     from rich.progress import (
@@ -157,9 +157,10 @@ def _progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
         yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
 
 
-def _pull(
+def pull_one(
     config: "Config", name: str, revision: str | None, *, update: bool, report: "OnProgress"
 ) -> dict[str, Any]:
+    """Fetch or check one model, and prepare it; return what `--json` says. Raises EmberdError."""
     from emberd.backends import plugins
     from emberd.models.pull import pull
     from emberd.models.space import BackendFiles
@@ -231,7 +232,7 @@ def _compared(spec: "ModelSpec", prepared: "Prepared | None") -> str:
     return f"its vectors are not the same: {entry.reasons}. {entry.advice(spec.name)}"
 
 
-def _sentences(row: dict[str, Any]) -> str:
+def pull_sentences(row: dict[str, Any]) -> str:
     """Say what was done for one model: where from, how large, what was checked."""
     known = {
         "hub": ", checked against the Hub",

@@ -11,6 +11,7 @@ from typing import Any
 from emberd.errors import ModelLoadError
 
 LEAST_TOKENS = 3  # of a text: its start token, its end token, and one of its own
+NO_LIMIT = 2**31  # tokenizer_config.json says a larger number for "as long as you like"
 
 
 def read_limit(
@@ -37,7 +38,7 @@ def _tokens(path: Path, key: str, value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= LEAST_TOKENS:
-        return None if math.isinf(value) or value > 2**31 else int(value)
+        return None if math.isinf(value) or value > NO_LIMIT else int(value)
     raise ModelLoadError(
         f"{path}: {key} is {str(value)[:40]!r}, which is not a number of tokens.",
         hint=f"This is where texts are cut: write {LEAST_TOKENS} or more, or remove the key.",
