@@ -129,6 +129,12 @@ class ModelSpec:
         """Whether the vector of a text depends on its role."""
         return self.prompts.get("query", "") != self.prompts.get("document", "")
 
+    def workers(self, devices: int) -> int:
+        """Return how many workers it should have where there are so many devices to choose from."""
+        if not devices:
+            return 1
+        return self.replicas if isinstance(self.replicas, int) else devices
+
     def runs_as(self, other: "ModelSpec") -> bool:
         """Whether a worker that was started for one entry can keep running for the other."""
         return all(
