@@ -34,8 +34,9 @@ def list_models(
 ) -> None:
     """Show all models, and which are on this machine.
 
-    The column "tested" says what was compared with other programs: "reference" the model's own
-    vectors, "architecture" those of a model of its kind, "no" neither.
+    What the column "roles" has can follow the name, for clients that can send only a name:
+    "bge-small:query". The column "tested" says what was compared with other programs: "reference"
+    the model's own vectors, "architecture" those of a model of its kind, "no" neither.
     """
     from emberd.models import listing
     from emberd.models.remove import Places
@@ -56,6 +57,8 @@ def list_models(
     from emberd.cli import render
 
     render.show(render.model_table(rows, with_disk=verbose))
+    for alias, meant in config.settings.aliases.items():
+        typer.echo(f"{alias} means {meant}.")
     if verbose and unused_bytes:
         typer.echo(
             f"Compiled copies that no model uses take {format_size(unused_bytes)}. The server"
