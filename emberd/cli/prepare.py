@@ -55,13 +55,16 @@ def default_and_pinned(config: "Config") -> "list[ModelSpec]":
     return [default, *(spec for spec in config.catalog if spec.pinned and spec is not default)]
 
 
-def prepare_now(config: "Config", spec: "ModelSpec") -> "Prepared | None":
-    """Prepare a model if it is here and that has not been done. Raises EmberdError."""
+def prepare_now(config: "Config", spec: "ModelSpec", *, unasked: bool = False) -> "Prepared | None":
+    """Prepare a model if it is here and that has not been done. Raises EmberdError.
+
+    `unasked`: nor tried in vain.
+    """
     import asyncio
 
     from emberd.pool import preparing
 
-    if not preparing.needs_preparing(spec, config.homes):
+    if not preparing.needs_preparing(spec, config.homes, unasked=unasked):
         return None
     try:
         return asyncio.run(preparing.prepare(spec, config.homes))
@@ -72,12 +75,14 @@ def prepare_now(config: "Config", spec: "ModelSpec") -> "Prepared | None":
         ) from None
 
 
-def try_to_prepare(config: "Config", spec: "ModelSpec") -> "Prepared | None":
+def try_to_prepare(
+    config: "Config", spec: "ModelSpec", *, unasked: bool = False
+) -> "Prepared | None":
     """Do it as part of something else, unless `limits.prepare` is off; a failure is a warning."""
     if not config.settings.limits.prepare:
         return None
     try:
-        return prepare_now(config, spec)
+        return prepare_now(config, spec, unasked=unasked)
     except EmberdError as error:
         said = f"{error.message} {error.hint or ''}".strip()
         print_warning(f"{spec.name} was not compiled before its first request: {said}")
@@ -87,7 +92,7 @@ def try_to_prepare(config: "Config", spec: "ModelSpec") -> "Prepared | None":
 def prepare_usual(config: "Config") -> None:
     """Prepare what a server that is about to start is most likely to be asked for first."""
     for spec in default_and_pinned(config):
-        try_to_prepare(config, spec)
+        try_to_prepare(config, spec, unasked=True)
 
 
 def prepared_in(seconds: float) -> str:

@@ -17,10 +17,10 @@ from typing import Any
 from emberd.aside import aside
 from emberd.config.load import Config
 from emberd.config.paths import Homes
-from emberd.errors import EmberdError, WorkerStartError, from_code
+from emberd.errors import ConfigError, EmberdError, WorkerStartError, from_code
 from emberd.models import compiled
 from emberd.models.availability import find_here
-from emberd.models.prepared import code_changed_s, is_prepared, kept_files
+from emberd.models.prepared import code_changed_s, is_in_vain, is_prepared, kept_files
 from emberd.pool.manager import Pool
 from emberd.pool.process import Spawn, Worker, WorkerProcess, start_frame
 from emberd.pool.status import space_changed
@@ -45,11 +45,16 @@ class Prepared:
     entry: LockEntry
 
 
-def needs_preparing(spec: ModelSpec, homes: Homes) -> bool:
-    """Whether the files of a model are here, and its next start would have to compile them."""
+def needs_preparing(spec: ModelSpec, homes: Homes, *, unasked: bool = False) -> bool:
+    """Whether the files of a model are here, and its next start would have to compile them.
+
+    `unasked`: not if what was compiled could not be stored the last time.
+    """
     entry = LockFile(homes.state).read().get(spec.name)
     here = find_here(spec, homes.hub, entry)
-    return here is not None and not is_prepared(spec, here.folder, homes.cache, entry)
+    if here is None or (unasked and is_in_vain(spec, entry)):
+        return False
+    return not is_prepared(spec, here.folder, homes.cache, entry)
 
 
 async def prepare(
@@ -60,7 +65,7 @@ async def prepare(
     Whatever ends this early, a cancellation too, ends the worker.
 
     Raises:
-        EmberdError: the model cannot be loaded.
+        EmberdError: the model cannot be loaded, or what was compiled cannot be stored.
         OSError: no process can be started, or the state folder cannot be written.
     """
     began_s = time.monotonic()
@@ -80,6 +85,11 @@ async def prepare(
     finally:
         worker.kill()
         await worker.death(END_S)
+    if not entry.now.stored:
+        raise ConfigError(
+            f"What is compiled for {spec.name} cannot be stored in {homes.cache}.",
+            hint="Check its permissions and the disk space; until then, each start compiles it.",
+        )
     return Prepared(seconds, entry)
 
 
@@ -184,7 +194,7 @@ class Preparing:
         """Prepare a model, if it needs that and there is room; False if it made way for a start."""
         pool = self._pool
         await pool.until(lambda: not pool.is_starting)
-        if not await aside(partial(needs_preparing, spec, homes)):
+        if not await aside(partial(needs_preparing, spec, homes, unasked=True)):
             return True
         if await pool.room.needs_bytes(spec) > pool.room.free_bytes:
             return True  # a request would have others leave; this must not

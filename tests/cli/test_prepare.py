@@ -1,6 +1,7 @@
 """What `emberd pull`, `prepare` and `serve --prepare` compile before the first request."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,30 @@ def test_nothing_is_prepared_twice(home: Path) -> None:
 
     assert first["prepared_s"] > 0
     assert again["prepared_s"] is None
+    assert emberd(home, "prepare") == ("", "")
+
+
+def test_a_home_that_comes_to_another_processor_is_prepared_again(home: Path) -> None:
+    emberd(home, "prepare")
+    lock = LockFile(home / "state")
+    entry = lock.read()["tiny"]
+    lock.put("tiny", replace(entry, processor="another"))
+
+    assert "tiny: prepared for this machine in " in emberd(home, "prepare")[0]
+    assert LockFile(home / "state").read()["tiny"].processor == entry.processor
+
+
+def test_what_cannot_be_stored_is_told_and_tried_again_when_somebody_asks(home: Path) -> None:
+    (home / "cache").mkdir()
+    (home / "cache" / "openvino").touch()  # a file in the place of the folder
+
+    for _ in range(2):
+        said = emberd(home, "prepare", code=1)[1]
+        assert f"error: What is compiled for tiny cannot be stored in {home / 'cache'}." in said
+    (home / "cache" / "openvino").unlink()
+
+    assert "tiny: prepared for this machine in " in emberd(home, "prepare")[0]
+    assert len(compiled(home)) == 1
     assert emberd(home, "prepare") == ("", "")
 
 

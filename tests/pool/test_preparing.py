@@ -103,6 +103,21 @@ def test_a_model_that_cannot_be_loaded_is_tried_once(home: Path, folder: Path) -
     assert own.log().count("tiny could not be prepared") == 1
 
 
+def test_what_cannot_be_stored_is_not_tried_again_unasked(home: Path, folder: Path) -> None:
+    (home / "cache").mkdir()
+    (home / "cache" / "openvino").touch()  # a file in the place of the folder
+    with serve(home, config(folder, "pooling: mean")) as own:
+        begin(own)
+        wait_for(lambda: "tiny could not be prepared" in own.log(), within_s=120)
+        assert f"is compiled for tiny cannot be stored in {home / 'cache'}" in own.log()
+    more = f"  more: {{sources: [{{path: {folder}}}], dimensions: 64, pooling: cls}}\n"
+    with serve(home, config(folder, "pooling: mean") + more) as own:
+        begin(own)
+        wait_for(lambda: "more could not be prepared" in own.log(), within_s=120)
+
+        assert own.log().count("tiny: preparing") == 1
+
+
 @pytest.fixture
 def held(home: Path) -> Server:
     """A server whose default is being prepared, and will be until the file `hold` is gone."""
