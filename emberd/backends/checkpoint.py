@@ -1,4 +1,4 @@
-"""Reads a model folder, gives every tensor BERT's name, and checks it against its entry.
+"""Reads a model folder, gives every tensor its canonical name, and checks it against its entry.
 
 The folder has the layout of a Hub repository. Its JSON files are read at once; its weights are
 opened when the first of them is needed, so that a backend with a cache never touches them.
@@ -7,6 +7,8 @@ opened when the first of them is needed, so that a backend with a cache never to
 from functools import cached_property
 from pathlib import Path
 
+from emberd.backends.architectures import class_of
+from emberd.backends.architectures.base import Architecture
 from emberd.backends.base import LoadRequest, Precision
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.backends.modules import Head, check_pooling, read_heads
@@ -25,26 +27,12 @@ from emberd.vectors import Matrix
 
 _BITS: dict[Precision, int] = {"4bit": 4, "8bit": 8}
 
-_PREFIXES = ("bert.", "roberta.", "mpnet.", "model.")
-"""Prefixes before the names of the encoder, in models with a task head."""
-
-_OTHER_NAMES = {
-    "LayerNorm.gamma": "LayerNorm.weight",  # conversions from TensorFlow
-    "LayerNorm.beta": "LayerNorm.bias",
-    "attention.attn.q.": "attention.self.query.",  # MPNet
-    "attention.attn.k.": "attention.self.key.",
-    "attention.attn.v.": "attention.self.value.",
-    "attention.attn.o.": "attention.output.dense.",
-    "attention.LayerNorm.": "attention.output.LayerNorm.",
-}
-"""Names in other checkpoints, and BERT's names for the same tensors."""
-
 
 class Checkpoint:
     """The configuration of a model and, on demand, its weights at the stated precision.
 
-    Tensors have their canonical names: those of Hugging Face's `BertModel`, without a prefix.
-    `heads` are the Dense layers after pooling, in order.
+    Tensors have the names that their architecture gives them, without a prefix. `heads` are the
+    Dense layers after pooling, in order.
     """
 
     def __init__(self, request: LoadRequest, *, applies_heads: bool = False) -> None:
@@ -147,8 +135,9 @@ class Checkpoint:
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
+        architecture = class_of(self.config.get("model_type"))
         tensors = {
-            _canonical(name): tensor
+            _canonical(name, architecture): tensor
             for path in _weight_files(self.folder)
             for name, tensor in open_tensors(path).items()
         }
@@ -174,11 +163,11 @@ class Checkpoint:
         }
 
 
-def _canonical(name: str) -> str:
-    """Return BERT's name for a tensor, whatever the checkpoint calls it."""
-    for prefix in _PREFIXES:
+def _canonical(name: str, architecture: type[Architecture]) -> str:
+    """Return the architecture's name for a tensor, whatever the checkpoint calls it."""
+    for prefix in architecture.prefixes:
         name = name.removeprefix(prefix)
-    for other, ours in _OTHER_NAMES.items():
+    for other, ours in architecture.other_names.items():
         name = name.replace(other, ours)
     return name
 

@@ -16,9 +16,9 @@ from emberd.models.modules import read_pooling, read_steps
 _RUNNABLE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout"}
 _ORDER = ("Transformer", "Pooling", "Normalize")  # Dense and Dropout may stand between
 
-Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "GELUTanh"]
+Activation = Literal["Identity", "Tanh", "ReLU", "GELU", "GELUTanh", "SiLU"]
 """Activation functions, by their names in torch. `GELUTanh` is the tanh approximation of GELU that
-Google's BERT used (arXiv:1606.08415, section 2)."""
+Google's BERT used (arXiv:1606.08415, section 2); `SiLU` is also called swish."""
 
 _HEAD_ACTIVATIONS: Collection[Activation] = ("Identity", "Tanh", "ReLU", "GELU")
 

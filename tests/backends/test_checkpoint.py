@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from emberd.backends.architecture import read_architecture
+from emberd.backends.architectures import read_architecture
 from emberd.backends.base import Pooling, Precision
 from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import ModelLoadError
@@ -227,7 +227,7 @@ def test_a_missing_config_is_named(tiny: Path) -> None:
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_attention_heads": 5}, "multiple of num_attention_heads 5"),
         ({"layer_norm_eps": "tiny"}, "layer_norm_eps is 'tiny'"),
-        ({"hidden_act": "silu"}, "hidden_act is 'silu'"),
+        ({"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         ({"is_decoder": True}, "is_decoder is True"),
     ],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from emberd.backends.architecture import NATIVE
+from emberd.backends.architectures import NATIVE
 from emberd.backends.base import Compute, Encoder, Pooling, Precision
 from emberd.backends.conformance import check_backend
 from emberd.backends.mlx.backend import MLXBackend, _choose_compute

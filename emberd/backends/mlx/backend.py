@@ -3,6 +3,7 @@
 MLX's streams belong to threads, so an encoder is loaded, called and freed on a single one.
 """
 
+import importlib
 import importlib.util
 import platform
 import sys
@@ -13,14 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from emberd.backends import shapes
-from emberd.backends.architecture import (
-    NATIVE,
-    Architecture,
-    Bert,
-    MPNet,
-    PostNorm,
-    read_architecture,
-)
+from emberd.backends.architectures import NATIVE, read_architecture
+from emberd.backends.architectures.base import Architecture
 from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, Pooling, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.rows import Rows
@@ -85,7 +80,7 @@ class MLXBackend:
         compute = _choose_compute(
             request,
             on_gpu=on_gpu(),
-            takes_f16=architecture.model_type in NATIVE,
+            takes_f16=architecture.model_type in NATIVE and architecture.takes_f16,
         )
         weights = Weights(
             checkpoint, {"f32": mx.float32, "bf16": mx.bfloat16, "f16": mx.float16}[compute]
@@ -147,7 +142,7 @@ class MLXEncoder:
     @property
     def packs(self) -> bool:
         """Whether rows should hold several texts: where that makes shapes fewer."""
-        return self.few_shapes and isinstance(self._architecture, PostNorm)
+        return self.few_shapes and self._architecture.model_type in NATIVE
 
     def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
         """Encode; see `backends.base.Encoder.encode`."""
@@ -165,7 +160,7 @@ class MLXEncoder:
             longest = self._architecture.max_tokens
             steps = 1 if self.packs and token_ids.shape[1] <= _COARSE_TOKENS else 4
             token_ids, mask = shapes.pad(token_ids, mask, max_tokens=longest, steps=steps)
-        padding_id = getattr(self._architecture, "padding_id", None)
+        padding_id = self._architecture.padding_id
         rows = Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id)
         texts = len(rows.starts) - (len(token_ids) - given)  # each row that was added counts as one
         batch = Packed.of(rows, mask, few_shapes=self.few_shapes)
@@ -199,14 +194,10 @@ class MLXEncoder:
 
 def _model(architecture: Architecture, checkpoint: Checkpoint, weights: "Weights") -> "Model":
     # Imported here: these modules need MLX.
-    if isinstance(architecture, Bert):
-        from emberd.backends.mlx.bert import BertModel
-
-        return BertModel(architecture, weights)
-    if isinstance(architecture, MPNet):
-        from emberd.backends.mlx.mpnet import MPNetModel
-
-        return MPNetModel(architecture, weights)
+    if architecture.model_type in NATIVE:
+        module = importlib.import_module(f"emberd.backends.mlx.{architecture.module}")
+        model: Model = module.Encoder(architecture, weights)
+        return model
     from emberd.backends.mlx.wrapped import WrappedModel
 
     return WrappedModel(architecture, checkpoint, weights)

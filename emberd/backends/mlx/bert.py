@@ -5,13 +5,13 @@ Shapes in comments: B texts, T tokens, D hidden size.
 
 import mlx.core as mx
 
-from emberd.backends.architecture import Bert
+from emberd.backends.architectures.bert import Bert
 from emberd.backends.mlx.layers import Weights
 from emberd.backends.mlx.packed import Packed
 from emberd.backends.mlx.post_norm import Embeddings, Layers
 
 
-class BertModel:
+class Encoder:
     """Embeddings and a stack of layers; all texts are in segment 0."""
 
     def __init__(self, bert: Bert, weights: Weights) -> None:

@@ -125,12 +125,24 @@ class LayerNorm:
     """Normalize the last axis, then scale and shift. Source: arXiv:1607.06450."""
 
     scale: mx.array
-    shift: mx.array
+    shift: mx.array | None
     eps: float
 
     def __call__(self, x: mx.array) -> mx.array:
         """Apply; the shape stays."""
         return mx.fast.layer_norm(x, self.scale, self.shift, self.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class RMSNorm:
+    """Divide the last axis by its root mean square, then scale. Source: arXiv:1910.07467."""
+
+    scale: mx.array
+    eps: float
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Apply; the shape stays."""
+        return mx.fast.rms_norm(x, self.scale, self.eps)
 
 
 class Weights:
@@ -154,11 +166,19 @@ class Weights:
         weight = stack([self._matrix(name, outputs, inputs) for name in names])
         return Linear(weight, mx.concatenate([self.vector(f"{n}.bias", outputs) for n in names]))
 
-    def layer_norm(self, name: str, size: int, eps: float) -> LayerNorm:
+    def layer_norm(self, name: str, size: int, eps: float, *, bias: bool = True) -> LayerNorm:
         """Return a layer norm over `size` numbers."""
-        return LayerNorm(
-            self.vector(f"{name}.weight", size), self.vector(f"{name}.bias", size), eps
-        )
+        shift = self.vector(f"{name}.bias", size) if bias else None
+        return LayerNorm(self.vector(f"{name}.weight", size), shift, eps)
+
+    def rms_norm(self, name: str, size: int, eps: float, *, add_to_scale: float = 0.0) -> RMSNorm:
+        """Return an RMS norm over `size` numbers."""
+        scale = self._checkpoint.vector(f"{name}.weight", size) + add_to_scale
+        return RMSNorm(mx.array(scale).astype(self._dtype), eps)
+
+    def has(self, name: str) -> bool:
+        """Say whether the checkpoint has a tensor."""
+        return self._checkpoint.has(name)
 
     def vector(self, name: str, length: int) -> mx.array:
         """Return a bias, or the scale of a norm: `(length,)`."""
@@ -222,12 +242,18 @@ def gelu_tanh(x: mx.array) -> mx.array:
     return _one_kernel_gelu_tanh(x)
 
 
+def silu(x: mx.array) -> mx.array:
+    """Return `x * sigmoid(x)`. Source: arXiv:1702.03118."""
+    return x * mx.sigmoid(x)
+
+
 ACTIVATIONS: dict[Activation, Callable[[mx.array], mx.array]] = {
     "Identity": lambda x: x,
     "Tanh": mx.tanh,
     "ReLU": lambda x: mx.maximum(x, 0),
     "GELU": gelu,
     "GELUTanh": gelu_tanh,
+    "SiLU": silu,
 }
 """Activation functions by their names in `modules.Activation`."""
 

@@ -5,14 +5,14 @@ Shapes in comments: B texts, T tokens, D hidden size, H heads, M the most tokens
 
 import mlx.core as mx
 
-from emberd.backends.architecture import MPNet
+from emberd.backends.architectures.mpnet import MPNet
 from emberd.backends.mlx.layers import Weights
 from emberd.backends.mlx.packed import Packed
 from emberd.backends.mlx.post_norm import Embeddings, Layers
 from emberd.backends.relative_positions import BUCKETS, distance_buckets
 
 
-class MPNetModel:
+class Encoder:
     """Embeddings and a stack of layers with relative positions."""
 
     def __init__(self, mpnet: MPNet, weights: Weights) -> None:

@@ -56,20 +56,38 @@ class Packed:
             pools_one=pools_one,
         )
 
-    def unseen(self, dtype: mx.Dtype) -> mx.array | None:
+    def unseen(
+        self, dtype: mx.Dtype, *, causal: bool = False, within: int | None = None
+    ) -> mx.array | None:
         """Return what to add to attention scores: 0 or -inf, `(B, 1, 1, T)` or `(B, 1, T, T)`.
+
+        `causal`: a token attends to none that come later; `within`: to none farther away. None
+        means that every token attends to its whole row.
 
         Never -inf for a whole row, whose softmax would be NaN: padding attends to padding, or to
         the row's only text. Numbers, because from a bool mask MLX on CUDA would make them for every
         head and query in each layer, which takes four times as long as the attention itself.
         """
+        seen = self._seen(square=causal or within is not None)
+        place = mx.arange(self.token_ids.shape[1])
+        distances = place[None, :] - place[:, None]  # (T, T): key - query
+        if causal:
+            seen = distances <= 0 if seen is None else seen & (distances <= 0)
+        if within is not None:
+            near = mx.abs(distances) <= within
+            seen = near if seen is None else seen & near
+        if seen is None:
+            return None
+        return mx.where(seen, mx.array(0, dtype), mx.array(-mx.inf, dtype))
+
+    def _seen(self, *, square: bool) -> mx.array | None:
+        """Return the mask of `unseen` as bool, `(B, 1, T, T)` if `square`; None for whole rows."""
         if self.mask is None:
             return None
-        zero, hidden = mx.array(0, dtype), mx.array(-mx.inf, dtype)
-        if self.texts_in_a_row == 1:
-            return mx.where(self.mask != 0, zero, hidden)[:, None, None, :]
         text = mx.abs(self.mask)
-        return mx.where(text[:, None, :, None] == text[:, None, None, :], zero, hidden)
+        if self.texts_in_a_row == 1 and not square:
+            return (text != 0)[:, None, None, :]
+        return text[:, None, :, None] == text[:, None, None, :]
 
     def pool(self, tokens: mx.array) -> mx.array:
         """Average the tokens to pool of each text: `(B, T, D)` -> `(N, D)`, float32."""

@@ -5,7 +5,7 @@ Shapes in comments: B texts, T tokens, D hidden size, H heads, S head size.
 
 import mlx.core as mx
 
-from emberd.backends.architecture import PostNorm
+from emberd.backends.architectures.post_norm import PostNorm
 from emberd.backends.mlx.layers import ACTIVATIONS, Weights
 
 

@@ -20,7 +20,7 @@ from mlx.nn.layers.embedding import Embedding
 from mlx.nn.layers.linear import Linear
 from mlx.utils import tree_flatten, tree_unflatten
 
-from emberd.backends.architecture import Architecture
+from emberd.backends.architectures.base import Architecture
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.mlx.families import FAMILIES
 from emberd.backends.mlx.layers import Weights, gelu

@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emberd.backends import shapes
-from emberd.backends.architecture import NATIVE, PostNorm, read_architecture
+from emberd.backends.architectures import NATIVE, read_architecture
+from emberd.backends.architectures.base import Architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.cache import Cache, CachedModel
@@ -50,7 +51,6 @@ class OpenVINOBackend:
         architecture = read_architecture(
             checkpoint.config, backend="openvino", runs=self.architectures
         )
-        assert isinstance(architecture, PostNorm)  # true of all the architectures that it runs
         dimensions = checkpoint.dimensions(architecture.hidden_size)
         core = make_core()
         compute = choose_compute(
@@ -83,7 +83,7 @@ class OpenVINOEncoder:
 
     def __init__(
         self,
-        architecture: PostNorm,
+        architecture: Architecture,
         request: LoadRequest,
         streams: Streams,
         cached: CachedModel | None,
@@ -159,7 +159,7 @@ def _compile(
     core: "Core",
     config: dict[str, Any],
     checkpoint: Checkpoint,
-    architecture: PostNorm,
+    architecture: Architecture,
     request: LoadRequest,
 ) -> "CompiledModel":
     # Imported here because it imports the library, and a start from the cache does not need it.

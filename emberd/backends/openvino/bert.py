@@ -5,12 +5,12 @@ Shapes in comments: R rows of W tokens, D hidden size.
 
 from openvino import Node
 
-from emberd.backends.architecture import Bert
-from emberd.backends.openvino.graph import Weights
+from emberd.backends.architectures.bert import Bert
+from emberd.backends.openvino.graph import Batch, Weights
 from emberd.backends.openvino.post_norm import embed, layers
 
 
-def encode(bert: Bert, weights: Weights, token_ids: Node, positions: Node, seen: Node) -> Node:
-    """Return the token vectors: `(R, W)` twice and the attention mask -> `(R, W, D)`."""
-    x = embed(bert, weights, token_ids, positions, token_types=bert.type_vocab_size)
-    return layers(bert, weights, x, seen)
+def encode(bert: Bert, weights: Weights, batch: Batch) -> Node:
+    """Return the token vectors, `(R, W, D)`."""
+    x = embed(bert, weights, batch, token_types=bert.type_vocab_size)
+    return layers(bert, weights, x, batch.same_text())

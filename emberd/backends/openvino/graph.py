@@ -3,6 +3,8 @@
 Shapes in comments: R rows of W tokens, N texts, D hidden size, H heads, S head size.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from openvino import Node
@@ -28,19 +30,42 @@ def borrowed(values: npt.NDArray[np.float32]) -> Node:
     return op.constant(values, shared_memory=True)
 
 
-def columns(token_ids: Node) -> Node:
-    """Return the column numbers, from 0: `(R, W)` -> `(W,)` int32."""
-    length = op.gather(op.shape_of(token_ids, "i32"), whole(1), whole(0))
-    return op.range(whole(0), length, whole(1), "i32")
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What an encoder is given, all `(R, W)` int32; `queries` may be `(R, 1)`. See `rows.Rows`."""
 
+    token_ids: Node
+    positions: Node
+    segments: Node
+    queries: Node
 
-def same_text(segments: Node, queries: Node) -> Node:
-    """Return the attention mask, true within a text: `(R, W)` twice -> `(R, 1, W, W)` bool.
+    def same_text(self) -> Node:
+        """Return the attention mask, true within a text: `(R, 1, W, W)` or `(R, 1, 1, W)` bool.
 
-    `queries` may be `(R, 1)`, which gives `(R, 1, 1, W)`; see `rows.Rows`. Padding attends to
-    padding, or to the row's only text: the softmax over nothing would be NaN.
-    """
-    return op.equal(op.unsqueeze(queries, integers(1, 3)), op.unsqueeze(segments, integers(1, 2)))
+        Padding attends to padding, or to the row's only text: the softmax over nothing would be
+        NaN.
+        """
+        queries = op.unsqueeze(self.queries, integers(1, 3))
+        return op.equal(queries, op.unsqueeze(self.segments, integers(1, 2)))
+
+    def before(self) -> Node:
+        """Return the causal mask, true for a token and those before it: `(R, 1, W, W)` bool."""
+        return op.logical_and(self.same_text(), op.less_equal(self._distances(), whole(0)))
+
+    def near(self, most: int) -> Node:
+        """Return the mask of local attention, true up to `most` tokens away: `(R, 1, W, W)`."""
+        distances = op.abs(self._distances())
+        return op.logical_and(self.same_text(), op.less_equal(distances, whole(most)))
+
+    def columns(self) -> Node:
+        """Return the column numbers, from 0: `(W,)` int32."""
+        length = op.gather(op.shape_of(self.token_ids, "i32"), whole(1), whole(0))
+        return op.range(whole(0), length, whole(1), "i32")
+
+    def _distances(self) -> Node:
+        """Return key - query, `(W, W)` int32. Texts stand in one piece, so it is theirs, too."""
+        columns = self.columns()
+        return op.subtract(op.unsqueeze(columns, whole(0)), op.unsqueeze(columns, whole(1)))
 
 
 class Weights:
@@ -59,13 +84,30 @@ class Weights:
         product = op.matmul(x, weight, transpose_a=False, transpose_b=True)
         if not bias:
             return product
-        return op.add(product, borrowed(self._checkpoint.vector(f"{name}.bias", outputs)))
+        return op.add(product, self.vector(f"{name}.bias", outputs))
 
-    def layer_norm(self, x: Node, name: str, size: int, eps: float) -> Node:
+    def layer_norm(self, x: Node, name: str, size: int, eps: float, *, bias: bool = True) -> Node:
         """Normalize the last axis, then scale and shift. Source: arXiv:1607.06450."""
         normal = op.mvn(x, integers(-1), True, eps, "inside_sqrt")
-        scaled = op.multiply(normal, borrowed(self._checkpoint.vector(f"{name}.weight", size)))
-        return op.add(scaled, borrowed(self._checkpoint.vector(f"{name}.bias", size)))
+        scaled = op.multiply(normal, self.vector(f"{name}.weight", size))
+        return op.add(scaled, self.vector(f"{name}.bias", size)) if bias else scaled
+
+    def rms_norm(
+        self, x: Node, name: str, size: int, eps: float, *, add_to_scale: float = 0.0
+    ) -> Node:
+        """Divide the last axis by its root mean square, then scale. Source: arXiv:1910.07467."""
+        square = op.reduce_mean(op.multiply(x, x), integers(-1), keep_dims=True)
+        normal = op.divide(x, op.sqrt(op.add(square, op.constant(np.float32(eps)))))
+        scale = self._checkpoint.vector(f"{name}.weight", size) + np.float32(add_to_scale)
+        return op.multiply(normal, borrowed(scale))
+
+    def vector(self, name: str, length: int) -> Node:
+        """Return a bias, or the scale of a norm: `(length,)`."""
+        return borrowed(self._checkpoint.vector(name, length))
+
+    def has(self, name: str) -> bool:
+        """Say whether the checkpoint has a tensor."""
+        return self._checkpoint.has(name)
 
 
 def pool(tokens: Node, size: int, places: Node, starts: Node) -> Node:
@@ -96,3 +138,5 @@ def activate(x: Node, activation: Activation) -> Node:
             return op.gelu(x, "erf")
         case "GELUTanh":
             return op.gelu(x, "tanh")
+        case "SiLU":
+            return op.swish(x)

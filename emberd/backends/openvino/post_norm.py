@@ -6,16 +6,15 @@ Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
 from openvino import Node
 from openvino import opset15 as op
 
-from emberd.backends.architecture import PostNorm
-from emberd.backends.openvino.graph import Weights, activate, borrowed, integers, whole
+from emberd.backends.architectures.post_norm import PostNorm
+from emberd.backends.openvino.attention import attend, split_heads
+from emberd.backends.openvino.graph import Batch, Weights, activate, borrowed, whole
 
 
-def embed(
-    sizes: PostNorm, weights: Weights, token_ids: Node, positions: Node, *, token_types: int
-) -> Node:
+def embed(sizes: PostNorm, weights: Weights, batch: Batch, *, token_types: int) -> Node:
     """Sum the embeddings of a token, its position and, if there are token types, type 0.
 
-    `(R, W)` twice -> `(R, W, D)`.
+    Returns `(R, W, D)`.
     """
     size = sizes.hidden_size
     words = weights.embedding("embeddings.word_embeddings", sizes.vocab_size, size)
@@ -25,8 +24,8 @@ def embed(
         first = weights.embedding("embeddings.token_type_embeddings", token_types, size)[0]
         table = table + first
     x = op.add(
-        op.gather(borrowed(words), token_ids, whole(0)),
-        op.gather(borrowed(table), positions, whole(0)),
+        op.gather(borrowed(words), batch.token_ids, whole(0)),
+        op.gather(borrowed(table), batch.positions, whole(0)),
     )
     return weights.layer_norm(x, "embeddings.LayerNorm", size, sizes.layer_norm_eps)
 
@@ -56,15 +55,9 @@ def _layer(sizes: PostNorm, weights: Weights, name: str, x: Node, mask: Node) ->
 def _attention(sizes: PostNorm, weights: Weights, name: str, x: Node, mask: Node) -> Node:
     """Attention under the mask: `(R, W, D)` stays."""
     size = sizes.hidden_size
-    heads = integers(0, 0, sizes.num_attention_heads, sizes.head_size)  # 0 keeps an axis
 
     def project(which: str) -> Node:
         projected = weights.linear(x, f"{name}.{which}", size, size)
-        split = op.reshape(projected, heads, special_zero=True)  # (R, W, H, S)
-        return op.transpose(split, integers(0, 2, 1, 3))  # (R, H, W, S)
+        return split_heads(projected, sizes.num_attention_heads, sizes.head_size)
 
-    attended = op.scaled_dot_product_attention(
-        project("query"), project("key"), project("value"), mask
-    )
-    together = op.transpose(attended, integers(0, 2, 1, 3))  # (R, W, H, S)
-    return op.reshape(together, integers(0, 0, size), special_zero=True)
+    return attend(project("query"), project("key"), project("value"), mask)

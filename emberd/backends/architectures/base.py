@@ -1,0 +1,114 @@
+"""What the sizes of every architecture have in common, and how they are read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final, Self
+
+from emberd.backends.base import TokenIds
+from emberd.backends.config import ModelConfig
+from emberd.backends.modules import Activation
+from emberd.errors import ModelLoadError
+
+_ACTIVATIONS: Final[Mapping[str, Activation]] = {
+    "gelu": "GELU",
+    "gelu_new": "GELUTanh",
+    "gelu_pytorch_tanh": "GELUTanh",
+    "relu": "ReLU",
+    "silu": "SiLU",
+    "swish": "SiLU",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """The sizes of any encoder, named as in config.json; `max_tokens` is its longest input.
+
+    This class itself is for architectures that emberd does not implement natively.
+
+    `padding_id`: positions count only the other tokens and start after this id; a padding token's
+    position is the id itself (fairseq's convention). None: positions count all tokens from 0.
+    """
+
+    prefixes: ClassVar[tuple[str, ...]] = ("model.",)
+    """What may stand before the names of the encoder's tensors, in models with a task head."""
+
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """Parts of tensors' names in some checkpoints, and what `Checkpoint` turns them into."""
+
+    takes_f16: ClassVar[bool] = True
+    """Whether all activations fit into float16, whose largest number is 65,504."""
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    max_tokens: int
+    padding_id: int | None = None
+
+    @classmethod
+    def read(cls, config: ModelConfig) -> Self:
+        """Read the sizes.
+
+        Raises:
+            ModelLoadError: one is missing or impossible.
+        """
+        return cls(
+            model_type=str(config.get("model_type")),
+            vocab_size=config.size("vocab_size"),
+            hidden_size=config.size("hidden_size"),
+            max_tokens=config.size("max_position_embeddings"),
+        )
+
+    @property
+    def module(self) -> str:
+        """Name of the module with its arithmetic, which is the same in each backend."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def check(self, token_ids: TokenIds) -> None:
+        """Raise `ModelLoadError` for tokens outside the embedding tables.
+
+        An engine would read past the end of the table and return a plausible vector.
+        """
+        if token_ids.shape[1] > self.max_tokens:
+            raise ModelLoadError(
+                f"A text has {token_ids.shape[1]} tokens, but the model has only"
+                f" {self.max_tokens} positions.",
+                hint="Lower `max_tokens` in the model's entry.",
+            )
+        if token_ids.min() < 0 or token_ids.max() >= self.vocab_size:
+            raise ModelLoadError(
+                f"The tokenizer gave an id outside the model's {self.vocab_size} tokens.",
+                hint="tokenizer.json and the weights belong to different models. Get both from the"
+                " same source.",
+            )
+
+
+def read_heads(config: ModelConfig, hidden_size: int, key: str = "num_attention_heads") -> int:
+    """Return the number of attention heads, into which the hidden size must divide.
+
+    Raises:
+        ModelLoadError: it does not.
+    """
+    heads = config.size(key)
+    if hidden_size % heads:
+        raise ModelLoadError(
+            f"{config.path}: hidden_size {hidden_size} is not a multiple of {key} {heads}."
+        )
+    return heads
+
+
+def read_activation(
+    config: ModelConfig, key: str = "hidden_act", default: str = "gelu"
+) -> Activation:
+    """Return the function between two linear layers, by transformers' names for it.
+
+    Raises:
+        ModelLoadError: it is not supported.
+    """
+    name = config.get(key, default)
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
+        raise ModelLoadError(
+            f"{config.path}: {key} is {name!r}; supported are {', '.join(_ACTIVATIONS)}.",
+            hint="Choose another model, or write a backend that supports it"
+            " (docs/writing-a-backend.md).",
+        )
+    return _ACTIVATIONS[name]

@@ -1,0 +1,73 @@
+"""Attention with heads, grouped heads, and rotary positions, as OpenVINO operations.
+
+Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
+"""
+
+import numpy as np
+from openvino import Node
+from openvino import opset15 as op
+
+from emberd.backends.openvino.graph import borrowed, integers, whole
+
+
+def split_heads(x: Node, heads: int, head_size: int) -> Node:
+    """Split token vectors into heads: `(R, W, H * S)` -> `(R, H, W, S)`."""
+    split = op.reshape(x, integers(0, 0, heads, head_size), special_zero=True)  # 0 keeps an axis
+    return op.transpose(split, integers(0, 2, 1, 3))
+
+
+def repeat_heads(x: Node, times: int) -> Node:
+    """Repeat each head for the queries that share it: `(R, H, W, S)` -> `(R, H * times, W, S)`.
+
+    Source: grouped-query attention, arXiv:2305.13245.
+    """
+    if times == 1:
+        return x
+    repeated = op.broadcast(
+        op.unsqueeze(x, whole(2)), integers(1, 1, times, 1, 1), broadcast_spec="BIDIRECTIONAL"
+    )  # (R, H, times, W, S)
+    heads = x.get_output_partial_shape(0)[1].get_length() * times
+    size = x.get_output_partial_shape(0)[3].get_length()
+    return op.reshape(repeated, integers(0, heads, -1, size), special_zero=True)
+
+
+def attend(query: Node, key: Node, value: Node, mask: Node, scale: float | None = None) -> Node:
+    """Attend under the mask and join the heads: three `(R, H, W, S)` -> `(R, W, H * S)`.
+
+    `mask` broadcasts to `(R, H, W, W)`, query by key: bool, or numbers to add to the scores.
+    `scale` is what scores are multiplied by; by default 1 / sqrt(S).
+    """
+    more = [] if scale is None else [op.constant(np.float32(scale))]
+    attended = op.scaled_dot_product_attention(query, key, value, mask, *more)
+    together = op.transpose(attended, integers(0, 2, 1, 3))  # (R, W, H, S)
+    shape = query.get_output_partial_shape(0)
+    size = shape[1].get_length() * shape[3].get_length()
+    return op.reshape(together, integers(0, 0, size), special_zero=True)
+
+
+class Rotary:
+    """Turns pairs of numbers by an angle that grows with the position. Source: arXiv:2104.09864.
+
+    The pairs of a head are number i and number i + S / 2, as in transformers.
+    """
+
+    def __init__(self, positions: Node, size: int, theta: float, longest: int) -> None:
+        """Look the angles up: positions `(R, W)` below `longest`; `size` numbers are turned."""
+        speed = theta ** (-np.arange(0, size, 2, dtype=np.float64) / size)  # (size / 2,)
+        angle = np.arange(longest, dtype=np.float64)[:, None] * speed
+        both = np.concatenate([angle, angle], axis=1)  # (longest, size)
+        self._size = size
+        self._cos = self._of(np.cos(both), positions)
+        self._sin = self._of(np.sin(both), positions)
+
+    def turn(self, x: Node) -> Node:
+        """Turn queries or keys: `(R, H, W, S)` stays. All of a head is turned."""
+        half = self._size // 2
+        first, second = op.variadic_split(x, whole(-1), integers(half, half)).outputs()
+        turned = op.concat([op.negative(second), first], -1)
+        return op.add(op.multiply(x, self._cos), op.multiply(turned, self._sin))
+
+    def _of(self, table: np.ndarray, positions: Node) -> Node:
+        """Return `(R, 1, W, S)`."""
+        rows = op.gather(borrowed(table.astype(np.float32)), positions, whole(0))
+        return op.unsqueeze(rows, whole(1))
