@@ -62,12 +62,17 @@ def prepare_now(config: "Config", spec: "ModelSpec", *, unasked: bool = False) -
     """
     import asyncio
 
+    from emberd.models.prepared import in_hand
     from emberd.pool import preparing
 
-    if not preparing.needs_preparing(spec, config.homes, unasked=unasked):
+    homes = config.homes
+    if not preparing.needs_preparing(spec, homes, unasked=unasked):
         return None
     try:
-        return asyncio.run(preparing.prepare(spec, config.homes))
+        with in_hand(homes.state, preparing.LONGEST_S):
+            if not preparing.needs_preparing(spec, homes, unasked=unasked):
+                return None  # a server has done it, or it was removed
+            return asyncio.run(preparing.prepare(spec, homes))
     except OSError as error:
         raise ConfigError(
             f"{spec.name} could not be prepared: {error.strerror or type(error).__name__}.",

@@ -4,10 +4,13 @@ Asked without a backend, of `lock.json` and of the files' status. If it says no 
 is there, a start finds out in a quarter of a second.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 from emberd import __version__
+from emberd.flock import locked
 from emberd.models.compiled import compiled_key
 from emberd.processor import processor_key
 from emberd.registry.spec import ModelSpec
@@ -50,6 +53,21 @@ def is_in_vain(spec: ModelSpec, entry: LockEntry | None) -> bool:
 
 def _was_loaded(spec: ModelSpec, now: LockEntry) -> bool:
     return (now.started_for, now.processor) == (spec.load_key, processor_key())
+
+
+@contextmanager
+def in_hand(state: Path, within_s: float) -> Iterator[None]:
+    """Keep others from preparing or removing models meanwhile; `state`: the state folder.
+
+    `lock.json` has what was compiled only when all is done. Until then, who removes the model would
+    not know of it, and who removes another would take it for what nobody uses.
+
+    Raises:
+        OSError: the state folder cannot be written; LockedError: others take longer.
+    """
+    state.mkdir(0o700, parents=True, exist_ok=True)
+    with locked(state / "prepare.flock", within_s):
+        yield
 
 
 def kept_files(spec: ModelSpec, cache: Path, entry: LockEntry) -> list[Path]:
