@@ -29,8 +29,10 @@ def prepare(
     """Compile models ahead of their first request.
 
     `emberd pull` does this too, and a running server does it after a change of the config file.
+    Nothing is downloaded: naming a model that is not on this machine is an error, and without
+    names, such a model is left for its first request.
     """
-    from emberd.models.availability import require_here
+    from emberd.models.availability import find_here, require_here
     from emberd.spaces.lock import LockFile
 
     root: Root = ctx.obj
@@ -41,9 +43,21 @@ def prepare(
         require_here(spec, config.homes.hub, lock.get(spec.name))
     rows: list[dict[str, Any]] = []
     for spec in specs or default_and_pinned(config):
+        here = find_here(spec, config.homes.hub, lock.get(spec.name))
         done = prepare_now(config, spec)
-        rows.append({"name": spec.name, "prepared_s": done and round(done.seconds, 3)})
-        if not as_json and done:
+        rows.append(
+            {
+                "name": spec.name,
+                "status": "prepared" if here else "not_here",
+                "prepared_s": done and round(done.seconds, 3),
+            }
+        )
+        if not as_json and not here:
+            typer.echo(
+                f"{spec.name}: not on this machine, so nothing was compiled. Its first request"
+                f" downloads and compiles it, or now `emberd pull {spec.name}`."
+            )
+        elif not as_json and done:
             typer.echo(f"{spec.name}: {prepared_in(done.seconds)}")
     if as_json:
         typer.echo(json.dumps({"models": rows}))

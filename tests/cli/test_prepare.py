@@ -92,6 +92,18 @@ def test_prepare_compiles_what_is_named_or_the_default(home: Path) -> None:
     assert "mpnet is not on this machine." in emberd(home, "prepare", "mpnet", code=1)[1]
 
 
+def test_a_default_that_is_not_here_is_told_from_one_that_was_prepared(home: Path) -> None:
+    emberd(home, "prepare")
+    (here,) = json.loads(emberd(home, "prepare", "--json")[0])["models"]
+    config = home / "config.yaml"
+    config.write_text(config.read_text().replace("default: tiny", "default: mpnet"))
+    (gone,) = json.loads(emberd(home, "prepare", "--json")[0])["models"]
+
+    assert here == {"name": "tiny", "status": "prepared", "prepared_s": None}
+    assert gone == {"name": "mpnet", "status": "not_here", "prepared_s": None}
+    assert "mpnet: not on this machine, so nothing was compiled." in emberd(home, "prepare")[0]
+
+
 def test_remove_gives_back_what_was_compiled(home: Path) -> None:
     emberd(home, "pull", "tiny")
     size = sum(Path(file).stat().st_size for file in compiled(home))
