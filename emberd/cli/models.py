@@ -276,7 +276,7 @@ def remove(
     This also deletes emberd's compiled copies of them. Your own folders and installed packages
     are kept.
     """
-    from emberd.models.remove import Places, own_sources, plan_removal
+    from emberd.models.remove import Places, alone, own_sources, plan_removal
     from emberd.models.remove import remove as delete
     from emberd.spaces.lock import LockFile
 
@@ -285,9 +285,10 @@ def remove(
     specs = list({spec.name: spec for spec in map(config.catalog.get, names)}.values())
     lock = LockFile(config.homes.state)
     places = Places(hub=config.homes.hub, cache=config.homes.cache, lock=lock)
-    planned = plan_removal(specs, config.catalog, places, shared=yes)
-    _require_unloaded(config, planned.affected)
-    done = delete(planned, config.catalog, places)
+    with alone(places):
+        planned = plan_removal(specs, config.catalog, places, shared=yes)
+        _require_unloaded(config, planned.affected)
+        done = delete(planned, config.catalog, places)
     removed, compiled_bytes, kept = done.repositories, done.compiled_bytes, planned.kept
     if kept and not removed and not compiled_bytes:
         raise RequestError(
