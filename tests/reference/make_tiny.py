@@ -23,6 +23,7 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import published
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -39,7 +40,14 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 
 Vectors = npt.NDArray[np.float32]
@@ -118,9 +126,9 @@ class Family:
 
     `pooling` is what `1_Pooling` states, `poolings` are those with reference vectors. `heads` are
     the widths after each Dense head. `special` are the roles in `tokenizer_config.json`. A norm
-    that adds one to its weight has weights around zero. `model` is its class in transformers.
-    `left_out` are prefixes of tensors that the file does not have. A static model is a table of
-    vectors, of which a text has the mean; it has no class there.
+    that adds one to its weight has weights around zero. `tensors` are those of the published
+    checkpoints, where transformers has others. `model` is its class in transformers. A static
+    model is a table of vectors, of which a text has the mean; it has no class there.
     """
 
     name: str
@@ -138,8 +146,8 @@ class Family:
     weight_std: float = 0.2
     tokenizer_config: Json = field(default_factory=dict)
     states_max_seq_length: bool = True
+    tensors: Callable[[PreTrainedConfig], published.Shapes] | None = None
     model: str = "AutoModel"
-    left_out: tuple[str, ...] = ()
     is_static: bool = False
 
 
@@ -190,9 +198,11 @@ def word_pieces(
     return finish(tokenizer, template, last)
 
 
-def unigram(first: tuple[str, ...], template: str, last: tuple[str, ...]) -> Tokenizer:
+def unigram(
+    first: tuple[str, ...], template: str, last: tuple[str, ...], count: int = 120
+) -> Tokenizer:
     """Return XLM-R's kind: SentencePiece's unigram model, each word marked in front."""
-    pieces = frequent_pieces((f"▁{word}" for word in CORPUS.split()), 120)
+    pieces = frequent_pieces((f"▁{word}" for word in CORPUS.split()), count)
     total = sum(count for _, count in pieces)
     scores = [(piece, round(math.log(count / total), 4)) for piece, count in pieces]
     unknown = first.index("<unk>")
@@ -267,6 +277,7 @@ ROBERTA_SPECIAL = {
     "pad_token": "<pad>",
     "mask_token": "<mask>",
 }
+BERT_FIRST = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BERT_SPECIAL = {
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
@@ -319,9 +330,7 @@ FAMILIES = (
             "type_vocab_size": 2,
             "use_cache": True,
         },
-        tokenizer=lambda: word_pieces(
-            ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), "[CLS] $A [SEP]"
-        ),
+        tokenizer=lambda: word_pieces(BERT_FIRST, "[CLS] $A [SEP]"),
         tokenizer_class="BertTokenizer",
         tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
         special=BERT_SPECIAL,
@@ -436,7 +445,6 @@ FAMILIES = (
             poolings=ENCODER_POOLINGS,
             has_sdpa=False,
             model="T5EncoderModel",
-            left_out=("encoder.embed_tokens.",),  # the same as `shared.`
         )
         for name, feed_forward, heads in (
             ("t5", "relu", HEADS),
@@ -463,6 +471,100 @@ FAMILIES = (
         has_sdpa=False,
         states_max_seq_length=False,
         is_static=True,
+    ),
+    Family(
+        name="nomic_bert",
+        config={
+            "architectures": ["NomicBertModel"],
+            "activation_function": "swiglu",
+            "causal": False,
+            "layer_norm_epsilon": 1e-12,
+            "max_trained_positions": 32,
+            "mlp_fc1_bias": False,
+            "mlp_fc2_bias": False,
+            "n_embd": HIDDEN,
+            "n_head": HEADS,
+            "n_inner": HIDDEN,
+            "n_layer": 2,
+            "n_positions": 64,
+            "pad_vocab_size_multiple": 1,
+            "parallel_block": False,
+            "prenorm": False,
+            "qkv_proj_bias": False,
+            "rotary_emb_base": 700,
+            "rotary_emb_fraction": 1.0,
+            "rotary_emb_interleaved": False,
+            "rotary_emb_scale_base": None,
+            "rotary_scaling_factor": None,
+            "type_vocab_size": 2,
+            "use_rms_norm": False,
+            # the same in the words of Transformers 5, as in the published files of today
+            **BERT_SIZES,
+            "hidden_act": "silu",
+            "max_position_embeddings": 32,
+            "rope_parameters": {"rope_theta": 700.0, "rope_type": "default"},
+            "pad_token_id": 0,
+        },
+        tokenizer=lambda: word_pieces(BERT_FIRST, "[CLS] $A [SEP]"),
+        tokenizer_class="BertTokenizer",
+        tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
+        special=BERT_SPECIAL,
+        max_tokens=64,
+        pooling="mean",
+        poolings=ENCODER_POOLINGS,
+        tensors=published.nomic_bert,
+    ),
+    Family(
+        name="new",
+        config={
+            "architectures": ["NewModel"],
+            **BERT_SIZES,
+            "layer_norm_eps": 1e-12,
+            "layer_norm_type": "layer_norm",
+            "logn_attention_clip1": False,
+            "logn_attention_scale": False,
+            "max_position_embeddings": 64,
+            "pack_qkv": True,
+            "pad_token_id": 0,
+            "position_embedding_type": "rope",
+            "rope_scaling": {"factor": 3.0, "type": "ntk"},
+            "rope_theta": 500,
+            "type_vocab_size": 0,
+            "unpad_inputs": False,
+            "use_memory_efficient_attention": False,
+        },
+        tokenizer=lambda: word_pieces(BERT_FIRST, "[CLS] $A [SEP]"),
+        tokenizer_class="BertTokenizer",
+        tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
+        special=BERT_SPECIAL,
+        max_tokens=64,
+        pooling="mean",
+        poolings=ENCODER_POOLINGS,
+        tensors=published.gte,
+    ),
+    Family(
+        name="gte",
+        config={
+            "architectures": ["GteModel"],
+            **BERT_SIZES,
+            "layer_norm_eps": 1e-12,
+            "layer_norm_type": "layer_norm",
+            "logn_attention_scale": False,
+            "max_position_embeddings": 64,
+            "pack_qkv": True,
+            "pad_token_id": 1,
+            "position_embedding_type": "rope",
+            "rope_scaling": None,
+            "rope_theta": 4000,
+            "type_vocab_size": 1,
+        },
+        tokenizer=lambda: unigram(ROBERTA_FIRST, "<s> $A </s>", ("<mask>",), count=100),
+        tokenizer_class="XLMRobertaTokenizer",
+        special=ROBERTA_SPECIAL,
+        max_tokens=64,
+        pooling="mean",
+        poolings=ENCODER_POOLINGS,
+        tensors=published.gte,
     ),
     Family(
         name="modernbert",
@@ -614,10 +716,10 @@ FAMILIES = (
 # The checkpoint: what a Hub repository of this architecture holds.
 
 
-def random_weight(family: Family, name: str, shape: torch.Size) -> torch.Tensor:
+def random_weight(family: Family, name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Return what a trained tensor of this name could hold, the same on every run."""
     seed = int.from_bytes(hashlib.sha256(f"{family.name}/{name}".encode()).digest()[:8], "little")
-    noise = np.random.default_rng(seed).standard_normal(tuple(shape)).astype(np.float32)
+    noise = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     if "relative_attention_bias" in name:
         noise *= RELATIVE_BIAS_STD
     elif len(shape) > 1:
@@ -660,11 +762,10 @@ def write_checkpoint(family: Family, folder: Path) -> None:
     if family.is_static:
         write_static(family, folder, tokenizer.get_vocab_size())
         return
-    left_out = family.left_out if family.has_pooler else ("pooler.", *family.left_out)
     tensors = {
         name: random_weight(family, name, shape)
-        for name, shape in shapes_of(family, folder).items()
-        if not name.startswith(left_out)
+        for name, shape in shapes_of(family, AutoConfig.from_pretrained(folder)).items()
+        if family.has_pooler or not name.startswith("pooler.")
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_modules(family, folder)
@@ -675,8 +776,8 @@ def write_static(family: Family, folder: Path, tokens: int) -> None:
     rows = tokens * 3 // 4
     mapping = torch.from_numpy(np.random.default_rng(5).permutation(tokens) % rows)
     tensors = {
-        "embeddings": random_weight(family, "embeddings", torch.Size((rows, HIDDEN))),
-        "weights": random_weight(family, "weights", torch.Size((tokens,))) + 1,
+        "embeddings": random_weight(family, "embeddings", (rows, HIDDEN)),
+        "weights": random_weight(family, "weights", (tokens,)) + 1,
         "mapping": mapping,
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -689,12 +790,14 @@ def write_static(family: Family, folder: Path, tokens: int) -> None:
     )
 
 
-def shapes_of(family: Family, folder: Path) -> dict[str, torch.Size]:
-    """Return the shapes of a model's tensors by their names."""
-    config = AutoConfig.from_pretrained(folder)
+def shapes_of(family: Family, config: PreTrainedConfig) -> published.Shapes:
+    """Return the shapes of a checkpoint's tensors by their names."""
+    if family.tensors:
+        return family.tensors(config)
     kind = getattr(transformers, family.model)
     model = kind.from_config(config) if family.model == "AutoModel" else kind(config)
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+    names = model.state_dict().keys() - (model._tied_weights_keys or {}).keys()
+    return {name: tuple(model.state_dict()[name].shape) for name in names}
 
 
 def write_modules(family: Family, folder: Path) -> None:
@@ -721,7 +824,7 @@ def write_modules(family: Family, folder: Path) -> None:
                 "activation_function": "torch.nn.modules.linear.Identity",
             },
         )
-        weight = random_weight(family, f"{step}/linear.weight", torch.Size((out, width)))
+        weight = random_weight(family, f"{step}/linear.weight", (out, width))
         save_file(
             {"linear.weight": weight.to(torch.bfloat16)},
             folder / step / "model.safetensors",
@@ -900,7 +1003,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def main() -> None:
-    """Write `tiny/` next to this script, or only the folders that are named.
+    """Write `tiny/` next to this script: all of it, or the architectures that are named.
 
     Raises:
         SystemExit: a folder is too big.
@@ -911,9 +1014,13 @@ def main() -> None:
     logging.disable_progress_bar()
     AutoConfig.register("llama_bidirec", LlamaBidirecConfig)
     AutoModel.register(LlamaBidirecConfig, LlamaBidirecModel)
+    AutoConfig.register("new", published.NewConfig)
+    AutoModel.register(published.NewConfig, published.NewModel)
+    published.register()
 
-    wanted = sys.argv[1:]
-    for family in (each for each in FAMILIES if not wanted or each.name in wanted):
+    for family in FAMILIES:
+        if sys.argv[1:] and family.name not in sys.argv[1:]:
+            continue
         folder = TINY / family.name
         record = folder / "reference.json"
         old = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}

@@ -8,7 +8,7 @@ from openvino import opset15 as op
 
 from emberd.backends.architectures.t5 import T5
 from emberd.backends.openvino.attention import attend, bias_by_distance, split_heads
-from emberd.backends.openvino.graph import Batch, Weights, activate, borrowed, whole
+from emberd.backends.openvino.graph import Batch, Weights, activate, borrowed, gated, whole
 from emberd.backends.relative_positions import BUCKETS
 
 FIRST = "block.0.layer.0.SelfAttention.relative_attention_bias"
@@ -45,12 +45,14 @@ def _feed_forward(t5: T5, weights: Weights, name: str, x: Node) -> Node:
     size, wide = t5.hidden_size, t5.intermediate_size
     x = weights.rms_norm(x, f"{name}.layer_norm", size, t5.eps)
 
-    forward = f"{name}.DenseReluDense"
+    def linear(x: Node, which: str, outputs: int, inputs: int) -> Node:
+        return weights.linear(x, f"{name}.DenseReluDense.{which}", outputs, inputs, bias=False)
+
     if t5.is_gated:
-        names = (f"{forward}.wi_0", f"{forward}.wi_1")
-        widened = weights.gated(x, names, wide, size, t5.activation)
-    else:
-        widened = activate(
-            weights.linear(x, f"{forward}.wi", wide, size, bias=False), t5.activation
+        return gated(
+            x,
+            lambda x: (linear(x, "wi_0", wide, size), linear(x, "wi_1", wide, size)),
+            t5.activation,
+            lambda x: linear(x, "wo", size, wide),
         )
-    return weights.linear(widened, f"{forward}.wo", size, wide, bias=False)
+    return linear(activate(linear(x, "wi", wide, size), t5.activation), "wo", size, wide)
