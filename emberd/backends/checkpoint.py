@@ -141,6 +141,11 @@ class Checkpoint:
             for path in _weight_files(self.folder)
             for name, tensor in open_tensors(path).items()
         }
+        if not self.heads and "dense.0.weight" in tensors:
+            raise ModelLoadError(
+                f"The weights in {self.folder} include Dense heads, but there is no modules.json"
+                " that lists them."
+            )
         for index, head in enumerate(self.heads):
             tensors |= self._tensors_of(head, converted_as=f"dense.{index}.", among=tensors)
         return tensors

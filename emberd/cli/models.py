@@ -34,8 +34,9 @@ def list_models(
 ) -> None:
     """Show all models, and which are on this machine.
 
-    The column "tested" says what was compared with other programs: "reference" the model's own
-    vectors, "architecture" those of a model of its kind, "no" neither.
+    What the column "roles" has can follow the name, for clients that can send only a name:
+    "bge-small:query". The column "tested" says what was compared with other programs: "reference"
+    the model's own vectors, "architecture" those of a model of its kind, "no" neither.
     """
     from emberd.models import listing
     from emberd.models.remove import Places
@@ -56,6 +57,8 @@ def list_models(
     from emberd.cli import render
 
     render.show(render.model_table(rows, with_disk=verbose))
+    for alias, meant in config.settings.aliases.items():
+        typer.echo(f"{alias} means {meant}.")
     if verbose and unused_bytes:
         typer.echo(
             f"Compiled copies that no model uses take {format_size(unused_bytes)}. The server"
@@ -116,14 +119,14 @@ def pull(
     failures: list[EmberdError] = []
     for name in wanted:
         try:
-            with resumable(), _progress(name, quiet=as_json) as report:
-                rows.append(_pull(config, name, revision, update=update, report=report))
+            with resumable(), pull_progress(name, quiet=as_json) as report:
+                rows.append(pull_one(config, name, revision, update=update, report=report))
         except EmberdError as error:
             failures.append(error)
             rows.append({"name": name, "error": error.message, "hint": error.hint})
         else:
             if not as_json:
-                typer.echo(_sentences(rows[-1]))
+                typer.echo(pull_sentences(rows[-1]))
     if as_json:
         typer.echo(json.dumps({"models": rows}))
     if len(failures) == 1:
@@ -134,7 +137,7 @@ def pull(
 
 
 @contextmanager
-def _progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
+def pull_progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
     """Draw one bar, from the first bytes on: how much, how fast, how long to go."""
     from rich.console import Console
     from rich.progress import (
@@ -157,9 +160,10 @@ def _progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
         yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
 
 
-def _pull(
+def pull_one(
     config: "Config", name: str, revision: str | None, *, update: bool, report: "OnProgress"
 ) -> dict[str, Any]:
+    """Fetch or check one model, and prepare it; return what `--json` says. Raises EmberdError."""
     from emberd.backends import plugins
     from emberd.models.pull import pull
     from emberd.models.space import BackendFiles
@@ -231,7 +235,7 @@ def _compared(spec: "ModelSpec", prepared: "Prepared | None") -> str:
     return f"its vectors are not the same: {entry.reasons}. {entry.advice(spec.name)}"
 
 
-def _sentences(row: dict[str, Any]) -> str:
+def pull_sentences(row: dict[str, Any]) -> str:
     """Say what was done for one model: where from, how large, what was checked."""
     known = {
         "hub": ", checked against the Hub",

@@ -45,6 +45,11 @@ class Crew:
         return sum(replica.employed for replica in self._replicas)
 
     @property
+    def planned(self) -> int:
+        """How many there are to be, as far as is known."""
+        return len(self._replicas)
+
+    @property
     def peak_bytes(self) -> int:
         """The most memory that one of its workers has taken since the load began."""
         ended = (replica.peak_bytes for replica in self._replicas)
@@ -119,7 +124,7 @@ def devices_for(spec: ModelSpec, ready: wire.Ready) -> list[str]:
     """Return the device of each worker that a model should have, as its first one reports."""
     if not ready.devices:
         return [""]
-    count = spec.replicas if isinstance(spec.replicas, int) else len(ready.devices)
+    count = spec.workers(len(ready.devices))
     return [ready.devices[index % len(ready.devices)] for index in range(count)]
 
 

@@ -265,7 +265,8 @@ class Model:
         if self.backlog.lanes:
             beside = self.backlog.lanes[0].ready
             spec, lock = replace(spec, backend=beside.backend), beside.lock
-        return start_frame(spec, self.context.homes, lock, replica.place.device)
+        device, workers = replica.place.device, self._crew.planned
+        return start_frame(spec, self.context.homes, lock, device=device, workers=workers)
 
     def take_in(self, replica: Replica, ready: wire.Ready, seconds: float) -> Lane:
         """Have a worker that is ready take part; `seconds` is how long its start took.

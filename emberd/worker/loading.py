@@ -58,12 +58,16 @@ class ModelFiles:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model ready to embed, and the Ready frame that describes it to the server."""
+    """A model ready to embed, and the Ready frame that describes it to the server.
+
+    `workers` is how many of the model share this machine's cores.
+    """
 
     spec: ModelSpec
     tokenizer: Tokenizer
     encoder: Encoder
     ready: Ready
+    workers: int = 1
 
 
 class Phases:
@@ -142,6 +146,12 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         encoder = found.backend.load(request)
         tokenizer = reading.result()
         _refuse_changed(found, request.cache)
+    devices = list(getattr(encoder, "devices", ()))
+    workers = max(start.workers, spec.workers(len(devices)))
+    if workers > 1:  # before the tokenizer has its first batch
+        from emberd.config.environment import share_cores  # which one alone need not import
+
+        share_cores(workers)
     if encoder.dimensions != spec.dimensions:
         raise ModelLoadError(
             f"{spec.name} gives vectors of {encoder.dimensions} dimensions, but the registry says"
@@ -173,10 +183,10 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         lock=asdict(remembered),
         differences=[asdict(each) for each in _worth_saying(spec, found.says)],
         phases_s=phases.seconds,
-        devices=list(getattr(encoder, "devices", ())),
+        devices=devices,
         streams=getattr(encoder, "streams", 1),
     )
-    return Loaded(spec, tokenizer, encoder, ready)
+    return Loaded(spec, tokenizer, encoder, ready, workers)
 
 
 def _worth_saying(spec: ModelSpec, says: Folder) -> list[Difference]:

@@ -144,6 +144,8 @@ async def test_how_many_there_are_and_where(
         await until(lambda: pool.status("one").replicas == len(told))
 
         assert [worker.start.device for worker in workers.spawned] == told
+        count = len(told)
+        assert [worker.start.workers for worker in workers.spawned] == [1, *[count] * (count - 1)]
         unheeded = ["one: `replicas` is 3, but fake runs one batch at once here."]
         assert pool.status("one").notes == (unheeded if (replicas, devices) == (3, ()) else [])
 

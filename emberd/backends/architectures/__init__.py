@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 _NATIVE: Final[dict[str, str]] = {
     "bert": "bert:Bert",
+    "gemma3_text": "gemma3_text:Gemma3",
+    "gte": "rotary_bert:Gte",
+    "modernbert": "modernbert:ModernBert",
     "mpnet": "mpnet:MPNet",
+    "new": "rotary_bert:Gte",
+    "nomic_bert": "rotary_bert:NomicBert",
+    "qwen3": "qwen3:Qwen3",
     "roberta": "bert:Bert",
     "xlm-roberta": "bert:Bert",
 }
