@@ -7,8 +7,8 @@ opened when the first of them is needed, so that a backend with a cache never to
 from functools import cached_property
 from pathlib import Path
 
-from emberd.backends.architectures import class_of
 from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.native import class_of
 from emberd.backends.base import LoadRequest, Precision
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.backends.modules import Head, check_pooling, read_heads
