@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emberd.backends.architectures import class_of
 from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.native import class_of
 from emberd.backends.base import LoadRequest, Precision, TokenIds
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.backends.modules import Head, check_pooling, read_heads

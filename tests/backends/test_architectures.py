@@ -14,8 +14,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from emberd.backends import plugins
-from emberd.backends.architectures import NATIVE, read_architecture
 from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import Backend, Compute, Encoder, LoadRequest, Pooling, Precision
 from emberd.backends.config import ModelConfig
 from emberd.backends.conformance import check_backend

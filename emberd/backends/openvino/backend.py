@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emberd.backends import shapes
-from emberd.backends.architectures import NATIVE, read_architecture
 from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.cache import Cache, CachedModel
