@@ -7,8 +7,8 @@ opened when the first of them is needed, so that a backend with a cache never to
 from functools import cached_property
 from pathlib import Path
 
-from emberd.backends.architectures import class_of
 from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.native import class_of
 from emberd.backends.base import LoadRequest, Precision
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.backends.modules import Head, check_pooling, read_heads
@@ -141,6 +141,11 @@ class Checkpoint:
             for path in _weight_files(self.folder)
             for name, tensor in open_tensors(path).items()
         }
+        if not self.heads and "dense.0.weight" in tensors:
+            raise ModelLoadError(
+                f"The weights in {self.folder} include Dense heads, but there is no modules.json"
+                " that lists them."
+            )
         for index, head in enumerate(self.heads):
             tensors |= self._tensors_of(head, converted_as=f"dense.{index}.", among=tensors)
         return tensors

@@ -20,9 +20,9 @@ class ModelConfig:
         """Return a copy with other values for some keys."""
         return ModelConfig(self.path, self._values | changes)
 
-    def size(self, key: str) -> int:
+    def size(self, key: str, default: int | None = None) -> int:
         """Return a positive integer, or raise `ModelLoadError`."""
-        value = self._values.get(key)
+        value = self._values.get(key, default)
         if isinstance(value, int) and value > 0:
             return value
         raise ModelLoadError(f"{self.path}: {key} is {value!r}, not a positive integer.")

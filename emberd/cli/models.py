@@ -119,14 +119,14 @@ def pull(
     failures: list[EmberdError] = []
     for name in wanted:
         try:
-            with resumable(), _progress(name, quiet=as_json) as report:
-                rows.append(_pull(config, name, revision, update=update, report=report))
+            with resumable(), pull_progress(name, quiet=as_json) as report:
+                rows.append(pull_one(config, name, revision, update=update, report=report))
         except EmberdError as error:
             failures.append(error)
             rows.append({"name": name, "error": error.message, "hint": error.hint})
         else:
             if not as_json:
-                typer.echo(_sentences(rows[-1]))
+                typer.echo(pull_sentences(rows[-1]))
     if as_json:
         typer.echo(json.dumps({"models": rows}))
     if len(failures) == 1:
@@ -137,7 +137,7 @@ def pull(
 
 
 @contextmanager
-def _progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
+def pull_progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
     """Draw one bar, from the first bytes on: how much, how fast, how long to go."""
     from rich.console import Console
     from rich.progress import (
@@ -160,9 +160,10 @@ def _progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
         yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
 
 
-def _pull(
+def pull_one(
     config: "Config", name: str, revision: str | None, *, update: bool, report: "OnProgress"
 ) -> dict[str, Any]:
+    """Fetch or check one model, and prepare it; return what `--json` says. Raises EmberdError."""
     from emberd.backends import plugins
     from emberd.models.pull import pull
     from emberd.models.space import BackendFiles
@@ -234,7 +235,7 @@ def _compared(spec: "ModelSpec", prepared: "Prepared | None") -> str:
     return f"its vectors are not the same: {entry.reasons}. {entry.advice(spec.name)}"
 
 
-def _sentences(row: dict[str, Any]) -> str:
+def pull_sentences(row: dict[str, Any]) -> str:
     """Say what was done for one model: where from, how large, what was checked."""
     known = {
         "hub": ", checked against the Hub",
@@ -275,7 +276,7 @@ def remove(
     This also deletes emberd's compiled copies of them. Your own folders and installed packages
     are kept.
     """
-    from emberd.models.remove import Places, own_sources, plan_removal
+    from emberd.models.remove import Places, alone, own_sources, plan_removal
     from emberd.models.remove import remove as delete
     from emberd.spaces.lock import LockFile
 
@@ -284,9 +285,10 @@ def remove(
     specs = list({spec.name: spec for spec in map(config.catalog.get, names)}.values())
     lock = LockFile(config.homes.state)
     places = Places(hub=config.homes.hub, cache=config.homes.cache, lock=lock)
-    planned = plan_removal(specs, config.catalog, places, shared=yes)
-    _require_unloaded(config, planned.affected)
-    done = delete(planned, config.catalog, places)
+    with alone(places):
+        planned = plan_removal(specs, config.catalog, places, shared=yes)
+        _require_unloaded(config, planned.affected)
+        done = delete(planned, config.catalog, places)
     removed, compiled_bytes, kept = done.repositories, done.compiled_bytes, planned.kept
     if kept and not removed and not compiled_bytes:
         raise RequestError(

@@ -231,6 +231,15 @@ def built_in_catalog() -> Catalog:
     return _build_catalog(Document(BUILT_IN, {}))[0]
 
 
+def validated(path: Path, name: str, entry: Mapping[str, Any]) -> ModelSpec:
+    """Return the spec of an entry that the config file at `path` does not have yet.
+
+    Raises:
+        ConfigError: it would be refused there.
+    """
+    return _build_catalog(Document(path, {"models": {name: dict(entry)}}))[0].get(name)
+
+
 def is_built_in(spec: ModelSpec, *keys: str) -> bool:
     """Whether an entry comes with emberd, with these sources and these values of `keys`."""
     entry = _built_in().get(spec.name)

@@ -30,10 +30,14 @@ _POOLINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One entry of modules.json: its kind, such as `Pooling`, and its folder inside the model's."""
+    """One entry of modules.json: its kind, such as `Pooling`, and its folder inside the model's.
+
+    `module` is the Python module that defines it, such as `sentence_transformers.models`.
+    """
 
     kind: str
     path: str
+    module: str
 
 
 def read_steps(folder: Path) -> tuple[Step, ...] | None:
@@ -46,14 +50,16 @@ def read_steps(folder: Path) -> tuple[Step, ...] | None:
         return None
     modules = read_json(path)
     try:
-        return tuple(
-            Step(kind=str(step["type"]).rpartition(".")[2], path=str(step.get("path", "")))
-            for step in modules
-        )
+        return tuple(_step(str(step["type"]), str(step.get("path", ""))) for step in modules)
     except (KeyError, TypeError, AttributeError):
         raise ModelLoadError(
             f"{path} is damaged: not a list of modules with types.", hint=MEND
         ) from None
+
+
+def _step(type_name: str, path: str) -> Step:
+    module, _, kind = type_name.rpartition(".")
+    return Step(kind=kind, path=path, module=module)
 
 
 def listed_weights(folder: Path) -> list[str]:

@@ -94,6 +94,7 @@ class Pool:
             patience=patience,
             idle_unload_s=lambda: self._limits.idle_unload,
             changed=self._changed.set,
+            freed=self._freed,
         )
         self._models: dict[str, Model] = {}
         self._retired: list[Model] = []  # of an earlier configuration, not gone yet
@@ -126,7 +127,7 @@ class Pool:
                 model.retire("reload")
                 self._retired.append(model)
         self.room.apply(self._limits)
-        self._changed.set()
+        self._freed()
 
     @property
     def limits(self) -> LimitsSettings:
@@ -276,6 +277,14 @@ class Pool:
         """Return all models, including those that are leaving for good."""
         self._retired = [model for model in self._retired if model.alive]
         return [*self._models.values(), *self._retired]
+
+    def _freed(self) -> None:
+        """Offer room to models that wait for it, then to those that lack workers."""
+        self._changed.set()
+        if self.is_starting or self._closing:
+            return  # a model that starts goes first; it says when it is ready or gone
+        for model in self._models.values():
+            model.grow()
 
     def _model(self, name: str | None) -> Model:
         self.check_open()

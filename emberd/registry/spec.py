@@ -93,6 +93,7 @@ class ModelSpec:
         None  # None: what the checkpoint allows
     )
     matryoshka: tuple[Annotated[int, Gt(0)], ...] = ()
+    matryoshka_norm: bool = False  # a layer norm without weights before a vector is cut
     precision: Precision = "f32"
     compute: Compute = "auto"
     prompts: dict[InputType, str] = field(default_factory=dict)

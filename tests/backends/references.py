@@ -3,16 +3,29 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from emberd.backends.base import Pooling, TokenIds
+from emberd.backends.tensors import open_tensors
 from emberd.vectors import Matrix
 
 TINY = Path(__file__).parents[1] / "reference" / "tiny"
 POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "last")
-MOST_TOKENS = {"bert": 40, "roberta": 40, "xlm-roberta": 40, "mpnet": 130}
+MOST_TOKENS = {
+    "bert": 40,
+    "gemma3_text": 64,
+    "gte": 64,
+    "modernbert": 64,
+    "mpnet": 130,
+    "new": 64,
+    "nomic_bert": 64,
+    "qwen3": 64,
+    "roberta": 40,
+    "xlm-roberta": 40,
+}
 
 
 def copy_of(name: str, folder: Path, *, pooling: Pooling | None = None) -> Path:
@@ -21,6 +34,17 @@ def copy_of(name: str, folder: Path, *, pooling: Pooling | None = None) -> Path:
     if pooling:
         shutil.rmtree(folder / "1_Pooling")
     return folder
+
+
+def stated(name: str) -> Pooling:
+    """Which pooling a checkpoint states for itself."""
+    return "last" if name == "qwen3" else "mean"
+
+
+def poolings_of(name: str) -> tuple[Pooling, ...]:
+    """Which poolings there are vectors for."""
+    with np.load(TINY / name / "reference.npz") as arrays:
+        return tuple(pooling for pooling in POOLINGS if pooling in arrays.files)
 
 
 def batch_of(name: str) -> tuple[TokenIds, TokenIds]:
@@ -68,6 +92,27 @@ def pack(folder: Path, bits: int, *, prefix: str = "") -> None:
             arrays[prefix + name] = mx.array(values)
     mx.save_safetensors(str(folder / "model.safetensors"), arrays, metadata={"format": "mlx"})
     change_json(folder / "config.json", quantization={"group_size": 64, "bits": bits})
+
+
+def pack_with_heads(folder: Path, bits: int, *, prefix: str = "") -> None:
+    """Quantize as `pack` does, with the heads in the file of the encoder: conversions do that."""
+    import mlx.core as mx
+
+    pack(folder, bits, prefix=prefix)
+    heads = sorted(folder.glob("*_Dense/model.safetensors"))
+    if not heads:
+        return
+    path = folder / "model.safetensors"
+    arrays: Any = mx.load(str(path))
+    for index, head in enumerate(heads):
+        weight = mx.array(open_tensors(head)["linear.weight"].floats())  # NumPy has no bfloat16
+        packed = mx.quantize(weight, group_size=64, bits=bits, stream=mx.cpu)
+        for part, array in zip(("weight", "scales", "biases"), packed, strict=True):
+            arrays[f"dense.{index}.{part}"] = array
+        head.unlink()
+    mx.eval(arrays)
+    path.unlink()
+    mx.save_safetensors(str(path), arrays)
 
 
 def add_dense(

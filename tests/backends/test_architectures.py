@@ -1,4 +1,4 @@
-"""BERT, RoBERTa, XLM-RoBERTa and MPNet: both backends give the vectors that transformers gives."""
+"""Our own architectures: both backends give the vectors that transformers gives."""
 
 import json
 import math
@@ -14,8 +14,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from emberd.backends import plugins
-from emberd.backends.architectures import NATIVE, read_architecture
 from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import Backend, Compute, Encoder, LoadRequest, Pooling, Precision
 from emberd.backends.config import ModelConfig
 from emberd.backends.conformance import check_backend
@@ -27,14 +27,16 @@ from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
 from tests.backends.references import (
     MOST_TOKENS,
-    POOLINGS,
     TINY,
     add_dense,
     batch_of,
     change_json,
     copy_of,
     pack,
+    pack_with_heads,
     padded_left,
+    poolings_of,
+    stated,
     vectors_of,
 )
 from tests.backends.support import a_request
@@ -44,10 +46,12 @@ OPENVINO, MLX = OpenVINOBackend(), MLXBackend()
 SLOW = pytest.mark.slow
 BOTH = pytest.mark.parametrize("backend", [OPENVINO, MLX], ids=type)
 FAMILIES = pytest.mark.parametrize("name", sorted(NATIVE))
-# RoBERTa is BERT with other positions, and XLM-RoBERTa is RoBERTa with another vocabulary.
+# RoBERTa is BERT with other positions, and XLM-RoBERTa is RoBERTa with another vocabulary; `new` is
+# `gte` with scaled positions.
+ALIKE = ("gte", "roberta", "xlm-roberta")
+DISTINCT = sorted(NATIVE.difference(ALIKE))
 SOME_FAMILIES = pytest.mark.parametrize(
-    "name",
-    ["bert", "mpnet", *(pytest.param(name, marks=SLOW) for name in ("roberta", "xlm-roberta"))],
+    "name", [*DISTINCT, *(pytest.param(name, marks=SLOW) for name in ALIKE)]
 )
 
 
@@ -56,7 +60,7 @@ def encode(
     folder: Path,
     scratch: Path,
     *,
-    pooling: Pooling = "mean",
+    pooling: Pooling | None = None,
     precision: Precision = "f32",
     compute: Compute = "f32",
     name: str = "",
@@ -66,7 +70,7 @@ def encode(
     request = a_request(
         folder,
         scratch / "cache",
-        pooling=pooling,
+        pooling=pooling or stated(folder.name),
         precision=precision,
         compute=compute,
         cache_key=str(folder),
@@ -83,20 +87,16 @@ def vectors_in(backend: Backend, name: str, precision: Precision) -> Matrix:
 
 
 def test_every_family_is_tested_here() -> None:
-    assert {"bert", "mpnet", "roberta", "xlm-roberta"} == NATIVE
+    assert set(MOST_TOKENS) == NATIVE
 
 
 @BOTH
 @pytest.mark.parametrize(
     ("name", "pooling"),
     [
-        *((name, pooling) for name in ("bert", "mpnet") for pooling in POOLINGS),
-        *((name, "mean") for name in ("roberta", "xlm-roberta")),
-        *(
-            pytest.param(name, pooling, marks=SLOW)
-            for name in ("roberta", "xlm-roberta")
-            for pooling in ("cls", "last")
-        ),
+        *((name, pooling) for name in DISTINCT for pooling in poolings_of(name)),
+        *((name, "mean") for name in ALIKE),
+        *(pytest.param(name, pooling, marks=SLOW) for name in ALIKE for pooling in ("cls", "last")),
     ],
 )
 def test_the_vectors_are_those_of_transformers(
@@ -115,12 +115,15 @@ def test_the_vectors_are_those_of_transformers(
 @pytest.mark.parametrize(
     "name",
     [
-        "mpnet",  # the one whose arithmetic is not BERT's, which `test_conformance.py` has
-        *(pytest.param(name, marks=SLOW) for name in sorted(NATIVE - {"mpnet"})),
+        # those whose arithmetic is not BERT's, which `test_conformance.py` has
+        *(name for name in DISTINCT if name != "bert"),
+        *(pytest.param(name, marks=SLOW) for name in ("bert", *ALIKE)),
     ],
 )
 def test_every_promise_of_a_backend_is_kept(backend: Backend, name: str) -> None:
-    check_backend(backend, TINY / name, dimensions=64, pooling="mean", max_tokens=MOST_TOKENS[name])
+    check_backend(
+        backend, TINY / name, dimensions=64, pooling=stated(name), max_tokens=MOST_TOKENS[name]
+    )
 
 
 @SOME_FAMILIES
@@ -138,7 +141,7 @@ def test_packed_weights_make_the_space_of_full_ones_on_both_backends(
 ) -> None:
     full = vectors_in(OPENVINO, name, precision)
     packed = copy_of(name, tmp_path / name)
-    pack(packed, bits)
+    pack_with_heads(packed, bits)
 
     for backend in (OPENVINO, MLX):
         assert cosines(encode(backend, packed, tmp_path, precision=precision), full).min() > 0.99999
@@ -146,7 +149,7 @@ def test_packed_weights_make_the_space_of_full_ones_on_both_backends(
 
 @SOME_FAMILIES
 def test_less_precision_makes_another_space_but_less_so_with_more_bits(name: str) -> None:
-    reference = vectors_of(name, "mean")
+    reference = vectors_of(name, stated(name))
     precisions: list[Precision] = ["bf16", "8bit", "4bit"]
     lowest = [
         cosines(vectors_in(OPENVINO, name, precision), reference).min() for precision in precisions
@@ -181,7 +184,7 @@ def test_layers_that_do_not_divide_into_groups_of_64_stay_whole(
 @BOTH
 @FAMILIES
 def test_bf16_arithmetic_stays_near(backend: Backend, name: str, tmp_path: Path) -> None:
-    reference = vectors_of(name, "mean")
+    reference = vectors_of(name, stated(name))
     if backend is OPENVINO and "BF16" not in capabilities(make_core()):
         pytest.skip("this processor has no bf16")
 
@@ -338,16 +341,13 @@ def test_heads_that_cannot_be_applied_are_refused(
 def test_a_pooling_that_the_checkpoint_contradicts_is_refused_with_both_named(
     backend: Backend, name: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelLoadError, match=r"says pooling mean.* cls"):
+    with pytest.raises(ModelLoadError, match=rf"says pooling {stated(name)}.* cls"):
         backend.load(a_request(TINY / name, tmp_path, pooling="cls"))
 
 
-@pytest.mark.parametrize("name", ["gemma3_text", "llama_bidirec", "modernbert", "qwen3"])
-def test_openvino_names_an_architecture_that_it_does_not_run(name: str, tmp_path: Path) -> None:
-    request = a_request(TINY / name, tmp_path, pooling="last" if name == "qwen3" else "mean")
-
-    with pytest.raises(ModelLoadError, match=f"'{name}'.* openvino .*bert, mpnet,"):
-        OPENVINO.load(request)
+def test_openvino_names_an_architecture_that_it_does_not_run(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=r"'llama_bidirec'.* openvino .*bert, .*mpnet,"):
+        OPENVINO.load(a_request(TINY / "llama_bidirec", tmp_path))
 
 
 def test_a_backend_says_what_it_runs_or_nothing() -> None:
@@ -380,6 +380,9 @@ def sizes_of(name: str, tmp_path: Path, **changes: object) -> Architecture:
         ("xlm-roberta", {}, 40),
         ("mpnet", {}, 130),
         ("mpnet", {"pad_token_id": 5}, 130),
+        ("nomic_bert", {}, 64),
+        ("nomic_bert", {"n_positions": None}, 32),  # as Transformers 5 writes it
+        ("new", {}, 64),
     ],
 )
 def test_positions_after_the_padding_index_leave_fewer_for_tokens(
@@ -396,6 +399,22 @@ def test_positions_after_the_padding_index_leave_fewer_for_tokens(
         ("xlm-roberta", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
         ("mpnet", {"relative_attention_num_buckets": 64}, "num_buckets is 64; only 32"),
         ("mpnet", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
+        ("nomic_bert", {"activation_function": "gelu"}, "activation_function is 'gelu'"),
+        ("nomic_bert", {"num_experts": 8}, "num_experts is 8; only 0"),
+        ("nomic_bert", {"prenorm": True}, "prenorm is True; only False"),
+        ("nomic_bert", {"rotary_emb_fraction": 0.5}, "rotary_emb_fraction is 0.5; only 1.0"),
+        ("nomic_bert", {"rotary_emb_base": 0}, "rotary_emb_base is 0, not a positive"),
+        ("nomic_bert", {"rotary_scaling_factor": 2}, "rotary_scaling_factor is 2; only None"),
+        ("nomic_bert", {"rope_parameters": {"rope_type": "yarn"}}, "rope_type is 'yarn'"),
+        ("new", {"layer_norm_type": "rms_norm"}, "layer_norm_type is 'rms_norm'"),
+        ("new", {"logn_attention_scale": True}, "logn_attention_scale is True"),
+        ("new", {"pack_qkv": False}, "pack_qkv is False"),
+        ("new", {"position_embedding_type": "absolute"}, "position_embedding_type is 'absolute'"),
+        ("new", {"rope_scaling": {"type": "ntk", "factor": "2"}}, "factor is '2', not a positive"),
+        ("new", {"rope_scaling": {"type": "ntk", "factor": 2, "mixed_b": 0.6}}, "only 'ntk'"),
+        ("new", {"rope_scaling": {"type": "linear", "factor": 2}}, "scaling .*'linear'.* only"),
+        ("new", {"rope_scaling": [2]}, r"rope_parameters is \[2\], not a mapping"),
+        ("gte", {"rope_theta": None}, "rope_theta is None, not a positive"),
     ],
 )
 def test_a_variant_with_other_arithmetic_is_refused(

@@ -43,6 +43,7 @@ def test_a_setting_says_when_it_is_in_force(load: Load, text: str, change: Chang
         ("prompts", {"query": "q"}, "model_restarts"),
         ("normalize", False, "model_restarts"),
         ("matryoshka", [4], "model_restarts"),
+        ("matryoshka_norm", True, "model_restarts"),
         ("backend", "mlx", "model_restarts"),
         ("replicas", 4, "model_restarts"),
         ("aliases", ["m"], "at_once"),

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from emberd.config.load import Config
 from emberd.errors import WorkerCrashedError
 from emberd.pool.backlog import ENOUGH_TEXTS, FEW_TEXTS
 from emberd.pool.manager import Pool
 from emberd.pool.watchdog import Patience
 from emberd.registry.spec import Replicas
-from emberd.spaces.lock import LockFile
+from emberd.spaces.lock import LockEntry, LockFile
 from emberd.worker import wire
 from tests.event_loop import in_event_loop
 from tests.pool.fake_worker import (
@@ -493,6 +494,56 @@ async def test_memory_is_that_of_all_and_one_that_has_no_room_does_not_start(hom
         (note,) = pool.status("one").notes
         assert note == "one (replica 3) does not run: there is no room for it."
         assert (await pool.embed(texts("a"))).fragments
+
+
+def measured(config: Config, *names: str) -> Config:
+    """Note that a worker of these models takes 400 MiB, and return the configuration."""
+    for name in names:
+        entry = LockEntry(source="", folder="", fingerprint=SPACE, peak_memory_bytes=400 * 2**20)
+        LockFile(config.homes.state).put(name, entry)
+    return config
+
+
+@pytest.mark.parametrize("way", ["unload", "limits"])
+@in_event_loop
+async def test_one_that_had_no_room_starts_when_there_is(
+    home: Path, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = Workers(devices=("0", "1"))
+    config = config_of(home, "one", "two", limits="{memory_budget: 1000MiB}")
+    config = measured(with_entry(config, "two", replicas=1), "one", "two")
+    async with fake_pool(config, workers) as pool:
+        await pool.load("two")
+        await pool.load("one")
+        assert pool.status("one").notes
+        pool.apply(with_limits(config, memory_budget=1100 * 2**20))  # for two of them, not three
+        assert pool.status("one").notes
+        if way == "unload":
+            await pool.unload("two")
+        else:
+            pool.apply(with_limits(config, memory_budget=1200 * 2**20))
+
+        await until(lambda: pool.status("one").replicas == 2)
+        assert pool.status("one").notes == []
+        assert len(workers.spawned) == 3
+    assert caplog.text.count("there is no room for it") == 1
+
+
+@in_event_loop
+async def test_a_model_that_waits_for_room_goes_before_another_worker(home: Path) -> None:
+    workers = Workers(devices=("0", "1"))
+    config = config_of(home, "one", "two", "three", limits="{memory_budget: 1000MiB}")
+    for name in ("two", "three"):
+        config = with_entry(config, name, replicas=1)
+    async with fake_pool(measured(config, "one", "two", "three"), workers) as pool:
+        await pool.load("two")
+        await pool.load("one")
+        await pool.load("three")  # in the place of `two`
+
+        assert pool.states()["two"] == "cold"
+        assert pool.status("one").notes
+        await pool.unload("three")
+        await until(lambda: pool.status("one").replicas == 2)
 
 
 @in_event_loop

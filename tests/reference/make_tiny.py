@@ -13,6 +13,7 @@ import json
 import math
 import platform
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import published
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
@@ -37,7 +39,14 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 
 Vectors = npt.NDArray[np.float32]
@@ -115,7 +124,8 @@ class Family:
 
     `pooling` is what `1_Pooling` states, `poolings` are those with reference vectors. `heads` are
     the widths after each Dense head. `special` are the roles in `tokenizer_config.json`. A norm
-    that adds one to its weight has weights around zero.
+    that adds one to its weight has weights around zero. `tensors` are those of the published
+    checkpoints, where transformers has others.
     """
 
     name: str
@@ -133,6 +143,7 @@ class Family:
     weight_std: float = 0.2
     tokenizer_config: Json = field(default_factory=dict)
     states_max_seq_length: bool = True
+    tensors: Callable[[PreTrainedConfig], published.Shapes] | None = None
 
 
 # Tokenizers: a small one of each kind that real repositories have, with a vocabulary made of
@@ -182,9 +193,11 @@ def word_pieces(
     return finish(tokenizer, template, last)
 
 
-def unigram(first: tuple[str, ...], template: str, last: tuple[str, ...]) -> Tokenizer:
+def unigram(
+    first: tuple[str, ...], template: str, last: tuple[str, ...], count: int = 120
+) -> Tokenizer:
     """Return XLM-R's kind: SentencePiece's unigram model, each word marked in front."""
-    pieces = frequent_pieces((f"▁{word}" for word in CORPUS.split()), 120)
+    pieces = frequent_pieces((f"▁{word}" for word in CORPUS.split()), count)
     total = sum(count for _, count in pieces)
     scores = [(piece, round(math.log(count / total), 4)) for piece, count in pieces]
     unknown = first.index("<unk>")
@@ -259,6 +272,7 @@ ROBERTA_SPECIAL = {
     "pad_token": "<pad>",
     "mask_token": "<mask>",
 }
+BERT_FIRST = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BERT_SPECIAL = {
     "cls_token": "[CLS]",
     "sep_token": "[SEP]",
@@ -296,9 +310,7 @@ FAMILIES = (
             "type_vocab_size": 2,
             "use_cache": True,
         },
-        tokenizer=lambda: word_pieces(
-            ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), "[CLS] $A [SEP]"
-        ),
+        tokenizer=lambda: word_pieces(BERT_FIRST, "[CLS] $A [SEP]"),
         tokenizer_class="BertTokenizer",
         tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
         special=BERT_SPECIAL,
@@ -368,6 +380,100 @@ FAMILIES = (
         poolings=ENCODER_POOLINGS,
         has_pooler=False,
         has_sdpa=False,
+    ),
+    Family(
+        name="nomic_bert",
+        config={
+            "architectures": ["NomicBertModel"],
+            "activation_function": "swiglu",
+            "causal": False,
+            "layer_norm_epsilon": 1e-12,
+            "max_trained_positions": 32,
+            "mlp_fc1_bias": False,
+            "mlp_fc2_bias": False,
+            "n_embd": HIDDEN,
+            "n_head": HEADS,
+            "n_inner": HIDDEN,
+            "n_layer": 2,
+            "n_positions": 64,
+            "pad_vocab_size_multiple": 1,
+            "parallel_block": False,
+            "prenorm": False,
+            "qkv_proj_bias": False,
+            "rotary_emb_base": 700,
+            "rotary_emb_fraction": 1.0,
+            "rotary_emb_interleaved": False,
+            "rotary_emb_scale_base": None,
+            "rotary_scaling_factor": None,
+            "type_vocab_size": 2,
+            "use_rms_norm": False,
+            # the same in the words of Transformers 5, as in the published files of today
+            **BERT_SIZES,
+            "hidden_act": "silu",
+            "max_position_embeddings": 32,
+            "rope_parameters": {"rope_theta": 700.0, "rope_type": "default"},
+            "pad_token_id": 0,
+        },
+        tokenizer=lambda: word_pieces(BERT_FIRST, "[CLS] $A [SEP]"),
+        tokenizer_class="BertTokenizer",
+        tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
+        special=BERT_SPECIAL,
+        max_tokens=64,
+        pooling="mean",
+        poolings=ENCODER_POOLINGS,
+        tensors=published.nomic_bert,
+    ),
+    Family(
+        name="new",
+        config={
+            "architectures": ["NewModel"],
+            **BERT_SIZES,
+            "layer_norm_eps": 1e-12,
+            "layer_norm_type": "layer_norm",
+            "logn_attention_clip1": False,
+            "logn_attention_scale": False,
+            "max_position_embeddings": 64,
+            "pack_qkv": True,
+            "pad_token_id": 0,
+            "position_embedding_type": "rope",
+            "rope_scaling": {"factor": 3.0, "type": "ntk"},
+            "rope_theta": 500,
+            "type_vocab_size": 0,
+            "unpad_inputs": False,
+            "use_memory_efficient_attention": False,
+        },
+        tokenizer=lambda: word_pieces(BERT_FIRST, "[CLS] $A [SEP]"),
+        tokenizer_class="BertTokenizer",
+        tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
+        special=BERT_SPECIAL,
+        max_tokens=64,
+        pooling="mean",
+        poolings=ENCODER_POOLINGS,
+        tensors=published.gte,
+    ),
+    Family(
+        name="gte",
+        config={
+            "architectures": ["GteModel"],
+            **BERT_SIZES,
+            "layer_norm_eps": 1e-12,
+            "layer_norm_type": "layer_norm",
+            "logn_attention_scale": False,
+            "max_position_embeddings": 64,
+            "pack_qkv": True,
+            "pad_token_id": 1,
+            "position_embedding_type": "rope",
+            "rope_scaling": None,
+            "rope_theta": 4000,
+            "type_vocab_size": 1,
+        },
+        tokenizer=lambda: unigram(ROBERTA_FIRST, "<s> $A </s>", ("<mask>",), count=100),
+        tokenizer_class="XLMRobertaTokenizer",
+        special=ROBERTA_SPECIAL,
+        max_tokens=64,
+        pooling="mean",
+        poolings=ENCODER_POOLINGS,
+        tensors=published.gte,
     ),
     Family(
         name="modernbert",
@@ -519,10 +625,10 @@ FAMILIES = (
 # The checkpoint: what a Hub repository of this architecture holds.
 
 
-def random_weight(family: Family, name: str, shape: torch.Size) -> torch.Tensor:
+def random_weight(family: Family, name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Return what a trained tensor of this name could hold, the same on every run."""
     seed = int.from_bytes(hashlib.sha256(f"{family.name}/{name}".encode()).digest()[:8], "little")
-    noise = np.random.default_rng(seed).standard_normal(tuple(shape)).astype(np.float32)
+    noise = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     if "relative_attention_bias" in name:
         noise *= RELATIVE_BIAS_STD
     elif len(shape) > 1:
@@ -562,10 +668,15 @@ def write_checkpoint(family: Family, folder: Path) -> None:
             folder / "sentence_bert_config.json",
             {"max_seq_length": family.max_tokens, "do_lower_case": False},
         )
-    model = AutoModel.from_config(AutoConfig.from_pretrained(folder))
+    config = AutoConfig.from_pretrained(folder)
+    if family.tensors:
+        shapes = family.tensors(config)
+    else:
+        model = AutoModel.from_config(config)
+        shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tensors = {
-        name: random_weight(family, name, tensor.shape)
-        for name, tensor in model.state_dict().items()
+        name: random_weight(family, name, shape)
+        for name, shape in shapes.items()
         if family.has_pooler or not name.startswith("pooler.")
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -596,7 +707,7 @@ def write_modules(family: Family, folder: Path) -> None:
                 "activation_function": "torch.nn.modules.linear.Identity",
             },
         )
-        weight = random_weight(family, f"{step}/linear.weight", torch.Size((out, width)))
+        weight = random_weight(family, f"{step}/linear.weight", (out, width))
         save_file(
             {"linear.weight": weight.to(torch.bfloat16)},
             folder / step / "model.safetensors",
@@ -757,7 +868,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def main() -> None:
-    """Write `tiny/` next to this script.
+    """Write `tiny/` next to this script: all of it, or the architectures that are named.
 
     Raises:
         SystemExit: a folder is too big.
@@ -768,8 +879,13 @@ def main() -> None:
     logging.disable_progress_bar()
     AutoConfig.register("llama_bidirec", LlamaBidirecConfig)
     AutoModel.register(LlamaBidirecConfig, LlamaBidirecModel)
+    AutoConfig.register("new", published.NewConfig)
+    AutoModel.register(published.NewConfig, published.NewModel)
+    published.register()
 
     for family in FAMILIES:
+        if sys.argv[1:] and family.name not in sys.argv[1:]:
+            continue
         folder = TINY / family.name
         record = folder / "reference.json"
         old = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}

@@ -32,9 +32,9 @@ class Rotary:
     computed in float32 whatever the arithmetic is.
     """
 
-    def __init__(self, size: int, theta: float) -> None:
-        """Turn `size` numbers, all of a head."""
-        speed = theta ** (-np.arange(0, size, 2, dtype=np.float64) / size)
+    def __init__(self, size: int, theta: float, *, stretch: float = 1.0) -> None:
+        """Turn `size` numbers, all of a head; positions are divided by `stretch`."""
+        speed = theta ** (-np.arange(0, size, 2, dtype=np.float64) / size) / stretch
         self._speed = mx.array(speed.astype(np.float32))  # (S / 2,)
 
     def at(self, positions: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:

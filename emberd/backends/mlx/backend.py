@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from emberd.backends import shapes
-from emberd.backends.architectures import NATIVE, read_architecture
 from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, Pooling, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.rows import Rows
@@ -37,7 +37,7 @@ _CACHE_BYTES = 2**30
 _ROW_TOKENS = 256  # on CUDA: one width for all but long texts
 _BATCH_TOKENS = 32_768  # on CUDA: fewer leave an H100 idle
 _COARSE_TOKENS = 1024  # on CUDA: longer rows are rounded up by less, for they are one text each
-_WRAPPED = frozenset({"gemma3_text", "llama_bidirec", "modernbert", "qwen3"})
+_WRAPPED = frozenset({"llama_bidirec"})
 """Architectures run with mlx-embeddings; a test compares each with Hugging Face's vectors."""
 
 

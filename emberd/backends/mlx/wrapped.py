@@ -1,9 +1,8 @@
 """Architectures that emberd does not implement itself, run with mlx-embeddings' layers.
 
 Only its layers are used. They get weights at the stated precision from `Checkpoint`, and masks from
-`families`: the library's own masks omit Gemma's sliding window (cosine down to 0.86), or hide
-everything from a padding token, whose softmax is then NaN (ModernBERT in float16, Qwen3 with its
-padding on the left). Its own choice of pooling is not used either.
+`families`: the library's own may hide everything from a padding token, whose softmax is then NaN.
+Its own choice of pooling is not used either.
 
 Its `__init__` imports transformers and OpenCV, which takes seconds; a model's module does not.
 """
@@ -15,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 import mlx.core as mx
-from mlx.nn.layers.activations import GELU
 from mlx.nn.layers.embedding import Embedding
 from mlx.nn.layers.linear import Linear
 from mlx.utils import tree_flatten, tree_unflatten
@@ -23,7 +21,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from emberd.backends.architectures.base import Architecture
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.mlx.families import FAMILIES
-from emberd.backends.mlx.layers import Weights, gelu
+from emberd.backends.mlx.layers import Weights
 from emberd.backends.mlx.packed import Packed
 from emberd.errors import BackendBrokenError, ModelLoadError
 from emberd.installing import pip
@@ -37,14 +35,8 @@ class WrappedModel:
     ) -> None:
         family = FAMILIES[architecture.model_type]
         arguments = family.read(checkpoint.config)
-        if not checkpoint.heads and checkpoint.has("dense.0.weight"):
-            raise ModelLoadError(
-                f"The weights in {checkpoint.folder} include Dense heads, but there is no"
-                " modules.json that lists them."
-            )
         self._model = _make(architecture.model_type, arguments, checkpoint)
         self._run = family.run
-        _check_layer_types(self._model, checkpoint)
         _fill(self._model, weights)
 
     def __call__(self, batch: Packed) -> mx.array:
@@ -66,8 +58,6 @@ def _fill(model: Any, weights: Weights) -> None:  # noqa: ANN401 - no types
                 setattr(parent, key, linear)
             elif isinstance(layer, Embedding):
                 setattr(parent, key, weights.embedding(path, *layer.weight.shape).rows)
-            elif isinstance(layer, GELU):  # ModernBERT's, which mlx-embeddings approximates
-                setattr(parent, key, gelu)
     left: Any = tree_flatten(model.parameters())
     norms = [(name, weights.vector(name, values.size)) for name, values in left]
     model.update(tree_unflatten(norms))
@@ -83,24 +73,6 @@ def _make(model_type: str, arguments: dict[str, Any], checkpoint: Checkpoint) ->
         raise ModelLoadError(
             f"{checkpoint.config.path}: mlx-embeddings cannot build {model_type} from it: {error}."
         ) from error
-
-
-def _check_layer_types(model: Any, checkpoint: Checkpoint) -> None:  # noqa: ANN401 - no types
-    """Refuse a model if config.json and mlx-embeddings disagree about which layers are local."""
-    stated = checkpoint.config.get("layer_types")
-    kinds = {False: "full_attention", True: "sliding_attention"}
-    built = [kinds[_is_local(layer)] for layer in model.layers]
-    if stated is not None and stated != built:
-        raise ModelLoadError(
-            f"{checkpoint.config.path} says layer_types {stated}; mlx-embeddings builds {built}."
-        )
-
-
-def _is_local(layer: Any) -> bool:  # noqa: ANN401 - no types
-    """Say whether a layer attends only locally, as Gemma's or ModernBERT's layers record it."""
-    if hasattr(layer, "attn"):
-        return bool(layer.attn.local_attention != (-1, -1))
-    return bool(getattr(layer.self_attn, "is_sliding", False))
 
 
 def _import(model_type: str) -> ModuleType:

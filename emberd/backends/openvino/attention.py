@@ -51,9 +51,14 @@ class Rotary:
     The pairs of a head are number i and number i + S / 2, as in transformers.
     """
 
-    def __init__(self, positions: Node, size: int, theta: float, longest: int) -> None:
-        """Look the angles up: positions `(R, W)` below `longest`; `size` numbers are turned."""
-        speed = theta ** (-np.arange(0, size, 2, dtype=np.float64) / size)  # (size / 2,)
+    def __init__(
+        self, positions: Node, size: int, theta: float, longest: int, *, stretch: float = 1.0
+    ) -> None:
+        """Look the angles up: positions `(R, W)` below `longest`, which are divided by `stretch`.
+
+        `size` numbers are turned.
+        """
+        speed = theta ** (-np.arange(0, size, 2, dtype=np.float64) / size) / stretch  # (size / 2,)
         angle = np.arange(longest, dtype=np.float64)[:, None] * speed
         both = np.concatenate([angle, angle], axis=1)  # (longest, size)
         self._size = size

@@ -3,6 +3,7 @@
 Shapes in comments: R rows of W tokens, N texts, D hidden size, H heads, S head size.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,17 +51,24 @@ class Batch:
 
     def before(self) -> Node:
         """Return the causal mask, true for a token and those before it: `(R, 1, W, W)` bool."""
-        return op.logical_and(self.same_text(), op.less_equal(self._distances(), whole(0)))
+        return self._only(op.less_equal(self._distances(), whole(0)))
 
     def near(self, most: int) -> Node:
         """Return the mask of local attention, true up to `most` tokens away: `(R, 1, W, W)`."""
-        distances = op.abs(self._distances())
-        return op.logical_and(self.same_text(), op.less_equal(distances, whole(most)))
+        return self._only(op.less_equal(op.abs(self._distances()), whole(most)))
 
     def columns(self) -> Node:
         """Return the column numbers, from 0: `(W,)` int32."""
         length = op.gather(op.shape_of(self.token_ids, "i32"), whole(1), whole(0))
         return op.range(whole(0), length, whole(1), "i32")
+
+    def _only(self, pairs: Node) -> Node:
+        """Return the mask for some of the pairs `(W, W)` within a text: `(R, 1, W, W)` bool.
+
+        Every token attends to itself: to padding, the only text of its row may be out of sight.
+        """
+        itself = op.equal(self._distances(), whole(0))
+        return op.logical_or(op.logical_and(self.same_text(), pairs), itself)
 
     def _distances(self) -> Node:
         """Return key - query, `(W, W)` int32. Texts stand in one piece, so it is theirs, too."""
@@ -85,6 +93,19 @@ class Weights:
         if not bias:
             return product
         return op.add(product, self.vector(f"{name}.bias", outputs))
+
+    def linears(
+        self, x: Node, name: str, outputs: int, inputs: int, *, count: int
+    ) -> tuple[Node, ...]:
+        """Apply `count` layers of one size that are stored as one: `outputs` rows for each.
+
+        None of them has a bias.
+        """
+        stored = self._checkpoint.dense_matrix(f"{name}.weight", count * outputs, inputs)
+        return tuple(
+            op.matmul(x, borrowed(rows), transpose_a=False, transpose_b=True)
+            for rows in np.split(stored, count)
+        )
 
     def layer_norm(self, x: Node, name: str, size: int, eps: float, *, bias: bool = True) -> Node:
         """Normalize the last axis, then scale and shift. Source: arXiv:1607.06450."""
@@ -123,6 +144,23 @@ def apply_head(vectors: Node, head: Head, weights: Weights) -> Node:
     """Apply a Dense head: `(N, inputs)` -> `(N, outputs)`."""
     x = weights.linear(vectors, head.name, head.outputs, head.inputs, bias=head.bias)
     return activate(x, head.activation)
+
+
+def gated(
+    x: Node,
+    widen: Callable[[Node], tuple[Node, ...]],
+    activation: Activation,
+    narrow: Callable[[Node], Node],
+) -> Node:
+    """Apply a feed-forward with a gate (arXiv:2002.05202): `(R, W, D)` stays.
+
+    `widen` gives what is activated and what it is multiplied by; `narrow` goes back to D.
+
+    A fourth axis keeps OpenVINO from making a single kernel of it (LLMMLP, in bf16 with AMX), which
+    divides by zero where it has one thread, and takes the tanh approximation for every GELU.
+    """
+    active, other = widen(op.unsqueeze(x, whole(1)))  # (R, 1, W, ...)
+    return op.squeeze(narrow(op.multiply(activate(active, activation), other)), whole(1))
 
 
 def activate(x: Node, activation: Activation) -> Node:

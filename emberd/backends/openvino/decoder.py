@@ -1,0 +1,68 @@
+"""The blocks of today's decoders as OpenVINO operations; see `architectures.decoder`.
+
+Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
+"""
+
+from openvino import Node
+from openvino import opset15 as op
+
+from emberd.backends.architectures.decoder import Decoder
+from emberd.backends.openvino.attention import Rotary, attend, repeat_heads, split_heads
+from emberd.backends.openvino.graph import Batch, Weights, borrowed, gated, whole
+
+
+class Blocks:
+    """The blocks of one model, by the names of their tensors. `(R, W, D)` stays everywhere."""
+
+    def __init__(self, sizes: Decoder, weights: Weights) -> None:
+        self._sizes = sizes
+        self._weights = weights
+
+    def embed(self, batch: Batch) -> Node:
+        """Look the tokens up."""
+        sizes = self._sizes
+        table = self._weights.embedding("embed_tokens", sizes.vocab_size, sizes.hidden_size)
+        return op.gather(borrowed(table), batch.token_ids, whole(0))
+
+    def norm(self, x: Node, name: str) -> Node:
+        """Divide token vectors by their root mean square, then scale."""
+        return self._norm(x, name, self._sizes.hidden_size)
+
+    def attention(self, x: Node, name: str, mask: Node, rotary: Rotary) -> Node:
+        """Attention under the mask; queries and keys are normalized before they are turned."""
+        sizes = self._sizes
+        size, heads, groups = sizes.head_size, sizes.num_attention_heads, sizes.num_key_value_heads
+
+        def project(which: str, count: int) -> Node:
+            projected = self._weights.linear(
+                x, f"{name}.{which}_proj", count * size, sizes.hidden_size, bias=False
+            )
+            return split_heads(projected, count, size)
+
+        query = rotary.turn(self._norm(project("q", heads), f"{name}.q_norm", size))
+        key = rotary.turn(self._norm(project("k", groups), f"{name}.k_norm", size))
+        key, value = (repeat_heads(each, heads // groups) for each in (key, project("v", groups)))
+        attended = attend(query, key, value, mask, sizes.attention_scale)
+        return self._weights.linear(
+            attended, f"{name}.o_proj", sizes.hidden_size, heads * size, bias=False
+        )
+
+    def feed_forward(self, x: Node, name: str) -> Node:
+        """Two linear layers with a gate between them."""
+        size, wide = self._sizes.hidden_size, self._sizes.intermediate_size
+
+        def widen(x: Node, which: str) -> Node:
+            return self._weights.linear(x, f"{name}.{which}_proj", wide, size, bias=False)
+
+        return gated(
+            x,
+            lambda x: (widen(x, "gate"), widen(x, "up")),
+            self._sizes.activation,
+            lambda x: self._weights.linear(x, f"{name}.down_proj", size, wide, bias=False),
+        )
+
+    def _norm(self, x: Node, name: str, size: int) -> Node:
+        sizes = self._sizes
+        return self._weights.rms_norm(
+            x, name, size, sizes.rms_norm_eps, add_to_scale=sizes.add_to_scale
+        )

@@ -1,0 +1,59 @@
+"""ModernBERT as OpenVINO operations. Source: arXiv:2412.13663.
+
+Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
+"""
+
+from openvino import Node
+from openvino import opset15 as op
+
+from emberd.backends.architectures.modernbert import ModernBert
+from emberd.backends.openvino.attention import Rotary, attend, split_heads
+from emberd.backends.openvino.graph import Batch, Weights, borrowed, gated, whole
+
+
+def encode(bert: ModernBert, weights: Weights, batch: Batch) -> Node:
+    """Return the token vectors, `(R, W, D)`."""
+    table = weights.embedding("embeddings.tok_embeddings", bert.vocab_size, bert.hidden_size)
+    x = op.gather(borrowed(table), batch.token_ids, whole(0))
+    x = _norm(bert, weights, x, "embeddings.norm")
+    masks = {False: batch.same_text(), True: batch.near(bert.within)}
+    rotaries = {
+        local: Rotary(batch.positions, bert.head_size, theta, bert.max_tokens)
+        for local, theta in ((False, bert.global_theta), (True, bert.local_theta))
+    }
+    for index, local in enumerate(bert.local):
+        name = f"layers.{index}"
+        normal = _norm(bert, weights, x, f"{name}.attn_norm") if index else x
+        attended = _attention(bert, weights, f"{name}.attn", normal, masks[local], rotaries[local])
+        x = op.add(x, attended)
+        normal = _norm(bert, weights, x, f"{name}.mlp_norm")
+        x = op.add(x, _feed_forward(bert, weights, f"{name}.mlp", normal))
+    return _norm(bert, weights, x, "final_norm")
+
+
+def _norm(bert: ModernBert, weights: Weights, x: Node, name: str) -> Node:
+    return weights.layer_norm(x, name, bert.hidden_size, bert.norm_eps, bias=False)
+
+
+def _attention(
+    bert: ModernBert, weights: Weights, name: str, x: Node, mask: Node, rotary: Rotary
+) -> Node:
+    """Attention under the mask: `(R, W, D)` stays."""
+    size = bert.hidden_size
+    query, key, value = (
+        split_heads(projected, bert.num_attention_heads, bert.head_size)
+        for projected in weights.linears(x, f"{name}.Wqkv", size, size, count=3)
+    )
+    attended = attend(rotary.turn(query), rotary.turn(key), value, mask)
+    return weights.linear(attended, f"{name}.Wo", size, size, bias=False)
+
+
+def _feed_forward(bert: ModernBert, weights: Weights, name: str, x: Node) -> Node:
+    """The feed-forward: `(R, W, D)` stays."""
+    size, wide = bert.hidden_size, bert.intermediate_size
+    return gated(
+        x,
+        lambda x: weights.linears(x, f"{name}.Wi", wide, size, count=2),
+        bert.activation,
+        lambda x: weights.linear(x, f"{name}.Wo", size, wide, bias=False),
+    )
