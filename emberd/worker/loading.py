@@ -132,6 +132,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             found.max_tokens,
             found.says.normalizer,
             include_prompt=found.entry.options.include_prompt is not False,
+            only_known=found.says.only_known,
         )
         request = LoadRequest(
             folder=found.folder,

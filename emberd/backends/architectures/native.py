@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 _NATIVE: Final[dict[str, str]] = {
     "bert": "bert:Bert",
+    "distilbert": "distilbert:DistilBert",
     "gemma3_text": "gemma3_text:Gemma3",
     "gte": "rotary_bert:Gte",
+    "model2vec": "static:Static",
     "modernbert": "modernbert:ModernBert",
     "mpnet": "mpnet:MPNet",
     "new": "rotary_bert:Gte",
     "nomic_bert": "rotary_bert:NomicBert",
     "qwen3": "qwen3:Qwen3",
     "roberta": "bert:Bert",
+    "t5": "t5:T5",
     "xlm-roberta": "bert:Bert",
 }
 """`model_type` -> module and class; a start imports only the one that it needs."""
