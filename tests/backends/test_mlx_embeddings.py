@@ -229,7 +229,9 @@ def test_an_architecture_that_nothing_runs_is_named(tmp_path: Path) -> None:
     folder = copy_of("llama_bidirec", tmp_path / "llama_bidirec")
     change_json(folder / "config.json", model_type="lfm2")
 
-    with pytest.raises(ModelLoadError, match=r"'lfm2'.* mlx .*bert, gemma3_text, llama"):
+    with pytest.raises(
+        ModelLoadError, match=r"'lfm2'.* mlx .*bert, distilbert, gemma3_text, gte, llama"
+    ):
         load(folder, tmp_path)
 
 
