@@ -217,7 +217,7 @@ def test_the_files_own_prompts_count_more_than_the_table(tmp_path: Path) -> None
             "code that comes with the model (modeling.OddModel)",
             "Openvino runs bert",
         ),
-        ({"position_embedding_type": "alibi"}, "position_embedding_type is 'alibi'", ""),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'", ""),
         ({"quantization": {"bits": 6, "group_size": 64}}, "6-bit weights", "4 or 8 bits"),
     ],
 )
