@@ -408,6 +408,7 @@ def test_positions_after_the_padding_index_leave_fewer_for_tokens(
         ("t5", {"feed_forward_proj": "split-relu"}, "feed_forward_proj is 'split-relu'"),
         ("nomic_bert", {"activation_function": "gelu"}, "activation_function is 'gelu'"),
         ("nomic_bert", {"num_experts": 8}, "num_experts is 8; only 0"),
+        ("nomic_bert", {"activation_function": "gelu", "num_experts": 8}, "num_experts is 8"),
         ("nomic_bert", {"prenorm": True}, "prenorm is True; only False"),
         ("nomic_bert", {"rotary_emb_fraction": 0.5}, "rotary_emb_fraction is 0.5; only 1.0"),
         ("nomic_bert", {"rotary_emb_base": 0}, "rotary_emb_base is 0, not a positive"),
