@@ -10,7 +10,7 @@ from openvino import opset15 as op
 from emberd.backends.base import TokenIds
 from emberd.backends.mlx import attention as mlx_attention
 from emberd.backends.mlx.packed import Packed
-from emberd.backends.openvino.alibi import MOST_QUERIES, Alibi
+from emberd.backends.openvino.alibi import MOST_AT_ONCE, Alibi
 from emberd.backends.openvino.graph import Batch
 from emberd.backends.rows import Rows
 
@@ -18,7 +18,7 @@ HEADS, SIZE = 3, 8
 SLOPES = [0.5, 0.0625, 0.00390625]
 Values = npt.NDArray[np.float32]
 
-ONE_TEXT = [[(1, MOST_QUERIES)], [(1, MOST_QUERIES + 1)], [(1, 2 * MOST_QUERIES)], [(1, 600)]]
+ONE_TEXT = [[(1, 8)], [(1, MOST_AT_ONCE)], [(1, MOST_AT_ONCE + 1)], [(1, 768)], [(1, 900)]]
 SEVERAL = [[(1, 5), (2, 7), (0, 4)], [(1, 350), (2, 240), (0, 10)], [(1, 1), (2, 1), (0, 600)]]
 
 
