@@ -59,8 +59,7 @@ class Batch:
 
     def columns(self) -> Node:
         """Return the column numbers, from 0: `(W,)` int32."""
-        length = op.gather(op.shape_of(self.token_ids, "i32"), whole(1), whole(0))
-        return op.range(whole(0), length, whole(1), "i32")
+        return columns_of(self.token_ids)
 
     def _only(self, pairs: Node) -> Node:
         """Return the mask for some of the pairs `(W, W)` within a text: `(R, 1, W, W)` bool.
@@ -74,6 +73,12 @@ class Batch:
         """Return key - query, `(W, W)` int32. Texts stand in one piece, so it is theirs, too."""
         columns = self.columns()
         return op.subtract(op.unsqueeze(columns, whole(0)), op.unsqueeze(columns, whole(1)))
+
+
+def columns_of(x: Node) -> Node:
+    """Return the column numbers of `(R, W)`, from 0: `(W,)` int32."""
+    length = op.gather(op.shape_of(x, "i32"), whole(1), whole(0))
+    return op.range(whole(0), length, whole(1), "i32")
 
 
 class Weights:
