@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from emberd.backends.architectures.native import NATIVE, read_architecture
+from emberd.backends.architectures.native import NATIVE, name_of, read_architecture
 from emberd.backends.config import ModelConfig
 from emberd.config.load import load_config
 from emberd.models.limits import read_positions
@@ -25,7 +25,7 @@ def test_the_published_config_is_read_as_the_entry_says(name: str, tmp_path: Pat
 
     found = read_architecture(config, backend="any", runs=NATIVE)
 
-    assert found.model_type == spec.architecture
+    assert name_of(config) == spec.architecture
     assert found.hidden_size == spec.dimensions
     assert spec.max_tokens and spec.max_tokens <= found.max_tokens
     assert spec.max_tokens <= (read_positions(config.values) or 0)
