@@ -4,7 +4,8 @@
 
 Reads commands and writes results as lines of JSON: {"do": "encode", "texts": [...], "tokens": 512,
 "seconds": 3}, how much it encodes in batches of so many tokens; {"do": "tokenize", ...}; {"do":
-"query", "texts": [...]}, texts one after the other, with tokenizing. Times are taken here.
+"query", "texts": [...]}, texts one after the other, with tokenizing; {"do": "vectors", ...}, what
+they are embedded as. Times are taken here.
 """
 
 import json
@@ -65,6 +66,10 @@ def answer(
             batcher = batcher_for(encoder, max_tokens, command["tokens"])
             batches = cut(batcher, tokenizer, command["texts"])
             return encode(encoder, batches, command["seconds"])
+        case "vectors":
+            tokens = tokenizer.encode(command["texts"])
+            rows = [encode_alone(encoder, *pad([text])) for text in tokens]
+            return {"embeddings": normalize(np.concatenate(rows)).tolist()}
         case "tokenize":
             return tokenize(tokenizer, command["texts"], command["seconds"])
         case _:
@@ -106,10 +111,18 @@ def encode(encoder: Encoder, batches: Sequence[Arrays], seconds: float) -> dict[
         began_s = time.perf_counter()
         endless = Endless(batches, until_s=began_s + measured_s)
         with ThreadPoolExecutor(streams) as threads:
-            ran = [threads.submit(run, encoder, endless) for _ in range(streams)]
-            tokens = sum(each.result() for each in ran)
-        spent_s = time.perf_counter() - began_s
-    return {"tokens_per_s": tokens / spent_s, "batches": len(batches)}
+            ran = [threads.submit(_speed, run, encoder, endless) for _ in range(streams)]
+            tokens_per_s = sum(each.result() for each in ran)
+    return {"tokens_per_s": tokens_per_s, "batches": len(batches)}
+
+
+def _speed(
+    run: Callable[[Encoder, Iterable[Arrays]], int], encoder: Encoder, batches: Iterable[Arrays]
+) -> float:
+    """Return the tokens per second of one stream, which ends its last batch after the others'."""
+    began_s = time.perf_counter()
+    tokens = run(encoder, batches)
+    return tokens / (time.perf_counter() - began_s)
 
 
 class Endless:
