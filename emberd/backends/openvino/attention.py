@@ -3,6 +3,8 @@
 Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from openvino import Node
 from openvino import opset15 as op
@@ -12,10 +14,15 @@ from emberd.backends.relative_positions import buckets
 from emberd.vectors import Matrix
 
 
-def split_heads(x: Node, heads: int, head_size: int) -> Node:
-    """Split token vectors into heads: `(R, W, H * S)` -> `(R, H, W, S)`."""
+def split_heads(
+    x: Node, heads: int, head_size: int, norm: Callable[[Node], Node] = lambda split: split
+) -> Node:
+    """Split token vectors into heads, and normalize each: `(R, W, H * S)` -> `(R, H, W, S)`.
+
+    The axes are swapped last: where heads are turned next, OpenVINO does both in one operation.
+    """
     split = op.reshape(x, integers(0, 0, heads, head_size), special_zero=True)  # 0 keeps an axis
-    return op.transpose(split, integers(0, 2, 1, 3))
+    return op.transpose(norm(split), integers(0, 2, 1, 3))
 
 
 def repeat_heads(x: Node, times: int) -> Node:
@@ -83,9 +90,12 @@ class Rotary:
         self._sin = self._of(np.sin(both), positions)
 
     def turn(self, x: Node) -> Node:
-        """Turn queries or keys: `(R, H, W, S)` stays. All of a head is turned."""
+        """Turn queries or keys: `(R, H, W, S)` stays. All of a head is turned.
+
+        OpenVINO makes a single operation (RoPE) of it, but not if the axis is given as -1.
+        """
         half = self._size // 2
-        first, second = op.variadic_split(x, whole(-1), integers(half, half)).outputs()
+        first, second = op.variadic_split(x, whole(3), integers(half, half)).outputs()
         turned = op.concat([op.negative(second), first], -1)
         return op.add(op.multiply(x, self._cos), op.multiply(turned, self._sin))
 

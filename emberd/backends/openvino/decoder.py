@@ -34,14 +34,19 @@ class Blocks:
         size, heads, groups = sizes.head_size, sizes.num_attention_heads, sizes.num_key_value_heads
 
         def project(which: str, count: int) -> Node:
-            projected = self._weights.linear(
+            return self._weights.linear(
                 x, f"{name}.{which}_proj", count * size, sizes.hidden_size, bias=False
             )
-            return split_heads(projected, count, size)
 
-        query = rotary.turn(self._norm(project("q", heads), f"{name}.q_norm", size))
-        key = rotary.turn(self._norm(project("k", groups), f"{name}.k_norm", size))
-        key, value = (repeat_heads(each, heads // groups) for each in (key, project("v", groups)))
+        def turn(which: str, count: int) -> Node:
+            def norm(split: Node) -> Node:
+                return self._norm(split, f"{name}.{which}_norm", size)
+
+            return rotary.turn(split_heads(project(which, count), count, size, norm))
+
+        query, key = turn("q", heads), turn("k", groups)
+        value = split_heads(project("v", groups), groups, size)
+        key, value = (repeat_heads(each, heads // groups) for each in (key, value))
         attended = attend(query, key, value, mask, sizes.attention_scale)
         return self._weights.linear(
             attended, f"{name}.o_proj", sizes.hidden_size, heads * size, bias=False
