@@ -143,6 +143,11 @@ def facts_of(results: Mapping[str, Any]) -> list[str]:
         "Lowest cosine to torch in float32:"
         f" {'; '.join(f'{who} {cosine:.6f}' for who, cosine in cosines.items())}.",
         *(f"Missing: {who} ({why})." for who, why in results["missing"].items()),
+        *(
+            f"{name} without {who}: {why}."
+            for name, model in results["models"].items()
+            for who, why in model["missing"].items()
+        ),
         *(f"`{run}`" for run in dict.fromkeys(each["command"] for each in results["runs"])),
     ]
 
