@@ -53,6 +53,7 @@ class Alibi:
         by_head = _by_head(self._some_heads, given, self._queries, self._segments)
         shape = query.get_output_partial_shape(0)
         size = integers(shape[1].get_length() * shape[3].get_length())
+        by_head = _first(by_head, self._some_heads, 1)  # none of what an earlier batch left there
         by_head = op.reshape(
             op.transpose(by_head, integers(0, 2, 1, 3)),
             op.concat([self._rest, size], 0),
