@@ -51,11 +51,15 @@ class Batch:
 
     def before(self) -> Node:
         """Return the causal mask, true for a token and those before it: `(R, 1, W, W)` bool."""
-        return self._only(op.less_equal(self._distances(), whole(0)))
+        keys, queries = self._places()
+        return self._only(op.less_equal(keys, queries))
 
     def near(self, most: int) -> Node:
         """Return the mask of local attention, true up to `most` tokens away: `(R, 1, W, W)`."""
-        return self._only(op.less_equal(op.abs(self._distances()), whole(most)))
+        keys, queries = self._places()
+        not_later = op.less_equal(keys, op.add(queries, whole(most)))
+        not_sooner = op.greater_equal(keys, op.subtract(queries, whole(most)))
+        return self._only(op.logical_and(not_later, not_sooner))
 
     def columns(self) -> Node:
         """Return the column numbers, from 0: `(W,)` int32."""
@@ -67,13 +71,17 @@ class Batch:
 
         Every token attends to itself: to padding, the only text of its row may be out of sight.
         """
-        itself = op.equal(self._distances(), whole(0))
+        itself = op.equal(*self._places())
         return op.logical_or(op.logical_and(self.same_text(), pairs), itself)
 
-    def _distances(self) -> Node:
-        """Return key - query, `(W, W)` int32. Texts stand in one piece, so it is theirs, too."""
+    def _places(self) -> tuple[Node, Node]:
+        """Return the columns of keys, `(1, W)`, and of queries, `(W, 1)`, int32.
+
+        Texts stand in one piece, so that columns are as far apart as places in a text. They are
+        compared, not subtracted: of 8,192 tokens the distances would take 256 MiB.
+        """
         columns = self.columns()
-        return op.subtract(op.unsqueeze(columns, whole(0)), op.unsqueeze(columns, whole(1)))
+        return op.unsqueeze(columns, whole(0)), op.unsqueeze(columns, whole(1))
 
 
 class Weights:
