@@ -39,7 +39,7 @@ def test_mlx_attends_part_by_part_as_it_would_at_once(queries: int | None) -> No
     unseen = np.where(seen if queries else True, 0, -np.inf).astype(np.float32)
 
     mask = mx.array(unseen) if queries else None
-    ours = np.array(attend(*map(mx.array, (query, key, value)), mask, 0.3))
+    ours = np.array(attend(mx.array(query), mx.array(key), mx.array(value), mask, 0.3))
 
     np.testing.assert_allclose(ours, plain(query, key, value, unseen, 0.3), atol=1e-5)
 
