@@ -50,38 +50,20 @@ class Batch:
         return op.equal(queries, op.unsqueeze(self.segments, integers(1, 2)))
 
     def before(self) -> Node:
-        """Return the causal mask, true for a token and those before it: `(R, 1, W, W)` bool."""
-        keys, queries = self._places()
-        return self._only(op.less_equal(keys, queries))
+        """Return the causal mask, true for a token and those before it: `(R, 1, W, W)` bool.
 
-    def near(self, most: int) -> Node:
-        """Return the mask of local attention, true up to `most` tokens away: `(R, 1, W, W)`."""
-        keys, queries = self._places()
-        not_later = op.less_equal(keys, op.add(queries, whole(most)))
-        not_sooner = op.greater_equal(keys, op.subtract(queries, whole(most)))
-        return self._only(op.logical_and(not_later, not_sooner))
+        Every token attends to itself: to padding, the only text of its row is out of sight.
+        """
+        columns = self.columns()
+        # compared, not subtracted: of 8,192 tokens, int32 distances would take 256 MiB
+        keys, queries = op.unsqueeze(columns, whole(0)), op.unsqueeze(columns, whole(1))
+        seen = op.logical_and(self.same_text(), op.less_equal(keys, queries))
+        return op.logical_or(seen, op.equal(keys, queries))
 
     def columns(self) -> Node:
         """Return the column numbers, from 0: `(W,)` int32."""
         length = op.gather(op.shape_of(self.token_ids, "i32"), whole(1), whole(0))
         return op.range(whole(0), length, whole(1), "i32")
-
-    def _only(self, pairs: Node) -> Node:
-        """Return the mask for some of the pairs `(W, W)` within a text: `(R, 1, W, W)` bool.
-
-        Every token attends to itself: to padding, the only text of its row may be out of sight.
-        """
-        itself = op.equal(*self._places())
-        return op.logical_or(op.logical_and(self.same_text(), pairs), itself)
-
-    def _places(self) -> tuple[Node, Node]:
-        """Return the columns of keys, `(1, W)`, and of queries, `(W, 1)`, int32.
-
-        Texts stand in one piece, so that columns are as far apart as places in a text. They are
-        compared, not subtracted: of 8,192 tokens the distances would take 256 MiB.
-        """
-        columns = self.columns()
-        return op.unsqueeze(columns, whole(0)), op.unsqueeze(columns, whole(1))
 
 
 class Weights:
