@@ -803,12 +803,12 @@ def write_checkpoint(family: Family, folder: Path) -> None:
     write_modules(family, folder)
 
 
-def write_static(family: Family, folder: Path, tokens: int) -> None:
+def write_static(family: Family, folder: Path, tokens: int, size: int = HIDDEN) -> None:
     """Write a static model whose tokens share fewer vectors, each with a weight of its own."""
     rows = tokens * 3 // 4
     mapping = torch.from_numpy(np.random.default_rng(5).permutation(tokens) % rows)
     tensors = {
-        "embeddings": random_weight(family, "embeddings", (rows, HIDDEN)),
+        "embeddings": random_weight(family, "embeddings", (rows, size)),
         "weights": random_weight(family, "weights", (tokens,)) + 1,
         "mapping": mapping,
     }
@@ -837,18 +837,18 @@ def shapes_of(family: Family, config: PreTrainedConfig) -> published.Shapes:
     return {name: tuple(model.state_dict()[name].shape) for name in names}
 
 
-def write_modules(family: Family, folder: Path) -> None:
+def write_modules(family: Family, folder: Path, size: int = HIDDEN) -> None:
     """Write the steps of sentence-transformers: pooling, Dense heads, unit length."""
     steps = [("", "Transformer"), ("1_Pooling", "Pooling")]
     write_json(
         folder / "1_Pooling" / "config.json",
         {
-            "word_embedding_dimension": HIDDEN,
+            "word_embedding_dimension": size,
             **{flag: mode == family.pooling for mode, flag in POOLING_FLAGS.items()},
             "include_prompt": True,
         },
     )
-    width = HIDDEN
+    width = size
     for index, out in enumerate(family.heads, start=2):
         step = f"{index}_Dense"
         steps.append((step, "Dense"))

@@ -6,11 +6,11 @@ Shapes in comments: B rows of T tokens, D hidden size, H heads, S head size.
 import mlx.core as mx
 import numpy as np
 
-from emberd.backends.mlx.layers import Weight
+from emberd.backends.mlx.layers import Weight, on_gpu
 from emberd.backends.mlx.packed import Packed
 from emberd.backends.relative_positions import distance_buckets
 
-_MOST_QUERIES = 512  # with ALiBi, so many of a text attend at once
+_MOST_QUERIES = 512  # so many of a long text attend at once, on a CPU or with ALiBi
 
 Angles = tuple[mx.array, mx.array]
 """Cosines and sines of the angles to turn by; see `Rotary.at`."""
@@ -38,9 +38,27 @@ def attend(
     Keys and values may have fewer heads, each of which serves several neighbouring queries
     (arXiv:2305.13245). `unseen` is added to the scores; it broadcasts to `(B, H, T, T)`. Scores
     are multiplied by `scale`.
+
+    A CPU makes the scores of all pairs: 3 GiB for 12 heads and 8,192 tokens. So there it goes
+    through the queries part by part; on a GPU a single kernel never has them all.
     """
-    attended = mx.fast.scaled_dot_product_attention(query, key, value, scale=scale, mask=unseen)
-    return attended.swapaxes(1, 2).reshape(query.shape[0], query.shape[2], -1)
+    tokens = query.shape[2]
+    step = tokens if on_gpu() else _MOST_QUERIES
+    parts = []
+    for start in range(0, tokens, step):
+        some, mask = query[:, :, start : start + step], _of_queries(unseen, start, step)
+        parts.append(mx.fast.scaled_dot_product_attention(some, key, value, scale=scale, mask=mask))
+        if tokens > step:  # or MLX would compute all scores before it takes the first softmax
+            mx.async_eval(parts[-1])  # type: ignore[no-untyped-call]
+    attended = mx.concatenate(parts, axis=2)
+    return attended.swapaxes(1, 2).reshape(query.shape[0], tokens, -1)
+
+
+def _of_queries(unseen: mx.array | None, start: int, step: int) -> mx.array | None:
+    """Return the part for some queries, if it differs between queries."""
+    if unseen is None or unseen.shape[-2] == 1:
+        return unseen
+    return unseen[..., start : start + step, :]
 
 
 class DistanceBias:
