@@ -18,8 +18,9 @@ from emberd.backends.quantization import (
     dequantize,
     quantize,
     round_to_bf16,
+    upper_halves,
 )
-from emberd.backends.tensors import Tensor, open_tensors
+from emberd.backends.tensors import Halves, Tensor, open_tensors
 from emberd.errors import ModelLoadError
 from emberd.files import is_file
 from emberd.models.json_files import read_object
@@ -104,6 +105,18 @@ class Checkpoint:
             return stored.dequantize()
         bits = self.bits_for(columns)
         return dequantize(*quantize(stored, bits)) if bits else stored
+
+    def bf16_matrix(self, name: str, rows: int, columns: int) -> Halves | None:
+        """Return the bits of `dense_matrix` in bfloat16; None if it has numbers that need more."""
+        tensor = self._tensor(name)
+        if tensor.dtype == "U32" or self.bits_for(columns):
+            return None
+        if tensor.dtype == "BF16":
+            self._expect_shape(name, (rows, columns))
+            return tensor.halves()
+        if self.precision != "bf16":
+            return None
+        return upper_halves(self._floats(name, (rows, columns)))
 
     def bits_for(self, columns: int) -> int | None:
         """Return the bits to which a float32 matrix must still be quantized; None for not at all.

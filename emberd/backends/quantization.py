@@ -88,6 +88,11 @@ def round_to_bf16(values: Matrix) -> Matrix:
     return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
 
 
+def upper_halves(values: Matrix) -> npt.NDArray[np.uint16]:
+    """Return the bits of numbers that are bfloat16 values already; the shape stays."""
+    return (np.ascontiguousarray(values).view(np.uint32) >> 16).astype(np.uint16)
+
+
 def _scale_and_bias(groups: Matrix, bits: int) -> tuple[Matrix, Matrix]:
     """Fit each group: `(..., 64)` -> two `(...)`.
 

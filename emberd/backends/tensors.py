@@ -17,6 +17,7 @@ from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
 
 Bytes = npt.NDArray[np.uint8]
+Halves = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,12 @@ class Tensor:
         if self.dtype == "F16":
             return self._view(np.float16).astype(np.float32)
         if self.dtype == "BF16":  # numpy has no bfloat16: it is the upper half of a float32
-            return (self._view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+            return (self.halves().astype(np.uint32) << 16).view(np.float32)
         raise ModelLoadError(f"{self.path}: {self.name} is {self.dtype}, not F32, BF16 or F16.")
+
+    def halves(self) -> Halves:
+        """Return the bits of BF16 numbers, in the file's own pages: upper halves of float32."""
+        return self._view(np.uint16)
 
     def words(self) -> npt.NDArray[np.uint32]:
         """Return the uint32 of a U32 tensor, in the file's own pages."""

@@ -61,15 +61,21 @@ class OpenVINOBackend:
         if cached:
             streams = _streams(core, request, compute, cached.model, cached)
             return OpenVINOEncoder(architecture, request, streams, cached, dimensions, compute)
-        compiled = _compile(core, config, checkpoint, architecture, request)
-        cache.store(compiled)
-        # Use the file just written: unlike the model in memory, it does not hold on to the
-        # weights that it was compiled from.
-        cached = cache.load()
-        model = cached.model if cached else _apart(core, config, compiled)
+        compiled: CompiledModel | None = _compile(core, compute, architecture, request)
+        if compiled and cache.store(compiled):
+            # Use the file just written: unlike the model in memory, it does not hold on to the
+            # weights that it was compiled from. Both at once could be too much.
+            compiled = None
+            _return_freed_memory()
+            cached = cache.load()
+        if cached:
+            model = cached.model
+        else:
+            compiled = compiled or _compile(core, compute, architecture, request)
+            model = _apart(core, config, compiled)
         streams = _streams(core, request, compute, model, cached)
         encoder = OpenVINOEncoder(architecture, request, streams, cached, dimensions, compute)
-        del checkpoint, compiled, model
+        del compiled, model
         _return_freed_memory()
         return encoder
 
@@ -155,20 +161,21 @@ def _streams(
 
 
 def _compile(
-    core: "Core",
-    config: dict[str, Any],
-    checkpoint: Checkpoint,
-    architecture: Architecture,
-    request: LoadRequest,
+    core: "Core", compute: str, architecture: Architecture, request: LoadRequest
 ) -> "CompiledModel":
     # Imported here because it imports the library, and a start from the cache does not need it.
+    from emberd.backends.openvino.graph import Weights
     from emberd.backends.openvino.model import build
 
-    model = build(architecture, checkpoint)
+    checkpoint = Checkpoint(request, applies_heads=True)
+    weights = Weights(checkpoint, compute=compute)
+    model = build(architecture, checkpoint.heads, weights)
     try:
-        return core.compile_model(model, DEVICE, config)
+        compiled = core.compile_model(model, DEVICE, settings(compute, request.threads))
     except RuntimeError as error:
         raise BackendBrokenError(f"OpenVINO cannot compile {request.folder}: {error}.") from error
+    compiled.weights = weights  # they live as long as it does
+    return compiled
 
 
 def _apart(core: "Core", config: dict[str, Any], compiled: "CompiledModel") -> "CompiledModel":

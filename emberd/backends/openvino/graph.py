@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from openvino import Node
+from openvino import Node, Shape, Tensor, Type
 from openvino import opset15 as op
 
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.modules import Activation, Head
+from emberd.backends.tensors import Halves
 from emberd.vectors import Matrix
 
 
@@ -29,6 +30,17 @@ def whole(value: int) -> Node:
 def borrowed(values: npt.NDArray[np.float32]) -> Node:
     """Return a constant that uses the array's own memory (the node keeps the array alive)."""
     return op.constant(values, shared_memory=True)
+
+
+def _widened(stored: Node) -> Node:
+    """Return a weight as float32, which the engine keeps as it is stored.
+
+    The attribute is how OpenVINO marks weights that are compressed. Without it, the engine would
+    make float32 of them when it compiles the graph.
+    """
+    widened = op.convert(stored, "f32")
+    widened.get_rt_info()["decompression_0"] = ""
+    return widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +89,33 @@ class Batch:
 
 
 class Weights:
-    """The layers of a checkpoint, by name."""
+    """The layers of a checkpoint, by name.
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    Some constants borrow memory that they do not keep alive. These weights do, so they have to live
+    as long as the graph and what is compiled from it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, compute: str) -> None:
+        """Take weights for a graph that will be compiled for this arithmetic."""
         self._checkpoint = checkpoint
+        # For float32, the engine would make a float32 copy for each of several lengths of batch.
+        self._multiplies_bf16 = compute == "bf16"
+        self._lent: list[Halves] = []
 
     def embedding(self, name: str, rows: int, columns: int) -> Matrix:
         """Return a table of vectors, `(rows, columns)`."""
         return self._checkpoint.dense_matrix(f"{name}.weight", rows, columns)
 
+    def look_up(self, index: Node, name: str, rows: int, columns: int) -> Node:
+        """Look vectors up in a table: `(...)` int32 -> `(..., columns)`."""
+        bits = self._checkpoint.bf16_matrix(f"{name}.weight", rows, columns)
+        if bits is None:
+            return op.gather(borrowed(self.embedding(name, rows, columns)), index, whole(0))
+        return op.convert(op.gather(self._bf16(bits), index, whole(0)), "f32")
+
     def linear(self, x: Node, name: str, outputs: int, inputs: int, *, bias: bool = True) -> Node:
         """Apply `x @ W.T + b`, or without `b`: `(..., inputs)` -> `(..., outputs)`."""
-        weight = borrowed(self._checkpoint.dense_matrix(f"{name}.weight", outputs, inputs))
-        product = op.matmul(x, weight, transpose_a=False, transpose_b=True)
+        product = self.linears(x, name, outputs, inputs, count=1)[0]
         if not bias:
             return product
         return op.add(product, self.vector(f"{name}.bias", outputs))
@@ -101,10 +127,15 @@ class Weights:
 
         None of them has a bias.
         """
-        stored = self._checkpoint.dense_matrix(f"{name}.weight", count * outputs, inputs)
+        stored = f"{name}.weight", count * outputs, inputs
+        bits = self._checkpoint.bf16_matrix(*stored) if self._multiplies_bf16 else None
+        if bits is None:
+            dense = self._checkpoint.dense_matrix(*stored)
+            weights = [borrowed(rows) for rows in np.split(dense, count)]
+        else:
+            weights = [_widened(self._bf16(rows)) for rows in np.split(bits, count)]
         return tuple(
-            op.matmul(x, borrowed(rows), transpose_a=False, transpose_b=True)
-            for rows in np.split(stored, count)
+            op.matmul(x, weight, transpose_a=False, transpose_b=True) for weight in weights
         )
 
     def layer_norm(self, x: Node, name: str, size: int, eps: float, *, bias: bool = True) -> Node:
@@ -129,6 +160,11 @@ class Weights:
     def has(self, name: str) -> bool:
         """Say whether the checkpoint has a tensor."""
         return self._checkpoint.has(name)
+
+    def _bf16(self, bits: Halves) -> Node:
+        """Return a constant of bfloat16 numbers, given as their bits, in the array's own memory."""
+        self._lent.append(bits)
+        return op.constant(Tensor(bits, Shape(bits.shape), Type.bf16), shared_memory=True)
 
 
 def pool(tokens: Node, size: int, places: Node, starts: Node) -> Node:

@@ -8,13 +8,13 @@ from openvino import opset15 as op
 
 from emberd.backends.architectures.modernbert import ModernBert
 from emberd.backends.openvino.attention import Rotary, attend, split_heads
-from emberd.backends.openvino.graph import Batch, Weights, borrowed, gated, whole
+from emberd.backends.openvino.graph import Batch, Weights, gated
 
 
 def encode(bert: ModernBert, weights: Weights, batch: Batch) -> Node:
     """Return the token vectors, `(R, W, D)`."""
-    table = weights.embedding("embeddings.tok_embeddings", bert.vocab_size, bert.hidden_size)
-    x = op.gather(borrowed(table), batch.token_ids, whole(0))
+    name = "embeddings.tok_embeddings"
+    x = weights.look_up(batch.token_ids, name, bert.vocab_size, bert.hidden_size)
     x = _norm(bert, weights, x, "embeddings.norm")
     masks = {False: batch.same_text(), True: batch.near(bert.within)}
     rotaries = {

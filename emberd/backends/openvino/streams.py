@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FEWEST_CORES = 4  # below, a batch is worth sharing, and a second copy of the weights is not,
 FEWEST_CORES_AMX = 2  # unless products take so little time that sharing them takes as long
 
+_RELEASE_EVERY_MS = 50
+
 logger = logging.getLogger(__name__)
 
 
@@ -39,10 +41,23 @@ class Stream:
     def run(self, inputs: Sequence[TokenIds]) -> Matrix:
         """Run a batch; the result is a copy."""
         # Not a list, nor the result by its number: OpenVINO looks at what those might also be.
-        vectors: Matrix = self._request.infer(tuple(inputs)).to_tuple()[0]
-        if self._release:
-            self._release()
-            self._release = None
+        if self._release is None:
+            vectors: Matrix = self._request.infer(tuple(inputs)).to_tuple()[0]
+            return vectors
+        vectors = self._run_first(tuple(inputs), self._release)
+        self._release = None
+        return vectors
+
+    def _run_first(self, inputs: Sequence[TokenIds], release: Callable[[], None]) -> Matrix:
+        """Run the first batch, in which the engine repacks the weights one after the other.
+
+        What it has repacked is given back meanwhile, so that a large model is never there twice.
+        """
+        self._request.start_async(inputs)
+        while not self._request.wait_for(_RELEASE_EVERY_MS):
+            release()
+        release()
+        vectors: Matrix = self._request.get_output_tensor().data.copy()
         return vectors
 
 
