@@ -37,7 +37,8 @@ def main() -> None:
     home, name, streams = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     spec = load_config(environ={"EMBERD_HOME": str(home), "HOME": str(home)}).catalog.get(name)
     folder = Path(str(spec.sources[0].path))
-    tokenizer = Tokenizer(folder, spec.max_tokens or 512)
+    max_tokens = spec.max_tokens or 512
+    tokenizer = Tokenizer(folder, max_tokens)
     encoder = plugins.load(plugins.resolve(spec.backend)).load(
         LoadRequest(
             folder=folder,
@@ -52,14 +53,17 @@ def main() -> None:
     found = {"compute": encoder.compute, "streams": getattr(encoder, "streams", 1)}
     print(json.dumps(found), flush=True)
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line), tokenizer, encoder)), flush=True)
+        print(json.dumps(answer(json.loads(line), tokenizer, encoder, max_tokens)), flush=True)
 
 
-def answer(command: dict[str, Any], tokenizer: Tokenizer, encoder: Encoder) -> dict[str, Any]:
+def answer(
+    command: dict[str, Any], tokenizer: Tokenizer, encoder: Encoder, max_tokens: int
+) -> dict[str, Any]:
     """Run a command."""
     match command["do"]:
         case "encode":
-            batches = cut(tokenizer, encoder, command["texts"], command["tokens"])
+            batcher = batcher_for(encoder, max_tokens, command["tokens"])
+            batches = cut(batcher, tokenizer, command["texts"])
             return encode(encoder, batches, command["seconds"])
         case "tokenize":
             return tokenize(tokenizer, command["texts"], command["seconds"])
@@ -67,11 +71,18 @@ def answer(command: dict[str, Any], tokenizer: Tokenizer, encoder: Encoder) -> d
             return query(tokenizer, encoder, command["texts"])
 
 
-def cut(tokenizer: Tokenizer, encoder: Encoder, texts: Sequence[str], tokens: int) -> list[Arrays]:
-    """Return batches of at most so many padded tokens, cut as a worker cuts them."""
-    batcher = Batcher(Budget(tokens))
-    if getattr(encoder, "packs", False):
-        batcher.row_tokens = 512
+def batcher_for(encoder: Encoder, max_tokens: int, tokens: int) -> Batcher:
+    """Return a worker's batcher for this encoder, with so many padded tokens to a batch."""
+    budget = Budget()
+    batcher = Batcher(budget)
+    batcher.suit(encoder, max_tokens)
+    budget.tokens = tokens
+    batcher.streams = 1  # batches run round and round: there is no end that streams should share
+    return batcher
+
+
+def cut(batcher: Batcher, tokenizer: Tokenizer, texts: Sequence[str]) -> list[Arrays]:
+    """Return all batches of these texts."""
     request = wire.Embed(
         id=0, texts=list(texts), prompt="", truncate=True, dimensions=0, encoding="raw"
     )

@@ -51,7 +51,7 @@ def main() -> None:
     if any(option.startswith(("--cores", "--gpus")) for option in sys.argv[1:]):
         scaling.main()
         return
-    arguments = _arguments()
+    arguments = read_options(sys.argv[1:])
     model = package_folder(MODEL_PACKAGE)
     if model is None:
         sys.exit(
@@ -77,13 +77,17 @@ def main() -> None:
         report.main([])
 
 
-def _arguments() -> argparse.Namespace:
+def read_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the options of a comparison."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--old-server", type=Path, metavar="FILE.md", help="the document with its code"
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", metavar="NAME,...", help="only these peers, beside emberd")
+    parser.add_argument(
+        "--only", action="append", choices=[*peers.ENVIRONMENTS],
+        help="only this peer beside emberd; may be given several times",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="emberd alone, few texts, one round")
     parser.add_argument(
         "--memory", type=int, nargs="?", const=100_000, metavar="TEXTS",
@@ -92,7 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, metavar="OUT", help="write here instead of benchmarks/results/"
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def compare(arguments: argparse.Namespace, folder: Path, model: Path) -> dict[str, Any]:
@@ -167,13 +171,7 @@ def compare(arguments: argparse.Namespace, folder: Path, model: Path) -> dict[st
 
 
 def _peers(arguments: argparse.Namespace, folder: Path, files: Files) -> list[Peer]:
-    only = arguments.only.split(",") if arguments.only else list(peers.ENVIRONMENTS)
-    unknown = set(only) - set(peers.ENVIRONMENTS)
-    if unknown:
-        sys.exit(
-            f"no such peer: {', '.join(unknown)}; the peers are {', '.join(peers.ENVIRONMENTS)}"
-        )
-    chosen = [peers.peer(name, folder, files) for name in only]
+    chosen = [peers.peer(name, folder, files) for name in arguments.only or peers.ENVIRONMENTS]
     if arguments.old_server:
         chosen += peers.old_servers(arguments.old_server, folder, files)
     else:

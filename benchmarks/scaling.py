@@ -40,6 +40,7 @@ from emberd.bench.client import Connection
 from emberd.bench.measure import Numbers
 from emberd.bench.texts import Texts
 from emberd.models.local import package_folder
+from emberd.replacing import replacing
 
 HERE = Path(__file__).parent
 ENGINE, CEILING, PEERS = "engine", "ceiling", "peers"
@@ -59,7 +60,7 @@ VERSIONS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, and write the results after every round."""
+    """Measure, and write the results as they come."""
     asked = _arguments(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that all servers end, too
     with tempfile.TemporaryDirectory(prefix="emberd-scaling-") as folder:
@@ -328,7 +329,7 @@ class Run:
         return vectors
 
     def rounds(self) -> None:
-        """Take turns, and write what is known after each round."""
+        """Take turns, and write what is known after each of them, should the run be ended."""
         longest_s = 0.0
         for number in range(self.asked.rounds):
             round_began_s = time.monotonic()
@@ -338,7 +339,6 @@ class Run:
                 break
             for column in self.columns:
                 self._take(column, number)
-                self._write(number)  # what is known so far, should the run be ended
             longest_s = max(longest_s, time.monotonic() - round_began_s)
             self._write(number + 1)
 
@@ -361,10 +361,11 @@ class Run:
                     raise
                 self.results["failed"][f"{who}, {column.name}"] = str(error)
                 self._say(f"{column.name}: {who} FAILED: {error}")
-                continue
-            self._keep(column, who, numbers)
-            shown = {name: round(value, 1) for name, value in numbers.items() if "per_s" in name}
-            self._say(f"{column.name}: {who} {shown}")
+            else:
+                self._keep(column, who, numbers)
+                shown = {key: round(each, 1) for key, each in numbers.items() if "per_s" in key}
+                self._say(f"{column.name}: {who} {shown}")
+            self._write(number)
 
     def _keep(self, column: Column, who: str, numbers: Numbers) -> None:
         facts = column.placement.facts() | {
@@ -381,7 +382,8 @@ class Run:
         took_s = round(time.monotonic() - self.began_s)
         self.results["runs"][-1] |= {"rounds": rounds, "took_s": took_s}
         if self.asked.json:
-            self.asked.json.write_text(json.dumps(self.results, indent=1) + "\n")
+            with replacing(self.asked.json, mode=0o644, sync=False) as file:
+                file.write(json.dumps(self.results, indent=1).encode() + b"\n")
 
     def _say(self, what: str) -> None:
         print(f"{time.monotonic() - self.began_s:5.0f} s: {what}", file=sys.stderr, flush=True)

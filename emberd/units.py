@@ -54,6 +54,11 @@ def format_size(size_bytes: float) -> str:
     return f"{size_bytes:.1f}".removesuffix(".0") + f" {unit}"
 
 
+def format_plain(text: object) -> str:
+    """Return a text that others wrote, on one line and without what a terminal would obey."""
+    return "".join(filter(str.isprintable, str(text)))
+
+
 def format_exact_size(size_bytes: int) -> str:
     """Return a size for YAML, in the largest unit that divides it: `4GiB`, `1500000`."""
     for unit, unit_bytes in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):

@@ -42,6 +42,19 @@ def lowest_cosine(a: Matrix, b: Matrix) -> float:
     return round(float(cosines(a, b).min()), 6)
 
 
+def layer_norm(vectors: Matrix) -> Matrix:
+    """Give each row mean 0 and standard deviation 1: `(N, D)` -> `(N, D)`, float32.
+
+    Source: arXiv:1607.06450, without weights, and with torch's epsilon.
+    """
+    wide = vectors.astype(np.float64)
+    centred = wide - wide.mean(axis=1, keepdims=True)
+    normal: Matrix = (centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)).astype(
+        np.float32
+    )
+    return normal
+
+
 def truncate(vectors: Matrix, dimensions: int) -> Matrix:
     """Keep the first `dimensions` columns: `(N, D)` -> `(N, dimensions)`; normalize afterwards.
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import struct
 
 import numpy as np
@@ -75,6 +76,14 @@ def test_normalizing_survives_extreme_sizes(size: float) -> None:
 
     assert unit.dtype == np.float32
     assert unit == pytest.approx(np.full((1, 4), 0.5))
+
+
+def test_a_layer_norm_gives_mean_0_and_deviation_1_at_any_length() -> None:
+    normal = vectors.layer_norm(matrix([1, 2, 3, 6], [1000, 2000, 3000, 6000]))
+
+    deviation = math.sqrt(14 / 4)  # of 1, 2, 3 and 6, whose mean is 3
+    assert normal.dtype == np.float32
+    assert normal == pytest.approx(np.array([[-2, -1, 0, 3]] * 2) / deviation, abs=1e-5)
 
 
 def test_truncating_keeps_the_first_columns_in_memory_of_their_own() -> None:

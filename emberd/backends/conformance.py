@@ -11,9 +11,11 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 from typing import get_args
 
@@ -41,7 +43,8 @@ def check_backend(
     """Load the model in `folder` in every way that matters, and run it.
 
     `folder` must have a `config.json` with `vocab_size` and, unless `max_tokens` gives the longest
-    text, `max_position_embeddings`. It is not written to.
+    text, `max_position_embeddings`. It is not written to. For an encoder with `devices`, `backend`
+    goes to other processes, so its class has to be importable there, not local to a function.
 
     Raises:
         AssertionError: names every requirement that the backend does not meet.
@@ -236,8 +239,9 @@ def _about_devices(
     batch = texts.batch(texts.short, texts.medium)
 
     def on_each() -> bool:
-        loaded = (backend.load(replace(request, device=device)) for device in devices)
-        return all(_same(encoder.encode(*batch), other.encode(*batch)) for other in loaded)
+        here = encoder.encode(*batch)
+        requests = (replace(request, device=device) for device in devices)
+        return all(_same(here, _elsewhere(backend, request, *batch)) for request in requests)
 
     return {
         "`devices` are different names": lambda: (
@@ -245,6 +249,18 @@ def _about_devices(
         ),
         "every one of `devices` gives the same vectors": on_each,
     }
+
+
+def _elsewhere(
+    backend: Backend, request: LoadRequest, token_ids: TokenIds, mask: TokenIds
+) -> Matrix:
+    """Load and encode in a process of its own, as a library may choose its device only once."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_encode, backend, request, token_ids, mask).result()
+
+
+def _encode(backend: Backend, request: LoadRequest, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+    return backend.load(request).encode(token_ids, mask)
 
 
 def _about_pooling(

@@ -12,9 +12,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd pull minilm mpnet", "several"),
         ("emberd pull bge-small --update", "take the Hub's newest commit"),
     ),
+    "add": (
+        ("emberd add TaylorAI/gte-tiny", "from the Hub: shows the entry, and asks"),
+        ("emberd add ~/models/mine --name mine --yes", "a folder, without asking"),
+        ("emberd add owner/name --pooling mean", "what no file of it says"),
+    ),
     "prepare": (
         ("emberd prepare", "the default and pinned models"),
-        ("emberd prepare bge-small", "one model that is here"),
+        ("emberd prepare bge-small", "one model"),
     ),
     "list": (
         ("emberd list", "all models, and which are downloaded"),

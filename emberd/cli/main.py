@@ -14,6 +14,7 @@ import typer
 
 from emberd import __version__
 from emberd.cli import (
+    add,
     bench,
     context,
     doctor,
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.command()(serve.serve)
 app.command()(models.pull)
+app.command()(add.add)
 app.command()(prepare.prepare)
 app.command("list")(models.list_models)
 app.command()(models.remove)

@@ -34,8 +34,9 @@ def list_models(
 ) -> None:
     """Show all models, and which are on this machine.
 
-    The column "tested" says what was compared with other programs: "reference" the model's own
-    vectors, "architecture" those of a model of its kind, "no" neither.
+    What the column "roles" has can follow the name, for clients that can send only a name:
+    "bge-small:query". The column "tested" says what was compared with other programs: "reference"
+    the model's own vectors, "architecture" those of a model of its kind, "no" neither.
     """
     from emberd.models import listing
     from emberd.models.remove import Places
@@ -56,6 +57,8 @@ def list_models(
     from emberd.cli import render
 
     render.show(render.model_table(rows, with_disk=verbose))
+    for alias, meant in config.settings.aliases.items():
+        typer.echo(f"{alias} means {meant}.")
     if verbose and unused_bytes:
         typer.echo(
             f"Compiled copies that no model uses take {format_size(unused_bytes)}. The server"
@@ -116,14 +119,14 @@ def pull(
     failures: list[EmberdError] = []
     for name in wanted:
         try:
-            with resumable(), _progress(name, quiet=as_json) as report:
-                rows.append(_pull(config, name, revision, update=update, report=report))
+            with resumable(), pull_progress(name, quiet=as_json) as report:
+                rows.append(pull_one(config, name, revision, update=update, report=report))
         except EmberdError as error:
             failures.append(error)
             rows.append({"name": name, "error": error.message, "hint": error.hint})
         else:
             if not as_json:
-                typer.echo(_sentences(rows[-1]))
+                typer.echo(pull_sentences(rows[-1]))
     if as_json:
         typer.echo(json.dumps({"models": rows}))
     if len(failures) == 1:
@@ -134,7 +137,7 @@ def pull(
 
 
 @contextmanager
-def _progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
+def pull_progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
     """Draw one bar, from the first bytes on: how much, how fast, how long to go."""
     from rich.console import Console
     from rich.progress import (
@@ -157,9 +160,10 @@ def _progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
         yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
 
 
-def _pull(
+def pull_one(
     config: "Config", name: str, revision: str | None, *, update: bool, report: "OnProgress"
 ) -> dict[str, Any]:
+    """Fetch or check one model, and prepare it; return what `--json` says. Raises EmberdError."""
     from emberd.backends import plugins
     from emberd.models.pull import pull
     from emberd.models.space import BackendFiles
@@ -231,7 +235,7 @@ def _compared(spec: "ModelSpec", prepared: "Prepared | None") -> str:
     return f"its vectors are not the same: {entry.reasons}. {entry.advice(spec.name)}"
 
 
-def _sentences(row: dict[str, Any]) -> str:
+def pull_sentences(row: dict[str, Any]) -> str:
     """Say what was done for one model: where from, how large, what was checked."""
     known = {
         "hub": ", checked against the Hub",
@@ -272,7 +276,7 @@ def remove(
     This also deletes emberd's compiled copies of them. Your own folders and installed packages
     are kept.
     """
-    from emberd.models.remove import Places, own_sources, plan_removal
+    from emberd.models.remove import Places, alone, own_sources, plan_removal
     from emberd.models.remove import remove as delete
     from emberd.spaces.lock import LockFile
 
@@ -281,9 +285,10 @@ def remove(
     specs = list({spec.name: spec for spec in map(config.catalog.get, names)}.values())
     lock = LockFile(config.homes.state)
     places = Places(hub=config.homes.hub, cache=config.homes.cache, lock=lock)
-    planned = plan_removal(specs, config.catalog, places, shared=yes)
-    _require_unloaded(config, planned.affected)
-    done = delete(planned, config.catalog, places)
+    with alone(places):
+        planned = plan_removal(specs, config.catalog, places, shared=yes)
+        _require_unloaded(config, planned.affected)
+        done = delete(planned, config.catalog, places)
     removed, compiled_bytes, kept = done.repositories, done.compiled_bytes, planned.kept
     if kept and not removed and not compiled_bytes:
         raise RequestError(

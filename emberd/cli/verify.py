@@ -11,6 +11,8 @@ import typer
 from emberd.cli.context import AsJson, Root, complete_model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from emberd.config.load import Config
     from emberd.registry.spec import ModelSpec
 
@@ -44,29 +46,42 @@ def verify(
     """
     root: Root = ctx.obj
     config = root.load()
-    # The table already shows what the pool would log.
-    logging.getLogger("emberd").addHandler(logging.NullHandler())
+    leave_the_log()
     if accept is not None:
         if names or full:
             raise typer.BadParameter("--accept cannot be combined with models or --full.")
         _accept(config, config.catalog.get(accept), as_json=as_json)
         return
     specs = [config.catalog.get(name) for name in names] if names else _local(config)
-    rows = [row for spec in specs for row in _verify(config, spec, full=full)]
-    passes = not any(row["verdict"] == "failed" for row in rows)
+    rows = [row for spec in specs for row in verify_one(config, spec, full=full)]
     if as_json:
-        typer.echo(json.dumps({"ok": passes, "checks": rows}))
+        typer.echo(json.dumps({"ok": passes(rows), "checks": rows}))
     elif not rows:
         typer.echo("No model has been downloaded yet; try `emberd pull minilm`.")
     else:
-        from emberd.cli import render
-
-        render.show(render.verify_table(rows))
-        for row in rows:
-            if row["advice"]:
-                typer.echo(f"{row['model']}, {row['check']}: {row['advice']}")
-    if not passes:
+        show_checks(rows)
+    if not passes(rows):
         raise typer.Exit(1)
+
+
+def leave_the_log() -> None:
+    """Have the pool print nothing: the table shows what it would log."""
+    logging.getLogger("emberd").addHandler(logging.NullHandler())
+
+
+def passes(rows: "Sequence[Mapping[str, Any]]") -> bool:
+    """Whether no check failed."""
+    return not any(row["verdict"] == "failed" for row in rows)
+
+
+def show_checks(rows: list[dict[str, Any]]) -> None:
+    """Print the checks as a table, and what to do about them."""
+    from emberd.cli import render
+
+    render.show(render.verify_table(rows))
+    for row in rows:
+        if row["advice"]:
+            typer.echo(f"{row['model']}, {row['check']}: {row['advice']}")
 
 
 def _local(config: "Config") -> list["ModelSpec"]:
@@ -79,7 +94,8 @@ def _local(config: "Config") -> list["ModelSpec"]:
     ]
 
 
-def _verify(config: "Config", spec: "ModelSpec", *, full: bool) -> list[dict[str, Any]]:
+def verify_one(config: "Config", spec: "ModelSpec", *, full: bool) -> list[dict[str, Any]]:
+    """Run the checks of one model; return what `--json` says of each."""
     from emberd.verify.verification import verify as run
 
     if sys.stderr.isatty():

@@ -1,24 +1,21 @@
-"""Change one key of a config file and leave every other byte as it is.
+"""A change of a config file that can be made and undone; every other byte stays as it is.
 
-The parser that reads the file also says where the key is, and only its value is replaced: dumping
-the whole document, even with a library that keeps comments, would rewrite spaces, line ends and
-lists. The result is parsed again and must differ in that key alone.
+What changes in its text is in `insertion.py`.
 """
 
-import json
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from emberd.config.document import parse
+from emberd.config.insertion import entry_lines, with_default, with_model
 from emberd.errors import ConfigError
 from emberd.files import read
 from emberd.flock import locked
 from emberd.replacing import replace_file
 
-KEY = "default"
 LOCK_S = 5.0  # another run of this command holds it for milliseconds
 
 
@@ -37,15 +34,32 @@ class Edit:
         Raises:
             ConfigError: the file cannot be read, or has a layout that cannot be edited here.
         """
+        by_hand = f"Put `default: {name}` in it yourself; a running server picks it up at once."
+        return cls._planned(file, lambda text: with_default(text, name), by_hand)
+
+    @classmethod
+    def of_model(
+        cls, file: Path, name: str, entry: Mapping[str, object], comments: Mapping[str, str]
+    ) -> "Edit":
+        """Plan to add the entry `name` to `models`, with comments behind its keys.
+
+        Raises:
+            ConfigError: as `of_default`.
+        """
+        lines = "\n".join(["models:", *entry_lines(name, entry, comments)])
+        by_hand = f"Put this in it yourself; a running server picks it up at once:\n{lines}"
+        return cls._planned(file, lambda text: with_model(text, name, entry, comments), by_hand)
+
+    @classmethod
+    def _planned(cls, file: Path, change: Callable[[str], str], by_hand: str) -> "Edit":
         try:
             before = _content_of(file)
-            after = _with_default((before or b"").decode(), name).encode()
+            after = change((before or b"").decode()).encode()
         except OSError as error:
             raise ConfigError(f"{file} cannot be read: {error.strerror}.") from None
         except (ValueError, yaml.YAMLError):
             raise ConfigError(
-                f"This command cannot edit a file laid out like {file}.",
-                hint=f"Put `{KEY}: {name}` in it yourself; a running server picks it up at once.",
+                f"This command cannot edit a file laid out like {file}.", hint=by_hand
             ) from None
         return cls(file, before, after)
 
@@ -103,70 +117,3 @@ def _content_of(file: Path) -> bytes | None:
         return read(file)
     except FileNotFoundError:
         return None
-
-
-def _with_default(text: str, name: str) -> str:
-    """Return `text` with the value of the key replaced, or the key added.
-
-    Raises:
-        ValueError, yaml.YAMLError: not YAML, not a mapping, or another key would change too.
-    """
-    plain, data = parse(text)
-    root = yaml.compose(plain, Loader=yaml.SafeLoader)
-    if data is not None and not isinstance(root, yaml.MappingNode):
-        raise ValueError("not a mapping")
-    keys = root.value if isinstance(root, yaml.MappingNode) else []
-    there = next((value for key, value in keys if key.value == KEY), None)
-    is_json = _is_json(text)
-    if there is not None:
-        begin, end = there.start_mark.index, there.end_mark.index
-        end = begin + len(text[begin:end].rstrip())  # a multi-line value includes the line end
-        space = " " if text[begin - 1] == ":" else ""
-        style = there.style if isinstance(there, yaml.ScalarNode) else None
-        written = json.dumps(name) if is_json else _scalar(name, style)
-        changed = text[:begin] + space + written + text[end:]
-    elif isinstance(root, yaml.MappingNode) and root.flow_style:
-        changed = _into_braces(text, root, f'"{KEY}": {json.dumps(name)}')
-    else:
-        indent = " " * keys[0][0].start_mark.column if keys else ""
-        changed = _append(text, f"{indent}{KEY}: {_scalar(name)}")
-    if parse(changed)[1] != {**(data or {}), KEY: name}:
-        raise ValueError("another key would change")
-    return changed
-
-
-def _into_braces(text: str, root: yaml.MappingNode, entry: str) -> str:
-    """Add an entry at the front, on its own line if the next entry is on its own line."""
-    if not root.value:
-        begin = root.start_mark.index + 1
-        return text[:begin] + entry + text[begin:]
-    first = root.value[0][0].start_mark.index
-    indent = text[:first].rpartition("\n")[2]
-    between = " " if indent.strip() else _line_end(text) + indent
-    return text[:first] + entry + "," + between + text[first:]
-
-
-def _append(text: str, entry: str) -> str:
-    """Add an entry at the end; at the front it could separate a comment from its key."""
-    end = _line_end(text)
-    between = "" if not text or text.endswith("\n") else end
-    return text + between + entry + end
-
-
-def _line_end(text: str) -> str:
-    return "\r\n" if "\r\n" in text else "\n"
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _scalar(name: str, style: str | None = None) -> str:
-    """Return a name as YAML, in the quotes it had, or quoted if it would be read as a number."""
-    kept = style if style in ("'", '"') else None
-    dumped: str = yaml.safe_dump(name, default_style=kept, width=10**6)
-    return dumped.removesuffix("\n").removesuffix("\n...")

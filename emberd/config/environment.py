@@ -1,7 +1,8 @@
-"""What the environment holds besides settings: systemd's socket, GPUs, and what a service needs."""
+"""What the environment holds besides settings: systemd's socket, GPUs, cores, a service's needs."""
 
 import os
 import re
+import sys
 from collections.abc import Mapping, MutableMapping
 from itertools import takewhile
 from pathlib import Path
@@ -20,6 +21,7 @@ SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 SECRET_NAME = re.compile(r"TOKEN(?!S)|SECRET|PASSWORD|KEY")
 SECRET_URL = re.compile(r"//[^/]*@")
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+TOKENIZER_THREADS = "RAYON_NUM_THREADS"
 
 
 def take_notify_socket(environ: MutableMapping[str, str] = os.environ) -> str | None:
@@ -44,6 +46,18 @@ def visible_gpus(
 def show_only(gpu: str, environ: MutableMapping[str, str] = os.environ) -> None:
     """Hide the other GPUs from CUDA. It looks once, so this comes before it is loaded."""
     environ[VISIBLE_GPUS] = gpu
+
+
+def share_cores(workers: int, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Have the tokenizer use one of so many parts of the cores, unless a number is stated.
+
+    It looks once, when it gets its first batch of texts.
+    """
+    if sys.platform == "linux":
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    environ.setdefault(TOKENIZER_THREADS, str(max(1, cores // workers)))
 
 
 def for_a_service(environ: Mapping[str, str] = os.environ) -> tuple[dict[str, str], list[str]]:

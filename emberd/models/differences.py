@@ -1,7 +1,7 @@
 """Where a registry entry and its model's folder disagree. The entry counts; people should know."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 _DOCUMENT = ("document", "passage", "corpus")
 """The names under which sentence-transformers looks for the document prompt, in its order."""
+
+
+PUT_BEFORE_EVERY_TEXT = (
+    "which sentence-transformers puts before every text; emberd puts a prompt only where"
+    " `input_type` asks for it."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,17 @@ def differences(folder: "Folder", spec: ModelSpec) -> list[Difference]:
     ]
 
 
+def missing_prompts(folder: "Folder", ours: Mapping[str, str]) -> dict[str, str]:
+    """Return the prompts by input type that the folder has and an entry with `ours` lacks."""
+    said: dict[str, str | None] = {"query": folder.prompts.get("query")}
+    said["document"] = next(filter(None, map(folder.prompts.get, _DOCUMENT)), None)
+    missing = {kind: text for kind, text in said.items() if text and text != ours.get(kind)}
+    default = folder.prompts.get(folder.default_prompt or "")
+    if default and default not in (*ours.values(), *missing.values()):
+        missing["document"] = default
+    return missing
+
+
 def _other_limit(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
     if spec.max_tokens is not None and folder.limit not in (None, spec.max_tokens):
         yield Difference(
@@ -53,23 +70,15 @@ def _other_limit(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
 
 
 def _other_prompts(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
-    said: dict[str, str | None] = {"query": folder.prompts.get("query")}
-    said["document"] = next(filter(None, map(folder.prompts.get, _DOCUMENT)), None)
     ours: dict[str, str] = {kind: text for kind, text in spec.prompts.items() if text}
-    missing = {kind: text for kind, text in said.items() if text and text != ours.get(kind)}
-    default = folder.prompts.get(folder.default_prompt or "")
-    has_default = default and default not in (*ours.values(), *missing.values())
-    if has_default:
-        missing["document"] = default or ""
+    missing = missing_prompts(folder, ours)
     if not missing:
         return
     where = "config_sentence_transformers.json"
     message = f"{where} lists prompts that the entry of {spec.name} does not have."
+    default = folder.prompts.get(folder.default_prompt or "")
     if default and default in missing.values():
-        message += (
-            f" It makes {folder.default_prompt} the default, which sentence-transformers puts"
-            " before every text; emberd puts a prompt only where `input_type` asks for it."
-        )
+        message += f" It makes {folder.default_prompt} the default, {PUT_BEFORE_EVERY_TEXT}"
     quoted = ", ".join(f"{kind}: {_quoted(text)}" for kind, text in (ours | missing).items())
     yield Difference(key="prompts", message=message, line=f"prompts: {{{quoted}}}")
 

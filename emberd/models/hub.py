@@ -59,6 +59,40 @@ def look_up(source: Source, hub: Path, files: Sequence[str], commit: str) -> Sta
         return Stated(now.sha or "", {name: digest for name, digest in digests.items() if digest})
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A repository whose weights need not be here.
+
+    Attributes:
+        commit: what the source's revision is now.
+        folder: the snapshot in the Hub's cache, with the files that describe the model.
+        size_bytes: of all files that a backend would use.
+    """
+
+    commit: str
+    folder: Path
+    size_bytes: int
+
+
+def describe(
+    source: Source, hub: Path, files: Sequence[str], described_by: Sequence[str]
+) -> Described:
+    """Download what `described_by` match of a repository, as `download` would, and no more.
+
+    The snapshot gets no ref, so it does not pass for a model that is here.
+
+    Raises:
+        SourceError: as `download`, or nothing that `files` match are weights.
+    """
+    with explained(source, hub):
+        info = _ask(source)
+        wanted = _with_weights(info, files)
+        pinned = Source(hf=source.hf, revision=info.sha)
+        small = [file for file in _wanted(info, described_by) if not _is_weights(file)]
+        folder = _fetch(pinned, hub, info, small, lambda done, total: None)
+        return Described(info.sha or "", folder, sum(file.size or 0 for file in wanted))
+
+
 def reach(source: Source, hub: Path) -> str | None:
     """Ask the Hub for a repository; return the Hub's address, or None if we must stay offline.
 
@@ -83,14 +117,13 @@ def download(source: Source, hub: Path, files: Sequence[str], report: OnProgress
         SourceError: within seconds if the Hub cannot be reached; the message says why.
     """
     with explained(source, hub):
-        return _download(source, hub, files, report)
+        info = _ask(source)
+        return _fetch(source, hub, info, _with_weights(info, files), report)
 
 
-def _download(source: Source, hub: Path, files: Sequence[str], report: OnProgress) -> Path:
-    info = _ask(source)
-    wanted = _wanted(info, files)
-    if not any(file.rfilename.endswith(".safetensors") for file in wanted):
-        raise SourceError("the repository holds no weights that emberd can read")
+def _fetch(
+    source: Source, hub: Path, info: "ModelInfo", wanted: "list[RepoSibling]", report: OnProgress
+) -> Path:
     repository, commit = source.hf or "", info.sha or ""
     folder = hub_repository(repository, hub)
     blobs, snapshot = folder / "blobs", folder / "snapshots" / commit
@@ -139,6 +172,21 @@ def _wanted(info: "ModelInfo", files: Sequence[str]) -> list["RepoSibling"]:
         for file in info.siblings or []
         if any(fnmatch(file.rfilename, pattern) for pattern in files)
     ]
+
+
+def _with_weights(info: "ModelInfo", files: Sequence[str]) -> list["RepoSibling"]:
+    """Return what `files` match. Raises SourceError if no weights are among it."""
+    wanted = _wanted(info, files)
+    if not any(map(_is_weights, wanted)):
+        raise SourceError(
+            "the repository holds no weights that emberd can read",
+            hint="Choose a revision or a conversion of the model that has safetensors.",
+        )
+    return wanted
+
+
+def _is_weights(file: "RepoSibling") -> bool:
+    return file.rfilename.endswith(".safetensors")
 
 
 def _digest(file: "RepoSibling") -> str | None:

@@ -85,6 +85,11 @@ def lacks(folder: Path) -> ModelLoadError | None:
     index, so that a stopped download never passes for a complete one. (The Hub's client links a
     file once all of it is there.)
     """
+    return lacks_description(folder) or _lacks_weights(folder)
+
+
+def lacks_description(folder: Path) -> ModelLoadError | None:
+    """Return what a folder lacks besides weights, as an error with its fix, or None."""
     if not is_folder(folder):
         if is_gone(folder):
             return ModelLoadError(f"The folder {folder} does not exist.", hint="Correct the path.")
@@ -96,7 +101,7 @@ def lacks(folder: Path) -> ModelLoadError | None:
         if elsewhere:
             return old_layout(folder, elsewhere.parent.name)
         return ModelLoadError(f"{folder} has no config.json.", hint=GET_FILES)
-    return _lacks_tokenizer(folder) or _lacks_weights(folder)
+    return _lacks_tokenizer(folder)
 
 
 def _lacks_tokenizer(folder: Path) -> ModelLoadError | None:

@@ -45,6 +45,11 @@ class Crew:
         return sum(replica.employed for replica in self._replicas)
 
     @property
+    def planned(self) -> int:
+        """How many there are to be, as far as is known."""
+        return len(self._replicas)
+
+    @property
     def peak_bytes(self) -> int:
         """The most memory that one of its workers has taken since the load began."""
         ended = (replica.peak_bytes for replica in self._replicas)
@@ -81,8 +86,10 @@ class Crew:
             if replica.employed or replica.ended == "gave_up" or not self._has_work:
                 continue
             if self._room.free_bytes < each_bytes:
-                replica.note = f"{replica.name} does not run: there is no room for it."
-                log.warning("%s Raise limits.memory_budget.", replica.note)
+                note = f"{replica.name} does not run: there is no room for it."
+                if note != replica.note:
+                    log.warning("%s Raise limits.memory_budget.", note)
+                replica.note = note
                 continue
             assert self._running  # since `run`
             replica.employed, replica.note = True, None
@@ -105,7 +112,7 @@ class Crew:
                 await replica.run()
         replica.employed = False
         self._backlog.workers = self.employed
-        self._owner.context.changed()  # another model may have room now
+        self._owner.context.freed()
 
     @property
     def _has_work(self) -> bool:
@@ -117,7 +124,7 @@ def devices_for(spec: ModelSpec, ready: wire.Ready) -> list[str]:
     """Return the device of each worker that a model should have, as its first one reports."""
     if not ready.devices:
         return [""]
-    count = spec.replicas if isinstance(spec.replicas, int) else len(ready.devices)
+    count = spec.workers(len(ready.devices))
     return [ready.devices[index % len(ready.devices)] for index in range(count)]
 
 

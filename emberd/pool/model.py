@@ -119,6 +119,11 @@ class Model:
         self.spec = spec
         self._crew.wake()
 
+    def grow(self) -> None:
+        """Start workers for which there was no room before, if there is now."""
+        if self.state == "ready":
+            self._crew.hire(self._worker_bytes)
+
     def refuse_waiting(self, error: EmberdError) -> None:
         """Fail everyone who waits for a worker; requests that a worker already has continue."""
         self.backlog.refuse_waiting(error)
@@ -209,7 +214,7 @@ class Model:
                 ended = await self._load()
         finally:
             self._task = None
-            self.context.changed()
+            self.context.freed()
 
     async def _load(self) -> Event:
         """From taking room until the last worker has ended; return how that came about."""
@@ -260,7 +265,8 @@ class Model:
         if self.backlog.lanes:
             beside = self.backlog.lanes[0].ready
             spec, lock = replace(spec, backend=beside.backend), beside.lock
-        return start_frame(spec, self.context.homes, lock, replica.place.device)
+        device, workers = replica.place.device, self._crew.planned
+        return start_frame(spec, self.context.homes, lock, device=device, workers=workers)
 
     def take_in(self, replica: Replica, ready: wire.Ready, seconds: float) -> Lane:
         """Have a worker that is ready take part; `seconds` is how long its start took.
@@ -287,6 +293,7 @@ class Model:
             session.sample_memory()
             self._learn(session, ready)
             self._crew.hire(self._worker_bytes)
+            self.context.freed()  # what it left, to others
         return lane
 
     def _learn(self, session: Session, ready: wire.Ready) -> None:

@@ -66,7 +66,12 @@ Spawn = Callable[[wire.Start], Awaitable[Worker]]  # raises OSError
 
 
 def start_frame(
-    spec: ModelSpec, homes: Homes, lock: dict[str, Any] | None, device: str = ""
+    spec: ModelSpec,
+    homes: Homes,
+    lock: dict[str, Any] | None,
+    *,
+    device: str = "",
+    workers: int = 1,
 ) -> wire.Start:
     """Return what a worker that is spawned now is told; `lock` is the model's entry there."""
     return wire.Start(
@@ -77,6 +82,7 @@ def start_frame(
         lock=lock,
         spawned_s=time.monotonic(),
         device=device,
+        workers=workers,
     )
 
 

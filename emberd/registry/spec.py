@@ -16,6 +16,7 @@ Precision = Literal["4bit", "8bit", "bf16", "f32"]
 Compute = Literal["auto", "f32", "bf16", "f16"]
 Tested = Literal["reference", "architecture", "no"]
 InputType = Literal["query", "document"]
+AskedRole = InputType | Literal["none"]  # none: a request for a task that has no prompt
 Replicas = Annotated[Literal["auto"] | int, ReplicaCount]
 EncodingName = Literal["r50k_base", "p50k_base", "cl100k_base", "o200k_base"]
 
@@ -92,6 +93,7 @@ class ModelSpec:
         None  # None: what the checkpoint allows
     )
     matryoshka: tuple[Annotated[int, Gt(0)], ...] = ()
+    matryoshka_norm: bool = False  # a layer norm without weights before a vector is cut
     precision: Precision = "f32"
     compute: Compute = "auto"
     prompts: dict[InputType, str] = field(default_factory=dict)
@@ -122,6 +124,17 @@ class ModelSpec:
     def public_id(self) -> str:
         """The first Hub id, whichever source is used, or the name (`/health`'s `model`)."""
         return self.hub_ids[0] if self.hub_ids else self.name
+
+    @property
+    def tells_roles_apart(self) -> bool:
+        """Whether the vector of a text depends on its role."""
+        return self.prompts.get("query", "") != self.prompts.get("document", "")
+
+    def workers(self, devices: int) -> int:
+        """Return how many workers it should have where there are so many devices to choose from."""
+        if not devices:
+            return 1
+        return self.replicas if isinstance(self.replicas, int) else devices
 
     def runs_as(self, other: "ModelSpec") -> bool:
         """Whether a worker that was started for one entry can keep running for the other."""

@@ -16,6 +16,7 @@ tests/server/test_connection.py checks that all of it is still there.
 
 import asyncio
 import time
+from collections import deque
 from typing import Any
 
 import httptools
@@ -41,6 +42,7 @@ class Connection(HttpToolsProtocol):
     _wire: asyncio.Transport
     _reading: ReadingWatch
     _hang_up: HangUp
+    _unanswered: deque[Any]  # uvicorn's cycles: one being answered, then those sent ahead
     _more_comes = False  # of a request that has begun
     _whole_s = 0.0  # when the last byte of a request came
     _is_silent = False  # the client has stopped sending
@@ -56,6 +58,7 @@ class Connection(HttpToolsProtocol):
         self._reading = ReadingWatch(transport, self.loop, self.timeouts.reading_s)
         self.transport = Closing(transport, self._close)  # type: ignore[assignment]
         self._hang_up = HangUp()
+        self._unanswered = deque()
         self.app_state = {**self.app_state, KEY: self._hang_up}  # copied for each request
         if len(self.connections) > self.most:
             self._refuse(503, "too_many_connections", "Too many connections are open.")
@@ -67,6 +70,8 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         self._reading.stop()
         super().connection_lost(exc)
+        for cycle in self._unanswered:  # uvicorn tells only the last one that its client is gone
+            cycle.disconnected = not cycle.response_complete
         self._hang_up.happen()
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -116,6 +121,9 @@ class Connection(HttpToolsProtocol):
         self._upgrades = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
         if not self._upgrades:
             super().on_headers_complete()
+            while self._unanswered and self._unanswered[0].response_complete:
+                self._unanswered.popleft()
+            self._unanswered.append(self.cycle)
             if self.scope["method"] != "HEAD":  # whose head nothing follows
                 cycle: Any = self.cycle
                 cycle.transport = OneWrite(self.transport, cycle)

@@ -19,6 +19,7 @@ class SpaceOptions:
     Attributes:
         max_tokens: where texts are cut, in tokens, special tokens included.
         normalize: whether vectors are scaled to length 1.
+        matryoshka_norm: whether a layer norm comes before vectors are cut to a smaller size.
         prompts: texts put in front of the input, by input type.
         include_prompt: False leaves the prompt's tokens out of the pooling.
         lower_case: texts are lower-cased for a tokenizer that would keep their case.
@@ -28,6 +29,7 @@ class SpaceOptions:
 
     max_tokens: int | None = None
     normalize: bool | None = None
+    matryoshka_norm: bool | None = None
     prompts: Mapping[InputType, str] | None = None
     include_prompt: bool | None = None
     lower_case: bool | None = None
@@ -47,6 +49,7 @@ class SpaceOptions:
         return cls(
             max_tokens=max_tokens,
             normalize=spec.normalize,
+            matryoshka_norm=spec.matryoshka_norm,
             prompts=dict(spec.prompts),
             include_prompt=include_prompt,
             lower_case=lower_case,
@@ -61,7 +64,12 @@ class SpaceOptions:
             TypeError, AttributeError: it is not a mapping, or a value has the wrong type.
         """
         options = cls(**known_fields(cls, data))
-        flags = (options.normalize, options.include_prompt, options.lower_case)
+        flags = (
+            options.normalize,
+            options.matryoshka_norm,
+            options.include_prompt,
+            options.lower_case,
+        )
         prompts = options.prompts or {}
         texts: list[object] = [*prompts, *prompts.values(), options.normalizer or ""]
         limit = options.max_tokens
@@ -107,6 +115,7 @@ class SpaceOptions:
             ),
             *(differ("prompts are", _pooled(self), _pooled(other)) if kinds else ()),
             *differ("vectors are", _length(self), _length(other)),
+            *differ("smaller sizes are cut from", _cut_from(self), _cut_from(other)),
             *(
                 [*differ("texts are", _case(self), _case(other))]
                 or differ("texts are normalized by", _normalizer(self), _normalizer(other))
@@ -130,6 +139,10 @@ def _pooled(options: SpaceOptions) -> str | None:
 
 def _length(options: SpaceOptions) -> str | None:
     return _said(options.normalize, "scaled to length 1", "left as the model gives them")
+
+
+def _cut_from(options: SpaceOptions) -> str | None:
+    return _said(options.matryoshka_norm, "vectors after a layer norm", "vectors as they are")
 
 
 def _case(options: SpaceOptions) -> str | None:

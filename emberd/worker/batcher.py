@@ -22,7 +22,7 @@ from emberd.backends.base import Encoder
 from emberd.worker.budget import FEWEST_TOKENS, FIRST_TOKENS, Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
-from emberd.worker.work import SLICE_CHARS, Item, Work
+from emberd.worker.work import CORE_CHARS, SLICE_CHARS, Item, Work
 
 OLDEST_EVERY = 4  # batches: a bulk job gets a quarter of the machine, however many queries come
 FILLING = 4  # a batch that begins with a new request is filled up to a quarter with bulk jobs
@@ -66,6 +66,7 @@ class Batcher:
         self.row_width = ROW_TOKENS
         self.streams = 1
         self.read: Callable[[], None] | None = None
+        self._slice_chars = SLICE_CHARS
         self._budget = budget
         self._clock = clock
         self._works: dict[int, Work] = {}  # in order of arrival
@@ -81,8 +82,12 @@ class Batcher:
         self._ready = Condition(lock)  # texts are tokenized, or there are no more
         self._unread = Condition(lock)  # see `_call_reader`
 
-    def suit(self, encoder: Encoder, max_tokens: int) -> None:
-        """Cut batches as this encoder wants them; call it before the first one."""
+    def suit(self, encoder: Encoder, max_tokens: int, workers: int = 1) -> None:
+        """Cut batches as this encoder wants them; call it before the first one.
+
+        `workers` share the cores: the more there are, the fewer texts are tokenized at once.
+        """
+        self._slice_chars = max(CORE_CHARS, SLICE_CHARS // workers)
         if getattr(encoder, "packs", False):
             self.row_tokens = max_tokens
             self.row_width = getattr(encoder, "row_tokens", ROW_TOKENS)
@@ -97,8 +102,8 @@ class Batcher:
         if not request.texts:
             return None  # nothing to run, and nothing to answer
         work = Work(request, self._clock())
-        is_short = len(request.texts[0]) <= SLICE_CHARS
-        first = work.take_slice() if is_short else None
+        is_short = len(request.texts[0]) <= self._slice_chars
+        first = work.take_slice(self._slice_chars) if is_short else None
         with self._lock:
             self._works[request.id] = work
             self._added.notify_all()
@@ -126,7 +131,7 @@ class Batcher:
                 wanting = [work for work in self._works.values() if work.wants_tokens]
                 if wanting:
                     work = min(wanting, key=size)
-                    return work, work.take_slice()
+                    return work, work.take_slice(self._slice_chars)
                 if self._closed:
                     return None
                 self._sliced.wait()

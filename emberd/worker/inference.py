@@ -233,7 +233,7 @@ def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
 
     def finish() -> Matrix | None:
         try:
-            return _without_cut_columns(_one_each(wait(), items), items)
+            return _without_cut_columns(_one_each(wait(), items), items, loaded)
         except Exception as error:  # noqa: BLE001 - as above
             note(error)
             return None
@@ -251,9 +251,13 @@ def _one_each(rows: Matrix, batch: Sequence[Item]) -> Matrix:
     return rows
 
 
-def _without_cut_columns(rows: Matrix, batch: Sequence[Item]) -> Matrix:
-    if any(item.work.request.dimensions < rows.shape[1] for item in batch):
+def _without_cut_columns(rows: Matrix, batch: Sequence[Item], loaded: Loaded) -> Matrix:
+    """Return `(N, D)` with zeros for what is cut off, which must not make a vector look usable."""
+    cut = [n for n, item in enumerate(batch) if item.work.request.dimensions < rows.shape[1]]
+    if cut:
         rows = rows.copy()
-        for row, item in enumerate(batch):  # what is cut off must not make a vector look usable
-            rows[row, item.work.request.dimensions :] = 0
+        if loaded.spec.matryoshka_norm:
+            rows[cut] = vectors.layer_norm(rows[cut])
+        for place in cut:
+            rows[place, batch[place].work.request.dimensions :] = 0
     return rows

@@ -17,13 +17,14 @@ from emberd.backends import plugins
 from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.backends.faster import faster_compute
 from emberd.errors import ModelLoadError, SourceError
-from emberd.files import delete_tree
+from emberd.files import delete_tree, is_file
 from emberd.models import sources
 from emberd.models.compiled import compiled_key
 from emberd.models.differences import Difference, differences
 from emberd.models.files import hash_files
 from emberd.models.folder import Folder
 from emberd.models.space import BackendFiles, identify
+from emberd.processor import processor_key
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.judge import judge
 from emberd.spaces.lock import NO_VERSION, LockEntry
@@ -57,12 +58,16 @@ class ModelFiles:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model ready to embed, and the Ready frame that describes it to the server."""
+    """A model ready to embed, and the Ready frame that describes it to the server.
+
+    `workers` is how many of the model share this machine's cores.
+    """
 
     spec: ModelSpec
     tokenizer: Tokenizer
     encoder: Encoder
     ready: Ready
+    workers: int = 1
 
 
 class Phases:
@@ -127,6 +132,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             found.max_tokens,
             found.says.normalizer,
             include_prompt=found.entry.options.include_prompt is not False,
+            only_known=found.says.only_known,
         )
         request = LoadRequest(
             folder=found.folder,
@@ -141,6 +147,12 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         encoder = found.backend.load(request)
         tokenizer = reading.result()
         _refuse_changed(found, request.cache)
+    devices = list(getattr(encoder, "devices", ()))
+    workers = max(start.workers, spec.workers(len(devices)))
+    if workers > 1:  # before the tokenizer has its first batch
+        from emberd.config.environment import share_cores  # which one alone need not import
+
+        share_cores(workers)
     if encoder.dimensions != spec.dimensions:
         raise ModelLoadError(
             f"{spec.name} gives vectors of {encoder.dimensions} dimensions, but the registry says"
@@ -149,12 +161,15 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         )
     if found.entry.options.include_prompt is False and any(spec.prompts.values()):
         _check_skips(encoder, found)
+    kept = tuple(getattr(encoder, "kept", ()))
     entry = replace(
         found.entry,
         engine=_engine(found.backend),
         compute=encoder.compute,
         started_for=spec.load_key,
-        kept=tuple(getattr(encoder, "kept", ())),
+        processor=processor_key(),
+        kept=kept,
+        stored=all(is_file(request.cache / name) for name in kept),
     )
     with phases.measure("identity"):
         if not (before and entry.is_same_state(before.now)):  # checked before
@@ -169,10 +184,10 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         lock=asdict(remembered),
         differences=[asdict(each) for each in _worth_saying(spec, found.says)],
         phases_s=phases.seconds,
-        devices=list(getattr(encoder, "devices", ())),
+        devices=devices,
         streams=getattr(encoder, "streams", 1),
     )
-    return Loaded(spec, tokenizer, encoder, ready)
+    return Loaded(spec, tokenizer, encoder, ready, workers)
 
 
 def _worth_saying(spec: ModelSpec, says: Folder) -> list[Difference]:

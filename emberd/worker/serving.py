@@ -32,7 +32,7 @@ def serve(start: wire.Start, began_s: float, stdin: BufferedIOBase, send: Sender
     inbox = Inbox(stdin, Batcher(budget), send)
     Thread(target=inbox.run, name="inbox", daemon=True).start()
     loaded = load(start, Phases(start.spawned_s, began_s), send)
-    inbox.batcher.suit(loaded.encoder, loaded.ready.max_tokens)
+    inbox.batcher.suit(loaded.encoder, loaded.ready.max_tokens, loaded.workers)
     inbox.open(loaded.tokenizer, loaded.spec)
     send(loaded.ready)
     audit = Audit(loaded, send)

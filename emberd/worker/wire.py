@@ -27,7 +27,8 @@ class Start:
     `version` is the server's; a worker of another version (after an upgrade) refuses to start.
     `spec` is `dataclasses.asdict` of a ModelSpec, and `lock` of its LockEntry, if there is one.
     `spawned_s` is the time of the spawn on the monotonic clock, which both processes share.
-    `device` is the one of `Ready.devices` to use; empty: the backend's own choice.
+    `device` is the one of `Ready.devices` to use; empty: the backend's own choice. `workers` is how
+    many the model is to have, as far as is known: 1 before the first has said which devices it has.
     """
 
     version: str
@@ -37,6 +38,7 @@ class Start:
     lock: dict[str, Any] | None
     spawned_s: float = 0.0
     device: str = ""
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

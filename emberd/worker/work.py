@@ -9,7 +9,8 @@ from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 
 EXTRA = 64  # tokens; see `Work.urgency`
-SLICE_CHARS = 16_384 * (os.cpu_count() or 1)  # milliseconds of tokenizing, without interruption
+CORE_CHARS = 16_384  # milliseconds of tokenizing, without interruption
+SLICE_CHARS = CORE_CHARS * (os.cpu_count() or 1)
 SLICE_TEXTS = 256
 CHARS_PER_TOKEN = 4  # a guess, only for ordering
 
@@ -34,13 +35,13 @@ class Work:
     def __post_init__(self) -> None:
         self.remaining = sum(len(text) for text in self.request.texts) / CHARS_PER_TOKEN
 
-    def take_slice(self) -> range:
+    def take_slice(self, most_chars: int) -> range:
         """Return the indices of the next texts to tokenize, at least one."""
         texts, first = self.request.texts, self._untokenized
         end, chars = first, 0
         while end < len(texts) and end - first < SLICE_TEXTS:
             chars += len(texts[end])
-            if chars > SLICE_CHARS and end > first:
+            if chars > most_chars and end > first:
                 break
             end += 1
         self._untokenized = end

@@ -55,13 +55,19 @@ def test_a_prompt_is_put_before_queries_and_counted(home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_smaller_dimensions_are_cut_and_normalized_where_the_entry_lists_them(home: Path) -> None:
-    with Server(home, config="models: {minilm: {matryoshka: [128]}}") as own:
+@pytest.mark.parametrize("norm", [False, True])
+def test_smaller_dimensions_are_cut_and_normalized_where_the_entry_lists_them(
+    home: Path, *, norm: bool
+) -> None:
+    config = f"models: {{minilm: {{matryoshka: [128], matryoshka_norm: {norm}}}}}"
+    with Server(home, config=config) as own:
         whole = own.embed("text")
         small = own.embed("text", dimensions=128)
 
-    expected = np.array(whole["embeddings"][0][:128])
-    expected /= np.linalg.norm(expected)
+    expected = np.array(whole["embeddings"][0])
+    if norm:
+        expected -= expected.mean()
+    expected = expected[:128] / np.linalg.norm(expected[:128])
     assert small["dimensions"] == 128
     assert np.allclose(small["embeddings"][0], expected, atol=1e-6)
     assert small["fingerprint"] != whole["fingerprint"]

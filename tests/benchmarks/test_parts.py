@@ -9,12 +9,27 @@ import checks
 import machine
 import make_texts
 import old_server
+import peers
 import pytest
 import report
+import run
 from checks import WrongPeerError
 
 from emberd.bench.texts import BLOCK
 from emberd.worker.tokenizer import Tokenizer
+
+
+def test_every_peer_can_be_chosen_by_its_name() -> None:
+    only = [option for name in peers.ENVIRONMENTS for option in ("--only", name)]
+
+    assert run.read_options(only).only == [*peers.ENVIRONMENTS]
+
+
+def test_who_is_no_peer_cannot_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run.read_options(["--only", "nobody"])
+
+    assert "fastembed, in process" in capsys.readouterr().err
 
 
 def test_the_committed_texts_are_what_the_script_makes() -> None:

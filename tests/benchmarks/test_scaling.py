@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import scaling
 
+from tests.serving import wait_for
+
 RUN = str(Path(scaling.__file__))
 pytestmark = [
     pytest.mark.slow,
@@ -50,3 +52,15 @@ def test_rounds_can_be_added(tmp_path: Path) -> None:
     assert len(results["runs"]) == 2
     for column in results["columns"].values():
         assert len(column["numbers"]["emberd"]["query_p50_ms"]["rounds"]) == 2
+
+
+def test_a_run_that_is_ended_leaves_what_it_has_measured(tmp_path: Path) -> None:
+    target = tmp_path / "scaling.json"
+    asked = ["--cores", "1", "--quick", "--sections", "query,engine", "--json", str(target)]
+    with subprocess.Popen([sys.executable, RUN, *asked]) as process:
+        wait_for(target.exists, within_s=300)
+        process.terminate()
+
+    results = json.loads(target.read_text())
+    assert results["columns"]["1 core"]["numbers"].keys() == {"emberd"}
+    assert results["runs"][0]["rounds"] == 0

@@ -87,6 +87,18 @@ def test_bash_completes_the_names_of_models(home: Path, line: str) -> None:
     assert shown.split() == ["mpnet", "mpnet-f32"]
 
 
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [("--pooling", "mean cls last"), ("--precision", "4bit 8bit bf16 f32")],
+)
+def test_bash_completes_what_a_model_is_added_with(home: Path, option: str, values: str) -> None:
+    words = f"emberd add me/mine {option} "
+
+    shown = complete(home, _EMBERD_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="4")
+
+    assert shown.split() == values.split()
+
+
 def test_zsh_and_fish_do_too(home: Path) -> None:
     home.mkdir()
     (home / "config.yaml").write_text(

@@ -150,6 +150,142 @@ def test_a_layout_that_leaves_no_place_is_refused_and_nothing_changes(
     assert file.read_bytes() == content
 
 
+ENTRY = {"sources": [{"hf": "me/mine", "revision": "c0ffee"}], "dimensions": 8, "pooling": "mean"}
+COMMENTS = {"dimensions": "config.json", "pooling": "1_Pooling/config.json"}
+LINES = (
+    "  mine:\n"
+    "    sources: [{hf: me/mine, revision: c0ffee}]\n"
+    "    dimensions: 8  # config.json\n"
+    "    pooling: mean  # 1_Pooling/config.json\n"
+)
+IN_BRACES = f'"mine": {json.dumps(ENTRY)}'
+
+
+def deeper(blanks: int, lines: str = LINES) -> str:
+    return "".join(" " * blanks + line for line in lines.splitlines(keepends=True))
+
+
+# the text before, and the text after
+ROOMS = {
+    "no file": (None, "models:\n" + LINES),
+    "nothing": ("", "models:\n" + LINES),
+    "no models": ("default: bge\n# the end", f"default: bge\n# the end\nmodels:\n{LINES}"),
+    "an indented root": ("  limits: {}\n", "  limits: {}\n  models:\n" + deeper(2)),
+    "nothing below the key": (
+        "models:  # none\n  # bge: ...\n# limits\nlimits: {}\n",
+        f"models:  # none\n  # bge: ...\n{LINES}# limits\nlimits: {{}}\n",
+    ),
+    "null": ("models: null # none\nlimits: {}\n", f"models:  # none\n{LINES}limits: {{}}\n"),
+    "others": (
+        "models:\n"
+        "  bge:\n"
+        "    pinned: true  # always\n"
+        "    # and this is still about bge\n"
+        "\n"
+        "# limits\n"
+        "limits: {}\n",
+        "models:\n"
+        "  bge:\n"
+        "    pinned: true  # always\n"
+        "    # and this is still about bge\n"
+        f"{LINES}"
+        "\n"
+        "# limits\n"
+        "limits: {}\n",
+    ),
+    "others, indented otherwise": (
+        "models:\n    bge:\n       pinned: true\n    e5: {pinned: true}",
+        f"models:\n    bge:\n       pinned: true\n    e5: {{pinned: true}}\n{deeper(2)}",
+    ),
+    "others, keys further in": (
+        "models:\n bge:\n    pinned: true\nlimits: {}\n",
+        "models:\n bge:\n    pinned: true\n"
+        + LINES.replace("  mine", " mine")
+        + "limits: {}\n",
+    ),
+    "a list and a text of many lines at the end": (
+        "models:\n  bge:\n    prompts:\n      query: |\n        one\n        two\n"
+        "    aliases:\n    - a\n    - b  # last\nlimits: {}\n",
+        "models:\n  bge:\n    prompts:\n      query: |\n        one\n        two\n"
+        f"    aliases:\n    - a\n    - b  # last\n{LINES}limits: {{}}\n",
+    ),
+    "a text of many lines at the end": (
+        "models:\n  bge:\n    prompts:\n      query: |\n        one\n        two\nlimits: {}\n",
+        "models:\n  bge:\n    prompts:\n      query: |\n        one\n        two\n"
+        f"{LINES}limits: {{}}\n",
+    ),
+    "an alias at the end": (
+        "stores: &all {}\nmodels:\n  bge: *all\nlimits: {}\n",
+        f"stores: &all {{}}\nmodels:\n  bge: *all\n{LINES}limits: {{}}\n",
+    ),
+    "an entry without keys at the end": (
+        "models:\n  bge:\nlimits: {}\n",
+        f"models:\n  bge:\n{LINES}limits: {{}}\n",
+    ),
+    "Windows line ends": (
+        "models:\r\n  bge: {pinned: true}\r\nlimits: {}\r\n",
+        "models:\r\n  bge: {pinned: true}\r\n"
+        + LINES.replace("\n", "\r\n")
+        + "limits: {}\r\n",
+    ),
+    "models in braces": (
+        "models: {bge: {pinned: true}}  # few\n",
+        f"models: {{{IN_BRACES}, bge: {{pinned: true}}}}  # few\n",
+    ),
+    "empty braces": ("models: {}\n", f"models: {{{IN_BRACES}}}\n"),
+    "a flow": ("{limits: {}}", f'{{"models": {{{IN_BRACES}}}, limits: {{}}}}'),
+    "JSON": (
+        '{\n\t"models": {\n\t\t"bge": {}\n\t}\n}\n',
+        f'{{\n\t"models": {{\n\t\t{IN_BRACES},\n\t\t"bge": {{}}\n\t}}\n}}\n',
+    ),
+    "JSON, null": ('{"models": null}', f'{{"models": {{{IN_BRACES}}}}}'),
+    "JSON, no models": ('{"limits": {}}', f'{{"models": {{{IN_BRACES}}}, "limits": {{}}}}'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), ROOMS.values(), ids=ROOMS)
+def test_a_model_goes_below_the_others_and_the_rest_stays(
+    file: Path, before: str | None, after: str
+) -> None:
+    write(file, before)
+    others = read_document(file).data.get("models") or {}
+
+    Edit.of_model(file, "mine", ENTRY, COMMENTS).commit()
+
+    assert file.read_bytes().decode() == after
+    assert read_document(file).data["models"] == {**others, "mine": ENTRY}
+
+
+def test_what_is_hard_to_quote_is_read_back_as_it_was(file: Path) -> None:
+    entry = {
+        "prompts": {"query": 'a "b"\n: # \\c\x85\u2028\x7f🎉', "document": "passage: "},
+        "licence": "no",
+        "revision": "123456",
+        "precision": "4bit",
+        "path": "~/models/my model",
+    }
+
+    Edit.of_model(file, "1e3", entry, {"licence": "a\nb: 1", "path": "\x1b[31m"}).commit()
+
+    assert read_document(file).data == {"models": {"1e3": entry}}
+    assert not {"\x1b", "\x85"} & set(file.read_text())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["models: {mine: {pinned: true}}\n", "models: [a]\n", "a: &all {b: {}}\nmodels: *all\n"],
+    ids=["it is there", "a list", "an alias"],
+)
+def test_no_room_for_a_model_is_told_with_the_entry(file: Path, text: str) -> None:
+    write(file, text)
+
+    with pytest.raises(ConfigError) as caught:
+        Edit.of_model(file, "mine", ENTRY, COMMENTS)
+
+    assert "models:\n" + LINES.rstrip() in (caught.value.hint or "")
+    assert file.read_text() == text
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
@@ -182,6 +318,43 @@ def test_whatever_the_file_holds_only_the_default_changes(
             assert file.read_bytes() == text.encode()
         else:
             assert read_document(file).data == {**before, "default": "mpnet"}
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.text(max_size=6), VALUES),
+    st.none() | st.dictionaries(st.text(max_size=6), VALUES),
+    st.booleans(),
+    st.data(),
+)
+def test_whatever_the_file_holds_only_the_model_is_added(
+    content: dict[str, object],
+    models: dict[str, object] | None,
+    as_json: bool,
+    data: st.DataObject,
+) -> None:
+    import tempfile
+
+    import yaml
+
+    content = {**content, "models": models, "~": 1}
+    style = data.draw(st.sampled_from([None, False, True]))
+    text = (
+        json.dumps(content, indent=data.draw(st.sampled_from([None, 2, "\t"])))
+        if as_json
+        else yaml.safe_dump(content, default_flow_style=style, allow_unicode=True, sort_keys=False)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "config.yaml")
+        file.write_bytes(text.encode())
+        try:
+            before = read_document(file).data
+            Edit.of_model(file, "mine", ENTRY, COMMENTS).commit()
+        except ConfigError:
+            assert file.read_bytes() == text.encode()
+        else:
+            there = {**(before["models"] or {}), "mine": ENTRY}
+            assert read_document(file).data == {**before, "models": there}
 
 
 def test_the_mode_stays_and_a_link_stays_a_link(tmp_path: Path, file: Path) -> None:

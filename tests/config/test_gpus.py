@@ -1,10 +1,17 @@
-"""Which GPUs there are, as CUDA would see them; no GPU is needed."""
+"""Which GPUs there are, as CUDA would see them, and who uses which cores; no GPU is needed."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from emberd.config.environment import VISIBLE_GPUS, show_only, visible_gpus
+from emberd.config.environment import (
+    TOKENIZER_THREADS,
+    VISIBLE_GPUS,
+    share_cores,
+    show_only,
+    visible_gpus,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,3 +46,24 @@ def test_one_can_be_shown_alone() -> None:
     show_only("0", environ)
 
     assert visible_gpus(environ) == ("0",)
+
+
+def test_those_who_share_the_cores_have_at_least_one_each() -> None:
+    environ: dict[str, str] = {}
+    share_cores(10_000, environ)
+
+    assert environ == {TOKENIZER_THREADS: "1"}
+
+
+def test_a_stated_number_of_threads_stays() -> None:
+    environ = {TOKENIZER_THREADS: "3"}
+    share_cores(2, environ)
+
+    assert environ == {TOKENIZER_THREADS: "3"}
+
+
+def test_one_alone_has_all_cores() -> None:
+    environ: dict[str, str] = {}
+    share_cores(1, environ)
+
+    assert 1 <= int(environ[TOKENIZER_THREADS]) <= (os.cpu_count() or 1)

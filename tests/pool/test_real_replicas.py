@@ -1,6 +1,8 @@
 """Two real workers for one model, over real HTTP; one is killed in the midst of work."""
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +13,11 @@ import pytest
 
 from emberd.backends.conformance import check_backend
 from emberd.backends.tiny_bert import TINY_DIMENSIONS, tiny_bert
-from tests.pool.two_devices import CONFIG, TwoDevices, install
+from emberd.config.environment import TOKENIZER_THREADS
+from tests.pool.two_devices import CONFIG, OneDeviceAProcess, TwoDevices, install
 from tests.serving import Server, wait_for
 
+CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 TEXTS = [f"text {number} " + "and so on " * (number % 17) for number in range(300)]
 
 
@@ -54,6 +58,25 @@ def test_each_worker_gives_the_same_vectors(own: Server) -> None:
         alone = list(threads.map(lambda text: own.embed(text)["embeddings"][0], TEXTS[:60]))
 
     assert (np.array(alone) * expected[:60]).sum(axis=1).min() > 0.9999
+
+
+@pytest.mark.skipif(CORES < 2, reason="one core cannot be shared")
+def test_workers_beside_each_other_tokenize_on_their_share_of_the_cores(
+    own: Server, tmp_path: Path
+) -> None:
+    def threads(server: Server) -> list[int]:
+        """Return how many each worker has, once both have tokenized."""
+        wait_for(lambda: both_ready(server))
+        server.embed(*TEXTS)  # so many are divided among them
+        return [process.num_threads() for process in server.workers()]
+
+    config = CONFIG.format(folder=own.home / "tiny", replicas="auto")
+    all_cores = install(tmp_path / "plugins") | {TOKENIZER_THREADS: str(CORES)}
+    own.embed("load")
+    with Server(tmp_path, config=config, environ=all_cores) as other:
+        other.embed("load")
+
+        wait_for(lambda: sum(threads(other)) - sum(threads(own)) == 2 * (CORES - CORES // 2))
 
 
 def test_no_client_sees_that_a_worker_was_killed_under_load(own: Server) -> None:
@@ -100,3 +123,10 @@ def test_a_backend_with_devices_keeps_its_promises(tmp_path: Path) -> None:
     tiny_bert(tmp_path)
 
     check_backend(TwoDevices(), tmp_path, dimensions=TINY_DIMENSIONS, pooling="mean")
+
+
+def test_devices_are_compared_also_where_a_process_can_have_only_one(tmp_path: Path) -> None:
+    tiny_bert(tmp_path)
+
+    with pytest.raises(AssertionError, match="every one of `devices` gives the same vectors"):
+        check_backend(OneDeviceAProcess(), tmp_path, dimensions=TINY_DIMENSIONS, pooling="mean")

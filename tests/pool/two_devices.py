@@ -3,6 +3,9 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
 
 from emberd.backends.base import LoadRequest
 from emberd.backends.openvino.backend import OpenVINOBackend, OpenVINOEncoder
@@ -27,6 +30,21 @@ class TwoDevices(OpenVINOBackend):
         encoder = super().load(replace(request, threads=1, streams=1))
         devices = ("left", "right")
         encoder.devices = [request.device] if request.device else devices  # type: ignore[attr-defined]
+        return encoder
+
+
+class OneDeviceAProcess(TwoDevices):
+    """Stays on the device that it was loaded on first; `right` has other vectors."""
+
+    _in_use: ClassVar[str] = ""
+
+    def load(self, request: LoadRequest) -> OpenVINOEncoder:
+        """See `backends.base.Backend.load`."""
+        OneDeviceAProcess._in_use = self._in_use or request.device or "left"
+        encoder = super().load(request)
+        encode = encoder.encode
+        sign = np.float32(-1 if self._in_use == "right" else 1)
+        encoder.encode = lambda token_ids, mask: sign * encode(token_ids, mask)  # type: ignore[method-assign]
         return encoder
 
 

@@ -42,7 +42,7 @@ def test_private_parts_that_are_used_exist() -> None:
         "app_state", "connections", "cycle", "flow", "headers", "logger", "loop", "parser",
         "pipeline", "scope", "transport", "url",
     }  # fmt: skip
-    of_a_cycle = {"keep_alive", "response_complete", "response_started"}
+    of_a_cycle = {"disconnected", "keep_alive", "response_complete", "response_started"}
 
     assert used <= vars(HttpToolsProtocol).keys()
     assert of_a_connection <= names_set_in(HttpToolsProtocol)

@@ -100,6 +100,13 @@ def test_lower_casing_and_prompts_that_are_not_pooled_change_it(folder: Path) ->
     assert len({of(folder), of(folder, lower_case=True), of(folder, include_prompt=False)}) == 3
 
 
+def test_a_norm_before_the_cut_changes_it_where_there_is_a_cut(folder: Path) -> None:
+    normed = replace(SPEC, matryoshka_norm=True)
+
+    assert of(folder, normed) == of(folder)
+    assert of(folder, normed, dimensions=4) != of(folder, dimensions=4)
+
+
 def test_options_that_move_no_vector_leave_it(folder: Path) -> None:
     bare = replace(SPEC, prompts={})
 

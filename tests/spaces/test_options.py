@@ -8,7 +8,7 @@ from emberd.spaces.options import SpaceOptions
 
 FULL = SpaceOptions(
     max_tokens=512, normalize=True, prompts={"query": "q: "}, include_prompt=True,
-    lower_case=False, normalizer="",
+    lower_case=False, normalizer="", matryoshka_norm=False,
 )  # fmt: skip
 
 
@@ -19,6 +19,11 @@ FULL = SpaceOptions(
         (
             {"normalize": False},
             "vectors are scaled to length 1 (before) and left as the model gives them (now)",
+        ),
+        (
+            {"matryoshka_norm": True},
+            "smaller sizes are cut from vectors as they are (before) and vectors after a layer norm"
+            " (now)",
         ),
         ({"prompts": {}}, "the query prompt is 'q: ' (before) and none (now)"),
         ({"prompts": {"query": "q:"}}, "the query prompt is 'q: ' (before) and 'q:' (now)"),
@@ -55,11 +60,12 @@ def test_the_two_are_called_as_one_likes() -> None:
 @pytest.mark.parametrize("option", sorted(asdict(FULL).keys() - {"normalizer"}))
 def test_what_was_not_recorded_makes_no_other_space(option: str) -> None:
     other = SpaceOptions(
-        max_tokens=1, normalize=False, prompts={"query": "x"}, include_prompt=False, lower_case=True
-    )
+        max_tokens=1, normalize=False, prompts={"query": "x"}, include_prompt=False,
+        lower_case=True, matryoshka_norm=True,
+    )  # fmt: skip
     lacking = replace(FULL, **{option: None})
 
-    assert len(lacking.differences(other)) == len(other.differences(lacking)) == 4
+    assert len(lacking.differences(other)) == len(other.differences(lacking)) == 5
     assert FULL.differences(SpaceOptions()) == SpaceOptions().differences(FULL) == []
 
 

@@ -21,7 +21,7 @@ from emberd.worker.batcher import (
 from emberd.worker.budget import Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
-from emberd.worker.work import SLICE_CHARS, SLICE_TEXTS, Work
+from emberd.worker.work import CORE_CHARS, SLICE_CHARS, SLICE_TEXTS, Work
 
 BUDGET = 100
 
@@ -309,6 +309,14 @@ def test_a_bulk_job_is_tokenized_in_slices(batcher: Batcher) -> None:
         [(2, 0)],
         [(2, 1)],
     ]
+
+
+def test_workers_that_share_the_cores_tokenize_less_at_once(batcher: Batcher) -> None:
+    batcher.suit(cast("Encoder", SimpleNamespace()), 384, workers=1000)
+
+    found = bulk(batcher, 1, texts=2, chars=CORE_CHARS)
+
+    assert [bring(batcher, found), tokenize(batcher)] == [[(1, 0)], [(1, 1)]]
 
 
 def test_a_query_is_tokenized_before_the_rest_of_a_bulk_job(batcher: Batcher) -> None:

@@ -161,10 +161,13 @@ class Weights:
         shift = self.vector(f"{name}.bias", outputs) if bias else None
         return Linear(self._matrix(name, outputs, inputs), shift)
 
-    def stacked(self, names: Sequence[str], outputs: int, inputs: int) -> Linear:
+    def stacked(
+        self, names: Sequence[str], outputs: int, inputs: int, *, bias: bool = True
+    ) -> Linear:
         """Return several layers of one size as one, with their outputs one after the other."""
         weight = stack([self._matrix(name, outputs, inputs) for name in names])
-        return Linear(weight, mx.concatenate([self.vector(f"{n}.bias", outputs) for n in names]))
+        shifts = [self.vector(f"{name}.bias", outputs) for name in names] if bias else []
+        return Linear(weight, mx.concatenate(shifts) if bias else None)
 
     def layer_norm(self, name: str, size: int, eps: float, *, bias: bool = True) -> LayerNorm:
         """Return a layer norm over `size` numbers."""
@@ -175,6 +178,10 @@ class Weights:
         """Return an RMS norm over `size` numbers."""
         scale = self._checkpoint.vector(f"{name}.weight", size) + add_to_scale
         return RMSNorm(mx.array(scale).astype(self._dtype), eps)
+
+    def integers(self, name: str, length: int, *, below: int) -> mx.array:
+        """Return row numbers of a table that has `below` rows: `(length,)` int32."""
+        return mx.array(self._checkpoint.integers(name, length, below=below))
 
     def has(self, name: str) -> bool:
         """Say whether the checkpoint has a tensor."""

@@ -1,4 +1,4 @@
-"""Attention with heads, grouped heads, and rotary positions, as OpenVINO operations.
+"""Attention with heads, grouped heads, and relative or rotary positions, as OpenVINO operations.
 
 Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
 """
@@ -7,7 +7,9 @@ import numpy as np
 from openvino import Node
 from openvino import opset15 as op
 
-from emberd.backends.openvino.graph import borrowed, integers, whole
+from emberd.backends.openvino.graph import Batch, borrowed, integers, whole
+from emberd.backends.relative_positions import buckets
+from emberd.vectors import Matrix
 
 
 def split_heads(x: Node, heads: int, head_size: int) -> Node:
@@ -45,15 +47,35 @@ def attend(query: Node, key: Node, value: Node, mask: Node, scale: float | None 
     return op.reshape(together, integers(0, 0, size), special_zero=True)
 
 
+def bias_by_distance(table: Matrix, longest: int, batch: Batch) -> Node:
+    """Return what to add to scores within a text, and -inf elsewhere: `(R, H, W, W)`.
+
+    `table` has a bias for each bucket of `relative_positions` and head: `(BUCKETS, H)`. One
+    constant serves all layers and all lengths up to `longest`; a batch uses its first rows and
+    columns. Distances are the same for texts further on in a packed row.
+    """
+    place = np.arange(longest)
+    bucket = buckets(place[None, :] - place[:, None])  # (longest, longest): key - query
+    biases = borrowed(np.ascontiguousarray(table[bucket].transpose(2, 0, 1)))
+    used = batch.columns()
+    bias = op.gather(op.gather(biases, used, whole(1)), used, whole(2))  # (H, W, W)
+    return op.select(batch.same_text(), bias, op.constant(np.float32(-np.inf)))
+
+
 class Rotary:
     """Turns pairs of numbers by an angle that grows with the position. Source: arXiv:2104.09864.
 
     The pairs of a head are number i and number i + S / 2, as in transformers.
     """
 
-    def __init__(self, positions: Node, size: int, theta: float, longest: int) -> None:
-        """Look the angles up: positions `(R, W)` below `longest`; `size` numbers are turned."""
-        speed = theta ** (-np.arange(0, size, 2, dtype=np.float64) / size)  # (size / 2,)
+    def __init__(
+        self, positions: Node, size: int, theta: float, longest: int, *, stretch: float = 1.0
+    ) -> None:
+        """Look the angles up: positions `(R, W)` below `longest`, which are divided by `stretch`.
+
+        `size` numbers are turned.
+        """
+        speed = theta ** (-np.arange(0, size, 2, dtype=np.float64) / size) / stretch  # (size / 2,)
         angle = np.arange(longest, dtype=np.float64)[:, None] * speed
         both = np.concatenate([angle, angle], axis=1)  # (longest, size)
         self._size = size

@@ -6,12 +6,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emberd.backends import shapes
-from emberd.backends.architectures import NATIVE, read_architecture
 from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.cache import Cache, CachedModel
-from emberd.backends.openvino.processor import bf16_is_faster, processor, uses_amx
+from emberd.backends.openvino.processor import bf16_is_faster, uses_amx
 from emberd.backends.openvino.runtime import (
     DEVICE,
     capabilities,
@@ -23,6 +23,7 @@ from emberd.backends.openvino.runtime import (
 from emberd.backends.openvino.streams import Streams, streams_for
 from emberd.backends.rows import Rows
 from emberd.errors import BackendBrokenError
+from emberd.processor import processor
 from emberd.vectors import Matrix
 
 if TYPE_CHECKING:
@@ -57,10 +58,13 @@ class OpenVINOBackend:
         )
         config = settings(compute, request.threads)
         cache = Cache(core, request, config)
+        kept = (cache.file,)
         cached = cache.load()
         if cached:
             streams = _streams(core, request, compute, cached.model, cached)
-            return OpenVINOEncoder(architecture, request, streams, cached, dimensions, compute)
+            return OpenVINOEncoder(
+                architecture, request, streams, cached, dimensions, compute, kept
+            )
         compiled: CompiledModel | None = _compile(core, compute, architecture, request)
         if compiled and cache.store(compiled):
             # Use the file just written: unlike the model in memory, it does not hold on to the
@@ -74,7 +78,7 @@ class OpenVINOBackend:
             compiled = compiled or _compile(core, compute, architecture, request)
             model = _apart(core, config, compiled)
         streams = _streams(core, request, compute, model, cached)
-        encoder = OpenVINOEncoder(architecture, request, streams, cached, dimensions, compute)
+        encoder = OpenVINOEncoder(architecture, request, streams, cached, dimensions, compute, kept)
         del compiled, model
         _return_freed_memory()
         return encoder
@@ -91,6 +95,7 @@ class OpenVINOEncoder:
         cached: CachedModel | None,
         dimensions: int,
         compute: str,
+        kept: tuple[str, ...],
     ) -> None:
         self._architecture = architecture
         self._pooling = request.pooling
@@ -99,6 +104,7 @@ class OpenVINOEncoder:
         self._run_on = streams
         self._cached = cached  # the model uses its pages
         self._few_lengths = uses_amx(compute)
+        self.kept = kept
         self.streams = streams.count
         self.skips = True
         self.packs = True
@@ -112,11 +118,6 @@ class OpenVINOEncoder:
     def compute(self) -> str:
         """The arithmetic in use: `f32`, `bf16` or `f16`."""
         return self._compute
-
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """See `backends.base.Encoder`."""
-        return (self._cached.path.name,) if self._cached else ()
 
     def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
         """Encode beside other batches; see `backends.base.Encoder.encode`."""

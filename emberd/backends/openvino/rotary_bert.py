@@ -1,0 +1,62 @@
+"""BERT with rotary positions and gates as OpenVINO operations; see `architectures.rotary_bert`.
+
+Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
+"""
+
+from openvino import Node
+from openvino import opset15 as op
+
+from emberd.backends.architectures.rotary_bert import RotaryBert
+from emberd.backends.openvino.attention import Rotary, attend, split_heads
+from emberd.backends.openvino.graph import Batch, Weights, activate, borrowed, integers, whole
+
+
+def encode(bert: RotaryBert, weights: Weights, batch: Batch) -> Node:
+    """Return the token vectors, `(R, W, D)`."""
+    size, eps = bert.hidden_size, bert.layer_norm_eps
+    words = weights.embedding("embeddings.word_embeddings", bert.vocab_size, size)
+    x = op.gather(borrowed(words), batch.token_ids, whole(0))
+    if bert.type_vocab_size:  # all tokens are of type 0
+        types = weights.embedding("embeddings.token_type_embeddings", bert.type_vocab_size, size)
+        x = op.add(x, borrowed(types[0]))
+    x = weights.layer_norm(x, "emb_ln", size, eps)
+    rotary = Rotary(
+        batch.positions, bert.head_size, bert.theta, bert.max_tokens, stretch=bert.stretch
+    )
+    mask = batch.same_text()
+    for name in (f"encoder.layers.{index}" for index in range(bert.num_hidden_layers)):
+        attended = _attention(bert, weights, f"{name}.attn", x, rotary, mask)
+        x = weights.layer_norm(op.add(x, attended), f"{name}.norm1", size, eps)
+        narrow = _feed_forward(bert, weights, f"{name}.mlp", x)
+        x = weights.layer_norm(op.add(x, narrow), f"{name}.norm2", size, eps)
+    return x
+
+
+def _attention(
+    bert: RotaryBert, weights: Weights, name: str, x: Node, rotary: Rotary, mask: Node
+) -> Node:
+    """Attention under the mask: `(R, W, D)` stays."""
+    size = bert.hidden_size
+    projected = _linear(weights, x, f"{name}.Wqkv", 3 * size, size)
+    parts = op.variadic_split(projected, whole(-1), integers(size, size, size)).outputs()
+    query, key, value = (split_heads(p, bert.num_attention_heads, bert.head_size) for p in parts)
+    attended = attend(rotary.turn(query), rotary.turn(key), value, mask)
+    return _linear(weights, attended, f"{name}.out_proj", size, size)
+
+
+def _feed_forward(bert: RotaryBert, weights: Weights, name: str, x: Node) -> Node:
+    """Two linear layers with a gate between them: `(R, W, D)` stays. Source: arXiv:2002.05202."""
+    size, wide = bert.hidden_size, bert.intermediate_size
+    if bert.gate_is_stacked:
+        both = _linear(weights, x, f"{name}.fc1", 2 * wide, size)
+        values, gate = op.variadic_split(both, whole(-1), integers(wide, wide)).outputs()
+    else:
+        values = _linear(weights, x, f"{name}.fc11", wide, size)
+        gate = _linear(weights, x, f"{name}.fc12", wide, size)
+    gated = op.multiply(values, activate(gate, bert.activation))
+    return _linear(weights, gated, f"{name}.fc2", size, wide)
+
+
+def _linear(weights: Weights, x: Node, name: str, outputs: int, inputs: int) -> Node:
+    """Apply a layer, with its bias if there is one."""
+    return weights.linear(x, name, outputs, inputs, bias=weights.has(f"{name}.bias"))

@@ -1,0 +1,151 @@
+"""Proposes an entry for a model: reads its files, states what they say, asks for the rest.
+
+It does what loading the entry does with these files, so that an entry which would be refused then
+is refused now, before anything is written or downloaded.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from emberd.backends.architectures.native import read_architecture
+from emberd.backends.base import LoadRequest
+from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.config import ModelConfig
+from emberd.backends.plugins import architectures, load
+from emberd.config.insertion import entry_lines
+from emberd.models.folder import read_folder
+from emberd.proposal import lines
+from emberd.proposal.card import Card, read_card
+from emberd.proposal.lines import Chosen, Finding, Line, Open
+from emberd.proposal.place import Place
+from emberd.proposal.runner import find_runner, refuse_own_steps
+from emberd.units import format_plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """An entry that nobody has accepted yet.
+
+    Attributes:
+        name: what the model would be called.
+        place: where its files were read.
+        lines: the keys that are known.
+        open: the keys that must be stated; without them there is no entry.
+        notes: what else to know, in sentences.
+        card: what the model's card says.
+    """
+
+    name: str
+    place: Place
+    lines: tuple[Line, ...]
+    open: tuple[Open, ...]
+    notes: tuple[str, ...]
+    card: Card
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The entry as plain data."""
+        return {line.key: line.value for line in self.lines}
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Where each key comes from."""
+        return {line.key: line.origin for line in self.lines}
+
+    def as_yaml(self) -> str:
+        """Return the entry as it goes into the config file; open keys are comments."""
+        missing = (f"    # {each.key}: ?  {each.why}" for each in self.open)
+        return "\n".join(["models:", *entry_lines(self.name, self.entry, self.origins), *missing])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "name": self.name,
+            "entry": self.entry,
+            "origins": self.origins,
+            "yaml": self.as_yaml(),
+            "open": [asdict(each) for each in self.open],
+            "notes": list(self.notes),
+            "card": {
+                "licence": self.card.licence,
+                "languages": list(self.card.languages),
+                "base_models": list(self.card.base_models),
+            },
+            "read_from": str(self.place.folder),
+            "size_bytes": self.place.size_bytes,
+        }
+
+
+def short_name(label: str) -> str:
+    """Return a name for a repository or folder: the last part, in lower case, without odd signs."""
+    last = label.rpartition("/")[2].lower()
+    return re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._") or "model"
+
+
+def propose(place: Place, name: str, chosen: Chosen, *, usual_backend: str) -> Proposal:
+    """Propose an entry for the model at a place.
+
+    Args:
+        place: where its files are.
+        name: what it will be called.
+        chosen: what the user states in place of what the files say, or because none does.
+        usual_backend: the backend that the entry would have by itself.
+
+    Raises:
+        ModelLoadError: a file is damaged, no backend runs the model, or it wants its own code.
+        BadOptionError: what the user chose contradicts a file.
+    """
+    card = read_card(place.folder)
+    found = list(_findings(place, card, chosen, usual_backend))
+    return Proposal(
+        name=name,
+        place=place,
+        lines=tuple(each for each in found if isinstance(each, Line)),
+        open=tuple(each for each in found if isinstance(each, Open)),
+        notes=tuple(each for each in found if isinstance(each, str)),
+        card=card,
+    )
+
+
+def _findings(place: Place, card: Card, chosen: Chosen, usual: str) -> Iterator[Finding]:
+    folder = place.folder
+    config = ModelConfig(folder / "config.json")
+    runner = find_runner(config, usual)
+    refuse_own_steps(folder)
+    read = read_folder(folder)
+    pooling = list(lines.of_pooling(read, chosen.pooling))
+    precision = list(lines.of_precision(config, chosen.precision))
+    stated = {line.key: line.value for line in (*pooling, *precision) if isinstance(line, Line)}
+    checkpoint = Checkpoint(_request(folder, {"pooling": "mean", **stated}), applies_heads=True)
+    runs = architectures(load(runner))
+    model_type = format_plain(config.get("model_type"))
+    hidden_size = (
+        read_architecture(config, backend=runner, runs=runs).hidden_size
+        if runs
+        else config.size("hidden_size")
+    )
+    yield from lines.of_source(place)
+    yield from lines.of_dimensions(checkpoint, hidden_size)
+    yield from pooling
+    yield from lines.of_length(read)
+    yield from lines.of_limit(read, chosen.max_tokens)
+    yield from precision
+    yield from lines.of_prompts(read, place.label)
+    if runner != usual:
+        yield Line("backend", runner, f"{usual} does not run {model_type}")
+    if config.get("auto_map"):
+        yield (
+            f"config.json names Python code of the model's own (auto_map). {runner} runs"
+            f" {model_type} without it."
+        )
+    yield Line("architecture", model_type, "config.json (model_type)")
+    yield from lines.of_card(card)
+
+
+def _request(folder: Path, stated: dict[str, Any]) -> LoadRequest:
+    """Return what a worker would ask the backend to load."""
+    nowhere = Path()
+    return LoadRequest(folder=folder, **stated, compute="auto", cache=nowhere, cache_key="")
