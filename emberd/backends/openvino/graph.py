@@ -107,7 +107,7 @@ class Weights:
         return self._checkpoint.dense_matrix(f"{name}.weight", rows, columns)
 
     def look_up(self, index: Node, name: str, rows: int, columns: int) -> Node:
-        """Look vectors up in a table: `(...)` int32 -> `(..., columns)`."""
+        """Look vectors up in a table: `(...)` -> `(..., columns)`."""
         bits = self._checkpoint.bf16_matrix(f"{name}.weight", rows, columns)
         if bits is None:
             return op.gather(borrowed(self.embedding(name, rows, columns)), index, whole(0))
@@ -115,18 +115,12 @@ class Weights:
 
     def linear(self, x: Node, name: str, outputs: int, inputs: int, *, bias: bool = True) -> Node:
         """Apply `x @ W.T + b`, or without `b`: `(..., inputs)` -> `(..., outputs)`."""
-        product = self.linears(x, name, outputs, inputs, count=1)[0]
-        if not bias:
-            return product
-        return op.add(product, self.vector(f"{name}.bias", outputs))
+        return self.linears(x, name, outputs, inputs, count=1, bias=bias)[0]
 
     def linears(
-        self, x: Node, name: str, outputs: int, inputs: int, *, count: int
+        self, x: Node, name: str, outputs: int, inputs: int, *, count: int, bias: bool = False
     ) -> tuple[Node, ...]:
-        """Apply `count` layers of one size that are stored as one: `outputs` rows for each.
-
-        None of them has a bias.
-        """
+        """Apply `count` layers of one size that are stored as one: `outputs` rows for each."""
         stored = f"{name}.weight", count * outputs, inputs
         bits = self._checkpoint.bf16_matrix(*stored) if self._multiplies_bf16 else None
         if bits is None:
@@ -134,9 +128,11 @@ class Weights:
             weights = [borrowed(rows) for rows in np.split(dense, count)]
         else:
             weights = [_widened(self._bf16(rows)) for rows in np.split(bits, count)]
-        return tuple(
-            op.matmul(x, weight, transpose_a=False, transpose_b=True) for weight in weights
-        )
+        products = [op.matmul(x, each, transpose_a=False, transpose_b=True) for each in weights]
+        if not bias:
+            return tuple(products)
+        shifts = np.split(self._checkpoint.vector(f"{name}.bias", count * outputs), count)
+        return tuple(op.add(*each) for each in zip(products, map(borrowed, shifts), strict=True))
 
     def layer_norm(self, x: Node, name: str, size: int, eps: float, *, bias: bool = True) -> Node:
         """Normalize the last axis, then scale and shift. Source: arXiv:1607.06450."""
