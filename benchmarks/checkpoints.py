@@ -332,6 +332,7 @@ def write(sizes: Sizes, folder: Path, *, stored: Stored = "F32", seed: int = 7) 
         start, end = end, end + math.prod(part.shape) * BYTES[stored]
         header[part.name] = {"dtype": stored, "shape": part.shape, "data_offsets": [start, end]}
     described = json.dumps(header).encode()
+    described += b" " * (-len(described) % 8)  # so that tensors are aligned, as in real files
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(described).to_bytes(8, "little") + described)
         for _, values in _drawn(wanted, seed):

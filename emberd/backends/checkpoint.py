@@ -13,14 +13,15 @@ from emberd.backends.architectures.base import Architecture
 from emberd.backends.architectures.native import class_of
 from emberd.backends.base import LoadRequest, Precision, TokenIds
 from emberd.backends.config import ModelConfig, is_file_name
+from emberd.backends.mapped import release
 from emberd.backends.modules import Head, check_pooling, read_heads
 from emberd.backends.quantization import (
     GROUP_SIZE,
     QuantizedMatrix,
+    bf16_of,
     dequantize,
     quantize,
     round_to_bf16,
-    upper_halves,
 )
 from emberd.backends.tensors import Halves, Tensor, open_tensors
 from emberd.errors import ModelLoadError
@@ -71,6 +72,11 @@ class Checkpoint:
     def has(self, name: str) -> bool:
         """Say whether the weights have a tensor of this name."""
         return name in self._tensors
+
+    def release_pages(self) -> None:
+        """Stop counting what was read of the weights' files as memory of this process."""
+        for pages in {tensor.pages for tensor in self._tensors.values()}:
+            release(pages)
 
     def vector(self, name: str, length: int) -> Matrix:
         """Return a bias, or a scale of a layer norm: `(length,)`, float32."""
@@ -123,12 +129,10 @@ class Checkpoint:
         tensor = self._tensor(name)
         if tensor.dtype == "U32" or self.bits_for(columns):
             return None
-        if tensor.dtype == "BF16":
-            self._expect_shape(name, (rows, columns))
-            return tensor.halves()
-        if self.precision != "bf16":
+        if tensor.dtype != "BF16" and self.precision != "bf16":
             return None
-        return upper_halves(self._floats(name, (rows, columns)))
+        self._expect_shape(name, (rows, columns))
+        return tensor.halves() if tensor.dtype == "BF16" else bf16_of(tensor.floats())
 
     def bits_for(self, columns: int) -> int | None:
         """Return the bits to which a float32 matrix must still be quantized; None for not at all.

@@ -5,6 +5,7 @@ then the data that the header points into).
 """
 
 import json
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from emberd.backends.mapped import map_file
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
 
@@ -22,13 +24,17 @@ Halves = npt.NDArray[np.uint16]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of the file `path`; `dtype` is the format's own name for it, such as `BF16`."""
+    """One tensor of the file `path`; `dtype` is the format's own name for it, such as `BF16`.
+
+    `pages` are those of the whole file.
+    """
 
     path: Path
     name: str
     dtype: str
     shape: tuple[int, ...]
     data: Bytes
+    pages: mmap.mmap
 
     def floats(self) -> Matrix:
         """Return float32 of `shape`: for F32 the file's own pages, for F64 the nearest.
@@ -80,9 +86,8 @@ def open_tensors(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read: {error}.",
             hint="Delete the file and pull the model again, or repair it if it is your own.",
         ) from error
-    # Copy-on-write, so that the arrays count as writable without anybody changing the file:
-    # OpenVINO borrows only writable arrays, and copies others.
-    data = np.memmap(path, np.uint8, mode="c").view(np.ndarray)
+    pages = map_file(path)
+    data = np.frombuffer(pages, np.uint8)
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
     header: dict[str, Any] = json.loads(data[8:start].tobytes())
     header.pop("__metadata__", None)
@@ -93,6 +98,7 @@ def open_tensors(path: Path) -> dict[str, Tensor]:
             entry["dtype"],
             tuple(entry["shape"]),
             data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]],
+            pages,
         )
         for name, entry in header.items()
     }

@@ -15,6 +15,7 @@ import pytest
 from emberd.backends.base import Backend, Compute, Precision
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.mlx.packed import Packed
+from emberd.backends.openvino import graph
 from emberd.backends.openvino.backend import OpenVINOBackend
 from emberd.backends.openvino.runtime import capabilities, make_core
 from emberd.backends.rows import Rows
@@ -234,6 +235,21 @@ def test_weights_in_bf16_take_half_the_room_in_a_compiled_model(name: str, tmp_p
 
     full = (TINY / name / "model.safetensors").stat().st_size
     assert sizes[0] - sizes[1] > 0.4 * full
+
+
+@pytest.mark.parametrize("stored", ["f32", "bf16"])
+@NAMES
+def test_a_large_table_is_several_constants_and_the_vectors_are_the_same(
+    name: str, stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = TINY / name if stored == "f32" else in_bf16(name, tmp_path / name)
+    as_one = encode(OPENVINO, folder, tmp_path / "one")
+    monkeypatch.setattr(graph, "_MOST_BYTES", 7000)
+
+    in_parts = encode(OPENVINO, folder, tmp_path / "parts")
+
+    np.testing.assert_array_equal(in_parts, as_one)
+    assert len({path.stat().st_size for path in tmp_path.rglob("*.blob")}) == 2
 
 
 THETAS = {

@@ -10,6 +10,7 @@ from emberd.backends.architectures.base import Architecture
 from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.mapped import released_meanwhile
 from emberd.backends.openvino.cache import Cache, CachedModel
 from emberd.backends.openvino.processor import bf16_is_faster, uses_amx
 from emberd.backends.openvino.runtime import (
@@ -65,8 +66,10 @@ class OpenVINOBackend:
             return OpenVINOEncoder(
                 architecture, request, streams, cached, dimensions, compute, kept
             )
-        compiled: CompiledModel | None = _compile(core, compute, architecture, request)
-        if compiled and cache.store(compiled):
+        with released_meanwhile(checkpoint.release_pages):
+            compiled: CompiledModel | None = _compile(core, config, checkpoint, architecture)
+            stored = cache.store(compiled)
+        if stored:
             # Use the file just written: unlike the model in memory, it does not hold on to the
             # weights that it was compiled from. Both at once could be too much.
             compiled = None
@@ -75,7 +78,7 @@ class OpenVINOBackend:
         if cached:
             model = cached.model
         else:
-            compiled = compiled or _compile(core, compute, architecture, request)
+            compiled = compiled or _compile(core, config, checkpoint, architecture)
             model = _apart(core, config, compiled)
         streams = _streams(core, request, compute, model, cached)
         encoder = OpenVINOEncoder(architecture, request, streams, cached, dimensions, compute, kept)
@@ -162,19 +165,20 @@ def _streams(
 
 
 def _compile(
-    core: "Core", compute: str, architecture: Architecture, request: LoadRequest
+    core: "Core", config: dict[str, Any], checkpoint: Checkpoint, architecture: Architecture
 ) -> "CompiledModel":
     # Imported here because it imports the library, and a start from the cache does not need it.
     from emberd.backends.openvino.graph import Weights
     from emberd.backends.openvino.model import build
 
-    checkpoint = Checkpoint(request, applies_heads=True)
-    weights = Weights(checkpoint, compute=compute)
+    weights = Weights(checkpoint, compute=config["INFERENCE_PRECISION_HINT"])
     model = build(architecture, checkpoint.heads, weights)
     try:
-        compiled = core.compile_model(model, DEVICE, settings(compute, request.threads))
+        compiled = core.compile_model(model, DEVICE, config)
     except RuntimeError as error:
-        raise BackendBrokenError(f"OpenVINO cannot compile {request.folder}: {error}.") from error
+        raise BackendBrokenError(
+            f"OpenVINO cannot compile {checkpoint.folder}: {error}."
+        ) from error
     compiled.weights = weights  # they live as long as it does
     return compiled
 

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emberd.backends.base import LoadRequest
+from emberd.backends.mapped import map_file, release, released_meanwhile
 from emberd.backends.openvino.runtime import DEVICE, capabilities
 from emberd.processor import processor
 from emberd.replacing import replacing
@@ -57,7 +58,7 @@ class CachedModel:
 
         They are clean: a page that is needed again comes back from the system's file cache.
         """
-        _release(self.pages, start, len(self.pages) if stop is None else stop)
+        release(self.pages, start, stop)
 
     def audit(self) -> str | None:
         """Hash the whole file; if it is damaged, delete it and say so, else return None.
@@ -73,10 +74,7 @@ class CachedModel:
 
     def again(self, core: "Core", config: dict[str, Any]) -> "CompiledModel":
         """Import it a second time, with another configuration. Raises RuntimeError."""
-        from openvino import Tensor
-
-        blob = np.frombuffer(self.pages, np.uint8)[:-_SEAL_BYTES]
-        return core.import_model(Tensor(blob, shared_memory=True), DEVICE, config)
+        return _import(core, self.pages, config)
 
 
 class Cache:
@@ -104,11 +102,9 @@ class Cache:
 
     def load(self) -> CachedModel | None:
         """Return the model; None if it cannot be read, or was damaged and is now deleted."""
-        from openvino import Tensor
-
         try:
-            pages, blob = _map(self._path)
-            model = self._core.import_model(Tensor(blob, shared_memory=True), DEVICE, self._config)
+            pages = _map(self._path)
+            model = _import(self._core, pages, self._config)
         except OSError:  # most often: there is no such file
             return None
         except (ValueError, RuntimeError) as error:
@@ -177,26 +173,27 @@ def _export(model: "CompiledModel", file: IO[bytes]) -> None:
     file.flush()
 
 
-def _release(pages: mmap.mmap, start: int, stop: int) -> None:
-    """Stop counting unchanged pages as memory of this process."""
-    if hasattr(mmap, "MADV_DONTNEED"):
-        pages.madvise(mmap.MADV_DONTNEED, start, stop - start)
-
-
-def _map(path: Path) -> tuple[mmap.mmap, npt.NDArray[np.uint8]]:
-    """Map a file and return it with the blob in it; ValueError if the seal is wrong."""
-    with path.open("rb") as file:
-        # Copy-on-write, as the engine takes only writable memory (it writes nothing).
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+def _map(path: Path) -> mmap.mmap:
+    """Map a file; ValueError if its seal is wrong."""
+    pages = map_file(path)
     content = np.frombuffer(pages, np.uint8)
     blob, seal = content[:-_SEAL_BYTES], content[-_SEAL_BYTES:].tobytes()
-    release = partial(_release, pages)
-    if seal != _seal(path.name, blob, seal[:_DIGEST_BYTES], release):
+    done = partial(release, pages)
+    if seal != _seal(path.name, blob, seal[:_DIGEST_BYTES], done):
         raise ValueError("its seal is wrong")
     # If it cannot be deleted later, a damaged file would be used again at the next start.
-    if not os.access(path.parent, os.W_OK) and not _has_its_hash(pages, release):
+    if not os.access(path.parent, os.W_OK) and not _has_its_hash(pages, done):
         raise ValueError("its hash is wrong")
-    return pages, blob
+    return pages
+
+
+def _import(core: "Core", pages: mmap.mmap, config: dict[str, Any]) -> "CompiledModel":
+    """Import the blob in a mapped file, which the model goes on to use. Raises RuntimeError."""
+    from openvino import Tensor
+
+    blob = Tensor(np.frombuffer(pages, np.uint8)[:-_SEAL_BYTES], shared_memory=True)
+    with released_meanwhile(partial(release, pages)):
+        return core.import_model(blob, DEVICE, config)
 
 
 def _has_its_hash(pages: mmap.mmap, done: Done) -> bool:
@@ -217,10 +214,10 @@ def _sha256(pages: mmap.mmap, end: int, done: Done) -> bytes:
 
 def _seal_of(name: str, pages: mmap.mmap) -> bytes:
     """Return what is to follow a blob that has been written."""
-    release = partial(_release, pages)
-    sha256 = _sha256(pages, len(pages), release)
+    done = partial(release, pages)
+    sha256 = _sha256(pages, len(pages), done)
     blob = np.frombuffer(pages, np.uint8)
-    return _seal(name, blob, sha256, release)
+    return _seal(name, blob, sha256, done)
 
 
 def _seal(

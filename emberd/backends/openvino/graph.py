@@ -5,6 +5,7 @@ Shapes in comments: R rows of W tokens, N texts, D hidden size, H heads, S head 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.modules import Activation, Head
 from emberd.backends.tensors import Halves
 from emberd.vectors import Matrix
+
+_MOST_BYTES = 256 * 2**20
 
 
 def integers(*values: int) -> Node:
@@ -107,11 +110,27 @@ class Weights:
         return self._checkpoint.dense_matrix(f"{name}.weight", rows, columns)
 
     def look_up(self, index: Node, name: str, rows: int, columns: int) -> Node:
-        """Look vectors up in a table: `(...)` -> `(..., columns)`."""
+        """Look vectors up in a table: `(...)` -> `(..., columns)`.
+
+        A large table is several constants, since a compiled model is written with a copy of each.
+        """
         bits = self._checkpoint.bf16_matrix(f"{name}.weight", rows, columns)
-        if bits is None:
-            return op.gather(borrowed(self.embedding(name, rows, columns)), index, whole(0))
-        return op.convert(op.gather(self._bf16(bits), index, whole(0)), "f32")
+        table: npt.NDArray[Any] = self.embedding(name, rows, columns) if bits is None else bits
+        first, *others = np.array_split(table, -(-table.nbytes // _MOST_BYTES))
+        found, start = self._rows(first, index), len(first)
+        for part in others:
+            here = self._rows(part, op.subtract(index, whole(start)))
+            is_here = op.greater_equal(index, whole(start))
+            found = op.select(op.unsqueeze(is_here, whole(-1)), here, found)
+            start += len(part)
+        return found
+
+    def _rows(self, table: npt.NDArray[Any], index: Node) -> Node:
+        """Return rows of a table as float32; if there is no such row, any other."""
+        within = op.clamp(index, 0, len(table) - 1)
+        if table.dtype == np.float32:
+            return op.gather(borrowed(table), within, whole(0))
+        return op.convert(op.gather(self._bf16(table), within, whole(0)), "f32")
 
     def linear(self, x: Node, name: str, outputs: int, inputs: int, *, bias: bool = True) -> Node:
         """Apply `x @ W.T + b`, or without `b`: `(..., inputs)` -> `(..., outputs)`."""

@@ -7,11 +7,13 @@ that has nothing beside it gets all cores, so that a single query is as fast as 
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from queue import SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from emberd.backends.base import TokenIds
+from emberd.backends.mapped import released_meanwhile
 from emberd.vectors import Matrix
 
 if TYPE_CHECKING:
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 FEWEST_CORES = 4  # below, a batch is worth sharing, and a second copy of the weights is not,
 FEWEST_CORES_AMX = 2  # unless products take so little time that sharing them takes as long
-
-_RELEASE_EVERY_MS = 50
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def streams_for(cores: int, *, with_amx: bool) -> int:
 
 
 class Stream:
-    """Runs one batch at a time. `release` is called once the engine has repacked the weights."""
+    """Runs one batch at a time. `release` is called in the first, which repacks the weights."""
 
     def __init__(self, model: "CompiledModel", release: Callable[[], None]) -> None:
         self._request = model.create_infer_request()
@@ -41,23 +41,9 @@ class Stream:
     def run(self, inputs: Sequence[TokenIds]) -> Matrix:
         """Run a batch; the result is a copy."""
         # Not a list, nor the result by its number: OpenVINO looks at what those might also be.
-        if self._release is None:
+        with released_meanwhile(self._release) if self._release else nullcontext():
             vectors: Matrix = self._request.infer(tuple(inputs)).to_tuple()[0]
-            return vectors
-        vectors = self._run_first(tuple(inputs), self._release)
         self._release = None
-        return vectors
-
-    def _run_first(self, inputs: Sequence[TokenIds], release: Callable[[], None]) -> Matrix:
-        """Run the first batch, in which the engine repacks the weights one after the other.
-
-        What it has repacked is given back meanwhile, so that a large model is never there twice.
-        """
-        self._request.start_async(inputs)
-        while not self._request.wait_for(_RELEASE_EVERY_MS):
-            release()
-        release()
-        vectors: Matrix = self._request.get_output_tensor().data.copy()
         return vectors
 
 
