@@ -75,7 +75,8 @@ class Checkpoint:
 
     def release_pages(self) -> None:
         """Stop counting what was read of the weights' files as memory of this process."""
-        for pages in {tensor.pages for tensor in self._tensors.values()}:
+        opened: dict[str, Tensor] = vars(self).get("_tensors", {})  # called beside who opens them
+        for pages in {tensor.pages for tensor in opened.values()}:
             release(pages)
 
     def vector(self, name: str, length: int) -> Matrix:

@@ -153,7 +153,8 @@ def _streams(
 ) -> Streams:
     """Return the streams of a model that was compiled with one, for as many as the request asks."""
     cores = cores_of(model)
-    count = min(request.streams, cores) or streams_for(cores, with_amx=uses_amx(compute))
+    size = len(cached.pages) if cached else 0
+    count = min(request.streams, cores) or streams_for(cores, size, with_amx=uses_amx(compute))
     config = settings(compute, cores, streams=count)
 
     def divide() -> "CompiledModel":

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 FEWEST_CORES = 4  # below, a batch is worth sharing, and a second copy of the weights is not,
 FEWEST_CORES_AMX = 2  # unless products take so little time that sharing them takes as long
+FEWEST_CORES_LARGE = 8  # large products are worth sharing among several cores
+LARGE_BYTES = 2**30
 
 logger = logging.getLogger(__name__)
 
 
-def streams_for(cores: int, *, with_amx: bool) -> int:
-    """Return how many batches should run at once on so many cores."""
+def streams_for(cores: int, size: int, *, with_amx: bool) -> int:
+    """Return how many batches should run at once on so many cores; `size` is that of the model."""
     fewest = FEWEST_CORES_AMX if with_amx else FEWEST_CORES
+    if size >= LARGE_BYTES:
+        fewest = FEWEST_CORES_LARGE
     return cores if cores >= fewest else 1
 
 
