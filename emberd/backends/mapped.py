@@ -5,10 +5,15 @@ own copy. Without help, the file would stay in memory beside the copies.
 """
 
 import mmap
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 _EVERY_S = 0.02
 
@@ -31,6 +36,43 @@ def release(pages: mmap.mmap, start: int = 0, stop: int | None = None) -> None:
     if hasattr(mmap, "MADV_DONTNEED"):
         stop = len(pages) if stop is None else stop
         pages.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+
+def is_mapped(values: npt.NDArray[Any]) -> bool:
+    """Say whether an array is in the pages of a mapped file."""
+    base: object = values
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
+
+
+class Scratch:
+    """Copies of arrays in files that have no name, whose pages can be released."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use a folder; it need not exist."""
+        self._folder = folder
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._mapped: list[mmap.mmap] = []
+
+    def put(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a copy in a file; what cannot be written is returned as it is."""
+        try:
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                # Not through the mapping: on a full disk, that would end the process.
+                file.write(np.ascontiguousarray(values).data)
+                file.flush()
+                pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except OSError:
+            return values
+        self._mapped.append(pages)
+        return np.frombuffer(pages, values.dtype).reshape(values.shape)
+
+    def release(self) -> None:
+        """Release the pages of all copies."""
+        for pages in tuple(self._mapped):
+            release(pages)
 
 
 @contextmanager

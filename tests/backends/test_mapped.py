@@ -4,10 +4,11 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
-from emberd.backends.mapped import map_file, release, released_meanwhile
+from emberd.backends.mapped import Scratch, is_mapped, map_file, release, released_meanwhile
 from emberd.backends.openvino.backend import OpenVINOBackend
 from tests.backends.support import a_request, batch_of
 
@@ -46,6 +47,31 @@ def test_only_a_part_can_be_given_back(file: Path) -> None:
     release(pages, SIZE // 2, SIZE)
 
     assert SIZE * 0.4 < before - memory() < SIZE * 0.6
+
+
+def test_numbers_in_a_scratch_file_are_the_same_and_leave_nothing_behind(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path / "new")
+    values = np.arange(SIZE // 4, dtype=np.float32).reshape(-1, 1024)
+    kept = scratch.put(values[::2])
+    kept_bytes = values[::2].nbytes
+    before = memory()
+    assert (kept == values[::2]).all()
+
+    scratch.release()
+
+    assert is_mapped(kept)
+    assert is_mapped(kept[5:9].view(np.uint16))
+    assert not is_mapped(values)
+    assert memory() - before < kept_bytes * 0.2
+    assert (kept == values[::2]).all()
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_numbers_that_cannot_be_written_stay_where_they_are(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    values = np.ones((2, 2), np.float32)
+
+    assert Scratch(tmp_path / "file" / "folder").put(values) is values
 
 
 def test_pages_are_given_back_while_the_body_runs_and_at_its_end() -> None:

@@ -30,6 +30,8 @@ from emberd.vectors import Matrix
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core
 
+    from emberd.backends.openvino.graph import Weights
+
 
 class OpenVINOBackend:
     """Builds a graph from safetensors, compiles it once per machine, and caches the result."""
@@ -66,8 +68,12 @@ class OpenVINOBackend:
             return OpenVINOEncoder(
                 architecture, request, streams, cached, dimensions, compute, kept
             )
-        with released_meanwhile(checkpoint.release_pages):
-            compiled: CompiledModel | None = _compile(core, config, checkpoint, architecture)
+        # Imported here because it imports the library, and a start from the cache does not need it.
+        from emberd.backends.openvino.graph import Weights
+
+        weights = Weights(checkpoint, compute=compute, scratch=request.cache)
+        with released_meanwhile(weights.release_pages):
+            compiled: CompiledModel | None = _compile(core, config, architecture, weights)
             stored = cache.store(compiled)
         if stored:
             # Use the file just written: unlike the model in memory, it does not hold on to the
@@ -78,7 +84,7 @@ class OpenVINOBackend:
         if cached:
             model = cached.model
         else:
-            compiled = compiled or _compile(core, config, checkpoint, architecture)
+            compiled = compiled or _compile(core, config, architecture, weights)
             model = _apart(core, config, compiled)
         streams = _streams(core, request, compute, model, cached)
         encoder = OpenVINOEncoder(architecture, request, streams, cached, dimensions, compute, kept)
@@ -166,20 +172,15 @@ def _streams(
 
 
 def _compile(
-    core: "Core", config: dict[str, Any], checkpoint: Checkpoint, architecture: Architecture
+    core: "Core", config: dict[str, Any], architecture: Architecture, weights: "Weights"
 ) -> "CompiledModel":
-    # Imported here because it imports the library, and a start from the cache does not need it.
-    from emberd.backends.openvino.graph import Weights
-    from emberd.backends.openvino.model import build
+    from emberd.backends.openvino.model import build  # see `load`
 
-    weights = Weights(checkpoint, compute=config["INFERENCE_PRECISION_HINT"])
-    model = build(architecture, checkpoint.heads, weights)
+    model = build(architecture, weights)
     try:
         compiled = core.compile_model(model, DEVICE, config)
     except RuntimeError as error:
-        raise BackendBrokenError(
-            f"OpenVINO cannot compile {checkpoint.folder}: {error}."
-        ) from error
+        raise BackendBrokenError(f"OpenVINO cannot compile {weights.folder}: {error}.") from error
     compiled.weights = weights  # they live as long as it does
     return compiled
 

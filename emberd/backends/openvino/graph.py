@@ -5,6 +5,7 @@ Shapes in comments: R rows of W tokens, N texts, D hidden size, H heads, S head 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from openvino import Node, Shape, Tensor, Type
 from openvino import opset15 as op
 
 from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.mapped import Scratch, is_mapped
 from emberd.backends.modules import Activation, Head
 from emberd.backends.tensors import Halves
 from emberd.vectors import Matrix
@@ -98,12 +100,23 @@ class Weights:
     as long as the graph and what is compiled from it.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, compute: str) -> None:
-        """Take weights for a graph that will be compiled for this arithmetic."""
+    def __init__(self, checkpoint: Checkpoint, *, compute: str, scratch: Path) -> None:
+        """Take weights for a graph that will be compiled for this arithmetic.
+
+        Those that are not used as they are stored are kept in files in the folder `scratch`.
+        """
+        self.folder = checkpoint.folder
+        self.heads = checkpoint.heads
         self._checkpoint = checkpoint
+        self._scratch = Scratch(scratch)
         # For float32, the engine would make a float32 copy for each of several lengths of batch.
         self._multiplies_bf16 = compute == "bf16"
-        self._lent: list[Halves] = []
+        self._lent: list[npt.NDArray[Any]] = []
+
+    def release_pages(self) -> None:
+        """Stop counting what was read of the weights as memory of this process."""
+        self._checkpoint.release_pages()
+        self._scratch.release()
 
     def embedding(self, name: str, rows: int, columns: int) -> Matrix:
         """Return a table of vectors, `(rows, columns)`."""
@@ -115,7 +128,7 @@ class Weights:
         A large table is several constants, since a compiled model is written with a copy of each.
         """
         bits = self._checkpoint.bf16_matrix(f"{name}.weight", rows, columns)
-        table: npt.NDArray[Any] = self.embedding(name, rows, columns) if bits is None else bits
+        table = self._kept(self.embedding(name, rows, columns) if bits is None else bits)
         first, *others = np.array_split(table, -(-table.nbytes // _MOST_BYTES))
         found, start = self._rows(first, index), len(first)
         for part in others:
@@ -143,10 +156,10 @@ class Weights:
         stored = f"{name}.weight", count * outputs, inputs
         bits = self._checkpoint.bf16_matrix(*stored) if self._multiplies_bf16 else None
         if bits is None:
-            dense = self._checkpoint.dense_matrix(*stored)
+            dense = self._kept(self._checkpoint.dense_matrix(*stored))
             weights = [borrowed(rows) for rows in np.split(dense, count)]
         else:
-            weights = [_widened(self._bf16(rows)) for rows in np.split(bits, count)]
+            weights = [_widened(self._bf16(rows)) for rows in np.split(self._kept(bits), count)]
         products = [op.matmul(x, each, transpose_a=False, transpose_b=True) for each in weights]
         if not bias:
             return tuple(products)
@@ -179,6 +192,10 @@ class Weights:
     def has(self, name: str) -> bool:
         """Say whether the checkpoint has a tensor."""
         return self._checkpoint.has(name)
+
+    def _kept(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the same numbers in pages of a file, so that they need not stay in memory."""
+        return values if is_mapped(values) else self._scratch.put(values)
 
     def _bf16(self, bits: Halves) -> Node:
         """Return a constant of bfloat16 numbers, given as their bits, in the array's own memory."""

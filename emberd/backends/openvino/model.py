@@ -1,6 +1,5 @@
 """A whole model as an OpenVINO graph: the encoder of its architecture, pooling, and heads."""
 
-from collections.abc import Sequence
 from importlib import import_module
 
 import numpy as np
@@ -8,11 +7,10 @@ from openvino import Model
 from openvino import opset15 as op
 
 from emberd.backends.architectures.base import Architecture
-from emberd.backends.modules import Head
 from emberd.backends.openvino.graph import Batch, Weights, apply_head, pool
 
 
-def build(architecture: Architecture, heads: Sequence[Head], weights: Weights) -> Model:
+def build(architecture: Architecture, weights: Weights) -> Model:
     """Return the model: the inputs of `rows.Rows` -> `(N, D)` float32. It borrows the weights."""
     token_ids, segments, queries, positions = (
         op.parameter([-1, -1], np.int32, name=name)
@@ -24,7 +22,7 @@ def build(architecture: Architecture, heads: Sequence[Head], weights: Weights) -
     vectors = pool(
         encoder.encode(architecture, weights, batch), architecture.hidden_size, places, starts
     )
-    for head in heads:
+    for head in weights.heads:
         vectors = apply_head(vectors, head, weights)
     inputs = [token_ids, segments, queries, positions, places, starts]
     return Model([vectors], inputs, architecture.model_type)
