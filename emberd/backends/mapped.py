@@ -5,7 +5,7 @@ own copy. Without help, the file would stay in memory beside the copies.
 """
 
 import mmap
-import tempfile
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,7 +47,10 @@ def is_mapped(values: npt.NDArray[Any]) -> bool:
 
 
 class Scratch:
-    """Copies of arrays in files that have no name, whose pages can be released."""
+    """Copies of arrays in files that have no name, whose pages can be released.
+
+    They take a third of a disk's free space at most: what they are for will be written there, too.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Use a folder; it need not exist."""
@@ -55,10 +58,17 @@ class Scratch:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
         self._mapped: list[mmap.mmap] = []
+        self._bytes = 0
 
     def put(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a copy in a file; what cannot be written is returned as it is."""
+        import tempfile  # a start that compiles nothing does not need it
+
+        taken = self._bytes + values.nbytes
         try:
+            disk = os.statvfs(self._folder)
+            if disk.f_bavail * disk.f_frsize < 2 * taken:
+                return values
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 # Not through the mapping: on a full disk, that would end the process.
                 file.write(np.ascontiguousarray(values).data)
@@ -66,6 +76,7 @@ class Scratch:
                 pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except OSError:
             return values
+        self._bytes = taken
         self._mapped.append(pages)
         return np.frombuffer(pages, values.dtype).reshape(values.shape)
 

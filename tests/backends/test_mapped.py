@@ -1,5 +1,6 @@
 """Mapped files: what was read of them does not stay in memory."""
 
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from emberd.backends.mapped import Scratch, is_mapped, map_file, release, released_meanwhile
 from emberd.backends.openvino.backend import OpenVINOBackend
+from tests import disk
 from tests.backends.support import a_request, batch_of
 
 SIZE = 64 * 2**20
@@ -72,6 +74,21 @@ def test_numbers_that_cannot_be_written_stay_where_they_are(tmp_path: Path) -> N
     values = np.ones((2, 2), np.float32)
 
     assert Scratch(tmp_path / "file" / "folder").put(values) is values
+
+
+def test_two_thirds_of_a_disk_are_left_for_what_will_be_written(tmp_path: Path) -> None:
+    values = np.ones(2**20, np.uint8)
+    try:
+        with disk.mounted(tmp_path / "disk", size_mib=8) as folder:
+            scratch = Scratch(folder)
+            kept = [is_mapped(scratch.put(values)) for _ in range(8)]
+            free = shutil.disk_usage(folder).free
+    except disk.CannotMountError as error:
+        pytest.skip(str(error))
+
+    assert kept == sorted(kept, reverse=True)
+    assert 1 <= kept.count(True) <= 3
+    assert free >= 5 * 2**20
 
 
 def test_pages_are_given_back_while_the_body_runs_and_at_its_end() -> None:
