@@ -252,7 +252,8 @@ class _Drawn:
 
     heads = ()
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, folder: Path) -> None:
+        self.folder = folder
         self._draw = np.random.default_rng(SEED)
         self._model = model
         self.tensors: dict[str, Halves] = {}
@@ -267,6 +268,9 @@ class _Drawn:
             self.products.append((columns, rows))
         spread = 1.0 if is_table else SPREAD * columns**-0.5
         return self._keep(name, spread * self._normal((rows, columns)))
+
+    def bf16_matrix(self, name: str, rows: int, columns: int) -> None:
+        """Return nothing: all numbers are float32."""
 
     def vector(self, name: str, length: int) -> npt.NDArray[np.float32]:
         middle = self._model.norms_around if name.endswith("weight") else 0.0
@@ -290,7 +294,7 @@ def write(model: Model, folder: Path) -> Made:
         table = np.random.default_rng(SEED).standard_normal((VOCABULARY, model.hidden_size))
         save_file({"embeddings": table.astype(np.float16)}, folder / "model.safetensors")
         return Made(folder=folder, products=())
-    drawn = _Drawn(model)
+    drawn = _Drawn(model, folder)
     stated = ModelConfig(folder / "config.json", config)
     _build(class_of(stated).read(stated), drawn)
     named = {_published(name, model): values for name, values in drawn.tensors.items()}
@@ -299,9 +303,10 @@ def write(model: Model, folder: Path) -> Made:
 
 
 def _build(architecture: Architecture, drawn: _Drawn) -> None:
+    from emberd.backends.openvino.graph import Weights
     from emberd.backends.openvino.model import build
 
-    build(architecture, cast("Checkpoint", drawn))
+    build(architecture, Weights(cast("Checkpoint", drawn), compute="f32", scratch=drawn.folder))
 
 
 def _published(name: str, model: Model) -> str:

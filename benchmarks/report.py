@@ -15,6 +15,7 @@ from typing import Any
 import architectures_report
 import behind
 import environments
+import load_report
 import scaling_report
 from peers import (
     EMBERD,
@@ -34,6 +35,7 @@ OTHERS = "bench-*.json"  # kept runs of other machines, beside it
 MEMORY = ROOT / "benchmarks" / "results" / "memory.json"
 PAGE = ROOT / "docs" / "performance.md"
 PLOTS = ROOT / "docs" / "plots"
+LOADS = ROOT / "benchmarks" / "results" / "loads.json"
 MLX_GPU = ROOT / "benchmarks" / "results" / "mlx_gpu.json"
 BEGIN = "<!-- {}: written by benchmarks/report.py -->"
 END = "<!-- end of {} -->"
@@ -399,6 +401,7 @@ def with_sections(page: str) -> str:
     bench = section(own, _read_memory(), others) if own else NOT_YET
     page = _between(page, "bench", bench)
     page = _between(page, "scaling", scaling_report.section(scaled))
+    page = _between(page, "loads", load_report.section(LOADS))
     page = _between(page, "architectures", architectures_report.section(models))
     return _between(page, "behind", behind.table(figures))
 

@@ -13,15 +13,17 @@ from emberd.backends.architectures.base import Architecture
 from emberd.backends.architectures.native import class_of
 from emberd.backends.base import LoadRequest, Precision, TokenIds
 from emberd.backends.config import ModelConfig, is_file_name
+from emberd.backends.mapped import release
 from emberd.backends.modules import Head, check_pooling, read_heads
 from emberd.backends.quantization import (
     GROUP_SIZE,
     QuantizedMatrix,
+    bf16_of,
     dequantize,
     quantize,
     round_to_bf16,
 )
-from emberd.backends.tensors import Tensor, open_tensors
+from emberd.backends.tensors import Halves, Tensor, open_tensors
 from emberd.errors import ModelLoadError
 from emberd.files import is_file
 from emberd.models.json_files import read_object
@@ -71,6 +73,12 @@ class Checkpoint:
         """Say whether the weights have a tensor of this name."""
         return name in self._tensors
 
+    def release_pages(self) -> None:
+        """Stop counting what was read of the weights' files as memory of this process."""
+        opened: dict[str, Tensor] = vars(self).get("_tensors", {})  # called beside who opens them
+        for pages in {tensor.pages for tensor in opened.values()}:
+            release(pages)
+
     def vector(self, name: str, length: int) -> Matrix:
         """Return a bias, or a scale of a layer norm: `(length,)`, float32."""
         return self._floats(name, (length,))
@@ -116,6 +124,16 @@ class Checkpoint:
             return stored.dequantize()
         bits = self.bits_for(columns)
         return dequantize(*quantize(stored, bits)) if bits else stored
+
+    def bf16_matrix(self, name: str, rows: int, columns: int) -> Halves | None:
+        """Return the bits of `dense_matrix` in bfloat16; None if it has numbers that need more."""
+        tensor = self._tensor(name)
+        if tensor.dtype == "U32" or self.bits_for(columns):
+            return None
+        if tensor.dtype != "BF16" and self.precision != "bf16":
+            return None
+        self._expect_shape(name, (rows, columns))
+        return tensor.halves() if tensor.dtype == "BF16" else bf16_of(tensor.floats())
 
     def bits_for(self, columns: int) -> int | None:
         """Return the bits to which a float32 matrix must still be quantized; None for not at all.

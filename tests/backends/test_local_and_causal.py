@@ -5,6 +5,7 @@ What they share with all architectures is in `test_architectures.py`.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 from emberd.backends.base import Backend, Compute, Precision, TokenIds
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.mlx.packed import Packed
+from emberd.backends.openvino import graph
 from emberd.backends.openvino.backend import OpenVINOBackend
+from emberd.backends.openvino.runtime import capabilities, make_core
 from emberd.backends.rows import Rows
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
@@ -221,6 +224,59 @@ def test_one_thread_for_each_batch_gives_the_same(name: str, streams: int, tmp_p
     )
 
     assert cosines(encoder.encode(*batch_of(name)), vectors_of(name, stated(name))).min() > 0.999
+
+
+def in_bf16(name: str, folder: Path) -> Path:
+    """Copy a checkpoint, with its weights stored in bfloat16."""
+    copy_of(name, folder)
+    path = folder / "model.safetensors"
+    tensors: Any = mx.load(str(path))
+    stored = {key: tensor.astype(mx.bfloat16) for key, tensor in tensors.items()}
+    mx.eval(stored)
+    path.unlink()
+    mx.save_safetensors(str(path), stored)
+    return folder
+
+
+@NAMES
+def test_weights_in_bf16_make_the_space_of_weights_rounded_to_it(name: str, tmp_path: Path) -> None:
+    stored = in_bf16(name, tmp_path / name)
+    vectors = encode(MLX, TINY / name, tmp_path, precision="bf16")
+
+    for folder in (stored, TINY / name):
+        for precision in ("f32", "bf16") if folder == stored else ("bf16",):
+            ours = encode(OPENVINO, folder, tmp_path / precision, precision=precision)
+            assert cosines(ours, vectors).min() > 0.99999
+    assert cosines(encode(MLX, stored, tmp_path), vectors).min() > 0.99999
+
+
+@pytest.mark.skipif("BF16" not in capabilities(make_core()), reason="no bf16 here")
+@NAMES
+def test_weights_in_bf16_take_half_the_room_in_a_compiled_model(name: str, tmp_path: Path) -> None:
+    sizes: list[int] = []
+    for folder in (TINY / name, in_bf16(name, tmp_path / name)):
+        cache = tmp_path / str(len(sizes))
+        vectors = encode(OPENVINO, folder, cache, compute="bf16")
+        assert cosines(vectors, vectors_of(name, stated(name))).min() > 0.998
+        sizes.append(sum(path.stat().st_size for path in cache.rglob("*.blob")))
+
+    full = (TINY / name / "model.safetensors").stat().st_size
+    assert sizes[0] - sizes[1] > 0.4 * full
+
+
+@pytest.mark.parametrize("stored", ["f32", "bf16"])
+@NAMES
+def test_a_large_table_is_several_constants_and_the_vectors_are_the_same(
+    name: str, stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = TINY / name if stored == "f32" else in_bf16(name, tmp_path / name)
+    as_one = encode(OPENVINO, folder, tmp_path / "one")
+    monkeypatch.setattr(graph, "_MOST_BYTES", 7000)
+
+    in_parts = encode(OPENVINO, folder, tmp_path / "parts")
+
+    np.testing.assert_array_equal(in_parts, as_one)
+    assert len({path.stat().st_size for path in tmp_path.rglob("*.blob")}) == 2
 
 
 THETAS = {

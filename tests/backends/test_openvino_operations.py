@@ -9,6 +9,7 @@ from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
 from emberd.backends.openvino.backend import OpenVINOBackend
+from emberd.backends.openvino.graph import Weights
 from emberd.backends.openvino.model import build
 from emberd.backends.openvino.runtime import DEVICE, make_core, settings
 from tests.backends.references import TINY, stated
@@ -23,7 +24,8 @@ def operations(request: LoadRequest) -> list[str]:
         backend="openvino",
         runs=OpenVINOBackend.architectures,
     )
-    model = build(architecture, checkpoint)
+    weights = Weights(checkpoint, compute="f32", scratch=request.cache)
+    model = build(architecture, weights)
     compiled = make_core().compile_model(model, DEVICE, settings("f32", 1))
     return [
         node.get_rt_info()["layerType"].astype(str)

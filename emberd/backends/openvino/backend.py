@@ -10,6 +10,7 @@ from emberd.backends.architectures.base import Architecture
 from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.mapped import released_meanwhile
 from emberd.backends.openvino.cache import Cache, CachedModel
 from emberd.backends.openvino.processor import bf16_is_faster, uses_amx
 from emberd.backends.openvino.runtime import (
@@ -28,6 +29,8 @@ from emberd.vectors import Matrix
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core
+
+    from emberd.backends.openvino.graph import Weights
 
 
 class OpenVINOBackend:
@@ -65,15 +68,27 @@ class OpenVINOBackend:
             return OpenVINOEncoder(
                 architecture, request, streams, cached, dimensions, compute, kept
             )
-        compiled = _compile(core, config, checkpoint, architecture, request)
-        cache.store(compiled)
-        # Use the file just written: unlike the model in memory, it does not hold on to the
-        # weights that it was compiled from.
-        cached = cache.load()
-        model = cached.model if cached else _apart(core, config, compiled)
+        # Imported here because it imports the library, and a start from the cache does not need it.
+        from emberd.backends.openvino.graph import Weights
+
+        weights = Weights(checkpoint, compute=compute, scratch=request.cache)
+        with released_meanwhile(weights.release_pages):
+            compiled: CompiledModel | None = _compile(core, config, architecture, weights)
+            stored = cache.store(compiled)
+        if stored:
+            # Use the file just written: unlike the model in memory, it does not hold on to the
+            # weights that it was compiled from. Both at once could be too much.
+            compiled = None
+            _return_freed_memory()
+            cached = cache.load()
+        if cached:
+            model = cached.model
+        else:
+            compiled = compiled or _compile(core, config, architecture, weights)
+            model = _apart(core, config, compiled)
         streams = _streams(core, request, compute, model, cached)
         encoder = OpenVINOEncoder(architecture, request, streams, cached, dimensions, compute, kept)
-        del checkpoint, compiled, model
+        del compiled, model
         _return_freed_memory()
         return encoder
 
@@ -144,7 +159,8 @@ def _streams(
 ) -> Streams:
     """Return the streams of a model that was compiled with one, for as many as the request asks."""
     cores = cores_of(model)
-    count = min(request.streams, cores) or streams_for(cores, with_amx=uses_amx(compute))
+    size = len(cached.pages) if cached else 0
+    count = min(request.streams, cores) or streams_for(cores, size, with_amx=uses_amx(compute))
     config = settings(compute, cores, streams=count)
 
     def divide() -> "CompiledModel":
@@ -156,20 +172,17 @@ def _streams(
 
 
 def _compile(
-    core: "Core",
-    config: dict[str, Any],
-    checkpoint: Checkpoint,
-    architecture: Architecture,
-    request: LoadRequest,
+    core: "Core", config: dict[str, Any], architecture: Architecture, weights: "Weights"
 ) -> "CompiledModel":
-    # Imported here because it imports the library, and a start from the cache does not need it.
-    from emberd.backends.openvino.model import build
+    from emberd.backends.openvino.model import build  # see `load`
 
-    model = build(architecture, checkpoint)
+    model = build(architecture, weights)
     try:
-        return core.compile_model(model, DEVICE, config)
+        compiled = core.compile_model(model, DEVICE, config)
     except RuntimeError as error:
-        raise BackendBrokenError(f"OpenVINO cannot compile {request.folder}: {error}.") from error
+        raise BackendBrokenError(f"OpenVINO cannot compile {weights.folder}: {error}.") from error
+    compiled.weights = weights  # they live as long as it does
+    return compiled
 
 
 def _apart(core: "Core", config: dict[str, Any], compiled: "CompiledModel") -> "CompiledModel":
