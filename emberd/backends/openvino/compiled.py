@@ -1,0 +1,121 @@
+"""From a graph to a model that runs: compiled once for each machine, then taken from the cache."""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from emberd.backends.base import LoadRequest
+from emberd.backends.openvino.cache import Cache, CachedModel
+from emberd.backends.openvino.processor import bf16_is_faster, processor, uses_amx
+from emberd.backends.openvino.runtime import (
+    DEVICE,
+    capabilities,
+    choose_compute,
+    cores_of,
+    make_core,
+    settings,
+)
+from emberd.backends.openvino.streams import Streams, streams_for
+from emberd.errors import BackendBrokenError
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel, Core, Model
+
+    Build = Callable[[Core], Model]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A compiled model and its arithmetic; it uses the pages of the `cached` file, if any."""
+
+    streams: Streams
+    cached: CachedModel | None
+    compute: str
+
+
+def load(
+    request: LoadRequest,
+    build: "Build",
+    check: "Callable[[CompiledModel], None]" = lambda model: None,
+) -> Compiled:
+    """Take the model from the request's cache; if it is not there, build, compile and check it.
+
+    Args:
+        request: the cache, the arithmetic, and how many threads and streams.
+        build: returns the graph; what is in the cache is never built.
+        check: raises what is wrong with the compiled model, which then is not cached.
+
+    Raises:
+        BackendBrokenError: OpenVINO cannot be used, or cannot compile the graph.
+    """
+    core = make_core()
+    compute = choose_compute(
+        request, able=capabilities(core), bf16_is_faster=bf16_is_faster(processor())
+    )
+    config = settings(compute, request.threads)
+    cache = Cache(core, request, config)
+    cached = cache.load()
+    if cached:
+        return Compiled(_streams(core, request, compute, cached.model, cached), cached, compute)
+    compiled = _compile(core, config, build, request)
+    check(compiled)
+    cache.store(compiled)
+    # Use the file just written: unlike the model in memory, it does not hold on to the weights that
+    # it was compiled from.
+    cached = cache.load()
+    model = cached.model if cached else _apart(core, config, compiled)
+    streams = _streams(core, request, compute, model, cached)
+    del compiled, model
+    _return_freed_memory()
+    return Compiled(streams, cached, compute)
+
+
+def _streams(
+    core: "Core",
+    request: LoadRequest,
+    compute: str,
+    model: "CompiledModel",
+    cached: CachedModel | None,
+) -> Streams:
+    """Return the streams of a model that was compiled with one, for as many as the request asks."""
+    cores = cores_of(model)
+    count = min(request.streams, cores) or streams_for(cores, with_amx=uses_amx(compute))
+    config = settings(compute, cores, streams=count)
+
+    def divide() -> "CompiledModel":
+        if cached:
+            return cached.again(core, config)
+        return core.import_model(model.export_model(), DEVICE, config)
+
+    return Streams(model, count, divide, cached.release_pages if cached else lambda: None)
+
+
+def _compile(
+    core: "Core", config: dict[str, Any], build: "Build", request: LoadRequest
+) -> "CompiledModel":
+    model = build(core)
+    try:
+        return core.compile_model(model, DEVICE, config)
+    except RuntimeError as error:
+        raise BackendBrokenError(f"OpenVINO cannot compile {request.folder}: {error}.") from error
+
+
+def _apart(core: "Core", config: dict[str, Any], compiled: "CompiledModel") -> "CompiledModel":
+    """Return a model that could not be cached, detached from the mapped weights.
+
+    Otherwise it would compute with whatever is later written into their file.
+    """
+    try:
+        return core.import_model(compiled.export_model(), DEVICE, config)
+    except RuntimeError:  # the engine cannot export here
+        return compiled
+
+
+def _return_freed_memory() -> None:
+    """Return memory that building the graph took and that glibc keeps for later."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # musl has no malloc_trim
+            ctypes.CDLL(None).malloc_trim(0)
