@@ -35,8 +35,10 @@ class Checkpoint:
     Dense layers after pooling, in order.
     """
 
-    def __init__(self, request: LoadRequest, *, applies_heads: bool = False) -> None:
-        """Read the JSON files.
+    def __init__(
+        self, request: LoadRequest, *, applies_heads: bool = False, encoder_elsewhere: bool = False
+    ) -> None:
+        """Read the JSON files; with `encoder_elsewhere`, the weights are those of the heads alone.
 
         Raises:
             ModelLoadError: they are missing or damaged, they contradict the request, or there are
@@ -48,6 +50,7 @@ class Checkpoint:
         self._quantized = _quantization(self.config, request.precision)
         check_pooling(request.folder, request.pooling)
         self.heads = read_heads(request.folder)
+        self._encoder_elsewhere = encoder_elsewhere
         if self.heads and not applies_heads:
             raise ModelLoadError(
                 f"{self.folder / 'modules.json'} lists Dense after Pooling, which the backend does"
@@ -138,7 +141,7 @@ class Checkpoint:
         architecture = class_of(self.config.get("model_type"))
         tensors = {
             _canonical(name, architecture): tensor
-            for path in _weight_files(self.folder)
+            for path in ([] if self._encoder_elsewhere else _weight_files(self.folder))
             for name, tensor in open_tensors(path).items()
         }
         if not self.heads and "dense.0.weight" in tensors:

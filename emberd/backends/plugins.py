@@ -1,4 +1,4 @@
-"""Backends by name: the two built-in ones, and plugins installed under `emberd.backends`."""
+"""Backends by name: the built-in ones, and plugins installed under `emberd.backends`."""
 
 import pkgutil
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ GROUP = "emberd.backends"
 
 _OWN = {
     "mlx": "emberd.backends.mlx.backend:MLXBackend",
+    "onnx": "emberd.backends.onnx.backend:OnnxBackend",
     "openvino": "emberd.backends.openvino.backend:OpenVINOBackend",
 }
 """As in pyproject.toml. Repeated here because looking them up among the installed packages takes 40

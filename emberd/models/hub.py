@@ -21,7 +21,7 @@ from emberd.errors import SourceError
 from emberd.files import size_of
 from emberd.flock import LockedError, locked
 from emberd.models.hub_errors import endpoint, explained
-from emberd.models.local import DIGEST, discard, has_digest, hub_repository
+from emberd.models.local import DIGEST, ONNX, ONNX_FILE, discard, has_digest, hub_repository
 from emberd.registry.spec import Source, is_below
 from emberd.units import format_size
 
@@ -180,13 +180,14 @@ def _with_weights(info: "ModelInfo", files: Sequence[str]) -> list["RepoSibling"
     if not any(map(_is_weights, wanted)):
         raise SourceError(
             "the repository holds no weights that emberd can read",
-            hint="Choose a revision or a conversion of the model that has safetensors.",
+            hint="Choose a revision or a conversion of the model that has safetensors, or, with"
+            f" `backend: {ONNX}`, one that has {ONNX_FILE}.",
         )
     return wanted
 
 
 def _is_weights(file: "RepoSibling") -> bool:
-    return file.rfilename.endswith(".safetensors")
+    return file.rfilename.endswith((".safetensors", ".onnx"))
 
 
 def _digest(file: "RepoSibling") -> str | None:

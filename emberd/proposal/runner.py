@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from emberd.backends import plugins
+from emberd.backends.architectures import any_architecture
 from emberd.backends.config import ModelConfig
 from emberd.errors import BackendBrokenError, ModelLoadError
 from emberd.models.modules import read_steps
@@ -35,7 +36,8 @@ def find_runner(config: ModelConfig, usual: str) -> str:
             if model_type in runs.get(name, ()):
                 broken.append(f"Backend {name} runs it, but: {error.message} {error.hint or ''}")
     able = "; ".join(f"{name} runs {', '.join(sorted(runs[name]))}" for name in runs if runs[name])
-    hint = " ".join([*broken, f"{able[:1].upper()}{able[1:]}. See docs/writing-a-backend.md."])
+    otherwise = f"{any_architecture(config.path.parent)} See docs/writing-a-backend.md."
+    hint = " ".join([*broken, f"{able[:1].upper()}{able[1:]}.", otherwise])
     if config.get("auto_map"):
         raise _own_code(config.path, _code_of(config), hint)
     raise ModelLoadError(

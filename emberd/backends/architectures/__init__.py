@@ -6,11 +6,14 @@ runs it. To add one, write these files, and its line in `_NATIVE`.
 
 from collections.abc import Collection
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast, overload
 
 from emberd.backends.architectures.base import Architecture
 from emberd.backends.config import ModelConfig
 from emberd.errors import ModelLoadError
+from emberd.files import is_file
+from emberd.models.local import ONNX_FILE
 
 if TYPE_CHECKING:
     from emberd.backends.architectures.bert import Bert
@@ -51,9 +54,17 @@ def read_architecture(
     if not isinstance(model_type, str) or model_type not in runs:
         raise ModelLoadError(
             f"{config.path}: model_type is {model_type!r}, but backend {backend} runs only"
-            f" {', '.join(sorted(runs))}."
+            f" {', '.join(sorted(runs))}.",
+            hint=any_architecture(config.path.parent),
         )
     return class_of(model_type).read(config)
+
+
+def any_architecture(folder: Path) -> str:
+    """Say how to run a model of any architecture, if it has what that takes."""
+    if is_file(folder / ONNX_FILE):
+        return f"There is {folder / ONNX_FILE}: run that with `backend: onnx` in the model's entry."
+    return f"If the model has a file {ONNX_FILE}, run that with `backend: onnx` in its entry."
 
 
 def class_of(model_type: object) -> type[Architecture]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from emberd.backends import shapes
 from emberd.backends.architectures import NATIVE, read_architecture
-from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.base import TokenLimits
 from emberd.backends.base import MODEL_FILES, LoadRequest, Pooling, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino import compiled
@@ -39,7 +39,7 @@ class OpenVINOBackend:
         architecture = read_architecture(
             checkpoint.config, backend="openvino", runs=self.architectures
         )
-        dimensions = checkpoint.dimensions(architecture.hidden_size)
+        checkpoint.dimensions(architecture.hidden_size)
 
         def build(_: "Core") -> "Model":
             # Imported here because it imports the library, and a start from the cache does not
@@ -49,7 +49,7 @@ class OpenVINOBackend:
             return model.build(architecture, checkpoint)
 
         model = compiled.load(request, build)
-        return OpenVINOEncoder(model, architecture, request.pooling, dimensions)
+        return OpenVINOEncoder(model, architecture, request.pooling)
 
 
 class OpenVINOEncoder:
@@ -58,12 +58,10 @@ class OpenVINOEncoder:
     skips = True
     packs = True
 
-    def __init__(
-        self, model: Compiled, architecture: Architecture, pooling: Pooling, dimensions: int
-    ) -> None:
-        self._architecture = architecture
+    def __init__(self, model: Compiled, limits: TokenLimits, pooling: Pooling) -> None:
+        self._limits = limits
         self._pooling = pooling
-        self._dimensions = dimensions
+        self._dimensions = model.dimensions
         self._compute = model.compute
         self._run_on = model.streams
         self._cached = model.cached  # the model uses its pages
@@ -94,12 +92,10 @@ class OpenVINOEncoder:
         return self._run_on.run_alone(self._inputs(token_ids, mask))
 
     def _inputs(self, token_ids: TokenIds, mask: TokenIds) -> list[TokenIds]:
-        self._architecture.check(token_ids)
+        self._limits.check(token_ids)
         if self._few_lengths:
-            token_ids, mask = shapes.pad_tokens(
-                token_ids, mask, max_tokens=self._architecture.max_tokens
-            )
-        padding_id = self._architecture.padding_id
+            token_ids, mask = shapes.pad_tokens(token_ids, mask, max_tokens=self._limits.max_tokens)
+        padding_id = self._limits.padding_id
         rows = Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id)
         return self._given(rows)
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from emberd.backends.base import LoadRequest
@@ -24,29 +25,34 @@ from emberd.errors import BackendBrokenError
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core, Model
 
-    Build = Callable[[Core], Model]
+    Compile = Callable[[Model], CompiledModel]
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A compiled model and its arithmetic; it uses the pages of the `cached` file, if any."""
+    """A compiled model; it uses the pages of the `cached` file, if there is one.
+
+    `dimensions` is the length of its vectors, `compute` its arithmetic.
+    """
 
     streams: Streams
     cached: CachedModel | None
+    dimensions: int
     compute: str
 
 
 def load(
     request: LoadRequest,
-    build: "Build",
-    check: "Callable[[CompiledModel], None]" = lambda model: None,
+    build: "Callable[[Core], Model]",
+    check: "Callable[[CompiledModel, Compile], None]" = lambda model, compile_other: None,
 ) -> Compiled:
     """Take the model from the request's cache; if it is not there, build, compile and check it.
 
     Args:
         request: the cache, the arithmetic, and how many threads and streams.
         build: returns the graph; what is in the cache is never built.
-        check: raises what is wrong with the compiled model, which then is not cached.
+        check: raises what is wrong with the compiled model, which then is not cached; it may
+            compile other graphs in the same way.
 
     Raises:
         BackendBrokenError: OpenVINO cannot be used, or cannot compile the graph.
@@ -59,28 +65,29 @@ def load(
     cache = Cache(core, request, config)
     cached = cache.load()
     if cached:
-        return Compiled(_streams(core, request, compute, cached.model, cached), cached, compute)
-    compiled = _compile(core, config, build, request)
-    check(compiled)
+        return _ready(core, request, compute, cached.model, cached)
+    compile_graph = partial(_compile, core, config, request)
+    compiled = compile_graph(build(core))
+    check(compiled, compile_graph)
     cache.store(compiled)
     # Use the file just written: unlike the model in memory, it does not hold on to the weights that
     # it was compiled from.
     cached = cache.load()
     model = cached.model if cached else _apart(core, config, compiled)
-    streams = _streams(core, request, compute, model, cached)
+    ready = _ready(core, request, compute, model, cached)
     del compiled, model
     _return_freed_memory()
-    return Compiled(streams, cached, compute)
+    return ready
 
 
-def _streams(
+def _ready(
     core: "Core",
     request: LoadRequest,
     compute: str,
     model: "CompiledModel",
     cached: CachedModel | None,
-) -> Streams:
-    """Return the streams of a model that was compiled with one, for as many as the request asks."""
+) -> Compiled:
+    """Divide a model that was compiled with one stream, into as many as the request asks for."""
     cores = cores_of(model)
     count = min(request.streams, cores) or streams_for(cores, with_amx=uses_amx(compute))
     config = settings(compute, cores, streams=count)
@@ -90,13 +97,14 @@ def _streams(
             return cached.again(core, config)
         return core.import_model(model.export_model(), DEVICE, config)
 
-    return Streams(model, count, divide, cached.release_pages if cached else lambda: None)
+    streams = Streams(model, count, divide, cached.release_pages if cached else lambda: None)
+    dimensions = int(model.output(0).get_partial_shape()[1].get_length())
+    return Compiled(streams, cached, dimensions, compute)
 
 
 def _compile(
-    core: "Core", config: dict[str, Any], build: "Build", request: LoadRequest
+    core: "Core", config: dict[str, Any], request: LoadRequest, model: "Model"
 ) -> "CompiledModel":
-    model = build(core)
     try:
         return core.compile_model(model, DEVICE, config)
     except RuntimeError as error:
