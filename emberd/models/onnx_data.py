@@ -91,8 +91,9 @@ def check_data(path: Path) -> None:
 
 
 def _is_plain(name: str) -> bool:
-    """Say whether it is in the folder itself, and no file that describes a model (see hashes)."""
-    return is_below(name) and PurePath(name).suffix not in (".json", ".txt", ".md")
+    """Say whether it is in the folder itself, and of no kind that only describes a model."""
+    in_folder = "/" not in name and is_below(name)
+    return in_folder and PurePath(name).suffix not in (".json", ".txt", ".md")
 
 
 def _ranges(path: Path) -> Iterator[_Range]:

@@ -63,7 +63,7 @@ class OnnxBackend:
             # need it.
             from emberd.backends.onnx import graph
 
-            read = graph.read(core, path, checkpoint)
+            read = graph.read(core, path, checkpoint, request.cache)
             own.extend([read.own] if read.own else [])
             return read.vectors
 

@@ -14,6 +14,7 @@ from openvino import opset15 as op
 
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
+from emberd.backends.onnx.beside import with_data_beside
 from emberd.backends.onnx.cleaning import drop_guards, refuse_nan
 from emberd.backends.openvino.graph import Weights, apply_head, pool, whole
 from emberd.errors import ModelLoadError
@@ -44,19 +45,13 @@ class Graph:
     own: Model | None
 
 
-def read(core: Core, path: Path, checkpoint: Checkpoint) -> Graph:
+def read(core: Core, path: Path, checkpoint: Checkpoint, scratch: Path) -> Graph:
     """Read an ONNX file; `checkpoint` has what follows its encoder.
 
     Raises:
         ModelLoadError: it is damaged, its data is not all there, or it has other inputs or outputs.
     """
-    check_data(path)
-    try:
-        model = core.read_model(path)
-    except RuntimeError as error:
-        raise ModelLoadError(
-            f"OpenVINO cannot read {path}: {_reason(error)}", hint=GET_AGAIN
-        ) from error
+    model = _read(core, path, scratch)
     refuse_nan(model, path)
     drop_guards(model)
     tokens, texts = _outputs(model, path)
@@ -73,6 +68,22 @@ def read(core: Core, path: Path, checkpoint: Checkpoint) -> Graph:
         Model([vectors], [token_ids, mask, places, starts], "onnx"),
         Model([op.convert(texts, "f32")], [token_ids, mask], "own") if texts else None,
     )
+
+
+def _read(core: Core, path: Path, scratch: Path) -> Model:
+    check_data(path)
+    try:
+        with with_data_beside(path, scratch) as readable:
+            return core.read_model(readable)
+    except RuntimeError as error:
+        raise ModelLoadError(
+            f"OpenVINO cannot read {path}: {_reason(error)}", hint=GET_AGAIN
+        ) from error
+    except OSError as error:
+        raise ModelLoadError(
+            f"{path} cannot be copied to {scratch}: {error.strerror}.",
+            hint="Make room on the disk, or move emberd's cache to the disk that has the model.",
+        ) from error
 
 
 def _outputs(model: Model, path: Path) -> tuple[Output, Output | None]:
