@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 
 from emberd.backends.openvino.processor import bf16_is_faster
-from emberd.backends.openvino.processor import processor as flags
 from emberd.backends.openvino.runtime import capabilities, make_core
+from emberd.processor import processor as flags
 
 PACKAGES = ("emberd", "fastapi", "uvicorn", "openvino", "mlx", "tokenizers")
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd.api import answers, body, exchange
-from emberd.api.fields import PromptType, RequestBody, Texts, Truncate
+from emberd.api.fields import ModelName, PromptType, RequestBody, Texts, Truncate
 from emberd.api.openapi import EMBEDDING, CohereError, ResponseBody, fails, gives, takes
 from emberd.api.routes import Router
 from emberd.errors import BadOptionError
@@ -58,7 +58,7 @@ class CohereEmbedBody(RequestBody):
     """What `POST /v1/embed` and `POST /v2/embed` take."""
 
     texts: Texts = Field(description="The texts to embed, in order.")
-    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
+    model: ModelName = None
     input_type: PromptType = Field(None, description="Which of the model's prompts to use.")
     embedding_types: Annotated[
         list[EmbeddingType], BeforeValidator(_refuse_smaller_types), AfterValidator(_just_one)

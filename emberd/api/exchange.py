@@ -20,7 +20,8 @@ TOKEN_BYTES = 64  # roughly, per character of a text to tokenize
 async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     """Return the pool's answer; an expected fingerprint may also come in a header.
 
-    For a request with an input type, a header of the answer says which prompt the texts got.
+    If the request or the model's name states a role, a header of the answer says which prompt the
+    texts got.
 
     Raises:
         EmberdError: as `Pool.embed`.
@@ -28,7 +29,7 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     """
     expected = asked.fingerprint or request.headers.get("x-emberd-expect-fingerprint")
     record = record_of(request.scope)
-    spec = pool.spec(asked.model)
+    spec, role = pool.find(asked.model, asked.input_type)
     record.model = spec.name
     if expected != asked.fingerprint:
         asked = replace(asked, fingerprint=expected)
@@ -37,9 +38,8 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     answer = await hang_up_of(request.scope).ends(pool.embed(asked))
     reservation.set(sum(map(len, answer.fragments)))
     record.note(answer)
-    if asked.input_type:
-        found = asked.input_type if spec.prompts.get(asked.input_type) else "none"
-        record.headers["X-Emberd-Prompt"] = found
+    if role:
+        record.headers["X-Emberd-Prompt"] = role if spec.prompts.get(role) else "none"
     return answer
 
 

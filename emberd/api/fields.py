@@ -8,6 +8,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     FailFast,
+    Field,
     GetJsonSchemaHandler,
     WithJsonSchema,
     model_validator,
@@ -15,7 +16,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from emberd.errors import BadOptionError, TokenIdsError
-from emberd.registry.spec import InputType
+from emberd.registry.spec import AskedRole
 
 NULL = {"type": "null"}
 
@@ -103,7 +104,7 @@ Texts = Annotated[
 ]
 """One text or a list of them, as in the requests of other servers."""
 
-INPUT_TYPES: Mapping[str, InputType | None] = {  # what users of NIM, Cohere, Jina and Voyage send
+INPUT_TYPES: Mapping[str, AskedRole] = {  # what users of NIM, Cohere, Jina and Voyage send
     "query": "query",
     "document": "document",
     "passage": "document",
@@ -111,16 +112,18 @@ INPUT_TYPES: Mapping[str, InputType | None] = {  # what users of NIM, Cohere, Ji
     "search_document": "document",
     "retrieval.query": "query",
     "retrieval.passage": "document",
-    "classification": None,
-    "clustering": None,
-    "separation": None,
-    "text-matching": None,
+    "classification": "none",
+    "clustering": "none",
+    "separation": "none",
+    "text-matching": "none",
 }
 TRUNCATE_WORDS: Mapping[str, bool] = {"END": True, "NONE": False}  # NIM's and Cohere's
 
 
 def _as_input_type(given: object) -> object:
-    return INPUT_TYPES.get(given, given) if isinstance(given, str) else given
+    if not isinstance(given, str) or given not in INPUT_TYPES:
+        raise PydanticCustomError("literal_error", "Input should be 'query' or 'document'")
+    return INPUT_TYPES[given]
 
 
 def _as_truncate(given: object) -> object:
@@ -142,8 +145,15 @@ def refuse_start(field: str) -> None:
     )
 
 
+ModelName = Annotated[
+    str | None,
+    Field(
+        description="Name or alias, also with a role (`bge-small:query`); null: the default model."
+    ),
+]
+
 PromptType = Annotated[
-    InputType | None,
+    AskedRole | None,
     BeforeValidator(_as_input_type),
     WithJsonSchema({"type": "string", "enum": list(INPUT_TYPES)}),
 ]

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from emberd import __version__
 from emberd.api import answers, body, exchange, tei
-from emberd.api.fields import PromptType, RequestBody, StrictTexts, Truncate
+from emberd.api.fields import ModelName, PromptType, RequestBody, StrictTexts, Truncate
 from emberd.api.hang_up import hang_up_of
 from emberd.api.openapi import (
     ACCESS,
@@ -40,7 +40,7 @@ class EmbedBody(RequestBody):
     texts: StrictTexts = Field(
         description="The texts to embed, in order.", json_schema_extra={"minItems": 1}
     )
-    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
+    model: ModelName = None
     input_type: PromptType = Field(
         None, description="Which of the model's prompts goes before each text."
     )

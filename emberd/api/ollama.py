@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from emberd import __version__
 from emberd.api import answers, body, exchange
-from emberd.api.fields import RequestBody, Texts, Truncate
+from emberd.api.fields import ModelName, RequestBody, Texts, Truncate
 from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, ResponseBody, fails, gives, takes
 from emberd.api.routes import Router
 from emberd.pool.manager import EmbedRequest, Pool
@@ -37,7 +37,7 @@ class OllamaEmbedBody(RequestBody):
         default_factory=list,
         description="A text or a list of texts; without any, the model is only loaded.",
     )
-    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
+    model: ModelName = None
     truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
 
@@ -46,7 +46,7 @@ class OllamaEmbeddingsBody(RequestBody):
     """What `POST /api/embeddings`, the older route for one text, takes."""
 
     prompt: str | None = Field(None, description="The text; without it, the model is only loaded.")
-    model: str | None = None
+    model: ModelName = None
 
 
 class OllamaShowBody(RequestBody):
@@ -260,7 +260,7 @@ def create_router(pool: Pool) -> Router:
 
 def _names(row: ModelStatus, pool: Pool) -> Iterator[str]:
     """Yield names as Ollama lists them, with a tag. Hub ids are accepted, but not listed."""
-    for name in dict.fromkeys((row.name, *pool.spec(row.name).aliases)):
+    for name in pool.names(pool.spec(row.name)):
         yield name if ":" in name else name + LATEST
 
 

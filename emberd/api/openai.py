@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd.api import answers, body, exchange
-from emberd.api.fields import PromptType, RequestBody, Texts, Truncate, lists_of_ids
+from emberd.api.fields import ModelName, PromptType, RequestBody, Texts, Truncate, lists_of_ids
 from emberd.api.openapi import (
     ACCESS,
     EMBEDDING,
@@ -29,7 +29,7 @@ class OpenAIEmbeddingsBody(RequestBody):
     input: Texts = Field(
         description="A text or a list of texts; token ids only if the entry sets `token_ids`."
     )
-    model: str | None = Field(None, description="Registry name or alias; null: the default model.")
+    model: ModelName = None
     encoding_format: Literal["float", "base64"] | None = Field(
         None,
         validation_alias=AliasChoices("encoding_format", "embedding_type"),  # Jina's
@@ -132,7 +132,7 @@ def create_router(pool: Pool) -> Router:
         listed = [
             _listed(name, row.files_changed_s)
             for row in pool.statuses()
-            for name in dict.fromkeys((row.name, *pool.spec(row.name).aliases))
+            for name in pool.names(pool.spec(row.name))
         ]
         return answers.as_json({"object": "list", "data": listed})
 

@@ -108,8 +108,9 @@ def _front(pool: Pool) -> Iterator[str]:
     for name, state in pool.states().items():
         spec = pool.spec(name)
         default = " (default)" if spec.name == pool.default.name else ""
-        rows.append((spec.name + default, ", ".join(spec.aliases), str(spec.dimensions), state))
-    yield _table(("name", "aliases", "dimensions", "state"), rows)
+        others = ", ".join([*pool.names(spec)][1:])
+        rows.append((spec.name + default, others, str(spec.dimensions), state))
+    yield _table(("name", "other names", "dimensions", "state"), rows)
 
 
 def _docs(described: dict[str, Any]) -> Iterator[str]:

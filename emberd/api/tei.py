@@ -12,7 +12,7 @@ from starlette.responses import Response
 from emberd import __version__
 from emberd.api import answers, body, exchange
 from emberd.api.errors import SPOKEN
-from emberd.api.fields import PromptType, RequestBody, Texts, Truncate, refuse_start
+from emberd.api.fields import ModelName, PromptType, RequestBody, Texts, Truncate, refuse_start
 from emberd.api.openapi import (
     ACCESS,
     EMBEDDING,
@@ -40,7 +40,7 @@ class TEIEmbedBody(RequestBody):
     """What `POST /` takes, and `POST /embed` when it has `inputs`."""
 
     inputs: Texts = Field(description="A text or a list of texts; token ids are refused.")
-    model: str | None = Field(None, description="Not in TEI: registry name or alias.")
+    model: ModelName = None  # not in TEI
     normalize: bool | None = Field(
         None, description="Scale vectors to length 1; null: as the model's entry says (by default,"
         " true).",
@@ -57,7 +57,7 @@ class TEITokenizeBody(RequestBody):
     """What `POST /tokenize` takes."""
 
     inputs: Texts
-    model: str | None = Field(None, description="Not in TEI: registry name or alias.")
+    model: ModelName = None  # not in TEI
     add_special_tokens: bool = True
     prompt_name: PromptType = None
 

@@ -91,7 +91,8 @@ class Encoder(Protocol):
     whose prompts are read but not pooled need this.
 
     `kept: tuple[str, ...]`: the names of the files in `LoadRequest.cache` that the next load of the
-    same model takes what it needs from. Others there may then be deleted.
+    same model takes what it needs from, also if they could not be written. Others there may then be
+    deleted.
 
     `audit() -> str | None` checks that what the encoder computes with is intact, where that would
     slow down a start. It runs once, in its own low-priority thread, after the first answer

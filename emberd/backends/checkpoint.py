@@ -7,9 +7,11 @@ opened when the first of them is needed, so that a backend with a cache never to
 from functools import cached_property
 from pathlib import Path
 
-from emberd.backends.architectures import class_of
+import numpy as np
+
 from emberd.backends.architectures.base import Architecture
-from emberd.backends.base import LoadRequest, Precision
+from emberd.backends.architectures.native import class_of
+from emberd.backends.base import LoadRequest, Precision, TokenIds
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.backends.modules import Head, check_pooling, read_heads
 from emberd.backends.quantization import (
@@ -75,6 +77,16 @@ class Checkpoint:
     def vector(self, name: str, length: int) -> Matrix:
         """Return a bias, or a scale of a layer norm: `(length,)`, float32."""
         return self._floats(name, (length,))
+
+    def integers(self, name: str, length: int, *, below: int) -> TokenIds:
+        """Return row numbers of a table that has `below` rows: `(length,)`, int32."""
+        self._expect_shape(name, (length,))
+        values = self._tensor(name).integers()
+        if values.min() < 0 or values.max() >= below:
+            raise ModelLoadError(
+                f"{self._tensor(name).path}: {name} has numbers outside the table's {below} rows."
+            )
+        return values.astype(np.int32)
 
     def matrix(self, name: str, rows: int, columns: int) -> Matrix | QuantizedMatrix:
         """Return the weight of an embedding or a linear layer, `(rows, columns)`, as it is stored.

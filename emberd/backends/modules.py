@@ -13,6 +13,7 @@ from emberd.backends.config import ModelConfig, is_file_name
 from emberd.errors import ModelLoadError
 from emberd.models.modules import read_pooling, read_steps
 
+_STATIC = ("Transformer", "Pooling")  # what a StaticEmbedding step does, in this order
 _RUNNABLE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout"}
 _ORDER = ("Transformer", "Pooling", "Normalize")  # Dense and Dropout may stand between
 
@@ -53,12 +54,17 @@ def read_heads(folder: Path) -> tuple[Head, ...]:
     """Read the Dense steps of a sentence-transformers model; refuse steps that are unsupported."""
     path = folder / "modules.json"
     steps = read_steps(folder) or ()
-    kinds = [step.kind for step in steps]
+    kinds_and_paths = [
+        (kind, step.path)
+        for step in steps
+        for kind in (_STATIC if step.kind == "StaticEmbedding" else (step.kind,))
+    ]
+    kinds = [kind for kind, _ in kinds_and_paths]
     if unknown := set(kinds) - _RUNNABLE_MODULES:
         raise ModelLoadError(
             f"{path} lists {', '.join(sorted(unknown))} after the encoder, which is not supported."
         )
-    heads = [(at, step.path) for at, step in enumerate(steps) if step.kind == "Dense"]
+    heads = [(at, path) for at, (kind, path) in enumerate(kinds_and_paths) if kind == "Dense"]
     for at, name in heads:
         if "Pooling" not in kinds[:at] or "Normalize" in kinds[:at]:
             raise ModelLoadError(

@@ -30,14 +30,27 @@ class Tensor:
     data: Bytes
 
     def floats(self) -> Matrix:
-        """Return float32 of `shape`: for F32 the file's own pages, otherwise widened exactly."""
+        """Return float32 of `shape`: for F32 the file's own pages, for F64 the nearest.
+
+        Others are widened exactly.
+        """
         if self.dtype == "F32":
             return self._view(np.float32)
         if self.dtype == "F16":
             return self._view(np.float16).astype(np.float32)
+        if self.dtype == "F64":
+            return self._view(np.float64).astype(np.float32)
         if self.dtype == "BF16":  # numpy has no bfloat16: it is the upper half of a float32
             return (self._view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        raise ModelLoadError(f"{self.path}: {self.name} is {self.dtype}, not F32, BF16 or F16.")
+        raise ModelLoadError(
+            f"{self.path}: {self.name} is {self.dtype}, not F64, F32, BF16 or F16."
+        )
+
+    def integers(self) -> npt.NDArray[np.int64]:
+        """Return int64 of `shape`."""
+        if self.dtype not in ("I32", "I64"):
+            raise ModelLoadError(f"{self.path}: {self.name} is {self.dtype}, not I32 or I64.")
+        return self._view(np.int32 if self.dtype == "I32" else np.int64).astype(np.int64)
 
     def words(self) -> npt.NDArray[np.uint32]:
         """Return the uint32 of a U32 tensor, in the file's own pages."""

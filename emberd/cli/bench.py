@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,9 +63,10 @@ def _own(root: Root, model: str | None, pace: "Pace") -> "Results":
     from emberd.bench.stages import bench as run
 
     config = root.load()
-    spec = config.catalog.get(model or config.settings.default)
-    with own_server(config, spec) as own:
-        return run(own.server, own.pid, _say, start_s=own.start_s, pace=pace)
+    named = config.catalog.find(model or config.settings.default)
+    with own_server(config, named.spec) as own:
+        server = replace(own.server, model=named.label)
+        return run(server, own.pid, _say, start_s=own.start_s, pace=pace)
 
 
 def _against(url: str, model: str | None, pace: "Pace") -> "Results":

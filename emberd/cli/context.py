@@ -40,7 +40,7 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="Name or alias; the default model if left out.",
+        help="Name or alias, also with a role (bge-small:query); the default model if left out.",
         autocompletion=complete_model,
     ),
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,6 +17,7 @@ from emberd.units import format_places
 if TYPE_CHECKING:
     from emberd.client.clients import Client
     from emberd.config.load import Config
+    from emberd.registry.spec import InputType
 
 TEXTS_A_REQUEST = 256
 
@@ -67,8 +68,11 @@ def embed(
     root: Root = ctx.obj
     config = root.load()
     # This configuration's default, not that of whatever server answers.
-    name = config.catalog.get(model or config.settings.default).name
-    options: dict[str, Any] = {"model": name, "input_type": input_type, "dimensions": dimensions}
+    asked = cast("InputType | None", input_type)
+    named = config.catalog.find(model or config.settings.default, asked)
+    options: dict[str, Any] = {
+        "model": named.spec.name, "input_type": named.role, "dimensions": dimensions
+    }  # fmt: skip
     read = _json_lines if jsonl else _lines
     batches = _batches(_checked(texts) if texts else read())
     server = clients.find(config)

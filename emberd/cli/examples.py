@@ -19,7 +19,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "prepare": (
         ("emberd prepare", "the default and pinned models"),
-        ("emberd prepare bge-small", "one model that is here"),
+        ("emberd prepare bge-small", "one model"),
     ),
     "list": (
         ("emberd list", "all models, and which are downloaded"),

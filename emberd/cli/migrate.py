@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -160,13 +160,11 @@ def run(
     recovered = recover(ref, state)
     if recovered and not as_json:
         typer.echo(recovered)
+    name = to or ref.served_by or config.settings.default
+    spec, role = config.catalog.find(name, ref.input_type)
+    ref = replace(ref, input_type=role)
     with resumable(), open_embedder(config) as embedder:
-        target = find_target(
-            config,
-            embedder,
-            to or ref.served_by or config.settings.default,
-            input_type=ref.input_type,
-        )
+        target = find_target(config, embedder, spec.name, input_type=role)
         completed = 0 if dry_run else complete(ref, target, embedder, state)
         if completed and not as_json:
             typer.echo(

@@ -34,8 +34,9 @@ def list_models(
 ) -> None:
     """Show all models, and which are on this machine.
 
-    The column "tested" says what was compared with other programs: "reference" the model's own
-    vectors, "architecture" those of a model of its kind, "no" neither.
+    What the column "roles" has can follow the name, for clients that can send only a name:
+    "bge-small:query". The column "tested" says what was compared with other programs: "reference"
+    the model's own vectors, "architecture" those of a model of its kind, "no" neither.
     """
     from emberd.models import listing
     from emberd.models.remove import Places
@@ -56,6 +57,8 @@ def list_models(
     from emberd.cli import render
 
     render.show(render.model_table(rows, with_disk=verbose))
+    for alias, meant in config.settings.aliases.items():
+        typer.echo(f"{alias} means {meant}.")
     if verbose and unused_bytes:
         typer.echo(
             f"Compiled copies that no model uses take {format_size(unused_bytes)}. The server"
@@ -273,7 +276,7 @@ def remove(
     This also deletes emberd's compiled copies of them. Your own folders and installed packages
     are kept.
     """
-    from emberd.models.remove import Places, own_sources, plan_removal
+    from emberd.models.remove import Places, alone, own_sources, plan_removal
     from emberd.models.remove import remove as delete
     from emberd.spaces.lock import LockFile
 
@@ -282,9 +285,10 @@ def remove(
     specs = list({spec.name: spec for spec in map(config.catalog.get, names)}.values())
     lock = LockFile(config.homes.state)
     places = Places(hub=config.homes.hub, cache=config.homes.cache, lock=lock)
-    planned = plan_removal(specs, config.catalog, places, shared=yes)
-    _require_unloaded(config, planned.affected)
-    done = delete(planned, config.catalog, places)
+    with alone(places):
+        planned = plan_removal(specs, config.catalog, places, shared=yes)
+        _require_unloaded(config, planned.affected)
+        done = delete(planned, config.catalog, places)
     removed, compiled_bytes, kept = done.repositories, done.compiled_bytes, planned.kept
     if kept and not removed and not compiled_bytes:
         raise RequestError(

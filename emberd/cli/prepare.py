@@ -29,8 +29,10 @@ def prepare(
     """Compile models ahead of their first request.
 
     `emberd pull` does this too, and a running server does it after a change of the config file.
+    Nothing is downloaded: naming a model that is not on this machine is an error, and without
+    names, such a model is left for its first request.
     """
-    from emberd.models.availability import require_here
+    from emberd.models.availability import find_here, require_here
     from emberd.spaces.lock import LockFile
 
     root: Root = ctx.obj
@@ -41,9 +43,21 @@ def prepare(
         require_here(spec, config.homes.hub, lock.get(spec.name))
     rows: list[dict[str, Any]] = []
     for spec in specs or default_and_pinned(config):
+        here = find_here(spec, config.homes.hub, lock.get(spec.name))
         done = prepare_now(config, spec)
-        rows.append({"name": spec.name, "prepared_s": done and round(done.seconds, 3)})
-        if not as_json and done:
+        rows.append(
+            {
+                "name": spec.name,
+                "status": "prepared" if here else "not_here",
+                "prepared_s": done and round(done.seconds, 3),
+            }
+        )
+        if not as_json and not here:
+            typer.echo(
+                f"{spec.name}: not on this machine, so nothing was compiled. Its first request"
+                f" downloads and compiles it, or now `emberd pull {spec.name}`."
+            )
+        elif not as_json and done:
             typer.echo(f"{spec.name}: {prepared_in(done.seconds)}")
     if as_json:
         typer.echo(json.dumps({"models": rows}))
@@ -55,16 +69,24 @@ def default_and_pinned(config: "Config") -> "list[ModelSpec]":
     return [default, *(spec for spec in config.catalog if spec.pinned and spec is not default)]
 
 
-def prepare_now(config: "Config", spec: "ModelSpec") -> "Prepared | None":
-    """Prepare a model if it is here and that has not been done. Raises EmberdError."""
+def prepare_now(config: "Config", spec: "ModelSpec", *, unasked: bool = False) -> "Prepared | None":
+    """Prepare a model if it is here and that has not been done. Raises EmberdError.
+
+    `unasked`: nor tried in vain.
+    """
     import asyncio
 
+    from emberd.models.prepared import in_hand
     from emberd.pool import preparing
 
-    if not preparing.needs_preparing(spec, config.homes):
+    homes = config.homes
+    if not preparing.needs_preparing(spec, homes, unasked=unasked):
         return None
     try:
-        return asyncio.run(preparing.prepare(spec, config.homes))
+        with in_hand(homes.state, preparing.LONGEST_S):
+            if not preparing.needs_preparing(spec, homes, unasked=unasked):
+                return None  # a server has done it, or it was removed
+            return asyncio.run(preparing.prepare(spec, homes))
     except OSError as error:
         raise ConfigError(
             f"{spec.name} could not be prepared: {error.strerror or type(error).__name__}.",
@@ -72,12 +94,14 @@ def prepare_now(config: "Config", spec: "ModelSpec") -> "Prepared | None":
         ) from None
 
 
-def try_to_prepare(config: "Config", spec: "ModelSpec") -> "Prepared | None":
+def try_to_prepare(
+    config: "Config", spec: "ModelSpec", *, unasked: bool = False
+) -> "Prepared | None":
     """Do it as part of something else, unless `limits.prepare` is off; a failure is a warning."""
     if not config.settings.limits.prepare:
         return None
     try:
-        return prepare_now(config, spec)
+        return prepare_now(config, spec, unasked=unasked)
     except EmberdError as error:
         said = f"{error.message} {error.hint or ''}".strip()
         print_warning(f"{spec.name} was not compiled before its first request: {said}")
@@ -87,7 +111,7 @@ def try_to_prepare(config: "Config", spec: "ModelSpec") -> "Prepared | None":
 def prepare_usual(config: "Config") -> None:
     """Prepare what a server that is about to start is most likely to be asked for first."""
     for spec in default_and_pinned(config):
-        try_to_prepare(config, spec)
+        try_to_prepare(config, spec, unasked=True)
 
 
 def prepared_in(seconds: float) -> str:

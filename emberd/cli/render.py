@@ -96,9 +96,9 @@ def show(sheet: Sheet) -> None:
 def model_table(rows: Iterable[Mapping[str, Any]], *, with_disk: bool = False) -> Sheet:
     """One row per registry entry; `with_disk` adds the size of its files and its compiled copy."""
     sheet = Sheet(
-        ("model", "dimensions", "pooling", "precision", "max tokens", "licence", "tested", "files",
-         *(("disk", "compiled") if with_disk else ()), "fingerprint"),
-        leave=("licence", "pooling", "max tokens", "fingerprint", "tested", "precision",
+        ("model", "dimensions", "pooling", "precision", "max tokens", "roles", "licence", "tested",
+         "files", *(("disk", "compiled") if with_disk else ()), "fingerprint"),
+        leave=("licence", "roles", "pooling", "max tokens", "fingerprint", "tested", "precision",
                "dimensions"),
         right=("disk", "compiled"),
     )  # fmt: skip
@@ -107,10 +107,16 @@ def model_table(rows: Iterable[Mapping[str, Any]], *, with_disk: bool = False) -
         name = row["name"] + (" [cyan](default)[/]" if row["default"] else "")
         sheet.rows.append((
             name, str(row["dimensions"]), row["pooling"], row["precision"],
-            str(row["max_tokens"] or "by checkpoint"), row["licence"] or "", row["tested"], files,
-            *(_sizes(row) if with_disk else ()), row["fingerprint"] or "",
+            str(row["max_tokens"] or "by checkpoint"), _roles(row), row["licence"] or "",
+            row["tested"], files, *(_sizes(row) if with_disk else ()), row["fingerprint"] or "",
         ))  # fmt: skip
     return sheet
+
+
+def _roles(row: Mapping[str, Any]) -> str:
+    """Return what may stand after the name: `:query :document`."""
+    ends = (name.removeprefix(row["name"]) for name in row["roles"])
+    return " ".join(end for end in ends if end.startswith(":"))
 
 
 def _sizes(row: Mapping[str, Any]) -> list[str]:

@@ -42,7 +42,9 @@ def serve(
     prepare: Annotated[
         bool,
         typer.Option(
-            "--prepare", help="First compile the default and pinned models that are here."
+            "--prepare",
+            help="First compile the default and pinned models. One that is not on this machine"
+            " is downloaded and compiled at its first request.",
         ),
     ] = False,
     allow_open: Annotated[

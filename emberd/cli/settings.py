@@ -175,7 +175,8 @@ def _lines_of_settings(settings: Mapping[str, Any], origins: Mapping[str, str]) 
         if not isinstance(value, dict):
             yield _line("", key, value, origins[key])
             continue
-        yield f"{key}:"
+        if value:
+            yield f"{key}:"
         for inner, inner_value in value.items():
             yield _line("  ", inner, inner_value, origins[f"{key}.{inner}"])
 
@@ -207,7 +208,7 @@ def _lines_of_models(
 
 
 def _line(indent: str, key: str, value: object, origin: str) -> str:
-    return f"{indent}{key}: {_as_yaml(value)}".ljust(36) + f"  # {origin}"
+    return f"{indent}{_as_yaml(key)}: {_as_yaml(value)}".ljust(36) + f"  # {origin}"
 
 
 def _as_yaml(value: object) -> str:

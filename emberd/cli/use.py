@@ -12,6 +12,7 @@ from emberd.errors import BadOptionError, RequestError
 
 if TYPE_CHECKING:
     from emberd.config.load import Config
+    from emberd.registry.spec import ModelSpec
     from emberd.switch.moves import Moves
     from emberd.switch.switch import Switch
 
@@ -62,7 +63,7 @@ def use(
     recovery = recover(config, strict=migrate)
     if recovery.done:
         config = root.load()  # the default may have changed back
-    spec = config.catalog.get(name)
+    spec = _without_role(config, name)
     before = config.catalog.get(config.settings.default)
     server = clients.find(config)
     in_use = default_in_use(config, server)
@@ -95,6 +96,17 @@ def use(
     _require_consent(report, options)
     switch.commit()
     _print_report({**report, "status": "changed"}, as_json=as_json)
+
+
+def _without_role(config: "Config", name: str) -> "ModelSpec":
+    """Return the model; raise BadOptionError for a name that states a role, which is no default."""
+    spec, role = config.catalog.find(name)
+    if role:
+        raise BadOptionError(
+            f"{name!r} states the role {role}, but the default is for texts of any role.",
+            hint=f"Run `emberd use {spec.name}`. Clients state the role in their requests.",
+        )
+    return spec
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from emberd.config.dump import dump_entry, dump_settings
 from emberd.config.load import Config
 from emberd.registry.spec import NOT_FOR_WORKERS
 
-LIVE = ("default", "limits", "stores")  # a running server can change these groups, and models
+# A running server can change these groups, and models.
+LIVE = ("default", "limits", "aliases", "stores")
 
 Effect = Literal["at_once", "next_request", "model_restarts", "model_leaves", "needs_restart"]
 

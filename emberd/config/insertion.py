@@ -17,7 +17,6 @@ from emberd.units import format_plain
 
 DEFAULT, MODELS = "default", "models"
 STEP = 2  # blanks by which an entry's keys are indented, where the file shows no other habit
-WIDE = 40  # a longer line does not move the comments of the others to the right
 PLAIN = re.compile(r"[A-Za-z0-9/~][A-Za-z0-9._/@+~-]*")  # text that needs no quotes, if YAML agrees
 
 
@@ -83,7 +82,8 @@ def entry_lines(
     `column` is where the name begins, and `step` how much further its keys are indented.
     """
     keys = {key: f"{key}: {_inline(value)}" for key, value in entry.items()}
-    width = max((len(line) for line in keys.values() if len(line) <= WIDE), default=0)
+    short = (keys[key] for key, value in entry.items() if not isinstance(value, list | Mapping))
+    width = max(map(len, short), default=0)
     lines = [f"{' ' * column}{_name(name)}:"]
     for key, line in keys.items():
         comment = format_plain(comments.get(key, ""))

@@ -91,15 +91,12 @@ def load_config(
     except ValidationError as error:
         raise explain(error, (), where, Settings) from None
     catalog, model_origins = _build_catalog(document)
-    try:
-        catalog.get(settings.default)
-    except UnknownModelError as error:
-        raise ConfigError(
-            f"{where(('default',))}: default: {error.message}", hint=error.hint
-        ) from None
+    catalog = _with_aliases(catalog, settings.aliases, document)
+    _check_default(catalog, settings.default, where(("default",)))
     origins = {".".join(map(str, keys)): origin for keys, origin in sources.items()}
-    for store in settings.stores:
-        origins[f"stores.{store}"] = document.where(("stores", store))
+    for group, named in (("stores", settings.stores), ("aliases", settings.aliases)):
+        for name in named:
+            origins[f"{group}.{name}"] = document.where((group, name))
     for keys in leaves_of(settings):
         name = ".".join(keys)
         origins.setdefault(name, document.where(keys) if keys in document.lines else "default")
@@ -196,6 +193,37 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
     except ConfigError as error:
         where = document.where(("models",))
         raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def _with_aliases(catalog: Catalog, aliases: Mapping[str, str], document: Document) -> Catalog:
+    """Add the file's `aliases`: each means a model of the catalog, perhaps with a role."""
+    found = {}
+    for alias, meant in aliases.items():
+        where = f"{document.where(('aliases', alias))}: aliases.{alias}:"
+        if any(alias == spec.name for spec in catalog):
+            raise ConfigError(
+                f"{where} a model has this name, and would no longer be found under it.",
+                hint="Choose another alias.",
+            )
+        try:
+            found[alias] = catalog.find(meant)
+        except UnknownModelError as error:
+            raise ConfigError(f"{where} {error.message}", hint=error.hint) from None
+    return Catalog(catalog, found)
+
+
+def _check_default(catalog: Catalog, default: str, where: str) -> None:
+    """Raise ConfigError unless `default` means a model, without a role."""
+    try:
+        named = catalog.find(default)
+    except UnknownModelError as error:
+        raise ConfigError(f"{where}: default: {error.message}", hint=error.hint) from None
+    if named.role:
+        raise ConfigError(
+            f"{where}: default: {default!r} states the role {named.role}, but the default is for"
+            " texts of any role.",
+            hint=f"Write {named.spec.name}. Clients state the role in their requests.",
+        )
 
 
 def built_in_catalog() -> Catalog:

@@ -84,7 +84,7 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings except the models, which become the catalog."""
+    """All settings except the models; these and `aliases` become the catalog."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
@@ -92,6 +92,7 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    aliases: dict[str, str] = field(default_factory=dict)  # other names, which may state a role
     stores: dict[str, StoreSettings] = field(default_factory=dict)
 
 
@@ -101,7 +102,7 @@ def leaves_of(settings: Settings) -> list[tuple[str, ...]]:
     for group in fields(settings):
         value = getattr(settings, group.name)
         if isinstance(value, dict):
-            continue  # stores: the user names them, and only in the file
+            continue  # aliases, stores: the user names them, and only in the file
         inner = fields(value) if is_dataclass(value) else ()
         found += [(group.name, field.name) for field in inner] or [(group.name,)]
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from emberd.backends import plugins as backend_plugins
 from emberd.config.document import Document, read_document
 from emberd.config.load import Config, is_built_in
-from emberd.errors import ConfigError, ModelLoadError, UnknownModelError
+from emberd.errors import BadOptionError, ConfigError, ModelLoadError, UnknownModelError
 from emberd.files import is_folder
 from emberd.migrate import plugins as store_plugins
 from emberd.models.availability import find_here
@@ -106,7 +106,8 @@ def check_stores(config: Config) -> None:
     """Check the kind and the model of every configured store.
 
     Raises:
-        ConfigError: the kind is not installed, or there is no such model.
+        ConfigError: the kind is not installed, or there is no such model, or its name states
+            another role than `input_type`.
     """
     document = read_document(config.homes.config)
     kinds = store_plugins.kinds()
@@ -118,7 +119,7 @@ def check_stores(config: Config) -> None:
             )  # fmt: skip
         try:
             if store.model:
-                config.catalog.get(store.model)
-        except UnknownModelError as error:
+                config.catalog.find(store.model, store.input_type)
+        except (UnknownModelError, BadOptionError) as error:
             keys = ("stores", name, "model")
             raise _wrong(document, keys, error.message, error.hint) from None

@@ -102,17 +102,22 @@ def check(
         ref: the store.
         embedder: embeds the sample.
         sample: rows to embed, evenly spread; 0 for all. None: 200, or none if it is stamped.
-        models: candidates, which must be on this machine; if empty, every model that is.
+        models: candidates, which must be on this machine; if empty, every model that is. A role
+            that their names state is that of the store's texts.
         progress: called with what is being done, in words.
 
     Raises:
         StoreError: it cannot be read.
+        BadOptionError: the names state another role than the store, or than each other.
         SourceError: a model in `models` is not on this machine, or no model is.
         EmberdError: the default cannot embed; another that cannot is a candidate with an error.
     """
     store = ref.store
     default = config.catalog.get(ref.served_by or config.settings.default)
-    asked = [config.catalog.get(name) for name in models]
+    asked, role = [], ref.input_type
+    for name in models:
+        spec, role = config.catalog.find(name, role)  # a role is that of all texts of the store
+        asked.append(spec)
     hub, entries = config.homes.hub, LockFile(config.homes.state).read()
     for spec in asked:
         require_here(spec, hub, entries.get(spec.name))
@@ -136,7 +141,7 @@ def check(
     }
     if rows and not specs:
         require_here(default, hub, entries.get(default.name))
-    candidates = Candidates(rows, shape.dimensions, ref.input_type)
+    candidates = Candidates(rows, shape.dimensions, role)
     for spec in specs.values():
         progress(f"embedding {len(rows)} rows with {spec.name}")
         candidates.add(spec, embedder, keep=spec is default)

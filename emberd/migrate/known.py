@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -118,7 +119,8 @@ def _configured(
     settings = config.settings.stores[name]
     given = {**settings.options, **options}
     store = open_store(path_of(config, name), kind=kind or settings.kind, options=given)
-    served_by = config.catalog.get(settings.model).name if settings.model else None
-    return StoreRef(
-        name=name, store=store, options=given, served_by=served_by, input_type=settings.input_type
-    )
+    ref = StoreRef(name=name, store=store, options=given, input_type=settings.input_type)
+    if settings.model is None:
+        return ref
+    spec, role = config.catalog.find(settings.model, settings.input_type)
+    return replace(ref, served_by=spec.name, input_type=role)

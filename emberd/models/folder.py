@@ -37,6 +37,8 @@ class Folder:
         prompts: the prompts that are not empty, by the names that the folder gives them.
         default_prompt: the name of the prompt for texts that ask for none.
         include_prompt: False if a prompt's tokens are read but not pooled.
+        only_known: whether a text's tokens are only those that its tokenizer knows, without special
+            ones, as in model2vec's static models.
         normalizes: whether vectors are scaled to length 1; None if there is no modules.json.
     """
 
@@ -50,6 +52,7 @@ class Folder:
     prompts: Mapping[str, str]
     default_prompt: str | None
     include_prompt: bool
+    only_known: bool
     normalizes: bool | None
 
     def max_tokens(self, spec: ModelSpec) -> int:
@@ -129,6 +132,7 @@ def read_folder(folder: Path) -> Folder:
         prompts={str(name): text for name, text in prompts.items() if text},
         default_prompt=default if isinstance(default, str) else None,
         include_prompt=read_pooling(folder).include_prompt,
+        only_known=config.get("model_type") == "model2vec",
         normalizes=None if steps is None else any(step.kind == "Normalize" for step in steps),
     )
 

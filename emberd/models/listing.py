@@ -7,7 +7,7 @@ from emberd.models import compiled
 from emberd.models.availability import find_here
 from emberd.models.remove import Places
 from emberd.registry.catalog import Catalog
-from emberd.registry.spec import ModelSpec
+from emberd.registry.spec import InputType, ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,7 @@ class ListedModel:
     tested: str
     sources: list[str]
     aliases: list[str]
+    roles: dict[str, InputType]  # names that state a role, and which
 
 
 def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterator[ListedModel]:
@@ -37,6 +38,7 @@ def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterato
     for spec in catalog:
         entry = lock.get(spec.name)
         here = find_here(spec, places.hub, entry)
+        names = catalog.names(spec)
         yield ListedModel(
             name=spec.name,
             default=spec is default,
@@ -52,7 +54,8 @@ def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterato
             licence=spec.licence,
             tested=spec.tested,
             sources=[str(source) for source in spec.sources],
-            aliases=list(spec.aliases),
+            aliases=[name for name, role in names.items() if not role][1:],
+            roles={name: role for name, role in names.items() if role},
         )
 
 

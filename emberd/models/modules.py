@@ -90,7 +90,10 @@ class PoolingFile:
 
 def read_pooling(folder: Path) -> PoolingFile:
     """Return what the file of the Pooling step says, in the registry's names."""
-    listed = [step.path for step in read_steps(folder) or () if step.kind == "Pooling"]
+    steps = read_steps(folder) or ()
+    if any(step.kind == "StaticEmbedding" for step in steps):
+        return PoolingFile(path=folder / "modules.json", modes=frozenset({"mean"}))
+    listed = [step.path for step in steps if step.kind == "Pooling"]
     named = [folder / path / "config.json" for path in listed if path and is_below(path)]
     files = [path for path in named if is_there(path)]
     path = next(iter(files or sorted(folder.glob("*_Pooling/config.json"))), None)
@@ -115,9 +118,19 @@ def read_pooling(folder: Path) -> PoolingFile:
 
 def check_layout(folder: Path, steps: tuple[Step, ...]) -> None:
     """Refuse an encoder in a subfolder, where old versions of sentence-transformers kept it."""
-    elsewhere = next((s.path for s in steps if s.kind == "Transformer" and s.path), None)
-    if elsewhere:
-        raise old_layout(folder, elsewhere)
+    for step in steps:
+        if step.path in ("", "."):
+            continue
+        if step.kind == "Transformer":
+            raise old_layout(folder, step.path)
+        if step.kind == "StaticEmbedding":
+            raise ModelLoadError(
+                f"{folder} has its token vectors in {step.path}; emberd looks for them next to"
+                " modules.json.",
+                hint=f"Move the files in {folder / step.path} to {folder}, write"
+                ' `"path": ""` for StaticEmbedding in modules.json, and a config.json with'
+                ' `{"model_type": "model2vec"}`.',
+            )
 
 
 def old_layout(folder: Path, elsewhere: str) -> ModelLoadError:

@@ -33,7 +33,7 @@ def replacing_normalizer(
     `lower_case` is sentence-transformers' own option, which lower-cases texts before anything else.
     """
     kind = tokenizer.get("tokenizer_class") or {
-        "bert": "BertTokenizer", "mpnet": "MPNetTokenizer"
+        "bert": "BertTokenizer", "distilbert": "BertTokenizer", "mpnet": "MPNetTokenizer"
     }.get(str(config.get("model_type")))  # fmt: skip
     known = _BERT_NORMALIZER if str(kind).removesuffix("Fast") in _NORMALIZED_BY_CLASS else {}
     stated = {ours: tokenizer[key] for key, ours in known.items() if key in tokenizer}

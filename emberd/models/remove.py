@@ -4,17 +4,22 @@ Only the Hub's cache and what backends compiled are ever deleted. The user's own
 installed packages stay.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from emberd.errors import RequestError
+from emberd.flock import LockedError
 from emberd.models import compiled
 from emberd.models.availability import find_here
 from emberd.models.local import find_local, remove_repository
+from emberd.models.prepared import in_hand
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockFile
+
+WAIT_S = 30.0  # for a model that is being prepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +29,30 @@ class Places:
     hub: Path
     cache: Path
     lock: LockFile
+
+
+@contextmanager
+def alone(places: Places) -> Iterator[None]:
+    """Plan and remove while no model is being prepared.
+
+    Raises:
+        RequestError: one is, for longer than somebody likes to wait, or the state folder cannot be
+            written.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(in_hand(places.lock.path.parent, WAIT_S))
+        except LockedError as error:
+            raise RequestError(
+                f"A model is being compiled by {error.holder}; nothing was removed.",
+                hint="Try again when that is done: the server's log says so.",
+            ) from None
+        except OSError as error:
+            raise RequestError(
+                f"{error.filename} cannot be locked: {error.strerror}; nothing was removed.",
+                hint="Fix its owner and permissions, then run this again.",
+            ) from None
+        yield
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ from emberd.spaces.lock import LockFile
 class PoolContext:
     """What a model needs of its pool.
 
-    `changed` is called when there might now be room for another model; `idle_unload_s` returns
-    the limit in force.
+    `changed` is called when there might now be room for another model, `freed` when there may be
+    more of it, or as much is known to be left; `idle_unload_s` returns the limit in force.
     """
 
     homes: Homes
@@ -27,3 +27,4 @@ class PoolContext:
     patience: Patience
     idle_unload_s: Callable[[], float]
     changed: Callable[[], None]
+    freed: Callable[[], None]

@@ -86,8 +86,10 @@ class Crew:
             if replica.employed or replica.ended == "gave_up" or not self._has_work:
                 continue
             if self._room.free_bytes < each_bytes:
-                replica.note = f"{replica.name} does not run: there is no room for it."
-                log.warning("%s Raise limits.memory_budget.", replica.note)
+                note = f"{replica.name} does not run: there is no room for it."
+                if note != replica.note:
+                    log.warning("%s Raise limits.memory_budget.", note)
+                replica.note = note
                 continue
             assert self._running  # since `run`
             replica.employed, replica.note = True, None
@@ -110,7 +112,7 @@ class Crew:
                 await replica.run()
         replica.employed = False
         self._backlog.workers = self.employed
-        self._owner.context.changed()  # another model may have room now
+        self._owner.context.freed()
 
     @property
     def _has_work(self) -> bool:

@@ -2,14 +2,19 @@
 
 import math
 import time
+from collections.abc import Mapping
 
 from emberd.models.availability import find_here
 from emberd.pool.model import Model
 from emberd.pool.status import ModelStatus
+from emberd.registry.spec import InputType
 
 
-def status_of(model: Model) -> ModelStatus:
-    """Return what `/models` says about a model; its workers' memory is read from the system."""
+def status_of(model: Model, names: Mapping[str, InputType | None]) -> ModelStatus:
+    """Return what `/models` says about a model; its workers' memory is read from the system.
+
+    `names` are those under which it is listed, and the role that each states.
+    """
     spec, sessions, last, backlog = model.spec, model.sessions, model.last_start, model.backlog
     ready = next((session.ready for session in sessions if session.ready), None)
     starting = [session.progress for session in sessions if session.progress]
@@ -22,7 +27,8 @@ def status_of(model: Model) -> ModelStatus:
     fingerprint = entry.now.fingerprint if entry else None
     return ModelStatus(
         name=spec.name,
-        aliases=[*spec.aliases, *spec.hub_ids],
+        aliases=[*(name for name, role in names.items() if not role), *spec.hub_ids][1:],
+        roles={name: role for name, role in names.items() if role},
         dimensions=spec.dimensions,
         pooling=spec.pooling,
         precision=spec.precision,

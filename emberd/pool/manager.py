@@ -6,7 +6,7 @@ server runs.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -34,7 +34,8 @@ from emberd.pool.room import Room
 from emberd.pool.states import State
 from emberd.pool.status import ModelStatus, space_changed
 from emberd.pool.watchdog import Patience
-from emberd.registry.spec import InputType, ModelSpec
+from emberd.registry.catalog import Named
+from emberd.registry.spec import AskedRole, InputType, ModelSpec
 from emberd.spaces import stores
 from emberd.spaces.lock import LockFile
 
@@ -49,7 +50,7 @@ class EmbedRequest:
 
     texts: Sequence[str]
     model: str | None = None
-    input_type: InputType | None = None
+    input_type: AskedRole | None = None  # None: as the model's name says
     dimensions: int | None = None
     truncate: bool = True
     encoding: Form = "json"
@@ -93,6 +94,7 @@ class Pool:
             patience=patience,
             idle_unload_s=lambda: self._limits.idle_unload,
             changed=self._changed.set,
+            freed=self._freed,
         )
         self._models: dict[str, Model] = {}
         self._retired: list[Model] = []  # of an earlier configuration, not gone yet
@@ -125,7 +127,7 @@ class Pool:
                 model.retire("reload")
                 self._retired.append(model)
         self.room.apply(self._limits)
-        self._changed.set()
+        self._freed()
 
     @property
     def limits(self) -> LimitsSettings:
@@ -145,13 +147,16 @@ class Pool:
 
         Raises:
             UnknownModelError: no model has that name.
+            BadOptionError: its name states another role than `input_type`.
             RequestError: the request cannot be served by this model.
             UnavailableError: the queue is full, the deadline passed, or there is no room or source.
             BackendError: the model cannot be loaded, or gave no vector.
             WorkerCrashedError: its worker died twice on this request.
         """
-        model = self._model(request.model)
-        job = self._admit(model.spec, request)
+        self.check_open()
+        named = self.find(request.model, request.input_type)
+        model = self._models[named.spec.name]
+        job = self._admit(named, request)
         model.submit(job)
         deadline = asyncio.get_running_loop().call_later(
             self._limits.request_timeout, lambda: job.fail(self._too_late(model))
@@ -172,7 +177,7 @@ class Pool:
                 await model.load()
         except TimeoutError:
             raise self._too_late(model) from None
-        return status_of(model)
+        return self._status(model)
 
     async def audited(self, name: str | None) -> str | None:
         """Wait until a loaded model has checked what it computes with; return what was damaged."""
@@ -188,11 +193,11 @@ class Pool:
 
     def statuses(self) -> list[ModelStatus]:
         """Return the status of every entry of the registry."""
-        return [status_of(model) for model in self._models.values()]
+        return [self._status(model) for model in self._models.values()]
 
     def status(self, name: str | None = None) -> ModelStatus:
         """Return one model's status; raises `UnknownModelError`."""
-        return status_of(self._models[self.spec(name).name])
+        return self._status(self._models[self.spec(name).name])
 
     def warnings(self) -> list[dict[str, str]]:
         """Return models that changed or were damaged, and stores that no longer fit."""
@@ -208,7 +213,15 @@ class Pool:
 
     def spec(self, name: str | None = None) -> ModelSpec:
         """Return what the registry says about one model; raises `UnknownModelError`."""
-        return self._catalog.get(name) if name else self.default
+        return self.find(name).spec
+
+    def find(self, name: str | None = None, input_type: AskedRole | None = None) -> Named:
+        """Return which model a request means, and the role of its texts; see `Catalog.find`."""
+        return self._catalog.find(name or self.default.name, input_type)
+
+    def names(self, spec: ModelSpec) -> Mapping[str, InputType | None]:
+        """Return the names under which to list a model; see `Catalog.names`."""
+        return self._catalog.names(spec)
 
     def queued_texts(self) -> dict[str, int]:
         """Return how many texts without a vector each busy model has."""
@@ -265,11 +278,23 @@ class Pool:
         self._retired = [model for model in self._retired if model.alive]
         return [*self._models.values(), *self._retired]
 
+    def _freed(self) -> None:
+        """Offer room to models that wait for it, then to those that lack workers."""
+        self._changed.set()
+        if self.is_starting or self._closing:
+            return  # a model that starts goes first; it says when it is ready or gone
+        for model in self._models.values():
+            model.grow()
+
     def _model(self, name: str | None) -> Model:
         self.check_open()
         return self._models[self.spec(name).name]
 
-    def _admit(self, spec: ModelSpec, request: EmbedRequest) -> Job:
+    def _status(self, model: Model) -> ModelStatus:
+        return status_of(model, self._catalog.names(model.spec))
+
+    def _admit(self, named: Named, request: EmbedRequest) -> Job:
+        spec, role = named
         count = len(request.texts)
         if not count:
             raise NoTextsError("No texts provided", hint="Send at least one text.")
@@ -292,8 +317,8 @@ class Pool:
                 f"{queued} texts are already waiting.",
                 hint="Try again in a moment, or raise limits.max_queued_texts.",
             )
-        prompt = spec.prompts.get(request.input_type, "") if request.input_type else ""
-        if request.input_type == "query" and not prompt and spec.name not in self._without_prompt:
+        prompt = spec.prompts.get(role, "") if role else ""
+        if role == "query" and not prompt and spec.name not in self._without_prompt:
             self._without_prompt.add(spec.name)
             log.warning(
                 "%s has no query prompt; texts of input_type query are embedded as they are."

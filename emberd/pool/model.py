@@ -119,6 +119,11 @@ class Model:
         self.spec = spec
         self._crew.wake()
 
+    def grow(self) -> None:
+        """Start workers for which there was no room before, if there is now."""
+        if self.state == "ready":
+            self._crew.hire(self._worker_bytes)
+
     def refuse_waiting(self, error: EmberdError) -> None:
         """Fail everyone who waits for a worker; requests that a worker already has continue."""
         self.backlog.refuse_waiting(error)
@@ -209,7 +214,7 @@ class Model:
                 ended = await self._load()
         finally:
             self._task = None
-            self.context.changed()
+            self.context.freed()
 
     async def _load(self) -> Event:
         """From taking room until the last worker has ended; return how that came about."""
@@ -288,6 +293,7 @@ class Model:
             session.sample_memory()
             self._learn(session, ready)
             self._crew.hire(self._worker_bytes)
+            self.context.freed()  # what it left, to others
         return lane
 
     def _learn(self, session: Session, ready: wire.Ready) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 from emberd.aside import aside
 from emberd.config.load import Config
 from emberd.config.paths import Homes
-from emberd.errors import EmberdError, WorkerStartError, from_code
+from emberd.errors import ConfigError, EmberdError, WorkerStartError, from_code
+from emberd.flock import LockedError
 from emberd.models import compiled
 from emberd.models.availability import find_here
-from emberd.models.prepared import code_changed_s, is_prepared, kept_files
+from emberd.models.prepared import code_changed_s, in_hand, is_in_vain, is_prepared, kept_files
 from emberd.pool.manager import Pool
 from emberd.pool.process import Spawn, Worker, WorkerProcess, start_frame
 from emberd.pool.status import space_changed
@@ -32,6 +33,7 @@ from emberd.worker import wire
 AFTER_START_S = 5.0  # the first requests after a start have priority
 LONGEST_S = 600.0  # also for a machine that has no time for low priority
 END_S = 5.0
+IN_HAND_S = 1.0  # until it is tried again, while a command prepares or removes models
 LOW_PRIORITY = 10  # niceness: a tenth of a core that others want, see sched(7)
 
 log = logging.getLogger("emberd.pool")
@@ -45,11 +47,16 @@ class Prepared:
     entry: LockEntry
 
 
-def needs_preparing(spec: ModelSpec, homes: Homes) -> bool:
-    """Whether the files of a model are here, and its next start would have to compile them."""
+def needs_preparing(spec: ModelSpec, homes: Homes, *, unasked: bool = False) -> bool:
+    """Whether the files of a model are here, and its next start would have to compile them.
+
+    `unasked`: not if what was compiled could not be stored the last time.
+    """
     entry = LockFile(homes.state).read().get(spec.name)
     here = find_here(spec, homes.hub, entry)
-    return here is not None and not is_prepared(spec, here.folder, homes.cache, entry)
+    if here is None or (unasked and is_in_vain(spec, entry)):
+        return False
+    return not is_prepared(spec, here.folder, homes.cache, entry)
 
 
 async def prepare(
@@ -60,7 +67,7 @@ async def prepare(
     Whatever ends this early, a cancellation too, ends the worker.
 
     Raises:
-        EmberdError: the model cannot be loaded.
+        EmberdError: the model cannot be loaded, or what was compiled cannot be stored.
         OSError: no process can be started, or the state folder cannot be written.
     """
     began_s = time.monotonic()
@@ -80,6 +87,11 @@ async def prepare(
     finally:
         worker.kill()
         await worker.death(END_S)
+    if not entry.now.stored:
+        raise ConfigError(
+            f"What is compiled for {spec.name} cannot be stored in {homes.cache}.",
+            hint="Check its permissions and the disk space; until then, each start compiles it.",
+        )
     return Prepared(seconds, entry)
 
 
@@ -140,6 +152,11 @@ def chosen(config: Config) -> list[ModelSpec]:
     )
 
 
+def is_due(spec: ModelSpec, config: Config) -> bool:
+    """Whether a server should prepare a model now; another process may have removed it."""
+    return spec in chosen(config) and needs_preparing(spec, config.homes, unasked=True)
+
+
 class Preparing:
     """A server's own: prepares what its configuration needs, and deletes what no entry uses."""
 
@@ -172,7 +189,7 @@ class Preparing:
             if self._failed.get(spec.name) == spec:
                 continue
             try:
-                while not await self._is_done(spec, config.homes):
+                while not await self._is_done(spec, config):
                     pass  # it made way for a start; that may even have been its own
             except (EmberdError, OSError, ValueError) as error:
                 self._failed[spec.name] = spec
@@ -180,14 +197,27 @@ class Preparing:
                 log.warning("%s could not be prepared: %s", spec.name, reason)
         await aside(partial(delete_unused, config, spare_new_folders=True))
 
-    async def _is_done(self, spec: ModelSpec, homes: Homes) -> bool:
-        """Prepare a model, if it needs that and there is room; False if it made way for a start."""
+    async def _is_done(self, spec: ModelSpec, config: Config) -> bool:
+        """Prepare a model, if it needs that and there is room; False if it made way for others."""
         pool = self._pool
         await pool.until(lambda: not pool.is_starting)
-        if not await aside(partial(needs_preparing, spec, homes)):
+        if not await aside(partial(is_due, spec, config)):
             return True
         if await pool.room.needs_bytes(spec) > pool.room.free_bytes:
             return True  # a request would have others leave; this must not
+        with ExitStack() as held:
+            try:
+                held.enter_context(in_hand(config.homes.state, 0.0))
+            except LockedError:
+                await asyncio.sleep(IN_HAND_S)
+                return False
+            if not await aside(partial(is_due, spec, config)):
+                return True  # a command has prepared or removed it
+            return await self._prepare(spec, config.homes)
+
+    async def _prepare(self, spec: ModelSpec, homes: Homes) -> bool:
+        """Prepare a model; False if it made way for a start."""
+        pool = self._pool
         log.info("%s: preparing", spec.name)
         work = asyncio.create_task(prepare(spec, homes, niceness=LOW_PRIORITY))
         start = asyncio.create_task(pool.until(lambda: pool.is_starting))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from emberd.pool.states import State
+from emberd.registry.spec import InputType
 from emberd.spaces.lock import LockEntry
 from emberd.state import known_fields
 from emberd.worker.wire import Progress
@@ -19,6 +20,9 @@ VECTORS_DAMAGED = "vectors_damaged"  # the code of a warning
 class ModelStatus:
     """One entry of the registry, and its workers if it has any. Times are in seconds.
 
+    `roles` has the names that state a role, such as `bge-small:query`, and which; they are listed
+    for models that treat a query and a document differently, and for aliases that state one.
+
     `replicas` is how many workers are ready, `memory_bytes` what all of them take; `pid` is the
     first of `pids`.
 
@@ -29,6 +33,7 @@ class ModelStatus:
 
     name: str
     aliases: list[str]
+    roles: dict[str, InputType]
     dimensions: int
     pooling: str
     precision: str

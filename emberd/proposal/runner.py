@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from emberd.backends import plugins
-from emberd.backends.architectures import any_architecture
+from emberd.backends.architectures.native import any_architecture
 from emberd.backends.config import ModelConfig
 from emberd.errors import BackendBrokenError, ModelLoadError
 from emberd.models.modules import read_steps

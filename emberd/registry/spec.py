@@ -16,6 +16,7 @@ Precision = Literal["4bit", "8bit", "bf16", "f32"]
 Compute = Literal["auto", "f32", "bf16", "f16"]
 Tested = Literal["reference", "architecture", "no"]
 InputType = Literal["query", "document"]
+AskedRole = InputType | Literal["none"]  # none: a request for a task that has no prompt
 Replicas = Annotated[Literal["auto"] | int, ReplicaCount]
 EncodingName = Literal["r50k_base", "p50k_base", "cl100k_base", "o200k_base"]
 
@@ -123,6 +124,11 @@ class ModelSpec:
     def public_id(self) -> str:
         """The first Hub id, whichever source is used, or the name (`/health`'s `model`)."""
         return self.hub_ids[0] if self.hub_ids else self.name
+
+    @property
+    def tells_roles_apart(self) -> bool:
+        """Whether the vector of a text depends on its role."""
+        return self.prompts.get("query", "") != self.prompts.get("document", "")
 
     def workers(self, devices: int) -> int:
         """Return how many workers it should have where there are so many devices to choose from."""

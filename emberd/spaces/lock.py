@@ -32,7 +32,9 @@ class LockEntry:
         engine: the libraries that computed, with their versions.
         compute: the arithmetic in use.
         started_for: the `load_key` of the registry's entry that it was loaded for.
+        processor: the `processor_key` of the machine that it was loaded on.
         kept: what the backend keeps in the folder of its compiled model for the next load.
+        stored: whether all of that was there after the load; it may be impossible to write it.
         probes: the vectors of the probe texts, encoded.
         peak_memory_bytes: of its worker process; 0 if unknown.
         changed_to: what the model gives now, if that is another space that nobody has accepted yet.
@@ -50,7 +52,9 @@ class LockEntry:
     engine: str | None = None
     compute: str | None = None
     started_for: str = ""
+    processor: str = ""
     kept: tuple[str, ...] = ()
+    stored: bool = True
     probes: str = ""
     peak_memory_bytes: int = 0
     changed_to: "LockEntry | None" = None
@@ -88,10 +92,10 @@ class LockEntry:
         """Raise TypeError if a value has the wrong type, as in a damaged or foreign file."""
         files, spaces = self.files, self.fingerprints
         texts: list[object] = [self.source, self.folder, self.probes, self.started_for]
-        texts += [*self.equivalent, *self.kept]
+        texts += [self.processor, *self.equivalent, *self.kept]
         texts += [*files, *(file.sha256 for file in files.values()), *spaces, *spaces.values()]
         stated: list[object] = [self.fingerprint, self.backend, self.engine, self.compute]
-        numbers: list[object] = [self.peak_memory_bytes]
+        numbers: list[object] = [self.peak_memory_bytes, self.stored]
         numbers += [n for file in files.values() for n in (file.size, file.mtime_ns, file.inode)]
         if not (
             all(isinstance(text, str) for text in texts)

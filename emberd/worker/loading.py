@@ -17,13 +17,14 @@ from emberd.backends import plugins
 from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.backends.faster import faster_compute
 from emberd.errors import ModelLoadError, SourceError
-from emberd.files import delete_tree
+from emberd.files import delete_tree, is_file
 from emberd.models import sources
 from emberd.models.compiled import compiled_key
 from emberd.models.differences import Difference, differences
 from emberd.models.files import hash_files
 from emberd.models.folder import Folder
 from emberd.models.space import BackendFiles, identify
+from emberd.processor import processor_key
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.judge import judge
 from emberd.spaces.lock import NO_VERSION, LockEntry
@@ -131,6 +132,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             found.max_tokens,
             found.says.normalizer,
             include_prompt=found.entry.options.include_prompt is not False,
+            only_known=found.says.only_known,
         )
         request = LoadRequest(
             folder=found.folder,
@@ -159,12 +161,15 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         )
     if found.entry.options.include_prompt is False and any(spec.prompts.values()):
         _check_skips(encoder, found)
+    kept = tuple(getattr(encoder, "kept", ()))
     entry = replace(
         found.entry,
         engine=_engine(found.backend),
         compute=encoder.compute,
         started_for=spec.load_key,
-        kept=tuple(getattr(encoder, "kept", ())),
+        processor=processor_key(),
+        kept=kept,
+        stored=all(is_file(request.cache / name) for name in kept),
     )
     with phases.measure("identity"):
         if not (before and entry.is_same_state(before.now)):  # checked before

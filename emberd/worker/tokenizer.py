@@ -40,7 +40,7 @@ class Tokenizer:
     """A checkpoint's tokenizer.json, without the truncation and padding that it states.
 
     (MiniLM's says: cut at 128 and pad to 128.) `normalizer` replaces the file's own, in the same
-    format; see `models.folder.Folder`, also for `include_prompt`.
+    format; see `models.folder.Folder`, also for `include_prompt` and `only_known`.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Tokenizer:
         normalizer: Mapping[str, Any] | None = None,
         *,
         include_prompt: bool = True,
+        only_known: bool = False,
     ) -> None:
         # Imported here, in the thread that loads the tokenizer while the backend loads.
         from tokenizers import Tokenizer as Library
@@ -63,12 +64,16 @@ class Tokenizer:
                 # the library only reads a normalizer as part of a tokenizer
                 only = {"added_tokens": [], "model": NO_MODEL, "normalizer": normalizer}
                 self._library.normalizer = Library.from_str(json.dumps(only)).normalizer
+            if only_known:
+                self._library.post_processor = None  # it adds the special tokens
             self._special = len(self._library.encode("").ids)
         except BaseException as error:  # noqa: BLE001 - a panic in it is not an Exception
             raise ModelLoadError(
                 f"{path.name} in {folder} cannot be read: {str(error)[:200]}.",
                 hint="Delete the folder and pull the model again, or repair it if it is your own.",
             ) from None
+        unknown = getattr(self._library.model, "unk_token", None) if only_known else None
+        self._left_out = self._library.token_to_id(unknown) if unknown else None
         self._max_tokens = max_tokens
         self._include_prompt = include_prompt
         self._long_chars = LONG_CHARS_PER_TOKEN * max_tokens
@@ -158,9 +163,13 @@ class Tokenizer:
 
     def _tokens(self, encoding: "Encoding", unpooled: int = 0) -> Tokens:
         ids = encoding.ids
-        rest = sum(len(part.ids) - self._special for part in encoding.overflowing)
+        uncut = len(ids) + sum(len(part.ids) - self._special for part in encoding.overflowing)
+        if self._left_out is not None:
+            whole = [each for part in (encoding, *encoding.overflowing) for each in part.ids]
+            known = [each for each in whole if each != self._left_out]
+            ids, uncut = known[: self._max_tokens], len(known)
         unpooled = max(0, min(unpooled, len(ids) - 1))  # at least one token is pooled
-        return Tokens(ids, len(ids) + rest, unpooled)
+        return Tokens(ids, uncut, unpooled)
 
 
 def _described(text: str, part: "Encoding", first: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from emberd.backends.architectures import read_architecture
+from emberd.backends.architectures.native import read_architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, Pooling, TokenIds, mean_pool
 from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import BackendBrokenError

@@ -14,8 +14,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from emberd.backends import plugins
-from emberd.backends.architectures import NATIVE, read_architecture
 from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import Backend, Compute, Encoder, LoadRequest, Pooling, Precision
 from emberd.backends.config import ModelConfig
 from emberd.backends.conformance import check_backend
@@ -45,11 +45,12 @@ from tests.cosines import cosines
 OPENVINO, MLX = OpenVINOBackend(), MLXBackend()
 SLOW = pytest.mark.slow
 BOTH = pytest.mark.parametrize("backend", [OPENVINO, MLX], ids=type)
-FAMILIES = pytest.mark.parametrize("name", sorted(NATIVE))
+FAMILIES = pytest.mark.parametrize("name", sorted(MOST_TOKENS))
 # RoBERTa is BERT with other positions, and XLM-RoBERTa is RoBERTa with another vocabulary; `new` is
-# `gte` with scaled positions.
-ALIKE = ("gte", "roberta", "xlm-roberta")
-DISTINCT = sorted(NATIVE.difference(ALIKE))
+# `gte` with scaled positions. DistilBERT is BERT without segments; `t5-gated` has one layer more
+# than `t5`. `test_static.py` is about model2vec.
+ALIKE = ("distilbert", "gte", "roberta", "t5", "xlm-roberta")
+DISTINCT = sorted(MOST_TOKENS.keys() - {*ALIKE, "model2vec"})
 SOME_FAMILIES = pytest.mark.parametrize(
     "name", [*DISTINCT, *(pytest.param(name, marks=SLOW) for name in ALIKE)]
 )
@@ -87,7 +88,8 @@ def vectors_in(backend: Backend, name: str, precision: Precision) -> Matrix:
 
 
 def test_every_family_is_tested_here() -> None:
-    assert set(MOST_TOKENS) == NATIVE
+    kinds = {ModelConfig(TINY / name / "config.json").get("model_type") for name in MOST_TOKENS}
+    assert kinds == NATIVE
 
 
 @BOTH
@@ -95,7 +97,7 @@ def test_every_family_is_tested_here() -> None:
     ("name", "pooling"),
     [
         *((name, pooling) for name in DISTINCT for pooling in poolings_of(name)),
-        *((name, "mean") for name in ALIKE),
+        *((name, "mean") for name in (*ALIKE, "model2vec")),
         *(pytest.param(name, pooling, marks=SLOW) for name in ALIKE for pooling in ("cls", "last")),
     ],
 )
@@ -117,7 +119,7 @@ def test_the_vectors_are_those_of_transformers(
     [
         # those whose arithmetic is not BERT's, which `test_conformance.py` has
         *(name for name in DISTINCT if name != "bert"),
-        *(pytest.param(name, marks=SLOW) for name in ("bert", *ALIKE)),
+        *(pytest.param(name, marks=SLOW) for name in ("bert", "model2vec", *ALIKE)),
     ],
 )
 def test_every_promise_of_a_backend_is_kept(backend: Backend, name: str) -> None:
@@ -378,8 +380,11 @@ def sizes_of(name: str, tmp_path: Path, **changes: object) -> Architecture:
         ("roberta", {"pad_token_id": None}, 40),  # its class's default is 1
         ("roberta", {"pad_token_id": 0}, 41),
         ("xlm-roberta", {}, 40),
+        ("distilbert", {}, 40),
         ("mpnet", {}, 130),
         ("mpnet", {"pad_token_id": 5}, 130),
+        ("t5", {}, 130),
+        ("t5", {"n_positions": None}, 512),  # what the released ones were trained with
         ("nomic_bert", {}, 64),
         ("nomic_bert", {"n_positions": None}, 32),  # as Transformers 5 writes it
         ("new", {}, 64),
@@ -399,6 +404,12 @@ def test_positions_after_the_padding_index_leave_fewer_for_tokens(
         ("xlm-roberta", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
         ("mpnet", {"relative_attention_num_buckets": 64}, "num_buckets is 64; only 32"),
         ("mpnet", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
+        ("distilbert", {"activation": "quick_gelu"}, "activation is 'quick_gelu'"),
+        ("distilbert", {"n_heads": 5}, "hidden_size 64 is not a multiple of n_heads 5"),
+        ("t5", {"relative_attention_num_buckets": 64}, "num_buckets is 64; only 32"),
+        ("t5", {"relative_attention_max_distance": 64}, "max_distance is 64; only 128"),
+        ("t5", {"feed_forward_proj": "gated-quick_gelu"}, "feed_forward_proj is 'quick_gelu'"),
+        ("t5", {"feed_forward_proj": "split-relu"}, "feed_forward_proj is 'split-relu'"),
         ("nomic_bert", {"activation_function": "gelu"}, "activation_function is 'gelu'"),
         ("nomic_bert", {"num_experts": 8}, "num_experts is 8; only 0"),
         ("nomic_bert", {"prenorm": True}, "prenorm is True; only False"),

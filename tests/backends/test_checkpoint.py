@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from emberd.backends.architectures import read_architecture
+from emberd.backends.architectures.native import read_architecture
 from emberd.backends.base import Pooling, Precision
 from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import ModelLoadError

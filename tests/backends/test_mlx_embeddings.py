@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from emberd.backends.architectures import NATIVE
+from emberd.backends.architectures.native import NATIVE
 from emberd.backends.base import Compute, Encoder, Pooling, Precision
 from emberd.backends.conformance import check_backend
 from emberd.backends.mlx.backend import MLXBackend, _choose_compute

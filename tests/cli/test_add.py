@@ -270,8 +270,8 @@ def test_what_was_downloaded_before_is_read_without_the_hub(emberd: Emberd) -> N
         ),
         ({"tokenizer.json": None, "vocab.txt": b"a"}, "has no tokenizer.json"),
         (
-            {"config.json": b'{"model_type": "new", "auto_map": {"AutoModel": "x.New"}}'},
-            "asks for Python code that comes with the model (x.New)",
+            {"config.json": b'{"model_type": "odd", "auto_map": {"AutoModel": "x.Odd"}}'},
+            "asks for Python code that comes with the model (x.Odd)",
         ),
         (
             {"config.json": b'{"model_type": "t5gemma"}'},

@@ -1,6 +1,7 @@
 """What `emberd pull`, `prepare` and `serve --prepare` compile before the first request."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,12 +60,48 @@ def test_nothing_is_prepared_twice(home: Path) -> None:
     assert emberd(home, "prepare") == ("", "")
 
 
+def test_a_home_that_comes_to_another_processor_is_prepared_again(home: Path) -> None:
+    emberd(home, "prepare")
+    lock = LockFile(home / "state")
+    entry = lock.read()["tiny"]
+    lock.put("tiny", replace(entry, processor="another"))
+
+    assert "tiny: prepared for this machine in " in emberd(home, "prepare")[0]
+    assert LockFile(home / "state").read()["tiny"].processor == entry.processor
+
+
+def test_what_cannot_be_stored_is_told_and_tried_again_when_somebody_asks(home: Path) -> None:
+    (home / "cache").mkdir()
+    (home / "cache" / "openvino").touch()  # a file in the place of the folder
+
+    for _ in range(2):
+        said = emberd(home, "prepare", code=1)[1]
+        assert f"error: What is compiled for tiny cannot be stored in {home / 'cache'}." in said
+    (home / "cache" / "openvino").unlink()
+
+    assert "tiny: prepared for this machine in " in emberd(home, "prepare")[0]
+    assert len(compiled(home)) == 1
+    assert emberd(home, "prepare") == ("", "")
+
+
 def test_prepare_compiles_what_is_named_or_the_default(home: Path) -> None:
     named = json.loads(emberd(home, "prepare", "tiny", "--json")[0])
 
     assert [row["name"] for row in named["models"]] == ["tiny"]
     assert named["models"][0]["prepared_s"] > 0
     assert "mpnet is not on this machine." in emberd(home, "prepare", "mpnet", code=1)[1]
+
+
+def test_a_default_that_is_not_here_is_told_from_one_that_was_prepared(home: Path) -> None:
+    emberd(home, "prepare")
+    (here,) = json.loads(emberd(home, "prepare", "--json")[0])["models"]
+    config = home / "config.yaml"
+    config.write_text(config.read_text().replace("default: tiny", "default: mpnet"))
+    (gone,) = json.loads(emberd(home, "prepare", "--json")[0])["models"]
+
+    assert here == {"name": "tiny", "status": "prepared", "prepared_s": None}
+    assert gone == {"name": "mpnet", "status": "not_here", "prepared_s": None}
+    assert "mpnet: not on this machine, so nothing was compiled." in emberd(home, "prepare")[0]
 
 
 def test_remove_gives_back_what_was_compiled(home: Path) -> None:

@@ -18,6 +18,7 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 BUILT_IN = len(list(load_config(environ={"EMBERD_HOME": "/nowhere"}).catalog))
 STRANGE = """\
 default: '7'
+aliases: {'no': 'minilm:query', 'a: b # c': mpnet, '0x11': 'null:document'}
 server: {host: '::1', port: 0, allowed_hosts: [me.local, 'a: b # c'], allowed_origins: ['http://a']}
 limits:
   idle_unload: 90.5s
@@ -172,12 +173,15 @@ def test_config_init_writes_a_file_that_changes_nothing(run: Run, home: Path) ->
 
 def test_the_examples_in_the_first_config_file_work(run: Run, config: Path) -> None:
     starter = said(run("config", "init", "--print"))
-    config.write_text(re.sub(r"^# (models:|stores:|  )", r"\1", starter, flags=re.MULTILINE))
+    config.write_text(
+        re.sub(r"^# (aliases:|models:|stores:|  )", r"\1", starter, flags=re.MULTILINE)
+    )
 
     written = load_config(environ={"EMBERD_HOME": str(config.parent)})
     catalog = written.catalog
     assert written.settings.stores["cmem"].kind == "cmem"
     assert catalog.get("bge-small").idle_unload == 3600
+    assert catalog.find("text-embedding-3-small").label == "bge-small:document"
     assert [source.hf for source in catalog.get("my-model").sources] == [None, "owner/name"]
 
 
@@ -324,7 +328,7 @@ def test_config_check_knows_the_installed_backends(run: Run, config: Path) -> No
 
     shown = complaint(run("config", "check"))
     assert shown.startswith(f"error: {config}:3: models.mpnet.backend: no backend 'opnvino' ")
-    assert "auto, mlx, openvino" in shown
+    assert "auto, mlx, onnx, openvino" in shown
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,17 @@ def test_vectors_are_those_of_the_server(server: Server) -> None:
     assert got.vectors.flags.writeable
 
 
+def test_a_name_with_a_role_is_as_good_as_input_type(server: Server) -> None:
+    with emberd.Client(server.url) as client:
+        named = client.embed(TEXTS, model="minilm:query")
+        stated = client.embed(TEXTS, model="minilm", input_type="query")
+        with pytest.raises(BadOptionError, match="role query, but document is asked for"):
+            client.embed(TEXTS, model="minilm:query", input_type="document")
+
+    assert named.vectors.tobytes() == stated.vectors.tobytes()
+    assert (named.model, named.fingerprint) == (stated.model, stated.fingerprint)
+
+
 def test_async_is_the_same(server: Server) -> None:
     async def ask() -> list[bytes]:
         async with emberd.AsyncClient(server.url) as client:

@@ -9,6 +9,7 @@ from tests.serving import Server
 
 CONFIG = """
 server: {allowed_origins: ["http://localhost:3000", "app://obsidian.md"]}
+aliases: {text-embedding-3-small: "minilm:query"}
 models:
   minilm: {matryoshka: [128], prompts: {query: 'hello '}}
   decodes:
@@ -23,7 +24,7 @@ models:
 
 @pytest.fixture(scope="session")
 def offering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose model has a smaller size and a prompt."""
+    """A server whose model has a smaller size and a prompt, and an alias with that role."""
     with Server(tmp_path_factory.mktemp("offering"), config=CONFIG) as running:
         yield running
 

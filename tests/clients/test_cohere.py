@@ -103,11 +103,22 @@ def test_its_options_are_understood(second: cohere.ClientV2, offering: Server) -
     assert base64.b64decode(packed.embeddings.base64[0]) == expected(offering, "a")
 
 
+def test_a_name_with_a_role_says_what_its_input_type_says(
+    second: cohere.ClientV2, first: cohere.Client, offering: Server
+) -> None:
+    answer = second.embed(model="minilm:query", texts=["cats"], input_type="search_query")
+    silent: Any = first.embed(model="text-embedding-3-small", texts=["cats"])
+
+    assert bits(answer.embeddings.float_) == expected(offering, "cats", input_type="query")
+    assert bits(silent.embeddings) == expected(offering, "cats", input_type="query")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
         ({"embedding_types": ["int8"]}, errors.BadRequestError, "int8 is not supported"),
         ({"model": "minlm"}, errors.NotFoundError, "Did you mean minilm"),
+        ({"model": "minilm:query"}, errors.BadRequestError, "role query, but document is asked"),
         ({"truncate": "START"}, errors.BadRequestError, "truncate: "),
         ({"input_type": "image"}, errors.BadRequestError, "input_type: should be"),
         (

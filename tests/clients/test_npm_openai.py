@@ -39,6 +39,7 @@ def test_it_embeds(said: dict[str, Any], offering: Server) -> None:
 
     assert bits(said["plain"]) == bits(said["float"]) == expected
     assert bits(said["small"]) == bits(offering.embed(*TEXTS, dimensions=128)["embeddings"])
+    assert bits(said["role"]) == bits(offering.embed("cats", input_type="query")["embeddings"])
     assert said["many"] == 2048
 
 

@@ -88,6 +88,22 @@ def test_without_an_input_it_sends_an_empty_text(client: ollama.Client, offering
     assert [list(row) for row in left_out.embeddings] == offering.embed("")["embeddings"]
 
 
+@pytest.mark.parametrize("name", ["minilm:query", "text-embedding-3-small:latest"])
+def test_a_name_with_a_role_is_listed_and_embeds_in_it(
+    client: ollama.Client, offering: Server, name: str
+) -> None:
+    expected = offering.embed("cats", model="minilm", input_type="query")["embeddings"]
+    shown = client.show(name)
+
+    answer = client.embed(model=name, input="cats")
+    older = client.embeddings(model=name, prompt="cats")
+
+    assert name in [model.model for model in client.list().models]
+    assert shown.capabilities == ["embedding"]
+    assert [list(row) for row in answer.embeddings] == [list(older.embedding)] == expected
+    assert expected != offering.embed("cats")["embeddings"]
+
+
 @pytest.mark.parametrize("name", ["all-minilm", "all-MiniLM-L6-v2", "minilm"])
 def test_it_finds_each_name_in_the_list_and_embeds_with_it(
     client: ollama.Client, offering: Server, name: str

@@ -85,6 +85,17 @@ def test_it_reaches_prompts_by_a_field_of_emberds(client: openai.OpenAI, offerin
     assert found(answer) == expected(offering, "hello cats")
 
 
+@pytest.mark.parametrize("name", ["minilm:query", "text-embedding-3-small"])
+def test_it_reaches_prompts_by_a_name_with_a_role(
+    client: openai.OpenAI, offering: Server, name: str
+) -> None:
+    answer = client.embeddings.create(model=name, input="cats")
+
+    assert found(answer) == expected(offering, "cats", input_type="query")
+    assert name in [model.id for model in client.models.list()]
+    assert client.models.retrieve(name).id == "minilm"
+
+
 def test_it_sends_as_many_texts_as_openai_takes(client: openai.OpenAI, offering: Server) -> None:
     texts = [f"text {number}" for number in range(BATCH)]
 
@@ -119,6 +130,13 @@ def test_it_sends_token_ids_where_the_entry_reads_them(
     ("options", "error", "code", "param"),
     [
         ({"model": "minlm", "input": "a"}, openai.NotFoundError, "unknown_model", "model"),
+        ({"model": "minilm:image", "input": "a"}, openai.NotFoundError, "unknown_model", "model"),
+        (
+            {"model": "minilm:query", "input": "a", "extra_body": {"input_type": "document"}},
+            openai.BadRequestError,
+            "bad_option",
+            "input_type",
+        ),
         ({"model": "minilm", "input": []}, openai.BadRequestError, "no_texts", None),
         ({"model": "minilm", "input": [[1, 2]]}, openai.BadRequestError, "token_ids", "input"),
         (

@@ -234,6 +234,44 @@ MISTAKES = {
         "The alias 'minilm' belongs to both 'minilm' and 'mine'",
         "Remove it from models.mine.aliases",
     ),
+    "an alias of no model": (
+        "aliases:\n  ada: minlm:query",
+        2,
+        "aliases.ada: No model is called 'minlm:query'",
+        "Did you mean minilm:query",
+    ),
+    "an alias of an alias": (
+        "aliases:\n  ada: minilm\n  babbage: ada",
+        3,
+        "aliases.babbage: No model is called 'ada'",
+        "",
+    ),
+    "an alias of no role": (
+        "aliases: {ada: 'bge-small:image'}",
+        1,
+        "aliases.ada: No model is called 'bge-small:image'",
+        "bge-small:query or bge-small:document",
+    ),
+    "an alias that is a model's name": (
+        "aliases:\n  minilm: bge-small:query",
+        2,
+        "aliases.minilm: a model has this name",
+        "Choose another alias",
+    ),
+    "an alias of a number": ("aliases:\n  ada: 3", 2, "aliases.ada: 3 should be text", ""),
+    "a list of aliases": ("aliases: [ada]", 1, "aliases: it should be a group of keys", ""),
+    "a default with a role": (
+        "server: {}\ndefault: bge-small:query",
+        2,
+        "default: 'bge-small:query' states the role query",
+        "Write bge-small.",
+    ),
+    "an alias with a role as the default": (
+        "default: ada\naliases: {ada: 'bge-small:document'}",
+        1,
+        "default: 'ada' states the role document",
+        "Write bge-small.",
+    ),
     "an unknown default": (
         "server: {}\ndefault: minlm",
         2,
@@ -362,6 +400,7 @@ def test_a_mistake_is_met_with_its_place_and_what_is_right(
         ),
         ({}, {("server", "port"): -1}, "--port: server.port: -1 should be at least 0"),
         ({}, {("default",): "minlm"}, "--default: default: No model is called 'minlm'"),
+        ({"EMBERD_DEFAULT": "bge:query"}, {}, "$EMBERD_DEFAULT: default: 'bge:query' states the"),
     ],
 )
 def test_a_mistake_outside_the_file_is_met_with_where_it_was_made(

@@ -22,6 +22,7 @@ def test_equal_configurations_have_no_differences(load: Load) -> None:
         ("limits: {idle_unload: 1h}", Change("limits.idle_unload", "15m", "1h", "at_once")),
         ("limits: {max_body: 1MiB}", Change("limits.max_body", "16MiB", "1MiB", "at_once")),
         ("limits: {replicas: 2}", Change("limits.replicas", "auto", 2, "model_restarts")),
+        ("aliases: {ada: 'bge:query'}", Change("aliases.ada", None, "bge:query", "at_once")),
         ("server: {port: 1}", Change("server.port", 8767, 1, "needs_restart")),
         (
             "server: {allowed_hosts: [a]}",

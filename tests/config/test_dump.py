@@ -67,3 +67,12 @@ def test_the_first_file_changes_nothing_and_is_never_written_over(tmp_path: Path
     with pytest.raises(ConfigError, match=str(file)):
         starter.write(file)
     assert file.read_text() == "default: mpnet\n"
+
+
+def test_aliases_are_what_was_set(load: Load) -> None:
+    aliases = {"text-embedding-3-small": "bge-small:document"}
+
+    config = load(f"aliases: {aliases}\n")
+
+    assert dump_what_was_set(config).settings == {"aliases": aliases}
+    assert dump(config).settings["aliases"] == aliases

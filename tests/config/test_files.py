@@ -131,3 +131,21 @@ def test_anchors_and_merge_keys_work(load: Load) -> None:
 
 def test_the_built_in_entries_are_as_whole_and_unambiguous_as_a_users() -> None:
     assert read_own(BUILT_IN) == read_document(BUILT_IN).data
+
+
+def test_aliases_mean_models_and_may_state_a_role(load: Load) -> None:
+    aliases = {
+        "text-embedding-3-small": "bge-small:document", "BAAI/bge-small-en-v1.5": "e5-small",
+        "all-minilm": "bge:query", "null": "minilm", "with space": "minilm:latest",
+    }  # fmt: skip
+
+    config = load(json.dumps({"default": "null", "aliases": aliases}))
+
+    found = {alias: config.catalog.find(alias).label for alias in aliases}
+    assert found == {
+        "text-embedding-3-small": "bge-small:document", "BAAI/bge-small-en-v1.5": "e5-small",
+        "all-minilm": "bge-small:query", "null": "minilm", "with space": "minilm",
+    }  # fmt: skip
+    assert config.catalog.get("all-MiniLM-L6-v2").name == "minilm"  # the entry's own go on
+    assert "all-minilm" not in config.catalog.names(config.catalog.get("minilm"))
+    assert config.origins["aliases.null"].endswith("config.yaml:1")

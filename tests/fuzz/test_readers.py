@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from emberd.backends.architectures import NATIVE, read_architecture
 from emberd.backends.architectures.bert import Bert
+from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import EmberdError

@@ -32,6 +32,8 @@ DESCRIBED = "config_sentence_transformers.json"
         ({"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 7}, 512),
         ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 3}, 510),
         ({"model_type": "roberta", "max_position_embeddings": 514}, 512),
+        ({"model_type": "t5", "n_positions": 130}, 130),
+        ({"model_type": "t5"}, 512),
         ({"max_position_embeddings": 77}, 77),
         ({"n_positions": 8192}, 8192),
         ({"n_positions": 8192, "max_position_embeddings": 2048}, 8192),

@@ -10,7 +10,8 @@ import pytest
 from emberd import __version__
 from emberd.hashing import hash_file
 from emberd.models.compiled import compiled_key
-from emberd.models.prepared import is_prepared
+from emberd.models.prepared import is_in_vain, is_prepared
+from emberd.processor import processor_key
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry
 from tests import model_folder
@@ -38,6 +39,7 @@ class Place:
             backend="openvino",
             engine=ENGINE,
             started_for=self.spec.load_key,
+            processor=processor_key(),
             kept=(self.compiled.name,),
         )
 
@@ -98,6 +100,24 @@ def test_a_compiled_model_that_is_gone_is_not(place: Place) -> None:
     place.compiled.unlink()
 
     assert not place.is_prepared()
+    assert not is_in_vain(place.spec, place.entry)
+
+
+def test_one_that_was_loaded_on_another_processor_is_not(place: Place) -> None:
+    place.entry = replace(place.entry, processor="another")
+
+    assert not place.is_prepared()
+
+
+def test_one_that_could_not_be_stored_is_not_and_was_tried_in_vain(place: Place) -> None:
+    place.compiled.unlink()
+    place.entry = replace(place.entry, stored=False)
+
+    assert not place.is_prepared()
+    assert is_in_vain(place.spec, place.entry)
+    assert not is_in_vain(replace(place.spec, compute="f32"), place.entry)
+    assert not is_in_vain(place.spec, replace(place.entry, processor="another"))
+    assert not is_in_vain(place.spec, None)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -9,6 +11,7 @@ import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
 from emberd.config.load import load_config
+from emberd.models.prepared import in_hand
 from emberd.pool.preparing import LOW_PRIORITY, chosen, needs_preparing
 from emberd.spaces.lock import LockEntry, LockFile
 from tests.faults.troubled import CONFIG as TROUBLED
@@ -103,6 +106,21 @@ def test_a_model_that_cannot_be_loaded_is_tried_once(home: Path, folder: Path) -
     assert own.log().count("tiny could not be prepared") == 1
 
 
+def test_what_cannot_be_stored_is_not_tried_again_unasked(home: Path, folder: Path) -> None:
+    (home / "cache").mkdir()
+    (home / "cache" / "openvino").touch()  # a file in the place of the folder
+    with serve(home, config(folder, "pooling: mean")) as own:
+        begin(own)
+        wait_for(lambda: "tiny could not be prepared" in own.log(), within_s=120)
+        assert f"is compiled for tiny cannot be stored in {home / 'cache'}" in own.log()
+    more = f"  more: {{sources: [{{path: {folder}}}], dimensions: 64, pooling: cls}}\n"
+    with serve(home, config(folder, "pooling: mean") + more) as own:
+        begin(own)
+        wait_for(lambda: "more could not be prepared" in own.log(), within_s=120)
+
+        assert own.log().count("tiny: preparing") == 1
+
+
 @pytest.fixture
 def held(home: Path) -> Server:
     """A server whose default is being prepared, and will be until the file `hold` is gone."""
@@ -137,6 +155,57 @@ def test_preparing_makes_way_for_a_start_and_goes_on_after_it(held: Server) -> N
 
         assert held.row("troubled")["state"] == "cold"
         assert held.row("troubled")["loads"] == 0
+
+
+def opens_it(process: psutil.Process, file: Path) -> bool:
+    """Say whether a process has a file open."""
+    with suppress(psutil.Error):  # it is gone
+        return str(file) in [opened.path for opened in process.open_files()]
+    return False
+
+
+def test_remove_waits_for_a_model_that_is_being_prepared(held: Server) -> None:
+    lock = held.home / "state" / "prepare.flock"
+    with held, ThreadPoolExecutor(1) as thread:
+        workers(held)
+        removing = thread.submit(held.run, "remove", "troubled")
+        ours = psutil.Process()
+        wait_for(
+            lambda: (
+                removing.done()
+                or any(
+                    opens_it(process, lock)
+                    for process in ours.children(recursive=True)
+                    if process.pid != held.process.pid
+                )
+            )
+        )
+        (held.home / "hold").unlink()
+        wait_for(lambda: "troubled: prepared in" in held.log(), within_s=120)
+
+        assert removing.result().returncode == 0
+        assert compiled(held.home) == {}
+        entry = remembered(held, "troubled")
+        assert entry
+        assert entry.is_removed
+
+
+def test_a_server_waits_for_a_command_and_leaves_alone_what_that_has_removed(
+    home: Path, folder: Path
+) -> None:
+    more = [
+        f"  {name}: {{sources: [{{path: {folder}}}], dimensions: 64, pooling: cls}}\n"
+        for name in ("removed", "last")
+    ]
+    with serve(home, "".join([config(folder, "pooling: mean"), *more])) as own:
+        with in_hand(home / "state", 30.0):
+            begin(own)
+            LockFile(home / "state").put("removed", LockEntry(source="", folder="").removed())
+            assert "preparing" not in own.log()
+        wait_for(lambda: "last: prepared in" in own.log(), within_s=120)
+
+        assert "tiny: prepared in" in own.log()
+        assert "removed: preparing" not in own.log()
 
 
 def test_what_is_only_in_the_registry_is_left_alone(home: Path, folder: Path) -> None:

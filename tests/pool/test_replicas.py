@@ -2,19 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from emberd.config.load import Config
 from emberd.errors import WorkerCrashedError
 from emberd.pool.backlog import ENOUGH_TEXTS, FEW_TEXTS
+from emberd.pool.job import Answer
 from emberd.pool.manager import Pool
 from emberd.pool.watchdog import Patience
 from emberd.registry.spec import Replicas
-from emberd.spaces.lock import LockFile
+from emberd.spaces.lock import LockEntry, LockFile
 from emberd.worker import wire
 from tests.event_loop import in_event_loop
 from tests.pool.fake_worker import (
@@ -56,6 +58,26 @@ async def both(pool: Pool, workers: Workers) -> tuple[FakeWorker, FakeWorker]:
     await until(lambda: pool.status("one").replicas == 2)
     first, second = workers.spawned
     return first, second
+
+
+@asynccontextmanager
+async def two_workers(
+    home: Path, workers: Workers | None = None, *, limits: str = "{}", patience: Patience = QUICK
+) -> AsyncIterator[tuple[Pool, FakeWorker, FakeWorker]]:
+    """Yield a pool and the two workers of its model `one`, which answer only when they are told.
+
+    `workers`: what spawns them, for tests that need more of it.
+    """
+    workers = workers or Workers(answers=False, devices=TWO)
+    async with pool_of(home, workers, limits=limits, patience=patience) as pool:
+        yield pool, *(await both(pool, workers))
+
+
+async def divided(pool: Pool, *workers: FakeWorker) -> "asyncio.Task[Answer]":
+    """Ask for 1,000 texts, and return once each worker has been sent its part."""
+    asking = asyncio.create_task(pool.embed(texts(*numbered(1000))))
+    await until(lambda: all(worker.asked for worker in workers))
+    return asking
 
 
 def asked(worker: FakeWorker) -> list[list[str]]:
@@ -164,9 +186,7 @@ async def test_another_number_takes_effect_with_the_next_request(home: Path, whe
 
 @in_event_loop
 async def test_a_request_goes_to_the_worker_with_the_fewest_texts(home: Path) -> None:
-    workers = Workers(answers=False, devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
+    async with two_workers(home) as (pool, first, second):
         asking = [
             asyncio.create_task(pool.embed(texts(*numbered(count, name))))
             for name, count in (("a", 9), ("b", 2), ("c", 3), ("d", 3))
@@ -182,9 +202,7 @@ async def test_a_request_goes_to_the_worker_with_the_fewest_texts(home: Path) ->
 
 @in_event_loop
 async def test_a_large_request_is_divided_and_put_together_again(home: Path) -> None:
-    workers = Workers(answers=False, devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
+    async with two_workers(home) as (pool, first, second):
         asking = asyncio.create_task(pool.embed(texts(*numbered(1001))))
         await until(lambda: first.asked and second.asked)
         row = pool.status("one")
@@ -216,9 +234,7 @@ async def test_what_one_worker_alone_has_is_not_divided(home: Path) -> None:
 
 @in_event_loop
 async def test_large_requests_wait_for_whoever_is_free_and_small_ones_pass(home: Path) -> None:
-    workers = Workers(answers=False, devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
+    async with two_workers(home) as (pool, first, second):
         many = [asyncio.create_task(pool.embed(texts(*numbered(ENOUGH_TEXTS)))) for _ in range(3)]
         await until(lambda: len(first.asked) == len(second.asked) == 2)
         assert (pool.status("one").in_flight, pool.status("one").queued) == (2, 1)
@@ -239,9 +255,7 @@ async def test_large_requests_wait_for_whoever_is_free_and_small_ones_pass(home:
 
 @in_event_loop
 async def test_a_worker_that_does_not_read_is_left_out(home: Path) -> None:
-    workers = Workers(devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
+    async with two_workers(home, Workers(devices=TWO)) as (pool, first, second):
         first.takes_more = False
         await asyncio.gather(*(pool.embed(texts(str(number))) for number in range(5)))
 
@@ -250,11 +264,8 @@ async def test_a_worker_that_does_not_read_is_left_out(home: Path) -> None:
 
 @in_event_loop
 async def test_a_request_that_is_abandoned_is_cancelled_in_every_worker(home: Path) -> None:
-    workers = Workers(answers=False, devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
-        asking = asyncio.create_task(pool.embed(texts(*numbered(1000))))
-        await until(lambda: first.asked and second.asked)
+    async with two_workers(home) as (pool, first, second):
+        asking = await divided(pool, first, second)
         asking.cancel()
         await until(lambda: not pool.status("one").in_flight)
 
@@ -265,11 +276,8 @@ async def test_a_request_that_is_abandoned_is_cancelled_in_every_worker(home: Pa
 
 @in_event_loop
 async def test_a_request_that_one_worker_refuses_is_cancelled_in_the_other(home: Path) -> None:
-    workers = Workers(answers=False, devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
-        asking = asyncio.create_task(pool.embed(texts(*numbered(1000))))
-        await until(lambda: first.asked and second.asked)
+    async with two_workers(home) as (pool, first, second):
+        asking = await divided(pool, first, second)
         first.say(wire.Failure(id=first.asked[0].id, code="bad_vector", message="No."))
         (failure,) = await asyncio.gather(asking, return_exceptions=True)
 
@@ -287,8 +295,7 @@ async def test_a_death_costs_only_what_that_worker_had_and_it_alone_is_replaced(
 ) -> None:
     workers = Workers(answers=False, devices=TWO)
     with caplog.at_level(logging.INFO, "emberd.pool"):
-        async with pool_of(home, workers) as pool:
-            first, second = await both(pool, workers)
+        async with two_workers(home, workers) as (pool, first, second):
             asking = [asyncio.create_task(pool.embed(texts(name))) for name in "abcd"]
             await until(lambda: len(first.asked) == len(second.asked) == 2)
             second.die()
@@ -307,8 +314,7 @@ async def test_a_death_costs_only_what_that_worker_had_and_it_alone_is_replaced(
 @in_event_loop
 async def test_the_first_worker_may_die_as_well(home: Path) -> None:
     workers = Workers(devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
+    async with two_workers(home, workers) as (pool, first, second):
         first.die()
         third = await workers.nth(3)
         await until(lambda: pool.status("one").replicas == 2)
@@ -320,8 +326,7 @@ async def test_the_first_worker_may_die_as_well(home: Path) -> None:
 @in_event_loop
 async def test_nothing_is_lost_when_all_die(home: Path) -> None:
     workers = Workers(answers=False, devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
+    async with two_workers(home, workers) as (pool, first, second):
         asking = [
             asyncio.create_task(pool.embed(texts(*numbered(count)))) for count in (1000, 1, 1)
         ]
@@ -337,11 +342,8 @@ async def test_nothing_is_lost_when_all_die(home: Path) -> None:
 
 @in_event_loop
 async def test_what_was_answered_before_a_death_is_kept(home: Path) -> None:
-    workers = Workers(answers=False, devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
-        asking = asyncio.create_task(pool.embed(texts(*numbered(1000))))
-        await until(lambda: first.asked and second.asked)
+    async with two_workers(home) as (pool, first, second):
+        asking = await divided(pool, first, second)
         second.answer(second.asked[0], *range(400))
         await until(lambda: pool.queued_texts() == {"one": 600})
         second.die()
@@ -355,8 +357,7 @@ async def test_what_was_answered_before_a_death_is_kept(home: Path) -> None:
 @in_event_loop
 async def test_a_suspect_runs_alone_while_the_other_worker_serves(home: Path) -> None:
     workers = Workers(answers=False, devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
+    async with two_workers(home, workers) as (pool, first, second):
         good = asyncio.create_task(pool.embed(texts("good")))
         await until(lambda: first.asked)
         bad = asyncio.create_task(pool.embed(texts("bad")))
@@ -378,8 +379,7 @@ async def test_a_suspect_runs_alone_while_the_other_worker_serves(home: Path) ->
 @in_event_loop
 async def test_a_worker_that_hangs_is_killed_and_the_other_is_not(home: Path) -> None:
     workers = Workers(answers=False, devices=TWO)
-    async with pool_of(home, workers, patience=IMPATIENT) as pool:
-        first, second = await both(pool, workers)
+    async with two_workers(home, workers, patience=IMPATIENT) as (pool, first, second):
         asking = [asyncio.create_task(pool.embed(texts(name))) for name in "ab"]
         await until(lambda: first.asked and second.asked)
         workers.answers = True
@@ -438,10 +438,8 @@ async def test_a_worker_that_gives_other_vectors_does_not_serve(home: Path, reas
 @in_event_loop
 async def test_what_a_damaged_worker_had_a_part_in_is_computed_again(home: Path) -> None:
     workers = Workers(answers=False, devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
-        asking = asyncio.create_task(pool.embed(texts(*numbered(1000))))
-        await until(lambda: first.asked and second.asked)
+    async with two_workers(home, workers) as (pool, first, second):
+        asking = await divided(pool, first, second)
         second.answer(second.asked[0])
         await until(lambda: pool.queued_texts() == {"one": 500})
         workers.answers = True
@@ -495,11 +493,60 @@ async def test_memory_is_that_of_all_and_one_that_has_no_room_does_not_start(hom
         assert (await pool.embed(texts("a"))).fragments
 
 
+def measured(config: Config, *names: str) -> Config:
+    """Note that a worker of these models takes 400 MiB, and return the configuration."""
+    for name in names:
+        entry = LockEntry(source="", folder="", fingerprint=SPACE, peak_memory_bytes=400 * 2**20)
+        LockFile(config.homes.state).put(name, entry)
+    return config
+
+
+@pytest.mark.parametrize("way", ["unload", "limits"])
+@in_event_loop
+async def test_one_that_had_no_room_starts_when_there_is(
+    home: Path, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = Workers(devices=("0", "1"))
+    config = config_of(home, "one", "two", limits="{memory_budget: 1000MiB}")
+    config = measured(with_entry(config, "two", replicas=1), "one", "two")
+    async with fake_pool(config, workers) as pool:
+        await pool.load("two")
+        await pool.load("one")
+        assert pool.status("one").notes
+        pool.apply(with_limits(config, memory_budget=1100 * 2**20))  # for two of them, not three
+        assert pool.status("one").notes
+        if way == "unload":
+            await pool.unload("two")
+        else:
+            pool.apply(with_limits(config, memory_budget=1200 * 2**20))
+
+        await until(lambda: pool.status("one").replicas == 2)
+        assert pool.status("one").notes == []
+        assert len(workers.spawned) == 3
+    assert caplog.text.count("there is no room for it") == 1
+
+
+@in_event_loop
+async def test_a_model_that_waits_for_room_goes_before_another_worker(home: Path) -> None:
+    workers = Workers(devices=("0", "1"))
+    config = config_of(home, "one", "two", "three", limits="{memory_budget: 1000MiB}")
+    for name in ("two", "three"):
+        config = with_entry(config, name, replicas=1)
+    async with fake_pool(measured(config, "one", "two", "three"), workers) as pool:
+        await pool.load("two")
+        await pool.load("one")
+        await pool.load("three")  # in the place of `two`
+
+        assert pool.states()["two"] == "cold"
+        assert pool.status("one").notes
+        await pool.unload("three")
+        await until(lambda: pool.status("one").replicas == 2)
+
+
 @in_event_loop
 async def test_a_model_that_makes_room_ends_all_its_workers(home: Path) -> None:
-    workers = Workers(devices=TWO)
-    async with pool_of(home, workers, limits="{memory_budget: 1000MiB}") as pool:
-        first, second = await both(pool, workers)
+    limits = "{memory_budget: 1000MiB}"
+    async with two_workers(home, limits=limits) as (pool, first, second):
         first.resident_bytes = second.resident_bytes = 400 * 2**20
         assert pool.status("one").memory_bytes == 800 * 2**20
         await pool.load("two")
@@ -511,10 +558,8 @@ async def test_a_model_that_makes_room_ends_all_its_workers(home: Path) -> None:
 @pytest.mark.parametrize("way", ["unload", "idle", "close"])
 @in_event_loop
 async def test_all_end_together(home: Path, way: str) -> None:
-    workers = Workers(devices=TWO)
     limits = "{idle_unload: 0.05s}" if way == "idle" else "{}"
-    async with pool_of(home, workers, limits=limits) as pool:
-        first, second = await both(pool, workers)
+    async with two_workers(home, limits=limits) as (pool, first, second):
         if way == "unload":
             assert await pool.unload() == ["one"]
         elif way == "idle":
@@ -543,8 +588,7 @@ async def test_one_that_is_still_starting_does_not_hold_up_an_unload(home: Path)
 @in_event_loop
 async def test_what_was_begun_is_finished_before_they_leave(home: Path) -> None:
     workers = Workers(answers=False, devices=TWO)
-    async with pool_of(home, workers) as pool:
-        first, second = await both(pool, workers)
+    async with two_workers(home, workers) as (pool, first, second):
         asking = [asyncio.create_task(pool.embed(texts(*numbered(ENOUGH_TEXTS)))) for _ in range(3)]
         await until(lambda: len(first.asked) == len(second.asked) == 2)
         first.answer(first.asked[0])

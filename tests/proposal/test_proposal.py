@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emberd.backends.mlx.backend import MLXBackend
@@ -16,6 +17,8 @@ from emberd.models.folder import read_folder
 from emberd.proposal.lines import Chosen
 from emberd.proposal.proposal import short_name
 from tests.proposal.folders import MODULES, ST, described, proposed, write
+
+TINY = Path(__file__).parent.parent / "reference" / "tiny"
 
 
 def test_every_line_names_the_file_that_it_came_from(tmp_path: Path) -> None:
@@ -63,6 +66,23 @@ def test_the_entry_agrees_with_its_folder(tmp_path: Path) -> None:
     assert entry["normalize"] is False
     assert entry["prompts"] == {"query": "q: ", "document": "p: "}
     spec = validated(tmp_path / "config.yaml", "mine", entry)
+    assert differences(read_folder(folder), spec) == []
+
+
+@pytest.mark.parametrize("folder", sorted(TINY.iterdir()), ids=lambda folder: folder.name)
+def test_every_architecture_is_described_as_its_reference_vectors_are(folder: Path) -> None:
+    try:
+        found = proposed(folder)
+    except ModelLoadError as error:
+        if "MLX cannot be imported" in (error.hint or ""):
+            pytest.skip("only mlx runs it, which is not installed")
+        raise
+
+    spec = validated(folder / "config.yaml", "mine", found.entry)
+    with np.load(folder / "reference.npz") as reference:
+        assert reference[spec.pooling].shape[-1] == spec.dimensions
+    assert spec.architecture == folder.name
+    assert found.open == ()
     assert differences(read_folder(folder), spec) == []
 
 
@@ -193,8 +213,8 @@ def test_the_files_own_prompts_count_more_than_the_table(tmp_path: Path) -> None
     [
         ({"model_type": "deberta-v2"}, "architecture 'deberta-v2'", "Openvino runs bert"),
         (
-            {"model_type": "new", "auto_map": {"AutoModel": "modeling.NewModel\x1b"}},
-            "code that comes with the model (modeling.NewModel)",
+            {"model_type": "odd", "auto_map": {"AutoModel": "modeling.OddModel\x1b"}},
+            "code that comes with the model (modeling.OddModel)",
             "Openvino runs bert",
         ),
         ({"position_embedding_type": "alibi"}, "position_embedding_type is 'alibi'", ""),

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import published
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
@@ -58,6 +59,7 @@ MAX_FOLDER_BYTES = 300_000
 MIN_COSINE = 0.9999999
 OFFSET_STD = 0.2
 RELATIVE_BIAS_STD = 1.0
+MODULES = "sentence_transformers.models"
 HIDDEN = 64
 HEADS = 4
 POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
@@ -125,7 +127,8 @@ class Family:
     `pooling` is what `1_Pooling` states, `poolings` are those with reference vectors. `heads` are
     the widths after each Dense head. `special` are the roles in `tokenizer_config.json`. A norm
     that adds one to its weight has weights around zero. `tensors` are those of the published
-    checkpoints, where transformers has others.
+    checkpoints, where transformers has others. `model` is its class in transformers. A static
+    model is a table of vectors, of which a text has the mean; it has no class there.
     """
 
     name: str
@@ -144,6 +147,8 @@ class Family:
     tokenizer_config: Json = field(default_factory=dict)
     states_max_seq_length: bool = True
     tensors: Callable[[PreTrainedConfig], published.Shapes] | None = None
+    model: str = "AutoModel"
+    is_static: bool = False
 
 
 # Tokenizers: a small one of each kind that real repositories have, with a vocabulary made of
@@ -295,6 +300,21 @@ DECODER_SIZES = {
     "initializer_range": 0.02,
     "use_cache": True,
 }
+T5_SIZES = {
+    "d_model": HIDDEN,
+    "d_ff": HIDDEN,
+    "num_layers": 2,
+    "d_kv": HIDDEN // HEADS,
+    "n_positions": 130,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+    "layer_norm_epsilon": 1e-06,
+    "initializer_factor": 1.0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "is_encoder_decoder": False,
+    "use_cache": False,
+}
 ENCODER_POOLINGS = ("mean", "cls", "last")
 
 FAMILIES = (
@@ -380,6 +400,77 @@ FAMILIES = (
         poolings=ENCODER_POOLINGS,
         has_pooler=False,
         has_sdpa=False,
+    ),
+    Family(
+        name="distilbert",
+        config={
+            "architectures": ["DistilBertModel"],
+            "dim": HIDDEN,
+            "n_layers": 2,
+            "n_heads": HEADS,
+            "hidden_dim": HIDDEN,
+            "activation": "gelu",
+            "max_position_embeddings": 40,
+            "pad_token_id": 0,
+            "sinusoidal_pos_embds": False,
+            "tie_weights_": True,
+        },
+        tokenizer=lambda: word_pieces(
+            ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), "[CLS] $A [SEP]"
+        ),
+        tokenizer_class="DistilBertTokenizer",
+        tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
+        special=BERT_SPECIAL,
+        max_tokens=40,
+        pooling="mean",
+        poolings=ENCODER_POOLINGS,
+    ),
+    *(
+        Family(
+            name=name,
+            config={
+                "model_type": "t5",
+                "architectures": ["T5EncoderModel"],
+                **T5_SIZES,
+                "num_heads": heads,
+                "feed_forward_proj": feed_forward,
+            },
+            tokenizer=lambda: unigram(("<pad>", "</s>", "<unk>"), "$A </s>", ()),
+            tokenizer_class="T5Tokenizer",
+            tokenizer_config={"extra_ids": 0},
+            special={"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
+            max_tokens=130,
+            pooling="mean",
+            weight_std=0.1,
+            poolings=ENCODER_POOLINGS,
+            has_sdpa=False,
+            model="T5EncoderModel",
+        )
+        for name, feed_forward, heads in (
+            ("t5", "relu", HEADS),
+            ("t5-gated", "gated-gelu", HEADS // 2),
+        )
+    ),
+    Family(
+        name="model2vec",
+        config={
+            "architectures": ["StaticModel"],
+            "tokenizer_name": "tiny",
+            "apply_pca": HIDDEN,
+            "hidden_dim": HIDDEN,
+            "seq_length": 1000000,
+            "normalize": True,
+        },
+        # it adds special tokens, which must not be asked for
+        tokenizer=lambda: word_pieces(("[PAD]", "[UNK]", "[CLS]", "[SEP]"), "[CLS] $A [SEP]"),
+        tokenizer_class="PreTrainedTokenizerFast",
+        special={"unk_token": "[UNK]", "pad_token": "[PAD]"},
+        max_tokens=40,
+        pooling="mean",
+        poolings=("mean",),
+        has_sdpa=False,
+        states_max_seq_length=False,
+        is_static=True,
     ),
     Family(
         name="nomic_bert",
@@ -668,19 +759,45 @@ def write_checkpoint(family: Family, folder: Path) -> None:
             folder / "sentence_bert_config.json",
             {"max_seq_length": family.max_tokens, "do_lower_case": False},
         )
-    config = AutoConfig.from_pretrained(folder)
-    if family.tensors:
-        shapes = family.tensors(config)
-    else:
-        model = AutoModel.from_config(config)
-        shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if family.is_static:
+        write_static(family, folder, tokenizer.get_vocab_size())
+        return
     tensors = {
         name: random_weight(family, name, shape)
-        for name, shape in shapes.items()
+        for name, shape in shapes_of(family, AutoConfig.from_pretrained(folder)).items()
         if family.has_pooler or not name.startswith("pooler.")
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_modules(family, folder)
+
+
+def write_static(family: Family, folder: Path, tokens: int) -> None:
+    """Write a static model whose tokens share fewer vectors, each with a weight of its own."""
+    rows = tokens * 3 // 4
+    mapping = torch.from_numpy(np.random.default_rng(5).permutation(tokens) % rows)
+    tensors = {
+        "embeddings": random_weight(family, "embeddings", (rows, HIDDEN)),
+        "weights": random_weight(family, "weights", (tokens,)) + 1,
+        "mapping": mapping,
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": 0, "name": "0", "path": ".", "type": f"{MODULES}.StaticEmbedding"},
+            {"idx": 1, "name": "1", "path": "1_Normalize", "type": f"{MODULES}.Normalize"},
+        ],
+    )
+
+
+def shapes_of(family: Family, config: PreTrainedConfig) -> published.Shapes:
+    """Return the shapes of a checkpoint's tensors by their names."""
+    if family.tensors:
+        return family.tensors(config)
+    kind = getattr(transformers, family.model)
+    model = kind.from_config(config) if family.model == "AutoModel" else kind(config)
+    names = model.state_dict().keys() - (model._tied_weights_keys or {}).keys()
+    return {name: tuple(model.state_dict()[name].shape) for name in names}
 
 
 def write_modules(family: Family, folder: Path) -> None:
@@ -722,7 +839,7 @@ def write_modules(family: Family, folder: Path) -> None:
                 "idx": index,
                 "name": str(index),
                 "path": path,
-                "type": f"sentence_transformers.models.{kind}",
+                "type": f"{MODULES}.{kind}",
             }
             for index, (path, kind) in enumerate(steps)
         ],
@@ -732,9 +849,9 @@ def write_modules(family: Family, folder: Path) -> None:
 # The reference: what transformers makes of that folder.
 
 
-def load_model(folder: Path, attention: str) -> PreTrainedModel:
+def load_model(family: Family, folder: Path, attention: str) -> PreTrainedModel:
     """Return the model in float32 on the CPU, read from the folder."""
-    model: PreTrainedModel = AutoModel.from_pretrained(
+    model: PreTrainedModel = getattr(transformers, family.model).from_pretrained(
         folder, dtype=torch.float32, attn_implementation=attention, local_files_only=True
     )
     return model.eval()
@@ -749,7 +866,7 @@ def pool(token_vectors: torch.Tensor, pooling: str) -> torch.Tensor:
 
 def embed(family: Family, folder: Path, attention: str, ids: list[list[int]]) -> dict[str, Vectors]:
     """Return for each pooling a vector of each text, computed alone; not of unit length."""
-    model = load_model(folder, attention)
+    model = load_model(family, folder, attention)
     heads = [
         load_file(folder / f"{index}_Dense" / "model.safetensors")["linear.weight"].float()
         for index, _ in enumerate(family.heads, start=2)
@@ -765,6 +882,13 @@ def embed(family: Family, folder: Path, attention: str, ids: list[list[int]]) ->
                     vector = head @ vector
                 rows[pooling].append(vector)
     return {pooling: torch.stack(vectors).numpy() for pooling, vectors in rows.items()}
+
+
+def embed_static(folder: Path, ids: list[list[int]]) -> dict[str, Vectors]:
+    """Return the mean of each text's weighted token vectors, as model2vec computes it."""
+    arrays = load_file(folder / "model.safetensors")
+    by_token = arrays["embeddings"][arrays["mapping"]] * arrays["weights"][:, None]
+    return {"mean": torch.stack([by_token[tokens].mean(dim=0) for tokens in ids]).numpy()}
 
 
 def embed_by_sentence_transformers(
@@ -791,6 +915,12 @@ def lowest_cosine(one: Vectors, other: Vectors) -> float:
     return float((products / lengths).min())
 
 
+def is_known(tokenizer: Tokenizer, text: str) -> bool:
+    """Say whether a text has tokens, all of which the tokenizer knows."""
+    unknown = tokenizer.token_to_id(tokenizer.model.unk_token)
+    return bool(text) and unknown not in tokenizer.encode(text).ids
+
+
 def write_reference(family: Family, folder: Path, old: dict[str, object]) -> None:
     """Write `reference.npz` and `reference.json`.
 
@@ -799,10 +929,15 @@ def write_reference(family: Family, folder: Path, old: dict[str, object]) -> Non
     """
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     wanted = texts(family.special["pad_token"])
+    if family.is_static:
+        # model2vec leaves unknown tokens out, sentence-transformers does not
+        tokenizer.post_processor = None
+        wanted = {kind: text for kind, text in wanted.items() if is_known(tokenizer, text)}
     whole = [tokenizer.encode(text).ids for text in wanted.values()]
-    tokenizer.enable_truncation(family.max_tokens)
+    if not family.is_static:  # sentence-transformers cuts no text of a static model
+        tokenizer.enable_truncation(family.max_tokens)
     ids = [tokenizer.encode(text).ids for text in wanted.values()]
-    vectors = embed(family, folder, "eager", ids)
+    vectors = embed_static(folder, ids) if family.is_static else embed(family, folder, "eager", ids)
 
     others = {
         "sentence-transformers, all texts in one padded batch": {

@@ -1,12 +1,14 @@
 """Looking up a model by name, alias and Hub id; and the models that come with emberd."""
 
+from dataclasses import replace
+
 import pytest
 
 from emberd.backends import plugins
 from emberd.config.load import load_config
-from emberd.errors import ConfigError, UnknownModelError
-from emberd.registry.catalog import Catalog
-from emberd.registry.spec import ModelSpec, Pooling, Precision, Source
+from emberd.errors import BadOptionError, ConfigError, UnknownModelError
+from emberd.registry.catalog import ROLES, Catalog, Named
+from emberd.registry.spec import AskedRole, ModelSpec, Pooling, Precision, Source
 
 
 def spec(name: str, *sources: str, aliases: tuple[str, ...] = ()) -> ModelSpec:
@@ -175,3 +177,93 @@ def test_case_is_ignored_when_nothing_is_called_exactly_so(asked: str, means: st
     )
 
     assert catalog.get(asked).name == means
+
+
+@pytest.fixture
+def roles() -> Catalog:
+    """Two models, of which `bge` tells queries from documents, and an alias that states a role."""
+    bge = replace(spec("bge", aliases=("tagged:v1", "ada")), prompts={"query": "q: "})
+    return Catalog([bge, spec("minilm")], {"ada": Named(bge, "document"), "small": Named(bge)})
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "role"),
+    [
+        ("bge", "bge", None),
+        ("bge:query", "bge", "query"),
+        ("BGE:Document", "bge", "document"),
+        ("bge:query:latest", "bge", "query"),
+        ("bge:LATEST:query", "bge", "query"),
+        ("me/bge:query", "bge", "query"),
+        ("tagged:v1", "bge", None),
+        ("tagged:v1:query", "bge", "query"),
+        ("ada", "bge", "document"),  # the file's alias, not the entry's
+        ("ada:document", "bge", "document"),
+        ("small:query", "bge", "query"),
+        ("minilm:query", "minilm", "query"),
+    ],
+)
+def test_a_name_may_state_a_role(roles: Catalog, name: str, model: str, role: str | None) -> None:
+    found = roles.find(name)
+
+    assert (found.spec.name, found.role) == (model, role)
+    assert roles.get(name) is found.spec
+    assert roles.find(found.label) == found
+
+
+def test_what_is_called_so_is_no_name_with_a_role() -> None:
+    catalog = Catalog([spec("bge"), spec("other", aliases=("bge:query",))])
+
+    assert catalog.find("bge:query") == Named(catalog.get("other"))
+    assert catalog.find("bge:document") == Named(catalog.get("bge"), "document")
+
+
+def test_the_role_that_is_asked_for_is_that_of_a_name_that_states_none(roles: Catalog) -> None:
+    assert roles.find("bge", "query").role == "query"
+    assert roles.find("bge:query", "query").role == "query"
+    assert roles.find("bge:query").role == "query"
+    assert roles.find("bge", "none").role is None
+
+
+@pytest.mark.parametrize("asked", ["document", "none"])
+@pytest.mark.parametrize("name", ["bge:query", "minilm:query"])
+def test_a_name_and_a_request_that_contradict_each_other(
+    roles: Catalog, name: str, asked: AskedRole
+) -> None:
+    with pytest.raises(BadOptionError, match=f"The name '{name}' says .* role query, but "):
+        roles.find(name, asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("bge:image", "Did you mean bge? Only a role can follow bge: bge:query or bge:document."),
+        ("minlm:query", "Did you mean minilm:query or me/minilm:query?"),
+        ("minlm:QUERY:latest", "Did you mean minilm:query or me/minilm:query?"),
+        ("tagged:v2", "Did you mean tagged:v1?"),
+        ("ada:query", " ada already states the role document."),
+        ("bge:query:document", " bge:query already states the role query."),
+        (":query", "Run `emberd list`."),
+        (":", "Run `emberd list`."),
+    ],
+)
+def test_what_is_no_role_is_met_with_the_roles(roles: Catalog, name: str, hint: str) -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        roles.find(name)
+
+    assert (caught.value.hint or "").endswith(hint)
+
+
+def test_names_with_a_role_are_listed_where_it_matters(roles: Catalog) -> None:
+    assert roles.names(roles.get("bge")) == {
+        "bge": None, "tagged:v1": None, "ada": "document", "small": None,
+        "bge:query": "query", "bge:document": "document",
+    }  # fmt: skip
+    assert roles.names(roles.get("minilm")) == {"minilm": None}
+    assert next(iter(roles.names(roles.get("bge")))) == "bge"
+
+
+def test_every_model_of_the_house_takes_both_roles(built_in: Catalog) -> None:
+    for model in built_in:
+        for role in ROLES:
+            assert built_in.find(f"{model.name}:{role}") == Named(model, role)

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from emberd import __version__, vectors
-from emberd.backends.architectures import NATIVE
+from emberd.backends.architectures.native import NATIVE
 from emberd.config.load import built_in_catalog
 from emberd.errors import ModelLoadError
 from emberd.registry.spec import ModelSpec, Source

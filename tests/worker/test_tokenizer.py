@@ -7,6 +7,7 @@ import pytest
 
 from emberd.errors import ModelLoadError
 from emberd.worker.tokenizer import Tokenizer
+from tests.backends.references import TINY
 
 CLS, SEP = 101, 102
 HELLO, WORLD = 7592, 2088
@@ -99,3 +100,31 @@ def test_a_very_long_text_gives_the_tokens_that_the_whole_of_it_would(
 
     assert cut.ids == expected.ids
     assert cut.is_cut
+
+
+@pytest.fixture
+def only_known() -> Tokenizer:
+    """As for a static model: its tokenizer.json asks for [CLS] and [SEP]."""
+    return Tokenizer(TINY / "model2vec", 5, only_known=True)
+
+
+def test_a_static_model_has_no_special_tokens_and_no_unknown_ones(only_known: Tokenizer) -> None:
+    (known, mixed) = only_known.encode(["ash coal", "ash 火 coal"])
+
+    assert len(known.ids) > 0
+    assert mixed == known
+    assert not {1, 2, 3} & {*known.ids}  # [UNK], [CLS], [SEP]
+
+
+def test_unknown_tokens_leave_room_for_others(only_known: Tokenizer) -> None:
+    (known, mixed) = only_known.encode(["ash coal ash coal", "火 ash 火 coal ash 火 coal"])
+
+    assert len(known.ids) == 5
+    assert known.is_cut
+    assert mixed == known
+
+
+def test_a_text_without_known_tokens_has_none(only_known: Tokenizer) -> None:
+    for tokens in only_known.encode(["", "火"]):
+        assert tokens.ids == []
+        assert not tokens.is_cut

@@ -1,10 +1,14 @@
-"""Attention with heads, grouped heads, and rotary positions, in MLX.
+"""Attention with heads, grouped heads, and relative or rotary positions, in MLX.
 
 Shapes in comments: B rows of T tokens, D hidden size, H heads, S head size.
 """
 
 import mlx.core as mx
 import numpy as np
+
+from emberd.backends.mlx.layers import Weight
+from emberd.backends.mlx.packed import Packed
+from emberd.backends.relative_positions import distance_buckets
 
 
 def split_heads(x: mx.array, heads: int) -> mx.array:
@@ -23,6 +27,25 @@ def attend(
     """
     attended = mx.fast.scaled_dot_product_attention(query, key, value, scale=scale, mask=unseen)
     return attended.swapaxes(1, 2).reshape(query.shape[0], query.shape[2], -1)
+
+
+class DistanceBias:
+    """A bias for each distance between two tokens and each head, shared by all layers."""
+
+    def __init__(self, table: Weight, longest: int) -> None:
+        """Spread `table`, `(BUCKETS, H)`, over the distances in texts of up to `longest` tokens."""
+        # from 1 - longest to longest - 1: (2 * longest - 1, H)
+        self._by_distance = table.rows(mx.array(distance_buckets(longest)))
+        self._farthest = longest - 1
+
+    def of(self, batch: Packed, dtype: mx.Dtype) -> mx.array:
+        """Return what to add to the scores: `(1, H, T, T)`, or with a mask `(B, H, T, T)`."""
+        place = mx.arange(batch.token_ids.shape[1])
+        distances = place[None, :] - place[:, None]  # (T, T): key - query
+        # Contiguous, as attention reads that fastest.
+        bias = mx.contiguous(self._by_distance[distances + self._farthest].transpose(2, 0, 1))[None]
+        unseen = batch.unseen(dtype)
+        return bias if unseen is None else bias + unseen
 
 
 class Rotary:

@@ -179,6 +179,10 @@ class Weights:
         scale = self._checkpoint.vector(f"{name}.weight", size) + add_to_scale
         return RMSNorm(mx.array(scale).astype(self._dtype), eps)
 
+    def integers(self, name: str, length: int, *, below: int) -> mx.array:
+        """Return row numbers of a table that has `below` rows: `(length,)` int32."""
+        return mx.array(self._checkpoint.integers(name, length, below=below))
+
     def has(self, name: str) -> bool:
         """Say whether the checkpoint has a tensor."""
         return self._checkpoint.has(name)

@@ -1,4 +1,4 @@
-"""Attention with heads, grouped heads, and rotary positions, as OpenVINO operations.
+"""Attention with heads, grouped heads, and relative or rotary positions, as OpenVINO operations.
 
 Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
 """
@@ -7,7 +7,9 @@ import numpy as np
 from openvino import Node
 from openvino import opset15 as op
 
-from emberd.backends.openvino.graph import borrowed, integers, whole
+from emberd.backends.openvino.graph import Batch, borrowed, integers, whole
+from emberd.backends.relative_positions import buckets
+from emberd.vectors import Matrix
 
 
 def split_heads(x: Node, heads: int, head_size: int) -> Node:
@@ -43,6 +45,21 @@ def attend(query: Node, key: Node, value: Node, mask: Node, scale: float | None 
     shape = query.get_output_partial_shape(0)
     size = shape[1].get_length() * shape[3].get_length()
     return op.reshape(together, integers(0, 0, size), special_zero=True)
+
+
+def bias_by_distance(table: Matrix, longest: int, batch: Batch) -> Node:
+    """Return what to add to scores within a text, and -inf elsewhere: `(R, H, W, W)`.
+
+    `table` has a bias for each bucket of `relative_positions` and head: `(BUCKETS, H)`. One
+    constant serves all layers and all lengths up to `longest`; a batch uses its first rows and
+    columns. Distances are the same for texts further on in a packed row.
+    """
+    place = np.arange(longest)
+    bucket = buckets(place[None, :] - place[:, None])  # (longest, longest): key - query
+    biases = borrowed(np.ascontiguousarray(table[bucket].transpose(2, 0, 1)))
+    used = batch.columns()
+    bias = op.gather(op.gather(biases, used, whole(1)), used, whole(2))  # (H, W, W)
+    return op.select(batch.same_text(), bias, op.constant(np.float32(-np.inf)))
 
 
 class Rotary:

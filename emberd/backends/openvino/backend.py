@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, ClassVar
 
 from emberd.backends import shapes
-from emberd.backends.architectures import NATIVE, read_architecture
 from emberd.backends.architectures.base import TokenLimits
+from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import MODEL_FILES, LoadRequest, Pooling, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino import compiled
@@ -66,6 +66,7 @@ class OpenVINOEncoder:
         self._run_on = model.streams
         self._cached = model.cached  # the model uses its pages
         self._few_lengths = uses_amx(model.compute)
+        self.kept = model.kept
         self.streams = model.streams.count
 
     @property
@@ -77,11 +78,6 @@ class OpenVINOEncoder:
     def compute(self) -> str:
         """The arithmetic in use: `f32`, `bf16` or `f16`."""
         return self._compute
-
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """See `backends.base.Encoder`."""
-        return (self._cached.path.name,) if self._cached else ()
 
     def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
         """Encode beside other batches; see `backends.base.Encoder.encode`."""

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emberd.backends.base import LoadRequest
-from emberd.backends.openvino.processor import processor
 from emberd.backends.openvino.runtime import DEVICE, capabilities
+from emberd.processor import processor
 from emberd.replacing import replacing
 
 if TYPE_CHECKING:
@@ -92,6 +92,11 @@ class Cache:
         self._config = config
         self._path = request.cache / f"{what}-{where}-{made_by}.blob"
         self._pattern_of_all_versions = f"{what}-{where}-*.blob"
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+        return self._path.name
 
     def load(self) -> CachedModel | None:
         """Return the model; None if it cannot be read, or was damaged and is now deleted."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emberd.backends.base import LoadRequest
 from emberd.backends.openvino.cache import Cache, CachedModel
-from emberd.backends.openvino.processor import bf16_is_faster, processor, uses_amx
+from emberd.backends.openvino.processor import bf16_is_faster, uses_amx
 from emberd.backends.openvino.runtime import (
     DEVICE,
     capabilities,
@@ -21,6 +21,7 @@ from emberd.backends.openvino.runtime import (
 )
 from emberd.backends.openvino.streams import Streams, streams_for
 from emberd.errors import BackendBrokenError
+from emberd.processor import processor
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core, Model
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
 class Compiled:
     """A compiled model; it uses the pages of the `cached` file, if there is one.
 
-    `dimensions` is the length of its vectors, `compute` its arithmetic.
+    `kept` names the file that the next load looks for, `dimensions` is the length of vectors, and
+    `compute` the arithmetic.
     """
 
     streams: Streams
     cached: CachedModel | None
+    kept: tuple[str, ...]
     dimensions: int
     compute: str
 
@@ -65,7 +68,8 @@ def load(
     cache = Cache(core, request, config)
     cached = cache.load()
     if cached:
-        return _ready(core, request, compute, cached.model, cached)
+        streams = _streams(core, request, compute, cached.model, cached)
+        return Compiled(streams, cached, (cache.file,), _dimensions(cached.model), compute)
     compile_graph = partial(_compile, core, config, request)
     compiled = compile_graph(build(core))
     check(compiled, compile_graph)
@@ -74,20 +78,25 @@ def load(
     # it was compiled from.
     cached = cache.load()
     model = cached.model if cached else _apart(core, config, compiled)
-    ready = _ready(core, request, compute, model, cached)
+    streams = _streams(core, request, compute, model, cached)
+    ready = Compiled(streams, cached, (cache.file,), _dimensions(model), compute)
     del compiled, model
     _return_freed_memory()
     return ready
 
 
-def _ready(
+def _dimensions(model: "CompiledModel") -> int:
+    return int(model.output(0).get_partial_shape()[1].get_length())
+
+
+def _streams(
     core: "Core",
     request: LoadRequest,
     compute: str,
     model: "CompiledModel",
     cached: CachedModel | None,
-) -> Compiled:
-    """Divide a model that was compiled with one stream, into as many as the request asks for."""
+) -> Streams:
+    """Return the streams of a model that was compiled with one, for as many as the request asks."""
     cores = cores_of(model)
     count = min(request.streams, cores) or streams_for(cores, with_amx=uses_amx(compute))
     config = settings(compute, cores, streams=count)
@@ -97,9 +106,7 @@ def _ready(
             return cached.again(core, config)
         return core.import_model(model.export_model(), DEVICE, config)
 
-    streams = Streams(model, count, divide, cached.release_pages if cached else lambda: None)
-    dimensions = int(model.output(0).get_partial_shape()[1].get_length())
-    return Compiled(streams, cached, dimensions, compute)
+    return Streams(model, count, divide, cached.release_pages if cached else lambda: None)
 
 
 def _compile(

@@ -126,6 +126,10 @@ class Weights:
         """Return a bias, or the scale of a norm: `(length,)`."""
         return borrowed(self._checkpoint.vector(name, length))
 
+    def integers(self, name: str, length: int, *, below: int) -> Node:
+        """Return row numbers of a table that has `below` rows: `(length,)` int32."""
+        return op.constant(self._checkpoint.integers(name, length, below=below))
+
     def has(self, name: str) -> bool:
         """Say whether the checkpoint has a tensor."""
         return self._checkpoint.has(name)

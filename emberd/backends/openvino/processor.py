@@ -1,23 +1,6 @@
-"""What Linux says about this machine's processor, as far as a compiled graph depends on it."""
+"""Which arithmetic a processor is fast at, by what Linux says about it."""
 
-from functools import cache
-from pathlib import Path
-
-
-@cache
-def processor() -> str:
-    """Return vendor, model and flags of the first processor; empty where Linux does not say."""
-    lines: list[str] = []
-    try:
-        with Path("/proc/cpuinfo").open() as info:
-            for line in info:  # stop after the first: the kernel generates this text for each core
-                if not line.strip():
-                    break
-                if line.startswith(("vendor_id", "model name", "flags", "Features")):
-                    lines.append(line)
-    except OSError:
-        pass
-    return "".join(lines)
+from emberd.processor import processor
 
 
 def bf16_is_faster(processor: str) -> bool:

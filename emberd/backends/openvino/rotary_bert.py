@@ -8,7 +8,7 @@ from openvino import opset15 as op
 
 from emberd.backends.architectures.rotary_bert import RotaryBert
 from emberd.backends.openvino.attention import Rotary, attend, split_heads
-from emberd.backends.openvino.graph import Batch, Weights, activate, borrowed, integers, whole
+from emberd.backends.openvino.graph import Batch, Weights, borrowed, gated, integers, whole
 
 
 def encode(bert: RotaryBert, weights: Weights, batch: Batch) -> Node:
@@ -47,14 +47,20 @@ def _attention(
 def _feed_forward(bert: RotaryBert, weights: Weights, name: str, x: Node) -> Node:
     """Two linear layers with a gate between them: `(R, W, D)` stays. Source: arXiv:2002.05202."""
     size, wide = bert.hidden_size, bert.intermediate_size
-    if bert.gate_is_stacked:
-        both = _linear(weights, x, f"{name}.fc1", 2 * wide, size)
-        values, gate = op.variadic_split(both, whole(-1), integers(wide, wide)).outputs()
-    else:
-        values = _linear(weights, x, f"{name}.fc11", wide, size)
-        gate = _linear(weights, x, f"{name}.fc12", wide, size)
-    gated = op.multiply(values, activate(gate, bert.activation))
-    return _linear(weights, gated, f"{name}.fc2", size, wide)
+
+    def widen(x: Node) -> tuple[Node, ...]:
+        if bert.gate_is_stacked:
+            both = _linear(weights, x, f"{name}.fc1", 2 * wide, size)
+            values, gate = op.variadic_split(both, whole(-1), integers(wide, wide)).outputs()
+        else:
+            values = _linear(weights, x, f"{name}.fc11", wide, size)
+            gate = _linear(weights, x, f"{name}.fc12", wide, size)
+        return gate, values
+
+    def narrow(x: Node) -> Node:
+        return _linear(weights, x, f"{name}.fc2", size, wide)
+
+    return gated(x, widen, bert.activation, narrow)
 
 
 def _linear(weights: Weights, x: Node, name: str, outputs: int, inputs: int) -> Node:

@@ -23,6 +23,7 @@ console.log(
     running,
     plain: plain.embeddings,
     small: (await client.embed({ model: "minilm", input: texts, dimensions: 128 })).embeddings,
+    role: (await client.embed({ model: "minilm:query", input: "cats" })).embeddings,
     older: (await client.embeddings({ model: "minilm", prompt: texts[0] })).embedding,
     size: listed.size,
     modified: [listed.modified_at, shown.modified_at],

@@ -24,6 +24,7 @@ console.log(
     plain: await vectors({}),
     float: await vectors({ encoding_format: "float" }),
     small: await vectors({ dimensions: 128 }),
+    role: await vectors({ model: "minilm:query", input: ["cats"] }),
     many: (await vectors({ input: many })).length,
     models,
     model: (await client.models.retrieve("sentence-transformers/all-MiniLM-L6-v2")).id,
