@@ -66,7 +66,7 @@ def check_data(path: Path) -> None:
         ModelLoadError: it is damaged, or a file beside it is missing, too short, or elsewhere.
     """
     try:
-        ranges = list(_ranges(path))
+        ranges = _ranges(path)
     except OSError as error:
         raise ModelLoadError(f"{path} cannot be read: {error.strerror}.", hint=GET_AGAIN) from error
     for found in ranges:
@@ -96,25 +96,20 @@ def _is_plain(name: str) -> bool:
     return in_folder and PurePath(name).suffix not in (".json", ".txt", ".md")
 
 
-def _ranges(path: Path) -> Iterator[_Range]:
-    """Yield where all external data is. Raises ModelLoadError if the file is damaged, OSError."""
+def _ranges(path: Path) -> list[_Range]:
+    """Return where all external data is. Raises ModelLoadError if the file is damaged, OSError."""
+    if not path.stat().st_size:
+        raise ModelLoadError(f"{path} is empty.", hint=GET_AGAIN)
     with path.open("rb") as file:
-        if not path.stat().st_size:
-            raise ModelLoadError(f"{path} is empty.", hint=GET_AGAIN)
-        with (
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages,
-            memoryview(pages) as content,
-        ):
-            try:
-                yield from [
-                    found for tensor in _tensors("model", content) for found in _range(tensor)
-                ]
-            except (IndexError, ValueError, RecursionError):
-                raise ModelLoadError(
-                    f"{path} is damaged, or was not downloaded completely: it ends in the middle of"
-                    " something.",
-                    hint=GET_AGAIN,
-                ) from None
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    try:
+        return [found for tensor in _tensors("model", content) for found in _range(tensor)]
+    except (IndexError, ValueError, RecursionError):
+        raise ModelLoadError(
+            f"{path} is damaged, or was not downloaded completely: it ends in the middle of"
+            " something.",
+            hint=GET_AGAIN,
+        ) from None
 
 
 def _tensors(kind: str, message: memoryview, depth: int = 0) -> Iterator[memoryview]:
@@ -145,9 +140,11 @@ def _range(tensor: memoryview) -> Iterator[_Range]:
         elif number == _DIMS:
             dims += [value] if isinstance(value, int) else _integers(value)
     if where:
-        length = int(where["length"]) if "length" in where else prod(dims) * _BYTES.get(kind, 0)
-        end = int(where.get("offset", "0")) + max(length, prod(dims) * _BYTES.get(kind, 0))
-        yield _Range(name, where.get("location", ""), end)
+        least = prod(dims) * _BYTES.get(kind, 0)
+        offset, length = int(where.get("offset", "0")), int(where.get("length", least))
+        if min(offset, length) < 0:
+            raise ValueError
+        yield _Range(name, where.get("location", ""), offset + max(length, least))
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -49,7 +49,9 @@ def test_a_backend_is_made() -> None:
 
 
 def test_a_missing_backend_is_met_with_the_installed_ones() -> None:
-    with pytest.raises(BackendMissingError, match=r"No backend 'torch'.* mlx, onnx, openvino") as caught:
+    with pytest.raises(
+        BackendMissingError, match=r"No backend 'torch'.* mlx, onnx, openvino"
+    ) as caught:
         plugins.load("torch")
 
     assert caught.value.hint is not None

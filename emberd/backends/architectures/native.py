@@ -55,8 +55,9 @@ def read_architecture(
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in runs:
+        code = " (its own Python code, `auto_map`, is never run)" if config.get("auto_map") else ""
         raise ModelLoadError(
-            f"{config.path}: model_type is {model_type!r}, but backend {backend} runs only"
+            f"{config.path}: model_type is {model_type!r}{code}, but backend {backend} runs only"
             f" {', '.join(sorted(runs))}.",
             hint=any_architecture(config.path.parent),
         )
