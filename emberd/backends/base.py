@@ -139,9 +139,9 @@ class Backend(Protocol):
 
     It may also have `architectures: ClassVar[frozenset[str]]`, the `model_type`s of config.json
     that it runs (see `plugins.architectures`), or `any_architecture: ClassVar[bool]`, if its files
-    describe the whole model; and `devices() -> Sequence[str]`, what it computes
-    on here, such as `cpu` or `gpu`. `devices` raises BackendBrokenError if the backend cannot work
-    on this machine (`emberd doctor` calls it, in a process of its own).
+    describe the whole model. And `devices() -> Sequence[str]`, what it computes on here, such as
+    `cpu` or `gpu`, which raises BackendBrokenError if the backend cannot work on this machine
+    (`emberd doctor` calls it, in a process of its own).
     """
 
     files: ClassVar[tuple[str, ...]]
