@@ -25,8 +25,8 @@ def drop_guards(model: Model) -> None:
     """Remove `where(isnan(p), 0, p)` around the softmax of attention, as torch's exporter adds it.
 
     OpenVINO does not recognize attention with it, and would compute all pairs of tokens at once: a
-    peak of 13.5 GiB at 8,192 tokens instead of 1.6 (decision 37). It only matters to a token that may
-    attend to nothing, which takes masks of minus infinity; if there are any, the graph stays.
+    peak of 13.5 GiB at 8,192 tokens instead of 1.6 (decision 37). It only matters to a token that
+    may attend to nothing, which takes masks of minus infinity; if there are any, it stays.
     """
     nodes = model.get_ordered_ops()
     if any(_is_float(node) and node.data.size and node.data.min() == -np.inf for node in nodes):
