@@ -34,6 +34,12 @@ class ModelConfig:
             return value
         raise ModelLoadError(f"{self.path}: {key} is {value!r}, not a number.")
 
+    def positive(self, key: str, value: object) -> float:
+        """Return what `key` was found to state if it is above zero, or raise `ModelLoadError`."""
+        if isinstance(value, int | float) and value > 0:
+            return float(value)
+        raise ModelLoadError(f"{self.path}: {key} is {value!r}, not a positive number.")
+
     def expect(self, **only: object) -> None:
         """Raise `ModelLoadError` unless each key is missing or has the only supported value."""
         for key, ours in only.items():

@@ -80,6 +80,8 @@ def of_dimensions(checkpoint: Checkpoint, hidden_size: int) -> Iterator[Finding]
     else:
         yield Line("dimensions", hidden_size, by)
     file = read_pooling(checkpoint.folder).path
+    if file and file.parent == checkpoint.folder:
+        return  # modules.json, of a model that has no step for pooling
     for key in ("word_embedding_dimension", "embedding_dimension"):
         stated = read_optional(file).get(key) if file else None
         if stated not in (None, hidden_size):

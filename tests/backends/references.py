@@ -6,11 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file, save_file
 
-from emberd.backends.base import Pooling, TokenIds
+from emberd.backends.base import (
+    Backend,
+    Compute,
+    Encoder,
+    Pooling,
+    Precision,
+    TokenIds,
+)
 from emberd.backends.tensors import open_tensors
 from emberd.vectors import Matrix
+from tests.backends.support import a_request
 
 TINY = Path(__file__).parents[1] / "reference" / "tiny"
 POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "last")
@@ -31,6 +40,41 @@ MOST_TOKENS = {
     "xlm-roberta": 40,
 }
 """The longest text of each checkpoint that our own backends run."""
+
+
+PACKED = pytest.mark.parametrize(
+    ("prefix", "precision", "bits"),
+    [
+        ("model.", "4bit", 4),
+        pytest.param("model.", "8bit", 8, marks=pytest.mark.slow),
+        pytest.param("", "4bit", 4, marks=pytest.mark.slow),
+        pytest.param("", "8bit", 8, marks=pytest.mark.slow),
+    ],
+)
+"""Checkpoints that MLX has quantized, with a prefix before the names of their tensors or not."""
+
+
+def load(
+    backend: Backend,
+    folder: Path,
+    scratch: Path,
+    *,
+    pooling: Pooling | None = None,
+    precision: Precision = "f32",
+    compute: Compute = "f32",
+    streams: int = 0,
+) -> Encoder:
+    """Load a checkpoint with the pooling that it states, unless another is given."""
+    request = a_request(
+        folder,
+        scratch / "cache",
+        pooling=pooling or stated(folder.name),
+        precision=precision,
+        compute=compute,
+        cache_key=str(folder),
+        streams=streams,
+    )
+    return backend.load(request)
 
 
 def copy_of(name: str, folder: Path, *, pooling: Pooling | None = None) -> Path:

@@ -32,6 +32,7 @@ from tests.backends.references import (
     batch_of,
     change_json,
     copy_of,
+    load,
     pack,
     pack_with_heads,
     padded_left,
@@ -68,16 +69,9 @@ def encode(
     rows: int | None = None,
 ) -> Matrix:
     """Load a checkpoint and encode the texts of `name`, or of the one that the folder is called."""
-    request = a_request(
-        folder,
-        scratch / "cache",
-        pooling=pooling or stated(folder.name),
-        precision=precision,
-        compute=compute,
-        cache_key=str(folder),
-    )
+    encoder = load(backend, folder, scratch, pooling=pooling, precision=precision, compute=compute)
     token_ids, mask = batch_of(name or folder.name)
-    return backend.load(request).encode(token_ids[:rows], mask[:rows])
+    return encoder.encode(token_ids[:rows], mask[:rows])
 
 
 @cache

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from emberd.backends.base import Backend, Compute, Encoder, Pooling, Precision
+from emberd.backends.base import Backend, Compute, Precision
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.mlx.packed import Packed
 from emberd.backends.openvino.backend import OpenVINOBackend
@@ -19,45 +19,23 @@ from emberd.backends.rows import Rows
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
 from tests.backends.references import (
+    PACKED,
     TINY,
     batch_of,
     change_json,
     copy_of,
+    load,
     pack_with_heads,
     padded_left,
     stated,
     vectors_of,
 )
-from tests.backends.support import a_request
 from tests.cosines import cosines
 
 OPENVINO, MLX = OpenVINOBackend(), MLXBackend()
 BOTH = pytest.mark.parametrize("backend", [OPENVINO, MLX], ids=type)
 NAMES = pytest.mark.parametrize("name", ["gemma3_text", "modernbert", "qwen3"])
 HALF: list[Compute] = ["f16", "bf16"]
-
-
-def load(
-    backend: Backend,
-    folder: Path,
-    scratch: Path,
-    *,
-    pooling: Pooling | None = None,
-    precision: Precision = "f32",
-    compute: Compute = "f32",
-    streams: int = 0,
-) -> Encoder:
-    """Load a checkpoint with the pooling that it states, unless another is given."""
-    request = a_request(
-        folder,
-        scratch / "cache",
-        pooling=pooling or stated(folder.name),
-        precision=precision,
-        compute=compute,
-        cache_key=str(folder),
-        streams=streams,
-    )
-    return backend.load(request)
 
 
 def encode(
@@ -178,15 +156,7 @@ def test_the_side_that_a_checkpoint_notes_changes_nothing(
 
 @BOTH
 @NAMES
-@pytest.mark.parametrize(
-    ("prefix", "precision", "bits"),
-    [
-        ("model.", "4bit", 4),
-        pytest.param("model.", "8bit", 8, marks=pytest.mark.slow),
-        pytest.param("", "4bit", 4, marks=pytest.mark.slow),
-        pytest.param("", "8bit", 8, marks=pytest.mark.slow),
-    ],
-)
+@PACKED
 def test_packed_weights_make_the_space_of_full_ones(
     backend: Backend, name: str, prefix: str, precision: Precision, bits: int, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from emberd.backends.mlx.families import visible
 from emberd.errors import BackendBrokenError, ModelLoadError
 from emberd.vectors import Matrix
 from tests.backends.references import (
+    PACKED,
     TINY,
     batch_of,
     change_json,
@@ -150,15 +151,7 @@ def test_padding_on_the_left_changes_nothing(name: str, compute: Compute, tmp_pa
 
 
 @OTHERS
-@pytest.mark.parametrize(
-    ("prefix", "precision", "bits"),
-    [
-        ("model.", "4bit", 4),
-        pytest.param("model.", "8bit", 8, marks=pytest.mark.slow),
-        pytest.param("", "4bit", 4, marks=pytest.mark.slow),
-        pytest.param("", "8bit", 8, marks=pytest.mark.slow),
-    ],
-)
+@PACKED
 def test_packed_weights_make_the_space_of_full_ones(
     name: str, prefix: str, precision: Precision, bits: int, tmp_path: Path
 ) -> None:
@@ -229,7 +222,9 @@ def test_an_architecture_that_nothing_runs_is_named(tmp_path: Path) -> None:
     folder = copy_of("llama_bidirec", tmp_path / "llama_bidirec")
     change_json(folder / "config.json", model_type="lfm2")
 
-    with pytest.raises(ModelLoadError, match=r"'lfm2'.* mlx .*bert, gemma3_text, llama"):
+    with pytest.raises(
+        ModelLoadError, match=r"'lfm2'.* mlx .*bert, distilbert, gemma3_text, gte, llama"
+    ):
         load(folder, tmp_path)
 
 

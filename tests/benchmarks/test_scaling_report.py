@@ -54,6 +54,20 @@ def test_a_table_says_what_misses_its_goal() -> None:
     assert "4 cores: on 4 processors of 4 physical cores, clients on other cores" in section
 
 
+def test_columns_stand_from_the_fewest_cores_up_and_are_compared_with_those() -> None:
+    run = a_run()
+    few, many = run["columns"]["4 cores"], a_run()["columns"]["4 cores"]
+    many["cores"] = 16
+    many["numbers"]["emberd"] |= of(bulk_texts_per_s=450, first_ms=480)
+    run["columns"] = {"16 cores": many, "4 cores": few}
+
+    section = scaling_report.section({"scaling-one": run})
+
+    assert "|  | 4 cores | 16 cores | goal |" in section
+    assert "| times the passages of 4 cores |  | 3.00 × |  |" in section
+    assert "| first answer after a start |  | **0.48 s** | ≤ 0.45 s |" in section
+
+
 def test_two_gpus_are_compared_with_one_and_not_with_what_ran_on_one() -> None:
     run = a_run(gpus=1)
     two = a_run(gpus=2)["columns"]["4 cores"]

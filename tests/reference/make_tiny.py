@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -285,6 +285,12 @@ BERT_SPECIAL = {
     "pad_token": "[PAD]",
     "mask_token": "[MASK]",
 }
+BERT_TOKENIZER: Mapping[str, Any] = {
+    "tokenizer": lambda: word_pieces(BERT_FIRST, "[CLS] $A [SEP]"),
+    "tokenizer_class": "BertTokenizer",
+    "tokenizer_config": {"do_lower_case": True, "tokenize_chinese_chars": True},
+    "special": BERT_SPECIAL,
+}
 DECODER_SIZES = {
     "hidden_size": HIDDEN,
     "num_hidden_layers": 2,
@@ -330,10 +336,7 @@ FAMILIES = (
             "type_vocab_size": 2,
             "use_cache": True,
         },
-        tokenizer=lambda: word_pieces(BERT_FIRST, "[CLS] $A [SEP]"),
-        tokenizer_class="BertTokenizer",
-        tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
-        special=BERT_SPECIAL,
+        **BERT_TOKENIZER,
         max_tokens=40,
         pooling="mean",
         poolings=ENCODER_POOLINGS,
@@ -505,10 +508,7 @@ FAMILIES = (
             "rope_parameters": {"rope_theta": 700.0, "rope_type": "default"},
             "pad_token_id": 0,
         },
-        tokenizer=lambda: word_pieces(BERT_FIRST, "[CLS] $A [SEP]"),
-        tokenizer_class="BertTokenizer",
-        tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
-        special=BERT_SPECIAL,
+        **BERT_TOKENIZER,
         max_tokens=64,
         pooling="mean",
         poolings=ENCODER_POOLINGS,
@@ -533,10 +533,7 @@ FAMILIES = (
             "unpad_inputs": False,
             "use_memory_efficient_attention": False,
         },
-        tokenizer=lambda: word_pieces(BERT_FIRST, "[CLS] $A [SEP]"),
-        tokenizer_class="BertTokenizer",
-        tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
-        special=BERT_SPECIAL,
+        **BERT_TOKENIZER,
         max_tokens=64,
         pooling="mean",
         poolings=ENCODER_POOLINGS,

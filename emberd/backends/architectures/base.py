@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from emberd.backends.base import TokenIds
 from emberd.backends.config import ModelConfig
@@ -87,6 +87,39 @@ class Architecture(TokenLimits):
     def module(self) -> str:
         """Name of the module with its arithmetic, which is the same in each backend."""
         return type(self).__module__.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transformer(Architecture):
+    """Layers of attention, whose heads share the hidden size, and a feed-forward."""
+
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    activation: Activation
+
+    @property
+    def head_size(self) -> int:
+        """Length of one attention head's part of a token vector."""
+        return self.hidden_size // self.num_attention_heads
+
+
+def read_transformer(config: ModelConfig) -> dict[str, Any]:
+    """Return the fields of `Transformer`, except `activation`, whose key has several names.
+
+    Raises:
+        ModelLoadError: one is missing or impossible.
+    """
+    hidden_size = config.size("hidden_size")
+    return {
+        "model_type": config.get("model_type"),
+        "vocab_size": config.size("vocab_size"),
+        "hidden_size": hidden_size,
+        "max_tokens": config.size("max_position_embeddings"),
+        "num_hidden_layers": config.size("num_hidden_layers"),
+        "num_attention_heads": read_heads(config, hidden_size),
+        "intermediate_size": config.size("intermediate_size"),
+    }
 
 
 def read_heads(config: ModelConfig, hidden_size: int, key: str = "num_attention_heads") -> int:

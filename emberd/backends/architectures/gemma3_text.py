@@ -6,7 +6,13 @@ from typing import ClassVar, Self
 
 from emberd.backends.architectures.base import read_activation
 from emberd.backends.architectures.decoder import Decoder, read_sizes
-from emberd.backends.architectures.layer_kinds import GLOBAL, LOCAL, read_local, read_theta
+from emberd.backends.architectures.layer_kinds import (
+    GLOBAL,
+    LOCAL,
+    LayerKinds,
+    read_local,
+    read_theta,
+)
 from emberd.backends.config import ModelConfig
 from emberd.errors import ModelLoadError
 
@@ -16,17 +22,12 @@ class Gemma3(Decoder):
     """Gemma 3 without the causal mask; most layers are local.
 
     Sources: arXiv:2503.19786 and, for its embeddings, 2509.20354.
-
-    `local` says of each layer whether a token attends only to those up to `within` tokens away.
     """
 
     add_to_scale: ClassVar[float] = 1.0
 
     query_pre_attn_scalar: float
-    local: tuple[bool, ...]
-    within: int
-    global_theta: float
-    local_theta: float
+    kinds: LayerKinds
 
     @property
     def attention_scale(self) -> float:
@@ -50,16 +51,16 @@ class Gemma3(Decoder):
         sizes = read_sizes(config)
         # Source for these defaults and the halved window: transformers' Gemma3TextConfig.
         pattern = config.size("sliding_window_pattern", default=6)
-        scalar = config.number("query_pre_attn_scalar", default=256)
-        if scalar <= 0:
-            raise ModelLoadError(f"{config.path}: query_pre_attn_scalar is {scalar!r}.")
+        scalar = config.get("query_pre_attn_scalar", 256)
         layers = sizes["num_hidden_layers"]
         return cls(
             **sizes,
             activation=read_activation(config, "hidden_activation", "gelu_pytorch_tanh"),
-            query_pre_attn_scalar=scalar,
-            local=read_local(config, layers, lambda index: (index + 1) % pattern != 0),
-            within=config.size("sliding_window", default=4096) // 2,
-            global_theta=read_theta(config, "rope_theta", 1_000_000.0, kind=GLOBAL),
-            local_theta=read_theta(config, "rope_local_base_freq", 10_000.0, kind=LOCAL),
+            query_pre_attn_scalar=config.positive("query_pre_attn_scalar", scalar),
+            kinds=LayerKinds(
+                local=read_local(config, layers, lambda index: (index + 1) % pattern != 0),
+                within=config.size("sliding_window", default=4096) // 2,
+                global_theta=read_theta(config, "rope_theta", 1_000_000.0, kind=GLOBAL),
+                local_theta=read_theta(config, "rope_local_base_freq", 10_000.0, kind=LOCAL),
+            ),
         )

@@ -5,11 +5,25 @@ for each base. Where both are stated, the newer one counts, as it does in transf
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from emberd.backends.config import ModelConfig
 from emberd.errors import ModelLoadError
 
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerKinds:
+    """`local` says of each layer whether a token attends only to those up to `within` tokens away.
+
+    Global and local layers have a base of their rotary positions each.
+    """
+
+    local: tuple[bool, ...]
+    within: int
+    global_theta: float
+    local_theta: float
 
 
 def read_local(
@@ -57,6 +71,4 @@ def read_theta(config: ModelConfig, key: str, default: float, *, kind: str = "")
         raise ModelLoadError(
             f"{config.path}: rope_type is {kind_of_rope!r}; only 'default' is supported."
         )
-    if not isinstance(theta, int | float) or theta <= 0:
-        raise ModelLoadError(f"{config.path}: {key} is {theta!r}, not a positive number.")
-    return theta
+    return config.positive(key, theta)

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
-from emberd.backends.architectures.base import Architecture, read_activation, read_heads
+from emberd.backends.architectures.base import Transformer, read_activation, read_transformer
 from emberd.backends.config import ModelConfig
-from emberd.backends.modules import Activation
 from emberd.errors import ModelLoadError
 
 _GPT2_NAMES: Final[Mapping[str, str]] = {
@@ -26,7 +25,7 @@ the other was added for Transformers 5, with the 2,048 tokens that the model was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RotaryBert(Architecture):
+class RotaryBert(Transformer):
     """Post-norm layers without position embeddings; linear layers have a bias if it is stored.
 
     `theta` and `stretch` say how fast which pairs of numbers turn; see `Rotary` in the backends.
@@ -35,19 +34,10 @@ class RotaryBert(Architecture):
     gate_is_stacked: ClassVar[bool]
     """Whether one tensor has the rows of the values and then those of the gate."""
 
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
     type_vocab_size: int
     layer_norm_eps: float
-    activation: Activation
     theta: float
     stretch: float = 1.0
-
-    @property
-    def head_size(self) -> int:
-        """Length of one attention head's part of a token vector."""
-        return self.hidden_size // self.num_attention_heads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +79,7 @@ class NomicBert(RotaryBert):
             raise ModelLoadError(
                 f"{config.path}: rope_type is {kind!r}; only 'default' is supported."
             )
-        return cls(**sizes, activation="SiLU", theta=_positive(config, "rotary_emb_base", theta))
+        return cls(**sizes, activation="SiLU", theta=config.positive("rotary_emb_base", theta))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,12 +116,12 @@ class Gte(RotaryBert):
         sizes = _read_sizes(config)
         head_size = sizes["hidden_size"] // sizes["num_attention_heads"]
         rope = _stated_rope(config)
-        theta = _positive(config, "rope_theta", rope.get("rope_theta", config.get("rope_theta")))
+        theta = config.positive("rope_theta", rope.get("rope_theta", config.get("rope_theta")))
         stretch = 1.0
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind == "ntk" and rope.get("mixed_b") is None:
             # Fixed NTK scaling, formula 6 of https://kexue.fm/archives/9706: for all lengths.
-            factor = _positive(config, "rope_scaling.factor", rope.get("factor"))
+            factor = config.positive("rope_scaling.factor", rope.get("factor"))
             theta, stretch = theta * factor, factor ** (2 / head_size)
         elif kind != "default":
             raise ModelLoadError(
@@ -152,16 +142,8 @@ def _read_sizes(config: ModelConfig) -> dict[str, Any]:
     Raises:
         ModelLoadError: one is missing or impossible.
     """
-    hidden_size = config.size("hidden_size")
     types = config.get("type_vocab_size")  # 0: there is no table
-    return {
-        "model_type": config.get("model_type"),
-        "vocab_size": config.size("vocab_size"),
-        "hidden_size": hidden_size,
-        "max_tokens": config.size("max_position_embeddings"),
-        "num_hidden_layers": config.size("num_hidden_layers"),
-        "num_attention_heads": read_heads(config, hidden_size),
-        "intermediate_size": config.size("intermediate_size"),
+    return read_transformer(config) | {
         "type_vocab_size": 0 if types == 0 else config.size("type_vocab_size"),
         "layer_norm_eps": config.number("layer_norm_eps", default=1e-12),
     }
@@ -173,9 +155,3 @@ def _stated_rope(config: ModelConfig) -> dict[str, Any]:
     if not isinstance(stated, dict):
         raise ModelLoadError(f"{config.path}: rope_parameters is {stated!r}, not a mapping.")
     return stated
-
-
-def _positive(config: ModelConfig, key: str, value: object) -> float:
-    if isinstance(value, int | float) and value > 0:
-        return float(value)
-    raise ModelLoadError(f"{config.path}: {key} is {value!r}, not a positive number.")

@@ -10,10 +10,22 @@ from emberd.backends.mlx.layers import Weight
 from emberd.backends.mlx.packed import Packed
 from emberd.backends.relative_positions import distance_buckets
 
+Angles = tuple[mx.array, mx.array]
+"""Cosines and sines of the angles to turn by; see `Rotary.at`."""
+
 
 def split_heads(x: mx.array, heads: int) -> mx.array:
     """Split token vectors into heads: `(B, T, H * S)` -> `(B, H, T, S)`."""
     return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+
+
+def split_projected(x: mx.array, heads: int) -> list[mx.array]:
+    """Split one product for query, key and value: `(B, T, 3 * H * S)` -> three `(B, H, T, S)`.
+
+    They are views of it: nothing is copied.
+    """
+    parts = x.reshape(*x.shape[:2], 3, heads, -1)
+    return [parts[:, :, part].swapaxes(1, 2) for part in range(3)]
 
 
 def attend(
@@ -40,10 +52,9 @@ class DistanceBias:
 
     def of(self, batch: Packed, dtype: mx.Dtype) -> mx.array:
         """Return what to add to the scores: `(1, H, T, T)`, or with a mask `(B, H, T, T)`."""
-        place = mx.arange(batch.token_ids.shape[1])
-        distances = place[None, :] - place[:, None]  # (T, T): key - query
+        biases = self._by_distance[batch.distances() + self._farthest]  # (T, T, H)
         # Contiguous, as attention reads that fastest.
-        bias = mx.contiguous(self._by_distance[distances + self._farthest].transpose(2, 0, 1))[None]
+        bias = mx.contiguous(biases.transpose(2, 0, 1))[None]
         unseen = batch.unseen(dtype)
         return bias if unseen is None else bias + unseen
 
@@ -60,13 +71,13 @@ class Rotary:
         speed = theta ** (-np.arange(0, size, 2, dtype=np.float64) / size) / stretch
         self._speed = mx.array(speed.astype(np.float32))  # (S / 2,)
 
-    def at(self, positions: mx.array, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
+    def at(self, positions: mx.array, dtype: mx.Dtype) -> Angles:
         """Return cosines and sines, each `(B, 1, T, S / 2)`, for positions `(B, T)`."""
         angles = positions.astype(mx.float32)[:, None, :, None] * self._speed
         return mx.cos(angles).astype(dtype), mx.sin(angles).astype(dtype)
 
 
-def turn(x: mx.array, angles: tuple[mx.array, mx.array]) -> mx.array:
+def turn(x: mx.array, angles: Angles) -> mx.array:
     """Turn queries or keys: `(B, H, T, S)` stays."""
     cos, sin = angles
     first, second = mx.split(x, 2, axis=-1)

@@ -6,7 +6,7 @@ Shapes in comments: B texts, T tokens, D hidden size, H heads, S head size.
 import mlx.core as mx
 
 from emberd.backends.architectures.decoder import Decoder
-from emberd.backends.mlx.attention import attend, split_heads, turn
+from emberd.backends.mlx.attention import Angles, attend, split_heads, turn
 from emberd.backends.mlx.layers import ACTIVATIONS, RMSNorm, Weights
 
 
@@ -26,9 +26,7 @@ class Attention:
         )
         self._attended = weights.linear(f"{name}.o_proj", size, self._heads * head, bias=False)
 
-    def __call__(
-        self, x: mx.array, unseen: mx.array | None, angles: tuple[mx.array, mx.array]
-    ) -> mx.array:
+    def __call__(self, x: mx.array, unseen: mx.array | None, angles: Angles) -> mx.array:
         """Apply: `(B, T, D)` stays."""
         query = turn(self._query_norm(split_heads(self._query(x), self._heads)), angles)
         key = turn(self._key_norm(split_heads(self._key(x), self._groups)), angles)

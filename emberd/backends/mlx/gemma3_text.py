@@ -6,8 +6,9 @@ Shapes in comments: B texts, T tokens, D hidden size.
 import mlx.core as mx
 
 from emberd.backends.architectures.gemma3_text import Gemma3
-from emberd.backends.mlx.attention import Rotary
+from emberd.backends.mlx.attention import Angles
 from emberd.backends.mlx.decoder import Attention, FeedForward, norm
+from emberd.backends.mlx.layer_kinds import Kinds
 from emberd.backends.mlx.layers import Weights
 from emberd.backends.mlx.packed import Packed
 
@@ -22,21 +23,14 @@ class Encoder:
             _Layer(gemma, weights, f"layers.{index}") for index in range(gemma.num_hidden_layers)
         ]
         self._norm = norm(gemma, weights, "norm")
-        self._kinds = gemma.local
-        self._within = gemma.within
-        self._global_rotary = Rotary(gemma.head_size, gemma.global_theta)
-        self._local_rotary = Rotary(gemma.head_size, gemma.local_theta)
+        self._kinds = Kinds(gemma.kinds, gemma.head_size)
 
     def __call__(self, batch: Packed) -> mx.array:
         """Return the token vectors, `(B, T, D)`."""
         x = self._words.rows(batch.token_ids) * self._scale
-        unseen = {False: batch.unseen(x.dtype), True: batch.unseen(x.dtype, within=self._within)}
-        angles = {
-            False: self._global_rotary.at(batch.positions, x.dtype),
-            True: self._local_rotary.at(batch.positions, x.dtype),
-        }
-        for layer, local in zip(self._layers, self._kinds, strict=True):
-            x = layer(x, unseen[local], angles[local])
+        kinds = self._kinds.of(batch, x.dtype)
+        for layer, (unseen, angles) in zip(self._layers, kinds, strict=True):
+            x = layer(x, unseen, angles)
             mx.async_eval(x)  # type: ignore[no-untyped-call]  # as in `post_norm.Layers`
         return self._norm(x)
 
@@ -52,9 +46,7 @@ class _Layer:
         self._attention = Attention(gemma, weights, f"{name}.self_attn")
         self._feed_forward = FeedForward(gemma, weights, f"{name}.mlp")
 
-    def __call__(
-        self, x: mx.array, unseen: mx.array | None, angles: tuple[mx.array, mx.array]
-    ) -> mx.array:
+    def __call__(self, x: mx.array, unseen: mx.array | None, angles: Angles) -> mx.array:
         """Apply: `(B, T, D)` stays."""
         attended = self._attention(self._before_attention(x), unseen, angles)
         x = x + self._after_attention(attended)

@@ -6,7 +6,8 @@ Shapes in comments: B texts, T tokens, D hidden size, H heads, S head size.
 import mlx.core as mx
 
 from emberd.backends.architectures.modernbert import ModernBert
-from emberd.backends.mlx.attention import Rotary, attend, turn
+from emberd.backends.mlx.attention import Angles, attend, split_projected, turn
+from emberd.backends.mlx.layer_kinds import Kinds
 from emberd.backends.mlx.layers import ACTIVATIONS, LayerNorm, Weights
 from emberd.backends.mlx.packed import Packed
 
@@ -21,21 +22,14 @@ class Encoder:
         self._embedding_norm = _norm(bert, weights, "embeddings.norm")
         self._layers = [_Layer(bert, weights, index) for index in range(bert.num_hidden_layers)]
         self._norm = _norm(bert, weights, "final_norm")
-        self._kinds = bert.local
-        self._within = bert.within
-        self._global_rotary = Rotary(bert.head_size, bert.global_theta)
-        self._local_rotary = Rotary(bert.head_size, bert.local_theta)
+        self._kinds = Kinds(bert.kinds, bert.head_size)
 
     def __call__(self, batch: Packed) -> mx.array:
         """Return the token vectors, `(B, T, D)`."""
         x = self._embedding_norm(self._words.rows(batch.token_ids))
-        unseen = {False: batch.unseen(x.dtype), True: batch.unseen(x.dtype, within=self._within)}
-        angles = {
-            False: self._global_rotary.at(batch.positions, x.dtype),
-            True: self._local_rotary.at(batch.positions, x.dtype),
-        }
-        for layer, local in zip(self._layers, self._kinds, strict=True):
-            x = layer(x, unseen[local], angles[local])
+        kinds = self._kinds.of(batch, x.dtype)
+        for layer, (unseen, angles) in zip(self._layers, kinds, strict=True):
+            x = layer(x, unseen, angles)
             mx.async_eval(x)  # type: ignore[no-untyped-call]  # as in `post_norm.Layers`
         return self._norm(x)
 
@@ -58,14 +52,10 @@ class _Layer:
         self._widen = weights.linear(f"{name}.mlp.Wi", 2 * wide, size, bias=False)
         self._narrow = weights.linear(f"{name}.mlp.Wo", size, wide, bias=False)
 
-    def __call__(
-        self, x: mx.array, unseen: mx.array | None, angles: tuple[mx.array, mx.array]
-    ) -> mx.array:
+    def __call__(self, x: mx.array, unseen: mx.array | None, angles: Angles) -> mx.array:
         """Apply: `(B, T, D)` stays."""
         normal = self._attention_norm(x) if self._attention_norm else x
-        texts, tokens, _ = x.shape
-        projected = self._projected(normal).reshape(texts, tokens, 3, self._heads, -1)
-        query, key, value = (projected[:, :, part].swapaxes(1, 2) for part in range(3))
+        query, key, value = split_projected(self._projected(normal), self._heads)
         turned = turn(query, angles), turn(key, angles)
         x = x + self._attended(attend(*turned, value, unseen, self._scale))
         widened, gate = mx.split(self._widen(self._norm(x)), 2, axis=-1)

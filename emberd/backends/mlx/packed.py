@@ -69,16 +69,20 @@ class Packed:
         head and query in each layer, which takes four times as long as the attention itself.
         """
         seen = self._seen(square=causal or within is not None)
-        place = mx.arange(self.token_ids.shape[1])
-        distances = place[None, :] - place[:, None]  # (T, T): key - query
         if causal:
-            seen = distances <= 0 if seen is None else seen & (distances <= 0)
+            before = self.distances() <= 0
+            seen = before if seen is None else seen & before
         if within is not None:
-            near = mx.abs(distances) <= within
+            near = mx.abs(self.distances()) <= within
             seen = near if seen is None else seen & near
         if seen is None:
             return None
         return mx.where(seen, mx.array(0, dtype), mx.array(-mx.inf, dtype))
+
+    def distances(self) -> mx.array:
+        """Return key - query, `(T, T)` int32. Texts stand in one piece, so it is theirs, too."""
+        place = mx.arange(self.token_ids.shape[1])
+        return place[None, :] - place[:, None]
 
     def _seen(self, *, square: bool) -> mx.array | None:
         """Return the mask of `unseen` as bool, `(B, 1, T, T)` if `square`; None for whole rows."""

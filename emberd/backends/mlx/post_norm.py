@@ -6,6 +6,7 @@ Shapes in comments: B texts, T tokens, D hidden size, H heads, S head size.
 import mlx.core as mx
 
 from emberd.backends.architectures.post_norm import PostNorm
+from emberd.backends.mlx.attention import attend, split_projected
 from emberd.backends.mlx.layers import ACTIVATIONS, Weights
 
 
@@ -58,14 +59,8 @@ class Layer:
 
     def _attend(self, x: mx.array, unseen: mx.array | None) -> mx.array:
         """Attention among the tokens of each text."""
-        texts, tokens, _ = x.shape
-        # One product for query, key and value; what follows are views of it, nothing is copied.
-        projected = self._projected(x).reshape(texts, tokens, 3, self._heads, -1)
-        query, key, value = (projected[:, :, part].swapaxes(1, 2) for part in range(3))
-        attended = mx.fast.scaled_dot_product_attention(
-            query, key, value, scale=self._scale, mask=unseen
-        )  # (B, H, T, S)
-        return attended.swapaxes(1, 2).reshape(x.shape)  # (B, T, D)
+        query, key, value = split_projected(self._projected(x), self._heads)
+        return attend(query, key, value, unseen, self._scale)
 
 
 class Layers:

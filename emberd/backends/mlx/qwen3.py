@@ -6,7 +6,7 @@ Shapes in comments: B texts, T tokens, D hidden size.
 import mlx.core as mx
 
 from emberd.backends.architectures.qwen3 import Qwen3
-from emberd.backends.mlx.attention import Rotary
+from emberd.backends.mlx.attention import Angles, Rotary
 from emberd.backends.mlx.decoder import Attention, FeedForward, norm
 from emberd.backends.mlx.layers import Weights
 from emberd.backends.mlx.packed import Packed
@@ -43,9 +43,7 @@ class _Layer:
         self._norm = norm(qwen, weights, f"{name}.post_attention_layernorm")
         self._feed_forward = FeedForward(qwen, weights, f"{name}.mlp")
 
-    def __call__(
-        self, x: mx.array, unseen: mx.array | None, angles: tuple[mx.array, mx.array]
-    ) -> mx.array:
+    def __call__(self, x: mx.array, unseen: mx.array | None, angles: Angles) -> mx.array:
         """Apply: `(B, T, D)` stays."""
         x = x + self._attention(self._attention_norm(x), unseen, angles)
         return x + self._feed_forward(self._norm(x))

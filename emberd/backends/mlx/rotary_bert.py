@@ -6,12 +6,9 @@ Shapes in comments: B rows of T tokens, D hidden size, H heads, S head size.
 import mlx.core as mx
 
 from emberd.backends.architectures.rotary_bert import RotaryBert
-from emberd.backends.mlx.attention import Rotary, attend, turn
+from emberd.backends.mlx.attention import Angles, Rotary, attend, split_projected, turn
 from emberd.backends.mlx.layers import ACTIVATIONS, Linear, Weights
 from emberd.backends.mlx.packed import Packed
-
-Angles = tuple[mx.array, mx.array]
-"""Cosines and sines; see `Rotary.at`."""
 
 
 class Encoder:
@@ -72,9 +69,7 @@ class Layer:
 
     def _attend(self, x: mx.array, angles: Angles, unseen: mx.array | None) -> mx.array:
         """Attention among the tokens of each text."""
-        # One product for query, key and value; what follows are views of it, nothing is copied.
-        projected = self._projected(x).reshape(*x.shape[:2], 3, self._heads, -1)
-        query, key, value = (projected[:, :, part].swapaxes(1, 2) for part in range(3))
+        query, key, value = split_projected(self._projected(x), self._heads)
         return attend(turn(query, angles), turn(key, angles), value, unseen, self._scale)
 
 

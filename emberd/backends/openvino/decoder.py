@@ -4,11 +4,10 @@ Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
 """
 
 from openvino import Node
-from openvino import opset15 as op
 
 from emberd.backends.architectures.decoder import Decoder
 from emberd.backends.openvino.attention import Rotary, attend, repeat_heads, split_heads
-from emberd.backends.openvino.graph import Batch, Weights, borrowed, gated, whole
+from emberd.backends.openvino.graph import Batch, Weights, gated
 
 
 class Blocks:
@@ -21,8 +20,9 @@ class Blocks:
     def embed(self, batch: Batch) -> Node:
         """Look the tokens up."""
         sizes = self._sizes
-        table = self._weights.embedding("embed_tokens", sizes.vocab_size, sizes.hidden_size)
-        return op.gather(borrowed(table), batch.token_ids, whole(0))
+        return self._weights.look_up(
+            batch.token_ids, "embed_tokens", sizes.vocab_size, sizes.hidden_size
+        )
 
     def norm(self, x: Node, name: str) -> Node:
         """Divide token vectors by their root mean square, then scale."""

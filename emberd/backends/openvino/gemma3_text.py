@@ -8,24 +8,20 @@ from openvino import Node
 from openvino import opset15 as op
 
 from emberd.backends.architectures.gemma3_text import Gemma3
-from emberd.backends.openvino.attention import Rotary
 from emberd.backends.openvino.decoder import Blocks
 from emberd.backends.openvino.graph import Batch, Weights
+from emberd.backends.openvino.layer_kinds import of_each_layer
 
 
 def encode(gemma: Gemma3, weights: Weights, batch: Batch) -> Node:
     """Return the token vectors, `(R, W, D)`."""
     blocks = Blocks(gemma, weights)
-    masks = {False: batch.same_text(), True: batch.near(gemma.within)}
-    rotaries = {
-        local: Rotary(batch.positions, gemma.head_size, theta, gemma.max_tokens)
-        for local, theta in ((False, gemma.global_theta), (True, gemma.local_theta))
-    }
+    kinds = of_each_layer(gemma.kinds, batch, gemma.head_size, gemma.max_tokens)
     x = op.multiply(blocks.embed(batch), op.constant(np.float32(gemma.hidden_size**0.5)))
-    for index, local in enumerate(gemma.local):
+    for index, (mask, rotary) in enumerate(kinds):
         name = f"layers.{index}"
         normal = blocks.norm(x, f"{name}.input_layernorm")
-        attended = blocks.attention(normal, f"{name}.self_attn", masks[local], rotaries[local])
+        attended = blocks.attention(normal, f"{name}.self_attn", mask, rotary)
         x = op.add(x, blocks.norm(attended, f"{name}.post_attention_layernorm"))
         normal = blocks.norm(x, f"{name}.pre_feedforward_layernorm")
         fed = blocks.feed_forward(normal, f"{name}.mlp")

@@ -86,6 +86,10 @@ class Weights:
         """Return a table of vectors, `(rows, columns)`."""
         return self._checkpoint.dense_matrix(f"{name}.weight", rows, columns)
 
+    def look_up(self, index: Node, name: str, rows: int, columns: int) -> Node:
+        """Look vectors up in a table: `(...)` -> `(..., columns)`."""
+        return op.gather(borrowed(self.embedding(name, rows, columns)), index, whole(0))
+
     def linear(self, x: Node, name: str, outputs: int, inputs: int, *, bias: bool = True) -> Node:
         """Apply `x @ W.T + b`, or without `b`: `(..., inputs)` -> `(..., outputs)`."""
         weight = borrowed(self._checkpoint.dense_matrix(f"{name}.weight", outputs, inputs))
@@ -95,17 +99,18 @@ class Weights:
         return op.add(product, self.vector(f"{name}.bias", outputs))
 
     def linears(
-        self, x: Node, name: str, outputs: int, inputs: int, *, count: int
+        self, x: Node, name: str, outputs: int, inputs: int, *, count: int, bias: bool = False
     ) -> tuple[Node, ...]:
-        """Apply `count` layers of one size that are stored as one: `outputs` rows for each.
-
-        None of them has a bias.
-        """
+        """Apply `count` layers of one size that are stored as one: `outputs` rows for each."""
         stored = self._checkpoint.dense_matrix(f"{name}.weight", count * outputs, inputs)
-        return tuple(
+        products = [
             op.matmul(x, borrowed(rows), transpose_a=False, transpose_b=True)
             for rows in np.split(stored, count)
-        )
+        ]
+        if not bias:
+            return tuple(products)
+        shifts = np.split(self._checkpoint.vector(f"{name}.bias", count * outputs), count)
+        return tuple(op.add(*each) for each in zip(products, map(borrowed, shifts), strict=True))
 
     def layer_norm(self, x: Node, name: str, size: int, eps: float, *, bias: bool = True) -> Node:
         """Normalize the last axis, then scale and shift. Source: arXiv:1607.06450."""

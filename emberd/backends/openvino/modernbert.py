@@ -8,23 +8,21 @@ from openvino import opset15 as op
 
 from emberd.backends.architectures.modernbert import ModernBert
 from emberd.backends.openvino.attention import Rotary, attend, split_heads
-from emberd.backends.openvino.graph import Batch, Weights, borrowed, gated, whole
+from emberd.backends.openvino.graph import Batch, Weights, gated
+from emberd.backends.openvino.layer_kinds import of_each_layer
 
 
 def encode(bert: ModernBert, weights: Weights, batch: Batch) -> Node:
     """Return the token vectors, `(R, W, D)`."""
-    table = weights.embedding("embeddings.tok_embeddings", bert.vocab_size, bert.hidden_size)
-    x = op.gather(borrowed(table), batch.token_ids, whole(0))
+    x = weights.look_up(
+        batch.token_ids, "embeddings.tok_embeddings", bert.vocab_size, bert.hidden_size
+    )
     x = _norm(bert, weights, x, "embeddings.norm")
-    masks = {False: batch.same_text(), True: batch.near(bert.within)}
-    rotaries = {
-        local: Rotary(batch.positions, bert.head_size, theta, bert.max_tokens)
-        for local, theta in ((False, bert.global_theta), (True, bert.local_theta))
-    }
-    for index, local in enumerate(bert.local):
+    kinds = of_each_layer(bert.kinds, batch, bert.head_size, bert.max_tokens)
+    for index, (mask, rotary) in enumerate(kinds):
         name = f"layers.{index}"
         normal = _norm(bert, weights, x, f"{name}.attn_norm") if index else x
-        attended = _attention(bert, weights, f"{name}.attn", normal, masks[local], rotaries[local])
+        attended = _attention(bert, weights, f"{name}.attn", normal, mask, rotary)
         x = op.add(x, attended)
         normal = _norm(bert, weights, x, f"{name}.mlp_norm")
         x = op.add(x, _feed_forward(bert, weights, f"{name}.mlp", normal))

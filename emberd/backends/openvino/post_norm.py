@@ -17,16 +17,13 @@ def embed(sizes: PostNorm, weights: Weights, batch: Batch, *, token_types: int) 
     Returns `(R, W, D)`.
     """
     size = sizes.hidden_size
-    words = weights.embedding("embeddings.word_embeddings", sizes.vocab_size, size)
+    words = weights.look_up(batch.token_ids, "embeddings.word_embeddings", sizes.vocab_size, size)
     table = weights.embedding("embeddings.position_embeddings", sizes.max_position_embeddings, size)
     if token_types:
         # All tokens are of type 0, so its vector can be added to the position table.
         first = weights.embedding("embeddings.token_type_embeddings", token_types, size)[0]
         table = table + first
-    x = op.add(
-        op.gather(borrowed(words), batch.token_ids, whole(0)),
-        op.gather(borrowed(table), batch.positions, whole(0)),
-    )
+    x = op.add(words, op.gather(borrowed(table), batch.positions, whole(0)))
     return weights.layer_norm(x, "embeddings.LayerNorm", size, sizes.layer_norm_eps)
 
 

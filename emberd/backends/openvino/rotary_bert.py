@@ -8,14 +8,13 @@ from openvino import opset15 as op
 
 from emberd.backends.architectures.rotary_bert import RotaryBert
 from emberd.backends.openvino.attention import Rotary, attend, split_heads
-from emberd.backends.openvino.graph import Batch, Weights, borrowed, gated, integers, whole
+from emberd.backends.openvino.graph import Batch, Weights, borrowed, gated
 
 
 def encode(bert: RotaryBert, weights: Weights, batch: Batch) -> Node:
     """Return the token vectors, `(R, W, D)`."""
     size, eps = bert.hidden_size, bert.layer_norm_eps
-    words = weights.embedding("embeddings.word_embeddings", bert.vocab_size, size)
-    x = op.gather(borrowed(words), batch.token_ids, whole(0))
+    x = weights.look_up(batch.token_ids, "embeddings.word_embeddings", bert.vocab_size, size)
     if bert.type_vocab_size:  # all tokens are of type 0
         types = weights.embedding("embeddings.token_type_embeddings", bert.type_vocab_size, size)
         x = op.add(x, borrowed(types[0]))
@@ -37,9 +36,10 @@ def _attention(
 ) -> Node:
     """Attention under the mask: `(R, W, D)` stays."""
     size = bert.hidden_size
-    projected = _linear(weights, x, f"{name}.Wqkv", 3 * size, size)
-    parts = op.variadic_split(projected, whole(-1), integers(size, size, size)).outputs()
-    query, key, value = (split_heads(p, bert.num_attention_heads, bert.head_size) for p in parts)
+    query, key, value = (
+        split_heads(projected, bert.num_attention_heads, bert.head_size)
+        for projected in _linears(weights, x, f"{name}.Wqkv", size, size, count=3)
+    )
     attended = attend(rotary.turn(query), rotary.turn(key), value, mask)
     return _linear(weights, attended, f"{name}.out_proj", size, size)
 
@@ -50,8 +50,7 @@ def _feed_forward(bert: RotaryBert, weights: Weights, name: str, x: Node) -> Nod
 
     def widen(x: Node) -> tuple[Node, ...]:
         if bert.gate_is_stacked:
-            both = _linear(weights, x, f"{name}.fc1", 2 * wide, size)
-            values, gate = op.variadic_split(both, whole(-1), integers(wide, wide)).outputs()
+            values, gate = _linears(weights, x, f"{name}.fc1", wide, size, count=2)
         else:
             values = _linear(weights, x, f"{name}.fc11", wide, size)
             gate = _linear(weights, x, f"{name}.fc12", wide, size)
@@ -66,3 +65,11 @@ def _feed_forward(bert: RotaryBert, weights: Weights, name: str, x: Node) -> Nod
 def _linear(weights: Weights, x: Node, name: str, outputs: int, inputs: int) -> Node:
     """Apply a layer, with its bias if there is one."""
     return weights.linear(x, name, outputs, inputs, bias=weights.has(f"{name}.bias"))
+
+
+def _linears(
+    weights: Weights, x: Node, name: str, outputs: int, inputs: int, *, count: int
+) -> tuple[Node, ...]:
+    """Apply several that are stored as one, with their biases if there are any."""
+    bias = weights.has(f"{name}.bias")
+    return weights.linears(x, name, outputs, inputs, count=count, bias=bias)

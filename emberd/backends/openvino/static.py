@@ -7,7 +7,7 @@ from openvino import Node
 from openvino import opset15 as op
 
 from emberd.backends.architectures.static import TABLE, Static
-from emberd.backends.openvino.graph import Batch, Weights, borrowed, integers, whole
+from emberd.backends.openvino.graph import Batch, Weights, integers, whole
 
 
 def encode(static: Static, weights: Weights, batch: Batch) -> Node:
@@ -16,8 +16,7 @@ def encode(static: Static, weights: Weights, batch: Batch) -> Node:
     if weights.has("mapping"):
         mapping = weights.integers("mapping", static.vocab_size, below=static.rows)
         row = op.gather(mapping, row, whole(0))
-    table = weights.embedding(TABLE, static.rows, static.hidden_size)
-    x = op.gather(borrowed(table), row, whole(0))
+    x = weights.look_up(row, TABLE, static.rows, static.hidden_size)
     if weights.has("weights"):
         factor = op.gather(weights.vector("weights", static.vocab_size), batch.token_ids, whole(0))
         x = op.multiply(x, op.unsqueeze(factor, integers(2)))

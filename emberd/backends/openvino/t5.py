@@ -8,7 +8,7 @@ from openvino import opset15 as op
 
 from emberd.backends.architectures.t5 import T5
 from emberd.backends.openvino.attention import attend, bias_by_distance, split_heads
-from emberd.backends.openvino.graph import Batch, Weights, activate, borrowed, gated, whole
+from emberd.backends.openvino.graph import Batch, Weights, activate, gated
 from emberd.backends.relative_positions import BUCKETS
 
 FIRST = "block.0.layer.0.SelfAttention.relative_attention_bias"
@@ -18,8 +18,7 @@ def encode(t5: T5, weights: Weights, batch: Batch) -> Node:
     """Return the token vectors, `(R, W, D)`."""
     table = weights.embedding(FIRST, BUCKETS, t5.num_heads)
     bias = bias_by_distance(table, t5.max_tokens, batch)  # (R, H, W, W)
-    words = weights.embedding("shared", t5.vocab_size, t5.hidden_size)
-    x = op.gather(borrowed(words), batch.token_ids, whole(0))
+    x = weights.look_up(batch.token_ids, "shared", t5.vocab_size, t5.hidden_size)
     for index in range(t5.num_layers):
         name = f"block.{index}.layer"
         x = op.add(x, _attention(t5, weights, f"{name}.0", x, bias))
