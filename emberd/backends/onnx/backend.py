@@ -4,6 +4,7 @@ OpenVINO reads and runs it (decision 37). Where texts are cut, pooling, Dense he
 of vectors are emberd's, as with every other backend.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -81,8 +82,8 @@ class OnnxBackend:
 class OnnxEncoder(OpenVINOEncoder):
     """A compiled model; see `backends.base.Encoder`. The masks of ONNX files know no rows of texts.
 
-    The attention of some graphs takes memory by the square of a text's length. So a long text has
-    no other beside it, and its memory is given back.
+    The attention of some graphs takes memory by the square of a row's length. So no run takes more
+    than one text of `LONG_TOKENS` does, but for a longer text, which runs alone.
     """
 
     packs = False
@@ -91,18 +92,25 @@ class OnnxEncoder(OpenVINOEncoder):
         """Encode beside other batches, if texts are short; see `backends.base.Encoder.encode`."""
         if token_ids.shape[1] > LONG_TOKENS:
             return self.encode_alone(token_ids, mask)
-        return super().encode(token_ids, mask)
+        run = super().encode
+        return np.concatenate([run(*part) for part in parts(token_ids, mask)])
 
     def encode_alone(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
-        """Encode with all cores; see `backends.base.Encoder`."""
-        if token_ids.shape[1] <= LONG_TOKENS:
-            return super().encode_alone(token_ids, mask)
-        vectors = []
-        for row, length in enumerate(np.count_nonzero(mask, axis=1)):
-            only = slice(row, row + 1), slice(0, length)
-            vectors.append(super().encode_alone(token_ids[only], mask[only]))
-        self._run_on.release_buffers()
+        """Encode with all cores, and give back what a long text took; see `encode`."""
+        run = super().encode_alone
+        vectors = [run(*part) for part in parts(token_ids, mask)]
+        if token_ids.shape[1] > LONG_TOKENS:
+            self._run_on.release_buffers()
         return np.concatenate(vectors)
 
     def _given(self, rows: Rows) -> list[TokenIds]:
         return [rows.token_ids, rows.segments, rows.places, rows.starts]
+
+
+def parts(token_ids: TokenIds, mask: TokenIds) -> Iterator[tuple[TokenIds, TokenIds]]:
+    """Divide a batch `(R, W)` into parts that are small enough, and no wider than their texts."""
+    rows = max(1, LONG_TOKENS**2 // token_ids.shape[1] ** 2)
+    for first in range(0, len(token_ids), rows):
+        part = slice(first, first + rows)
+        width = np.count_nonzero(mask[part], axis=1).max()
+        yield token_ids[part, :width], mask[part, :width]

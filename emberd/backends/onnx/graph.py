@@ -25,8 +25,11 @@ REQUIRED: Final = ("input_ids", "attention_mask")
 OPTIONAL: Final = ("token_type_ids", "position_ids")
 TOKEN_VECTORS: Final = ("last_hidden_state", "token_embeddings")
 TEXT_VECTORS: Final = "sentence_embedding"
+NO_VECTORS: Final = ("logits", TEXT_VECTORS)
+"""Outputs of task heads, and of texts, whatever their shape is."""
 EXPORT_AGAIN: Final = (
-    "Choose another source, or export the model again for feature extraction, with dynamic axes."
+    "Choose another source, or export the model again for any number of texts and tokens:"
+    " `optimum-cli export onnx --model OWNER/NAME --task feature-extraction FOLDER`."
 )
 
 
@@ -87,20 +90,32 @@ def _read(core: Core, path: Path, scratch: Path) -> Model:
 
 
 def _outputs(model: Model, path: Path) -> tuple[Output, Output | None]:
-    """Return the vectors of tokens, and those of texts if the file gives them."""
+    """Return the vectors of tokens, and those of texts if the file gives them.
+
+    Some exporters number outputs, and some also give hidden states or what was read. So without one
+    of the usual names, the vectors are the only float output for each text and token.
+    """
     by_name = {
         name: output.get_node().input_value(0)
         for output in model.outputs
         for name in output.get_names()
     }
-    tokens = next((by_name[name] for name in TOKEN_VECTORS if name in by_name), None)
-    if tokens is None:
+    named = [by_name[name] for name in TOKEN_VECTORS if name in by_name]
+    unnamed = [each for name, each in by_name.items() if name not in NO_VECTORS and _fits(each)]
+    if not named and len(unnamed) != 1:
         raise ModelLoadError(
             f"{path} gives {', '.join(sorted(by_name))[:200]}, but not"
-            f" {' or '.join(TOKEN_VECTORS)}; emberd pools the vectors of tokens itself.",
-            hint=EXPORT_AGAIN,
+            f" {' or '.join(TOKEN_VECTORS)}, and {len(unnamed) or 'none'} of these could be it.",
+            hint=f"emberd pools the vectors of tokens itself. {EXPORT_AGAIN}",
         )
-    return tokens, by_name.get(TEXT_VECTORS)
+    return (named or unnamed)[0], by_name.get(TEXT_VECTORS)
+
+
+def _fits(output: Output) -> bool:
+    """Whether an output may be token vectors `(R, W, D)`."""
+    shape = output.get_partial_shape()
+    is_float = output.get_element_type().to_string() in ("f16", "f32")
+    return is_float and shape.rank.is_static and len(shape) == 3 and shape[2].is_static
 
 
 def _size(tokens: Output, path: Path) -> int:
