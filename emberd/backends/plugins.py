@@ -62,6 +62,11 @@ def architectures(backend: Backend) -> frozenset[str]:
     return frozenset(getattr(backend, "architectures", ()))
 
 
+def any_architecture(backend: Backend) -> bool:
+    """Say whether a backend runs whatever its files describe."""
+    return bool(getattr(backend, "any_architecture", False))
+
+
 def devices(backend: Backend) -> tuple[str, ...]:
     """Return what a backend computes on here, such as `cpu` or `gpu`; empty if it does not say.
 

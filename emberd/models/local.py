@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+from fnmatch import fnmatch
 from pathlib import Path
 
 from emberd.errors import ModelLoadError
@@ -51,8 +52,17 @@ def find_local(
 
 def weights(folder: Path, backend: str) -> list[Path]:
     """Return the files in a folder that hold a model's weights for this backend."""
-    pattern = f"{ONNX_FILE}*" if backend == ONNX else "*.safetensors"
-    return [path for path in folder.glob(pattern) if is_file(path)]
+    return [path for path in folder.glob(_weights_like(backend)) if is_file(path)]
+
+
+def are_weights(name: str, backend: str) -> bool:
+    """Say whether a file of this name, relative to the model's folder, has such weights."""
+    pattern = _weights_like(backend)
+    return fnmatch(name, pattern) and name.count("/") == pattern.count("/")
+
+
+def _weights_like(backend: str) -> str:
+    return f"{ONNX_FILE}*" if backend == ONNX else "*.safetensors"
 
 
 def hub_repository(repository: str, hub: Path) -> Path:

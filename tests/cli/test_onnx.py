@@ -40,10 +40,13 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     """A Hub with a model in both formats, and one of an architecture that nobody knows."""
     folder = tmp_path / "repository"
     tiny_bert(folder)
+    config = {**json.loads((folder / "config.json").read_text()), "auto_map": {"A": "b.C"}}
     described = {"onnx/model_quantized.onnx": b"another", **files_of(folder)}
     save_beside(Onnx().model(folder), folder)
     other = {**described, "config.json": b'{"model_type": "perceiver", "auto_map": {"A": "b.C"}}'}
-    with Hub({"me/both": {**described, **files_of(folder)}, "me/other": other}) as running:
+    both = {**described, **files_of(folder)}
+    alone = {**both, "config.json": json.dumps({**config, "model_type": "perceiver"}).encode()}
+    with Hub({"me/both": both, "me/other": other, "me/door-only": alone}) as running:
         yield running
 
 
@@ -118,6 +121,22 @@ def test_the_model_is_verified_like_any_other(emberd: Emberd) -> None:
     assert [row["verdict"] for row in agree if "openvino" in row["detail"]] == ["ok"]
 
 
+def test_a_model_that_nobody_else_runs_is_added(hub: Hub, emberd: Emberd) -> None:
+    added = emberd("add", "me/door-only", "--pooling", "mean", "--json", "--yes")
+
+    assert added.returncode == 0, added.stderr
+    found = json.loads(added.stdout)
+    assert found["entry"]["backend"] == "onnx"
+    assert found["origins"]["backend"] == "onnx/model.onnx; openvino does not run perceiver"
+    assert "runs perceiver without it" in " ".join(found["notes"])
+    sizes = {name: len(content) for name, content in hub.files["me/door-only"].items()}
+    assert 0 <= found["size_bytes"] - sum(sizes[name] for name in GRAPH) < 2**16
+    assert {*GRAPH} <= {*hub.downloaded()}
+    assert not {"model.safetensors", "onnx/model_quantized.onnx"} & {*hub.downloaded()}
+    embedded = emberd("embed", "the cat", "--model", "door-only")
+    assert len(json.loads(embedded.stdout)["embedding"]) == 64
+
+
 def test_an_architecture_that_nobody_runs_is_told_about_the_door(emberd: Emberd) -> None:
     refused = emberd("embed", "the cat", "--model", "other")
 
@@ -125,4 +144,4 @@ def test_an_architecture_that_nobody_runs_is_told_about_the_door(emberd: Emberd)
     said = " ".join(refused.stderr.decode().split())
     assert "config.json: model_type is 'perceiver' (its own Python code, `auto_map`, is" in said
     assert "backend openvino runs only bert, " in said
-    assert "If the model has a file onnx/model.onnx, run that with `backend: onnx`" in said
+    assert "A model of any architecture runs with `backend: onnx`, if it has a file onnx/" in said

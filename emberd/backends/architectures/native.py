@@ -68,7 +68,7 @@ def any_architecture(folder: Path) -> str:
     """Say how to run a model of any architecture, if it has what that takes."""
     if is_file(folder / ONNX_FILE):
         return f"There is {folder / ONNX_FILE}: run that with `backend: onnx` in the model's entry."
-    return f"If the model has a file {ONNX_FILE}, run that with `backend: onnx` in its entry."
+    return f"A model of any architecture runs with `backend: onnx`, if it has a file {ONNX_FILE}."
 
 
 def class_of(model_type: object) -> type[Architecture]:
