@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from emberd.backends.architectures.base import Architecture
-from emberd.backends.architectures.native import class_of
+from emberd.backends.architectures.native import class_of, onnx_hint
 from emberd.backends.base import LoadRequest, Precision, TokenIds
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.backends.modules import Head, check_pooling, read_heads
@@ -207,9 +207,9 @@ def _weight_files(folder: Path) -> list[Path]:
         raise ModelLoadError(
             f"{folder} has no model.safetensors, only {', '.join(pickles)}.",
             hint="Loading a pickle can run any code, so emberd reads only safetensors. Choose a"
-            " revision or a conversion of the model that has them.",
+            f" revision or a conversion of the model that has them. {onnx_hint(folder)}",
         )
-    raise ModelLoadError(f"{single} is missing.")
+    raise ModelLoadError(f"{single} is missing.", hint=onnx_hint(folder))
 
 
 def _quantization(config: ModelConfig, precision: Precision) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emberd.backends import plugins
-from emberd.backends.architectures.native import any_architecture, read_architecture
+from emberd.backends.architectures.native import onnx_hint, read_architecture
 from emberd.backends.base import Backend
 from emberd.backends.config import ModelConfig
 from emberd.errors import BackendBrokenError, ModelLoadError
@@ -109,7 +109,7 @@ def _nobody(
 ) -> ModelLoadError:
     runs = {name: ", ".join(sorted(plugins.architectures(backends[name]))) for name in backends}
     able = "; ".join(f"{name} runs {runs[name]}" for name in runs if runs[name])
-    otherwise = f"{any_architecture(config.path.parent)} See docs/writing-a-backend.md."
+    otherwise = f"{onnx_hint(config.path.parent)} See docs/writing-a-backend.md."
     hint = " ".join([*broken, f"{able[:1].upper()}{able[1:]}.", otherwise])
     if config.get("auto_map"):
         return _own_code(config.path, _code_of(config), hint)

@@ -406,6 +406,16 @@ def test_a_file_with_something_else_in_it_is_refused(
     assert_matches(says, refused)
 
 
+def test_who_wants_safetensors_is_told_about_the_file(tiny: Path, cache: Path) -> None:
+    path = Onnx().write(tiny)
+
+    with pytest.raises(ModelLoadError, match=r"model\.safetensors is missing") as caught:
+        OpenVINOBackend().load(a_request(tiny, cache))
+
+    hint = f"There is {path}: run that with `backend: onnx` in the model's entry."
+    assert caught.value.hint == hint
+
+
 def assert_matches(says: str, refused: ModelLoadError) -> None:
     with pytest.raises(ModelLoadError, match=says):
         raise refused

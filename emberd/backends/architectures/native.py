@@ -59,12 +59,12 @@ def read_architecture(
         raise ModelLoadError(
             f"{config.path}: model_type is {model_type!r}{code}, but backend {backend} runs only"
             f" {', '.join(sorted(runs))}.",
-            hint=any_architecture(config.path.parent),
+            hint=onnx_hint(config.path.parent),
         )
     return class_of(model_type).read(config)
 
 
-def any_architecture(folder: Path) -> str:
+def onnx_hint(folder: Path) -> str:
     """Say how to run a model of any architecture, if it has what that takes."""
     if is_file(folder / ONNX_FILE):
         return f"There is {folder / ONNX_FILE}: run that with `backend: onnx` in the model's entry."
