@@ -150,7 +150,7 @@ class Checkpoint:
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
-        architecture = class_of(self.config.get("model_type"))
+        architecture = class_of(self.config)
         tensors = {
             _canonical(name, architecture): tensor
             for path in ([] if self._encoder_elsewhere else _weight_files(self.folder))

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from emberd.backends.architectures.native import name_of
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
@@ -129,6 +130,7 @@ def _findings(
         precision = list(lines.of_precision(config, chosen.precision))
     stated = {line.key: line.value for line in (*pooling, *precision) if isinstance(line, Line)}
     checkpoint = Checkpoint(_request(folder, {"pooling": "mean", **stated}), applies_heads=True)
+    architecture = format_plain(name_of(config))
     yield from lines.of_source(place)
     yield from lines.of_dimensions(checkpoint, runner.hidden_size(config))
     yield from pooling
@@ -138,13 +140,12 @@ def _findings(
     yield from lines.of_prompts(read, place.label)
     if runner.why:
         yield Line("backend", runner.name, runner.why)
-    model_type = format_plain(config.get("model_type"))
     if config.get("auto_map"):
         yield (
             f"config.json names Python code of the model's own (auto_map). {runner.name} runs"
-            f" {model_type} without it."
+            f" {architecture} without it."
         )
-    yield Line("architecture", model_type, "config.json (model_type)")
+    yield Line("architecture", architecture, "config.json (model_type)")
     yield from lines.of_card(card)
 
 

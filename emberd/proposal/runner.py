@@ -1,4 +1,4 @@
-"""Which backend would run a model, by the `model_type` of its config.json and by its weights.
+"""Which backend would run a model, by the architecture in its config.json and by its weights.
 
 The usual one if it can, else one that runs the architecture, else one that runs any, such as
 `onnx`. Never the model's own code.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emberd.backends import plugins
-from emberd.backends.architectures.native import onnx_hint, read_architecture
+from emberd.backends.architectures.native import name_of, onnx_hint, read_architecture
 from emberd.backends.base import Backend
 from emberd.backends.config import ModelConfig
 from emberd.errors import BackendBrokenError, ModelLoadError
@@ -56,9 +56,9 @@ def find_runner(place: Place, config: ModelConfig, usual: str) -> Runner:
         raise _nobody(backends, broken, config)
     if name == usual:
         return Runner(name, backends[name], None)
-    model_type = format_plain(config.get("model_type"))
+    architecture = format_plain(name_of(config))
     if refuses or usual not in able:
-        why = f"{usual} does not run {'this ' if refuses else ''}{model_type}"
+        why = f"{usual} does not run {'this ' if refuses else ''}{architecture}"
     else:
         why = f"no weights for {usual} are there"
     file = f"{place.weights(name)[0]}; " if name in anything else ""
@@ -85,7 +85,7 @@ def _able(
         if name == usual and not (runs or plugins.any_architecture(backend)):
             if not config.get("auto_map"):
                 able.append(name)  # it does not say, so loading will tell
-        elif config.get("model_type") in runs:
+        elif name_of(config) in runs:
             try:
                 if not able and name != usual:
                     plugins.devices(backend)
@@ -113,9 +113,9 @@ def _nobody(
     hint = " ".join([*broken, f"{able[:1].upper()}{able[1:]}.", otherwise])
     if config.get("auto_map"):
         return _own_code(config.path, _code_of(config), hint)
-    model_type = str(config.get("model_type"))[:80]
+    architecture = name_of(config)[:80]
     return ModelLoadError(
-        f"{config.path}: no backend here runs the architecture {model_type!r}.", hint=hint
+        f"{config.path}: no backend here runs the architecture {architecture!r}.", hint=hint
     )
 
 
