@@ -20,7 +20,7 @@ from emberd.vectors import Matrix
 
 TokenIds = npt.NDArray[np.int32]
 
-MODEL_FILES = (
+FILES_BESIDE_WEIGHTS = (
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -30,9 +30,10 @@ MODEL_FILES = (
     *TRANSFORMER_FILES,
     "*_Pooling/config.json",
     "*_Dense/*",
-    "model*.safetensors",
-    "model.safetensors.index.json",
 )
+"""The files of a Hub repository that every backend needs, as glob patterns."""
+
+MODEL_FILES = (*FILES_BESIDE_WEIGHTS, "model*.safetensors", "model.safetensors.index.json")
 """The files of a Hub repository that a safetensors backend needs, as glob patterns."""
 
 
@@ -137,9 +138,10 @@ class Backend(Protocol):
     are the distributions that compute: when the version of one changes, vectors are checked again.
 
     It may also have `architectures: ClassVar[frozenset[str]]`, the `model_type`s of config.json
-    that it runs (see `plugins.architectures`), and `devices() -> Sequence[str]`, what it computes
-    on here, such as `cpu` or `gpu`. `devices` raises BackendBrokenError if the backend cannot work
-    on this machine (`emberd doctor` calls it, in a process of its own).
+    that it runs (see `plugins.architectures`), or `any_architecture: ClassVar[bool]`, if its files
+    describe the whole model. And `devices() -> Sequence[str]`, what it computes on here, such as
+    `cpu` or `gpu`, which raises BackendBrokenError if the backend cannot work on this machine
+    (`emberd doctor` calls it, in a process of its own).
     """
 
     files: ClassVar[tuple[str, ...]]

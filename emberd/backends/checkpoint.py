@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from emberd.backends.architectures.base import Architecture
-from emberd.backends.architectures.native import class_of
+from emberd.backends.architectures.native import class_of, onnx_hint
 from emberd.backends.base import LoadRequest, Precision, TokenIds
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.backends.mapped import release
@@ -39,8 +39,10 @@ class Checkpoint:
     Dense layers after pooling, in order.
     """
 
-    def __init__(self, request: LoadRequest, *, applies_heads: bool = False) -> None:
-        """Read the JSON files.
+    def __init__(
+        self, request: LoadRequest, *, applies_heads: bool = False, encoder_elsewhere: bool = False
+    ) -> None:
+        """Read the JSON files; with `encoder_elsewhere`, the weights are those of the heads alone.
 
         Raises:
             ModelLoadError: they are missing or damaged, they contradict the request, or there are
@@ -52,6 +54,7 @@ class Checkpoint:
         self._quantized = _quantization(self.config, request.precision)
         check_pooling(request.folder, request.pooling)
         self.heads = read_heads(request.folder)
+        self._encoder_elsewhere = encoder_elsewhere
         if self.heads and not applies_heads:
             raise ModelLoadError(
                 f"{self.folder / 'modules.json'} lists Dense after Pooling, which the backend does"
@@ -168,7 +171,7 @@ class Checkpoint:
         architecture = class_of(self.config)
         tensors = {
             _canonical(name, architecture): tensor
-            for path in _weight_files(self.folder)
+            for path in ([] if self._encoder_elsewhere else _weight_files(self.folder))
             for name, tensor in open_tensors(path).items()
         }
         if not self.heads and "dense.0.weight" in tensors:
@@ -222,9 +225,9 @@ def _weight_files(folder: Path) -> list[Path]:
         raise ModelLoadError(
             f"{folder} has no model.safetensors, only {', '.join(pickles)}.",
             hint="Loading a pickle can run any code, so emberd reads only safetensors. Choose a"
-            " revision or a conversion of the model that has them.",
+            f" revision or a conversion of the model that has them. {onnx_hint(folder)}",
         )
-    raise ModelLoadError(f"{single} is missing.")
+    raise ModelLoadError(f"{single} is missing.", hint=onnx_hint(folder))
 
 
 def _quantization(config: ModelConfig, precision: Precision) -> tuple[int, int] | None:

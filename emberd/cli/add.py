@@ -138,8 +138,7 @@ def _propose(
         _require_free(config, name)
     else:
         _require_new(config, named)
-    files = plugins.load(usual).files
-    found = find_place(named, revision, hub=config.homes.hub, files=files)
+    found = find_place(named, revision, hub=config.homes.hub)
     if name is None:
         name = short_name(found.label)
         _require_free(config, name)
@@ -190,7 +189,7 @@ def _show(proposal: "Proposal") -> None:
         "base model": ", ".join(card.base_models),
     }
     said = "; ".join(f"{what}: {value}" for what, value in facts.items() if value)
-    typer.echo(f"{place.source}, {format_size(place.size_bytes)}")
+    typer.echo(f"{place.source}, {format_size(proposal.size_bytes)}")
     if said:
         typer.echo(f"Its card says: {said}")
     typer.echo(f"\n{proposal.as_yaml()}\n")

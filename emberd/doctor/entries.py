@@ -94,7 +94,7 @@ def _folder_of(document: Document, config: Config, spec: ModelSpec) -> Folder | 
         places = [Path(source.path) for source in spec.sources if source.path]
         if len(places) == len(spec.sources):  # nothing to download them from
             place = next((place for place in places if is_folder(place)), places[0])
-            if missing := lacks(place):
+            if missing := lacks(place, spec.backend):
                 raise missing
     except ModelLoadError as error:
         keys = ("models", spec.name, "sources")

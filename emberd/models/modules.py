@@ -62,23 +62,21 @@ def _step(type_name: str, path: str) -> Step:
     return Step(kind=kind, path=path, module=module)
 
 
-def listed_weights(folder: Path) -> list[str]:
-    """Return glob patterns of the weights that the folder's own lists name, whatever their names.
-
-    These are the shards in an index and the folders of Dense steps. A damaged list yields nothing:
-    loading will say what is wrong with it.
-    """
-    patterns: set[str] = set()
-    index = folder / "model.safetensors.index.json"
+def listed_heads(folder: Path) -> set[str]:
+    """Return glob patterns of the files of Dense steps; none if the list of steps is damaged."""
     with suppress(ModelLoadError):
         heads = (step.path for step in read_steps(folder) or () if step.kind == "Dense")
-        patterns |= {f"{glob.escape(path)}/*" for path in heads}
+        return {f"{glob.escape(path)}/*" for path in heads}
+    return set()
+
+
+def listed_shards(folder: Path) -> set[str]:
+    """Return glob patterns of the weights that the index names; none if it is damaged."""
+    index = folder / "model.safetensors.index.json"
     with suppress(ModelLoadError, LookupError, AttributeError):
         if is_file(index) and not is_file(folder / "model.safetensors"):
-            patterns |= {
-                glob.escape(str(name)) for name in read_object(index)["weight_map"].values()
-            }
-    return sorted(patterns)
+            return {glob.escape(str(name)) for name in read_object(index)["weight_map"].values()}
+    return set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from emberd.errors import (
 )
 from emberd.models.differences import differences
 from emberd.models.folder import read_folder
+from emberd.models.local import lacks
 from emberd.pool.status import ModelStatus
 from emberd.registry.spec import ModelSpec, Pooling
 from emberd.spaces.lock import LockEntry, LockFile
@@ -233,6 +234,9 @@ class _Verification:
         if not others:
             yield Finding(check, "skipped", f"only {self.files.backend} is installed")
         for name in others:
+            if missing := lacks(self.files.folder, name):
+                yield Finding(check, "skipped", f"{name}: {missing.message}")
+                continue
             try:
                 vectors = self._embed(replace(self.spec, backend=name), self.files, FEW_TEXTS)
             except UNUSABLE as error:

@@ -20,7 +20,7 @@ from tests.serving import Server, clean_environ, run_emberd
 
 CHECKS = (
     "config", "python", "platform", "folder, state", "disk, models", "lock", "service", "memory",
-    "backend mlx", "backend openvino", "gpu", "model", "port", "tokens", "hub",
+    "backend mlx", "backend onnx", "backend openvino", "gpu", "model", "port", "tokens", "hub",
 )  # fmt: skip
 ANEW = True
 

@@ -20,13 +20,41 @@ _ACTIVATIONS: Final[Mapping[str, Activation]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """The sizes of any encoder, named as in config.json; `max_tokens` is its longest input.
-
-    This class itself is for architectures that emberd does not implement natively.
+class TokenLimits:
+    """Which token ids an encoder takes, and how many at most.
 
     `padding_id`: positions count only the other tokens and start after this id; a padding token's
     position is the id itself (fairseq's convention). None: positions count all tokens from 0.
+    """
+
+    vocab_size: int
+    max_tokens: int
+    padding_id: int | None = None
+
+    def check(self, token_ids: TokenIds) -> None:
+        """Raise `ModelLoadError` for tokens outside the embedding tables.
+
+        An engine would read past the end of the table and return a plausible vector.
+        """
+        if token_ids.shape[1] > self.max_tokens:
+            raise ModelLoadError(
+                f"A text has {token_ids.shape[1]} tokens, but the model has only"
+                f" {self.max_tokens} positions.",
+                hint="Lower `max_tokens` in the model's entry.",
+            )
+        if token_ids.min() < 0 or token_ids.max() >= self.vocab_size:
+            raise ModelLoadError(
+                f"The tokenizer gave an id outside the model's {self.vocab_size} tokens.",
+                hint="tokenizer.json and the weights belong to different models. Get both from the"
+                " same source.",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture(TokenLimits):
+    """The sizes of any encoder, named as in config.json.
+
+    This class itself is for architectures that emberd does not implement natively.
     """
 
     prefixes: ClassVar[tuple[str, ...]] = ("model.",)
@@ -39,10 +67,7 @@ class Architecture:
     """Whether all activations fit into float16, whose largest number is 65,504."""
 
     model_type: str
-    vocab_size: int
     hidden_size: int
-    max_tokens: int
-    padding_id: int | None = None
 
     @classmethod
     def read(cls, config: ModelConfig) -> Self:
@@ -62,24 +87,6 @@ class Architecture:
     def module(self) -> str:
         """Name of the module with its arithmetic, which is the same in each backend."""
         return type(self).__module__.rpartition(".")[2]
-
-    def check(self, token_ids: TokenIds) -> None:
-        """Raise `ModelLoadError` for tokens outside the embedding tables.
-
-        An engine would read past the end of the table and return a plausible vector.
-        """
-        if token_ids.shape[1] > self.max_tokens:
-            raise ModelLoadError(
-                f"A text has {token_ids.shape[1]} tokens, but the model has only"
-                f" {self.max_tokens} positions.",
-                hint="Lower `max_tokens` in the model's entry.",
-            )
-        if token_ids.min() < 0 or token_ids.max() >= self.vocab_size:
-            raise ModelLoadError(
-                f"The tokenizer gave an id outside the model's {self.vocab_size} tokens.",
-                hint="tokenizer.json and the weights belong to different models. Get both from the"
-                " same source.",
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,14 @@ backend that runs it. To add one, write these files, and its line in `_NATIVE`. 
 
 from collections.abc import Collection
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast, overload
 
 from emberd.backends.architectures.base import Architecture
 from emberd.backends.config import ModelConfig
 from emberd.errors import ModelLoadError
+from emberd.files import is_file
+from emberd.models.local import ONNX_FILE
 
 if TYPE_CHECKING:
     from emberd.backends.architectures.bert import Bert
@@ -60,11 +63,20 @@ def read_architecture(
     name, stated = name_of(config), config.get("model_type")
     if name not in runs:
         variant = "" if name == str(stated) else f" (the architecture {name})"
+        code = " (its own Python code, `auto_map`, is never run)" if config.get("auto_map") else ""
         raise ModelLoadError(
-            f"{config.path}: model_type is {stated!r}{variant}, but backend {backend} runs only"
-            f" {', '.join(sorted(runs))}."
+            f"{config.path}: model_type is {stated!r}{variant}{code}, but backend {backend} runs"
+            f" only {', '.join(sorted(runs))}.",
+            hint=onnx_hint(config.path.parent),
         )
     return class_of(config).read(config)
+
+
+def onnx_hint(folder: Path) -> str:
+    """Say how to run a model of any architecture, if it has what that takes."""
+    if is_file(folder / ONNX_FILE):
+        return f"There is {folder / ONNX_FILE}: run that with `backend: onnx` in the model's entry."
+    return f"A model of any architecture runs with `backend: onnx`, if it has a file {ONNX_FILE}."
 
 
 def name_of(config: ModelConfig) -> str:

@@ -1,34 +1,21 @@
 """Runs encoders on x86 and Arm processors with OpenVINO."""
 
-import ctypes
-import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from emberd.backends import shapes
-from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.base import TokenLimits
 from emberd.backends.architectures.native import NATIVE, read_architecture
-from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
+from emberd.backends.base import MODEL_FILES, LoadRequest, Pooling, TokenIds
 from emberd.backends.checkpoint import Checkpoint
-from emberd.backends.mapped import released_meanwhile
-from emberd.backends.openvino.cache import Cache, CachedModel
-from emberd.backends.openvino.processor import bf16_is_faster, uses_amx
-from emberd.backends.openvino.runtime import (
-    DEVICE,
-    capabilities,
-    choose_compute,
-    cores_of,
-    make_core,
-    settings,
-)
-from emberd.backends.openvino.streams import Streams, streams_for
+from emberd.backends.openvino import compiled
+from emberd.backends.openvino.compiled import Compiled
+from emberd.backends.openvino.processor import uses_amx
+from emberd.backends.openvino.runtime import DEVICE, capabilities, make_core
 from emberd.backends.rows import Rows
-from emberd.errors import BackendBrokenError
-from emberd.processor import processor
 from emberd.vectors import Matrix
 
 if TYPE_CHECKING:
-    from openvino import CompiledModel, Core
+    from openvino import Core, Model
 
     from emberd.backends.openvino.graph import Weights
 
@@ -54,69 +41,35 @@ class OpenVINOBackend:
         architecture = read_architecture(
             checkpoint.config, backend="openvino", runs=self.architectures
         )
-        dimensions = checkpoint.dimensions(architecture.hidden_size)
-        core = make_core()
-        compute = choose_compute(
-            request, able=capabilities(core), bf16_is_faster=bf16_is_faster(processor())
-        )
-        config = settings(compute, request.threads)
-        cache = Cache(core, request, config)
-        kept = (cache.file,)
-        cached = cache.load()
-        if cached:
-            streams = _streams(core, request, compute, cached.model, cached)
-            return OpenVINOEncoder(
-                architecture, request, streams, cached, dimensions, compute, kept
-            )
-        # Imported here because it imports the library, and a start from the cache does not need it.
-        from emberd.backends.openvino.graph import Weights
+        checkpoint.dimensions(architecture.hidden_size)
 
-        weights = Weights(checkpoint, compute=compute, scratch=request.cache)
-        with released_meanwhile(weights.release_pages):
-            compiled: CompiledModel | None = _compile(core, config, architecture, weights)
-            stored = cache.store(compiled)
-        if stored:
-            # Use the file just written: unlike the model in memory, it does not hold on to the
-            # weights that it was compiled from. Both at once could be too much.
-            compiled = None
-            _return_freed_memory()
-            cached = cache.load()
-        if cached:
-            model = cached.model
-        else:
-            compiled = compiled or _compile(core, config, architecture, weights)
-            model = _apart(core, config, compiled)
-        streams = _streams(core, request, compute, model, cached)
-        encoder = OpenVINOEncoder(architecture, request, streams, cached, dimensions, compute, kept)
-        del compiled, model
-        _return_freed_memory()
-        return encoder
+        def build(_: "Core", weights: "Weights") -> "Model":
+            # Imported here because it imports the library, and a start from the cache does not
+            # need it.
+            from emberd.backends.openvino import model
+
+            return model.build(architecture, weights)
+
+        model = compiled.load(request, checkpoint, build)
+        return OpenVINOEncoder(model, architecture, request.pooling)
 
 
 class OpenVINOEncoder:
     """A compiled model; see `backends.base.Encoder`."""
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        request: LoadRequest,
-        streams: Streams,
-        cached: CachedModel | None,
-        dimensions: int,
-        compute: str,
-        kept: tuple[str, ...],
-    ) -> None:
-        self._architecture = architecture
-        self._pooling = request.pooling
-        self._dimensions = dimensions
-        self._compute = compute
-        self._run_on = streams
-        self._cached = cached  # the model uses its pages
-        self._few_lengths = uses_amx(compute)
-        self.kept = kept
-        self.streams = streams.count
-        self.skips = True
-        self.packs = True
+    skips = True
+    packs = True
+
+    def __init__(self, model: Compiled, limits: TokenLimits, pooling: Pooling) -> None:
+        self._limits = limits
+        self._pooling = pooling
+        self._dimensions = model.dimensions
+        self._compute = model.compute
+        self._run_on = model.streams
+        self._cached = model.cached  # the model uses its pages
+        self._few_lengths = uses_amx(model.compute)
+        self.kept = model.kept
+        self.streams = model.streams.count
 
     @property
     def dimensions(self) -> int:
@@ -137,67 +90,17 @@ class OpenVINOEncoder:
         return self._run_on.run_alone(self._inputs(token_ids, mask))
 
     def _inputs(self, token_ids: TokenIds, mask: TokenIds) -> list[TokenIds]:
-        self._architecture.check(token_ids)
+        self._limits.check(token_ids)
         if self._few_lengths:
-            token_ids, mask = shapes.pad_tokens(
-                token_ids, mask, max_tokens=self._architecture.max_tokens
-            )
-        padding_id = self._architecture.padding_id
-        return Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id).inputs()
+            token_ids, mask = shapes.pad_tokens(token_ids, mask, max_tokens=self._limits.max_tokens)
+        padding_id = self._limits.padding_id
+        rows = Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id)
+        return self._given(rows)
+
+    def _given(self, rows: Rows) -> list[TokenIds]:
+        """Return what the graph takes of a batch, in its order."""
+        return rows.inputs()
 
     def audit(self) -> str | None:
         """See `backends.base.Encoder`."""
         return self._cached.audit() if self._cached else None
-
-
-def _streams(
-    core: "Core",
-    request: LoadRequest,
-    compute: str,
-    model: "CompiledModel",
-    cached: CachedModel | None,
-) -> Streams:
-    """Return the streams of a model that was compiled with one, for as many as the request asks."""
-    cores = cores_of(model)
-    size = len(cached.pages) if cached else 0
-    count = min(request.streams, cores) or streams_for(cores, size, with_amx=uses_amx(compute))
-    config = settings(compute, cores, streams=count)
-
-    def divide() -> "CompiledModel":
-        if cached:
-            return cached.again(core, config)
-        return core.import_model(model.export_model(), DEVICE, config)
-
-    return Streams(model, count, divide, cached.release_pages if cached else lambda: None)
-
-
-def _compile(
-    core: "Core", config: dict[str, Any], architecture: Architecture, weights: "Weights"
-) -> "CompiledModel":
-    from emberd.backends.openvino.model import build  # see `load`
-
-    model = build(architecture, weights)
-    try:
-        compiled = core.compile_model(model, DEVICE, config)
-    except RuntimeError as error:
-        raise BackendBrokenError(f"OpenVINO cannot compile {weights.folder}: {error}.") from error
-    compiled.weights = weights  # they live as long as it does
-    return compiled
-
-
-def _apart(core: "Core", config: dict[str, Any], compiled: "CompiledModel") -> "CompiledModel":
-    """Return a model that could not be cached, detached from the mapped weights.
-
-    Otherwise it would compute with whatever is later written into their file.
-    """
-    try:
-        return core.import_model(compiled.export_model(), DEVICE, config)
-    except RuntimeError:  # the engine cannot export here
-        return compiled
-
-
-def _return_freed_memory() -> None:
-    """Return memory that building the graph took and that glibc keeps for later."""
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # musl has no malloc_trim
-            ctypes.CDLL(None).malloc_trim(0)

@@ -82,6 +82,11 @@ class Streams:
         with self._one_at_a_time:
             return self._whole.run(inputs)
 
+    def release_buffers(self) -> None:
+        """Return what the last batch on all cores needed besides the weights."""
+        with self._one_at_a_time:
+            self._model.release_memory()
+
     def run(self, inputs: Sequence[TokenIds]) -> Matrix:
         """Run a batch on a stream of its own, beside others."""
         free = self._divided()
