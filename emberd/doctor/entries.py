@@ -12,10 +12,10 @@ from emberd.config.document import Document, read_document
 from emberd.config.load import Config, is_built_in
 from emberd.errors import BadOptionError, ConfigError, ModelLoadError, UnknownModelError
 from emberd.files import is_folder
+from emberd.folder.differences import differences
+from emberd.folder.reading import Folder, read_folder
 from emberd.migrate import plugins as store_plugins
 from emberd.models.availability import find_here
-from emberd.models.differences import differences
-from emberd.models.folder import Folder, read_folder
 from emberd.models.local import lacks
 from emberd.models.modules import read_pooling
 from emberd.registry.spec import ModelSpec

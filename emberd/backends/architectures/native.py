@@ -26,14 +26,17 @@ _NATIVE: Final[dict[str, str]] = {
     "new": "rotary_bert:Gte",
     "nomic_bert": "rotary_bert:NomicBert",
     "qwen3": "qwen3:Qwen3",
-    "roberta": "bert:Bert",
+    "roberta": "bert:Roberta",
     "t5": "t5:T5",
-    "xlm-roberta": "bert:Bert",
+    "xlm-roberta": "bert:Roberta",
 }
 """`model_type` -> module and class; a start imports only the one that it needs."""
 
 NATIVE: Final = frozenset(_NATIVE)
 """The `model_type`s that our own backends implement."""
+
+STATIC_EMBEDDING: Final = "model2vec"
+"""The one for sentence-transformers' StaticEmbedding, which has no config.json of its own."""
 
 
 @overload
