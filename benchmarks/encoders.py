@@ -281,8 +281,8 @@ def write(model: Model, folder: Path) -> Made:
         save_file({"embeddings": table.astype(np.float16)}, folder / "model.safetensors")
         return Made(folder=folder, products=())
     drawn = _Drawn(model)
-    kind = class_of(config["model_type"])
-    _build(kind.read(ModelConfig(folder / "config.json", config)), drawn)
+    sizes = ModelConfig(folder / "config.json", config)
+    _build(class_of(sizes).read(sizes), drawn)
     named = {_published(name, model): values for name, values in drawn.tensors.items()}
     save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
     return Made(folder=folder, products=tuple(drawn.products))

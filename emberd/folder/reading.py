@@ -110,8 +110,9 @@ def read_folder(folder: Path) -> Folder:
             f" (truncation_side {tokenizer['truncation_side']!r}); emberd cuts off their end.",
             hint='If that is fine for your texts, write `"truncation_side": "right"` there.',
         )
-    architecture = class_of(config.get("model_type"))
-    positions = architecture.positions(ModelConfig(folder / "config.json", config))
+    sizes = ModelConfig(folder / "config.json", config)
+    architecture = class_of(sizes)
+    positions = architecture.positions(sizes)
     limit, limit_by = read_limit(folder, tokenizer, transformer, named)
     if positions is not None and (limit is None or limit > positions):
         limit, limit_by = positions, "config.json (max_position_embeddings)"

@@ -81,7 +81,8 @@ def bias_by_distance(table: Matrix, longest: int, batch: Batch) -> Node:
 
     `table` has a bias for each bucket of `relative_positions` and head: `(BUCKETS, H)`. One
     constant serves all layers and all lengths up to `longest`; a batch uses its first rows and
-    columns. Distances are the same for texts further on in a packed row.
+    columns. Distances are the same for texts further on in a packed row. For longer texts, see
+    `alibi`.
     """
     place = np.arange(longest)
     bucket = buckets(place[None, :] - place[:, None])  # (longest, longest): key - query

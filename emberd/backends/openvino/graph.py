@@ -61,8 +61,13 @@ class Batch:
 
     def columns(self) -> Node:
         """Return the column numbers, from 0: `(W,)` int32."""
-        length = op.gather(op.shape_of(self.token_ids, "i32"), whole(1), whole(0))
-        return op.range(whole(0), length, whole(1), "i32")
+        return columns_of(self.token_ids)
+
+
+def columns_of(x: Node) -> Node:
+    """Return the column numbers of `(R, W)`, from 0: `(W,)` int32."""
+    length = op.gather(op.shape_of(x, "i32"), whole(1), whole(0))
+    return op.range(whole(0), length, whole(1), "i32")
 
 
 class Weights:
