@@ -260,7 +260,10 @@ class Run:
             )  # fmt: skip
             command = [sys.executable, str(HERE / "engine.py"), str(home), made.NAME, "0"]
             ways[f"emberd, {compute}"] = turns.piped(command, self.own)
-        for compute, dtype in DTYPES.items() if self.python else ():
+        if not model.in_transformers:
+            missing[TORCH] = "it has this architecture only by code from the Hub"
+        with_peers = self.python and model.in_transformers
+        for compute, dtype in DTYPES.items() if with_peers else ():
             program = str(HERE / "peer_code" / "transformers_in_process.py")
             more = self.theirs | {"BENCH_MODEL": str(made_.folder), "BENCH_DTYPE": dtype}
             ways[f"{TORCH}, {compute}"] = turns.piped([str(self.python), program], more)

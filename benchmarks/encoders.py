@@ -58,8 +58,8 @@ class Model:
     `config` is its config.json, from its repository on the Hub, with `layers` of its `of_layers`.
     `width` is the size of all heads together, `within` how far tokens of `local` layers see.
     `biases` are parts of the names of linear layers with one, where that differs; `names` says what
-    emberd's names of tensors are in the published files. `longest` is the
-    length of the long texts; 0: the model takes none.
+    emberd's names of tensors are in the published files. `longest` is the length of the long texts;
+    0: the model takes none. `in_transformers`: whether that has it without code from the Hub.
     """
 
     like: str
@@ -74,6 +74,7 @@ class Model:
     biases: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     norms_around: float = 1.0
+    in_transformers: bool = True
 
     @property
     def hidden_size(self) -> int:
@@ -162,6 +163,15 @@ MODELS: Mapping[str, Model] = {
         },
         longest=2048, biases=("Wqkv", "out_proj", "fc2"),
         names=_inverse(Gte),
+    ),
+    "jina_bert": Model(
+        like="jinaai/jina-embeddings-v2-small-en",
+        config=_BERT | {
+            "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8,
+            "num_hidden_layers": 4, "max_position_embeddings": 8192,
+            "position_embedding_type": "alibi", "feed_forward_type": "geglu",
+        },
+        layers=4, of_layers=4, width=512, longest=2048, in_transformers=False,
     ),
     "modernbert": Model(
         like="answerdotai/ModernBERT-base",
@@ -281,8 +291,8 @@ def write(model: Model, folder: Path) -> Made:
         save_file({"embeddings": table.astype(np.float16)}, folder / "model.safetensors")
         return Made(folder=folder, products=())
     drawn = _Drawn(model)
-    sizes = ModelConfig(folder / "config.json", config)
-    _build(class_of(sizes).read(sizes), drawn)
+    stated = ModelConfig(folder / "config.json", config)
+    _build(class_of(stated).read(stated), drawn)
     named = {_published(name, model): values for name, values in drawn.tensors.items()}
     save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
     return Made(folder=folder, products=tuple(drawn.products))

@@ -12,7 +12,8 @@ import behind
 import encoders
 import pytest
 
-from emberd.backends.architectures.native import NATIVE
+from emberd.backends.architectures.native import NATIVE, name_of
+from emberd.backends.config import ModelConfig
 
 RUN = str(Path(architectures.__file__))
 
@@ -38,7 +39,7 @@ def test_emberd_takes_part_in_its_arithmetics_beside_the_best_products(tmp_path:
 
 
 def test_every_architecture_has_a_model() -> None:
-    kinds = {model.config["model_type"] for model in encoders.MODELS.values()}
+    kinds = {name_of(ModelConfig(Path(), model.config)) for model in encoders.MODELS.values()}
 
     assert kinds == NATIVE - {"new"}  # which is another name for gte
 
