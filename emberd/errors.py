@@ -12,6 +12,7 @@ EmberdError
 │   ├── TokenIdsError                 token ids instead of texts
 │   ├── BadOptionError                an option out of range
 │   ├── TextTooLongError              a text is too long, and `truncate` is false
+│   ├── NoTokensError                 a text has no token that the model knows
 │   ├── TooLargeError                 the body or the number of texts is over the limit
 │   ├── UnauthorizedError             a token is required, and it is missing or wrong
 │   ├── ForbiddenError                a Host or Origin that is not allowed
@@ -130,6 +131,12 @@ class TextTooLongError(RequestError):
     """A text has too many tokens, and the request forbids cutting it."""
 
     code = "text_too_long"
+
+
+class NoTokensError(RequestError):
+    """A text has no token that the model knows, so there is nothing to make a vector of."""
+
+    code = "no_tokens"
 
 
 class TooLargeError(RequestError):

@@ -51,6 +51,7 @@ class Checkpoint:
         self.folder = request.folder
         self.precision = request.precision
         self.config = ModelConfig(request.folder / "config.json")
+        self._checked: set[str] = set()
         self._quantized = _quantization(self.config, request.precision)
         check_pooling(request.folder, request.pooling)
         self.heads = read_heads(request.folder)
@@ -161,10 +162,15 @@ class Checkpoint:
             )
 
     def _tensor(self, name: str) -> Tensor:
+        """Return a tensor, whose numbers are checked when it is asked for first."""
         try:
-            return self._tensors[name]
+            tensor = self._tensors[name]
         except KeyError:
             raise ModelLoadError(f"The weights in {self.folder} have no {name}.") from None
+        if name not in self._checked:
+            tensor.check()
+            self._checked.add(name)
+        return tensor
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:

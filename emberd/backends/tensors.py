@@ -6,9 +6,10 @@ then the data that the header points into).
 
 import json
 import mmap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,16 @@ from emberd.vectors import Matrix
 
 Bytes = npt.NDArray[np.uint8]
 Halves = npt.NDArray[np.uint16]
+
+_EXPONENTS: Final[Mapping[str, np.unsignedinteger[Any]]] = {
+    "F64": np.uint64(0x7FF0 << 48),
+    "F32": np.uint32(0x7F800000),
+    "BF16": np.uint16(0x7F80),
+    "F16": np.uint16(0x7C00),
+}
+"""The bits of the exponent: all of them are set in NaN and infinity, and in no other number."""
+
+_BLOCK: Final = 2**16  # numbers; what is made of so many stays in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,21 @@ class Tensor:
     shape: tuple[int, ...]
     data: Bytes
     pages: mmap.mmap
+
+    def check(self) -> None:
+        """Raise `ModelLoadError` if a number is NaN or infinite: so would every vector be."""
+        exponent = _EXPONENTS.get(self.dtype)
+        if exponent is None:
+            return
+        bits = self._view(exponent.dtype.type).reshape(-1)
+        for start in range(0, bits.size, _BLOCK):
+            block = bits[start : start + _BLOCK]
+            if ((block & exponent) == exponent).any():
+                raise ModelLoadError(
+                    f"{self.path}: {self.name} has numbers that are NaN or infinite.",
+                    hint="The weights are damaged, or were saved so. Get them again, or choose"
+                    " another revision of the model.",
+                )
 
     def floats(self) -> Matrix:
         """Return float32 of `shape`: for F32 the file's own pages, for F64 the nearest.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from emberd.config.load import Config
+    from emberd.folder.pull import Pulled
     from emberd.models.hub import OnProgress
-    from emberd.models.pull import Pulled
     from emberd.pool.preparing import Prepared
     from emberd.registry.spec import ModelSpec, Source
 
@@ -165,8 +165,8 @@ def pull_one(
 ) -> dict[str, Any]:
     """Fetch or check one model, and prepare it; return what `--json` says. Raises EmberdError."""
     from emberd.backends import plugins
-    from emberd.models.pull import pull
-    from emberd.models.space import BackendFiles
+    from emberd.folder.pull import pull
+    from emberd.folder.space import BackendFiles
     from emberd.spaces.lock import LockFile
 
     spec = config.catalog.get(name)

@@ -8,14 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emberd.backends import plugins as backend_plugins
+from emberd.backends.architectures.native import read_architecture
+from emberd.backends.config import ModelConfig
 from emberd.config.document import Document, read_document
 from emberd.config.load import Config, is_built_in
-from emberd.errors import BadOptionError, ConfigError, ModelLoadError, UnknownModelError
+from emberd.errors import (
+    BackendError,
+    BadOptionError,
+    ConfigError,
+    ModelLoadError,
+    UnknownModelError,
+)
 from emberd.files import is_folder
+from emberd.folder.differences import differences
+from emberd.folder.reading import Folder, read_folder
 from emberd.migrate import plugins as store_plugins
 from emberd.models.availability import find_here
-from emberd.models.differences import differences
-from emberd.models.folder import Folder, read_folder
 from emberd.models.local import lacks
 from emberd.models.modules import read_pooling
 from emberd.registry.spec import ModelSpec
@@ -42,6 +50,10 @@ def check_models(config: Config) -> list[str]:
             continue
         _check_max_tokens(document, spec, folder)
         _check_pooling(document, spec, folder)
+        try:
+            check_architecture(spec, folder.path)
+        except BackendError as error:
+            raise _wrong(document, ("models", name, "sources"), error.message, error.hint) from None
         notes += [
             each.told(spec.name)
             for each in differences(folder, spec)
@@ -83,6 +95,18 @@ def _check_pooling(document: Document, spec: ModelSpec, folder: Folder) -> None:
             f"{spec.pooling}, but {pooling.path} says {' + '.join(sorted(pooling.modes))}.",
             "Use what that file says, or another model if emberd does not support that pooling.",
         )  # fmt: skip
+
+
+def check_architecture(spec: ModelSpec, folder: Path) -> None:
+    """Check that the model's backend runs what its config.json describes.
+
+    Raises:
+        BackendError: it does not, or cannot be imported.
+    """
+    name = backend_plugins.resolve(spec.backend)
+    runs = backend_plugins.architectures(backend_plugins.load(name))
+    if runs:
+        read_architecture(ModelConfig(folder / "config.json"), backend=name, runs=runs)
 
 
 def _folder_of(document: Document, config: Config, spec: ModelSpec) -> Folder | None:

@@ -11,10 +11,10 @@ from typing import Any, get_args
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
 from emberd.errors import BadOptionError, ModelLoadError
-from emberd.models.differences import PUT_BEFORE_EVERY_TEXT, missing_prompts
-from emberd.models.folder import Folder
+from emberd.folder.differences import PUT_BEFORE_EVERY_TEXT, missing_prompts
+from emberd.folder.limits import NO_LIMIT
+from emberd.folder.reading import Folder
 from emberd.models.json_files import read_optional
-from emberd.models.limits import NO_LIMIT
 from emberd.models.modules import TRANSFORMER_FILES, read_pooling
 from emberd.proposal.card import FILE as CARD
 from emberd.proposal.card import Card

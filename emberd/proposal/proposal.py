@@ -16,7 +16,7 @@ from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
 from emberd.backends.plugins import any_architecture
 from emberd.config.insertion import entry_lines
-from emberd.models.folder import read_folder
+from emberd.folder.reading import read_folder
 from emberd.proposal import lines
 from emberd.proposal.card import Card, read_card
 from emberd.proposal.lines import Chosen, Finding, Line, Open

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from emberd.backends.base import Precision
-from emberd.models.differences import Difference
+from emberd.registry.difference import Difference
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.compare import SAME_SPACE, compare
 from emberd.spaces.lock import LockEntry

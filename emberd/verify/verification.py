@@ -19,8 +19,8 @@ from emberd.errors import (
     ModelLoadError,
     TextTooLongError,
 )
-from emberd.models.differences import differences
-from emberd.models.folder import read_folder
+from emberd.folder.differences import differences
+from emberd.folder.reading import read_folder
 from emberd.models.local import lacks
 from emberd.pool.status import ModelStatus
 from emberd.registry.spec import ModelSpec, Pooling

@@ -40,7 +40,7 @@ class Tokenizer:
     """A checkpoint's tokenizer.json, without the truncation and padding that it states.
 
     (MiniLM's says: cut at 128 and pad to 128.) `normalizer` replaces the file's own, in the same
-    format; see `models.folder.Folder`, also for `include_prompt` and `only_known`.
+    format; see `folder.reading.Folder`, also for `include_prompt` and `only_known`.
     """
 
     def __init__(

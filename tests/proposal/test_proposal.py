@@ -12,8 +12,8 @@ from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.openvino.backend import OpenVINOBackend
 from emberd.config.load import validated
 from emberd.errors import BadOptionError, ModelLoadError
-from emberd.models.differences import differences
-from emberd.models.folder import read_folder
+from emberd.folder.differences import differences
+from emberd.folder.reading import read_folder
 from emberd.proposal.lines import Chosen
 from emberd.proposal.proposal import short_name
 from tests.proposal.folders import MODULES, ST, described, proposed, write

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from emberd.backends.architectures.native import NATIVE, name_of, read_architecture
+from emberd.backends.architectures.native import NATIVE, class_of, name_of, read_architecture
 from emberd.backends.config import ModelConfig
 from emberd.config.load import load_config
-from emberd.models.limits import read_positions
 
 PUBLISHED: dict[str, Any] = json.loads(Path(__file__).with_name("published.json").read_text())
 
@@ -28,4 +27,4 @@ def test_the_published_config_is_read_as_the_entry_says(name: str, tmp_path: Pat
     assert name_of(config) == spec.architecture
     assert found.hidden_size == spec.dimensions
     assert spec.max_tokens and spec.max_tokens <= found.max_tokens
-    assert spec.max_tokens <= (read_positions(config.values) or 0)
+    assert spec.max_tokens <= (class_of(config).positions(config) or 0)

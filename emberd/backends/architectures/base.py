@@ -66,6 +66,15 @@ class Architecture(TokenLimits):
     takes_f16: ClassVar[bool] = True
     """Whether all activations fit into float16, whose largest number is 65,504."""
 
+    tokenizer_class: ClassVar[str] = ""
+    """The tokenizer that transformers takes where tokenizer_config.json does not name one."""
+
+    only_known: ClassVar[bool] = False
+    """Whether a text's tokens are only those that its tokenizer knows, without special ones."""
+
+    usual_positions: ClassVar[int | None] = None
+    """How many positions there are where config.json does not say."""
+
     model_type: str
     hidden_size: int
 
@@ -82,6 +91,25 @@ class Architecture(TokenLimits):
             hidden_size=config.size("hidden_size"),
             max_tokens=config.size("max_position_embeddings"),
         )
+
+    @classmethod
+    def padding(cls, config: ModelConfig) -> object:
+        """Return `padding_id`, as config.json has it."""
+        del config
+        return None
+
+    @classmethod
+    def positions(cls, config: ModelConfig) -> int | None:
+        """Return the most tokens that the positions allow; None if config.json does not say.
+
+        Ids up to the padding's are no positions, if positions start after it. XLNet says -1.
+        """
+        stated = config.get("n_positions") or config.get("max_position_embeddings")
+        stated, padding = stated or cls.usual_positions, cls.padding(config)
+        if not isinstance(stated, int) or not isinstance(padding, int | None):
+            return None
+        left = stated if padding is None else stated - padding - 1
+        return left if left > 0 else None
 
     @property
     def module(self) -> str:

@@ -30,6 +30,7 @@ class JinaBert(Transformer):
         "mlp.wo.": "mlp.down_layer.",
         "mlp.layernorm.": "layer_norm_2.",
     }
+    tokenizer_class: ClassVar[str] = "BertTokenizer"
 
     NORMED: ClassVar[str] = "attention.self.layer_norm_q"
     GATE_FIRST: ClassVar[str] = "mlp.gated_layers"

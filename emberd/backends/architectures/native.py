@@ -31,9 +31,9 @@ _NATIVE: Final[dict[str, str]] = {
     "new": "rotary_bert:Gte",
     "nomic_bert": "rotary_bert:NomicBert",
     "qwen3": "qwen3:Qwen3",
-    "roberta": "bert:Bert",
+    "roberta": "bert:Roberta",
     "t5": "t5:T5",
-    "xlm-roberta": "bert:Bert",
+    "xlm-roberta": "bert:Roberta",
 }
 """Name -> module and class; a start imports only the one that it needs."""
 
@@ -44,6 +44,9 @@ _VARIANTS: Final[dict[tuple[str, str, str], str]] = {
 
 NATIVE: Final = frozenset(_NATIVE)
 """The architectures that our own backends implement."""
+
+STATIC_EMBEDDING: Final = "model2vec"
+"""The one for sentence-transformers' StaticEmbedding, which has no config.json of its own."""
 
 
 @overload

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from emberd.backends.architectures.base import TokenLimits
+from emberd.backends.architectures.native import class_of
 from emberd.backends.base import FILES_BESIDE_WEIGHTS, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino import compiled
 from emberd.backends.openvino.backend import OpenVINOBackend, OpenVINOEncoder
 from emberd.backends.rows import Rows
 from emberd.errors import ModelLoadError
-from emberd.models.limits import read_positions
 from emberd.models.local import ONNX_FILE
 from emberd.registry.spec import MOST
 from emberd.vectors import Matrix
@@ -56,7 +56,7 @@ class OnnxBackend:
             )
         limits = TokenLimits(
             vocab_size=checkpoint.config.size("vocab_size"),
-            max_tokens=read_positions(checkpoint.config.values) or MOST,
+            max_tokens=class_of(checkpoint.config).positions(checkpoint.config) or MOST,
         )
         own: list[Model] = []  # vectors of texts, if the file gives them
 

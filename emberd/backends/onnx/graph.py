@@ -12,13 +12,13 @@ import numpy as np
 from openvino import Core, Model, Node, Output
 from openvino import opset15 as op
 
+from emberd.backends.architectures.native import class_of
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
 from emberd.backends.onnx.beside import with_data_beside
 from emberd.backends.onnx.cleaning import drop_guards, refuse_nan
 from emberd.backends.openvino.graph import Weights, apply_head, pool, whole
 from emberd.errors import ModelLoadError
-from emberd.models.limits import read_positions
 from emberd.models.onnx_data import GET_AGAIN, check_data
 
 REQUIRED: Final = ("input_ids", "attention_mask")
@@ -172,7 +172,7 @@ def _check_inputs(inputs: Mapping[str, Node], path: Path) -> None:
 
 def _check_positions(inputs: Mapping[str, Node], path: Path, config: ModelConfig) -> None:
     """Raise `ModelLoadError` if positions are wanted, and they do not simply count from 0."""
-    stated, usable = config.get("max_position_embeddings"), read_positions(config.values)
+    stated, usable = config.get("max_position_embeddings"), class_of(config).positions(config)
     if "position_ids" in inputs and usable is not None and stated != usable:
         raise ModelLoadError(
             f"{path} wants position_ids, which begin elsewhere in {config.get('model_type')} than"

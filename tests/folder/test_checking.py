@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from emberd.errors import ConfigError
+from emberd.folder.pull import check_files, pull
+from emberd.folder.space import BackendFiles
 from emberd.hashing import FileHash
 from emberd.models.availability import LocalCopy
-from emberd.models.pull import check_files, pull
-from emberd.models.space import BackendFiles
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockFile
 from tests import model_folder

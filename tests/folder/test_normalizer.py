@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emberd.models.normalizer import read_normalizer
+from emberd.folder.normalizer import read_normalizer
 
 
 @pytest.mark.parametrize(

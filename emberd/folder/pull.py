@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from emberd.errors import ConfigError, SourceError
 from emberd.files import is_file
+from emberd.folder.space import BackendFiles, identify
 from emberd.hashing import FileHash, list_files
 from emberd.models.availability import LocalCopy, find_here
 from emberd.models.local import digest_kept, discard, has_digest
 from emberd.models.sources import locate
-from emberd.models.space import BackendFiles, identify
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockEntry, LockFile
 

@@ -2,13 +2,10 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from emberd.folder.reading import Folder
+from emberd.registry.difference import Difference
 from emberd.registry.spec import ModelSpec
-
-if TYPE_CHECKING:
-    from emberd.models.folder import Folder  # the server shows differences and reads no folder
 
 _DOCUMENT = ("document", "passage", "corpus")
 """The names under which sentence-transformers looks for the document prompt, in its order."""
@@ -20,26 +17,7 @@ PUT_BEFORE_EVERY_TEXT = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """Something that the folder says but the entry does not, or that they say differently.
-
-    Or what another line would give; see `backends.faster`.
-
-    `key` is the entry's key, and `line` is what to write there for the `purpose`.
-    """
-
-    key: str
-    message: str
-    line: str
-    purpose: str = "follow the folder"
-
-    def told(self, name: str) -> str:
-        """Describe it for the entry `name`, with what to do, in one line."""
-        return f"{self.message} To {self.purpose}, write under models.{name}: {self.line}"
-
-
-def differences(folder: "Folder", spec: ModelSpec) -> list[Difference]:
+def differences(folder: Folder, spec: ModelSpec) -> list[Difference]:
     """Return where the entry disagrees with the folder."""
     return [
         *_other_limit(folder, spec),
@@ -48,7 +26,7 @@ def differences(folder: "Folder", spec: ModelSpec) -> list[Difference]:
     ]
 
 
-def missing_prompts(folder: "Folder", ours: Mapping[str, str]) -> dict[str, str]:
+def missing_prompts(folder: Folder, ours: Mapping[str, str]) -> dict[str, str]:
     """Return the prompts by input type that the folder has and an entry with `ours` lacks."""
     said: dict[str, str | None] = {"query": folder.prompts.get("query")}
     said["document"] = next(filter(None, map(folder.prompts.get, _DOCUMENT)), None)
@@ -59,7 +37,7 @@ def missing_prompts(folder: "Folder", ours: Mapping[str, str]) -> dict[str, str]
     return missing
 
 
-def _other_limit(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
+def _other_limit(folder: Folder, spec: ModelSpec) -> Iterator[Difference]:
     if spec.max_tokens is not None and folder.limit not in (None, spec.max_tokens):
         yield Difference(
             key="max_tokens",
@@ -69,7 +47,7 @@ def _other_limit(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
         )
 
 
-def _other_prompts(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
+def _other_prompts(folder: Folder, spec: ModelSpec) -> Iterator[Difference]:
     ours: dict[str, str] = {kind: text for kind, text in spec.prompts.items() if text}
     missing = missing_prompts(folder, ours)
     if not missing:
@@ -83,7 +61,7 @@ def _other_prompts(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
     yield Difference(key="prompts", message=message, line=f"prompts: {{{quoted}}}")
 
 
-def _other_length(folder: "Folder", spec: ModelSpec) -> Iterator[Difference]:
+def _other_length(folder: Folder, spec: ModelSpec) -> Iterator[Difference]:
     if folder.normalizes in (None, spec.normalize):
         return
     lists = "lists" if folder.normalizes else "does not list"

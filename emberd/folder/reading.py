@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emberd.backends.architectures.native import STATIC_EMBEDDING, class_of
+from emberd.backends.config import ModelConfig
 from emberd.errors import ModelLoadError
+from emberd.folder.limits import read_limit
+from emberd.folder.normalizer import replacing_normalizer
 from emberd.models.json_files import MEND, read_optional
-from emberd.models.limits import read_limit, read_positions
-from emberd.models.modules import TRANSFORMER_FILES, check_layout, read_pooling, read_steps
-from emberd.models.normalizer import replacing_normalizer
+from emberd.models.modules import TRANSFORMER_FILES, Step, old_layout, read_pooling, read_steps
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.options import SpaceOptions
 
@@ -38,7 +40,7 @@ class Folder:
         default_prompt: the name of the prompt for texts that ask for none.
         include_prompt: False if a prompt's tokens are read but not pooled.
         only_known: whether a text's tokens are only those that its tokenizer knows, without special
-            ones, as in model2vec's static models.
+            ones; see `Architecture`.
         normalizes: whether vectors are scaled to length 1; None if there is no modules.json.
     """
 
@@ -101,14 +103,16 @@ def read_folder(folder: Path) -> Folder:
     transformer, named = _transformer(folder)
     described = read_optional(folder / "config_sentence_transformers.json")
     steps = read_steps(folder)
-    check_layout(folder, steps or ())
+    _check_layout(folder, steps or ())
     if tokenizer.get("truncation_side", "right") != "right":
         raise ModelLoadError(
             f"{folder / 'tokenizer_config.json'} cuts off the beginning of long texts"
             f" (truncation_side {tokenizer['truncation_side']!r}); emberd cuts off their end.",
             hint='If that is fine for your texts, write `"truncation_side": "right"` there.',
         )
-    positions = read_positions(config)
+    sizes = ModelConfig(folder / "config.json", config)
+    architecture = class_of(sizes)
+    positions = architecture.positions(sizes)
     limit, limit_by = read_limit(folder, tokenizer, transformer, named)
     if positions is not None and (limit is None or limit > positions):
         limit, limit_by = positions, "config.json (max_position_embeddings)"
@@ -118,7 +122,10 @@ def read_folder(folder: Path) -> Folder:
         raise ModelLoadError(f"{where}: `prompts` is not a mapping of names to texts.", hint=MEND)
     default = described.get("default_prompt_name")
     normalizer, lowers = replacing_normalizer(
-        folder, config, tokenizer, lower_case=transformer.get("do_lower_case") is True
+        folder / "tokenizer.json",
+        tokenizer,
+        usual_class=architecture.tokenizer_class,
+        lower_case=transformer.get("do_lower_case") is True,
     )
     vocab_size = config.get("vocab_size")
     return Folder(
@@ -132,7 +139,7 @@ def read_folder(folder: Path) -> Folder:
         prompts={str(name): text for name, text in prompts.items() if text},
         default_prompt=default if isinstance(default, str) else None,
         include_prompt=read_pooling(folder).include_prompt,
-        only_known=config.get("model_type") == "model2vec",
+        only_known=architecture.only_known,
         normalizes=None if steps is None else any(step.kind == "Normalize" for step in steps),
     )
 
@@ -143,3 +150,20 @@ def _transformer(folder: Path) -> tuple[dict[str, Any], str]:
         if values := read_optional(folder / name):
             return values, name
     return {}, ""
+
+
+def _check_layout(folder: Path, steps: tuple[Step, ...]) -> None:
+    """Refuse an encoder in a subfolder, where old versions of sentence-transformers kept it."""
+    for step in steps:
+        if step.path in ("", "."):
+            continue
+        if step.kind == "Transformer":
+            raise old_layout(folder, step.path)
+        if step.kind == "StaticEmbedding":
+            raise ModelLoadError(
+                f"{folder} has its token vectors in {step.path}; emberd looks for them next to"
+                " modules.json.",
+                hint=f"Move the files in {folder / step.path} to {folder}, write"
+                ' `"path": ""` for StaticEmbedding in modules.json, and a config.json with'
+                f' `{{"model_type": "{STATIC_EMBEDDING}"}}`.',
+            )

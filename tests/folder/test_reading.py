@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from emberd.errors import ModelLoadError
-from emberd.models.folder import read_folder
+from emberd.folder.reading import read_folder
 from emberd.models.local import lacks
 from emberd.models.sources import how_to_get, locate
+from tests.folder.entries import entry
 from tests.folders import BERT, GONE, POOLING, TOKENIZER, Change, Folder
-from tests.models.entries import entry
 
 DESCRIBED = "config_sentence_transformers.json"
 

@@ -26,20 +26,22 @@ _BERT_NORMALIZER = {
 
 
 def replacing_normalizer(
-    folder: Path, config: Mapping[str, Any], tokenizer: Mapping[str, Any], *, lower_case: bool
+    file: Path, tokenizer: Mapping[str, Any], *, usual_class: str, lower_case: bool
 ) -> tuple[Mapping[str, Any] | None, bool]:
     """Return what replaces tokenizer.json's normalizer, and whether only that lower-cases texts.
 
-    `lower_case` is sentence-transformers' own option, which lower-cases texts before anything else.
+    Args:
+        file: tokenizer.json.
+        tokenizer: what tokenizer_config.json says.
+        usual_class: the tokenizer that transformers takes where that file does not name one.
+        lower_case: sentence-transformers' own option, which lower-cases texts before anything else.
     """
-    kind = tokenizer.get("tokenizer_class") or {
-        "bert": "BertTokenizer", "distilbert": "BertTokenizer", "mpnet": "MPNetTokenizer"
-    }.get(str(config.get("model_type")))  # fmt: skip
+    kind = tokenizer.get("tokenizer_class") or usual_class
     known = _BERT_NORMALIZER if str(kind).removesuffix("Fast") in _NORMALIZED_BY_CLASS else {}
     stated = {ours: tokenizer[key] for key, ours in known.items() if key in tokenizer}
     if not (stated or lower_case):
         return None, False
-    own = used = read_normalizer(folder / "tokenizer.json")
+    own = used = read_normalizer(file)
     if own and own.get("type") == "BertNormalizer":
         used = own | stated
     if lower_case and not _lowers(used):

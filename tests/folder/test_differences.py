@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from emberd.models.differences import differences
-from emberd.models.folder import read_folder
+from emberd.folder.differences import differences
+from emberd.folder.reading import read_folder
+from tests.folder.entries import entry, said
 from tests.folders import BERT, Change, Folder
-from tests.models.entries import entry, said
 
 DESCRIBED = "config_sentence_transformers.json"
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from emberd.models.differences import differences
-from emberd.models.folder import read_folder
+from emberd.folder.differences import differences
+from emberd.folder.reading import read_folder
 from emberd.registry.spec import ModelSpec, Source
 
 

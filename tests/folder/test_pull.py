@@ -3,7 +3,7 @@
 import pytest
 
 from emberd.errors import ConfigError
-from emberd.models.pull import at_revision
+from emberd.folder.pull import at_revision
 from emberd.registry.spec import ModelSpec, Source
 
 MINE = Source(hf="me/mine")

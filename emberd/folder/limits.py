@@ -1,4 +1,4 @@
-"""How long a text may be according to a folder's files: where it is cut, and what weights allow.
+"""Where texts are cut, according to a folder's files.
 
 Files take precedence as in sentence-transformers 6.2, `base/modules/transformer.py`.
 """
@@ -10,7 +10,6 @@ from typing import Any
 
 from emberd.errors import ModelLoadError
 
-_T5_POSITIONS = 512
 LEAST_TOKENS = 3  # of a text: its start token, its end token, and one of its own
 NO_LIMIT = 2**31  # tokenizer_config.json says a larger number for "as long as you like"
 
@@ -44,25 +43,3 @@ def _tokens(path: Path, key: str, value: object) -> int | None:
         f"{path}: {key} is {str(value)[:40]!r}, which is not a number of tokens.",
         hint=f"This is where texts are cut: write {LEAST_TOKENS} or more, or remove the key.",
     )
-
-
-def read_positions(config: Mapping[str, Any]) -> int | None:
-    """Return the most tokens that the checkpoint's positions allow, or None if it does not say.
-
-    In the RoBERTa family, positions start after the padding index, so those up to it are never used
-    (fairseq's convention, kept by Hugging Face's `create_position_ids_from_input_ids`). The index
-    is 1 unless a RoBERTa config says otherwise; it is fixed in MPNet's code. XLNet says -1. T5 has
-    no table, only the length that it was trained with.
-    """
-    try:
-        kind = str(config.get("model_type", ""))
-        if kind == "t5":
-            return int(config.get("n_positions") or _T5_POSITIONS)
-        # nomic_bert has GPT-2's name, too: for what it can take, not what it was trained with.
-        positions = int(config.get("n_positions") or config["max_position_embeddings"])
-        stated = config.get("pad_token_id")
-        padding = 1 if stated is None or kind == "mpnet" else int(stated)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-    unused = padding + 1 if kind in ("roberta", "xlm-roberta", "mpnet") else 0
-    return positions - unused if positions > unused else None

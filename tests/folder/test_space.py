@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from emberd.folder.space import BackendFiles, compare_models, identify, space_today
 from emberd.models.availability import LocalCopy
-from emberd.models.space import BackendFiles, compare_models, identify, space_today
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry
 from emberd.spaces.probes import PROBES, encode

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emberd.errors import ModelLoadError
+from emberd.folder.reading import Folder, read_folder
 from emberd.models.availability import LocalCopy, find_here
 from emberd.models.files import hash_files
-from emberd.models.folder import Folder, read_folder
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.compare import Comparison, Space, compare
 from emberd.spaces.fingerprint import fingerprint
