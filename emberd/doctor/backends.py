@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from emberd.backends import plugins
+from emberd.backends.here import installed, runs_on
+from emberd.config.load import Config
 from emberd.installing import pip
+from emberd.models.availability import find_here
+from emberd.models.listing import architecture_of
 from emberd.registry.catalog import Catalog
+from emberd.spaces.lock import LockFile
 from emberd.verify.finding import Finding
 
 LIMIT_S = 15.0  # the first import of a library from a slow disk
@@ -36,6 +41,34 @@ def check(catalog: Catalog | None, default: str | None) -> list[Finding]:
         advice = "Install the package that provides it, or set another `backend`."
         found.append(Finding(f"backend {needed}", "failed", "it is not installed", advice))
     return [*found, _gpu(answers.get("mlx", {}))]
+
+
+def models(config: Config) -> list[Finding]:
+    """Which models run here, and what to do about those that do not."""
+    here, lock = installed(), LockFile(config.homes.state).read()
+    reasons: dict[str, list[str]] = {}
+    specs = list(config.catalog)
+    for spec in specs:
+        architecture = architecture_of(spec, find_here(spec, config.homes.hub, lock.get(spec.name)))
+        why = {
+            "backend": f"backend {spec.backend} is not usable here",
+            "architecture": f"no backend here runs the architecture {architecture!r}",
+            "unknown": "their architecture is not known before they are pulled",
+        }.get(runs_on(spec.backend, architecture, here).why_not or "")
+        if why:
+            reasons.setdefault(why, []).append(spec.name)
+    without = sum(map(len, reasons.values()))
+    advice = (
+        "Install a package with a backend that runs them, or set another `backend`; see"
+        " docs/architectures.md. `emberd pull NAME` says more of one model."
+    )
+    return [
+        Finding("models", "ok", f"{len(specs) - without} of {len(specs)} run here"),
+        *(
+            Finding("models", "note", f"{', '.join(names)}: {why}", advice)
+            for why, names in reasons.items()
+        ),
+    ]
 
 
 def _judge(name: str, answer: dict[str, Any], *, needed: bool, used: bool) -> Finding:
