@@ -20,6 +20,7 @@ from emberd.errors import (
     EmberdError,
     ModelLoadError,
     NoRoomError,
+    SourceError,
 )
 from emberd.registry.spec import ModelSpec
 from emberd.vectors import Matrix, lowest_cosine
@@ -34,8 +35,10 @@ CHECK: Final = "backends agree"
 MOST_TOKENS: Final = 2048  # more take minutes on a CPU
 NOT_COMPARED = (
     BackendBrokenError, BackendMissingError, DeadlineError, ModelLoadError, NoRoomError,
+    SourceError,
 )  # fmt: skip
-"""What says nothing about vectors: the backend is not here, does not take the model, or is slow."""
+"""What says nothing about vectors: the backend or files for it are not here, it does not take the
+model, or it is slow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ class _Verification:
     def _full_precision(self) -> Iterator[Finding]:
         """Load the weights in f32: compare our vectors with it, and it with shipped vectors."""
         full = find_full_precision(self.spec, self.config.homes.hub, self.files)
-        reference = reference_for(full.sha256_of_weights) if full else None
+        reference = reference_for(full.sha256_of_weights, full.source.hf) if full else None
         no_loss = no_reference = ""
         if full is None:
             no_loss = no_reference = "quantized weights, and no full-precision ones here"

@@ -16,28 +16,26 @@ REFERENCE = Path(__file__).parents[1] / "reference"
 def test_shipped_vectors_are_rows_of_the_reference_and_of_the_same_weights(
     reference: Reference,
 ) -> None:
-    made = {
-        record["sha256"]["model.safetensors"]: (record["model"], vectors)
-        for _, record, vectors in models()
-    }
+    made = {each.model: each for each in models()}
     sentences = json.loads((REFERENCE / "sentences.json").read_text())
 
-    model, vectors = made[reference.weights_sha256]
-    rows = {line["text"]: vector for line, vector in zip(sentences, vectors, strict=False)}
-    assert reference.model == model
+    source = made[reference.model]
+    rows = {line["text"]: vector for line, vector in zip(sentences, source.vectors, strict=False)}
+    assert reference.weights_sha256 == source.weights_sha256
     assert len(reference.texts) == len(reference.vectors) >= 8
     for text, vector in zip(reference.texts, reference.vectors, strict=True):
         assert np.array_equal(vector, rows[text])
 
 
-def test_references_are_found_by_the_hash_of_the_weights() -> None:
+def test_references_are_found_by_the_hash_of_the_weights_or_by_the_repository() -> None:
     every = list(shipped())
 
     assert "sentence-transformers/all-MiniLM-L6-v2" in {each.model for each in every}
-    assert len({each.weights_sha256 for each in every}) == len(every)
+    assert len({each.model for each in every}) == len(every)
     for each in every:
-        found = reference_for(each.weights_sha256)
+        found = reference_for(each.weights_sha256, None if each.weights_sha256 else each.model)
         assert found
         assert found.model == each.model
-    assert reference_for("0" * 64) is None
-    assert reference_for(None) is None
+    hashed = next(each for each in every if each.weights_sha256)
+    assert reference_for("0" * 64, hashed.model) is None
+    assert reference_for(None, None) is None

@@ -251,7 +251,7 @@ def test_precision_is_compared_with_the_same_weights_in_f32(
 def test_a_model_that_does_not_load_in_f32_skips_the_comparisons(
     config: Config, spec: ModelSpec, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "reference_for", lambda _: reference_for(spec))
+    monkeypatch.setattr(verification, "reference_for", lambda *_: reference_for(spec))
     workers.refuse = lambda variant: (
         ModelLoadError("no room") if variant.precision == "f32" else None
     )
@@ -290,12 +290,12 @@ def test_known_weights_have_to_give_the_shipped_vectors(
     def check() -> Finding:
         return by_check(verify(config, spec, full=False))["reference vectors"]
 
-    monkeypatch.setattr(verification, "reference_for", lambda _: reference_for(spec))
+    monkeypatch.setattr(verification, "reference_for", lambda *_: reference_for(spec))
     right = check()
     workers.give = lambda _, texts: moved(texts)
     wrong = check()
     monkeypatch.setattr(
-        verification, "reference_for", lambda _: reference_for(spec, most_tokens=MAX_TOKENS + 1)
+        verification, "reference_for", lambda *_: reference_for(spec, most_tokens=MAX_TOKENS + 1)
     )
     cut = check()
 
