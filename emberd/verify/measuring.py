@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from emberd.errors import BadVectorError, EmberdError, TextTooLongError
+from emberd.errors import EmberdError, TextTooLongError
 from emberd.pool.status import ModelStatus
 from emberd.spaces.probes import PROBES
 from emberd.vectors import Matrix
 from emberd.verify import checks, paraphrases
 from emberd.verify.workers import Embedded, LoadedModel
+
+UNKNOWN: Final = ("bad_vector", "no_tokens")  # codes of a text of which a model knows no token
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,8 @@ async def embed_alone(
     for place, text in enumerate(texts):
         try:
             answers.append(await model.embed([text]))
-        except BadVectorError:
-            if not only_known:
+        except EmberdError as error:
+            if not only_known or error.code not in UNKNOWN:
                 raise
         else:
             places.append(place)

@@ -1,5 +1,6 @@
 """docs/architectures.md has every architecture, and no cosine in it is too low."""
 
+import json
 import re
 from pathlib import Path
 
@@ -73,3 +74,22 @@ def test_rows_that_were_not_measured_stay(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert before.pop("t5")[0] != "0.500000"
     assert after == before
     assert page.read_text().endswith(rest)
+
+
+def test_what_was_found_at_real_sizes_is_written_without_a_measurement(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page, found = tmp_path / "page.md", tmp_path / "real_sizes.json"
+    page.write_text(table.PAGE.read_text())
+    found.write_text(json.dumps({"t5": {"mlx": {"lowest": 0.99999912, "lengths": [1, 2048]}}}))
+    monkeypatch.setattr(table, "PAGE", page)
+    monkeypatch.setattr(table, "REAL_SIZES", found)
+    before = table.committed()
+
+    table.main(["--real-sizes"])
+
+    after = table.committed()
+    assert after["t5"][6:] == ["not measured", "0.999999 up to 2,048 tokens"]
+    assert {name: cells[:6] for name, cells in after.items()} == {
+        name: cells[:6] for name, cells in before.items()
+    }
