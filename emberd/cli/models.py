@@ -39,10 +39,9 @@ def list_models(
     "bge-small:query". The column "tested" says what was compared with other programs: "reference"
     the model's own vectors, "architecture" those of a model of its kind, "no" neither.
 
-    The column "runs on" has the backends of this machine that run it. If there is none, it says
-    why: no "backend" of the name in its entry is installed, none runs its "architecture", or it is
-    "unknown", because neither its entry nor a folder says what it is. `emberd doctor` says what to
-    do.
+    The column "runs on" has the backends of this machine that run it. "no: backend" means that the
+    one its entry names is not installed, "no: architecture" that none here runs what it is, and
+    "unknown" that neither its entry nor a folder says what it is. `emberd doctor` says more.
     """
     from emberd.models import listing
     from emberd.models.remove import Places

@@ -116,6 +116,8 @@ def model_table(rows: Iterable[Mapping[str, Any]], *, with_disk: bool = False) -
 
 def _runs_on(row: Mapping[str, Any]) -> str:
     """Return the backends that run it here, or in one word why none does."""
+    if row["why_not"] == "unknown":
+        return "[dim]unknown[/]"
     return ", ".join(row["runs_on"]) or f"[red]no[/]: {row['why_not']}"
 
 

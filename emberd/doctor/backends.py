@@ -4,12 +4,13 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from emberd.backends import plugins
-from emberd.backends.here import installed, runs_on
+from emberd.backends.here import WhyNot, installed, runs_on
 from emberd.config.load import Config
 from emberd.installing import pip
 from emberd.models.availability import find_here
@@ -19,6 +20,11 @@ from emberd.spaces.lock import LockFile
 from emberd.verify.finding import Finding
 
 LIMIT_S = 15.0  # the first import of a library from a slow disk
+ADVICE: Final[Mapping[WhyNot, str]] = {
+    "backend": "Install the package that provides it, or set another `backend`.",
+    "architecture": "Install a package with a backend for it; see docs/writing-a-backend.md.",
+    "unknown": "Add `architecture`, the `model_type` in its config.json, or pull it.",
+}
 
 
 def check(catalog: Catalog | None, default: str | None) -> list[Finding]:
@@ -46,27 +52,24 @@ def check(catalog: Catalog | None, default: str | None) -> list[Finding]:
 def models(config: Config) -> list[Finding]:
     """Which models run here, and what to do about those that do not."""
     here, lock = installed(), LockFile(config.homes.state).read()
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     specs = list(config.catalog)
     for spec in specs:
-        architecture = architecture_of(spec, find_here(spec, config.homes.hub, lock.get(spec.name)))
+        found = find_here(spec, config.homes.hub, lock.get(spec.name))
+        architecture = architecture_of(spec, found)
         why = {
-            "backend": f"backend {spec.backend} is not usable here",
+            "backend": f"backend {spec.backend} is not installed",
             "architecture": f"no backend here runs the architecture {architecture!r}",
-            "unknown": "their architecture is not known before they are pulled",
-        }.get(runs_on(spec.backend, architecture, here).why_not or "")
-        if why:
-            reasons.setdefault(why, []).append(spec.name)
+            "unknown": "unknown before a pull, as the entry states no `architecture`",
+        }
+        if why_not := runs_on(spec.backend, architecture, here).why_not:
+            reasons.setdefault((why[why_not], ADVICE[why_not]), []).append(spec.name)
     without = sum(map(len, reasons.values()))
-    advice = (
-        "Install a package with a backend that runs them, or set another `backend`; see"
-        " docs/architectures.md. `emberd pull NAME` says more of one model."
-    )
     return [
         Finding("models", "ok", f"{len(specs) - without} of {len(specs)} run here"),
         *(
             Finding("models", "note", f"{', '.join(names)}: {why}", advice)
-            for why, names in reasons.items()
+            for (why, advice), names in reasons.items()
         ),
     ]
 

@@ -64,10 +64,12 @@ LISTED = {
 def test_where_a_model_runs_is_shown_or_in_one_word_why_nowhere() -> None:
     nowhere = {**LISTED, "runs_on": [], "why_not": "architecture"}
 
-    sheet = model_table([LISTED, nowhere])
+    sheet = model_table([LISTED, nowhere, {**nowhere, "why_not": "unknown"}])
 
     column = sheet.columns.index("runs on")
-    assert [row[column] for row in sheet.rows] == ["mlx, openvino", "[red]no[/]: architecture"]
+    assert [row[column] for row in sheet.rows] == [
+        "mlx, openvino", "[red]no[/]: architecture", "[dim]unknown[/]",
+    ]  # fmt: skip
 
 
 def test_120_columns_show_where_a_model_runs_and_how_it_was_tested() -> None:
