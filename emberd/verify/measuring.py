@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from emberd.errors import EmberdError, TextTooLongError
+from emberd.errors import DeadlineError, EmberdError, TextTooLongError
 from emberd.pool.status import ModelStatus
 from emberd.spaces.probes import PROBES
 from emberd.vectors import Matrix
@@ -32,7 +32,7 @@ class Measured:
     alone: Matrix  # the rows of `batch`, embedded one by one
     shuffled: Matrix  # the rows of `batch`, embedded in another order
     empty: Embedded | None
-    longest: Embedded
+    longest: Embedded | None  # None: no answer in time
     longest_is_refused: bool
     paraphrases: Matrix
     probes: Matrix
@@ -104,7 +104,7 @@ async def _embed_all(model: LoadedModel, *, only_known: bool) -> Measured:
         alone=np.concatenate([answer.vectors for answer in alone]),
         shuffled=shuffled.vectors[order.argsort()],
         empty=empty,
-        longest=await model.embed([too_long]),
+        longest=await _in_time(model, too_long),
         longest_is_refused=await _refuses(model, too_long),
         paraphrases=await _rows(model, paraphrases.TEXTS, only_known=only_known),
         probes=await _rows(model, PROBES, only_known=only_known),
@@ -120,6 +120,14 @@ async def _rows(model: LoadedModel, texts: Sequence[str], *, only_known: bool) -
     for place, answer in zip(places, answers, strict=True):
         rows[place] = answer.vectors[0]
     return rows
+
+
+async def _in_time(model: LoadedModel, text: str) -> Embedded | None:
+    """Embed a text that may take a large model many minutes."""
+    try:
+        return await model.embed([text])
+    except DeadlineError:
+        return None
 
 
 async def _refuses(model: LoadedModel, text: str) -> bool:

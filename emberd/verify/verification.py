@@ -34,7 +34,7 @@ from emberd.verify.finding import Finding
 from emberd.verify.measuring import Measured, measure
 from emberd.verify.memory import too_big
 from emberd.verify.reference import reference_for
-from emberd.verify.workers import LoadedModel, run_in_fresh_worker
+from emberd.verify.workers import PATIENCE_S, LoadedModel, run_in_fresh_worker
 
 
 def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
@@ -84,18 +84,13 @@ class _Verification:
         yield Finding("load", "ok", loaded)
         yield checks.check_space(spec.name, self.before, self.after, encode(measured.probes))
         yield checks.check_dimensions(spec, measured.lengths)
-        everything = (measured.taken[1], measured.alone, measured.shuffled)
-        vectors = np.concatenate([*everything, measured.longest.vectors])
+        longest = [measured.longest.vectors] if measured.longest else []
+        vectors = np.concatenate([measured.taken[1], measured.alone, measured.shuffled, *longest])
         yield checks.check_finite(vectors)
         yield checks.check_unit_length(spec, vectors)
         yield checks.check_company(measured.batch, measured.alone, measured.shuffled)
         yield self._shortest()
-        yield checks.check_longest(
-            measured.max_tokens,
-            measured.longest.tokens,
-            bool(measured.longest.truncated),
-            measured.longest_is_refused,
-        )
+        yield self._longest()
         yield checks.check_folder(spec.name, differences(self.says, spec))
         built_in = is_built_in(spec)
         yield self._pooling(built_in=built_in)
@@ -117,6 +112,16 @@ class _Verification:
         if empty is None:
             return Finding("shortest text", "ok", "an empty text has no token, and is refused")
         return checks.check_shortest(empty.tokens, bool(empty.truncated))
+
+    def _longest(self) -> Finding:
+        measured, longest = self.measured, self.measured.longest
+        if longest is None:
+            why = f"not checked: no answer for {measured.max_tokens} tokens in {PATIENCE_S:.0f} s"
+            return Finding("longest text", "skipped", why)
+        refused = measured.longest_is_refused
+        return checks.check_longest(
+            measured.max_tokens, longest.tokens, bool(longest.truncated), refused
+        )
 
     def _pooling(self, *, built_in: bool) -> Finding:
         """Trust a checkpoint that states its pooling (no other would load), or try them all."""

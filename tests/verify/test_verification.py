@@ -436,6 +436,23 @@ def test_a_static_model_may_refuse_texts_of_which_it_knows_no_token(
         assert found[check].verdict == "ok"
 
 
+def test_a_longest_text_without_an_answer_in_time_is_not_checked(
+    config: Config, spec: ModelSpec, workers: FakeWorkers
+) -> None:
+    def give(_: ModelSpec, texts: Sequence[str]) -> Matrix:
+        if len(texts[0].split()) == MAX_TOKENS + 88:
+            raise DeadlineError("no answer")
+        return vectors_of(texts)
+
+    workers.give = give
+
+    found = by_check(verify(config, spec, full=False))
+
+    assert found["longest text"].verdict == "skipped"
+    assert f"{MAX_TOKENS} tokens" in found["longest text"].detail
+    assert "failed" not in {row.verdict for row in found.values()}
+
+
 def test_any_other_model_may_refuse_none(
     config: Config, spec: ModelSpec, workers: FakeWorkers
 ) -> None:
