@@ -147,7 +147,7 @@ class Checkpoint:
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
-        architecture = class_of(self.config.get("model_type"))
+        architecture = class_of(self.config)
         tensors = {
             _canonical(name, architecture): tensor
             for path in _weight_files(self.folder)

@@ -4,12 +4,17 @@ So a library that is installed but does not work still counts; `emberd doctor` t
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 from emberd.backends import plugins
-from emberd.errors import EmberdError
+from emberd.backends.architectures.native import name_of
+from emberd.backends.config import ModelConfig
+from emberd.errors import EmberdError, ModelLoadError
+from emberd.registry.spec import ModelSpec
 
 WhyNot = Literal["backend", "architecture", "unknown"]
 """The entry's backend is not installed; no backend here runs the architecture; it is not known."""
@@ -40,13 +45,26 @@ def installed() -> Installed:
     return found
 
 
+def architecture_of(spec: ModelSpec, folder: str | Path | None) -> str | None:
+    """Return a model's architecture: what its folder says if it is here, else what its entry says.
+
+    An entry may say less: a `model_type` that has variants.
+    """
+    if folder:
+        with suppress(ModelLoadError):  # loading will tell
+            config = ModelConfig(Path(folder, "config.json"))
+            if config.get("model_type"):
+                return name_of(config)
+    return spec.architecture
+
+
 def runs_on(backend: str, architecture: str | None, here: Installed) -> RunsOn:
     """Return where a model runs.
 
     Args:
         backend: the one that its entry names, or `auto`. A backend that does not say what it runs
             only counts if the entry names it.
-        architecture: its `model_type`; None if neither its folder nor its entry is known to say.
+        architecture: what `architecture_of` returned.
         here: what `installed` returned.
     """
     if backend == "auto":

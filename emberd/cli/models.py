@@ -52,7 +52,7 @@ def list_models(
     default = config.catalog.get(config.settings.default)
     lock = LockFile(config.homes.state)
     places = Places(hub=config.homes.hub, cache=config.homes.cache, lock=lock)
-    rows = _with_backends(listing.list_models(config.catalog, default, places))
+    rows = _with_backends(config, listing.list_models(config.catalog, default, places))
     unused_bytes = listing.unused_bytes(config.catalog, places)
     here = {row["name"] for row in rows if row["pulled"]}
     notes = faster_notes(spec for spec in config.catalog if spec.name in here)
@@ -73,14 +73,16 @@ def list_models(
         typer.echo(note)
 
 
-def _with_backends(models: "Iterable[ListedModel]") -> list[dict[str, Any]]:
+def _with_backends(config: "Config", models: "Iterable[ListedModel]") -> list[dict[str, Any]]:
     """Return the rows for `--json`, with where each model runs here, or why it does not."""
-    from emberd.backends.here import installed, runs_on
+    from emberd.backends.here import architecture_of, installed, runs_on
 
     here, rows = installed(), []
     for model in models:
-        found = runs_on(model.backend, model.architecture, here)
-        rows.append({**asdict(model), "runs_on": list(found.backends), "why_not": found.why_not})
+        architecture = architecture_of(config.catalog.get(model.name), model.folder)
+        found = runs_on(model.backend, architecture, here)
+        where = {"runs_on": list(found.backends), "why_not": found.why_not}
+        rows.append({**asdict(model), "architecture": architecture, **where})
     return rows
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from emberd.backends import plugins
-from emberd.backends.here import WhyNot, installed, runs_on
+from emberd.backends.here import WhyNot, architecture_of, installed, runs_on
 from emberd.config.load import Config
 from emberd.installing import pip
 from emberd.models.availability import find_here
-from emberd.models.listing import architecture_of
 from emberd.registry.catalog import Catalog
 from emberd.spaces.lock import LockFile
 from emberd.verify.finding import Finding
@@ -56,7 +55,7 @@ def models(config: Config) -> list[Finding]:
     specs = list(config.catalog)
     for spec in specs:
         found = find_here(spec, config.homes.hub, lock.get(spec.name))
-        architecture = architecture_of(spec, found)
+        architecture = architecture_of(spec, found.folder if found else None)
         why = {
             "backend": f"backend {spec.backend} is not installed",
             "architecture": f"no backend here runs the architecture {architecture!r}",

@@ -1,13 +1,10 @@
 """Lists the registry's models: whether each is here, and how much disk space it takes."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
-from emberd.errors import ModelLoadError
 from emberd.models import compiled
-from emberd.models.availability import LocalCopy, find_here
-from emberd.models.json_files import read_optional
+from emberd.models.availability import find_here
 from emberd.models.remove import Places
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import InputType, ModelSpec
@@ -15,10 +12,7 @@ from emberd.registry.spec import InputType, ModelSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedModel:
-    """A row of `emberd list`. Sizes are 0 for files that are not here.
-
-    `architecture` is what the model's folder says if it is here, otherwise what its entry says.
-    """
+    """A row of `emberd list`. `folder` is None, and sizes are 0, for files that are not here."""
 
     name: str
     default: bool
@@ -27,6 +21,7 @@ class ListedModel:
     precision: str
     max_tokens: int | None
     pulled: bool
+    folder: str | None
     files_bytes: int
     compiled_bytes: int
     fingerprint: str | None
@@ -54,10 +49,11 @@ def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterato
             precision=spec.precision,
             max_tokens=spec.max_tokens,
             pulled=here is not None,
+            folder=str(here.folder) if here else None,
             files_bytes=compiled.size_of(here.folder) if here else 0,
             compiled_bytes=compiled.size_of(*compiled.folders(places.cache, spec, entry)),
             fingerprint=entry.now.fingerprint if entry else None,
-            architecture=architecture_of(spec, here),
+            architecture=spec.architecture,
             backend=spec.backend,
             licence=spec.licence,
             tested=spec.tested,
@@ -65,15 +61,6 @@ def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterato
             aliases=[name for name, role in names.items() if not role][1:],
             roles={name: role for name, role in names.items() if role},
         )
-
-
-def architecture_of(spec: ModelSpec, here: LocalCopy | None) -> str | None:
-    """Return the `model_type` of a model; None if neither its folder nor its entry says it."""
-    found: object = None
-    if here:
-        with suppress(ModelLoadError):  # loading will tell
-            found = read_optional(here.folder / "config.json").get("model_type")
-    return found if isinstance(found, str) else spec.architecture
 
 
 def unused_bytes(catalog: Catalog, places: Places) -> int:

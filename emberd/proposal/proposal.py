@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emberd.backends.architectures.native import read_architecture
+from emberd.backends.architectures.native import name_of, read_architecture
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
@@ -121,7 +121,7 @@ def _findings(place: Place, card: Card, chosen: Chosen, usual: str) -> Iterator[
     stated = {line.key: line.value for line in (*pooling, *precision) if isinstance(line, Line)}
     checkpoint = Checkpoint(_request(folder, {"pooling": "mean", **stated}), applies_heads=True)
     runs = architectures(load(runner))
-    model_type = format_plain(config.get("model_type"))
+    architecture = format_plain(name_of(config))
     hidden_size = (
         read_architecture(config, backend=runner, runs=runs).hidden_size
         if runs
@@ -135,13 +135,13 @@ def _findings(place: Place, card: Card, chosen: Chosen, usual: str) -> Iterator[
     yield from precision
     yield from lines.of_prompts(read, place.label)
     if runner != usual:
-        yield Line("backend", runner, f"{usual} does not run {model_type}")
+        yield Line("backend", runner, f"{usual} does not run {architecture}")
     if config.get("auto_map"):
         yield (
             f"config.json names Python code of the model's own (auto_map). {runner} runs"
-            f" {model_type} without it."
+            f" {architecture} without it."
         )
-    yield Line("architecture", model_type, "config.json (model_type)")
+    yield Line("architecture", architecture, "config.json (model_type)")
     yield from lines.of_card(card)
 
 

@@ -1,10 +1,11 @@
-"""Which backend would run a model, by the `model_type` of its config.json; never its own code."""
+"""Which backend would run a model, by the architecture in its config.json; never its own code."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from emberd.backends import plugins
+from emberd.backends.architectures.native import name_of
 from emberd.backends.config import ModelConfig
 from emberd.errors import BackendBrokenError, ModelLoadError
 from emberd.models.modules import read_steps
@@ -18,7 +19,7 @@ def find_runner(config: ModelConfig, usual: str) -> str:
         ModelLoadError: none does; it says which architecture was found, which backends run what,
             and whether the model needs Python code of its own, which emberd never runs.
     """
-    model_type = str(config.get("model_type"))
+    architecture = name_of(config)
     runs: dict[str, frozenset[str]] = {}
     broken: list[str] = []
     for name in [usual, *(name for name in plugins.names() if name != usual)]:
@@ -27,19 +28,19 @@ def find_runner(config: ModelConfig, usual: str) -> str:
             runs[name] = plugins.architectures(backend)
             if name == usual and not runs[name] and not config.get("auto_map"):
                 return name  # it does not say, so loading will tell
-            if model_type in runs[name]:
+            if architecture in runs[name]:
                 if name != usual:
                     plugins.devices(backend)
                 return name
         except BackendBrokenError as error:
-            if model_type in runs.get(name, ()):
+            if architecture in runs.get(name, ()):
                 broken.append(f"Backend {name} runs it, but: {error.message} {error.hint or ''}")
     able = "; ".join(f"{name} runs {', '.join(sorted(runs[name]))}" for name in runs if runs[name])
     hint = " ".join([*broken, f"{able[:1].upper()}{able[1:]}. See docs/writing-a-backend.md."])
     if config.get("auto_map"):
         raise _own_code(config.path, _code_of(config), hint)
     raise ModelLoadError(
-        f"{config.path}: no backend here runs the architecture {model_type[:80]!r}.", hint=hint
+        f"{config.path}: no backend here runs the architecture {architecture[:80]!r}.", hint=hint
     )
 
 

@@ -5,7 +5,6 @@ it is the same arithmetic in float32 on weights that MLX has quantized and dequa
 another backend where there is one.
 """
 
-import json
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +12,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from emberd.backends import plugins
+from emberd.backends.architectures.native import name_of
 from emberd.backends.base import Backend, Compute, Encoder, Pooling, Precision
+from emberd.backends.config import ModelConfig
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.openvino.backend import OpenVINOBackend
 from emberd.backends.tensors import Tensor, open_tensors
@@ -31,10 +32,9 @@ BACKENDS: dict[str, Backend] = {"openvino": OpenVINOBackend(), "mlx": MLXBackend
 BITS: dict[Precision, int] = {"8bit": 8, "4bit": 4}
 
 
-def model_type_of(name: str) -> str:
+def architecture_of(name: str) -> str:
     """Return the architecture of a tiny checkpoint."""
-    model_type: str = json.loads((TINY / name / "config.json").read_text())["model_type"]
-    return model_type
+    return name_of(ModelConfig(TINY / name / "config.json"))
 
 
 @cache
@@ -42,13 +42,13 @@ def checkpoints() -> dict[str, list[str]]:
     """Return the names of the tiny checkpoints by architecture."""
     found: dict[str, list[str]] = {}
     for folder in sorted(TINY.iterdir()):
-        found.setdefault(model_type_of(folder.name), []).append(folder.name)
+        found.setdefault(architecture_of(folder.name), []).append(folder.name)
     return found
 
 
 def runs(backend: str, name: str) -> bool:
     """Whether the backend says that it runs the architecture of a tiny checkpoint."""
-    return model_type_of(name) in plugins.architectures(BACKENDS[backend])
+    return architecture_of(name) in plugins.architectures(BACKENDS[backend])
 
 
 def encode(

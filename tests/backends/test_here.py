@@ -8,8 +8,10 @@ import pytest
 
 from emberd.backends import plugins
 from emberd.backends.architectures.native import NATIVE
-from emberd.backends.here import RunsOn, installed, runs_on
+from emberd.backends.here import RunsOn, architecture_of, installed, runs_on
 from emberd.config.load import load_config
+from emberd.registry.spec import ModelSpec, Source
+from tests.backends.references import TINY
 
 HERE = {
     "mlx": frozenset({"bert", "odd"}),
@@ -37,6 +39,15 @@ def test_a_model_runs_where_its_architecture_does_on_the_backend_that_it_names(
     backend: str, architecture: str | None, found: RunsOn
 ) -> None:
     assert runs_on(backend, architecture, HERE) == found
+
+
+def test_a_folder_says_more_of_its_architecture_than_an_entry(tmp_path: Path) -> None:
+    source = Source(path="m")
+    spec = ModelSpec(name="m", sources=(source,), dimensions=8, pooling="mean", architecture="bert")
+
+    assert architecture_of(spec, None) == "bert"
+    assert architecture_of(spec, TINY / "jina_bert") == "jina_bert"
+    assert architecture_of(spec, tmp_path) == "bert"
 
 
 def test_both_backends_are_installed_here_and_run_our_architectures() -> None:

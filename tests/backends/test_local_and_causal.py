@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from emberd.backends.base import Backend, Compute, Precision
+from emberd.backends.base import Backend, Compute, Precision, TokenIds
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.mlx.packed import Packed
 from emberd.backends.openvino.backend import OpenVINOBackend
@@ -103,6 +103,33 @@ def test_a_local_layer_far_from_any_text_spoils_none_after_it(
 
     assert mask.sum(axis=1).min() < mask.shape[1] - 8
     assert cosines(encoder.encode(token_ids, mask), np.concatenate(alone)).min() > 0.99999
+
+
+@pytest.mark.parametrize("tokens", [144, 145, 300, 700])
+@pytest.mark.parametrize("name", ["gemma3_text", "modernbert"])
+def test_local_layers_block_by_block_see_what_they_see_at_once(
+    name: str, tokens: int, tmp_path: Path
+) -> None:
+    folder = copy_of(name, tmp_path / name)
+    window = {"local_attention": 16} if name == "modernbert" else {"sliding_window": 16}
+    kinds = ["sliding_attention"] * 2
+    change_json(folder / "config.json", max_position_embeddings=1024, layer_types=kinds, **window)
+    rows, mask = long_rows(tokens)
+
+    ours = load(OPENVINO, folder, tmp_path / "ours").encode(rows, mask)
+    theirs = load(MLX, folder, tmp_path / "theirs").encode(rows, mask)
+
+    assert cosines(ours, ours[[1, 2, 3, 0]]).max() < 0.99
+    assert cosines(ours, theirs).min() > 0.99999
+
+
+def long_rows(tokens: int) -> tuple[TokenIds, TokenIds]:
+    """Return a row with one text, one with two, and one whose text is far from its end."""
+    token_ids = np.random.default_rng(3).integers(5, 90, (3, tokens)).astype(np.int32)
+    mask = np.ones_like(token_ids)
+    mask[1, tokens // 3 :] = 2
+    mask[2, 9:] = 0
+    return token_ids * (mask > 0), mask
 
 
 Pairs = npt.NDArray[np.bool_]

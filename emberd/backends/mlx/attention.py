@@ -10,6 +10,8 @@ from emberd.backends.mlx.layers import Weight
 from emberd.backends.mlx.packed import Packed
 from emberd.backends.relative_positions import distance_buckets
 
+_MOST_QUERIES = 512  # with ALiBi, so many of a text attend at once
+
 Angles = tuple[mx.array, mx.array]
 """Cosines and sines of the angles to turn by; see `Rotary.at`."""
 
@@ -57,6 +59,41 @@ class DistanceBias:
         bias = mx.contiguous(biases.transpose(2, 0, 1))[None]
         unseen = batch.unseen(dtype)
         return bias if unseen is None else bias + unseen
+
+
+class Alibi:
+    """Attention with linear biases to both sides: a score loses the head's slope for each token.
+
+    Sources: arXiv:2108.12409; for both sides, 2310.19923, section 4.1. Long texts attend in blocks
+    of queries, as what is added to all their scores would be gigabytes.
+    """
+
+    def __init__(self, slopes: list[float], batch: Packed, dtype: mx.Dtype) -> None:
+        """Take the slope of each head, and the texts of a batch."""
+        self._slopes = -mx.array(slopes)[:, None, None]  # (H, 1, 1)
+        self._distances = mx.abs(batch.distances())  # (T, T)
+        self._dtype = dtype
+        self._unseen = batch.unseen(dtype)
+        whole = len(self._distances) <= _MOST_QUERIES
+        self._bias = self._of(slice(None)) if whole else None
+
+    def attend(self, query: mx.array, key: mx.array, value: mx.array, scale: float) -> mx.array:
+        """Attend and join the heads: three `(B, H, T, S)` -> `(B, T, H * S)`."""
+        if self._bias is not None:
+            return attend(query, key, value, self._bias, scale)
+        parts = []
+        for begin in range(0, query.shape[2], _MOST_QUERIES):
+            some = slice(begin, begin + _MOST_QUERIES)
+            parts.append(attend(query[:, :, some], key, value, self._of(some), scale))
+        return mx.concatenate(parts, axis=1)
+
+    def _of(self, queries: slice) -> mx.array:
+        """Return what to add to the scores of some queries: `(1, H, Q, T)` or `(B, H, Q, T)`."""
+        bias = (self._slopes * self._distances[queries])[None].astype(self._dtype)
+        if self._unseen is None:
+            return bias
+        one = self._unseen.shape[2] == 1
+        return bias + (self._unseen if one else self._unseen[:, :, queries])
 
 
 class Rotary:

@@ -50,30 +50,24 @@ class Batch:
         return op.equal(queries, op.unsqueeze(self.segments, integers(1, 2)))
 
     def before(self) -> Node:
-        """Return the causal mask, true for a token and those before it: `(R, 1, W, W)` bool."""
-        return self._only(op.less_equal(self._distances(), whole(0)))
+        """Return the causal mask, true for a token and those before it: `(R, 1, W, W)` bool.
 
-    def near(self, most: int) -> Node:
-        """Return the mask of local attention, true up to `most` tokens away: `(R, 1, W, W)`."""
-        return self._only(op.less_equal(op.abs(self._distances()), whole(most)))
+        Every token attends to itself: to padding, the only text of its row is out of sight.
+        """
+        columns = self.columns()
+        distance = op.subtract(op.unsqueeze(columns, whole(0)), op.unsqueeze(columns, whole(1)))
+        seen = op.logical_and(self.same_text(), op.less_equal(distance, whole(0)))
+        return op.logical_or(seen, op.equal(distance, whole(0)))
 
     def columns(self) -> Node:
         """Return the column numbers, from 0: `(W,)` int32."""
-        length = op.gather(op.shape_of(self.token_ids, "i32"), whole(1), whole(0))
-        return op.range(whole(0), length, whole(1), "i32")
+        return columns_of(self.token_ids)
 
-    def _only(self, pairs: Node) -> Node:
-        """Return the mask for some of the pairs `(W, W)` within a text: `(R, 1, W, W)` bool.
 
-        Every token attends to itself: to padding, the only text of its row may be out of sight.
-        """
-        itself = op.equal(self._distances(), whole(0))
-        return op.logical_or(op.logical_and(self.same_text(), pairs), itself)
-
-    def _distances(self) -> Node:
-        """Return key - query, `(W, W)` int32. Texts stand in one piece, so it is theirs, too."""
-        columns = self.columns()
-        return op.subtract(op.unsqueeze(columns, whole(0)), op.unsqueeze(columns, whole(1)))
+def columns_of(x: Node) -> Node:
+    """Return the column numbers of `(R, W)`, from 0: `(W,)` int32."""
+    length = op.gather(op.shape_of(x, "i32"), whole(1), whole(0))
+    return op.range(whole(0), length, whole(1), "i32")
 
 
 class Weights:
