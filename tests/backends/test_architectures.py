@@ -17,7 +17,7 @@ from emberd.backends import plugins
 from emberd.backends.architectures.base import Architecture
 from emberd.backends.architectures.jina_bert import JinaBert
 from emberd.backends.architectures.native import NATIVE, name_of, read_architecture
-from emberd.backends.base import Backend, Compute, Encoder, LoadRequest, Pooling, Precision
+from emberd.backends.base import Backend, Encoder, LoadRequest, Pooling, Precision
 from emberd.backends.config import ModelConfig
 from emberd.backends.conformance import check_backend
 from emberd.backends.mlx.backend import MLXBackend
@@ -26,6 +26,7 @@ from emberd.backends.openvino.runtime import capabilities, make_core
 from emberd.backends.relative_positions import buckets, distance_buckets
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
+from tests.backends.nearness import BACKENDS, encode, lowest_to_dequantized
 from tests.backends.references import (
     MOST_TOKENS,
     TINY,
@@ -33,7 +34,6 @@ from tests.backends.references import (
     batch_of,
     change_json,
     copy_of,
-    load,
     pack,
     pack_with_heads,
     padded_left,
@@ -56,23 +56,6 @@ DISTINCT = sorted(MOST_TOKENS.keys() - {*ALIKE, "model2vec"})
 SOME_FAMILIES = pytest.mark.parametrize(
     "name", [*DISTINCT, *(pytest.param(name, marks=SLOW) for name in ALIKE)]
 )
-
-
-def encode(
-    backend: Backend,
-    folder: Path,
-    scratch: Path,
-    *,
-    pooling: Pooling | None = None,
-    precision: Precision = "f32",
-    compute: Compute = "f32",
-    name: str = "",
-    rows: int | None = None,
-) -> Matrix:
-    """Load a checkpoint and encode the texts of `name`, or of the one that the folder is called."""
-    encoder = load(backend, folder, scratch, pooling=pooling, precision=precision, compute=compute)
-    token_ids, mask = batch_of(name or folder.name)
-    return encoder.encode(token_ids[:rows], mask[:rows])
 
 
 @cache
@@ -142,6 +125,25 @@ def test_packed_weights_make_the_space_of_full_ones_on_both_backends(
 
     for backend in (OPENVINO, MLX):
         assert cosines(encode(backend, packed, tmp_path, precision=precision), full).min() > 0.99999
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("modernbert", "4bit"),
+        *(
+            pytest.param(name, precision, marks=SLOW)
+            for name in sorted(MOST_TOKENS)
+            for precision in ("4bit", "8bit")
+            if (name, precision) != ("modernbert", "4bit")
+        ),
+    ],
+)
+def test_quantized_weights_are_what_mlx_makes_of_them(
+    backend: str, name: str, precision: Precision, tmp_path: Path
+) -> None:
+    assert lowest_to_dequantized(backend, name, precision, tmp_path) > 0.99999
 
 
 @SOME_FAMILIES

@@ -34,6 +34,7 @@ def test_a_model_that_is_here_has_sizes_and_one_that_is_not_has_none(tmp_path: P
 
     assert (first.name, first.aliases, first.sources) == ("here", ["h"], [source])
     assert (first.pulled, first.default, first.fingerprint) == (True, False, "space")
+    assert (first.folder, second.folder) == (str(folder), None)
     assert first.files_bytes > 0
     assert first.compiled_bytes >= 9000
     assert (second.pulled, second.default, second.fingerprint) == (False, True, None)
