@@ -22,6 +22,7 @@ from emberd.errors import (
     NoRoomError,
     SourceError,
 )
+from emberd.models.local import lacks
 from emberd.registry.spec import ModelSpec
 from emberd.vectors import Matrix, lowest_cosine
 from emberd.verify import checks, paraphrases
@@ -87,7 +88,8 @@ def compare_backends(
 
     ours: Sample | None = None
     for name in others:
-        why = too_big(files)
+        lacking = lacks(files.folder, name)
+        why = lacking.message if lacking else too_big(files)
         if why:
             yield Finding(CHECK, "skipped", f"{name}: not compared: {why}")
             continue
