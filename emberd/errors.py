@@ -126,8 +126,14 @@ class BadOptionError(RequestError):
     code = "bad_option"
 
 
+class WrongKindError(RequestError):
+    """The model embeds texts and the request wants them re-ranked, or the other way round."""
+
+    code = "wrong_kind"
+
+
 class TextTooLongError(RequestError):
-    """A text has too many tokens, and the request forbids cutting it."""
+    """A text has too many tokens, and may not be cut."""
 
     code = "text_too_long"
 

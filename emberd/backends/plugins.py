@@ -3,7 +3,7 @@
 import pkgutil
 from typing import TYPE_CHECKING
 
-from emberd.backends.base import Backend
+from emberd.backends.base import Backend, Kind
 from emberd.backends.mlx.backend import sees_gpu
 from emberd.errors import BackendBrokenError, BackendMissingError
 
@@ -59,6 +59,11 @@ def load(name: str) -> Backend:
 def architectures(backend: Backend) -> frozenset[str]:
     """Return the `model_type`s that a backend says it runs; empty if it does not say."""
     return frozenset(getattr(backend, "architectures", ()))
+
+
+def kinds(backend: Backend) -> frozenset[Kind]:
+    """Return the kinds of models that a backend runs: `embed`, unless it says more."""
+    return frozenset(getattr(backend, "kinds", ("embed",)))
 
 
 def devices(backend: Backend) -> tuple[str, ...]:

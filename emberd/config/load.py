@@ -6,7 +6,7 @@ it needs and never looks anything up again.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from emberd.config.tokens import token_of_environment
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.files import is_gone
 from emberd.registry.catalog import Catalog
-from emberd.registry.spec import ModelSpec
+from emberd.registry.spec import OF_KIND, Kind, ModelSpec
 
 T = TypeVar("T")
 
@@ -92,7 +92,8 @@ def load_config(
         raise explain(error, (), where, Settings) from None
     catalog, model_origins = _build_catalog(document)
     catalog = _with_aliases(catalog, settings.aliases, document)
-    _check_default(catalog, settings.default, where(("default",)))
+    _check_default(catalog, "default", settings.default, "embed", where)
+    _check_default(catalog, "default_reranker", settings.default_reranker, "rerank", where)
     origins = {".".join(map(str, keys)): origin for keys, origin in sources.items()}
     for group, named in (("stores", settings.stores), ("aliases", settings.aliases)):
         for name in named:
@@ -177,6 +178,7 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
                 hint="Indent the model's keys under its name.",
             )
         merged = built_in.get(name, {}) | _with_absolute_paths(entry, document.path.parent)
+        merged = {**OF_KIND.get(merged.get("kind", "embed"), {}), **merged}
         try:
             if "name" in merged:
                 raise ConfigError(
@@ -212,17 +214,26 @@ def _with_aliases(catalog: Catalog, aliases: Mapping[str, str], document: Docume
     return Catalog(catalog, found)
 
 
-def _check_default(catalog: Catalog, default: str, where: str) -> None:
-    """Raise ConfigError unless `default` means a model, without a role."""
+def _check_default(
+    catalog: Catalog, key: str, default: str, kind: Kind, where: Callable[[Keys], str]
+) -> None:
+    """Raise ConfigError unless `default` means a model of that kind, without a role."""
+    place = f"{where((key,))}: {key}:"
     try:
         named = catalog.find(default)
     except UnknownModelError as error:
-        raise ConfigError(f"{where}: default: {error.message}", hint=error.hint) from None
+        raise ConfigError(f"{place} {error.message}", hint=error.hint) from None
     if named.role:
         raise ConfigError(
-            f"{where}: default: {default!r} states the role {named.role}, but the default is for"
+            f"{place} {default!r} states the role {named.role}, but the default is for"
             " texts of any role.",
             hint=f"Write {named.spec.name}. Clients state the role in their requests.",
+        )
+    if named.spec.kind != kind:
+        able = ", ".join(spec.name for spec in catalog if spec.kind == kind)
+        raise ConfigError(
+            f"{place} {default!r} is of kind {named.spec.kind}, not {kind}.",
+            hint=f"Choose one of {able}.",
         )
 
 

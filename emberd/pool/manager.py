@@ -23,6 +23,7 @@ from emberd.errors import (
     ShuttingDownError,
     TooLargeError,
     UnknownModelError,
+    WrongKindError,
 )
 from emberd.pool.context import PoolContext
 from emberd.pool.describe import status_of
@@ -35,7 +36,7 @@ from emberd.pool.states import State
 from emberd.pool.status import ModelStatus, space_changed
 from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Named
-from emberd.registry.spec import AskedRole, InputType, ModelSpec
+from emberd.registry.spec import AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
 from emberd.spaces.lock import LockFile
 
@@ -58,6 +59,13 @@ class EmbedRequest:
     fingerprint: str | None = None
     special_tokens: bool = True  # among those of the encoding `tokens`
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
+    query: str | None = None  # to re-rank the texts for; of a model of kind rerank
+    text_tokens: int | None = None  # where to cut the texts for it, if the model would take more
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of model that it needs."""
+        return "embed" if self.query is None else "rerank"
 
 
 class Pool:
@@ -109,6 +117,7 @@ class Pool:
         before, self._models = self._models, {}
         self._catalog, self._limits = config.catalog, config.settings.limits
         self.default = self._catalog.get(config.settings.default)
+        self._default_reranker = self._catalog.get(config.settings.default_reranker)
         self._served_by = {
             name: self._entry_called(store.model) if store.model else None
             for name, store in config.settings.stores.items()
@@ -154,7 +163,7 @@ class Pool:
             WorkerCrashedError: its worker died twice on this request.
         """
         self.check_open()
-        named = self.find(request.model, request.input_type)
+        named = self.find(request.model, request.input_type, request.kind)
         model = self._models[named.spec.name]
         job = self._admit(named, request)
         model.submit(job)
@@ -215,9 +224,15 @@ class Pool:
         """Return what the registry says about one model; raises `UnknownModelError`."""
         return self.find(name).spec
 
-    def find(self, name: str | None = None, input_type: AskedRole | None = None) -> Named:
-        """Return which model a request means, and the role of its texts; see `Catalog.find`."""
-        return self._catalog.find(name or self.default.name, input_type)
+    def find(
+        self, name: str | None = None, input_type: AskedRole | None = None, kind: Kind = "embed"
+    ) -> Named:
+        """Return which model a request means, and the role of its texts; see `Catalog.find`.
+
+        Without a name, it is the default model of that kind.
+        """
+        default = self.default if kind == "embed" else self._default_reranker
+        return self._catalog.find(name or default.name, input_type)
 
     def names(self, spec: ModelSpec) -> Mapping[str, InputType | None]:
         """Return the names under which to list a model; see `Catalog.names`."""
@@ -295,6 +310,7 @@ class Pool:
 
     def _admit(self, named: Named, request: EmbedRequest) -> Job:
         spec, role = named
+        self._check_kind(spec, request)
         count = len(request.texts)
         if not count:
             raise NoTextsError("No texts provided", hint="Send at least one text.")
@@ -335,6 +351,21 @@ class Pool:
             expected_fingerprint=request.fingerprint,
             special_tokens=request.special_tokens,
             token_ids=request.token_ids,
+            query=request.query,
+            text_tokens=request.text_tokens,
+        )
+
+    def _check_kind(self, spec: ModelSpec, request: EmbedRequest) -> None:
+        """Raise `WrongKindError` unless the model does what the request asks of it."""
+        wanted = request.kind
+        if spec.kind == wanted or request.encoding == "tokens":
+            return
+        able = [each.name for each in self._catalog if each.kind == wanted]
+        does = {"embed": "embeds texts", "rerank": "re-ranks texts for a query"}
+        raise WrongKindError(
+            f"{spec.name} {does[spec.kind]}; this request needs a model that {does[wanted]}.",
+            hint=f"Models that do: {', '.join(able)}." if able else "The catalog has none.",
+            field="model",
         )
 
     def _too_late(self, model: Model) -> NoRoomError | DeadlineError:

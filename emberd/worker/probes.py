@@ -10,6 +10,5 @@ from emberd.worker.tokenizer import Tokenizer
 
 def embed_probes(tokenizer: Tokenizer, encoder: Encoder) -> Matrix:
     """Return the probes' vectors, `(8, D)`, of unit length (or as they are, when not finite)."""
-    ids, mask = pad(tokenizer.encode(PROBES))
-    rows = encode_alone(encoder, ids, mask)
+    rows = encode_alone(encoder, *pad(tokenizer.encode(PROBES)))
     return vectors.normalize(rows) if vectors.finite_rows(rows).all() else rows

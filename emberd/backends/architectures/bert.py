@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from emberd.backends.architectures.base import expect_one_logit
 from emberd.backends.architectures.post_norm import PostNorm, read_sizes
+from emberd.backends.base import Pooling
 from emberd.backends.config import ModelConfig
+from emberd.backends.modules import Head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +22,21 @@ class Bert(PostNorm):
     }
 
     type_vocab_size: int
+
+    def classifier(self, config: ModelConfig, pooling: Pooling) -> tuple[Head, ...]:
+        """Return BERT's pooler and classifier, or RoBERTa's classification head.
+
+        Source: transformers' `BertForSequenceClassification`, `RobertaClassificationHead`.
+        """
+        expect_one_logit(config, pooling)
+        names = ("pooler.dense", "classifier")
+        if self.model_type != "bert":
+            names = ("classifier.dense", "classifier.out_proj")
+        size = self.hidden_size
+        return (
+            Head(name=names[0], outputs=size, inputs=size, activation="Tanh"),
+            Head(name=names[1], outputs=1, inputs=size),
+        )
 
     @classmethod
     def read(cls, config: ModelConfig) -> Self:

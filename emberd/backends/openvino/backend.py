@@ -2,13 +2,14 @@
 
 import ctypes
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from emberd.backends import shapes
 from emberd.backends.architectures.base import Architecture
 from emberd.backends.architectures.native import NATIVE, read_architecture
-from emberd.backends.base import MODEL_FILES, LoadRequest, TokenIds
+from emberd.backends.base import MODEL_FILES, Kind, LoadRequest, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.cache import Cache, CachedModel
 from emberd.backends.openvino.processor import bf16_is_faster, uses_amx
@@ -36,6 +37,7 @@ class OpenVINOBackend:
     files: ClassVar[tuple[str, ...]] = MODEL_FILES
     libraries: ClassVar[tuple[str, ...]] = ("openvino",)
     architectures: ClassVar[frozenset[str]] = NATIVE
+    kinds: ClassVar[frozenset[Kind]] = frozenset(get_args(Kind))
 
     def devices(self) -> tuple[str, ...]:
         """Return `cpu`; see `backends.base.Backend`."""
@@ -113,22 +115,20 @@ class OpenVINOEncoder:
         """The arithmetic in use: `f32`, `bf16` or `f16`."""
         return self._compute
 
-    def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+    def encode(self, *arrays: TokenIds) -> Matrix:
         """Encode beside other batches; see `backends.base.Encoder.encode`."""
-        return self._run_on.run(self._inputs(token_ids, mask))
+        return self._run_on.run(self._inputs(arrays))
 
-    def encode_alone(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+    def encode_alone(self, *arrays: TokenIds) -> Matrix:
         """Encode with all cores; see `backends.base.Encoder`."""
-        return self._run_on.run_alone(self._inputs(token_ids, mask))
+        return self._run_on.run_alone(self._inputs(arrays))
 
-    def _inputs(self, token_ids: TokenIds, mask: TokenIds) -> list[TokenIds]:
-        self._architecture.check(token_ids)
+    def _inputs(self, arrays: Sequence[TokenIds]) -> list[TokenIds]:
+        self._architecture.check(arrays[0])
         if self._few_lengths:
-            token_ids, mask = shapes.pad_tokens(
-                token_ids, mask, max_tokens=self._architecture.max_tokens
-            )
+            arrays = shapes.pad_tokens(*arrays, max_tokens=self._architecture.max_tokens)
         padding_id = self._architecture.padding_id
-        return Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id).inputs()
+        return Rows.of(*arrays, pooling=self._pooling, padding_id=padding_id).inputs()
 
     def audit(self) -> str | None:
         """See `backends.base.Encoder`."""
