@@ -4,8 +4,6 @@ A model of kind `rerank` gives each text a logit for the query. Results are sort
 its sigmoid, or with `raw_scores` the logit itself. Never a softmax, which over one logit is 1.
 """
 
-import math
-import struct
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
@@ -15,6 +13,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
+from emberd import ranking
 from emberd.api import answers, body, exchange
 from emberd.api.errors import SPOKEN
 from emberd.api.fields import ModelName, RequestBody, StrictTexts, Truncate
@@ -287,20 +286,12 @@ async def _scores(
 
 
 def ranked(answer: Answer, *, raw: bool = False) -> list[tuple[int, float]]:
-    """Return each text's place in the request and its score, highest first; ties in order.
-
-    They are sorted by logit, since the sigmoid of many is 1.0.
-    """
-    logits = enumerate(struct.unpack(f"<{len(answer.fragments)}f", b"".join(answer.fragments)))
-    places = sorted(logits, key=lambda each: -each[1])
-    return [(index, logit if raw else sigmoid(logit)) for index, logit in places]
-
-
-def sigmoid(logit: float) -> float:
-    """Return 1 / (1 + e^-x), of a number of any size."""
-    if logit >= 0:
-        return 1 / (1 + math.exp(-logit))
-    return math.exp(logit) / (1 + math.exp(logit))
+    """Return each text's place in the request and its score, the highest first."""
+    scores = ranking.logits(answer.fragments)
+    return [
+        (place, scores[place] if raw else ranking.sigmoid(scores[place]))
+        for place in ranking.order(scores)
+    ]
 
 
 def _respond(answer: Answer, said: object) -> Response:
