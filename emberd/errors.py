@@ -11,7 +11,8 @@ EmberdError
 │   ├── NoTextsError                  an empty list of texts
 │   ├── TokenIdsError                 token ids instead of texts
 │   ├── BadOptionError                an option out of range
-│   ├── TextTooLongError              a text is too long, and `truncate` is false
+│   ├── WrongKindError                a re-ranker to embed with, or the other way round
+│   ├── TextTooLongError              a text is too long, and may not be cut
 │   ├── TooLargeError                 the body or the number of texts is over the limit
 │   ├── UnauthorizedError             a token is required, and it is missing or wrong
 │   ├── ForbiddenError                a Host or Origin that is not allowed

@@ -178,7 +178,6 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
                 hint="Indent the model's keys under its name.",
             )
         merged = built_in.get(name, {}) | _with_absolute_paths(entry, document.path.parent)
-        merged = {**OF_KIND.get(merged.get("kind", "embed"), {}), **merged}
         try:
             if "name" in merged:
                 raise ConfigError(
@@ -186,7 +185,7 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
                     " model's name.",
                     hint="Remove the line, and list other names under `aliases:`.",
                 )
-            specs.append(_validator(ModelSpec).validate_python({**merged, "name": str(name)}))
+            specs.append(_read_entry(str(name), merged))
         except ValidationError as error:
             raise explain(error, keys, document.where, ModelSpec) from None
         origins[f"models.{name}"] = document.where(keys) if name in users else "built in"
@@ -237,6 +236,14 @@ def _check_default(
         )
 
 
+def _read_entry(name: str, entry: Mapping[str, Any]) -> ModelSpec:
+    """Return the spec of a whole entry. Raises pydantic's ValidationError."""
+    kind = entry.get("kind", "embed")
+    implied = OF_KIND.get(kind, {}) if isinstance(kind, str) else {}
+    spec: ModelSpec = _validator(ModelSpec).validate_python({**implied, **entry, "name": name})
+    return spec
+
+
 def built_in_catalog() -> Catalog:
     """Return the models that come with emberd, unchanged."""
     return _build_catalog(Document(BUILT_IN, {}))[0]
@@ -256,7 +263,7 @@ def is_built_in(spec: ModelSpec, *keys: str) -> bool:
     entry = _built_in().get(spec.name)
     if entry is None:
         return False
-    ours = _validator(ModelSpec).validate_python({**entry, "name": spec.name})
+    ours = _read_entry(spec.name, entry)
     return all(getattr(spec, key) == getattr(ours, key) for key in ("sources", *keys))
 
 

@@ -22,7 +22,7 @@ AskedRole = InputType | Literal["none"]  # none: a request for a task that has n
 Replicas = Annotated[Literal["auto"] | int, ReplicaCount]
 EncodingName = Literal["r50k_base", "p50k_base", "cl100k_base", "o200k_base"]
 
-OF_KIND: Mapping[Kind, Mapping[str, Any]] = {"rerank": {"dimensions": 1, "normalize": False}}
+OF_KIND: Mapping[str, Mapping[str, Any]] = {"rerank": {"dimensions": 1, "normalize": False}}
 """Keys that an entry of some kind need not state, as it can have only this value."""
 
 MOST = 2**31 - 1  # dimensions, tokens
