@@ -1,29 +1,14 @@
 """Re-ranking over HTTP, in the shapes of Jina, Cohere, TEI and infinity."""
 
-import json
-import math
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from tests.rerankers import CONFIG, LOGITS, LONG, ORDER, QUERY, TEXTS, sigmoid
 from tests.serving import Server
-
-FOLDER = Path(__file__).parents[1] / "reference" / "rerankers" / "bert"
-GIVEN = json.loads((FOLDER / "reference.json").read_text())
-QUERY, TEXTS, LOGITS = GIVEN["query"], GIVEN["texts"], GIVEN["logits"]
-ORDER = sorted(range(len(TEXTS)), key=lambda index: -LOGITS[index])
-LONG = len(TEXTS) - 1  # the only one that is cut
-CONFIG = f"""
-default_reranker: tiny
-models:
-  tiny:
-    kind: rerank
-    pooling: cls
-    sources: [{{path: {FOLDER}}}]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +23,6 @@ def post(server: Server, path: str, **body: object) -> Any:  # noqa: ANN401 - an
     assert answer.headers["x-emberd-model"] == "tiny"
     assert answer.headers["x-emberd-truncated"] == str(LONG)
     return answer.json()
-
-
-def sigmoid(logit: float) -> float:
-    return 1 / (1 + math.exp(-logit))
 
 
 def test_jinas_route_sorts_by_logit_and_reports_its_sigmoid(reranker: Server) -> None:
@@ -162,8 +143,6 @@ def test_each_kind_of_model_on_the_other_route_names_one_that_fits(reranker: Ser
 
 
 def test_a_query_too_long_costs_only_its_own_request(reranker: Server) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     def ask(query: str) -> int:
         body = {"query": query, "documents": TEXTS}
         return reranker.http.post("/v1/rerank", json=body).status_code

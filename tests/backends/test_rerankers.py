@@ -19,8 +19,8 @@ from emberd.vectors import Matrix
 from emberd.worker.padding import pad, pad_rows
 from emberd.worker.tokenizer import Tokenizer, Tokens
 from tests.backends.support import a_request
+from tests.rerankers import RERANKERS
 
-RERANKERS = Path(__file__).parents[1] / "reference" / "rerankers"
 NAMES = sorted(path.name for path in RERANKERS.iterdir())
 FAR = 1e-4  # of two logits that span 10 in both directions
 OPENVINO, MLX = OpenVINOBackend(), MLXBackend()
