@@ -62,7 +62,7 @@ def embed(
     config = root.load()
     # This configuration's default, not that of whatever server answers.
     asked = cast("InputType | None", input_type)
-    named = config.catalog.find(model or config.settings.default, asked)
+    named = config.catalog.find(model or config.settings.default, asked, kind="embed")
     options: dict[str, Any] = {
         "model": named.spec.name, "input_type": named.role, "dimensions": dimensions
     }  # fmt: skip

@@ -50,7 +50,8 @@ def rerank(
     source = given(texts, jsonl=jsonl, example='emberd rerank "a question" "some text" "another"')
     root: Root = ctx.obj
     config = root.load()
-    name = config.catalog.find(model or config.settings.default_reranker).spec.name
+    asked = model or config.settings.default_reranker
+    name = config.catalog.find(asked, kind="rerank").spec.name
     server = clients.find(config)
     kept: list[str] = []
     found: list[Ranked] = []

@@ -19,7 +19,7 @@ from emberd.config.paths import Homes, expand, find_homes
 from emberd.config.problems import explain, kind_of, nearest
 from emberd.config.settings import Settings, leaves_of
 from emberd.config.tokens import token_of_environment
-from emberd.errors import ConfigError, UnknownModelError
+from emberd.errors import ConfigError, UnknownModelError, WrongKindError
 from emberd.files import is_gone
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import OF_KIND, Kind, ModelSpec
@@ -219,20 +219,14 @@ def _check_default(
     """Raise ConfigError unless `default` means a model of that kind, without a role."""
     place = f"{where((key,))}: {key}:"
     try:
-        named = catalog.find(default)
-    except UnknownModelError as error:
+        named = catalog.find(default, kind=kind)
+    except (UnknownModelError, WrongKindError) as error:
         raise ConfigError(f"{place} {error.message}", hint=error.hint) from None
     if named.role:
         raise ConfigError(
             f"{place} {default!r} states the role {named.role}, but the default is for"
             " texts of any role.",
             hint=f"Write {named.spec.name}. Clients state the role in their requests.",
-        )
-    if named.spec.kind != kind:
-        able = ", ".join(spec.name for spec in catalog if spec.kind == kind)
-        raise ConfigError(
-            f"{place} {default!r} is of kind {named.spec.kind}, not {kind}.",
-            hint=f"Choose one of {able}.",
         )
 
 

@@ -10,7 +10,13 @@ from pathlib import Path
 from emberd.backends import plugins as backend_plugins
 from emberd.config.document import Document, read_document
 from emberd.config.load import Config, is_built_in
-from emberd.errors import BadOptionError, ConfigError, ModelLoadError, UnknownModelError
+from emberd.errors import (
+    BadOptionError,
+    ConfigError,
+    ModelLoadError,
+    UnknownModelError,
+    WrongKindError,
+)
 from emberd.files import is_folder
 from emberd.migrate import plugins as store_plugins
 from emberd.models.availability import find_here
@@ -119,7 +125,7 @@ def check_stores(config: Config) -> None:
             )  # fmt: skip
         try:
             if store.model:
-                config.catalog.find(store.model, store.input_type)
-        except (UnknownModelError, BadOptionError) as error:
+                config.catalog.find(store.model, store.input_type, kind="embed")
+        except (UnknownModelError, WrongKindError, BadOptionError) as error:
             keys = ("stores", name, "model")
             raise _wrong(document, keys, error.message, error.hint) from None

@@ -23,7 +23,6 @@ from emberd.errors import (
     ShuttingDownError,
     TooLargeError,
     UnknownModelError,
-    WrongKindError,
 )
 from emberd.pool.context import PoolContext
 from emberd.pool.describe import status_of
@@ -63,8 +62,10 @@ class EmbedRequest:
     text_tokens: int | None = None  # where to cut the texts for it, if the model would take more
 
     @property
-    def kind(self) -> Kind:
-        """The kind of model that it needs."""
+    def kind(self) -> Kind | None:
+        """The kind of model that it needs; None if any will do, as all have a tokenizer."""
+        if self.encoding == "tokens":
+            return None
         return "embed" if self.query is None else "rerank"
 
 
@@ -156,6 +157,7 @@ class Pool:
 
         Raises:
             UnknownModelError: no model has that name.
+            WrongKindError: it is not of the kind that the request needs.
             BadOptionError: its name states another role than `input_type`.
             RequestError: the request cannot be served by this model.
             UnavailableError: the queue is full, the deadline passed, or there is no room or source.
@@ -225,14 +227,17 @@ class Pool:
         return self.find(name).spec
 
     def find(
-        self, name: str | None = None, input_type: AskedRole | None = None, kind: Kind = "embed"
+        self,
+        name: str | None = None,
+        input_type: AskedRole | None = None,
+        kind: Kind | None = None,
     ) -> Named:
         """Return which model a request means, and the role of its texts; see `Catalog.find`.
 
         Without a name, it is the default model of that kind.
         """
-        default = self.default if kind == "embed" else self._default_reranker
-        return self._catalog.find(name or default.name, input_type)
+        default = self._default_reranker if kind == "rerank" else self.default
+        return self._catalog.find(name or default.name, input_type, kind=kind)
 
     def names(self, spec: ModelSpec) -> Mapping[str, InputType | None]:
         """Return the names under which to list a model; see `Catalog.names`."""
@@ -310,7 +315,6 @@ class Pool:
 
     def _admit(self, named: Named, request: EmbedRequest) -> Job:
         spec, role = named
-        self._check_kind(spec, request)
         count = len(request.texts)
         if not count:
             raise NoTextsError("No texts provided", hint="Send at least one text.")
@@ -353,19 +357,6 @@ class Pool:
             token_ids=request.token_ids,
             query=request.query,
             text_tokens=request.text_tokens,
-        )
-
-    def _check_kind(self, spec: ModelSpec, request: EmbedRequest) -> None:
-        """Raise `WrongKindError` unless the model does what the request asks of it."""
-        wanted = request.kind
-        if spec.kind == wanted or request.encoding == "tokens":
-            return
-        able = [each.name for each in self._catalog if each.kind == wanted]
-        does = {"embed": "embeds texts", "rerank": "re-ranks texts for a query"}
-        raise WrongKindError(
-            f"{spec.name} {does[spec.kind]}; this request needs a model that {does[wanted]}.",
-            hint=f"Models that do: {', '.join(able)}." if able else "The catalog has none.",
-            field="model",
         )
 
     def _too_late(self, model: Model) -> NoRoomError | DeadlineError:
