@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from architectures_report import lines_of
 from scaling import EMBERD
 from scaling_report import columns_of
 
@@ -53,6 +54,19 @@ def of_bench(results: Mapping[str, Any], rows: Sequence[Any]) -> Iterator[Figure
             if mine and theirs and not name.startswith(EMBERD):
                 values = (mine["median"] * row.scale, theirs["median"] * row.scale)
                 yield Figure(where, row.label, row.unit, values[0], name, values[1])
+
+
+def of_architectures(results: Mapping[str, Any]) -> Iterator[Figure]:
+    """Yield the speed of emberd's fastest arithmetic beside torch's in each."""
+    on = results["machine"]
+    where = f"{on['processor']}, {on['processors']} processors"
+    own = f"emberd, {results['compute']}"
+    for line in lines_of(results):
+        for other in line.numbers["tokens_per_s"]:
+            mine, theirs = line.speed(own), line.speed(other)
+            if mine and theirs and not other.startswith("emberd"):
+                what = f"{line.name}, {line.kind}"
+                yield Figure(where, what, "tokens/s", mine, other, theirs)
 
 
 def of_scaling(results: Mapping[str, Any]) -> Iterator[Figure]:

@@ -11,12 +11,16 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
 CACHE = HERE.parent / ".cache" / "benchmarks"
 MAX_TOKENS = 512
+_VERSIONS = (
+    "import json, sys; from importlib.metadata import version;"
+    " print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
+)
 
 
 def make(name: str) -> Path:
@@ -42,14 +46,40 @@ def make(name: str) -> Path:
 
 def versions(name: str, packages: Sequence[str]) -> dict[str, str]:
     """Return the versions of packages in an environment."""
-    code = (
-        "import json, sys; from importlib.metadata import version;"
-        " print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
-    )
     python = CACHE / name / "bin" / "python"
-    ran = subprocess.run([python, "-c", code, *packages], check=True, capture_output=True)
+    ran = subprocess.run([python, "-c", _VERSIONS, *packages], check=True, capture_output=True)
     found: dict[str, str] = json.loads(ran.stdout)
     return found
+
+
+class MissingError(Exception):
+    """A peer is not here; the message says why."""
+
+
+def find(
+    name: str, packages: Sequence[str], *, needs: str, here: bool, environment: Mapping[str, str]
+) -> tuple[str, dict[str, str]]:
+    """Return a Python that can run `needs`, and the versions of these packages in it.
+
+    That is this Python or, unless only `here` counts, one of the peer's own that is made if need
+    be.
+
+    Raises:
+        MissingError: there is none.
+    """
+    why = ""
+    for own in (False,) if here else (False, True):
+        try:
+            python = str(make(name)) if own else sys.executable
+            command = [python, "-c", f"{needs}\n{_VERSIONS}", *packages]
+            ran = subprocess.run(command, check=True, capture_output=True, env=environment)
+        except subprocess.CalledProcessError as error:
+            said = (error.stderr or b"it could not be installed").decode().strip()
+            why = said.splitlines()[-1]
+            continue
+        found: dict[str, str] = json.loads(ran.stdout.splitlines()[-1])
+        return python, found
+    raise MissingError(why)
 
 
 class Files:

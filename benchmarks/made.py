@@ -39,14 +39,19 @@ def model(name: str, folder: Path, tokenizer: Path) -> Path:
     return made
 
 
-def home(folder: Path, model: Path, *, name: str, compute: str, backend: str, more: str) -> Path:
+def home(
+    folder: Path, model: Path, *, compute: str, backend: str, more: str = "",
+    max_tokens: int = MAX_TOKENS,
+) -> Path:  # fmt: skip
     """Write emberd's configuration with this model as its default; `more` is YAML for its entry."""
     folder.mkdir(parents=True, exist_ok=True)
+    stated = json.loads((model / "config.json").read_text())
+    sizes = (stated[key] for key in ("hidden_size", "dim", "d_model") if key in stated)
     entry = {
         "sources": [{"path": str(model)}],
-        "dimensions": SIZES[name]["hidden_size"],
+        "dimensions": next(sizes),
         "pooling": "mean",
-        "max_tokens": MAX_TOKENS,
+        "max_tokens": max_tokens,
         "precision": "f32",
         "compute": compute,
         "backend": backend,

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import architectures_report
 import behind
 import environments
+import load_report
 import scaling_report
 from peers import (
     EMBERD,
@@ -33,6 +35,7 @@ OTHERS = "bench-*.json"  # kept runs of other machines, beside it
 MEMORY = ROOT / "benchmarks" / "results" / "memory.json"
 PAGE = ROOT / "docs" / "performance.md"
 PLOTS = ROOT / "docs" / "plots"
+LOADS = ROOT / "benchmarks" / "results" / "loads.json"
 MLX_GPU = ROOT / "benchmarks" / "results" / "mlx_gpu.json"
 BEGIN = "<!-- {}: written by benchmarks/report.py -->"
 END = "<!-- end of {} -->"
@@ -388,14 +391,18 @@ def with_sections(page: str) -> str:
     own = json.loads(RESULTS.read_text()) if RESULTS.exists() else None
     others = [json.loads(file.read_text()) for file in sorted(RESULTS.parent.glob(OTHERS))]
     scaled = scaling_report.read(RESULTS.parent)
+    models = architectures_report.read(RESULTS.parent)
     figures = [
         *(figure for run in [own, *others] if run for figure in behind.of_bench(run, ROWS)),
         *(figure for run in scaled.values() for figure in behind.of_scaling(run)),
+        *(figure for run in models.values() for figure in behind.of_architectures(run)),
         *behind.of_gpu(json.loads(MLX_GPU.read_text())),
     ]
     bench = section(own, _read_memory(), others) if own else NOT_YET
     page = _between(page, "bench", bench)
     page = _between(page, "scaling", scaling_report.section(scaled))
+    page = _between(page, "loads", load_report.section(LOADS))
+    page = _between(page, "architectures", architectures_report.section(models))
     return _between(page, "behind", behind.table(figures))
 
 

@@ -4,6 +4,7 @@ scripts/bench --old-server FILE.md [--rounds 3]    everything; writes the result
 scripts/bench --quick                              emberd alone, few texts: does it work at all?
 scripts/bench --memory [TEXTS]                     emberd's memory over 100,000 texts
 scripts/bench --cores 2,4,8 or --gpus 1,2          on more and more of them: see scaling.py
+scripts/bench --architectures                      all that emberd runs: see architectures.py
 """
 
 import argparse
@@ -17,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import architectures
 import checks
 import environments
 import machine
@@ -48,9 +50,10 @@ MEMORY_TEXTS_A_REQUEST, MEMORY_SAMPLE_TEXTS = 500, 5000
 
 def main() -> None:
     """Measure what the options ask for, and write the results."""
-    if any(option.startswith(("--cores", "--gpus")) for option in sys.argv[1:]):
-        scaling.main()
-        return
+    for options, other in ((("--cores", "--gpus"), scaling), (("--architectures",), architectures)):
+        if any(option.startswith(options) for option in sys.argv[1:]):
+            other.main()
+            return
     arguments = read_options(sys.argv[1:])
     model = package_folder(MODEL_PACKAGE)
     if model is None:

@@ -53,10 +53,6 @@ LEAST_IN_16_BITS, LEAST_OF_PEERS_IN_16_BITS = 0.999, 0.99  # random weights are 
 DTYPES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
 QUERY_SEED = 5
 SERVED = ("backend", "compute", "replicas", "devices")  # of a row of /models, where it has them
-VERSIONS = (
-    "import json, sys; from importlib.metadata import version;"
-    " print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -143,9 +139,8 @@ class Run:
     def _home(self, folder: Path, compute: str) -> Path:
         backend = "mlx" if self.asked.gpus else "openvino"
         return made.home(
-            folder, self.model, name=self.asked.model, compute=compute, backend=backend,
-            more=self.asked.entry,
-        )  # fmt: skip
+            folder, self.model, compute=compute, backend=backend, more=self.asked.entry
+        )
 
     def _columns(self, home: Path) -> list[Column]:
         """Return a column for each number of cores, or of GPUs with all cores beside them."""
@@ -220,19 +215,15 @@ class Run:
     def _python(self, name: str, needs: str) -> str | None:
         """Return a Python that can run `needs`: this one or, made if need be, the peer's own."""
         environment = {**servers.plain_environment(), **self._path()}
-        for own in (False,) if self.asked.here else (False, True):
-            try:
-                python = str(environments.make(name)) if own else sys.executable
-                command = [python, "-c", f"{needs}\n{VERSIONS}", *peers.PACKAGES[name]]
-                ran = subprocess.run(command, check=True, capture_output=True, env=environment)
-            except subprocess.CalledProcessError as error:
-                said = (error.stderr or b"it could not be installed").decode().strip()
-                self.missing[name] = said.splitlines()[-1]
-                continue
-            self.missing.pop(name, None)
-            self.versions[name] = json.loads(ran.stdout.splitlines()[-1])
-            return python
-        return None
+        try:
+            python, self.versions[name] = environments.find(
+                name, peers.PACKAGES[name],
+                needs=needs, here=self.asked.here, environment=environment,
+            )  # fmt: skip
+        except environments.MissingError as error:
+            self.missing[name] = str(error)
+            return None
+        return python
 
     def _begin(self) -> dict[str, Any]:
         """Return the results without any numbers, or those of OUT to add to."""

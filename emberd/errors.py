@@ -13,6 +13,7 @@ EmberdError
 │   ├── BadOptionError                an option out of range
 │   ├── WrongKindError                a re-ranker to embed with, or the other way round
 │   ├── TextTooLongError              a text is too long, and may not be cut
+│   ├── NoTokensError                 a text has no token that the model knows
 │   ├── TooLargeError                 the body or the number of texts is over the limit
 │   ├── UnauthorizedError             a token is required, and it is missing or wrong
 │   ├── ForbiddenError                a Host or Origin that is not allowed
@@ -137,6 +138,12 @@ class TextTooLongError(RequestError):
     """A text has too many tokens, and may not be cut."""
 
     code = "text_too_long"
+
+
+class NoTokensError(RequestError):
+    """A text has no token that the model knows, so there is nothing to make a vector of."""
+
+    code = "no_tokens"
 
 
 class TooLargeError(RequestError):

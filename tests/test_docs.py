@@ -70,6 +70,7 @@ def test_the_readmes_figures_are_measured() -> None:
     models = yaml.safe_load((ROOT / "emberd" / "registry" / "catalog.yaml").read_text())
 
     assert f"{len(models)} models are built in" in readme
+    assert f"There are {len(models) - 6} more, among them" in readme  # than the table has
     assert f"**{medians('bench', 'idle_mib')['emberd']:.0f} MiB when idle.**" in readme
     for run, begin, end in (
         ("bench", "", " the throughput of its peers on a processor with bf16"),

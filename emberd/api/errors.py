@@ -28,6 +28,7 @@ STATUS: Mapping[type[errors.EmberdError], int] = {
     errors.MediaTypeError: 415,
     errors.WrongShapeError: 422,
     errors.TextTooLongError: 422,
+    errors.NoTokensError: 422,
     errors.QueueFullError: 429,
     errors.UnavailableError: 503,
     errors.DeadlineError: 504,

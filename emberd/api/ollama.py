@@ -297,7 +297,7 @@ def _details(row: ModelStatus, pool: Pool) -> dict[str, Any]:
     family = pool.spec(row.name).architecture or ""
     return {
         "parent_model": "",
-        "format": "safetensors",
+        "format": "onnx" if pool.spec(row.name).backend == "onnx" else "safetensors",
         "family": family,
         "families": [family],
         "parameter_size": "",

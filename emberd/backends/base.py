@@ -21,7 +21,7 @@ from emberd.vectors import Matrix
 
 TokenIds = npt.NDArray[np.int32]
 
-MODEL_FILES = (
+FILES_BESIDE_WEIGHTS = (
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -31,9 +31,10 @@ MODEL_FILES = (
     *TRANSFORMER_FILES,
     "*_Pooling/config.json",
     "*_Dense/*",
-    "model*.safetensors",
-    "model.safetensors.index.json",
 )
+"""The files of a Hub repository that every backend needs, as glob patterns."""
+
+MODEL_FILES = (*FILES_BESIDE_WEIGHTS, "model*.safetensors", "model.safetensors.index.json")
 """The files of a Hub repository that a safetensors backend needs, as glob patterns."""
 
 
@@ -144,9 +145,10 @@ class Backend(Protocol):
     are the distributions that compute: when the version of one changes, vectors are checked again.
 
     It may also have `architectures: ClassVar[frozenset[str]]`, the `model_type`s of config.json
-    that it runs (see `plugins.architectures`), and `devices() -> Sequence[str]`, what it computes
-    on here, such as `cpu` or `gpu`. `devices` raises BackendBrokenError if the backend cannot work
-    on this machine (`emberd doctor` calls it, in a process of its own).
+    that it runs (see `plugins.architectures`), or `any_architecture: ClassVar[bool]`, if its files
+    describe the whole model. And `devices() -> Sequence[str]`, what it computes on here, such as
+    `cpu` or `gpu`, which raises BackendBrokenError if the backend cannot work on this machine
+    (`emberd doctor` calls it, in a process of its own).
 
     `kinds: ClassVar[frozenset[Kind]]` are the kinds of models that it runs; without it, `embed`.
     """

@@ -10,18 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from emberd.backends.architectures.base import Architecture
-from emberd.backends.architectures.native import class_of
+from emberd.backends.architectures.native import class_of, onnx_hint
 from emberd.backends.base import LoadRequest, Precision, TokenIds
 from emberd.backends.config import ModelConfig, is_file_name
+from emberd.backends.mapped import release
 from emberd.backends.modules import Head, check_pooling, read_heads
 from emberd.backends.quantization import (
     GROUP_SIZE,
     QuantizedMatrix,
+    bf16_of,
     dequantize,
     quantize,
     round_to_bf16,
 )
-from emberd.backends.tensors import Tensor, open_tensors
+from emberd.backends.tensors import Halves, Tensor, open_tensors
 from emberd.errors import ModelLoadError
 from emberd.files import is_file
 from emberd.models.json_files import read_object
@@ -37,8 +39,10 @@ class Checkpoint:
     whether it is a re-ranker.
     """
 
-    def __init__(self, request: LoadRequest, *, applies_heads: bool = False) -> None:
-        """Read the JSON files.
+    def __init__(
+        self, request: LoadRequest, *, applies_heads: bool = False, encoder_elsewhere: bool = False
+    ) -> None:
+        """Read the JSON files; with `encoder_elsewhere`, the weights are those of the heads alone.
 
         Raises:
             ModelLoadError: they are missing or damaged, they contradict the request, or there are
@@ -47,10 +51,12 @@ class Checkpoint:
         self.folder = request.folder
         self.precision = request.precision
         self.config = ModelConfig(request.folder / "config.json")
+        self._checked: set[str] = set()
         self._quantized = _quantization(self.config, request.precision)
         self.takes_pairs = request.kind == "rerank"
         self._pooling = request.pooling
         check_pooling(request.folder, request.pooling)
+        self._encoder_elsewhere = encoder_elsewhere
         if not applies_heads and self.heads:
             raise ModelLoadError(
                 f"{self.folder / 'modules.json'} lists Dense after Pooling, which the backend does"
@@ -62,7 +68,7 @@ class Checkpoint:
         """The layers after pooling, in order: Dense, or for a re-ranker its classifier's."""
         if not self.takes_pairs:
             return read_heads(self.folder)
-        architecture = class_of(self.config.get("model_type")).read(self.config)
+        architecture = class_of(self.config).read(self.config)
         return architecture.classifier(self.config, self._pooling)
 
     def dimensions(self, hidden_size: int) -> int:
@@ -79,6 +85,12 @@ class Checkpoint:
     def has(self, name: str) -> bool:
         """Say whether the weights have a tensor of this name."""
         return name in self._tensors
+
+    def release_pages(self) -> None:
+        """Stop counting what was read of the weights' files as memory of this process."""
+        opened: dict[str, Tensor] = vars(self).get("_tensors", {})  # called beside who opens them
+        for pages in {tensor.pages for tensor in opened.values()}:
+            release(pages)
 
     def vector(self, name: str, length: int) -> Matrix:
         """Return a bias, or a scale of a layer norm: `(length,)`, float32."""
@@ -126,6 +138,16 @@ class Checkpoint:
         bits = self.bits_for(columns)
         return dequantize(*quantize(stored, bits)) if bits else stored
 
+    def bf16_matrix(self, name: str, rows: int, columns: int) -> Halves | None:
+        """Return the bits of `dense_matrix` in bfloat16; None if it has numbers that need more."""
+        tensor = self._tensor(name)
+        if tensor.dtype == "U32" or self.bits_for(columns):
+            return None
+        if tensor.dtype != "BF16" and self.precision != "bf16":
+            return None
+        self._expect_shape(name, (rows, columns))
+        return tensor.halves() if tensor.dtype == "BF16" else bf16_of(tensor.floats())
+
     def bits_for(self, columns: int) -> int | None:
         """Return the bits to which a float32 matrix must still be quantized; None for not at all.
 
@@ -149,17 +171,22 @@ class Checkpoint:
             )
 
     def _tensor(self, name: str) -> Tensor:
+        """Return a tensor, whose numbers are checked when it is asked for first."""
         try:
-            return self._tensors[name]
+            tensor = self._tensors[name]
         except KeyError:
             raise ModelLoadError(f"The weights in {self.folder} have no {name}.") from None
+        if name not in self._checked:
+            tensor.check()
+            self._checked.add(name)
+        return tensor
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
-        architecture = class_of(self.config.get("model_type"))
+        architecture = class_of(self.config)
         tensors = {
             _canonical(name, architecture): tensor
-            for path in _weight_files(self.folder)
+            for path in ([] if self._encoder_elsewhere else _weight_files(self.folder))
             for name, tensor in open_tensors(path).items()
         }
         if not self.heads and "dense.0.weight" in tensors:
@@ -213,9 +240,9 @@ def _weight_files(folder: Path) -> list[Path]:
         raise ModelLoadError(
             f"{folder} has no model.safetensors, only {', '.join(pickles)}.",
             hint="Loading a pickle can run any code, so emberd reads only safetensors. Choose a"
-            " revision or a conversion of the model that has them.",
+            f" revision or a conversion of the model that has them. {onnx_hint(folder)}",
         )
-    raise ModelLoadError(f"{single} is missing.")
+    raise ModelLoadError(f"{single} is missing.", hint=onnx_hint(folder))
 
 
 def _quantization(config: ModelConfig, precision: Precision) -> tuple[int, int] | None:

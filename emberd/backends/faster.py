@@ -5,8 +5,8 @@ that multiply bfloat16 faster, that costs more than half of the speed, so it has
 """
 
 from emberd.backends.openvino.processor import bf16_is_faster
-from emberd.models.differences import Difference
 from emberd.processor import processor
+from emberd.registry.difference import Difference
 from emberd.registry.spec import ModelSpec
 
 TOKENS_PER_SECOND = {"amx_bf16": "2.4 times as many", "avx512_bf16": "twice as many"}

@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 from emberd.backends.base import Pooling
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.errors import ModelLoadError
-from emberd.models.modules import read_pooling, read_steps
+from emberd.models.modules import Step, read_pooling, read_steps
 
 _STATIC = ("Transformer", "Pooling")  # what a StaticEmbedding step does, in this order
 _RUNNABLE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout"}
@@ -64,9 +64,7 @@ def read_heads(folder: Path) -> tuple[Head, ...]:
     ]
     kinds = [kind for kind, _ in kinds_and_paths]
     if unknown := set(kinds) - _RUNNABLE_MODULES:
-        raise ModelLoadError(
-            f"{path} lists {', '.join(sorted(unknown))} after the encoder, which is not supported."
-        )
+        raise _unsupported(path, [step for step in steps if step.kind in unknown])
     heads = [(at, path) for at, (kind, path) in enumerate(kinds_and_paths) if kind == "Dense"]
     for at, name in heads:
         if "Pooling" not in kinds[:at] or "Normalize" in kinds[:at]:
@@ -93,6 +91,22 @@ def read_heads(folder: Path) -> tuple[Head, ...]:
             hint="Get the model's modules.json, or delete the folder if the model does not use it.",
         )
     return tuple(_head(folder / name) for _, name in heads)
+
+
+def _unsupported(path: Path, steps: Collection[Step]) -> ModelLoadError:
+    own = [
+        f"{step.module}.{step.kind}"
+        for step in steps
+        if step.module.partition(".")[0] != "sentence_transformers"
+    ]
+    if own:
+        return ModelLoadError(
+            f"{path} asks for Python code that comes with the model ({', '.join(own)}). That is not"
+            " supported: emberd never runs such code, which could do anything on this machine.",
+            hint="Choose another model.",
+        )
+    kinds = ", ".join(sorted(step.kind for step in steps))
+    return ModelLoadError(f"{path} lists {kinds} after the encoder, which is not supported.")
 
 
 def _head(step: Path) -> Head:

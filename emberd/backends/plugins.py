@@ -1,4 +1,4 @@
-"""Backends by name: the two built-in ones, and plugins installed under `emberd.backends`."""
+"""Backends by name: the built-in ones, and plugins installed under `emberd.backends`."""
 
 import pkgutil
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ GROUP = "emberd.backends"
 
 _OWN = {
     "mlx": "emberd.backends.mlx.backend:MLXBackend",
+    "onnx": "emberd.backends.onnx.backend:OnnxBackend",
     "openvino": "emberd.backends.openvino.backend:OpenVINOBackend",
 }
 """As in pyproject.toml. Repeated here because looking them up among the installed packages takes 40
@@ -59,6 +60,11 @@ def load(name: str) -> Backend:
 def architectures(backend: Backend) -> frozenset[str]:
     """Return the `model_type`s that a backend says it runs; empty if it does not say."""
     return frozenset(getattr(backend, "architectures", ()))
+
+
+def any_architecture(backend: Backend) -> bool:
+    """Say whether a backend runs whatever its files describe."""
+    return bool(getattr(backend, "any_architecture", False))
 
 
 def kinds(backend: Backend) -> frozenset[Kind]:

@@ -81,11 +81,19 @@ def unpack(words: Words, bits: int) -> Codes:
     return codes.reshape(len(words), -1)
 
 
+def bf16_of(values: Matrix) -> npt.NDArray[np.uint16]:
+    """Return the nearest bfloat16 numbers, ties to even, as their bits; the shape stays."""
+    halves = np.empty(values.shape, np.uint16)
+    for start in range(0, len(values), _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        words = np.ascontiguousarray(values[block]).view(np.uint32)
+        halves[block] = (words + (0x7FFF + ((words >> 16) & 1))) >> 16
+    return halves
+
+
 def round_to_bf16(values: Matrix) -> Matrix:
-    """Return the nearest bfloat16 values, ties to even, still as float32."""
-    words = np.ascontiguousarray(values).view(np.uint32)
-    rounded = words + (0x7FFF + ((words >> 16) & 1))
-    return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
+    """Return the nearest bfloat16 values, still as float32."""
+    return (bf16_of(values).astype(np.uint32) << 16).view(np.float32)
 
 
 def _scale_and_bias(groups: Matrix, bits: int) -> tuple[Matrix, Matrix]:

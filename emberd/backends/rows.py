@@ -46,7 +46,7 @@ class Rows:
         pooling: Pooling,
         padding_id: int | None,
     ) -> "Rows":
-        """Describe a batch; for `mask` see `base.Encoder`, for `padding_id` `PostNorm`."""
+        """Describe a batch; see `base.Encoder` for `mask`, `Architecture` for `padding_id`."""
         segments = np.abs(mask)
         begins = np.ones(segments.shape, np.bool_)
         np.not_equal(segments[:, 1:], segments[:, :-1], out=begins[:, 1:])

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
@@ -11,6 +12,7 @@ from emberd.cli.context import AsJson, Root, print_problem, print_warning
 from emberd.cli.models import pull_one, pull_progress, pull_sentences
 from emberd.cli.verify import leave_the_log, passes, show_checks, verify_one
 from emberd.errors import BadOptionError, EmberdError, RequestError, UnknownModelError
+from emberd.files import is_folder
 from emberd.registry.spec import Pooling, Precision
 from emberd.units import format_size
 
@@ -136,10 +138,9 @@ def _propose(
     usual = plugins.resolve("auto")
     if name is not None:
         _require_free(config, name)
-    else:
+    if name is None or "/" not in named:
         _require_new(config, named)
-    files = plugins.load(usual).files
-    found = find_place(named, revision, hub=config.homes.hub, files=files)
+    found = find_place(named, revision, hub=config.homes.hub)
     if name is None:
         name = short_name(found.label)
         _require_free(config, name)
@@ -154,13 +155,19 @@ def _find(config: "Config", name: str) -> "ModelSpec | None":
 
 
 def _require_new(config: "Config", named: str) -> None:
-    """Raise RequestError if there is already an entry with this repository."""
+    """Raise RequestError if there is already an entry with this repository, or called this."""
     there = _find(config, named)
-    if there and named.count("/") == 1:
-        raise RequestError(
-            f"{named} is already among the models: it is {there.name}.",
-            hint=f"Use it as `{there.name}`. To add it once more, name it: `--name NAME`.",
+    if there is None or is_folder(Path(named)):
+        return
+    if "/" in named:
+        hint = f"Use it as `{there.name}`. To add it once more, name it: `--name NAME`."
+    else:
+        hint = (
+            f"Nothing has to be added: `emberd pull {there.name}` gets it ready, and requests name"
+            " it as their model. To add another one, say which repository (OWNER/NAME) or folder."
         )
+    also = "" if named == there.name else f": it is {there.name}"
+    raise RequestError(f"{named} is already among the models{also}.", hint=hint)
 
 
 def _require_free(config: "Config", name: str) -> None:
@@ -190,7 +197,7 @@ def _show(proposal: "Proposal") -> None:
         "base model": ", ".join(card.base_models),
     }
     said = "; ".join(f"{what}: {value}" for what, value in facts.items() if value)
-    typer.echo(f"{place.source}, {format_size(place.size_bytes)}")
+    typer.echo(f"{place.source}, {format_size(proposal.size_bytes)}")
     if said:
         typer.echo(f"Its card says: {said}")
     typer.echo(f"\n{proposal.as_yaml()}\n")

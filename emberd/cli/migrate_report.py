@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KEYS_SHOWN = 8
 KEYS_IN_JSON = 20
+NEAR = 0.9  # a mean cosine from which vectors are of the same model, or of one made from it
 
 
 def role_of(ref: "StoreRef") -> str:
@@ -276,8 +277,22 @@ def _verdict_sentence(report: "StoreReport", ref: "StoreRef") -> str:
         "compatible": f"compatible: {made}, which fits {role}, {default}.",
         "re-embed": f"re-embed: {made}; {role} is {default}, another space{why}.",
         "mixed": "mixed: the vectors were made by several models.",
-        "unknown": "unknown: no model on this machine made these vectors; `emberd pull` others.",
+        "unknown": "unknown: no model on this machine made these vectors" + _nearest(report),
     }[report.verdict]
+
+
+def _nearest(report: "StoreReport") -> str:
+    """Say which model comes near to vectors that none here made, and what follows from it."""
+    near = [each for each in report.candidates if each.mean_cosine >= NEAR]
+    if not near:
+        return "; `emberd pull` others."
+    nearest = max(near, key=lambda each: each.mean_cosine)
+    return (
+        f". {nearest.model} comes near them (mean cosine {nearest.mean_cosine:.3f}), but only 0.999"
+        " is the same space. Another server (such as Ollama) may have made them under that model's"
+        " name, from other files or without its prompts, or another precision of it. Queries of"
+        f" {nearest.model} do not fit them: embed the store again."
+    )
 
 
 def _verdict_without_sample(report: "StoreReport", ref: "StoreRef") -> str:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from emberd.config.load import Config
+    from emberd.folder.pull import Pulled
     from emberd.models.hub import OnProgress
-    from emberd.models.pull import Pulled
+    from emberd.models.listing import ListedModel
     from emberd.pool.preparing import Prepared
     from emberd.registry.spec import ModelSpec, Source
 
@@ -37,6 +38,10 @@ def list_models(
     What the column "roles" has can follow the name, for clients that can send only a name:
     "bge-small:query". The column "tested" says what was compared with other programs: "reference"
     the model's own vectors, "architecture" those of a model of its kind, "no" neither.
+
+    The column "runs on" has the backends of this machine that run it. "no: backend" means that the
+    one its entry names is not installed, "no: architecture" that none here runs what it is, and
+    "unknown" that neither its entry nor a folder says what it is. `emberd doctor` says more.
     """
     from emberd.models import listing
     from emberd.models.remove import Places
@@ -47,7 +52,7 @@ def list_models(
     default = config.catalog.get(config.settings.default)
     lock = LockFile(config.homes.state)
     places = Places(hub=config.homes.hub, cache=config.homes.cache, lock=lock)
-    rows = [asdict(row) for row in listing.list_models(config.catalog, default, places)]
+    rows = _with_backends(config, listing.list_models(config.catalog, default, places))
     unused_bytes = listing.unused_bytes(config.catalog, places)
     here = {row["name"] for row in rows if row["pulled"]}
     notes = faster_notes(spec for spec in config.catalog if spec.name in here)
@@ -66,6 +71,19 @@ def list_models(
         )
     for note in notes:
         typer.echo(note)
+
+
+def _with_backends(config: "Config", models: "Iterable[ListedModel]") -> list[dict[str, Any]]:
+    """Return the rows for `--json`, with where each model runs here, or why it does not."""
+    from emberd.backends.here import architecture_of, installed, runs_on
+
+    here, rows = installed(), []
+    for model in models:
+        architecture = architecture_of(config.catalog.get(model.name), model.folder)
+        found = runs_on(model.backend, architecture, here)
+        where = {"runs_on": list(found.backends), "why_not": found.why_not}
+        rows.append({**asdict(model), "architecture": architecture, **where})
+    return rows
 
 
 def faster_notes(specs: "Iterable[ModelSpec]") -> list[str]:
@@ -165,8 +183,8 @@ def pull_one(
 ) -> dict[str, Any]:
     """Fetch or check one model, and prepare it; return what `--json` says. Raises EmberdError."""
     from emberd.backends import plugins
-    from emberd.models.pull import pull
-    from emberd.models.space import BackendFiles
+    from emberd.folder.pull import pull
+    from emberd.folder.space import BackendFiles
     from emberd.spaces.lock import LockFile
 
     spec = config.catalog.get(name)

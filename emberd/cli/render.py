@@ -96,10 +96,10 @@ def show(sheet: Sheet) -> None:
 def model_table(rows: Iterable[Mapping[str, Any]], *, with_disk: bool = False) -> Sheet:
     """One row per registry entry; `with_disk` adds the size of its files and its compiled copy."""
     sheet = Sheet(
-        ("model", "dimensions", "pooling", "precision", "max tokens", "roles", "licence", "tested",
-         "files", *(("disk", "compiled") if with_disk else ()), "fingerprint"),
-        leave=("licence", "roles", "pooling", "max tokens", "fingerprint", "tested", "precision",
-               "dimensions"),
+        ("model", "dimensions", "pooling", "precision", "max tokens", "roles", "licence", "runs on",
+         "tested", "files", *(("disk", "compiled") if with_disk else ()), "fingerprint"),
+        leave=("licence", "roles", "pooling", "fingerprint", "max tokens", "precision",
+               "dimensions", "tested", "runs on"),
         right=("disk", "compiled"),
     )  # fmt: skip
     for row in rows:
@@ -108,9 +108,17 @@ def model_table(rows: Iterable[Mapping[str, Any]], *, with_disk: bool = False) -
         sheet.rows.append((
             name, str(row["dimensions"]), row["pooling"], row["precision"],
             str(row["max_tokens"] or "by checkpoint"), _roles(row), row["licence"] or "",
-            row["tested"], files, *(_sizes(row) if with_disk else ()), row["fingerprint"] or "",
+            _runs_on(row), row["tested"], files, *(_sizes(row) if with_disk else ()),
+            row["fingerprint"] or "",
         ))  # fmt: skip
     return sheet
+
+
+def _runs_on(row: Mapping[str, Any]) -> str:
+    """Return the backends that run it here, or in one word why none does."""
+    if row["why_not"] == "unknown":
+        return "[dim]unknown[/]"
+    return ", ".join(row["runs_on"]) or f"[red]no[/]: {row['why_not']}"
 
 
 def _roles(row: Mapping[str, Any]) -> str:

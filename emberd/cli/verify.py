@@ -28,7 +28,8 @@ def verify(
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Also compare all installed backends.")
+        bool,
+        typer.Option("--full", help="Also compare all installed backends, which takes minutes."),
     ] = False,
     accept: Annotated[
         str | None,

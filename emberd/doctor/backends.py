@@ -4,16 +4,26 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from emberd.backends import plugins
+from emberd.backends.here import WhyNot, architecture_of, installed, runs_on
+from emberd.config.load import Config
 from emberd.installing import pip
+from emberd.models.availability import find_here
 from emberd.registry.catalog import Catalog
+from emberd.spaces.lock import LockFile
 from emberd.verify.finding import Finding
 
 LIMIT_S = 15.0  # the first import of a library from a slow disk
+ADVICE: Final[Mapping[WhyNot, str]] = {
+    "backend": "Install the package that provides it, or set another `backend`.",
+    "architecture": "Install a package with a backend for it; see docs/writing-a-backend.md.",
+    "unknown": "Add `architecture`, the `model_type` in its config.json, or pull it.",
+}
 
 
 def check(catalog: Catalog | None, default: str | None) -> list[Finding]:
@@ -36,6 +46,31 @@ def check(catalog: Catalog | None, default: str | None) -> list[Finding]:
         advice = "Install the package that provides it, or set another `backend`."
         found.append(Finding(f"backend {needed}", "failed", "it is not installed", advice))
     return [*found, _gpu(answers.get("mlx", {}))]
+
+
+def models(config: Config) -> list[Finding]:
+    """Which models run here, and what to do about those that do not."""
+    here, lock = installed(), LockFile(config.homes.state).read()
+    reasons: dict[tuple[str, str], list[str]] = {}
+    specs = list(config.catalog)
+    for spec in specs:
+        found = find_here(spec, config.homes.hub, lock.get(spec.name))
+        architecture = architecture_of(spec, found.folder if found else None)
+        why = {
+            "backend": f"backend {spec.backend} is not installed",
+            "architecture": f"no backend here runs the architecture {architecture!r}",
+            "unknown": "unknown before a pull, as the entry states no `architecture`",
+        }
+        if why_not := runs_on(spec.backend, architecture, here).why_not:
+            reasons.setdefault((why[why_not], ADVICE[why_not]), []).append(spec.name)
+    without = sum(map(len, reasons.values()))
+    return [
+        Finding("models", "ok", f"{len(specs) - without} of {len(specs)} run here"),
+        *(
+            Finding("models", "note", f"{', '.join(names)}: {why}", advice)
+            for (why, advice), names in reasons.items()
+        ),
+    ]
 
 
 def _judge(name: str, answer: dict[str, Any], *, needed: bool, used: bool) -> Finding:

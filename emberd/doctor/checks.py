@@ -36,6 +36,7 @@ def checks(config_file: Path | None) -> dict[str, Check]:
         "lock": lambda: files.lock(homes.state, config.catalog, hub=homes.hub),
         "memory": lambda: machine.memory(settings.limits),
         "backends": lambda: backends.check(config.catalog, settings.default),
+        "models": lambda: backends.models(config),
         "model": lambda: files.model(config),
         "stores": lambda: files.stores(stores),
         "port": lambda: network.port(settings.server, homes.state),
@@ -82,5 +83,5 @@ def _without_config(homes: Homes, error: ConfigError) -> dict[str, Check]:
         **_independent(homes),
         "memory": lambda: machine.memory(LimitsSettings()),
         "backends": lambda: backends.check(None, None),
-        **{name: skipped(name) for name in ("model", "port", "tokens", "hub")},
+        **{name: skipped(name) for name in ("models", "model", "port", "tokens", "hub")},
     }

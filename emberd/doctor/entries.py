@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emberd.backends import plugins as backend_plugins
+from emberd.backends.architectures.native import read_architecture
+from emberd.backends.config import ModelConfig
 from emberd.config.document import Document, read_document
 from emberd.config.load import Config, is_built_in
 from emberd.errors import (
+    BackendError,
     BadOptionError,
     ConfigError,
     ModelLoadError,
@@ -18,10 +21,10 @@ from emberd.errors import (
     WrongKindError,
 )
 from emberd.files import is_folder
+from emberd.folder.differences import differences
+from emberd.folder.reading import Folder, read_folder
 from emberd.migrate import plugins as store_plugins
 from emberd.models.availability import find_here
-from emberd.models.differences import differences
-from emberd.models.folder import Folder, read_folder
 from emberd.models.local import lacks
 from emberd.models.modules import read_pooling
 from emberd.registry.spec import ModelSpec
@@ -48,6 +51,10 @@ def check_models(config: Config) -> list[str]:
             continue
         _check_max_tokens(document, spec, folder)
         _check_pooling(document, spec, folder)
+        try:
+            check_architecture(spec, folder.path)
+        except BackendError as error:
+            raise _wrong(document, ("models", name, "sources"), error.message, error.hint) from None
         notes += [
             each.told(spec.name)
             for each in differences(folder, spec)
@@ -91,6 +98,18 @@ def _check_pooling(document: Document, spec: ModelSpec, folder: Folder) -> None:
         )  # fmt: skip
 
 
+def check_architecture(spec: ModelSpec, folder: Path) -> None:
+    """Check that the model's backend runs what its config.json describes.
+
+    Raises:
+        BackendError: it does not, or cannot be imported.
+    """
+    name = backend_plugins.resolve(spec.backend)
+    runs = backend_plugins.architectures(backend_plugins.load(name))
+    if runs:
+        read_architecture(ModelConfig(folder / "config.json"), backend=name, runs=runs)
+
+
 def _folder_of(document: Document, config: Config, spec: ModelSpec) -> Folder | None:
     """Return what the model's folder says; None if its files are not downloaded yet."""
     try:
@@ -100,7 +119,7 @@ def _folder_of(document: Document, config: Config, spec: ModelSpec) -> Folder | 
         places = [Path(source.path) for source in spec.sources if source.path]
         if len(places) == len(spec.sources):  # nothing to download them from
             place = next((place for place in places if is_folder(place)), places[0])
-            if missing := lacks(place):
+            if missing := lacks(place, spec.backend):
                 raise missing
     except ModelLoadError as error:
         keys = ("models", spec.name, "sources")

@@ -2,10 +2,13 @@
 
 import shlex
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from emberd.config.load import Config
-from emberd.models.availability import find_here
+from emberd.doctor.entries import check_architecture
+from emberd.errors import BackendBrokenError, BackendMissingError, ModelLoadError
+from emberd.models.availability import LocalCopy, find_here
 from emberd.models.sources import how_to_get
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockEntry, LockFile
@@ -15,16 +18,29 @@ from emberd.verify.finding import Finding
 
 def has_default(config: Config) -> bool:
     """Whether the default model is on this machine."""
+    return _find_default(config) is not None
+
+
+def _find_default(config: Config) -> LocalCopy | None:
     spec = config.catalog.get(config.settings.default)
     entry = LockFile(config.homes.state).read().get(spec.name)
-    return find_here(spec, config.homes.hub, entry) is not None
+    return find_here(spec, config.homes.hub, entry)
 
 
 def model(config: Config) -> list[Finding]:
-    """Whether the default model can load without the network."""
+    """Whether the default model can load, without the network."""
     spec = config.catalog.get(config.settings.default)
     name = spec.name
-    if has_default(config):
+    if here := _find_default(config):
+        try:
+            with suppress(BackendMissingError, BackendBrokenError):  # another check says so
+                check_architecture(spec, here.folder)
+        except ModelLoadError as error:
+            return [
+                Finding(
+                    "model", "failed", f"{name}, the default: {error.message}", error.hint or ""
+                )
+            ]
         return [Finding("model", "ok", f"the files of {name}, the default, are on this machine")]
     if all(source.path for source in spec.sources):  # there is nothing to download
         places = ", ".join(str(source.path) for source in spec.sources)

@@ -17,7 +17,7 @@ from emberd.spaces.compare import SAME_SPACE
 from emberd.vectors import Matrix, cosines
 
 Verdict = Literal["compatible", "re-embed", "mixed", "unknown"]
-A_FEW = 0.1  # share of rows that may fit no model in a store that still counts as one model's
+A_FEW = 0.1  # share of rows too small to decide whose a store is, whether they fit a model or not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,10 +130,14 @@ class Candidates:
         return found
 
     def verdict(self, default: str) -> tuple[Verdict, str | None]:
-        """Return the verdict on the store, and the model that made all or most of its vectors."""
+        """Return the verdict on the store, and the model that made all or most of its vectors.
+
+        A few rows may reach the cosine by chance where another server made all of them, from other
+        files of a model: their mean is near 1, but short texts come out nearly the same.
+        """
         made_by = self.made_by(default)
         unmatched = len(made_by.pop("", ()))
-        if not made_by:
+        if self._few(len(self._rows) - unmatched):
             return "unknown", None
         model = max(made_by, key=lambda name: len(made_by[name]))
         share = {each.model: each.share for each in self.found}

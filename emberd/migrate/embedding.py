@@ -23,8 +23,8 @@ from emberd.errors import (
     TooLargeError,
     UnavailableError,
 )
+from emberd.folder.reading import read_folder
 from emberd.models.availability import find_here, require_here
-from emberd.models.folder import read_folder
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.registry.spec import InputType, ModelSpec
 from emberd.spaces.compare import Space

@@ -34,7 +34,8 @@ def find_here(spec: ModelSpec, hub: Path, before: LockEntry | None) -> LocalCopy
     """
     for source in in_order(spec, before):
         remembered = source.package and before and str(source) == before.now.source
-        folder = find_local(source, hub, Path(before.now.folder) if remembered and before else None)
+        last = Path(before.now.folder) if remembered and before else None
+        folder = find_local(source, hub, last, backend=spec.backend)
         if folder:
             return LocalCopy(source, folder, downloaded=False)
     return None

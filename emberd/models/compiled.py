@@ -47,25 +47,17 @@ def folders(cache: Path, spec: ModelSpec, entry: LockEntry | None) -> list[Path]
     return sorted(cache.glob(f"*/{compiled_key(spec, entry.now.files)}"))
 
 
-def unused(
-    cache: Path,
-    models: Iterable[tuple[ModelSpec, LockEntry | None]],
-    *,
-    spare_new_folders: bool = False,
-) -> list[Path]:
+def unused(cache: Path, models: Iterable[tuple[ModelSpec, LockEntry | None]]) -> list[Path]:
     """Return everything that backends keep but none of these models would use.
 
-    In a folder that is used, these are files for an earlier `compute`, processor or version; not
-    new ones, which a start may be about to mention in `lock.json`. The same goes for folders if
-    they are to be spared.
+    In a folder that is used, these are files for an earlier `compute`, processor or version. What
+    is new is spared: a start, in any process, may be about to mention it in `lock.json`.
     """
     kept: dict[Path, list[Collection[str]]] = {}
     for spec, entry in models:
         for folder in folders(cache, spec, entry):
             kept.setdefault(folder, []).append(entry.now.kept if entry else ())
-    found = [path for path in cache.glob("*/*") if path not in kept]
-    if spare_new_folders:
-        found = [path for path in found if _is_old(path)]
+    found = [path for path in cache.glob("*/*") if path not in kept and _is_old(path)]
     for folder, names in kept.items():
         if all(names):  # each model's backend has said what it needs of it
             needed = {name for some in names for name in some}
@@ -76,10 +68,12 @@ def unused(
 
 
 def _is_old(path: Path) -> bool:
+    """Say whether nothing has been written to a file, or below a folder, for a while."""
     try:
-        return time.time() - path.stat().st_mtime > NEW_FOR_S
-    except OSError:  # gone
+        changed_s = max(each.stat().st_mtime for each in (path, *path.glob("*")))
+    except OSError:  # gone, or being replaced
         return False
+    return time.time() - changed_s > NEW_FOR_S
 
 
 def size_of(*paths: Path) -> int:

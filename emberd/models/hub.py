@@ -21,7 +21,7 @@ from emberd.errors import SourceError
 from emberd.files import size_of
 from emberd.flock import LockedError, locked
 from emberd.models.hub_errors import endpoint, explained
-from emberd.models.local import DIGEST, discard, has_digest, hub_repository
+from emberd.models.local import DIGEST, ONNX, ONNX_FILE, discard, has_digest, hub_repository
 from emberd.registry.spec import Source, is_below
 from emberd.units import format_size
 
@@ -66,31 +66,29 @@ class Described:
     Attributes:
         commit: what the source's revision is now.
         folder: the snapshot in the Hub's cache, with the files that describe the model.
-        size_bytes: of all files that a backend would use.
+        files: all files of the repository, by name, and their bytes.
     """
 
     commit: str
     folder: Path
-    size_bytes: int
+    files: Mapping[str, int]
 
 
-def describe(
-    source: Source, hub: Path, files: Sequence[str], described_by: Sequence[str]
-) -> Described:
+def describe(source: Source, hub: Path, described_by: Sequence[str]) -> Described:
     """Download what `described_by` match of a repository, as `download` would, and no more.
 
     The snapshot gets no ref, so it does not pass for a model that is here.
 
     Raises:
-        SourceError: as `download`, or nothing that `files` match are weights.
+        SourceError: as `download`, except that the repository may have no weights.
     """
     with explained(source, hub):
         info = _ask(source)
-        wanted = _with_weights(info, files)
         pinned = Source(hf=source.hf, revision=info.sha)
         small = [file for file in _wanted(info, described_by) if not _is_weights(file)]
         folder = _fetch(pinned, hub, info, small, lambda done, total: None)
-        return Described(info.sha or "", folder, sum(file.size or 0 for file in wanted))
+        files = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        return Described(info.sha or "", folder, files)
 
 
 def reach(source: Source, hub: Path) -> str | None:
@@ -178,15 +176,21 @@ def _with_weights(info: "ModelInfo", files: Sequence[str]) -> list["RepoSibling"
     """Return what `files` match. Raises SourceError if no weights are among it."""
     wanted = _wanted(info, files)
     if not any(map(_is_weights, wanted)):
-        raise SourceError(
-            "the repository holds no weights that emberd can read",
-            hint="Choose a revision or a conversion of the model that has safetensors.",
-        )
+        raise no_weights()
     return wanted
 
 
+def no_weights() -> SourceError:
+    """Return the error that a repository has nothing to run."""
+    return SourceError(
+        "the repository holds no weights that emberd can read",
+        hint="Choose a revision or a conversion of the model that has safetensors, or, with"
+        f" `backend: {ONNX}`, one that has {ONNX_FILE}.",
+    )
+
+
 def _is_weights(file: "RepoSibling") -> bool:
-    return file.rfilename.endswith(".safetensors")
+    return file.rfilename.endswith((".safetensors", ".onnx"))
 
 
 def _digest(file: "RepoSibling") -> str | None:

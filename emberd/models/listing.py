@@ -12,7 +12,7 @@ from emberd.registry.spec import InputType, ModelSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedModel:
-    """A row of `emberd list`. Sizes are 0 for files that are not here."""
+    """A row of `emberd list`. `folder` is None, and sizes are 0, for files that are not here."""
 
     name: str
     default: bool
@@ -21,10 +21,12 @@ class ListedModel:
     precision: str
     max_tokens: int | None
     pulled: bool
+    folder: str | None
     files_bytes: int
     compiled_bytes: int
     fingerprint: str | None
     architecture: str | None
+    backend: str
     licence: str | None
     tested: str
     sources: list[str]
@@ -47,10 +49,12 @@ def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterato
             precision=spec.precision,
             max_tokens=spec.max_tokens,
             pulled=here is not None,
+            folder=str(here.folder) if here else None,
             files_bytes=compiled.size_of(here.folder) if here else 0,
             compiled_bytes=compiled.size_of(*compiled.folders(places.cache, spec, entry)),
             fingerprint=entry.now.fingerprint if entry else None,
             architecture=spec.architecture,
+            backend=spec.backend,
             licence=spec.licence,
             tested=spec.tested,
             sources=[str(source) for source in spec.sources],

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+from fnmatch import fnmatch
 from pathlib import Path
 
 from emberd.errors import ModelLoadError
@@ -17,6 +18,8 @@ from emberd.files import delete_tree, is_file, is_folder, is_gone, is_link, read
 from emberd.models.modules import old_layout
 from emberd.registry.spec import Source, is_below
 
+ONNX = "onnx"  # the backend that takes an ONNX file; all others take safetensors
+ONNX_FILE = "onnx/model.onnx"  # where a repository on the Hub has it
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 OTHER_TOKENIZERS = (
     "vocab.txt", "vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model",
@@ -26,22 +29,40 @@ GET_FILES = "Get it from where the model came from, or correct the path."
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def find_local(source: Source, hub: Path, last_folder: Path | None = None) -> Path | None:
+def find_local(
+    source: Source, hub: Path, last_folder: Path | None = None, *, backend: str = "auto"
+) -> Path | None:
     """Return the folder that holds the complete model, or None if it is not all there.
 
     `last_folder` is where an installed package had it, because looking up a package takes 15 ms.
+    The `backend` says which weights are needed.
     """
     if source.hf:
         folder = hub_snapshot(source.hf, source.revision or "main", hub)
-        if folder and not any(folder.glob("*.safetensors")):
-            return None  # another tool fetched the model in another format
+        if folder and not weights(folder, backend):
+            return None  # it was fetched in another format, by another tool or for another backend
     elif source.path:
         folder = Path(source.path)
-    elif last_folder and is_complete(last_folder):
+    elif last_folder and is_complete(last_folder, backend):
         folder = last_folder
     else:
-        folder = package_folder(source.package or "")
-    return folder if folder and is_complete(folder) else None
+        folder = package_folder(source.package or "", backend)
+    return folder if folder and is_complete(folder, backend) else None
+
+
+def weights(folder: Path, backend: str) -> list[Path]:
+    """Return the files in a folder that hold a model's weights for this backend."""
+    return [path for path in folder.glob(_weights_like(backend)) if is_file(path)]
+
+
+def are_weights(name: str, backend: str) -> bool:
+    """Say whether a file of this name, relative to the model's folder, has such weights."""
+    pattern = _weights_like(backend)
+    return fnmatch(name, pattern) and name.count("/") == pattern.count("/")
+
+
+def _weights_like(backend: str) -> str:
+    return f"{ONNX_FILE}*" if backend == ONNX else "*.safetensors"
 
 
 def hub_repository(repository: str, hub: Path) -> Path:
@@ -60,7 +81,7 @@ def hub_snapshot(repository: str, revision: str, hub: Path) -> Path | None:
     return snapshot if is_below(commit) and is_folder(snapshot) else None
 
 
-def package_folder(name: str) -> Path | None:
+def package_folder(name: str, backend: str = "auto") -> Path | None:
     """Return the model folder inside an installed package, without running its code."""
     from importlib import metadata  # 35 ms; only package sources need it
 
@@ -70,22 +91,23 @@ def package_folder(name: str) -> Path | None:
         return None
     configs = [file for file in files if file.name == "config.json" and is_below(str(file))]
     folders = [Path(str(file.locate())).parent for file in configs]
-    return next((folder for folder in folders if is_complete(folder)), None)
+    return next((folder for folder in folders if is_complete(folder, backend)), None)
 
 
-def is_complete(folder: Path) -> bool:
+def is_complete(folder: Path, backend: str = "auto") -> bool:
     """Say whether config, tokenizer and all weight files are there; see `lacks`."""
-    return lacks(folder) is None
+    return lacks(folder, backend) is None
 
 
-def lacks(folder: Path) -> ModelLoadError | None:
+def lacks(folder: Path, backend: str = "auto") -> ModelLoadError | None:
     """Return what a folder lacks to be a complete model, as an error with its fix, or None.
 
     A folder is incomplete if a shard that the index names is missing, or if there are shards but no
     index, so that a stopped download never passes for a complete one. (The Hub's client links a
     file once all of it is there.)
     """
-    return lacks_description(folder) or _lacks_weights(folder)
+    lacks_weights = _lacks_onnx if backend == ONNX else _lacks_weights
+    return lacks_description(folder) or lacks_weights(folder)
 
 
 def lacks_description(folder: Path) -> ModelLoadError | None:
@@ -135,6 +157,20 @@ def _lacks_weights(folder: Path) -> ModelLoadError | None:
         return None
     missing = f"{index.name}, which belongs to its parts" if weights else "model.safetensors"
     return ModelLoadError(f"{folder} has no {missing}.", hint=GET_FILES)
+
+
+def _lacks_onnx(folder: Path) -> ModelLoadError | None:
+    """What an ONNX file names beside it is looked at when it is loaded (see `onnx_data`)."""
+    if is_file(folder / ONNX_FILE):
+        return None
+    names = sorted({*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")})
+    others = ", ".join(str(path.relative_to(folder)) for path in names)
+    if not others:
+        return ModelLoadError(f"{folder} has no {ONNX_FILE}.", hint=GET_FILES)
+    return ModelLoadError(
+        f"{folder} has no {ONNX_FILE}, only {others}.",
+        hint=f"If that is the model you want, move it, with any data beside it, to {ONNX_FILE}.",
+    )
 
 
 def _how_to_convert(folder: Path) -> str:

@@ -14,9 +14,14 @@ from emberd.files import is_file
 from emberd.models.json_files import MEND, is_there, read_json, read_object
 from emberd.registry.spec import is_below
 
-TRANSFORMER_FILES = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+TRANSFORMER_FILES = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
 )
 """Where the Transformer step keeps its options: the first of these that is not empty."""
 
@@ -62,23 +67,21 @@ def _step(type_name: str, path: str) -> Step:
     return Step(kind=kind, path=path, module=module)
 
 
-def listed_weights(folder: Path) -> list[str]:
-    """Return glob patterns of the weights that the folder's own lists name, whatever their names.
-
-    These are the shards in an index and the folders of Dense steps. A damaged list yields nothing:
-    loading will say what is wrong with it.
-    """
-    patterns: set[str] = set()
-    index = folder / "model.safetensors.index.json"
+def listed_heads(folder: Path) -> set[str]:
+    """Return glob patterns of the files of Dense steps; none if the list of steps is damaged."""
     with suppress(ModelLoadError):
         heads = (step.path for step in read_steps(folder) or () if step.kind == "Dense")
-        patterns |= {f"{glob.escape(path)}/*" for path in heads}
+        return {f"{glob.escape(path)}/*" for path in heads}
+    return set()
+
+
+def listed_shards(folder: Path) -> set[str]:
+    """Return glob patterns of the weights that the index names; none if it is damaged."""
+    index = folder / "model.safetensors.index.json"
     with suppress(ModelLoadError, LookupError, AttributeError):
         if is_file(index) and not is_file(folder / "model.safetensors"):
-            patterns |= {
-                glob.escape(str(name)) for name in read_object(index)["weight_map"].values()
-            }
-    return sorted(patterns)
+            return {glob.escape(str(name)) for name in read_object(index)["weight_map"].values()}
+    return set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,23 +119,6 @@ def read_pooling(folder: Path) -> PoolingFile:
         modes=frozenset(_POOLINGS.get(mode, mode) for mode in modes),
         include_prompt=values.get("include_prompt") is not False,
     )
-
-
-def check_layout(folder: Path, steps: tuple[Step, ...]) -> None:
-    """Refuse an encoder in a subfolder, where old versions of sentence-transformers kept it."""
-    for step in steps:
-        if step.path in ("", "."):
-            continue
-        if step.kind == "Transformer":
-            raise old_layout(folder, step.path)
-        if step.kind == "StaticEmbedding":
-            raise ModelLoadError(
-                f"{folder} has its token vectors in {step.path}; emberd looks for them next to"
-                " modules.json.",
-                hint=f"Move the files in {folder / step.path} to {folder}, write"
-                ' `"path": ""` for StaticEmbedding in modules.json, and a config.json with'
-                ' `{"model_type": "model2vec"}`.',
-            )
 
 
 def old_layout(folder: Path, elsewhere: str) -> ModelLoadError:

@@ -134,8 +134,9 @@ def remove(removal: Removal, catalog: Catalog, places: Places) -> Removed:
 
 def own_sources(models: Iterable[ModelSpec], hub: Path) -> list[Source]:
     """Return the folders and packages that hold files of these models; they are never deleted."""
-    sources = (source for spec in models for source in spec.sources if not source.hf)
-    return list(dict.fromkeys(source for source in sources if find_local(source, hub)))
+    own = ((source, spec.backend) for spec in models for source in spec.sources if not source.hf)
+    found = (source for source, backend in own if find_local(source, hub, backend=backend))
+    return list(dict.fromkeys(found))
 
 
 def _other_users(

@@ -55,7 +55,7 @@ def locate(
             except SourceError as error:
                 tried.append(f"{source}: {error.message}")
         else:
-            tried.append(f"{source}: {_why_not(source)}")
+            tried.append(f"{source}: {_why_not(source, spec.backend)}")
     if all(source.path for source in spec.sources) and (broken := _first_broken(spec)):
         raise broken
     raise SourceError(
@@ -81,19 +81,20 @@ def how_to_get(spec: ModelSpec) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _why_not(source: Source) -> str:
+def _why_not(source: Source, backend: str) -> str:
     """Say in a few words why a source that is not on the Hub is not here."""
     if not source.path:
         return "not installed"
     folder = Path(source.path)
-    problem = None if is_gone(folder) else lacks(folder)
+    problem = None if is_gone(folder) else lacks(folder, backend)
     return problem.message.rstrip(".") if problem else "no such folder"
 
 
 def _first_broken(spec: ModelSpec) -> ModelLoadError | None:
     """Return what the user's first existing folder lacks; None if none exists."""
     folders = (Path(source.path) for source in spec.sources if source.path)
-    return next(filter(None, (lacks(folder) for folder in folders if not is_gone(folder))), None)
+    present = (folder for folder in folders if not is_gone(folder))
+    return next(filter(None, (lacks(folder, spec.backend) for folder in present)), None)
 
 
 def _refuse_links_out(here: LocalCopy, hub: Path) -> None:

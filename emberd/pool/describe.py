@@ -33,6 +33,7 @@ def status_of(model: Model, names: Mapping[str, InputType | None]) -> ModelStatu
         pooling=spec.pooling,
         precision=spec.precision,
         max_tokens=ready.max_tokens if ready else spec.max_tokens,
+        tested=spec.tested,
         fingerprint=ready.fingerprints[str(spec.dimensions)] if ready else fingerprint,
         state=model.state,
         backend=ready.backend if ready else spec.backend,

@@ -195,7 +195,7 @@ class Preparing:
                 self._failed[spec.name] = spec
                 reason = getattr(error, "message", None) or type(error).__name__
                 log.warning("%s could not be prepared: %s", spec.name, reason)
-        await aside(partial(delete_unused, config, spare_new_folders=True))
+        await aside(partial(delete_unused, config))
 
     async def _is_done(self, spec: ModelSpec, config: Config) -> bool:
         """Prepare a model, if it needs that and there is room; False if it made way for others."""
@@ -242,12 +242,12 @@ async def _ended(*tasks: "asyncio.Task[Any] | None") -> None:
     await asyncio.gather(*running, return_exceptions=True)
 
 
-def delete_unused(config: Config, *, spare_new_folders: bool = False) -> None:
+def delete_unused(config: Config) -> None:
     """Delete the compiled models that no entry uses any longer; see `compiled.unused`."""
     entries = LockFile(config.homes.state).read()
     models = [(spec, entries.get(spec.name)) for spec in config.catalog]
     with suppress(OSError):  # another process may do the same
-        found = compiled.unused(config.homes.cache, models, spare_new_folders=spare_new_folders)
+        found = compiled.unused(config.homes.cache, models)
         freed = compiled.give_back(found)
         if freed:
             log.info("deleted %s of compiled models that are no longer used", format_size(freed))

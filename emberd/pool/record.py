@@ -11,8 +11,8 @@ from functools import partial
 
 from emberd.aside import aside
 from emberd.config.load import is_built_in
-from emberd.models.differences import Difference
 from emberd.pool.status import space_changed
+from emberd.registry.difference import Difference
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.worker import wire

@@ -12,6 +12,7 @@ from emberd.config.settings import LimitsSettings
 from emberd.errors import NoRoomError
 from emberd.files import size_of
 from emberd.models.availability import find_here
+from emberd.models.local import weights
 from emberd.pool.eviction import Decision, Resident, choose_evictions
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockEntry, LockFile
@@ -147,4 +148,4 @@ def estimate_bytes(spec: ModelSpec, hub: Path, before: LockEntry | None) -> int:
     here = find_here(spec, hub, before)
     if not here:
         return WORKER_BASE_BYTES + UNKNOWN_WEIGHTS_BYTES
-    return WORKER_BASE_BYTES + sum(map(size_of, here.folder.glob("*.safetensors")))
+    return WORKER_BASE_BYTES + sum(map(size_of, weights(here.folder, spec.backend)))

@@ -24,7 +24,7 @@ class ModelStatus:
     for models that treat a query and a document differently, and for aliases that state one.
 
     `replicas` is how many workers are ready, `memory_bytes` what all of them take; `pid` is the
-    first of `pids`.
+    first of `pids`. `tested` is how far its entry was checked before the release.
 
     `files_changed_s` is since 1970; it and `files_bytes` are 0 unless the model was loaded here.
     `phases_s` are the parts of the last start. `notes` say where the model's folder differs from
@@ -38,6 +38,7 @@ class ModelStatus:
     pooling: str
     precision: str
     max_tokens: int | None
+    tested: str
     fingerprint: str | None
     state: State
     backend: str

@@ -11,10 +11,10 @@ from typing import Any, get_args
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
 from emberd.errors import BadOptionError, ModelLoadError
-from emberd.models.differences import PUT_BEFORE_EVERY_TEXT, missing_prompts
-from emberd.models.folder import Folder
+from emberd.folder.differences import PUT_BEFORE_EVERY_TEXT, missing_prompts
+from emberd.folder.limits import NO_LIMIT
+from emberd.folder.reading import Folder
 from emberd.models.json_files import read_optional
-from emberd.models.limits import NO_LIMIT
 from emberd.models.modules import TRANSFORMER_FILES, read_pooling
 from emberd.proposal.card import FILE as CARD
 from emberd.proposal.card import Card
@@ -23,6 +23,8 @@ from emberd.proposal.place import Place
 from emberd.registry.spec import Pooling, Precision
 from emberd.units import format_plain
 
+SIZES = ("hidden_size", "d_model", "dim", "n_embd")
+"""What architectures call the size of a token's vector in config.json."""
 PROMPTS_FILE = "config_sentence_transformers.json"
 
 
@@ -71,7 +73,7 @@ def of_source(place: Place) -> Iterator[Finding]:
 def of_dimensions(checkpoint: Checkpoint, hidden_size: int) -> Iterator[Finding]:
     """Say how long vectors are: the encoder's, or what the last Dense step makes of them."""
     config, heads = checkpoint.config, checkpoint.heads
-    by = "config.json (hidden_size)" if "hidden_size" in config.values else "config.json"
+    by = next((f"config.json ({key})" for key in SIZES if key in config.values), "config.json")
     if heads:
         step = heads[-1].name.removesuffix(".linear")
         yield Line(
@@ -186,6 +188,16 @@ def of_precision(config: ModelConfig, chosen: Precision | None) -> Iterator[Find
         yield Line("precision", "bf16", "config.json (dtype)")
     else:
         yield Line("precision", "f32", "emberd's default: as exact as the file")
+
+
+def of_precision_as_is(file: str, chosen: Precision | None) -> Iterator[Finding]:
+    """Say the precision of weights that no backend rounds. Raises BadOptionError for another."""
+    if chosen not in (None, "f32"):
+        raise BadOptionError(
+            f"--precision {chosen}: the weights in {file} are taken as they are.",
+            hint="Leave the option out.",
+        )
+    yield Line("precision", "f32", f"the weights in {file} are taken as they are")
 
 
 def of_prompts(folder: Folder, label: str) -> Iterator[Finding]:

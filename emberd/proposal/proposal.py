@@ -10,18 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emberd.backends.architectures.native import read_architecture
+from emberd.backends.architectures.native import name_of
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
-from emberd.backends.plugins import architectures, load
+from emberd.backends.plugins import any_architecture
 from emberd.config.insertion import entry_lines
-from emberd.models.folder import read_folder
+from emberd.folder.reading import read_folder
 from emberd.proposal import lines
 from emberd.proposal.card import Card, read_card
 from emberd.proposal.lines import Chosen, Finding, Line, Open
 from emberd.proposal.place import Place
-from emberd.proposal.runner import find_runner, refuse_own_steps
+from emberd.proposal.runner import Runner, find_runner, refuse_own_steps
 from emberd.units import format_plain
 
 
@@ -32,6 +32,7 @@ class Proposal:
     Attributes:
         name: what the model would be called.
         place: where its files were read.
+        size_bytes: of the files that would be used, weights included.
         lines: the keys that are known.
         open: the keys that must be stated; without them there is no entry.
         notes: what else to know, in sentences.
@@ -40,6 +41,7 @@ class Proposal:
 
     name: str
     place: Place
+    size_bytes: int
     lines: tuple[Line, ...]
     open: tuple[Open, ...]
     notes: tuple[str, ...]
@@ -75,7 +77,7 @@ class Proposal:
                 "base_models": list(self.card.base_models),
             },
             "read_from": str(self.place.folder),
-            "size_bytes": self.place.size_bytes,
+            "size_bytes": self.size_bytes,
         }
 
 
@@ -96,13 +98,17 @@ def propose(place: Place, name: str, chosen: Chosen, *, usual_backend: str) -> P
 
     Raises:
         ModelLoadError: a file is damaged, no backend runs the model, or it wants its own code.
+        SourceError: a repository has no weights.
         BadOptionError: what the user chose contradicts a file.
     """
     card = read_card(place.folder)
-    found = list(_findings(place, card, chosen, usual_backend))
+    config = ModelConfig(place.folder / "config.json")
+    runner = find_runner(place, config, usual_backend)
+    found = list(_findings(place, config, card, chosen, runner))
     return Proposal(
         name=name,
         place=place,
+        size_bytes=place.size_bytes(runner.backend.files),
         lines=tuple(each for each in found if isinstance(each, Line)),
         open=tuple(each for each in found if isinstance(each, Open)),
         notes=tuple(each for each in found if isinstance(each, str)),
@@ -110,38 +116,36 @@ def propose(place: Place, name: str, chosen: Chosen, *, usual_backend: str) -> P
     )
 
 
-def _findings(place: Place, card: Card, chosen: Chosen, usual: str) -> Iterator[Finding]:
+def _findings(
+    place: Place, config: ModelConfig, card: Card, chosen: Chosen, runner: Runner
+) -> Iterator[Finding]:
     folder = place.folder
-    config = ModelConfig(folder / "config.json")
-    runner = find_runner(config, usual)
+    place.require_weights(runner.name)
     refuse_own_steps(folder)
     read = read_folder(folder)
     pooling = list(lines.of_pooling(read, chosen.pooling))
-    precision = list(lines.of_precision(config, chosen.precision))
+    if any_architecture(runner.backend):
+        precision = list(lines.of_precision_as_is(place.weights(runner.name)[0], chosen.precision))
+    else:
+        precision = list(lines.of_precision(config, chosen.precision))
     stated = {line.key: line.value for line in (*pooling, *precision) if isinstance(line, Line)}
     checkpoint = Checkpoint(_request(folder, {"pooling": "mean", **stated}), applies_heads=True)
-    runs = architectures(load(runner))
-    model_type = format_plain(config.get("model_type"))
-    hidden_size = (
-        read_architecture(config, backend=runner, runs=runs).hidden_size
-        if runs
-        else config.size("hidden_size")
-    )
+    architecture = format_plain(name_of(config))
     yield from lines.of_source(place)
-    yield from lines.of_dimensions(checkpoint, hidden_size)
+    yield from lines.of_dimensions(checkpoint, runner.hidden_size(config))
     yield from pooling
     yield from lines.of_length(read)
     yield from lines.of_limit(read, chosen.max_tokens)
     yield from precision
     yield from lines.of_prompts(read, place.label)
-    if runner != usual:
-        yield Line("backend", runner, f"{usual} does not run {model_type}")
+    if runner.why:
+        yield Line("backend", runner.name, runner.why)
     if config.get("auto_map"):
         yield (
-            f"config.json names Python code of the model's own (auto_map). {runner} runs"
-            f" {model_type} without it."
+            f"config.json names Python code of the model's own (auto_map). {runner.name} runs"
+            f" {architecture} without it."
         )
-    yield Line("architecture", model_type, "config.json (model_type)")
+    yield Line("architecture", architecture, "config.json (model_type)")
     yield from lines.of_card(card)
 
 

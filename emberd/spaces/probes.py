@@ -48,13 +48,17 @@ def decode(encoded: str) -> list[Sequence[float]]:
 def lowest_cosine(one: str, other: str, dimensions: int | None = None) -> float:
     """Return the lowest cosine of any probe text's two vectors; 0 if they cannot be compared.
 
+    A text whose vector is zero in both, since a static model knows no token of it, is left out.
+
     Args:
         one: the encoded vectors in one space.
         other: those in the other.
         dimensions: how many leading dimensions to compare, for models with several sizes.
     """
     pairs = [
-        (a[:dimensions], b[:dimensions]) for a, b in zip(decode(one), decode(other), strict=False)
+        (a[:dimensions], b[:dimensions])
+        for a, b in zip(decode(one), decode(other), strict=False)
+        if any(a) or any(b)
     ]
     scales = [math.hypot(*a) * math.hypot(*b) for a, b in pairs]
     usable = all(len(a) == len(b) for a, b in pairs) and all(

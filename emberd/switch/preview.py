@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from emberd.config.load import Config
 from emberd.errors import StoreError
+from emberd.folder.space import compare_models
 from emberd.models.availability import find_here
-from emberd.models.space import compare_models
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.compare import Comparison
 from emberd.spaces.lock import LockEntry, LockFile

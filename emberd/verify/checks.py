@@ -1,13 +1,13 @@
 """The checks and their thresholds: pure functions from vectors to a finding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from emberd.backends.base import Precision
-from emberd.models.differences import Difference
+from emberd.registry.difference import Difference
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.compare import SAME_SPACE, compare
 from emberd.spaces.lock import LockEntry
@@ -32,7 +32,7 @@ MIXED: Final = (
 SAME: Final = 0.9999  # cosine of two vectors that must be the same
 UNIT: Final = 1e-3
 PARTNERS: Final = 14  # of 16 texts must find their partner; MiniLM finds all, even in 4 bits
-SEPARATION: Final = 3.0  # MiniLM 7.8, in 4 bits 7.6; with a shuffled vocabulary 0.5
+SEPARATION: Final = 3.0  # MiniLM 7.8, L3 5.8, WordLlama 6.7; with a shuffled vocabulary 0.5
 BETTER: Final = 1.25  # times the separation means that another pooling is the right one
 LOWEST: Final[Mapping[Precision, float]] = {"bf16": 0.999, "8bit": 0.99, "4bit": 0.8}
 """Lowest cosine to full precision. 4 bits give MiniLM 0.86 over thirty texts."""
@@ -107,12 +107,15 @@ def check_longest(max_tokens: int, tokens: int, truncated: bool, refused: bool) 
 
 def check_paraphrases(name: str, vectors: Matrix, *, built_in: bool) -> Finding:
     """Check that paraphrases are nearer than unrelated texts; only warn about users' own models."""
-    found = paraphrases.partners_found(vectors)
-    apart = paraphrases.separation(vectors)
-    detail = (
-        f"{found} of {len(vectors)} texts are nearest to their paraphrase; paraphrases are"
-        f" {apart:.1f} standard deviations closer than unrelated texts"
-    )
+    known = int(finite_rows(vectors).sum())
+    found = apart = 0.0
+    detail = f"of {len(vectors) - known} of {len(vectors)} texts the model knows no word"
+    if known == len(vectors):
+        found, apart = paraphrases.partners_found(vectors), paraphrases.separation(vectors)
+        detail = (
+            f"{found} of {len(vectors)} texts are nearest to their paraphrase; paraphrases are"
+            f" {apart:.1f} standard deviations closer than unrelated texts"
+        )
     advice = (
         f"The tokenizer or the pooling does not match the weights: compare models.{name} and the"
         " files with the model card."
@@ -212,11 +215,20 @@ def check_reference(model: str, vectors: Matrix, reference: Matrix) -> Finding:
     )
 
 
-def check_agreement(precision: Precision, backend: str, lowest: float) -> Finding:
-    """Judge the lowest cosine between this backend's vectors and those of another."""
+def check_agreement(
+    backend: str, arithmetic: Collection[str], lowest: float, sample: str
+) -> Finding:
+    """Judge the lowest cosine between this backend's vectors and those of another.
+
+    Args:
+        backend: the other one.
+        arithmetic: what the two compute in; only float32 on both sides has to be nearly exact.
+        lowest: the lowest cosine of a text's two vectors.
+        sample: which texts these were, in words.
+    """
     return judged(
         "backends agree",
-        lowest >= (SAME if precision == "f32" else SAME_SPACE),
-        f"{backend}: lowest cosine {lowest:.6f}",
+        lowest >= (SAME if {*arithmetic} == {"f32"} else SAME_SPACE),
+        f"{backend}: lowest cosine {lowest:.6f} {sample}; {' and '.join(sorted(arithmetic))}",
         f"Do not switch between {backend} and this backend for this model, and please report it.",
     )

@@ -86,7 +86,7 @@ def find_full_precision(spec: ModelSpec, hub: Path, files: Files) -> Files | Non
     others = (
         _read(source, folder, files.backend, patterns)
         for source in spec.sources
-        if source != files.source and (folder := find_local(source, hub))
+        if source != files.source and (folder := find_local(source, hub, backend=files.backend))
     )
     return next((found for found in (files, *others) if not found.are_quantized), None)
 

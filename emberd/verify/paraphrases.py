@@ -38,7 +38,13 @@ PAIRS = (
     ),
 )
 TEXTS = tuple(text for pair in PAIRS for text in pair)
+_WORDS = " ".join(TEXTS).split()
 _PARTNER = np.arange(len(TEXTS)) ^ 1
+
+
+def passage(words: int) -> str:
+    """Return prose of so many words: the sentences one after the other, again and again."""
+    return " ".join((_WORDS * (words // len(_WORDS) + 1))[:words])
 
 
 def partners_found(vectors: Matrix) -> int:

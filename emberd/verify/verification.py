@@ -6,28 +6,23 @@ pooling, another backend. The files are hashed once, here, and the workers reuse
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import get_args
 
 import numpy as np
 
-from emberd.backends import plugins
 from emberd.config.load import Config, is_built_in
-from emberd.errors import (
-    BackendBrokenError,
-    BackendMissingError,
-    EmberdError,
-    ModelLoadError,
-    TextTooLongError,
-)
-from emberd.models.differences import differences
-from emberd.models.folder import read_folder
-from emberd.pool.status import ModelStatus
+from emberd.errors import EmberdError
+from emberd.folder.differences import differences
+from emberd.folder.reading import Folder, read_folder
 from emberd.registry.spec import ModelSpec, Pooling
 from emberd.spaces.lock import LockEntry, LockFile
-from emberd.spaces.probes import PROBES, encode
-from emberd.vectors import Matrix, lowest_cosine
+from emberd.spaces.probes import encode
+from emberd.vectors import Matrix, finite_rows
 from emberd.verify import checks, paraphrases
 from emberd.verify.acceptance import remember
+from emberd.verify.agreement import CHECK as AGREEMENT
+from emberd.verify.agreement import compare_backends
 from emberd.verify.files import (
     Files,
     check_published,
@@ -36,11 +31,10 @@ from emberd.verify.files import (
     find_full_precision,
 )
 from emberd.verify.finding import Finding
-from emberd.verify.reference import minilm
-from emberd.verify.workers import Embedded, LoadedModel, run_in_fresh_worker
-
-FEW_TEXTS = (*paraphrases.TEXTS[:8], "")  # for a backend that may be slow here
-UNUSABLE = (BackendBrokenError, BackendMissingError, ModelLoadError)
+from emberd.verify.measuring import Measured, measure
+from emberd.verify.memory import too_big
+from emberd.verify.reference import reference_for
+from emberd.verify.workers import PATIENCE_S, LoadedModel, run_in_fresh_worker
 
 
 def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
@@ -53,7 +47,9 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
         return _stopped("load", error, spec.name)
     findings = [check_unchanged(files, before, spec.name), check_published(files, spec.name)]
     try:
-        ran = run_in_fresh_worker(config, spec, files.as_entry(before), _measure)
+        says = read_folder(files.folder)
+        work = partial(measure, only_known=says.only_known)
+        ran = run_in_fresh_worker(config, spec, files.as_entry(before), work)
     except EmberdError as error:
         return [*findings, *_stopped("load", error, spec.name)]
     findings += remember(lock, spec.name, before, ran.entry, files)
@@ -65,73 +61,8 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
         findings.append(Finding("compiled model", "failed", ran.damage, advice))
     if isinstance(ran.result, EmberdError):
         return [*findings, *_stopped("answers", ran.result, spec.name)]
-    verification = _Verification(config, spec, files, before, ran.entry, ran.result)
+    verification = _Verification(config, spec, files, says, before, ran.entry, ran.result)
     return [*findings, *verification.findings(full=full)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """What the first worker returned: the vectors and facts that the checks need."""
-
-    status: ModelStatus
-    max_tokens: int
-    lengths: dict[int, int]  # dimensions requested -> dimensions got
-    batch: Matrix
-    alone: Matrix  # the rows of `batch`, embedded one by one
-    shuffled: Matrix  # the rows of `batch`, embedded in another order
-    empty: Embedded
-    longest: Embedded
-    longest_is_refused: bool
-    paraphrases: Matrix
-    few: Matrix
-    probes: Matrix
-
-
-async def _measure(model: LoadedModel) -> _Measured | EmberdError:
-    """Embed everything that the checks need; an error is a result too."""
-    try:
-        return await _embed_all(model)
-    except EmberdError as error:
-        return error
-
-
-async def _embed_all(model: LoadedModel) -> _Measured:
-    mixed = checks.MIXED
-    order = np.random.default_rng(7).permutation(len(mixed))
-    shuffled = await model.embed([mixed[place] for place in order])
-    alone = [await model.embed([text]) for text in mixed]
-    smaller = [await model.embed(["size"], dimensions=size) for size in model.spec.matryoshka]
-    batch = (await model.embed(mixed)).vectors
-    too_long = "word " * (model.max_tokens + 88)
-    return _Measured(
-        status=model.status,
-        max_tokens=model.max_tokens,
-        lengths={
-            size: got.shape[1]
-            for size, got in zip(
-                (model.spec.dimensions, *model.spec.matryoshka),
-                (batch, *(answer.vectors for answer in smaller)),
-                strict=True,
-            )
-        },
-        batch=batch,
-        alone=np.concatenate([answer.vectors for answer in alone]),
-        shuffled=shuffled.vectors[order.argsort()],
-        empty=await model.embed([""]),
-        longest=await model.embed([too_long]),
-        longest_is_refused=await _refuses(model, too_long),
-        paraphrases=(await model.embed(paraphrases.TEXTS)).vectors,
-        few=(await model.embed(FEW_TEXTS)).vectors,
-        probes=(await model.embed(PROBES)).vectors,
-    )
-
-
-async def _refuses(model: LoadedModel, text: str) -> bool:
-    try:
-        await model.embed([text], truncate=False)
-    except TextTooLongError:
-        return True
-    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +72,10 @@ class _Verification:
     config: Config
     spec: ModelSpec
     files: Files
+    says: Folder
     before: LockEntry | None
     after: LockEntry
-    measured: _Measured
+    measured: Measured
 
     def findings(self, *, full: bool) -> Iterator[Finding]:
         """Yield the findings in the order in which they are shown."""
@@ -152,27 +84,44 @@ class _Verification:
         yield Finding("load", "ok", loaded)
         yield checks.check_space(spec.name, self.before, self.after, encode(measured.probes))
         yield checks.check_dimensions(spec, measured.lengths)
-        everything = (measured.batch, measured.alone, measured.shuffled, measured.empty.vectors)
-        vectors = np.concatenate([*everything, measured.longest.vectors, measured.paraphrases])
+        longest = [measured.longest.vectors] if measured.longest else []
+        vectors = np.concatenate([measured.taken[1], measured.alone, measured.shuffled, *longest])
         yield checks.check_finite(vectors)
         yield checks.check_unit_length(spec, vectors)
         yield checks.check_company(measured.batch, measured.alone, measured.shuffled)
-        yield checks.check_shortest(measured.empty.tokens, bool(measured.empty.truncated))
-        yield checks.check_longest(
-            measured.max_tokens,
-            measured.longest.tokens,
-            bool(measured.longest.truncated),
-            measured.longest_is_refused,
-        )
-        yield checks.check_folder(spec.name, differences(read_folder(self.files.folder), spec))
+        yield self._shortest()
+        yield self._longest()
+        yield checks.check_folder(spec.name, differences(self.says, spec))
         built_in = is_built_in(spec)
         yield self._pooling(built_in=built_in)
         yield checks.check_paraphrases(spec.name, measured.paraphrases, built_in=built_in)
         yield from self._full_precision()
         if full:
-            yield from self._backends()
+            yield from compare_backends(
+                self.config,
+                spec,
+                self.files,
+                max_tokens=measured.max_tokens,
+                only_known=self.says.only_known,
+            )
         else:
-            yield Finding("backends agree", "skipped", "only with --full")
+            yield Finding(AGREEMENT, "skipped", "only with --full")
+
+    def _shortest(self) -> Finding:
+        empty = self.measured.empty
+        if empty is None:
+            return Finding("shortest text", "ok", "an empty text has no token, and is refused")
+        return checks.check_shortest(empty.tokens, bool(empty.truncated))
+
+    def _longest(self) -> Finding:
+        measured, longest = self.measured, self.measured.longest
+        if longest is None:
+            why = f"not checked: no answer for {measured.max_tokens} tokens in {PATIENCE_S:.0f} s"
+            return Finding("longest text", "skipped", why)
+        refused = measured.longest_is_refused
+        return checks.check_longest(
+            measured.max_tokens, longest.tokens, bool(longest.truncated), refused
+        )
 
     def _pooling(self, *, built_in: bool) -> Finding:
         """Trust a checkpoint that states its pooling (no other would load), or try them all."""
@@ -180,6 +129,8 @@ class _Verification:
         if stated:
             where = stated[0].relative_to(self.files.folder)
             return Finding("pooling", "ok", f"{self.spec.pooling}, as {where} says")
+        if not finite_rows(self.measured.paraphrases).all():
+            return Finding("pooling", "skipped", "the model does not know the test's words")
         apart: dict[str, float] = {}
         poolings: Sequence[Pooling] = get_args(Pooling)
         for pooling in poolings:
@@ -195,53 +146,42 @@ class _Verification:
 
     def _full_precision(self) -> Iterator[Finding]:
         """Load the weights in f32: compare our vectors with it, and it with shipped vectors."""
-        spec, reference = self.spec, minilm()
-        full = find_full_precision(spec, self.config.homes.hub, self.files)
+        full = find_full_precision(self.spec, self.config.homes.hub, self.files)
+        reference = reference_for(full.sha256_of_weights, full.source.hf) if full else None
         no_loss = no_reference = ""
         if full is None:
             no_loss = no_reference = "quantized weights, and no full-precision ones here"
-        elif full.sha256_of_weights != reference.weights_sha256:
+        elif reference is None:
             no_reference = "no reference is shipped for these weights"
         elif self.measured.max_tokens < reference.most_tokens:
             no_reference = "max_tokens would cut the reference texts"
-        if spec.precision == "f32":
+        if self.spec.precision == "f32":
             no_loss = "f32 is already full precision"
+        texts, own = self.measured.taken
+        more = () if no_reference or reference is None else reference.texts
         exact = None
         if full and not (no_loss and no_reference):
-            texts = (*checks.MIXED, *paraphrases.TEXTS, *(() if no_reference else reference.texts))
-            variant = replace(spec, precision="f32", compute="f32")
-            try:
-                exact = self._embed(variant, full, texts)
-            except EmberdError as error:
-                no_loss = no_loss or f"not possible in f32: {error.message}"
-                no_reference = no_reference or no_loss
+            exact, why = self._exact(full, (*texts, *more))
+            no_loss, no_reference = no_loss or why, no_reference or why
         if exact is None or no_loss:
             yield Finding("precision loss", "skipped", no_loss)
         else:
-            own = np.concatenate([self.measured.batch, self.measured.paraphrases])
-            yield checks.check_precision(spec.precision, own, exact[: len(own)])
-        if exact is None or no_reference:
+            yield checks.check_precision(self.spec.precision, own, exact[: len(own)])
+        if exact is None or reference is None or no_reference:
             yield Finding("reference vectors", "skipped", no_reference)
         else:
-            rows = exact[-len(reference.texts) :]
-            yield checks.check_reference(reference.model, rows, reference.vectors)
+            yield checks.check_reference(reference.model, exact[len(own) :], reference.vectors)
 
-    def _backends(self) -> Iterator[Finding]:
-        """Embed a few texts with every other installed backend."""
-        check = "backends agree"
-        others = [name for name in plugins.names() if name != self.files.backend]
-        if not others:
-            yield Finding(check, "skipped", f"only {self.files.backend} is installed")
-        for name in others:
-            try:
-                vectors = self._embed(replace(self.spec, backend=name), self.files, FEW_TEXTS)
-            except UNUSABLE as error:
-                yield Finding(check, "skipped", f"{name}: {error.message}")
-            except EmberdError as error:
-                yield Finding(check, "failed", f"{name}: {error.message}", error.hint or "")
-            else:
-                cosine = lowest_cosine(self.measured.few, vectors)
-                yield checks.check_agreement(self.spec.precision, name, cosine)
+    def _exact(self, full: Files, texts: Sequence[str]) -> tuple[Matrix | None, str]:
+        """Return the vectors of full precision, or why there are none."""
+        why = too_big(full)
+        try:
+            if not why:
+                variant = replace(self.spec, precision="f32", compute="f32")
+                return self._embed(variant, full, texts), ""
+        except EmberdError as error:
+            why = error.message
+        return None, f"not possible in f32: {why}"
 
     def _embed(
         self, variant: ModelSpec, files: Files, texts: Sequence[str], *, keep_cache: bool = True

@@ -19,7 +19,7 @@ from threading import Thread
 
 import orjson
 
-from emberd.errors import EmberdError, TextTooLongError
+from emberd.errors import EmberdError, NoTokensError, TextTooLongError
 from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher
@@ -145,6 +145,7 @@ class Inbox:
 
     def _add(self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float) -> None:
         try:
+            refuse_empty(indices, tokens)
             if not work.request.truncate:
                 refuse_cut(indices, tokens)
         except EmberdError as error:
@@ -195,6 +196,19 @@ class Inbox:
             ),
             fragment,
         )
+
+
+def refuse_empty(indices: Iterable[int], tokens: Iterable[Tokens]) -> None:
+    """Raise `NoTokensError` for the first text without tokens, which no batch has a place for.
+
+    Static models have no special tokens and leave unknown ones out.
+    """
+    for index, text in zip(indices, tokens, strict=True):
+        if not text.ids:
+            raise NoTokensError(
+                f"Text {index} is empty, or has no token that the model knows: it has no vector.",
+                hint="Leave this text out.",
+            )
 
 
 def refuse_cut(indices: Iterable[int], tokens: Iterable[Tokens]) -> None:

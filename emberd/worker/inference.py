@@ -246,10 +246,7 @@ def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
 
 
 def _one_each(rows: Matrix, batch: Sequence[Item]) -> Matrix:
-    """Raise ValueError unless there is one vector for each text.
-
-    A text without any tokens (its tokenizer adds none) has no place in a packed row.
-    """
+    """Raise ValueError unless there is one vector for each text."""
     if len(rows) != len(batch):
         raise ValueError(f"{len(rows)} vectors for {len(batch)} texts")
     return rows

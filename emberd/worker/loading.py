@@ -18,13 +18,14 @@ from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.backends.faster import faster_compute
 from emberd.errors import ModelLoadError, SourceError
 from emberd.files import delete_tree, is_file
+from emberd.folder.differences import differences
+from emberd.folder.reading import Folder
+from emberd.folder.space import BackendFiles, identify
 from emberd.models import sources
 from emberd.models.compiled import compiled_key
-from emberd.models.differences import Difference, differences
 from emberd.models.files import hash_files
-from emberd.models.folder import Folder
-from emberd.models.space import BackendFiles, identify
 from emberd.processor import processor_key
+from emberd.registry.difference import Difference
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.judge import judge
 from emberd.spaces.lock import NO_VERSION, LockEntry

@@ -42,7 +42,7 @@ class Tokenizer:
     """A checkpoint's tokenizer.json, without the truncation and padding that it states.
 
     (MiniLM's says: cut at 128 and pad to 128.) `normalizer` replaces the file's own, in the same
-    format; see `models.folder.Folder`, also for `include_prompt` and `only_known`. `pairs`: it is
+    format; see `folder.reading.Folder`, also for `include_prompt` and `only_known`. `pairs`: it is
     for `encode_pairs`.
     """
 

@@ -100,9 +100,9 @@ class Ready:
     `lock` is the new LockEntry as a dict. `fingerprints` maps each output size, as a string, to its
     fingerprint; `equivalent` are others for the same space. `phases_s` says how long each part of
     the start took, in seconds. `differences` is where the model's folder says something other than
-    its entry, and what would be faster; see `models.differences`. `devices` are those that a worker
-    each could use, the one in use first; empty if there is nothing to choose. `streams` is how many
-    batches it runs at once.
+    its entry, and what would be faster; see `registry.difference`. `devices` are those that a
+    worker each could use, the one in use first; empty if there is nothing to choose. `streams` is
+    how many batches it runs at once.
     """
 
     backend: str

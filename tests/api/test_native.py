@@ -143,9 +143,10 @@ def test_models_has_a_row_for_every_entry_with_every_field(server: Server) -> No
     assert set(rows["minilm"]) >= {
         "name", "aliases", "dimensions", "pooling", "precision", "max_tokens", "fingerprint",
         "state", "backend", "memory_bytes", "in_flight", "queued", "idle_s", "unloads_in_s",
-        "loads", "last_load_s", "last_error", "pulled",
+        "loads", "last_load_s", "last_error", "pulled", "tested",
     }  # fmt: skip
     assert rows["minilm"]["pulled"] is True
+    assert rows["minilm"]["tested"] == "reference"
     assert (rows["mpnet"]["state"], rows["mpnet"]["pulled"]) == ("cold", False)
 
 

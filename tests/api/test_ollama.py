@@ -123,6 +123,27 @@ def test_names_ignore_case_when_nothing_is_called_exactly_so(
     assert shown.json()["model_info"]["general.name"] == sources[means]
 
 
+@pytest.mark.parametrize(
+    ("asked", "hub_id"),
+    [
+        ("nomic-embed-text", "nomic-ai/nomic-embed-text-v1.5"),
+        ("nomic-embed-text:latest", "nomic-ai/nomic-embed-text-v1.5"),
+        ("nomic-embed-text:v1.5", "nomic-ai/nomic-embed-text-v1.5"),
+        ("nomic-embed-text:v1.5:query", "nomic-ai/nomic-embed-text-v1.5"),
+        ("granite-embedding:278m", "ibm-granite/granite-embedding-278m-multilingual"),
+        ("snowflake-arctic-embed2:latest", "Snowflake/snowflake-arctic-embed-l-v2.0"),
+    ],
+)
+def test_a_built_in_model_answers_to_its_name_in_ollama(
+    server: Server, asked: str, hub_id: str
+) -> None:
+    shown = server.http.post("/api/show", json={"model": asked})
+    listed = {tag["name"] for tag in server.http.get("/api/tags").json()["models"]}
+
+    assert shown.json()["model_info"]["general.name"] == hub_id
+    assert {"nomic-embed-text:latest", "nomic-embed-text:v1.5"} <= listed
+
+
 def test_names_with_a_tag_are_listed_as_they_are(named: Server) -> None:
     names = {tag["name"] for tag in named.http.get("/api/tags").json()["models"]}
 

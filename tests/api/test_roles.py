@@ -204,7 +204,7 @@ def test_they_are_listed_where_models_are(named: Server) -> None:
 
 def test_what_is_listed_embeds_and_is_shown(named: Server) -> None:
     tags = [tag["name"] for tag in named.http.get("/api/tags").json()["models"]]
-    ours = [tag for tag in tags if tag.startswith(("asks", "text-emb", "taken", "nomic"))]
+    ours = [tag for tag in tags if tag.startswith(("asks", "text-emb", "taken", "nomic:"))]
 
     assert len(ours) > 6
     for tag in ours:

@@ -28,6 +28,8 @@ MOST_TOKENS = {
     "distilbert": 40,
     "gemma3_text": 64,
     "gte": 64,
+    "jina_bert": 300,
+    "jina_bert-code": 300,
     "model2vec": 300,
     "modernbert": 64,
     "mpnet": 130,

@@ -15,8 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from emberd.backends import plugins
 from emberd.backends.architectures.base import Architecture
-from emberd.backends.architectures.native import NATIVE, read_architecture
-from emberd.backends.base import Backend, Compute, Encoder, LoadRequest, Pooling, Precision
+from emberd.backends.architectures.jina_bert import JinaBert
+from emberd.backends.architectures.native import NATIVE, name_of, read_architecture
+from emberd.backends.base import Backend, Encoder, LoadRequest, Pooling, Precision
 from emberd.backends.config import ModelConfig
 from emberd.backends.conformance import check_backend
 from emberd.backends.mlx.backend import MLXBackend
@@ -25,6 +26,7 @@ from emberd.backends.openvino.runtime import capabilities, make_core
 from emberd.backends.relative_positions import buckets, distance_buckets
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
+from tests.backends.nearness import BACKENDS, encode, lowest_to_dequantized
 from tests.backends.references import (
     MOST_TOKENS,
     TINY,
@@ -32,7 +34,6 @@ from tests.backends.references import (
     batch_of,
     change_json,
     copy_of,
-    load,
     pack,
     pack_with_heads,
     padded_left,
@@ -57,23 +58,6 @@ SOME_FAMILIES = pytest.mark.parametrize(
 )
 
 
-def encode(
-    backend: Backend,
-    folder: Path,
-    scratch: Path,
-    *,
-    pooling: Pooling | None = None,
-    precision: Precision = "f32",
-    compute: Compute = "f32",
-    name: str = "",
-    rows: int | None = None,
-) -> Matrix:
-    """Load a checkpoint and encode the texts of `name`, or of the one that the folder is called."""
-    encoder = load(backend, folder, scratch, pooling=pooling, precision=precision, compute=compute)
-    token_ids, mask = batch_of(name or folder.name)
-    return encoder.encode(token_ids[:rows], mask[:rows])
-
-
 @cache
 def vectors_in(backend: Backend, name: str, precision: Precision) -> Matrix:
     """Return the vectors of an unchanged checkpoint; several tests compare them."""
@@ -82,8 +66,8 @@ def vectors_in(backend: Backend, name: str, precision: Precision) -> Matrix:
 
 
 def test_every_family_is_tested_here() -> None:
-    kinds = {ModelConfig(TINY / name / "config.json").get("model_type") for name in MOST_TOKENS}
-    assert kinds == NATIVE
+    names = {name_of(ModelConfig(TINY / name / "config.json")) for name in MOST_TOKENS}
+    assert names == NATIVE
 
 
 @BOTH
@@ -141,6 +125,25 @@ def test_packed_weights_make_the_space_of_full_ones_on_both_backends(
 
     for backend in (OPENVINO, MLX):
         assert cosines(encode(backend, packed, tmp_path, precision=precision), full).min() > 0.99999
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("modernbert", "4bit"),
+        *(
+            pytest.param(name, precision, marks=SLOW)
+            for name in sorted(MOST_TOKENS)
+            for precision in ("4bit", "8bit")
+            if (name, precision) != ("modernbert", "4bit")
+        ),
+    ],
+)
+def test_quantized_weights_are_what_mlx_makes_of_them(
+    backend: str, name: str, precision: Precision, tmp_path: Path
+) -> None:
+    assert lowest_to_dequantized(backend, name, precision, tmp_path) > 0.99999
 
 
 @SOME_FAMILIES
@@ -382,6 +385,7 @@ def sizes_of(name: str, tmp_path: Path, **changes: object) -> Architecture:
         ("nomic_bert", {}, 64),
         ("nomic_bert", {"n_positions": None}, 32),  # as Transformers 5 writes it
         ("new", {}, 64),
+        ("jina_bert", {}, 300),
     ],
 )
 def test_positions_after_the_padding_index_leave_fewer_for_tokens(
@@ -406,6 +410,7 @@ def test_positions_after_the_padding_index_leave_fewer_for_tokens(
         ("t5", {"feed_forward_proj": "split-relu"}, "feed_forward_proj is 'split-relu'"),
         ("nomic_bert", {"activation_function": "gelu"}, "activation_function is 'gelu'"),
         ("nomic_bert", {"num_experts": 8}, "num_experts is 8; only 0"),
+        ("nomic_bert", {"activation_function": "gelu", "num_experts": 8}, "num_experts is 8"),
         ("nomic_bert", {"prenorm": True}, "prenorm is True; only False"),
         ("nomic_bert", {"rotary_emb_fraction": 0.5}, "rotary_emb_fraction is 0.5; only 1.0"),
         ("nomic_bert", {"rotary_emb_base": 0}, "rotary_emb_base is 0, not a positive"),
@@ -420,6 +425,19 @@ def test_positions_after_the_padding_index_leave_fewer_for_tokens(
         ("new", {"rope_scaling": {"type": "linear", "factor": 2}}, "scaling .*'linear'.* only"),
         ("new", {"rope_scaling": [2]}, r"rope_parameters is \[2\], not a mapping"),
         ("gte", {"rope_theta": None}, "rope_theta is None, not a positive"),
+        (
+            "jina_bert",
+            {"feed_forward_type": "original"},
+            "type is 'original'; .*geglu",
+        ),
+        ("jina_bert", {"feed_forward_type": None}, "type is 'original'; .*reglu"),
+        ("jina_bert", {"is_decoder": True}, "is_decoder is True; only False"),
+        (
+            "jina_bert",
+            {"num_attention_heads": 12},
+            "64 is not a multiple of num_att.* 12",
+        ),
+        ("jina_bert", {"position_embedding_type": "relative_key"}, "type is 'relative_key'; only"),
     ],
 )
 def test_a_variant_with_other_arithmetic_is_refused(
@@ -427,6 +445,28 @@ def test_a_variant_with_other_arithmetic_is_refused(
 ) -> None:
     with pytest.raises(ModelLoadError, match=named):
         sizes_of(name, tmp_path, **changes)
+
+
+def test_a_variant_of_a_model_type_has_a_name_of_its_own(tmp_path: Path) -> None:
+    shutil.copy(TINY / "jina_bert" / "config.json", tmp_path)
+
+    with pytest.raises(ModelLoadError, match=r"'bert' \(the architecture jina_bert\).* any .*bert"):
+        read_architecture(ModelConfig(tmp_path / "config.json"), backend="any")
+
+
+@pytest.mark.parametrize(
+    ("heads", "exponents"),
+    [
+        (2, [4, 8]),
+        (8, [1, 2, 3, 4, 5, 6, 7, 8]),
+        (12, [1, 2, 3, 4, 5, 6, 7, 8, 0.5, 1.5, 2.5, 3.5]),  # jina-embeddings-v2-base
+    ],
+)
+def test_slopes_are_those_of_alibi(heads: int, exponents: list[float], tmp_path: Path) -> None:
+    jina = sizes_of("jina_bert", tmp_path, num_attention_heads=heads, hidden_size=heads * 16)
+
+    assert isinstance(jina, JinaBert)
+    assert np.allclose(-np.log2(jina.slopes), exponents)
 
 
 def test_a_backend_that_says_nothing_more_runs_bert_only(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -110,6 +112,31 @@ def test_a_missing_tensor_is_named(tiny: Path) -> None:
 def test_a_tensor_of_another_shape_is_named(tiny: Path) -> None:
     with pytest.raises(ModelLoadError, match=r"query\.weight has shape \(64, 64\).*\(64, 32\)"):
         read(tiny).dense_matrix(QUERY, 64, 32)
+
+
+@pytest.mark.parametrize("dtype", ["F64", "F32", "F16", "BF16"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_tensor_that_is_not_finite_is_named(dtype: str, number: float, tiny: Path) -> None:
+    values = np.full((64, 64), 65504, np.float32)  # the largest number of float16
+    wide = values.astype({"F64": np.float64, "F16": np.float16}.get(dtype, np.float32))
+    for place in (None, (0, 0), (63, 63)):
+        if place:
+            wide[:] = 1
+            wide[place] = number
+        data = wide if dtype != "BF16" else (wide.view(np.uint32) >> 16).astype(np.uint16)
+        write_tensor(tiny / "model.safetensors", QUERY, dtype, data)
+        if place is None:
+            query_of(tiny)
+            continue
+        with pytest.raises(ModelLoadError, match=rf"model\.safetensors: {QUERY} has numbers that"):
+            query_of(tiny)
+
+
+def write_tensor(path: Path, name: str, dtype: str, data: npt.NDArray[Any]) -> None:
+    """Write a file with one tensor of any of the format's types."""
+    entry = {"dtype": dtype, "shape": data.shape, "data_offsets": (0, data.nbytes)}
+    header = json.dumps({name: entry}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data.tobytes())
 
 
 def test_bf16_precision_keeps_eight_bits_of_each_number(tiny: Path) -> None:

@@ -5,16 +5,19 @@ What they share with all architectures is in `test_architectures.py`.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from emberd.backends.base import Backend, Compute, Precision
+from emberd.backends.base import Backend, Compute, Precision, TokenIds
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.mlx.packed import Packed
+from emberd.backends.openvino import graph
 from emberd.backends.openvino.backend import OpenVINOBackend
+from emberd.backends.openvino.runtime import capabilities, make_core
 from emberd.backends.rows import Rows
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
@@ -103,6 +106,33 @@ def test_a_local_layer_far_from_any_text_spoils_none_after_it(
 
     assert mask.sum(axis=1).min() < mask.shape[1] - 8
     assert cosines(encoder.encode(token_ids, mask), np.concatenate(alone)).min() > 0.99999
+
+
+@pytest.mark.parametrize("tokens", [144, 145, 300, 700])
+@pytest.mark.parametrize("name", ["gemma3_text", "modernbert"])
+def test_local_layers_block_by_block_see_what_they_see_at_once(
+    name: str, tokens: int, tmp_path: Path
+) -> None:
+    folder = copy_of(name, tmp_path / name)
+    window = {"local_attention": 16} if name == "modernbert" else {"sliding_window": 16}
+    kinds = ["sliding_attention"] * 2
+    change_json(folder / "config.json", max_position_embeddings=1024, layer_types=kinds, **window)
+    rows, mask = long_rows(tokens)
+
+    ours = load(OPENVINO, folder, tmp_path / "ours").encode(rows, mask)
+    theirs = load(MLX, folder, tmp_path / "theirs").encode(rows, mask)
+
+    assert cosines(ours, ours[[1, 2, 3, 0]]).max() < 0.99
+    assert cosines(ours, theirs).min() > 0.99999
+
+
+def long_rows(tokens: int) -> tuple[TokenIds, TokenIds]:
+    """Return a row with one text, one with two, and one whose text is far from its end."""
+    token_ids = np.random.default_rng(3).integers(5, 90, (3, tokens)).astype(np.int32)
+    mask = np.ones_like(token_ids)
+    mask[1, tokens // 3 :] = 2
+    mask[2, 9:] = 0
+    return token_ids * (mask > 0), mask
 
 
 Pairs = npt.NDArray[np.bool_]
@@ -194,6 +224,59 @@ def test_one_thread_for_each_batch_gives_the_same(name: str, streams: int, tmp_p
     )
 
     assert cosines(encoder.encode(*batch_of(name)), vectors_of(name, stated(name))).min() > 0.999
+
+
+def in_bf16(name: str, folder: Path) -> Path:
+    """Copy a checkpoint, with its weights stored in bfloat16."""
+    copy_of(name, folder)
+    path = folder / "model.safetensors"
+    tensors: Any = mx.load(str(path))
+    stored = {key: tensor.astype(mx.bfloat16) for key, tensor in tensors.items()}
+    mx.eval(stored)
+    path.unlink()
+    mx.save_safetensors(str(path), stored)
+    return folder
+
+
+@NAMES
+def test_weights_in_bf16_make_the_space_of_weights_rounded_to_it(name: str, tmp_path: Path) -> None:
+    stored = in_bf16(name, tmp_path / name)
+    vectors = encode(MLX, TINY / name, tmp_path, precision="bf16")
+
+    for folder in (stored, TINY / name):
+        for precision in ("f32", "bf16") if folder == stored else ("bf16",):
+            ours = encode(OPENVINO, folder, tmp_path / precision, precision=precision)
+            assert cosines(ours, vectors).min() > 0.99999
+    assert cosines(encode(MLX, stored, tmp_path), vectors).min() > 0.99999
+
+
+@pytest.mark.skipif("BF16" not in capabilities(make_core()), reason="no bf16 here")
+@NAMES
+def test_weights_in_bf16_take_half_the_room_in_a_compiled_model(name: str, tmp_path: Path) -> None:
+    sizes: list[int] = []
+    for folder in (TINY / name, in_bf16(name, tmp_path / name)):
+        cache = tmp_path / str(len(sizes))
+        vectors = encode(OPENVINO, folder, cache, compute="bf16")
+        assert cosines(vectors, vectors_of(name, stated(name))).min() > 0.998
+        sizes.append(sum(path.stat().st_size for path in cache.rglob("*.blob")))
+
+    full = (TINY / name / "model.safetensors").stat().st_size
+    assert sizes[0] - sizes[1] > 0.4 * full
+
+
+@pytest.mark.parametrize("stored", ["f32", "bf16"])
+@NAMES
+def test_a_large_table_is_several_constants_and_the_vectors_are_the_same(
+    name: str, stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = TINY / name if stored == "f32" else in_bf16(name, tmp_path / name)
+    as_one = encode(OPENVINO, folder, tmp_path / "one")
+    monkeypatch.setattr(graph, "_MOST_BYTES", 7000)
+
+    in_parts = encode(OPENVINO, folder, tmp_path / "parts")
+
+    np.testing.assert_array_equal(in_parts, as_one)
+    assert len({path.stat().st_size for path in tmp_path.rglob("*.blob")}) == 2
 
 
 THETAS = {

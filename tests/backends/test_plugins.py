@@ -40,7 +40,7 @@ def test_our_own_names_are_those_of_the_entry_points() -> None:
 def test_an_installed_plugin_is_listed_without_being_imported(install: Install) -> None:
     install("explosive_backend", "raise SystemError")
 
-    assert plugins.names() == ["explosive_backend", "mlx", "openvino"]
+    assert plugins.names() == ["explosive_backend", "mlx", "onnx", "openvino"]
     assert "explosive_backend" not in sys.modules
 
 
@@ -49,8 +49,10 @@ def test_a_backend_is_made() -> None:
 
 
 def test_a_missing_backend_is_met_with_the_installed_ones() -> None:
-    with pytest.raises(BackendMissingError, match=r"No backend 'onnx'.* mlx, openvino") as caught:
-        plugins.load("onnx")
+    with pytest.raises(
+        BackendMissingError, match=r"No backend 'torch'.* mlx, onnx, openvino"
+    ) as caught:
+        plugins.load("torch")
 
     assert caught.value.hint is not None
     assert "Install the package" in caught.value.hint
@@ -89,7 +91,7 @@ def test_a_plugin_does_not_take_the_name_of_our_own(install: Install) -> None:
     assert isinstance(plugins.load("openvino"), OpenVINOBackend)
 
 
-@pytest.mark.parametrize("name", ["mlx", "openvino", "somebody's"])
+@pytest.mark.parametrize("name", ["mlx", "onnx", "openvino", "somebody's"])
 def test_only_auto_stands_for_another_name(name: str) -> None:
     assert plugins.resolve(name) == name
     assert plugins.resolve("auto") in ("mlx", "openvino")

@@ -12,7 +12,7 @@ from emberd.backends.base import Backend, Precision, TokenIds
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.openvino.backend import OpenVINOBackend
 from emberd.errors import ModelLoadError
-from emberd.models.folder import read_folder
+from emberd.folder.reading import read_folder
 from emberd.vectors import Matrix
 from emberd.worker.padding import pad
 from emberd.worker.tokenizer import Tokenizer

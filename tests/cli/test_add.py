@@ -226,6 +226,42 @@ def test_a_name_that_is_taken_and_a_model_that_is_there(config: Path, emberd: Em
     assert config.read_text() == FILE
 
 
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ("minilm", "minilm is already among the models."),
+        ("MiniLM", "MiniLM is already among the models: it is minilm."),
+        ("all-minilm", "all-minilm is already among the models: it is minilm."),
+        ("bge-small:query", "bge-small:query is already among the models: it is bge-small."),
+        ("other", "other is already among the models."),
+        ("mine", "mine is already among the models: it is other."),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--name", "new")])
+def test_the_name_of_a_model_that_is_there_is_told_with_how_to_use_it(
+    named: str, told: str, more: tuple[str, ...], config: Path, home: Path
+) -> None:
+    config.write_text(FILE + "aliases: {mine: other}\n")
+
+    done = run_emberd("add", named, "--yes", *more, home=home)
+
+    model = told.rpartition(" ")[2].rstrip(".") if ": it is" in told else named
+    assert done.returncode == 1
+    assert f"error: {told}\n" in done.stderr.decode()
+    assert f"`emberd pull {model}`" in " ".join(done.stderr.decode().split())
+
+
+def test_a_folder_that_is_called_like_a_model_is_a_folder(
+    config: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described(tmp_path / "here" / "minilm")
+    monkeypatch.chdir(tmp_path / "here")
+
+    done = run_emberd("add", "minilm", "--name", "new", "--json", home=home)
+
+    assert json.loads(done.stdout)["read_from"] == str(tmp_path / "here" / "minilm")
+
+
 def test_the_default_is_not_changed_where_nobody_reads_what_that_means(
     config: Path, folder: Path
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
-from tests.serving import Server, run_emberd, wait_for
+from tests.serving import Server, age, run_emberd, wait_for
 
 HUB = "{sources: [{hf: me/tiny}], dimensions: 64, pooling: mean"
 CONFIG = f"""\
@@ -91,6 +91,23 @@ def test_remove_takes_the_compiled_copy_along(loaded: Path) -> None:
     assert answer["freed_bytes"] > answer["compiled_bytes"]  # type: ignore[operator]
 
 
+def test_remove_leaves_what_the_first_start_of_another_model_has_just_compiled(
+    loaded: Path,
+) -> None:
+    """Its worker stores it before the server has put the model into lock.json."""
+    starting, left = (loaded / "cache" / "openvino" / (digit * 16) for digit in "12")
+    for folder in (starting, left):
+        folder.mkdir()
+        (folder / "f32.blob").write_bytes(b"x")
+        age(folder)
+    (starting / "f32.blob").write_bytes(b"compiled now")
+
+    done = run_emberd("remove", "tiny", "--yes", home=loaded)
+
+    assert done.returncode == 0, done.stderr
+    assert blobs(loaded) == [starting / "f32.blob"]
+
+
 @pytest.mark.slow
 def test_what_another_entry_uses_stays(home: Path) -> None:
     embed(home, "tiny", "asking", "other")
@@ -123,6 +140,7 @@ def test_the_copy_of_a_folder_of_ones_own_goes_and_the_folder_stays(
 
 def test_list_shows_the_disk_that_is_used(loaded: Path) -> None:
     (stray := loaded / "cache" / "openvino" / "of-an-older-version.blob").write_bytes(b"x" * 9000)
+    age(stray)
 
     listed = json.loads(run_emberd("list", "--json", home=loaded).stdout)
     shown = run_emberd("list", "-v", home=loaded).stdout.decode()
@@ -140,6 +158,7 @@ def test_list_shows_the_disk_that_is_used(loaded: Path) -> None:
 def test_the_server_gives_back_what_no_model_uses(loaded: Path) -> None:
     stray = loaded / "cache" / "openvino" / "of-an-older-version.blob"
     stray.write_bytes(b"x")
+    age(stray)
 
     with Server(loaded, share_compiled=False) as own:
         wait_for(lambda: not stray.exists())
@@ -156,6 +175,7 @@ def test_new_files_of_a_model_leave_no_old_copy(home: Path) -> None:
     (snapshot / "config.json").write_text(json.dumps(config | {"another": True}))
     embed(home, "tiny")
     assert len(blobs(home)) == 2
+    age(old.parent)
 
     with Server(home, share_compiled=False):
         wait_for(lambda: not old.exists())

@@ -20,7 +20,8 @@ from tests.serving import Server, clean_environ, run_emberd
 
 CHECKS = (
     "config", "python", "platform", "folder, state", "disk, models", "lock", "service", "memory",
-    "backend mlx", "backend openvino", "gpu", "model", "port", "tokens", "hub",
+    "backend mlx", "backend onnx", "backend openvino", "gpu", "models", "model", "port", "tokens",
+    "hub",
 )  # fmt: skip
 ANEW = True
 
@@ -99,7 +100,7 @@ def test_a_broken_config_is_found_and_the_rest_is_checked_all_the_same(home: Pat
     assert seen.failed() == ["config"]
     assert "not valid YAML" in seen.row("config")["detail"]
     assert seen.row("backend openvino")["verdict"] == "ok"
-    unseen = {seen.row(name)["verdict"] for name in ("model", "port", "tokens", "hub")}
+    unseen = {seen.row(name)["verdict"] for name in ("models", "model", "port", "tokens", "hub")}
     assert unseen == {"skipped"}
 
 

@@ -46,6 +46,13 @@ REPORT = StoreReport(
     precision="4bit", fingerprint="ff", judged_by="sample", dimensions=384, rows=300, sampled=200,
     mean_cosine=1.0, lowest_cosine=0.9999, health=Health(rows=300),
 )  # fmt: skip
+FAR, NEAR = (
+    Candidate(
+        model=model, precision="f32", fingerprint="ff", mean_cosine=cosine, lowest_cosine=0.1,
+        share=0.0,
+    )
+    for model, cosine in (("minilm", 0.2), ("mpnet", 0.98))
+)  # fmt: skip
 WORK = Work(model="minilm", rows=300, minutes=3.0, megabytes=1.4, locked_s=0.2)
 
 
@@ -240,7 +247,13 @@ def test_after_a_migration_it_names_what_still_asks_for_another_model(tmp_path: 
         ),
         ({"verdict": "re-embed"}, SERVED, "the model that its users name is minilm"),
         ({"verdict": "mixed"}, NOTES, "mixed: "),
-        ({"verdict": "unknown"}, NOTES, "unknown: no model on this machine"),
+        ({"verdict": "unknown"}, NOTES, "made these vectors; `emberd pull` others."),
+        ({"verdict": "unknown", "candidates": [FAR]}, NOTES, "vectors; `emberd pull` others."),
+        (
+            {"verdict": "unknown", "candidates": [FAR, NEAR]},
+            NOTES,
+            "made these vectors. mpnet comes near them (mean cosine 0.980), but only 0.999",
+        ),
         ({"sampled": 0}, NOTES, "compatible: the store is empty"),
         (
             {"sampled": 0, "verdict": "re-embed"},

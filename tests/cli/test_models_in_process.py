@@ -11,8 +11,8 @@ from emberd.cli import context
 from emberd.cli.context import resumable
 from emberd.cli.models import _notes
 from emberd.config.load import load_config
+from emberd.folder.pull import FileCheck, Pulled
 from emberd.models.availability import LocalCopy
-from emberd.models.pull import FileCheck, Pulled
 from emberd.registry.spec import Source
 from emberd.running import Running
 from tests import model_folder

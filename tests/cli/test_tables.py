@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from emberd.cli.render import process_table, start_table
+from emberd.cli.render import model_table, process_table, start_table
 from emberd.pool.status import ModelStatus
 from emberd.worker.wire import Progress
 
 READY = ModelStatus(
     name="minilm", aliases=[], roles={}, dimensions=384, pooling="mean", precision="4bit",
-    max_tokens=512,
+    max_tokens=512, tested="reference",
     fingerprint="f", state="ready", backend="openvino", compute="bf16", memory_bytes=2**20,
     replicas=1, in_flight=1, queued=2, idle_s=None, unloads_in_s=90.0, loads=1, last_load_s=0.5,
     phases_s=None, progress=None, last_error=None, notes=[], pulled=True, files_bytes=1,
@@ -52,3 +52,37 @@ def test_several_workers_of_a_model_are_counted() -> None:
     cells = [row[3] for row in process_table([READY, both]).rows]
 
     assert cells == ["openvino bf16", "openvino bf16 x 2"]
+
+
+LISTED = {
+    "name": "m", "default": False, "dimensions": 8, "pooling": "cls", "precision": "f32",
+    "max_tokens": 512, "roles": {}, "licence": None, "tested": "no", "pulled": True,
+    "fingerprint": None, "runs_on": ["mlx", "openvino"], "why_not": None,
+}  # fmt: skip
+
+
+def test_where_a_model_runs_is_shown_or_in_one_word_why_nowhere() -> None:
+    nowhere = {**LISTED, "runs_on": [], "why_not": "architecture"}
+
+    sheet = model_table([LISTED, nowhere, {**nowhere, "why_not": "unknown"}])
+
+    column = sheet.columns.index("runs on")
+    assert [row[column] for row in sheet.rows] == [
+        "mlx, openvino", "[red]no[/]: architecture", "[dim]unknown[/]",
+    ]  # fmt: skip
+
+
+def test_120_columns_show_where_a_model_runs_and_how_it_was_tested() -> None:
+    long = {
+        **LISTED,
+        "name": "multilingual-e5-large",
+        "roles": {f"multilingual-e5-large:{role}": role for role in ("query", "document")},
+        "licence": "Apache-2.0",
+        "tested": "architecture",
+        "fingerprint": "0123456789abcdef",
+    }
+
+    kept, width = model_table([long]).fitted(120)
+
+    assert width <= 120
+    assert {"model", "dimensions", "max tokens", "runs on", "tested", "files"} <= {*kept}

@@ -328,7 +328,7 @@ def test_config_check_knows_the_installed_backends(run: Run, config: Path) -> No
 
     shown = complaint(run("config", "check"))
     assert shown.startswith(f"error: {config}:3: models.mpnet.backend: no backend 'opnvino' ")
-    assert "auto, mlx, openvino" in shown
+    assert "auto, mlx, onnx, openvino" in shown
 
 
 @pytest.mark.parametrize(

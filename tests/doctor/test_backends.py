@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from emberd.backends import plugins
+from emberd.config.load import load_config
 from emberd.doctor import backends
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec, Source
@@ -99,3 +100,28 @@ def test_a_probe_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     assert "0.1 s" in said["error"]
     assert said["hint"]
+
+
+def test_models_that_run_on_no_backend_are_named_with_the_reason(tmp_path: Path) -> None:
+    entry = "{{sources: [{{hf: a/b}}], dimensions: 8, pooling: cls, {0}}}"
+    lines = {
+        "fine": "architecture: bert",
+        "odd": "architecture: lfm2",
+        "odder": "architecture: lfm2",
+        "lost": "architecture: bert, backend: nowhere",
+        "new": "normalize: true",
+    }
+    models = "".join(f"  {name}: {entry.format(line)}\n" for name, line in lines.items())
+    (tmp_path / "config.yaml").write_text(f"models:\n{models}")
+    config = load_config(environ={"EMBERD_HOME": str(tmp_path)})
+
+    first, *others = backends.models(config)
+
+    every = len(list(config.catalog))
+    assert (first.verdict, first.detail) == ("ok", f"{every - 4} of {every} run here")
+    assert [(row.verdict, row.detail.partition(":")[0]) for row in others] == [
+        ("note", "odd, odder"), ("note", "lost"), ("note", "new"),
+    ]  # fmt: skip
+    assert "'lfm2'" in others[0].detail
+    assert "nowhere" in others[1].detail
+    assert all(row.advice for row in others)

@@ -8,9 +8,9 @@ from emberd.doctor.checks import checks
 
 NAMES = (
     "config", "python", "platform", "folders", "disk", "lock", "service", "memory", "backends",
-    "model", "stores", "port", "socket", "tokens", "hub",
+    "models", "model", "stores", "port", "socket", "tokens", "hub",
 )  # fmt: skip
-SKIPPED = ("model", "port", "tokens", "hub")
+SKIPPED = ("models", "model", "port", "tokens", "hub")
 
 
 @pytest.fixture

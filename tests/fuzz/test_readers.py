@@ -18,8 +18,8 @@ from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.errors import EmberdError
-from emberd.models.differences import differences
-from emberd.models.folder import read_folder
+from emberd.folder.differences import differences
+from emberd.folder.reading import read_folder
 from emberd.models.local import is_complete
 from emberd.registry.spec import ModelSpec, Source
 from emberd.worker.tokenizer import Tokenizer

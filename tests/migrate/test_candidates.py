@@ -86,6 +86,8 @@ def judged(made_by: Mapping[str, int]) -> Candidates:
         ({DEFAULT: 12, OTHER: 8}, "mixed", DEFAULT),
         ({OTHER: 19, DEFAULT: 1}, "mixed", OTHER),
         ({DEFAULT: 15, "": 5}, "mixed", DEFAULT),
+        ({DEFAULT: 3, "": 17}, "mixed", DEFAULT),
+        ({DEFAULT: 2, "": 18}, "unknown", None),  # a few that came out the same
         ({"": 20}, "unknown", None),
     ],
 )

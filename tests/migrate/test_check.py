@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emberd.cli.migrate_report import show_report
 from emberd.config.load import load_config
 from emberd.errors import QueueFullError, SourceError
 from emberd.migrate.base import Stamp
@@ -109,6 +110,43 @@ def test_vectors_of_no_model_here_are_unknown(tmp_path: Path, made: Made, work: 
 
     assert (report.verdict, report.model, report.mean_cosine) == ("unknown", None, None)
     assert set(report.made_by) == {""}
+
+
+BY_OLLAMA = """
+aliases: {nomic-embed-text: minilm}
+stores: {notes: {kind: cmem, path: ../notes, model: "nomic-embed-text:latest"}}
+"""
+
+
+def test_what_another_server_made_under_a_models_name_is_not_that_models(
+    tmp_path: Path, made: Made, work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chance = np.random.default_rng(4)
+    own = made.old[:200]
+    noise = chance.standard_normal(own.shape)
+    noise -= (noise * own).sum(axis=1, keepdims=True) * own
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    cosine = np.clip(chance.normal(0.98, 0.01, (len(own), 1)), 0.9, 0.9995)
+    cosine[:10] = 0.9995  # short texts, say
+    theirs = (own * cosine + noise * np.sqrt(1 - cosine**2)).astype("<f4")
+    stores.make_cmem(tmp_path / "notes", made.texts[:200], theirs)
+    (home := tmp_path / "home").mkdir()
+    (home / "config.yaml").write_text(BY_OLLAMA)
+    named = find(config := load_config(environ=clean_environ(home)), "notes")
+
+    report = check(config, named, work.embedder, models=("nomic-embed-text",))
+    show_report(report, named)
+
+    assert named.served_by == "minilm"
+    assert (report.verdict, report.model, report.precision) == ("unknown", None, None)
+    assert known_from(report, named) is None
+    [nearest] = report.candidates
+    assert nearest.mean_cosine == pytest.approx(0.98, abs=0.01)
+    assert 0 < nearest.share < 0.1
+    said = capsys.readouterr().out
+    assert "unknown: no model on this machine made these vectors. minilm comes near" in said
+    assert "Another server (such as Ollama) may have made them" in said
+    assert "`emberd migrate run notes --to minilm`" in said
 
 
 def test_what_is_wrong_with_rows_is_counted(tmp_path: Path, made: Made, work: Work) -> None:

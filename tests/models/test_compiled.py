@@ -12,6 +12,7 @@ from emberd.models.compiled import compiled_key, unused
 from emberd.models.modules import TRANSFORMER_FILES
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry
+from tests.serving import age
 
 SPEC = ModelSpec(name="mine", sources=(Source(hf="me/mine"),), dimensions=8, pooling="mean")
 NAMES = (
@@ -74,5 +75,8 @@ def test_what_a_start_has_just_made_is_spared(tmp_path: Path) -> None:
 
     models = [(SPEC, entry(("f32",)))]
 
+    assert unused(tmp_path, models) == []
+    age(tmp_path / "b" / "stray")
     assert unused(tmp_path, models) == [stray]
-    assert unused(tmp_path, models, spare_new_folders=True) == []
+    (stray / "it").touch()
+    assert unused(tmp_path, models) == []

@@ -10,6 +10,7 @@ from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry, LockFile
 from tests import model_folder
+from tests.serving import age
 
 FILES = {"model.safetensors": FileHash(sha256="0" * 64, size=1, mtime_ns=1, inode=1)}
 
@@ -33,6 +34,7 @@ def test_a_model_that_is_here_has_sizes_and_one_that_is_not_has_none(tmp_path: P
 
     assert (first.name, first.aliases, first.sources) == ("here", ["h"], [source])
     assert (first.pulled, first.default, first.fingerprint) == (True, False, "space")
+    assert (first.folder, second.folder) == (str(folder), None)
     assert first.files_bytes > 0
     assert first.compiled_bytes >= 9000
     assert (second.pulled, second.default, second.fingerprint) == (False, True, None)
@@ -44,6 +46,7 @@ def test_compiled_copies_of_no_entry_are_counted(tmp_path: Path) -> None:
     stray = places.cache / "openvino" / "stray"
     stray.mkdir(parents=True)
     (stray / "it.blob").write_bytes(b"x" * 9000)
+    age(stray)
     spec = ModelSpec(name="mine", sources=(Source(hf="me/mine"),), dimensions=4, pooling="cls")
 
     assert unused_bytes(Catalog([spec]), places) >= 9000

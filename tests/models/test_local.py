@@ -14,7 +14,9 @@ from emberd.models.local import (
     has_digest,
     hub_repository,
     is_complete,
+    lacks,
     remove_repository,
+    weights,
 )
 from emberd.registry.spec import Source
 from tests import model_folder
@@ -82,6 +84,51 @@ def test_a_format_that_another_tool_fetched_is_not_ours(tmp_path: Path, name: st
     model_folder.cache(tmp_path, files=files)
 
     assert find_local(Source(hf="me/mine"), tmp_path) is None
+
+
+def test_each_backend_finds_the_weights_that_it_takes(tmp_path: Path) -> None:
+    described = {name: FILES[name] for name in ("config.json", "tokenizer.json")}
+    graph = {"onnx/model.onnx": b"graph", "onnx/model.onnx_data": b"data", **described}
+    model_folder.cache(tmp_path, "me/graph", files=graph)
+    model_folder.cache(tmp_path, "me/weights", files={"model.safetensors": b"w", **described})
+    both = model_folder.cache(tmp_path, "me/both", files={"model.safetensors": b"w", **graph})
+
+    found = {
+        name: [
+            find_local(Source(hf=f"me/{name}"), tmp_path, backend=backend) is not None
+            for backend in ("openvino", "onnx")
+        ]
+        for name in ("graph", "weights", "both")
+    }
+
+    assert found == {"graph": [False, True], "weights": [True, False], "both": [True, True]}
+    assert {path.name for path in weights(both, "onnx")} == {"model.onnx", "model.onnx_data"}
+    assert {path.name for path in weights(both, "auto")} == {"model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("files", "says", "hint"),
+    [
+        ({"model.safetensors": b"w"}, "has no onnx/model.onnx.", "Get it from"),
+        (
+            {"model.onnx": b"", "onnx/model_int8.onnx": b""},
+            "has no onnx/model.onnx, only model.onnx, onnx/model_int8.onnx.",
+            "move it, with any data beside it, to onnx/model.onnx.",
+        ),
+    ],
+)
+def test_what_a_folder_lacks_for_the_backend_onnx_is_said(
+    tmp_path: Path, files: dict[str, bytes], says: str, hint: str
+) -> None:
+    described = {name: FILES[name] for name in ("config.json", "tokenizer.json")}
+    folder = model_folder.write(tmp_path, {**described, **files})
+
+    missing = lacks(folder, "onnx")
+
+    assert missing is not None
+    assert missing.message == f"{folder} {says}"
+    assert missing.hint is not None
+    assert hint in missing.hint
 
 
 @pytest.mark.parametrize("revision", [None, "main"])

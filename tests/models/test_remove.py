@@ -12,6 +12,7 @@ from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry, LockFile
 from tests import model_folder
+from tests.serving import age
 
 FILES = {"model.safetensors": FileHash(7, 1, 1, "ab")}
 
@@ -76,6 +77,7 @@ def test_files_that_another_model_uses_stay_unless_that_is_meant(places: Places)
 def test_copies_that_no_model_leads_to_go_too(places: Places) -> None:
     mine = model("mine", Source(hf="me/mine"))
     orphan = model_folder.write(places.cache / "openvino" / "0123456789abcdef", {"blob": b"x"})
+    age(orphan)
 
     done = remove(
         plan_removal([mine], Catalog([mine]), places, shared=False), Catalog([mine]), places

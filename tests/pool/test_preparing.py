@@ -1,6 +1,5 @@
 """A running server compiles its models before anybody asks for them, with real workers."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,7 +15,7 @@ from emberd.pool.preparing import LOW_PRIORITY, chosen, needs_preparing
 from emberd.spaces.lock import LockEntry, LockFile
 from tests.faults.troubled import CONFIG as TROUBLED
 from tests.faults.troubled import serve_troubled
-from tests.serving import Server, clean_environ, has_ended, wait_for
+from tests.serving import Server, age, clean_environ, has_ended, wait_for
 
 PREPARE = {"EMBERD_LIMITS_PREPARE": "true"}
 CONFIG = """\
@@ -40,10 +39,10 @@ def compiled(home: Path) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in (home / "cache").glob("*/*/*")}
 
 
-def age(home: Path) -> None:
+def age_all(home: Path) -> None:
     """Make what is compiled look as if it had been for long; what is new may not be deleted."""
-    for file in (home / "cache").glob("*/*"):
-        os.utime(file, (0, 0))
+    for folder in (home / "cache").glob("*/*"):
+        age(folder)
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ def test_a_changed_entry_is_compiled_before_it_is_asked_for(home: Path, folder: 
     with serve(home, config(folder, "pooling: mean")) as own:
         own.embed("load")
         before = compiled(home)
-        age(home)
+        age_all(home)
         (home / "config.yaml").write_text(config(folder, "pooling: cls"))
         begin(own)
         wait_for(lambda: "tiny: prepared in" in own.log(), within_s=120)
@@ -184,7 +183,8 @@ def test_remove_waits_for_a_model_that_is_being_prepared(held: Server) -> None:
         wait_for(lambda: "troubled: prepared in" in held.log(), within_s=120)
 
         assert removing.result().returncode == 0
-        assert compiled(held.home) == {}
+        backends = {Path(file).parts[-3] for file in compiled(held.home)}
+        assert backends <= {"openvino"}  # what `tests.compiled` has lent; this model's is gone
         entry = remembered(held, "troubled")
         assert entry
         assert entry.is_removed

@@ -58,5 +58,5 @@ def described(folder: Path, **more: Any) -> Path:  # noqa: ANN401 - whatever JSO
 
 def proposed(folder: Path, chosen: Chosen | None = None) -> Proposal:
     """Return what emberd proposes for a folder."""
-    place = find_place(str(folder), None, hub=folder / "hub", files=("*.json", "*.safetensors"))
+    place = find_place(str(folder), None, hub=folder / "hub")
     return propose(place, "mine", chosen or Chosen(), usual_backend="openvino")

@@ -12,8 +12,8 @@ from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.openvino.backend import OpenVINOBackend
 from emberd.config.load import validated
 from emberd.errors import BadOptionError, ModelLoadError
-from emberd.models.differences import differences
-from emberd.models.folder import read_folder
+from emberd.folder.differences import differences
+from emberd.folder.reading import read_folder
 from emberd.proposal.lines import Chosen
 from emberd.proposal.proposal import short_name
 from tests.proposal.folders import MODULES, ST, described, proposed, write
@@ -81,7 +81,7 @@ def test_every_architecture_is_described_as_its_reference_vectors_are(folder: Pa
     spec = validated(folder / "config.yaml", "mine", found.entry)
     with np.load(folder / "reference.npz") as reference:
         assert reference[spec.pooling].shape[-1] == spec.dimensions
-    assert folder.name in (spec.architecture, f"{spec.architecture}-gated")
+    assert folder.name.removesuffix("-gated").removesuffix("-code") == spec.architecture
     assert found.open == ()
     assert differences(read_folder(folder), spec) == []
 
@@ -212,12 +212,17 @@ def test_the_files_own_prompts_count_more_than_the_table(tmp_path: Path) -> None
     ("config", "said", "hint"),
     [
         ({"model_type": "deberta-v2"}, "architecture 'deberta-v2'", "Openvino runs bert"),
+        ({"model_type": "deberta-v2"}, "architecture 'deberta-v2'", "a file onnx/model.onnx"),
         (
             {"model_type": "odd", "auto_map": {"AutoModel": "modeling.OddModel\x1b"}},
             "code that comes with the model (modeling.OddModel)",
             "Openvino runs bert",
         ),
-        ({"position_embedding_type": "alibi"}, "position_embedding_type is 'alibi'", ""),
+        (
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type is 'relative_key'",
+            "",
+        ),
         ({"quantization": {"bits": 6, "group_size": 64}}, "6-bit weights", "4 or 8 bits"),
     ],
 )
@@ -248,6 +253,56 @@ def test_another_backend_is_named_if_the_usual_one_does_not_run_it(tmp_path: Pat
         with pytest.raises(ModelLoadError) as caught:
             proposed(folder)
         assert "Backend mlx runs it, but: MLX cannot be imported" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("config", "has_safetensors", "why"),
+    [
+        ({"model_type": "deberta-v2"}, True, "openvino does not run deberta-v2"),
+        ({"model_type": "odd", "auto_map": {"A": "b.C"}}, False, "openvino does not run odd"),
+        ({"position_embedding_type": "relative_key"}, True, "openvino does not run this bert"),
+        ({"torch_dtype": "bfloat16"}, False, "no weights for openvino are there"),
+        ({}, True, None),
+    ],
+    ids=["no backend", "code", "a kind of bert", "no safetensors", "both"],
+)
+def test_an_onnx_file_is_run_if_nothing_else_can_be(
+    tmp_path: Path, config: dict[str, object], has_safetensors: bool, why: str | None
+) -> None:
+    folder = write(described(tmp_path / "tiny", **config), {"onnx/model.onnx": "graph"})
+    if not has_safetensors:
+        (folder / "model.safetensors").unlink()
+
+    found = proposed(folder)
+
+    assert found.origins.get("backend") == (why and f"onnx/model.onnx; {why}")
+    assert found.entry.get("backend") == (why and "onnx")
+    assert found.entry["precision"] == "f32"
+    assert (found.entry["dimensions"], found.entry["max_tokens"]) == (64, 32)
+    assert any("runs odd without it" in note for note in found.notes) == ("auto_map" in config)
+    if why:
+        assert "onnx/model.onnx" in found.origins["precision"]
+        with pytest.raises(BadOptionError, match="taken as they are"):
+            proposed(folder, Chosen(precision="4bit"))
+
+
+@pytest.mark.parametrize("key", ["d_model", "dim", "n_embd"])
+def test_the_size_of_vectors_has_other_names_elsewhere(tmp_path: Path, key: str) -> None:
+    folder = write(described(tmp_path / "tiny", model_type="odd"), {"onnx/model.onnx": "graph"})
+    config = json.loads((folder / "config.json").read_text())
+    write(folder, {"config.json": {key: config.pop("hidden_size"), **config}})
+
+    found = proposed(folder)
+
+    assert (found.entry["dimensions"], found.origins["dimensions"]) == (64, f"config.json ({key})")
+
+
+def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
+    folder = described(tmp_path / "tiny")
+    (folder / "model.safetensors").unlink()
+
+    with pytest.raises(ModelLoadError, match=r"has no model\.safetensors"):
+        proposed(folder)
 
 
 def test_code_for_an_architecture_that_emberd_has_itself_is_not_needed(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer as Library
 
 from emberd.backends.base import LoadRequest
 from emberd.backends.openvino.backend import OpenVINOBackend
-from emberd.models.folder import read_folder
+from emberd.folder.reading import read_folder
 from emberd.vectors import lowest_cosine
 from emberd.worker.padding import pad
 from emberd.worker.tokenizer import Tokenizer

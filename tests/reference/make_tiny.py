@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jina_bert
 import numpy as np
 import numpy.typing as npt
 import published
@@ -127,8 +128,9 @@ class Family:
     `pooling` is what `1_Pooling` states, `poolings` are those with reference vectors. `heads` are
     the widths after each Dense head. `special` are the roles in `tokenizer_config.json`. A norm
     that adds one to its weight has weights around zero. `tensors` are those of the published
-    checkpoints, where transformers has others. `model` is its class in transformers. A static
-    model is a table of vectors, of which a text has the mean; it has no class there.
+    checkpoints, where transformers has others. `model` is its class in transformers, unless that
+    has none and a class here stands in. A static model is a table of vectors, of which a text has
+    the mean; it has no class there.
     """
 
     name: str
@@ -147,7 +149,7 @@ class Family:
     tokenizer_config: Json = field(default_factory=dict)
     states_max_seq_length: bool = True
     tensors: Callable[[PreTrainedConfig], published.Shapes] | None = None
-    model: str = "AutoModel"
+    model: str | type[PreTrainedModel] = "AutoModel"
     is_static: bool = False
 
 
@@ -514,6 +516,39 @@ FAMILIES = (
         poolings=ENCODER_POOLINGS,
         tensors=published.nomic_bert,
     ),
+    *(
+        Family(
+            name=name,
+            config={
+                "model_type": "bert",
+                "architectures": ["JinaBertForMaskedLM"],
+                "auto_map": {"AutoModel": f"jinaai/{code}--modeling_bert.JinaBertModel"},
+                **BERT_SIZES,
+                "emb_pooler": "mean",
+                "feed_forward_type": feed_forward,
+                "layer_norm_eps": 1e-12,
+                "max_position_embeddings": 300,
+                "model_max_length": 300,
+                "pad_token_id": 0,
+                "position_embedding_type": "alibi",
+                "type_vocab_size": 2,
+                "use_cache": True,
+            },
+            **{
+                **BERT_TOKENIZER,
+                "tokenizer": lambda: word_pieces(BERT_FIRST, "[CLS] $A [SEP]", count=30),
+            },
+            max_tokens=300,
+            pooling="mean",
+            poolings=ENCODER_POOLINGS,
+            has_sdpa=False,
+            model=jina_bert.JinaBertModel,
+        )
+        for name, code, feed_forward in (
+            ("jina_bert", "jina-bert-implementation", "geglu"),
+            ("jina_bert-code", "jina-bert-v2-qk-post-norm", "reglu"),
+        )
+    ),
     Family(
         name="new",
         config={
@@ -768,12 +803,12 @@ def write_checkpoint(family: Family, folder: Path) -> None:
     write_modules(family, folder)
 
 
-def write_static(family: Family, folder: Path, tokens: int) -> None:
+def write_static(family: Family, folder: Path, tokens: int, size: int = HIDDEN) -> None:
     """Write a static model whose tokens share fewer vectors, each with a weight of its own."""
     rows = tokens * 3 // 4
     mapping = torch.from_numpy(np.random.default_rng(5).permutation(tokens) % rows)
     tensors = {
-        "embeddings": random_weight(family, "embeddings", (rows, HIDDEN)),
+        "embeddings": random_weight(family, "embeddings", (rows, size)),
         "weights": random_weight(family, "weights", (tokens,)) + 1,
         "mapping": mapping,
     }
@@ -787,28 +822,33 @@ def write_static(family: Family, folder: Path, tokens: int) -> None:
     )
 
 
+def class_of(family: Family) -> Any:  # noqa: ANN401 - AutoModel is no PreTrainedModel
+    """Return the class of its model."""
+    return getattr(transformers, family.model) if isinstance(family.model, str) else family.model
+
+
 def shapes_of(family: Family, config: PreTrainedConfig) -> published.Shapes:
     """Return the shapes of a checkpoint's tensors by their names."""
     if family.tensors:
         return family.tensors(config)
-    kind = getattr(transformers, family.model)
+    kind = class_of(family)
     model = kind.from_config(config) if family.model == "AutoModel" else kind(config)
     names = model.state_dict().keys() - (model._tied_weights_keys or {}).keys()
     return {name: tuple(model.state_dict()[name].shape) for name in names}
 
 
-def write_modules(family: Family, folder: Path) -> None:
+def write_modules(family: Family, folder: Path, size: int = HIDDEN) -> None:
     """Write the steps of sentence-transformers: pooling, Dense heads, unit length."""
     steps = [("", "Transformer"), ("1_Pooling", "Pooling")]
     write_json(
         folder / "1_Pooling" / "config.json",
         {
-            "word_embedding_dimension": HIDDEN,
+            "word_embedding_dimension": size,
             **{flag: mode == family.pooling for mode, flag in POOLING_FLAGS.items()},
             "include_prompt": True,
         },
     )
-    width = HIDDEN
+    width = size
     for index, out in enumerate(family.heads, start=2):
         step = f"{index}_Dense"
         steps.append((step, "Dense"))
@@ -848,7 +888,7 @@ def write_modules(family: Family, folder: Path) -> None:
 
 def load_model(family: Family, folder: Path, attention: str) -> PreTrainedModel:
     """Return the model in float32 on the CPU, read from the folder."""
-    model: PreTrainedModel = getattr(transformers, family.model).from_pretrained(
+    model: PreTrainedModel = class_of(family).from_pretrained(
         folder, dtype=torch.float32, attn_implementation=attention, local_files_only=True
     )
     return model.eval()
@@ -898,6 +938,8 @@ def embed_by_sentence_transformers(
         local_files_only=True,
         model_kwargs={"dtype": torch.float32, "attn_implementation": "eager"},
     )
+    if not isinstance(family.model, str):  # it has loaded the class that transformers has
+        model[0].model = load_model(family, folder, "eager")
     if pooling != family.pooling:
         model[1] = Pooling(HIDDEN, pooling_mode=POOLING_MODES[pooling])
     vectors: Vectors = model.encode(wanted, batch_size=len(wanted), convert_to_numpy=True)

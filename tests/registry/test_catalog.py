@@ -1,14 +1,17 @@
 """Looking up a model by name, alias and Hub id; and the models that come with emberd."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from emberd.backends import plugins
-from emberd.config.load import load_config
+from emberd.backends.architectures.native import NATIVE
+from emberd.config.load import BUILT_IN, load_config
 from emberd.errors import BadOptionError, ConfigError, UnknownModelError
 from emberd.registry.catalog import ROLES, Catalog, Named
 from emberd.registry.spec import AskedRole, ModelSpec, Pooling, Precision, Source
+from tests.reference.check_real_weights import ENTRIES as COMPARED
 
 
 def spec(name: str, *sources: str, aliases: tuple[str, ...] = ()) -> ModelSpec:
@@ -137,19 +140,82 @@ def test_every_entry_states_what_people_need_to_know(built_in: Catalog) -> None:
         assert all(2 <= size < model.dimensions for size in model.matryoshka), model.name
 
 
-def test_every_entry_is_of_an_architecture_that_a_backend_says_it_runs(built_in: Catalog) -> None:
-    backends = [plugins.load(name) for name in ("openvino", "mlx")]
-    runnable = frozenset[str]().union(*(plugins.architectures(backend) for backend in backends))
+@pytest.mark.parametrize("backend", ["openvino", "mlx"])
+def test_every_entry_runs_on_every_backend(built_in: Catalog, backend: str) -> None:
+    runs = plugins.architectures(plugins.load(backend)) & NATIVE
 
-    assert {model.architecture for model in built_in} <= runnable
+    assert {model.name for model in built_in if model.architecture not in runs} == set()
+    assert {model.backend for model in built_in} == {"auto"}
 
 
-def test_only_minilm_claims_a_reference_because_only_its_weights_were_here(
+def test_a_reference_is_claimed_for_the_models_whose_weights_were_compared(
     built_in: Catalog,
 ) -> None:
     claimed = {model.name for model in built_in if model.tested == "reference"}
+    compared = {hub_id for entry in COMPARED for hub_id in built_in.get(entry).hub_ids}
 
-    assert claimed == {"minilm", "minilm-f32"}
+    assert claimed == {model.name for model in built_in if compared.intersection(model.hub_ids)}
+    assert {built_in.get(entry).precision for entry in COMPARED} == {"f32"}
+
+
+def test_what_is_from_memory_is_not_called_tested() -> None:
+    entries = re.split(r"\n(?=[a-z][\w.-]*:\n)", BUILT_IN.read_text(encoding="utf-8"))[1:]
+    doubted = [entry for entry in entries if "from memory" in " ".join(entry.split())]
+
+    assert doubted
+    assert [each.split(":")[0] for each in doubted if 'tested: "no"' not in each] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "means"),
+    [
+        ("nomic-embed-text", "nomic-embed"),
+        ("nomic-embed-text:v1.5", "nomic-embed"),
+        ("mxbai-embed-large", "mxbai-large"),
+        ("mxbai-embed-large:335m", "mxbai-large"),
+        ("all-minilm", "minilm"),
+        ("all-minilm:22m", "minilm"),
+        ("all-minilm:l6-v2", "minilm"),
+        ("all-minilm:33m", "minilm-l12"),
+        ("all-minilm:l12-v2", "minilm-l12"),
+        ("snowflake-arctic-embed", "arctic-l"),
+        ("snowflake-arctic-embed:22m", "arctic-xs"),
+        ("snowflake-arctic-embed:33m", "arctic-s"),
+        ("snowflake-arctic-embed:110m", "arctic-m"),
+        ("snowflake-arctic-embed:335m", "arctic-l"),
+        ("snowflake-arctic-embed2", "arctic-l-v2"),
+        ("snowflake-arctic-embed2:568m", "arctic-l-v2"),
+        ("bge-m3", "bge-m3"),
+        ("bge-m3:567m", "bge-m3"),
+        ("bge-large", "bge-large"),
+        ("bge-large:335m", "bge-large"),
+        ("embeddinggemma", "embeddinggemma"),
+        ("embeddinggemma:300m", "embeddinggemma"),
+        ("qwen3-embedding:0.6b", "qwen3-embedding"),
+        ("granite-embedding", "granite-30m"),
+        ("granite-embedding:30m", "granite-30m"),
+        ("granite-embedding:278m", "granite-278m-multilingual"),
+        ("paraphrase-multilingual", "multilingual-mpnet"),
+        ("paraphrase-multilingual:278m", "multilingual-mpnet"),
+    ],
+)
+def test_ollamas_names_are_known(built_in: Catalog, asked: str, means: str) -> None:
+    assert built_in.find(asked) == Named(built_in.get(means))
+    assert built_in.find(f"{asked}:query") == Named(built_in.get(means), "query")
+    if ":" not in asked:
+        assert built_in.find(f"{asked}:latest") == Named(built_in.get(means))
+
+
+def test_no_alias_hides_a_role_or_a_tag_that_everybody_assumes(built_in: Catalog) -> None:
+    tags = {alias.rpartition(":")[2].casefold() for spec in built_in for alias in spec.aliases}
+
+    assert tags.isdisjoint({*ROLES, "latest"})
+
+
+def test_names_differ_by_more_than_case(built_in: Catalog) -> None:
+    names = [{spec.name.casefold(), *map(str.casefold, spec.aliases)} for spec in built_in]
+
+    assert sum(map(len, names)) == len(set[str]().union(*names))
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,14 @@ def test_a_vector_of_zeros_is_like_none() -> None:
     assert of_matrices(VECTORS, VECTORS[:, :8]) == 0
 
 
+def test_a_text_without_a_vector_in_either_space_is_left_out() -> None:
+    one, other = VECTORS.copy(), VECTORS + 0.01
+    one[2] = other[2] = 0
+
+    assert lowest_cosine(encode(one), encode(other)) > 0.99
+    assert lowest_cosine(encode(0 * one), encode(0 * other)) == 0
+
+
 def test_the_largest_floats_do_not_overflow() -> None:
     huge = np.full_like(VECTORS, 3e38)
 

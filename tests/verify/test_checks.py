@@ -118,6 +118,16 @@ def test_vectors_that_are_all_alike_are_no_paraphrases() -> None:
     assert_advises(checks.check_paraphrases("m", alike, built_in=True))
 
 
+def test_paraphrases_whose_words_a_model_does_not_know_are_no_paraphrases() -> None:
+    some = pairs(0.8)
+    some[3] = 0
+
+    found = checks.check_paraphrases("m", some, built_in=True)
+
+    assert_advises(found)
+    assert "1 of 16 texts" in found.detail
+
+
 def test_another_pooling_that_is_clearly_better_is_proposed() -> None:
     right = checks.check_pooling(SPEC, {"mean": 7.8, "cls": 5.2, "last": 5.3}, built_in=True)
     close = checks.check_pooling(SPEC, {"mean": 6.5, "cls": 7.0, "last": 5.3}, built_in=True)
@@ -153,9 +163,15 @@ def test_full_precision_that_is_not_the_reference_fails() -> None:
 
 
 def test_backends_have_to_agree_more_closely_in_full_precision() -> None:
-    assert checks.check_agreement("4bit", "other", 0.9995).verdict == "ok"
-    assert_advises(checks.check_agreement("f32", "other", 0.9995))
-    assert_advises(checks.check_agreement("4bit", "other", 0.998))
+    def check(arithmetic: set[str], lowest: float) -> Finding:
+        return checks.check_agreement("other", arithmetic, lowest, "of 3 texts")
+
+    assert check({"f32"}, 0.99995).verdict == "ok"
+    assert_advises(check({"f32"}, 0.9995))
+    for half in ({"bf16"}, {"f32", "bf16"}, {"f16", "f32"}):
+        assert check(half, 0.9995).verdict == "ok"
+        assert_advises(check(half, 0.998))
+    assert check({"f32", "bf16"}, 0.9995).detail.endswith("of 3 texts; bf16 and f32")
 
 
 def test_a_space_of_another_limit_fails_though_short_texts_have_the_same_vectors() -> None:

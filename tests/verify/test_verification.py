@@ -14,16 +14,23 @@ import pytest
 from emberd.backends import plugins
 from emberd.backends.tiny_bert import tiny_bert
 from emberd.config.load import Config
-from emberd.errors import BackendMissingError, BadVectorError, EmberdError, ModelLoadError
+from emberd.errors import (
+    BackendMissingError,
+    BadVectorError,
+    DeadlineError,
+    EmberdError,
+    ModelLoadError,
+)
 from emberd.hashing import hash_file
 from emberd.registry.spec import ModelSpec, Source
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.spaces.probes import PROBES, encode
 from emberd.vectors import Matrix, normalize
-from emberd.verify import verification
+from emberd.verify import agreement, memory, verification
 from emberd.verify.finding import Finding
 from emberd.verify.reference import Reference
 from emberd.verify.verification import verify
+from tests.backends.references import change_json
 from tests.verify.fake_workers import MAX_TOKENS, FakeWorkers, direction, vectors_of
 
 REFERENCE_TEXTS = ("A text with a reference.", "Another one.")
@@ -33,7 +40,8 @@ REFERENCE_TEXTS = ("A text with a reference.", "Another one.")
 def workers(monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
     """The workers that verify starts."""
     fakes = FakeWorkers()
-    monkeypatch.setattr(verification, "run_in_fresh_worker", fakes)
+    for module in (verification, agreement):
+        monkeypatch.setattr(module, "run_in_fresh_worker", fakes)
     return fakes
 
 
@@ -243,7 +251,7 @@ def test_precision_is_compared_with_the_same_weights_in_f32(
 def test_a_model_that_does_not_load_in_f32_skips_the_comparisons(
     config: Config, spec: ModelSpec, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verification, "minilm", lambda: reference_for(spec))
+    monkeypatch.setattr(verification, "reference_for", lambda *_: reference_for(spec))
     workers.refuse = lambda variant: (
         ModelLoadError("no room") if variant.precision == "f32" else None
     )
@@ -282,12 +290,12 @@ def test_known_weights_have_to_give_the_shipped_vectors(
     def check() -> Finding:
         return by_check(verify(config, spec, full=False))["reference vectors"]
 
-    monkeypatch.setattr(verification, "minilm", lambda: reference_for(spec))
+    monkeypatch.setattr(verification, "reference_for", lambda *_: reference_for(spec))
     right = check()
     workers.give = lambda _, texts: moved(texts)
     wrong = check()
     monkeypatch.setattr(
-        verification, "minilm", lambda: reference_for(spec, most_tokens=MAX_TOKENS + 1)
+        verification, "reference_for", lambda *_: reference_for(spec, most_tokens=MAX_TOKENS + 1)
     )
     cut = check()
 
@@ -297,11 +305,12 @@ def test_known_weights_have_to_give_the_shipped_vectors(
 def test_every_other_backend_is_compared_or_says_why_not(
     config: Config, spec: ModelSpec, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        plugins, "names", lambda: ["agrees", "broken", "differs", "fails", "openvino"]
-    )
+    names = ["agrees", "differs", "fails", "is slow", "not here", "openvino", "refuses"]
+    monkeypatch.setattr(plugins, "names", lambda: names)
     errors: dict[str, EmberdError] = {
-        "broken": BackendMissingError("it is not here"),
+        "not here": BackendMissingError("it is not here"),
+        "refuses": ModelLoadError("it runs others"),
+        "is slow": DeadlineError("no answer"),
         "fails": BadVectorError("NaN", hint="report it"),
     }
     workers.refuse = lambda variant: errors.get(variant.backend)
@@ -311,12 +320,87 @@ def test_every_other_backend_is_compared_or_says_why_not(
 
     found = [row for row in verify(config, spec, full=True) if row.check == "backends agree"]
 
-    assert [row.verdict for row in found] == ["ok", "skipped", "failed", "failed"]
-    assert found[1].detail == "broken: it is not here"
-    assert (found[3].detail, found[3].advice) == ("fails: NaN", "report it")
-    assert [variant.backend for variant in workers.ran] == [
-        "openvino", "agrees", "broken", "differs", "fails",
+    assert [(row.verdict, row.detail.partition(":")[0]) for row in found] == [
+        ("ok", "agrees"), ("failed", "differs"), ("failed", "fails"), ("skipped", "is slow"),
+        ("skipped", "not here"), ("skipped", "refuses"),
     ]  # fmt: skip
+    skipped = [row.detail.partition(": ")[2] for row in found if row.verdict == "skipped"]
+    assert skipped == [
+        "not compared: no answer", "not compared: it is not here", "not compared: it runs others",
+    ]  # fmt: skip
+    assert (found[2].detail, found[2].advice) == ("fails: NaN", "report it")
+    assert [variant.backend for variant in workers.ran] == [
+        "openvino", "openvino", "agrees", "differs", "fails", "is slow", "not here", "refuses",
+    ]  # fmt: skip
+
+
+def test_backends_are_compared_up_to_the_longest_text_alone_and_in_batches(
+    config: Config, spec: ModelSpec, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "names", lambda: ["openvino", "other"])
+    asked: list[Sequence[str]] = []
+
+    def give(variant: ModelSpec, texts: Sequence[str]) -> Matrix:
+        if variant.backend == "other":
+            asked.append(texts)
+        return vectors_of(texts)
+
+    workers.give = give
+
+    agree = by_check(verify(config, spec, full=True))["backends agree"]
+
+    *alone, batch = asked
+    assert [list(texts) for texts in alone] == [[text] for text in batch]
+    assert max(len(text.split()) for text in batch) >= MAX_TOKENS
+    assert f"of {len(batch)} texts of up to {MAX_TOKENS} tokens" in agree.detail
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_one_text_that_moves_on_another_backend_fails(
+    together: bool,
+    config: Config,
+    spec: ModelSpec,
+    workers: FakeWorkers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plugins, "names", lambda: ["openvino", "other"])
+
+    def give(variant: ModelSpec, texts: Sequence[str]) -> Matrix:
+        vectors = vectors_of(texts)
+        if variant.backend == "other" and (len(texts) > 1) is together:
+            vectors[-1] = moved(texts)[-1]
+        return vectors
+
+    workers.give = give
+
+    assert by_check(verify(config, spec, full=True))["backends agree"].verdict == "failed"
+
+
+def test_a_long_context_is_compared_up_to_a_bound(
+    config: Config, spec: ModelSpec, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "names", lambda: ["openvino", "other"])
+    monkeypatch.setattr(agreement, "MOST_TOKENS", MAX_TOKENS - 8)
+
+    verify(config, spec, full=True)
+
+    limits = {variant.backend: variant.max_tokens for variant in workers.ran[1:]}
+    assert limits == {"openvino": MAX_TOKENS - 8, "other": MAX_TOKENS - 8}
+
+
+def test_a_model_too_big_for_the_free_memory_is_not_compared(
+    config: Config, spec: ModelSpec, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "names", lambda: ["openvino", "other"])
+    monkeypatch.setattr(memory, "WORKER_BYTES", 2**60)
+
+    found = by_check(verify(config, replace(spec, precision="4bit"), full=True))
+
+    for check in ("backends agree", "precision loss"):
+        assert found[check].verdict == "skipped"
+        assert "of memory" in found[check].detail
+    assert "not compared" in found["backends agree"].detail
+    assert len(workers.ran) == 1
 
 
 def test_a_single_backend_has_none_to_agree_with(
@@ -328,6 +412,53 @@ def test_a_single_backend_has_none_to_agree_with(
 
     assert found.verdict == "skipped"
     assert "only openvino" in found.detail
+
+
+def refuse_some(texts: Sequence[str]) -> Matrix:
+    """Do as a static model does that does not know the words of some texts."""
+    if set(texts) & {"", "7", PROBES[5], "moved"}:
+        raise BadVectorError("no usable vector")
+    return vectors_of(texts)
+
+
+def test_a_static_model_may_refuse_texts_of_which_it_knows_no_token(
+    config: Config, spec: ModelSpec, workers: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "names", lambda: ["openvino", "other"])
+    workers.give = lambda _, texts: refuse_some(texts)
+    change_json(folder_of(spec) / "config.json", model_type="model2vec")
+
+    found = by_check(verify(config, replace(spec, precision="bf16"), full=True))
+
+    assert {row.verdict for row in found.values()} == {"ok", "skipped"}
+    assert "refused" in found["shortest text"].detail
+    for check in ("space", "paraphrases", "precision loss", "backends agree"):
+        assert found[check].verdict == "ok"
+
+
+def test_a_longest_text_without_an_answer_in_time_is_not_checked(
+    config: Config, spec: ModelSpec, workers: FakeWorkers
+) -> None:
+    def give(_: ModelSpec, texts: Sequence[str]) -> Matrix:
+        if len(texts[0].split()) == MAX_TOKENS + 88:
+            raise DeadlineError("no answer")
+        return vectors_of(texts)
+
+    workers.give = give
+
+    found = by_check(verify(config, spec, full=False))
+
+    assert found["longest text"].verdict == "skipped"
+    assert f"{MAX_TOKENS} tokens" in found["longest text"].detail
+    assert "failed" not in {row.verdict for row in found.values()}
+
+
+def test_any_other_model_may_refuse_none(
+    config: Config, spec: ModelSpec, workers: FakeWorkers
+) -> None:
+    workers.give = lambda _, texts: refuse_some(texts)
+
+    assert by_check(verify(config, spec, full=False))["answers"].verdict == "failed"
 
 
 def test_a_lock_that_cannot_be_written_is_a_warning(

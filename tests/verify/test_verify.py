@@ -52,8 +52,11 @@ def test_other_backends_agree_or_say_why_they_were_not_asked(full: Report) -> No
 
     assert rows["broken"]["verdict"] == "skipped"
     assert "no_such_module" in rows["broken"]["detail"]
+    assert rows["onnx"]["verdict"] == "skipped"
+    assert "has no onnx/model.onnx" in rows["onnx"]["detail"]
     if importlib.util.find_spec("mlx") and importlib.util.find_spec("openvino"):
-        assert {row["verdict"] for name, row in rows.items() if name != "broken"} == {"ok"}
+        others = {name: row["verdict"] for name, row in rows.items()}
+        assert {others[name] for name in others if name not in ("broken", "onnx")} == {"ok"}
 
 
 @pytest.mark.slow

@@ -36,10 +36,13 @@ def request(number: int, *texts: str, prompt: str = "", truncate: bool = True) -
     )
 
 
-def receive(minilm: Path, *frames: wire.Frame) -> tuple[Recording, Batcher, list[wire.Frame]]:
+def receive(
+    minilm: Path, *frames: wire.Frame, only_known: bool = False
+) -> tuple[Recording, Batcher, list[wire.Frame]]:
     """Let an inbox read frames that have come at once; return what it has answered."""
     out = io.BytesIO()
-    batcher, tokenizer = Batcher(Budget(4096)), Recording(Tokenizer(minilm, 16))
+    batcher = Batcher(Budget(4096))
+    tokenizer = Recording(Tokenizer(minilm, 16, only_known=only_known))
     inbox = Inbox(cast("Any", io.BytesIO(b"".join(map(wire.encode, frames)))), batcher, Sender(out))
     inbox.open(cast("Tokenizer", tokenizer), cast("Any", type("Spec", (), {"token_ids": None})))
     inbox.run()
@@ -82,6 +85,27 @@ def test_a_text_that_must_not_be_cut_fails_its_own_request(minilm: Path) -> None
         (2, "text_too_long")
     ]
     assert waiting(batcher) == [1, 3]
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\U00013000 \U00013000"])  # hieroglyphs are [UNK]
+def test_a_text_without_a_known_token_fails_its_own_request_and_never_runs(
+    nothing: str, minilm: Path
+) -> None:
+    frames = request(1, "a", "b"), request(2, "a", nothing, "b"), request(3, "c")
+
+    _, batcher, answers = receive(minilm, *frames, only_known=True)
+
+    [failed] = [cast("wire.Failure", answer) for answer in answers]
+    assert (failed.id, failed.code) == (2, "no_tokens")
+    assert "Text 1 " in failed.message
+    assert waiting(batcher) == [1, 3]
+
+
+def test_an_empty_text_is_answered_by_what_has_special_tokens(minilm: Path) -> None:
+    _, batcher, answers = receive(minilm, request(1, "", "a"))
+
+    assert answers == []
+    assert waiting(batcher) == [1]
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])

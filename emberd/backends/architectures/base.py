@@ -20,59 +20,16 @@ _ACTIVATIONS: Final[Mapping[str, Activation]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """The sizes of any encoder, named as in config.json; `max_tokens` is its longest input.
-
-    This class itself is for architectures that emberd does not implement natively.
+class TokenLimits:
+    """Which token ids an encoder takes, and how many at most.
 
     `padding_id`: positions count only the other tokens and start after this id; a padding token's
     position is the id itself (fairseq's convention). None: positions count all tokens from 0.
     """
 
-    prefixes: ClassVar[tuple[str, ...]] = ("model.",)
-    """What may stand before the names of the encoder's tensors, in models with a task head."""
-
-    other_names: ClassVar[Mapping[str, str]] = {}
-    """Parts of tensors' names in some checkpoints, and what `Checkpoint` turns them into."""
-
-    takes_f16: ClassVar[bool] = True
-    """Whether all activations fit into float16, whose largest number is 65,504."""
-
-    model_type: str
     vocab_size: int
-    hidden_size: int
     max_tokens: int
     padding_id: int | None = None
-
-    @classmethod
-    def read(cls, config: ModelConfig) -> Self:
-        """Read the sizes.
-
-        Raises:
-            ModelLoadError: one is missing or impossible.
-        """
-        return cls(
-            model_type=str(config.get("model_type")),
-            vocab_size=config.size("vocab_size"),
-            hidden_size=config.size("hidden_size"),
-            max_tokens=config.size("max_position_embeddings"),
-        )
-
-    def classifier(self, config: ModelConfig, pooling: Pooling) -> tuple[Head, ...]:
-        """Return the layers that make a logit of a pooled pair of texts, as re-rankers do.
-
-        Raises:
-            ModelLoadError: emberd does not know them, or the config wants others.
-        """
-        raise ModelLoadError(
-            f"{config.path}: emberd runs no re-rankers of model_type {self.model_type!r}.",
-            hint="Choose a re-ranker of another architecture; see docs/configuration.md.",
-        )
-
-    @property
-    def module(self) -> str:
-        """Name of the module with its arithmetic, which is the same in each backend."""
-        return type(self).__module__.rpartition(".")[2]
 
     def check(self, token_ids: TokenIds) -> None:
         """Raise `ModelLoadError` for tokens outside the embedding tables.
@@ -91,6 +48,84 @@ class Architecture:
                 hint="tokenizer.json and the weights belong to different models. Get both from the"
                 " same source.",
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture(TokenLimits):
+    """The sizes of any encoder, named as in config.json.
+
+    This class itself is for architectures that emberd does not implement natively.
+    """
+
+    prefixes: ClassVar[tuple[str, ...]] = ("model.",)
+    """What may stand before the names of the encoder's tensors, in models with a task head."""
+
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """Parts of tensors' names in some checkpoints, and what `Checkpoint` turns them into."""
+
+    takes_f16: ClassVar[bool] = True
+    """Whether all activations fit into float16, whose largest number is 65,504."""
+
+    tokenizer_class: ClassVar[str] = ""
+    """The tokenizer that transformers takes where tokenizer_config.json does not name one."""
+
+    only_known: ClassVar[bool] = False
+    """Whether a text's tokens are only those that its tokenizer knows, without special ones."""
+
+    usual_positions: ClassVar[int | None] = None
+    """How many positions there are where config.json does not say."""
+
+    model_type: str
+    hidden_size: int
+
+    @classmethod
+    def read(cls, config: ModelConfig) -> Self:
+        """Read the sizes.
+
+        Raises:
+            ModelLoadError: one is missing or impossible.
+        """
+        return cls(
+            model_type=str(config.get("model_type")),
+            vocab_size=config.size("vocab_size"),
+            hidden_size=config.size("hidden_size"),
+            max_tokens=config.size("max_position_embeddings"),
+        )
+
+    @classmethod
+    def padding(cls, config: ModelConfig) -> object:
+        """Return `padding_id`, as config.json has it."""
+        del config
+        return None
+
+    @classmethod
+    def positions(cls, config: ModelConfig) -> int | None:
+        """Return the most tokens that the positions allow; None if config.json does not say.
+
+        Ids up to the padding's are no positions, if positions start after it. XLNet says -1.
+        """
+        stated = config.get("n_positions") or config.get("max_position_embeddings")
+        stated, padding = stated or cls.usual_positions, cls.padding(config)
+        if not isinstance(stated, int) or not isinstance(padding, int | None):
+            return None
+        left = stated if padding is None else stated - padding - 1
+        return left if left > 0 else None
+
+    def classifier(self, config: ModelConfig, pooling: Pooling) -> tuple[Head, ...]:
+        """Return the layers that make a logit of a pooled pair of texts, as re-rankers do.
+
+        Raises:
+            ModelLoadError: emberd does not know them, or the config wants others.
+        """
+        raise ModelLoadError(
+            f"{config.path}: emberd runs no re-rankers of model_type {self.model_type!r}.",
+            hint="Choose a re-ranker of another architecture; see docs/configuration.md.",
+        )
+
+    @property
+    def module(self) -> str:
+        """Name of the module with its arithmetic, which is the same in each backend."""
+        return type(self).__module__.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

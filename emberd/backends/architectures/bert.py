@@ -13,13 +13,16 @@ from emberd.backends.modules import Head
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bert(PostNorm):
-    """BERT (arXiv:1810.04805, section 3), RoBERTa (1907.11692) and XLM-RoBERTa (1911.02116)."""
+    """BERT. Source: arXiv:1810.04805, section 3."""
 
     prefixes: ClassVar[tuple[str, ...]] = ("bert.", "roberta.", "model.")
     other_names: ClassVar[Mapping[str, str]] = {  # conversions from TensorFlow
         "LayerNorm.gamma": "LayerNorm.weight",
         "LayerNorm.beta": "LayerNorm.bias",
     }
+    tokenizer_class: ClassVar[str] = "BertTokenizer"
+
+    classifier_layers: ClassVar[tuple[str, str]] = ("pooler.dense", "classifier")
 
     type_vocab_size: int
 
@@ -29,13 +32,11 @@ class Bert(PostNorm):
         Source: transformers' `BertForSequenceClassification`, `RobertaClassificationHead`.
         """
         expect_one_logit(config, pooling)
-        names = ("pooler.dense", "classifier")
-        if self.model_type != "bert":
-            names = ("classifier.dense", "classifier.out_proj")
+        first, last = self.classifier_layers
         size = self.hidden_size
         return (
-            Head(name=names[0], outputs=size, inputs=size, activation="Tanh"),
-            Head(name=names[1], outputs=1, inputs=size),
+            Head(name=first, outputs=size, inputs=size, activation="Tanh"),
+            Head(name=last, outputs=1, inputs=size),
         )
 
     @classmethod
@@ -47,6 +48,21 @@ class Bert(PostNorm):
                 (another activation, relative positions, a decoder).
         """
         config.expect(position_embedding_type="absolute", is_decoder=False)
-        from_zero = config.get("model_type") == "bert"
-        padding_id = None if from_zero else config.get("pad_token_id", 1)
-        return cls(**read_sizes(config, padding_id), type_vocab_size=config.size("type_vocab_size"))
+        return cls(
+            **read_sizes(config, cls.padding(config)),
+            type_vocab_size=config.size("type_vocab_size"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roberta(Bert):
+    """RoBERTa (arXiv:1907.11692) and XLM-RoBERTa (1911.02116): BERT with other positions."""
+
+    classifier_layers: ClassVar[tuple[str, str]] = ("classifier.dense", "classifier.out_proj")
+    tokenizer_class: ClassVar[str] = ""
+
+    @classmethod
+    def padding(cls, config: ModelConfig) -> object:
+        """Return the id after which positions start: 1, unless config.json says otherwise."""
+        stated = config.get("pad_token_id")
+        return 1 if stated is None else stated

@@ -25,6 +25,7 @@ class DistilBert(PostNorm):
         "ffn.lin2.": "output.dense.",
         "output_layer_norm.": "output.LayerNorm.",
     }
+    tokenizer_class: ClassVar[str] = "BertTokenizer"
 
     @classmethod
     def read(cls, config: ModelConfig) -> Self:

@@ -24,6 +24,13 @@ class MPNet(PostNorm):
         "attention.attn.o.": "attention.output.dense.",
         "attention.LayerNorm.": "attention.output.LayerNorm.",
     }
+    tokenizer_class: ClassVar[str] = "MPNetTokenizer"
+
+    @classmethod
+    def padding(cls, config: ModelConfig) -> object:
+        """Return the id after which positions start, whatever config.json says."""
+        del config
+        return 1
 
     @classmethod
     def read(cls, config: ModelConfig) -> Self:
@@ -33,4 +40,4 @@ class MPNet(PostNorm):
             ModelLoadError: as for `Bert`.
         """
         config.expect(relative_attention_num_buckets=32)
-        return cls(**read_sizes(config, padding_id=1))  # whatever pad_token_id says
+        return cls(**read_sizes(config, cls.padding(config)))

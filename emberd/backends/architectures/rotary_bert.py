@@ -57,11 +57,11 @@ class NomicBert(RotaryBert):
         """
         stated = {ours: config.get(theirs) for theirs, ours in _GPT2_NAMES.items()}
         config = config.changed({key: value for key, value in stated.items() if value is not None})
+        config.expect(num_experts=0)  # first, as it says most of what is unlike
         config.expect(
             activation_function="swiglu",
             hidden_act="silu",
             causal=False,
-            num_experts=0,
             parallel_block=False,
             prenorm=False,
             rotary_emb_fraction=1.0,

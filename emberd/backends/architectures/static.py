@@ -18,13 +18,14 @@ class Static(Architecture):
 
     Tensors: a table of vectors; perhaps `weights`, by which each token's vector is multiplied, and
     `mapping`, which says for each token which row of the table it has. The texts' tokens are those
-    that the tokenizer knows (`models.folder`).
+    that the tokenizer knows.
 
     `rows`: how many vectors the table has; without a mapping, one for each token.
     """
 
     prefixes: ClassVar[tuple[str, ...]] = ()
     other_names: ClassVar[Mapping[str, str]] = {"embeddings": f"{TABLE}.weight"}
+    only_known: ClassVar[bool] = True
 
     rows: int
 

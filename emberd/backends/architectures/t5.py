@@ -8,7 +8,6 @@ from emberd.backends.architectures.base import Architecture, read_activation
 from emberd.backends.config import ModelConfig
 from emberd.backends.modules import Activation
 from emberd.errors import ModelLoadError
-from emberd.models.limits import read_positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +23,7 @@ class T5(Architecture):
     prefixes: ClassVar[tuple[str, ...]] = ("encoder.",)
     other_names: ClassVar[Mapping[str, str]] = {"embed_tokens.": "shared."}
     takes_f16: ClassVar[bool] = False
+    usual_positions: ClassVar[int | None] = 512  # what the published ones were trained with
 
     num_layers: int
     num_heads: int
@@ -53,7 +53,7 @@ class T5(Architecture):
             model_type=str(config.get("model_type")),
             vocab_size=config.size("vocab_size"),
             hidden_size=config.size("d_model"),
-            max_tokens=read_positions(config.values) or config.size("n_positions"),
+            max_tokens=cls.positions(config) or config.size("n_positions"),
             num_layers=config.size("num_layers"),
             num_heads=config.size("num_heads"),
             head_size=config.size("d_kv"),

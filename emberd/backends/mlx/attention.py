@@ -6,9 +6,11 @@ Shapes in comments: B rows of T tokens, D hidden size, H heads, S head size.
 import mlx.core as mx
 import numpy as np
 
-from emberd.backends.mlx.layers import Weight
+from emberd.backends.mlx.layers import Weight, on_gpu
 from emberd.backends.mlx.packed import Packed
 from emberd.backends.relative_positions import distance_buckets
+
+_MOST_QUERIES = 512  # so many of a long text attend at once, on a CPU or with ALiBi
 
 Angles = tuple[mx.array, mx.array]
 """Cosines and sines of the angles to turn by; see `Rotary.at`."""
@@ -36,9 +38,27 @@ def attend(
     Keys and values may have fewer heads, each of which serves several neighbouring queries
     (arXiv:2305.13245). `unseen` is added to the scores; it broadcasts to `(B, H, T, T)`. Scores
     are multiplied by `scale`.
+
+    A CPU makes the scores of all pairs: 3 GiB for 12 heads and 8,192 tokens. So there it goes
+    through the queries part by part; on a GPU a single kernel never has them all.
     """
-    attended = mx.fast.scaled_dot_product_attention(query, key, value, scale=scale, mask=unseen)
-    return attended.swapaxes(1, 2).reshape(query.shape[0], query.shape[2], -1)
+    tokens = query.shape[2]
+    step = tokens if on_gpu() else _MOST_QUERIES
+    parts = []
+    for start in range(0, tokens, step):
+        some, mask = query[:, :, start : start + step], _of_queries(unseen, start, step)
+        parts.append(mx.fast.scaled_dot_product_attention(some, key, value, scale=scale, mask=mask))
+        if tokens > step:  # or MLX would compute all scores before it takes the first softmax
+            mx.async_eval(parts[-1])  # type: ignore[no-untyped-call]
+    attended = mx.concatenate(parts, axis=2)
+    return attended.swapaxes(1, 2).reshape(query.shape[0], tokens, -1)
+
+
+def _of_queries(unseen: mx.array | None, start: int, step: int) -> mx.array | None:
+    """Return the part for some queries, if it differs between queries."""
+    if unseen is None or unseen.shape[-2] == 1:
+        return unseen
+    return unseen[..., start : start + step, :]
 
 
 class DistanceBias:
@@ -57,6 +77,41 @@ class DistanceBias:
         bias = mx.contiguous(biases.transpose(2, 0, 1))[None]
         unseen = batch.unseen(dtype)
         return bias if unseen is None else bias + unseen
+
+
+class Alibi:
+    """Attention with linear biases to both sides: a score loses the head's slope for each token.
+
+    Sources: arXiv:2108.12409; for both sides, 2310.19923, section 4.1. Long texts attend in blocks
+    of queries, as what is added to all their scores would be gigabytes.
+    """
+
+    def __init__(self, slopes: list[float], batch: Packed, dtype: mx.Dtype) -> None:
+        """Take the slope of each head, and the texts of a batch."""
+        self._slopes = -mx.array(slopes)[:, None, None]  # (H, 1, 1)
+        self._distances = mx.abs(batch.distances())  # (T, T)
+        self._dtype = dtype
+        self._unseen = batch.unseen(dtype)
+        whole = len(self._distances) <= _MOST_QUERIES
+        self._bias = self._of(slice(None)) if whole else None
+
+    def attend(self, query: mx.array, key: mx.array, value: mx.array, scale: float) -> mx.array:
+        """Attend and join the heads: three `(B, H, T, S)` -> `(B, T, H * S)`."""
+        if self._bias is not None:
+            return attend(query, key, value, self._bias, scale)
+        parts = []
+        for begin in range(0, query.shape[2], _MOST_QUERIES):
+            some = slice(begin, begin + _MOST_QUERIES)
+            parts.append(attend(query[:, :, some], key, value, self._of(some), scale))
+        return mx.concatenate(parts, axis=1)
+
+    def _of(self, queries: slice) -> mx.array:
+        """Return what to add to the scores of some queries: `(1, H, Q, T)` or `(B, H, Q, T)`."""
+        bias = (self._slopes * self._distances[queries])[None].astype(self._dtype)
+        if self._unseen is None:
+            return bias
+        one = self._unseen.shape[2] == 1
+        return bias + (self._unseen if one else self._unseen[:, :, queries])
 
 
 class Rotary:

@@ -18,6 +18,7 @@ from emberd.backends.architectures.base import Architecture
 from emberd.backends.architectures.native import NATIVE, read_architecture
 from emberd.backends.base import MODEL_FILES, Compute, Kind, LoadRequest, Pooling, TokenIds
 from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.mapped import released_meanwhile
 from emberd.backends.rows import Rows
 from emberd.errors import BackendBrokenError
 from emberd.installing import pip
@@ -86,15 +87,16 @@ class MLXBackend:
         weights = Weights(
             checkpoint, {"f32": mx.float32, "bf16": mx.bfloat16, "f16": mx.float16}[compute]
         )
-        return MLXEncoder(
-            architecture,
-            _model(architecture, checkpoint, weights),
-            Heads(checkpoint.heads, checkpoint),
-            pooling=request.pooling,
-            dimensions=dimensions,
-            compute=compute,
-            takes_pairs=checkpoint.takes_pairs,
-        )
+        with released_meanwhile(checkpoint.release_pages):  # MLX copies what it is given
+            return MLXEncoder(
+                architecture,
+                _model(architecture, checkpoint, weights),
+                Heads(checkpoint.heads, checkpoint),
+                pooling=request.pooling,
+                dimensions=dimensions,
+                compute=compute,
+                takes_pairs=checkpoint.takes_pairs,
+            )
 
 
 class MLXEncoder:

@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and XLM-RoBERTa in MLX; see `architecture.Bert` for the sources.
+"""BERT, RoBERTa and XLM-RoBERTa in MLX; see `architectures.bert` for the sources.
 
 Shapes in comments: B texts, T tokens, D hidden size.
 """

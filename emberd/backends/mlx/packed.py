@@ -72,11 +72,13 @@ class Packed:
         head and query in each layer, which takes four times as long as the attention itself.
         """
         seen = self._seen(square=causal or within is not None)
+        place = mx.arange(self.token_ids.shape[1])
+        keys, queries = place[None, :], place[:, None]  # compared: (T, T) distances take 4 bytes
         if causal:
-            before = self.distances() <= 0
+            before = keys <= queries
             seen = before if seen is None else seen & before
         if within is not None:
-            near = mx.abs(self.distances()) <= within
+            near = (keys <= queries + within) & (keys >= queries - within)
             seen = near if seen is None else seen & near
         if seen is None:
             return None

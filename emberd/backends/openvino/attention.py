@@ -3,6 +3,9 @@
 Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
 """
 
+from collections.abc import Callable
+from typing import Protocol
+
 import numpy as np
 from openvino import Node
 from openvino import opset15 as op
@@ -12,10 +15,15 @@ from emberd.backends.relative_positions import buckets
 from emberd.vectors import Matrix
 
 
-def split_heads(x: Node, heads: int, head_size: int) -> Node:
-    """Split token vectors into heads: `(R, W, H * S)` -> `(R, H, W, S)`."""
+def split_heads(
+    x: Node, heads: int, head_size: int, norm: Callable[[Node], Node] = lambda split: split
+) -> Node:
+    """Split token vectors into heads, and normalize each: `(R, W, H * S)` -> `(R, H, W, S)`.
+
+    The axes are swapped last: where heads are turned next, OpenVINO does both in one operation.
+    """
     split = op.reshape(x, integers(0, 0, heads, head_size), special_zero=True)  # 0 keeps an axis
-    return op.transpose(split, integers(0, 2, 1, 3))
+    return op.transpose(norm(split), integers(0, 2, 1, 3))
 
 
 def repeat_heads(x: Node, times: int) -> Node:
@@ -33,16 +41,37 @@ def repeat_heads(x: Node, times: int) -> Node:
     return op.reshape(repeated, integers(0, heads, -1, size), special_zero=True)
 
 
+class Attend(Protocol):
+    """A layer's way to attend: to everything, or only to some."""
+
+    def __call__(
+        self, query: Node, key: Node, value: Node, *, scale: float | None = None
+    ) -> Node:  # fmt: skip
+        """Attend and join the heads: three `(R, H, W, S)` -> `(R, W, H * S)`.
+
+        `scale` is what scores are multiplied by; by default 1 / sqrt(S).
+        """
+        ...
+
+
 def attend(query: Node, key: Node, value: Node, mask: Node, scale: float | None = None) -> Node:
-    """Attend under the mask and join the heads: three `(R, H, W, S)` -> `(R, W, H * S)`.
+    """Attend under the mask, as `Attend` says.
 
     `mask` broadcasts to `(R, H, W, W)`, query by key: bool, or numbers to add to the scores.
-    `scale` is what scores are multiplied by; by default 1 / sqrt(S).
     """
+    return join_heads(attention(query, key, value, mask, scale))
+
+
+def attention(query: Node, key: Node, value: Node, mask: Node, scale: float | None) -> Node:
+    """Attend: queries `(R, H, W, S)` stay, whatever the number of keys and values is."""
     more = [] if scale is None else [op.constant(np.float32(scale))]
-    attended = op.scaled_dot_product_attention(query, key, value, mask, *more)
-    together = op.transpose(attended, integers(0, 2, 1, 3))  # (R, W, H, S)
-    shape = query.get_output_partial_shape(0)
+    return op.scaled_dot_product_attention(query, key, value, mask, *more)
+
+
+def join_heads(x: Node) -> Node:
+    """Join the heads: `(R, H, W, S)` -> `(R, W, H * S)`."""
+    together = op.transpose(x, integers(0, 2, 1, 3))  # (R, W, H, S)
+    shape = x.get_output_partial_shape(0)
     size = shape[1].get_length() * shape[3].get_length()
     return op.reshape(together, integers(0, 0, size), special_zero=True)
 
@@ -52,7 +81,8 @@ def bias_by_distance(table: Matrix, longest: int, batch: Batch) -> Node:
 
     `table` has a bias for each bucket of `relative_positions` and head: `(BUCKETS, H)`. One
     constant serves all layers and all lengths up to `longest`; a batch uses its first rows and
-    columns. Distances are the same for texts further on in a packed row.
+    columns. Distances are the same for texts further on in a packed row. For longer texts, see
+    `alibi`.
     """
     place = np.arange(longest)
     bucket = buckets(place[None, :] - place[:, None])  # (longest, longest): key - query
@@ -83,9 +113,12 @@ class Rotary:
         self._sin = self._of(np.sin(both), positions)
 
     def turn(self, x: Node) -> Node:
-        """Turn queries or keys: `(R, H, W, S)` stays. All of a head is turned."""
+        """Turn queries or keys: `(R, H, W, S)` stays. All of a head is turned.
+
+        OpenVINO makes a single operation (RoPE) of it, but not if the axis is given as -1.
+        """
         half = self._size // 2
-        first, second = op.variadic_split(x, whole(-1), integers(half, half)).outputs()
+        first, second = op.variadic_split(x, whole(3), integers(half, half)).outputs()
         turned = op.concat([op.negative(second), first], -1)
         return op.add(op.multiply(x, self._cos), op.multiply(turned, self._sin))
 

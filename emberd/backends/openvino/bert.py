@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and XLM-RoBERTa as OpenVINO operations; see `architecture.Bert` for the sources.
+"""BERT, RoBERTa and XLM-RoBERTa as OpenVINO operations; see `architectures.bert` for the sources.
 
 Shapes in comments: R rows of W tokens, D hidden size.
 """

@@ -9,6 +9,7 @@ long as the rest of a start, so that happens after the first answer (`CachedMode
 """
 
 import hashlib
+import io
 import logging
 import mmap
 import os
@@ -16,13 +17,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from emberd.backends.base import LoadRequest
+from emberd.backends.mapped import map_file, release, released_meanwhile
 from emberd.backends.openvino.runtime import DEVICE, capabilities
 from emberd.processor import processor
 from emberd.replacing import replacing
@@ -35,6 +38,9 @@ _DIGEST_BYTES = 32
 _SEAL_BYTES = 2 * _DIGEST_BYTES
 _WINDOW_BYTES = 4 * 2**20
 _ABANDONED_AFTER_S = 3600.0
+
+Done = Callable[[int, int], None]
+"""Is told which bytes, from and to, are no longer needed."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +58,7 @@ class CachedModel:
 
         They are clean: a page that is needed again comes back from the system's file cache.
         """
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self.pages.madvise(mmap.MADV_DONTNEED, start, (stop or len(self.pages)) - start)
+        release(self.pages, start, stop)
 
     def audit(self) -> str | None:
         """Hash the whole file; if it is damaged, delete it and say so, else return None.
@@ -69,10 +74,7 @@ class CachedModel:
 
     def again(self, core: "Core", config: dict[str, Any]) -> "CompiledModel":
         """Import it a second time, with another configuration. Raises RuntimeError."""
-        from openvino import Tensor
-
-        blob = np.frombuffer(self.pages, np.uint8)[:-_SEAL_BYTES]
-        return core.import_model(Tensor(blob, shared_memory=True), DEVICE, config)
+        return _import(core, self.pages, config)
 
 
 class Cache:
@@ -100,11 +102,9 @@ class Cache:
 
     def load(self) -> CachedModel | None:
         """Return the model; None if it cannot be read, or was damaged and is now deleted."""
-        from openvino import Tensor
-
         try:
-            pages, blob = _map(self._path)
-            model = self._core.import_model(Tensor(blob, shared_memory=True), DEVICE, self._config)
+            pages = _map(self._path)
+            model = _import(self._core, pages, self._config)
         except OSError:  # most often: there is no such file
             return None
         except (ValueError, RuntimeError) as error:
@@ -114,18 +114,20 @@ class Cache:
             return None
         return CachedModel(model, self._path, pages)
 
-    def store(self, model: "CompiledModel") -> None:
-        """Write the model. If that fails, only log a warning."""
+    def store(self, model: "CompiledModel") -> bool:
+        """Write the model, and say whether that went well; if not, only log a warning."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.parent.chmod(0o700)  # the engine trusts what it imports
             self._sweep()
-            blob = np.frombuffer(model.export_model().getbuffer(), np.uint8)
             with replacing(self._path, sync=False) as file:  # its seal reveals damage
-                file.write(blob.data)
-                file.write(_seal(self._path.name, blob, hashlib.sha256(blob.data).digest()))
+                _export(model, file)
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+                    file.write(_seal_of(self._path.name, pages))
         except (OSError, RuntimeError) as error:  # RuntimeError: the engine cannot export here
             logger.warning("A compiled model cannot be written to %s: %s", self._path.parent, error)
+            return False
+        return True
 
     def _sweep(self) -> None:
         """Delete files that no process will use again."""
@@ -137,47 +139,106 @@ class Cache:
                 path.unlink(missing_ok=True)
 
 
-def _map(path: Path) -> tuple[mmap.mmap, npt.NDArray[np.uint8]]:
-    """Map a file and return it with the blob in it; ValueError if the seal is wrong."""
-    with path.open("rb") as file:
-        # Copy-on-write, as the engine takes only writable memory (it writes nothing).
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+class _Into(io.BytesIO):
+    """Passes on to a file what the engine writes: it takes no file, and a blob may be large.
+
+    An error must be kept: the engine's stream does not pass it on.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - any buffer
+        """Write to the file."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Seek in the file."""
+        return self._file.seek(offset, whence)
+
+
+def _export(model: "CompiledModel", file: IO[bytes]) -> None:
+    """Write a model to an empty file, one constant at a time, and leave the file at its end."""
+    into = _Into(file)
+    model.export_model(into)
+    if into.error:
+        raise into.error
+    file.seek(0, os.SEEK_END)
+    file.flush()
+
+
+def _map(path: Path) -> mmap.mmap:
+    """Map a file; ValueError if its seal is wrong."""
+    pages = map_file(path)
     content = np.frombuffer(pages, np.uint8)
     blob, seal = content[:-_SEAL_BYTES], content[-_SEAL_BYTES:].tobytes()
-    if seal != _seal(path.name, blob, seal[:_DIGEST_BYTES]):
+    done = partial(release, pages)
+    if seal != _seal(path.name, blob, seal[:_DIGEST_BYTES], done):
         raise ValueError("its seal is wrong")
     # If it cannot be deleted later, a damaged file would be used again at the next start.
-    if not os.access(path.parent, os.W_OK) and not _has_its_hash(pages):
+    if not os.access(path.parent, os.W_OK) and not _has_its_hash(pages, done):
         raise ValueError("its hash is wrong")
-    return pages, blob
+    return pages
 
 
-def _has_its_hash(
-    pages: mmap.mmap, done: Callable[[int, int], None] = lambda _start, _stop: None
-) -> bool:
+def _import(core: "Core", pages: mmap.mmap, config: dict[str, Any]) -> "CompiledModel":
+    """Import the blob in a mapped file, which the model goes on to use. Raises RuntimeError."""
+    from openvino import Tensor
+
+    blob = Tensor(np.frombuffer(pages, np.uint8)[:-_SEAL_BYTES], shared_memory=True)
+    with released_meanwhile(partial(release, pages)):
+        return core.import_model(blob, DEVICE, config)
+
+
+def _has_its_hash(pages: mmap.mmap, done: Done) -> bool:
     """Say whether a mapped blob has the hash in its seal; call `done` after each part of it."""
+    end = len(pages) - _SEAL_BYTES
+    return memoryview(pages)[end:][:_DIGEST_BYTES] == _sha256(pages, end, done)
+
+
+def _sha256(pages: mmap.mmap, end: int, done: Done) -> bytes:
+    """Return the hash of all up to `end`."""
     digest, content = hashlib.sha256(), memoryview(pages)
-    end = len(content) - _SEAL_BYTES
     for start in range(0, end, _WINDOW_BYTES):
         stop = min(start + _WINDOW_BYTES, end)
         digest.update(content[start:stop])
         done(start, stop)
-    return bytes(content[end:][:_DIGEST_BYTES]) == digest.digest()
+    return digest.digest()
 
 
-def _seal(name: str, blob: npt.NDArray[np.uint8], sha256: bytes) -> bytes:
+def _seal_of(name: str, pages: mmap.mmap) -> bytes:
+    """Return what is to follow a blob that has been written."""
+    done = partial(release, pages)
+    sha256 = _sha256(pages, len(pages), done)
+    blob = np.frombuffer(pages, np.uint8)
+    return _seal(name, blob, sha256, done)
+
+
+def _seal(
+    name: str, blob: npt.NDArray[np.uint8], sha256: bytes, done: Done = lambda _start, _stop: None
+) -> bytes:
     """Return what follows a blob in its file: its SHA-256, and a digest that every start computes.
 
     The digest covers the file's name, the blob's length, that SHA-256, and the sum of each page (in
     8-byte words). It detects pages that were swapped or zeroed, the blob of another model, and a
-    changed seal; it misses only changes within a page that cancel each other out.
+    changed seal; it misses only changes within a page that cancel each other out. `done` is called
+    after each part of the blob.
     """
     whole = len(blob) // 8 * 8
-    words = blob[:whole].view("<u8")
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     digest.update(f"{name}\0{len(blob)}\0".encode())
     digest.update(sha256)
-    digest.update(np.add.reduceat(words, np.arange(0, len(words), _PAGE_BYTES // 8)).data)
+    for start in range(0, whole, _WINDOW_BYTES):
+        stop = min(start + _WINDOW_BYTES, whole)
+        words = blob[start:stop].view("<u8")
+        digest.update(np.add.reduceat(words, np.arange(0, len(words), _PAGE_BYTES // 8)).data)
+        done(start, stop)
     digest.update(blob[whole:].data)
     return sha256 + digest.digest()
 

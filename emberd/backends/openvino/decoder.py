@@ -6,7 +6,7 @@ Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
 from openvino import Node
 
 from emberd.backends.architectures.decoder import Decoder
-from emberd.backends.openvino.attention import Rotary, attend, repeat_heads, split_heads
+from emberd.backends.openvino.attention import Attend, Rotary, repeat_heads, split_heads
 from emberd.backends.openvino.graph import Batch, Weights, gated
 
 
@@ -28,21 +28,26 @@ class Blocks:
         """Divide token vectors by their root mean square, then scale."""
         return self._norm(x, name, self._sizes.hidden_size)
 
-    def attention(self, x: Node, name: str, mask: Node, rotary: Rotary) -> Node:
-        """Attention under the mask; queries and keys are normalized before they are turned."""
+    def attention(self, x: Node, name: str, attend: Attend, rotary: Rotary) -> Node:
+        """Attention as `attend` does it; queries and keys are normalized before they are turned."""
         sizes = self._sizes
         size, heads, groups = sizes.head_size, sizes.num_attention_heads, sizes.num_key_value_heads
 
         def project(which: str, count: int) -> Node:
-            projected = self._weights.linear(
+            return self._weights.linear(
                 x, f"{name}.{which}_proj", count * size, sizes.hidden_size, bias=False
             )
-            return split_heads(projected, count, size)
 
-        query = rotary.turn(self._norm(project("q", heads), f"{name}.q_norm", size))
-        key = rotary.turn(self._norm(project("k", groups), f"{name}.k_norm", size))
-        key, value = (repeat_heads(each, heads // groups) for each in (key, project("v", groups)))
-        attended = attend(query, key, value, mask, sizes.attention_scale)
+        def turn(which: str, count: int) -> Node:
+            def norm(split: Node) -> Node:
+                return self._norm(split, f"{name}.{which}_norm", size)
+
+            return rotary.turn(split_heads(project(which, count), count, size, norm))
+
+        query, key = turn("q", heads), turn("k", groups)
+        value = split_heads(project("v", groups), groups, size)
+        key, value = (repeat_heads(each, heads // groups) for each in (key, value))
+        attended = attend(query, key, value, scale=sizes.attention_scale)
         return self._weights.linear(
             attended, f"{name}.o_proj", sizes.hidden_size, heads * size, bias=False
         )

@@ -5,15 +5,21 @@ Shapes in comments: R rows of W tokens, N texts, D hidden size, H heads, S head 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from openvino import Node
+from openvino import Node, Shape, Tensor, Type
 from openvino import opset15 as op
 
 from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.mapped import Scratch, is_mapped
 from emberd.backends.modules import Activation, Head
+from emberd.backends.tensors import Halves
 from emberd.vectors import Matrix
+
+_MOST_BYTES = 256 * 2**20
 
 
 def integers(*values: int) -> Node:
@@ -29,6 +35,17 @@ def whole(value: int) -> Node:
 def borrowed(values: npt.NDArray[np.float32]) -> Node:
     """Return a constant that uses the array's own memory (the node keeps the array alive)."""
     return op.constant(values, shared_memory=True)
+
+
+def _widened(stored: Node) -> Node:
+    """Return a weight as float32, which the engine keeps as it is stored.
+
+    The attribute is how OpenVINO marks weights that are compressed. Without it, the engine would
+    make float32 of them when it compiles the graph.
+    """
+    widened = op.convert(stored, "f32")
+    widened.get_rt_info()["decompression_0"] = ""
+    return widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,63 +71,96 @@ class Batch:
         return op.equal(queries, op.unsqueeze(self.segments, integers(1, 2)))
 
     def before(self) -> Node:
-        """Return the causal mask, true for a token and those before it: `(R, 1, W, W)` bool."""
-        return self._only(op.less_equal(self._distances(), whole(0)))
+        """Return the causal mask, true for a token and those before it: `(R, 1, W, W)` bool.
 
-    def near(self, most: int) -> Node:
-        """Return the mask of local attention, true up to `most` tokens away: `(R, 1, W, W)`."""
-        return self._only(op.less_equal(op.abs(self._distances()), whole(most)))
+        Every token attends to itself: to padding, the only text of its row is out of sight.
+        """
+        columns = self.columns()
+        # compared, not subtracted: of 8,192 tokens, int32 distances would take 256 MiB
+        keys, queries = op.unsqueeze(columns, whole(0)), op.unsqueeze(columns, whole(1))
+        seen = op.logical_and(self.same_text(), op.less_equal(keys, queries))
+        return op.logical_or(seen, op.equal(keys, queries))
 
     def columns(self) -> Node:
         """Return the column numbers, from 0: `(W,)` int32."""
-        length = op.gather(op.shape_of(self.token_ids, "i32"), whole(1), whole(0))
-        return op.range(whole(0), length, whole(1), "i32")
+        return columns_of(self.token_ids)
 
-    def _only(self, pairs: Node) -> Node:
-        """Return the mask for some of the pairs `(W, W)` within a text: `(R, 1, W, W)` bool.
 
-        Every token attends to itself: to padding, the only text of its row may be out of sight.
-        """
-        itself = op.equal(self._distances(), whole(0))
-        return op.logical_or(op.logical_and(self.same_text(), pairs), itself)
-
-    def _distances(self) -> Node:
-        """Return key - query, `(W, W)` int32. Texts stand in one piece, so it is theirs, too."""
-        columns = self.columns()
-        return op.subtract(op.unsqueeze(columns, whole(0)), op.unsqueeze(columns, whole(1)))
+def columns_of(x: Node) -> Node:
+    """Return the column numbers of `(R, W)`, from 0: `(W,)` int32."""
+    length = op.gather(op.shape_of(x, "i32"), whole(1), whole(0))
+    return op.range(whole(0), length, whole(1), "i32")
 
 
 class Weights:
-    """The layers of a checkpoint, by name."""
+    """The layers of a checkpoint, by name.
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    Some constants borrow memory that they do not keep alive. These weights do, so they have to live
+    as long as the graph and what is compiled from it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, compute: str, scratch: Path) -> None:
+        """Take weights for a graph that will be compiled for this arithmetic.
+
+        Those that are not used as they are stored are kept in files in the folder `scratch`.
+        """
+        self.folder = checkpoint.folder
+        self.heads = checkpoint.heads
+        self.takes_pairs = checkpoint.takes_pairs
         self._checkpoint = checkpoint
+        self._scratch = Scratch(scratch)
+        # For float32, the engine would make a float32 copy for each of several lengths of batch.
+        self._multiplies_bf16 = compute == "bf16"
+        self._lent: list[npt.NDArray[Any]] = []
+
+    def release_pages(self) -> None:
+        """Stop counting what was read of the weights as memory of this process."""
+        self._checkpoint.release_pages()
+        self._scratch.release()
 
     def embedding(self, name: str, rows: int, columns: int) -> Matrix:
         """Return a table of vectors, `(rows, columns)`."""
         return self._checkpoint.dense_matrix(f"{name}.weight", rows, columns)
 
     def look_up(self, index: Node, name: str, rows: int, columns: int) -> Node:
-        """Look vectors up in a table: `(...)` -> `(..., columns)`."""
-        return op.gather(borrowed(self.embedding(name, rows, columns)), index, whole(0))
+        """Look vectors up in a table: `(...)` -> `(..., columns)`.
+
+        A large table is several constants, since a compiled model is written with a copy of each.
+        """
+        bits = self._checkpoint.bf16_matrix(f"{name}.weight", rows, columns)
+        table = self._kept(self.embedding(name, rows, columns) if bits is None else bits)
+        first, *others = np.array_split(table, -(-table.nbytes // _MOST_BYTES))
+        found, start = self._rows(first, index), len(first)
+        for part in others:
+            here = self._rows(part, op.subtract(index, whole(start)))
+            is_here = op.greater_equal(index, whole(start))
+            found = op.select(op.unsqueeze(is_here, whole(-1)), here, found)
+            start += len(part)
+        return found
+
+    def _rows(self, table: npt.NDArray[Any], index: Node) -> Node:
+        """Return rows of a table as float32; if there is no such row, any other."""
+        within = op.clamp(index, 0, len(table) - 1)
+        if table.dtype == np.float32:
+            return op.gather(borrowed(table), within, whole(0))
+        return op.convert(op.gather(self._bf16(table), within, whole(0)), "f32")
 
     def linear(self, x: Node, name: str, outputs: int, inputs: int, *, bias: bool = True) -> Node:
         """Apply `x @ W.T + b`, or without `b`: `(..., inputs)` -> `(..., outputs)`."""
-        weight = borrowed(self._checkpoint.dense_matrix(f"{name}.weight", outputs, inputs))
-        product = op.matmul(x, weight, transpose_a=False, transpose_b=True)
-        if not bias:
-            return product
-        return op.add(product, self.vector(f"{name}.bias", outputs))
+        return self.linears(x, name, outputs, inputs, count=1, bias=bias)[0]
 
     def linears(
         self, x: Node, name: str, outputs: int, inputs: int, *, count: int, bias: bool = False
     ) -> tuple[Node, ...]:
         """Apply `count` layers of one size that are stored as one: `outputs` rows for each."""
-        stored = self._checkpoint.dense_matrix(f"{name}.weight", count * outputs, inputs)
-        products = [
-            op.matmul(x, borrowed(rows), transpose_a=False, transpose_b=True)
-            for rows in np.split(stored, count)
-        ]
+        stored = f"{name}.weight", count * outputs, inputs
+        bits = self._checkpoint.bf16_matrix(*stored) if self._multiplies_bf16 else None
+        if bits is None:
+            dense = self._kept(self._checkpoint.dense_matrix(*stored))
+            weights = [borrowed(rows) for rows in np.split(dense, count)]
+        else:
+            weights = [_widened(self._bf16(rows)) for rows in np.split(self._kept(bits), count)]
+        products = [op.matmul(x, each, transpose_a=False, transpose_b=True) for each in weights]
         if not bias:
             return tuple(products)
         shifts = np.split(self._checkpoint.vector(f"{name}.bias", count * outputs), count)
@@ -142,6 +192,15 @@ class Weights:
     def has(self, name: str) -> bool:
         """Say whether the checkpoint has a tensor."""
         return self._checkpoint.has(name)
+
+    def _kept(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the same numbers in pages of a file, so that they need not stay in memory."""
+        return values if is_mapped(values) else self._scratch.put(values)
+
+    def _bf16(self, bits: Halves) -> Node:
+        """Return a constant of bfloat16 numbers, given as their bits, in the array's own memory."""
+        self._lent.append(bits)
+        return op.constant(Tensor(bits, Shape(bits.shape), Type.bf16), shared_memory=True)
 
 
 def pool(tokens: Node, size: int, places: Node, starts: Node) -> Node:

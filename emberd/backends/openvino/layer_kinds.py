@@ -1,21 +1,22 @@
 """What global and local layers attend to, in OpenVINO; see `architectures.layer_kinds`."""
 
-from openvino import Node
+from functools import partial
 
 from emberd.backends.architectures.layer_kinds import LayerKinds
-from emberd.backends.openvino.attention import Rotary
+from emberd.backends.openvino.attention import Attend, Rotary, attend
 from emberd.backends.openvino.graph import Batch
+from emberd.backends.openvino.local_attention import Near
 
 
 def of_each_layer(
-    kinds: LayerKinds, batch: Batch, head_size: int, longest: int
-) -> list[tuple[Node, Rotary]]:
-    """Return for each layer its attention mask, and its rotary positions, below `longest`."""
+    kinds: LayerKinds, batch: Batch, heads: int, head_size: int, longest: int
+) -> list[tuple[Attend, Rotary]]:
+    """Return for each layer how it attends, and its rotary positions, below `longest`."""
     everywhere, near = (
-        (mask, Rotary(batch.positions, head_size, theta, longest))
-        for mask, theta in (
-            (batch.same_text(), kinds.global_theta),
-            (batch.near(kinds.within), kinds.local_theta),
+        (attends, Rotary(batch.positions, head_size, theta, longest))
+        for attends, theta in (
+            (partial(attend, mask=batch.same_text()), kinds.global_theta),
+            (Near(batch, kinds.within, heads).attend, kinds.local_theta),
         )
     )
     return [near if local else everywhere for local in kinds.local]

@@ -7,25 +7,23 @@ from openvino import Model
 from openvino import opset15 as op
 
 from emberd.backends.architectures.base import Architecture
-from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino.graph import Batch, Weights, apply_head, pool
 
 
-def build(architecture: Architecture, checkpoint: Checkpoint) -> Model:
-    """Return the model: the inputs of `rows.Rows` -> `(N, D)` float32."""
+def build(architecture: Architecture, weights: Weights) -> Model:
+    """Return the model: the inputs of `rows.Rows` -> `(N, D)` float32. It borrows the weights."""
     token_ids, segments, queries, positions = (
         op.parameter([-1, -1], np.int32, name=name)
         for name in ("token_ids", "segments", "queries", "positions")
     )
     places, starts = (op.parameter([-1], np.int32, name=name) for name in ("places", "starts"))
-    weights = Weights(checkpoint)
     encoder = import_module(f"emberd.backends.openvino.{architecture.module}")
-    types = op.parameter([-1, -1], np.int32, name="types") if checkpoint.takes_pairs else None
+    types = op.parameter([-1, -1], np.int32, name="types") if weights.takes_pairs else None
     batch = Batch(token_ids, positions, segments, queries, types)
     vectors = pool(
         encoder.encode(architecture, weights, batch), architecture.hidden_size, places, starts
     )
-    for head in checkpoint.heads:
+    for head in weights.heads:
         vectors = apply_head(vectors, head, weights)
     inputs = [token_ids, segments, queries, positions, places, starts]
     inputs += [types] if types else []

@@ -7,11 +7,13 @@ that has nothing beside it gets all cores, so that a single query is as fast as 
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from queue import SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from emberd.backends.base import TokenIds
+from emberd.backends.mapped import released_meanwhile
 from emberd.vectors import Matrix
 
 if TYPE_CHECKING:
@@ -19,18 +21,22 @@ if TYPE_CHECKING:
 
 FEWEST_CORES = 4  # below, a batch is worth sharing, and a second copy of the weights is not,
 FEWEST_CORES_AMX = 2  # unless products take so little time that sharing them takes as long
+FEWEST_CORES_LARGE = 8  # large products are worth sharing among several cores
+LARGE_BYTES = 2**30
 
 logger = logging.getLogger(__name__)
 
 
-def streams_for(cores: int, *, with_amx: bool) -> int:
-    """Return how many batches should run at once on so many cores."""
+def streams_for(cores: int, size: int, *, with_amx: bool) -> int:
+    """Return how many batches should run at once on so many cores; `size` is that of the model."""
     fewest = FEWEST_CORES_AMX if with_amx else FEWEST_CORES
+    if size >= LARGE_BYTES:
+        fewest = FEWEST_CORES_LARGE
     return cores if cores >= fewest else 1
 
 
 class Stream:
-    """Runs one batch at a time. `release` is called once the engine has repacked the weights."""
+    """Runs one batch at a time. `release` is called in the first, which repacks the weights."""
 
     def __init__(self, model: "CompiledModel", release: Callable[[], None]) -> None:
         self._request = model.create_infer_request()
@@ -39,10 +45,9 @@ class Stream:
     def run(self, inputs: Sequence[TokenIds]) -> Matrix:
         """Run a batch; the result is a copy."""
         # Not a list, nor the result by its number: OpenVINO looks at what those might also be.
-        vectors: Matrix = self._request.infer(tuple(inputs)).to_tuple()[0]
-        if self._release:
-            self._release()
-            self._release = None
+        with released_meanwhile(self._release) if self._release else nullcontext():
+            vectors: Matrix = self._request.infer(tuple(inputs)).to_tuple()[0]
+        self._release = None
         return vectors
 
 
@@ -76,6 +81,11 @@ class Streams:
         """Run a batch on all cores."""
         with self._one_at_a_time:
             return self._whole.run(inputs)
+
+    def release_buffers(self) -> None:
+        """Return what the last batch on all cores needed besides the weights."""
+        with self._one_at_a_time:
+            self._model.release_memory()
 
     def run(self, inputs: Sequence[TokenIds]) -> Matrix:
         """Run a batch on a stream of its own, beside others."""

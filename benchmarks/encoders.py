@@ -1,0 +1,337 @@
+"""A checkpoint of each architecture at its real sizes, with random weights, and what it computes.
+
+Which tensors there are, and in which shapes, is what emberd's own graph asks for. Vocabularies and
+some layers are left out, since each layer takes the same time; `REAL` says how many there are.
+The tokenizer's words are the numbers of the tokens, so that a text has as many as one wants.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save_file
+
+from emberd.backends.architectures.base import Architecture
+from emberd.backends.architectures.distilbert import DistilBert
+from emberd.backends.architectures.mpnet import MPNet
+from emberd.backends.architectures.native import class_of
+from emberd.backends.architectures.rotary_bert import Gte
+from emberd.backends.checkpoint import Checkpoint
+from emberd.backends.config import ModelConfig
+
+Halves = npt.NDArray[np.float16]
+Sizes = dict[str, object]
+
+VOCABULARY = 30_522
+SEED = 11
+SPREAD, OFFSET_SPREAD = 1.3, 0.1
+
+_BERT: Sizes = {
+    "model_type": "bert",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "pad_token_id": 0,
+}
+_BASE: Sizes = _BERT | {"hidden_size": 768, "intermediate_size": 3072}
+_ROBERTA: Sizes = _BASE | {
+    "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
+    "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
+}  # fmt: skip
+
+
+def _inverse(kind: type[Architecture]) -> Mapping[str, str]:
+    return {ours: theirs for theirs, ours in kind.other_names.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that stands for its architecture.
+
+    `config` is its config.json, from its repository on the Hub, with `layers` of its `of_layers`.
+    `width` is the size of all heads together, `within` how far tokens of `local` layers see.
+    `biases` are parts of the names of linear layers with one, where that differs; `names` says what
+    emberd's names of tensors are in the published files. `longest` is the length of the long texts;
+    0: the model takes none. `in_transformers`: whether that has it without code from the Hub.
+    """
+
+    like: str
+    config: Sizes
+    layers: int = 12
+    of_layers: int = 12
+    width: int = 768
+    longest: int = 0
+    local: int = 0
+    within: int = 0
+    is_causal: bool = False
+    biases: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    norms_around: float = 1.0
+    in_transformers: bool = True
+
+    @property
+    def hidden_size(self) -> int:
+        """Length of a vector."""
+        keys = ("hidden_size", "dim", "d_model")
+        return next(int(cast("int", self.config[key])) for key in keys if key in self.config)
+
+    @property
+    def max_tokens(self) -> int:
+        """Where texts are cut."""
+        return max(512, self.longest)
+
+    def shallow(self) -> "Model":
+        """Return it with a single layer, to see whether everything runs."""
+        if not self.layers:
+            return self
+        keys = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+        config = self.config | {key: 1 for key in keys if key in self.config}
+        if "layer_types" in config:
+            config["layer_types"] = ["full_attention"]
+        return replace(self, config=config, layers=1, local=0)
+
+    def attention_flop(self, length: int) -> float:
+        """Return the operations of the products in attention, for the pairs that see each other.
+
+        A multiplication and an addition count as two; per pair, scores and weighted values.
+        """
+        everywhere = length * (length + 1) / 2 if self.is_causal else length * length
+        near = everywhere
+        if self.local and length > self.within:
+            near = length * (2 * self.within + 1) - self.within * (self.within + 1)
+            near = min(near, everywhere)
+        return 4 * self.width * ((self.layers - self.local) * everywhere + self.local * near)
+
+
+MODELS: Mapping[str, Model] = {
+    "bert (MiniLM)": Model(
+        like="sentence-transformers/all-MiniLM-L6-v2",
+        config=_BERT | {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6},
+        layers=6, of_layers=6, width=384,
+    ),
+    "bert": Model(like="BAAI/bge-base-en-v1.5", config=_BASE),
+    "mpnet": Model(
+        like="sentence-transformers/all-mpnet-base-v2",
+        config=_ROBERTA | {"model_type": "mpnet", "relative_attention_num_buckets": 32},
+        names=_inverse(MPNet),
+    ),
+    "distilbert": Model(
+        like="distilbert/distilbert-base-uncased",
+        config={
+            "model_type": "distilbert", "dim": 768, "n_layers": 6, "n_heads": 12,
+            "hidden_dim": 3072, "activation": "gelu", "max_position_embeddings": 512,
+            "pad_token_id": 0,
+        },
+        layers=6, of_layers=6, names=_inverse(DistilBert),
+    ),
+    "roberta": Model(
+        like="sentence-transformers/all-distilroberta-v1",
+        config=_ROBERTA | {"model_type": "roberta", "num_hidden_layers": 6},
+        layers=6, of_layers=6,
+    ),
+    "xlm-roberta": Model(
+        like="intfloat/multilingual-e5-base", config=_ROBERTA | {"model_type": "xlm-roberta"}
+    ),
+    "nomic_bert": Model(
+        like="nomic-ai/nomic-embed-text-v1.5",
+        config={
+            "model_type": "nomic_bert", "architectures": ["NomicBertModel"],
+            "activation_function": "swiglu", "causal": False, "layer_norm_epsilon": 1e-12,
+            "mlp_fc1_bias": False, "mlp_fc2_bias": False, "n_embd": 768, "n_head": 12,
+            "n_inner": 3072, "n_layer": 12, "n_positions": 8192, "pad_vocab_size_multiple": 1,
+            "parallel_block": False, "prenorm": False, "qkv_proj_bias": False,
+            "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False,
+            "rotary_emb_scale_base": None, "rotary_scaling_factor": None, "use_rms_norm": False,
+            **_BASE, "hidden_act": "silu", "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"},
+        } | {"model_type": "nomic_bert"},
+        longest=2048,
+    ),
+    "gte": Model(
+        like="Alibaba-NLP/gte-multilingual-base",
+        config=_BASE | {
+            "model_type": "gte", "layer_norm_type": "layer_norm", "logn_attention_scale": False,
+            "max_position_embeddings": 8192, "pack_qkv": True, "position_embedding_type": "rope",
+            "pad_token_id": 1, "type_vocab_size": 1, "rope_scaling": None, "rope_theta": 20000,
+        },
+        longest=2048, biases=("Wqkv", "out_proj", "fc2"),
+        names=_inverse(Gte),
+    ),
+    "jina_bert": Model(
+        like="jinaai/jina-embeddings-v2-small-en",
+        config=_BERT | {
+            "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8,
+            "num_hidden_layers": 4, "max_position_embeddings": 8192,
+            "position_embedding_type": "alibi", "feed_forward_type": "geglu",
+        },
+        layers=4, of_layers=4, width=512, longest=2048, in_transformers=False,
+    ),
+    "modernbert": Model(
+        like="answerdotai/ModernBERT-base",
+        config={
+            "model_type": "modernbert", "hidden_size": 768, "num_hidden_layers": 22,
+            "num_attention_heads": 12, "intermediate_size": 1152, "hidden_activation": "gelu",
+            "max_position_embeddings": 8192, "global_attn_every_n_layers": 3,
+            "global_rope_theta": 160000.0, "local_attention": 128, "local_rope_theta": 10000.0,
+            "norm_eps": 1e-5, "norm_bias": False, "attention_bias": False, "mlp_bias": False,
+            "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+        layers=22, of_layers=22, longest=2048, local=14, within=64,
+    ),
+    "t5": Model(
+        like="sentence-transformers/sentence-t5-base",
+        config={
+            "model_type": "t5", "architectures": ["T5EncoderModel"], "d_model": 768, "d_ff": 3072,
+            "num_layers": 12, "num_heads": 12, "d_kv": 64, "n_positions": 512,
+            "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128,
+            "layer_norm_epsilon": 1e-6, "feed_forward_proj": "relu", "pad_token_id": 0,
+            "eos_token_id": 1, "is_encoder_decoder": False, "use_cache": False,
+        },
+        names={"block.": "encoder.block.", "final_": "encoder.final_"},
+    ),
+    "gemma3_text": Model(
+        like="google/embeddinggemma-300m",
+        config={
+            "model_type": "gemma3_text", "hidden_size": 768, "num_hidden_layers": 24,
+            "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 256,
+            "intermediate_size": 1152, "hidden_activation": "gelu_pytorch_tanh",
+            "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "attention_bias": False,
+            "query_pre_attn_scalar": 256, "sliding_window": 512, "sliding_window_pattern": 6,
+            "_sliding_window_pattern": 6, "use_bidirectional_attention": True,
+            "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "rope_scaling": None,
+            "attn_logit_softcapping": None, "final_logit_softcapping": None,
+            "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 4,
+            "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "use_cache": False,
+        },
+        layers=24, of_layers=24, longest=2048, local=20, within=256, norms_around=0.0,
+    ),
+    "qwen3": Model(
+        like="Qwen/Qwen3-Embedding-0.6B",
+        config={
+            "model_type": "qwen3", "hidden_size": 1024, "num_hidden_layers": 6,
+            "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+            "intermediate_size": 3072, "hidden_act": "silu", "max_position_embeddings": 32768,
+            "rms_norm_eps": 1e-6, "attention_bias": False, "rope_theta": 1000000,
+            "rope_scaling": None, "use_sliding_window": False, "sliding_window": None,
+            "max_window_layers": 6, "tie_word_embeddings": True, "use_cache": False,
+            "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
+        },
+        layers=6, of_layers=28, width=2048, longest=2048, is_causal=True,
+    ),
+    "model2vec": Model(
+        like="minishlab/potion-base-8M",
+        config={"model_type": "model2vec", "hidden_size": 256, "hidden_dim": 256,
+                "seq_length": 1000000, "normalize": True},
+        layers=0, of_layers=0, width=0, longest=2048,
+    ),
+}  # fmt: skip
+"""By name, which is the `model_type` but for MiniLM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A checkpoint, and the shapes of its layers' products: `(inputs, outputs)` of each matrix."""
+
+    folder: Path
+    products: tuple[tuple[int, int], ...]
+
+
+class _Drawn:
+    """Stands in for a checkpoint: whatever tensor the graph asks for is drawn, and kept.
+
+    Tensors are large enough that texts differ, and that attention prefers some tokens to others.
+    """
+
+    heads = ()
+    takes_pairs = False
+
+    def __init__(self, model: Model, folder: Path) -> None:
+        self.folder = folder
+        self._draw = np.random.default_rng(SEED)
+        self._model = model
+        self.tensors: dict[str, Halves] = {}
+        self.products: list[tuple[int, int]] = []
+
+    def has(self, name: str) -> bool:
+        return name.endswith(".bias") and any(part in name for part in self._model.biases)
+
+    def dense_matrix(self, name: str, rows: int, columns: int) -> npt.NDArray[np.float32]:
+        is_table = "embed" in name or "shared" in name or "relative" in name
+        if not is_table:
+            self.products.append((columns, rows))
+        spread = 1.0 if is_table else SPREAD * columns**-0.5
+        return self._keep(name, spread * self._normal((rows, columns)))
+
+    def bf16_matrix(self, name: str, rows: int, columns: int) -> None:
+        """Return nothing: all numbers are float32."""
+
+    def vector(self, name: str, length: int) -> npt.NDArray[np.float32]:
+        middle = self._model.norms_around if name.endswith("weight") else 0.0
+        return self._keep(name, middle + OFFSET_SPREAD * self._normal((length,)))
+
+    def _normal(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        return self._draw.standard_normal(shape, np.float32)
+
+    def _keep(self, name: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        self.tensors[name] = values.astype(np.float16)
+        return self.tensors[name].astype(np.float32)
+
+
+def write(model: Model, folder: Path) -> Made:
+    """Write a checkpoint in the layout of a Hub repository, in float16."""
+    folder.mkdir(parents=True)
+    config = {"vocab_size": VOCABULARY} | model.config
+    (folder / "config.json").write_text(json.dumps(config))
+    _write_tokenizer(folder)
+    if model.config["model_type"] == "model2vec":
+        table = np.random.default_rng(SEED).standard_normal((VOCABULARY, model.hidden_size))
+        save_file({"embeddings": table.astype(np.float16)}, folder / "model.safetensors")
+        return Made(folder=folder, products=())
+    drawn = _Drawn(model, folder)
+    stated = ModelConfig(folder / "config.json", config)
+    _build(class_of(stated).read(stated), drawn)
+    named = {_published(name, model): values for name, values in drawn.tensors.items()}
+    save_file(named, folder / "model.safetensors", metadata={"format": "pt"})
+    return Made(folder=folder, products=tuple(drawn.products))
+
+
+def _build(architecture: Architecture, drawn: _Drawn) -> None:
+    from emberd.backends.openvino.graph import Weights
+    from emberd.backends.openvino.model import build
+
+    build(architecture, Weights(cast("Checkpoint", drawn), compute="f32", scratch=drawn.folder))
+
+
+def _published(name: str, model: Model) -> str:
+    """Return the name that a tensor has in the published files."""
+    for ours, theirs in model.names.items():
+        name = name.replace(ours, theirs)
+    return name
+
+
+def _write_tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {str(number): number for number in range(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="0"))  # noqa: S106 - a token
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def texts(lengths: Sequence[int]) -> list[str]:
+    """Return texts of these lengths, in tokens, which are drawn anew for each."""
+    draw = np.random.default_rng(SEED)
+    return [" ".join(map(str, draw.integers(1000, VOCABULARY, length))) for length in lengths]
+
+
+def linear_flop(products: Sequence[tuple[int, int]]) -> float:
+    """Return the operations of all layers' products for a token."""
+    return float(sum(2 * inputs * outputs for inputs, outputs in products))

@@ -1,0 +1,1 @@
+"""Runs the ONNX file that a repository has, whatever the architecture, with OpenVINO's reader."""

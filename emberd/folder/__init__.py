@@ -1,0 +1,1 @@
+"""What a model's folder says about it, and which space an entry gives with that folder."""
