@@ -118,7 +118,7 @@ class Pool:
         before, self._models = self._models, {}
         self._catalog, self._limits = config.catalog, config.settings.limits
         self.default = self._catalog.get(config.settings.default)
-        self._default_reranker = self._catalog.get(config.settings.default_reranker)
+        self._default_reranker = config.settings.default_reranker
         self._served_by = {
             name: self._entry_called(store.model) if store.model else None
             for name, store in config.settings.stores.items()
@@ -236,8 +236,8 @@ class Pool:
 
         Without a name, it is the default model of that kind.
         """
-        default = self._default_reranker if kind == "rerank" else self.default
-        return self._catalog.find(name or default.name, input_type, kind=kind)
+        default = self._default_reranker if kind == "rerank" else self.default.name
+        return self._catalog.find(name or default, input_type, kind=kind)
 
     def names(self, spec: ModelSpec) -> Mapping[str, InputType | None]:
         """Return the names under which to list a model; see `Catalog.names`."""
