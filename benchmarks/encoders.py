@@ -251,6 +251,7 @@ class _Drawn:
     """
 
     heads = ()
+    takes_pairs = False
 
     def __init__(self, model: Model, folder: Path) -> None:
         self.folder = folder

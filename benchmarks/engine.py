@@ -97,10 +97,11 @@ def cut(batcher: Batcher, tokenizer: Tokenizer, texts: Sequence[str]) -> list[Ar
         batcher.add_tokens(work, indices, tokenizer.encode([texts[index] for index in indices]))
         found = batcher.next_slice() if work.wants_tokens else None
     batcher.close()
-    return [
+    padded = (
         pad_rows([[item.tokens for item in row] for row in batch.rows], batch.width)
         for batch in iter(batcher.next_batch, None)
-    ]
+    )
+    return [(token_ids, mask) for token_ids, mask in padded]
 
 
 def encode(

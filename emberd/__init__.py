@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emberd.client.clients import AsyncClient, Client
-    from emberd.client.requests import Embeddings, Usage
+    from emberd.client.requests import Embeddings, Ranked, Ranking, Usage
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "Embeddings", "Usage", "__version__"]
+__all__ = ["AsyncClient", "Client", "Embeddings", "Ranked", "Ranking", "Usage", "__version__"]
 _HOMES = {
     "AsyncClient": "emberd.client.clients",
     "Client": "emberd.client.clients",
     "Embeddings": "emberd.client.requests",
+    "Ranked": "emberd.client.requests",
+    "Ranking": "emberd.client.requests",
     "Usage": "emberd.client.requests",
 }
 

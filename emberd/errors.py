@@ -11,7 +11,8 @@ EmberdError
 │   ├── NoTextsError                  an empty list of texts
 │   ├── TokenIdsError                 token ids instead of texts
 │   ├── BadOptionError                an option out of range
-│   ├── TextTooLongError              a text is too long, and `truncate` is false
+│   ├── WrongKindError                a re-ranker to embed with, or the other way round
+│   ├── TextTooLongError              a text is too long, and may not be cut
 │   ├── NoTokensError                 a text has no token that the model knows
 │   ├── TooLargeError                 the body or the number of texts is over the limit
 │   ├── UnauthorizedError             a token is required, and it is missing or wrong
@@ -127,8 +128,14 @@ class BadOptionError(RequestError):
     code = "bad_option"
 
 
+class WrongKindError(RequestError):
+    """The model embeds texts and the request wants them re-ranked, or the other way round."""
+
+    code = "wrong_kind"
+
+
 class TextTooLongError(RequestError):
-    """A text has too many tokens, and the request forbids cutting it."""
+    """A text has too many tokens, and may not be cut."""
 
     code = "text_too_long"
 

@@ -23,13 +23,19 @@ METHODS = {
     "health": "() -> dict[str, typing.Any]",
     "load": "(model: str | None = None) -> dict[str, typing.Any]",
     "models": "() -> list[dict[str, typing.Any]]",
+    "rerank": (
+        "(query: str, texts: collections.abc.Sequence[str], *, model: str | None = None,"
+        " top_n: int | None = None, truncate: bool = True) -> emberd.client.requests.Ranking"
+    ),
     "send": "(request: emberd.client.requests.Request[~T]) -> ~T",
     "unload": "(model: str | None = None) -> list[str]",
 }
 
 
 def test_names() -> None:
-    assert emberd.__all__ == ["AsyncClient", "Client", "Embeddings", "Usage", "__version__"]
+    assert emberd.__all__ == [
+        "AsyncClient", "Client", "Embeddings", "Ranked", "Ranking", "Usage", "__version__",
+    ]  # fmt: skip
 
 
 def signature(function: Any) -> str:  # noqa: ANN401 - any callable

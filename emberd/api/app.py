@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
-from emberd.api import admin, cohere, metrics, native, ollama, openai, openapi, pages, tei
+from emberd.api import admin, cohere, metrics, native, ollama, openai, openapi, pages, rerank, tei
 from emberd.api.access import Access, BearerTokens
 from emberd.api.byte_budget import ByteBudget
 from emberd.api.gate import Gate
@@ -60,7 +60,7 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, byte_budget),
-        *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei)),
+        *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank)),
         admin.create_router(live),
         pages.create_router(pool, openapi.Document(routes)),
     ]

@@ -52,6 +52,8 @@ BY_PATH: Mapping[str, Dialect] = {
     "/embeddings": "openai",
     "/v1/embed": "cohere",
     "/v2/embed": "cohere",
+    "/v1/rerank": "native",  # Jina's errors have a `detail`, too
+    "/v2/rerank": "cohere",
     "/": "tei",
     "/info": "tei",
     "/tokenize": "tei",

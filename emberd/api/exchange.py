@@ -29,7 +29,7 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     """
     expected = asked.fingerprint or request.headers.get("x-emberd-expect-fingerprint")
     record = record_of(request.scope)
-    spec, role = pool.find(asked.model, asked.input_type)
+    spec, role = pool.find(asked.model, asked.input_type, asked.kind)
     record.model = spec.name
     if expected != asked.fingerprint:
         asked = replace(asked, fingerprint=expected)
@@ -49,7 +49,7 @@ def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
     Texts beyond `max_texts` are not counted: the pool refuses such a request.
     """
     texts = asked.texts[:max_texts]
-    held_bytes = sum(map(sys.getsizeof, texts))
+    held_bytes = sum(map(sys.getsizeof, texts)) + sys.getsizeof(asked.query)
     if asked.encoding == "tokens":
         return held_bytes + TOKEN_BYTES * sum(map(len, texts))
     return held_bytes + ANSWER_BYTES[asked.encoding] * len(texts) * dimensions

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from emberd.models.modules import TRANSFORMER_FILES
 from emberd.registry.spec import Compute as Compute
+from emberd.registry.spec import Kind as Kind
 from emberd.registry.spec import Pooling as Pooling
 from emberd.registry.spec import Precision as Precision
 from emberd.vectors import Matrix
@@ -51,6 +52,7 @@ class LoadRequest:
     """
 
     folder: Path
+    kind: Kind = "embed"
     pooling: Pooling
     precision: Precision
     compute: Compute
@@ -90,6 +92,11 @@ class Encoder(Protocol):
     they are attended to as usual, but not pooled (`cls` is then the first token that is). Models
     whose prompts are read but not pooled need this.
 
+    A model of kind `rerank` is given pairs of texts, and its vector is one number, the logit: then
+    `encode`, `encode_alone` and `start` have a third argument `types`, `(B, T)` int32, with 0 for
+    the tokens of the first text of a pair and 1 for those of the second, if the tokenizer tells
+    them apart.
+
     `kept: tuple[str, ...]`: the names of the files in `LoadRequest.cache` that the next load of the
     same model takes what it needs from, also if they could not be written. Others there may then be
     deleted.
@@ -124,10 +131,10 @@ class Encoder(Protocol):
         ...
 
 
-def encode_alone(encoder: Encoder, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+def encode_alone(encoder: Encoder, *arrays: TokenIds) -> Matrix:
     """Encode with the whole processor, for a batch beside which nothing else runs."""
     run = getattr(encoder, "encode_alone", encoder.encode)
-    vectors: Matrix = run(token_ids, mask)
+    vectors: Matrix = run(*arrays)
     return vectors
 
 
@@ -142,6 +149,8 @@ class Backend(Protocol):
     describe the whole model. And `devices() -> Sequence[str]`, what it computes on here, such as
     `cpu` or `gpu`, which raises BackendBrokenError if the backend cannot work on this machine
     (`emberd doctor` calls it, in a process of its own).
+
+    `kinds: ClassVar[frozenset[Kind]]` are the kinds of models that it runs; without it, `embed`.
     """
 
     files: ClassVar[tuple[str, ...]]

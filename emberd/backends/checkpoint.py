@@ -35,8 +35,8 @@ _BITS: dict[Precision, int] = {"4bit": 4, "8bit": 8}
 class Checkpoint:
     """The configuration of a model and, on demand, its weights at the stated precision.
 
-    Tensors have the names that their architecture gives them, without a prefix. `heads` are the
-    Dense layers after pooling, in order.
+    Tensors have the names that their architecture gives them, without a prefix. `takes_pairs`:
+    whether it is a re-ranker.
     """
 
     def __init__(
@@ -53,14 +53,23 @@ class Checkpoint:
         self.config = ModelConfig(request.folder / "config.json")
         self._checked: set[str] = set()
         self._quantized = _quantization(self.config, request.precision)
+        self.takes_pairs = request.kind == "rerank"
+        self._pooling = request.pooling
         check_pooling(request.folder, request.pooling)
-        self.heads = read_heads(request.folder)
         self._encoder_elsewhere = encoder_elsewhere
-        if self.heads and not applies_heads:
+        if not applies_heads and self.heads:
             raise ModelLoadError(
                 f"{self.folder / 'modules.json'} lists Dense after Pooling, which the backend does"
                 " not support."
             )
+
+    @cached_property
+    def heads(self) -> tuple[Head, ...]:
+        """The layers after pooling, in order: Dense, or for a re-ranker its classifier's."""
+        if not self.takes_pairs:
+            return read_heads(self.folder)
+        architecture = class_of(self.config).read(self.config)
+        return architecture.classifier(self.config, self._pooling)
 
     def dimensions(self, hidden_size: int) -> int:
         """Return the length of the final vector, for `hidden_size` numbers after pooling."""
@@ -185,7 +194,7 @@ class Checkpoint:
                 f"The weights in {self.folder} include Dense heads, but there is no modules.json"
                 " that lists them."
             )
-        for index, head in enumerate(self.heads):
+        for index, head in enumerate(() if self.takes_pairs else self.heads):
             tensors |= self._tensors_of(head, converted_as=f"dense.{index}.", among=tensors)
         return tensors
 

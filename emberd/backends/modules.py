@@ -26,16 +26,19 @@ _HEAD_ACTIVATIONS: Collection[Activation] = ("Identity", "Tanh", "ReLU", "GELU")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """A `Dense` module: a linear layer and an activation, applied to the pooled vector.
+    """A linear layer and an activation, applied to the pooled vector: `Dense`, or of a classifier.
 
-    `name` is the prefix of its weights, such as `2_Dense.linear`.
+    `name` is the prefix of its weights, such as `2_Dense.linear`. `norm` is that of a layer norm
+    without bias that follows, if there is one.
     """
 
     name: str
     outputs: int
     inputs: int
-    bias: bool
-    activation: Activation
+    bias: bool = True
+    activation: Activation = "Identity"
+    norm: str = ""
+    norm_eps: float = 0.0
 
 
 def check_pooling(folder: Path, stated: Pooling) -> None:

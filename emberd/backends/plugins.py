@@ -3,7 +3,7 @@
 import pkgutil
 from typing import TYPE_CHECKING
 
-from emberd.backends.base import Backend
+from emberd.backends.base import Backend, Kind
 from emberd.backends.mlx.backend import sees_gpu
 from emberd.errors import BackendBrokenError, BackendMissingError
 
@@ -65,6 +65,11 @@ def architectures(backend: Backend) -> frozenset[str]:
 def any_architecture(backend: Backend) -> bool:
     """Say whether a backend runs whatever its files describe."""
     return bool(getattr(backend, "any_architecture", False))
+
+
+def kinds(backend: Backend) -> frozenset[Kind]:
+    """Return the kinds of models that a backend runs: `embed`, unless it says more."""
+    return frozenset(getattr(backend, "kinds", ("embed",)))
 
 
 def devices(backend: Backend) -> tuple[str, ...]:

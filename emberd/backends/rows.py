@@ -25,6 +25,7 @@ class Rows:
         positions: `(R, W)`; rows of the position table.
         places: `(n,)`; indices in the flattened batch of the tokens to pool, text by text.
         starts: `(N,)`; where in `places` each text begins.
+        types: `(R, W)`; token types of pairs of texts, or None.
     """
 
     token_ids: TokenIds
@@ -33,10 +34,17 @@ class Rows:
     positions: Integers
     places: Integers
     starts: Integers
+    types: TokenIds | None = None
 
     @classmethod
     def of(
-        cls, token_ids: TokenIds, mask: TokenIds, *, pooling: Pooling, padding_id: int | None
+        cls,
+        token_ids: TokenIds,
+        mask: TokenIds,
+        types: TokenIds | None = None,
+        *,
+        pooling: Pooling,
+        padding_id: int | None,
     ) -> "Rows":
         """Describe a batch; see `base.Encoder` for `mask`, `Architecture` for `padding_id`."""
         segments = np.abs(mask)
@@ -66,10 +74,12 @@ class Rows:
             positions=positions.astype(np.int32),
             places=tokens.astype(np.int32),
             starts=starts.astype(np.int32),
+            types=types,
         )
 
     def inputs(self) -> list[TokenIds]:
         """Return the inputs of OpenVINO's graph, in its order."""
         return [
             self.token_ids, self.segments, self.queries, self.positions, self.places, self.starts,
+            *(() if self.types is None else (self.types,)),
         ]  # fmt: skip

@@ -13,32 +13,28 @@ from emberd.backends.base import TokenIds
 _LEAST_TOKENS = 8  # what attention on CUDA reads at once, and half an AMX tile
 
 
-def pad(
-    token_ids: TokenIds, mask: TokenIds, *, max_tokens: int, steps: int = 4
-) -> tuple[TokenIds, TokenIds]:
-    """Pad `(B, T)` to one of few shapes, below and on the right, at most to `max_tokens`.
+def pad(*arrays: TokenIds, max_tokens: int, steps: int = 4) -> tuple[TokenIds, ...]:
+    """Pad token ids, mask and perhaps types, `(B, T)`, below and on the right to one of few shapes.
 
-    Added rows have one unmasked token: the softmax over none would be NaN.
+    At most to `max_tokens`. Added rows have one unmasked token: the softmax over none would be NaN.
     """
-    texts, tokens = token_ids.shape
+    texts, tokens = arrays[0].shape
     width = max(tokens, min(round_up(tokens, least=_LEAST_TOKENS, steps=steps), max_tokens))
     height = round_up(texts, steps=steps)
     if (height, width) == (texts, tokens):
-        return token_ids, mask
-    token_ids, mask = _grown(token_ids, height, width), _grown(mask, height, width)
-    mask[texts:, 0] = 1
-    return token_ids, mask
+        return arrays
+    arrays = tuple(_grown(each, height, width) for each in arrays)
+    arrays[1][texts:, 0] = 1
+    return arrays
 
 
-def pad_tokens(
-    token_ids: TokenIds, mask: TokenIds, *, max_tokens: int
-) -> tuple[TokenIds, TokenIds]:
+def pad_tokens(*arrays: TokenIds, max_tokens: int) -> tuple[TokenIds, ...]:
     """Pad `(B, T)` only on the right, to one of few lengths, at most to `max_tokens`."""
-    texts, tokens = token_ids.shape
+    texts, tokens = arrays[0].shape
     width = max(tokens, min(round_up(tokens, least=_LEAST_TOKENS), max_tokens))
     if width == tokens:
-        return token_ids, mask
-    return _grown(token_ids, texts, width), _grown(mask, texts, width)
+        return arrays
+    return tuple(_grown(each, texts, width) for each in arrays)
 
 
 def _grown(array: TokenIds, height: int, width: int) -> TokenIds:

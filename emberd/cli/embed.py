@@ -5,21 +5,19 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from emberd.cli.context import ModelName, Root, print_warning
-from emberd.errors import BadOptionError, NoTextsError
+from emberd.cli.texts import given, in_batches
+from emberd.errors import BadOptionError
 from emberd.units import format_places
 
 if TYPE_CHECKING:
     from emberd.client.clients import Client
     from emberd.config.load import Config
     from emberd.registry.spec import InputType
-
-TEXTS_A_REQUEST = 256
 
 
 def embed(
@@ -59,22 +57,16 @@ def embed(
     del as_json
     if input_type not in (None, "query", "document"):
         raise BadOptionError(f"--input-type: {input_type!r} is neither query nor document.")
-    if texts and jsonl:
-        raise BadOptionError(
-            "--jsonl reads texts from stdin, so it cannot be combined with texts as arguments."
-        )
-    if not texts and sys.stdin.isatty():
-        raise NoTextsError("No texts provided", hint='Try: emberd embed "some text"')
+    source = given(texts, jsonl=jsonl, example='emberd embed "some text"')
     root: Root = ctx.obj
     config = root.load()
     # This configuration's default, not that of whatever server answers.
     asked = cast("InputType | None", input_type)
-    named = config.catalog.find(model or config.settings.default, asked)
+    named = config.catalog.find(model or config.settings.default, asked, kind="embed")
     options: dict[str, Any] = {
         "model": named.spec.name, "input_type": named.role, "dimensions": dimensions
     }  # fmt: skip
-    read = _json_lines if jsonl else _lines
-    batches = _batches(_checked(texts) if texts else read())
+    batches = in_batches(source)
     server = clients.find(config)
     with _progress(len(texts) if texts else None) as report:
         if server:
@@ -83,51 +75,6 @@ def embed(
             import asyncio
 
             asyncio.run(_by_pool(config, batches, options, report))
-
-
-def _lines() -> Iterator[str]:
-    for line in sys.stdin.buffer:
-        try:
-            yield line.decode().rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise BadOptionError("stdin is not UTF-8.", hint="Convert it with iconv.") from None
-
-
-def _json_lines() -> Iterator[str]:
-    for number, line in enumerate(_lines(), start=1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadOptionError(
-                f"Line {number} of stdin is not JSON: {error}.",
-                hint="Without --jsonl, each line is read as text.",
-            ) from None
-        text = row.get("text") if isinstance(row, dict) else row
-        if not isinstance(text, str) or _has_half_character(text):
-            raise BadOptionError(
-                f"Line {number} of stdin has no text.",
-                hint='Write "a text" or {"text": "a text"}, one per line.',
-            )
-        yield text
-
-
-def _checked(texts: list[str]) -> list[str]:
-    """Refuse arguments that are not UTF-8; Python lets their bytes through as half characters."""
-    for index, text in enumerate(texts):
-        if _has_half_character(text):
-            raise BadOptionError(f"Text {index} is not UTF-8.", hint="Convert it with iconv.")
-    return texts
-
-
-def _has_half_character(text: str) -> bool:
-    """Whether it contains half of a surrogate pair, which UTF-8 cannot encode."""
-    return not text.isprintable() and any("\ud800" <= char <= "\udfff" for char in text)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(texts)
-    while batch := list(islice(rest, TEXTS_A_REQUEST)):
-        yield batch
 
 
 class Printer:

@@ -32,6 +32,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd embed --model mpnet < lines.txt > vectors.jsonl", "each line is a text"),
         ("emberd embed --jsonl < texts.jsonl > vectors.jsonl", 'each line is {"text": "..."}'),
     ),
+    "rerank": (
+        ('emberd rerank "when does the ferry leave?" < lines.txt', "each line is a text"),
+        ("emberd rerank --top-n 3 --json QUERY < lines.txt", "the best three, for programs"),
+    ),
     "load": (("emberd load bge-small", "so that its first request does not wait"),),
     "unload": (("emberd unload bge-small", "one model"), ("emberd unload", "all of them")),
     "verify": (

@@ -23,6 +23,7 @@ from emberd.cli import (
     migrate,
     models,
     prepare,
+    rerank,
     serve,
     server,
     service,
@@ -55,6 +56,7 @@ app.command("list")(models.list_models)
 app.command()(models.remove)
 app.command()(server.ps)
 app.command()(embed.embed)
+app.command()(rerank.rerank)
 app.command()(server.load)
 app.command()(server.unload)
 app.command()(verify.verify)

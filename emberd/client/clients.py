@@ -12,7 +12,7 @@ import httpx2
 
 from emberd.client import finding, requests
 from emberd.client.address import Address
-from emberd.client.requests import Embeddings, InputType, Request
+from emberd.client.requests import Embeddings, InputType, Ranking, Request
 from emberd.config.load import Config, load_config
 from emberd.errors import ConfigError, DeadlineError, EmberdError, NoServerError
 
@@ -83,6 +83,18 @@ class Client:
                 fingerprint=fingerprint,
             )
         )
+
+    def rerank(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        top_n: int | None = None,
+        truncate: bool = True,
+    ) -> Ranking:
+        """Return `texts` in the order of their relevance to `query`, the best `top_n` or all."""
+        return self.send(requests.rerank(query, texts, model=model, top_n=top_n, truncate=truncate))
 
     def health(self) -> dict[str, Any]:
         """Return what `GET /health` says."""
@@ -159,6 +171,20 @@ class AsyncClient:
                 truncate=truncate,
                 fingerprint=fingerprint,
             )
+        )
+
+    async def rerank(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        top_n: int | None = None,
+        truncate: bool = True,
+    ) -> Ranking:
+        """See `Client.rerank`."""
+        return await self.send(
+            requests.rerank(query, texts, model=model, top_n=top_n, truncate=truncate)
         )
 
     async def health(self) -> dict[str, Any]:

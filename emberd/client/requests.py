@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from emberd.errors import NoServerError, WrongShapeError, from_code
+from emberd.ranking import sigmoid
 from emberd.units import parse_places
 
 if TYPE_CHECKING:  # code that only asks for health needs no NumPy
@@ -40,6 +41,29 @@ class Embeddings:
     """
 
     vectors: "NDArray[np.float32]"
+    model: str
+    fingerprint: str
+    truncated: tuple[int, ...] = ()
+    usage: Usage = Usage(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A text's place in the request, and how relevant it is to the query, from 0 to 1.
+
+    `logit` is what the model gave: scores of 1.0 can differ in it.
+    """
+
+    index: int
+    score: float
+    logit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """`results` are sorted, the most relevant text first; `truncated` as in `Embeddings`."""
+
+    results: tuple[Ranked, ...]
     model: str
     fingerprint: str
     truncated: tuple[int, ...] = ()
@@ -103,6 +127,29 @@ def embed_as_json(texts: Sequence[str], **options: object) -> Request[Object]:
     return _post("/embed", {"texts": texts, **options}, _object)
 
 
+def rerank(
+    query: str,
+    texts: Sequence[str],
+    *,
+    model: str | None = None,
+    top_n: int | None = None,
+    truncate: bool = True,
+) -> Request[Ranking]:
+    """Ask for the order of texts. Raises WrongShapeError."""
+    if isinstance(texts, str):
+        raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
+    body = {
+        "query": query,
+        "documents": list(texts),
+        "model": model,
+        "top_n": top_n,
+        "truncation": truncate,
+        "return_documents": False,
+        "raw_scores": True,
+    }
+    return _post("/v1/rerank", body, _ranking)
+
+
 def health() -> Request[Object]:
     """Ask for the answer of `GET /health`."""
     return Request("GET", "/health", _object)
@@ -150,8 +197,9 @@ def _post(
 def _half_a_character(body: Mapping[str, Any]) -> WrongShapeError:
     """Return the server's own error for a text that cannot be encoded as UTF-8."""
     wrong = (
-        f"texts.{index}"
-        for index, text in enumerate(body.get("texts", ()))
+        f"{key}.{index}"
+        for key in ("texts", "documents")
+        for index, text in enumerate(body.get(key, ()))
         if isinstance(text, str) and any("\ud800" <= char <= "\udfff" for char in text)
     )
     place = next(wrong, "the body")
@@ -184,4 +232,16 @@ def _embeddings(response: "httpx2.Response") -> Embeddings:
         headers["x-emberd-fingerprint"],
         parse_places(headers["x-emberd-truncated"]),
         Usage(int(headers["x-emberd-tokens"])),
+    )
+
+
+def _ranking(response: "httpx2.Response") -> Ranking:
+    said, headers = response.json(), response.headers
+    logits = [(each["index"], each["relevance_score"]) for each in said["results"]]
+    return Ranking(
+        tuple(Ranked(index, sigmoid(logit), logit) for index, logit in logits),
+        said["model"],
+        headers["x-emberd-fingerprint"],
+        tuple(said["truncated"]),
+        Usage(said["usage"]["total_tokens"]),
     )

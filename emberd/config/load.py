@@ -6,7 +6,7 @@ it needs and never looks anything up again.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,10 +19,10 @@ from emberd.config.paths import Homes, expand, find_homes
 from emberd.config.problems import explain, kind_of, nearest
 from emberd.config.settings import Settings, leaves_of
 from emberd.config.tokens import token_of_environment
-from emberd.errors import ConfigError, UnknownModelError
+from emberd.errors import ConfigError, UnknownModelError, WrongKindError
 from emberd.files import is_gone
 from emberd.registry.catalog import Catalog
-from emberd.registry.spec import ModelSpec
+from emberd.registry.spec import OF_KIND, Kind, ModelSpec
 
 T = TypeVar("T")
 
@@ -92,7 +92,8 @@ def load_config(
         raise explain(error, (), where, Settings) from None
     catalog, model_origins = _build_catalog(document)
     catalog = _with_aliases(catalog, settings.aliases, document)
-    _check_default(catalog, settings.default, where(("default",)))
+    _check_default(catalog, "default", settings.default, "embed", where)
+    _check_default(catalog, "default_reranker", settings.default_reranker, "rerank", where)
     origins = {".".join(map(str, keys)): origin for keys, origin in sources.items()}
     for group, named in (("stores", settings.stores), ("aliases", settings.aliases)):
         for name in named:
@@ -184,7 +185,7 @@ def _build_catalog(document: Document) -> tuple[Catalog, dict[str, str]]:
                     " model's name.",
                     hint="Remove the line, and list other names under `aliases:`.",
                 )
-            specs.append(_validator(ModelSpec).validate_python({**merged, "name": str(name)}))
+            specs.append(_read_entry(str(name), merged))
         except ValidationError as error:
             raise explain(error, keys, document.where, ModelSpec) from None
         origins[f"models.{name}"] = document.where(keys) if name in users else "built in"
@@ -212,18 +213,29 @@ def _with_aliases(catalog: Catalog, aliases: Mapping[str, str], document: Docume
     return Catalog(catalog, found)
 
 
-def _check_default(catalog: Catalog, default: str, where: str) -> None:
-    """Raise ConfigError unless `default` means a model, without a role."""
+def _check_default(
+    catalog: Catalog, key: str, default: str, kind: Kind, where: Callable[[Keys], str]
+) -> None:
+    """Raise ConfigError unless `default` means a model of that kind, without a role."""
+    place = f"{where((key,))}: {key}:"
     try:
-        named = catalog.find(default)
-    except UnknownModelError as error:
-        raise ConfigError(f"{where}: default: {error.message}", hint=error.hint) from None
+        named = catalog.find(default, kind=kind)
+    except (UnknownModelError, WrongKindError) as error:
+        raise ConfigError(f"{place} {error.message}", hint=error.hint) from None
     if named.role:
         raise ConfigError(
-            f"{where}: default: {default!r} states the role {named.role}, but the default is for"
+            f"{place} {default!r} states the role {named.role}, but the default is for"
             " texts of any role.",
             hint=f"Write {named.spec.name}. Clients state the role in their requests.",
         )
+
+
+def _read_entry(name: str, entry: Mapping[str, Any]) -> ModelSpec:
+    """Return the spec of a whole entry. Raises pydantic's ValidationError."""
+    kind = entry.get("kind", "embed")
+    implied = OF_KIND.get(kind, {}) if isinstance(kind, str) else {}
+    spec: ModelSpec = _validator(ModelSpec).validate_python({**implied, **entry, "name": name})
+    return spec
 
 
 def built_in_catalog() -> Catalog:
@@ -245,7 +257,7 @@ def is_built_in(spec: ModelSpec, *keys: str) -> bool:
     entry = _built_in().get(spec.name)
     if entry is None:
         return False
-    ours = _validator(ModelSpec).validate_python({**entry, "name": spec.name})
+    ours = _read_entry(spec.name, entry)
     return all(getattr(spec, key) == getattr(ours, key) for key in ("sources", *keys))
 
 

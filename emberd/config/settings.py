@@ -89,6 +89,7 @@ class Settings:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     default: str = "minilm"
+    default_reranker: str = "ms-marco-minilm"
     server: ServerSettings = field(default_factory=ServerSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     log: LogSettings = field(default_factory=LogSettings)

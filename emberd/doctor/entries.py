@@ -18,6 +18,7 @@ from emberd.errors import (
     ConfigError,
     ModelLoadError,
     UnknownModelError,
+    WrongKindError,
 )
 from emberd.files import is_folder
 from emberd.folder.differences import differences
@@ -143,7 +144,7 @@ def check_stores(config: Config) -> None:
             )  # fmt: skip
         try:
             if store.model:
-                config.catalog.find(store.model, store.input_type)
-        except (UnknownModelError, BadOptionError) as error:
+                config.catalog.find(store.model, store.input_type, kind="embed")
+        except (UnknownModelError, WrongKindError, BadOptionError) as error:
             keys = ("stores", name, "model")
             raise _wrong(document, keys, error.message, error.hint) from None

@@ -116,7 +116,8 @@ def check(
     default = config.catalog.get(ref.served_by or config.settings.default)
     asked, role = [], ref.input_type
     for name in models:
-        spec, role = config.catalog.find(name, role)  # a role is that of all texts of the store
+        # a role is that of all texts of the store
+        spec, role = config.catalog.find(name, role, kind="embed")
         asked.append(spec)
     hub, entries = config.homes.hub, LockFile(config.homes.state).read()
     for spec in asked:
@@ -136,7 +137,7 @@ def check(
     rows = [row for row in rows if row.text and is_usable(row.vector, shape.dimensions)]
     specs = {
         spec.name: spec
-        for spec in (*(asked or config.catalog), default)
+        for spec in (*(asked or (each for each in config.catalog if each.kind == "embed")), default)
         if find_here(spec, hub, entries.get(spec.name))
     }
     if rows and not specs:

@@ -24,6 +24,8 @@ NEW_FOR_S = 60.0
 def compiled_key(spec: ModelSpec, files: Mapping[str, FileHash]) -> str:
     """Return the key of what is compiled from these files, with this precision and pooling."""
     parts: list[str] = [spec.precision, spec.pooling]
+    if spec.kind != "embed":
+        parts.append(spec.kind)
     for name in sorted(files):
         if PurePath(name).suffix not in (".txt", ".md") and not _is_of_tokenizer(name):
             parts += [name, files[name].sha256]

@@ -93,6 +93,8 @@ class Job:
     expected_fingerprint: str | None = None
     special_tokens: bool = True  # whether they are among the tokens asked for
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
+    query: str | None = None  # to re-rank the texts for
+    text_tokens: int | None = None  # see `wire.Embed`
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -173,6 +175,8 @@ class Job:
             encoding=self.encoding,
             normalize=self.normalize,
             token_ids=self.token_ids,
+            query=self.query,
+            text_tokens=self.text_tokens,
         )
 
     def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes) -> None:

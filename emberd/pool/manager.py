@@ -35,7 +35,7 @@ from emberd.pool.states import State
 from emberd.pool.status import ModelStatus, space_changed
 from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Named
-from emberd.registry.spec import AskedRole, InputType, ModelSpec
+from emberd.registry.spec import AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
 from emberd.spaces.lock import LockFile
 
@@ -58,6 +58,15 @@ class EmbedRequest:
     fingerprint: str | None = None
     special_tokens: bool = True  # among those of the encoding `tokens`
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
+    query: str | None = None  # to re-rank the texts for; of a model of kind rerank
+    text_tokens: int | None = None  # where to cut the texts for it, if the model would take more
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of model that it needs; None if any will do, as all have a tokenizer."""
+        if self.encoding == "tokens":
+            return None
+        return "embed" if self.query is None else "rerank"
 
 
 class Pool:
@@ -109,6 +118,7 @@ class Pool:
         before, self._models = self._models, {}
         self._catalog, self._limits = config.catalog, config.settings.limits
         self.default = self._catalog.get(config.settings.default)
+        self._default_reranker = config.settings.default_reranker
         self._served_by = {
             name: self._entry_called(store.model) if store.model else None
             for name, store in config.settings.stores.items()
@@ -147,6 +157,7 @@ class Pool:
 
         Raises:
             UnknownModelError: no model has that name.
+            WrongKindError: it is not of the kind that the request needs.
             BadOptionError: its name states another role than `input_type`.
             RequestError: the request cannot be served by this model.
             UnavailableError: the queue is full, the deadline passed, or there is no room or source.
@@ -154,7 +165,7 @@ class Pool:
             WorkerCrashedError: its worker died twice on this request.
         """
         self.check_open()
-        named = self.find(request.model, request.input_type)
+        named = self.find(request.model, request.input_type, request.kind)
         model = self._models[named.spec.name]
         job = self._admit(named, request)
         model.submit(job)
@@ -215,9 +226,18 @@ class Pool:
         """Return what the registry says about one model; raises `UnknownModelError`."""
         return self.find(name).spec
 
-    def find(self, name: str | None = None, input_type: AskedRole | None = None) -> Named:
-        """Return which model a request means, and the role of its texts; see `Catalog.find`."""
-        return self._catalog.find(name or self.default.name, input_type)
+    def find(
+        self,
+        name: str | None = None,
+        input_type: AskedRole | None = None,
+        kind: Kind | None = None,
+    ) -> Named:
+        """Return which model a request means, and the role of its texts; see `Catalog.find`.
+
+        Without a name, it is the default model of that kind.
+        """
+        default = self._default_reranker if kind == "rerank" else self.default.name
+        return self._catalog.find(name or default, input_type, kind=kind)
 
     def names(self, spec: ModelSpec) -> Mapping[str, InputType | None]:
         """Return the names under which to list a model; see `Catalog.names`."""
@@ -335,6 +355,8 @@ class Pool:
             expected_fingerprint=request.fingerprint,
             special_tokens=request.special_tokens,
             token_ids=request.token_ids,
+            query=request.query,
+            text_tokens=request.text_tokens,
         )
 
     def _too_late(self, model: Model) -> NoRoomError | DeadlineError:

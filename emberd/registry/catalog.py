@@ -9,12 +9,14 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import NamedTuple, get_args
 
-from emberd.errors import BadOptionError, ConfigError, UnknownModelError
-from emberd.registry.spec import AskedRole, InputType, ModelSpec
+from emberd.errors import BadOptionError, ConfigError, UnknownModelError, WrongKindError
+from emberd.registry.spec import AskedRole, InputType, Kind, ModelSpec
 
 ROLES: tuple[InputType, ...] = get_args(InputType)
 LATEST = ":latest"  # the tag that Ollama assumes
 LONGEST_SHOWN = 200  # characters of an unknown name
+MOST_LISTED = 6  # models
+DOES: Mapping[Kind, str] = {"embed": "embeds texts", "rerank": "re-ranks texts for a query"}
 
 
 class Named(NamedTuple):
@@ -74,16 +76,19 @@ class Catalog:
         """Return the spec called `name`, with or without a role, or raise `UnknownModelError`."""
         return self.find(name).spec
 
-    def find(self, name: str, asked: AskedRole | None = None) -> Named:
+    def find(self, name: str, asked: AskedRole | None = None, *, kind: Kind | None = None) -> Named:
         """Return what `name` means, with the role that it states or else the one `asked` for.
 
         Raises:
             UnknownModelError: nothing is called so; the hint has the nearest names.
+            WrongKindError: the model is not of the `kind` that is needed.
             BadOptionError: the name states another role than the one asked for.
         """
         named = self._called(name) or self._with_role(name)
         if named is None:
             raise self._unknown(name)
+        if kind not in (None, named.spec.kind):
+            raise self._of_another_kind(named.spec, kind)
         if asked and named.role not in (None, asked):
             other = "a task without a prompt" if asked == "none" else asked
             raise BadOptionError(
@@ -118,6 +123,17 @@ class Catalog:
         label, role = _split(name)
         named = self._called(label) if role else None
         return Named(named.spec, role) if named and named.role in (None, role) else None
+
+    def _of_another_kind(self, spec: ModelSpec, needed: Kind) -> WrongKindError:
+        able = [each.name for each in self if each.kind == needed]
+        more = f", and {len(able) - MOST_LISTED} more" if len(able) > MOST_LISTED else ""
+        return WrongKindError(
+            f"{spec.name} {DOES[spec.kind]}; needed is a model that {DOES[needed]}.",
+            hint=f"Such models are {', '.join(able[:MOST_LISTED])}{more}."
+            if able
+            else f"Add one to the config file, of kind {needed}.",
+            field="model",
+        )
 
     def _unknown(self, name: str) -> UnknownModelError:
         wanted = name.casefold().removesuffix(LATEST)[:LONGEST_SHOWN]  # comparing long ones is slow

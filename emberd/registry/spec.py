@@ -6,11 +6,13 @@ and a worker that receives one does not have to import pydantic.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from emberd.units import Count, Duration, Ge, Gt, Le, MinLen, ReplicaCount
 
+Kind = Literal["embed", "rerank"]
 Pooling = Literal["mean", "cls", "last"]
 Precision = Literal["4bit", "8bit", "bf16", "f32"]
 Compute = Literal["auto", "f32", "bf16", "f16"]
@@ -19,6 +21,9 @@ InputType = Literal["query", "document"]
 AskedRole = InputType | Literal["none"]  # none: a request for a task that has no prompt
 Replicas = Annotated[Literal["auto"] | int, ReplicaCount]
 EncodingName = Literal["r50k_base", "p50k_base", "cl100k_base", "o200k_base"]
+
+OF_KIND: Mapping[str, Mapping[str, Any]] = {"rerank": {"dimensions": 1, "normalize": False}}
+"""Keys that an entry of some kind need not state, as it can have only this value."""
 
 MOST = 2**31 - 1  # dimensions, tokens
 
@@ -86,6 +91,7 @@ class ModelSpec:
 
     name: str
     sources: Annotated[tuple[Source, ...], MinLen(1)]
+    kind: Kind = "embed"
     dimensions: Annotated[int, Count, Gt(0), Le(MOST)]
     pooling: Pooling
     normalize: bool = True
@@ -109,11 +115,21 @@ class ModelSpec:
     tested: Tested = "no"
 
     def __post_init__(self) -> None:
+        if self.kind == "rerank":
+            self._refuse_what_has_no_vectors()
         too_big = [size for size in self.matryoshka if size >= self.dimensions]
         if too_big:
             raise ValueError(
                 f"lists matryoshka {too_big[0]}, not smaller than dimensions {self.dimensions}"
             )
+
+    def _refuse_what_has_no_vectors(self) -> None:
+        """Raise ValueError for a re-ranker with options that only vectors have."""
+        for key in ("matryoshka", "matryoshka_norm", "normalize", "prompts", "token_ids"):
+            if getattr(self, key):
+                raise ValueError(f"has {key}, but a model of kind rerank gives scores, not vectors")
+        if self.dimensions != 1:
+            raise ValueError("has dimensions other than 1, but a pair of texts has one score")
 
     @property
     def hub_ids(self) -> tuple[str, ...]:

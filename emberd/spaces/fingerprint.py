@@ -41,6 +41,8 @@ def fingerprint(
     }
     # Options that were added later only count if they move vectors, so that all other models keep
     # the fingerprint they had.
+    if spec.kind != "embed":
+        identity["kind"] = spec.kind
     if options.matryoshka_norm and dimensions < spec.dimensions:
         identity["matryoshka_norm"] = True
     if options.lower_case:

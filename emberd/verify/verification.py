@@ -4,7 +4,7 @@ The first worker loads the entry as it is; the others load a variant of it: full
 pooling, another backend. The files are hashed once, here, and the workers reuse the hashes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
@@ -19,7 +19,7 @@ from emberd.registry.spec import ModelSpec, Pooling
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.spaces.probes import encode
 from emberd.vectors import Matrix, finite_rows
-from emberd.verify import checks, paraphrases
+from emberd.verify import checks, paraphrases, reranking
 from emberd.verify.acceptance import remember
 from emberd.verify.agreement import CHECK as AGREEMENT
 from emberd.verify.agreement import compare_backends
@@ -48,7 +48,10 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
     findings = [check_unchanged(files, before, spec.name), check_published(files, spec.name)]
     try:
         says = read_folder(files.folder)
+        work: Callable[[LoadedModel], Awaitable[Measured | reranking.Scores | EmberdError]]
         work = partial(measure, only_known=says.only_known)
+        if spec.kind == "rerank":
+            work = reranking.score
         ran = run_in_fresh_worker(config, spec, files.as_entry(before), work)
     except EmberdError as error:
         return [*findings, *_stopped("load", error, spec.name)]
@@ -61,6 +64,11 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
         findings.append(Finding("compiled model", "failed", ran.damage, advice))
     if isinstance(ran.result, EmberdError):
         return [*findings, *_stopped("answers", ran.result, spec.name)]
+    if isinstance(ran.result, reranking.Scores):
+        was = before.fingerprint if before else None
+        fingerprints = was, ran.entry.now.fingerprint
+        subject = reranking.Subject(config, spec, files, ran.result, fingerprints)
+        return [*findings, *subject.findings(full=full)]
     verification = _Verification(config, spec, files, says, before, ran.entry, ran.result)
     return [*findings, *verification.findings(full=full)]
 

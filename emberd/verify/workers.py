@@ -16,6 +16,7 @@ import numpy as np
 from emberd.config.load import Config
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.pool.status import ModelStatus
+from emberd.ranking import logits
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockEntry, LockFile
@@ -59,6 +60,12 @@ class LoadedModel:
         )
         rows = [np.frombuffer(fragment, "<f4") for fragment in answer.fragments]
         return Embedded(np.stack(rows), answer.tokens, tuple(answer.truncated))
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> tuple[Sequence[float], set[int]]:
+        """Return the logit of each text, and the places of those that were cut."""
+        asked = EmbedRequest(texts=texts, query=query, model=self.spec.name, encoding="raw")
+        answer = await self._pool.embed(asked)
+        return logits(answer.fragments), {*answer.truncated}
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,22 +109,31 @@ class Inbox:
                 self._tokenize([found], tokenizer)
 
     def _tokenize(self, slices: Iterable[Slice], tokenizer: Tokenizer) -> None:
-        """Tokenize slices of requests, those with the same prompt at once."""
-        by_prompt: defaultdict[str, list[Slice]] = defaultdict(list)
+        """Tokenize slices of requests, those with the same prompt or query at once."""
+        by_first: defaultdict[object, list[Slice]] = defaultdict(list)
         for work, indices in slices:
-            by_prompt[work.request.prompt].append((work, indices))
-        for prompt, alike in by_prompt.items():
-            self._tokenize_alike(alike, prompt, tokenizer)
+            asked = work.request
+            by_first[asked.prompt, asked.query, asked.text_tokens].append((work, indices))
+        for alike in by_first.values():
+            self._tokenize_alike(alike, tokenizer)
 
-    def _tokenize_alike(self, slices: Sequence[Slice], prompt: str, tokenizer: Tokenizer) -> None:
+    def _tokenize_alike(self, slices: Sequence[Slice], tokenizer: Tokenizer) -> None:
         began_s = time.monotonic()
         texts = [work.request.texts[index] for work, indices in slices for index in indices]
+        first = slices[0][0].request
         try:
-            tokens = iter(tokenizer.encode(texts, prompt))
+            if first.query is None:
+                tokens = iter(tokenizer.encode(texts, first.prompt))
+            else:
+                tokens = iter(tokenizer.encode_pairs(first.query, texts, first.text_tokens))
+        except TextTooLongError as error:  # the query that all of them have
+            for work, _ in slices:
+                self._fail(work.request.id, error)
+            return
         except BaseException as error:  # noqa: BLE001 - a panic in the library is not an Exception
             if len(slices) > 1:  # it is the fault of one of them
                 for one in slices:
-                    self._tokenize_alike([one], prompt, tokenizer)
+                    self._tokenize_alike([one], tokenizer)
                 return
             log(f"tokenizing failed: {type(error).__name__}")
             self._fail(slices[0][0].request.id, EmberdError("The texts could not be tokenized."))

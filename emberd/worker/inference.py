@@ -199,9 +199,12 @@ def can_embed(loaded: Loaded, length: int | None = None) -> bool:
     engine repacks weights and builds kernels.
     """
     try:
-        token_ids, mask = pad(loaded.tokenizer.encode([WARM_UP_TEXT]))
-        shape = (1, length or token_ids.shape[1])
-        encode_alone(loaded.encoder, np.resize(token_ids, shape), np.resize(mask, shape))
+        if loaded.takes_pairs:
+            arrays = pad(loaded.tokenizer.encode_pairs(WARM_UP_TEXT, [WARM_UP_TEXT]), pairs=True)
+        else:
+            arrays = pad(loaded.tokenizer.encode([WARM_UP_TEXT]))
+        shape = (1, length or arrays[0].shape[1])
+        encode_alone(loaded.encoder, *(np.resize(each, shape) for each in arrays))
     except Exception as error:  # noqa: BLE001 - a backend may raise anything
         log(f"a harmless text failed: {type(error).__name__}")
         return False
@@ -215,18 +218,19 @@ def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
         A function that waits for the vectors, `(N, D)`, or returns None if the backend raised.
     """
     items = batch.items
-    token_ids, mask = pad_rows([[item.tokens for item in row] for row in batch.rows], batch.width)
+    rows = [[item.tokens for item in row] for row in batch.rows]
+    arrays = pad_rows(rows, batch.width, pairs=loaded.takes_pairs)
     begin = getattr(loaded.encoder, "start", None)
     encode = loaded.encoder.encode
     if batch.is_alone:
         encode = partial(encode_alone, loaded.encoder)
 
     def note(error: Exception) -> None:
-        shape = " x ".join(map(str, token_ids.shape))
+        shape = " x ".join(map(str, arrays[0].shape))
         log(f"a batch of {shape} tokens failed: {type(error).__name__}")
 
     try:
-        wait = begin(token_ids, mask) if begin else partial(encode, token_ids, mask)
+        wait = begin(*arrays) if begin else partial(encode, *arrays)
     except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this batch only
         note(error)
         return lambda: None

@@ -70,6 +70,11 @@ class Loaded:
     ready: Ready
     workers: int = 1
 
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether a text comes with a query, as a re-ranker wants it."""
+        return self.spec.kind == "rerank"
+
 
 class Phases:
     """Seconds spent in each part of the start: spawn, import, files, load, identity.
@@ -103,6 +108,11 @@ def find(spec: ModelSpec, hub: Path, lock: LockEntry | None, report: "OnProgress
     """
     backend_name = plugins.resolve(spec.backend)
     backend = plugins.load(backend_name)
+    if spec.kind not in plugins.kinds(backend):
+        raise ModelLoadError(
+            f"{spec.name} is of kind {spec.kind}, which backend {backend_name} does not run.",
+            hint="Choose another `backend` for it.",
+        )
     copy = sources.locate(spec, hub=hub, files=backend.files, before=lock, report=report)
     entry, says = identify(spec, copy, BackendFiles(backend_name, backend.files), lock)
     return ModelFiles(backend, entry, says, copy.downloaded)
@@ -134,9 +144,11 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             found.says.normalizer,
             include_prompt=found.entry.options.include_prompt is not False,
             only_known=found.says.only_known,
+            pairs=spec.kind == "rerank",
         )
         request = LoadRequest(
             folder=found.folder,
+            kind=spec.kind,
             pooling=spec.pooling,
             precision=spec.precision,
             compute=spec.compute,
@@ -175,7 +187,11 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
     with phases.measure("identity"):
         if not (before and entry.is_same_state(before.now)):  # checked before
             _check_vocabulary(tokenizer, found.says)
-        remembered = judge(entry, before, lambda: embed_probes(tokenizer, encoder))
+        # Nobody stores scores, so there is nothing that those of a re-ranker must still fit.
+        scores = spec.kind == "rerank"
+        remembered = judge(
+            entry, before, lambda: () if scores else embed_probes(tokenizer, encoder)
+        )
     ready = Ready(
         backend=entry.backend or "",
         compute=encoder.compute,

@@ -8,19 +8,23 @@ from emberd.backends.base import TokenIds
 from emberd.worker.tokenizer import Tokens
 
 
-def pad(tokens: Sequence[Tokens]) -> tuple[TokenIds, TokenIds]:
-    """Return token ids and mask of texts, both `(B, T)` int32, padded on the right."""
-    return pad_rows([[text] for text in tokens], max(len(text.ids) for text in tokens))
+def pad(tokens: Sequence[Tokens], *, pairs: bool = False) -> tuple[TokenIds, ...]:
+    """Return the arrays of texts, one in each row; see `pad_rows`."""
+    rows = [[text] for text in tokens]
+    return pad_rows(rows, max(len(text.ids) for text in tokens), pairs=pairs)
 
 
-def pad_rows(rows: Sequence[Sequence[Tokens]], width: int) -> tuple[TokenIds, TokenIds]:
+def pad_rows(
+    rows: Sequence[Sequence[Tokens]], width: int, *, pairs: bool = False
+) -> tuple[TokenIds, ...]:
     """Return token ids and a mask, `(R, width)` int32, of rows that hold several texts each.
 
     The mask numbers the texts of a row from 1; tokens that are not pooled get that number negated.
-    See `backends.base`.
+    With `pairs`, the third array has the token types. See `backends.base`.
     """
     token_ids = np.zeros((len(rows), width), np.int32)
     mask = np.zeros((len(rows), width), np.int32)
+    types = np.zeros((len(rows), width), np.int32) if pairs else None
     for row, texts in enumerate(rows):
         end = 0
         for number, text in enumerate(texts, 1):
@@ -28,4 +32,6 @@ def pad_rows(rows: Sequence[Sequence[Tokens]], width: int) -> tuple[TokenIds, To
             token_ids[row, start:end] = text.ids
             mask[row, start:end] = number
             mask[row, start : start + text.unpooled] = -number
-    return token_ids, mask
+            if types is not None:
+                types[row, end - text.of_type_1 : end] = 1
+    return (token_ids, mask) if types is None else (token_ids, mask, types)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emberd.errors import ModelLoadError
+from emberd.errors import ModelLoadError, TextTooLongError
 from emberd.worker import long_words
 
 if TYPE_CHECKING:
@@ -24,11 +24,13 @@ class Tokens:
 
     `uncut` is how many tokens the whole text has (for a very long one, a lower bound); more than
     `len(ids)` means that it was cut. The first `unpooled` belong to a prompt that is not pooled.
+    Of a pair, the last `of_type_1` have token type 1, as the tokenizer says.
     """
 
     ids: list[int]
     uncut: int
     unpooled: int = 0
+    of_type_1: int = 0
 
     @property
     def is_cut(self) -> bool:
@@ -40,7 +42,8 @@ class Tokenizer:
     """A checkpoint's tokenizer.json, without the truncation and padding that it states.
 
     (MiniLM's says: cut at 128 and pad to 128.) `normalizer` replaces the file's own, in the same
-    format; see `folder.reading.Folder`, also for `include_prompt` and `only_known`.
+    format; see `folder.reading.Folder`, also for `include_prompt` and `only_known`. `pairs`: it is
+    for `encode_pairs`.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Tokenizer:
         *,
         include_prompt: bool = True,
         only_known: bool = False,
+        pairs: bool = False,
     ) -> None:
         # Imported here, in the thread that loads the tokenizer while the backend loads.
         from tokenizers import Tokenizer as Library
@@ -59,7 +63,10 @@ class Tokenizer:
         try:
             self._library = Library.from_file(str(path))
             self._library.no_padding()
-            self._library.enable_truncation(max_tokens)
+            if pairs:
+                self._library.no_truncation()  # `_pair` cuts, and knows how long the query is
+            else:
+                self._library.enable_truncation(max_tokens)
             if normalizer is not None:
                 # the library only reads a normalizer as part of a tokenizer
                 only = {"added_tokens": [], "model": NO_MODEL, "normalizer": normalizer}
@@ -91,6 +98,53 @@ class Tokenizer:
             else self._encode_long(t, unpooled)
             for t in whole
         ]
+
+    def encode_pairs(
+        self, query: str, texts: Sequence[str], most: int | None = None
+    ) -> list[Tokens]:
+        """Tokenize the query with each text, of which the end is cut; thread-safe.
+
+        `most`: how many tokens a text may have, if the model would take more.
+
+        Raises:
+            TextTooLongError: the query leaves no room for a text.
+        """
+        short = [(query, text) for text in texts if len(text) <= self._long_chars]
+        encodings = iter(self._library.encode_batch_fast(short))
+        return [
+            self._pair(next(encodings), most)
+            if len(text) <= self._long_chars
+            else self._encode_long_pair(query, text, most)
+            for text in texts
+        ]
+
+    def _encode_long_pair(self, query: str, text: str, most: int | None) -> Tokens:
+        """Tokenize as much of a very long text as counts; see `_encode_long`."""
+        chars, least = self._long_chars, self._max_tokens + MARGIN_TOKENS
+        while True:
+            [encoding] = self._library.encode_batch_fast([(query, text[:chars])])
+            if chars >= len(text) or len(encoding.ids) > least:
+                return self._pair(encoding, most, is_all=chars >= len(text))
+            chars *= 4
+
+    def _pair(self, encoding: "Encoding", most: int | None, *, is_all: bool = True) -> Tokens:
+        """Cut the second text of a pair; `is_all` False: it goes on."""
+        ids, types, special = encoding.ids, encoding.type_ids, encoding.special_tokens_mask
+        length = encoding.sequence_ids.count(1)
+        room = self._max_tokens - (len(ids) - length)
+        if room < 1:
+            raise TextTooLongError(
+                f"The query has {encoding.sequence_ids.count(0)} tokens, but the model takes"
+                f" {self._max_tokens} of a query and a text together.",
+                hint="Shorten the query: it is never cut.",
+                field="query",
+            )
+        cut = max(0, length - min(room, most or room))
+        uncut = len(ids) + (not is_all)
+        if cut:
+            end = len(ids) - special[::-1].index(0)  # of the second text
+            ids, types = ids[: end - cut] + ids[end:], types[: len(ids) - cut]
+        return Tokens(ids, uncut, of_type_1=types.count(1))
 
     def _length_of(self, prompt: str) -> int:
         """Return how many tokens a prompt has, with the special ones before it but not after it.

@@ -47,7 +47,8 @@ class Embed:
 
     `truncate` False: refuse a text that is too long instead of cutting it. `normalize` None: as the
     registry says. `token_ids`: each text consists of the ids of another tokenizer, separated by
-    spaces.
+    spaces. `query`: the first text of a pair with each of these, for a re-ranker; its vector is one
+    number, the logit. `text_tokens`: where to cut the second, if the model would take more.
     """
 
     id: int
@@ -58,6 +59,8 @@ class Embed:
     encoding: Encoding
     normalize: bool | None = None
     token_ids: bool = False
+    query: str | None = None
+    text_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ from tests.effort import examples
 from tests.serving import Server
 
 TINY = Path(__file__).parent.parent / "reference" / "tiny" / "bert"
-AT_LEAST = 19  # routes
+RERANKER = TINY.parents[1] / "rerankers" / "bert"
+AT_LEAST = 22  # routes
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -26,6 +27,14 @@ CHECKS = (
     "unsupported_method",
     "allow_header_conformance",
 )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with MiniLM and a re-ranker that need not be downloaded."""
+    config = f"models: {{ms-marco-minilm: {{sources: [{{path: {RERANKER}}}], max_tokens: 40}}}}"
+    with Server(tmp_path_factory.mktemp("described"), config=config) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +49,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "max_tokens": 30,
         "backend": "auto",
     }
-    models = dict.fromkeys(yaml.safe_load(BUILT_IN.read_text()), entry)
+    reranker = {"sources": [{"path": str(RERANKER)}], "max_tokens": 30}
+    models = {
+        name: reranker if stated.get("kind") == "rerank" else entry
+        for name, stated in yaml.safe_load(BUILT_IN.read_text()).items()
+    }
     config = yaml.safe_dump({"limits": {"max_loaded": 2}, "models": models})
     with Server(tmp_path_factory.mktemp("tiny"), config=config) as running:
         yield running

@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from emberd.backends.base import Compute, Encoder, LoadRequest, Pooling, Precision, TokenIds
+from emberd.backends.base import (
+    Compute,
+    Encoder,
+    Kind,
+    LoadRequest,
+    Pooling,
+    Precision,
+    TokenIds,
+)
 from emberd.vectors import Matrix
 
 
@@ -14,6 +22,7 @@ def a_request(
     folder: Path,
     cache: Path,
     *,
+    kind: Kind = "embed",
     pooling: Pooling = "mean",
     precision: Precision = "f32",
     compute: Compute = "auto",
@@ -24,6 +33,7 @@ def a_request(
     """A request; only what a test names differs."""
     return LoadRequest(
         folder=folder,
+        kind=kind,
         pooling=pooling,
         precision=precision,
         compute=compute,

@@ -14,6 +14,10 @@ from tests.config.conftest import Load
 # setting: what the file, the environment and a flag say, and what each of them means
 SETTINGS: dict[str, tuple[tuple[Any, str, Any], tuple[Any, Any, Any]]] = {
     "default": (("mpnet", "bge", "minilm-f32"), ("mpnet", "bge", "minilm-f32")),
+    "default_reranker": (
+        ("ms-marco-minilm", "ms-marco-MiniLM-L6-v2", "ms-marco-minilm"),
+        ("ms-marco-minilm", "ms-marco-MiniLM-L6-v2", "ms-marco-minilm"),
+    ),
     "server.host": (("::1", "0.0.0.0", "localhost"), ("::1", "0.0.0.0", "localhost")),  # noqa: S104
     "server.port": ((1, "2", 3), (1, 2, 3)),
     "server.allowed_hosts": ((["a"], "b, c ,", ("d",)), (("a",), ("b", "c"), ("d",))),

@@ -44,7 +44,7 @@ class OneDeviceAProcess(TwoDevices):
         encoder = super().load(request)
         encode = encoder.encode
         sign = np.float32(-1 if self._in_use == "right" else 1)
-        encoder.encode = lambda token_ids, mask: sign * encode(token_ids, mask)  # type: ignore[method-assign]
+        encoder.encode = lambda *arrays: sign * encode(*arrays)  # type: ignore[method-assign]
         return encoder
 
 

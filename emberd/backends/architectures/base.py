@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
-from emberd.backends.base import TokenIds
+from emberd.backends.base import Pooling, TokenIds
 from emberd.backends.config import ModelConfig
-from emberd.backends.modules import Activation
+from emberd.backends.modules import Activation, Head
 from emberd.errors import ModelLoadError
 
 _ACTIVATIONS: Final[Mapping[str, Activation]] = {
@@ -111,6 +111,17 @@ class Architecture(TokenLimits):
         left = stated if padding is None else stated - padding - 1
         return left if left > 0 else None
 
+    def classifier(self, config: ModelConfig, pooling: Pooling) -> tuple[Head, ...]:
+        """Return the layers that make a logit of a pooled pair of texts, as re-rankers do.
+
+        Raises:
+            ModelLoadError: emberd does not know them, or the config wants others.
+        """
+        raise ModelLoadError(
+            f"{config.path}: emberd runs no re-rankers of model_type {self.model_type!r}.",
+            hint="Choose a re-ranker of another architecture; see docs/configuration.md.",
+        )
+
     @property
     def module(self) -> str:
         """Name of the module with its arithmetic, which is the same in each backend."""
@@ -162,6 +173,26 @@ def read_heads(config: ModelConfig, hidden_size: int, key: str = "num_attention_
             f"{config.path}: hidden_size {hidden_size} is not a multiple of {key} {heads}."
         )
     return heads
+
+
+def expect_one_logit(config: ModelConfig, pooling: Pooling, *, states: Pooling = "cls") -> None:
+    """Raise `ModelLoadError` unless a classifier gives one logit, of what the entry pools.
+
+    `states`: what the checkpoint pools. Without a number of labels, transformers assumes 2.
+    """
+    labels = config.get("id2label")
+    count = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+    if count != 1:
+        raise ModelLoadError(
+            f"{config.path}: the model tells {count} labels apart; a re-ranker has one.",
+            hint="Choose a re-ranker (cross-encoder), not another classifier.",
+        )
+    if pooling != states:
+        raise ModelLoadError(
+            f"{config.path}: the classifier reads pooling {states}, but the registry says"
+            f" {pooling}.",
+            hint="Set the entry's `pooling` to what the file says.",
+        )
 
 
 def read_activation(

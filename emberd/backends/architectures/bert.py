@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from emberd.backends.architectures.base import expect_one_logit
 from emberd.backends.architectures.post_norm import PostNorm, read_sizes
+from emberd.backends.base import Pooling
 from emberd.backends.config import ModelConfig
+from emberd.backends.modules import Head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +22,22 @@ class Bert(PostNorm):
     }
     tokenizer_class: ClassVar[str] = "BertTokenizer"
 
+    classifier_layers: ClassVar[tuple[str, str]] = ("pooler.dense", "classifier")
+
     type_vocab_size: int
+
+    def classifier(self, config: ModelConfig, pooling: Pooling) -> tuple[Head, ...]:
+        """Return BERT's pooler and classifier, or RoBERTa's classification head.
+
+        Source: transformers' `BertForSequenceClassification`, `RobertaClassificationHead`.
+        """
+        expect_one_logit(config, pooling)
+        first, last = self.classifier_layers
+        size = self.hidden_size
+        return (
+            Head(name=first, outputs=size, inputs=size, activation="Tanh"),
+            Head(name=last, outputs=1, inputs=size),
+        )
 
     @classmethod
     def read(cls, config: ModelConfig) -> Self:
@@ -40,6 +58,7 @@ class Bert(PostNorm):
 class Roberta(Bert):
     """RoBERTa (arXiv:1907.11692) and XLM-RoBERTa (1911.02116): BERT with other positions."""
 
+    classifier_layers: ClassVar[tuple[str, str]] = ("classifier.dense", "classifier.out_proj")
     tokenizer_class: ClassVar[str] = ""
 
     @classmethod

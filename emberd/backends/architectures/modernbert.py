@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from emberd.backends.architectures.base import Transformer, read_activation, read_transformer
+from emberd.backends.architectures.base import (
+    Transformer,
+    expect_one_logit,
+    read_activation,
+    read_transformer,
+)
 from emberd.backends.architectures.layer_kinds import (
     GLOBAL,
     LOCAL,
@@ -11,7 +16,9 @@ from emberd.backends.architectures.layer_kinds import (
     read_local,
     read_theta,
 )
+from emberd.backends.base import Pooling
 from emberd.backends.config import ModelConfig
+from emberd.backends.modules import Head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +29,28 @@ class ModernBert(Transformer):
 
     norm_eps: float
     kinds: LayerKinds
+
+    def classifier(self, config: ModelConfig, pooling: Pooling) -> tuple[Head, ...]:
+        """Return the prediction head and the classifier.
+
+        Source: transformers' `ModernBertForSequenceClassification`.
+        """
+        states = config.get("classifier_pooling", "cls")
+        expect_one_logit(config, pooling, states=states)
+        config.expect(classifier_bias=False)
+        size = self.hidden_size
+        return (
+            Head(
+                name="head.dense",
+                outputs=size,
+                inputs=size,
+                bias=False,
+                activation=read_activation(config, "classifier_activation"),
+                norm="head.norm",
+                norm_eps=self.norm_eps,
+            ),
+            Head(name="classifier", outputs=1, inputs=size),
+        )
 
     @classmethod
     def read(cls, config: ModelConfig) -> Self:

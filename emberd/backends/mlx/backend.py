@@ -9,14 +9,14 @@ import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import numpy as np
 
 from emberd.backends import shapes
 from emberd.backends.architectures.base import Architecture
 from emberd.backends.architectures.native import NATIVE, read_architecture
-from emberd.backends.base import MODEL_FILES, Compute, LoadRequest, Pooling, TokenIds
+from emberd.backends.base import MODEL_FILES, Compute, Kind, LoadRequest, Pooling, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.mapped import released_meanwhile
 from emberd.backends.rows import Rows
@@ -48,6 +48,7 @@ class MLXBackend:
     files: ClassVar[tuple[str, ...]] = MODEL_FILES
     libraries: ClassVar[tuple[str, ...]] = ("mlx", "mlx-embeddings", "mlx-lm")
     architectures: ClassVar[frozenset[str]] = NATIVE | _WRAPPED
+    kinds: ClassVar[frozenset[Kind]] = frozenset(get_args(Kind))
 
     def devices(self) -> tuple[str, ...]:
         """Return `gpu` or `cpu`; see `backends.base.Backend`."""
@@ -94,6 +95,7 @@ class MLXBackend:
                 pooling=request.pooling,
                 dimensions=dimensions,
                 compute=compute,
+                takes_pairs=checkpoint.takes_pairs,
             )
 
 
@@ -112,6 +114,7 @@ class MLXEncoder:
         pooling: Pooling,
         dimensions: int,
         compute: str,
+        takes_pairs: bool,
     ) -> None:
         from emberd.backends.mlx.layers import on_cuda
         from emberd.config import environment
@@ -129,7 +132,7 @@ class MLXEncoder:
             self.row_tokens = _ROW_TOKENS
             self.batch_tokens = _BATCH_TOKENS
         self._bound_memory()
-        self._warm_up()
+        self._warm_up(arrays=3 if takes_pairs else 2)
 
     @property
     def dimensions(self) -> int:
@@ -146,26 +149,26 @@ class MLXEncoder:
         """Whether rows should hold several texts: where that makes shapes fewer."""
         return self.few_shapes and self._architecture.model_type in NATIVE
 
-    def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+    def encode(self, *arrays: TokenIds) -> Matrix:
         """Encode; see `backends.base.Encoder.encode`."""
-        return self.start(token_ids, mask)()
+        return self.start(*arrays)()
 
-    def start(self, token_ids: TokenIds, mask: TokenIds) -> Callable[[], Matrix]:
+    def start(self, *arrays: TokenIds) -> Callable[[], Matrix]:
         """Encode, but do not wait for the GPU; see `backends.base.Encoder.start`."""
         import mlx.core as mx
 
         from emberd.backends.mlx.packed import Packed
 
-        self._architecture.check(token_ids)
-        given = len(token_ids)
+        self._architecture.check(arrays[0])
+        given, width = arrays[0].shape
         if self.few_shapes:
             longest = self._architecture.max_tokens
-            steps = 1 if self.packs and token_ids.shape[1] <= _COARSE_TOKENS else 4
-            token_ids, mask = shapes.pad(token_ids, mask, max_tokens=longest, steps=steps)
+            steps = 1 if self.packs and width <= _COARSE_TOKENS else 4
+            arrays = shapes.pad(*arrays, max_tokens=longest, steps=steps)
         padding_id = self._architecture.padding_id
-        rows = Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id)
-        texts = len(rows.starts) - (len(token_ids) - given)  # each row that was added counts as one
-        batch = Packed.of(rows, mask, few_shapes=self.few_shapes)
+        rows = Rows.of(*arrays, pooling=self._pooling, padding_id=padding_id)
+        texts = len(rows.starts) - (len(arrays[0]) - given)  # each row that was added counts as one
+        batch = Packed.of(rows, arrays[1], few_shapes=self.few_shapes)
         vectors = self._heads(batch.pool(self._model(batch)))
         mx.async_eval(vectors)  # type: ignore[no-untyped-call]
 
@@ -188,10 +191,10 @@ class MLXEncoder:
         if self.few_shapes:
             mx.set_cache_limit(_CACHE_BYTES)
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, *, arrays: int) -> None:
         """Make MLX, which is lazy, load the weights and build its kernels now."""
-        token_ids = np.zeros((1, min(_WARM_UP_TOKENS, self._architecture.max_tokens)), np.int32)
-        self.encode(token_ids, np.ones_like(token_ids))
+        shape = (1, min(_WARM_UP_TOKENS, self._architecture.max_tokens))
+        self.encode(*(np.full(shape, which == 1, np.int32) for which in range(arrays)))
 
 
 def _model(architecture: Architecture, checkpoint: Checkpoint, weights: "Weights") -> "Model":

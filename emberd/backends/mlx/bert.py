@@ -12,13 +12,13 @@ from emberd.backends.mlx.post_norm import Embeddings, Layers
 
 
 class Encoder:
-    """Embeddings and a stack of layers; all texts are in segment 0."""
+    """Embeddings and a stack of layers."""
 
     def __init__(self, bert: Bert, weights: Weights) -> None:
-        self._embed = Embeddings(bert, weights, segments=bert.type_vocab_size)
+        self._embed = Embeddings(bert, weights, token_types=bert.type_vocab_size)
         self._layers = Layers(bert, weights)
 
     def __call__(self, batch: Packed) -> mx.array:
         """Return the token vectors, `(B, T, D)`."""
-        x = self._embed(batch.token_ids, batch.positions)
+        x = self._embed(batch)
         return self._layers(x, batch.unseen(x.dtype))

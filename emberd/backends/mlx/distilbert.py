@@ -15,10 +15,10 @@ class Encoder:
     """Embeddings and a stack of layers, without segments."""
 
     def __init__(self, distilbert: DistilBert, weights: Weights) -> None:
-        self._embed = Embeddings(distilbert, weights, segments=0)
+        self._embed = Embeddings(distilbert, weights, token_types=0)
         self._layers = Layers(distilbert, weights)
 
     def __call__(self, batch: Packed) -> mx.array:
         """Return the token vectors, `(B, T, D)`."""
-        x = self._embed(batch.token_ids, batch.positions)
+        x = self._embed(batch)
         return self._layers(x, batch.unseen(x.dtype))

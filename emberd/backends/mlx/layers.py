@@ -266,20 +266,20 @@ ACTIVATIONS: dict[Activation, Callable[[mx.array], mx.array]] = {
 
 
 class Heads:
-    """The Dense heads of a checkpoint, in float32: they run once for each text, not each token."""
+    """The heads of a checkpoint, in float32: they run once for each text, not each token."""
 
     def __init__(self, heads: Sequence[Head], checkpoint: Checkpoint) -> None:
         weights = Weights(checkpoint, mx.float32)
-        self._heads = [
-            (
-                weights.linear(head.name, head.outputs, head.inputs, bias=head.bias),
-                ACTIVATIONS[head.activation],
-            )
-            for head in heads
-        ]
+        self._steps: list[Callable[[mx.array], mx.array]] = []
+        for head in heads:
+            linear = weights.linear(head.name, head.outputs, head.inputs, bias=head.bias)
+            self._steps += [linear, ACTIVATIONS[head.activation]]
+            if head.norm:
+                norm = weights.layer_norm(head.norm, head.outputs, head.norm_eps, bias=False)
+                self._steps.append(norm)
 
     def __call__(self, vectors: mx.array) -> mx.array:
         """Apply them in turn: `(N, inputs)` -> `(N, outputs)`, float32."""
-        for linear, activation in self._heads:
-            vectors = activation(linear(vectors))
+        for step in self._steps:
+            vectors = step(vectors)
         return vectors

@@ -17,7 +17,7 @@ class Encoder:
     """Embeddings and a stack of layers with relative positions."""
 
     def __init__(self, mpnet: MPNet, weights: Weights) -> None:
-        self._embed = Embeddings(mpnet, weights, segments=0)
+        self._embed = Embeddings(mpnet, weights, token_types=0)
         self._layers = Layers(mpnet, weights)
         heads = mpnet.num_attention_heads
         table = weights.embedding("encoder.relative_attention_bias", BUCKETS, heads)
@@ -25,5 +25,5 @@ class Encoder:
 
     def __call__(self, batch: Packed) -> mx.array:
         """Return the token vectors, `(B, T, D)`."""
-        x = self._embed(batch.token_ids, batch.positions)
+        x = self._embed(batch)
         return self._layers(x, self._bias.of(batch, x.dtype))

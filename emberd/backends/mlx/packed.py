@@ -26,6 +26,7 @@ class Packed:
         places: `(N,)` int32; of each text: its place among B * S, or, if it is one token that is
             pooled, among B * T.
         pools_one: whether just one token of each text is pooled.
+        types: `(B, T)` int32; token types of pairs of texts, or None.
     """
 
     token_ids: mx.array
@@ -34,6 +35,7 @@ class Packed:
     texts_in_a_row: int
     places: mx.array
     pools_one: bool
+    types: mx.array | None = None
 
     @classmethod
     def of(cls, rows: Rows, mask: TokenIds, *, few_shapes: bool) -> Self:
@@ -54,6 +56,7 @@ class Packed:
             texts_in_a_row=several,
             places=mx.array(places),
             pools_one=pools_one,
+            types=None if rows.types is None else mx.array(rows.types),
         )
 
     def unseen(

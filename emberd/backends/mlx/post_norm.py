@@ -8,28 +8,30 @@ import mlx.core as mx
 from emberd.backends.architectures.post_norm import PostNorm
 from emberd.backends.mlx.attention import attend, split_projected
 from emberd.backends.mlx.layers import ACTIVATIONS, Weights
+from emberd.backends.mlx.packed import Packed
 
 
 class Embeddings:
-    """The sum of the embeddings of a token, its position and, if there are segments, segment 0."""
+    """The sum of the embeddings of a token, its position and, if there are any, its type."""
 
-    def __init__(self, sizes: PostNorm, weights: Weights, *, segments: int) -> None:
+    def __init__(self, sizes: PostNorm, weights: Weights, *, token_types: int) -> None:
         size = sizes.hidden_size
         self._words = weights.embedding("embeddings.word_embeddings", sizes.vocab_size, size)
         self._positions = weights.embedding(
             "embeddings.position_embeddings", sizes.max_position_embeddings, size
         )
-        self._segment = None
-        if segments:
-            table = weights.embedding("embeddings.token_type_embeddings", segments, size)
-            self._segment = table.rows(mx.array([0]))  # (1, D)
+        self._types, self._are_several = None, token_types > 1
+        if token_types:
+            name = "embeddings.token_type_embeddings"
+            self._types = weights.embedding(name, token_types, size)
         self._norm = weights.layer_norm("embeddings.LayerNorm", size, sizes.layer_norm_eps)
 
-    def __call__(self, token_ids: mx.array, positions: mx.array) -> mx.array:
-        """Embed: both `(B, T)` int32 -> `(B, T, D)`."""
-        x = self._words.rows(token_ids) + self._positions.rows(positions)
-        if self._segment is not None:
-            x = x + self._segment
+    def __call__(self, batch: Packed) -> mx.array:
+        """Embed: `(B, T, D)`. Without pairs of texts, all tokens are of type 0."""
+        x = self._words.rows(batch.token_ids) + self._positions.rows(batch.positions)
+        if self._types is not None:
+            of_pairs = batch.types if self._are_several else None
+            x = x + self._types.rows(mx.array([0]) if of_pairs is None else of_pairs)
         return self._norm(x)
 
 

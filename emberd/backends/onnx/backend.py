@@ -91,18 +91,18 @@ class OnnxEncoder(OpenVINOEncoder):
 
     packs = False
 
-    def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+    def encode(self, *arrays: TokenIds) -> Matrix:
         """Encode beside other batches, if texts are short; see `backends.base.Encoder.encode`."""
-        if token_ids.shape[1] > LONG_TOKENS:
-            return self.encode_alone(token_ids, mask)
+        if arrays[0].shape[1] > LONG_TOKENS:
+            return self.encode_alone(*arrays)
         run = super().encode
-        return np.concatenate([run(*part) for part in parts(token_ids, mask)])
+        return np.concatenate([run(*part) for part in parts(*arrays)])
 
-    def encode_alone(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+    def encode_alone(self, *arrays: TokenIds) -> Matrix:
         """Encode with all cores, and give back what a long text took; see `encode`."""
         run = super().encode_alone
-        vectors = [run(*part) for part in parts(token_ids, mask)]
-        if token_ids.shape[1] > LONG_TOKENS:
+        vectors = [run(*part) for part in parts(*arrays)]
+        if arrays[0].shape[1] > LONG_TOKENS:
             self._run_on.release_buffers()
         return np.concatenate(vectors)
 

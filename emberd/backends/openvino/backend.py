@@ -1,11 +1,12 @@
 """Runs encoders on x86 and Arm processors with OpenVINO."""
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 from emberd.backends import shapes
 from emberd.backends.architectures.base import TokenLimits
 from emberd.backends.architectures.native import NATIVE, read_architecture
-from emberd.backends.base import MODEL_FILES, LoadRequest, Pooling, TokenIds
+from emberd.backends.base import MODEL_FILES, Kind, LoadRequest, Pooling, TokenIds
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.openvino import compiled
 from emberd.backends.openvino.compiled import Compiled
@@ -26,6 +27,7 @@ class OpenVINOBackend:
     files: ClassVar[tuple[str, ...]] = MODEL_FILES
     libraries: ClassVar[tuple[str, ...]] = ("openvino",)
     architectures: ClassVar[frozenset[str]] = NATIVE
+    kinds: ClassVar[frozenset[Kind]] = frozenset(get_args(Kind))
 
     def devices(self) -> tuple[str, ...]:
         """Return `cpu`; see `backends.base.Backend`."""
@@ -81,21 +83,20 @@ class OpenVINOEncoder:
         """The arithmetic in use: `f32`, `bf16` or `f16`."""
         return self._compute
 
-    def encode(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+    def encode(self, *arrays: TokenIds) -> Matrix:
         """Encode beside other batches; see `backends.base.Encoder.encode`."""
-        return self._run_on.run(self._inputs(token_ids, mask))
+        return self._run_on.run(self._inputs(arrays))
 
-    def encode_alone(self, token_ids: TokenIds, mask: TokenIds) -> Matrix:
+    def encode_alone(self, *arrays: TokenIds) -> Matrix:
         """Encode with all cores; see `backends.base.Encoder`."""
-        return self._run_on.run_alone(self._inputs(token_ids, mask))
+        return self._run_on.run_alone(self._inputs(arrays))
 
-    def _inputs(self, token_ids: TokenIds, mask: TokenIds) -> list[TokenIds]:
-        self._limits.check(token_ids)
+    def _inputs(self, arrays: Sequence[TokenIds]) -> list[TokenIds]:
+        self._limits.check(arrays[0])
         if self._few_lengths:
-            token_ids, mask = shapes.pad_tokens(token_ids, mask, max_tokens=self._limits.max_tokens)
+            arrays = shapes.pad_tokens(*arrays, max_tokens=self._limits.max_tokens)
         padding_id = self._limits.padding_id
-        rows = Rows.of(token_ids, mask, pooling=self._pooling, padding_id=padding_id)
-        return self._given(rows)
+        return self._given(Rows.of(*arrays, pooling=self._pooling, padding_id=padding_id))
 
     def _given(self, rows: Rows) -> list[TokenIds]:
         """Return what the graph takes of a batch, in its order."""

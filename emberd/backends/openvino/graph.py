@@ -50,12 +50,16 @@ def _widened(stored: Node) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What an encoder is given, all `(R, W)` int32; `queries` may be `(R, 1)`. See `rows.Rows`."""
+    """What an encoder is given, all `(R, W)` int32; `queries` may be `(R, 1)`. See `rows.Rows`.
+
+    `types` are the token types of pairs of texts; None if there are no pairs.
+    """
 
     token_ids: Node
     positions: Node
     segments: Node
     queries: Node
+    types: Node | None = None
 
     def same_text(self) -> Node:
         """Return the attention mask, true within a text: `(R, 1, W, W)` or `(R, 1, 1, W)` bool.
@@ -102,6 +106,7 @@ class Weights:
         """
         self.folder = checkpoint.folder
         self.heads = checkpoint.heads
+        self.takes_pairs = checkpoint.takes_pairs
         self._checkpoint = checkpoint
         self._scratch = Scratch(scratch)
         # For float32, the engine would make a float32 copy for each of several lengths of batch.
@@ -208,9 +213,12 @@ def pool(tokens: Node, size: int, places: Node, starts: Node) -> Node:
 
 
 def apply_head(vectors: Node, head: Head, weights: Weights) -> Node:
-    """Apply a Dense head: `(N, inputs)` -> `(N, outputs)`."""
+    """Apply a head: `(N, inputs)` -> `(N, outputs)`."""
     x = weights.linear(vectors, head.name, head.outputs, head.inputs, bias=head.bias)
-    return activate(x, head.activation)
+    x = activate(x, head.activation)
+    if not head.norm:
+        return x
+    return weights.layer_norm(x, head.norm, head.outputs, head.norm_eps, bias=False)
 
 
 def gated(

@@ -18,11 +18,13 @@ def build(architecture: Architecture, weights: Weights) -> Model:
     )
     places, starts = (op.parameter([-1], np.int32, name=name) for name in ("places", "starts"))
     encoder = import_module(f"emberd.backends.openvino.{architecture.module}")
-    batch = Batch(token_ids, positions, segments, queries)
+    types = op.parameter([-1, -1], np.int32, name="types") if weights.takes_pairs else None
+    batch = Batch(token_ids, positions, segments, queries, types)
     vectors = pool(
         encoder.encode(architecture, weights, batch), architecture.hidden_size, places, starts
     )
     for head in weights.heads:
         vectors = apply_head(vectors, head, weights)
     inputs = [token_ids, segments, queries, positions, places, starts]
+    inputs += [types] if types else []
     return Model([vectors], inputs, architecture.model_type)

@@ -12,18 +12,22 @@ from emberd.backends.openvino.graph import Batch, Weights, activate, borrowed, w
 
 
 def embed(sizes: PostNorm, weights: Weights, batch: Batch, *, token_types: int) -> Node:
-    """Sum the embeddings of a token, its position and, if there are token types, type 0.
+    """Sum the embeddings of a token, its position and, if there are token types, its type.
 
     Returns `(R, W, D)`.
     """
     size = sizes.hidden_size
     words = weights.look_up(batch.token_ids, "embeddings.word_embeddings", sizes.vocab_size, size)
     table = weights.embedding("embeddings.position_embeddings", sizes.max_position_embeddings, size)
-    if token_types:
+    types = batch.types if token_types > 1 else None
+    if token_types and types is None:
         # All tokens are of type 0, so its vector can be added to the position table.
         first = weights.embedding("embeddings.token_type_embeddings", token_types, size)[0]
         table = table + first
     x = op.add(words, op.gather(borrowed(table), batch.positions, whole(0)))
+    if types is not None:
+        name = "embeddings.token_type_embeddings"
+        x = op.add(x, weights.look_up(types, name, token_types, size))
     return weights.layer_norm(x, "embeddings.LayerNorm", size, sizes.layer_norm_eps)
 
 
