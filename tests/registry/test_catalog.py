@@ -206,6 +206,25 @@ def test_ollamas_names_are_known(built_in: Catalog, asked: str, means: str) -> N
         assert built_in.find(f"{asked}:latest") == Named(built_in.get(means))
 
 
+@pytest.mark.parametrize(
+    ("asked", "means"),
+    [
+        ("ms-marco-MiniLM-L6-v2", "ms-marco-minilm"),
+        ("cross-encoder/ms-marco-MiniLM-L-6-v2", "ms-marco-minilm"),  # an older id of it
+        ("ms-marco-MiniLM-L12-v2", "ms-marco-minilm-l12"),
+        ("cross-encoder/ms-marco-MiniLM-L-12-v2", "ms-marco-minilm-l12"),
+        ("BAAI/bge-reranker-base", "bge-reranker-base"),
+        ("BAAI/bge-reranker-v2-m3", "bge-reranker-v2-m3"),
+        ("gte-reranker-modernbert-base", "gte-reranker-modernbert"),
+    ],
+)
+def test_re_rankers_answer_to_their_names_on_the_hub(
+    built_in: Catalog, asked: str, means: str
+) -> None:
+    assert built_in.get(asked).name == means
+    assert built_in.get(asked).kind == "rerank"
+
+
 def test_no_alias_hides_a_role_or_a_tag_that_everybody_assumes(built_in: Catalog) -> None:
     tags = {alias.rpartition(":")[2].casefold() for spec in built_in for alias in spec.aliases}
 
