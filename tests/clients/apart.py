@@ -51,7 +51,7 @@ def main() -> int:
             for script, config in CONFIGS.items()
         }
         for name, (dialect, version, scripts) in PINNED.items():
-            commands = [[python, HERE / script, name, urls[script]] for script in scripts]
+            commands = [[str(python), str(HERE / each), name, urls[each]] for each in scripts]
             ended = [subprocess.run(each, cwd=home, check=False).returncode for each in commands]
             client = {"dialect": dialect, "name": name, "version": version}
             result = "fails" if any(ended) else "works"
