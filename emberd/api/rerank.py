@@ -63,6 +63,10 @@ Documents = Annotated[
     ),
 ]
 TopN = Annotated[int | None, Field(ge=1, description="How many to return; null: all.")]
+RankFields = Annotated[  # of Cohere's first API; to ignore another would rank by the wrong text
+    list[Literal["text"]] | None,
+    Field(description="Fields of documents to read; only `text` is read."),
+]
 
 
 class RerankBody(RequestBody):
@@ -75,6 +79,7 @@ class RerankBody(RequestBody):
     return_documents: bool | None = Field(
         None, description="Repeat each text; null: yes on /v1/rerank, no on /rerank."
     )
+    rank_fields: RankFields = None
     raw_scores: bool = Field(False, description="Report logits instead of their sigmoid.")
     truncate: Truncate = Field(
         True,
@@ -90,6 +95,7 @@ class CohereRerankBody(RequestBody):
     documents: Documents
     model: ModelName = None
     top_n: TopN = None
+    rank_fields: RankFields = None  # not in Cohere's second API, but LiteLLM sends it there
     max_tokens_per_doc: int | None = Field(None, ge=1, description="Cut texts after so many.")
 
 
@@ -121,6 +127,7 @@ class RerankResult(ResponseBody):
 class RerankUsage(ResponseBody):
     """The tokens that the model processed: of the query once for each text, after cutting."""
 
+    prompt_tokens: int
     total_tokens: int
 
 
@@ -245,7 +252,7 @@ async def _rerank(
         "model": answer.model,
         "results": results,
         "truncated": answer.truncated,
-        "usage": {"total_tokens": answer.tokens},
+        "usage": {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens},
     }
     return _respond(answer, said)
 

@@ -37,6 +37,7 @@ def test_jinas_route_sorts_by_logit_and_reports_its_sigmoid(reranker: Server) ->
     assert said["model"] == "tiny"
     assert said["truncated"] == [LONG]
     assert said["usage"]["total_tokens"] > len(TEXTS)
+    assert said["usage"]["prompt_tokens"] == said["usage"]["total_tokens"]
 
 
 def test_raw_scores_are_logits(reranker: Server) -> None:
@@ -54,6 +55,22 @@ def test_the_best_few_without_their_texts(reranker: Server) -> None:
 
     assert [each["index"] for each in said["results"]] == ORDER[:2]
     assert all("document" not in each for each in said["results"])
+
+
+def test_what_open_webui_sends_and_reads(reranker: Server) -> None:
+    """As in open-webui/open-webui, backend/open_webui/retrieval/models/external.py.
+
+    It wants a score for each document, in the order of the request.
+    """
+    said = reranker.http.post(
+        "/v1/rerank",
+        headers={"Authorization": "Bearer any", "X-OpenWebUI-User-Name": "Ada"},
+        json={"model": "tiny", "query": QUERY, "documents": TEXTS, "top_n": len(TEXTS)},
+    ).json()
+
+    results = sorted(said["results"], key=lambda result: result["index"])
+    scores = [result["relevance_score"] for result in results]
+    assert scores == pytest.approx([sigmoid(logit) for logit in LOGITS], abs=1e-4)
 
 
 def test_coheres_route(reranker: Server) -> None:
@@ -102,6 +119,8 @@ def test_infinitys_route_gives_documents_as_text(reranker: Server) -> None:
         ("/v1/rerank", {"query": "q", "documents": ["a", 3]}, 422, "documents"),
         ("/v1/rerank", {"query": "q", "documents": [{"title": "a"}]}, 422, "documents"),
         ("/v1/rerank", {"query": "q", "documents": ["a"], "top_n": 0}, 422, "top_n"),
+        ("/v1/rerank", {"query": "", "documents": [], "rank_fields": ["b"]}, 400, "rank_fields"),
+        ("/v2/rerank", {"query": "", "documents": [], "rank_fields": ["b"]}, 400, "rank_fields"),
         ("/v1/rerank", {"query": "q " * 60, "documents": ["a"]}, 422, "The query has 60 tokens"),
         ("/v1/rerank", {"query": QUERY, "documents": TEXTS, "truncation": False}, 422, "tokens"),
         ("/rerank", {"query": "q", "texts": ["a"], "documents": ["a"]}, 422, "has both"),

@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests import rerankers
 from tests.clients.table import RESULTS, Client
 from tests.serving import Server
 
@@ -26,6 +27,13 @@ models:
 def offering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose model has a smaller size and a prompt, and an alias with that role."""
     with Server(tmp_path_factory.mktemp("offering"), config=CONFIG) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def ranking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose model is a re-ranker."""
+    with Server(tmp_path_factory.mktemp("ranking"), config=rerankers.CONFIG) as running:
         yield running
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import rerankers
 from tests.clients.table import Client
 from tests.serving import Server
 
@@ -135,3 +136,54 @@ def test_its_typed_errors_say_what_to_do(
         second.embed(**{"model": "minilm", "texts": TEXTS, "input_type": ROLE, **options})
 
     assert words in str(caught.value)
+
+
+def places(answer: Any) -> list[int]:  # noqa: ANN401 - of either of its APIs
+    """Return which texts came first, when their scores are right."""
+    for row in answer.results:
+        score = rerankers.sigmoid(rerankers.LOGITS[row.index])
+        assert row.relevance_score == pytest.approx(score, abs=1e-4)
+    return [row.index for row in answer.results]
+
+
+def test_its_second_api_reranks(ranking: Server) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "query": rerankers.QUERY}
+    with cohere.ClientV2(api_key="any", base_url=ranking.url) as client:
+        answer = client.rerank(documents=rerankers.TEXTS, **asked)
+        few = client.rerank(documents=rerankers.TEXTS, top_n=2, max_tokens_per_doc=512, **asked)
+        with pytest.raises(errors.NotFoundError) as caught:
+            client.rerank(documents=rerankers.TEXTS, **asked | {"model": "nobody"})
+
+    assert places(answer) == rerankers.ORDER
+    assert places(few) == rerankers.ORDER[:2]
+    assert answer.meta
+    assert answer.meta.tokens
+    assert (answer.meta.tokens.input_tokens or 0) > len(rerankers.TEXTS)
+    assert str(rerankers.LONG) in (answer.meta.warnings or [""])[0]
+    assert "nobody" in str(caught.value)
+
+
+def test_its_first_api_reranks(ranking: Server) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "query": rerankers.QUERY}
+    objects: Any = [{"text": text, "title": "unused"} for text in rerankers.TEXTS]
+    with cohere.Client(api_key="any", base_url=ranking.url) as client:
+        answer = client.rerank(documents=rerankers.TEXTS, return_documents=True, **asked)
+        few = client.rerank(documents=objects, rank_fields=["text"], top_n=2, **asked)
+        with pytest.raises(errors.BadRequestError) as caught:
+            client.rerank(documents=objects, rank_fields=["title"], **asked)
+
+    assert places(answer) == rerankers.ORDER
+    texts = [row.document.text for row in answer.results if row.document]
+    assert texts == [rerankers.TEXTS[index] for index in rerankers.ORDER]
+    assert places(few) == rerankers.ORDER[:2]
+    assert "rank_fields" in str(caught.value)
+
+
+def test_it_reranks_asynchronously(ranking: Server) -> None:
+    async def ask() -> list[int]:
+        async with cohere.AsyncClientV2(api_key="any", base_url=ranking.url) as client:
+            return places(
+                await client.rerank(model="tiny", query=rerankers.QUERY, documents=rerankers.TEXTS)
+            )
+
+    assert asyncio.run(ask()) == rerankers.ORDER
