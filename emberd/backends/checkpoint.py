@@ -57,7 +57,7 @@ class Checkpoint:
         self._pooling = request.pooling
         check_pooling(request.folder, request.pooling)
         self._encoder_elsewhere = encoder_elsewhere
-        if not applies_heads and self.heads:
+        if not self.takes_pairs and self.heads and not applies_heads:
             raise ModelLoadError(
                 f"{self.folder / 'modules.json'} lists Dense after Pooling, which the backend does"
                 " not support."

@@ -136,6 +136,25 @@ def test_bad_input(
     assert said in answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "texts", "options"),
+    [
+        (
+            "/v1/rerank",
+            "documents",
+            ("model", "top_n", "return_documents", "raw_scores", "truncation"),
+        ),
+        ("/v2/rerank", "documents", ("model", "top_n", "max_tokens_per_doc")),
+        ("/rerank", "documents", ("model", "top_n", "return_documents", "raw_scores")),
+        ("/rerank", "texts", ("model", "raw_scores", "return_text", "truncate")),
+    ],
+)
+def test_null_is_as_good_as_leaving_an_option_out(
+    reranker: Server, path: str, texts: str, options: tuple[str, ...]
+) -> None:
+    post(reranker, path, **{"query": QUERY, texts: TEXTS, **dict.fromkeys(options)})
+
+
 def test_errors_have_the_shape_of_their_dialect(reranker: Server) -> None:
     wrong = {"query": "q", "model": "nobody"}
     jina, cohere, infinity = (

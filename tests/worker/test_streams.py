@@ -68,7 +68,9 @@ def run(encoder: Together, *requests: list[int], budget: int) -> list[wire.Fragm
         add(batcher, number, *lengths)
     batcher.close()
     loaded: Any = SimpleNamespace(
-        encoder=encoder, spec=SimpleNamespace(normalize=False, dimensions=2)
+        takes_pairs=False,
+        encoder=encoder,
+        spec=SimpleNamespace(normalize=False, dimensions=2),
     )
     run_batches(batcher, cast("Loaded", loaded), Sender(stream), Budget(budget))
     stream.seek(0)

@@ -38,7 +38,9 @@ def loaded(*fails: int, vector: tuple[float, float] = (1, 1), norm: bool = False
     encoder = Encoder(fails, vector)
     tokenizer = SimpleNamespace(encode=lambda texts: [Tokens([HARMLESS], 1) for _ in texts])
     spec = SimpleNamespace(dimensions=2, matryoshka_norm=norm)
-    return cast(Loaded, SimpleNamespace(encoder=encoder, tokenizer=tokenizer, spec=spec))
+    return cast(
+        Loaded, SimpleNamespace(takes_pairs=False, encoder=encoder, tokenizer=tokenizer, spec=spec)
+    )
 
 
 def batch(*tokens: int, dimensions: int = 2) -> list[Item]:
