@@ -54,9 +54,8 @@ class Worker:
         inbox.open(
             cast("Tokenizer", self._tokenizer()), cast("Any", SimpleNamespace(token_ids=None))
         )
-        loaded: Any = SimpleNamespace(
-            encoder=self, spec=SimpleNamespace(normalize=False, dimensions=2)
-        )
+        spec = SimpleNamespace(normalize=False, dimensions=2)
+        loaded: Any = SimpleNamespace(encoder=self, spec=spec, takes_pairs=False)
         arguments = (batcher, cast("Loaded", loaded), send, Budget(4096))
         self._main = Thread(target=run_batches, args=arguments, name="stream 0", daemon=True)
         self._main.start()
