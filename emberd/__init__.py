@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emberd.client.clients import AsyncClient, Client
-    from emberd.client.requests import Embeddings, Ranked, Ranking, Usage
+    from emberd.client.requests import Embeddings, Ranking, Usage
+    from emberd.ranking import Ranked
 
 __version__ = "0.1.0"
 __all__ = ["AsyncClient", "Client", "Embeddings", "Ranked", "Ranking", "Usage", "__version__"]
@@ -15,7 +16,7 @@ _HOMES = {
     "AsyncClient": "emberd.client.clients",
     "Client": "emberd.client.clients",
     "Embeddings": "emberd.client.requests",
-    "Ranked": "emberd.client.requests",
+    "Ranked": "emberd.ranking",
     "Ranking": "emberd.client.requests",
     "Usage": "emberd.client.requests",
 }

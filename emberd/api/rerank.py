@@ -13,7 +13,6 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emberd import ranking
 from emberd.api import answers, body, exchange
 from emberd.api.errors import SPOKEN
 from emberd.api.fields import ModelName, RequestBody, StrictTexts, Truncate
@@ -32,6 +31,7 @@ from emberd.api.routes import Router
 from emberd.errors import WrongShapeError
 from emberd.pool.job import Answer
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.ranking import rank
 from emberd.units import format_places
 
 
@@ -223,8 +223,8 @@ def create_router(pool: Pool) -> Router:
             cut = ", ".join(map(str, answer.truncated))
             meta["warnings"] = [f"These documents were too long for {answer.model}: {cut}."]
         results = [
-            {"index": index, "relevance_score": score}
-            for index, score in ranked(answer)[: asked.top_n]
+            {"index": each.index, "relevance_score": each.score}
+            for each in rank(answer.fragments)[: asked.top_n]
         ]
         return _respond(answer, {"id": str(uuid.uuid4()), "results": results, "meta": meta})
 
@@ -242,9 +242,9 @@ async def _rerank(
     texts, cuts = asked.documents, asked.truncate
     answer = await _scores(request, pool, asked.query, texts, asked.model, truncate=cuts)
     results = [
-        {"index": index, "relevance_score": score}
-        | ({"document": as_document(texts[index])} if with_texts else {})
-        for index, score in ranked(answer, raw=asked.raw_scores)[: asked.top_n]
+        {"index": each.index, "relevance_score": each.logit if asked.raw_scores else each.score}
+        | ({"document": as_document(texts[each.index])} if with_texts else {})
+        for each in rank(answer.fragments)[: asked.top_n]
     ]
     said = {
         "object": "rerank",
@@ -264,8 +264,9 @@ async def _tei(request: Request, pool: Pool, data: object) -> Response:
     texts, cuts = asked.texts, asked.truncate
     answer = await _scores(request, pool, asked.query, texts, asked.model, truncate=cuts)
     ranks = [
-        {"index": index, "score": score} | ({"text": texts[index]} if asked.return_text else {})
-        for index, score in ranked(answer, raw=asked.raw_scores)
+        {"index": each.index, "score": each.logit if asked.raw_scores else each.score}
+        | ({"text": texts[each.index]} if asked.return_text else {})
+        for each in rank(answer.fragments)
     ]
     return _respond(answer, ranks)
 
@@ -290,15 +291,6 @@ async def _scores(
         text_tokens=most,
     )
     return await exchange.embed(request, pool, asked)
-
-
-def ranked(answer: Answer, *, raw: bool = False) -> list[tuple[int, float]]:
-    """Return each text's place in the request and its score, the highest first."""
-    scores = ranking.logits(answer.fragments)
-    return [
-        (place, scores[place] if raw else ranking.sigmoid(scores[place]))
-        for place in ranking.order(scores)
-    ]
 
 
 def _respond(answer: Answer, said: object) -> Response:

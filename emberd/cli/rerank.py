@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +13,11 @@ from emberd.units import format_places
 
 if TYPE_CHECKING:
     from emberd.client.clients import Client
-    from emberd.client.requests import Ranking
     from emberd.config.load import Config
+    from emberd.ranking import Ranked
+
+    Batch = tuple[Sequence[Ranked], Sequence[int]]
+    """The texts of a batch, and the places of those that were cut."""
 
 
 def rerank(
@@ -45,7 +47,7 @@ def rerank(
     0 and 1, and means something only beside others for the same query.
     """
     from emberd.client import clients
-    from emberd.client.requests import Ranked
+    from emberd.ranking import Ranked, in_order
 
     source = given(texts, jsonl=jsonl, example='emberd rerank "a question" "some text" "another"')
     root: Root = ctx.obj
@@ -62,16 +64,14 @@ def rerank(
         if server
         else _by_pool(config, query, batches, name)
     )
-    done = 0
-    for ranking in answers:  # scores of pairs do not depend on each other
-        found += [Ranked(done + each.index, each.score, each.logit) for each in ranking.results]
-        cut += [done + place for place in ranking.truncated]
-        done += len(ranking.results)
-    found.sort(key=lambda each: (-each.logit, each.index))
-    for each in found[:top_n]:
+    for ranked, truncated in answers:  # scores of pairs do not depend on each other
+        done = len(found)
+        found += [Ranked(done + each.index, each.logit) for each in ranked]
+        cut += [done + place for place in truncated]
+    for each in in_order(found)[:top_n]:
         text = kept[each.index]
-        row = json.dumps({**asdict(each), "text": text}) if as_json else f"{each.score:.4f}  {text}"
-        sys.stdout.write(row + "\n")
+        row = {"index": each.index, "score": each.score, "logit": each.logit, "text": text}
+        sys.stdout.write((json.dumps(row) if as_json else f"{each.score:.4f}  {text}") + "\n")
     if cut:
         places = format_places(cut).replace(",", ", ")
         print_warning(f"Cut, as they are too long for {name}: texts {places}.")
@@ -86,20 +86,20 @@ def _kept(batches: Iterable[list[str]], kept: list[str]) -> Iterator[list[str]]:
 
 def _by_server(
     server: "Client", query: str, batches: Iterable[list[str]], model: str
-) -> Iterator["Ranking"]:
+) -> Iterator["Batch"]:
     for batch in batches:
-        yield server.rerank(query, batch, model=model)
+        answer = server.rerank(query, batch, model=model)
+        yield answer.results, answer.truncated
 
 
 def _by_pool(
     config: "Config", query: str, batches: Iterable[list[str]], model: str
-) -> Iterator["Ranking"]:
+) -> Iterator["Batch"]:
     import asyncio
 
-    from emberd import ranking
-    from emberd.client.requests import Ranked, Ranking, Usage
     from emberd.pool.job import Answer
     from emberd.pool.manager import EmbedRequest, Pool
+    from emberd.ranking import rank
 
     async def answers() -> list[Answer]:
         async with Pool(config) as pool:
@@ -111,14 +111,4 @@ def _by_pool(
             ]
 
     for answer in asyncio.run(answers()):
-        logits = ranking.logits(answer.fragments)
-        yield Ranking(
-            tuple(
-                Ranked(place, ranking.sigmoid(logits[place]), logits[place])
-                for place in ranking.order(logits)
-            ),
-            answer.model,
-            answer.fingerprint,
-            tuple(answer.truncated),
-            Usage(answer.tokens),
-        )
+        yield rank(answer.fragments), answer.truncated

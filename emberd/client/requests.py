@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from emberd.errors import NoServerError, WrongShapeError, from_code
-from emberd.ranking import sigmoid
+from emberd.ranking import Ranked
 from emberd.units import parse_places
 
 if TYPE_CHECKING:  # code that only asks for health needs no NumPy
@@ -45,18 +45,6 @@ class Embeddings:
     fingerprint: str
     truncated: tuple[int, ...] = ()
     usage: Usage = Usage(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A text's place in the request, and how relevant it is to the query, from 0 to 1.
-
-    `logit` is what the model gave: scores of 1.0 can differ in it.
-    """
-
-    index: int
-    score: float
-    logit: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +225,8 @@ def _embeddings(response: "httpx2.Response") -> Embeddings:
 
 def _ranking(response: "httpx2.Response") -> Ranking:
     said, headers = response.json(), response.headers
-    logits = [(each["index"], each["relevance_score"]) for each in said["results"]]
     return Ranking(
-        tuple(Ranked(index, sigmoid(logit), logit) for index, logit in logits),
+        tuple(Ranked(each["index"], each["relevance_score"]) for each in said["results"]),
         said["model"],
         headers["x-emberd-fingerprint"],
         tuple(said["truncated"]),

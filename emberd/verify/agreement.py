@@ -5,8 +5,9 @@ worker of its own. Both embed texts from one word up to the longest that the ent
 `MOST_TOKENS`: each text alone, and all in one request, which makes batches of mixed lengths.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -59,10 +60,32 @@ def texts_for(max_tokens: int) -> tuple[str, ...]:
     return (*checks.MIXED, *map(paraphrases.passage, (*lengths, max_tokens)))
 
 
+def with_each_other(files: Files, compare: Callable[[str], Finding]) -> Iterator[Finding]:
+    """Yield what `compare` finds with each other installed backend, or why it was not compared.
+
+    `compare` is given the backend's name, and raises `EmberdError` if it cannot run the model.
+    """
+    others = [name for name in plugins.names() if name != files.backend]
+    if not others:
+        yield Finding(CHECK, "skipped", f"not compared: only {files.backend} is installed")
+    for name in others:
+        lacking = lacks(files.folder, name)
+        why = lacking.message if lacking else too_big(files)
+        if why:
+            yield Finding(CHECK, "skipped", f"{name}: not compared: {why}")
+            continue
+        try:
+            yield compare(name)
+        except NOT_COMPARED as error:
+            yield Finding(CHECK, "skipped", f"{name}: not compared: {error.message}")
+        except EmberdError as error:
+            yield Finding(CHECK, "failed", f"{name}: {error.message}", error.hint or "")
+
+
 def compare_backends(
     config: Config, spec: ModelSpec, files: Files, *, max_tokens: int, only_known: bool
 ) -> Iterator[Finding]:
-    """Compare the entry's backend with every other installed one.
+    """Compare the vectors of the entry's backend with those of every other installed one.
 
     Args:
         config: limits and homes.
@@ -72,10 +95,6 @@ def compare_backends(
         only_known: whether the model refuses a text of which it knows no token; such texts are
             left out.
     """
-    others = [name for name in plugins.names() if name != files.backend]
-    if not others:
-        yield Finding(CHECK, "skipped", f"not compared: only {files.backend} is installed")
-        return
     shorter = replace(spec, max_tokens=min(max_tokens, MOST_TOKENS))
     texts = texts_for(min(max_tokens, MOST_TOKENS))
 
@@ -86,22 +105,12 @@ def compare_backends(
         variant = replace(shorter, backend=backend)
         return run_in_fresh_worker(config, variant, files.as_entry(), work).result
 
-    ours: Sample | None = None
-    for name in others:
-        lacking = lacks(files.folder, name)
-        why = lacking.message if lacking else too_big(files)
-        if why:
-            yield Finding(CHECK, "skipped", f"{name}: not compared: {why}")
-            continue
-        try:
-            ours = ours or run(files.backend, texts, only_known=only_known)
-            theirs = run(name, ours.texts, only_known=False)
-        except NOT_COMPARED as error:
-            yield Finding(CHECK, "skipped", f"{name}: not compared: {error.message}")
-        except EmberdError as error:
-            yield Finding(CHECK, "failed", f"{name}: {error.message}", error.hint or "")
-        else:
-            yield _judge(name, ours, theirs)
+    ours = cache(lambda: run(files.backend, texts, only_known=only_known))
+
+    def compare(name: str) -> Finding:
+        return _judge(name, ours(), run(name, ours().texts, only_known=False))
+
+    return with_each_other(files, compare)
 
 
 async def _sample(model: LoadedModel, texts: Sequence[str], *, only_known: bool) -> Sample:

@@ -4,13 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from emberd.backends import plugins
 from emberd.config.load import Config, is_built_in
 from emberd.errors import EmberdError
 from emberd.pool.status import ModelStatus
-from emberd.ranking import order
 from emberd.registry.spec import ModelSpec
-from emberd.verify.agreement import CHECK, NOT_COMPARED
+from emberd.verify.agreement import CHECK, with_each_other
 from emberd.verify.files import Files
 from emberd.verify.finding import Finding, judged
 from emberd.verify.workers import LoadedModel, run_in_fresh_worker
@@ -78,7 +76,7 @@ class Subject:
         )
         yield _order(self.spec, self.scores)
         if full:
-            yield from self._backends()
+            yield from with_each_other(self.files, self._compare)
         else:
             yield Finding(CHECK, "skipped", "only with --full")
 
@@ -89,27 +87,19 @@ class Subject:
             was = f"previously {before}; nobody stores scores, so nothing else has to change"
         return Finding("fingerprint", "ok", f"{now}, {was}")
 
-    def _backends(self) -> Iterator[Finding]:
-        """Compare with every other installed backend."""
-        for name in plugins.names():
-            if name == self.files.backend:
-                continue
-            variant = replace(self.spec, backend=name)
-            try:
-                ran = run_in_fresh_worker(self.config, variant, self.files.as_entry(), score)
-                if isinstance(ran.result, EmberdError):
-                    raise ran.result
-            except NOT_COMPARED as error:
-                yield Finding(CHECK, "skipped", f"{name}: not compared: {error.message}")
-            except EmberdError as error:
-                yield Finding(CHECK, "failed", f"{name}: {error.message}", error.hint or "")
-            else:
-                found = _alike(CHECK, self.scores, ran.result.together)
-                yield replace(found, detail=f"{name}: {found.detail}")
+    def _compare(self, backend: str) -> Finding:
+        """Compare with another backend; raises `EmberdError` if that cannot run the model."""
+        variant = replace(self.spec, backend=backend)
+        scores = run_in_fresh_worker(self.config, variant, self.files.as_entry(), score).result
+        if isinstance(scores, EmberdError):
+            raise scores
+        found = _alike(CHECK, self.scores, scores.together)
+        return replace(found, detail=f"{backend}: {found.detail}")
 
 
 def _order(spec: ModelSpec, found: Scores) -> Finding:
-    first = sum(order(each)[0] == place for place, each in enumerate(found.together))
+    best = [max(range(len(each)), key=each.__getitem__) for each in found.together]
+    first = sum(found_at == place for place, found_at in enumerate(best))
     detail = f"{first} of {len(QUESTIONS)} questions have their answer first"
     advice = "The tokenizer does not match the weights: compare the files with the model card."
     if first >= FOUND:
