@@ -1,8 +1,9 @@
 """A checkpoint of each architecture at its real sizes, with random weights, and what it computes.
 
-Which tensors there are, and in which shapes, is what emberd's own graph asks for. Vocabularies and
-some layers are left out, since each layer takes the same time; `REAL` says how many there are.
-The tokenizer's words are the numbers of the tokens, so that a text has as many as one wants.
+Which tensors there are, and in which shapes, is what emberd's own graph asks for; sizes that other
+benchmarks need as well are in `checkpoints.py`. Vocabularies and some layers are left out, since
+each layer takes the same time; `of_layers` says how many there are. The tokenizer's words are the
+numbers of the tokens, so that a text has as many as one wants.
 """
 
 import json
@@ -11,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+import checkpoints
 import numpy as np
 import numpy.typing as npt
+from checkpoints import Sizes
 from safetensors.numpy import save_file
 
 from emberd.backends.architectures.base import Architecture
@@ -24,27 +27,19 @@ from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
 
 Halves = npt.NDArray[np.float16]
-Sizes = dict[str, object]
 
 VOCABULARY = 30_522
 SEED = 11
 SPREAD, OFFSET_SPREAD = 1.3, 0.1
 
-_BERT: Sizes = {
-    "model_type": "bert",
-    "num_attention_heads": 12,
-    "num_hidden_layers": 12,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12,
-    "hidden_act": "gelu",
-    "pad_token_id": 0,
-}
-_BASE: Sizes = _BERT | {"hidden_size": 768, "intermediate_size": 3072}
-_ROBERTA: Sizes = _BASE | {
-    "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
-    "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
+_BERT_IDS: Sizes = {"pad_token_id": 0}
+_BASE: Sizes = checkpoints.BERT_BASE | _BERT_IDS
+_ROBERTA_IDS: Sizes = {
+    "type_vocab_size": 1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
 }  # fmt: skip
+_ROBERTA: Sizes = (
+    checkpoints.BERT_BASE | {"max_position_embeddings": 514, "layer_norm_eps": 1e-5} | _ROBERTA_IDS
+)
 
 
 def _inverse(kind: type[Architecture]) -> Mapping[str, str]:
@@ -113,13 +108,13 @@ class Model:
 MODELS: Mapping[str, Model] = {
     "bert (MiniLM)": Model(
         like="sentence-transformers/all-MiniLM-L6-v2",
-        config=_BERT | {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6},
+        config=checkpoints.MINILM | _BERT_IDS,
         layers=6, of_layers=6, width=384,
     ),
     "bert": Model(like="BAAI/bge-base-en-v1.5", config=_BASE),
     "mpnet": Model(
         like="sentence-transformers/all-mpnet-base-v2",
-        config=_ROBERTA | {"model_type": "mpnet", "relative_attention_num_buckets": 32},
+        config=checkpoints.MPNET | _ROBERTA_IDS,
         names=_inverse(MPNet),
     ),
     "distilbert": Model(
@@ -141,17 +136,14 @@ MODELS: Mapping[str, Model] = {
     ),
     "nomic_bert": Model(
         like="nomic-ai/nomic-embed-text-v1.5",
-        config={
-            "model_type": "nomic_bert", "architectures": ["NomicBertModel"],
-            "activation_function": "swiglu", "causal": False, "layer_norm_epsilon": 1e-12,
-            "mlp_fc1_bias": False, "mlp_fc2_bias": False, "n_embd": 768, "n_head": 12,
-            "n_inner": 3072, "n_layer": 12, "n_positions": 8192, "pad_vocab_size_multiple": 1,
-            "parallel_block": False, "prenorm": False, "qkv_proj_bias": False,
-            "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False,
+        config=checkpoints.NOMIC_BERT | {
+            "architectures": ["NomicBertModel"], "causal": False, "pad_vocab_size_multiple": 1,
+            "parallel_block": False, "prenorm": False, "rotary_emb_interleaved": False,
             "rotary_emb_scale_base": None, "rotary_scaling_factor": None, "use_rms_norm": False,
-            **_BASE, "hidden_act": "silu", "max_position_embeddings": 2048,
+            **{key: value for key, value in _BASE.items() if key != "model_type"},
+            "hidden_act": "silu", "max_position_embeddings": 2048,
             "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"},
-        } | {"model_type": "nomic_bert"},
+        },
         longest=2048,
     ),
     "gte": Model(
@@ -166,7 +158,7 @@ MODELS: Mapping[str, Model] = {
     ),
     "jina_bert": Model(
         like="jinaai/jina-embeddings-v2-small-en",
-        config=_BERT | {
+        config=_BASE | {
             "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8,
             "num_hidden_layers": 4, "max_position_embeddings": 8192,
             "position_embedding_type": "alibi", "feed_forward_type": "geglu",
@@ -175,39 +167,25 @@ MODELS: Mapping[str, Model] = {
     ),
     "modernbert": Model(
         like="answerdotai/ModernBERT-base",
-        config={
-            "model_type": "modernbert", "hidden_size": 768, "num_hidden_layers": 22,
-            "num_attention_heads": 12, "intermediate_size": 1152, "hidden_activation": "gelu",
-            "max_position_embeddings": 8192, "global_attn_every_n_layers": 3,
-            "global_rope_theta": 160000.0, "local_attention": 128, "local_rope_theta": 10000.0,
-            "norm_eps": 1e-5, "norm_bias": False, "attention_bias": False, "mlp_bias": False,
-            "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1,
-            "eos_token_id": 2,
+        config=checkpoints.MODERNBERT_BASE | {
+            "norm_bias": False, "attention_bias": False, "mlp_bias": False, "pad_token_id": 0,
+            "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2,
         },
         layers=22, of_layers=22, longest=2048, local=14, within=64,
     ),
     "t5": Model(
         like="sentence-transformers/sentence-t5-base",
-        config={
-            "model_type": "t5", "architectures": ["T5EncoderModel"], "d_model": 768, "d_ff": 3072,
-            "num_layers": 12, "num_heads": 12, "d_kv": 64, "n_positions": 512,
-            "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128,
-            "layer_norm_epsilon": 1e-6, "feed_forward_proj": "relu", "pad_token_id": 0,
-            "eos_token_id": 1, "is_encoder_decoder": False, "use_cache": False,
+        config=checkpoints.T5_BASE | {
+            "architectures": ["T5EncoderModel"], "relative_attention_max_distance": 128,
+            "pad_token_id": 0, "eos_token_id": 1, "is_encoder_decoder": False, "use_cache": False,
         },
         names={"block.": "encoder.block.", "final_": "encoder.final_"},
     ),
     "gemma3_text": Model(
         like="google/embeddinggemma-300m",
-        config={
-            "model_type": "gemma3_text", "hidden_size": 768, "num_hidden_layers": 24,
-            "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 256,
-            "intermediate_size": 1152, "hidden_activation": "gelu_pytorch_tanh",
-            "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "attention_bias": False,
-            "query_pre_attn_scalar": 256, "sliding_window": 512, "sliding_window_pattern": 6,
-            "_sliding_window_pattern": 6, "use_bidirectional_attention": True,
-            "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "rope_scaling": None,
-            "attn_logit_softcapping": None, "final_logit_softcapping": None,
+        config=checkpoints.GEMMA_300M | {
+            "attention_bias": False, "sliding_window_pattern": 6, "_sliding_window_pattern": 6,
+            "rope_scaling": None, "attn_logit_softcapping": None, "final_logit_softcapping": None,
             "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 4,
             "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "use_cache": False,
         },
@@ -215,13 +193,10 @@ MODELS: Mapping[str, Model] = {
     ),
     "qwen3": Model(
         like="Qwen/Qwen3-Embedding-0.6B",
-        config={
-            "model_type": "qwen3", "hidden_size": 1024, "num_hidden_layers": 6,
-            "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
-            "intermediate_size": 3072, "hidden_act": "silu", "max_position_embeddings": 32768,
-            "rms_norm_eps": 1e-6, "attention_bias": False, "rope_theta": 1000000,
+        config=checkpoints.QWEN3_0_6B | {
+            "num_hidden_layers": 6, "max_window_layers": 6, "attention_bias": False,
             "rope_scaling": None, "use_sliding_window": False, "sliding_window": None,
-            "max_window_layers": 6, "tie_word_embeddings": True, "use_cache": False,
+            "tie_word_embeddings": True, "use_cache": False,
             "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
         },
         layers=6, of_layers=28, width=2048, longest=2048, is_causal=True,
@@ -288,7 +263,7 @@ class _Drawn:
 def write(model: Model, folder: Path) -> Made:
     """Write a checkpoint in the layout of a Hub repository, in float16."""
     folder.mkdir(parents=True)
-    config = {"vocab_size": VOCABULARY} | model.config
+    config = model.config | {"vocab_size": VOCABULARY}
     (folder / "config.json").write_text(json.dumps(config))
     _write_tokenizer(folder)
     if model.config["model_type"] == "model2vec":
