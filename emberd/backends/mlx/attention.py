@@ -3,6 +3,8 @@
 Shapes in comments: B rows of T tokens, D hidden size, H heads, S head size.
 """
 
+from collections.abc import Callable
+
 import mlx.core as mx
 import numpy as np
 
@@ -42,23 +44,39 @@ def attend(
     A CPU makes the scores of all pairs: 3 GiB for 12 heads and 8,192 tokens. So there it goes
     through the queries part by part; on a GPU a single kernel never has them all.
     """
+    step = query.shape[2] if on_gpu() else _MOST_QUERIES
+    return _by_parts(query, key, value, scale, step, lambda some: _of_queries(unseen, some))
+
+
+def _by_parts(
+    query: mx.array,
+    key: mx.array,
+    value: mx.array,
+    scale: float,
+    step: int,
+    added: Callable[[slice], mx.array | None],
+) -> mx.array:
+    """Let so many queries attend at a time; `added` returns what to add to the scores of some."""
     tokens = query.shape[2]
-    step = tokens if on_gpu() else _MOST_QUERIES
     parts = []
     for start in range(0, tokens, step):
-        some, mask = query[:, :, start : start + step], _of_queries(unseen, start, step)
-        parts.append(mx.fast.scaled_dot_product_attention(some, key, value, scale=scale, mask=mask))
+        some = slice(start, start + step)
+        parts.append(
+            mx.fast.scaled_dot_product_attention(
+                query[:, :, some], key, value, scale=scale, mask=added(some)
+            )
+        )
         if tokens > step:  # or MLX would compute all scores before it takes the first softmax
             mx.async_eval(parts[-1])  # type: ignore[no-untyped-call]
     attended = mx.concatenate(parts, axis=2)
     return attended.swapaxes(1, 2).reshape(query.shape[0], tokens, -1)
 
 
-def _of_queries(unseen: mx.array | None, start: int, step: int) -> mx.array | None:
+def _of_queries(unseen: mx.array | None, some: slice) -> mx.array | None:
     """Return the part for some queries, if it differs between queries."""
     if unseen is None or unseen.shape[-2] == 1:
         return unseen
-    return unseen[..., start : start + step, :]
+    return unseen[..., some, :]
 
 
 class DistanceBias:
@@ -99,19 +117,13 @@ class Alibi:
         """Attend and join the heads: three `(B, H, T, S)` -> `(B, T, H * S)`."""
         if self._bias is not None:
             return attend(query, key, value, self._bias, scale)
-        parts = []
-        for begin in range(0, query.shape[2], _MOST_QUERIES):
-            some = slice(begin, begin + _MOST_QUERIES)
-            parts.append(attend(query[:, :, some], key, value, self._of(some), scale))
-        return mx.concatenate(parts, axis=1)
+        return _by_parts(query, key, value, scale, _MOST_QUERIES, self._of)
 
     def _of(self, queries: slice) -> mx.array:
         """Return what to add to the scores of some queries: `(1, H, Q, T)` or `(B, H, Q, T)`."""
         bias = (self._slopes * self._distances[queries])[None].astype(self._dtype)
-        if self._unseen is None:
-            return bias
-        one = self._unseen.shape[2] == 1
-        return bias + (self._unseen if one else self._unseen[:, :, queries])
+        unseen = _of_queries(self._unseen, queries)
+        return bias if unseen is None else bias + unseen
 
 
 class Rotary:
