@@ -37,7 +37,7 @@ Fault = Callable[[str, str], Answer | None]
 
 
 class Hub:
-    """A context manager; `url` goes into HF_ENDPOINT of a process that has yet to start."""
+    """A context manager; `variables` are for a process that has yet to start."""
 
     def __init__(self, files: Repositories) -> None:
         self.files = files
@@ -54,6 +54,11 @@ class Hub:
     def url(self) -> str:
         """Its address."""
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What makes it the Hub of a process, in its environment."""
+        return {"HF_ENDPOINT": self.url, "HF_HUB_OFFLINE": "0"}
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -53,10 +53,9 @@ def config(home: Path) -> Path:
 @pytest.fixture
 def emberd(home: Path, hub: Hub, config: Path) -> Emberd:
     """The command line, for which that Hub is the Hub; keywords are further variables."""
-    online = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
-        environ = clean_environ(home) | online | variables
+        environ = clean_environ(home) | hub.variables | variables
         return run_emberd(*arguments, home=home, environ=environ)
 
     return run

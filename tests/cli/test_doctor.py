@@ -239,7 +239,7 @@ def test_the_doctor_does_not_wait_for_a_hub_that_says_nothing(home: Path) -> Non
 def test_a_hub_that_answers_is_in_order(home: Path) -> None:
     repository = {"mlx-community/all-MiniLM-L6-v2-4bit": {"config.json": b"{}"}}
     with Hub(repository) as hub:
-        seen = Examination(home, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0")
+        seen = Examination(home, **hub.variables)
 
     assert seen.row("hub")["detail"] == f"{hub.url} answers"
 

@@ -55,7 +55,7 @@ def environ(home: Path, hub: Hub) -> dict[str, str]:
     """An environment in which that Hub is the Hub."""
     home.mkdir()
     (home / "config.yaml").write_text(CONFIG)
-    return clean_environ(home) | {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+    return clean_environ(home) | hub.variables
 
 
 @pytest.fixture
