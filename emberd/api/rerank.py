@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from emberd.api import answers, body, exchange
 from emberd.api.errors import SPOKEN
-from emberd.api.fields import ModelName, RequestBody, StrictTexts, Truncate
+from emberd.api.fields import RequestBody, StrictTexts, Truncate
 from emberd.api.openapi import (
     EMBEDDING,
     CohereError,
@@ -62,6 +62,9 @@ Documents = Annotated[
         }
     ),
 ]
+Reranker = Annotated[
+    str | None, Field(description="Name or alias of a re-ranker; null: `default_reranker`.")
+]
 TopN = Annotated[int | None, Field(ge=1, description="How many to return; null: all.")]
 RankFields = Annotated[  # of Cohere's first API; to ignore another would rank by the wrong text
     list[Literal["text"]] | None,
@@ -74,7 +77,7 @@ class RerankBody(RequestBody):
 
     query: str
     documents: Documents = Field(description="The texts to sort: strings, or objects with `text`.")
-    model: ModelName = None
+    model: Reranker = None
     top_n: TopN = None
     return_documents: bool | None = Field(
         None, description="Repeat each text; null: yes on /v1/rerank, no on /rerank."
@@ -93,7 +96,7 @@ class CohereRerankBody(RequestBody):
 
     query: str
     documents: Documents
-    model: ModelName = None
+    model: Reranker = None
     top_n: TopN = None
     rank_fields: RankFields = None  # not in Cohere's second API, but LiteLLM sends it there
     max_tokens_per_doc: int | None = Field(None, ge=1, description="Cut texts after so many.")
@@ -104,7 +107,7 @@ class TEIRerankBody(RequestBody):
 
     query: str
     texts: StrictTexts
-    model: ModelName = None  # not in TEI
+    model: Reranker = None  # not in TEI
     raw_scores: bool = False
     return_text: bool = False
     truncate: Truncate = True

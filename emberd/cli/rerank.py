@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emberd.cli.context import ModelName, Root, print_warning
+from emberd.cli.context import Root, complete_model, print_warning
 from emberd.cli.texts import given, in_batches
 from emberd.units import format_places
 
@@ -29,7 +29,15 @@ def rerank(
             metavar="TEXT", help="Texts to sort; without any, each line of stdin is one."
         ),
     ] = None,
-    model: ModelName = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="Name or alias of a re-ranker; the config file's default_reranker if left out.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
     top_n: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Print only the best N.")
     ] = None,
