@@ -3,10 +3,14 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
+
+from emberd.config.settings import Settings, leaves_of
+from emberd.registry.spec import ModelSpec
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -63,6 +67,18 @@ def medians(run: str, number: str) -> dict[str, float]:
         for name, peer in peers.items()
         if number in peer["numbers"] and not name.startswith("old server")
     }
+
+
+def test_every_setting_and_every_key_of_an_entry_is_explained() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    settings = [".".join(keys) for keys in leaves_of(Settings())]
+    entry = {field.name for field in fields(ModelSpec)} - {"name"}
+
+    for key in settings:
+        variable = "EMBERD_" + key.replace(".", "_").upper()
+        assert re.search(rf"^\| `{key}` \|.*`{variable}`", page, re.MULTILINE), key
+    for key in entry:
+        assert re.search(rf"^\|[^|]*`{key}`", page, re.MULTILINE), key
 
 
 def test_the_readmes_figures_are_measured() -> None:
