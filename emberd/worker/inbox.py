@@ -27,7 +27,7 @@ from emberd.worker.encodings import Decoder
 from emberd.worker.outbox import Sender, failure, log
 from emberd.worker.threads import worker_ends_with_this_thread
 from emberd.worker.tokenizer import Tokenizer, Tokens
-from emberd.worker.work import Work
+from emberd.worker.work import Work, decisive
 
 READ_BYTES = 2**16  # whatever is less needs no memory of its own
 
@@ -112,20 +112,15 @@ class Inbox:
         """Tokenize slices of requests, those with the same prompt or query at once."""
         by_first: defaultdict[object, list[Slice]] = defaultdict(list)
         for work, indices in slices:
-            asked = work.request
-            by_first[asked.prompt, asked.query, asked.text_tokens].append((work, indices))
+            by_first[decisive(work.request)].append((work, indices))
         for alike in by_first.values():
             self._tokenize_alike(alike, tokenizer)
 
     def _tokenize_alike(self, slices: Sequence[Slice], tokenizer: Tokenizer) -> None:
         began_s = time.monotonic()
         texts = [work.request.texts[index] for work, indices in slices for index in indices]
-        first = slices[0][0].request
         try:
-            if first.query is None:
-                tokens = iter(tokenizer.encode(texts, first.prompt))
-            else:
-                tokens = iter(tokenizer.encode_pairs(first.query, texts, first.text_tokens))
+            tokens = iter(self._tokens(slices[0][0], texts, tokenizer))
         except TextTooLongError as error:  # the query that all of them have
             for work, _ in slices:
                 self._fail(work.request.id, error)
@@ -142,6 +137,17 @@ class Inbox:
         with self.batcher.held():
             for work, indices in slices:
                 self._add(work, indices, list(islice(tokens, len(indices))), spent_s)
+
+    def _tokens(self, work: Work, texts: Sequence[str], tokenizer: Tokenizer) -> Sequence[Tokens]:
+        """Tokenize texts of requests like this one, equal ones once if they are shared."""
+        if work.alike is None:
+            return encode(work.request, texts, tokenizer)
+        found = self.batcher.known(work, texts)
+        new = [text for text in dict.fromkeys(texts) if text not in found]
+        if len(new) == len(texts):
+            return encode(work.request, texts, tokenizer)
+        found.update(zip(new, encode(work.request, new, tokenizer), strict=True))
+        return [found[text] for text in texts]
 
     def _add(self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float) -> None:
         try:
@@ -196,6 +202,13 @@ class Inbox:
             ),
             fragment,
         )
+
+
+def encode(request: wire.Embed, texts: Sequence[str], tokenizer: Tokenizer) -> Sequence[Tokens]:
+    """Tokenize texts as a request says. Raises TextTooLongError."""
+    if request.query is None:
+        return tokenizer.encode(texts, request.prompt)
+    return tokenizer.encode_pairs(request.query, texts, request.text_tokens)
 
 
 def refuse_empty(indices: Iterable[int], tokens: Iterable[Tokens]) -> None:

@@ -49,6 +49,7 @@ class Embed:
     registry says. `token_ids`: each text consists of the ids of another tokenizer, separated by
     spaces. `query`: the first text of a pair with each of these, for a re-ranker; its vector is one
     number, the logit. `text_tokens`: where to cut the second, if the model would take more.
+    `cache` False: compute every text for this request, whoever else has asked for it.
     """
 
     id: int
@@ -61,6 +62,7 @@ class Embed:
     token_ids: bool = False
     query: str | None = None
     text_tokens: int | None = None
+    cache: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
