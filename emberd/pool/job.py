@@ -54,6 +54,7 @@ class Answer:
     tokens: int
     truncated: Sequence[int]
     timing: Timing
+    cached: int = 0  # of its vectors, that came from the cache on disk
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +96,7 @@ class Job:
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     query: str | None = None  # to re-rank the texts for
     text_tokens: int | None = None  # see `wire.Embed`
+    cache: bool = True  # see `wire.Embed`
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -107,6 +109,7 @@ class Job:
     _fragments: dict[int, bytes] = field(default_factory=dict)
     _tokens: int = 0
     _truncated: list[int] = field(default_factory=list)
+    _cached: int = 0
 
     @property
     def unanswered(self) -> int:
@@ -177,6 +180,7 @@ class Job:
             token_ids=self.token_ids,
             query=self.query,
             text_tokens=self.text_tokens,
+            cache=self.cache,
         )
 
     def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes) -> None:
@@ -187,6 +191,7 @@ class Job:
         places = map(sent.__getitem__, vectors.indices)
         self._fragments.update(zip(places, fragments, strict=True))
         self._tokens += vectors.tokens
+        self._cached += vectors.cached
         self._truncated += [sent[index] for index in vectors.truncated]
         self.timing.tokenize_s, self.timing.queue_s = vectors.tokenize_s, vectors.queue_s
         self.timing.model_s += vectors.model_s
@@ -204,12 +209,13 @@ class Job:
                     tokens=self._tokens,
                     truncated=sorted(self._truncated),
                     timing=self.timing,
+                    cached=self._cached,
                 )
             )
 
     def begin_again(self) -> None:
         """Discard what came back: it may be wrong, or of another space."""
-        self._fragments, self._tokens, self._truncated = {}, 0, []
+        self._fragments, self._tokens, self._truncated, self._cached = {}, 0, [], 0
 
     def fail(self, error: EmberdError) -> None:
         """Answer with an error."""

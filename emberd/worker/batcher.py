@@ -154,7 +154,7 @@ class Batcher:
         return self._ready
 
     def add_tokens(
-        self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float = 0.0
+        self, work: Work, indices: Sequence[int], tokens: Sequence[Tokens], spent_s: float = 0.0
     ) -> None:
         """Add the tokens of a slice, which took `spent_s` to make."""
         with self._lock:
@@ -166,6 +166,17 @@ class Batcher:
             work.tokenize_s += spent_s
             self._ready.notify()
             self._let_go([work])
+
+    def settle(self, work: Work, indices: Sequence[int], spent_s: float) -> None:
+        """Say that texts need not run: they are answered; that took `spent_s`."""
+        with self._lock:
+            if self._works.get(work.request.id) is not work:
+                return
+            for index in indices:
+                work.settle(index)
+            work.tokenize_s += spent_s
+            self._let_go([work])
+            self._ready.notify()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for a request or the end; False if neither came in time."""

@@ -16,6 +16,7 @@ from dataclasses import replace
 from io import BufferedIOBase
 from itertools import islice
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -27,12 +28,12 @@ from emberd.worker.encodings import Decoder
 from emberd.worker.outbox import Sender, failure, log
 from emberd.worker.threads import worker_ends_with_this_thread
 from emberd.worker.tokenizer import Tokenizer, Tokens
-from emberd.worker.work import Work, decisive
+from emberd.worker.work import Slice, Work, decisive
+
+if TYPE_CHECKING:
+    from emberd.worker.keeper import Keeper  # which imports SQLite
 
 READ_BYTES = 2**16  # whatever is less needs no memory of its own
-
-Slice = tuple[Work, range]
-"""A request, and the indices of the texts of it to tokenize."""
 
 
 class Inbox:
@@ -46,12 +47,14 @@ class Inbox:
         self._send = send
         self._tokenizer: Tokenizer | None = None
         self._decoder: Decoder | None = None
+        self._keeper: Keeper | None = None
         self._describer = ThreadPoolExecutor(1, "describe")
         self._to_describe: set[int] = set()  # ids of `/tokenize` requests not cancelled yet
 
-    def open(self, tokenizer: Tokenizer, spec: ModelSpec) -> None:
+    def open(self, tokenizer: Tokenizer, spec: ModelSpec, keeper: "Keeper | None" = None) -> None:
         """Accept requests from now on. The server sends none before it has seen Ready."""
         self._tokenizer = tokenizer
+        self._keeper = keeper
         self._decoder = Decoder(spec.token_ids, spec.name) if spec.token_ids else None
         rest = Thread(target=self._tokenize_rest, args=(tokenizer,), name="tokenizer", daemon=True)
         rest.start()
@@ -114,7 +117,8 @@ class Inbox:
         for work, indices in slices:
             by_first[decisive(work.request)].append((work, indices))
         for alike in by_first.values():
-            self._tokenize_alike(alike, tokenizer)
+            if left := self._keeper.answer(alike) if self._keeper else alike:
+                self._tokenize_alike(left, tokenizer)
 
     def _tokenize_alike(self, slices: Sequence[Slice], tokenizer: Tokenizer) -> None:
         began_s = time.monotonic()
@@ -149,7 +153,9 @@ class Inbox:
         found.update(zip(new, encode(work.request, new, tokenizer), strict=True))
         return [found[text] for text in texts]
 
-    def _add(self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float) -> None:
+    def _add(
+        self, work: Work, indices: Sequence[int], tokens: Sequence[Tokens], spent_s: float
+    ) -> None:
         try:
             refuse_empty(indices, tokens)
             if not work.request.truncate:

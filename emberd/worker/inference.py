@@ -6,10 +6,11 @@ one for each. A GPU gets the next batch before the vectors of the last one are b
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Thread
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from emberd.worker.padding import pad, pad_rows
 from emberd.worker.threads import worker_ends_with_this_thread
 from emberd.worker.work import Ask, Item, Work
 
+Keep = Callable[[Batch, Matrix], None]
+"""Told what a batch gave: `(N, D)`, as the model gave it; some rows may not be usable."""
+
 WARM_UP_TEXT = "ready when you are"
 
 
@@ -35,12 +39,13 @@ def run_batches(
     send: Sender,
     budget: Budget,
     answered: Callable[[], None] = lambda: None,
+    keep: Keep | None = None,
 ) -> None:
-    """Run batches until the queue is closed and empty; call `answered` after each."""
+    """Run batches until the queue is closed and empty; call `answered` and `keep` after each."""
 
     def run() -> None:
         with worker_ends_with_this_thread("running batches"), suppress(BrokenPipeError):
-            _run_batches(batcher, loaded, send, budget, answered)
+            _run_batches(batcher, loaded, send, budget, answered, keep)
 
     more = [
         Thread(target=run, name=f"stream {number}", daemon=True)
@@ -48,7 +53,7 @@ def run_batches(
     ]
     for thread in more:
         thread.start()
-    _run_batches(batcher, loaded, send, budget, answered)
+    _run_batches(batcher, loaded, send, budget, answered, keep)
     for thread in more:
         thread.join()
 
@@ -59,6 +64,7 @@ def _run_batches(
     send: Sender,
     budget: Budget,
     answered: Callable[[], None],
+    keep: Keep | None,
 ) -> None:
     overlaps = hasattr(loaded.encoder, "start")
     running: Running | None = None
@@ -79,6 +85,8 @@ def _run_batches(
             for failed in answer(ending, loaded, send, budget if beside and is_warm else None):
                 batcher.cancel(failed)
             is_warm = is_warm or beside
+            if keep and ending.rows is not None:
+                keep(ending.batch, ending.rows)
             answered()
 
 
@@ -136,30 +144,33 @@ def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) 
         queue_s = max(0.0, (work.first_run_s or began_s) - work.arrived_s - work.tokenize_s)
         timing = {"tokenize_s": work.tokenize_s, "queue_s": queue_s, "model_s": model_s}
         mine = [asks[place] for place in places]
-        replies.append(_fragments(work, mine, rows[places], timing, loaded))
+        replies.append(fragments(work, mine, rows[places], timing, loaded))
     send.together(replies)
     return failed_ids
 
 
-def _fragments(
-    work: Work, items: Sequence[Ask], rows: Matrix, timing: dict[str, float], loaded: Loaded
+def fragments(
+    work: Work, items: Sequence[Ask], rows: Matrix, timing: Mapping[str, Any], loaded: Loaded
 ) -> Reply:
-    """Return the encoded vectors of one request's texts, `(N, D)`."""
+    """Return the encoded vectors of one request's texts, `(N, D)`; see `as_asked`.
+
+    `timing` is the rest of the frame.
+    """
     began_s, request = time.monotonic(), work.request
     out = vectors.truncate(rows, request.dimensions)
     if loaded.spec.normalize if request.normalize is None else request.normalize:
         out = vectors.normalize(out)
-    fragments = vectors.encode(out, request.encoding)
+    encoded = vectors.encode(out, request.encoding)
     frame = wire.Fragments(
         id=request.id,
         indices=[item.index for item in items],
-        sizes=[len(fragment) for fragment in fragments],
+        sizes=[len(fragment) for fragment in encoded],
         tokens=sum(len(item.tokens.ids) for item in items),
         truncated=[item.index for item in items if item.tokens.is_cut],
         encode_s=time.monotonic() - began_s,
         **timing,
     )
-    return frame, b"".join(fragments)
+    return frame, b"".join(encoded)
 
 
 def everyone(batch: Sequence[Item]) -> Sequence[Ask]:
@@ -187,7 +198,7 @@ def usable(
         places = [place for place, item in enumerate(batch) for _ in item.asked]
     computed = np.zeros((len(batch), loaded.spec.dimensions), np.float32) if rows is None else rows
     out = computed[places] if len(asks) > len(batch) else computed
-    out = _without_cut_columns(out, asks, loaded)
+    out = as_asked(out, asks, loaded)
     failures: dict[int, EmberdError] = {}
     again: dict[int, Matrix | None] = {}
     bad = np.arange(len(asks)) if rows is None else np.flatnonzero(~vectors.finite_rows(out))
@@ -200,7 +211,7 @@ def usable(
         row = again[place]
         if row is not None:
             computed[place] = row[0]
-            row = _without_cut_columns(row, [asks[number]], loaded)
+            row = as_asked(row, [asks[number]], loaded)
         if row is not None and vectors.finite_rows(row)[0]:
             out[number] = row[0]
         else:
@@ -276,7 +287,7 @@ def _one_each(rows: Matrix, batch: Sequence[Item]) -> Matrix:
     return rows
 
 
-def _without_cut_columns(rows: Matrix, asks: Sequence[Ask], loaded: Loaded) -> Matrix:
+def as_asked(rows: Matrix, asks: Sequence[Ask], loaded: Loaded) -> Matrix:
     """Return `(N, D)` with zeros for what is cut off, which must not make a vector look usable."""
     cut = [n for n, ask in enumerate(asks) if ask.work.request.dimensions < rows.shape[1]]
     if cut:

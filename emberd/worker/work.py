@@ -71,8 +71,7 @@ class Work:
     def add(self, index: int, tokens: Tokens, now_s: float) -> None:
         """Make a text ready to run, or have it share the result of one that waits or runs."""
         text = self.request.texts[index]
-        self._unknown -= 1
-        self.remaining -= len(text) / CHARS_PER_TOKEN
+        self.settle(index)
         item = self.alike.get(text) if self.alike is not None else None
         if item is None:
             item = Item(self, index, tokens)
@@ -87,6 +86,11 @@ class Work:
         else:
             self.borrowed += len(item.tokens.ids)
             self._wait(item, index)
+
+    def settle(self, index: int) -> None:
+        """Note that a text is known: it waits, runs, or is answered."""
+        self._unknown -= 1
+        self.remaining -= len(self.request.texts[index]) / CHARS_PER_TOKEN
 
     def _wait(self, item: "Item", index: int) -> None:
         length = len(item.tokens.ids)
@@ -142,6 +146,10 @@ class Work:
     def is_taken(self) -> bool:
         """Whether every text has gone into a batch, or needs none."""
         return not self.waiting and not self._unknown
+
+
+Slice = tuple[Work, Sequence[int]]
+"""A request, and the indices of some of its texts."""
 
 
 @dataclass(slots=True, eq=False)
