@@ -1,4 +1,4 @@
-"""`scripts/bench --architectures`: each model with one layer of a kind, really run, on two texts."""
+"""`scripts/bench --architectures`: one layer of each kind, really run, on two texts."""
 
 import json
 import subprocess
