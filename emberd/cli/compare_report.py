@@ -1,9 +1,8 @@
 """What `emberd compare` prints: a table of the models, what it means, and examples."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from textwrap import fill, shorten
+from textwrap import shorten
 from typing import Any
 
 import typer
@@ -14,7 +13,6 @@ from emberd.cli.render import Sheet, show
 from emberd.units import format_duration, format_plain, format_size
 
 Row = Mapping[str, Any]
-WIDTH = 100
 TEXT = 88  # characters of a text in an example
 BUSY = 0.5  # processes for each core, before anything was measured
 
@@ -26,11 +24,10 @@ def show_comparison(row: Row, source: Path) -> None:
     show(_table(row))
     typer.echo()
     for paragraph in (*_meaning(row), *_about_reranking(row)):
-        typer.echo(fill(paragraph, WIDTH))
+        typer.echo(paragraph)
     for line in _examples(row):
         typer.echo(line)
     _warn(row)
-    sys.stdout.flush()
 
 
 def _sentence_about_texts(row: Row, name: str) -> str:
