@@ -17,6 +17,7 @@ from emberd.cli import (
     add,
     bench,
     cache,
+    compare,
     context,
     doctor,
     embed,
@@ -65,6 +66,7 @@ app.command()(doctor.doctor)
 app.command()(use.use)
 app.command()(settings.reload)
 app.add_typer(service.app, name="service")
+app.command()(compare.compare)
 app.command()(bench.bench)
 app.add_typer(cache.app, name="cache")
 app.add_typer(settings.app, name="config")
