@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emberd.models.modules import TRANSFORMER_FILES
+from emberd.registry.spec import FILES_OF_KIND
 from emberd.registry.spec import Compute as Compute
 from emberd.registry.spec import Kind as Kind
 from emberd.registry.spec import Pooling as Pooling
@@ -31,6 +32,7 @@ FILES_BESIDE_WEIGHTS = (
     *TRANSFORMER_FILES,
     "*_Pooling/config.json",
     "*_Dense/*",
+    *FILES_OF_KIND["sparse"],
 )
 """The files of a Hub repository that every backend needs, as glob patterns."""
 

@@ -106,6 +106,10 @@ def _unsupported(path: Path, steps: Collection[Step]) -> ModelLoadError:
             hint="Choose another model.",
         )
     kinds = ", ".join(sorted(step.kind for step in steps))
+    if {step.kind for step in steps} & {"SpladePooling", "MLMTransformer", "Router"}:
+        return ModelLoadError(
+            f"{path} lists {kinds}, as sparse models do.", hint="Write `kind: sparse` in its entry."
+        )
     return ModelLoadError(f"{path} lists {kinds} after the encoder, which is not supported.")
 
 

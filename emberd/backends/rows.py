@@ -1,6 +1,7 @@
 """A packed batch as a model takes it: attention, positions, and which tokens are pooled.
 
-A model has only one way to pool, the mean of some tokens; this module says which ones they are.
+A dense model has only one way to pool, the mean of some tokens; this module says which ones they
+are. A sparse one takes the largest of all tokens, in groups of a fixed size.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ import numpy.typing as npt
 from emberd.backends.base import Pooling, TokenIds
 
 Integers = npt.NDArray[np.int32]
+
+GROUP = 8
+"""Tokens in a group. The largest of each group is found with ordinary operations, which are fast on
+every engine; only their results, an eighth, are brought together text by text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +30,12 @@ class Rows:
         positions: `(R, W)`; rows of the position table.
         places: `(n,)`; indices in the flattened batch of the tokens to pool, text by text.
         starts: `(N,)`; where in `places` each text begins.
+
+            With pooling `max`, all tokens of each text are in groups of `GROUP`, the last one
+            filled up with the text's last token. `places` is `(GROUP * G,)`: first the first token
+            of each group, then the second of each; `starts` is `(G,)`: the number of its text.
         types: `(R, W)`; token types of pairs of texts, or None.
+        is_grouped: whether pooling is `max`.
     """
 
     token_ids: TokenIds
@@ -35,6 +45,7 @@ class Rows:
     places: Integers
     starts: Integers
     types: TokenIds | None = None
+    is_grouped: bool = False
 
     @classmethod
     def of(
@@ -66,6 +77,8 @@ class Rows:
         elif pooling == "last":
             tokens = tokens[np.append(starts[1:], len(tokens)) - 1]
             starts = np.arange(len(firsts))
+        elif pooling == "max":
+            tokens, starts = _grouped(tokens, starts)
         several = segments.max() > 1
         return cls(
             token_ids=token_ids,
@@ -75,7 +88,13 @@ class Rows:
             places=tokens.astype(np.int32),
             starts=starts.astype(np.int32),
             types=types,
+            is_grouped=pooling == "max",
         )
+
+    @property
+    def texts(self) -> int:
+        """How many texts there are: N."""
+        return int(self.starts[-1]) + 1 if self.is_grouped else len(self.starts)
 
     def inputs(self) -> list[TokenIds]:
         """Return the inputs of OpenVINO's graph, in its order."""
@@ -83,3 +102,16 @@ class Rows:
             self.token_ids, self.segments, self.queries, self.positions, self.places, self.starts,
             *(() if self.types is None else (self.types,)),
         ]  # fmt: skip
+
+
+def _grouped(
+    tokens: npt.NDArray[np.intp], starts: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return `places` and `starts` for pooling `max`; see `Rows`."""
+    counts = np.diff(starts, append=len(tokens))
+    groups = -(-counts // GROUP)  # of each text
+    texts = np.repeat(np.arange(len(starts)), groups)
+    ends = groups.cumsum()
+    first = (np.arange(len(texts)) - (ends - groups)[texts]) * GROUP  # of each group in its text
+    within = np.minimum(first + np.arange(GROUP)[:, None], counts[texts] - 1)  # (GROUP, G)
+    return tokens[starts[texts] + within].ravel(), texts

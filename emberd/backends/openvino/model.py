@@ -20,9 +20,13 @@ def build(architecture: Architecture, weights: Weights) -> Model:
     encoder = import_module(f"emberd.backends.openvino.{architecture.module}")
     types = op.parameter([-1, -1], np.int32, name="types") if weights.takes_pairs else None
     batch = Batch(token_ids, positions, segments, queries, types)
-    vectors = pool(
-        encoder.encode(architecture, weights, batch), architecture.hidden_size, places, starts
-    )
+    tokens = encoder.encode(architecture, weights, batch)
+    if weights.sparse:
+        from emberd.backends.openvino import sparse  # which most models do not need
+
+        vectors = sparse.encode(weights.sparse, weights, tokens, token_ids, places, starts)
+    else:
+        vectors = pool(tokens, architecture.hidden_size, places, starts)
     for head in weights.heads:
         vectors = apply_head(vectors, head, weights)
     inputs = [token_ids, segments, queries, positions, places, starts]
