@@ -26,3 +26,24 @@ def dense(rows: list[dict[str, Any]], entries: int = 0) -> Matrix:
     for row, found in enumerate(rows):
         vectors[row, found["indices"]] = found["values"]
     return vectors
+
+
+CONFIG = f"""
+default_sparse: tiny
+models:
+  tiny:
+    kind: sparse
+    dimensions: 149
+    compute: f32
+    sources: [{{path: {SPARSE / "bert"}}}]
+  routed:
+    kind: sparse
+    dimensions: 149
+    compute: f32
+    sources: [{{path: {SPARSE / "distilbert"}}}]
+  m3:
+    kind: sparse
+    dimensions: 171
+    compute: f32
+    sources: [{{path: {SPARSE / "bge-m3"}}}]
+"""

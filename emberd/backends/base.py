@@ -99,6 +99,9 @@ class Encoder(Protocol):
     the tokens of the first text of a pair and 1 for those of the second, if the tokenizer tells
     them apart.
 
+    The vector of a model of kind `sparse` has one number for each entry of the vocabulary, none of
+    them negative and most of them 0, all of them in an unlucky case; its pooling is `max`.
+
     `kept: tuple[str, ...]`: the names of the files in `LoadRequest.cache` that the next load of the
     same model takes what it needs from, also if they could not be written. Others there may then be
     deleted.

@@ -7,7 +7,7 @@ from emberd.models import compiled
 from emberd.models.availability import find_here
 from emberd.models.remove import Places
 from emberd.registry.catalog import Catalog
-from emberd.registry.spec import InputType, ModelSpec
+from emberd.registry.spec import InputType, Kind, ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,7 @@ class ListedModel:
     sources: list[str]
     aliases: list[str]
     roles: dict[str, InputType]  # names that state a role, and which
+    kind: Kind
 
 
 def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterator[ListedModel]:
@@ -60,6 +61,7 @@ def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterato
             sources=[str(source) for source in spec.sources],
             aliases=[name for name, role in names.items() if not role][1:],
             roles={name: role for name, role in names.items() if role},
+            kind=spec.kind,
         )
 
 

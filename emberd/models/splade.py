@@ -28,8 +28,8 @@ class Splade:
 
     Attributes:
         logs: how often the logarithm is applied: 1, or 2 (`log1p_relu`, arXiv:2504.14839).
-        queries: the folder of the step that gives queries the weights of a table; None if they go
-            through the encoder, too.
+        queries: the file of a table that gives the tokens of queries their weights, safetensors or
+            JSON; None if queries go through the encoder, too.
         stated_by: the file that says so, relative to the folder; empty if none does.
     """
 
@@ -62,13 +62,13 @@ def read_splade(folder: Path) -> Splade:
         ModelLoadError: a file is damaged, or asks for what emberd does not do.
     """
     steps = read_steps(folder)
-    table = folder if is_file(folder / TABLE) else None
+    table = folder / TABLE if is_file(folder / TABLE) else None
     if steps is None or has_token_weights(folder):
         return Splade(queries=table)
     listing = "modules.json"
     if [step.kind for step in steps] == ["Router"]:
         listing = "router_config.json"
-        steps, table = _routes(folder / steps[0].path / listing, folder)
+        steps, table = _routes(folder / steps[0].path / listing, folder, table)
     kinds = [step.kind for step in steps]
     if len(steps) != 2 or kinds[0] not in _ENCODERS or kinds[1] != "SpladePooling":
         raise ModelLoadError(
@@ -101,8 +101,11 @@ def lists_splade(folder: Path) -> bool:
     return any(step.kind == "SpladePooling" for step in steps)
 
 
-def _routes(path: Path, folder: Path) -> tuple[tuple[Step, ...], Path | None]:
-    """Return the steps for documents, and the folder of the table for queries, if there is one."""
+def _routes(path: Path, folder: Path, other: Path | None) -> tuple[tuple[Step, ...], Path | None]:
+    """Return the steps for documents, and the table for queries, if they have a step for it.
+
+    `other`: the table that is taken if that step has none of its own.
+    """
     config = read_object(path)
     try:
         types, structure = config["types"], config["structure"]
@@ -115,7 +118,8 @@ def _routes(path: Path, folder: Path) -> tuple[tuple[Step, ...], Path | None]:
     except (KeyError, TypeError, AttributeError):
         raise ModelLoadError(f"{path} does not say what to do with a document.") from None
     if [step.kind for step in queries] == ["SparseStaticEmbedding"]:
-        return documents, folder / queries[0].path
+        own = folder / queries[0].path / "model.safetensors"
+        return documents, own if is_file(own) or not other else other
     if queries and queries != list(documents):
         raise ModelLoadError(
             f"{path} has another way for queries than for documents, which is not a table:"

@@ -55,6 +55,7 @@ def status_of(model: Model, names: Mapping[str, InputType | None]) -> ModelStatu
         files_changed_s=max((file.mtime_ns // 10**9 for file in files), default=0),
         pid=sessions[0].worker.pid if sessions else None,
         pids=[session.worker.pid for session in sessions],
+        kind=spec.kind,
     )
 
 

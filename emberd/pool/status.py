@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from emberd.pool.states import State
-from emberd.registry.spec import InputType
+from emberd.registry.spec import InputType, Kind
 from emberd.spaces.lock import LockEntry
 from emberd.state import known_fields
 from emberd.worker.wire import Progress
@@ -60,6 +60,7 @@ class ModelStatus:
     files_changed_s: int
     pid: int | None
     pids: list[int]
+    kind: Kind = "embed"
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:

@@ -15,12 +15,13 @@ from emberd.folder.differences import PUT_BEFORE_EVERY_TEXT, missing_prompts
 from emberd.folder.limits import NO_LIMIT
 from emberd.folder.reading import Folder
 from emberd.models.json_files import read_optional
-from emberd.models.modules import TRANSFORMER_FILES, read_pooling
+from emberd.models.modules import TRANSFORMER_FILES, read_pooling, read_steps
+from emberd.models.splade import TOKEN_WEIGHTS, has_token_weights, lists_splade
 from emberd.proposal.card import FILE as CARD
 from emberd.proposal.card import Card
 from emberd.proposal.families import find_family
 from emberd.proposal.place import Place
-from emberd.registry.spec import Pooling, Precision
+from emberd.registry.spec import POOLINGS, Kind, Pooling, Precision
 from emberd.units import format_plain
 
 SIZES = ("hidden_size", "d_model", "dim", "n_embd")
@@ -54,6 +55,7 @@ Finding = Line | Open | str
 class Chosen:
     """What the user has stated on the command line; None: what the files say."""
 
+    kind: Kind | None = None
     pooling: Pooling | None = None
     max_tokens: int | None = None
     precision: Precision | None = None
@@ -94,6 +96,37 @@ def of_dimensions(checkpoint: Checkpoint, hidden_size: int) -> Iterator[Finding]
             )
 
 
+def of_kind(folder: Path, config: ModelConfig, chosen: Kind | None) -> Iterator[Finding]:
+    """Say whether the model is a sparse one; nothing for one of the usual kind.
+
+    Raises:
+        BadOptionError: what the user chose contradicts a file.
+    """
+    listed = lists_splade(folder)
+    if listed and chosen not in (None, "sparse"):
+        raise BadOptionError(
+            f"--kind {chosen} contradicts {folder / 'modules.json'}, which lists SpladePooling.",
+            hint="Leave the option out.",
+        )
+    if listed or chosen == "sparse":
+        yield Line("kind", "sparse", "modules.json (SpladePooling)" if listed else "--kind")
+    elif has_token_weights(folder):
+        yield (
+            f"{TOKEN_WEIGHTS} makes sparse vectors, too: `--kind sparse` proposes a second entry,"
+            " which needs a --name of its own."
+        )
+    elif read_steps(folder) is None and "ForMaskedLM" in str(config.get("architectures")):
+        yield (
+            "config.json says that the model has a masked language model's head. If its card says"
+            " SPLADE, or sparse: `--kind sparse`."
+        )
+
+
+def of_entries(config: ModelConfig) -> Iterator[Finding]:
+    """Say how long sparse vectors are."""
+    yield Line("dimensions", config.size("vocab_size"), "config.json (vocab_size)")
+
+
 def of_pooling(folder: Folder, chosen: Pooling | None) -> Iterator[Finding]:
     """Say how tokens become one vector, as the Pooling step's file states.
 
@@ -101,7 +134,7 @@ def of_pooling(folder: Folder, chosen: Pooling | None) -> Iterator[Finding]:
         ModelLoadError: the file asks for a pooling that emberd does not have.
         BadOptionError: it contradicts what the user chose.
     """
-    file, able = read_pooling(folder.path), get_args(Pooling)
+    file, able = read_pooling(folder.path), POOLINGS
     if not file.path or not file.modes:
         if chosen:
             yield Line("pooling", chosen, "--pooling")
@@ -201,8 +234,11 @@ def of_precision_as_is(file: str, chosen: Precision | None) -> Iterator[Finding]
 
 
 def of_prompts(folder: Folder, label: str) -> Iterator[Finding]:
-    """Say what goes before queries and documents: by the files, else by the table of families."""
-    family = find_family(label)
+    """Say what goes before queries and documents: by the files, else by the table of families.
+
+    Without a label, by the files alone.
+    """
+    family = find_family(label) if label else None
     stated = missing_prompts(folder, {})
     if stated:
         yield Line("prompts", stated, f"{PROMPTS_FILE} (prompts)")
@@ -211,7 +247,7 @@ def of_prompts(folder: Folder, label: str) -> Iterator[Finding]:
     elif family:
         by = f"from emberd's table of families ({family.name}); no file states any"
         yield Line("prompts", dict(family.prompts), by)
-    else:
+    elif label:
         yield (
             "No file states prompts, and emberd's table of families does not know this model. If"
             " its card asks for some, add `prompts: {query: ..., document: ...}`."

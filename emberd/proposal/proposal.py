@@ -123,21 +123,29 @@ def _findings(
     place.require_weights(runner.name)
     refuse_own_steps(folder)
     read = read_folder(folder)
-    pooling = list(lines.of_pooling(read, chosen.pooling))
+    kind = list(lines.of_kind(folder, config, chosen.kind))
+    is_sparse = any(isinstance(each, Line) for each in kind)
+    pooling = [] if is_sparse else list(lines.of_pooling(read, chosen.pooling))
     if any_architecture(runner.backend):
         precision = list(lines.of_precision_as_is(place.weights(runner.name)[0], chosen.precision))
     else:
         precision = list(lines.of_precision(config, chosen.precision))
-    stated = {line.key: line.value for line in (*pooling, *precision) if isinstance(line, Line)}
-    checkpoint = Checkpoint(_request(folder, {"pooling": "mean", **stated}), applies_heads=True)
+    found = (*kind, *pooling, *precision)
+    stated = {line.key: line.value for line in found if isinstance(line, Line)}
+    usual = "max" if is_sparse else "mean"
+    checkpoint = Checkpoint(_request(folder, {"pooling": usual, **stated}), applies_heads=True)
     architecture = format_plain(name_of(config))
     yield from lines.of_source(place)
-    yield from lines.of_dimensions(checkpoint, runner.hidden_size(config))
-    yield from pooling
-    yield from lines.of_length(read)
+    yield from kind
+    if is_sparse:
+        yield from lines.of_entries(config)
+    else:
+        yield from lines.of_dimensions(checkpoint, runner.hidden_size(config))
+        yield from pooling
+        yield from lines.of_length(read)
     yield from lines.of_limit(read, chosen.max_tokens)
     yield from precision
-    yield from lines.of_prompts(read, place.label)
+    yield from lines.of_prompts(read, "" if is_sparse else place.label)
     if runner.why:
         yield Line("backend", runner.name, runner.why)
     if config.get("auto_map"):

@@ -9,12 +9,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatch
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from emberd.units import Count, Duration, Ge, Gt, Le, MinLen, ReplicaCount
 
 Kind = Literal["embed", "rerank", "sparse"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Pooling = Literal["mean", "cls", "last", "max"]  # max: of a sparse model
+POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "last")  # of dense models
 Precision = Literal["4bit", "8bit", "bf16", "f32"]
 Compute = Literal["auto", "f32", "bf16", "f16"]
 Tested = Literal["reference", "architecture", "no"]

@@ -58,8 +58,9 @@ def fingerprint(
 def _moves(name: str, kind: Kind) -> bool:
     """Whether a file's bytes count: weights, config.json, Dense heads and tokenizer.json do.
 
-    So does the table that gives queries of a sparse model their weights. Files that only describe the model count by what they change, which is in `SpaceOptions` and in
-    the registry's pooling, and not by their bytes.
+    So does the table that gives queries of a sparse model their weights. Files that only describe
+    the model count by what they change, which is in `SpaceOptions` and in the registry's pooling,
+    and not by their bytes.
     """
     path = Path(name)
     if not is_of_kind(name, kind):

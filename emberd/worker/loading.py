@@ -24,17 +24,19 @@ from emberd.folder.space import BackendFiles, identify
 from emberd.models import sources
 from emberd.models.compiled import compiled_key
 from emberd.models.files import hash_files
+from emberd.models.splade import read_splade
 from emberd.processor import processor_key
 from emberd.registry.difference import Difference
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.judge import judge
 from emberd.spaces.lock import NO_VERSION, LockEntry
-from emberd.worker.probes import embed_probes
+from emberd.worker.probes import probes_of
 from emberd.worker.tokenizer import Tokenizer
 from emberd.worker.wire import Progress, Ready, Start
 
 if TYPE_CHECKING:
     from emberd.models.hub import OnProgress
+    from emberd.worker.query_table import QueryTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class ModelFiles:
 class Loaded:
     """A model ready to embed, and the Ready frame that describes it to the server.
 
-    `workers` is how many of the model share this machine's cores.
+    `workers` is how many of the model share this machine's cores. `queries` is where queries are
+    looked up, if they do not go through the encoder.
     """
 
     spec: ModelSpec
@@ -69,6 +72,12 @@ class Loaded:
     encoder: Encoder
     ready: Ready
     workers: int = 1
+    queries: "QueryTable | None" = None
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether its vectors are nearly all zero, and are given without their zeros."""
+        return self.spec.kind == "sparse"
 
     @property
     def takes_pairs(self) -> bool:
@@ -187,11 +196,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
     with phases.measure("identity"):
         if not (before and entry.is_same_state(before.now)):  # checked before
             _check_vocabulary(tokenizer, found.says)
-        # Nobody stores scores, so there is nothing that those of a re-ranker must still fit.
-        scores = spec.kind == "rerank"
-        remembered = judge(
-            entry, before, lambda: () if scores else embed_probes(tokenizer, encoder)
-        )
+        remembered = judge(entry, before, lambda: probes_of(spec.kind, tokenizer, encoder))
     ready = Ready(
         backend=entry.backend or "",
         compute=encoder.compute,
@@ -204,7 +209,23 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         devices=devices,
         streams=getattr(encoder, "streams", 1),
     )
-    return Loaded(spec, tokenizer, encoder, ready, workers)
+    return Loaded(spec, tokenizer, encoder, ready, workers, _queries(found, spec))
+
+
+def _queries(found: ModelFiles, spec: ModelSpec) -> "QueryTable | None":
+    """Return where the queries of a sparse model are looked up, if they are."""
+    file = read_splade(found.folder).queries if spec.kind == "sparse" else None
+    if file is None:
+        return None
+    from emberd.worker.query_table import QueryTable  # which few models need
+
+    return QueryTable(
+        file,
+        found.folder,
+        entries=spec.dimensions,
+        max_tokens=found.max_tokens,
+        normalizer=found.says.normalizer,
+    )
 
 
 def _worth_saying(spec: ModelSpec, says: Folder) -> list[Difference]:
