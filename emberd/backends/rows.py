@@ -17,6 +17,9 @@ GROUP = 8
 """Tokens in a group. The largest of each group is found with ordinary operations, which are fast on
 every engine; only their results, an eighth, are brought together text by text."""
 
+BLOCK = 64
+"""Groups in a block, at most. A sparse model scores one block after the other: 512 tokens."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
@@ -32,8 +35,10 @@ class Rows:
         starts: `(N,)`; where in `places` each text begins.
 
             With pooling `max`, all tokens of each text are in groups of `GROUP`, the last one
-            filled up with the text's last token. `places` is `(GROUP * G,)`: first the first token
-            of each group, then the second of each; `starts` is `(G,)`: the number of its text.
+            filled up with the text's last token, and the groups in K blocks of B, the last one
+            filled up with the last group. `places` is `(K, GROUP, B)`: of each block first the
+            first token of each group, then the second of each; `starts` is `(K * B,)`: the
+            number of each group's text.
         types: `(R, W)`; token types of pairs of texts, or None.
         is_grouped: whether pooling is `max`.
     """
@@ -85,7 +90,7 @@ class Rows:
             segments=segments,
             queries=segments if several else np.ones((len(segments), 1), np.int32),
             positions=positions.astype(np.int32),
-            places=tokens.astype(np.int32),
+            places=np.ascontiguousarray(tokens, np.int32),
             starts=starts.astype(np.int32),
             types=types,
             is_grouped=pooling == "max",
@@ -110,8 +115,12 @@ def _grouped(
     """Return `places` and `starts` for pooling `max`; see `Rows`."""
     counts = np.diff(starts, append=len(tokens))
     groups = -(-counts // GROUP)  # of each text
+    blocks = -(-groups.sum() // BLOCK)
+    size = -(-groups.sum() // blocks)
     texts = np.repeat(np.arange(len(starts)), groups)
     ends = groups.cumsum()
     first = (np.arange(len(texts)) - (ends - groups)[texts]) * GROUP  # of each group in its text
-    within = np.minimum(first + np.arange(GROUP)[:, None], counts[texts] - 1)  # (GROUP, G)
-    return tokens[starts[texts] + within].ravel(), texts
+    within = np.minimum(first[:, None] + np.arange(GROUP), counts[texts, None] - 1)  # (G, GROUP)
+    places = tokens[starts[texts, None] + within]
+    filled = np.minimum(np.arange(blocks * size), len(texts) - 1)
+    return places[filled].reshape(blocks, size, GROUP).swapaxes(1, 2), texts[filled]

@@ -5,6 +5,7 @@ The references are made by `tests/reference/make_sparse.py`.
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from emberd.backends.base import Backend, Encoder, Precision
+from emberd.backends.base import Backend, Compute, Encoder, Precision
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.openvino.backend import OpenVINOBackend
+from emberd.backends.openvino.runtime import capabilities, make_core
 from emberd.errors import ModelLoadError
 from emberd.worker.padding import pad, pad_rows
 from emberd.worker.tokenizer import Tokenizer, Tokens
+from tests.backends.references import change_json
 from tests.backends.support import a_request
+from tests.reference.encode_real_sizes import peak_above
 from tests.sparse_models import FAR, NAMES, SPARSE, dense, reference
 
+ENTRIES, MANY = 150, 30_522  # of the tiny ModernBERT, and of uncased BERT
 OPENVINO, MLX = OpenVINOBackend(), MLXBackend()
 BOTH = pytest.mark.parametrize("backend", [OPENVINO, MLX], ids=type)
 
@@ -160,3 +165,49 @@ def test_numbers_that_overflow_do_not_pass_for_a_vector(backend: Backend, tmp_pa
     save_file(weights, folder / "model.safetensors")
     rows = load(backend, folder, tmp_path).encode(*pad(tokens_of("bert")))
     assert not np.isfinite(rows).any(axis=1).all()
+
+
+LONG = 1200  # tokens: three blocks
+
+
+@BOTH
+def test_texts_of_several_blocks(backend: Backend, tmp_path: Path) -> None:
+    """A text whose tokens are in several blocks has the largest of all of them."""
+    folder = shutil.copytree(SPARSE / "modernbert", tmp_path / "model")
+    change_json(folder / "config.json", max_position_embeddings=LONG)
+    encoder = load(backend, folder, tmp_path)
+    token_ids = np.random.default_rng(1).integers(10, 90, (2, LONG), np.int32)
+    mask = np.ones_like(token_ids)
+    mask[1, 700:] = 0
+    both = encoder.encode(token_ids, mask)
+    short = encoder.encode(token_ids[1:, :700], mask[1:, :700])
+    alone = [encoder.encode(token_ids[:1], mask[:1]), short]
+    assert both == pytest.approx(np.concatenate(alone), abs=FAR)
+    assert (both > 0).any(axis=1).all()
+
+
+def many_entries(folder: Path) -> Path:
+    """A model with as many entries as uncased BERT has, and little else."""
+    shutil.copytree(SPARSE / "modernbert", folder)
+    change_json(folder / "config.json", max_position_embeddings=4096, vocab_size=MANY)
+    weights = load_file(folder / "model.safetensors")
+    for name, tensor in weights.items():
+        if len(tensor) == ENTRIES:
+            repeats = -(-MANY // ENTRIES)
+            weights[name] = np.concatenate([tensor] * repeats)[:MANY]
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("compute", ["f32", "bf16"])
+def test_scores_never_exist_all_at_once(compute: Compute, tmp_path: Path) -> None:
+    if compute == "bf16" and "BF16" not in capabilities(make_core()):
+        pytest.skip("the processor has no bf16")
+    encoder = load(OPENVINO, many_entries(tmp_path / "model"), tmp_path, compute=compute)
+    token_ids = np.random.default_rng(1).integers(10, 90, (1, 4096), np.int32)
+    encoder.encode(token_ids[:, :512], np.ones((1, 512), np.int32))
+
+    peak = peak_above(lambda: encoder.encode(token_ids, np.ones_like(token_ids)))
+
+    assert peak * 2**20 < 4096 * MANY * 4 / 2

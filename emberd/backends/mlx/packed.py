@@ -29,7 +29,7 @@ class Packed:
         texts: N.
         types: `(B, T)` int32; token types of pairs of texts, or None.
         groups: `(G,)` int32; for pooling `max`, the text of each group of tokens, otherwise None.
-            `places` is then that of `rows.Rows`; the last group may be there several times.
+            `places` is then `(GROUP * G,)`: that of `rows.Rows` without blocks.
     """
 
     token_ids: mx.array
@@ -49,6 +49,8 @@ class Packed:
         pools_one = not rows.is_grouped and len(rows.places) == len(rows.starts)
         places = rows.places if pools_one or rows.is_grouped else rows.places[rows.starts]
         texts, groups = rows.texts, rows.starts
+        if rows.is_grouped:
+            places = places.swapaxes(0, 1).ravel()
         if few_shapes:
             several, texts = power_of_two(several), power_of_two(texts)
             if rows.is_grouped:

@@ -193,10 +193,6 @@ class Weights:
         """Return a bias, or the scale of a norm: `(length,)`."""
         return borrowed(self._checkpoint.vector(name, length))
 
-    def parts(self, name: str, length: int, cuts: Sequence[int]) -> list[Node]:
-        """Return a bias in parts, as `products` cuts the rows that it belongs to."""
-        return [borrowed(part) for part in np.split(self._checkpoint.vector(name, length), cuts)]
-
     def integers(self, name: str, length: int, *, below: int) -> Node:
         """Return row numbers of a table that has `below` rows: `(length,)` int32."""
         return op.constant(self._checkpoint.integers(name, length, below=below))

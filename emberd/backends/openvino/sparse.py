@@ -1,20 +1,22 @@
 """Sparse vectors as OpenVINO operations; see `backends.sparse` for the sources.
 
-The scores of a token are as many as the vocabulary has entries, so they never exist all at once: a
-few thousand entries at a time are scored, and only the largest score of each text is kept.
+The scores of a token are as many as the vocabulary has entries, so they never exist all at once:
+512 tokens are scored at a time, in a loop, and of these only the largest of each group are kept.
+(Without the loop, the engine has memory for all of them: it reuses little between the parts of a
+graph whose shapes vary.)
 
-Shapes in comments: R rows of W tokens, D hidden size, G groups of tokens, N texts, V entries.
+Shapes in comments: R rows of W tokens, D hidden size, K blocks of B groups, N texts, V entries.
 """
 
 import numpy as np
-from openvino import Node
+from openvino import Model, Node
 from openvino import opset16 as op
 
 from emberd.backends.openvino.graph import Weights, activate, integers, whole
 from emberd.backends.rows import GROUP
 from emberd.backends.sparse import MaskedLM, SparseHead, TokenWeights
 
-ENTRIES = 2048  # scored at once: for 8,192 tokens, 64 MiB
+ENTRIES = 2048  # in one product: one of 30,522 columns takes longer
 
 
 def encode(
@@ -25,65 +27,58 @@ def encode(
     `places` and `texts` are those of pooling `max`; see `rows.Rows`.
     """
     flat = op.reshape(tokens, integers(-1, head.hidden_size), special_zero=False)
-    grouped = op.gather(flat, places, whole(0))  # (GROUP * G, D)
+    grouped = op.gather(flat, places, whole(0))  # (K, GROUP, B, D)
     if isinstance(head, TokenWeights):
-        return _weigh(head, weights, grouped, _grouped_ids(token_ids, places), texts)
+        ids = op.gather(op.reshape(token_ids, integers(-1), special_zero=False), places, whole(0))
+        return _weigh(head, weights, grouped, ids, texts)
     return _score(head, weights, grouped, texts)
 
 
 def _score(head: MaskedLM, weights: Weights, x: Node, texts: Node) -> Node:
-    """Score every entry: `(GROUP * G, D)` -> `(N, V)`."""
+    """Score every entry: `(K, GROUP, B, D)` -> `(N, V)`."""
     size, entries = head.hidden_size, head.vocab_size
     x = weights.linear(x, head.dense, size, size, bias=head.dense_bias)
     x = activate(x, head.activation)
     x = weights.layer_norm(x, head.norm, size, head.norm_eps, bias=head.norm_bias)
-    cuts = range(ENTRIES, entries, ENTRIES)
-    largest = [
-        _largest_of_texts(scores, part, texts)
-        for part, scores in _parts(weights.products(x, head.decoder, entries, size, cuts), head)
-    ]
+    scores = op.segment_max(_largest_of_groups(head, weights, x), texts, fill_mode="ZERO")
     bias = next((name for name in head.bias if weights.has(name)), None)
     if bias:
-        shifts = weights.parts(bias, entries, cuts)
-        largest = [op.add(*each) for each in zip(largest, shifts, strict=True)]
-    scores = op.relu(op.concat(largest, 1) if len(largest) > 1 else largest[0])
-    # The largest of a NaN and a number is the number, so that a NaN would pass for a vector.
-    total = op.reduce_sum(x, integers(0, 1))
-    scores = op.add(scores, op.subtract(total, total))
+        scores = op.add(scores, weights.vector(bias, entries))
+    scores = op.relu(scores)
     for _ in range(head.logs):
         scores = op.log(op.add(scores, op.constant(np.float32(1))))
-    return scores
+    # The largest of a NaN and a number is the number, so that a NaN would pass for a vector.
+    total = op.reduce_sum(x, integers(0, 1, 2, 3))
+    return op.add(scores, op.subtract(total, total))
 
 
-def _parts(products: list[Node], head: MaskedLM) -> list[tuple[int, Node]]:
-    """Return each part's number of entries and its scores."""
-    starts = range(0, head.vocab_size, ENTRIES)
-    return [
-        (min(ENTRIES, head.vocab_size - start), product)
-        for start, product in zip(starts, products, strict=True)
-    ]
-
-
-def _largest_of_texts(scores: Node, entries: int, texts: Node) -> Node:
-    """Keep each text's largest: `(GROUP * G, entries)` -> `(N, entries)`."""
-    grouped = op.reshape(scores, integers(GROUP, -1, entries), special_zero=False)
-    return op.segment_max(op.reduce_max(grouped, whole(0)), texts, fill_mode="ZERO")
-
-
-def _grouped_ids(token_ids: Node, places: Node) -> Node:
-    """Return the id of each token: `(R, W)` -> `(GROUP * G,)`."""
-    return op.gather(op.reshape(token_ids, integers(-1), special_zero=False), places, whole(0))
+def _largest_of_groups(head: MaskedLM, weights: Weights, x: Node) -> Node:
+    """Score block by block, and keep each group's largest: `(K, GROUP, B, D)` -> `(K * B, V)`."""
+    size, entries = head.hidden_size, head.vocab_size
+    block = op.parameter([1, GROUP, -1, size], np.float32)
+    cuts = range(ENTRIES, entries, ENTRIES)
+    products = weights.products(op.squeeze(block, whole(0)), head.decoder, entries, size, cuts)
+    largest = [op.reduce_max(scores, whole(0)) for scores in products]
+    kept = op.concat(largest, 1) if len(largest) > 1 else largest[0]  # (B, V)
+    body = Model([op.unsqueeze(kept, whole(0))], [block], "block")
+    loop = op.tensor_iterator()
+    loop.set_body(body)
+    loop.set_sliced_input(block, x.output(0), 0, 1, 1, -1, 0)
+    of_blocks = loop.get_concatenated_slices(body.get_results()[0].output(0), 0, 1, 1, -1, 0)
+    return op.reshape(of_blocks, integers(-1, entries), special_zero=False)
 
 
 def _weigh(head: TokenWeights, weights: Weights, x: Node, ids: Node, texts: Node) -> Node:
-    """Put each token's weight where its own entry is: `(GROUP * G, D)` -> `(N, V)`."""
+    """Put each token's weight where its own entry is: `(K, GROUP, B, D)` -> `(N, V)`."""
+    flat = integers(-1)
     found = op.relu(weights.linear(x, head.name, 1, head.hidden_size))
-    found = op.reshape(found, integers(-1), special_zero=False)
-    texts_of = op.tile(texts, integers(GROUP))
-    places = op.add(op.multiply(texts_of, whole(head.vocab_size)), ids)
+    found = op.reshape(found, flat, special_zero=False)
+    # (K, 1, B), as the text of a group is that of each of its tokens
+    shape = op.concat([op.gather(op.shape_of(ids), integers(0), whole(0)), integers(1, -1)], 0)
+    firsts = op.multiply(op.reshape(texts, shape, special_zero=False), whole(head.vocab_size))
+    places = op.reshape(op.add(ids, firsts), flat, special_zero=False)
     counts = op.add(op.reduce_max(texts, whole(0), keep_dims=True), whole(1))  # (1,)
-    shape = op.multiply(counts, whole(head.vocab_size))
-    nothing = op.broadcast(op.constant(np.float32(0)), shape)
+    nothing = op.broadcast(op.constant(np.float32(0)), op.multiply(counts, whole(head.vocab_size)))
     largest = op.scatter_elements_update(
         nothing, places, found, whole(0), reduction="max", use_init_val=True
     )
