@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 KINDS_ADDED: tuple[Kind, ...] = ("embed", "sparse")
+DEFAULTS = {"rerank": "default_reranker", "sparse": "default_sparse"}
 
 
 def _complete(of: "Sequence[str]") -> "Callable[[str], list[str]]":
@@ -99,6 +100,13 @@ def add(
     config = root.load()
     chosen = _chosen(kind, pooling, max_tokens, precision)
     proposal = _propose(config, place, name, revision, chosen)
+    key = DEFAULTS.get(proposal.entry.get("kind", ""))
+    if default and key:
+        raise BadOptionError(
+            "--default is for models that embed, and this one is"
+            f" {'a re-ranker' if key == 'default_reranker' else 'a sparse one'}.",
+            hint=f"Leave it out, then write `{key}: {proposal.name}` into {config.homes.config}.",
+        )
     report = {**proposal.to_dict(), "file": str(config.homes.config), "status": "proposed"}
     if not as_json:
         _show(proposal)

@@ -96,17 +96,19 @@ def show(sheet: Sheet) -> None:
 def model_table(rows: Iterable[Mapping[str, Any]], *, with_disk: bool = False) -> Sheet:
     """One row per registry entry; `with_disk` adds the size of its files and its compiled copy."""
     sheet = Sheet(
-        ("model", "kind", "dimensions", "pooling", "precision", "max tokens", "roles", "licence",
-         "runs on", "tested", "files", *(("disk", "compiled") if with_disk else ()), "fingerprint"),
-        leave=("licence", "roles", "kind", "pooling", "fingerprint", "max tokens", "precision",
+        ("model", "dimensions", "pooling", "precision", "max tokens", "roles", "licence", "runs on",
+         "tested", "files", *(("disk", "compiled") if with_disk else ()), "fingerprint"),
+        leave=("licence", "roles", "pooling", "fingerprint", "max tokens", "precision",
                "dimensions", "tested", "runs on"),
         right=("disk", "compiled"),
     )  # fmt: skip
     for row in rows:
         files = "[green]here[/]" if row["pulled"] else "[dim]not here[/]"
-        name = row["name"] + (" [cyan](default)[/]" if row["default"] else "")
+        embeds = row["kind"] == "embed"
+        marks = [*(["default"] if row["default"] else []), *([] if embeds else [row["kind"]])]
+        name = row["name"] + "".join(f" [cyan]({mark})[/]" for mark in marks)
         sheet.rows.append((
-            name, row["kind"], str(row["dimensions"]), row["pooling"], row["precision"],
+            name, "" if row["kind"] == "rerank" else str(row["dimensions"]), row["pooling"], row["precision"],
             str(row["max_tokens"] or "by checkpoint"), _roles(row), row["licence"] or "",
             _runs_on(row), row["tested"], files, *(_sizes(row) if with_disk else ()),
             row["fingerprint"] or "",

@@ -15,6 +15,7 @@ class ListedModel:
     """A row of `emberd list`. `folder` is None, and sizes are 0, for files that are not here."""
 
     name: str
+    kind: Kind
     default: bool
     dimensions: int
     pooling: str
@@ -32,7 +33,6 @@ class ListedModel:
     sources: list[str]
     aliases: list[str]
     roles: dict[str, InputType]  # names that state a role, and which
-    kind: Kind
 
 
 def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterator[ListedModel]:
@@ -44,6 +44,7 @@ def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterato
         names = catalog.names(spec)
         yield ListedModel(
             name=spec.name,
+            kind=spec.kind,
             default=spec is default,
             dimensions=spec.dimensions,
             pooling=spec.pooling,
@@ -61,7 +62,6 @@ def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterato
             sources=[str(source) for source in spec.sources],
             aliases=[name for name, role in names.items() if not role][1:],
             roles={name: role for name, role in names.items() if role},
-            kind=spec.kind,
         )
 
 

@@ -27,6 +27,7 @@ def status_of(model: Model, names: Mapping[str, InputType | None]) -> ModelStatu
     fingerprint = entry.now.fingerprint if entry else None
     return ModelStatus(
         name=spec.name,
+        kind=spec.kind,
         aliases=[*(name for name, role in names.items() if not role), *spec.hub_ids][1:],
         roles={name: role for name, role in names.items() if role},
         dimensions=spec.dimensions,
@@ -55,7 +56,6 @@ def status_of(model: Model, names: Mapping[str, InputType | None]) -> ModelStatu
         files_changed_s=max((file.mtime_ns // 10**9 for file in files), default=0),
         pid=sessions[0].worker.pid if sessions else None,
         pids=[session.worker.pid for session in sessions],
-        kind=spec.kind,
     )
 
 

@@ -32,6 +32,7 @@ class ModelStatus:
     """
 
     name: str
+    kind: Kind
     aliases: list[str]
     roles: dict[str, InputType]
     dimensions: int
@@ -60,7 +61,6 @@ class ModelStatus:
     files_changed_s: int
     pid: int | None
     pids: list[int]
-    kind: Kind = "embed"
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:

@@ -15,8 +15,7 @@ from emberd.folder.differences import PUT_BEFORE_EVERY_TEXT, missing_prompts
 from emberd.folder.limits import NO_LIMIT
 from emberd.folder.reading import Folder
 from emberd.models.json_files import read_optional
-from emberd.models.modules import TRANSFORMER_FILES, read_pooling, read_steps
-from emberd.models.splade import TOKEN_WEIGHTS, has_token_weights, lists_splade
+from emberd.models.modules import TRANSFORMER_FILES, read_pooling
 from emberd.proposal.card import FILE as CARD
 from emberd.proposal.card import Card
 from emberd.proposal.families import find_family
@@ -94,37 +93,6 @@ def of_dimensions(checkpoint: Checkpoint, hidden_size: int) -> Iterator[Finding]
                 f"{where} ({key}) says {format_plain(stated)}, and {by} {hidden_size}. The weights"
                 " have to fit config.json, which loading checks."
             )
-
-
-def of_kind(folder: Path, config: ModelConfig, chosen: Kind | None) -> Iterator[Finding]:
-    """Say whether the model is a sparse one; nothing for one of the usual kind.
-
-    Raises:
-        BadOptionError: what the user chose contradicts a file.
-    """
-    listed = lists_splade(folder)
-    if listed and chosen not in (None, "sparse"):
-        raise BadOptionError(
-            f"--kind {chosen} contradicts {folder / 'modules.json'}, which lists SpladePooling.",
-            hint="Leave the option out.",
-        )
-    if listed or chosen == "sparse":
-        yield Line("kind", "sparse", "modules.json (SpladePooling)" if listed else "--kind")
-    elif has_token_weights(folder):
-        yield (
-            f"{TOKEN_WEIGHTS} makes sparse vectors, too: `--kind sparse` proposes a second entry,"
-            " which needs a --name of its own."
-        )
-    elif read_steps(folder) is None and "ForMaskedLM" in str(config.get("architectures")):
-        yield (
-            "config.json says that the model has a masked language model's head. If its card says"
-            " SPLADE, or sparse: `--kind sparse`."
-        )
-
-
-def of_entries(config: ModelConfig) -> Iterator[Finding]:
-    """Say how long sparse vectors are."""
-    yield Line("dimensions", config.size("vocab_size"), "config.json (vocab_size)")
 
 
 def of_pooling(folder: Folder, chosen: Pooling | None) -> Iterator[Finding]:
