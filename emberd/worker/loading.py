@@ -1,6 +1,7 @@
 """From a Start frame to a model that can embed: files, hashes, tokenizer and backend.
 
-Runs once, in the worker. The tokenizer is read in a thread of its own while the backend loads.
+Runs once, in the worker. The tokenizer is read in a thread of its own while the backend loads, from
+when that no longer needs Python: a large vocabulary takes half a second, in which nobody else does.
 """
 
 import sys
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from emberd import __version__
@@ -145,9 +147,11 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         )
     key = compiled_key(spec, found.entry.files)
     report(Progress(phase="load"))
-    with phases.measure("load"), ThreadPoolExecutor(1) as thread:
-        reading = thread.submit(
-            Tokenizer,
+    python_is_free = Event()
+
+    def read() -> Tokenizer:
+        python_is_free.wait()
+        return Tokenizer(
             found.folder,
             found.max_tokens,
             found.says.normalizer,
@@ -155,6 +159,9 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             only_known=found.says.only_known,
             pairs=spec.kind == "rerank",
         )
+
+    with phases.measure("load"), ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(read)
         request = LoadRequest(
             folder=found.folder,
             kind=spec.kind,
@@ -165,8 +172,12 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             cache_key=key,
             streams=spec.replicas if isinstance(spec.replicas, int) else 0,
             device=start.device,
+            python_is_free=python_is_free.set,
         )
-        encoder = found.backend.load(request)
+        try:
+            encoder = found.backend.load(request)
+        finally:
+            python_is_free.set()
         tokenizer = reading.result()
         _refuse_changed(found, request.cache)
     devices = list(getattr(encoder, "devices", ()))
