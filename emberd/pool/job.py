@@ -55,6 +55,7 @@ class Answer:
     truncated: Sequence[int]
     timing: Timing
     cached: int = 0  # of its vectors, that came from the cache on disk
+    is_sparse: bool = False  # vectors are JSON objects with `indices` and `values`
 
 
 @dataclass(slots=True, eq=False)
@@ -97,6 +98,9 @@ class Job:
     query: str | None = None  # to re-rank the texts for
     text_tokens: int | None = None  # see `wire.Embed`
     cache: bool = True  # see `wire.Embed`
+    pairs: bool = False  # see `wire.Embed`, also for the next
+    is_query: bool = False
+    is_sparse: bool = False  # its model is of kind sparse
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -181,6 +185,8 @@ class Job:
             query=self.query,
             text_tokens=self.text_tokens,
             cache=self.cache,
+            pairs=self.pairs,
+            is_query=self.is_query,
         )
 
     def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes) -> None:
@@ -210,6 +216,7 @@ class Job:
                     truncated=sorted(self._truncated),
                     timing=self.timing,
                     cached=self._cached,
+                    is_sparse=self.is_sparse,
                 )
             )
 

@@ -32,6 +32,8 @@ from emberd.worker.work import Slice, Work, decisive
 
 if TYPE_CHECKING:
     from emberd.worker.keeper import Keeper  # which imports SQLite
+    from emberd.worker.lookups import Lookups
+    from emberd.worker.query_table import QueryTable
 
 READ_BYTES = 2**16  # whatever is less needs no memory of its own
 
@@ -50,9 +52,23 @@ class Inbox:
         self._keeper: Keeper | None = None
         self._describer = ThreadPoolExecutor(1, "describe")
         self._to_describe: set[int] = set()  # ids of `/tokenize` requests not cancelled yet
+        self._lookups: Lookups | None = None
 
-    def open(self, tokenizer: Tokenizer, spec: ModelSpec, keeper: "Keeper | None" = None) -> None:
-        """Accept requests from now on. The server sends none before it has seen Ready."""
+    def open(
+        self,
+        tokenizer: Tokenizer,
+        spec: ModelSpec,
+        queries: "QueryTable | None" = None,
+        keeper: "Keeper | None" = None,
+    ) -> None:
+        """Accept requests from now on. The server sends none before it has seen Ready.
+
+        `queries` is where queries are looked up, if they need no batch.
+        """
+        if queries:
+            from emberd.worker.lookups import Lookups  # which few models need
+
+            self._lookups = Lookups(queries, self._send)
         self._tokenizer = tokenizer
         self._keeper = keeper
         self._decoder = Decoder(spec.token_ids, spec.name) if spec.token_ids else None
@@ -85,6 +101,10 @@ class Inbox:
         if isinstance(frame, wire.Cancel):
             self.batcher.cancel(frame.id)
             self._to_describe.discard(frame.id)
+            if self._lookups:
+                self._lookups.cancel(frame.id)
+        elif isinstance(frame, wire.Embed) and frame.is_query and self._lookups:
+            self._lookups.add(frame)
         elif isinstance(frame, wire.Embed) and self._tokenizer:
             request = self._with_texts(frame)
             return self.batcher.add(request) if request else None

@@ -18,7 +18,7 @@ from emberd import vectors
 from emberd.backends.base import encode_alone
 from emberd.errors import BadVectorError, EmberdError, WorkerError
 from emberd.vectors import Matrix
-from emberd.worker import wire
+from emberd.worker import sparse, wire
 from emberd.worker.batcher import Batch, Batcher
 from emberd.worker.budget import Budget
 from emberd.worker.loading import Loaded
@@ -160,7 +160,10 @@ def fragments(
     out = vectors.truncate(rows, request.dimensions)
     if loaded.spec.normalize if request.normalize is None else request.normalize:
         out = vectors.normalize(out)
-    encoded = vectors.encode(out, request.encoding)
+    if loaded.is_sparse:
+        encoded = sparse.encode(out, pairs=request.pairs)
+    else:
+        encoded = vectors.encode(out, request.encoding)
     frame = wire.Fragments(
         id=request.id,
         indices=[item.index for item in items],
@@ -200,8 +203,9 @@ def usable(
     out = computed[places] if len(asks) > len(batch) else computed
     out = as_asked(out, asks, loaded)
     failures: dict[int, EmberdError] = {}
+    finite_rows = sparse.finite_rows if loaded.is_sparse else vectors.finite_rows
     again: dict[int, Matrix | None] = {}
-    bad = np.arange(len(asks)) if rows is None else np.flatnonzero(~vectors.finite_rows(out))
+    bad = np.arange(len(asks)) if rows is None else np.flatnonzero(~finite_rows(out))
     for number in bad.tolist():
         place = places[number]
         if place not in again:
@@ -212,7 +216,7 @@ def usable(
         if row is not None:
             computed[place] = row[0]
             row = as_asked(row, [asks[number]], loaded)
-        if row is not None and vectors.finite_rows(row)[0]:
+        if row is not None and finite_rows(row)[0]:
             out[number] = row[0]
         else:
             failures[number] = BadVectorError(

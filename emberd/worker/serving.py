@@ -44,7 +44,7 @@ def serve(start: wire.Start, began_s: float, stdin: BufferedIOBase, send: Sender
     loaded = load(start, Phases(start.spawned_s, began_s), send)
     inbox.batcher.suit(loaded.encoder, loaded.ready.max_tokens, loaded.workers)
     keeper = enter(cache, loaded, inbox.batcher, send) if cache else None
-    inbox.open(loaded.tokenizer, loaded.spec, keeper)
+    inbox.open(loaded.tokenizer, loaded.spec, loaded.queries, keeper)
     send(loaded.ready)
     audit = Audit(loaded, send, cache.trust if cache else lambda: None)
     if not inbox.batcher.wait(WARM_UP_AFTER_S):

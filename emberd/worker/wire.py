@@ -53,6 +53,8 @@ class Embed:
     spaces. `query`: the first text of a pair with each of these, for a re-ranker; its vector is one
     number, the logit. `text_tokens`: where to cut the second, if the model would take more.
     `cache` False: compute every text for this request, whatever is kept and whoever else asks.
+    `pairs`: sparse vectors are JSON as in text-embeddings-inference; see `sparse.encode_entries`.
+    `is_query`: the texts are queries, which some sparse models look up in a table.
     """
 
     id: int
@@ -66,6 +68,8 @@ class Embed:
     query: str | None = None
     text_tokens: int | None = None
     cache: bool = True
+    pairs: bool = False
+    is_query: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

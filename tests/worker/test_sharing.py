@@ -58,7 +58,7 @@ class Worker:
         tokenizer = SimpleNamespace(encode=lambda texts: list(map(tokens_of, texts)))
         spec = SimpleNamespace(normalize=False, dimensions=DIMENSIONS, matryoshka_norm=False)
         loaded: Any = SimpleNamespace(
-            takes_pairs=False, encoder=self.encoder, tokenizer=tokenizer, spec=spec
+            takes_pairs=False, is_sparse=False, encoder=self.encoder, tokenizer=tokenizer, spec=spec
         )
         return cast("Loaded", loaded)
 
