@@ -43,7 +43,9 @@ def serve(start: wire.Start, began_s: float, stdin: BufferedIOBase, send: Sender
     cache = open_cache(start)  # in a thread of its own, while the model loads
     loaded = load(start, Phases(start.spawned_s, began_s), send)
     inbox.batcher.suit(loaded.encoder, loaded.ready.max_tokens, loaded.workers)
-    keeper = enter(cache, loaded, inbox.batcher, send) if cache else None
+    keeper = None
+    if cache and not loaded.is_static:
+        keeper = enter(cache, loaded, inbox.batcher, send)
     inbox.open(loaded.tokenizer, loaded.spec, loaded.queries, keeper)
     send(loaded.ready)
     audit = Audit(loaded, send, cache.trust if cache else lambda: None)
