@@ -94,7 +94,7 @@ class Batcher:
             self.row_tokens = max_tokens
             self.row_width = getattr(encoder, "row_tokens", ROW_TOKENS)
         self.streams = getattr(encoder, "streams", 1)
-        self.most_texts = max(1, VECTOR_BYTES // (4 * encoder.dimensions))
+        self.most_texts = max(1, VECTOR_BYTES // (4 * getattr(encoder, "dimensions", 1)))
         self._budget.tokens = getattr(encoder, "batch_tokens", self._budget.tokens)
 
     def add(self, request: Embed) -> tuple[Work, range] | None:
