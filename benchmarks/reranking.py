@@ -28,6 +28,8 @@ import environments
 import machine
 import made
 import numpy as np
+import report
+import rerank_report
 import turns
 from safetensors.numpy import save_file
 from servers import Program
@@ -70,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = run.results()
     if asked.json:
         asked.json.write_text(json.dumps(results, indent=1) + "\n")
-    print(table(results), flush=True)
+        if asked.json == RESULTS:
+            report.main([])
+    print(rerank_report.table(results), flush=True)
     if not all(results["met"].values()):
         print(f"not met: {', '.join(name for name, met in results['met'].items() if not met)}")
 
@@ -259,29 +263,6 @@ class Run:
                 f"p50 of {FEW}": few_ms <= most_ms,
             },
         }
-
-
-def table(results: Mapping[str, Any]) -> str:
-    """Return the results as lines of docs/performance.md."""
-    medians, few = results["medians"], results["few"]
-    rows = [
-        (f"emberd, {results['compute']}, over HTTP", f"emberd_{DOCUMENTS}_s", ""),
-        *(
-            (f"CrossEncoder, {name}, in process, batches of {results['their_batch'][name]}",
-             f"theirs_{name}_s", f"{results['times_faster_than'][name]:.2f} ×")
-            for name in DTYPES
-        ),
-    ]  # fmt: skip
-    lines = ["| | 100 documents of 100 tokens | emberd is faster by |", "|---|---|---|"]
-    lines += [f"| {who} | {medians[key] * 1000:.0f} ms | {ratio} |" for who, key, ratio in rows]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"20 documents: p50 {few['p50_ms']:.1f} ms; their tokens take {few['engine_ms']:.1f} ms"
-            f" in the engine alone, so at most {few['most_ms']:.1f} ms are allowed.",
-        ]
-    )
 
 
 if __name__ == "__main__":

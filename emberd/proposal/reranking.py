@@ -1,7 +1,6 @@
 """Re-rankers among the models that somebody adds: what says that it is one, and its own lines.
 
-sentence-transformers' CrossEncoder writes files beside the model only since version 5; before that,
-config.json alone tells.
+sentence-transformers 6.2 says so in a file beside the model; of older ones, config.json alone tells.
 """
 
 from collections.abc import Iterator
