@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd import __version__
-from emberd.api import answers, body, exchange, tei
+from emberd.api import answers, body, exchange, sparse, tei
 from emberd.api.fields import ModelName, PromptType, RequestBody, StrictTexts, Truncate
 from emberd.api.hang_up import hang_up_of
 from emberd.api.openapi import (
@@ -48,6 +48,9 @@ class EmbedBody(RequestBody):
     truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     encoding: Literal["float", "base64"] = "float"
     fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
+    kind: Literal["embed", "sparse"] | None = Field(
+        None, description="The kind of model; without `model`, its default. null: either."
+    )
 
 
 class ModelBody(RequestBody):
@@ -71,6 +74,17 @@ class EmbedAnswer(ResponseBody):
     """What `POST /embed` answers."""
 
     embeddings: list[list[float]] | list[str]
+    dimensions: int
+    model: str
+    fingerprint: str
+    truncated: list[int]
+    usage: Usage
+
+
+class SparseAnswer(ResponseBody):
+    """What `POST /embed` answers if the model is of kind `sparse`."""
+
+    sparse: list[sparse.SparseVector]
     dimensions: int
     model: str
     fingerprint: str
@@ -141,7 +155,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
         ),
         responses=fails((NativeError, TEIError), EMBEDDING)
         | gives(
-            (EmbedAnswer, tei.VECTORS),
+            (EmbedAnswer, SparseAnswer, tei.VECTORS),
             "One vector for each text, in order; raw float32 or a NumPy array by Accept.",
             embeds=True,
             further=("application/octet-stream", "application/x-npy"),
@@ -151,6 +165,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
         """Turn texts into vectors; loads the model if needed.
 
         A body with `texts` is a native request, one with `inputs` a text-embeddings-inference one.
+        A model of kind `sparse` gives `sparse` instead of `embeddings`, always as JSON.
         """
         data = await body.read_json(request, pool.limits.max_body)
         if isinstance(data, dict) and "inputs" in data:
@@ -175,6 +190,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
                 truncate=asked.truncate,
                 encoding=as_json if form == "json" else "raw",
                 fingerprint=asked.fingerprint,
+                takes=(asked.kind,) if asked.kind else ("embed", "sparse"),
             ),
         )
         return answers.embed_response(answer, form)

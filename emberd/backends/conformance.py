@@ -4,7 +4,7 @@ folder = tmp_path / "model"
 tiny_bert(folder)
 check_backend(MyBackend(), folder, dimensions=TINY_DIMENSIONS, pooling="mean")
 
-`tiny_bert` is in a module of its own, with `tiny_reranker`, whose `kind` is "rerank".
+`tiny_bert` is in a module of its own; it has `tiny_reranker`, too.
 """
 
 import json
@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -32,6 +31,7 @@ from emberd.backends.base import (
 from emberd.backends.conformance_inputs import Inputs
 from emberd.backends.plugins import architectures, kinds
 from emberd.errors import ModelLoadError
+from emberd.registry.spec import POOLINGS
 from emberd.vectors import Matrix
 
 Promises = dict[str, Callable[[], bool]]
@@ -49,7 +49,9 @@ def check_backend(
 ) -> None:
     """Load the model in `folder` in every way that matters, and run it.
 
-    A re-ranker (`kind="rerank"`) has one dimension, its logit, and is run with token types, too.
+    `kind` sparse: pooling is `max`, and `dimensions` the size of the vocabulary; `tiny_bert` writes
+    such a model with `masked_lm=True`. `kind` rerank: `dimensions` is 1, for the logit, and token
+    types are given, too; `tiny_reranker` writes one.
 
     `folder` must have a `config.json` with `vocab_size` and, unless `max_tokens` gives the longest
     text, `max_position_embeddings`. It is not written to. For an encoder with `devices`, `backend`
@@ -253,9 +255,9 @@ def _about_pooling(
     batch = texts.batch(texts.short, texts.medium)
 
     def another_pooling() -> bool:
-        if any(request.folder.glob("*_Pooling")):
-            return True  # the folder states its pooling, and no other loads
-        for pooling in set(get_args(Pooling)) - {request.pooling}:
+        if any(request.folder.glob("*_Pooling")) or request.kind != "embed":
+            return True  # the folder or the kind states its pooling, and no other loads
+        for pooling in {*POOLINGS} - {request.pooling}:
             try:
                 other = backend.load(replace(request, pooling=pooling, cache_key=pooling))
             except ModelLoadError:
@@ -270,10 +272,18 @@ def _about_pooling(
 def _about_kinds(
     backend: Backend, request: LoadRequest, encoder: Encoder, texts: Inputs
 ) -> Promises:
-    promises: Promises = {"`kinds` includes the model's": lambda: request.kind in kinds(backend)}
-    if request.kind != "rerank":
-        return promises
+    promises: Promises = {f"`kinds` has {request.kind}": lambda: request.kind in kinds(backend)}
+    if request.kind == "sparse":
+        batch = texts.batch(texts.short, texts.long)
+        promises["no number is negative"] = lambda: bool((encoder.encode(*batch) >= 0).all())
+    if request.kind == "rerank":
+        promises |= _about_rerankers(backend, request, encoder, texts)
+    return promises
 
+
+def _about_rerankers(
+    backend: Backend, request: LoadRequest, encoder: Encoder, texts: Inputs
+) -> Promises:
     def types_count() -> bool:
         token_ids, mask, types = texts.batch(texts.medium)
         both = [encoder.encode(token_ids, mask, each) for each in (types, np.zeros_like(types))]  # type: ignore[call-arg]
@@ -287,7 +297,7 @@ def _about_kinds(
             path.write_text(json.dumps(json.loads(path.read_text()) | labels))
             return _refused(backend, replace(request, folder=folder, cache_key="labels"))
 
-    return promises | {
+    return {
         "the token types of a pair count": types_count,
         "a classifier with several labels raises ModelLoadError": several_labels,
     }

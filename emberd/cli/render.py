@@ -108,9 +108,9 @@ def model_table(rows: Iterable[Mapping[str, Any]], *, with_disk: bool = False) -
         marks = [*(["default"] if row["default"] else []), *([] if embeds else [row["kind"]])]
         name = row["name"] + "".join(f" [cyan]({mark})[/]" for mark in marks)
         sheet.rows.append((
-            name, str(row["dimensions"]) if embeds else "", row["pooling"], row["precision"],
-            str(row["max_tokens"] or "by checkpoint"), _roles(row), row["licence"] or "",
-            _runs_on(row), row["tested"], files, *(_sizes(row) if with_disk else ()),
+            name, "" if row["kind"] == "rerank" else str(row["dimensions"]), row["pooling"],
+            row["precision"], str(row["max_tokens"] or "by checkpoint"), _roles(row),
+            row["licence"] or "", _runs_on(row), row["tested"], files, *(_sizes(row) if with_disk else ()),
             row["fingerprint"] or "",
         ))  # fmt: skip
     return sheet

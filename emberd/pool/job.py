@@ -54,6 +54,7 @@ class Answer:
     tokens: int
     truncated: Sequence[int]
     timing: Timing
+    is_sparse: bool = False  # vectors are JSON objects with `indices` and `values`
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +96,9 @@ class Job:
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     query: str | None = None  # to re-rank the texts for
     text_tokens: int | None = None  # see `wire.Embed`
+    pairs: bool = False  # see `wire.Embed`, also for the next
+    is_query: bool = False
+    is_sparse: bool = False  # its model is of kind sparse
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -177,6 +181,8 @@ class Job:
             token_ids=self.token_ids,
             query=self.query,
             text_tokens=self.text_tokens,
+            pairs=self.pairs,
+            is_query=self.is_query,
         )
 
     def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes) -> None:
@@ -204,6 +210,7 @@ class Job:
                     tokens=self._tokens,
                     truncated=sorted(self._truncated),
                     timing=self.timing,
+                    is_sparse=self.is_sparse,
                 )
             )
 
