@@ -45,9 +45,9 @@ RESULTS = HERE / "real_rerankers.json"
 FARTHEST = 1e-4
 LEAST_TAU = 0.99
 SPAN = 10.0
-LIMIT = 512
-"""Tokens of a pair. Longer ones are cut; ModernBERT's window is shorter."""
-WORDS = (*range(20), 400, *range(20, 40, 2), 700)
+LIMIT = 256
+"""Tokens of a pair. Longer ones are cut; ModernBERT's window is shorter, and DeBERTa's near ones."""
+WORDS = (*range(16), 24, 40, 400)
 """Of each text."""
 
 MINILM = {
