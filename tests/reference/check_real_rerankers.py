@@ -46,7 +46,7 @@ FARTHEST = 1e-4
 LEAST_TAU = 0.99
 SPAN = 10.0
 LIMIT = 256
-"""Tokens of a pair. Longer ones are cut; ModernBERT's window is shorter, and DeBERTa's near ones."""
+"""Tokens of a pair. Longer ones are cut; local windows are shorter."""
 WORDS = (*range(16), 24, 40, 400)
 """Of each text."""
 
