@@ -8,10 +8,10 @@ own, which `--emberd` names:
 
 A checkpoint has the layers and heads of a published re-ranker, its classifier too, with random
 weights (as `check_real_sizes.py`); the last layer reads the direction in which the pairs differ
-most, so that their logits span 10 in both directions. sentence-transformers' CrossEncoder scores each pair alone, in
-float32; emberd in float32 alone, padded in batches, and several pairs in a row, with its own
-tokenizer, which cuts the longest texts; and in bfloat16 the same in batches, where the processor
-has it. `real_rerankers.json` keeps the largest differences, and for bfloat16 Kendall's tau.
+most, so that their logits span 10 in both directions. sentence-transformers' CrossEncoder scores
+each pair alone, in float32; emberd in float32 alone, padded in batches, and several pairs in a row,
+with its own tokenizer, which cuts the longest texts; and in bfloat16, where the processor has it,
+both again. `real_rerankers.json` keeps the largest differences, and for bfloat16 Kendall's tau.
 
 One checkpoint at a time is in the folder for temporary files: up to 0.7 GB, and as much or twice
 that in OpenVINO's cache.
