@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,8 @@ MODEL, TRUNK = "reranker", "trunk"
 DOCUMENTS, FEW, TOKENS = 100, 20, 100
 ASKED = {DOCUMENTS: 3, FEW: 10}  # requests in each round
 BATCHES = (8, 32, 100)  # pairs, for CrossEncoder: the fastest is used
-ENGINE, ENGINE_TOKENS = "engine_streams_", (512, 2048)
+ENGINE, ENGINE_TOKENS = "engine_batch_", (512, 2048)
+EMBERDS_CHOICE = "0"  # streams, as a worker has them
 ENGINE_S = 1.5
 FARTHEST = {"f32": 1e-4, "bf16": 0.1}  # scores, from CrossEncoder's in f32
 LEAST = {"f32": 2.5, "bf16": 1.3}
@@ -142,14 +142,8 @@ class Run:
             environment={"EMBERD_HOME": str(home)},
         )
         self.server = stack.enter_context(program.run()).server
-        engines = {
-            streams: [sys.executable, str(HERE / "engine.py"), str(home), TRUNK, str(streams)]
-            for streams in {1, THREADS}
-        }
-        self.engines = {
-            streams: stack.enter_context(turns.piped(command, {}))
-            for streams, command in engines.items()
-        }
+        engine = [sys.executable, str(HERE / "engine.py"), str(home), TRUNK, EMBERDS_CHOICE]
+        self.engine = stack.enter_context(turns.piped(engine, {}))
         self.peers = self._peers(folder, stack)
         self.batches = {name: self._fastest(name) for name in self.peers}
 
@@ -205,11 +199,11 @@ class Run:
         ours = np.array(self._ask(DOCUMENTS)[1])
         return float(np.abs(ours - 1 / (1 + np.exp(-logits))).max())
 
-    def _engine(self, streams: int, tokens: int) -> float:
+    def _engine(self, tokens: int) -> float:
         """Return the tokens per second of the trunk, in batches of so many tokens."""
         texts = [f"{self.query} {text}" for text in self.texts]
-        ask = self.engines[streams].ask
-        return float(ask(do="encode", texts=texts, tokens=tokens, seconds=ENGINE_S)["tokens_per_s"])
+        asked = {"do": "encode", "texts": texts, "tokens": tokens, "seconds": ENGINE_S}
+        return float(self.engine.ask(**asked)["tokens_per_s"])
 
     def results(self) -> dict[str, Any]:
         """Take turns, and return all that was measured."""
@@ -227,9 +221,8 @@ class Run:
             print(f"round {number + 1} of {self.asked.rounds}", flush=True)
             for count, times in ASKED.items():
                 add(f"emberd_{count}_s", times, partial(self._spent, count))
-            for streams, tokens in product(self.engines, ENGINE_TOKENS):
-                name = f"{ENGINE}{streams}_batch_{tokens}_tokens_per_s"
-                add(name, 1, partial(self._engine, streams, tokens))
+            for tokens in ENGINE_TOKENS:
+                add(f"{ENGINE}{tokens}_tokens_per_s", 1, partial(self._engine, tokens))
             for name, batch in self.batches.items():
                 add(f"theirs_{name}_s", 1, partial(self._peers_spent, name, batch))
         return self._summary(spent, far)
@@ -252,6 +245,7 @@ class Run:
             "threads": THREADS,
             "tokens_of_a_pair": self.tokens_of_a_pair,
             "versions": json.loads(self.peers["f32"].hello)["versions"],
+            "engine": json.loads(self.engine.hello),
             "score_farthest_from_f32": far,
             "their_batch": self.batches,
             "medians": medians,

@@ -7,11 +7,11 @@ own, which `--emberd` names:
     check_real_rerankers.py ms-marco-minilm --backend mlx
 
 A checkpoint has the layers and heads of a published re-ranker, its classifier too, with random
-weights (as `check_real_sizes.py`); the last layer is shifted and scaled so that the logits of the
-pairs span 10 in both directions. sentence-transformers' CrossEncoder scores each pair alone, in
-float32; emberd in float32 alone, padded in batches, and several pairs in a row, with its own
-tokenizer, which cuts the longest texts; and in bfloat16 the same in batches, where the processor
-has it. `real_rerankers.json` keeps the largest differences, and for bfloat16 Kendall's tau.
+weights (as `check_real_sizes.py`); the last layer reads the direction in which the pairs differ
+most, so that their logits span 10 in both directions. sentence-transformers' CrossEncoder scores
+each pair alone, in float32; emberd in float32 alone, padded in batches, and several pairs in a row,
+with its own tokenizer, which cuts the longest texts; and in bfloat16, where the processor has it,
+both again. `real_rerankers.json` keeps the largest differences, and for bfloat16 Kendall's tau.
 
 One checkpoint at a time is in the folder for temporary files: up to 0.7 GB, and as much or twice
 that in OpenVINO's cache.
@@ -133,32 +133,49 @@ def make_pairs() -> tuple[str, list[str]]:
     return make_rerankers.QUERY, [" ".join(draw.choice(words, count)) for count in WORDS]
 
 
-def theirs(folder: Path, dtype: torch.dtype) -> np.ndarray:
-    """Return CrossEncoder's logits of each pair alone, `(N,)`, in this arithmetic."""
-    given = json.loads((folder / "pairs.json").read_text())
-    encoder = CrossEncoder(
+def load(folder: Path, dtype: torch.dtype) -> CrossEncoder:
+    """Return CrossEncoder with logits in this arithmetic."""
+    return CrossEncoder(
         str(folder),
         max_length=LIMIT,
         activation_fn=torch.nn.Identity(),
         device="cpu",
         model_kwargs={"dtype": dtype},
     )
+
+
+def theirs(folder: Path, dtype: torch.dtype) -> np.ndarray:
+    """Return CrossEncoder's logits of each pair alone, `(N,)`, in this arithmetic."""
+    given = json.loads((folder / "pairs.json").read_text())
     pairs = [(given["query"], text) for text in given["texts"]]
-    return np.asarray(encoder.predict(pairs, batch_size=1), np.float64)
+    return np.asarray(load(folder, dtype).predict(pairs, batch_size=1), np.float64)
 
 
 def reference(folder: Path) -> np.ndarray:
-    """Scale the last layer, and return CrossEncoder's logits of each pair alone, `(N,)`."""
+    """Choose the last layer, and return CrossEncoder's logits of each pair alone, `(N,)`.
+
+    What differs between random texts is a small part of their vectors. A classifier that was
+    trained would read just that: so this one reads the direction in which they differ most.
+    """
     query, texts = make_pairs()
     (folder / "pairs.json").write_text(json.dumps({"query": query, "texts": texts}))
-    found = theirs(folder, torch.float32)
-    middle = (found.max() + found.min()) / 2
-    factor = SPAN / (found.max() - middle)
     path = folder / "model.safetensors"
     weights = load_file(path)
     last = next(key for key in ("classifier.out_proj", "classifier") if f"{key}.weight" in weights)
-    weights[f"{last}.weight"] = (weights[f"{last}.weight"].float() * factor).half()
-    weights[f"{last}.bias"] = (weights[f"{last}.bias"].float() - middle) * factor
+    encoder, seen = load(folder, torch.float32), []
+    layer = dict(encoder.named_modules())[
+        next(name for name, _ in encoder.named_modules() if name.endswith(f".{last}"))
+    ]
+    layer.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].double()))
+    encoder.predict([(query, text) for text in texts], batch_size=1)
+    vectors = torch.cat(seen)
+    apart = vectors - vectors.mean(dim=0)
+    direction = torch.linalg.svd(apart, full_matrices=False).Vh[0]
+    found = vectors @ direction
+    middle = (found.max() + found.min()) / 2
+    factor = SPAN / (found.max() - middle)
+    weights[f"{last}.weight"] = (direction * factor).float()[None].contiguous()
+    weights[f"{last}.bias"] = (-middle * factor).float()[None]
     save_file(weights, path, metadata={"format": "pt"})
     return theirs(folder, torch.float32)
 
