@@ -15,7 +15,8 @@ INIT = (
 EMBED = (
     "(texts: collections.abc.Sequence[str], *, model: str | None = None,"
     " input_type: Optional[Literal['query', 'document']] = None, dimensions: int | None = None,"
-    " truncate: bool = True, fingerprint: str | None = None) -> emberd.client.requests.Embeddings"
+    " truncate: bool = True, fingerprint: str | None = None,"
+    " cache: bool = True) -> emberd.client.requests.Embeddings"
 )
 METHODS = {
     "close": "() -> None",

@@ -48,6 +48,7 @@ class EmbedBody(RequestBody):
     truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     encoding: Literal["float", "base64"] = "float"
     fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
+    cache: bool = Field(True, description="False: compute every text anew, for this request alone.")
     kind: Literal["embed", "sparse"] | None = Field(
         None, description="The kind of model; without `model`, its default. null: either."
     )
@@ -79,6 +80,7 @@ class EmbedAnswer(ResponseBody):
     fingerprint: str
     truncated: list[int]
     usage: Usage
+    cached: int
 
 
 class SparseAnswer(ResponseBody):
@@ -90,6 +92,7 @@ class SparseAnswer(ResponseBody):
     fingerprint: str
     truncated: list[int]
     usage: Usage
+    cached: int
 
 
 class ModelState(ResponseBody):
@@ -190,6 +193,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
                 truncate=asked.truncate,
                 encoding=as_json if form == "json" else "raw",
                 fingerprint=asked.fingerprint,
+                cache=asked.cache,
                 takes=(asked.kind,) if asked.kind else ("embed", "sparse"),
             ),
         )

@@ -5,6 +5,7 @@ process, holds one model, and is loaded, called and freed on one thread, unless 
 `streams`. It never sees text, HTTP, the registry file, or another model.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -51,6 +52,10 @@ class LoadRequest:
     depend on. `threads` 0 means all cores. `streams` is how many batches should run at once, if the
     backend can do that; 0: what is fastest here. `device` is one of the `devices` of an encoder
     that was loaded before, in another process; empty: the backend's own choice.
+
+    A backend may call `python_is_free` when a library is about to work for long without the GIL.
+    The tokenizer is read from then on, which holds the GIL all the time; otherwise it is read when
+    the load has ended.
     """
 
     folder: Path
@@ -63,6 +68,7 @@ class LoadRequest:
     threads: int = 0
     streams: int = 0
     device: str = ""
+    python_is_free: Callable[[], None] = lambda: None
 
 
 class Encoder(Protocol):

@@ -74,10 +74,12 @@ class Client:
         dimensions: int | None = None,
         truncate: bool = True,
         fingerprint: str | None = None,
+        cache: bool = True,
     ) -> Embeddings:
         """Return the vectors of `texts`: one request, so at most `limits.max_texts` of them.
 
-        `fingerprint` is the expected space; any other raises `FingerprintMismatchError`.
+        `fingerprint` is the expected space; any other raises `FingerprintMismatchError`. Without
+        `cache`, every text is computed anew.
         """
         return self.send(
             requests.embed(
@@ -87,6 +89,7 @@ class Client:
                 dimensions=dimensions,
                 truncate=truncate,
                 fingerprint=fingerprint,
+                cache=cache,
             )
         )
 
@@ -186,6 +189,7 @@ class AsyncClient:
         dimensions: int | None = None,
         truncate: bool = True,
         fingerprint: str | None = None,
+        cache: bool = True,
     ) -> Embeddings:
         """See `Client.embed`."""
         return await self.send(
@@ -196,6 +200,7 @@ class AsyncClient:
                 dimensions=dimensions,
                 truncate=truncate,
                 fingerprint=fingerprint,
+                cache=cache,
             )
         )
 

@@ -128,6 +128,7 @@ def embed(
     dimensions: int | None = None,
     truncate: bool = True,
     fingerprint: str | None = None,
+    cache: bool = True,
 ) -> Request[Embeddings]:
     """Ask for vectors as raw float32. Raises WrongShapeError."""
     if isinstance(texts, str):  # a string is a sequence, too
@@ -139,7 +140,8 @@ def embed(
         "fingerprint": fingerprint,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    return _post("/embed", {"texts": list(texts), "truncate": truncate, **given}, _embeddings, RAW)
+    asked = {"texts": list(texts), "truncate": truncate, "cache": cache, **given}
+    return _post("/embed", asked, _embeddings, RAW)
 
 
 def embed_as_json(texts: Sequence[str], **options: object) -> Request[Object]:

@@ -1,6 +1,7 @@
 """From a Start frame to a model that can embed: files, hashes, tokenizer and backend.
 
-Runs once, in the worker. The tokenizer is read in a thread of its own while the backend loads.
+Runs once, in the worker. The tokenizer is read in a thread of its own while the backend loads, from
+when that no longer needs Python: a large vocabulary takes half a second, in which nobody else does.
 """
 
 import sys
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from emberd import __version__
@@ -64,7 +66,8 @@ class Loaded:
     """A model ready to embed, and the Ready frame that describes it to the server.
 
     `workers` is how many of the model share this machine's cores. `queries` is where queries are
-    looked up, if they do not go through the encoder.
+    looked up, if they do not go through the encoder. `is_static`: a text costs a mean of rows, less
+    than it would to find its vector on disk.
     """
 
     spec: ModelSpec
@@ -73,6 +76,7 @@ class Loaded:
     ready: Ready
     workers: int = 1
     queries: "QueryTable | None" = None
+    is_static: bool = False
 
     @property
     def is_sparse(self) -> bool:
@@ -145,9 +149,11 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         )
     key = compiled_key(spec, found.entry.files)
     report(Progress(phase="load"))
-    with phases.measure("load"), ThreadPoolExecutor(1) as thread:
-        reading = thread.submit(
-            Tokenizer,
+    python_is_free = Event()
+
+    def read() -> Tokenizer:
+        python_is_free.wait()
+        return Tokenizer(
             found.folder,
             found.max_tokens,
             found.says.normalizer,
@@ -155,6 +161,9 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             only_known=found.says.only_known,
             pairs=spec.kind == "rerank",
         )
+
+    with phases.measure("load"), ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(read)
         request = LoadRequest(
             folder=found.folder,
             kind=spec.kind,
@@ -165,8 +174,12 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             cache_key=key,
             streams=spec.replicas if isinstance(spec.replicas, int) else 0,
             device=start.device,
+            python_is_free=python_is_free.set,
         )
-        encoder = found.backend.load(request)
+        try:
+            encoder = found.backend.load(request)
+        finally:
+            python_is_free.set()
         tokenizer = reading.result()
         _refuse_changed(found, request.cache)
     devices = list(getattr(encoder, "devices", ()))
@@ -209,7 +222,8 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         devices=devices,
         streams=getattr(encoder, "streams", 1),
     )
-    return Loaded(spec, tokenizer, encoder, ready, workers, _queries(found, spec))
+    queries, is_static = _queries(found, spec), found.says.only_known
+    return Loaded(spec, tokenizer, encoder, ready, workers, queries, is_static)
 
 
 def _queries(found: ModelFiles, spec: ModelSpec) -> "QueryTable | None":

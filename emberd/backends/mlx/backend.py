@@ -68,6 +68,7 @@ class MLXBackend:
         """Load the model; see `backends.base.Backend.load`."""
         from emberd.config import environment  # not needed where a start imports this module
 
+        request.python_is_free()
         checkpoint = Checkpoint(request, applies_heads=True)
         architecture = read_architecture(checkpoint.config, backend="mlx", runs=self.architectures)
         dimensions = checkpoint.dimensions(architecture.hidden_size)

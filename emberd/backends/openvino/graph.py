@@ -73,13 +73,13 @@ class Batch:
     def before(self) -> Node:
         """Return the causal mask, true for a token and those before it: `(R, 1, W, W)` bool.
 
-        Every token attends to itself: to padding, the only text of its row is out of sight.
+        Where `positions` are counted from the beginning of each text, they say how many that are:
+        fewer tables of all pairs than with `same_text`, which for 8,192 tokens take 64 MiB each.
         """
         columns = self.columns()
-        # compared, not subtracted: of 8,192 tokens, int32 distances would take 256 MiB
         keys, queries = op.unsqueeze(columns, whole(0)), op.unsqueeze(columns, whole(1))
-        seen = op.logical_and(self.same_text(), op.less_equal(keys, queries))
-        return op.logical_or(seen, op.equal(keys, queries))
+        begins = op.unsqueeze(op.subtract(columns, self.positions), integers(1, 3))  # (R, 1, W, 1)
+        return op.logical_and(op.greater_equal(keys, begins), op.less_equal(keys, queries))
 
     def columns(self) -> Node:
         """Return the column numbers, from 0: `(W,)` int32."""
