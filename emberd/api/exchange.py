@@ -15,6 +15,8 @@ from emberd.pool.manager import EmbedRequest, Pool
 
 ANSWER_BYTES: Mapping[Form, int] = {"json": 12, "base64": 6, "raw": 4}  # roughly, per number
 TOKEN_BYTES = 64  # roughly, per character of a text to tokenize
+CHUNK_BYTES = 96  # roughly, per chunk
+FEW_TOKENS = 64  # of a chunk, whose size is not known here
 
 
 async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
@@ -52,6 +54,10 @@ def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
     held_bytes = sum(map(sys.getsizeof, texts)) + sys.getsizeof(asked.query)
     if asked.encoding == "tokens":
         return held_bytes + TOKEN_BYTES * sum(map(len, texts))
+    if asked.encoding == "chunks":
+        size = asked.chunking.size or FEW_TOKENS
+        said_bytes = CHUNK_BYTES * (sum(map(len, texts)) // size + len(texts))
+        return held_bytes * (1 + asked.chunk_texts) + said_bytes
     return held_bytes + ANSWER_BYTES[asked.encoding] * len(texts) * dimensions
 
 

@@ -37,6 +37,7 @@ from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Named
 from emberd.registry.spec import AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
+from emberd.spaces.chunks import USUAL, Chunking
 from emberd.spaces.lock import LockFile
 
 QUEUED_TEXTS = attrgetter("backlog.queued_texts")
@@ -60,6 +61,8 @@ class EmbedRequest:
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     query: str | None = None  # to re-rank the texts for; of a model of kind rerank
     text_tokens: int | None = None  # where to cut the texts for it, if the model would take more
+    chunking: Chunking = USUAL  # of the encoding `chunks`
+    chunk_texts: bool = False  # whether they have their texts
 
     @property
     def kind(self) -> Kind | None:
@@ -357,6 +360,8 @@ class Pool:
             token_ids=request.token_ids,
             query=request.query,
             text_tokens=request.text_tokens,
+            chunking=request.chunking,
+            chunk_texts=request.chunk_texts,
         )
 
     def _too_late(self, model: Model) -> NoRoomError | DeadlineError:

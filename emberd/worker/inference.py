@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Thread
+from typing import Any
 
 import numpy as np
 
@@ -141,7 +142,7 @@ def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) 
 
 
 def _fragments(
-    work: Work, items: Sequence[Item], rows: Matrix, timing: dict[str, float], loaded: Loaded
+    work: Work, items: Sequence[Item], rows: Matrix, timing: dict[str, Any], loaded: Loaded
 ) -> Reply:
     """Return the encoded vectors of one request's texts, `(N, D)`."""
     began_s, request = time.monotonic(), work.request

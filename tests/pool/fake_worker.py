@@ -155,7 +155,7 @@ class FakeWorker:
 
 def answer_to(asked: wire.Frame, *places: int) -> tuple[wire.Fragments, bytes]:
     """Return the frame that answers the texts at these indices of a request, and its payload."""
-    assert isinstance(asked, wire.Embed | wire.Tokenize)
+    assert isinstance(asked, wire.Embed | wire.Tokenize | wire.Chunk)
     indices = list(places or range(len(asked.texts)))
     frame = wire.Fragments(
         id=asked.id,
