@@ -14,7 +14,7 @@ from emberd.backends.architectures.native import class_of, onnx_hint
 from emberd.backends.base import LoadRequest, Precision, TokenIds
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.backends.mapped import release
-from emberd.backends.modules import Head, check_pooling, read_heads
+from emberd.backends.modules import Head, check_pooling, expect_no_steps, read_heads
 from emberd.backends.quantization import (
     GROUP_SIZE,
     QuantizedMatrix,
@@ -68,8 +68,9 @@ class Checkpoint:
         """The layers after pooling, in order: Dense, or for a re-ranker its classifier's."""
         if not self.takes_pairs:
             return read_heads(self.folder)
-        architecture = class_of(self.config).read(self.config)
-        return architecture.classifier(self.config, self._pooling)
+        classifier = class_of(self.config).read(self.config).classifier(self.config, self._pooling)
+        expect_no_steps(self.folder)
+        return classifier
 
     def dimensions(self, hidden_size: int) -> int:
         """Return the length of the final vector, for `hidden_size` numbers after pooling."""

@@ -53,6 +53,17 @@ def check_pooling(folder: Path, stated: Pooling) -> None:
         )
 
 
+def expect_no_steps(folder: Path) -> None:
+    """Raise `ModelLoadError` if a re-ranker has steps beside its classifier."""
+    kinds = [step.kind for step in read_steps(folder) or () if step.kind != "Transformer"]
+    if kinds:
+        raise ModelLoadError(
+            f"{folder / 'modules.json'} lists {', '.join(kinds)}; a re-ranker"
+            " that emberd runs is a classifier without further steps.",
+            hint="Choose another re-ranker; docs/configuration.md says which run.",
+        )
+
+
 def read_heads(folder: Path) -> tuple[Head, ...]:
     """Read the Dense steps of a sentence-transformers model; refuse steps that are unsupported."""
     path = folder / "modules.json"

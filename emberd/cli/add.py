@@ -87,6 +87,12 @@ def add(
     root: Root = ctx.obj
     config = root.load()
     proposal = _propose(config, place, name, revision, _chosen(pooling, max_tokens, precision))
+    if default and proposal.entry.get("kind") == "rerank":
+        raise BadOptionError(
+            "--default is for models that embed, and this one is a re-ranker.",
+            hint=f"Leave it out, then write `default_reranker: {proposal.name}` into"
+            f" {config.homes.config}.",
+        )
     report = {**proposal.to_dict(), "file": str(config.homes.config), "status": "proposed"}
     if not as_json:
         _show(proposal)

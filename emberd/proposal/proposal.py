@@ -17,7 +17,7 @@ from emberd.backends.config import ModelConfig
 from emberd.backends.plugins import any_architecture
 from emberd.config.insertion import entry_lines
 from emberd.folder.reading import read_folder
-from emberd.proposal import lines
+from emberd.proposal import lines, reranking
 from emberd.proposal.card import Card, read_card
 from emberd.proposal.lines import Chosen, Finding, Line, Open
 from emberd.proposal.place import Place
@@ -103,8 +103,9 @@ def propose(place: Place, name: str, chosen: Chosen, *, usual_backend: str) -> P
     """
     card = read_card(place.folder)
     config = ModelConfig(place.folder / "config.json")
-    runner = find_runner(place, config, usual_backend)
-    found = list(_findings(place, config, card, chosen, runner))
+    said_by = reranking.said_by(place.folder, config)
+    runner = find_runner(place, config, usual_backend, "rerank" if said_by else "embed")
+    found = [*_findings(place, config, chosen, runner, said_by), *lines.of_card(card)]
     return Proposal(
         name=name,
         place=place,
@@ -117,27 +118,32 @@ def propose(place: Place, name: str, chosen: Chosen, *, usual_backend: str) -> P
 
 
 def _findings(
-    place: Place, config: ModelConfig, card: Card, chosen: Chosen, runner: Runner
+    place: Place, config: ModelConfig, chosen: Chosen, runner: Runner, reranker: str | None
 ) -> Iterator[Finding]:
-    folder = place.folder
+    """Say all but the licence; `reranker` is what says that the model is one."""
     place.require_weights(runner.name)
-    refuse_own_steps(folder)
-    read = read_folder(folder)
-    pooling = list(lines.of_pooling(read, chosen.pooling))
+    refuse_own_steps(place.folder)
+    read = read_folder(place.folder)
     if any_architecture(runner.backend):
         precision = list(lines.of_precision_as_is(place.weights(runner.name)[0], chosen.precision))
     else:
         precision = list(lines.of_precision(config, chosen.precision))
-    stated = {line.key: line.value for line in (*pooling, *precision) if isinstance(line, Line)}
-    checkpoint = Checkpoint(_request(folder, {"pooling": "mean", **stated}), applies_heads=True)
-    architecture = format_plain(name_of(config))
     yield from lines.of_source(place)
-    yield from lines.of_dimensions(checkpoint, runner.hidden_size(config))
-    yield from pooling
-    yield from lines.of_length(read)
+    size = runner.hidden_size(config)
+    if reranker:
+        own = [Line("kind", "rerank", reranker), *reranking.of_classifier(config, chosen.pooling)]
+        _checkpoint(read.path, *own, *precision).dimensions(size)  # it has a classifier of ours
+        rest = list(reranking.of_scores(read, config))
+    else:
+        pooling = list(lines.of_pooling(read, chosen.pooling))
+        checkpoint = _checkpoint(read.path, *pooling, *precision)
+        own = [*lines.of_dimensions(checkpoint, size), *pooling, *lines.of_length(read)]
+        rest = list(lines.of_prompts(read, place.label))
+    yield from own
     yield from lines.of_limit(read, chosen.max_tokens)
     yield from precision
-    yield from lines.of_prompts(read, place.label)
+    yield from rest
+    architecture = format_plain(name_of(config))
     if runner.why:
         yield Line("backend", runner.name, runner.why)
     if config.get("auto_map"):
@@ -146,7 +152,12 @@ def _findings(
             f" {architecture} without it."
         )
     yield Line("architecture", architecture, "config.json (model_type)")
-    yield from lines.of_card(card)
+
+
+def _checkpoint(folder: Path, *found: Finding) -> Checkpoint:
+    """Return what a worker that is asked to load it would read first."""
+    stated = {line.key: line.value for line in found if isinstance(line, Line)}
+    return Checkpoint(_request(folder, {"pooling": "mean", **stated}), applies_heads=True)
 
 
 def _request(folder: Path, stated: dict[str, Any]) -> LoadRequest:

@@ -126,6 +126,7 @@ class Catalog:
 
     def _of_another_kind(self, spec: ModelSpec, needed: Kind) -> WrongKindError:
         able = [each.name for each in self if each.kind == needed]
+        able = able[-1:] + able[:-1]  # the last is the user's own, if any is
         more = f", and {len(able) - MOST_LISTED} more" if len(able) > MOST_LISTED else ""
         return WrongKindError(
             f"{spec.name} {DOES[spec.kind]}; needed is a model that {DOES[needed]}.",

@@ -111,6 +111,12 @@ class Architecture(TokenLimits):
         left = stated if padding is None else stated - padding - 1
         return left if left > 0 else None
 
+    @classmethod
+    def classified(cls, config: ModelConfig) -> Pooling:
+        """Return which pooling a classifier reads, as config.json has it."""
+        del config
+        return "cls"
+
     def classifier(self, config: ModelConfig, pooling: Pooling) -> tuple[Head, ...]:
         """Return the layers that make a logit of a pooled pair of texts, as re-rankers do.
 
@@ -178,14 +184,21 @@ def read_heads(config: ModelConfig, hidden_size: int, key: str = "num_attention_
 def expect_one_logit(config: ModelConfig, pooling: Pooling, *, states: Pooling = "cls") -> None:
     """Raise `ModelLoadError` unless a classifier gives one logit, of what the entry pools.
 
-    `states`: what the checkpoint pools. Without a number of labels, transformers assumes 2.
+    `states`: what the checkpoint pools.
     """
     labels = config.get("id2label")
-    count = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+    count = len(labels) if isinstance(labels, dict) else config.get("num_labels")
+    if count is None:
+        raise ModelLoadError(
+            f"{config.path} does not say how many labels the classifier tells apart, which means 2"
+            " to transformers; a re-ranker has one.",
+            hint='If its classifier has one output, write `"id2label": {"0": "LABEL_0"}` there.',
+        )
     if count != 1:
         raise ModelLoadError(
             f"{config.path}: the model tells {count} labels apart; a re-ranker has one.",
-            hint="Choose a re-ranker (cross-encoder), not another classifier.",
+            hint="Choose a re-ranker (a cross-encoder with one label): emberd does not run other"
+            " classifiers.",
         )
     if pooling != states:
         raise ModelLoadError(

@@ -30,13 +30,18 @@ class ModernBert(Transformer):
     norm_eps: float
     kinds: LayerKinds
 
+    @classmethod
+    def classified(cls, config: ModelConfig) -> Pooling:
+        """Return which pooling a classifier reads, as config.json has it."""
+        stated: Pooling = config.get("classifier_pooling", "cls")
+        return stated
+
     def classifier(self, config: ModelConfig, pooling: Pooling) -> tuple[Head, ...]:
         """Return the prediction head and the classifier.
 
         Source: transformers' `ModernBertForSequenceClassification`.
         """
-        states = config.get("classifier_pooling", "cls")
-        expect_one_logit(config, pooling, states=states)
+        expect_one_logit(config, pooling, states=self.classified(config))
         config.expect(classifier_bias=False)
         size = self.hidden_size
         return (

@@ -183,7 +183,11 @@ class Weights:
 
     def vector(self, name: str, length: int) -> Node:
         """Return a bias, or the scale of a norm: `(length,)`."""
-        return borrowed(self._checkpoint.vector(name, length))
+        return borrowed(self.numbers(name, length))
+
+    def numbers(self, name: str, length: int) -> Matrix:
+        """Return the same for what is computed before there is a graph, float32."""
+        return self._checkpoint.vector(name, length)
 
     def integers(self, name: str, length: int, *, below: int) -> Node:
         """Return row numbers of a table that has `below` rows: `(length,)` int32."""
