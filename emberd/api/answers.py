@@ -31,8 +31,8 @@ def chosen_format(accept: str) -> Format:
     return "raw" if "application/octet-stream" in accept else "json"
 
 
-def embed_response(answer: Answer, form: Format) -> Response:
-    """Return the native answer of `POST /embed`."""
+def embed_response(answer: Answer, form: Format, **more: bytes) -> Response:
+    """Return the native answer of `POST /embed`; `more` are fields of JSON, encoded already."""
     if form == "json":
         rest = {
             "dimensions": answer.dimensions,
@@ -41,7 +41,8 @@ def embed_response(answer: Answer, form: Format) -> Response:
             "truncated": answer.truncated,
             "usage": {"tokens": answer.tokens},
         }
-        body = b'{"embeddings":' + as_array(answer) + b"," + orjson.dumps(rest)[1:]
+        further = b"".join(b'"%b":%b,' % (key.encode(), value) for key, value in more.items())
+        body = b'{"embeddings":' + as_array(answer) + b"," + further + orjson.dumps(rest)[1:]
         return respond(answer, body)
     body = b"".join(answer.fragments)
     if form == "npy":

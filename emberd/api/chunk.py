@@ -1,5 +1,6 @@
 """`POST /chunk`: long texts are cut into chunks; and how a request says where to cut."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -12,6 +13,7 @@ from emberd.api.fields import ModelName, PromptType, RequestBody, StrictTexts
 from emberd.api.openapi import EMBEDDING, NativeError, ResponseBody, fails, gives, takes
 from emberd.api.routes import Router
 from emberd.errors import BadOptionError
+from emberd.pool.chunks import embed_chunks
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.spaces.chunks import GRAMMARS, Chunking, ChunkKind
 
@@ -103,6 +105,30 @@ class ChunkAnswer(ResponseBody):
     model: str
     fingerprint: str
     usage: ChunkUsage
+
+
+class EmbeddedChunk(ChunkPlace):
+    """A chunk, and the place of its text in the request."""
+
+    text: int  # type: ignore[assignment]
+
+
+async def embed(
+    request: Request, pool: Pool, asked: EmbedRequest, form: answers.Format
+) -> Response:
+    """Answer a `POST /embed` that has `chunk`: a vector for each chunk."""
+    if form != "json":
+        raise BadOptionError(
+            "chunk: the places of chunks have no room beside raw vectors.",
+            hint="Ask for JSON, with `encoding: base64` to save bytes; or ask POST /chunk for the"
+            " chunks and embed their texts.",
+            field="chunk",
+        )
+    most = pool.limits.max_texts
+    found = await embed_chunks(partial(exchange.embed, request, pool), asked, most=most)
+    return answers.embed_response(
+        found.answer, form, chunks=found.places, chunk_size=b"%d" % found.size
+    )
 
 
 def create_router(pool: Pool) -> Router:

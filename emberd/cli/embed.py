@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from emberd.cli.chunk import print_embedded
 from emberd.cli.context import ModelName, Root, print_warning
 from emberd.cli.texts import given, in_batches
 from emberd.errors import BadOptionError
+from emberd.spaces.chunks import Chunking
 from emberd.units import format_places
 
 if TYPE_CHECKING:
@@ -45,6 +47,18 @@ def embed(
             " line breaks.",
         ),
     ] = False,
+    chunk: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Cut texts into chunks of at most N tokens, with a line for each; 0: as many as"
+            " the model takes.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Tokens that a chunk repeats of the one before.")
+    ] = 0,
     # This command always prints JSON, but people and scripts pass `--json` anyway.
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = True,
 ) -> None:
@@ -57,6 +71,8 @@ def embed(
     del as_json
     if input_type not in (None, "query", "document"):
         raise BadOptionError(f"--input-type: {input_type!r} is neither query nor document.")
+    if overlap and chunk is None:
+        raise BadOptionError("--overlap is of chunks.", hint="Add --chunk N.")
     source = given(texts, jsonl=jsonl, example='emberd embed "some text"')
     root: Root = ctx.obj
     config = root.load()
@@ -66,6 +82,10 @@ def embed(
     options: dict[str, Any] = {
         "model": named.spec.name, "input_type": named.role, "dimensions": dimensions
     }  # fmt: skip
+    if chunk is not None:
+        chunking = Chunking(size=chunk or None, overlap=overlap)
+        print_embedded(config, source, options, chunking)
+        return
     batches = in_batches(source)
     server = clients.find(config)
     with _progress(len(texts) if texts else None) as report:

@@ -16,6 +16,7 @@ from emberd import __version__
 from emberd.cli import (
     add,
     bench,
+    chunk,
     compare,
     context,
     doctor,
@@ -58,6 +59,7 @@ app.command()(models.remove)
 app.command()(server.ps)
 app.command()(embed.embed)
 app.command()(rerank.rerank)
+app.command()(chunk.chunk)
 app.command()(server.load)
 app.command()(server.unload)
 app.command()(verify.verify)

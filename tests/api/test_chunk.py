@@ -1,10 +1,13 @@
 """`POST /chunk` over HTTP."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
+from emberd.backends.tiny_bert import tiny_bert
 from tests.serving import Server, wait_for
 
 TEXT = "The kettle is on 😀. Tea will be ready soon.\n\nNobody answered for a long while. " * 5
@@ -116,3 +119,78 @@ def test_who_chunks_a_book_keeps_nobody(server: Server) -> None:
     [places] = said["chunks"]
     assert len(places) > 200
     assert places[-1]["end"] == len(book)
+
+
+def embed(server: Server, *texts: str, **options: object) -> dict[str, Any]:
+    return server.embed(*texts, chunk={"size": 16, "overlap": 4}, **options)
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose only model has a prompt for questions."""
+    home = tmp_path_factory.mktemp("prompted")
+    tiny_bert(home / "model")
+    entry = f"sources: [{{path: {home / 'model'}}}], dimensions: 64, pooling: mean"
+    prompts = "prompts: {query: 'the question is: '}"
+    config = f"default: tiny\nmodels: {{tiny: {{{entry}, {prompts}}}}}\n"
+    with Server(home, config=config) as running:
+        yield running
+
+
+def test_each_chunk_has_its_vector(prompted: Server) -> None:
+    """The same that its text has alone, prompt included."""
+    texts = ["", TEXT, "One more.", TEXT[::-1]]
+    said = embed(prompted, *texts, input_type="query")
+
+    places = said["chunks"]
+    cut = chunk(prompted, *texts, size=16, overlap=4, input_type="query")
+    assert places == [
+        {"text": text, **each} for text, found in enumerate(cut["chunks"]) for each in found
+    ]
+    assert {each["text"] for each in places} == {1, 2, 3}
+    alone = prompted.embed(
+        *(texts[each["text"]][each["start"] : each["end"]] for each in places),
+        input_type="query",
+    )
+    assert np.allclose(said["embeddings"], alone["embeddings"], atol=1e-6)
+    assert not np.allclose(said["embeddings"][0], prompted.embed(TEXT[:8])["embeddings"][0])
+    assert said["chunk_size"] == 16
+    assert (said["truncated"], said["usage"]) == ([], alone["usage"])
+    assert said["fingerprint"] == alone["fingerprint"]
+
+
+def test_vectors_of_chunks_in_base64(server: Server) -> None:
+    said = embed(server, TEXT, encoding="base64")
+
+    assert len(said["embeddings"]) == len(said["chunks"])
+    assert all(isinstance(each, str) for each in said["embeddings"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "words"),
+    [
+        ({"texts": ["word " * 30_000], "chunk": {"size": 8}}, 413, "too_large", "2048"),
+        ({"texts": [" ", ""], "chunk": {}}, 400, "no_texts", "white space"),
+        ({"chunk": {"sise": 3}}, 422, "wrong_shape", "chunk.sise"),
+        ({"chunk": {"size": 600}}, 400, "bad_option", "510"),
+        ({"chunk": 3}, 422, "wrong_shape", "chunk"),
+    ],
+)
+def test_embedding_of_chunks_that_cannot_be(
+    server: Server, body: dict[str, object], status: int, code: str, words: str
+) -> None:
+    answer = server.http.post("/embed", json={"texts": ["a"], **body})
+
+    assert answer.status_code == status, answer.text
+    assert answer.json()["code"] == code
+    assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("accept", ["application/octet-stream", "application/x-npy"])
+def test_raw_vectors_have_no_places(server: Server, accept: str) -> None:
+    answer = server.http.post(
+        "/embed", json={"texts": ["a"], "chunk": {}}, headers={"Accept": accept}
+    )
+
+    assert answer.status_code == 400
+    assert "JSON" in answer.json()["hint"]
