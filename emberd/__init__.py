@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emberd.client.clients import AsyncClient, Client
-    from emberd.client.requests import Chunk, Chunks, Embeddings, Ranking, Usage
+    from emberd.client.requests import (
+        Chunk,
+        Chunks,
+        Embeddings,
+        Ranking,
+        SparseEmbeddings,
+        SparseVector,
+        Usage,
+    )
     from emberd.ranking import Ranked
 
 __version__ = "0.1.0"
 __all__ = [
-    "AsyncClient", "Chunk", "Chunks", "Client", "Embeddings", "Ranked", "Ranking", "Usage",
-    "__version__",
+    "AsyncClient", "Chunk", "Chunks", "Client", "Embeddings", "Ranked", "Ranking",
+    "SparseEmbeddings", "SparseVector", "Usage", "__version__",
 ]  # fmt: skip
 _HOMES = {
     "AsyncClient": "emberd.client.clients",
@@ -23,6 +31,8 @@ _HOMES = {
     "Embeddings": "emberd.client.requests",
     "Ranked": "emberd.ranking",
     "Ranking": "emberd.client.requests",
+    "SparseEmbeddings": "emberd.client.requests",
+    "SparseVector": "emberd.client.requests",
     "Usage": "emberd.client.requests",
 }
 

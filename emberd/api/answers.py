@@ -41,8 +41,9 @@ def embed_response(answer: Answer, form: Format, **more: bytes) -> Response:
             "truncated": answer.truncated,
             "usage": {"tokens": answer.tokens},
         }
-        further = b"".join(b'"%b":%b,' % (key.encode(), value) for key, value in more.items())
-        body = b'{"embeddings":' + as_array(answer) + b"," + further + orjson.dumps(rest)[1:]
+        further = b"".join(b'"%b":%b,' % (name.encode(), value) for name, value in more.items())
+        key = b"sparse" if answer.is_sparse else b"embeddings"
+        body = b'{"' + key + b'":' + as_array(answer) + b"," + further + orjson.dumps(rest)[1:]
         return respond(answer, body)
     body = b"".join(answer.fragments)
     if form == "npy":

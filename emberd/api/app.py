@@ -18,6 +18,7 @@ from emberd.api import (
     openapi,
     pages,
     rerank,
+    sparse,
     tei,
 )
 from emberd.api.access import Access, BearerTokens
@@ -72,7 +73,10 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, byte_budget),
-        *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank, chunk)),
+        *(
+            dialect.create_router(pool)
+            for dialect in (openai, ollama, cohere, tei, rerank, sparse, chunk)
+        ),
         admin.create_router(live),
         pages.create_router(pool, openapi.Document(routes)),
     ]

@@ -161,6 +161,7 @@ def create_router(pool: Pool) -> Router:
                 chunking=chunking,
                 chunk_texts=asked.return_text,
                 fingerprint=asked.fingerprint,
+                takes=("embed", "sparse"),
             ),
         )
         rest: dict[str, Any] = {

@@ -12,11 +12,14 @@ from emberd.api.hang_up import hang_up_of
 from emberd.api.record import record_of
 from emberd.pool.job import Answer, Form, Timing
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.registry.spec import ModelSpec
 
 ANSWER_BYTES: Mapping[Form, int] = {"json": 12, "base64": 6, "raw": 4}  # roughly, per number
 TOKEN_BYTES = 64  # roughly, per character of a text to tokenize
 CHUNK_BYTES = 96  # roughly, per chunk
 FEW_TOKENS = 64  # of a chunk, whose size is not known here
+ENTRY_BYTES = 32  # roughly, per number of a sparse vector that is not zero,
+MOST_ENTRIES = 512  # of which there are rarely more
 
 
 async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
@@ -31,12 +34,12 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     """
     expected = asked.fingerprint or request.headers.get("x-emberd-expect-fingerprint")
     record = record_of(request.scope)
-    spec, role = pool.find(asked.model, asked.input_type, asked.kind)
+    spec, role = pool.find(asked.model, asked.input_type, asked.kinds)
     record.model = spec.name
     if expected != asked.fingerprint:
         asked = replace(asked, fingerprint=expected)
     reservation = reservation_of(request.scope)
-    reservation.resize(_size_bytes(asked, spec.dimensions, pool.limits.max_texts))
+    reservation.resize(_size_bytes(asked, spec, pool.limits.max_texts))
     answer = await hang_up_of(request.scope).ends(pool.embed(asked))
     reservation.set(sum(map(len, answer.fragments)))
     record.note(answer)
@@ -45,7 +48,7 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     return answer
 
 
-def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
+def _size_bytes(asked: EmbedRequest, spec: ModelSpec, max_texts: int) -> int:
     """Return the memory of the texts as Python strings, plus roughly that of their answer.
 
     Texts beyond `max_texts` are not counted: the pool refuses such a request.
@@ -58,7 +61,9 @@ def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
         size = asked.chunking.size or FEW_TOKENS
         said_bytes = CHUNK_BYTES * (sum(map(len, texts)) // size + len(texts))
         return held_bytes * (1 + asked.chunk_texts) + said_bytes
-    return held_bytes + ANSWER_BYTES[asked.encoding] * len(texts) * dimensions
+    if spec.kind == "sparse":
+        return held_bytes + ENTRY_BYTES * MOST_ENTRIES * len(texts)
+    return held_bytes + ANSWER_BYTES[asked.encoding] * len(texts) * spec.dimensions
 
 
 async def load(request: Request, pool: Pool, name: str | None) -> Answer:

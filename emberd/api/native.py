@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd import __version__
-from emberd.api import answers, body, chunk, exchange, tei
+from emberd.api import answers, body, chunk, exchange, sparse, tei
 from emberd.api.chunk import ChunkOptions, EmbeddedChunk
 from emberd.api.fields import ModelName, PromptType, RequestBody, StrictTexts, Truncate
 from emberd.api.hang_up import hang_up_of
@@ -53,6 +53,9 @@ class EmbedBody(RequestBody):
     chunk: ChunkOptions | None = Field(
         None, description="Cut texts into chunks; there is a vector for each of them."
     )
+    kind: Literal["embed", "sparse"] | None = Field(
+        None, description="The kind of model; without `model`, its default. null: either."
+    )
 
 
 class ModelBody(RequestBody):
@@ -83,6 +86,17 @@ class EmbedAnswer(ResponseBody):
     usage: Usage
     chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
     chunk_size: int | None = Field(None, description="The most tokens of a chunk.")
+
+
+class SparseAnswer(ResponseBody):
+    """What `POST /embed` answers if the model is of kind `sparse`."""
+
+    sparse: list[sparse.SparseVector]
+    dimensions: int
+    model: str
+    fingerprint: str
+    truncated: list[int]
+    usage: Usage
 
 
 class ModelState(ResponseBody):
@@ -149,7 +163,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
         ),
         responses=fails((NativeError, TEIError), EMBEDDING)
         | gives(
-            (EmbedAnswer, tei.VECTORS),
+            (EmbedAnswer, SparseAnswer, tei.VECTORS),
             "One vector for each text, in order; raw float32 or a NumPy array by Accept.",
             embeds=True,
             further=("application/octet-stream", "application/x-npy"),
@@ -159,6 +173,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
         """Turn texts into vectors; loads the model if needed.
 
         A body with `texts` is a native request, one with `inputs` a text-embeddings-inference one.
+        A model of kind `sparse` gives `sparse` instead of `embeddings`, always as JSON.
         """
         data = await body.read_json(request, pool.limits.max_body)
         if isinstance(data, dict) and "inputs" in data:
@@ -180,6 +195,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
             truncate=asked.truncate,
             encoding=as_json if form == "json" else "raw",
             fingerprint=asked.fingerprint,
+            takes=(asked.kind,) if asked.kind else ("embed", "sparse"),
         )
         if asked.chunk:
             wanted = replace(wanted, chunking=asked.chunk.chunking())

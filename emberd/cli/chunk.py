@@ -48,7 +48,7 @@ def chunk(
     # This command always prints JSON, but people and scripts pass `--json` anyway.
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = True,
 ) -> None:
-    """Cut files into chunks that a model takes, one line of JSON per chunk.
+    """Cut files into chunks that a model takes whole.
 
     Uses the running server; without one, loads the model just for this command.
     """
@@ -56,7 +56,7 @@ def chunk(
     _check(kind, language)
     root: Root = ctx.obj
     config = root.load()
-    spec = config.catalog.find(model or config.settings.default, kind="embed").spec
+    spec = config.catalog.find(model or config.settings.default, kinds=("embed", "sparse")).spec
     read = ((name, text, _kind(name, kind, language)) for name, text in _read(files))
     asked = (
         (name, text, Chunking(kind=found, language=language, size=size, overlap=overlap))

@@ -161,7 +161,7 @@ def run(
     if recovered and not as_json:
         typer.echo(recovered)
     name = to or ref.served_by or config.settings.default
-    spec, role = config.catalog.find(name, ref.input_type, kind="embed")
+    spec, role = config.catalog.find(name, ref.input_type, kinds=("embed",))
     ref = replace(ref, input_type=role)
     with resumable(), open_embedder(config) as embedder:
         target = find_target(config, embedder, spec.name, input_type=role)

@@ -12,7 +12,14 @@ import httpx2
 
 from emberd.client import finding, requests
 from emberd.client.address import Address
-from emberd.client.requests import Chunks, Embeddings, InputType, Ranking, Request
+from emberd.client.requests import (
+    Chunks,
+    Embeddings,
+    InputType,
+    Ranking,
+    Request,
+    SparseEmbeddings,
+)
 from emberd.config.load import Config, load_config
 from emberd.errors import ConfigError, DeadlineError, EmberdError, NoServerError
 from emberd.spaces.chunks import ChunkKind
@@ -114,6 +121,26 @@ class Client:
                 language=language,
                 model=model,
                 input_type=input_type,
+            )
+        )
+
+    def embed_sparse(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        input_type: InputType | None = None,
+        truncate: bool = True,
+        fingerprint: str | None = None,
+    ) -> SparseEmbeddings:
+        """Return the sparse vectors of `texts`; see `embed`."""
+        return self.send(
+            requests.embed_sparse(
+                texts,
+                model=model,
+                input_type=input_type,
+                truncate=truncate,
+                fingerprint=fingerprint,
             )
         )
 
@@ -229,6 +256,26 @@ class AsyncClient:
                 language=language,
                 model=model,
                 input_type=input_type,
+            )
+        )
+
+    async def embed_sparse(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        input_type: InputType | None = None,
+        truncate: bool = True,
+        fingerprint: str | None = None,
+    ) -> SparseEmbeddings:
+        """See `Client.embed_sparse`."""
+        return await self.send(
+            requests.embed_sparse(
+                texts,
+                model=model,
+                input_type=input_type,
+                truncate=truncate,
+                fingerprint=fingerprint,
             )
         )
 

@@ -133,8 +133,8 @@ def _models(config: Config, wanted: Wanted) -> tuple[list[Named], ModelSpec | No
     """Return the models with the role of the texts, and the re-ranker; all of them are here."""
     stored = wanted.source.input_type if isinstance(wanted.source, StoreRef) else None
     find = config.catalog.find
-    models = [find(name, stored or "document", kind="embed") for name in wanted.models]
-    reranker = find(wanted.reranker, kind="rerank").spec if wanted.reranker else None
+    models = [find(name, stored or "document", kinds=("embed",)) for name in wanted.models]
+    reranker = find(wanted.reranker, kinds=("rerank",)).spec if wanted.reranker else None
     names = [each.spec.name for each in models]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:

@@ -25,7 +25,7 @@ STYLE = """
 }
 text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; }
 .head { font-size: 15px; font-weight: 600; } .small { font-size: 12px; }
-.end { text-anchor: end; } .mid { text-anchor: middle; }
+.mid { text-anchor: middle; }
 """
 
 

@@ -60,6 +60,7 @@ class Answer:
     truncated: Sequence[int]
     timing: Timing
     chunk_size: int = 0
+    is_sparse: bool = False  # vectors are JSON objects with `indices` and `values`
 
 
 @dataclass(slots=True, eq=False)
@@ -103,6 +104,9 @@ class Job:
     text_tokens: int | None = None  # see `wire.Embed`
     chunking: Chunking = USUAL  # of the encoding `chunks`
     chunk_texts: bool = False  # whether they have their texts
+    pairs: bool = False  # see `wire.Embed`, also for the next
+    is_query: bool = False
+    is_sparse: bool = False  # its model is of kind sparse
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -194,6 +198,8 @@ class Job:
             token_ids=self.token_ids,
             query=self.query,
             text_tokens=self.text_tokens,
+            pairs=self.pairs,
+            is_query=self.is_query,
         )
 
     def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes) -> None:
@@ -223,6 +229,7 @@ class Job:
                     truncated=sorted(self._truncated),
                     timing=self.timing,
                     chunk_size=self._chunk_size,
+                    is_sparse=self.is_sparse,
                 )
             )
 

@@ -35,7 +35,7 @@ from emberd.pool.states import State
 from emberd.pool.status import ModelStatus, space_changed
 from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Named
-from emberd.registry.spec import AskedRole, InputType, Kind, ModelSpec
+from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
 from emberd.spaces.chunks import USUAL, Chunking
 from emberd.spaces.lock import LockFile
@@ -63,13 +63,15 @@ class EmbedRequest:
     text_tokens: int | None = None  # where to cut the texts for it, if the model would take more
     chunking: Chunking = USUAL  # of the encoding `chunks`
     chunk_texts: bool = False  # whether they have their texts
+    takes: Sequence[Kind] = ("embed",)  # kinds of models that may embed the texts
+    pairs: bool = False  # sparse vectors as text-embeddings-inference has them
 
     @property
-    def kind(self) -> Kind | None:
-        """The kind of model that it needs; None if any will do, as all have a tokenizer."""
+    def kinds(self) -> Sequence[Kind]:
+        """The kinds of models that can serve it, the usual one first."""
         if self.encoding == "tokens":
-            return None
-        return "embed" if self.query is None else "rerank"
+            return KINDS  # all have a tokenizer
+        return self.takes if self.query is None else ("rerank",)
 
 
 class Pool:
@@ -121,7 +123,11 @@ class Pool:
         before, self._models = self._models, {}
         self._catalog, self._limits = config.catalog, config.settings.limits
         self.default = self._catalog.get(config.settings.default)
-        self._default_reranker = config.settings.default_reranker
+        self._defaults: Mapping[Kind, str] = {
+            "embed": self.default.name,
+            "rerank": config.settings.default_reranker,
+            "sparse": config.settings.default_sparse,
+        }
         self._served_by = {
             name: self._entry_called(store.model) if store.model else None
             for name, store in config.settings.stores.items()
@@ -168,7 +174,7 @@ class Pool:
             WorkerCrashedError: its worker died twice on this request.
         """
         self.check_open()
-        named = self.find(request.model, request.input_type, request.kind)
+        named = self.find(request.model, request.input_type, request.kinds)
         model = self._models[named.spec.name]
         job = self._admit(named, request)
         model.submit(job)
@@ -233,14 +239,13 @@ class Pool:
         self,
         name: str | None = None,
         input_type: AskedRole | None = None,
-        kind: Kind | None = None,
+        kinds: Sequence[Kind] = KINDS,
     ) -> Named:
         """Return which model a request means, and the role of its texts; see `Catalog.find`.
 
-        Without a name, it is the default model of that kind.
+        Without a name, it is the default model of the first of these kinds.
         """
-        default = self._default_reranker if kind == "rerank" else self.default.name
-        return self._catalog.find(name or default, input_type, kind=kind)
+        return self._catalog.find(name or self._defaults[kinds[0]], input_type, kinds=kinds)
 
     def names(self, spec: ModelSpec) -> Mapping[str, InputType | None]:
         """Return the names under which to list a model; see `Catalog.names`."""
@@ -334,6 +339,13 @@ class Pool:
                 hint=f"It offers {', '.join(map(str, offered))}.",
                 field="dimensions",
             )
+        if spec.kind == "sparse" and request.encoding in ("base64", "raw"):
+            raise BadOptionError(
+                f"{spec.name} gives sparse vectors, which have only one form: JSON.",
+                hint="Leave `encoding` out, and accept application/json. In Python, call"
+                " `embed_sparse`.",
+                field="encoding",
+            )
         queued = sum(map(QUEUED_TEXTS, self._everyone()))  # for each request, so without Python
         if queued and queued + count > self._limits.max_queued_texts:
             raise QueueFullError(
@@ -341,7 +353,8 @@ class Pool:
                 hint="Try again in a moment, or raise limits.max_queued_texts.",
             )
         prompt = spec.prompts.get(role, "") if role else ""
-        if role == "query" and not prompt and spec.name not in self._without_prompt:
+        lacks_prompt = role == "query" and not prompt and spec.kind == "embed"
+        if lacks_prompt and spec.name not in self._without_prompt:
             self._without_prompt.add(spec.name)
             log.warning(
                 "%s has no query prompt; texts of input_type query are embedded as they are."
@@ -362,6 +375,9 @@ class Pool:
             text_tokens=request.text_tokens,
             chunking=request.chunking,
             chunk_texts=request.chunk_texts,
+            pairs=request.pairs,
+            is_query=role == "query",
+            is_sparse=spec.kind == "sparse",
         )
 
     def _too_late(self, model: Model) -> NoRoomError | DeadlineError:

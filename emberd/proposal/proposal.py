@@ -17,11 +17,12 @@ from emberd.backends.config import ModelConfig
 from emberd.backends.plugins import any_architecture
 from emberd.config.insertion import entry_lines
 from emberd.folder.reading import read_folder
-from emberd.proposal import lines, reranking
+from emberd.proposal import lines, reranking, sparse
 from emberd.proposal.card import Card, read_card
 from emberd.proposal.lines import Chosen, Finding, Line, Open
 from emberd.proposal.place import Place
 from emberd.proposal.runner import Runner, find_runner, refuse_own_steps
+from emberd.registry.spec import Kind
 from emberd.units import format_plain
 
 
@@ -103,9 +104,9 @@ def propose(place: Place, name: str, chosen: Chosen, *, usual_backend: str) -> P
     """
     card = read_card(place.folder)
     config = ModelConfig(place.folder / "config.json")
-    said_by = reranking.said_by(place.folder, config)
-    runner = find_runner(place, config, usual_backend, "rerank" if said_by else "embed")
-    found = [*_findings(place, config, chosen, runner, said_by), *lines.of_card(card)]
+    kind = _kind(place.folder, config, chosen.kind)
+    runner = find_runner(place, config, usual_backend, kind.value if kind else "embed")
+    found = [*_findings(place, config, chosen, runner, kind), *lines.of_card(card)]
     return Proposal(
         name=name,
         place=place,
@@ -117,10 +118,18 @@ def propose(place: Place, name: str, chosen: Chosen, *, usual_backend: str) -> P
     )
 
 
+def _kind(folder: Path, config: ModelConfig, chosen: Kind | None) -> Line | None:
+    """Return the line of a model that is not of the usual kind."""
+    if by := sparse.said_by(folder, chosen):
+        return Line("kind", "sparse", by)
+    by = reranking.said_by(folder, config)
+    return Line("kind", "rerank", by) if by else None
+
+
 def _findings(
-    place: Place, config: ModelConfig, chosen: Chosen, runner: Runner, reranker: str | None
+    place: Place, config: ModelConfig, chosen: Chosen, runner: Runner, kind: Line | None
 ) -> Iterator[Finding]:
-    """Say all but the licence; `reranker` is what says that the model is one."""
+    """Say all but the licence; `kind` is None for a model that embeds."""
     place.require_weights(runner.name)
     refuse_own_steps(place.folder)
     read = read_folder(place.folder)
@@ -130,15 +139,20 @@ def _findings(
         precision = list(lines.of_precision(config, chosen.precision))
     yield from lines.of_source(place)
     size = runner.hidden_size(config)
-    if reranker:
-        own = [Line("kind", "rerank", reranker), *reranking.of_classifier(config, chosen.pooling)]
+    own: list[Finding]
+    if kind and kind.value == "sparse":
+        own = [kind, *sparse.of_entries(config)]
+        _checkpoint(read.path, kind, Line("pooling", "max", ""), *precision)
+        rest = list(lines.of_prompts(read, ""))
+    elif kind:
+        own = [kind, *reranking.of_classifier(config, chosen.pooling)]
         _checkpoint(read.path, *own, *precision).dimensions(size)  # it has a classifier of ours
         rest = list(reranking.of_scores(read, config))
     else:
         pooling = list(lines.of_pooling(read, chosen.pooling))
         checkpoint = _checkpoint(read.path, *pooling, *precision)
         own = [*lines.of_dimensions(checkpoint, size), *pooling, *lines.of_length(read)]
-        rest = list(lines.of_prompts(read, place.label))
+        rest = [*lines.of_prompts(read, place.label), *sparse.notes(read.path, config)]
     yield from own
     yield from lines.of_limit(read, chosen.max_tokens)
     yield from precision

@@ -6,7 +6,6 @@ config.json alone tells.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 from emberd.backends.architectures.native import class_of
 from emberd.backends.config import ModelConfig
@@ -16,7 +15,7 @@ from emberd.models.json_files import read_optional
 from emberd.models.modules import read_pooling
 from emberd.proposal.lines import PROMPTS_FILE as DESCRIPTION
 from emberd.proposal.lines import Finding, Line
-from emberd.registry.spec import Pooling
+from emberd.registry.spec import POOLINGS, Pooling
 from emberd.units import format_plain
 
 _IDENTITY = "Identity"
@@ -47,7 +46,7 @@ def of_classifier(config: ModelConfig, chosen: Pooling | None) -> Iterator[Findi
         ModelLoadError: it reads what emberd does not have.
         BadOptionError: it contradicts what the user chose.
     """
-    read, able = class_of(config).classified(config), get_args(Pooling)
+    read, able = class_of(config).classified(config), POOLINGS
     if read not in able:
         raise ModelLoadError(
             f"{config.path} says classifier_pooling {read!r}, which emberd does not have.",

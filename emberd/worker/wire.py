@@ -53,6 +53,8 @@ class Embed:
     registry says. `token_ids`: each text consists of the ids of another tokenizer, separated by
     spaces. `query`: the first text of a pair with each of these, for a re-ranker; its vector is one
     number, the logit. `text_tokens`: where to cut the second, if the model would take more.
+    `pairs`: sparse vectors are JSON as in text-embeddings-inference; see `sparse.encode_entries`.
+    `is_query`: the texts are queries, which some sparse models look up in a table.
     """
 
     id: int
@@ -65,6 +67,8 @@ class Embed:
     token_ids: bool = False
     query: str | None = None
     text_tokens: int | None = None
+    pairs: bool = False
+    is_query: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

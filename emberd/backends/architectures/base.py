@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, Self
 from emberd.backends.base import Pooling, TokenIds
 from emberd.backends.config import ModelConfig
 from emberd.backends.modules import Activation, Head
+from emberd.backends.sparse import MaskedLM
 from emberd.errors import ModelLoadError
 
 _ACTIVATIONS: Final[Mapping[str, Activation]] = {
@@ -128,6 +129,17 @@ class Architecture(TokenLimits):
             hint="Choose a re-ranker of another architecture; see docs/configuration.md.",
         )
 
+    def masked_lm(self, config: ModelConfig) -> MaskedLM:
+        """Return the head that scores every entry of the vocabulary, as sparse models have.
+
+        Raises:
+            ModelLoadError: emberd does not know it, or the config wants another.
+        """
+        raise ModelLoadError(
+            f"{config.path}: emberd runs no sparse models of model_type {self.model_type!r}.",
+            hint="Choose a sparse model of another architecture; see docs/configuration.md.",
+        )
+
     @property
     def module(self) -> str:
         """Name of the module with its arithmetic, which is the same in each backend."""
@@ -206,6 +218,14 @@ def expect_one_logit(config: ModelConfig, pooling: Pooling, *, states: Pooling =
             f" {pooling}.",
             hint="Set the entry's `pooling` to what the file says.",
         )
+
+
+def table_of(config: ModelConfig, embeddings: str, decoder: str) -> str:
+    """Return the name of the table that a masked language model multiplies by.
+
+    transformers takes that of the embeddings, whatever the file has, unless config.json unties it.
+    """
+    return embeddings if config.get("tie_word_embeddings", True) is not False else decoder
 
 
 def read_activation(

@@ -8,6 +8,7 @@ from emberd.backends.architectures.base import (
     expect_one_logit,
     read_activation,
     read_transformer,
+    table_of,
 )
 from emberd.backends.architectures.layer_kinds import (
     GLOBAL,
@@ -19,6 +20,7 @@ from emberd.backends.architectures.layer_kinds import (
 from emberd.backends.base import Pooling
 from emberd.backends.config import ModelConfig
 from emberd.backends.modules import Head
+from emberd.backends.sparse import MaskedLM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,22 @@ class ModernBert(Transformer):
                 norm_eps=self.norm_eps,
             ),
             Head(name="classifier", outputs=1, inputs=size),
+        )
+
+    def masked_lm(self, config: ModelConfig) -> MaskedLM:
+        """Return the prediction head. Source: transformers' `ModernBertForMaskedLM`."""
+        config.expect(classifier_bias=False)
+        return MaskedLM(
+            dense="head.dense",
+            dense_bias=False,
+            activation=read_activation(config, "classifier_activation"),
+            norm="head.norm",
+            norm_bias=False,
+            norm_eps=self.norm_eps,
+            decoder=table_of(config, "embeddings.tok_embeddings", "decoder"),
+            bias=("decoder.bias",) if config.get("decoder_bias", True) else (),
+            hidden_size=self.hidden_size,
+            vocab_size=self.vocab_size,
         )
 
     @classmethod
