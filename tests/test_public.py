@@ -16,6 +16,7 @@ EMBED = (
     "(texts: collections.abc.Sequence[str], *, model: str | None = None,"
     " input_type: Optional[Literal['query', 'document']] = None, dimensions: int | None = None,"
     " truncate: bool = True, fingerprint: str | None = None,"
+    " cache: bool = True,"
     " chunk: collections.abc.Mapping[str, typing.Any] | None = None)"
     " -> emberd.client.requests.Embeddings"
 )

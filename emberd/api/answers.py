@@ -40,6 +40,7 @@ def embed_response(answer: Answer, form: Format, **more: bytes) -> Response:
             "fingerprint": answer.fingerprint,
             "truncated": answer.truncated,
             "usage": {"tokens": answer.tokens},
+            "cached": answer.cached,
         }
         further = b"".join(b'"%b":%b,' % (name.encode(), value) for name, value in more.items())
         key = b"sparse" if answer.is_sparse else b"embeddings"
@@ -55,6 +56,7 @@ def embed_response(answer: Answer, form: Format, **more: bytes) -> Response:
     response.headers["X-Emberd-Rows"] = str(len(answer.fragments))
     response.headers["X-Emberd-Tokens"] = str(answer.tokens)
     response.headers["X-Emberd-Truncated"] = format_places(sorted(answer.truncated))
+    response.headers["X-Emberd-Cached"] = str(answer.cached)
     return response
 
 

@@ -1,5 +1,6 @@
 """`POST /chunk`: long texts are cut into chunks; and how a request says where to cut."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -149,7 +150,7 @@ def create_router(pool: Pool) -> Router:
     async def chunk(request: Request) -> Response:
         """Cut texts into chunks that the model takes; loads the model if needed."""
         asked = await body.read(request, ChunkBody, pool.limits.max_body)
-        chunking = asked.chunking()
+        chunking = replace(asked.chunking(), with_text=asked.return_text)
         answer = await exchange.embed(
             request,
             pool,
@@ -159,7 +160,6 @@ def create_router(pool: Pool) -> Router:
                 input_type=asked.input_type,
                 encoding="chunks",
                 chunking=chunking,
-                chunk_texts=asked.return_text,
                 fingerprint=asked.fingerprint,
                 takes=("embed", "sparse"),
             ),

@@ -50,6 +50,7 @@ class EmbedBody(RequestBody):
     truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     encoding: Literal["float", "base64"] = "float"
     fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
+    cache: bool = Field(True, description="False: compute every text anew, for this request alone.")
     chunk: ChunkOptions | None = Field(
         None, description="Cut texts into chunks; there is a vector for each of them."
     )
@@ -84,6 +85,7 @@ class EmbedAnswer(ResponseBody):
     fingerprint: str
     truncated: list[int]
     usage: Usage
+    cached: int
     chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
     chunk_size: int | None = Field(None, description="The most tokens of a chunk.")
 
@@ -97,6 +99,7 @@ class SparseAnswer(ResponseBody):
     fingerprint: str
     truncated: list[int]
     usage: Usage
+    cached: int
 
 
 class ModelState(ResponseBody):
@@ -196,6 +199,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
             encoding=as_json if form == "json" else "raw",
             fingerprint=asked.fingerprint,
             takes=(asked.kind,) if asked.kind else ("embed", "sparse"),
+            cache=asked.cache,
         )
         if asked.chunk:
             wanted = replace(wanted, chunking=asked.chunk.chunking())

@@ -83,8 +83,9 @@ def print_embedded(
     if not server:
         asyncio.run(_embed_by_pool(config, numbered, options, chunking))
         return
+    cut = {"size": chunking.size, "overlap": chunking.overlap}
     for index, text in numbered:  # one by one: a long text may have all that a request can have
-        answer = server.send(requests.embed_as_json([text], chunk=asdict(chunking), **options))
+        answer = server.send(requests.embed_as_json([text], chunk=cut, **options))
         options["fingerprint"] = answer["fingerprint"]  # keep every line in the first one's space
         _print(index, answer["embeddings"], answer["chunks"], answer)
 

@@ -67,7 +67,7 @@ class Client:
         """Where the server is, for people to read: a URL, or `unix:` and a path."""
         return str(self._address)
 
-    def embed(
+    def embed(  # noqa: PLR0913 - the options of a request
         self,
         texts: Sequence[str],
         *,
@@ -76,13 +76,15 @@ class Client:
         dimensions: int | None = None,
         truncate: bool = True,
         fingerprint: str | None = None,
+        cache: bool = True,
         chunk: Mapping[str, Any] | None = None,
     ) -> Embeddings:
         """Return the vectors of `texts`: one request, so at most `limits.max_texts` of them.
 
-        `fingerprint` is the expected space; any other raises `FingerprintMismatchError`. `chunk`:
-        there is a vector for each chunk of the texts; its keys are the options of `chunk` below,
-        and `{}` means chunks as large as the model takes.
+        `fingerprint` is the expected space; any other raises `FingerprintMismatchError`. Without
+        `cache`, every text is computed anew. `chunk`: there is a vector for each chunk of the
+        texts; its keys are the options of `chunk` below, and `{}` means chunks as large as the
+        model takes.
         """
         return self.send(
             requests.embed(
@@ -92,6 +94,7 @@ class Client:
                 dimensions=dimensions,
                 truncate=truncate,
                 fingerprint=fingerprint,
+                cache=cache,
                 chunk=chunk,
             )
         )
@@ -211,7 +214,7 @@ class AsyncClient:
         """See `Client.address`."""
         return str(self._address)
 
-    async def embed(
+    async def embed(  # noqa: PLR0913 - as above
         self,
         texts: Sequence[str],
         *,
@@ -220,6 +223,7 @@ class AsyncClient:
         dimensions: int | None = None,
         truncate: bool = True,
         fingerprint: str | None = None,
+        cache: bool = True,
         chunk: Mapping[str, Any] | None = None,
     ) -> Embeddings:
         """See `Client.embed`."""
@@ -231,6 +235,7 @@ class AsyncClient:
                 dimensions=dimensions,
                 truncate=truncate,
                 fingerprint=fingerprint,
+                cache=cache,
                 chunk=chunk,
             )
         )

@@ -152,7 +152,7 @@ class Request(Generic[T]):
         raise refused
 
 
-def embed(
+def embed(  # noqa: PLR0913 - the options of a request
     texts: Sequence[str],
     *,
     model: str | None = None,
@@ -160,6 +160,7 @@ def embed(
     dimensions: int | None = None,
     truncate: bool = True,
     fingerprint: str | None = None,
+    cache: bool = True,
     chunk: Mapping[str, Any] | None = None,
 ) -> Request[Embeddings]:
     """Ask for vectors as raw float32, or in base64 with their chunks. Raises WrongShapeError."""
@@ -172,7 +173,7 @@ def embed(
         "fingerprint": fingerprint,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    body: Object = {"texts": list(texts), "truncate": truncate, **given}
+    body: Object = {"texts": list(texts), "truncate": truncate, "cache": cache, **given}
     if chunk is None:
         return _post("/embed", body, _embeddings, RAW)
     body |= {"chunk": chunk, "encoding": "base64"}

@@ -41,7 +41,7 @@ async def embed_chunks(
         NoTextsError: there are none.
         EmberdError: as `embed`.
     """
-    found = await embed(replace(asked, encoding="chunks", chunk_texts=False))
+    found = await embed(replace(asked, encoding="chunks"))
     texts = [
         text[place["start"] : place["end"]]
         for text, fragment in zip(asked.texts, found.fragments, strict=True)

@@ -59,6 +59,7 @@ class Answer:
     tokens: int
     truncated: Sequence[int]
     timing: Timing
+    cached: int = 0  # of its vectors, that came from the cache on disk
     chunk_size: int = 0
     is_sparse: bool = False  # vectors are JSON objects with `indices` and `values`
 
@@ -102,8 +103,8 @@ class Job:
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     query: str | None = None  # to re-rank the texts for
     text_tokens: int | None = None  # see `wire.Embed`
+    cache: bool = True  # see `wire.Embed`
     chunking: Chunking = USUAL  # of the encoding `chunks`
-    chunk_texts: bool = False  # whether they have their texts
     pairs: bool = False  # see `wire.Embed`, also for the next
     is_query: bool = False
     is_sparse: bool = False  # its model is of kind sparse
@@ -119,6 +120,7 @@ class Job:
     _fragments: dict[int, bytes] = field(default_factory=dict)
     _tokens: int = 0
     _truncated: list[int] = field(default_factory=list)
+    _cached: int = 0
     _chunk_size: int = 0
 
     @property
@@ -180,13 +182,8 @@ class Job:
             special = self.special_tokens
             return Tokenize(id=request_id, texts=texts, prompt=self.prompt, special=special)
         if self.encoding == "chunks":
-            return Chunk(
-                id=request_id,
-                texts=texts,
-                prompt=self.prompt,
-                with_text=self.chunk_texts,
-                **asdict(self.chunking),
-            )
+            how = asdict(self.chunking)
+            return Chunk(id=request_id, texts=texts, prompt=self.prompt, **how)
         return Embed(
             id=request_id,
             texts=texts,
@@ -198,6 +195,7 @@ class Job:
             token_ids=self.token_ids,
             query=self.query,
             text_tokens=self.text_tokens,
+            cache=self.cache,
             pairs=self.pairs,
             is_query=self.is_query,
         )
@@ -210,6 +208,7 @@ class Job:
         places = map(sent.__getitem__, vectors.indices)
         self._fragments.update(zip(places, fragments, strict=True))
         self._tokens += vectors.tokens
+        self._cached += vectors.cached
         self._truncated += [sent[index] for index in vectors.truncated]
         self._chunk_size = vectors.chunk_size
         self.timing.tokenize_s, self.timing.queue_s = vectors.tokenize_s, vectors.queue_s
@@ -228,6 +227,7 @@ class Job:
                     tokens=self._tokens,
                     truncated=sorted(self._truncated),
                     timing=self.timing,
+                    cached=self._cached,
                     chunk_size=self._chunk_size,
                     is_sparse=self.is_sparse,
                 )
@@ -235,7 +235,7 @@ class Job:
 
     def begin_again(self) -> None:
         """Discard what came back: it may be wrong, or of another space."""
-        self._fragments, self._tokens, self._truncated = {}, 0, []
+        self._fragments, self._tokens, self._truncated, self._cached = {}, 0, [], 0
 
     def fail(self, error: EmberdError) -> None:
         """Answer with an error."""

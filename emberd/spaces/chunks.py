@@ -39,12 +39,14 @@ class Chunking:
         language: of code; a key of `GRAMMARS`.
         size: the most tokens of a chunk, without special ones; None: as many as the model takes.
         overlap: the most tokens that a chunk repeats of the one before.
+        with_text: whether the answer repeats the text of each.
     """
 
     kind: ChunkKind = "text"
     language: str | None = None
     size: int | None = None
     overlap: int = 0
+    with_text: bool = False
 
 
 USUAL = Chunking()

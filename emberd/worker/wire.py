@@ -33,6 +33,8 @@ class Start:
     `spawned_s` is the time of the spawn on the monotonic clock, which both processes share.
     `device` is the one of `Ready.devices` to use; empty: the backend's own choice. `workers` is how
     many the model is to have, as far as is known: 1 before the first has said which devices it has.
+    `vectors` is the cache of vectors, if there is one: `file`, `secret` (another file) and
+    `most_bytes`.
     """
 
     version: str
@@ -43,6 +45,7 @@ class Start:
     spawned_s: float = 0.0
     device: str = ""
     workers: int = 1
+    vectors: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Embed:
     registry says. `token_ids`: each text consists of the ids of another tokenizer, separated by
     spaces. `query`: the first text of a pair with each of these, for a re-ranker; its vector is one
     number, the logit. `text_tokens`: where to cut the second, if the model would take more.
+    `cache` False: compute every text for this request, whatever is kept and whoever else asks.
     `pairs`: sparse vectors are JSON as in text-embeddings-inference; see `sparse.encode_entries`.
     `is_query`: the texts are queries, which some sparse models look up in a table.
     """
@@ -67,6 +71,7 @@ class Embed:
     token_ids: bool = False
     query: str | None = None
     text_tokens: int | None = None
+    cache: bool = True
     pairs: bool = False
     is_query: bool = False
 
@@ -162,6 +167,7 @@ class Fragments:
     `tokens` counts what these texts fed to the model, and `truncated` are the indices of those that
     were cut. In seconds: `tokenize_s` and `queue_s` (from arrival to the first batch) of the whole
     request so far, `model_s` of the batch with these texts, `encode_s` for making the payload.
+    `cached` is how many of these vectors came from the cache on disk.
     `chunk_size` is what the size of chunks came to, in tokens.
     """
 
@@ -174,6 +180,7 @@ class Fragments:
     queue_s: float
     model_s: float
     encode_s: float
+    cached: int = 0
     chunk_size: int = 0
 
 
