@@ -122,7 +122,7 @@ def _kind(folder: Path, config: ModelConfig, chosen: Kind | None) -> Line | None
     """Return the line of a model that is not of the usual kind."""
     if by := sparse.said_by(folder, chosen):
         return Line("kind", "sparse", by)
-    by = reranking.said_by(folder, config)
+    by = reranking.said_by(folder, config, chosen)
     return Line("kind", "rerank", by) if by else None
 
 
