@@ -138,6 +138,17 @@ MODELS: Mapping[str, Model] = {
     "xlm-roberta": Model(
         like="intfloat/multilingual-e5-base", config=_ROBERTA | {"model_type": "xlm-roberta"}
     ),
+    "deberta-v2": Model(
+        like="mixedbread-ai/mxbai-rerank-base-v1",
+        config=_BASE | {
+            "model_type": "deberta-v2", "layer_norm_eps": 1e-7, "type_vocab_size": 0,
+            "relative_attention": True, "position_biased_input": False, "position_buckets": 256,
+            "max_relative_positions": -1, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+            "pos_att_type": ["p2c", "c2p"],
+        },
+        names={f"self.{part}.": f"self.{part}_proj." for part in ("query", "key", "value")},
+        lacking={LLAMA: "it has no DeBERTa"},
+    ),
     "nomic_bert": Model(
         like="nomic-ai/nomic-embed-text-v1.5",
         config=checkpoints.NOMIC_BERT | {
@@ -234,6 +245,7 @@ class _Drawn:
 
     heads = ()
     takes_pairs = False
+    sparse = None
 
     def __init__(self, model: Model, folder: Path) -> None:
         self.folder = folder
@@ -246,6 +258,8 @@ class _Drawn:
         return name.endswith(".bias") and any(part in name for part in self._model.biases)
 
     def dense_matrix(self, name: str, rows: int, columns: int) -> npt.NDArray[np.float32]:
+        if name in self.tensors:
+            return self.tensors[name].astype(np.float32)
         is_table = "embed" in name or "shared" in name or "relative" in name
         if not is_table:
             self.products.append((columns, rows))
