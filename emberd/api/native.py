@@ -100,6 +100,8 @@ class SparseAnswer(ResponseBody):
     truncated: list[int]
     usage: Usage
     cached: int
+    chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
+    chunk_size: int | None = Field(None, description="The most tokens of a chunk.")
 
 
 class ModelState(ResponseBody):

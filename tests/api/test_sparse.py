@@ -56,7 +56,8 @@ def test_teis_route_answers_with_pairs(sparse: Server) -> None:
 def test_the_native_route_answers_with_indices_and_values(sparse: Server) -> None:
     said = natively(sparse, model="tiny")
 
-    assert {*said} == {"sparse", "dimensions", "model", "fingerprint", "truncated", "usage"}
+    fields = "sparse dimensions model fingerprint truncated usage cached"
+    assert {*said} == {*fields.split()}
     assert dense(said["sparse"], 171) == pytest.approx(expected("bert"), abs=FAR)
     assert (said["dimensions"], said["model"], said["truncated"]) == (ENTRIES, "tiny", [5])
     assert said["usage"]["tokens"] > len(TEXTS)
@@ -186,3 +187,12 @@ def test_what_models_says(sparse: Server) -> None:
     assert rows["tiny"]["pooling"] == "max"
     document = json.dumps(sparse.http.get("/openapi.json").json())
     assert "SparseVector" in document
+
+
+def test_chunks_have_sparse_vectors(sparse: Server) -> None:
+    said = natively(sparse, texts=[TEXTS[5]], model="tiny", chunk={"size": 20})
+
+    assert len(said["chunks"]) == len(said["sparse"]) > 1
+    first = TEXTS[5][said["chunks"][0]["start"] : said["chunks"][0]["end"]]
+    alone = dense(natively(sparse, texts=[first], model="tiny")["sparse"], ENTRIES)
+    assert dense(said["sparse"][:1], ENTRIES) == pytest.approx(alone, abs=FAR)
