@@ -14,6 +14,7 @@ from emberd.models.json_files import read_optional
 from emberd.models.modules import read_pooling
 from emberd.proposal.lines import PROMPTS_FILE as DESCRIPTION
 from emberd.proposal.lines import Finding, Line
+from emberd.proposal.subject import OwnLines, Subject
 from emberd.registry.spec import POOLINGS, Kind, Pooling
 from emberd.units import format_plain
 
@@ -46,6 +47,19 @@ def said_by(folder: Path, config: ModelConfig, chosen: Kind | None) -> str | Non
     if is_classifier and saved_as is None and read_pooling(folder).path is None:
         return "config.json (architectures)"
     return None
+
+
+def own_lines(subject: Subject) -> OwnLines:
+    """Say what its classifier reads, and how its scores differ from sentence-transformers'.
+
+    Raises:
+        ModelLoadError: it has no classifier that emberd has, or wants a prompt.
+        BadOptionError: what the user chose contradicts a file.
+    """
+    pooling = list(of_classifier(subject.config, subject.chosen.pooling))
+    checkpoint = subject.checkpoint(Line("kind", "rerank", ""), *pooling)
+    checkpoint.dimensions(subject.hidden_size)  # it has a classifier of ours
+    return OwnLines(pooling, [*of_scores(subject.read, subject.config)])
 
 
 def of_classifier(config: ModelConfig, chosen: Pooling | None) -> Iterator[Finding]:
