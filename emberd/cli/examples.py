@@ -42,10 +42,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ('emberd rerank "when does the ferry leave?" < lines.txt', "each line is a text"),
         ("emberd rerank --top-n 3 --json QUERY < lines.txt", "the best three, for programs"),
     ),
-    "cache clear": (
-        ("emberd cache", "how much is kept, and how often it helped"),
-        ("emberd cache clear", "delete it"),
-    ),
+    "cache": (("emberd cache", "how much is kept on disk, and how often it helped"),),
+    "cache clear": (("emberd cache clear", "says how much disk space was freed"),),
     "load": (("emberd load bge-small", "so that its first request does not wait"),),
     "unload": (("emberd unload bge-small", "one model"), ("emberd unload", "all of them")),
     "verify": (
@@ -113,6 +111,8 @@ def add_to(app: typer.Typer, before: str = "") -> None:
         name = str(command.name or getattr(command.callback, "__name__", ""))
         command.epilog = _epilog(EXAMPLES.get(before + name, ()))
     for group in app.registered_groups:
+        if f"{before}{group.name}" in EXAMPLES:  # it does something by itself, too
+            group.epilog = _epilog(EXAMPLES[f"{before}{group.name}"])
         if group.typer_instance:
             add_to(group.typer_instance, f"{before}{group.name} ")
 

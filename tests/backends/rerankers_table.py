@@ -18,7 +18,7 @@ FOUND = Path(__file__).parents[1] / "reference" / "real_rerankers.json"
 BEGIN, END = "<!-- re-rankers: written by scripts/architectures -->", "<!-- end of re-rankers -->"
 WAYS = ("alone", "batches", "packed")
 HEADER = (
-    "re-ranker", "backend", *(f"f32, {way}" for way in WAYS),
+    "re-ranker", "backend", "pairs", *(f"f32, {way}" for way in WAYS),
     "bf16", "bf16, tau", "CrossEncoder's bf16", "its tau",
 )  # fmt: skip
 
@@ -46,7 +46,7 @@ def rows() -> Iterator[list[str]]:
             exact = [f"{row['f32'][way]:.0e}" for way in WAYS]
             both = [row.get(key, {"farthest": "", "tau": ""}) for key in ("bf16", "their_bf16")]
             rough = [str(each[key]) for each in both for key in ("farthest", "tau")]
-            yield [f"`{name}`", backend, *exact, *rough]
+            yield [f"`{name}`", backend, str(row["pairs"]), *exact, *rough]
 
 
 def section() -> str:

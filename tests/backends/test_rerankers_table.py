@@ -23,8 +23,10 @@ def test_every_logit_is_near_enough() -> None:
 
 
 def test_bf16_changes_the_order_hardly_or_no_more_than_in_crossencoder() -> None:
+    """One swap is always allowed: of few pairs, it alone takes more than 0.01 off tau."""
     for name, by_backend in table.found().items():
         for row in by_backend.values():
             if "bf16" in row:
-                least = min(LEAST_TAU, row["their_bf16"]["tau"])
-                assert row["bf16"]["tau"] >= least, name
+                one_swap = 1 - 4 / (row["pairs"] * (row["pairs"] - 1))
+                least = min(LEAST_TAU, one_swap, row["their_bf16"]["tau"])
+                assert row["bf16"]["tau"] >= least - 1e-4, name
