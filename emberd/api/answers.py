@@ -31,8 +31,8 @@ def chosen_format(accept: str) -> Format:
     return "raw" if "application/octet-stream" in accept else "json"
 
 
-def embed_response(answer: Answer, form: Format) -> Response:
-    """Return the native answer of `POST /embed`."""
+def embed_response(answer: Answer, form: Format, **more: bytes) -> Response:
+    """Return the native answer of `POST /embed`; `more` are fields of JSON, encoded already."""
     if form == "json":
         rest = {
             "dimensions": answer.dimensions,
@@ -40,9 +40,11 @@ def embed_response(answer: Answer, form: Format) -> Response:
             "fingerprint": answer.fingerprint,
             "truncated": answer.truncated,
             "usage": {"tokens": answer.tokens},
+            "cached": answer.cached,
         }
+        further = b"".join(b'"%b":%b,' % (name.encode(), value) for name, value in more.items())
         key = b"sparse" if answer.is_sparse else b"embeddings"
-        body = b'{"' + key + b'":' + as_array(answer) + b"," + orjson.dumps(rest)[1:]
+        body = b'{"' + key + b'":' + as_array(answer) + b"," + further + orjson.dumps(rest)[1:]
         return respond(answer, body)
     body = b"".join(answer.fragments)
     if form == "npy":
@@ -54,6 +56,7 @@ def embed_response(answer: Answer, form: Format) -> Response:
     response.headers["X-Emberd-Rows"] = str(len(answer.fragments))
     response.headers["X-Emberd-Tokens"] = str(answer.tokens)
     response.headers["X-Emberd-Truncated"] = format_places(sorted(answer.truncated))
+    response.headers["X-Emberd-Cached"] = str(answer.cached)
     return response
 
 

@@ -10,18 +10,21 @@ from starlette.requests import Request
 from emberd.api.byte_budget import reservation_of
 from emberd.api.hang_up import hang_up_of
 from emberd.api.record import record_of
+from emberd.errors import BadOptionError
 from emberd.pool.job import Answer, Form, Timing
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.registry.spec import ModelSpec
 
 ANSWER_BYTES: Mapping[Form, int] = {"json": 12, "base64": 6, "raw": 4}  # roughly, per number
 TOKEN_BYTES = 64  # roughly, per character of a text to tokenize
+CHUNK_BYTES = 96  # roughly, per chunk
+FEW_TOKENS = 64  # of a chunk, whose size is not known here
 ENTRY_BYTES = 32  # roughly, per number of a sparse vector that is not zero,
 MOST_ENTRIES = 512  # of which there are rarely more
 
 
 async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
-    """Return the pool's answer; an expected fingerprint may also come in a header.
+    """Return the pool's answer; an expected fingerprint and `cache` may also come in headers.
 
     If the request or the model's name states a role, a header of the answer says which prompt the
     texts got.
@@ -36,6 +39,8 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     record.model = spec.name
     if expected != asked.fingerprint:
         asked = replace(asked, fingerprint=expected)
+    if "x-emberd-cache" in request.headers:
+        asked = replace(asked, cache=asked.cache and _may_cache(request))
     reservation = reservation_of(request.scope)
     reservation.resize(_size_bytes(asked, spec, pool.limits.max_texts))
     answer = await hang_up_of(request.scope).ends(pool.embed(asked))
@@ -44,6 +49,17 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     if role:
         record.headers["X-Emberd-Prompt"] = role if spec.prompts.get(role) else "none"
     return answer
+
+
+def _may_cache(request: Request) -> bool:
+    """Return what the header says. Raises BadOptionError."""
+    said = request.headers["x-emberd-cache"].lower()
+    if said not in ("true", "false"):
+        raise BadOptionError(
+            "X-Emberd-Cache: it is neither `true` nor `false`.",
+            hint="Send `false` to have every text computed anew, or leave the header out.",
+        )
+    return said == "true"
 
 
 def _size_bytes(asked: EmbedRequest, spec: ModelSpec, max_texts: int) -> int:
@@ -55,6 +71,10 @@ def _size_bytes(asked: EmbedRequest, spec: ModelSpec, max_texts: int) -> int:
     held_bytes = sum(map(sys.getsizeof, texts)) + sys.getsizeof(asked.query)
     if asked.encoding == "tokens":
         return held_bytes + TOKEN_BYTES * sum(map(len, texts))
+    if asked.encoding == "chunks":
+        size = asked.chunking.size or FEW_TOKENS
+        said_bytes = CHUNK_BYTES * (sum(map(len, texts)) // size + len(texts))
+        return held_bytes * (1 + asked.chunking.with_text) + said_bytes
     if spec.kind == "sparse":
         return held_bytes + ENTRY_BYTES * MOST_ENTRIES * len(texts)
     return held_bytes + ANSWER_BYTES[asked.encoding] * len(texts) * spec.dimensions

@@ -16,6 +16,8 @@ from emberd import __version__
 from emberd.cli import (
     add,
     bench,
+    cache,
+    chunk,
     compare,
     context,
     doctor,
@@ -58,6 +60,7 @@ app.command()(models.remove)
 app.command()(server.ps)
 app.command()(embed.embed)
 app.command()(rerank.rerank)
+app.command()(chunk.chunk)
 app.command()(server.load)
 app.command()(server.unload)
 app.command()(verify.verify)
@@ -67,6 +70,7 @@ app.command()(settings.reload)
 app.add_typer(service.app, name="service")
 app.command()(compare.compare)
 app.command()(bench.bench)
+app.add_typer(cache.app, name="cache")
 app.add_typer(settings.app, name="config")
 app.add_typer(migrate.app, name="migrate")
 examples.add_to(app)

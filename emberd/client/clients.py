@@ -4,7 +4,7 @@ Vectors travel as raw float32. An error of the server is raised as the same clas
 `emberd.errors` that the server raised. The server never imports this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -13,6 +13,7 @@ import httpx2
 from emberd.client import finding, requests
 from emberd.client.address import Address
 from emberd.client.requests import (
+    Chunks,
     Embeddings,
     InputType,
     Ranking,
@@ -21,6 +22,7 @@ from emberd.client.requests import (
 )
 from emberd.config.load import Config, load_config
 from emberd.errors import ConfigError, DeadlineError, EmberdError, NoServerError
+from emberd.spaces.chunks import ChunkKind
 
 T = TypeVar("T")
 
@@ -65,7 +67,7 @@ class Client:
         """Where the server is, for people to read: a URL, or `unix:` and a path."""
         return str(self._address)
 
-    def embed(
+    def embed(  # noqa: PLR0913 - the options of a request
         self,
         texts: Sequence[str],
         *,
@@ -74,10 +76,15 @@ class Client:
         dimensions: int | None = None,
         truncate: bool = True,
         fingerprint: str | None = None,
+        cache: bool = True,
+        chunk: Mapping[str, Any] | None = None,
     ) -> Embeddings:
         """Return the vectors of `texts`: one request, so at most `limits.max_texts` of them.
 
-        `fingerprint` is the expected space; any other raises `FingerprintMismatchError`.
+        `fingerprint` is the expected space; any other raises `FingerprintMismatchError`. Without
+        `cache`, every text is computed anew. `chunk`: there is a vector for each chunk of the
+        texts; its keys are the options of `chunk` below, and `{}` means chunks as large as the
+        model takes.
         """
         return self.send(
             requests.embed(
@@ -87,6 +94,36 @@ class Client:
                 dimensions=dimensions,
                 truncate=truncate,
                 fingerprint=fingerprint,
+                cache=cache,
+                chunk=chunk,
+            )
+        )
+
+    def chunk(
+        self,
+        texts: Sequence[str],
+        *,
+        size: int | None = None,
+        overlap: int = 0,
+        kind: ChunkKind = "text",
+        language: str | None = None,
+        model: str | None = None,
+        input_type: InputType | None = None,
+    ) -> Chunks:
+        """Return where to cut texts so that the model takes each part.
+
+        `size` and `overlap` are in tokens, without special ones; None: as large as the model takes.
+        `language` is of kind `code`.
+        """
+        return self.send(
+            requests.chunk(
+                texts,
+                size=size,
+                overlap=overlap,
+                kind=kind,
+                language=language,
+                model=model,
+                input_type=input_type,
             )
         )
 
@@ -177,7 +214,7 @@ class AsyncClient:
         """See `Client.address`."""
         return str(self._address)
 
-    async def embed(
+    async def embed(  # noqa: PLR0913 - as above
         self,
         texts: Sequence[str],
         *,
@@ -186,6 +223,8 @@ class AsyncClient:
         dimensions: int | None = None,
         truncate: bool = True,
         fingerprint: str | None = None,
+        cache: bool = True,
+        chunk: Mapping[str, Any] | None = None,
     ) -> Embeddings:
         """See `Client.embed`."""
         return await self.send(
@@ -196,6 +235,32 @@ class AsyncClient:
                 dimensions=dimensions,
                 truncate=truncate,
                 fingerprint=fingerprint,
+                cache=cache,
+                chunk=chunk,
+            )
+        )
+
+    async def chunk(
+        self,
+        texts: Sequence[str],
+        *,
+        size: int | None = None,
+        overlap: int = 0,
+        kind: ChunkKind = "text",
+        language: str | None = None,
+        model: str | None = None,
+        input_type: InputType | None = None,
+    ) -> Chunks:
+        """See `Client.chunk`."""
+        return await self.send(
+            requests.chunk(
+                texts,
+                size=size,
+                overlap=overlap,
+                kind=kind,
+                language=language,
+                model=model,
+                input_type=input_type,
             )
         )
 

@@ -37,6 +37,7 @@ from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Named
 from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
+from emberd.spaces.chunks import USUAL, Chunking
 from emberd.spaces.lock import LockFile
 
 QUEUED_TEXTS = attrgetter("backlog.queued_texts")
@@ -60,6 +61,8 @@ class EmbedRequest:
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     query: str | None = None  # to re-rank the texts for; of a model of kind rerank
     text_tokens: int | None = None  # where to cut the texts for it, if the model would take more
+    cache: bool = True  # False: compute every text anew, for this request alone
+    chunking: Chunking = USUAL  # of the encoding `chunks`
     takes: Sequence[Kind] = ("embed",)  # kinds of models that may embed the texts
     pairs: bool = False  # sparse vectors as text-embeddings-inference has them
 
@@ -106,6 +109,7 @@ class Pool:
             idle_unload_s=lambda: self._limits.idle_unload,
             changed=self._changed.set,
             freed=self._freed,
+            vectors_bytes=config.settings.cache.vectors,
         )
         self._models: dict[str, Model] = {}
         self._retired: list[Model] = []  # of an earlier configuration, not gone yet
@@ -370,6 +374,8 @@ class Pool:
             token_ids=request.token_ids,
             query=request.query,
             text_tokens=request.text_tokens,
+            cache=request.cache,
+            chunking=request.chunking,
             pairs=request.pairs,
             is_query=role == "query",
             is_sparse=spec.kind == "sparse",

@@ -3,41 +3,37 @@
 Whoever reads takes all frames that have come, and tokenizes the first slice of each request itself,
 together, so that every core has a share; waking another thread for a short text takes longer than
 tokenizing it. Who reads, the batcher decides; a thread of its own does while the others work.
-Another tokenizes the remaining slices, and long texts. `/tokenize` has a third: its texts are not
-cut, so one may take seconds.
+Another tokenizes the remaining slices, and long texts. What is not for the model goes to
+`describing`.
 """
 
 import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BufferedIOBase
 from itertools import islice
 from threading import Thread
 from typing import TYPE_CHECKING
 
-import orjson
-
 from emberd.errors import EmberdError, NoTokensError, TextTooLongError
 from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher
+from emberd.worker.describing import Describer
 from emberd.worker.encodings import Decoder
 from emberd.worker.outbox import Sender, failure, log
 from emberd.worker.threads import worker_ends_with_this_thread
 from emberd.worker.tokenizer import Tokenizer, Tokens
-from emberd.worker.work import Work
+from emberd.worker.work import Slice, Work, decisive
 
 if TYPE_CHECKING:
+    from emberd.worker.keeper import Keeper  # which imports SQLite
     from emberd.worker.lookups import Lookups
     from emberd.worker.query_table import QueryTable
 
 READ_BYTES = 2**16  # whatever is less needs no memory of its own
-
-Slice = tuple[Work, range]
-"""A request, and the indices of the texts of it to tokenize."""
 
 
 class Inbox:
@@ -51,12 +47,16 @@ class Inbox:
         self._send = send
         self._tokenizer: Tokenizer | None = None
         self._decoder: Decoder | None = None
-        self._describer = ThreadPoolExecutor(1, "describe")
-        self._to_describe: set[int] = set()  # ids of `/tokenize` requests not cancelled yet
+        self._keeper: Keeper | None = None
+        self._describer = Describer(send)
         self._lookups: Lookups | None = None
 
     def open(
-        self, tokenizer: Tokenizer, spec: ModelSpec, queries: "QueryTable | None" = None
+        self,
+        tokenizer: Tokenizer,
+        spec: ModelSpec,
+        queries: "QueryTable | None" = None,
+        keeper: "Keeper | None" = None,
     ) -> None:
         """Accept requests from now on. The server sends none before it has seen Ready.
 
@@ -67,6 +67,7 @@ class Inbox:
 
             self._lookups = Lookups(queries, self._send)
         self._tokenizer = tokenizer
+        self._keeper = keeper
         self._decoder = Decoder(spec.token_ids, spec.name) if spec.token_ids else None
         rest = Thread(target=self._tokenize_rest, args=(tokenizer,), name="tokenizer", daemon=True)
         rest.start()
@@ -96,7 +97,7 @@ class Inbox:
         """Take a frame; return what the caller has to tokenize, if it is a request with texts."""
         if isinstance(frame, wire.Cancel):
             self.batcher.cancel(frame.id)
-            self._to_describe.discard(frame.id)
+            self._describer.cancel(frame.id)
             if self._lookups:
                 self._lookups.cancel(frame.id)
         elif isinstance(frame, wire.Embed) and frame.is_query and self._lookups:
@@ -104,9 +105,8 @@ class Inbox:
         elif isinstance(frame, wire.Embed) and self._tokenizer:
             request = self._with_texts(frame)
             return self.batcher.add(request) if request else None
-        elif isinstance(frame, wire.Tokenize) and self._tokenizer:
-            self._to_describe.add(frame.id)
-            self._describer.submit(self._describe, frame, self._tokenizer)
+        elif isinstance(frame, wire.Tokenize | wire.Chunk) and self._tokenizer:
+            self._describer.add(frame, self._tokenizer)
         return None
 
     def _with_texts(self, request: wire.Embed) -> wire.Embed | None:
@@ -131,20 +131,16 @@ class Inbox:
         """Tokenize slices of requests, those with the same prompt or query at once."""
         by_first: defaultdict[object, list[Slice]] = defaultdict(list)
         for work, indices in slices:
-            asked = work.request
-            by_first[asked.prompt, asked.query, asked.text_tokens].append((work, indices))
+            by_first[decisive(work.request)].append((work, indices))
         for alike in by_first.values():
-            self._tokenize_alike(alike, tokenizer)
+            if left := self._keeper.answer(alike) if self._keeper else alike:
+                self._tokenize_alike(left, tokenizer)
 
     def _tokenize_alike(self, slices: Sequence[Slice], tokenizer: Tokenizer) -> None:
         began_s = time.monotonic()
         texts = [work.request.texts[index] for work, indices in slices for index in indices]
-        first = slices[0][0].request
         try:
-            if first.query is None:
-                tokens = iter(tokenizer.encode(texts, first.prompt))
-            else:
-                tokens = iter(tokenizer.encode_pairs(first.query, texts, first.text_tokens))
+            tokens = iter(self._tokens(slices[0][0], texts, tokenizer))
         except TextTooLongError as error:  # the query that all of them have
             for work, _ in slices:
                 self._fail(work.request.id, error)
@@ -162,7 +158,20 @@ class Inbox:
             for work, indices in slices:
                 self._add(work, indices, list(islice(tokens, len(indices))), spent_s)
 
-    def _add(self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float) -> None:
+    def _tokens(self, work: Work, texts: Sequence[str], tokenizer: Tokenizer) -> Sequence[Tokens]:
+        """Tokenize texts of requests like this one, equal ones once if they are shared."""
+        if work.alike is None:
+            return encode(work.request, texts, tokenizer)
+        found = self.batcher.known(work, texts)
+        new = [text for text in dict.fromkeys(texts) if text not in found]
+        if len(new) == len(texts):
+            return encode(work.request, texts, tokenizer)
+        found.update(zip(new, encode(work.request, new, tokenizer), strict=True))
+        return [found[text] for text in texts]
+
+    def _add(
+        self, work: Work, indices: Sequence[int], tokens: Sequence[Tokens], spent_s: float
+    ) -> None:
         try:
             refuse_empty(indices, tokens)
             if not work.request.truncate:
@@ -176,45 +185,12 @@ class Inbox:
         self.batcher.cancel(request_id)
         self._send(failure(request_id, error))
 
-    def _describe(self, request: wire.Tokenize, tokenizer: Tokenizer) -> None:
-        """Answer a `/tokenize` request, one text at a time."""
-        with worker_ends_with_this_thread("describing tokens"):
-            try:
-                began_s = time.monotonic()
-                for index in range(len(request.texts)):
-                    self._describe_one(request, index, tokenizer, began_s)
-            except BaseException as error:  # noqa: BLE001 - as above
-                log(f"tokenizing failed: {type(error).__name__}")
-                self._send(failure(request.id, EmberdError("The texts could not be tokenized.")))
-            self._to_describe.discard(request.id)
 
-    def _describe_one(
-        self, request: wire.Tokenize, index: int, tokenizer: Tokenizer, began_s: float
-    ) -> None:
-        """Send the tokens of one text as JSON; stop as soon as the request is cancelled."""
-        pieces, count = [], 0
-        for tokens in tokenizer.describe(request.prompt + request.texts[index]):
-            if request.id not in self._to_describe:
-                return
-            wanted = [token for token in tokens if request.special or not token["special"]]
-            count += len(tokens)
-            if wanted:
-                pieces.append(orjson.dumps(wanted)[1:-1])
-        fragment = b"[" + b",".join(pieces) + b"]"
-        self._send(
-            wire.Fragments(
-                id=request.id,
-                indices=[index],
-                sizes=[len(fragment)],
-                tokens=count,
-                truncated=[],
-                tokenize_s=time.monotonic() - began_s,
-                queue_s=0.0,
-                model_s=0.0,
-                encode_s=0.0,
-            ),
-            fragment,
-        )
+def encode(request: wire.Embed, texts: Sequence[str], tokenizer: Tokenizer) -> Sequence[Tokens]:
+    """Tokenize texts as a request says. Raises TextTooLongError."""
+    if request.query is None:
+        return tokenizer.encode(texts, request.prompt)
+    return tokenizer.encode_pairs(request.query, texts, request.text_tokens)
 
 
 def refuse_empty(indices: Iterable[int], tokens: Iterable[Tokens]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from emberd import __version__
+from emberd import __version__, freed
 from emberd.backends import plugins
 from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.backends.faster import faster_compute
@@ -66,7 +66,8 @@ class Loaded:
     """A model ready to embed, and the Ready frame that describes it to the server.
 
     `workers` is how many of the model share this machine's cores. `queries` is where queries are
-    looked up, if they do not go through the encoder.
+    looked up, if they do not go through the encoder. `is_static`: a text costs a mean of rows, less
+    than it would to find its vector on disk.
     """
 
     spec: ModelSpec
@@ -75,6 +76,7 @@ class Loaded:
     ready: Ready
     workers: int = 1
     queries: "QueryTable | None" = None
+    is_static: bool = False
 
     @property
     def is_sparse(self) -> bool:
@@ -151,7 +153,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
 
     def read() -> Tokenizer:
         python_is_free.wait()
-        return Tokenizer(
+        tokenizer = Tokenizer(
             found.folder,
             found.max_tokens,
             found.says.normalizer,
@@ -159,6 +161,8 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             only_known=found.says.only_known,
             pairs=spec.kind == "rerank",
         )
+        freed.give_back()  # of a large vocabulary, reading takes twice what is kept
+        return tokenizer
 
     with phases.measure("load"), ThreadPoolExecutor(1) as thread:
         reading = thread.submit(read)
@@ -220,7 +224,8 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         devices=devices,
         streams=getattr(encoder, "streams", 1),
     )
-    return Loaded(spec, tokenizer, encoder, ready, workers, _queries(found, spec))
+    queries, is_static = _queries(found, spec), found.says.only_known
+    return Loaded(spec, tokenizer, encoder, ready, workers, queries, is_static)
 
 
 def _queries(found: ModelFiles, spec: ModelSpec) -> "QueryTable | None":

@@ -13,9 +13,13 @@ from typing import Any, BinaryIO, Literal, get_args
 
 import orjson
 
+from emberd.spaces.chunks import ChunkKind
+
 PREFIX = struct.Struct(">II")
 MAX_HEADER_BYTES = 257 * 2**20  # the texts of the largest body with prompts; JSON gets no longer
 MAX_PAYLOAD_BYTES = 2**31
+TOKENIZED_AT_ONCE = 1  # `Tokenize` requests that a worker works on
+CHUNKED_AT_ONCE = 2  # so that a short text need not wait for a book
 
 Encoding = Literal["json", "base64", "raw"]
 
@@ -29,6 +33,8 @@ class Start:
     `spawned_s` is the time of the spawn on the monotonic clock, which both processes share.
     `device` is the one of `Ready.devices` to use; empty: the backend's own choice. `workers` is how
     many the model is to have, as far as is known: 1 before the first has said which devices it has.
+    `vectors` is the cache of vectors, if there is one: `file`, `secret` (another file) and
+    `most_bytes`.
     """
 
     version: str
@@ -39,6 +45,7 @@ class Start:
     spawned_s: float = 0.0
     device: str = ""
     workers: int = 1
+    vectors: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,7 @@ class Embed:
     registry says. `token_ids`: each text consists of the ids of another tokenizer, separated by
     spaces. `query`: the first text of a pair with each of these, for a re-ranker; its vector is one
     number, the logit. `text_tokens`: where to cut the second, if the model would take more.
+    `cache` False: compute every text for this request, whatever is kept and whoever else asks.
     `pairs`: sparse vectors are JSON as in text-embeddings-inference; see `sparse.encode_entries`.
     `is_query`: the texts are queries, which some sparse models look up in a table.
     """
@@ -63,6 +71,7 @@ class Embed:
     token_ids: bool = False
     query: str | None = None
     text_tokens: int | None = None
+    cache: bool = True
     pairs: bool = False
     is_query: bool = False
 
@@ -79,6 +88,25 @@ class Tokenize:
     texts: Sequence[str]
     prompt: str
     special: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Server to worker: cut these texts into chunks; answered with `Fragments`.
+
+    Each fragment is a JSON array of chunks; see `chunking.describe`. The other fields are those of
+    `spaces.chunks.Chunking`. `prompt`: leave room for it in each chunk. `with_text`: each chunk has
+    its text.
+    """
+
+    id: int
+    texts: Sequence[str]
+    prompt: str
+    kind: ChunkKind = "text"
+    language: str | None = None
+    size: int | None = None
+    overlap: int = 0
+    with_text: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,11 +162,13 @@ class StartFailed:
 class Fragments:
     """Worker to server: parts of a request's answer, one after another in the payload.
 
-    A fragment is what one text becomes: its vector as `Embed.encoding` says, or its tokens.
+    A fragment is what one text becomes: its vector as `Embed.encoding` says, its tokens or chunks.
     `indices` are the places of these texts in the request, and `sizes` the bytes of each fragment.
     `tokens` counts what these texts fed to the model, and `truncated` are the indices of those that
     were cut. In seconds: `tokenize_s` and `queue_s` (from arrival to the first batch) of the whole
     request so far, `model_s` of the batch with these texts, `encode_s` for making the payload.
+    `cached` is how many of these vectors came from the cache on disk.
+    `chunk_size` is what the size of chunks came to, in tokens.
     """
 
     id: int
@@ -150,6 +180,8 @@ class Fragments:
     queue_s: float
     model_s: float
     encode_s: float
+    cached: int = 0
+    chunk_size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +223,7 @@ class Audited:
     """Worker to server, once: it has checked what it computes with, and found no damage."""
 
 
-FromServer = Start | Embed | Tokenize | Cancel
+FromServer = Start | Embed | Tokenize | Chunk | Cancel
 FromWorker = Progress | Ready | StartFailed | Batch | Fragments | Failure | Damaged | Audited
 Frame = FromServer | FromWorker
 FRAMES: Mapping[str, type[Any]] = {

@@ -96,8 +96,10 @@ class Remembering(PoolEmbedder):
         dimensions: int | None = None,
         input_type: InputType | None = None,
         fingerprint: str | None = None,
+        cache: bool = True,
     ) -> "Future[Embedded]":
         """Embed one batch, or remember it."""
+        del cache
         asked = (model, dimensions, input_type)
         rows, space = self._rows[asked], self._fingerprints.get(asked)
         if texts and space and fingerprint in (None, space) and rows.keys() >= {*texts}:
