@@ -31,6 +31,7 @@ from tests.serving import clean_environ
 
 CONFIG = f"""
 default_reranker: tiny
+limits: {{max_loaded: 6}}
 models:
   old: {{sources: [{{path: {stores.TINY / "bert"}}}], dimensions: 64, pooling: mean}}
   new: {{sources: [{{path: {stores.TINY / "roberta"}}}], dimensions: 64, pooling: mean}}
@@ -44,6 +45,14 @@ models:
 """
 TEXTS = stores.texts(120)
 SHORT = [text[:40] for text in TEXTS]  # with a query like this there is room for a text
+
+
+class Keeping(PoolEmbedder):
+    """A pool that keeps its models for the next test; `tests/cli` sees that they are unloaded."""
+
+    def release(self, model: str) -> None:
+        """Keep it."""
+        del model
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Config, Poo
     (home / "config.yaml").write_text(CONFIG)
     compiled.lend(home)
     config = load_config(environ=clean_environ(home))
-    with PoolEmbedder(config) as running:
+    with Keeping(config) as running:
         yield config, running
     compiled.keep(home)
 
