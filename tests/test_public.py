@@ -15,7 +15,9 @@ INIT = (
 EMBED = (
     "(texts: collections.abc.Sequence[str], *, model: str | None = None,"
     " input_type: Optional[Literal['query', 'document']] = None, dimensions: int | None = None,"
-    " truncate: bool = True, fingerprint: str | None = None) -> emberd.client.requests.Embeddings"
+    " truncate: bool = True, fingerprint: str | None = None, dtype: Optional[Literal['float',"
+    " 'float16', 'int8', 'uint8', 'binary', 'ubinary']] = None)"
+    " -> emberd.client.requests.Embeddings"
 )
 METHODS = {
     "close": "() -> None",

@@ -52,7 +52,9 @@ def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
     held_bytes = sum(map(sys.getsizeof, texts)) + sys.getsizeof(asked.query)
     if asked.encoding == "tokens":
         return held_bytes + TOKEN_BYTES * sum(map(len, texts))
-    return held_bytes + ANSWER_BYTES[asked.encoding] * len(texts) * dimensions
+    encodings = (asked.encoding, *(encoding for encoding, _ in asked.also))
+    number_bytes = sum(map(ANSWER_BYTES.__getitem__, encodings))  # smaller dtypes take less
+    return held_bytes + number_bytes * len(texts) * dimensions
 
 
 async def load(request: Request, pool: Pool, name: str | None) -> Answer:

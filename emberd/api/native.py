@@ -12,7 +12,14 @@ from starlette.responses import Response
 
 from emberd import __version__
 from emberd.api import answers, body, exchange, tei
-from emberd.api.fields import ModelName, PromptType, RequestBody, StrictTexts, Truncate
+from emberd.api.fields import (
+    OUTPUT_DTYPE,
+    ModelName,
+    PromptType,
+    RequestBody,
+    StrictTexts,
+    Truncate,
+)
 from emberd.api.hang_up import hang_up_of
 from emberd.api.openapi import (
     ACCESS,
@@ -27,6 +34,7 @@ from emberd.api.openapi import (
 )
 from emberd.api.routes import Router
 from emberd.config.live import LiveConfig
+from emberd.dtypes import Dtype
 from emberd.errors import WrongShapeError
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.pool.states import State
@@ -47,6 +55,7 @@ class EmbedBody(RequestBody):
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
     truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     encoding: Literal["float", "base64"] = "float"
+    output_dtype: Dtype | None = Field(None, description=OUTPUT_DTYPE)
     fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
 
 
@@ -70,12 +79,13 @@ class Usage(ResponseBody):
 class EmbedAnswer(ResponseBody):
     """What `POST /embed` answers."""
 
-    embeddings: list[list[float]] | list[str]
+    embeddings: list[list[float]] | list[list[int]] | list[str]
     dimensions: int
     model: str
     fingerprint: str
     truncated: list[int]
     usage: Usage
+    output_dtype: Dtype | None = Field(None, description="Present if the request names one.")
 
 
 class ModelState(ResponseBody):
@@ -136,13 +146,14 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
             (EmbedBody, tei.TEIEmbedBody),
             {"texts": ["first text", "second text"]},
             {"texts": ["what is it about?"], "model": "minilm", "input_type": "query"},
+            {"texts": ["a text"], "model": "minilm", "output_dtype": "int8"},
             {"inputs": "a text, as TEI clients send it"},
             embeds=True,
         ),
         responses=fails((NativeError, TEIError), EMBEDDING)
         | gives(
             (EmbedAnswer, tei.VECTORS),
-            "One vector for each text, in order; raw float32 or a NumPy array by Accept.",
+            "One vector for each text, in order; raw numbers or a NumPy array by Accept.",
             embeds=True,
             further=("application/octet-stream", "application/x-npy"),
         ),
@@ -175,9 +186,10 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
                 truncate=asked.truncate,
                 encoding=as_json if form == "json" else "raw",
                 fingerprint=asked.fingerprint,
+                dtype=asked.output_dtype or "float",
             ),
         )
-        return answers.embed_response(answer, form)
+        return answers.embed_response(answer, form, asked.output_dtype)
 
     @router.get("/health", responses=gives(Health, "The state.") | fails(NativeError, (403,)))
     async def health() -> Response:

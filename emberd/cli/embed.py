@@ -11,6 +11,7 @@ import typer
 
 from emberd.cli.context import ModelName, Root, print_warning
 from emberd.cli.texts import given, in_batches
+from emberd.dtypes import NUMPY
 from emberd.errors import BadOptionError
 from emberd.units import format_places
 
@@ -37,6 +38,13 @@ def embed(
         int | None,
         typer.Option(metavar="N", help="Return shorter vectors, if the model supports it."),
     ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DTYPE",
+            help="What the numbers are: float, float16, int8, uint8, binary or ubinary.",
+        ),
+    ] = None,
     jsonl: Annotated[
         bool,
         typer.Option(
@@ -57,6 +65,8 @@ def embed(
     del as_json
     if input_type not in (None, "query", "document"):
         raise BadOptionError(f"--input-type: {input_type!r} is neither query nor document.")
+    if dtype is not None and dtype not in NUMPY:
+        raise BadOptionError(f"--dtype: {dtype!r} is none of {', '.join(NUMPY)}.")
     source = given(texts, jsonl=jsonl, example='emberd embed "some text"')
     root: Root = ctx.obj
     config = root.load()
@@ -70,11 +80,12 @@ def embed(
     server = clients.find(config)
     with _progress(len(texts) if texts else None) as report:
         if server:
-            _by_server(server, batches, options, report)
+            asked_dtype = {"output_dtype": dtype} if dtype else {}
+            _by_server(server, batches, options | asked_dtype, report)
         else:
             import asyncio
 
-            asyncio.run(_by_pool(config, batches, options, report))
+            asyncio.run(_by_pool(config, batches, options | {"dtype": dtype or "float"}, report))
 
 
 class Printer:

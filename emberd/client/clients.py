@@ -1,6 +1,6 @@
 """`emberd.Client` and `emberd.AsyncClient`: texts in, NumPy arrays out, over the native API.
 
-Vectors travel as raw float32. An error of the server is raised as the same class of
+Vectors travel as raw numbers. An error of the server is raised as the same class of
 `emberd.errors` that the server raised. The server never imports this.
 """
 
@@ -14,6 +14,7 @@ from emberd.client import finding, requests
 from emberd.client.address import Address
 from emberd.client.requests import Embeddings, InputType, Ranking, Request
 from emberd.config.load import Config, load_config
+from emberd.dtypes import Dtype
 from emberd.errors import ConfigError, DeadlineError, EmberdError, NoServerError
 
 T = TypeVar("T")
@@ -68,10 +69,13 @@ class Client:
         dimensions: int | None = None,
         truncate: bool = True,
         fingerprint: str | None = None,
+        dtype: Dtype | None = None,
     ) -> Embeddings:
         """Return the vectors of `texts`: one request, so at most `limits.max_texts` of them.
 
-        `fingerprint` is the expected space; any other raises `FingerprintMismatchError`.
+        `fingerprint` is the expected space; any other raises `FingerprintMismatchError`. `dtype` is
+        what the numbers of the vectors become: `float` (float32, the default), `float16`, `int8`,
+        `uint8`, `binary` or `ubinary`, each of which is a space of its own.
         """
         return self.send(
             requests.embed(
@@ -81,6 +85,7 @@ class Client:
                 dimensions=dimensions,
                 truncate=truncate,
                 fingerprint=fingerprint,
+                dtype=dtype,
             )
         )
 
@@ -160,6 +165,7 @@ class AsyncClient:
         dimensions: int | None = None,
         truncate: bool = True,
         fingerprint: str | None = None,
+        dtype: Dtype | None = None,
     ) -> Embeddings:
         """See `Client.embed`."""
         return await self.send(
@@ -170,6 +176,7 @@ class AsyncClient:
                 dimensions=dimensions,
                 truncate=truncate,
                 fingerprint=fingerprint,
+                dtype=dtype,
             )
         )
 

@@ -6,15 +6,15 @@ A `Request` is data; `Client` and `AsyncClient` send it and hand the response to
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
+from emberd.dtypes import NUMPY, Dtype, columns
 from emberd.errors import NoServerError, WrongShapeError, from_code
 from emberd.ranking import Ranked
 from emberd.units import parse_places
 
 if TYPE_CHECKING:  # code that only asks for health needs no NumPy
     import httpx2
-    import numpy as np
     from numpy.typing import NDArray
 
 JSON = {"Content-Type": "application/json"}
@@ -34,13 +34,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
-    """`vectors` is float32 (N, D), writable, in the order of the texts.
+    """`vectors` is (N, D), writable, in the order of the texts: float32, or the dtype asked for.
 
+    `binary` and `ubinary` are (N, D / 8), int8 and uint8, with the signs of 8 numbers in each byte.
     `truncated` has the indices of the texts that were cut because they have more tokens than the
     model takes: their vectors do not cover what was cut off.
     """
 
-    vectors: "NDArray[np.float32]"
+    vectors: "NDArray[Any]"
     model: str
     fingerprint: str
     truncated: tuple[int, ...] = ()
@@ -96,8 +97,9 @@ def embed(
     dimensions: int | None = None,
     truncate: bool = True,
     fingerprint: str | None = None,
+    dtype: Dtype | None = None,
 ) -> Request[Embeddings]:
-    """Ask for vectors as raw float32. Raises WrongShapeError."""
+    """Ask for vectors as raw numbers. Raises WrongShapeError."""
     if isinstance(texts, str):  # a string is a sequence, too
         raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
     options = {
@@ -105,6 +107,7 @@ def embed(
         "input_type": input_type,
         "dimensions": dimensions,
         "fingerprint": fingerprint,
+        "output_dtype": dtype,
     }
     given = {key: value for key, value in options.items() if value is not None}
     return _post("/embed", {"texts": list(texts), "truncate": truncate, **given}, _embeddings, RAW)
@@ -212,8 +215,10 @@ def _embeddings(response: "httpx2.Response") -> Embeddings:
     import numpy as np
 
     headers = response.headers
-    shape = int(headers["x-emberd-rows"]), int(headers["x-emberd-dimensions"])
-    vectors = np.frombuffer(response.content, "<f4").reshape(shape).astype(np.float32)
+    dtype = cast("Dtype", headers.get("x-emberd-dtype", "float"))
+    shape = int(headers["x-emberd-rows"]), columns(int(headers["x-emberd-dimensions"]), dtype)
+    sent = np.frombuffer(response.content, NUMPY[dtype]).reshape(shape)
+    vectors = sent.astype(sent.dtype.newbyteorder("="))
     return Embeddings(
         vectors,
         headers["x-emberd-model"],

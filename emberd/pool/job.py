@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from typing import Literal
 
+from emberd.dtypes import Dtype
 from emberd.errors import EmberdError
 from emberd.worker.wire import Embed, Encoding, Fragments, Tokenize
 
@@ -45,7 +46,10 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`fragments` has the encoded vector (or tokens) of each text, in the order of the texts."""
+    """`fragments` has the encoded vector (or tokens) of each text, in the order of the texts.
+
+    `fingerprint` names the space; of several dtypes, that of each, with ", " between.
+    """
 
     model: str
     fragments: Sequence[bytes]
@@ -95,6 +99,9 @@ class Job:
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     query: str | None = None  # to re-rank the texts for
     text_tokens: int | None = None  # see `wire.Embed`
+    dtype: Dtype = "float"
+    also: Sequence[tuple[Encoding, Dtype]] = ()  # see `wire.Embed`
+    step: float = 0.0  # of int8 and uint8
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -127,6 +134,11 @@ class Job:
     def wants_tokens(self) -> bool:
         """Whether it asks for the tokens of its texts instead of vectors."""
         return self.encoding == "tokens"
+
+    @property
+    def dtypes(self) -> Sequence[Dtype]:
+        """What its vectors are wanted as, each once; each is of a space of its own."""
+        return list(dict.fromkeys([self.dtype, *(dtype for _, dtype in self.also)]))
 
     def enter(self, fingerprint: str) -> bool:
         """Start in this space, discarding vectors of another; False if it has changed too often.
@@ -177,6 +189,9 @@ class Job:
             token_ids=self.token_ids,
             query=self.query,
             text_tokens=self.text_tokens,
+            dtype=self.dtype,
+            step=self.step,
+            also=list(self.also),
         )
 
     def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes) -> None:

@@ -6,14 +6,15 @@ server runs.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Self
+from typing import Self, TypeVar
 
 from emberd.config.load import Config
 from emberd.config.settings import LimitsSettings
+from emberd.dtypes import Dtype, columns, has_step
 from emberd.errors import (
     BadOptionError,
     DeadlineError,
@@ -33,12 +34,15 @@ from emberd.pool.process import Spawn, WorkerProcess
 from emberd.pool.room import Room
 from emberd.pool.states import State
 from emberd.pool.status import ModelStatus, space_changed
+from emberd.pool.steps import steps_of
 from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Named
 from emberd.registry.spec import AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
 from emberd.spaces.lock import LockFile
+from emberd.worker.wire import Encoding
 
+T = TypeVar("T")
 QUEUED_TEXTS = attrgetter("backlog.queued_texts")
 
 log = logging.getLogger("emberd.pool")
@@ -60,6 +64,8 @@ class EmbedRequest:
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     query: str | None = None  # to re-rank the texts for; of a model of kind rerank
     text_tokens: int | None = None  # where to cut the texts for it, if the model would take more
+    dtype: Dtype = "float"
+    also: Sequence[tuple[Encoding, Dtype]] = ()  # see `wire.Embed`
 
     @property
     def kind(self) -> Kind | None:
@@ -168,6 +174,8 @@ class Pool:
         named = self.find(request.model, request.input_type, request.kind)
         model = self._models[named.spec.name]
         job = self._admit(named, request)
+        if any(map(has_step, job.dtypes)):
+            job.step = (await self._in_time(model, steps_of(model)))[str(job.dimensions)]
         model.submit(job)
         deadline = asyncio.get_running_loop().call_later(
             self._limits.request_timeout, lambda: job.fail(self._too_late(model))
@@ -183,11 +191,7 @@ class Pool:
     async def load(self, name: str | None) -> ModelStatus:
         """Return the model's status once it is ready."""
         model = self._model(name)
-        try:
-            async with asyncio.timeout(self._limits.request_timeout):
-                await model.load()
-        except TimeoutError:
-            raise self._too_late(model) from None
+        await self._in_time(model, model.load())
         return self._status(model)
 
     async def audited(self, name: str | None) -> str | None:
@@ -331,6 +335,8 @@ class Pool:
                 hint=f"It offers {', '.join(map(str, offered))}.",
                 field="dimensions",
             )
+        for dtype in (request.dtype, *(dtype for _, dtype in request.also)):
+            columns(dimensions, dtype)
         queued = sum(map(QUEUED_TEXTS, self._everyone()))  # for each request, so without Python
         if queued and queued + count > self._limits.max_queued_texts:
             raise QueueFullError(
@@ -357,7 +363,17 @@ class Pool:
             token_ids=request.token_ids,
             query=request.query,
             text_tokens=request.text_tokens,
+            dtype=request.dtype,
+            also=request.also,
         )
+
+    async def _in_time(self, model: Model, doing: Awaitable[T]) -> T:
+        """Return what a model has to do first, unless a request's time passes meanwhile."""
+        try:
+            async with asyncio.timeout(self._limits.request_timeout):
+                return await doing
+        except TimeoutError:
+            raise self._too_late(model) from None
 
     def _too_late(self, model: Model) -> NoRoomError | DeadlineError:
         limit = f"{self._limits.request_timeout:g} s"

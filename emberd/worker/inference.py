@@ -20,6 +20,7 @@ from emberd.vectors import Matrix
 from emberd.worker import wire
 from emberd.worker.batcher import Batch, Batcher
 from emberd.worker.budget import Budget
+from emberd.worker.encoded import encoded
 from emberd.worker.loading import Loaded
 from emberd.worker.outbox import Reply, Sender, failure, log
 from emberd.worker.padding import pad, pad_rows
@@ -127,15 +128,17 @@ def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) 
         places_of[id(item.work)].append(place)
     for places in places_of.values():
         work = batch[places[0]].work
-        failed = next((failures[place] for place in places if place in failures), None)
-        if failed:
-            replies.append((failure(work.request.id, failed), b""))
-            failed_ids.append(work.request.id)
-            continue
         queue_s = max(0.0, (work.first_run_s or began_s) - work.arrived_s - work.tokenize_s)
         timing = {"tokenize_s": work.tokenize_s, "queue_s": queue_s, "model_s": model_s}
         items = [batch[place] for place in places]
-        replies.append(_fragments(work, items, rows[places], timing, loaded))
+        try:
+            for place in places:
+                if place in failures:
+                    raise failures[place]
+            replies.append(_fragments(work, items, rows[places], timing, loaded))
+        except EmberdError as failed:
+            replies.append((failure(work.request.id, failed), b""))
+            failed_ids.append(work.request.id)
     send.together(replies)
     return failed_ids
 
@@ -143,12 +146,12 @@ def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) 
 def _fragments(
     work: Work, items: Sequence[Item], rows: Matrix, timing: dict[str, float], loaded: Loaded
 ) -> Reply:
-    """Return the encoded vectors of one request's texts, `(N, D)`."""
+    """Return the encoded vectors of one request's texts, `(N, D)`. Raises BadVectorError."""
     began_s, request = time.monotonic(), work.request
     out = vectors.truncate(rows, request.dimensions)
     if loaded.spec.normalize if request.normalize is None else request.normalize:
         out = vectors.normalize(out)
-    fragments = vectors.encode(out, request.encoding)
+    fragments = encoded(out, request, loaded)
     frame = wire.Fragments(
         id=request.id,
         indices=[item.index for item in items],

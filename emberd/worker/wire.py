@@ -13,11 +13,14 @@ from typing import Any, BinaryIO, Literal, get_args
 
 import orjson
 
+from emberd.dtypes import Dtype
+
 PREFIX = struct.Struct(">II")
 MAX_HEADER_BYTES = 257 * 2**20  # the texts of the largest body with prompts; JSON gets no longer
 MAX_PAYLOAD_BYTES = 2**31
 
-Encoding = Literal["json", "base64", "raw"]
+Encoding = Literal["json", "base64", "raw", "steps"]
+"""How a vector is sent; `steps` asks for none, but for those of int8; see `worker.steps`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,8 @@ class Embed:
     registry says. `token_ids`: each text consists of the ids of another tokenizer, separated by
     spaces. `query`: the first text of a pair with each of these, for a re-ranker; its vector is one
     number, the logit. `text_tokens`: where to cut the second, if the model would take more.
+    `dtype`: what the numbers are, with `step` for int8 and uint8. `also`: further encodings and
+    dtypes of each vector; they follow the first, with a line feed before each.
     """
 
     id: int
@@ -61,6 +66,9 @@ class Embed:
     token_ids: bool = False
     query: str | None = None
     text_tokens: int | None = None
+    dtype: Dtype = "float"
+    step: float = 0.0
+    also: list[tuple[Encoding, Dtype]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
