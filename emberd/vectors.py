@@ -2,7 +2,7 @@
 
 import base64
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import orjson
 from emberd.dtypes import NUMPY, Dtype, has_step
 
 Matrix = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.generic]  # of any dtype, one for each text
+Rows = npt.NDArray[Any]  # of any dtype, one for each text
 Encoding = Literal["json", "base64", "raw"]
 
 

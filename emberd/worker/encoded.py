@@ -6,9 +6,7 @@ from emberd import vectors
 from emberd.vectors import Matrix
 from emberd.worker.loading import Loaded
 from emberd.worker.steps import measure_steps
-from emberd.worker.wire import Embed
-
-BETWEEN = b"\n"  # which is in no JSON that is made here
+from emberd.worker.wire import BETWEEN, Embed
 
 
 def encoded(rows: Matrix, request: Embed, loaded: Loaded) -> list[bytes]:

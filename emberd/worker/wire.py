@@ -22,6 +22,8 @@ MAX_PAYLOAD_BYTES = 2**31
 Encoding = Literal["json", "base64", "raw", "steps"]
 """How a vector is sent; `steps` asks for none, but for those of int8; see `worker.steps`."""
 
+BETWEEN = b"\n"  # encodings of one vector: no JSON that a worker makes has it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
@@ -53,7 +55,7 @@ class Embed:
     spaces. `query`: the first text of a pair with each of these, for a re-ranker; its vector is one
     number, the logit. `text_tokens`: where to cut the second, if the model would take more.
     `dtype`: what the numbers are, with `step` for int8 and uint8. `also`: further encodings and
-    dtypes of each vector; they follow the first, with a line feed before each.
+    dtypes of each vector, which follow the first with `BETWEEN` before each.
     """
 
     id: int

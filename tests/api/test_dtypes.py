@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,3 +160,40 @@ def test_a_model_whose_vectors_are_not_normalized_has_steps_that_reach_them(home
 
     assert 127 * step > 0.9 * np.abs(floats).max() > 10 * step
     assert np.abs(floats - small * step).max() <= step / 2 * 1.001
+
+
+def of_openai(server: Server, **options: object) -> list[Any]:
+    """Return the vectors of OpenAI's dialect."""
+    answer = server.http.post("/v1/embeddings", json={"input": TEXTS, **options})
+    assert answer.status_code == 200, answer.text
+    return [row["embedding"] for row in answer.json()["data"]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_voyages_word_gives_the_same_in_both_encodings(own: Server, dtype: Dtype) -> None:
+    expected = own.embed(*TEXTS, output_dtype=dtype)["embeddings"]
+
+    assert of_openai(own, output_dtype=dtype) == expected
+    packed = of_openai(own, output_dtype=dtype, encoding_format="base64")
+    assert [np.frombuffer(base64.b64decode(row), NUMPY[dtype]).tolist() for row in packed] == [
+        np.array(row, NUMPY[dtype]).tolist() for row in expected
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float", "binary", "ubinary"])
+def test_jinas_word_gives_the_same(own: Server, dtype: Dtype) -> None:
+    expected = of_openai(own, output_dtype=dtype)
+
+    assert of_openai(own, embedding_type=dtype) == expected
+    assert of_openai(own, embedding_type=dtype, output_dtype=dtype) == expected
+    packed = of_openai(own, embedding_type="base64", output_dtype=dtype)
+    assert packed == of_openai(own, encoding_format="base64", output_dtype=dtype)
+
+
+def test_two_dtypes_at_once_are_refused(own: Server) -> None:
+    body = {"input": TEXTS, "output_dtype": "int8", "embedding_type": "binary"}
+
+    refused = own.http.post("/v1/embeddings", json=body)
+
+    assert refused.status_code == 400
+    assert "int8 and binary are two dtypes" in refused.json()["error"]["message"]
