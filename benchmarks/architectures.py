@@ -31,7 +31,7 @@ import machine
 import made
 import servers
 import turns
-from encoders import MODELS, Made, Model
+from encoders import LLAMA, MODELS, TORCH, Made, Model
 from placement import available
 from turns import Pipe
 
@@ -40,9 +40,20 @@ from emberd.replacing import replacing
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-TORCH = "transformers, torch"
-PACKAGES = ("transformers", "torch")
-DTYPES = {"bf16": "bfloat16", "f32": "float32"}
+PEERS = {  # environment, packages, what must be importable, the program
+    TORCH: (
+        "sentence-transformers", ("transformers", "torch"), "torch, transformers",
+        "transformers_in_process.py",
+    ),
+    LLAMA: (
+        "llama-cpp", ("llama-cpp-python", "gguf"), "gguf, llama_cpp, safetensors",
+        "llama_cpp_in_process.py",
+    ),
+}  # fmt: skip
+DTYPES = {  # llama.cpp is no faster in bf16 than in f16 where it was measured, see decision 45
+    TORCH: {"bf16": "bfloat16", "f32": "float32"},
+    LLAMA: {"f16": "f16", "f32": "f32"},
+}
 MEAN_TOKENS = 99  # of the passages
 PASSAGES, LONG_TEXTS = 25, 2
 BATCH_TOKENS = {"passages": (64, 256, 512), "long": (2048,)}  # 64: a worker's, of a slow model
@@ -53,6 +64,7 @@ STATIC_TEXTS = {"passages": (32, STATIC_TIMES * PASSAGES), "long": (1, STATIC_TI
 PRODUCT_ROWS = ((0, 512), (1, 1024), (1, 4096))  # streams and rows; 0: one for each thread
 CHECKED = 4  # every so many texts
 LEAST_COSINE_IN_BF16 = 0.999
+LEAST_COSINE_OF_LLAMA = 0.999  # in float32, too: attention is in float16, GELU approximate
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -80,7 +92,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=len(available()))
     parser.add_argument("--here", action="store_true", help="make no environments for peers")
     parser.add_argument("--peer-path", default="", help="PYTHONPATH for peers in this Python")
-    parser.add_argument("--quick", action="store_true", help="one layer each: does it run at all?")
+    parser.add_argument(
+        "--quick", action="store_true", help="one layer of each kind: does it run at all?"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="where the results go")
     parser.add_argument(
         "--add", action="store_true", help="keep what OUT has, measure what it has not"
@@ -174,11 +188,12 @@ class Run:
         threads = {"OMP_NUM_THREADS": str(asked.threads)}
         self.own = {"PYTHONPATH": path.rstrip(os.pathsep)}
         self.theirs = threads | {"BENCH_THREADS": str(asked.threads), "HF_HUB_OFFLINE": "1"}
+        self.theirs |= {"GGML_NO_BACKTRACE": "1"}  # its debugger would write into the answers
         self.theirs |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         if asked.peer_path:
             self.theirs["PYTHONPATH"] = asked.peer_path
         self.results = self._begin()
-        self.python = self._find()
+        self.pythons = {who: python for who in PEERS if (python := self._find(who))}
 
     def _begin(self) -> dict[str, Any]:
         kept: dict[str, Any] = {
@@ -201,14 +216,15 @@ class Run:
         kept["runs"].append(run)
         return kept
 
-    def _find(self) -> str | None:
+    def _find(self, who: str) -> str | None:
+        name, packages, needs, _ = PEERS[who]
         try:
-            python, self.results["versions"][TORCH] = environments.find(
-                "sentence-transformers", PACKAGES, needs="import torch, transformers",
+            python, self.results["versions"][who] = environments.find(
+                name, packages, needs=f"import {needs}",
                 here=self.asked.here, environment=servers.plain_environment() | self.theirs,
             )  # fmt: skip
         except environments.MissingError as error:
-            self.results["missing"][TORCH] = str(error)
+            self.results["missing"][who] = str(error)
             return None
         return python
 
@@ -243,7 +259,11 @@ class Run:
             )
             best = Best(stack.enter_context(product), made_, self.asked)
             self._check(name, pipes, next(iter(texts.values()))[:PASSAGES:CHECKED], found)
-            everybody = [_turn(who, pipe, model) for who, pipe in pipes.items()]
+            everybody = [
+                _turn(who, pipe, model)
+                for who, pipe in pipes.items()
+                if who not in found["missing"]
+            ]
             for number in range(self.asked.rounds):
                 self._round(everybody, best, texts, found)
                 self._say(f"{name}: round {number + 1}: {_shown(found)}")
@@ -260,13 +280,12 @@ class Run:
             )  # fmt: skip
             command = [sys.executable, str(HERE / "engine.py"), str(home), made.NAME, "0"]
             ways[f"emberd, {compute}"] = turns.piped(command, self.own)
-        if not model.in_transformers:
-            missing[TORCH] = "it has this architecture only by code from the Hub"
-        with_peers = self.python and model.in_transformers
-        for compute, dtype in DTYPES.items() if with_peers else ():
-            program = str(HERE / "peer_code" / "transformers_in_process.py")
-            more = self.theirs | {"BENCH_MODEL": str(made_.folder), "BENCH_DTYPE": dtype}
-            ways[f"{TORCH}, {compute}"] = turns.piped([str(self.python), program], more)
+        missing |= model.lacking
+        for who in (who for who in self.pythons if who not in model.lacking):
+            command = [self.pythons[who], str(HERE / "peer_code" / PEERS[who][-1])]
+            for compute, dtype in DTYPES[who].items():
+                more = self.theirs | {"BENCH_MODEL": str(made_.folder), "BENCH_DTYPE": dtype}
+                ways[f"{who}, {compute}"] = turns.piped(command, more)
 
         def enter(way: AbstractContextManager[Pipe]) -> Pipe | None:
             with suppress(RuntimeError):
@@ -281,7 +300,10 @@ class Run:
     def _check(
         self, name: str, pipes: Mapping[str, Pipe], texts: Sequence[str], found: dict[str, Any]
     ) -> None:
-        """Compare all vectors with torch's in float32, or else with emberd's."""
+        """Compare all vectors with torch's in float32, or else with emberd's.
+
+        llama.cpp takes no part with other vectors: whoever computes something else is no peer.
+        """
         vectors = {}
         for who, pipe in pipes.items():
             more = {"do": "vectors"} if who.startswith("emberd") else {"batch": 1, "seconds": 0}
@@ -293,8 +315,11 @@ class Run:
         lost = 1 - found["check"].get(f"{TORCH}, bf16", LEAST_COSINE_IN_BF16)
         least = {"bf16": min(LEAST_COSINE_IN_BF16, 1 - 1.5 * lost), "f32": checks.LEAST_COSINE}
         for who, cosine in found["check"].items():
-            if not cosine >= least[who.rpartition(" ")[2]]:
+            is_llama = who.startswith(LLAMA)
+            if not cosine >= (LEAST_COSINE_OF_LLAMA if is_llama else least[who.rpartition(" ")[2]]):
                 self._say(f"{name}: {who} has other vectors than {exact}: cosine {cosine}")
+                if is_llama:
+                    found["missing"][who] = f"it has other vectors: cosine {cosine}"
 
     def _round(
         self, everybody: Sequence[Turn], best: Best, texts: Mapping[str, Sequence[str]],

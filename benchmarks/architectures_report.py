@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from architectures import TORCH
+from encoders import LLAMA, TORCH
 
 RUNS = "architectures-*.json"
 NOT_YET = "No run has been committed yet: `scripts/bench --architectures --json OUT` makes one."
 LEAST_SHARE = 0.7
 SMALL, SMALL_TIMES = 512, {"bf16": 2.5, "f32": 1.3}  # hidden size, times torch in float32
+LLAMA_COMPUTES = ("f16", "f32")
 NAMES = {"passages": "passages", "long": "long texts"}
 
 
@@ -48,6 +49,11 @@ class Line:
             statistics.median(a / b for a, b in zip(speeds[who], speeds[other], strict=True))
         )
 
+    def times_llama(self, who: str, *computes: str) -> float | None:
+        """Return the ratio to llama.cpp in the arithmetic in which it is fastest."""
+        found = [self.times(who, f"{LLAMA}, {compute}") for compute in computes]
+        return min((ratio for ratio in found if ratio is not None), default=None)
+
     def share(self, compute: str) -> float | None:
         """Return the part of the best product that emberd reaches in this arithmetic."""
         best = self.numbers["best_gflop_per_s"].get(compute)
@@ -75,12 +81,14 @@ class Line:
             _written(self.share(self.fastest), "{:.0%}", LEAST_SHARE),
             _written(self.times(own, beside[0]), "{:.1f} ×", 1.0),
             _written(self.times(own, beside[1]), "{:.1f} ×", self.least_times),
+            _written(self.times_llama(own, *LLAMA_COMPUTES), "{:.1f} ×", 1.0),
         ]
         if self.fastest != "f32":
             cells += [
                 _number(self.speed("emberd, f32")),
                 _written(self.share("f32"), "{:.0%}"),
                 _written(self.times("emberd, f32", beside[1]), "{:.1f} ×"),
+                _written(self.times_llama("emberd, f32", "f32"), "{:.1f} ×"),
             ]
         return cells
 
@@ -111,8 +119,9 @@ def table(results: Mapping[str, Any]) -> str:
     """Return the table of a run: tokens a second, and how they compare."""
     fastest = results["compute"]
     head = ["", "like", f"{fastest}, tokens/s", "of the best product", "torch bf16", "torch f32"]
+    head += [LLAMA]
     if fastest != "f32":
-        head += ["f32, tokens/s", "of the best product", "torch f32"]
+        head += ["f32, tokens/s", "of the best product", "torch f32", f"{LLAMA} f32"]
     rows = [line.cells() for line in lines_of(results)]
     return "\n".join(map(_row, [head, ["---", "---"] + ["---:"] * (len(head) - 2), *rows]))
 

@@ -305,10 +305,11 @@ def tensors(sizes: Sizes, seed: int = 7) -> dict[str, Floats]:
 
     They are large enough that texts differ, and that attention prefers some tokens to others.
     """
-    return dict(_drawn(parts(sizes), seed))
+    return dict(drawn(parts(sizes), seed))
 
 
-def _drawn(wanted: Iterable[Part], seed: int) -> Iterator[tuple[str, Floats]]:
+def drawn(wanted: Iterable[Part], seed: int) -> Iterator[tuple[str, Floats]]:
+    """Yield each tensor's name and numbers."""
     draw = np.random.default_rng(seed)
     for part in wanted:
         values = draw.standard_normal(part.shape, dtype=np.float32)
@@ -335,7 +336,7 @@ def write(sizes: Sizes, folder: Path, *, stored: Stored = "F32", seed: int = 7) 
     described += b" " * (-len(described) % 8)  # so that tensors are aligned, as in real files
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(described).to_bytes(8, "little") + described)
-        for _, values in _drawn(wanted, seed):
+        for _, values in drawn(wanted, seed):
             # bfloat16 is the upper half of a float32: cut off, not rounded, as these are random
             bits = (values.view("<u4") >> 16).astype("<u2") if stored == "BF16" else values
             file.write(bits.data)

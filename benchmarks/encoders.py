@@ -26,6 +26,8 @@ from emberd.backends.architectures.rotary_bert import Gte
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
 
+TORCH = "transformers, torch"
+LLAMA = "llama.cpp"
 Halves = npt.NDArray[np.float16]
 
 VOCABULARY = 30_522
@@ -54,7 +56,7 @@ class Model:
     `width` is the size of all heads together, `within` how far tokens of `local` layers see.
     `biases` are parts of the names of linear layers with one, where that differs; `names` says what
     emberd's names of tensors are in the published files. `longest` is the length of the long texts;
-    0: the model takes none. `in_transformers`: whether that has it without code from the Hub.
+    0: the model takes none. `lacking` says which peers do not have it, and why.
     """
 
     like: str
@@ -69,7 +71,7 @@ class Model:
     biases: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     norms_around: float = 1.0
-    in_transformers: bool = True
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def hidden_size(self) -> int:
@@ -83,14 +85,15 @@ class Model:
         return max(512, self.longest)
 
     def shallow(self) -> "Model":
-        """Return it with a single layer, to see whether everything runs."""
+        """Return it with one layer of each kind, to see whether everything runs."""
         if not self.layers:
             return self
+        layers = 2 if self.local else 1
         keys = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
-        config = self.config | {key: 1 for key in keys if key in self.config}
+        config = self.config | {key: layers for key in keys if key in self.config}
         if "layer_types" in config:
-            config["layer_types"] = ["full_attention"]
-        return replace(self, config=config, layers=1, local=0)
+            config["layer_types"] = ["sliding_attention", "full_attention"]
+        return replace(self, config=config, layers=layers, local=layers - 1)
 
     def attention_flop(self, length: int) -> float:
         """Return the operations of the products in attention, for the pairs that see each other.
@@ -116,6 +119,7 @@ MODELS: Mapping[str, Model] = {
         like="sentence-transformers/all-mpnet-base-v2",
         config=checkpoints.MPNET | _ROBERTA_IDS,
         names=_inverse(MPNet),
+        lacking={LLAMA: "its BERT has no biases by distance"},
     ),
     "distilbert": Model(
         like="distilbert/distilbert-base-uncased",
@@ -133,6 +137,17 @@ MODELS: Mapping[str, Model] = {
     ),
     "xlm-roberta": Model(
         like="intfloat/multilingual-e5-base", config=_ROBERTA | {"model_type": "xlm-roberta"}
+    ),
+    "deberta-v2": Model(
+        like="mixedbread-ai/mxbai-rerank-base-v1",
+        config=_BASE | {
+            "model_type": "deberta-v2", "layer_norm_eps": 1e-7, "type_vocab_size": 0,
+            "relative_attention": True, "position_biased_input": False, "position_buckets": 256,
+            "max_relative_positions": -1, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+            "pos_att_type": ["p2c", "c2p"],
+        },
+        names={f"self.{part}.": f"self.{part}_proj." for part in ("query", "key", "value")},
+        lacking={LLAMA: "it has no DeBERTa"},
     ),
     "nomic_bert": Model(
         like="nomic-ai/nomic-embed-text-v1.5",
@@ -155,6 +170,7 @@ MODELS: Mapping[str, Model] = {
         },
         longest=2048, biases=("Wqkv", "out_proj", "fc2"),
         names=_inverse(Gte),
+        lacking={LLAMA: "its BERT with rotary positions gates by SiLU"},
     ),
     "jina_bert": Model(
         like="jinaai/jina-embeddings-v2-small-en",
@@ -163,7 +179,8 @@ MODELS: Mapping[str, Model] = {
             "num_hidden_layers": 4, "max_position_embeddings": 8192,
             "position_embedding_type": "alibi", "feed_forward_type": "geglu",
         },
-        layers=4, of_layers=4, width=512, longest=2048, in_transformers=False,
+        layers=4, of_layers=4, width=512, longest=2048,
+        lacking={TORCH: "it has this architecture only by code from the Hub"},
     ),
     "modernbert": Model(
         like="answerdotai/ModernBERT-base",
@@ -206,6 +223,7 @@ MODELS: Mapping[str, Model] = {
         config={"model_type": "model2vec", "hidden_size": 256, "hidden_dim": 256,
                 "seq_length": 1000000, "normalize": True},
         layers=0, of_layers=0, width=0, longest=2048,
+        lacking={LLAMA: "it has no models without layers"},
     ),
 }  # fmt: skip
 """By name, which is the `model_type` but for MiniLM."""
@@ -239,6 +257,8 @@ class _Drawn:
         return name.endswith(".bias") and any(part in name for part in self._model.biases)
 
     def dense_matrix(self, name: str, rows: int, columns: int) -> npt.NDArray[np.float32]:
+        if name in self.tensors:
+            return self.tensors[name].astype(np.float32)
         is_table = "embed" in name or "shared" in name or "relative" in name
         if not is_table:
             self.products.append((columns, rows))

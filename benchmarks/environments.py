@@ -89,8 +89,9 @@ class Files:
         """Create whatever is missing."""
         maker = HERE / "peer_code" / "prepare_model.py"
         pins = HERE / "requirements-sentence-transformers.txt"
+        makers = [maker, maker.with_name("to_gguf.py"), pins]
         made_of = hashlib.sha256(
-            maker.read_bytes() + pins.read_bytes() + json.dumps(list(texts)).encode()
+            b"".join(file.read_bytes() for file in makers) + json.dumps(list(texts)).encode()
         )
         self.folder = CACHE / "files" / made_of.hexdigest()[:16]
         if not (self.folder / "done").is_file():

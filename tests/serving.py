@@ -23,7 +23,7 @@ from tests.forked import start
 
 START_S = 60.0
 RUN_S = 120.0
-LOAD_MODELS = ("add", "embed", "migrate", "use", "verify")
+LOAD_MODELS = ("add", "compare", "embed", "migrate", "use", "verify")
 T = TypeVar("T")
 
 

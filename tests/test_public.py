@@ -22,6 +22,11 @@ EMBED = (
 METHODS = {
     "close": "() -> None",
     "embed": EMBED,
+    "embed_sparse": (
+        "(texts: collections.abc.Sequence[str], *, model: str | None = None,"
+        " input_type: Optional[Literal['query', 'document']] = None, truncate: bool = True,"
+        " fingerprint: str | None = None) -> emberd.client.requests.SparseEmbeddings"
+    ),
     "health": "() -> dict[str, typing.Any]",
     "load": "(model: str | None = None) -> dict[str, typing.Any]",
     "models": "() -> list[dict[str, typing.Any]]",
@@ -36,7 +41,8 @@ METHODS = {
 
 def test_names() -> None:
     assert emberd.__all__ == [
-        "AsyncClient", "Client", "Embeddings", "Ranked", "Ranking", "Usage", "__version__",
+        "AsyncClient", "Client", "Embeddings", "Ranked", "Ranking", "SparseEmbeddings",
+        "SparseVector", "Usage", "__version__",
     ]  # fmt: skip
 
 

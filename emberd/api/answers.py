@@ -42,7 +42,8 @@ def embed_response(answer: Answer, form: Format, dtype: Dtype | None = None) -> 
             "truncated": answer.truncated,
             "usage": {"tokens": answer.tokens},
         } | ({"output_dtype": dtype} if dtype else {})
-        body = b'{"embeddings":' + as_array(answer) + b"," + orjson.dumps(rest)[1:]
+        key = b"sparse" if answer.is_sparse else b"embeddings"
+        body = b'{"' + key + b'":' + as_array(answer) + b"," + orjson.dumps(rest)[1:]
         return respond(answer, body)
     body = b"".join(answer.fragments)
     if form == "npy":

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
-from emberd.api import admin, cohere, metrics, native, ollama, openai, openapi, pages, rerank, tei
+from emberd.api import (
+    admin,
+    cohere,
+    metrics,
+    native,
+    ollama,
+    openai,
+    openapi,
+    pages,
+    rerank,
+    sparse,
+    tei,
+)
 from emberd.api.access import Access, BearerTokens
 from emberd.api.byte_budget import ByteBudget
 from emberd.api.gate import Gate
@@ -60,7 +72,7 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, byte_budget),
-        *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank)),
+        *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank, sparse)),
         admin.create_router(live),
         pages.create_router(pool, openapi.Document(routes)),
     ]

@@ -57,6 +57,7 @@ BY_PATH: Mapping[str, Dialect] = {
     "/": "tei",
     "/info": "tei",
     "/tokenize": "tei",
+    "/embed_sparse": "tei",
 }
 
 

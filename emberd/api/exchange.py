@@ -12,9 +12,12 @@ from emberd.api.hang_up import hang_up_of
 from emberd.api.record import record_of
 from emberd.pool.job import Answer, Form, Timing
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.registry.spec import ModelSpec
 
 ANSWER_BYTES: Mapping[Form, int] = {"json": 12, "base64": 6, "raw": 4}  # roughly, per number
 TOKEN_BYTES = 64  # roughly, per character of a text to tokenize
+ENTRY_BYTES = 32  # roughly, per number of a sparse vector that is not zero,
+MOST_ENTRIES = 512  # of which there are rarely more
 
 
 async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
@@ -29,12 +32,12 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     """
     expected = asked.fingerprint or request.headers.get("x-emberd-expect-fingerprint")
     record = record_of(request.scope)
-    spec, role = pool.find(asked.model, asked.input_type, asked.kind)
+    spec, role = pool.find(asked.model, asked.input_type, asked.kinds)
     record.model = spec.name
     if expected != asked.fingerprint:
         asked = replace(asked, fingerprint=expected)
     reservation = reservation_of(request.scope)
-    reservation.resize(_size_bytes(asked, spec.dimensions, pool.limits.max_texts))
+    reservation.resize(_size_bytes(asked, spec, pool.limits.max_texts))
     answer = await hang_up_of(request.scope).ends(pool.embed(asked))
     reservation.set(sum(map(len, answer.fragments)))
     record.note(answer)
@@ -43,7 +46,7 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     return answer
 
 
-def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
+def _size_bytes(asked: EmbedRequest, spec: ModelSpec, max_texts: int) -> int:
     """Return the memory of the texts as Python strings, plus roughly that of their answer.
 
     Texts beyond `max_texts` are not counted: the pool refuses such a request.
@@ -52,9 +55,11 @@ def _size_bytes(asked: EmbedRequest, dimensions: int, max_texts: int) -> int:
     held_bytes = sum(map(sys.getsizeof, texts)) + sys.getsizeof(asked.query)
     if asked.encoding == "tokens":
         return held_bytes + TOKEN_BYTES * sum(map(len, texts))
+    if spec.kind == "sparse":
+        return held_bytes + ENTRY_BYTES * MOST_ENTRIES * len(texts)
     encodings = (asked.encoding, *(encoding for encoding, _ in asked.also))
     number_bytes = sum(map(ANSWER_BYTES.__getitem__, encodings))  # smaller dtypes take less
-    return held_bytes + number_bytes * len(texts) * dimensions
+    return held_bytes + number_bytes * len(texts) * spec.dimensions
 
 
 async def load(request: Request, pool: Pool, name: str | None) -> Answer:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd import __version__
-from emberd.api import answers, body, exchange, tei
+from emberd.api import answers, body, exchange, sparse, tei
 from emberd.api.fields import (
     OUTPUT_DTYPE,
     ModelName,
@@ -57,6 +57,9 @@ class EmbedBody(RequestBody):
     encoding: Literal["float", "base64"] = "float"
     output_dtype: Dtype | None = Field(None, description=OUTPUT_DTYPE)
     fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
+    kind: Literal["embed", "sparse"] | None = Field(
+        None, description="The kind of model; without `model`, its default. null: either."
+    )
 
 
 class ModelBody(RequestBody):
@@ -86,6 +89,17 @@ class EmbedAnswer(ResponseBody):
     truncated: list[int]
     usage: Usage
     output_dtype: Dtype | None = Field(None, description="Present if the request names one.")
+
+
+class SparseAnswer(ResponseBody):
+    """What `POST /embed` answers if the model is of kind `sparse`."""
+
+    sparse: list[sparse.SparseVector]
+    dimensions: int
+    model: str
+    fingerprint: str
+    truncated: list[int]
+    usage: Usage
 
 
 class ModelState(ResponseBody):
@@ -152,7 +166,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
         ),
         responses=fails((NativeError, TEIError), EMBEDDING)
         | gives(
-            (EmbedAnswer, tei.VECTORS),
+            (EmbedAnswer, SparseAnswer, tei.VECTORS),
             "One vector for each text, in order; raw numbers or a NumPy array by Accept.",
             embeds=True,
             further=("application/octet-stream", "application/x-npy"),
@@ -162,6 +176,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
         """Turn texts into vectors; loads the model if needed.
 
         A body with `texts` is a native request, one with `inputs` a text-embeddings-inference one.
+        A model of kind `sparse` gives `sparse` instead of `embeddings`, always as JSON.
         """
         data = await body.read_json(request, pool.limits.max_body)
         if isinstance(data, dict) and "inputs" in data:
@@ -187,6 +202,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
                 encoding=as_json if form == "json" else "raw",
                 fingerprint=asked.fingerprint,
                 dtype=asked.output_dtype or "float",
+                takes=(asked.kind,) if asked.kind else ("embed", "sparse"),
             ),
         )
         return answers.embed_response(answer, form, asked.output_dtype)

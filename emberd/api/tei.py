@@ -30,7 +30,8 @@ from emberd.pool.manager import EmbedRequest, Pool
 MAX_TOKENIZED_CHARS = 1_000_000  # per request: these texts are not cut, and others wait
 
 
-def _refuse_left(given: object) -> object:
+def refuse_left(given: object) -> object:
+    """Raise for a `truncation_direction` that emberd does not have."""
     if given in ("left", "Left"):
         refuse_start("truncation_direction")
     return given
@@ -47,7 +48,7 @@ class TEIEmbedBody(RequestBody):
     )  # fmt: skip
     truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     truncation_direction: (
-        Annotated[Literal["right", "Right"], BeforeValidator(_refuse_left)] | None
+        Annotated[Literal["right", "Right"], BeforeValidator(refuse_left)] | None
     ) = None
     prompt_name: PromptType = Field(None, description="Which of the model's prompts to use.")
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")

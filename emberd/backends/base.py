@@ -5,6 +5,7 @@ process, holds one model, and is loaded, called and freed on one thread, unless 
 `streams`. It never sees text, HTTP, the registry file, or another model.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emberd.models.modules import TRANSFORMER_FILES
+from emberd.registry.spec import FILES_OF_KIND
 from emberd.registry.spec import Compute as Compute
 from emberd.registry.spec import Kind as Kind
 from emberd.registry.spec import Pooling as Pooling
@@ -31,6 +33,7 @@ FILES_BESIDE_WEIGHTS = (
     *TRANSFORMER_FILES,
     "*_Pooling/config.json",
     "*_Dense/*",
+    *FILES_OF_KIND["sparse"],
 )
 """The files of a Hub repository that every backend needs, as glob patterns."""
 
@@ -49,6 +52,10 @@ class LoadRequest:
     depend on. `threads` 0 means all cores. `streams` is how many batches should run at once, if the
     backend can do that; 0: what is fastest here. `device` is one of the `devices` of an encoder
     that was loaded before, in another process; empty: the backend's own choice.
+
+    A backend may call `python_is_free` when a library is about to work for long without the GIL.
+    The tokenizer is read from then on, which holds the GIL all the time; otherwise it is read when
+    the load has ended.
     """
 
     folder: Path
@@ -61,6 +68,7 @@ class LoadRequest:
     threads: int = 0
     streams: int = 0
     device: str = ""
+    python_is_free: Callable[[], None] = lambda: None
 
 
 class Encoder(Protocol):
@@ -96,6 +104,9 @@ class Encoder(Protocol):
     `encode`, `encode_alone` and `start` have a third argument `types`, `(B, T)` int32, with 0 for
     the tokens of the first text of a pair and 1 for those of the second, if the tokenizer tells
     them apart.
+
+    The vector of a model of kind `sparse` has one number for each entry of the vocabulary, none of
+    them negative and most of them 0, all of them in an unlucky case; its pooling is `max`.
 
     `kept: tuple[str, ...]`: the names of the files in `LoadRequest.cache` that the next load of the
     same model takes what it needs from, also if they could not be written. Others there may then be

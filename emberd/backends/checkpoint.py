@@ -4,6 +4,7 @@ The folder has the layout of a Hub repository. Its JSON files are read at once; 
 opened when the first of them is needed, so that a backend with a cache never touches them.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from emberd.backends.architectures.native import class_of, onnx_hint
 from emberd.backends.base import LoadRequest, Precision, TokenIds
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.backends.mapped import release
-from emberd.backends.modules import Head, check_pooling, read_heads
+from emberd.backends.modules import Head, check_pooling, expect_no_steps, read_heads
 from emberd.backends.quantization import (
     GROUP_SIZE,
     QuantizedMatrix,
@@ -23,20 +24,23 @@ from emberd.backends.quantization import (
     quantize,
     round_to_bf16,
 )
+from emberd.backends.sparse import MaskedLM, SparseHead, TokenWeights
 from emberd.backends.tensors import Halves, Tensor, open_tensors
 from emberd.errors import ModelLoadError
 from emberd.files import is_file
 from emberd.models.json_files import read_object
+from emberd.models.splade import TOKEN_WEIGHTS, has_token_weights, read_splade
 from emberd.vectors import Matrix
 
 _BITS: dict[Precision, int] = {"4bit": 4, "8bit": 8}
+_FAIRSEQ = (0, 1, 2, 3)  # <s>, <pad>, </s> and <unk>, as in transformers' XLMRobertaTokenizer
 
 
 class Checkpoint:
     """The configuration of a model and, on demand, its weights at the stated precision.
 
     Tensors have the names that their architecture gives them, without a prefix. `takes_pairs`:
-    whether it is a re-ranker.
+    whether it is a re-ranker. `sparse`: what makes the vectors of a sparse model, otherwise None.
     """
 
     def __init__(
@@ -54,10 +58,12 @@ class Checkpoint:
         self._checked: set[str] = set()
         self._quantized = _quantization(self.config, request.precision)
         self.takes_pairs = request.kind == "rerank"
-        self._pooling = request.pooling
-        check_pooling(request.folder, request.pooling)
+        self._kind, self._pooling = request.kind, request.pooling
+        self.sparse = self._sparse_head() if request.kind == "sparse" else None
+        if not self.sparse:
+            check_pooling(request.folder, request.pooling)
         self._encoder_elsewhere = encoder_elsewhere
-        if not self.takes_pairs and self.heads and not applies_heads:
+        if request.kind == "embed" and self.heads and not applies_heads:
             raise ModelLoadError(
                 f"{self.folder / 'modules.json'} lists Dense after Pooling, which the backend does"
                 " not support."
@@ -66,13 +72,18 @@ class Checkpoint:
     @cached_property
     def heads(self) -> tuple[Head, ...]:
         """The layers after pooling, in order: Dense, or for a re-ranker its classifier's."""
+        if self._kind == "sparse":
+            return ()
         if not self.takes_pairs:
             return read_heads(self.folder)
-        architecture = class_of(self.config).read(self.config)
-        return architecture.classifier(self.config, self._pooling)
+        classifier = class_of(self.config).read(self.config).classifier(self.config, self._pooling)
+        expect_no_steps(self.folder)
+        return classifier
 
     def dimensions(self, hidden_size: int) -> int:
         """Return the length of the final vector, for `hidden_size` numbers after pooling."""
+        if self.sparse:
+            return self.sparse.vocab_size
         size = hidden_size
         for head in self.heads:
             if head.inputs != size:
@@ -81,6 +92,15 @@ class Checkpoint:
                 )
             size = head.outputs
         return size
+
+    def _sparse_head(self) -> SparseHead:
+        architecture = class_of(self.config).read(self.config)
+        if has_token_weights(self.folder):
+            self.config.expect(model_type="xlm-roberta")
+            hidden, entries = architecture.hidden_size, architecture.vocab_size
+            return TokenWeights(hidden_size=hidden, vocab_size=entries, unused=_FAIRSEQ)
+        head = architecture.masked_lm(self.config)
+        return replace(head, logs=read_splade(self.folder).logs)
 
     def has(self, name: str) -> bool:
         """Say whether the weights have a tensor of this name."""
@@ -196,7 +216,21 @@ class Checkpoint:
             )
         for index, head in enumerate(() if self.takes_pairs else self.heads):
             tensors |= self._tensors_of(head, converted_as=f"dense.{index}.", among=tensors)
-        return tensors
+        return tensors | self._tensors_of_sparse(tensors)
+
+    def _tensors_of_sparse(self, among: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of each token's own weight; check that there is another head."""
+        if isinstance(self.sparse, TokenWeights):
+            found = open_tensors(self.folder / TOKEN_WEIGHTS)
+            return {f"{self.sparse.name}.{name}": tensor for name, tensor in found.items()}
+        if isinstance(self.sparse, MaskedLM) and f"{self.sparse.dense}.weight" not in among:
+            raise ModelLoadError(
+                f"The weights in {self.folder} have no {self.sparse.dense}.weight: there is no"
+                " masked language model's head, so the model is not a sparse one.",
+                hint="Choose another `kind`. BGE-M3 becomes one with its sparse_linear.pt in that"
+                f" folder, converted to {TOKEN_WEIGHTS} (docs/configuration.md).",
+            )
+        return {}
 
     def _tensors_of(
         self, head: Head, *, converted_as: str, among: dict[str, Tensor]

@@ -17,13 +17,21 @@ from dataclasses import replace
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
-from emberd.backends.base import Backend, Encoder, LoadRequest, Pooling, Precision, TokenIds
-from emberd.backends.plugins import architectures
+from emberd.backends.base import (
+    Backend,
+    Encoder,
+    Kind,
+    LoadRequest,
+    Pooling,
+    Precision,
+    TokenIds,
+)
+from emberd.backends.plugins import architectures, kinds
 from emberd.errors import ModelLoadError
+from emberd.registry.spec import POOLINGS
 from emberd.vectors import Matrix
 
 _SAME = 0.9999  # cosine
@@ -39,8 +47,12 @@ def check_backend(
     pooling: Pooling,
     precision: Precision = "f32",
     max_tokens: int | None = None,
+    kind: Kind = "embed",
 ) -> None:
     """Load the model in `folder` in every way that matters, and run it.
+
+    `kind` is `embed` or `sparse`; of the latter, pooling is `max`, and `dimensions` the size of the
+    vocabulary. `tiny_bert` writes such a model with `masked_lm=True`.
 
     `folder` must have a `config.json` with `vocab_size` and, unless `max_tokens` gives the longest
     text, `max_position_embeddings`. It is not written to. For an encoder with `devices`, `backend`
@@ -52,6 +64,7 @@ def check_backend(
     with tempfile.TemporaryDirectory() as scratch:
         request = LoadRequest(
             folder=folder,
+            kind=kind,
             pooling=pooling,
             precision=precision,
             compute="auto",
@@ -64,6 +77,7 @@ def check_backend(
             _about_the_encoder(backend, encoder, dimensions)
             | _about_architectures(backend, folder)
             | _about_vectors(encoder, texts, dimensions)
+            | _about_kinds(backend, kind, encoder, texts)
             | _about_rows_of_texts(encoder, texts)
             | _about_loading_again(backend, request, encoder, texts)
             | _about_devices(backend, request, encoder, texts)
@@ -175,6 +189,16 @@ def _about_vectors(encoder: Encoder, texts: _Texts, dimensions: int) -> Promises
     }
 
 
+def _about_kinds(backend: Backend, kind: Kind, encoder: Encoder, texts: _Texts) -> Promises:
+    if kind == "embed":
+        return {}
+    promises: Promises = {f"`kinds` has {kind}": lambda: kind in kinds(backend)}
+    if kind == "sparse":
+        batch = texts.batch(texts.short, texts.long)
+        promises["no number is negative"] = lambda: bool((encoder.encode(*batch) >= 0).all())
+    return promises
+
+
 def _about_rows_of_texts(encoder: Encoder, texts: _Texts) -> Promises:
     """What an encoder that `packs` must do; see `base.Encoder`."""
     if not getattr(encoder, "packs", False):
@@ -269,9 +293,9 @@ def _about_pooling(
     batch = texts.batch(texts.short, texts.medium)
 
     def another_pooling() -> bool:
-        if any(request.folder.glob("*_Pooling")):
-            return True  # the folder states its pooling, and no other loads
-        for pooling in set(get_args(Pooling)) - {request.pooling}:
+        if any(request.folder.glob("*_Pooling")) or request.kind != "embed":
+            return True  # the folder or the kind states its pooling, and no other loads
+        for pooling in {*POOLINGS} - {request.pooling}:
             try:
                 other = backend.load(replace(request, pooling=pooling, cache_key=pooling))
             except ModelLoadError:

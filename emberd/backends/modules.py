@@ -6,12 +6,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 from emberd.backends.base import Pooling
 from emberd.backends.config import ModelConfig, is_file_name
 from emberd.errors import ModelLoadError
 from emberd.models.modules import Step, read_pooling, read_steps
+from emberd.registry.spec import POOLINGS
 
 _STATIC = ("Transformer", "Pooling")  # what a StaticEmbedding step does, in this order
 _RUNNABLE_MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "Dropout"}
@@ -49,7 +50,18 @@ def check_pooling(folder: Path, stated: Pooling) -> None:
             f"{file.path} says pooling {' + '.join(sorted(file.modes))}, but the registry says"
             f" {stated}.",
             hint="Set the entry's `pooling` to what the file says, or choose another model;"
-            f" supported are {', '.join(get_args(Pooling))}, one at a time.",
+            f" supported are {', '.join(POOLINGS)}, one at a time.",
+        )
+
+
+def expect_no_steps(folder: Path) -> None:
+    """Raise `ModelLoadError` if a re-ranker has steps beside its classifier."""
+    kinds = [step.kind for step in read_steps(folder) or () if step.kind != "Transformer"]
+    if kinds:
+        raise ModelLoadError(
+            f"{folder / 'modules.json'} lists {', '.join(kinds)}; a re-ranker"
+            " that emberd runs is a classifier without further steps.",
+            hint="Choose another re-ranker; docs/configuration.md says which run.",
         )
 
 
@@ -106,6 +118,10 @@ def _unsupported(path: Path, steps: Collection[Step]) -> ModelLoadError:
             hint="Choose another model.",
         )
     kinds = ", ".join(sorted(step.kind for step in steps))
+    if {step.kind for step in steps} & {"SpladePooling", "MLMTransformer", "Router"}:
+        return ModelLoadError(
+            f"{path} lists {kinds}, as sparse models do.", hint="Write `kind: sparse` in its entry."
+        )
     return ModelLoadError(f"{path} lists {kinds} after the encoder, which is not supported.")
 
 

@@ -1,6 +1,7 @@
 """A packed batch as a model takes it: attention, positions, and which tokens are pooled.
 
-A model has only one way to pool, the mean of some tokens; this module says which ones they are.
+A dense model has only one way to pool, the mean of some tokens; this module says which ones they
+are. A sparse one takes the largest of all tokens, in groups of a fixed size.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,13 @@ import numpy.typing as npt
 from emberd.backends.base import Pooling, TokenIds
 
 Integers = npt.NDArray[np.int32]
+
+GROUP = 8
+"""Tokens in a group. The largest of each group is found with ordinary operations, which are fast on
+every engine; only their results, an eighth, are brought together text by text."""
+
+BLOCK = 64
+"""Groups in a block, at most. A sparse model scores one block after the other: 512 tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +33,14 @@ class Rows:
         positions: `(R, W)`; rows of the position table.
         places: `(n,)`; indices in the flattened batch of the tokens to pool, text by text.
         starts: `(N,)`; where in `places` each text begins.
+
+            With pooling `max`, all tokens of each text are in groups of `GROUP`, the last one
+            filled up with the text's last token, and the groups in K blocks of B, the last one
+            filled up with the last group. `places` is `(K, GROUP, B)`: of each block first the
+            first token of each group, then the second of each; `starts` is `(K * B,)`: the
+            number of each group's text.
         types: `(R, W)`; token types of pairs of texts, or None.
+        is_grouped: whether pooling is `max`.
     """
 
     token_ids: TokenIds
@@ -35,6 +50,7 @@ class Rows:
     places: Integers
     starts: Integers
     types: TokenIds | None = None
+    is_grouped: bool = False
 
     @classmethod
     def of(
@@ -66,16 +82,24 @@ class Rows:
         elif pooling == "last":
             tokens = tokens[np.append(starts[1:], len(tokens)) - 1]
             starts = np.arange(len(firsts))
+        elif pooling == "max":
+            tokens, starts = _grouped(tokens, starts)
         several = segments.max() > 1
         return cls(
             token_ids=token_ids,
             segments=segments,
             queries=segments if several else np.ones((len(segments), 1), np.int32),
             positions=positions.astype(np.int32),
-            places=tokens.astype(np.int32),
+            places=np.ascontiguousarray(tokens, np.int32),
             starts=starts.astype(np.int32),
             types=types,
+            is_grouped=pooling == "max",
         )
+
+    @property
+    def texts(self) -> int:
+        """How many texts there are: N."""
+        return int(self.starts[-1]) + 1 if self.is_grouped else len(self.starts)
 
     def inputs(self) -> list[TokenIds]:
         """Return the inputs of OpenVINO's graph, in its order."""
@@ -83,3 +107,20 @@ class Rows:
             self.token_ids, self.segments, self.queries, self.positions, self.places, self.starts,
             *(() if self.types is None else (self.types,)),
         ]  # fmt: skip
+
+
+def _grouped(
+    tokens: npt.NDArray[np.intp], starts: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return `places` and `starts` for pooling `max`; see `Rows`."""
+    counts = np.diff(starts, append=len(tokens))
+    groups = -(-counts // GROUP)  # of each text
+    blocks = -(-groups.sum() // BLOCK)
+    size = -(-groups.sum() // blocks)
+    texts = np.repeat(np.arange(len(starts)), groups)
+    ends = groups.cumsum()
+    first = (np.arange(len(texts)) - (ends - groups)[texts]) * GROUP  # of each group in its text
+    within = np.minimum(first[:, None] + np.arange(GROUP), counts[texts, None] - 1)  # (G, GROUP)
+    places = tokens[starts[texts, None] + within]
+    filled = np.minimum(np.arange(blocks * size), len(texts) - 1)
+    return places[filled].reshape(blocks, size, GROUP).swapaxes(1, 2), texts[filled]

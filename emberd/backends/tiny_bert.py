@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 TINY_DIMENSIONS: Final = 64
+TINY_ENTRIES: Final = 96
 _SIZES = {
     "hidden_size": TINY_DIMENSIONS,
     "intermediate_size": 128,
@@ -14,7 +15,7 @@ _SIZES = {
     "num_attention_heads": 4,
     "num_hidden_layers": 2,
     "type_vocab_size": 2,
-    "vocab_size": 96,
+    "vocab_size": TINY_ENTRIES,
 }
 _CONFIG = _SIZES | {
     "model_type": "bert",
@@ -25,10 +26,11 @@ _CONFIG = _SIZES | {
 }
 
 
-def tiny_bert(folder: Path, *, seed: int = 1) -> None:
+def tiny_bert(folder: Path, *, seed: int = 1, masked_lm: bool = False) -> None:
     """Write the model into a folder; another seed gives other weights.
 
-    Its vectors have `TINY_DIMENSIONS` numbers. It states no pooling, so any works.
+    Its vectors have `TINY_DIMENSIONS` numbers. It states no pooling, so any works. With
+    `masked_lm`, it has the head of a sparse model, whose vectors have `TINY_ENTRIES` numbers.
     """
     from safetensors.numpy import save_file
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -39,7 +41,7 @@ def tiny_bert(folder: Path, *, seed: int = 1) -> None:
     save_file(
         {
             name: draw.normal(float("LayerNorm.weight" in name), 0.1, shape).astype(np.float32)
-            for name, shape in _shapes().items()
+            for name, shape in _shapes(masked_lm=masked_lm).items()
         },
         folder / "model.safetensors",
     )
@@ -53,7 +55,7 @@ def tiny_bert(folder: Path, *, seed: int = 1) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
-def _shapes() -> dict[str, tuple[int, ...]]:
+def _shapes(*, masked_lm: bool) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor by name."""
     size, wide = _SIZES["hidden_size"], _SIZES["intermediate_size"]
     shapes: dict[str, tuple[int, ...]] = {
@@ -74,6 +76,11 @@ def _shapes() -> dict[str, tuple[int, ...]]:
             shapes[f"{layer}.{name}.weight"] = (rows, columns)
             shapes[f"{layer}.{name}.bias"] = (rows,)
         norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    if masked_lm:
+        shapes["cls.predictions.transform.dense.weight"] = (size, size)
+        shapes["cls.predictions.transform.dense.bias"] = (size,)
+        shapes["cls.predictions.bias"] = (TINY_ENTRIES,)
+        norms.append("cls.predictions.transform.LayerNorm")
     for norm in norms:
         shapes[f"{norm}.weight"] = shapes[f"{norm}.bias"] = (size,)
     return shapes

@@ -13,20 +13,24 @@ from emberd.cli.models import pull_one, pull_progress, pull_sentences
 from emberd.cli.verify import leave_the_log, passes, show_checks, verify_one
 from emberd.errors import BadOptionError, EmberdError, RequestError, UnknownModelError
 from emberd.files import is_folder
-from emberd.registry.spec import Pooling, Precision
+from emberd.registry.spec import POOLINGS, Kind, Precision
 from emberd.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from emberd.config.load import Config
     from emberd.proposal.lines import Chosen
     from emberd.proposal.proposal import Proposal
-    from emberd.registry.spec import ModelSpec
+    from emberd.registry.spec import ModelSpec, Pooling
 
 
-def _complete(of: object) -> "Callable[[str], list[str]]":
-    return lambda incomplete: [each for each in get_args(of) if each.startswith(incomplete)]
+KINDS_ADDED: tuple[Kind, ...] = ("embed", "sparse")
+DEFAULTS = {"rerank": "default_reranker", "sparse": "default_sparse"}
+
+
+def _complete(of: "Sequence[str]") -> "Callable[[str], list[str]]":
+    return lambda incomplete: [each for each in of if each.startswith(incomplete)]
 
 
 def add(
@@ -42,12 +46,20 @@ def add(
         str | None,
         typer.Option(metavar="NAME", help="What to call it; otherwise as the repository is."),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="embed or sparse, if no file says which.",
+            autocompletion=_complete(KINDS_ADDED),
+        ),
+    ] = None,
     pooling: Annotated[
         str | None,
         typer.Option(
             metavar="POOLING",
             help="mean, cls or last, if no file says which.",
-            autocompletion=_complete(Pooling),
+            autocompletion=_complete(POOLINGS),
         ),
     ] = None,
     max_tokens: Annotated[
@@ -59,7 +71,7 @@ def add(
         typer.Option(
             metavar="PRECISION",
             help="4bit, 8bit, bf16 or f32: precision of the weights.",
-            autocompletion=_complete(Precision),
+            autocompletion=_complete(get_args(Precision)),
         ),
     ] = None,
     revision: Annotated[
@@ -86,7 +98,15 @@ def add(
         )
     root: Root = ctx.obj
     config = root.load()
-    proposal = _propose(config, place, name, revision, _chosen(pooling, max_tokens, precision))
+    chosen = _chosen(kind, pooling, max_tokens, precision)
+    proposal = _propose(config, place, name, revision, chosen)
+    key = DEFAULTS.get(proposal.entry.get("kind", ""))
+    if default and key:
+        raise BadOptionError(
+            "--default is for models that embed, and this one is"
+            f" {'a re-ranker' if key == 'default_reranker' else 'a sparse one'}.",
+            hint=f"Leave it out, then write `{key}: {proposal.name}` into {config.homes.config}.",
+        )
     report = {**proposal.to_dict(), "file": str(config.homes.config), "status": "proposed"}
     if not as_json:
         _show(proposal)
@@ -111,16 +131,20 @@ def add(
         use(ctx, spec.name, yes=yes)
 
 
-def _chosen(pooling: str | None, max_tokens: int | None, precision: str | None) -> "Chosen":
+def _chosen(
+    kind: str | None, pooling: str | None, max_tokens: int | None, precision: str | None
+) -> "Chosen":
     from emberd.proposal.lines import Chosen
 
     for option, value, of in (
-        ("--pooling", pooling, Pooling),
-        ("--precision", precision, Precision),
+        ("--kind", kind, KINDS_ADDED),
+        ("--pooling", pooling, POOLINGS),
+        ("--precision", precision, get_args(Precision)),
     ):
-        if value is not None and value not in get_args(of):
-            raise BadOptionError(f"{option}: {value!r} is none of {', '.join(get_args(of))}.")
+        if value is not None and value not in of:
+            raise BadOptionError(f"{option}: {value!r} is none of {', '.join(of)}.")
     return Chosen(
+        kind=cast("Kind | None", kind),
         pooling=cast("Pooling | None", pooling),
         max_tokens=max_tokens,
         precision=cast("Precision | None", precision),

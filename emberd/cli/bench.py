@@ -63,7 +63,7 @@ def _own(root: Root, model: str | None, pace: "Pace") -> "Results":
     from emberd.bench.stages import bench as run
 
     config = root.load()
-    named = config.catalog.find(model or config.settings.default, kind="embed")
+    named = config.catalog.find(model or config.settings.default, kinds=("embed",))
     with own_server(config, named.spec) as own:
         server = replace(own.server, model=named.label)
         return run(server, own.pid, _say, start_s=own.start_s, pace=pace)

@@ -72,7 +72,7 @@ def embed(
     config = root.load()
     # This configuration's default, not that of whatever server answers.
     asked = cast("InputType | None", input_type)
-    named = config.catalog.find(model or config.settings.default, asked, kind="embed")
+    named = config.catalog.find(model or config.settings.default, asked, kinds=("embed", "sparse"))
     options: dict[str, Any] = {
         "model": named.spec.name, "input_type": named.role, "dimensions": dimensions
     }  # fmt: skip
@@ -101,13 +101,17 @@ class Printer:
         self._max_tokens = max_tokens
         self._done = 0
 
-    def print(self, vectors: Sequence[list[float]], answer: Mapping[str, Any]) -> None:
-        """Print one batch; `answer` has the other fields of the answer to `POST /embed`."""
+    def print(self, vectors: Sequence[object], answer: Mapping[str, Any]) -> None:
+        """Print one batch; `answer` has the other fields of the answer to `POST /embed`.
+
+        A sparse vector is an object with `indices` and `values`.
+        """
         cut = set(answer["truncated"])
         same = {key: answer[key] for key in ("dimensions", "model", "fingerprint")}
         for place, vector in enumerate(vectors):
             index = self._done + place
-            row = {"index": index, "embedding": vector, **same, "truncated": place in cut}
+            given = vector if isinstance(vector, dict) else {"embedding": vector}
+            row = {"index": index, **given, **same, "truncated": place in cut}
             sys.stdout.write(json.dumps(row, separators=(",", ":")) + "\n")
         sys.stdout.flush()
         if cut:
@@ -137,7 +141,7 @@ def _by_server(
     for batch in batches:
         answer = server.send(requests.embed_as_json(batch, **options))
         options["fingerprint"] = answer["fingerprint"]  # keep every line in the first one's space
-        printer.print(answer["embeddings"], answer)
+        printer.print(answer.get("sparse") or answer["embeddings"], answer)
 
 
 async def _by_pool(
@@ -151,7 +155,8 @@ async def _by_pool(
     async with Pool(config) as pool:
         printer = Printer(report, lambda: pool.status(options["model"]).max_tokens or 0)
         for batch in batches:
-            answer = await pool.embed(EmbedRequest(texts=batch, **options))
+            request = EmbedRequest(texts=batch, takes=("embed", "sparse"), **options)
+            answer = await pool.embed(request)
             options["fingerprint"] = answer.fingerprint
             printer.print([json.loads(vector) for vector in answer.fragments], asdict(answer))
 

@@ -50,6 +50,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd use bge-small --migrate", "also embed the configured stores again"),
     ),
     "reload": (("emberd reload", "says what changed"),),
+    "compare": (
+        ("emberd compare minilm bge-small --store ~/notes.db", "on the texts of a store"),
+        ("emberd compare minilm mpnet --texts lines.txt", "each line is a text"),
+        ("emberd compare minilm --texts lines.txt --rerank ms-marco-minilm", "with a re-ranker"),
+        (
+            "emberd compare minilm mpnet --texts t.jsonl --queries q.jsonl",
+            "what is found for these queries",
+        ),
+    ),
     "bench": (
         ("emberd bench", "the default model, in a server of its own"),
         ("emberd bench --model mpnet --json", "for programs"),

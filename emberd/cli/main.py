@@ -16,6 +16,7 @@ from emberd import __version__
 from emberd.cli import (
     add,
     bench,
+    compare,
     context,
     doctor,
     embed,
@@ -64,6 +65,7 @@ app.command()(doctor.doctor)
 app.command()(use.use)
 app.command()(settings.reload)
 app.add_typer(service.app, name="service")
+app.command()(compare.compare)
 app.command()(bench.bench)
 app.add_typer(settings.app, name="config")
 app.add_typer(migrate.app, name="migrate")

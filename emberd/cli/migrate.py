@@ -89,7 +89,7 @@ def check(
     from emberd.migrate.check import note_report
     from emberd.migrate.embedding import open_embedder
 
-    config, ref = _open(ctx, store, kind, options)
+    config, ref = open_ref(ctx, store, kind, options)
     with open_embedder(config) as embedder:
         report = check_store(
             config,
@@ -97,7 +97,7 @@ def check(
             embedder,
             sample=_sample(sample),
             models=model or (),
-            progress=_say_dimly(quiet=as_json),
+            progress=say_dimly(quiet=as_json),
         )
     note_report(config, ref, report)
     if as_json:
@@ -163,13 +163,13 @@ def run(
     from emberd.migrate.recovery import recover
     from emberd.migrate.textless import complete
 
-    config, ref = _open(ctx, store, kind, options)
+    config, ref = open_ref(ctx, store, kind, options)
     state = config.homes.state
     recovered = recover(ref, state)
     if recovered and not as_json:
         typer.echo(recovered)
     name = to or ref.served_by or config.settings.default
-    spec, role = config.catalog.find(name, ref.input_type, kind="embed")
+    spec, role = config.catalog.find(name, ref.input_type, kinds=("embed",))
     ref = replace(ref, input_type=role, dtype=_dtype(dtype))
     wanted = ref.wanted
     with resumable(), open_embedder(config) as embedder:
@@ -222,7 +222,7 @@ def undo(
     from emberd.migrate.check import whose
     from emberd.migrate.undo import undo as undo_last
 
-    config, ref = _open(ctx, store, kind, options)
+    config, ref = open_ref(ctx, store, kind, options)
 
     def confirm(note: "Note", changed: bool) -> None:
         if changed and not as_json:
@@ -265,7 +265,7 @@ def status(
     from emberd.migrate.check import whose
     from emberd.migrate.status import status as status_of
 
-    config, ref = _open(ctx, store, kind, options)
+    config, ref = open_ref(ctx, store, kind, options)
     found = status_of(ref, config.homes.state)
     noted = whose(config, ref)
     if as_json:
@@ -278,9 +278,10 @@ def status(
 # -- inside ---------------------------------------------------------------------------------
 
 
-def _open(
+def open_ref(
     ctx: typer.Context, store: str, kind: str | None, options: list[str] | None
 ) -> tuple["Config", "StoreRef"]:
+    """Read the configuration, and open the store that a command line names."""
     from emberd.migrate import known
 
     root: Root = ctx.obj
@@ -324,7 +325,8 @@ def _ask(question: str, *, yes: bool) -> None:
         raise typer.Exit(1)
 
 
-def _say_dimly(*, quiet: bool) -> Callable[[str], None]:
+def say_dimly(*, quiet: bool) -> Callable[[str], None]:
+    """Return what shows on stderr what is being done, if that is a terminal."""
     shown = sys.stderr.isatty() and not quiet
     return lambda what: typer.secho(f"{what} ...", dim=True, err=True) if shown else None
 

@@ -35,6 +35,8 @@ def list_models(
 ) -> None:
     """Show all models, and which are on this machine.
 
+    A re-ranker is marked "(rerank)": it scores texts for a query, and has no dimensions.
+
     What the column "roles" has can follow the name, for clients that can send only a name:
     "bge-small:query". The column "tested" says what was compared with other programs: "reference"
     the model's own vectors, "architecture" those of a model of its kind, "no" neither.

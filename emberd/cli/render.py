@@ -104,9 +104,12 @@ def model_table(rows: Iterable[Mapping[str, Any]], *, with_disk: bool = False) -
     )  # fmt: skip
     for row in rows:
         files = "[green]here[/]" if row["pulled"] else "[dim]not here[/]"
-        name = row["name"] + (" [cyan](default)[/]" if row["default"] else "")
+        marks = [*(["default"] if row["default"] else [])]
+        marks += [] if row["kind"] == "embed" else [row["kind"]]
+        name = row["name"] + "".join(f" [cyan]({mark})[/]" for mark in marks)
         sheet.rows.append((
-            name, str(row["dimensions"]), row["pooling"], row["precision"],
+            name, "" if row["kind"] == "rerank" else str(row["dimensions"]), row["pooling"],
+            row["precision"],
             str(row["max_tokens"] or "by checkpoint"), _roles(row), row["licence"] or "",
             _runs_on(row), row["tested"], files, *(_sizes(row) if with_disk else ()),
             row["fingerprint"] or "",

@@ -61,7 +61,7 @@ def rerank(
     root: Root = ctx.obj
     config = root.load()
     asked = model or config.settings.default_reranker
-    name = config.catalog.find(asked, kind="rerank").spec.name
+    name = config.catalog.find(asked, kinds=("rerank",)).spec.name
     server = clients.find(config)
     kept: list[str] = []
     found: list[Ranked] = []

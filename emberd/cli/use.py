@@ -100,7 +100,7 @@ def use(
 
 def _without_role(config: "Config", name: str) -> "ModelSpec":
     """Return the model; raise BadOptionError for a name that states a role, which is no default."""
-    spec, role = config.catalog.find(name, kind="embed")
+    spec, role = config.catalog.find(name, kinds=("embed",))
     if role:
         raise BadOptionError(
             f"{name!r} states the role {role}, but the default is for texts of any role.",

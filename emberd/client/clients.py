@@ -12,7 +12,13 @@ import httpx2
 
 from emberd.client import finding, requests
 from emberd.client.address import Address
-from emberd.client.requests import Embeddings, InputType, Ranking, Request
+from emberd.client.requests import (
+    Embeddings,
+    InputType,
+    Ranking,
+    Request,
+    SparseEmbeddings,
+)
 from emberd.config.load import Config, load_config
 from emberd.dtypes import Dtype
 from emberd.errors import ConfigError, DeadlineError, EmberdError, NoServerError
@@ -86,6 +92,26 @@ class Client:
                 truncate=truncate,
                 fingerprint=fingerprint,
                 dtype=dtype,
+            )
+        )
+
+    def embed_sparse(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        input_type: InputType | None = None,
+        truncate: bool = True,
+        fingerprint: str | None = None,
+    ) -> SparseEmbeddings:
+        """Return the sparse vectors of `texts`; see `embed`."""
+        return self.send(
+            requests.embed_sparse(
+                texts,
+                model=model,
+                input_type=input_type,
+                truncate=truncate,
+                fingerprint=fingerprint,
             )
         )
 
@@ -177,6 +203,26 @@ class AsyncClient:
                 truncate=truncate,
                 fingerprint=fingerprint,
                 dtype=dtype,
+            )
+        )
+
+    async def embed_sparse(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        input_type: InputType | None = None,
+        truncate: bool = True,
+        fingerprint: str | None = None,
+    ) -> SparseEmbeddings:
+        """See `Client.embed_sparse`."""
+        return await self.send(
+            requests.embed_sparse(
+                texts,
+                model=model,
+                input_type=input_type,
+                truncate=truncate,
+                fingerprint=fingerprint,
             )
         )
 

@@ -15,6 +15,7 @@ from emberd.units import parse_places
 
 if TYPE_CHECKING:  # code that only asks for health needs no NumPy
     import httpx2
+    import numpy as np
     from numpy.typing import NDArray
 
 JSON = {"Content-Type": "application/json"}
@@ -42,6 +43,38 @@ class Embeddings:
     """
 
     vectors: "NDArray[Any]"
+    model: str
+    fingerprint: str
+    truncated: tuple[int, ...] = ()
+    usage: Usage = Usage(0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseVector:
+    """What is not 0 in a vector of `dimensions` numbers, one for each entry of a vocabulary.
+
+    `indices` is int32, ascending; `values` is float32, of the same length, which may be 0.
+    """
+
+    indices: "NDArray[np.int32]"
+    values: "NDArray[np.float32]"
+    dimensions: int
+
+    def dot(self, other: "SparseVector") -> float:
+        """Return the inner product, which is how a query and a text are compared."""
+        import numpy as np
+
+        _, mine, theirs = np.intersect1d(
+            self.indices, other.indices, assume_unique=True, return_indices=True
+        )
+        return float(self.values[mine] @ other.values[theirs])
+
+
+@dataclass(frozen=True, slots=True)
+class SparseEmbeddings:
+    """`vectors` in the order of the texts; the others as in `Embeddings`."""
+
+    vectors: "tuple[SparseVector, ...]"
     model: str
     fingerprint: str
     truncated: tuple[int, ...] = ()
@@ -116,6 +149,22 @@ def embed(
 def embed_as_json(texts: Sequence[str], **options: object) -> Request[Object]:
     """Ask for vectors as JSON, the answer of `POST /embed`, with the options that it takes."""
     return _post("/embed", {"texts": texts, **options}, _object)
+
+
+def embed_sparse(
+    texts: Sequence[str],
+    *,
+    model: str | None = None,
+    input_type: InputType | None = None,
+    truncate: bool = True,
+    fingerprint: str | None = None,
+) -> Request[SparseEmbeddings]:
+    """Ask for sparse vectors. Raises WrongShapeError."""
+    if isinstance(texts, str):
+        raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
+    options = {"model": model, "input_type": input_type, "fingerprint": fingerprint}
+    body = {"texts": list(texts), "kind": "sparse", "truncate": truncate, **options}
+    return _post("/embed", body, _sparse_embeddings)
 
 
 def rerank(
@@ -226,6 +275,22 @@ def _embeddings(response: "httpx2.Response") -> Embeddings:
         parse_places(headers["x-emberd-truncated"]),
         Usage(int(headers["x-emberd-tokens"])),
     )
+
+
+def _sparse_embeddings(response: "httpx2.Response") -> SparseEmbeddings:
+    import numpy as np
+
+    said = response.json()
+    vectors = tuple(
+        SparseVector(
+            np.array(each["indices"], np.int32),
+            np.array(each["values"], np.float32),
+            said["dimensions"],
+        )
+        for each in said["sparse"]
+    )
+    truncated, usage = tuple(said["truncated"]), Usage(said["usage"]["tokens"])
+    return SparseEmbeddings(vectors, said["model"], said["fingerprint"], truncated, usage)
 
 
 def _ranking(response: "httpx2.Response") -> Ranking:

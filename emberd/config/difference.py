@@ -9,7 +9,7 @@ from emberd.config.load import Config
 from emberd.registry.spec import NOT_FOR_WORKERS
 
 # A running server can change these groups, and models.
-LIVE = ("default", "default_reranker", "limits", "aliases", "stores")
+LIVE = ("default", "default_reranker", "default_sparse", "limits", "aliases", "stores")
 
 Effect = Literal["at_once", "next_request", "model_restarts", "model_leaves", "needs_restart"]
 
@@ -49,7 +49,7 @@ def _of_settings(before: Config, after: Config) -> Iterator[Change]:
     for key in old | new:
         if old.get(key) != new.get(key):
             effect: Effect = "at_once" if key.split(".")[0] in LIVE else "needs_restart"
-            if key in ("default", "default_reranker"):
+            if key.startswith("default"):
                 effect = "next_request"
             elif key == "limits.replicas":
                 effect = "model_restarts"

@@ -94,6 +94,7 @@ def load_config(
     catalog = _with_aliases(catalog, settings.aliases, document)
     _check_default(catalog, "default", settings.default, "embed", where)
     _check_default(catalog, "default_reranker", settings.default_reranker, "rerank", where)
+    _check_default(catalog, "default_sparse", settings.default_sparse, "sparse", where)
     origins = {".".join(map(str, keys)): origin for keys, origin in sources.items()}
     for group, named in (("stores", settings.stores), ("aliases", settings.aliases)):
         for name in named:
@@ -219,7 +220,7 @@ def _check_default(
     """Raise ConfigError unless `default` means a model of that kind, without a role."""
     place = f"{where((key,))}: {key}:"
     try:
-        named = catalog.find(default, kind=kind)
+        named = catalog.find(default, kinds=(kind,))
     except (UnknownModelError, WrongKindError) as error:
         raise ConfigError(f"{place} {error.message}", hint=error.hint) from None
     if named.role:

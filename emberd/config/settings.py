@@ -90,6 +90,7 @@ class Settings:
 
     default: str = "minilm"
     default_reranker: str = "ms-marco-minilm"
+    default_sparse: str = "granite-sparse"
     server: ServerSettings = field(default_factory=ServerSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     log: LogSettings = field(default_factory=LogSettings)

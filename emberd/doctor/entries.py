@@ -144,7 +144,7 @@ def check_stores(config: Config) -> None:
             )  # fmt: skip
         try:
             if store.model:
-                config.catalog.find(store.model, store.input_type, kind="embed")
+                config.catalog.find(store.model, store.input_type, kinds=("embed",))
         except (UnknownModelError, WrongKindError, BadOptionError) as error:
             keys = ("stores", name, "model")
             raise _wrong(document, keys, error.message, error.hint) from None

@@ -62,7 +62,7 @@ def _other_prompts(folder: Folder, spec: ModelSpec) -> Iterator[Difference]:
 
 
 def _other_length(folder: Folder, spec: ModelSpec) -> Iterator[Difference]:
-    if folder.normalizes in (None, spec.normalize):
+    if folder.normalizes in (None, spec.normalize) or spec.kind == "sparse":
         return
     lists = "lists" if folder.normalizes else "does not list"
     lengths = "of length 1" if spec.normalize else "of any length"

@@ -120,7 +120,7 @@ def check(
     asked, role = [], ref.input_type
     for name in models:
         # a role is that of all texts of the store
-        spec, role = config.catalog.find(name, role, kind="embed")
+        spec, role = config.catalog.find(name, role, kinds=("embed",))
         asked.append(spec)
     hub, entries = config.homes.hub, LockFile(config.homes.state).read()
     for spec in asked:

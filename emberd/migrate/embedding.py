@@ -1,4 +1,4 @@
-"""Embeds texts for checks and migrations, with a running server or a pool of our own."""
+"""Embeds texts for checks, migrations and comparisons: a running server, or a pool of our own."""
 
 import asyncio
 import time
@@ -28,6 +28,7 @@ from emberd.errors import (
 from emberd.folder.reading import read_folder
 from emberd.models.availability import find_here, require_here
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.ranking import Ranked, rank
 from emberd.registry.spec import InputType, ModelSpec
 from emberd.spaces.compare import Space
 from emberd.spaces.fingerprint import of_dtype
@@ -43,14 +44,20 @@ BATCH = 256  # texts in one request; also the default of `migrate run --batch`
 IN_FLIGHT = 2  # requests at once: one is computed while the answer to the other is written
 
 Batch = TypeVar("Batch")
+Places = list[int]
+"""Of texts in a request, in the order of their relevance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """`vectors` has a row of the dtype asked for for each text, in their order."""
+    """`vectors` has a row of the dtype asked for for each text, in their order.
+
+    `truncated` of the texts were cut.
+    """
 
     vectors: Rows
     fingerprint: str
+    truncated: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +113,10 @@ class Embedder(Protocol):
     def release(self, model: str) -> None:
         """Unload a model if it was loaded only for this."""
         ...
+
+
+def _places(ranked: Iterable[Ranked]) -> Places:
+    return [each.index for each in ranked]
 
 
 def in_turn(
@@ -178,7 +189,24 @@ class PoolEmbedder:
     async def _embed(self, request: EmbedRequest) -> Embedded:
         answer = await self._pool.embed(request)
         numbers = np.frombuffer(b"".join(answer.fragments), NUMPY[request.dtype])
-        return Embedded(numbers.reshape(len(request.texts), -1), answer.fingerprint)
+        vectors = numbers.reshape(len(request.texts), -1)
+        return Embedded(vectors, answer.fingerprint, len(answer.truncated))
+
+    def rerank(self, query: str, texts: Sequence[str], *, model: str) -> "Future[Places]":
+        """Return the places of the texts in the order of their relevance to a query."""
+        request = EmbedRequest(texts=texts, query=query, model=model, encoding="raw")
+        return asyncio.run_coroutine_threadsafe(self._rank(request), self._loop)
+
+    async def _rank(self, request: EmbedRequest) -> Places:
+        return _places(rank((await self._pool.embed(request)).fragments))
+
+    def memory_bytes(self, model: str) -> int:
+        """Return what the workers of a model take now."""
+
+        async def ask() -> int:
+            return self._pool.status(model).memory_bytes
+
+        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
 
     def release(self, model: str) -> None:
         """See `Embedder`."""
@@ -216,7 +244,8 @@ class ServerEmbedder:
         half = len(texts) // 2
         first = self._ask(texts[:half], options)
         second = self._ask(texts[half:], {**options, "fingerprint": first.fingerprint})
-        return Embedded(np.concatenate([first.vectors, second.vectors]), first.fingerprint)
+        vectors = np.concatenate([first.vectors, second.vectors])
+        return Embedded(vectors, first.fingerprint, first.truncated + second.truncated)
 
     def _ask_at_once(self, texts: list[str], options: Options) -> Embedded:
         until_s = time.monotonic() + PATIENCE_S
@@ -229,7 +258,18 @@ class ServerEmbedder:
                     raise
                 time.sleep(AGAIN_S)
             else:
-                return Embedded(answer.vectors, answer.fingerprint)
+                return Embedded(answer.vectors, answer.fingerprint, len(answer.truncated))
+
+    def rerank(self, query: str, texts: Sequence[str], *, model: str) -> "Future[Places]":
+        """See `PoolEmbedder.rerank`; a server that is busy is not asked again."""
+        return self._threads.submit(
+            lambda: _places(self._client.rerank(query, texts, model=model).results)
+        )
+
+    def memory_bytes(self, model: str) -> int:
+        """See `PoolEmbedder.memory_bytes`."""
+        rows = self._client.models()
+        return next(int(row["memory_bytes"]) for row in rows if row["name"] == model)
 
     def release(self, model: str) -> None:
         """See `Embedder`."""
@@ -240,7 +280,7 @@ class ServerEmbedder:
 
 
 @contextmanager
-def open_embedder(config: Config) -> Iterator[Embedder]:
+def open_embedder(config: Config) -> Iterator[PoolEmbedder | ServerEmbedder]:
     """Open the running server or, if there is none, a pool of our own."""
     server = clients.find(config)
     if server is None:

@@ -122,5 +122,5 @@ def _configured(
     ref = StoreRef(name=name, store=store, options=given, input_type=settings.input_type)
     if settings.model is None:
         return ref
-    spec, role = config.catalog.find(settings.model, settings.input_type, kind="embed")
+    spec, role = config.catalog.find(settings.model, settings.input_type, kinds=("embed",))
     return replace(ref, served_by=spec.name, input_type=role)

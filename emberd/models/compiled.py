@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from emberd.files import delete_tree
 from emberd.hashing import FileHash
 from emberd.models.modules import TRANSFORMER_FILES
-from emberd.registry.spec import ModelSpec
+from emberd.registry.spec import ModelSpec, is_of_kind
 from emberd.spaces.lock import LockEntry
 
 LENGTH = 16  # hex digits
@@ -26,7 +26,7 @@ def compiled_key(spec: ModelSpec, files: Mapping[str, FileHash]) -> str:
     parts: list[str] = [spec.precision, spec.pooling]
     if spec.kind != "embed":
         parts.append(spec.kind)
-    for name in sorted(files):
+    for name in (name for name in sorted(files) if is_of_kind(name, spec.kind)):
         if PurePath(name).suffix not in (".txt", ".md") and not _is_of_tokenizer(name):
             parts += [name, files[name].sha256]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:LENGTH]

@@ -7,7 +7,7 @@ from emberd.models import compiled
 from emberd.models.availability import find_here
 from emberd.models.remove import Places
 from emberd.registry.catalog import Catalog
-from emberd.registry.spec import InputType, ModelSpec
+from emberd.registry.spec import InputType, Kind, ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,7 @@ class ListedModel:
     """A row of `emberd list`. `folder` is None, and sizes are 0, for files that are not here."""
 
     name: str
+    kind: Kind
     default: bool
     dimensions: int
     pooling: str
@@ -43,6 +44,7 @@ def list_models(catalog: Catalog, default: ModelSpec, places: Places) -> Iterato
         names = catalog.names(spec)
         yield ListedModel(
             name=spec.name,
+            kind=spec.kind,
             default=spec is default,
             dimensions=spec.dimensions,
             pooling=spec.pooling,

@@ -55,14 +55,15 @@ def read_steps(folder: Path) -> tuple[Step, ...] | None:
         return None
     modules = read_json(path)
     try:
-        return tuple(_step(str(step["type"]), str(step.get("path", ""))) for step in modules)
+        return tuple(step_of(str(step["type"]), str(step.get("path", ""))) for step in modules)
     except (KeyError, TypeError, AttributeError):
         raise ModelLoadError(
             f"{path} is damaged: not a list of modules with types.", hint=MEND
         ) from None
 
 
-def _step(type_name: str, path: str) -> Step:
+def step_of(type_name: str, path: str) -> Step:
+    """Return the step of a type such as `sentence_transformers.models.Pooling`."""
     module, _, kind = type_name.rpartition(".")
     return Step(kind=kind, path=path, module=module)
 

@@ -27,6 +27,7 @@ def status_of(model: Model, names: Mapping[str, InputType | None]) -> ModelStatu
     fingerprint = entry.now.fingerprint if entry else None
     return ModelStatus(
         name=spec.name,
+        kind=spec.kind,
         aliases=[*(name for name, role in names.items() if not role), *spec.hub_ids][1:],
         roles={name: role for name, role in names.items() if role},
         dimensions=spec.dimensions,

@@ -58,6 +58,7 @@ class Answer:
     tokens: int
     truncated: Sequence[int]
     timing: Timing
+    is_sparse: bool = False  # vectors are JSON objects with `indices` and `values`
 
 
 @dataclass(slots=True, eq=False)
@@ -99,6 +100,9 @@ class Job:
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     query: str | None = None  # to re-rank the texts for
     text_tokens: int | None = None  # see `wire.Embed`
+    pairs: bool = False  # see `wire.Embed`, also for the next
+    is_query: bool = False
+    is_sparse: bool = False  # its model is of kind sparse
     dtype: Dtype = "float"
     also: Sequence[tuple[Encoding, Dtype]] = ()  # see `wire.Embed`
     step: float = 0.0  # of int8 and uint8
@@ -189,6 +193,8 @@ class Job:
             token_ids=self.token_ids,
             query=self.query,
             text_tokens=self.text_tokens,
+            pairs=self.pairs,
+            is_query=self.is_query,
             dtype=self.dtype,
             step=self.step,
             also=list(self.also),
@@ -219,6 +225,7 @@ class Job:
                     tokens=self._tokens,
                     truncated=sorted(self._truncated),
                     timing=self.timing,
+                    is_sparse=self.is_sparse,
                 )
             )
 

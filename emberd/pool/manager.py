@@ -14,9 +14,8 @@ from typing import Self, TypeVar
 
 from emberd.config.load import Config
 from emberd.config.settings import LimitsSettings
-from emberd.dtypes import Dtype, columns, has_step
+from emberd.dtypes import Dtype, has_step
 from emberd.errors import (
-    BadOptionError,
     DeadlineError,
     NoRoomError,
     NoTextsError,
@@ -25,6 +24,7 @@ from emberd.errors import (
     TooLargeError,
     UnknownModelError,
 )
+from emberd.pool.checking import checked_size
 from emberd.pool.context import PoolContext
 from emberd.pool.describe import status_of
 from emberd.pool.job import Answer, Form, Job
@@ -37,7 +37,7 @@ from emberd.pool.status import ModelStatus, space_changed
 from emberd.pool.steps import steps_of
 from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Named
-from emberd.registry.spec import AskedRole, InputType, Kind, ModelSpec
+from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
 from emberd.spaces.lock import LockFile
 from emberd.worker.wire import Encoding
@@ -64,15 +64,17 @@ class EmbedRequest:
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     query: str | None = None  # to re-rank the texts for; of a model of kind rerank
     text_tokens: int | None = None  # where to cut the texts for it, if the model would take more
+    takes: Sequence[Kind] = ("embed",)  # kinds of models that may embed the texts
+    pairs: bool = False  # sparse vectors as text-embeddings-inference has them
     dtype: Dtype = "float"
     also: Sequence[tuple[Encoding, Dtype]] = ()  # see `wire.Embed`
 
     @property
-    def kind(self) -> Kind | None:
-        """The kind of model that it needs; None if any will do, as all have a tokenizer."""
+    def kinds(self) -> Sequence[Kind]:
+        """The kinds of models that can serve it, the usual one first."""
         if self.encoding == "tokens":
-            return None
-        return "embed" if self.query is None else "rerank"
+            return KINDS  # all have a tokenizer
+        return self.takes if self.query is None else ("rerank",)
 
 
 class Pool:
@@ -124,7 +126,11 @@ class Pool:
         before, self._models = self._models, {}
         self._catalog, self._limits = config.catalog, config.settings.limits
         self.default = self._catalog.get(config.settings.default)
-        self._default_reranker = config.settings.default_reranker
+        self._defaults: Mapping[Kind, str] = {
+            "embed": self.default.name,
+            "rerank": config.settings.default_reranker,
+            "sparse": config.settings.default_sparse,
+        }
         self._served_by = {
             name: self._entry_called(store.model) if store.model else None
             for name, store in config.settings.stores.items()
@@ -171,7 +177,7 @@ class Pool:
             WorkerCrashedError: its worker died twice on this request.
         """
         self.check_open()
-        named = self.find(request.model, request.input_type, request.kind)
+        named = self.find(request.model, request.input_type, request.kinds)
         model = self._models[named.spec.name]
         job = self._admit(named, request)
         if any(map(has_step, job.dtypes)):
@@ -234,14 +240,13 @@ class Pool:
         self,
         name: str | None = None,
         input_type: AskedRole | None = None,
-        kind: Kind | None = None,
+        kinds: Sequence[Kind] = KINDS,
     ) -> Named:
         """Return which model a request means, and the role of its texts; see `Catalog.find`.
 
-        Without a name, it is the default model of that kind.
+        Without a name, it is the default model of the first of these kinds.
         """
-        default = self._default_reranker if kind == "rerank" else self.default.name
-        return self._catalog.find(name or default, input_type, kind=kind)
+        return self._catalog.find(name or self._defaults[kinds[0]], input_type, kinds=kinds)
 
     def names(self, spec: ModelSpec) -> Mapping[str, InputType | None]:
         """Return the names under which to list a model; see `Catalog.names`."""
@@ -327,16 +332,7 @@ class Pool:
                 f"{count} texts are too many: a request may have {self._limits.max_texts}.",
                 hint="Send them in several requests, or raise limits.max_texts.",
             )
-        dimensions = request.dimensions if request.dimensions is not None else spec.dimensions
-        offered = (spec.dimensions, *spec.matryoshka)
-        if dimensions not in offered:
-            raise BadOptionError(
-                f"{spec.name} has no vectors of {dimensions} dimensions.",
-                hint=f"It offers {', '.join(map(str, offered))}.",
-                field="dimensions",
-            )
-        for dtype in (request.dtype, *(dtype for _, dtype in request.also)):
-            columns(dimensions, dtype)
+        dimensions = checked_size(spec, request)
         queued = sum(map(QUEUED_TEXTS, self._everyone()))  # for each request, so without Python
         if queued and queued + count > self._limits.max_queued_texts:
             raise QueueFullError(
@@ -344,7 +340,8 @@ class Pool:
                 hint="Try again in a moment, or raise limits.max_queued_texts.",
             )
         prompt = spec.prompts.get(role, "") if role else ""
-        if role == "query" and not prompt and spec.name not in self._without_prompt:
+        lacks_prompt = role == "query" and not prompt and spec.kind == "embed"
+        if lacks_prompt and spec.name not in self._without_prompt:
             self._without_prompt.add(spec.name)
             log.warning(
                 "%s has no query prompt; texts of input_type query are embedded as they are."
@@ -363,6 +360,9 @@ class Pool:
             token_ids=request.token_ids,
             query=request.query,
             text_tokens=request.text_tokens,
+            pairs=request.pairs,
+            is_query=role == "query",
+            is_sparse=spec.kind == "sparse",
             dtype=request.dtype,
             also=request.also,
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from emberd.pool.states import State
-from emberd.registry.spec import InputType
+from emberd.registry.spec import InputType, Kind
 from emberd.spaces.lock import LockEntry
 from emberd.state import known_fields
 from emberd.worker.wire import Progress
@@ -32,6 +32,7 @@ class ModelStatus:
     """
 
     name: str
+    kind: Kind
     aliases: list[str]
     roles: dict[str, InputType]
     dimensions: int

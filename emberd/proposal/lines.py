@@ -20,7 +20,7 @@ from emberd.proposal.card import FILE as CARD
 from emberd.proposal.card import Card
 from emberd.proposal.families import find_family
 from emberd.proposal.place import Place
-from emberd.registry.spec import Pooling, Precision
+from emberd.registry.spec import POOLINGS, Kind, Pooling, Precision
 from emberd.units import format_plain
 
 SIZES = ("hidden_size", "d_model", "dim", "n_embd")
@@ -54,6 +54,7 @@ Finding = Line | Open | str
 class Chosen:
     """What the user has stated on the command line; None: what the files say."""
 
+    kind: Kind | None = None
     pooling: Pooling | None = None
     max_tokens: int | None = None
     precision: Precision | None = None
@@ -101,7 +102,7 @@ def of_pooling(folder: Folder, chosen: Pooling | None) -> Iterator[Finding]:
         ModelLoadError: the file asks for a pooling that emberd does not have.
         BadOptionError: it contradicts what the user chose.
     """
-    file, able = read_pooling(folder.path), get_args(Pooling)
+    file, able = read_pooling(folder.path), POOLINGS
     if not file.path or not file.modes:
         if chosen:
             yield Line("pooling", chosen, "--pooling")
@@ -201,8 +202,11 @@ def of_precision_as_is(file: str, chosen: Precision | None) -> Iterator[Finding]
 
 
 def of_prompts(folder: Folder, label: str) -> Iterator[Finding]:
-    """Say what goes before queries and documents: by the files, else by the table of families."""
-    family = find_family(label)
+    """Say what goes before queries and documents: by the files, else by the table of families.
+
+    Without a label, by the files alone.
+    """
+    family = find_family(label) if label else None
     stated = missing_prompts(folder, {})
     if stated:
         yield Line("prompts", stated, f"{PROMPTS_FILE} (prompts)")
@@ -211,7 +215,7 @@ def of_prompts(folder: Folder, label: str) -> Iterator[Finding]:
     elif family:
         by = f"from emberd's table of families ({family.name}); no file states any"
         yield Line("prompts", dict(family.prompts), by)
-    else:
+    elif label:
         yield (
             "No file states prompts, and emberd's table of families does not know this model. If"
             " its card asks for some, add `prompts: {query: ..., document: ...}`."

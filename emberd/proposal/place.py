@@ -31,6 +31,8 @@ DESCRIBED_BY = (
     *TRANSFORMER_FILES,
     "*_Pooling/config.json",
     "*_Dense/config.json",
+    "*_SpladePooling/config.json",
+    "router_config.json",
     card.FILE,
 )
 """The files that say what a model is, as glob patterns; large weights are not among them."""

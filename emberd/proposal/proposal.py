@@ -17,11 +17,12 @@ from emberd.backends.config import ModelConfig
 from emberd.backends.plugins import any_architecture
 from emberd.config.insertion import entry_lines
 from emberd.folder.reading import read_folder
-from emberd.proposal import lines
+from emberd.proposal import lines, reranking, sparse
 from emberd.proposal.card import Card, read_card
 from emberd.proposal.lines import Chosen, Finding, Line, Open
 from emberd.proposal.place import Place
 from emberd.proposal.runner import Runner, find_runner, refuse_own_steps
+from emberd.registry.spec import Kind
 from emberd.units import format_plain
 
 
@@ -103,8 +104,9 @@ def propose(place: Place, name: str, chosen: Chosen, *, usual_backend: str) -> P
     """
     card = read_card(place.folder)
     config = ModelConfig(place.folder / "config.json")
-    runner = find_runner(place, config, usual_backend)
-    found = list(_findings(place, config, card, chosen, runner))
+    kind = _kind(place.folder, config, chosen.kind)
+    runner = find_runner(place, config, usual_backend, kind.value if kind else "embed")
+    found = [*_findings(place, config, chosen, runner, kind), *lines.of_card(card)]
     return Proposal(
         name=name,
         place=place,
@@ -116,28 +118,46 @@ def propose(place: Place, name: str, chosen: Chosen, *, usual_backend: str) -> P
     )
 
 
+def _kind(folder: Path, config: ModelConfig, chosen: Kind | None) -> Line | None:
+    """Return the line of a model that is not of the usual kind."""
+    if by := sparse.said_by(folder, chosen):
+        return Line("kind", "sparse", by)
+    by = reranking.said_by(folder, config)
+    return Line("kind", "rerank", by) if by else None
+
+
 def _findings(
-    place: Place, config: ModelConfig, card: Card, chosen: Chosen, runner: Runner
+    place: Place, config: ModelConfig, chosen: Chosen, runner: Runner, kind: Line | None
 ) -> Iterator[Finding]:
-    folder = place.folder
+    """Say all but the licence; `kind` is None for a model that embeds."""
     place.require_weights(runner.name)
-    refuse_own_steps(folder)
-    read = read_folder(folder)
-    pooling = list(lines.of_pooling(read, chosen.pooling))
+    refuse_own_steps(place.folder)
+    read = read_folder(place.folder)
     if any_architecture(runner.backend):
         precision = list(lines.of_precision_as_is(place.weights(runner.name)[0], chosen.precision))
     else:
         precision = list(lines.of_precision(config, chosen.precision))
-    stated = {line.key: line.value for line in (*pooling, *precision) if isinstance(line, Line)}
-    checkpoint = Checkpoint(_request(folder, {"pooling": "mean", **stated}), applies_heads=True)
-    architecture = format_plain(name_of(config))
     yield from lines.of_source(place)
-    yield from lines.of_dimensions(checkpoint, runner.hidden_size(config))
-    yield from pooling
-    yield from lines.of_length(read)
+    size = runner.hidden_size(config)
+    own: list[Finding]
+    if kind and kind.value == "sparse":
+        own = [kind, *sparse.of_entries(config)]
+        _checkpoint(read.path, kind, Line("pooling", "max", ""), *precision)
+        rest = list(lines.of_prompts(read, ""))
+    elif kind:
+        own = [kind, *reranking.of_classifier(config, chosen.pooling)]
+        _checkpoint(read.path, *own, *precision).dimensions(size)  # it has a classifier of ours
+        rest = list(reranking.of_scores(read, config))
+    else:
+        pooling = list(lines.of_pooling(read, chosen.pooling))
+        checkpoint = _checkpoint(read.path, *pooling, *precision)
+        own = [*lines.of_dimensions(checkpoint, size), *pooling, *lines.of_length(read)]
+        rest = [*lines.of_prompts(read, place.label), *sparse.notes(read.path, config)]
+    yield from own
     yield from lines.of_limit(read, chosen.max_tokens)
     yield from precision
-    yield from lines.of_prompts(read, place.label)
+    yield from rest
+    architecture = format_plain(name_of(config))
     if runner.why:
         yield Line("backend", runner.name, runner.why)
     if config.get("auto_map"):
@@ -146,7 +166,12 @@ def _findings(
             f" {architecture} without it."
         )
     yield Line("architecture", architecture, "config.json (model_type)")
-    yield from lines.of_card(card)
+
+
+def _checkpoint(folder: Path, *found: Finding) -> Checkpoint:
+    """Return what a worker that is asked to load it would read first."""
+    stated = {line.key: line.value for line in found if isinstance(line, Line)}
+    return Checkpoint(_request(folder, {"pooling": "mean", **stated}), applies_heads=True)
 
 
 def _request(folder: Path, stated: dict[str, Any]) -> LoadRequest:

@@ -12,7 +12,7 @@ from typing import Any
 
 from emberd.backends import plugins
 from emberd.backends.architectures.native import name_of, onnx_hint, read_architecture
-from emberd.backends.base import Backend
+from emberd.backends.base import Backend, Kind
 from emberd.backends.config import ModelConfig
 from emberd.errors import BackendBrokenError, ModelLoadError
 from emberd.models.modules import read_steps
@@ -37,7 +37,7 @@ class Runner:
         return config.size(next((key for key in SIZES if key in config.values), SIZES[0]))
 
 
-def find_runner(place: Place, config: ModelConfig, usual: str) -> Runner:
+def find_runner(place: Place, config: ModelConfig, usual: str, kind: Kind) -> Runner:
     """Return a backend that runs the model here; the `usual` one if it can.
 
     If weights are missing for all that could, it is the first of them, which then says so.
@@ -46,14 +46,14 @@ def find_runner(place: Place, config: ModelConfig, usual: str) -> Runner:
         ModelLoadError: none could; it says which architecture was found, which backends run what,
             and whether the model needs Python code of its own, which emberd never runs.
     """
-    backends = _backends(usual)
+    backends = _backends(usual, kind)
     able, broken = _able(backends, config, usual)
     refuses = bool(able) and not _accepts(able[0], backends[able[0]], config)
     anything = [name for name in backends if plugins.any_architecture(backends[name])]
     order = [*anything, *able] if refuses else [*able, *anything]
     name = next((each for each in order if place.weights(each)), able[0] if able else None)
     if name is None:
-        raise _nobody(backends, broken, config)
+        raise _nobody(backends, broken, config, kind)
     if name == usual:
         return Runner(name, backends[name], None)
     architecture = format_plain(name_of(config))
@@ -65,12 +65,14 @@ def find_runner(place: Place, config: ModelConfig, usual: str) -> Runner:
     return Runner(name, backends[name], f"{file}{why}")
 
 
-def _backends(usual: str) -> dict[str, Backend]:
-    """Return all backends that can be used, the usual one first."""
+def _backends(usual: str, kind: Kind) -> dict[str, Backend]:
+    """Return all backends that can be used for a kind of model, the usual one first."""
     backends: dict[str, Backend] = {}
     for name in sorted(plugins.names(), key=lambda name: (name != usual, name)):
         with suppress(BackendBrokenError):
-            backends[name] = plugins.load(name)
+            backend = plugins.load(name)
+            if kind in plugins.kinds(backend):
+                backends[name] = backend
     return backends
 
 
@@ -105,11 +107,12 @@ def _accepts(name: str, backend: Backend, config: ModelConfig) -> bool:
 
 
 def _nobody(
-    backends: Mapping[str, Backend], broken: list[str], config: ModelConfig
+    backends: Mapping[str, Backend], broken: list[str], config: ModelConfig, kind: Kind
 ) -> ModelLoadError:
     runs = {name: ", ".join(sorted(plugins.architectures(backends[name]))) for name in backends}
     able = "; ".join(f"{name} runs {runs[name]}" for name in runs if runs[name])
-    otherwise = f"{onnx_hint(config.path.parent)} See docs/writing-a-backend.md."
+    onnx = f"{onnx_hint(config.path.parent)} " if kind == "embed" else ""  # which only embeds
+    otherwise = f"{onnx}See docs/writing-a-backend.md."
     hint = " ".join([*broken, f"{able[:1].upper()}{able[1:]}.", otherwise])
     if config.get("auto_map"):
         return _own_code(config.path, _code_of(config), hint)

@@ -4,19 +4,23 @@ A catalog is built from specs and never changes; a changed config file makes a n
 model is here is the business of `models.availability`, and whether it is running that of the pool.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import NamedTuple, get_args
 
 from emberd.errors import BadOptionError, ConfigError, UnknownModelError, WrongKindError
-from emberd.registry.spec import AskedRole, InputType, Kind, ModelSpec
+from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
 
 ROLES: tuple[InputType, ...] = get_args(InputType)
 LATEST = ":latest"  # the tag that Ollama assumes
 LONGEST_SHOWN = 200  # characters of an unknown name
 MOST_LISTED = 6  # models
-DOES: Mapping[Kind, str] = {"embed": "embeds texts", "rerank": "re-ranks texts for a query"}
+DOES: Mapping[Kind, str] = {
+    "embed": "embeds texts",
+    "rerank": "re-ranks texts for a query",
+    "sparse": "makes sparse vectors of texts",
+}
 
 
 class Named(NamedTuple):
@@ -76,19 +80,21 @@ class Catalog:
         """Return the spec called `name`, with or without a role, or raise `UnknownModelError`."""
         return self.find(name).spec
 
-    def find(self, name: str, asked: AskedRole | None = None, *, kind: Kind | None = None) -> Named:
+    def find(
+        self, name: str, asked: AskedRole | None = None, *, kinds: Sequence[Kind] = KINDS
+    ) -> Named:
         """Return what `name` means, with the role that it states or else the one `asked` for.
 
         Raises:
             UnknownModelError: nothing is called so; the hint has the nearest names.
-            WrongKindError: the model is not of the `kind` that is needed.
+            WrongKindError: the model is of none of the `kinds` that are needed.
             BadOptionError: the name states another role than the one asked for.
         """
         named = self._called(name) or self._with_role(name)
         if named is None:
             raise self._unknown(name)
-        if kind not in (None, named.spec.kind):
-            raise self._of_another_kind(named.spec, kind)
+        if named.spec.kind not in kinds:
+            raise self._of_another_kind(named.spec, kinds[0])
         if asked and named.role not in (None, asked):
             other = "a task without a prompt" if asked == "none" else asked
             raise BadOptionError(
@@ -126,6 +132,7 @@ class Catalog:
 
     def _of_another_kind(self, spec: ModelSpec, needed: Kind) -> WrongKindError:
         able = [each.name for each in self if each.kind == needed]
+        able = able[-1:] + able[:-1]  # the last is the user's own, if any is
         more = f", and {len(able) - MOST_LISTED} more" if len(able) > MOST_LISTED else ""
         return WrongKindError(
             f"{spec.name} {DOES[spec.kind]}; needed is a model that {DOES[needed]}.",

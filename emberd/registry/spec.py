@@ -8,12 +8,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Annotated, Any, ClassVar, Literal, Self
+from fnmatch import fnmatch
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from emberd.units import Count, Duration, Ge, Gt, Le, MinLen, ReplicaCount
 
-Kind = Literal["embed", "rerank"]
-Pooling = Literal["mean", "cls", "last"]
+Kind = Literal["embed", "rerank", "sparse"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Pooling = Literal["mean", "cls", "last", "max"]  # max: of a sparse model
+POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "last")  # of dense models
 Precision = Literal["4bit", "8bit", "bf16", "f32"]
 Compute = Literal["auto", "f32", "bf16", "f16"]
 Tested = Literal["reference", "architecture", "no"]
@@ -22,8 +25,20 @@ AskedRole = InputType | Literal["none"]  # none: a request for a task that has n
 Replicas = Annotated[Literal["auto"] | int, ReplicaCount]
 EncodingName = Literal["r50k_base", "p50k_base", "cl100k_base", "o200k_base"]
 
-OF_KIND: Mapping[str, Mapping[str, Any]] = {"rerank": {"dimensions": 1, "normalize": False}}
+OF_KIND: Mapping[str, Mapping[str, Any]] = {
+    "rerank": {"dimensions": 1, "normalize": False},
+    "sparse": {"pooling": "max", "normalize": False},
+}
 """Keys that an entry of some kind need not state, as it can have only this value."""
+
+FILES_OF_KIND: Mapping[Kind, tuple[str, ...]] = {
+    "sparse": (
+        "router_config.json", "idf.json", "sparse_linear.safetensors",
+        "*_SpladePooling/config.json", "*_SparseStaticEmbedding/*.safetensors",
+        "*_SparseStaticEmbedding/tokenizer.json",
+    )
+}  # fmt: skip
+"""The files that mean nothing to models of other kinds, as glob patterns."""
 
 MOST = 2**31 - 1  # dimensions, tokens
 
@@ -31,6 +46,16 @@ MOST = 2**31 - 1  # dimensions, tokens
 NOT_FOR_WORKERS = {"idle_unload", "pinned", "aliases", "architecture", "licence", "tested"}
 
 NOT_FOR_A_LOAD = {*NOT_FOR_WORKERS, "replicas"}
+
+
+def is_of_kind(name: str, kind: Kind) -> bool:
+    """Whether a model of this kind reads a file, named relative to its folder."""
+    return not any(
+        fnmatch(name, pattern)
+        for other, patterns in FILES_OF_KIND.items()
+        for pattern in patterns
+        if other != kind
+    )
 
 
 def is_below(name: str) -> bool:
@@ -115,20 +140,24 @@ class ModelSpec:
     tested: Tested = "no"
 
     def __post_init__(self) -> None:
-        if self.kind == "rerank":
-            self._refuse_what_has_no_vectors()
+        if self.kind != "embed":
+            self._refuse_what_has_no_use()
+        if (self.kind == "sparse") != (self.pooling == "max"):
+            raise ValueError(f"has pooling {self.pooling}; max is for models of kind sparse alone")
         too_big = [size for size in self.matryoshka if size >= self.dimensions]
         if too_big:
             raise ValueError(
                 f"lists matryoshka {too_big[0]}, not smaller than dimensions {self.dimensions}"
             )
 
-    def _refuse_what_has_no_vectors(self) -> None:
-        """Raise ValueError for a re-ranker with options that only vectors have."""
-        for key in ("matryoshka", "matryoshka_norm", "normalize", "prompts", "token_ids"):
+    def _refuse_what_has_no_use(self) -> None:
+        """Raise ValueError for options that only some kinds of models have."""
+        gives = {"rerank": "scores, not vectors", "sparse": "sparse vectors"}[self.kind]
+        no_use = ["matryoshka", "matryoshka_norm", "normalize", "token_ids"]
+        for key in [*no_use, "prompts"] if self.kind == "rerank" else no_use:
             if getattr(self, key):
-                raise ValueError(f"has {key}, but a model of kind rerank gives scores, not vectors")
-        if self.dimensions != 1:
+                raise ValueError(f"has {key}, but a model of kind {self.kind} gives {gives}")
+        if self.kind == "rerank" and self.dimensions != 1:
             raise ValueError("has dimensions other than 1, but a pair of texts has one score")
 
     @property

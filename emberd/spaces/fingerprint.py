@@ -15,7 +15,7 @@ from pathlib import Path
 
 from emberd.dtypes import Dtype, has_step
 from emberd.hashing import FileHash
-from emberd.registry.spec import ModelSpec
+from emberd.registry.spec import Kind, ModelSpec, is_of_kind
 from emberd.spaces.options import SpaceOptions
 
 FORMAT = 1  # raise it when the same inputs must give another fingerprint
@@ -35,7 +35,7 @@ def fingerprint(
     """
     identity: dict[str, object] = {
         "format": FORMAT,
-        "files": {name: files[name].sha256 for name in sorted(files) if _moves_vectors(name)},
+        "files": {name: files[name].sha256 for name in sorted(files) if _moves(name, spec.kind)},
         "precision": spec.precision,
         "pooling": spec.pooling,
         "normalize": options.normalize,
@@ -77,14 +77,17 @@ def _digest(identity: Mapping[str, object]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:LENGTH]
 
 
-def _moves_vectors(name: str) -> bool:
+def _moves(name: str, kind: Kind) -> bool:
     """Whether a file's bytes count: weights, config.json, Dense heads and tokenizer.json do.
 
-    Files that only describe the model count by what they change, which is in `SpaceOptions` and in
-    the registry's pooling, and not by their bytes.
+    So does the table that gives queries of a sparse model their weights. Files that only describe
+    the model count by what they change, which is in `SpaceOptions` and in the registry's pooling,
+    and not by their bytes.
     """
     path = Path(name)
+    if not is_of_kind(name, kind):
+        return False
     if path.parent.name.endswith("_Pooling"):
         return False
     described = path.suffix in (".json", ".txt", ".md")
-    return not described or path.name in ("config.json", "tokenizer.json")
+    return not described or path.name in ("config.json", "tokenizer.json", "idf.json")

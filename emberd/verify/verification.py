@@ -7,7 +7,6 @@ pooling, another backend. The files are hashed once, here, and the workers reuse
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import get_args
 
 import numpy as np
 
@@ -15,11 +14,11 @@ from emberd.config.load import Config, is_built_in
 from emberd.errors import EmberdError
 from emberd.folder.differences import differences
 from emberd.folder.reading import Folder, read_folder
-from emberd.registry.spec import ModelSpec, Pooling
+from emberd.registry.spec import POOLINGS, ModelSpec
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.spaces.probes import encode
 from emberd.vectors import Matrix, finite_rows
-from emberd.verify import checks, paraphrases, reranking
+from emberd.verify import checks, paraphrases, reranking, sparse
 from emberd.verify.acceptance import remember
 from emberd.verify.agreement import CHECK as AGREEMENT
 from emberd.verify.agreement import compare_backends
@@ -36,6 +35,8 @@ from emberd.verify.memory import too_big
 from emberd.verify.reference import reference_for
 from emberd.verify.workers import PATIENCE_S, LoadedModel, run_in_fresh_worker
 
+Result = Measured | reranking.Scores | sparse.Vectors
+
 
 def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
     """Run all checks and return their findings; `full` includes every other installed backend."""
@@ -48,10 +49,12 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
     findings = [check_unchanged(files, before, spec.name), check_published(files, spec.name)]
     try:
         says = read_folder(files.folder)
-        work: Callable[[LoadedModel], Awaitable[Measured | reranking.Scores | EmberdError]]
+        work: Callable[[LoadedModel], Awaitable[Result | EmberdError]]
         work = partial(measure, only_known=says.only_known)
         if spec.kind == "rerank":
             work = reranking.score
+        elif spec.kind == "sparse":
+            work = sparse.vectors
         ran = run_in_fresh_worker(config, spec, files.as_entry(before), work)
     except EmberdError as error:
         return [*findings, *_stopped("load", error, spec.name)]
@@ -69,6 +72,9 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
         fingerprints = was, ran.entry.now.fingerprint
         subject = reranking.Subject(config, spec, files, ran.result, fingerprints)
         return [*findings, *subject.findings(full=full)]
+    if isinstance(ran.result, sparse.Vectors):
+        measured = sparse.Subject(config, spec, files, says, ran.result, before, ran.entry)
+        return [*findings, *measured.findings(full=full)]
     verification = _Verification(config, spec, files, says, before, ran.entry, ran.result)
     return [*findings, *verification.findings(full=full)]
 
@@ -140,8 +146,7 @@ class _Verification:
         if not finite_rows(self.measured.paraphrases).all():
             return Finding("pooling", "skipped", "the model does not know the test's words")
         apart: dict[str, float] = {}
-        poolings: Sequence[Pooling] = get_args(Pooling)
-        for pooling in poolings:
+        for pooling in POOLINGS:
             vectors = self.measured.paraphrases
             if pooling != self.spec.pooling:
                 variant = replace(self.spec, pooling=pooling)

@@ -5,6 +5,7 @@ temporary state folder whose lock holds what the caller wants the worker to reme
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from emberd.pool.manager import EmbedRequest, Pool
 from emberd.pool.status import ModelStatus
 from emberd.ranking import logits
 from emberd.registry.catalog import Catalog
-from emberd.registry.spec import ModelSpec
+from emberd.registry.spec import InputType, ModelSpec
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.vectors import Matrix
 
@@ -60,6 +61,18 @@ class LoadedModel:
         )
         rows = [np.frombuffer(fragment, "<f4") for fragment in answer.fragments]
         return Embedded(np.stack(rows), answer.tokens, tuple(answer.truncated))
+
+    async def embed_sparse(
+        self, texts: Sequence[str], role: InputType = "document"
+    ) -> tuple[Matrix, set[int]]:
+        """Return sparse vectors with their zeros, `(N, V)`, and the places of texts cut."""
+        name = self.spec.name
+        asked = EmbedRequest(texts=texts, model=name, input_type=role, takes=("sparse",))
+        answer = await self._pool.embed(asked)
+        rows = np.zeros((len(texts), answer.dimensions), np.float32)
+        for row, fragment in zip(rows, map(json.loads, answer.fragments), strict=True):
+            row[fragment["indices"]] = fragment["values"]
+        return rows, {*answer.truncated}
 
     async def rerank(self, query: str, texts: Sequence[str]) -> tuple[Sequence[float], set[int]]:
         """Return the logit of each text, and the places of those that were cut."""

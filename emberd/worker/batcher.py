@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from threading import Condition, RLock
 
 from emberd.backends.base import Encoder
-from emberd.worker.budget import FEWEST_TOKENS, FIRST_TOKENS, Budget
+from emberd.worker.budget import FEWEST_TOKENS, FIRST_TOKENS, MOST_TOKENS, Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 from emberd.worker.work import CORE_CHARS, SLICE_CHARS, Item, Work
@@ -29,6 +29,7 @@ FILLING = 4  # a batch that begins with a new request is filled up to a quarter 
 ROW_TOKENS = 128  # width of a packed row if no text is longer: a CPU attends cheaply up to here
 LONE_TOKENS = 1024  # a longer text gets a row of its own: the attention mask is quadratic
 STEP = 32  # few row widths: each new batch shape takes a third longer, and some memory
+VECTOR_BYTES = 2**26  # of a batch, at most; a sparse vector is as long as the vocabulary
 QUICK_TOKENS = 64  # a batch that runs for so short a time that nobody needs to read meanwhile
 
 
@@ -65,6 +66,7 @@ class Batcher:
         self.row_tokens: int | None = None
         self.row_width = ROW_TOKENS
         self.streams = 1
+        self.most_texts = MOST_TOKENS  # of a batch
         self.read: Callable[[], None] | None = None
         self._slice_chars = SLICE_CHARS
         self._budget = budget
@@ -92,6 +94,7 @@ class Batcher:
             self.row_tokens = max_tokens
             self.row_width = getattr(encoder, "row_tokens", ROW_TOKENS)
         self.streams = getattr(encoder, "streams", 1)
+        self.most_texts = max(1, VECTOR_BYTES // (4 * getattr(encoder, "dimensions", 1)))
         self._budget.tokens = getattr(encoder, "batch_tokens", self._budget.tokens)
 
     def add(self, request: Embed) -> tuple[Work, range] | None:
@@ -270,7 +273,7 @@ class Batcher:
         shortest = min(work.waiting[0][0] for work in works)
         bulk_tokens = self._bulk_tokens(works)
         rows: list[list[Item]] = []
-        taken = 0
+        taken, free = 0, self.most_texts
         while len(rows) < most:
             row: list[Item] = []
             left = width
@@ -278,8 +281,9 @@ class Batcher:
                 if left < shortest:
                     break
                 room = min(left, bulk_tokens - taken) if self._is_bulk_beside(works, work) else left
-                while (at := work.longest_within(room)) is not None:
+                while free and (at := work.longest_within(room)) is not None:
                     row.append(work.take(at))
+                    free -= 1
                     tokens = len(row[-1].tokens.ids)
                     left, room, taken = left - tokens, room - tokens, taken + tokens
             if not row:
@@ -306,7 +310,9 @@ class Batcher:
                 padded_tokens = (len(batch) + 1) * max(longest, length)
                 waste_tokens = padded_tokens - real_tokens - length
                 if batch and (
-                    padded_tokens > most_tokens or waste_tokens > self._budget.waste_tokens
+                    padded_tokens > most_tokens
+                    or waste_tokens > self._budget.waste_tokens
+                    or len(batch) == self.most_texts
                 ):
                     break
                 longest = max(longest, length)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from io import BufferedIOBase
 from itertools import islice
 from threading import Thread
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -28,6 +29,10 @@ from emberd.worker.outbox import Sender, failure, log
 from emberd.worker.threads import worker_ends_with_this_thread
 from emberd.worker.tokenizer import Tokenizer, Tokens
 from emberd.worker.work import Work
+
+if TYPE_CHECKING:
+    from emberd.worker.lookups import Lookups
+    from emberd.worker.query_table import QueryTable
 
 READ_BYTES = 2**16  # whatever is less needs no memory of its own
 
@@ -48,9 +53,19 @@ class Inbox:
         self._decoder: Decoder | None = None
         self._describer = ThreadPoolExecutor(1, "describe")
         self._to_describe: set[int] = set()  # ids of `/tokenize` requests not cancelled yet
+        self._lookups: Lookups | None = None
 
-    def open(self, tokenizer: Tokenizer, spec: ModelSpec) -> None:
-        """Accept requests from now on. The server sends none before it has seen Ready."""
+    def open(
+        self, tokenizer: Tokenizer, spec: ModelSpec, queries: "QueryTable | None" = None
+    ) -> None:
+        """Accept requests from now on. The server sends none before it has seen Ready.
+
+        `queries` is where queries are looked up, if they need no batch.
+        """
+        if queries:
+            from emberd.worker.lookups import Lookups  # which few models need
+
+            self._lookups = Lookups(queries, self._send)
         self._tokenizer = tokenizer
         self._decoder = Decoder(spec.token_ids, spec.name) if spec.token_ids else None
         rest = Thread(target=self._tokenize_rest, args=(tokenizer,), name="tokenizer", daemon=True)
@@ -82,6 +97,10 @@ class Inbox:
         if isinstance(frame, wire.Cancel):
             self.batcher.cancel(frame.id)
             self._to_describe.discard(frame.id)
+            if self._lookups:
+                self._lookups.cancel(frame.id)
+        elif isinstance(frame, wire.Embed) and frame.is_query and self._lookups:
+            self._lookups.add(frame)
         elif isinstance(frame, wire.Embed) and self._tokenizer:
             request = self._with_texts(frame)
             return self.batcher.add(request) if request else None

@@ -17,7 +17,7 @@ from emberd import vectors
 from emberd.backends.base import encode_alone
 from emberd.errors import BadVectorError, EmberdError, WorkerError
 from emberd.vectors import Matrix
-from emberd.worker import wire
+from emberd.worker import sparse, wire
 from emberd.worker.batcher import Batch, Batcher
 from emberd.worker.budget import Budget
 from emberd.worker.encoded import encoded
@@ -151,7 +151,10 @@ def _fragments(
     out = vectors.truncate(rows, request.dimensions)
     if loaded.spec.normalize if request.normalize is None else request.normalize:
         out = vectors.normalize(out)
-    fragments = encoded(out, request, loaded)
+    if loaded.is_sparse:
+        fragments = sparse.encode(out, pairs=request.pairs)
+    else:
+        fragments = encoded(out, request, loaded)
     frame = wire.Fragments(
         id=request.id,
         indices=[item.index for item in items],
@@ -176,7 +179,8 @@ def usable(
     """
     failures: dict[int, EmberdError] = {}
     alone = rows
-    bad = range(len(batch)) if rows is None else np.flatnonzero(~vectors.finite_rows(rows)).tolist()
+    finite_rows = sparse.finite_rows if loaded.is_sparse else vectors.finite_rows
+    bad = range(len(batch)) if rows is None else np.flatnonzero(~finite_rows(rows)).tolist()
     if rows is None:
         rows = np.zeros((len(batch), loaded.spec.dimensions), np.float32)
     for place in bad:
@@ -185,7 +189,7 @@ def usable(
         again = _start(by_itself, loaded)() if len(batch) > 1 else alone
         if again is None and not can_embed(loaded, length):
             raise WorkerError("The model fails on every text.")  # the next worker takes over
-        if again is not None and vectors.finite_rows(again)[0]:
+        if again is not None and finite_rows(again)[0]:
             rows[place] = again[0]
         else:
             failures[place] = BadVectorError(

@@ -1,6 +1,7 @@
 """From a Start frame to a model that can embed: files, hashes, tokenizer and backend.
 
-Runs once, in the worker. The tokenizer is read in a thread of its own while the backend loads.
+Runs once, in the worker. The tokenizer is read in a thread of its own while the backend loads, from
+when that no longer needs Python: a large vocabulary takes half a second, in which nobody else does.
 """
 
 import sys
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from emberd import __version__
@@ -24,17 +26,19 @@ from emberd.folder.space import BackendFiles, identify
 from emberd.models import sources
 from emberd.models.compiled import compiled_key
 from emberd.models.files import hash_files
+from emberd.models.splade import read_splade
 from emberd.processor import processor_key
 from emberd.registry.difference import Difference
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.judge import judge
 from emberd.spaces.lock import NO_VERSION, LockEntry
-from emberd.worker.probes import embed_probes
+from emberd.worker.probes import probes_of
 from emberd.worker.tokenizer import Tokenizer
 from emberd.worker.wire import Progress, Ready, Start
 
 if TYPE_CHECKING:
     from emberd.models.hub import OnProgress
+    from emberd.worker.query_table import QueryTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ class ModelFiles:
 class Loaded:
     """A model ready to embed, and the Ready frame that describes it to the server.
 
-    `workers` is how many of the model share this machine's cores.
+    `workers` is how many of the model share this machine's cores. `queries` is where queries are
+    looked up, if they do not go through the encoder.
     """
 
     spec: ModelSpec
@@ -69,6 +74,12 @@ class Loaded:
     encoder: Encoder
     ready: Ready
     workers: int = 1
+    queries: "QueryTable | None" = None
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether its vectors are nearly all zero, and are given without their zeros."""
+        return self.spec.kind == "sparse"
 
     @property
     def takes_pairs(self) -> bool:
@@ -136,9 +147,11 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         )
     key = compiled_key(spec, found.entry.files)
     report(Progress(phase="load"))
-    with phases.measure("load"), ThreadPoolExecutor(1) as thread:
-        reading = thread.submit(
-            Tokenizer,
+    python_is_free = Event()
+
+    def read() -> Tokenizer:
+        python_is_free.wait()
+        return Tokenizer(
             found.folder,
             found.max_tokens,
             found.says.normalizer,
@@ -146,6 +159,9 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             only_known=found.says.only_known,
             pairs=spec.kind == "rerank",
         )
+
+    with phases.measure("load"), ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(read)
         request = LoadRequest(
             folder=found.folder,
             kind=spec.kind,
@@ -156,8 +172,12 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             cache_key=key,
             streams=spec.replicas if isinstance(spec.replicas, int) else 0,
             device=start.device,
+            python_is_free=python_is_free.set,
         )
-        encoder = found.backend.load(request)
+        try:
+            encoder = found.backend.load(request)
+        finally:
+            python_is_free.set()
         tokenizer = reading.result()
         _refuse_changed(found, request.cache)
     devices = list(getattr(encoder, "devices", ()))
@@ -187,11 +207,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
     with phases.measure("identity"):
         if not (before and entry.is_same_state(before.now)):  # checked before
             _check_vocabulary(tokenizer, found.says)
-        # Nobody stores scores, so there is nothing that those of a re-ranker must still fit.
-        scores = spec.kind == "rerank"
-        remembered = judge(
-            entry, before, lambda: () if scores else embed_probes(tokenizer, encoder)
-        )
+        remembered = judge(entry, before, lambda: probes_of(spec.kind, tokenizer, encoder))
     ready = Ready(
         backend=entry.backend or "",
         compute=encoder.compute,
@@ -204,7 +220,23 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         devices=devices,
         streams=getattr(encoder, "streams", 1),
     )
-    return Loaded(spec, tokenizer, encoder, ready, workers)
+    return Loaded(spec, tokenizer, encoder, ready, workers, _queries(found, spec))
+
+
+def _queries(found: ModelFiles, spec: ModelSpec) -> "QueryTable | None":
+    """Return where the queries of a sparse model are looked up, if they are."""
+    file = read_splade(found.folder).queries if spec.kind == "sparse" else None
+    if file is None:
+        return None
+    from emberd.worker.query_table import QueryTable  # which few models need
+
+    return QueryTable(
+        file,
+        found.folder,
+        entries=spec.dimensions,
+        max_tokens=found.max_tokens,
+        normalizer=found.says.normalizer,
+    )
 
 
 def _worth_saying(spec: ModelSpec, says: Folder) -> list[Difference]:

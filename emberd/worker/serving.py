@@ -33,7 +33,7 @@ def serve(start: wire.Start, began_s: float, stdin: BufferedIOBase, send: Sender
     Thread(target=inbox.run, name="inbox", daemon=True).start()
     loaded = load(start, Phases(start.spawned_s, began_s), send)
     inbox.batcher.suit(loaded.encoder, loaded.ready.max_tokens, loaded.workers)
-    inbox.open(loaded.tokenizer, loaded.spec)
+    inbox.open(loaded.tokenizer, loaded.spec, loaded.queries)
     send(loaded.ready)
     audit = Audit(loaded, send)
     if not inbox.batcher.wait(WARM_UP_AFTER_S):

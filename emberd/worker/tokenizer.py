@@ -43,7 +43,7 @@ class Tokenizer:
 
     (MiniLM's says: cut at 128 and pad to 128.) `normalizer` replaces the file's own, in the same
     format; see `folder.reading.Folder`, also for `include_prompt` and `only_known`. `pairs`: it is
-    for `encode_pairs`.
+    for `encode_pairs`. `special` False: without the special tokens that it adds.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Tokenizer:
         include_prompt: bool = True,
         only_known: bool = False,
         pairs: bool = False,
+        special: bool = True,
     ) -> None:
         # Imported here, in the thread that loads the tokenizer while the backend loads.
         from tokenizers import Tokenizer as Library
@@ -71,7 +72,7 @@ class Tokenizer:
                 # the library only reads a normalizer as part of a tokenizer
                 only = {"added_tokens": [], "model": NO_MODEL, "normalizer": normalizer}
                 self._library.normalizer = Library.from_str(json.dumps(only)).normalizer
-            if only_known:
+            if only_known or not special:
                 self._library.post_processor = None  # it adds the special tokens
             self._special = len(self._library.encode("").ids)
         except BaseException as error:  # noqa: BLE001 - a panic in it is not an Exception
@@ -155,6 +156,11 @@ class Tokenizer:
             return 0
         encoding = self._library.encode(prompt)
         return len(encoding.ids) - (encoding.special_tokens_mask[-1] if encoding.ids else 0)
+
+    def id_of(self, token: str) -> int | None:
+        """Return the id of a token; None if there is none."""
+        found: int | None = self._library.token_to_id(token)
+        return found
 
     def highest_id(self) -> int:
         """Return the largest token id. Takes as long as listing all tokens."""

@@ -54,6 +54,8 @@ class Embed:
     registry says. `token_ids`: each text consists of the ids of another tokenizer, separated by
     spaces. `query`: the first text of a pair with each of these, for a re-ranker; its vector is one
     number, the logit. `text_tokens`: where to cut the second, if the model would take more.
+    `pairs`: sparse vectors are JSON as in text-embeddings-inference; see `sparse.encode_entries`.
+    `is_query`: the texts are queries, which some sparse models look up in a table.
     `dtype`: what the numbers are, with `step` for int8 and uint8. `also`: further encodings and
     dtypes of each vector, which follow the first with `BETWEEN` before each.
     """
@@ -68,6 +70,8 @@ class Embed:
     token_ids: bool = False
     query: str | None = None
     text_tokens: int | None = None
+    pairs: bool = False
+    is_query: bool = False
     dtype: Dtype = "float"
     step: float = 0.0
     also: list[tuple[Encoding, Dtype]] = field(default_factory=list)

@@ -141,9 +141,9 @@ def test_models_has_a_row_for_every_entry_with_every_field(server: Server) -> No
 
     assert {"minilm", "minilm-f32", "bge-small", "bge-small-f32", "mpnet", "mpnet-f32"} <= set(rows)
     assert set(rows["minilm"]) >= {
-        "name", "aliases", "dimensions", "pooling", "precision", "max_tokens", "fingerprint",
-        "state", "backend", "memory_bytes", "in_flight", "queued", "idle_s", "unloads_in_s",
-        "loads", "last_load_s", "last_error", "pulled", "tested",
+        "name", "kind", "aliases", "dimensions", "pooling", "precision", "max_tokens",
+        "fingerprint", "state", "backend", "memory_bytes", "in_flight", "queued", "idle_s",
+        "unloads_in_s", "loads", "last_load_s", "last_error", "pulled", "tested",
     }  # fmt: skip
     assert rows["minilm"]["pulled"] is True
     assert rows["minilm"]["tested"] == "reference"

@@ -17,6 +17,7 @@ from tests.serving import Server
 
 TINY = Path(__file__).parent.parent / "reference" / "tiny" / "bert"
 RERANKER = TINY.parents[1] / "rerankers" / "bert"
+SPARSE = TINY.parents[1] / "sparse" / "bert"
 AT_LEAST = 22  # routes
 CHECKS = (
     "not_a_server_error",
@@ -49,9 +50,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "max_tokens": 30,
         "backend": "auto",
     }
-    reranker = {"sources": [{"path": str(RERANKER)}], "max_tokens": 30}
+    others = {
+        "rerank": {"sources": [{"path": str(RERANKER)}], "max_tokens": 30},
+        "sparse": {"sources": [{"path": str(SPARSE)}], "max_tokens": 30, "dimensions": 149},
+    }
     models = {
-        name: reranker if stated.get("kind") == "rerank" else entry
+        name: others.get(stated.get("kind"), entry)
         for name, stated in yaml.safe_load(BUILT_IN.read_text()).items()
     }
     config = yaml.safe_dump({"limits": {"max_loaded": 2}, "models": models})

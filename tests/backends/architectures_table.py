@@ -64,15 +64,19 @@ def real_sizes() -> dict[str, Any]:
 
 def at_real_sizes(architecture: str) -> list[str]:
     """Return the cells for each backend: the lowest cosine, and up to how many tokens."""
+    entry = real_sizes().get(architecture, {})
+    models = [entry, *entry.get("also", {}).values()]
     cells = []
     for backend, found in BACKENDS.items():
-        entry = real_sizes().get(architecture, {}).get(backend)
+        checked = [model[backend] for model in models if backend in model]
         if architecture not in plugins.architectures(found):
             cells.append(NOT_RUN)
-        elif entry is None:
+        elif not checked:
             cells.append(NOT_MEASURED)
         else:
-            cells.append(f"{entry['lowest']:.6f} up to {max(entry['lengths']):,} tokens")
+            lowest = min(each["lowest"] for each in checked)
+            longest = max(max(each["lengths"]) for each in checked)
+            cells.append(f"{lowest:.6f} up to {longest:,} tokens")
     return cells
 
 

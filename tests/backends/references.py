@@ -25,6 +25,7 @@ TINY = Path(__file__).parents[1] / "reference" / "tiny"
 POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "last")
 MOST_TOKENS = {
     "bert": 40,
+    "deberta-v2": 64,
     "distilbert": 40,
     "gemma3_text": 64,
     "gte": 64,

@@ -12,7 +12,7 @@ from emberd.backends.base import Backend, Encoder, LoadRequest, Pooling, Precisi
 from emberd.backends.conformance import check_backend
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.openvino.backend import OpenVINOBackend
-from emberd.backends.tiny_bert import TINY_DIMENSIONS
+from emberd.backends.tiny_bert import TINY_DIMENSIONS, TINY_ENTRIES, tiny_bert
 from emberd.vectors import Matrix
 
 Encode = Callable[[TokenIds, TokenIds], Matrix]
@@ -32,6 +32,23 @@ def test_our_backends_keep_every_promise(
     backend: Backend, tiny: Path, pooling: Pooling, precision: Precision
 ) -> None:
     check_backend(backend, tiny, dimensions=TINY_DIMENSIONS, pooling=pooling, precision=precision)
+
+
+@pytest.mark.parametrize("backend", [OpenVINOBackend(), MLXBackend()], ids=type)
+def test_ours_keep_every_promise_with_a_sparse_model(backend: Backend, tmp_path: Path) -> None:
+    tiny_bert(tmp_path / "tiny", masked_lm=True)
+    check_backend(backend, tmp_path / "tiny", dimensions=TINY_ENTRIES, pooling="max", kind="sparse")
+
+
+def test_a_wrong_sparse_backend_is_told_what_is_wrong(tmp_path: Path) -> None:
+    tiny_bert(tmp_path / "tiny", masked_lm=True)
+    wrong = WrongBackend(lambda encode: lambda *arrays: encode(*arrays) - np.float32(0.1))
+    with pytest.raises(AssertionError) as caught:
+        check_backend(
+            wrong, tmp_path / "tiny", dimensions=TINY_ENTRIES, pooling="max", kind="sparse"
+        )
+    for promise in ("`kinds` has sparse", "no number is negative"):
+        assert promise in str(caught.value)
 
 
 @pytest.mark.slow

@@ -103,6 +103,18 @@ def test_a_second_load_reads_no_weights_and_gives_the_same_vectors(
     np.testing.assert_array_equal(first, second)
 
 
+def test_python_is_free_while_a_compiled_model_is_imported(cached: LoadRequest) -> None:
+    sealed = blobs(cached.cache)[0].read_bytes()
+    said = []
+    request = replace(cached, python_is_free=lambda: said.append(True))
+    OpenVINOBackend().load(request)
+    assert said == [True]
+
+    blobs(cached.cache)[0].write_bytes(sealed[:-1])  # so that it is compiled first
+    OpenVINOBackend().load(request)
+    assert said == [True, True]
+
+
 def test_a_loaded_model_survives_the_deletion_of_its_cache(tiny: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     encoder = OpenVINOBackend().load(a_request(tiny, cache))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rerankers import CONFIG, LOGITS, ORDER, QUERY, TEXTS, sigmoid
+from tests.rerankers import CONFIG, FOLDER, LOGITS, ORDER, QUERY, TEXTS, sigmoid
 from tests.serving import Server, run_emberd
 
 LINES = "\n".join(TEXTS).encode()
@@ -63,3 +63,29 @@ def test_a_model_that_embeds_is_refused_by_name(place: Path) -> None:
 
     assert done.returncode == 1
     assert b"tiny" in done.stderr
+
+
+def test_one_that_is_added_is_pulled_checked_listed_and_asked(home: Path) -> None:
+    home.mkdir()
+
+    added = run_emberd("add", str(FOLDER), "--name", "mine", "--yes", home=home)
+    assert added.returncode == 0, added.stderr
+    assert b"kind: rerank" in added.stdout
+    listed = run_emberd("list", "--json", home=home)
+    kinds = {row["name"]: row["kind"] for row in json.loads(listed.stdout)["models"]}
+    assert kinds["mine"] == kinds["ms-marco-minilm"] == "rerank"
+    assert kinds["minilm"] == "embed"
+    done = run_emberd("rerank", "--json", "--model", "mine", QUERY, *TEXTS, home=home)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["index"] for row in rows] == ORDER
+    assert [row["logit"] for row in rows] == pytest.approx(sorted(LOGITS)[::-1], abs=1e-4)
+
+
+def test_it_does_not_become_the_model_that_embeds(home: Path) -> None:
+    home.mkdir()
+
+    refused = run_emberd("add", str(FOLDER), "--name", "mine", "--default", "--yes", home=home)
+
+    assert refused.returncode != 0
+    assert b"default_reranker: mine" in refused.stderr
+    assert not (home / "config.yaml").exists()

@@ -7,6 +7,7 @@ from emberd.pool.status import ModelStatus
 from emberd.worker.wire import Progress
 
 READY = ModelStatus(
+    kind="embed",
     name="minilm", aliases=[], roles={}, dimensions=384, pooling="mean", precision="4bit",
     max_tokens=512, tested="reference",
     fingerprint="f", state="ready", backend="openvino", compute="bf16", memory_bytes=2**20,
@@ -55,9 +56,9 @@ def test_several_workers_of_a_model_are_counted() -> None:
 
 
 LISTED = {
-    "name": "m", "default": False, "dimensions": 8, "pooling": "cls", "precision": "f32",
-    "max_tokens": 512, "roles": {}, "licence": None, "tested": "no", "pulled": True,
-    "fingerprint": None, "runs_on": ["mlx", "openvino"], "why_not": None,
+    "name": "m", "kind": "embed", "default": False, "dimensions": 8, "pooling": "cls",
+    "precision": "f32", "max_tokens": 512, "roles": {}, "licence": None, "tested": "no",
+    "pulled": True, "fingerprint": None, "runs_on": ["mlx", "openvino"], "why_not": None,
 }  # fmt: skip
 
 
@@ -70,6 +71,14 @@ def test_where_a_model_runs_is_shown_or_in_one_word_why_nowhere() -> None:
     assert [row[column] for row in sheet.rows] == [
         "mlx, openvino", "[red]no[/]: architecture", "[dim]unknown[/]",
     ]  # fmt: skip
+
+
+def test_a_re_ranker_is_marked_and_has_no_dimensions() -> None:
+    reranker = {**LISTED, "kind": "rerank", "dimensions": 1}
+
+    sheet = model_table([LISTED, reranker])
+
+    assert [row[:2] for row in sheet.rows] == [("m", "8"), ("m [cyan](rerank)[/]", "")]
 
 
 def test_120_columns_show_where_a_model_runs_and_how_it_was_tested() -> None:

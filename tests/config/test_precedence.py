@@ -18,6 +18,10 @@ SETTINGS: dict[str, tuple[tuple[Any, str, Any], tuple[Any, Any, Any]]] = {
         ("ms-marco-minilm", "ms-marco-MiniLM-L6-v2", "ms-marco-minilm"),
         ("ms-marco-minilm", "ms-marco-MiniLM-L6-v2", "ms-marco-minilm"),
     ),
+    "default_sparse": (
+        ("granite-sparse", "granite-embedding-30m-sparse", "granite-sparse"),
+        ("granite-sparse", "granite-embedding-30m-sparse", "granite-sparse"),
+    ),
     "server.host": (("::1", "0.0.0.0", "localhost"), ("::1", "0.0.0.0", "localhost")),  # noqa: S104
     "server.port": ((1, "2", 3), (1, 2, 3)),
     "server.allowed_hosts": ((["a"], "b, c ,", ("d",)), (("a",), ("b", "c"), ("d",))),

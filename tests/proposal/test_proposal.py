@@ -211,8 +211,8 @@ def test_the_files_own_prompts_count_more_than_the_table(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("config", "said", "hint"),
     [
-        ({"model_type": "deberta-v2"}, "architecture 'deberta-v2'", "Openvino runs bert"),
-        ({"model_type": "deberta-v2"}, "architecture 'deberta-v2'", "a file onnx/model.onnx"),
+        ({"model_type": "deberta"}, "architecture 'deberta'", "Openvino runs bert"),
+        ({"model_type": "deberta"}, "architecture 'deberta'", "a file onnx/model.onnx"),
         (
             {"model_type": "odd", "auto_map": {"AutoModel": "modeling.OddModel\x1b"}},
             "code that comes with the model (modeling.OddModel)",
@@ -258,7 +258,7 @@ def test_another_backend_is_named_if_the_usual_one_does_not_run_it(tmp_path: Pat
 @pytest.mark.parametrize(
     ("config", "has_safetensors", "why"),
     [
-        ({"model_type": "deberta-v2"}, True, "openvino does not run deberta-v2"),
+        ({"model_type": "deberta"}, True, "openvino does not run deberta"),
         ({"model_type": "odd", "auto_map": {"A": "b.C"}}, False, "openvino does not run odd"),
         ({"position_embedding_type": "relative_key"}, True, "openvino does not run this bert"),
         ({"torch_dtype": "bfloat16"}, False, "no weights for openvino are there"),

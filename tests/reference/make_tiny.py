@@ -201,14 +201,20 @@ def word_pieces(
 
 
 def unigram(
-    first: tuple[str, ...], template: str, last: tuple[str, ...], count: int = 120
+    first: tuple[str, ...],
+    template: str,
+    last: tuple[str, ...],
+    *,
+    count: int = 120,
+    unknown: str = "<unk>",
 ) -> Tokenizer:
     """Return XLM-R's kind: SentencePiece's unigram model, each word marked in front."""
     pieces = frequent_pieces((f"▁{word}" for word in CORPUS.split()), count)
     total = sum(count for _, count in pieces)
     scores = [(piece, round(math.log(count / total), 4)) for piece, count in pieces]
-    unknown = first.index("<unk>")
-    tokenizer = Tokenizer(models.Unigram([*((token, 0.0) for token in first), *scores], unknown))
+    tokenizer = Tokenizer(
+        models.Unigram([*((token, 0.0) for token in first), *scores], first.index(unknown))
+    )
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     )
@@ -216,6 +222,19 @@ def unigram(
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.add_special_tokens(list(first))
     return finish(tokenizer, template, last)
+
+
+def deberta_unigram(first: tuple[str, ...], template: str, last: tuple[str, ...]) -> Tokenizer:
+    """Return DeBERTa's kind: `unigram`, whose texts are normalized as `DebertaV2Tokenizer` does."""
+    tokenizer = unigram(first, template, last, unknown="[UNK]")
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Replace(Regex(r"\s{2,}|[\n\r\t]"), " "),
+            normalizers.NFC(),
+            normalizers.Strip(left=False, right=True),
+        ]
+    )
+    return tokenizer
 
 
 ALL_BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -401,6 +420,37 @@ FAMILIES = (
         tokenizer_config={"do_lower_case": True, "tokenize_chinese_chars": True},
         special={**ROBERTA_SPECIAL, "unk_token": "[UNK]"},
         max_tokens=130,
+        pooling="mean",
+        poolings=ENCODER_POOLINGS,
+        has_pooler=False,
+        has_sdpa=False,
+    ),
+    Family(
+        name="deberta-v2",
+        config={
+            "architectures": ["DebertaV2Model"],
+            **BERT_SIZES,
+            "layer_norm_eps": 1e-07,
+            "max_position_embeddings": 64,
+            "max_relative_positions": -1,
+            "norm_rel_ebd": "layer_norm",
+            "pad_token_id": 0,
+            "pooler_dropout": 0,
+            "pooler_hidden_act": "gelu",
+            "pooler_hidden_size": HIDDEN,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+            "position_buckets": 16,
+            "relative_attention": True,
+            "share_att_key": True,
+            "type_vocab_size": 0,
+        },
+        tokenizer=lambda: deberta_unigram(
+            ("[PAD]", "[CLS]", "[SEP]", "[UNK]"), "[CLS] $A [SEP]", ("[MASK]",)
+        ),
+        tokenizer_class="DebertaV2Tokenizer",
+        special=BERT_SPECIAL,
+        max_tokens=64,
         pooling="mean",
         poolings=ENCODER_POOLINGS,
         has_pooler=False,

@@ -27,6 +27,9 @@ def test_the_published_config_is_read_as_the_entry_says(name: str, tmp_path: Pat
     assert name_of(config) == spec.architecture
     if spec.kind == "rerank":  # refused, were there not one label, of what the entry pools
         assert found.classifier(config, spec.pooling)[-1].outputs == spec.dimensions
+    elif spec.kind == "sparse":
+        head = found.masked_lm(config)
+        assert (head.vocab_size, head.dense_bias) == (spec.dimensions, True)
     else:
         assert found.hidden_size == spec.dimensions
     assert spec.max_tokens and spec.max_tokens <= found.max_tokens

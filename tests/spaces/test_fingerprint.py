@@ -226,6 +226,19 @@ def test_a_hash_is_made_anew_when_mtime_size_or_inode_differ(
     assert again == hash_files(folder, ["*.safetensors"], {})
 
 
+@pytest.mark.parametrize(
+    "name", ["idf.json", "sparse_linear.safetensors", "query_0_SparseStaticEmbedding/w.safetensors"]
+)
+def test_files_of_sparse_models_count_for_these_alone(folder: Path, name: str) -> None:
+    sparse = replace(SPEC, kind="sparse", pooling="max", normalize=False, matryoshka=(), prompts={})
+    before = of(folder), of(folder, sparse)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"new")
+
+    assert of(folder) == before[0]
+    assert of(folder, sparse) != before[1]
+
+
 def test_each_dtype_is_a_space_of_its_own_made_of_the_first() -> None:
     space = "0123456789abcdef"
 

@@ -507,3 +507,12 @@ def test_every_text_comes_out_exactly_once_in_batches_within_the_budget(
         assert batch.width <= (row_tokens or 150)
         for item in batch.items:
             assert len(item.tokens.ids) == requests[item.work.request.id][item.index]
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_a_batch_has_no_more_texts_than_there_is_memory_for_their_vectors(packs: bool) -> None:
+    batcher = Batcher(Budget(4096))
+    batcher.suit(cast("Encoder", SimpleNamespace(packs=packs, dimensions=2**21)), 384)
+    add(batcher, 1, *[3] * 20)
+
+    assert [len(batch.items) for batch in drain(batcher)] == [8, 8, 4]

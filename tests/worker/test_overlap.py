@@ -85,6 +85,7 @@ def run(encoder: Encoder, *lengths: int, budget: int = 1) -> list[wire.Frame]:
     loaded: Any = SimpleNamespace(
         encoder=encoder,
         takes_pairs=False,
+        is_sparse=False,
         tokenizer=SimpleNamespace(encode=lambda _: [Tokens([5] * 3, 3)]),
         spec=SimpleNamespace(normalize=False, dimensions=2),
     )

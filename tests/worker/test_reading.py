@@ -55,7 +55,7 @@ class Worker:
             cast("Tokenizer", self._tokenizer()), cast("Any", SimpleNamespace(token_ids=None))
         )
         spec = SimpleNamespace(normalize=False, dimensions=2)
-        loaded: Any = SimpleNamespace(encoder=self, spec=spec, takes_pairs=False)
+        loaded: Any = SimpleNamespace(encoder=self, spec=spec, takes_pairs=False, is_sparse=False)
         arguments = (batcher, cast("Loaded", loaded), send, Budget(4096))
         self._main = Thread(target=run_batches, args=arguments, name="stream 0", daemon=True)
         self._main.start()

@@ -69,6 +69,7 @@ def run(encoder: Together, *requests: list[int], budget: int) -> list[wire.Fragm
     batcher.close()
     loaded: Any = SimpleNamespace(
         takes_pairs=False,
+        is_sparse=False,
         encoder=encoder,
         spec=SimpleNamespace(normalize=False, dimensions=2),
     )

@@ -39,7 +39,10 @@ def loaded(*fails: int, vector: tuple[float, float] = (1, 1), norm: bool = False
     tokenizer = SimpleNamespace(encode=lambda texts: [Tokens([HARMLESS], 1) for _ in texts])
     spec = SimpleNamespace(dimensions=2, matryoshka_norm=norm)
     return cast(
-        Loaded, SimpleNamespace(takes_pairs=False, encoder=encoder, tokenizer=tokenizer, spec=spec)
+        Loaded,
+        SimpleNamespace(
+            takes_pairs=False, is_sparse=False, encoder=encoder, tokenizer=tokenizer, spec=spec
+        ),
     )
 
 

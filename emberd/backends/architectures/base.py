@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, Self
 from emberd.backends.base import Pooling, TokenIds
 from emberd.backends.config import ModelConfig
 from emberd.backends.modules import Activation, Head
+from emberd.backends.sparse import MaskedLM
 from emberd.errors import ModelLoadError
 
 _ACTIVATIONS: Final[Mapping[str, Activation]] = {
@@ -111,6 +112,12 @@ class Architecture(TokenLimits):
         left = stated if padding is None else stated - padding - 1
         return left if left > 0 else None
 
+    @classmethod
+    def classified(cls, config: ModelConfig) -> Pooling:
+        """Return which pooling a classifier reads, as config.json has it."""
+        del config
+        return "cls"
+
     def classifier(self, config: ModelConfig, pooling: Pooling) -> tuple[Head, ...]:
         """Return the layers that make a logit of a pooled pair of texts, as re-rankers do.
 
@@ -120,6 +127,17 @@ class Architecture(TokenLimits):
         raise ModelLoadError(
             f"{config.path}: emberd runs no re-rankers of model_type {self.model_type!r}.",
             hint="Choose a re-ranker of another architecture; see docs/configuration.md.",
+        )
+
+    def masked_lm(self, config: ModelConfig) -> MaskedLM:
+        """Return the head that scores every entry of the vocabulary, as sparse models have.
+
+        Raises:
+            ModelLoadError: emberd does not know it, or the config wants another.
+        """
+        raise ModelLoadError(
+            f"{config.path}: emberd runs no sparse models of model_type {self.model_type!r}.",
+            hint="Choose a sparse model of another architecture; see docs/configuration.md.",
         )
 
     @property
@@ -178,14 +196,21 @@ def read_heads(config: ModelConfig, hidden_size: int, key: str = "num_attention_
 def expect_one_logit(config: ModelConfig, pooling: Pooling, *, states: Pooling = "cls") -> None:
     """Raise `ModelLoadError` unless a classifier gives one logit, of what the entry pools.
 
-    `states`: what the checkpoint pools. Without a number of labels, transformers assumes 2.
+    `states`: what the checkpoint pools.
     """
     labels = config.get("id2label")
-    count = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+    count = len(labels) if isinstance(labels, dict) else config.get("num_labels")
+    if count is None:
+        raise ModelLoadError(
+            f"{config.path} does not say how many labels the classifier tells apart, which means 2"
+            " to transformers; a re-ranker has one.",
+            hint='If its classifier has one output, write `"id2label": {"0": "LABEL_0"}` there.',
+        )
     if count != 1:
         raise ModelLoadError(
             f"{config.path}: the model tells {count} labels apart; a re-ranker has one.",
-            hint="Choose a re-ranker (cross-encoder), not another classifier.",
+            hint="Choose a re-ranker (a cross-encoder with one label): emberd does not run other"
+            " classifiers.",
         )
     if pooling != states:
         raise ModelLoadError(
@@ -193,6 +218,14 @@ def expect_one_logit(config: ModelConfig, pooling: Pooling, *, states: Pooling =
             f" {pooling}.",
             hint="Set the entry's `pooling` to what the file says.",
         )
+
+
+def table_of(config: ModelConfig, embeddings: str, decoder: str) -> str:
+    """Return the name of the table that a masked language model multiplies by.
+
+    transformers takes that of the embeddings, whatever the file has, unless config.json unties it.
+    """
+    return embeddings if config.get("tie_word_embeddings", True) is not False else decoder
 
 
 def read_activation(

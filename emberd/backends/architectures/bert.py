@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from emberd.backends.architectures.base import expect_one_logit
-from emberd.backends.architectures.post_norm import PostNorm, read_sizes
+from emberd.backends.architectures.base import expect_one_logit, table_of
+from emberd.backends.architectures.post_norm import WORDS, PostNorm, read_sizes
 from emberd.backends.base import Pooling
 from emberd.backends.config import ModelConfig
 from emberd.backends.modules import Head
+from emberd.backends.sparse import MaskedLM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,20 @@ class Bert(PostNorm):
             Head(name=last, outputs=1, inputs=size),
         )
 
+    def masked_lm(self, config: ModelConfig) -> MaskedLM:
+        """Return BERT's head. Source: transformers' `BertLMPredictionHead`."""
+        name = "cls.predictions"
+        return MaskedLM(
+            dense=f"{name}.transform.dense",
+            activation=self.activation,
+            norm=f"{name}.transform.LayerNorm",
+            norm_eps=self.layer_norm_eps,
+            decoder=table_of(config, WORDS, f"{name}.decoder"),
+            bias=(f"{name}.bias", f"{name}.decoder.bias"),
+            hidden_size=self.hidden_size,
+            vocab_size=self.vocab_size,
+        )
+
     @classmethod
     def read(cls, config: ModelConfig) -> Self:
         """Read the sizes.
@@ -60,6 +75,19 @@ class Roberta(Bert):
 
     classifier_layers: ClassVar[tuple[str, str]] = ("classifier.dense", "classifier.out_proj")
     tokenizer_class: ClassVar[str] = ""
+
+    def masked_lm(self, config: ModelConfig) -> MaskedLM:
+        """Return RoBERTa's head. Source: transformers' `RobertaLMHead`, whose GELU is fixed."""
+        return MaskedLM(
+            dense="lm_head.dense",
+            activation="GELU",
+            norm="lm_head.layer_norm",
+            norm_eps=self.layer_norm_eps,
+            decoder=table_of(config, WORDS, "lm_head.decoder"),
+            bias=("lm_head.bias", "lm_head.decoder.bias"),
+            hidden_size=self.hidden_size,
+            vocab_size=self.vocab_size,
+        )
 
     @classmethod
     def padding(cls, config: ModelConfig) -> object:

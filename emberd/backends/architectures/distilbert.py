@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from emberd.backends.architectures.base import read_activation, read_heads
-from emberd.backends.architectures.post_norm import PostNorm
+from emberd.backends.architectures.base import read_activation, read_heads, table_of
+from emberd.backends.architectures.post_norm import WORDS, PostNorm
 from emberd.backends.config import ModelConfig
+from emberd.backends.sparse import MaskedLM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,19 @@ class DistilBert(PostNorm):
         "output_layer_norm.": "output.LayerNorm.",
     }
     tokenizer_class: ClassVar[str] = "BertTokenizer"
+
+    def masked_lm(self, config: ModelConfig) -> MaskedLM:
+        """Return the head. Source: transformers' `DistilBertForMaskedLM`."""
+        return MaskedLM(
+            dense="vocab_transform",
+            activation=self.activation,
+            norm="vocab_layer_norm",
+            norm_eps=self.layer_norm_eps,
+            decoder=table_of(config, WORDS, "vocab_projector"),
+            bias=("vocab_projector.bias",),
+            hidden_size=self.hidden_size,
+            vocab_size=self.vocab_size,
+        )
 
     @classmethod
     def read(cls, config: ModelConfig) -> Self:

@@ -8,6 +8,7 @@ from emberd.backends.architectures.base import (
     expect_one_logit,
     read_activation,
     read_transformer,
+    table_of,
 )
 from emberd.backends.architectures.layer_kinds import (
     GLOBAL,
@@ -19,6 +20,7 @@ from emberd.backends.architectures.layer_kinds import (
 from emberd.backends.base import Pooling
 from emberd.backends.config import ModelConfig
 from emberd.backends.modules import Head
+from emberd.backends.sparse import MaskedLM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +32,18 @@ class ModernBert(Transformer):
     norm_eps: float
     kinds: LayerKinds
 
+    @classmethod
+    def classified(cls, config: ModelConfig) -> Pooling:
+        """Return which pooling a classifier reads, as config.json has it."""
+        stated: Pooling = config.get("classifier_pooling", "cls")
+        return stated
+
     def classifier(self, config: ModelConfig, pooling: Pooling) -> tuple[Head, ...]:
         """Return the prediction head and the classifier.
 
         Source: transformers' `ModernBertForSequenceClassification`.
         """
-        states = config.get("classifier_pooling", "cls")
-        expect_one_logit(config, pooling, states=states)
+        expect_one_logit(config, pooling, states=self.classified(config))
         config.expect(classifier_bias=False)
         size = self.hidden_size
         return (
@@ -50,6 +57,22 @@ class ModernBert(Transformer):
                 norm_eps=self.norm_eps,
             ),
             Head(name="classifier", outputs=1, inputs=size),
+        )
+
+    def masked_lm(self, config: ModelConfig) -> MaskedLM:
+        """Return the prediction head. Source: transformers' `ModernBertForMaskedLM`."""
+        config.expect(classifier_bias=False)
+        return MaskedLM(
+            dense="head.dense",
+            dense_bias=False,
+            activation=read_activation(config, "classifier_activation"),
+            norm="head.norm",
+            norm_bias=False,
+            norm_eps=self.norm_eps,
+            decoder=table_of(config, "embeddings.tok_embeddings", "decoder"),
+            bias=("decoder.bias",) if config.get("decoder_bias", True) else (),
+            hidden_size=self.hidden_size,
+            vocab_size=self.vocab_size,
         )
 
     @classmethod

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _NATIVE: Final[dict[str, str]] = {
     "bert": "bert:Bert",
+    "deberta-v2": "deberta_v2:DebertaV2",
     "distilbert": "distilbert:DistilBert",
     "gemma3_text": "gemma3_text:Gemma3",
     "gte": "rotary_bert:Gte",

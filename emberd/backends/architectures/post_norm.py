@@ -7,6 +7,9 @@ from emberd.backends.architectures.base import Transformer, read_activation, rea
 from emberd.backends.config import ModelConfig
 from emberd.errors import ModelLoadError
 
+WORDS = "embeddings.word_embeddings"
+"""The table of token vectors."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostNorm(Transformer):

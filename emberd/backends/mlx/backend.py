@@ -27,11 +27,14 @@ from emberd.vectors import Matrix
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from emberd.backends.mlx.layers import Heads, Weights
+    from emberd.backends.mlx.layers import Weights
     from emberd.backends.mlx.packed import Packed
 
     Model = Callable[[Packed], mx.array]
     """A batch -> its token vectors, `(B, T, D)`."""
+
+    Pool = Callable[[Packed, mx.array], mx.array]
+    """A batch and its token vectors -> the vectors of texts, `(N, D)` float32."""
 
 _WARM_UP_TOKENS = 4
 _CACHE_BYTES = 2**30
@@ -65,6 +68,7 @@ class MLXBackend:
         """Load the model; see `backends.base.Backend.load`."""
         from emberd.config import environment  # not needed where a start imports this module
 
+        request.python_is_free()
         checkpoint = Checkpoint(request, applies_heads=True)
         architecture = read_architecture(checkpoint.config, backend="mlx", runs=self.architectures)
         dimensions = checkpoint.dimensions(architecture.hidden_size)
@@ -77,7 +81,7 @@ class MLXBackend:
                 f"MLX cannot be imported: {error}.",
                 hint=f"Run `{pip('install', 'emberd[mlx]')}`.",
             ) from error
-        from emberd.backends.mlx.layers import Heads, Weights, on_gpu
+        from emberd.backends.mlx.layers import Weights, on_gpu
 
         compute = _choose_compute(
             request,
@@ -91,7 +95,7 @@ class MLXBackend:
             return MLXEncoder(
                 architecture,
                 _model(architecture, checkpoint, weights),
-                Heads(checkpoint.heads, checkpoint),
+                _pool(checkpoint, weights),
                 pooling=request.pooling,
                 dimensions=dimensions,
                 compute=compute,
@@ -109,7 +113,7 @@ class MLXEncoder:
         self,
         architecture: Architecture,
         model: "Model",
-        heads: "Heads",
+        pool: "Pool",
         *,
         pooling: Pooling,
         dimensions: int,
@@ -121,7 +125,7 @@ class MLXEncoder:
 
         self._architecture = architecture
         self._model = model
-        self._heads = heads
+        self._pool = pool
         self._pooling = pooling
         self._dimensions = dimensions
         self._compute = compute
@@ -167,9 +171,9 @@ class MLXEncoder:
             arrays = shapes.pad(*arrays, max_tokens=longest, steps=steps)
         padding_id = self._architecture.padding_id
         rows = Rows.of(*arrays, pooling=self._pooling, padding_id=padding_id)
-        texts = len(rows.starts) - (len(arrays[0]) - given)  # each row that was added counts as one
+        texts = rows.texts - (len(arrays[0]) - given)  # each row that was added counts as one
         batch = Packed.of(rows, arrays[1], few_shapes=self.few_shapes)
-        vectors = self._heads(batch.pool(self._model(batch)))
+        vectors = self._pool(batch, self._model(batch))
         mx.async_eval(vectors)  # type: ignore[no-untyped-call]
 
         def finish() -> Matrix:
@@ -206,6 +210,17 @@ def _model(architecture: Architecture, checkpoint: Checkpoint, weights: "Weights
     from emberd.backends.mlx.wrapped import WrappedModel
 
     return WrappedModel(architecture, checkpoint, weights)
+
+
+def _pool(checkpoint: Checkpoint, weights: "Weights") -> "Pool":
+    if checkpoint.sparse:
+        from emberd.backends.mlx import sparse
+
+        return sparse.make(checkpoint.sparse, weights)
+    from emberd.backends.mlx.layers import Heads
+
+    heads = Heads(checkpoint.heads, checkpoint)
+    return lambda batch, tokens: heads(batch.pool(tokens))
 
 
 def sees_gpu() -> bool:

@@ -8,7 +8,7 @@ import mlx.core as mx
 from emberd.backends.architectures.distilbert import DistilBert
 from emberd.backends.mlx.layers import Weights
 from emberd.backends.mlx.packed import Packed
-from emberd.backends.mlx.post_norm import Embeddings, Layers
+from emberd.backends.mlx.post_norm import Embeddings, Layers, under
 
 
 class Encoder:
@@ -21,4 +21,4 @@ class Encoder:
     def __call__(self, batch: Packed) -> mx.array:
         """Return the token vectors, `(B, T, D)`."""
         x = self._embed(batch)
-        return self._layers(x, batch.unseen(x.dtype))
+        return self._layers(x, under(batch.unseen(x.dtype)))

@@ -41,6 +41,10 @@ class Weight(Protocol):
         """Return `x @ W.T + bias`: `(..., C)`, `(R,)` -> `(..., R)`."""
         ...
 
+    def part(self, start: int, stop: int) -> "Weight":
+        """Return some of its rows."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Plain:
@@ -55,6 +59,10 @@ class Plain:
     def all_rows(self) -> mx.array:
         """Return `(R, C)`."""
         return self.values
+
+    def part(self, start: int, stop: int) -> "Plain":
+        """Return some of its rows."""
+        return Plain(self.values[start:stop])
 
     def times(self, x: mx.array, bias: mx.array | None) -> mx.array:
         """Multiply; a GPU adds the bias in the same kernel."""
@@ -82,6 +90,15 @@ class Quantized:
     def all_rows(self) -> mx.array:
         """Return `(R, C)`, dequantized."""
         return self._values(self.words, self.scales, self.biases)
+
+    def part(self, start: int, stop: int) -> "Quantized":
+        """Return some of its rows."""
+        return replace(
+            self,
+            words=self.words[start:stop],
+            scales=self.scales[start:stop],
+            biases=self.biases[start:stop],
+        )
 
     def times(self, x: mx.array, bias: mx.array | None) -> mx.array:
         """Multiply."""

@@ -9,7 +9,7 @@ from emberd.backends.architectures.mpnet import MPNet
 from emberd.backends.mlx.attention import DistanceBias
 from emberd.backends.mlx.layers import Weights
 from emberd.backends.mlx.packed import Packed
-from emberd.backends.mlx.post_norm import Embeddings, Layers
+from emberd.backends.mlx.post_norm import Embeddings, Layers, under
 from emberd.backends.relative_positions import BUCKETS
 
 
@@ -26,4 +26,4 @@ class Encoder:
     def __call__(self, batch: Packed) -> mx.array:
         """Return the token vectors, `(B, T, D)`."""
         x = self._embed(batch)
-        return self._layers(x, self._bias.of(batch, x.dtype))
+        return self._layers(x, under(self._bias.of(batch, x.dtype)))

@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 
 from emberd.backends.base import TokenIds
-from emberd.backends.rows import Rows
+from emberd.backends.rows import GROUP, Rows
 from emberd.backends.shapes import power_of_two
 
 
@@ -26,7 +26,10 @@ class Packed:
         places: `(N,)` int32; of each text: its place among B * S, or, if it is one token that is
             pooled, among B * T.
         pools_one: whether just one token of each text is pooled.
+        texts: N.
         types: `(B, T)` int32; token types of pairs of texts, or None.
+        groups: `(G,)` int32; for pooling `max`, the text of each group of tokens, otherwise None.
+            `places` is then `(GROUP * G,)`: that of `rows.Rows` without blocks.
     """
 
     token_ids: mx.array
@@ -35,18 +38,28 @@ class Packed:
     texts_in_a_row: int
     places: mx.array
     pools_one: bool
+    texts: int
     types: mx.array | None = None
+    groups: mx.array | None = None
 
     @classmethod
     def of(cls, rows: Rows, mask: TokenIds, *, few_shapes: bool) -> Self:
-        """Upload a batch. With few shapes, S and N are rounded up to powers of two."""
+        """Upload a batch. With few shapes, S, N and G are rounded up to powers of two."""
         several = int(rows.segments.max())
-        pools_one = len(rows.places) == len(rows.starts)
-        places = rows.places if pools_one else rows.places[rows.starts]
+        pools_one = not rows.is_grouped and len(rows.places) == len(rows.starts)
+        places = rows.places if pools_one or rows.is_grouped else rows.places[rows.starts]
+        texts, groups = rows.texts, rows.starts
+        if rows.is_grouped:
+            places = places.swapaxes(0, 1).ravel()
         if few_shapes:
-            several = power_of_two(several)
-            places = np.pad(places, (0, power_of_two(len(places)) - len(places)))
-        if not pools_one:
+            several, texts = power_of_two(several), power_of_two(texts)
+            if rows.is_grouped:
+                more = power_of_two(len(groups)) - len(groups)
+                groups = np.pad(groups, (0, more), mode="edge")
+                places = np.pad(places.reshape(GROUP, -1), ((0, 0), (0, more)), mode="edge").ravel()
+            else:
+                places = np.pad(places, (0, texts - len(places)))
+        if not (pools_one or rows.is_grouped):
             places = places // mask.shape[1] * several + mask.ravel()[places] - 1
         whole = not few_shapes and several == 1 and (mask > 0).all()
         return cls(
@@ -57,6 +70,8 @@ class Packed:
             places=mx.array(places),
             pools_one=pools_one,
             types=None if rows.types is None else mx.array(rows.types),
+            groups=mx.array(groups) if rows.is_grouped else None,
+            texts=texts,
         )
 
     def unseen(

@@ -1,7 +1,9 @@
-"""What BERT, RoBERTa and MPNet share, in MLX. Source: arXiv:1706.03762, section 3.
+"""What BERT, RoBERTa, MPNet and DeBERTa share, in MLX. Source: arXiv:1706.03762, section 3.
 
 Shapes in comments: B texts, T tokens, D hidden size, H heads, S head size.
 """
+
+from collections.abc import Callable
 
 import mlx.core as mx
 
@@ -9,6 +11,9 @@ from emberd.backends.architectures.post_norm import PostNorm
 from emberd.backends.mlx.attention import attend, split_projected
 from emberd.backends.mlx.layers import ACTIVATIONS, Weights
 from emberd.backends.mlx.packed import Packed
+
+Attending = Callable[[int, mx.array, mx.array, mx.array], mx.array]
+"""How layers attend: the layer's number, query, key, value, `(B, H, T, S)` -> `(B, T, D)`."""
 
 
 class Embeddings:
@@ -35,13 +40,22 @@ class Embeddings:
         return self._norm(x)
 
 
+def under(unseen: mx.array | None) -> Attending:
+    """Attend with the same numbers added to the scores of all layers.
+
+    They broadcast to `(B, H, T, T)`, query by key.
+    """
+    return lambda _, query, key, value: attend(query, key, value, unseen, key.shape[-1] ** -0.5)
+
+
 class Layer:
     """Attention, then two linear layers, each added to its input and normalized."""
 
-    def __init__(self, sizes: PostNorm, weights: Weights, name: str) -> None:
+    def __init__(self, sizes: PostNorm, weights: Weights, index: int) -> None:
         size, wide, eps = sizes.hidden_size, sizes.intermediate_size, sizes.layer_norm_eps
+        name = f"encoder.layer.{index}"
+        self._index = index
         self._heads = sizes.num_attention_heads
-        self._scale = sizes.head_size**-0.5
         parts = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
         self._projected = weights.stacked(parts, size, size)
         self._attended = weights.linear(f"{name}.attention.output.dense", size, size)
@@ -51,18 +65,12 @@ class Layer:
         self._narrow = weights.linear(f"{name}.output.dense", size, wide)
         self._norm = weights.layer_norm(f"{name}.output.LayerNorm", size, eps)
 
-    def __call__(self, x: mx.array, unseen: mx.array | None) -> mx.array:
-        """Apply: `(B, T, D)` stays.
-
-        `unseen` is added to the scores; it broadcasts to `(B, H, T, T)`, query by key.
-        """
-        x = self._attention_norm(x + self._attended(self._attend(x, unseen)))
-        return self._norm(x + self._narrow(self._activate(self._widen(x))))
-
-    def _attend(self, x: mx.array, unseen: mx.array | None) -> mx.array:
-        """Attention among the tokens of each text."""
+    def __call__(self, x: mx.array, attending: Attending) -> mx.array:
+        """Apply: `(B, T, D)` stays."""
         query, key, value = split_projected(self._projected(x), self._heads)
-        return attend(query, key, value, unseen, self._scale)
+        attended = attending(self._index, query, key, value)
+        x = self._attention_norm(x + self._attended(attended))
+        return self._norm(x + self._narrow(self._activate(self._widen(x))))
 
 
 class Layers:
@@ -70,12 +78,12 @@ class Layers:
 
     def __init__(self, sizes: PostNorm, weights: Weights) -> None:
         count = sizes.num_hidden_layers
-        self._layers = [Layer(sizes, weights, f"encoder.layer.{index}") for index in range(count)]
+        self._layers = [Layer(sizes, weights, index) for index in range(count)]
 
-    def __call__(self, x: mx.array, unseen: mx.array | None) -> mx.array:
+    def __call__(self, x: mx.array, attending: Attending) -> mx.array:
         """Apply them in turn; see `Layer`."""
         for layer in self._layers:
-            x = layer(x, unseen)
+            x = layer(x, attending)
             # let a GPU begin while the CPU still builds the rest of the graph
             mx.async_eval(x)  # type: ignore[no-untyped-call]
         return x

@@ -9,7 +9,7 @@ from openvino import Node
 from emberd.backends.architectures.mpnet import MPNet
 from emberd.backends.openvino.attention import bias_by_distance
 from emberd.backends.openvino.graph import Batch, Weights
-from emberd.backends.openvino.post_norm import embed, layers
+from emberd.backends.openvino.post_norm import embed, layers, under
 from emberd.backends.relative_positions import BUCKETS
 
 
@@ -18,4 +18,4 @@ def encode(mpnet: MPNet, weights: Weights, batch: Batch) -> Node:
     heads = mpnet.num_attention_heads
     table = weights.embedding("encoder.relative_attention_bias", BUCKETS, heads)
     x = embed(mpnet, weights, batch, token_types=0)
-    return layers(mpnet, weights, x, bias_by_distance(table, mpnet.max_tokens, batch))
+    return layers(mpnet, weights, x, under(bias_by_distance(table, mpnet.max_tokens, batch)))

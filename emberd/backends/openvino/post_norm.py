@@ -1,7 +1,11 @@
-"""What BERT, RoBERTa and MPNet share, as OpenVINO operations. Source: arXiv:1706.03762, section 3.
+"""What BERT, RoBERTa, MPNet and DeBERTa share, as OpenVINO operations.
+
+Source: arXiv:1706.03762, section 3.
 
 Shapes in comments: R rows of W tokens, D hidden size, H heads, S head size.
 """
+
+from collections.abc import Callable
 
 from openvino import Node
 from openvino import opset15 as op
@@ -9,6 +13,9 @@ from openvino import opset15 as op
 from emberd.backends.architectures.post_norm import PostNorm
 from emberd.backends.openvino.attention import attend, split_heads
 from emberd.backends.openvino.graph import Batch, Weights, activate, borrowed, whole
+
+Attending = Callable[[str, Node, Node, Node], Node]
+"""How layers attend: the layer's name, query, key, value, `(R, H, W, S)` -> `(R, W, D)`."""
 
 
 def embed(sizes: PostNorm, weights: Weights, batch: Batch, *, token_types: int) -> Node:
@@ -31,20 +38,25 @@ def embed(sizes: PostNorm, weights: Weights, batch: Batch, *, token_types: int) 
     return weights.layer_norm(x, "embeddings.LayerNorm", size, sizes.layer_norm_eps)
 
 
-def layers(sizes: PostNorm, weights: Weights, x: Node, mask: Node) -> Node:
-    """Apply all layers: `(R, W, D)` stays.
+def under(mask: Node) -> Attending:
+    """Attend under a mask that is the same in all layers.
 
-    `mask` broadcasts to `(R, H, W, W)`, query by key: bool, or numbers to add to the scores.
+    It broadcasts to `(R, H, W, W)`, query by key: bool, or numbers to add to the scores.
     """
+    return lambda _, query, key, value: attend(query, key, value, mask)
+
+
+def layers(sizes: PostNorm, weights: Weights, x: Node, attending: Attending) -> Node:
+    """Apply all layers: `(R, W, D)` stays."""
     for index in range(sizes.num_hidden_layers):
-        x = _layer(sizes, weights, f"encoder.layer.{index}", x, mask)
+        x = _layer(sizes, weights, f"encoder.layer.{index}", x, attending)
     return x
 
 
-def _layer(sizes: PostNorm, weights: Weights, name: str, x: Node, mask: Node) -> Node:
+def _layer(sizes: PostNorm, weights: Weights, name: str, x: Node, attending: Attending) -> Node:
     """Attention, then two linear layers, each added to its input and normalized."""
     size, wide, eps = sizes.hidden_size, sizes.intermediate_size, sizes.layer_norm_eps
-    attended = _attention(sizes, weights, f"{name}.attention.self", x, mask)
+    attended = _attention(sizes, weights, f"{name}.attention.self", x, attending)
     attended = weights.linear(attended, f"{name}.attention.output.dense", size, size)
     x = weights.layer_norm(op.add(x, attended), f"{name}.attention.output.LayerNorm", size, eps)
     widened = weights.linear(x, f"{name}.intermediate.dense", wide, size)
@@ -53,12 +65,12 @@ def _layer(sizes: PostNorm, weights: Weights, name: str, x: Node, mask: Node) ->
     return weights.layer_norm(op.add(x, narrow), f"{name}.output.LayerNorm", size, eps)
 
 
-def _attention(sizes: PostNorm, weights: Weights, name: str, x: Node, mask: Node) -> Node:
-    """Attention under the mask: `(R, W, D)` stays."""
+def _attention(sizes: PostNorm, weights: Weights, name: str, x: Node, attending: Attending) -> Node:
+    """Attention: `(R, W, D)` stays."""
     size = sizes.hidden_size
 
     def project(which: str) -> Node:
         projected = weights.linear(x, f"{name}.{which}", size, size)
         return split_heads(projected, sizes.num_attention_heads, sizes.head_size)
 
-    return attend(project("query"), project("key"), project("value"), mask)
+    return attending(name, project("query"), project("key"), project("value"))
