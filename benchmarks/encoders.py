@@ -245,6 +245,7 @@ class _Drawn:
 
     heads = ()
     takes_pairs = False
+    sparse = None
 
     def __init__(self, model: Model, folder: Path) -> None:
         self.folder = folder

@@ -89,7 +89,7 @@ def batcher_for(encoder: Encoder, max_tokens: int, tokens: int) -> Batcher:
 def cut(batcher: Batcher, tokenizer: Tokenizer, texts: Sequence[str]) -> list[Arrays]:
     """Return all batches of these texts."""
     request = wire.Embed(
-        id=0, texts=list(texts), prompt="", truncate=True, dimensions=0, encoding="raw"
+        id=0, texts=list(texts), prompt="", truncate=True, dimensions=0, encoding="raw", cache=False
     )
     found = batcher.add(request)
     while found:

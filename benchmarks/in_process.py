@@ -63,7 +63,7 @@ def embed(loaded: Loaded, texts: Sequence[str]) -> dict[str, float]:
     if getattr(loaded.encoder, "packs", False):
         batcher.row_tokens = loaded.ready.max_tokens
     request = wire.Embed(
-        id=0, texts=list(texts), prompt="", truncate=True, dimensions=0, encoding="raw"
+        id=0, texts=list(texts), prompt="", truncate=True, dimensions=0, encoding="raw", cache=False
     )
     found = batcher.add(request)
     lengths: list[int] = []

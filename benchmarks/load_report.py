@@ -14,6 +14,7 @@ def section(file: Path) -> str:
     names = [
         "model", "backend", "arithmetic", "weights", "goal", "first load", "load after an unload",
         "32 texts of 100 words", "one of 2,048 tokens", "one of 8,192", "first answer", "goal",
+        "its processor time", "load average",
     ]  # fmt: skip
     lines = [_line(names), _line(["---", "---", "---", *["---:"] * (len(names) - 3)])]
     lines += [line_of(row) for row in run["rows"]]
@@ -48,6 +49,8 @@ def line_of(row: Mapping[str, Any]) -> str:
         *(_cell(row.get(peak), memory, "{:,.0f} MiB") for peak in peaks),
         _cell(row.get("again_s"), answer, "{:.2f} s"),
         f"≤ {answer:.2f} s",
+        f"{row['again_cpu_s']:.2f} s" if "again_cpu_s" in row else "",
+        f"{row['again_load']:.1f}" if "again_load" in row else "",
     ]  # fmt: skip
     return _line(cells)
 

@@ -130,6 +130,23 @@ class AtMost:
         return size_bytes
 
 
+class ZeroOrAtLeast:
+    """Field marker: a smaller size that is not 0 is refused, with a message that uses units."""
+
+    def __init__(self, least_bytes: int) -> None:
+        self.least_bytes = least_bytes
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:  # noqa: ANN401
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, size_bytes: int) -> int:
+        if 0 < size_bytes < self.least_bytes:
+            raise ValueError(f"should be 0, or at least {format_exact_size(self.least_bytes)}")
+        return size_bytes
+
+
 def parse_count(value: object) -> object:
     """Refuse YAML's `yes` and `no`, which Python treats as 1 and 0; leave the rest to the type."""
     if isinstance(value, bool):

@@ -15,8 +15,8 @@ INIT = (
 EMBED = (
     "(texts: collections.abc.Sequence[str], *, model: str | None = None,"
     " input_type: Optional[Literal['query', 'document']] = None, dimensions: int | None = None,"
-    " truncate: bool = True, fingerprint: str | None = None, dtype: Optional[Literal['float',"
-    " 'float16', 'int8', 'uint8', 'binary', 'ubinary']] = None)"
+    " truncate: bool = True, fingerprint: str | None = None, cache: bool = True,"
+    " dtype: Optional[Literal['float', 'float16', 'int8', 'uint8', 'binary', 'ubinary']] = None)"
     " -> emberd.client.requests.Embeddings"
 )
 METHODS = {

@@ -41,6 +41,7 @@ def embed_response(answer: Answer, form: Format, dtype: Dtype | None = None) -> 
             "fingerprint": answer.fingerprint,
             "truncated": answer.truncated,
             "usage": {"tokens": answer.tokens},
+            "cached": answer.cached,
         } | ({"output_dtype": dtype} if dtype else {})
         key = b"sparse" if answer.is_sparse else b"embeddings"
         body = b'{"' + key + b'":' + as_array(answer) + b"," + orjson.dumps(rest)[1:]
@@ -56,6 +57,7 @@ def embed_response(answer: Answer, form: Format, dtype: Dtype | None = None) -> 
     response.headers["X-Emberd-Rows"] = str(len(answer.fragments))
     response.headers["X-Emberd-Tokens"] = str(answer.tokens)
     response.headers["X-Emberd-Truncated"] = format_places(sorted(answer.truncated))
+    response.headers["X-Emberd-Cached"] = str(answer.cached)
     return response
 
 

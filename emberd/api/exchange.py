@@ -10,6 +10,7 @@ from starlette.requests import Request
 from emberd.api.byte_budget import reservation_of
 from emberd.api.hang_up import hang_up_of
 from emberd.api.record import record_of
+from emberd.errors import BadOptionError
 from emberd.pool.job import Answer, Form, Timing
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.registry.spec import ModelSpec
@@ -21,7 +22,7 @@ MOST_ENTRIES = 512  # of which there are rarely more
 
 
 async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
-    """Return the pool's answer; an expected fingerprint may also come in a header.
+    """Return the pool's answer; an expected fingerprint and `cache` may also come in headers.
 
     If the request or the model's name states a role, a header of the answer says which prompt the
     texts got.
@@ -36,6 +37,8 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     record.model = spec.name
     if expected != asked.fingerprint:
         asked = replace(asked, fingerprint=expected)
+    if "x-emberd-cache" in request.headers:
+        asked = replace(asked, cache=asked.cache and _may_cache(request))
     reservation = reservation_of(request.scope)
     reservation.resize(_size_bytes(asked, spec, pool.limits.max_texts))
     answer = await hang_up_of(request.scope).ends(pool.embed(asked))
@@ -44,6 +47,17 @@ async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
     if role:
         record.headers["X-Emberd-Prompt"] = role if spec.prompts.get(role) else "none"
     return answer
+
+
+def _may_cache(request: Request) -> bool:
+    """Return what the header says. Raises BadOptionError."""
+    said = request.headers["x-emberd-cache"].lower()
+    if said not in ("true", "false"):
+        raise BadOptionError(
+            "X-Emberd-Cache: it is neither `true` nor `false`.",
+            hint="Send `false` to have every text computed anew, or leave the header out.",
+        )
+    return said == "true"
 
 
 def _size_bytes(asked: EmbedRequest, spec: ModelSpec, max_texts: int) -> int:

@@ -37,6 +37,7 @@ COUNTED: Mapping[str, str] = {
     "texts": "Texts answered.",
     "tokens": "Tokens of answered texts, without padding.",
     "truncated_texts": "Texts cut.",
+    "cached_texts": "Texts answered from the cache on disk.",
     "batches": "Batches run.",
     "batch_texts": "Texts in a batch.",
     "batch_tokens": "Tokens in batches, without padding.",
@@ -77,6 +78,7 @@ class Totals:
     texts: int = 0
     tokens: int = 0
     truncated_texts: int = 0
+    cached_texts: int = 0
     batches: int = 0
     batch_texts: int = 0
     batch_tokens: int = 0
@@ -109,6 +111,7 @@ class Metrics(Collector):
             totals.texts += record.texts
             totals.tokens += record.tokens
             totals.truncated_texts += record.truncated
+            totals.cached_texts += record.cached
             for stage, spent_s in record.timing.stages():
                 totals.stages[stage].add(spent_s)
 

@@ -57,6 +57,7 @@ class EmbedBody(RequestBody):
     encoding: Literal["float", "base64"] = "float"
     output_dtype: Dtype | None = Field(None, description=OUTPUT_DTYPE)
     fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
+    cache: bool = Field(True, description="False: compute every text anew, for this request alone.")
     kind: Literal["embed", "sparse"] | None = Field(
         None, description="The kind of model; without `model`, its default. null: either."
     )
@@ -88,6 +89,7 @@ class EmbedAnswer(ResponseBody):
     fingerprint: str
     truncated: list[int]
     usage: Usage
+    cached: int
     output_dtype: Dtype | None = Field(None, description="Present if the request names one.")
 
 
@@ -100,6 +102,7 @@ class SparseAnswer(ResponseBody):
     fingerprint: str
     truncated: list[int]
     usage: Usage
+    cached: int
 
 
 class ModelState(ResponseBody):
@@ -202,6 +205,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
                 encoding=as_json if form == "json" else "raw",
                 fingerprint=asked.fingerprint,
                 dtype=asked.output_dtype or "float",
+                cache=asked.cache,
                 takes=(asked.kind,) if asked.kind else ("embed", "sparse"),
             ),
         )

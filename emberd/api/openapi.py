@@ -100,6 +100,14 @@ EXPECT = {
     "schema": {"type": "string", "pattern": "^[0-9a-f]{1,64}$"},
 }
 
+CACHE = {
+    "name": "X-Emberd-Cache",
+    "in": "header",
+    "required": False,
+    "description": "`false`: compute every text anew, for this request alone.",
+    "schema": {"type": "string", "enum": ["true", "false"]},
+}
+
 
 def takes(
     shape: object, *examples: Mapping[str, Any], required: bool = True, embeds: bool = False
@@ -108,7 +116,7 @@ def takes(
     shown = {f"example {number}": {"value": value} for number, value in enumerate(examples, 1)}
     content = {JSON: {"schema": schema(shape), "examples": shown}}
     extra: dict[str, Any] = {"requestBody": {"required": required, "content": content}}
-    return extra | ({"parameters": [EXPECT]} if embeds else {})
+    return extra | ({"parameters": [EXPECT, CACHE]} if embeds else {})
 
 
 def gives(

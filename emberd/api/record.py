@@ -26,6 +26,7 @@ class Record:
     texts: int = 0
     tokens: int = 0
     truncated: int = 0
+    cached: int = 0
     timing: Timing | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -33,6 +34,7 @@ class Record:
         """Record what an answer says about its request."""
         self.model, self.texts, self.tokens = answer.model, len(answer.fragments), answer.tokens
         self.truncated, self.timing = len(answer.truncated), answer.timing
+        self.cached = answer.cached
 
 
 def record_of(scope: Scope) -> Record:

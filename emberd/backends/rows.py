@@ -13,12 +13,13 @@ from emberd.backends.base import Pooling, TokenIds
 
 Integers = npt.NDArray[np.int32]
 
-GROUP = 8
-"""Tokens in a group. The largest of each group is found with ordinary operations, which are fast on
-every engine; only their results, an eighth, are brought together text by text."""
+BLOCK_TOKENS = 512
+"""A sparse model scores so many tokens at once, at most."""
 
-BLOCK = 64
-"""Groups in a block, at most. A sparse model scores one block after the other: 512 tokens."""
+GROUPS_IN_A_TEXT = 8
+"""About how many groups a text has, on average, if groups have 2 to 16 tokens. The largest of a group
+is found with ordinary operations, and only these are brought together text by text; the fewer they
+are, the less memory they take, and the more a text that does not fill its last group costs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +35,11 @@ class Rows:
         places: `(n,)`; indices in the flattened batch of the tokens to pool, text by text.
         starts: `(N,)`; where in `places` each text begins.
 
-            With pooling `max`, all tokens of each text are in groups of `GROUP`, the last one
-            filled up with the text's last token, and the groups in K blocks of B, the last one
-            filled up with the last group. `places` is `(K, GROUP, B)`: of each block first the
-            first token of each group, then the second of each; `starts` is `(K * B,)`: the
-            number of each group's text.
+            With pooling `max`, all tokens of each text are in groups of M, the last one filled up
+            with the text's last token, and the groups in K blocks of B, the last one filled up
+            with the last group. `places` is `(K, M, B)`: of each block first the first token of
+            each group, then the second of each; `starts` is `(K * B,)`: the number of each
+            group's text.
         types: `(R, W)`; token types of pairs of texts, or None.
         is_grouped: whether pooling is `max`.
     """
@@ -114,13 +115,15 @@ def _grouped(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return `places` and `starts` for pooling `max`; see `Rows`."""
     counts = np.diff(starts, append=len(tokens))
-    groups = -(-counts // GROUP)  # of each text
-    blocks = -(-groups.sum() // BLOCK)
-    size = -(-groups.sum() // blocks)
+    per_group = len(tokens) // (len(starts) * GROUPS_IN_A_TEXT)
+    size = next(size for size in (16, 8, 4, 2) if size <= max(2, per_group))
+    groups = -(-counts // size)  # of each text
+    blocks = -(-groups.sum() * size // BLOCK_TOKENS)
+    in_block = -(-groups.sum() // blocks)
     texts = np.repeat(np.arange(len(starts)), groups)
     ends = groups.cumsum()
-    first = (np.arange(len(texts)) - (ends - groups)[texts]) * GROUP  # of each group in its text
-    within = np.minimum(first[:, None] + np.arange(GROUP), counts[texts, None] - 1)  # (G, GROUP)
+    first = (np.arange(len(texts)) - (ends - groups)[texts]) * size  # of each group in its text
+    within = np.minimum(first[:, None] + np.arange(size), counts[texts, None] - 1)  # (G, M)
     places = tokens[starts[texts, None] + within]
-    filled = np.minimum(np.arange(blocks * size), len(texts) - 1)
-    return places[filled].reshape(blocks, size, GROUP).swapaxes(1, 2), texts[filled]
+    filled = np.minimum(np.arange(blocks * in_block), len(texts) - 1)
+    return places[filled].reshape(blocks, in_block, size).swapaxes(1, 2), texts[filled]

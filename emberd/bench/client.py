@@ -11,13 +11,14 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from emberd.errors import EmberdError, NoServerError
 
 LONGEST_ANSWER_S = 600.0
+FRESH = {"X-Emberd-Cache": "false"}  # neither from disk, nor together with others who ask
 
 
 class RefusedError(EmberdError):
@@ -104,8 +105,8 @@ class Server:
         return self._head("POST", path, f"{kind}Content-Length: {len(body)}\r\n") + body
 
     def embed(self, texts: Sequence[str]) -> bytes:
-        """Return the request that embeds texts."""
-        return self.post(self.path, self.body(texts))
+        """Return the request that embeds texts, and has emberd compute each of them."""
+        return replace(self, headers={**FRESH, **self.headers}).post(self.path, self.body(texts))
 
     def _head(self, method: str, path: str, more: str = "") -> bytes:
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -172,6 +172,6 @@ def _warn(row: Row) -> None:
         )
     if row["judged_but_missing"]:
         print_warning(
-            f"{row['judged_but_missing']} of the judged texts are not among the texts; those that"
-            " are relevant count as not found."
+            f"Judged texts that are not among the texts: {row['judged_but_missing']}. If they are"
+            " relevant, they count as not found."
         )

@@ -36,6 +36,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ('emberd rerank "when does the ferry leave?" < lines.txt', "each line is a text"),
         ("emberd rerank --top-n 3 --json QUERY < lines.txt", "the best three, for programs"),
     ),
+    "cache clear": (
+        ("emberd cache", "how much is kept, and how often it helped"),
+        ("emberd cache clear", "delete it"),
+    ),
     "load": (("emberd load bge-small", "so that its first request does not wait"),),
     "unload": (("emberd unload bge-small", "one model"), ("emberd unload", "all of them")),
     "verify": (

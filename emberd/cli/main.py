@@ -16,6 +16,7 @@ from emberd import __version__
 from emberd.cli import (
     add,
     bench,
+    cache,
     compare,
     context,
     doctor,
@@ -67,6 +68,7 @@ app.command()(settings.reload)
 app.add_typer(service.app, name="service")
 app.command()(compare.compare)
 app.command()(bench.bench)
+app.add_typer(cache.app, name="cache")
 app.add_typer(settings.app, name="config")
 app.add_typer(migrate.app, name="migrate")
 examples.add_to(app)

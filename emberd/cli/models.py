@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from emberd.models.listing import ListedModel
     from emberd.pool.preparing import Prepared
     from emberd.registry.spec import ModelSpec, Source
+    from emberd.spaces.lock import LockEntry
 
 NOT_LOADED = ("cold", "failed")
 
@@ -308,6 +309,7 @@ def remove(
     with alone(places):
         planned = plan_removal(specs, config.catalog, places, shared=yes)
         _require_unloaded(config, planned.affected)
+        known = lock.read()
         done = delete(planned, config.catalog, places)
     removed, compiled_bytes, kept = done.repositories, done.compiled_bytes, planned.kept
     if kept and not removed and not compiled_bytes:
@@ -325,6 +327,7 @@ def remove(
     if planned.losing:
         notes.append(f"This also removed the files of {', '.join(planned.losing)}.")
     notes += map(_kept, own_sources(specs, config.homes.hub))
+    notes += _forget(config, specs, known)
     freed_bytes = sum(removed.values()) + compiled_bytes
     if as_json:
         names = [spec.name for spec in specs]
@@ -333,6 +336,19 @@ def remove(
         typer.echo(json.dumps({**said, "notes": notes}))
     else:
         typer.echo("\n".join([*notes, f"Freed {format_size(freed_bytes)} of disk space."]))
+
+
+def _forget(
+    config: "Config", specs: "Sequence[ModelSpec]", known: "Mapping[str, LockEntry]"
+) -> list[str]:
+    """Delete the vectors of removed models that are kept on disk; return what to say about it."""
+    from emberd.cli.cache import forget_vectors
+
+    try:
+        count = forget_vectors(config, specs, known)
+    except RequestError as error:
+        return [f"Its vectors were not deleted from the cache: {error.message}"]
+    return [f"Vectors kept on disk: {count:,} removed."] if count else []
 
 
 def _require_unloaded(config: "Config", names: set[str]) -> None:

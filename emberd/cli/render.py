@@ -12,6 +12,7 @@ from rich.text import Text
 from emberd.units import format_duration, format_size
 
 if TYPE_CHECKING:
+    from emberd.cache.database import Held
     from emberd.pool.status import ModelStatus
     from emberd.worker.wire import Progress
 
@@ -190,6 +191,17 @@ def doctor_table(rows: Iterable[Mapping[str, Any]]) -> Sheet:
     for row in rows:
         style = VERDICT_STYLE[row["verdict"]]
         sheet.rows.append((row["check"], f"[{style}]{row['verdict']}[/]", escape(row["detail"])))
+    return sheet
+
+
+def cache_table(held: Iterable["Held"]) -> Sheet:
+    """One row per space of which vectors are kept."""
+    columns = ("model", "fingerprint", "vectors", "found")
+    sheet = Sheet(columns, leave=("fingerprint",), right=("vectors", "found"))
+    for each in held:
+        asked = each.hits + each.misses
+        found = f"{each.hits / asked:.0%} of {asked:,}" if asked else "never asked"
+        sheet.rows.append((escape(each.model), each.fingerprint, f"{each.entries:,}", found))
     return sheet
 
 

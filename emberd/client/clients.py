@@ -66,7 +66,7 @@ class Client:
         """Where the server is, for people to read: a URL, or `unix:` and a path."""
         return str(self._address)
 
-    def embed(
+    def embed(  # noqa: PLR0913 - what a request may state
         self,
         texts: Sequence[str],
         *,
@@ -75,13 +75,15 @@ class Client:
         dimensions: int | None = None,
         truncate: bool = True,
         fingerprint: str | None = None,
+        cache: bool = True,
         dtype: Dtype | None = None,
     ) -> Embeddings:
         """Return the vectors of `texts`: one request, so at most `limits.max_texts` of them.
 
-        `fingerprint` is the expected space; any other raises `FingerprintMismatchError`. `dtype` is
-        what the numbers of the vectors become: `float` (float32, the default), `float16`, `int8`,
-        `uint8`, `binary` or `ubinary`, each of which is a space of its own.
+        `fingerprint` is the expected space; any other raises `FingerprintMismatchError`. Without
+        `cache`, every text is computed anew. `dtype` is what the numbers of the vectors become:
+        `float` (float32, the default), `float16`, `int8`, `uint8`, `binary` or `ubinary`, each of
+        which is a space of its own.
         """
         return self.send(
             requests.embed(
@@ -91,6 +93,7 @@ class Client:
                 dimensions=dimensions,
                 truncate=truncate,
                 fingerprint=fingerprint,
+                cache=cache,
                 dtype=dtype,
             )
         )
@@ -182,7 +185,7 @@ class AsyncClient:
         """See `Client.address`."""
         return str(self._address)
 
-    async def embed(
+    async def embed(  # noqa: PLR0913 - what a request may state
         self,
         texts: Sequence[str],
         *,
@@ -191,6 +194,7 @@ class AsyncClient:
         dimensions: int | None = None,
         truncate: bool = True,
         fingerprint: str | None = None,
+        cache: bool = True,
         dtype: Dtype | None = None,
     ) -> Embeddings:
         """See `Client.embed`."""
@@ -202,6 +206,7 @@ class AsyncClient:
                 dimensions=dimensions,
                 truncate=truncate,
                 fingerprint=fingerprint,
+                cache=cache,
                 dtype=dtype,
             )
         )

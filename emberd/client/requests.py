@@ -122,7 +122,7 @@ class Request(Generic[T]):
         raise refused
 
 
-def embed(
+def embed(  # noqa: PLR0913 - what a request may state
     texts: Sequence[str],
     *,
     model: str | None = None,
@@ -130,6 +130,7 @@ def embed(
     dimensions: int | None = None,
     truncate: bool = True,
     fingerprint: str | None = None,
+    cache: bool = True,
     dtype: Dtype | None = None,
 ) -> Request[Embeddings]:
     """Ask for vectors as raw numbers. Raises WrongShapeError."""
@@ -143,7 +144,8 @@ def embed(
         "output_dtype": dtype,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    return _post("/embed", {"texts": list(texts), "truncate": truncate, **given}, _embeddings, RAW)
+    asked = {"texts": list(texts), "truncate": truncate, "cache": cache, **given}
+    return _post("/embed", asked, _embeddings, RAW)
 
 
 def embed_as_json(texts: Sequence[str], **options: object) -> Request[Object]:

@@ -130,7 +130,7 @@ class Model:
 
     def _submit(self, texts: Sequence[str], role: InputType | None) -> "Future[Embedded]":
         return self._embedder.submit(
-            texts, model=self.name, input_type=role, fingerprint=self.fingerprint
+            texts, model=self.name, input_type=role, fingerprint=self.fingerprint, cache=False
         )
 
 

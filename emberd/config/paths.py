@@ -23,6 +23,16 @@ class Homes:
     cache: Path
     hub: Path
 
+    @property
+    def vectors(self) -> Path:
+        """The file that keeps vectors, if `cache.vectors` is set."""
+        return self.cache / "vectors.db"
+
+    @property
+    def vectors_secret(self) -> Path:
+        """What its keys are made with; elsewhere, so that a copy of the cache does not have it."""
+        return self.state / "vectors.key"
+
 
 def find_homes(environ: Mapping[str, str] = os.environ, *, config: Path | None = None) -> Homes:
     """Return the homes; `config` (a flag) beats `$EMBERD_CONFIG` beats the home's own file.

@@ -17,8 +17,10 @@ from emberd.units import (
     PathText,
     Port,
     Size,
+    ZeroOrAtLeast,
 )
 
+LEAST_VECTORS_BYTES = 32 * 2**20
 MOST_BODY_BYTES = 256 * 2**20  # what one frame to a worker takes; see worker/wire.py
 
 
@@ -70,6 +72,15 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """What is kept on disk so that it need not be computed again. Sizes in bytes."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    vectors: Annotated[int, Size, ZeroOrAtLeast(LEAST_VECTORS_BYTES)] = 0  # 0: keep none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
     """A vector store whose vectors come from this server. `options` depend on its kind."""
 
@@ -94,6 +105,7 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     aliases: dict[str, str] = field(default_factory=dict)  # other names, which may state a role
     stores: dict[str, StoreSettings] = field(default_factory=dict)
 

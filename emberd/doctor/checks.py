@@ -39,6 +39,7 @@ def checks(config_file: Path | None) -> dict[str, Check]:
         "models": lambda: backends.models(config),
         "model": lambda: files.model(config),
         "stores": lambda: files.stores(stores),
+        "cache": lambda: files.cache(config),
         "port": lambda: network.port(settings.server, homes.state),
         "socket": lambda: network.socket(settings.server),
         "tokens": lambda: network.tokens(config),

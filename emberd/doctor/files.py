@@ -5,9 +5,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from emberd.cache.commands import look, size_of
 from emberd.config.load import Config
 from emberd.doctor.entries import check_architecture
-from emberd.errors import BackendBrokenError, BackendMissingError, ModelLoadError
+from emberd.errors import (
+    BackendBrokenError,
+    BackendMissingError,
+    ModelLoadError,
+    RequestError,
+)
 from emberd.models.availability import LocalCopy, find_here
 from emberd.models.sources import how_to_get
 from emberd.registry.spec import ModelSpec
@@ -93,6 +99,23 @@ def _is_elsewhere(spec: ModelSpec, hub: Path, entry: LockEntry) -> bool:
     """Whether the model would be loaded from another folder than the one remembered."""
     here = find_here(spec, hub, entry)
     return here is not None and str(here.folder) != entry.now.folder
+
+
+def cache(config: Config) -> list[Finding]:
+    """Where vectors are kept on disk, and how large that is."""
+    file, most_bytes = config.homes.vectors, config.settings.cache.vectors
+    size_bytes = size_of(file)
+    if not most_bytes:
+        left = f"; {file} has {format_size(size_bytes)} of earlier" if size_bytes else ""
+        advice = "Run `emberd cache clear` to delete them." if size_bytes else ""
+        return [Finding("cache", "ok", f"no vectors are kept on disk{left}", advice)]
+    place = f"vectors are kept in {file}, at most {format_size(most_bytes)}"
+    try:
+        seen = look(file)
+    except RequestError as error:
+        return [Finding("cache", "warning", f"{place}, but: {error.message}", error.hint or "")]
+    detail = f"{place}: {seen.entries:,} vectors, {format_size(seen.size_bytes)}"
+    return [Finding("cache", "ok", detail)]
 
 
 def stores(paths: Mapping[str, Path]) -> list[Finding]:

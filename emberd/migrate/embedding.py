@@ -103,6 +103,12 @@ class Options(TypedDict, total=False):
     dtype: Dtype
 
 
+class Asked(Options, total=False):
+    """Who measures wants no vector that was computed before."""
+
+    cache: bool
+
+
 class Embedder(Protocol):
     """Something that turns texts into vectors."""
 
@@ -181,7 +187,7 @@ class PoolEmbedder:
     async def _open(self) -> Pool:
         return Pool(self._config)  # in the thread whose loop it belongs to
 
-    def submit(self, texts: Sequence[str], **options: Unpack[Options]) -> "Future[Embedded]":
+    def submit(self, texts: Sequence[str], **options: Unpack[Asked]) -> "Future[Embedded]":
         """See `Embedder`."""
         request = EmbedRequest(texts=texts, encoding="raw", **options)
         return asyncio.run_coroutine_threadsafe(self._embed(request), self._loop)
@@ -230,11 +236,11 @@ class ServerEmbedder:
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    def submit(self, texts: Sequence[str], **options: Unpack[Options]) -> "Future[Embedded]":
+    def submit(self, texts: Sequence[str], **options: Unpack[Asked]) -> "Future[Embedded]":
         """See `Embedder`."""
         return self._threads.submit(self._ask, list(texts), options)
 
-    def _ask(self, texts: list[str], options: Options) -> Embedded:
+    def _ask(self, texts: list[str], options: Asked) -> Embedded:
         """Ask for all texts at once, or for half at a time if the server's limits are lower."""
         try:
             return self._ask_at_once(texts, options)
@@ -247,7 +253,7 @@ class ServerEmbedder:
         vectors = np.concatenate([first.vectors, second.vectors])
         return Embedded(vectors, first.fingerprint, first.truncated + second.truncated)
 
-    def _ask_at_once(self, texts: list[str], options: Options) -> Embedded:
+    def _ask_at_once(self, texts: list[str], options: Asked) -> Embedded:
         until_s = time.monotonic() + PATIENCE_S
         while True:
             try:

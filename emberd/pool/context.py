@@ -28,3 +28,4 @@ class PoolContext:
     idle_unload_s: Callable[[], float]
     changed: Callable[[], None]
     freed: Callable[[], None]
+    vectors_bytes: int = 0  # for the cache of vectors; 0: there is none

@@ -58,6 +58,7 @@ class Answer:
     tokens: int
     truncated: Sequence[int]
     timing: Timing
+    cached: int = 0  # of its vectors, that came from the cache on disk
     is_sparse: bool = False  # vectors are JSON objects with `indices` and `values`
 
 
@@ -100,6 +101,7 @@ class Job:
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     query: str | None = None  # to re-rank the texts for
     text_tokens: int | None = None  # see `wire.Embed`
+    cache: bool = True  # see `wire.Embed`
     pairs: bool = False  # see `wire.Embed`, also for the next
     is_query: bool = False
     is_sparse: bool = False  # its model is of kind sparse
@@ -118,6 +120,7 @@ class Job:
     _fragments: dict[int, bytes] = field(default_factory=dict)
     _tokens: int = 0
     _truncated: list[int] = field(default_factory=list)
+    _cached: int = 0
 
     @property
     def unanswered(self) -> int:
@@ -193,6 +196,7 @@ class Job:
             token_ids=self.token_ids,
             query=self.query,
             text_tokens=self.text_tokens,
+            cache=self.cache,
             pairs=self.pairs,
             is_query=self.is_query,
             dtype=self.dtype,
@@ -208,6 +212,7 @@ class Job:
         places = map(sent.__getitem__, vectors.indices)
         self._fragments.update(zip(places, fragments, strict=True))
         self._tokens += vectors.tokens
+        self._cached += vectors.cached
         self._truncated += [sent[index] for index in vectors.truncated]
         self.timing.tokenize_s, self.timing.queue_s = vectors.tokenize_s, vectors.queue_s
         self.timing.model_s += vectors.model_s
@@ -225,13 +230,14 @@ class Job:
                     tokens=self._tokens,
                     truncated=sorted(self._truncated),
                     timing=self.timing,
+                    cached=self._cached,
                     is_sparse=self.is_sparse,
                 )
             )
 
     def begin_again(self) -> None:
         """Discard what came back: it may be wrong, or of another space."""
-        self._fragments, self._tokens, self._truncated = {}, 0, []
+        self._fragments, self._tokens, self._truncated, self._cached = {}, 0, [], 0
 
     def fail(self, error: EmberdError) -> None:
         """Answer with an error."""

@@ -64,6 +64,7 @@ class EmbedRequest:
     token_ids: bool = False  # each text is written as ids; see `wire.Embed`
     query: str | None = None  # to re-rank the texts for; of a model of kind rerank
     text_tokens: int | None = None  # where to cut the texts for it, if the model would take more
+    cache: bool = True  # False: compute every text anew, for this request alone
     takes: Sequence[Kind] = ("embed",)  # kinds of models that may embed the texts
     pairs: bool = False  # sparse vectors as text-embeddings-inference has them
     dtype: Dtype = "float"
@@ -112,6 +113,7 @@ class Pool:
             idle_unload_s=lambda: self._limits.idle_unload,
             changed=self._changed.set,
             freed=self._freed,
+            vectors_bytes=config.settings.cache.vectors,
         )
         self._models: dict[str, Model] = {}
         self._retired: list[Model] = []  # of an earlier configuration, not gone yet
@@ -360,6 +362,7 @@ class Pool:
             token_ids=request.token_ids,
             query=request.query,
             text_tokens=request.text_tokens,
+            cache=request.cache,
             pairs=request.pairs,
             is_query=role == "query",
             is_sparse=spec.kind == "sparse",

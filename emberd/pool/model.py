@@ -270,7 +270,14 @@ class Model:
             beside = self.backlog.lanes[0].ready
             spec, lock = replace(spec, backend=beside.backend), beside.lock
         device, workers = replica.place.device, self._crew.planned
-        return start_frame(spec, self.context.homes, lock, device=device, workers=workers)
+        return start_frame(
+            spec,
+            self.context.homes,
+            lock,
+            device=device,
+            workers=workers,
+            vectors_bytes=self.context.vectors_bytes,
+        )
 
     def take_in(self, replica: Replica, ready: wire.Ready, seconds: float) -> Lane:
         """Have a worker that is ready take part; `seconds` is how long its start took.

@@ -72,8 +72,11 @@ def start_frame(
     *,
     device: str = "",
     workers: int = 1,
+    vectors_bytes: int = 0,
 ) -> wire.Start:
     """Return what a worker that is spawned now is told; `lock` is the model's entry there."""
+    file, secret = str(homes.vectors), str(homes.vectors_secret)
+    vectors = {"file": file, "secret": secret, "most_bytes": vectors_bytes}
     return wire.Start(
         version=__version__,
         spec=asdict(spec),
@@ -83,6 +86,7 @@ def start_frame(
         spawned_s=time.monotonic(),
         device=device,
         workers=workers,
+        vectors=vectors if vectors_bytes else None,
     )
 
 

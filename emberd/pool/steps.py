@@ -34,7 +34,12 @@ async def steps_of(model: Model) -> Mapping[str, float]:
 
 async def _measured(model: Model) -> Mapping[str, float]:
     job = Job(
-        texts=[TEXT], prompt="", truncate=True, dimensions=model.spec.dimensions, encoding="steps"
+        texts=[TEXT],
+        prompt="",
+        truncate=True,
+        dimensions=model.spec.dimensions,
+        encoding="steps",
+        cache=False,  # it has to get as far as the thread that runs the model
     )
     model.submit(job)
     try:

@@ -56,9 +56,10 @@ class LoadedModel:
         self, texts: Sequence[str], *, truncate: bool = True, dimensions: int | None = None
     ) -> Embedded:
         """Embed texts in one request. Raises `EmberdError`."""
-        answer = await self._pool.embed(
-            EmbedRequest(texts=texts, truncate=truncate, dimensions=dimensions, encoding="raw")
+        asked = EmbedRequest(
+            texts=texts, truncate=truncate, dimensions=dimensions, encoding="raw", cache=False
         )
+        answer = await self._pool.embed(asked)
         rows = [np.frombuffer(fragment, "<f4") for fragment in answer.fragments]
         return Embedded(np.stack(rows), answer.tokens, tuple(answer.truncated))
 
@@ -76,7 +77,9 @@ class LoadedModel:
 
     async def rerank(self, query: str, texts: Sequence[str]) -> tuple[Sequence[float], set[int]]:
         """Return the logit of each text, and the places of those that were cut."""
-        asked = EmbedRequest(texts=texts, query=query, model=self.spec.name, encoding="raw")
+        asked = EmbedRequest(
+            texts=texts, query=query, model=self.spec.name, encoding="raw", cache=False
+        )
         answer = await self._pool.embed(asked)
         return logits(answer.fragments), {*answer.truncated}
 

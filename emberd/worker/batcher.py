@@ -8,21 +8,23 @@ tokens, and texts are chosen by length so that little of it is padding.
 Who has waited longest for its size goes first: a long text waits longer than a short one, but not
 until there are no short ones. Requests that take several batches come after all others, so that a
 single query waits for at most one batch of a bulk job, except that the oldest request is passed
-over at most three times in a row. Nothing starves.
+over at most three times in a row. Nothing starves. A text that several requests have in common is
+computed once, when the first of them has its turn (`work.py`).
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Condition, RLock
+from weakref import WeakValueDictionary
 
 from emberd.backends.base import Encoder
 from emberd.worker.budget import FEWEST_TOKENS, FIRST_TOKENS, MOST_TOKENS, Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
-from emberd.worker.work import CORE_CHARS, SLICE_CHARS, Item, Work
+from emberd.worker.work import CORE_CHARS, SLICE_CHARS, Alike, Item, Work, decisive
 
 OLDEST_EVERY = 4  # batches: a bulk job gets a quarter of the machine, however many queries come
 FILLING = 4  # a batch that begins with a new request is filled up to a quarter with bulk jobs
@@ -72,6 +74,7 @@ class Batcher:
         self._budget = budget
         self._clock = clock
         self._works: dict[int, Work] = {}  # in order of arrival
+        self._alike: WeakValueDictionary[object, Alike] = WeakValueDictionary()
         self._closed = False
         self._passed_over = 0  # batches in a row that did not begin with the oldest request
         self._running = 0  # batches
@@ -104,10 +107,12 @@ class Batcher:
         """
         if not request.texts:
             return None  # nothing to run, and nothing to answer
-        work = Work(request, self._clock())
+        work = Work(request, self._clock(), Alike() if request.cache else None)
         is_short = len(request.texts[0]) <= self._slice_chars
         first = work.take_slice(self._slice_chars) if is_short else None
         with self._lock:
+            if work.alike is not None:
+                work.alike = self._alike.setdefault(decisive(request), work.alike)
             self._works[request.id] = work
             self._added.notify_all()
             if work.wants_tokens:
@@ -115,9 +120,11 @@ class Batcher:
         return (work, first) if first else None
 
     def cancel(self, request_id: int) -> None:
-        """Forget a request; texts already in a batch still run."""
+        """Forget a request; texts already in a batch still run, and those of others."""
         with self._lock:
-            self._works.pop(request_id, None)
+            work = self._works.pop(request_id, None)
+            if work:
+                work.leave()
             self._ready.notify_all()
 
     def close(self) -> None:
@@ -139,17 +146,39 @@ class Batcher:
                     return None
                 self._sliced.wait()
 
+    def known(self, work: Work, texts: Sequence[str]) -> dict[str, Tokens]:
+        """Return the tokens of those texts that wait or run and that this request can share."""
+        with self._lock:
+            alike = work.alike if work.alike is not None else Alike()
+            return {text: alike[text].tokens for text in alike.keys() & texts}
+
     def held(self) -> AbstractContextManager[object]:
         """Return a context in which no batch is cut, to add what belongs together."""
         return self._ready
 
     def add_tokens(
-        self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float = 0.0
+        self, work: Work, indices: Sequence[int], tokens: Sequence[Tokens], spent_s: float = 0.0
     ) -> None:
         """Add the tokens of a slice, which took `spent_s` to make."""
         with self._lock:
-            work.add_tokens(indices, tokens)
+            if self._works.get(work.request.id) is not work:
+                return  # cancelled: nobody would run what it would have others share
+            now_s = self._clock()
+            for index, text in zip(indices, tokens, strict=True):
+                work.add(index, text, now_s)
             work.tokenize_s += spent_s
+            self._ready.notify()
+            self._let_go([work])
+
+    def settle(self, work: Work, indices: Sequence[int], spent_s: float) -> None:
+        """Say that texts need not run: they are answered; that took `spent_s`."""
+        with self._lock:
+            if self._works.get(work.request.id) is not work:
+                return
+            for index in indices:
+                work.settle(index)
+            work.tokenize_s += spent_s
+            self._let_go([work])
             self._ready.notify()
 
     def wait(self, timeout_s: float) -> bool:
@@ -199,31 +228,40 @@ class Batcher:
                     self._call_reader()
                     self._ready.wait()
 
-    def ran(self) -> None:
-        """Say that a batch has ended."""
+    def ran(self, batch: Batch) -> None:
+        """Say that a batch has ended: nobody joins its texts from now on."""
         with self._lock:
             self._running -= 1
+            for item in batch.items:
+                item.forget()
 
     def _cut(self, works: Sequence[Work]) -> Batch:
-        waiting = sum(work.remaining for work in self._works.values())
+        waiting = sum(work.remaining - work.borrowed for work in self._works.values())
         self._most = self._share(waiting)
         cut = self._pack(works) if self.row_tokens else self._pad(works)
         cut.budget_tokens = self._budget.tokens
         self._running += 1
         now_s = self._clock()
-        for work in {id(item.work): item.work for item in cut.items}.values():
+        took = {item.work for item in cut.items}
+        took.update(work for item in cut.items for work, _ in item.others or ())
+        for work in took:
             if work.first_run_s is None:
                 work.first_run_s = now_s
-            if work.is_taken:
-                del self._works[work.request.id]
+        self._let_go(took)
         cut.is_alone = self._running == 1 and not self._works
         self._needs_reader = not cut.is_alone or cut.padded_tokens > QUICK_TOKENS
         self._call_reader()
         if any(work.waiting for work in self._works.values()):
             self._ready.notify()  # for another stream
-        elif self._closed and not self._works:
-            self._ready.notify_all()  # that was all
         return cut
+
+    def _let_go(self, works: Iterable[Work]) -> None:
+        """Forget those of these requests of which nothing waits any longer."""
+        for work in works:
+            if work.is_taken:
+                del self._works[work.request.id]
+        if self._closed and not self._works:
+            self._ready.notify_all()  # that was all
 
     def _call_reader(self) -> None:
         """Have another thread read, if those who run batches are not going to for a while."""

@@ -9,7 +9,7 @@ from emberd.worker.steps import measure_steps
 from emberd.worker.wire import BETWEEN, Embed
 
 
-def encoded(rows: Matrix, request: Embed, loaded: Loaded) -> list[bytes]:
+def as_bytes(rows: Matrix, request: Embed, loaded: Loaded) -> list[bytes]:
     """Return a fragment for each row of `(N, D)`; see `wire.Embed`."""
     if request.encoding == "steps":
         return [orjson.dumps(measure_steps(loaded))] * len(rows)

@@ -28,16 +28,14 @@ from emberd.worker.encodings import Decoder
 from emberd.worker.outbox import Sender, failure, log
 from emberd.worker.threads import worker_ends_with_this_thread
 from emberd.worker.tokenizer import Tokenizer, Tokens
-from emberd.worker.work import Work
+from emberd.worker.work import Slice, Work, decisive
 
 if TYPE_CHECKING:
+    from emberd.worker.keeper import Keeper  # which imports SQLite
     from emberd.worker.lookups import Lookups
     from emberd.worker.query_table import QueryTable
 
 READ_BYTES = 2**16  # whatever is less needs no memory of its own
-
-Slice = tuple[Work, range]
-"""A request, and the indices of the texts of it to tokenize."""
 
 
 class Inbox:
@@ -51,12 +49,17 @@ class Inbox:
         self._send = send
         self._tokenizer: Tokenizer | None = None
         self._decoder: Decoder | None = None
+        self._keeper: Keeper | None = None
         self._describer = ThreadPoolExecutor(1, "describe")
         self._to_describe: set[int] = set()  # ids of `/tokenize` requests not cancelled yet
         self._lookups: Lookups | None = None
 
     def open(
-        self, tokenizer: Tokenizer, spec: ModelSpec, queries: "QueryTable | None" = None
+        self,
+        tokenizer: Tokenizer,
+        spec: ModelSpec,
+        queries: "QueryTable | None" = None,
+        keeper: "Keeper | None" = None,
     ) -> None:
         """Accept requests from now on. The server sends none before it has seen Ready.
 
@@ -67,6 +70,7 @@ class Inbox:
 
             self._lookups = Lookups(queries, self._send)
         self._tokenizer = tokenizer
+        self._keeper = keeper
         self._decoder = Decoder(spec.token_ids, spec.name) if spec.token_ids else None
         rest = Thread(target=self._tokenize_rest, args=(tokenizer,), name="tokenizer", daemon=True)
         rest.start()
@@ -131,20 +135,16 @@ class Inbox:
         """Tokenize slices of requests, those with the same prompt or query at once."""
         by_first: defaultdict[object, list[Slice]] = defaultdict(list)
         for work, indices in slices:
-            asked = work.request
-            by_first[asked.prompt, asked.query, asked.text_tokens].append((work, indices))
+            by_first[decisive(work.request)].append((work, indices))
         for alike in by_first.values():
-            self._tokenize_alike(alike, tokenizer)
+            if left := self._keeper.answer(alike) if self._keeper else alike:
+                self._tokenize_alike(left, tokenizer)
 
     def _tokenize_alike(self, slices: Sequence[Slice], tokenizer: Tokenizer) -> None:
         began_s = time.monotonic()
         texts = [work.request.texts[index] for work, indices in slices for index in indices]
-        first = slices[0][0].request
         try:
-            if first.query is None:
-                tokens = iter(tokenizer.encode(texts, first.prompt))
-            else:
-                tokens = iter(tokenizer.encode_pairs(first.query, texts, first.text_tokens))
+            tokens = iter(self._tokens(slices[0][0], texts, tokenizer))
         except TextTooLongError as error:  # the query that all of them have
             for work, _ in slices:
                 self._fail(work.request.id, error)
@@ -162,7 +162,20 @@ class Inbox:
             for work, indices in slices:
                 self._add(work, indices, list(islice(tokens, len(indices))), spent_s)
 
-    def _add(self, work: Work, indices: range, tokens: Sequence[Tokens], spent_s: float) -> None:
+    def _tokens(self, work: Work, texts: Sequence[str], tokenizer: Tokenizer) -> Sequence[Tokens]:
+        """Tokenize texts of requests like this one, equal ones once if they are shared."""
+        if work.alike is None:
+            return encode(work.request, texts, tokenizer)
+        found = self.batcher.known(work, texts)
+        new = [text for text in dict.fromkeys(texts) if text not in found]
+        if len(new) == len(texts):
+            return encode(work.request, texts, tokenizer)
+        found.update(zip(new, encode(work.request, new, tokenizer), strict=True))
+        return [found[text] for text in texts]
+
+    def _add(
+        self, work: Work, indices: Sequence[int], tokens: Sequence[Tokens], spent_s: float
+    ) -> None:
         try:
             refuse_empty(indices, tokens)
             if not work.request.truncate:
@@ -215,6 +228,13 @@ class Inbox:
             ),
             fragment,
         )
+
+
+def encode(request: wire.Embed, texts: Sequence[str], tokenizer: Tokenizer) -> Sequence[Tokens]:
+    """Tokenize texts as a request says. Raises TextTooLongError."""
+    if request.query is None:
+        return tokenizer.encode(texts, request.prompt)
+    return tokenizer.encode_pairs(request.query, texts, request.text_tokens)
 
 
 def refuse_empty(indices: Iterable[int], tokens: Iterable[Tokens]) -> None:

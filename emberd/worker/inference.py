@@ -6,10 +6,11 @@ one for each. A GPU gets the next batch before the vectors of the last one are b
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Thread
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,15 @@ from emberd.vectors import Matrix
 from emberd.worker import sparse, wire
 from emberd.worker.batcher import Batch, Batcher
 from emberd.worker.budget import Budget
-from emberd.worker.encoded import encoded
+from emberd.worker.encoded import as_bytes
 from emberd.worker.loading import Loaded
 from emberd.worker.outbox import Reply, Sender, failure, log
 from emberd.worker.padding import pad, pad_rows
 from emberd.worker.threads import worker_ends_with_this_thread
-from emberd.worker.work import Item, Work
+from emberd.worker.work import Ask, Item, Work
+
+Keep = Callable[[Batch, Matrix], None]
+"""Told what a batch gave: `(N, D)`, as the model gave it; some rows may not be usable."""
 
 WARM_UP_TEXT = "ready when you are"
 
@@ -36,12 +40,13 @@ def run_batches(
     send: Sender,
     budget: Budget,
     answered: Callable[[], None] = lambda: None,
+    keep: Keep | None = None,
 ) -> None:
-    """Run batches until the queue is closed and empty; call `answered` after each."""
+    """Run batches until the queue is closed and empty; call `answered` and `keep` after each."""
 
     def run() -> None:
         with worker_ends_with_this_thread("running batches"), suppress(BrokenPipeError):
-            _run_batches(batcher, loaded, send, budget, answered)
+            _run_batches(batcher, loaded, send, budget, answered, keep)
 
     more = [
         Thread(target=run, name=f"stream {number}", daemon=True)
@@ -49,7 +54,7 @@ def run_batches(
     ]
     for thread in more:
         thread.start()
-    _run_batches(batcher, loaded, send, budget, answered)
+    _run_batches(batcher, loaded, send, budget, answered, keep)
     for thread in more:
         thread.join()
 
@@ -60,6 +65,7 @@ def _run_batches(
     send: Sender,
     budget: Budget,
     answered: Callable[[], None],
+    keep: Keep | None,
 ) -> None:
     overlaps = hasattr(loaded.encoder, "start")
     running: Running | None = None
@@ -75,11 +81,13 @@ def _run_batches(
             ending.began_s = max(ending.began_s, ended_s)  # until then another batch had the model
             ending.finish()
             ended_s = time.monotonic()
-            batcher.ran()
+            batcher.ran(ending.batch)
             beside = batcher.streams == 1 or not ending.batch.is_alone
             for failed in answer(ending, loaded, send, budget if beside and is_warm else None):
                 batcher.cancel(failed)
             is_warm = is_warm or beside
+            if keep and ending.rows is not None:
+                keep(ending.batch, ending.rows)
             answered()
 
 
@@ -102,10 +110,11 @@ class Running:
 def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) -> list[int]:
     """Send each request its part of a batch; return the ids of requests that failed.
 
-    A text that fails makes its own request fail, and no other. `learning` is told how long the
-    batch took.
+    A text that fails makes the requests fail that asked for it, and no other. `learning` is told
+    how long the batch took.
     """
     batch, began_s, model_s = ran.batch.items, ran.began_s, ran.model_s
+    asks = everyone(batch)
     rows, failures = usable(ran.rows, batch, loaded)
     padded_tokens = ran.batch.padded_tokens
     if not failures and learning:
@@ -124,18 +133,18 @@ def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) 
     ]
     failed_ids = []
     places_of: defaultdict[int, list[int]] = defaultdict(list)
-    for place, item in enumerate(batch):
-        places_of[id(item.work)].append(place)
+    for place, ask in enumerate(asks):
+        places_of[id(ask.work)].append(place)
     for places in places_of.values():
-        work = batch[places[0]].work
+        work = asks[places[0]].work
         queue_s = max(0.0, (work.first_run_s or began_s) - work.arrived_s - work.tokenize_s)
         timing = {"tokenize_s": work.tokenize_s, "queue_s": queue_s, "model_s": model_s}
-        items = [batch[place] for place in places]
+        mine = [asks[place] for place in places]
         try:
             for place in places:
                 if place in failures:
                     raise failures[place]
-            replies.append(_fragments(work, items, rows[places], timing, loaded))
+            replies.append(fragments(work, mine, rows[places], timing, loaded))
         except EmberdError as failed:
             replies.append((failure(work.request.id, failed), b""))
             failed_ids.append(work.request.id)
@@ -143,60 +152,86 @@ def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) 
     return failed_ids
 
 
-def _fragments(
-    work: Work, items: Sequence[Item], rows: Matrix, timing: dict[str, float], loaded: Loaded
+def fragments(
+    work: Work, items: Sequence[Ask], rows: Matrix, timing: Mapping[str, Any], loaded: Loaded
 ) -> Reply:
-    """Return the encoded vectors of one request's texts, `(N, D)`. Raises BadVectorError."""
+    """Return the encoded vectors of one request's texts, `(N, D)`; see `as_asked`.
+
+    `timing` is the rest of the frame. Raises BadVectorError.
+    """
     began_s, request = time.monotonic(), work.request
     out = vectors.truncate(rows, request.dimensions)
     if loaded.spec.normalize if request.normalize is None else request.normalize:
         out = vectors.normalize(out)
     if loaded.is_sparse:
-        fragments = sparse.encode(out, pairs=request.pairs)
+        encoded = sparse.encode(out, pairs=request.pairs)
     else:
-        fragments = encoded(out, request, loaded)
+        encoded = as_bytes(out, request, loaded)
     frame = wire.Fragments(
         id=request.id,
         indices=[item.index for item in items],
-        sizes=[len(fragment) for fragment in fragments],
+        sizes=[len(fragment) for fragment in encoded],
         tokens=sum(len(item.tokens.ids) for item in items),
         truncated=[item.index for item in items if item.tokens.is_cut],
         encode_s=time.monotonic() - began_s,
         **timing,
     )
-    return frame, b"".join(fragments)
+    return frame, b"".join(encoded)
+
+
+def everyone(batch: Sequence[Item]) -> Sequence[Ask]:
+    """Return who gets the results of a batch, text by text."""
+    if not any(item.others for item in batch):
+        return batch
+    return [ask for item in batch for ask in item.asked]
 
 
 def usable(
     rows: Matrix | None, batch: Sequence[Item], loaded: Loaded
 ) -> tuple[Matrix, dict[int, EmberdError]]:
-    """Return `(N, D)`, and an error for each row that is not a usable vector.
+    """Return a row for everyone who asked for a text, as they asked: `(N, D)` -> `(M, D)`.
 
-    Such a text is first run again alone: it must not fail because of its neighbours.
+    With it comes an error for each that is not a usable vector. Such a text is first run again
+    alone: it must not fail because of its neighbours. `rows` get what that gave.
 
     Raises:
         WorkerError: the model fails on any text, perhaps for lack of memory.
     """
+    asks = everyone(batch)
+    if len(asks) == len(batch):
+        places: Sequence[int] = range(len(batch))
+    else:
+        places = [place for place, item in enumerate(batch) for _ in item.asked]
+    computed = np.zeros((len(batch), loaded.spec.dimensions), np.float32) if rows is None else rows
+    out = computed[places] if len(asks) > len(batch) else computed
+    out = as_asked(out, asks, loaded)
     failures: dict[int, EmberdError] = {}
-    alone = rows
     finite_rows = sparse.finite_rows if loaded.is_sparse else vectors.finite_rows
-    bad = range(len(batch)) if rows is None else np.flatnonzero(~finite_rows(rows)).tolist()
-    if rows is None:
-        rows = np.zeros((len(batch), loaded.spec.dimensions), np.float32)
-    for place in bad:
-        length = len(batch[place].tokens.ids)
-        by_itself = Batch([[batch[place]]], length)
-        again = _start(by_itself, loaded)() if len(batch) > 1 else alone
-        if again is None and not can_embed(loaded, length):
-            raise WorkerError("The model fails on every text.")  # the next worker takes over
-        if again is not None and finite_rows(again)[0]:
-            rows[place] = again[0]
+    again: dict[int, Matrix | None] = {}
+    bad = np.arange(len(asks)) if rows is None else np.flatnonzero(~finite_rows(out))
+    for number in bad.tolist():
+        place = places[number]
+        if place not in again:
+            again[place] = _alone(batch[place], loaded) if len(batch) > 1 else rows
+            if again[place] is None and not can_embed(loaded, len(batch[place].tokens.ids)):
+                raise WorkerError("The model fails on every text.")  # the next worker takes over
+        row = again[place]
+        if row is not None:
+            computed[place] = row[0]
+            row = as_asked(row, [asks[number]], loaded)
+        if row is not None and finite_rows(row)[0]:
+            out[number] = row[0]
         else:
-            failures[place] = BadVectorError(
-                f"The model gave no usable vector for text {batch[place].index}.",
+            failures[number] = BadVectorError(
+                f"The model gave no usable vector for text {asks[number].index}.",
                 hint="Leave this text out, or try `compute: f32` for this model.",
             )
-    return rows, failures
+    return out, failures
+
+
+def _alone(item: Item, loaded: Loaded) -> Matrix | None:
+    """Run a text alone: `(1, D)`; None if the backend raised."""
+    return _start(Batch([[item]], len(item.tokens.ids)), loaded)()
 
 
 def can_embed(loaded: Loaded, length: int | None = None) -> bool:
@@ -244,7 +279,7 @@ def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
 
     def finish() -> Matrix | None:
         try:
-            return _without_cut_columns(_one_each(wait(), items), items, loaded)
+            return _one_each(wait(), items)
         except Exception as error:  # noqa: BLE001 - as above
             note(error)
             return None
@@ -259,13 +294,13 @@ def _one_each(rows: Matrix, batch: Sequence[Item]) -> Matrix:
     return rows
 
 
-def _without_cut_columns(rows: Matrix, batch: Sequence[Item], loaded: Loaded) -> Matrix:
+def as_asked(rows: Matrix, asks: Sequence[Ask], loaded: Loaded) -> Matrix:
     """Return `(N, D)` with zeros for what is cut off, which must not make a vector look usable."""
-    cut = [n for n, item in enumerate(batch) if item.work.request.dimensions < rows.shape[1]]
+    cut = [n for n, ask in enumerate(asks) if ask.work.request.dimensions < rows.shape[1]]
     if cut:
         rows = rows.copy()
         if loaded.spec.matryoshka_norm:
             rows[cut] = vectors.layer_norm(rows[cut])
         for place in cut:
-            rows[place, batch[place].work.request.dimensions :] = 0
+            rows[place, asks[place].work.request.dimensions :] = 0
     return rows

@@ -66,7 +66,8 @@ class Loaded:
     """A model ready to embed, and the Ready frame that describes it to the server.
 
     `workers` is how many of the model share this machine's cores. `queries` is where queries are
-    looked up, if they do not go through the encoder.
+    looked up, if they do not go through the encoder. `is_static`: a text costs a mean of rows, less
+    than it would to find its vector on disk.
     """
 
     spec: ModelSpec
@@ -75,6 +76,7 @@ class Loaded:
     ready: Ready
     workers: int = 1
     queries: "QueryTable | None" = None
+    is_static: bool = False
 
     @property
     def is_sparse(self) -> bool:
@@ -220,7 +222,8 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         devices=devices,
         streams=getattr(encoder, "streams", 1),
     )
-    return Loaded(spec, tokenizer, encoder, ready, workers, _queries(found, spec))
+    queries, is_static = _queries(found, spec), found.says.only_known
+    return Loaded(spec, tokenizer, encoder, ready, workers, queries, is_static)
 
 
 def _queries(found: ModelFiles, spec: ModelSpec) -> "QueryTable | None":

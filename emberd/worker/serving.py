@@ -1,10 +1,13 @@
 """The worker's life after Start: load the model, then run batches until stdin closes."""
 
+import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from io import BufferedIOBase
+from pathlib import Path
 from threading import Lock, Thread, get_native_id
+from typing import TYPE_CHECKING
 
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher
@@ -14,9 +17,15 @@ from emberd.worker.inference import can_embed, run_batches
 from emberd.worker.loading import Loaded, Phases, load
 from emberd.worker.outbox import Sender, log
 
+if TYPE_CHECKING:
+    from emberd.cache.cache import VectorCache
+    from emberd.worker.keeper import Keeper
+
 LOW_PRIORITY = 10  # niceness: a tenth of a busy core
 DAMAGED = 71  # exit code
 WARM_UP_AFTER_S = 0.1
+WRITE_WITHIN_S = 2.0  # at the end
+KEPT_KINDS = ("embed", "rerank")  # each text becomes a row of so many numbers
 
 
 def serve(start: wire.Start, began_s: float, stdin: BufferedIOBase, send: Sender) -> None:
@@ -31,23 +40,62 @@ def serve(start: wire.Start, began_s: float, stdin: BufferedIOBase, send: Sender
     budget = Budget()
     inbox = Inbox(stdin, Batcher(budget), send)
     Thread(target=inbox.run, name="inbox", daemon=True).start()
+    cache = open_cache(start)  # in a thread of its own, while the model loads
     loaded = load(start, Phases(start.spawned_s, began_s), send)
     inbox.batcher.suit(loaded.encoder, loaded.ready.max_tokens, loaded.workers)
-    inbox.open(loaded.tokenizer, loaded.spec, loaded.queries)
+    keeper = None
+    if cache and not loaded.is_static:
+        keeper = enter(cache, loaded, inbox.batcher, send)
+    inbox.open(loaded.tokenizer, loaded.spec, loaded.queries, keeper)
     send(loaded.ready)
-    audit = Audit(loaded, send)
+    audit = Audit(loaded, send, cache.trust if cache else lambda: None)
     if not inbox.batcher.wait(WARM_UP_AFTER_S):
         can_embed(loaded)
         audit.begin()
-    run_batches(inbox.batcher, loaded, send, budget, audit.begin)
+    run_batches(inbox.batcher, loaded, send, budget, audit.begin, keeper.keep if keeper else None)
+    if cache:
+        cache.close(WRITE_WITHIN_S)
+
+
+def open_cache(start: wire.Start) -> "VectorCache | None":
+    """Return the cache of vectors, if there is one for this kind of model."""
+    if not start.vectors or start.spec["kind"] not in KEPT_KINDS:
+        return None
+    from emberd.cache.cache import VectorCache  # SQLite, which nobody else here needs
+
+    file, secret = Path(start.vectors["file"]), Path(start.vectors["secret"])
+    return VectorCache(file, secret, start.vectors["most_bytes"], log)
+
+
+def enter(cache: "VectorCache", loaded: Loaded, batcher: Batcher, send: Sender) -> "Keeper":
+    """Have the cache find and keep vectors of this model, as this worker computes them.
+
+    Other arithmetic, or another version, may give slightly others of the same space: whoever
+    changes that wants those.
+    """
+    from emberd.cache.database import Space
+    from emberd.worker.keeper import Keeper
+
+    spec, ready = loaded.spec, loaded.ready
+    fingerprint = ready.fingerprints[str(spec.dimensions)]
+    computed = [ready.backend, ready.compute, ready.lock["engine"]]
+    space = Space(json.dumps([fingerprint, *computed]), spec.name, fingerprint)
+    cache.enter(space, spec.dimensions)
+    return Keeper(cache, loaded, batcher, send)
 
 
 class Audit:
-    """Has the encoder check once, in the background, that what it computes with is intact."""
+    """Has the encoder check once, in the background, that what it computes with is intact.
 
-    def __init__(self, loaded: Loaded, send: Sender) -> None:
+    `passed` is called when it is.
+    """
+
+    def __init__(
+        self, loaded: Loaded, send: Sender, passed: Callable[[], None] = lambda: None
+    ) -> None:
         self._audit: Callable[[], str | None] | None = getattr(loaded.encoder, "audit", None)
         self._send = send
+        self._passed = passed
         self._began = False
         self._beginning = Lock()  # streams answer at the same time
 
@@ -60,6 +108,7 @@ class Audit:
         if self._audit:
             Thread(target=self._run, args=(self._audit,), name="audit", daemon=True).start()
         else:
+            self._passed()
             self._send(wire.Audited())
 
     def _run(self, audit: Callable[[], str | None]) -> None:
@@ -73,5 +122,6 @@ class Audit:
         if damage:
             self._send(wire.Damaged(what=damage))
             os._exit(DAMAGED)
+        self._passed()
         with suppress(BrokenPipeError):  # the server is gone
             self._send(wire.Audited())

@@ -27,7 +27,7 @@ class Tokens:
     Of a pair, the last `of_type_1` have token type 1, as the tokenizer says.
     """
 
-    ids: list[int]
+    ids: Sequence[int]
     uncut: int
     unpooled: int = 0
     of_type_1: int = 0

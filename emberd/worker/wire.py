@@ -34,6 +34,8 @@ class Start:
     `spawned_s` is the time of the spawn on the monotonic clock, which both processes share.
     `device` is the one of `Ready.devices` to use; empty: the backend's own choice. `workers` is how
     many the model is to have, as far as is known: 1 before the first has said which devices it has.
+    `vectors` is the cache of vectors, if there is one: `file`, `secret` (another file) and
+    `most_bytes`.
     """
 
     version: str
@@ -44,6 +46,7 @@ class Start:
     spawned_s: float = 0.0
     device: str = ""
     workers: int = 1
+    vectors: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class Embed:
     registry says. `token_ids`: each text consists of the ids of another tokenizer, separated by
     spaces. `query`: the first text of a pair with each of these, for a re-ranker; its vector is one
     number, the logit. `text_tokens`: where to cut the second, if the model would take more.
+    `cache` False: compute every text for this request, whatever is kept and whoever else asks.
     `pairs`: sparse vectors are JSON as in text-embeddings-inference; see `sparse.encode_entries`.
     `is_query`: the texts are queries, which some sparse models look up in a table.
     `dtype`: what the numbers are, with `step` for int8 and uint8. `also`: further encodings and
@@ -70,6 +74,7 @@ class Embed:
     token_ids: bool = False
     query: str | None = None
     text_tokens: int | None = None
+    cache: bool = True
     pairs: bool = False
     is_query: bool = False
     dtype: Dtype = "float"
@@ -149,6 +154,7 @@ class Fragments:
     `tokens` counts what these texts fed to the model, and `truncated` are the indices of those that
     were cut. In seconds: `tokenize_s` and `queue_s` (from arrival to the first batch) of the whole
     request so far, `model_s` of the batch with these texts, `encode_s` for making the payload.
+    `cached` is how many of these vectors came from the cache on disk.
     """
 
     id: int
@@ -160,6 +166,7 @@ class Fragments:
     queue_s: float
     model_s: float
     encode_s: float
+    cached: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

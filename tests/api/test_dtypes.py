@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import emberd
 from emberd import vectors
 from emberd.backends.tiny_bert import tiny_bert
 from emberd.dtypes import NUMPY, Dtype
+from emberd.pool.steps import TEXT as STEPS_TEXT
 from emberd.spaces.fingerprint import of_dtype
 from emberd.vectors import Rows
-from tests.serving import Server
+from tests.serving import Server, wait_for
 
 TEXTS = ["first text", "", "third"]
 DTYPES = [*NUMPY]
@@ -197,3 +199,41 @@ def test_two_dtypes_at_once_are_refused(own: Server) -> None:
 
     assert refused.status_code == 400
     assert "int8 and binary are two dtypes" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_python_client_gives_arrays_of_that_dtype(own: Server, dtype: Dtype) -> None:
+    expected = own.embed(*TEXTS, output_dtype=dtype)
+    with emberd.Client(own.url) as client:
+        answer = client.embed(TEXTS, dtype=dtype)
+
+    assert answer.vectors.dtype == np.dtype(NUMPY[dtype])
+    assert (answer.vectors == np.array(expected["embeddings"], NUMPY[dtype])).all()
+    assert answer.fingerprint == expected["fingerprint"]
+    assert answer.vectors.flags.writeable
+
+
+def test_the_command_line_prints_them(own: Server) -> None:
+    expected = own.embed("a text", output_dtype="ubinary")
+
+    done = own.run("embed", "--dtype", "ubinary", "a text")
+    wrong = own.run("embed", "--dtype", "int4", "a text")
+
+    row = json.loads(done.stdout)
+    assert (row["embedding"], row["fingerprint"]) == (
+        expected["embeddings"][0], expected["fingerprint"],
+    )  # fmt: skip
+    assert wrong.returncode == 1
+    assert b"ubinary" in wrong.stderr
+
+
+def test_vectors_that_were_kept_are_rounded_as_those_that_are_computed(home: Path) -> None:
+    config = json.loads(tiny(home / "tiny")) | {"cache": {"vectors": "32MiB"}}
+    with Server(home, config=json.dumps(config)) as kept:
+        first = kept.embed(STEPS_TEXT, *TEXTS)
+        wait_for(lambda: kept.embed(STEPS_TEXT)["cached"] == 1)
+        small = kept.embed(*TEXTS, output_dtype="int8")
+    step = steps(home)["64"]
+
+    assert small["cached"] == len(TEXTS)
+    assert small["embeddings"] == rounded(first["embeddings"][1:], "int8", step).tolist()

@@ -32,8 +32,11 @@ CHECKS = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with MiniLM and a re-ranker that need not be downloaded."""
-    config = f"models: {{ms-marco-minilm: {{sources: [{{path: {RERANKER}}}], max_tokens: 40}}}}"
+    """A server with MiniLM, and with a re-ranker and a sparse model that need not be downloaded."""
+    reranker = {"sources": [{"path": str(RERANKER)}], "max_tokens": 40}
+    sparse = {"sources": [{"path": str(SPARSE)}], "max_tokens": 30, "dimensions": 149}
+    models = {"ms-marco-minilm": reranker, "granite-sparse": {**sparse, "precision": "f32"}}
+    config = yaml.safe_dump({"models": models})
     with Server(tmp_path_factory.mktemp("described"), config=config) as running:
         yield running
 

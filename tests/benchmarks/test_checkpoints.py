@@ -60,11 +60,12 @@ def test_a_table_of_loads_says_what_misses_its_goal() -> None:
     row = {
         "model": "a", "backend": "openvino", "compute": "f32", "weights_mib": 1000.0,
         "first_peak_mib": 1601, "again_peak_mib": 1600, "again_s": 1.5,
+        "again_cpu_s": 1.2, "again_load": 3.04,
     }  # fmt: skip
 
     line = load_report.line_of(row)
 
     assert line == (
         "| a | openvino | f32 | 1,000 MiB | ≤ 1,600 MiB | **1,601 MiB** | 1,600 MiB |  |  |  |"
-        " 1.50 s | ≤ 1.52 s |"
+        " 1.50 s | ≤ 1.52 s | 1.20 s | 3.0 |"
     )

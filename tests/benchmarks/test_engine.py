@@ -10,7 +10,7 @@ from emberd.backends.base import Encoder
 from emberd.models.local import package_folder
 from emberd.worker.tokenizer import Tokenizer
 
-GPU = SimpleNamespace(packs=True, row_tokens=256, batch_tokens=4096, streams=2)
+GPU = SimpleNamespace(packs=True, row_tokens=256, batch_tokens=4096, streams=2, dimensions=384)
 
 
 def test_rows_are_as_wide_as_the_encoder_wants_them_and_batches_as_large_as_asked() -> None:

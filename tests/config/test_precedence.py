@@ -34,6 +34,7 @@ SETTINGS: dict[str, tuple[tuple[Any, str, Any], tuple[Any, Any, Any]]] = {
     "log.file": (("/a", "/b", "/c"), ("/a", "/b", "/c")),
     "log.max_bytes": (("1MiB", "2k", 5), (2**20, 2048, 5)),
     "log.backups": ((1, "2", 0), (1, 2, 0)),
+    "cache.vectors": (("1GiB", "900MB", 0), (2**30, 900 * 10**6, 0)),
     "limits.idle_unload": (("1h30m", "90s", "never"), (5400.0, 90.0, math.inf)),
     "limits.max_loaded": ((1, "2", 4), (1, 2, 4)),
     "limits.memory_budget": (("2GiB", "900MB", 5), (2 * 2**30, 900 * 10**6, 5)),

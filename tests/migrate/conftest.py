@@ -98,8 +98,10 @@ class Remembering(PoolEmbedder):
         input_type: InputType | None = None,
         fingerprint: str | None = None,
         dtype: Dtype = "float",
+        cache: bool = True,
     ) -> "Future[Embedded]":
         """Embed one batch, or remember it."""
+        del cache
         asked = (model, dimensions, input_type, dtype)
         rows, space = self._rows[asked], self._fingerprints.get(asked)
         if texts and space and fingerprint in (None, space) and rows.keys() >= {*texts}:

@@ -22,6 +22,7 @@ from emberd.worker.budget import Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 from emberd.worker.work import CORE_CHARS, SLICE_CHARS, SLICE_TEXTS, Work
+from tests.worker.distinct import text_of
 
 BUDGET = 100
 
@@ -48,7 +49,7 @@ def batcher(clock: Clock) -> Batcher:
 
 def add(batcher: Batcher, request_id: int, *lengths: int) -> None:
     """Queue a request with texts of these lengths."""
-    texts = ["????" * length for length in lengths]
+    texts = [text_of(4 * length) for length in lengths]
     request = Embed(
         id=request_id, texts=texts, prompt="", truncate=True, dimensions=1, encoding="raw"
     )
@@ -63,10 +64,10 @@ def wants_tokens(batcher: Batcher) -> bool:
 
 def bulk(batcher: Batcher, request_id: int, texts: int, chars: int) -> tuple[Work, range] | None:
     """Queue a request that is not tokenized yet; return its first slice."""
+    distinct = [text_of(chars) for _ in range(texts)]
     request = Embed(
-        id=request_id, texts=["?" * chars] * texts, prompt="", truncate=True, dimensions=1,
-        encoding="raw",
-    )  # fmt: skip
+        id=request_id, texts=distinct, prompt="", truncate=True, dimensions=1, encoding="raw"
+    )
     return batcher.add(request)
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,7 +57,8 @@ def receive(
 def waiting(batcher: Batcher) -> list[int]:
     """Return the ids of the requests in the next batch, which has all that can run."""
     batch = batcher.next_batch(wait=False)
-    return sorted({item.work.request.id for item in batch.items}) if batch else []
+    asks = [ask for item in batch.items for ask in item.asked] if batch else []
+    return sorted({ask.work.request.id for ask in asks})
 
 
 def test_requests_that_came_together_are_tokenized_together_by_prompt(minilm: Path) -> None:
@@ -106,6 +108,32 @@ def test_an_empty_text_is_answered_by_what_has_special_tokens(minilm: Path) -> N
 
     assert answers == []
     assert waiting(batcher) == [1]
+
+
+def test_equal_texts_are_tokenized_once(minilm: Path) -> None:
+    frames = request(1, "a", "b", "a"), request(2, "b", "a"), request(3, "a", prompt="query: ")
+
+    tokenizer, batcher, _ = receive(minilm, *frames)
+
+    assert tokenizer.calls == [("", ["a", "b"]), ("query: ", ["a"])]
+    batch = batcher.next_batch(wait=False)
+    assert batch
+    asked = [
+        [(ask.work.request.id, ask.index) for ask in item.asked]
+        for item in sorted(batch.items, key=lambda item: len(item.asked), reverse=True)
+    ]
+    assert asked == [[(1, 0), (1, 2), (2, 1)], [(1, 1), (2, 0)], [(3, 0)]]
+
+
+def test_a_request_may_want_every_text_for_itself(minilm: Path) -> None:
+    alone = replace(request(2, "a", "a"), cache=False)
+
+    tokenizer, batcher, _ = receive(minilm, request(1, "a", "a"), alone)
+
+    assert tokenizer.calls == [("", ["a"]), ("", ["a", "a"])]
+    batch = batcher.next_batch(wait=False)
+    assert batch
+    assert sorted(len(item.asked) for item in batch.items) == [1, 1, 2]
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])

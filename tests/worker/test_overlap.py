@@ -20,6 +20,7 @@ from emberd.worker.outbox import Sender
 from emberd.worker.serving import Audit
 from emberd.worker.tokenizer import Tokens
 from tests.serving import wait_for
+from tests.worker.distinct import text_of
 
 
 class Encoder:
@@ -74,7 +75,7 @@ def run(encoder: Encoder, *lengths: int, budget: int = 1) -> list[wire.Frame]:
     batcher, stream = Batcher(Budget(budget)), io.BytesIO()
     batcher.row_tokens = 64 if isinstance(encoder, Packing) else None
     for number, length in enumerate(lengths):
-        text = "?" * (4 * length)
+        text = text_of(4 * length)
         request = wire.Embed(
             id=number, texts=[text], prompt="", truncate=True, dimensions=2, encoding="raw"
         )

@@ -22,6 +22,7 @@ from emberd.worker.outbox import Sender
 from emberd.worker.tokenizer import Tokenizer, Tokens
 from emberd.worker.work import SLICE_CHARS
 from tests.serving import wait_for
+from tests.worker.distinct import text_of
 
 WITHIN_S = 30.0
 
@@ -85,7 +86,7 @@ class Worker:
     def ask(self, *lengths: int) -> int:
         """Send a request for texts of these lengths; return its id."""
         self._number += 1
-        texts = ["?" * length for length in lengths]
+        texts = [text_of(length) for length in lengths]
         self.send(
             wire.Embed(
                 id=self._number, texts=texts, prompt="", truncate=True, dimensions=2, encoding="raw"

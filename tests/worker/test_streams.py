@@ -16,6 +16,7 @@ from emberd.worker.inference import run_batches
 from emberd.worker.loading import Loaded
 from emberd.worker.outbox import Sender
 from emberd.worker.tokenizer import Tokens
+from tests.worker.distinct import text_of
 
 STREAMS = 3
 
@@ -49,7 +50,7 @@ class Together:
 def add(batcher: Batcher, number: int, *lengths: int) -> None:
     request = wire.Embed(
         id=number,
-        texts=["?" * (4 * length) for length in lengths],
+        texts=[text_of(4 * length) for length in lengths],
         prompt="",
         truncate=True,
         dimensions=2,
@@ -136,8 +137,9 @@ def test_a_stream_that_ends_makes_room_for_one_alone() -> None:
     batcher = Batcher(Budget(512))
     batcher.streams = 2
     add(batcher, 1, 20)
-    assert batcher.next_batch()
-    batcher.ran()
+    first = batcher.next_batch()
+    assert first
+    batcher.ran(first)
     add(batcher, 2, 20)
 
     after = batcher.next_batch()
@@ -152,8 +154,8 @@ def test_streams_that_wait_end_when_the_last_text_has_run() -> None:
     ended: list[bool] = []
 
     def wait() -> None:
-        while batcher.next_batch():
-            batcher.ran()
+        while batch := batcher.next_batch():
+            batcher.ran(batch)
         ended.append(True)
 
     threads = [Thread(target=wait, daemon=True) for _ in range(batcher.streams)]

@@ -15,6 +15,7 @@ from emberd.worker.batcher import Batch, Batcher
 from emberd.worker.budget import Budget
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
+from tests.worker.distinct import text_of
 
 TOKENS_PER_S = 22_000.0  # about MiniLM in bf16 on two cores
 BATCH_S = 0.004
@@ -48,7 +49,7 @@ class Machine:
     def ask(self, *lengths: int) -> int:
         """Queue a request; return its id."""
         number = next(self.ids)
-        texts = ["????" * length for length in lengths]
+        texts = [text_of(4 * length) for length in lengths]
         request = Embed(
             id=number, texts=texts, prompt="", truncate=True, dimensions=1, encoding="raw"
         )
@@ -69,7 +70,7 @@ class Machine:
             attention = 0.92 + 0.18 * batch.width / LONGEST
             self.clock.now_s += BATCH_S + REQUEST_S * len(requests)
             self.clock.now_s += batch.padded_tokens / TOKENS_PER_S * attention
-            self.batcher.ran()
+            self.batcher.ran(batch)
         return batch
 
 

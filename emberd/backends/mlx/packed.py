@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 
 from emberd.backends.base import TokenIds
-from emberd.backends.rows import GROUP, Rows
+from emberd.backends.rows import Rows
 from emberd.backends.shapes import power_of_two
 
 
@@ -29,7 +29,7 @@ class Packed:
         texts: N.
         types: `(B, T)` int32; token types of pairs of texts, or None.
         groups: `(G,)` int32; for pooling `max`, the text of each group of tokens, otherwise None.
-            `places` is then `(GROUP * G,)`: that of `rows.Rows` without blocks.
+            `places` is then `(M, G)`: that of `rows.Rows` without blocks.
     """
 
     token_ids: mx.array
@@ -50,13 +50,13 @@ class Packed:
         places = rows.places if pools_one or rows.is_grouped else rows.places[rows.starts]
         texts, groups = rows.texts, rows.starts
         if rows.is_grouped:
-            places = places.swapaxes(0, 1).ravel()
+            places = places.swapaxes(0, 1).reshape(places.shape[1], -1)
         if few_shapes:
             several, texts = power_of_two(several), power_of_two(texts)
             if rows.is_grouped:
                 more = power_of_two(len(groups)) - len(groups)
                 groups = np.pad(groups, (0, more), mode="edge")
-                places = np.pad(places.reshape(GROUP, -1), ((0, 0), (0, more)), mode="edge").ravel()
+                places = np.pad(places, ((0, 0), (0, more)), mode="edge")
             else:
                 places = np.pad(places, (0, texts - len(places)))
         if not (pools_one or rows.is_grouped):

@@ -3,14 +3,13 @@
 As on OpenVINO, a few thousand entries of the vocabulary are scored at a time, and of these scores
 only the largest of each text is kept.
 
-Shapes in comments: B rows of T tokens, D hidden size, G groups of tokens, N texts, V entries.
+Shapes in comments: B rows of T tokens, D hidden size, G groups of M tokens, N texts, V entries.
 """
 
 import mlx.core as mx
 
 from emberd.backends.mlx.layers import ACTIVATIONS, Linear, Weights
 from emberd.backends.mlx.packed import Packed
-from emberd.backends.rows import GROUP
 from emberd.backends.sparse import MaskedLM, SparseHead, TokenWeights
 
 ENTRIES = 4096  # scored at once
@@ -43,13 +42,11 @@ class Scorer:
 
     def __call__(self, batch: Packed, tokens: mx.array) -> mx.array:
         """Return sparse vectors with their zeros: `(B, T, D)` -> `(N, V)`, float32."""
-        x = tokens.reshape(-1, tokens.shape[-1])[batch.places]  # (GROUP * G, D)
+        x = tokens.reshape(-1, tokens.shape[-1])[batch.places]  # (M, G, D)
         x = self._norm(self._activate(self._dense(x)))
         largest = []
         for part in self._parts:
-            scores = part(x)
-            scores = scores.reshape(GROUP, -1, scores.shape[-1]).max(axis=0)
-            largest.append(_of_texts(batch, scores.astype(mx.float32)))
+            largest.append(_of_texts(batch, part(x).max(axis=0).astype(mx.float32)))
             # one part after the other, so that there is only one part's scores at a time
             mx.async_eval(largest[-1])  # type: ignore[no-untyped-call]
         vectors = mx.concatenate(largest, axis=1)
@@ -68,9 +65,9 @@ class Weigher:
     def __call__(self, batch: Packed, tokens: mx.array) -> mx.array:
         """Return sparse vectors with their zeros: `(B, T, D)` -> `(N, V)`, float32."""
         x = tokens.reshape(-1, tokens.shape[-1])[batch.places]
-        found = self._linear(x).astype(mx.float32)[:, 0]
+        found = self._linear(x).astype(mx.float32)[..., 0]
         ids = batch.token_ids.reshape(-1)[batch.places]
-        texts = mx.tile(_groups(batch), GROUP)
+        texts = mx.broadcast_to(_groups(batch), ids.shape)
         vectors = mx.zeros((batch.texts, self._entries)).at[texts, ids].maximum(found)
         vectors[:, self._unused] = 0
         return vectors

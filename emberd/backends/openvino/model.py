@@ -8,7 +8,6 @@ from openvino import opset15 as op
 
 from emberd.backends.architectures.base import Architecture
 from emberd.backends.openvino.graph import Batch, Weights, apply_head, pool
-from emberd.backends.rows import GROUP
 
 
 def build(architecture: Architecture, weights: Weights) -> Model:
@@ -17,7 +16,7 @@ def build(architecture: Architecture, weights: Weights) -> Model:
         op.parameter([-1, -1], np.int32, name=name)
         for name in ("token_ids", "segments", "queries", "positions")
     )
-    shapes = {"places": [-1, GROUP, -1] if weights.sparse else [-1], "starts": [-1]}
+    shapes = {"places": [-1] * (3 if weights.sparse else 1), "starts": [-1]}
     places, starts = (op.parameter(shapes[name], np.int32, name=name) for name in shapes)
     encoder = import_module(f"emberd.backends.openvino.{architecture.module}")
     types = op.parameter([-1, -1], np.int32, name="types") if weights.takes_pairs else None

@@ -5,7 +5,8 @@ The scores of a token are as many as the vocabulary has entries, so they never e
 (Without the loop, the engine has memory for all of them: it reuses little between the parts of a
 graph whose shapes vary.)
 
-Shapes in comments: R rows of W tokens, D hidden size, K blocks of B groups, N texts, V entries.
+Shapes in comments: R rows of W tokens, D hidden size, K blocks of B groups of M tokens, N texts,
+V entries.
 """
 
 import numpy as np
@@ -13,9 +14,9 @@ from openvino import Model, Node
 from openvino import opset16 as op
 
 from emberd.backends.openvino.graph import Weights, activate, integers, whole
-from emberd.backends.rows import GROUP
 from emberd.backends.sparse import MaskedLM, SparseHead, TokenWeights
 
+LOWEST = np.float32(-1e38)  # any score is more
 ENTRIES = 2048  # in one product: one of 30,522 columns takes longer
 
 
@@ -27,7 +28,7 @@ def encode(
     `places` and `texts` are those of pooling `max`; see `rows.Rows`.
     """
     flat = op.reshape(tokens, integers(-1, head.hidden_size), special_zero=False)
-    grouped = op.gather(flat, places, whole(0))  # (K, GROUP, B, D)
+    grouped = op.gather(flat, places, whole(0))  # (K, M, B, D)
     if isinstance(head, TokenWeights):
         ids = op.gather(op.reshape(token_ids, integers(-1), special_zero=False), places, whole(0))
         return _weigh(head, weights, grouped, ids, texts)
@@ -35,12 +36,18 @@ def encode(
 
 
 def _score(head: MaskedLM, weights: Weights, x: Node, texts: Node) -> Node:
-    """Score every entry: `(K, GROUP, B, D)` -> `(N, V)`."""
+    """Score every entry: `(K, M, B, D)` -> `(N, V)`."""
     size, entries = head.hidden_size, head.vocab_size
     x = weights.linear(x, head.dense, size, size, bias=head.dense_bias)
     x = activate(x, head.activation)
     x = weights.layer_norm(x, head.norm, size, head.norm_eps, bias=head.norm_bias)
-    scores = op.segment_max(_largest_of_groups(head, weights, x), texts, fill_mode="ZERO")
+    of_groups = _largest_of_groups(head, weights, x)
+    lowest = op.broadcast(
+        op.constant(LOWEST),
+        op.concat([_count(texts), op.constant(np.array([entries], np.int32))], 0),
+    )
+    # row by row; SegmentMax would take ten times as long
+    scores = op.scatter_nd_update(lowest, op.unsqueeze(texts, whole(1)), of_groups, "max")
     bias = next((name for name in head.bias if weights.has(name)), None)
     if bias:
         scores = op.add(scores, weights.vector(bias, entries))
@@ -53,9 +60,9 @@ def _score(head: MaskedLM, weights: Weights, x: Node, texts: Node) -> Node:
 
 
 def _largest_of_groups(head: MaskedLM, weights: Weights, x: Node) -> Node:
-    """Score block by block, and keep each group's largest: `(K, GROUP, B, D)` -> `(K * B, V)`."""
+    """Score block by block, and keep each group's largest: `(K, M, B, D)` -> `(K * B, V)`."""
     size, entries = head.hidden_size, head.vocab_size
-    block = op.parameter([1, GROUP, -1, size], np.float32)
+    block = op.parameter([1, -1, -1, size], np.float32)
     cuts = range(ENTRIES, entries, ENTRIES)
     products = weights.products(op.squeeze(block, whole(0)), head.decoder, entries, size, cuts)
     largest = [op.reduce_max(scores, whole(0)) for scores in products]
@@ -69,7 +76,7 @@ def _largest_of_groups(head: MaskedLM, weights: Weights, x: Node) -> Node:
 
 
 def _weigh(head: TokenWeights, weights: Weights, x: Node, ids: Node, texts: Node) -> Node:
-    """Put each token's weight where its own entry is: `(K, GROUP, B, D)` -> `(N, V)`."""
+    """Put each token's weight where its own entry is: `(K, M, B, D)` -> `(N, V)`."""
     flat = integers(-1)
     found = op.relu(weights.linear(x, head.name, 1, head.hidden_size))
     found = op.reshape(found, flat, special_zero=False)
@@ -86,3 +93,8 @@ def _weigh(head: TokenWeights, weights: Weights, x: Node, ids: Node, texts: Node
     used = np.ones(head.vocab_size, np.float32)
     used[list(head.unused)] = 0
     return op.multiply(vectors, op.constant(used))
+
+
+def _count(texts: Node) -> Node:
+    """Return how many texts there are: `(1,)` int32."""
+    return op.add(op.reduce_max(texts, whole(0), keep_dims=True), whole(1))
