@@ -210,6 +210,7 @@ class Run:
             kept |= {key: before[key] for key in ("runs", "models")}
         run = {
             "command": f"scripts/bench --architectures --only '{','.join(self.asked.only)}'"
+            f" --kinds {self.asked.kinds}"
             f" --rounds {self.asked.rounds} --seconds {self.asked.seconds:g}",
             "load_average_before": round(os.getloadavg()[0], 2),
         }

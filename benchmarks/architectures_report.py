@@ -135,6 +135,7 @@ def facts_of(results: Mapping[str, Any]) -> list[str]:
     rounds = [
         len(each) for line in lines_of(results) for each in line.numbers["tokens_per_s"].values()
     ]
+    loads = [run["load_average_before"] for run in results["runs"]]
     cosines = {
         who: min(
             model["check"][who] for model in results["models"].values() if who in model["check"]
@@ -146,10 +147,10 @@ def facts_of(results: Mapping[str, Any]) -> list[str]:
     return [
         f"{on['date']}, {on['processor']}, {on['processors']} processors, {on['system']}, Python"
         f" {on['python']}; medians of {min(rounds)} to {max(rounds)} rounds; {results['threads']}"
-        " threads for all.",
+        f" threads for all; load average before the runs {min(loads):.1f} to {max(loads):.1f}.",
         f"Tokens a text on average: {', '.join(f'{k} {n}' for k, n in tokens.items())}.",
         f"{', '.join(f'{package} {version}' for package, version in versions)}.",
-        "Lowest cosine to torch in float32:"
+        "Lowest cosine to torch in float32, or else to emberd's:"
         f" {'; '.join(f'{who} {cosine:.6f}' for who, cosine in cosines.items())}.",
         *(f"Missing: {who} ({why})." for who, why in results["missing"].items()),
         *(

@@ -124,7 +124,11 @@ def _ways(model: Model, asked: argparse.Namespace) -> list[tuple[str, str]]:
 
 def _write(model: Model, tokenizer: Path, folder: Path) -> Path:
     made = checkpoints.write(model.sizes, folder, stored=model.stored)
-    vocabulary.write(tokenizer, made, int(str(model.sizes["vocab_size"])))
+    tokens, unigram = (
+        int(str(model.sizes["vocab_size"])),
+        model.sizes["model_type"] == "xlm-roberta",
+    )
+    vocabulary.write(tokenizer, made, tokens, unigram=unigram)
     return made
 
 

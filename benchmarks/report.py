@@ -16,6 +16,7 @@ import architectures_report
 import behind
 import environments
 import load_report
+import rerank_report
 import scaling_report
 from peers import (
     EMBERD,
@@ -35,6 +36,7 @@ OTHERS = "bench-*.json"  # kept runs of other machines, beside it
 MEMORY = ROOT / "benchmarks" / "results" / "memory.json"
 PAGE = ROOT / "docs" / "performance.md"
 PLOTS = ROOT / "docs" / "plots"
+RERANK = ROOT / "benchmarks" / "results" / "rerank.json"
 LOADS = ROOT / "benchmarks" / "results" / "loads.json"
 MLX_GPU = ROOT / "benchmarks" / "results" / "mlx_gpu.json"
 BEGIN = "<!-- {}: written by benchmarks/report.py -->"
@@ -401,6 +403,7 @@ def with_sections(page: str) -> str:
     bench = section(own, _read_memory(), others) if own else NOT_YET
     page = _between(page, "bench", bench)
     page = _between(page, "scaling", scaling_report.section(scaled))
+    page = _between(page, "rerank", rerank_report.section(RERANK))
     page = _between(page, "loads", load_report.section(LOADS))
     page = _between(page, "architectures", architectures_report.section(models))
     return _between(page, "behind", behind.table(figures))

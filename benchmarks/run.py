@@ -5,6 +5,7 @@ scripts/bench --quick                              emberd alone, few texts: does
 scripts/bench --memory [TEXTS]                     emberd's memory over 100,000 texts
 scripts/bench --cores 2,4,8 or --gpus 1,2          on more and more of them: see scaling.py
 scripts/bench --architectures                      all that emberd runs: see architectures.py
+scripts/bench --rerank                             re-ranking beside CrossEncoder: see reranking.py
 """
 
 import argparse
@@ -26,6 +27,7 @@ import make_texts
 import old_server
 import peers
 import report
+import reranking
 import scaling
 import turns
 from environments import Files
@@ -50,7 +52,11 @@ MEMORY_TEXTS_A_REQUEST, MEMORY_SAMPLE_TEXTS = 500, 5000
 
 def main() -> None:
     """Measure what the options ask for, and write the results."""
-    for options, other in ((("--cores", "--gpus"), scaling), (("--architectures",), architectures)):
+    for options, other in (
+        (("--cores", "--gpus"), scaling),
+        (("--architectures",), architectures),
+        (("--rerank",), reranking),
+    ):
         if any(option.startswith(options) for option in sys.argv[1:]):
             other.main()
             return

@@ -6,8 +6,8 @@ The same random weights are loaded as a dense model and as a sparse one, with a 
 model's head. Their batches take turns with the product of as many tokens with the table,
 `tokens x hidden x 30,522`, by the same engine in the same arithmetic, in whichever of two shapes is
 faster here. The bound is 1.2 times the sum of the dense batch and the product. Each time is the
-least of all rounds; beside it is the ratio in processor time, which other programs on a busy machine
-change less. Memory is what the process took more than before, at its peak, for one batch of
+least of all rounds; beside it is the ratio in processor time, which other programs on a busy
+machine change less. Memory is what the process took more than before, at its peak, for one batch of
 a new process.
 """
 

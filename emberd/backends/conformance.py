@@ -4,7 +4,7 @@ folder = tmp_path / "model"
 tiny_bert(folder)
 check_backend(MyBackend(), folder, dimensions=TINY_DIMENSIONS, pooling="mean")
 
-`tiny_bert` is in a module of its own.
+`tiny_bert` is in a module of its own; it has `tiny_reranker`, too.
 """
 
 import json
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -29,12 +28,11 @@ from emberd.backends.base import (
     Precision,
     TokenIds,
 )
+from emberd.backends.conformance_inputs import Inputs
 from emberd.backends.plugins import architectures, kinds
 from emberd.errors import ModelLoadError
 from emberd.registry.spec import POOLINGS
 from emberd.vectors import Matrix
-
-_SAME = 0.9999  # cosine
 
 Promises = dict[str, Callable[[], bool]]
 
@@ -51,8 +49,9 @@ def check_backend(
 ) -> None:
     """Load the model in `folder` in every way that matters, and run it.
 
-    `kind` is `embed` or `sparse`; of the latter, pooling is `max`, and `dimensions` the size of the
-    vocabulary. `tiny_bert` writes such a model with `masked_lm=True`.
+    `kind` sparse: pooling is `max`, and `dimensions` the size of the vocabulary; `tiny_bert` writes
+    such a model with `masked_lm=True`. `kind` rerank: `dimensions` is 1, for the logit, and token
+    types are given, too; `tiny_reranker` writes one.
 
     `folder` must have a `config.json` with `vocab_size` and, unless `max_tokens` gives the longest
     text, `max_position_embeddings`. It is not written to. For an encoder with `devices`, `backend`
@@ -72,16 +71,16 @@ def check_backend(
             cache_key="conformance",
         )
         encoder = backend.load(request)
-        texts = _Texts(folder, max_tokens)
+        texts = Inputs(folder, max_tokens, kind)
         promises = (
             _about_the_encoder(backend, encoder, dimensions)
             | _about_architectures(backend, folder)
             | _about_vectors(encoder, texts, dimensions)
-            | _about_kinds(backend, kind, encoder, texts)
             | _about_rows_of_texts(encoder, texts)
             | _about_loading_again(backend, request, encoder, texts)
             | _about_devices(backend, request, encoder, texts)
             | _about_pooling(backend, request, encoder, texts)
+            | _about_kinds(backend, request, encoder, texts)
             | _about_unusable_files(backend, request, Path(scratch))
         )
         broken = [
@@ -91,29 +90,6 @@ def check_backend(
         ]
     if broken:
         raise AssertionError(f"{type(backend).__name__} does not meet: {'; '.join(broken)}.")
-
-
-class _Texts:
-    """Random token ids that are valid for the model in a folder, and batches of them."""
-
-    def __init__(self, folder: Path, max_tokens: int | None) -> None:
-        config = json.loads(folder.joinpath("config.json").read_text())
-        draw = np.random.default_rng(7)
-        self._vocabulary: int = config["vocab_size"]
-        longest = max_tokens or config["max_position_embeddings"]
-        self.long, self.medium, self.short, self.one_token = (
-            draw.integers(0, self._vocabulary, length).tolist() for length in (longest, 9, 5, 1)
-        )
-
-    def batch(self, *texts: list[int], filler: int = 0) -> tuple[TokenIds, TokenIds]:
-        """Return token ids and mask, padded on the right with `filler`."""
-        width = max(map(len, texts))
-        token_ids = np.full((len(texts), width), filler % self._vocabulary, np.int32)
-        mask = np.zeros_like(token_ids)
-        for row, text in enumerate(texts):
-            token_ids[row, : len(text)] = text
-            mask[row, : len(text)] = 1
-        return token_ids, mask
 
 
 def _about_the_encoder(backend: Backend, encoder: Encoder, dimensions: int) -> Promises:
@@ -136,17 +112,17 @@ def _about_architectures(backend: Backend, folder: Path) -> Promises:
     }
 
 
-def _about_vectors(encoder: Encoder, texts: _Texts, dimensions: int) -> Promises:
+def _about_vectors(encoder: Encoder, texts: Inputs, dimensions: int) -> Promises:
     long, medium, short, one_token = texts.long, texts.medium, texts.short, texts.one_token
 
     def encode(*rows: list[int], filler: int = 0) -> Matrix:
         return encoder.encode(*texts.batch(*rows, filler=filler))
 
     def inputs_stay() -> bool:
-        token_ids, mask = texts.batch(short, medium)
-        before = token_ids.copy(), mask.copy()
-        encoder.encode(token_ids, mask)
-        return np.array_equal(token_ids, before[0]) and np.array_equal(mask, before[1])
+        arrays = texts.batch(short, medium)
+        before = [each.copy() for each in arrays]
+        encoder.encode(*arrays)
+        return all(map(np.array_equal, arrays, before))
 
     def results_stay() -> bool:
         result = encode(short, medium)
@@ -155,9 +131,10 @@ def _about_vectors(encoder: Encoder, texts: _Texts, dimensions: int) -> Promises
         return np.array_equal(result, before)
 
     def read_only() -> bool:
-        token_ids, mask = texts.batch(short, medium)
-        token_ids.flags.writeable = mask.flags.writeable = False
-        return _same(encoder.encode(token_ids, mask), encode(short, medium))
+        arrays = texts.batch(short, medium)
+        for each in arrays:
+            each.flags.writeable = False
+        return texts.same(encoder.encode(*arrays), encode(short, medium))
 
     return {
         "one row per text": lambda: encode(short, medium).shape == (2, dimensions),
@@ -168,19 +145,20 @@ def _about_vectors(encoder: Encoder, texts: _Texts, dimensions: int) -> Promises
         "C-contiguous": lambda: encode(short, medium).flags.c_contiguous,
         "finite, and not zero": lambda: _usable(encode(short, medium, long)),
         "different texts get different vectors": lambda: (
-            not _same(encode(short), encode(medium)) and not _same(encode(short), encode(long))
+            not texts.same(encode(short), encode(medium))
+            and not texts.same(encode(short), encode(long))
         ),
-        "padding and neighbours change nothing": lambda: _same(
+        "padding and neighbours change nothing": lambda: texts.same(
             np.concatenate([encode(short), encode(medium), encode(long)]),
             encode(short, medium, long),
         ),
-        "what the padding is filled with changes nothing": lambda: _same(
+        "what the padding is filled with changes nothing": lambda: texts.same(
             encode(short, medium), encode(short, medium, filler=-1)
         ),
-        "order changes nothing": lambda: _same(
+        "order changes nothing": lambda: texts.same(
             encode(short, medium, long), encode(long, medium, short)[::-1]
         ),
-        "the same call twice gives the same vectors": lambda: _same(
+        "the same call twice gives the same vectors": lambda: texts.same(
             encode(short, medium), encode(short, medium)
         ),
         "token ids and mask are not changed": inputs_stay,
@@ -189,53 +167,39 @@ def _about_vectors(encoder: Encoder, texts: _Texts, dimensions: int) -> Promises
     }
 
 
-def _about_kinds(backend: Backend, kind: Kind, encoder: Encoder, texts: _Texts) -> Promises:
-    if kind == "embed":
-        return {}
-    promises: Promises = {f"`kinds` has {kind}": lambda: kind in kinds(backend)}
-    if kind == "sparse":
-        batch = texts.batch(texts.short, texts.long)
-        promises["no number is negative"] = lambda: bool((encoder.encode(*batch) >= 0).all())
-    return promises
-
-
-def _about_rows_of_texts(encoder: Encoder, texts: _Texts) -> Promises:
+def _about_rows_of_texts(encoder: Encoder, texts: Inputs) -> Promises:
     """What an encoder that `packs` must do; see `base.Encoder`."""
     if not getattr(encoder, "packs", False):
         return {}
     medium, short, one_token = texts.medium, texts.short, texts.one_token
 
     def encode(*rows: list[list[int]], filler: int = 0) -> Matrix:
-        token_ids, mask = texts.batch(*([*chain(*row)] for row in rows), filler=filler)
-        for place, row in enumerate(rows):
-            numbers = [number for number, text in enumerate(row, 1) for _ in text]
-            mask[place, : len(numbers)] = numbers
-        return encoder.encode(token_ids, mask)
+        return encoder.encode(*texts.packed(*rows, filler=filler))
 
     def alone(*rows: list[list[int]]) -> Matrix:
         return np.concatenate([encoder.encode(*texts.batch(text)) for row in rows for text in row])
 
     mixed = [[short, medium, one_token], [medium], [one_token, one_token, short]]
     return {
-        "a text packed with others has the same vector as alone": lambda: _same(
+        "a text packed with others has the same vector as alone": lambda: texts.same(
             encode(*mixed), alone(*mixed)
         ),
-        "what a packed row is padded with changes nothing": lambda: _same(
+        "what a packed row is padded with changes nothing": lambda: texts.same(
             encode(*mixed), encode(*mixed, filler=-1)
         ),
-        "a text packed twice in a row has the same vector twice": lambda: _same(
+        "a text packed twice in a row has the same vector twice": lambda: texts.same(
             encode([short, short]), alone([short, short])
         ),
     }
 
 
 def _about_loading_again(
-    backend: Backend, request: LoadRequest, encoder: Encoder, texts: _Texts
+    backend: Backend, request: LoadRequest, encoder: Encoder, texts: Inputs
 ) -> Promises:
     batch = texts.batch(texts.short, texts.medium)
 
     def again() -> bool:
-        return _same(encoder.encode(*batch), backend.load(request).encode(*batch))
+        return texts.same(encoder.encode(*batch), backend.load(request).encode(*batch))
 
     def with_damaged_cache() -> bool:
         for path in request.cache.rglob("*"):
@@ -255,7 +219,7 @@ def _about_loading_again(
 
 
 def _about_devices(
-    backend: Backend, request: LoadRequest, encoder: Encoder, texts: _Texts
+    backend: Backend, request: LoadRequest, encoder: Encoder, texts: Inputs
 ) -> Promises:
     devices: Sequence[str] = getattr(encoder, "devices", ())
     if not devices:
@@ -265,7 +229,7 @@ def _about_devices(
     def on_each() -> bool:
         here = encoder.encode(*batch)
         requests = (replace(request, device=device) for device in devices)
-        return all(_same(here, _elsewhere(backend, request, *batch)) for request in requests)
+        return all(texts.same(here, _elsewhere(backend, request, *batch)) for request in requests)
 
     return {
         "`devices` are different names": lambda: (
@@ -275,20 +239,18 @@ def _about_devices(
     }
 
 
-def _elsewhere(
-    backend: Backend, request: LoadRequest, token_ids: TokenIds, mask: TokenIds
-) -> Matrix:
+def _elsewhere(backend: Backend, request: LoadRequest, *arrays: TokenIds) -> Matrix:
     """Load and encode in a process of its own, as a library may choose its device only once."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(_encode, backend, request, token_ids, mask).result()
+        return process.submit(_encode, backend, request, *arrays).result()
 
 
-def _encode(backend: Backend, request: LoadRequest, token_ids: TokenIds, mask: TokenIds) -> Matrix:
-    return backend.load(request).encode(token_ids, mask)
+def _encode(backend: Backend, request: LoadRequest, *arrays: TokenIds) -> Matrix:
+    return backend.load(request).encode(*arrays)
 
 
 def _about_pooling(
-    backend: Backend, request: LoadRequest, encoder: Encoder, texts: _Texts
+    backend: Backend, request: LoadRequest, encoder: Encoder, texts: Inputs
 ) -> Promises:
     batch = texts.batch(texts.short, texts.medium)
 
@@ -300,11 +262,53 @@ def _about_pooling(
                 other = backend.load(replace(request, pooling=pooling, cache_key=pooling))
             except ModelLoadError:
                 continue
-            if _same(encoder.encode(*batch), other.encode(*batch)):
+            if texts.same(encoder.encode(*batch), other.encode(*batch)):
                 return False
         return True
 
     return {"another pooling gives other vectors, or ModelLoadError": another_pooling}
+
+
+def _about_kinds(
+    backend: Backend, request: LoadRequest, encoder: Encoder, texts: Inputs
+) -> Promises:
+    promises: Promises = {f"`kinds` has {request.kind}": lambda: request.kind in kinds(backend)}
+    if request.kind == "sparse":
+        batch = texts.batch(texts.short, texts.long)
+        promises["no number is negative"] = lambda: bool((encoder.encode(*batch) >= 0).all())
+    if request.kind == "rerank":
+        promises |= _about_rerankers(backend, request, encoder, texts)
+    return promises
+
+
+def _about_rerankers(
+    backend: Backend, request: LoadRequest, encoder: Encoder, texts: Inputs
+) -> Promises:
+    def types_count() -> bool:
+        token_ids, mask, types = texts.batch(texts.medium)
+        both = [encoder.encode(token_ids, mask, each) for each in (types, np.zeros_like(types))]  # type: ignore[call-arg]
+        return not texts.same(*both)
+
+    def several_labels() -> bool:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = shutil.copytree(request.folder, Path(scratch, "copy"))
+            path = folder / "config.json"
+            labels = {"id2label": {"0": "no", "1": "yes"}, "num_labels": 2}
+            path.write_text(json.dumps(json.loads(path.read_text()) | labels))
+            return _refused(backend, replace(request, folder=folder, cache_key="labels"))
+
+    return {
+        "the token types of a pair count": types_count,
+        "a classifier with several labels raises ModelLoadError": several_labels,
+    }
+
+
+def _refused(backend: Backend, request: LoadRequest) -> bool:
+    try:
+        backend.load(request)
+    except ModelLoadError:
+        return True
+    return False
 
 
 def _about_unusable_files(backend: Backend, request: LoadRequest, scratch: Path) -> Promises:
@@ -318,11 +322,8 @@ def _about_unusable_files(backend: Backend, request: LoadRequest, scratch: Path)
             shutil.rmtree(folder)
 
     def refused(folder: Path) -> bool:
-        try:
-            backend.load(replace(request, folder=folder, cache_key=f"{request.cache_key}-changed"))
-        except ModelLoadError:
-            return True
-        return False
+        changed = replace(request, folder=folder, cache_key=f"{request.cache_key}-changed")
+        return _refused(backend, changed)
 
     def largest_file_cut() -> bool:
         with copy() as folder:
@@ -356,15 +357,6 @@ def _flaw(kept: Callable[[], bool]) -> str | None:
 def _are_names(value: object) -> bool:
     """Say whether it is a tuple of strings, and not a single string."""
     return isinstance(value, tuple) and len(value) > 0 and {type(name) for name in value} == {str}
-
-
-def _same(a: Matrix, b: Matrix) -> bool:
-    """Say whether all rows of two `(B, D)` point the same way."""
-    if a.shape != b.shape:
-        return False
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return bool(((a * b).sum(axis=1) > _SAME * lengths).all())
 
 
 def _usable(vectors: Matrix) -> bool:

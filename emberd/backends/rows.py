@@ -17,9 +17,12 @@ BLOCK_TOKENS = 512
 """A sparse model scores so many tokens at once, at most."""
 
 GROUPS_IN_A_TEXT = 8
-"""About how many groups a text has, on average, if groups have 2 to 16 tokens. The largest of a group
-is found with ordinary operations, and only these are brought together text by text; the fewer they
-are, the less memory they take, and the more a text that does not fill its last group costs."""
+"""About how many groups a text has, on average, if groups have 2 to 16 tokens.
+
+The largest of a group is found with ordinary operations, and only these are brought together text
+by text. The fewer there are, the less memory they take, and the more a text that does not fill its
+last group costs.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""A BERT with random weights and a tokenizer of a few words, for tests without downloads."""
+"""A BERT with random weights and a tokenizer of a few words, for tests without downloads.
+
+It embeds, or with a classifier it re-ranks.
+"""
 
 import json
 from pathlib import Path
@@ -38,21 +41,40 @@ def tiny_bert(folder: Path, *, seed: int = 1, masked_lm: bool = False) -> None:
     draw = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     folder.joinpath("config.json").write_text(json.dumps(_CONFIG, indent=2))
-    save_file(
-        {
-            name: draw.normal(float("LayerNorm.weight" in name), 0.1, shape).astype(np.float32)
-            for name, shape in _shapes(masked_lm=masked_lm).items()
-        },
-        folder / "model.safetensors",
-    )
+    tensors = {
+        name: draw.normal(float("LayerNorm.weight" in name), 0.1, shape).astype(np.float32)
+        for name, shape in _shapes(masked_lm=masked_lm).items()
+    }
+    save_file(tensors, folder / "model.safetensors")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "bird", "cat", "dog", "eats", "is", "the"]
     vocabulary = {word: index for index, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no secret
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def tiny_reranker(folder: Path, *, seed: int = 1) -> None:
+    """Write the same with BERT's pooler and a classifier of one label, which reads pooling `cls`.
+
+    Logits differ by whole numbers.
+    """
+    from safetensors.numpy import load_file, save_file
+
+    tiny_bert(folder, seed=seed)
+    classifier = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
+    (folder / "config.json").write_text(json.dumps({**_CONFIG, **classifier}, indent=2))
+    draw, size = np.random.default_rng(seed), TINY_DIMENSIONS
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    for name, outputs in (("pooler.dense", size), ("classifier", 1)):
+        tensors[f"{name}.weight"] = draw.normal(0, 1, (outputs, size)).astype(np.float32)
+        tensors[f"{name}.bias"] = draw.normal(0, 1, outputs).astype(np.float32)
+    save_file(tensors, path)
 
 
 def _shapes(*, masked_lm: bool) -> dict[str, tuple[int, ...]]:

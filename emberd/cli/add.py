@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from emberd.registry.spec import ModelSpec, Pooling
 
 
-KINDS_ADDED: tuple[Kind, ...] = ("embed", "sparse")
+KINDS_ADDED: tuple[Kind, ...] = ("embed", "rerank", "sparse")
 DEFAULTS = {"rerank": "default_reranker", "sparse": "default_sparse"}
 
 
@@ -50,7 +50,7 @@ def add(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="embed or sparse, if no file says which.",
+            help="embed, rerank or sparse, if no file says which.",
             autocompletion=_complete(KINDS_ADDED),
         ),
     ] = None,

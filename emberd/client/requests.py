@@ -142,10 +142,10 @@ def embed(  # noqa: PLR0913 - what a request may state
         "dimensions": dimensions,
         "fingerprint": fingerprint,
         "output_dtype": dtype,
+        "cache": None if cache else False,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    asked = {"texts": list(texts), "truncate": truncate, "cache": cache, **given}
-    return _post("/embed", asked, _embeddings, RAW)
+    return _post("/embed", {"texts": list(texts), "truncate": truncate, **given}, _embeddings, RAW)
 
 
 def embed_as_json(texts: Sequence[str], **options: object) -> Request[Object]:

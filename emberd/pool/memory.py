@@ -6,6 +6,8 @@ import sys
 
 import psutil
 
+from emberd import freed
+
 
 class _RusageInfo(ctypes.Structure):
     """`struct rusage_info_v0` of macOS, from <sys/resource.h>."""
@@ -48,7 +50,4 @@ def cpu_seconds(pid: int) -> float:
 def release_free_memory() -> None:
     """Return unused memory to the system: reference cycles, and what glibc keeps for later."""
     gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-        if trim:
-            trim(0)
+    freed.give_back()

@@ -5,25 +5,30 @@ is refused now, before anything is written or downloaded.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from emberd.backends.architectures.native import name_of
-from emberd.backends.base import LoadRequest
-from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.config import ModelConfig
 from emberd.backends.plugins import any_architecture
 from emberd.config.insertion import entry_lines
 from emberd.folder.reading import read_folder
-from emberd.proposal import lines, reranking, sparse
+from emberd.proposal import embedding, lines, reranking, sparse
 from emberd.proposal.card import Card, read_card
 from emberd.proposal.lines import Chosen, Finding, Line, Open
 from emberd.proposal.place import Place
 from emberd.proposal.runner import Runner, find_runner, refuse_own_steps
+from emberd.proposal.subject import OwnLines, Subject
 from emberd.registry.spec import Kind
 from emberd.units import format_plain
+
+_OWN_LINES: Mapping[Kind, Callable[[Subject], OwnLines]] = {
+    "embed": embedding.own_lines,
+    "rerank": reranking.own_lines,
+    "sparse": sparse.own_lines,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +127,7 @@ def _kind(folder: Path, config: ModelConfig, chosen: Kind | None) -> Line | None
     """Return the line of a model that is not of the usual kind."""
     if by := sparse.said_by(folder, chosen):
         return Line("kind", "sparse", by)
-    by = reranking.said_by(folder, config)
+    by = reranking.said_by(folder, config, chosen)
     return Line("kind", "rerank", by) if by else None
 
 
@@ -137,26 +142,21 @@ def _findings(
         precision = list(lines.of_precision_as_is(place.weights(runner.name)[0], chosen.precision))
     else:
         precision = list(lines.of_precision(config, chosen.precision))
+    subject = Subject(
+        read=read,
+        config=config,
+        chosen=chosen,
+        label=place.label,
+        hidden_size=runner.hidden_size(config),
+        precision=precision,
+    )
+    own = _OWN_LINES[kind.value if kind else "embed"](subject)
     yield from lines.of_source(place)
-    size = runner.hidden_size(config)
-    own: list[Finding]
-    if kind and kind.value == "sparse":
-        own = [kind, *sparse.of_entries(config)]
-        _checkpoint(read.path, kind, Line("pooling", "max", ""), *precision)
-        rest = list(lines.of_prompts(read, ""))
-    elif kind:
-        own = [kind, *reranking.of_classifier(config, chosen.pooling)]
-        _checkpoint(read.path, *own, *precision).dimensions(size)  # it has a classifier of ours
-        rest = list(reranking.of_scores(read, config))
-    else:
-        pooling = list(lines.of_pooling(read, chosen.pooling))
-        checkpoint = _checkpoint(read.path, *pooling, *precision)
-        own = [*lines.of_dimensions(checkpoint, size), *pooling, *lines.of_length(read)]
-        rest = [*lines.of_prompts(read, place.label), *sparse.notes(read.path, config)]
-    yield from own
+    yield from [kind] if kind else []
+    yield from own.above
     yield from lines.of_limit(read, chosen.max_tokens)
     yield from precision
-    yield from rest
+    yield from own.below
     architecture = format_plain(name_of(config))
     if runner.why:
         yield Line("backend", runner.name, runner.why)
@@ -166,15 +166,3 @@ def _findings(
             f" {architecture} without it."
         )
     yield Line("architecture", architecture, "config.json (model_type)")
-
-
-def _checkpoint(folder: Path, *found: Finding) -> Checkpoint:
-    """Return what a worker that is asked to load it would read first."""
-    stated = {line.key: line.value for line in found if isinstance(line, Line)}
-    return Checkpoint(_request(folder, {"pooling": "mean", **stated}), applies_heads=True)
-
-
-def _request(folder: Path, stated: dict[str, Any]) -> LoadRequest:
-    """Return what a worker would ask the backend to load."""
-    nowhere = Path()
-    return LoadRequest(folder=folder, **stated, compute="auto", cache=nowhere, cache_key="")

@@ -1,7 +1,6 @@
 """Re-rankers among the models that somebody adds: what says that it is one, and its own lines.
 
-sentence-transformers' CrossEncoder writes files beside the model only since version 5; before that,
-config.json alone tells.
+sentence-transformers 6.2 says so in a file beside the model; otherwise config.json alone tells.
 """
 
 from collections.abc import Iterator
@@ -15,21 +14,32 @@ from emberd.models.json_files import read_optional
 from emberd.models.modules import read_pooling
 from emberd.proposal.lines import PROMPTS_FILE as DESCRIPTION
 from emberd.proposal.lines import Finding, Line
-from emberd.registry.spec import POOLINGS, Pooling
+from emberd.proposal.subject import OwnLines, Subject
+from emberd.registry.spec import POOLINGS, Kind, Pooling
 from emberd.units import format_plain
 
 _IDENTITY = "Identity"
 
 
-def said_by(folder: Path, config: ModelConfig) -> str | None:
-    """Return the file that says that the model is a re-ranker; None if it is none.
+def said_by(folder: Path, config: ModelConfig, chosen: Kind | None) -> str | None:
+    """Return what says that the model is a re-ranker; None if it is none.
 
     A classifier with a Pooling step, or that sentence-transformers has saved as another model, was
     turned into an encoder.
+
+    Raises:
+        BadOptionError: what the user chose contradicts a file.
     """
     saved_as = read_optional(folder / DESCRIPTION).get("model_type")
     if saved_as == "CrossEncoder":
+        if chosen not in (None, "rerank"):
+            raise BadOptionError(
+                f"--kind {chosen} contradicts {folder / DESCRIPTION}, which says CrossEncoder.",
+                hint="Leave the option out.",
+            )
         return f"{DESCRIPTION} (model_type)"
+    if chosen:
+        return "--kind" if chosen == "rerank" else None
     classes = config.get("architectures")
     is_classifier = isinstance(classes, list) and any(
         str(each).endswith("ForSequenceClassification") for each in classes
@@ -37,6 +47,19 @@ def said_by(folder: Path, config: ModelConfig) -> str | None:
     if is_classifier and saved_as is None and read_pooling(folder).path is None:
         return "config.json (architectures)"
     return None
+
+
+def own_lines(subject: Subject) -> OwnLines:
+    """Say what its classifier reads, and how its scores differ from sentence-transformers'.
+
+    Raises:
+        ModelLoadError: it has no classifier that emberd has, or wants a prompt.
+        BadOptionError: what the user chose contradicts a file.
+    """
+    pooling = list(of_classifier(subject.config, subject.chosen.pooling))
+    checkpoint = subject.checkpoint(Line("kind", "rerank", ""), *pooling)
+    checkpoint.dimensions(subject.hidden_size)  # it has a classifier of ours
+    return OwnLines(pooling, [*of_scores(subject.read, subject.config)])
 
 
 def of_classifier(config: ModelConfig, chosen: Pooling | None) -> Iterator[Finding]:

@@ -8,7 +8,9 @@ from emberd.errors import BadOptionError
 from emberd.files import is_file
 from emberd.models.modules import read_steps
 from emberd.models.splade import TOKEN_WEIGHTS, lists_splade
+from emberd.proposal import lines
 from emberd.proposal.lines import Finding, Line
+from emberd.proposal.subject import OwnLines, Subject
 from emberd.registry.spec import Kind
 
 
@@ -29,9 +31,16 @@ def said_by(folder: Path, chosen: Kind | None) -> str | None:
     return "--kind" if chosen == "sparse" else None
 
 
-def of_entries(config: ModelConfig) -> Iterator[Finding]:
-    """Say how long its vectors are."""
-    yield Line("dimensions", config.size("vocab_size"), "config.json (vocab_size)")
+def own_lines(subject: Subject) -> OwnLines:
+    """Say how long its vectors are, and what goes before texts.
+
+    Raises:
+        ModelLoadError: it has no head that emberd has.
+    """
+    size = subject.config.size("vocab_size")
+    subject.checkpoint(Line("kind", "sparse", ""), Line("pooling", "max", ""))
+    dimensions = Line("dimensions", size, "config.json (vocab_size)")
+    return OwnLines([dimensions], [*lines.of_prompts(subject.read, "")])
 
 
 def notes(folder: Path, config: ModelConfig) -> Iterator[Finding]:

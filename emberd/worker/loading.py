@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from emberd import __version__
+from emberd import __version__, freed
 from emberd.backends import plugins
 from emberd.backends.base import Backend, Encoder, LoadRequest
 from emberd.backends.faster import faster_compute
@@ -153,7 +153,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
 
     def read() -> Tokenizer:
         python_is_free.wait()
-        return Tokenizer(
+        tokenizer = Tokenizer(
             found.folder,
             found.max_tokens,
             found.says.normalizer,
@@ -161,6 +161,8 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             only_known=found.says.only_known,
             pairs=spec.kind == "rerank",
         )
+        freed.give_back()  # of a large vocabulary, reading takes twice what is kept
+        return tokenizer
 
     with phases.measure("load"), ThreadPoolExecutor(1) as thread:
         reading = thread.submit(read)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emberd.backends import plugins
+from tests.backends import rerankers_table
 from tests.backends.nearness import (
     BACKENDS,
     BITS,
@@ -117,6 +118,7 @@ def main(wanted: list[str]) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             kept[name] = list(measured(name, Path(scratch)))
     write({name: [*cells, *at_real_sizes(name)] for name, cells in kept.items()})
+    rerankers_table.write()
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from emberd.backends.base import Backend, Encoder, LoadRequest, Pooling, Precisi
 from emberd.backends.conformance import check_backend
 from emberd.backends.mlx.backend import MLXBackend
 from emberd.backends.openvino.backend import OpenVINOBackend
-from emberd.backends.tiny_bert import TINY_DIMENSIONS, TINY_ENTRIES, tiny_bert
+from emberd.backends.tiny_bert import TINY_DIMENSIONS, TINY_ENTRIES, tiny_bert, tiny_reranker
 from emberd.vectors import Matrix
 
 Encode = Callable[[TokenIds, TokenIds], Matrix]
+Score = Callable[..., Matrix]
 
 
 @pytest.mark.parametrize("backend", [OpenVINOBackend(), MLXBackend()], ids=type)
@@ -32,6 +33,66 @@ def test_our_backends_keep_every_promise(
     backend: Backend, tiny: Path, pooling: Pooling, precision: Precision
 ) -> None:
     check_backend(backend, tiny, dimensions=TINY_DIMENSIONS, pooling=pooling, precision=precision)
+
+
+@pytest.mark.parametrize("backend", [OpenVINOBackend(), MLXBackend()], ids=type)
+def test_our_backends_keep_every_promise_with_a_re_ranker(backend: Backend, tmp_path: Path) -> None:
+    tiny_reranker(tmp_path)
+    check_backend(backend, tmp_path, dimensions=1, pooling="cls", kind="rerank")
+
+
+class Scoring:
+    """A re-ranker that does one thing wrong."""
+
+    def __init__(self, right: Encoder, encode: Callable[[Score], Score]) -> None:
+        self.encode = encode(right.encode)
+        self.dimensions = right.dimensions
+        self.compute = right.compute
+
+
+class WrongReranker:
+    """Loads what is right, then spoils it; without `kinds`, it says that it only embeds."""
+
+    files: ClassVar[tuple[str, ...]] = MLXBackend.files
+    libraries: ClassVar[tuple[str, ...]] = MLXBackend.libraries
+
+    def __init__(self, encode: Callable[[Score], Score]) -> None:
+        self._encode = encode
+
+    def load(self, request: LoadRequest) -> Scoring:
+        """Load; see `backends.base.Backend.load`."""
+        return Scoring(MLXBackend().load(request), self._encode)
+
+
+def forgets_types(encode: Score) -> Score:
+    return lambda token_ids, mask, types: encode(token_ids, mask, np.zeros_like(types))
+
+
+def gives_sigmoids_of_neighbours(encode: Score) -> Score:
+    """As a softmax over the batch would: what others are changes a score."""
+
+    def soft(*arrays: TokenIds) -> Matrix:
+        logits = np.exp(encode(*arrays))
+        shares: Matrix = (logits / logits.sum()).astype(np.float32)
+        return shares
+
+    return soft
+
+
+@pytest.mark.parametrize(
+    ("mistake", "promise"),
+    [
+        (forgets_types, "the token types of a pair count"),
+        (gives_sigmoids_of_neighbours, "padding and neighbours change nothing"),
+        (lambda encode: encode, "`kinds` has rerank"),
+    ],
+)
+def test_a_mistake_of_a_re_ranker_is_named(
+    tmp_path: Path, mistake: Callable[[Score], Score], promise: str
+) -> None:
+    tiny_reranker(tmp_path)
+    with pytest.raises(AssertionError, match=f"^WrongReranker .*{promise}"):
+        check_backend(WrongReranker(mistake), tmp_path, dimensions=1, pooling="cls", kind="rerank")
 
 
 @pytest.mark.parametrize("backend", [OpenVINOBackend(), MLXBackend()], ids=type)

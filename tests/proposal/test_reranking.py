@@ -98,6 +98,17 @@ def test_a_classifier_that_was_made_an_encoder_embeds(tmp_path: Path) -> None:
     assert "kind" not in proposed(encoder, Chosen(pooling="cls")).entry
 
 
+def test_the_user_may_say_which_it_is_where_only_its_class_does(tmp_path: Path) -> None:
+    folder = copied("bert", tmp_path / "bert", architectures=["BertModel"])
+    classifier = copied("bert", tmp_path / "classifier")
+    saved = copied("bert", tmp_path / "saved", SAVED)
+
+    assert proposed(folder, Chosen(kind="rerank")).origins["kind"] == "--kind"
+    assert "kind" not in proposed(classifier, Chosen(kind="embed")).entry
+    with pytest.raises(BadOptionError, match=r"--kind embed contradicts .*says CrossEncoder"):
+        proposed(saved, Chosen(kind="embed"))
+
+
 @pytest.mark.parametrize(
     ("files", "config", "said"),
     [

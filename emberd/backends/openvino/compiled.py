@@ -1,13 +1,11 @@
 """From a graph to a model that runs: compiled once for each machine, then taken from the cache."""
 
-import ctypes
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from emberd import freed
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.mapped import released_meanwhile
@@ -90,7 +88,7 @@ def load(
         # Use the file just written: unlike the model in memory, it does not hold on to the weights
         # that it was compiled from. Both at once could be too much.
         compiled = None
-        _return_freed_memory()
+        freed.give_back()
         cached = cache.load()
     if cached:
         model = cached.model
@@ -99,7 +97,7 @@ def load(
     streams = _streams(core, request, compute, model, cached)
     ready = Compiled(streams, cached, (cache.file,), _dimensions(model), compute)
     del compiled, model
-    _return_freed_memory()
+    freed.give_back()
     return ready
 
 
@@ -148,10 +146,3 @@ def _apart(core: "Core", config: dict[str, Any], compiled: "CompiledModel") -> "
         return core.import_model(compiled.export_model(), DEVICE, config)
     except RuntimeError:  # the engine cannot export here
         return compiled
-
-
-def _return_freed_memory() -> None:
-    """Return memory that building the graph took and that glibc keeps for later."""
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # musl has no malloc_trim
-            ctypes.CDLL(None).malloc_trim(0)
