@@ -7,16 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emberd.client.clients import AsyncClient, Client
-    from emberd.client.requests import Embeddings, Ranking, SparseEmbeddings, SparseVector, Usage
+    from emberd.client.requests import (
+        Chunk,
+        Chunks,
+        Embeddings,
+        Ranking,
+        SparseEmbeddings,
+        SparseVector,
+        Usage,
+    )
     from emberd.ranking import Ranked
 
 __version__ = "0.1.0"
 __all__ = [
-    "AsyncClient", "Client", "Embeddings", "Ranked", "Ranking", "SparseEmbeddings", "SparseVector",
-    "Usage", "__version__",
+    "AsyncClient", "Chunk", "Chunks", "Client", "Embeddings", "Ranked", "Ranking",
+    "SparseEmbeddings", "SparseVector", "Usage", "__version__",
 ]  # fmt: skip
 _HOMES = {
     "AsyncClient": "emberd.client.clients",
+    "Chunk": "emberd.client.requests",
+    "Chunks": "emberd.client.requests",
     "Client": "emberd.client.clients",
     "Embeddings": "emberd.client.requests",
     "Ranked": "emberd.ranking",

@@ -15,11 +15,20 @@ INIT = (
 EMBED = (
     "(texts: collections.abc.Sequence[str], *, model: str | None = None,"
     " input_type: Optional[Literal['query', 'document']] = None, dimensions: int | None = None,"
-    " truncate: bool = True, fingerprint: str | None = None, cache: bool = True,"
-    " dtype: Optional[Literal['float', 'float16', 'int8', 'uint8', 'binary', 'ubinary']] = None)"
+    " truncate: bool = True, fingerprint: str | None = None,"
+    " cache: bool = True, dtype: Optional[Literal['float', 'float16', 'int8', 'uint8', 'binary',"
+    " 'ubinary']] = None,"
+    " chunk: collections.abc.Mapping[str, typing.Any] | None = None)"
     " -> emberd.client.requests.Embeddings"
 )
+CHUNK = (
+    "(texts: collections.abc.Sequence[str], *, size: int | None = None, overlap: int = 0,"
+    " kind: Literal['text', 'markdown', 'code'] = 'text', language: str | None = None,"
+    " model: str | None = None, input_type: Optional[Literal['query', 'document']] = None)"
+    " -> emberd.client.requests.Chunks"
+)
 METHODS = {
+    "chunk": CHUNK,
     "close": "() -> None",
     "embed": EMBED,
     "embed_sparse": (
@@ -41,8 +50,8 @@ METHODS = {
 
 def test_names() -> None:
     assert emberd.__all__ == [
-        "AsyncClient", "Client", "Embeddings", "Ranked", "Ranking", "SparseEmbeddings",
-        "SparseVector", "Usage", "__version__",
+        "AsyncClient", "Chunk", "Chunks", "Client", "Embeddings", "Ranked", "Ranking",
+        "SparseEmbeddings", "SparseVector", "Usage", "__version__",
     ]  # fmt: skip
 
 
@@ -70,7 +79,13 @@ def test_clients(client: type) -> None:
 
 def test_answers() -> None:
     assert list(inspect.signature(emberd.Embeddings).parameters) == [
-        "vectors", "model", "fingerprint", "truncated", "usage",
+        "vectors", "model", "fingerprint", "truncated", "usage", "chunks",
+    ]  # fmt: skip
+    assert list(inspect.signature(emberd.Chunks).parameters) == [
+        "chunks", "size", "model", "fingerprint",
+    ]  # fmt: skip
+    assert list(inspect.signature(emberd.Chunk).parameters) == [
+        "text", "start", "end", "start_utf16", "end_utf16", "tokens",
     ]  # fmt: skip
     assert list(inspect.signature(emberd.Usage).parameters) == ["tokens"]
 

@@ -32,8 +32,13 @@ def chosen_format(accept: str) -> Format:
     return "raw" if "application/octet-stream" in accept else "json"
 
 
-def embed_response(answer: Answer, form: Format, dtype: Dtype | None = None) -> Response:
-    """Return the native answer of `POST /embed`; `dtype` is the one that the request names."""
+def embed_response(
+    answer: Answer, form: Format, dtype: Dtype | None = None, **more: bytes
+) -> Response:
+    """Return the native answer of `POST /embed`.
+
+    `dtype` is the one that the request names; `more` are fields of JSON, encoded already.
+    """
     if form == "json":
         rest = {
             "dimensions": answer.dimensions,
@@ -43,8 +48,9 @@ def embed_response(answer: Answer, form: Format, dtype: Dtype | None = None) -> 
             "usage": {"tokens": answer.tokens},
             "cached": answer.cached,
         } | ({"output_dtype": dtype} if dtype else {})
+        further = b"".join(b'"%b":%b,' % (name.encode(), value) for name, value in more.items())
         key = b"sparse" if answer.is_sparse else b"embeddings"
-        body = b'{"' + key + b'":' + as_array(answer) + b"," + orjson.dumps(rest)[1:]
+        body = b'{"' + key + b'":' + as_array(answer) + b"," + further + orjson.dumps(rest)[1:]
         return respond(answer, body)
     body = b"".join(answer.fragments)
     if form == "npy":

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from emberd.api import (
     admin,
+    chunk,
     cohere,
     metrics,
     native,
@@ -72,7 +73,10 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, byte_budget),
-        *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank, sparse)),
+        *(
+            dialect.create_router(pool)
+            for dialect in (openai, ollama, cohere, tei, rerank, sparse, chunk)
+        ),
         admin.create_router(live),
         pages.create_router(pool, openapi.Document(routes)),
     ]

@@ -17,6 +17,8 @@ from emberd.registry.spec import ModelSpec
 
 ANSWER_BYTES: Mapping[Form, int] = {"json": 12, "base64": 6, "raw": 4}  # roughly, per number
 TOKEN_BYTES = 64  # roughly, per character of a text to tokenize
+CHUNK_BYTES = 96  # roughly, per chunk
+FEW_TOKENS = 64  # of a chunk, whose size is not known here
 ENTRY_BYTES = 32  # roughly, per number of a sparse vector that is not zero,
 MOST_ENTRIES = 512  # of which there are rarely more
 
@@ -69,6 +71,10 @@ def _size_bytes(asked: EmbedRequest, spec: ModelSpec, max_texts: int) -> int:
     held_bytes = sum(map(sys.getsizeof, texts)) + sys.getsizeof(asked.query)
     if asked.encoding == "tokens":
         return held_bytes + TOKEN_BYTES * sum(map(len, texts))
+    if asked.encoding == "chunks":
+        size = asked.chunking.size or FEW_TOKENS
+        said_bytes = CHUNK_BYTES * (sum(map(len, texts)) // size + len(texts))
+        return held_bytes * (1 + asked.chunking.with_text) + said_bytes
     if spec.kind == "sparse":
         return held_bytes + ENTRY_BYTES * MOST_ENTRIES * len(texts)
     encodings = (asked.encoding, *(encoding for encoding, _ in asked.also))

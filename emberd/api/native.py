@@ -4,6 +4,7 @@
 their fields, and the words `No texts provided`, must not change.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import ConfigDict, Field
@@ -11,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd import __version__
-from emberd.api import answers, body, exchange, sparse, tei
+from emberd.api import answers, body, chunk, exchange, sparse, tei
+from emberd.api.chunk import ChunkOptions, EmbeddedChunk
 from emberd.api.fields import (
     OUTPUT_DTYPE,
     ModelName,
@@ -58,6 +60,9 @@ class EmbedBody(RequestBody):
     output_dtype: Dtype | None = Field(None, description=OUTPUT_DTYPE)
     fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
     cache: bool = Field(True, description="False: compute every text anew, for this request alone.")
+    chunk: ChunkOptions | None = Field(
+        None, description="Cut texts into chunks; there is a vector for each of them."
+    )
     kind: Literal["embed", "sparse"] | None = Field(
         None, description="The kind of model; without `model`, its default. null: either."
     )
@@ -91,6 +96,8 @@ class EmbedAnswer(ResponseBody):
     usage: Usage
     cached: int
     output_dtype: Dtype | None = Field(None, description="Present if the request names one.")
+    chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
+    chunk_size: int | None = Field(None, description="The most tokens of a chunk.")
 
 
 class SparseAnswer(ResponseBody):
@@ -164,6 +171,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
             {"texts": ["first text", "second text"]},
             {"texts": ["what is it about?"], "model": "minilm", "input_type": "query"},
             {"texts": ["a text"], "model": "minilm", "output_dtype": "int8"},
+            {"texts": ["A long text. It goes on."], "chunk": {"size": 200, "overlap": 20}},
             {"inputs": "a text, as TEI clients send it"},
             embeds=True,
         ),
@@ -193,22 +201,22 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
         asked = body.validate(data, EmbedBody)
         form = answers.chosen_format(request.headers.get("accept", ""))
         as_json: Encoding = "base64" if asked.encoding == "base64" else "json"
-        answer = await exchange.embed(
-            request,
-            pool,
-            EmbedRequest(
-                texts=asked.texts,
-                model=asked.model,
-                input_type=asked.input_type,
-                dimensions=asked.dimensions,
-                truncate=asked.truncate,
-                encoding=as_json if form == "json" else "raw",
-                fingerprint=asked.fingerprint,
-                dtype=asked.output_dtype or "float",
-                cache=asked.cache,
-                takes=(asked.kind,) if asked.kind else ("embed", "sparse"),
-            ),
+        wanted = EmbedRequest(
+            texts=asked.texts,
+            model=asked.model,
+            input_type=asked.input_type,
+            dimensions=asked.dimensions,
+            truncate=asked.truncate,
+            encoding=as_json if form == "json" else "raw",
+            fingerprint=asked.fingerprint,
+            takes=(asked.kind,) if asked.kind else ("embed", "sparse"),
+            cache=asked.cache,
+            dtype=asked.output_dtype or "float",
         )
+        if asked.chunk:
+            wanted = replace(wanted, chunking=asked.chunk.chunking())
+            return await chunk.embed(request, pool, wanted, form, asked.output_dtype)
+        answer = await exchange.embed(request, pool, wanted)
         return answers.embed_response(answer, form, asked.output_dtype)
 
     @router.get("/health", responses=gives(Health, "The state.") | fails(NativeError, (403,)))

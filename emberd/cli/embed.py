@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from emberd.cli.chunk import print_embedded
 from emberd.cli.context import ModelName, Root, print_warning
 from emberd.cli.texts import given, in_batches
 from emberd.dtypes import NUMPY
 from emberd.errors import BadOptionError
+from emberd.spaces.chunks import Chunking
 from emberd.units import format_places
 
 if TYPE_CHECKING:
     from emberd.client.clients import Client
     from emberd.config.load import Config
-    from emberd.registry.spec import InputType
+    from emberd.registry.spec import InputType, Kind
 
 
 def embed(
@@ -53,6 +55,18 @@ def embed(
             " line breaks.",
         ),
     ] = False,
+    chunk: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Cut texts into chunks of at most N tokens, with a line for each; 0: as many as"
+            " the model takes.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Tokens that a chunk repeats of the one before.")
+    ] = 0,
     # This command always prints JSON, but people and scripts pass `--json` anyway.
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = True,
 ) -> None:
@@ -67,15 +81,22 @@ def embed(
         raise BadOptionError(f"--input-type: {input_type!r} is neither query nor document.")
     if dtype is not None and dtype not in NUMPY:
         raise BadOptionError(f"--dtype: {dtype!r} is none of {', '.join(NUMPY)}.")
+    if overlap and chunk is None:
+        raise BadOptionError("--overlap is of chunks.", hint="Add --chunk N.")
     source = given(texts, jsonl=jsonl, example='emberd embed "some text"')
     root: Root = ctx.obj
     config = root.load()
     # This configuration's default, not that of whatever server answers.
     asked = cast("InputType | None", input_type)
-    named = config.catalog.find(model or config.settings.default, asked, kinds=("embed", "sparse"))
+    kinds: tuple[Kind, ...] = ("embed", "sparse") if chunk is None else ("embed",)
+    named = config.catalog.find(model or config.settings.default, asked, kinds=kinds)
     options: dict[str, Any] = {
         "model": named.spec.name, "input_type": named.role, "dimensions": dimensions
     }  # fmt: skip
+    if chunk is not None:
+        chunking = Chunking(size=chunk or None, overlap=overlap)
+        print_embedded(config, source, options, chunking, dtype)
+        return
     batches = in_batches(source)
     server = clients.find(config)
     with _progress(len(texts) if texts else None) as report:

@@ -30,7 +30,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "embed": (
         ('emberd embed "The kettle is on."', "one text"),
         ("emberd embed --model mpnet < lines.txt > vectors.jsonl", "each line is a text"),
+        ("emberd embed --chunk 200 --jsonl < texts.jsonl", "a line for each chunk"),
         ("emberd embed --jsonl < texts.jsonl > vectors.jsonl", 'each line is {"text": "..."}'),
+    ),
+    "chunk": (
+        ("emberd chunk book.txt", "in chunks as large as the model takes"),
+        ("emberd chunk --size 200 --overlap 20 notes/*.md", "smaller ones, of several files"),
+        ("emberd chunk --language python main.py", "code"),
     ),
     "rerank": (
         ('emberd rerank "when does the ferry leave?" < lines.txt', "each line is a text"),

@@ -17,6 +17,7 @@ from emberd.cli import (
     add,
     bench,
     cache,
+    chunk,
     compare,
     context,
     doctor,
@@ -59,6 +60,7 @@ app.command()(models.remove)
 app.command()(server.ps)
 app.command()(embed.embed)
 app.command()(rerank.rerank)
+app.command()(chunk.chunk)
 app.command()(server.load)
 app.command()(server.unload)
 app.command()(verify.verify)

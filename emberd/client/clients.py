@@ -4,7 +4,7 @@ Vectors travel as raw numbers. An error of the server is raised as the same clas
 `emberd.errors` that the server raised. The server never imports this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -13,6 +13,7 @@ import httpx2
 from emberd.client import finding, requests
 from emberd.client.address import Address
 from emberd.client.requests import (
+    Chunks,
     Embeddings,
     InputType,
     Ranking,
@@ -22,6 +23,7 @@ from emberd.client.requests import (
 from emberd.config.load import Config, load_config
 from emberd.dtypes import Dtype
 from emberd.errors import ConfigError, DeadlineError, EmberdError, NoServerError
+from emberd.spaces.chunks import ChunkKind
 
 T = TypeVar("T")
 
@@ -66,7 +68,7 @@ class Client:
         """Where the server is, for people to read: a URL, or `unix:` and a path."""
         return str(self._address)
 
-    def embed(  # noqa: PLR0913 - what a request may state
+    def embed(  # noqa: PLR0913 - the options of a request
         self,
         texts: Sequence[str],
         *,
@@ -77,13 +79,16 @@ class Client:
         fingerprint: str | None = None,
         cache: bool = True,
         dtype: Dtype | None = None,
+        chunk: Mapping[str, Any] | None = None,
     ) -> Embeddings:
         """Return the vectors of `texts`: one request, so at most `limits.max_texts` of them.
 
         `fingerprint` is the expected space; any other raises `FingerprintMismatchError`. Without
-        `cache`, every text is computed anew. `dtype` is what the numbers of the vectors become:
-        `float` (float32, the default), `float16`, `int8`, `uint8`, `binary` or `ubinary`, each of
-        which is a space of its own.
+        `cache`, every text is computed anew. `chunk`: there is a vector for each chunk of the
+        texts; its keys are the options of `chunk` below, and `{}` means chunks as large as the
+        model takes. `dtype` is what the numbers of the vectors become: `float` (float32, the
+        default), `float16`, `int8`, `uint8`, `binary` or `ubinary`, each of which is a space of its
+        own.
         """
         return self.send(
             requests.embed(
@@ -95,6 +100,35 @@ class Client:
                 fingerprint=fingerprint,
                 cache=cache,
                 dtype=dtype,
+                chunk=chunk,
+            )
+        )
+
+    def chunk(
+        self,
+        texts: Sequence[str],
+        *,
+        size: int | None = None,
+        overlap: int = 0,
+        kind: ChunkKind = "text",
+        language: str | None = None,
+        model: str | None = None,
+        input_type: InputType | None = None,
+    ) -> Chunks:
+        """Return where to cut texts so that the model takes each part.
+
+        `size` and `overlap` are in tokens, without special ones; None: as large as the model takes.
+        `language` is of kind `code`.
+        """
+        return self.send(
+            requests.chunk(
+                texts,
+                size=size,
+                overlap=overlap,
+                kind=kind,
+                language=language,
+                model=model,
+                input_type=input_type,
             )
         )
 
@@ -185,7 +219,7 @@ class AsyncClient:
         """See `Client.address`."""
         return str(self._address)
 
-    async def embed(  # noqa: PLR0913 - what a request may state
+    async def embed(  # noqa: PLR0913 - as above
         self,
         texts: Sequence[str],
         *,
@@ -196,6 +230,7 @@ class AsyncClient:
         fingerprint: str | None = None,
         cache: bool = True,
         dtype: Dtype | None = None,
+        chunk: Mapping[str, Any] | None = None,
     ) -> Embeddings:
         """See `Client.embed`."""
         return await self.send(
@@ -208,6 +243,31 @@ class AsyncClient:
                 fingerprint=fingerprint,
                 cache=cache,
                 dtype=dtype,
+                chunk=chunk,
+            )
+        )
+
+    async def chunk(
+        self,
+        texts: Sequence[str],
+        *,
+        size: int | None = None,
+        overlap: int = 0,
+        kind: ChunkKind = "text",
+        language: str | None = None,
+        model: str | None = None,
+        input_type: InputType | None = None,
+    ) -> Chunks:
+        """See `Client.chunk`."""
+        return await self.send(
+            requests.chunk(
+                texts,
+                size=size,
+                overlap=overlap,
+                kind=kind,
+                language=language,
+                model=model,
+                input_type=input_type,
             )
         )
 

@@ -4,6 +4,7 @@ A `Request` is data; `Client` and `AsyncClient` send it and hand the response to
 """
 
 import json
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from emberd.dtypes import NUMPY, Dtype, columns
 from emberd.errors import NoServerError, WrongShapeError, from_code
 from emberd.ranking import Ranked
+from emberd.spaces.chunks import ChunkKind
 from emberd.units import parse_places
 
 if TYPE_CHECKING:  # code that only asks for health needs no NumPy
@@ -19,6 +21,7 @@ if TYPE_CHECKING:  # code that only asks for health needs no NumPy
     from numpy.typing import NDArray
 
 JSON = {"Content-Type": "application/json"}
+PLACE = ("start", "end", "start_utf16", "end_utf16", "tokens")
 RAW = {"Accept": "application/octet-stream"}
 
 InputType = Literal["query", "document"]
@@ -33,11 +36,39 @@ class Usage:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of a text: `text` is the place of the text among those that were sent.
+
+    `start` and `end` count characters, so that `texts[text][start:end]` is the chunk;
+    `start_utf16` and `end_utf16` count UTF-16 units. `tokens` is without special ones.
+    """
+
+    text: int
+    start: int
+    end: int
+    start_utf16: int
+    end_utf16: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """`chunks` are those of all texts, in their order; `size` is the most tokens of one."""
+
+    chunks: tuple[Chunk, ...]
+    size: int
+    model: str
+    fingerprint: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
     """`vectors` is (N, D), writable, in the order of the texts: float32, or the dtype asked for.
 
     `binary` and `ubinary` are (N, D / 8), int8 and uint8, with the signs of 8 numbers in each byte.
+    If chunks were asked for, there is one for each of `chunks`, and they count as texts.
+
     `truncated` has the indices of the texts that were cut because they have more tokens than the
     model takes: their vectors do not cover what was cut off.
     """
@@ -47,6 +78,7 @@ class Embeddings:
     fingerprint: str
     truncated: tuple[int, ...] = ()
     usage: Usage = Usage(0)
+    chunks: tuple[Chunk, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +154,7 @@ class Request(Generic[T]):
         raise refused
 
 
-def embed(  # noqa: PLR0913 - what a request may state
+def embed(  # noqa: PLR0913 - the options of a request
     texts: Sequence[str],
     *,
     model: str | None = None,
@@ -132,8 +164,9 @@ def embed(  # noqa: PLR0913 - what a request may state
     fingerprint: str | None = None,
     cache: bool = True,
     dtype: Dtype | None = None,
+    chunk: Mapping[str, Any] | None = None,
 ) -> Request[Embeddings]:
-    """Ask for vectors as raw numbers. Raises WrongShapeError."""
+    """Ask for vectors as raw numbers, or in base64 with their chunks. Raises WrongShapeError."""
     if isinstance(texts, str):  # a string is a sequence, too
         raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
     options = {
@@ -145,7 +178,36 @@ def embed(  # noqa: PLR0913 - what a request may state
         "cache": None if cache else False,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    return _post("/embed", {"texts": list(texts), "truncate": truncate, **given}, _embeddings, RAW)
+    body: Object = {"texts": list(texts), "truncate": truncate, **given}
+    if chunk is None:
+        return _post("/embed", body, _embeddings, RAW)
+    body |= {"chunk": chunk, "encoding": "base64"}
+    return _post("/embed", body, _embeddings_of_chunks)
+
+
+def chunk(
+    texts: Sequence[str],
+    *,
+    size: int | None = None,
+    overlap: int = 0,
+    kind: ChunkKind = "text",
+    language: str | None = None,
+    model: str | None = None,
+    input_type: InputType | None = None,
+) -> Request[Chunks]:
+    """Ask where to cut texts. Raises WrongShapeError."""
+    if isinstance(texts, str):
+        raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
+    body = {
+        "texts": list(texts),
+        "size": size,
+        "overlap": overlap,
+        "kind": kind,
+        "language": language,
+        "model": model,
+        "input_type": input_type,
+    }
+    return _post("/chunk", body, _chunks)
 
 
 def embed_as_json(texts: Sequence[str], **options: object) -> Request[Object]:
@@ -277,6 +339,34 @@ def _embeddings(response: "httpx2.Response") -> Embeddings:
         parse_places(headers["x-emberd-truncated"]),
         Usage(int(headers["x-emberd-tokens"])),
     )
+
+
+def _embeddings_of_chunks(response: "httpx2.Response") -> Embeddings:
+    import numpy as np
+
+    said = response.json()
+    raw = b"".join(map(b64decode, said["embeddings"]))
+    dtype = cast("Dtype", said.get("output_dtype", "float"))
+    sent = np.frombuffer(raw, NUMPY[dtype]).reshape(-1, columns(said["dimensions"], dtype))
+    vectors = sent.astype(sent.dtype.newbyteorder("="))
+    return Embeddings(
+        vectors,
+        said["model"],
+        said["fingerprint"],
+        tuple(said["truncated"]),
+        Usage(said["usage"]["tokens"]),
+        tuple(Chunk(**each) for each in said["chunks"]),
+    )
+
+
+def _chunks(response: "httpx2.Response") -> Chunks:
+    said = response.json()
+    each = (
+        Chunk(text=text, **{key: place[key] for key in PLACE})
+        for text, places in enumerate(said["chunks"])
+        for place in places
+    )
+    return Chunks(tuple(each), said["size"], said["model"], said["fingerprint"])
 
 
 def _sparse_embeddings(response: "httpx2.Response") -> SparseEmbeddings:

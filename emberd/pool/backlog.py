@@ -160,8 +160,8 @@ class Backlog:
         gets something to do.
         `only_begun`: nothing but the rest of requests of which workers have a part.
 
-        A worker describes tokens for one request at a time. The next of those stays here until
-        then: a request that the worker has not begun must not become a suspect.
+        A worker describes texts (tokens, chunks) for few requests at a time. The next of those
+        stays here until then: a request that the worker has not begun must not become a suspect.
         """
         lanes = [lane for lane in self.lanes if lane.is_open]
         if self._suspects and not only_begun:
@@ -190,8 +190,8 @@ class Backlog:
 
     def _lane_for(self, job: Job, lanes: Sequence[Lane]) -> Lane | None:
         """Return the worker for the next texts of a job; None if it should wait."""
-        if job.wants_tokens:
-            lanes = [lane for lane in lanes if not lane.describes_tokens]
+        if job.description:
+            lanes = [lane for lane in lanes if lane.may_describe(job.description)]
         elif self.workers > 1 and len(job.texts) > FEW_TEXTS:
             lanes = [lane for lane in lanes if lane.unanswered < ENOUGH_TEXTS]
         return min(lanes, key=_unanswered, default=None)
@@ -219,7 +219,7 @@ class Backlog:
             self._drop(job, error)
             return False
         most = len(job.texts)
-        if self.workers > 1 and not job.strikes and not job.wants_tokens:
+        if self.workers > 1 and not job.strikes and not job.description:
             most = max(FEW_TEXTS, math.ceil(most / self.workers))
         part = job.take(most)
         self._last_id += 1

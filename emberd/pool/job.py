@@ -6,17 +6,19 @@ Its texts may go to several workers, in parts: what they answer is put together 
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate, islice
 from typing import Literal
 
 from emberd.dtypes import Dtype
 from emberd.errors import EmberdError
-from emberd.worker.wire import Embed, Encoding, Fragments, Tokenize
+from emberd.spaces.chunks import USUAL, Chunking
+from emberd.worker.wire import Chunk, Embed, Encoding, Fragments, Tokenize
 
 MAX_STRIKES = 2
 MAX_SPACES = 2
-Form = Encoding | Literal["tokens"]  # what is asked for: encoded vectors, or the texts' tokens
+Description = Literal["tokens", "chunks"]
+Form = Encoding | Description  # what is asked for: encoded vectors, or something about the texts
 
 
 @dataclass(slots=True)
@@ -46,9 +48,10 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`fragments` has the encoded vector (or tokens) of each text, in the order of the texts.
+    """`fragments` has the encoded vector (or tokens, chunks) of each text, in their order.
 
     `fingerprint` names the space; of several dtypes, that of each, with ", " between.
+    `chunk_size` is what the size of chunks came to, in tokens.
     """
 
     model: str
@@ -59,6 +62,7 @@ class Answer:
     truncated: Sequence[int]
     timing: Timing
     cached: int = 0  # of its vectors, that came from the cache on disk
+    chunk_size: int = 0
     is_sparse: bool = False  # vectors are JSON objects with `indices` and `values`
 
 
@@ -102,6 +106,7 @@ class Job:
     query: str | None = None  # to re-rank the texts for
     text_tokens: int | None = None  # see `wire.Embed`
     cache: bool = True  # see `wire.Embed`
+    chunking: Chunking = USUAL  # of the encoding `chunks`
     pairs: bool = False  # see `wire.Embed`, also for the next
     is_query: bool = False
     is_sparse: bool = False  # its model is of kind sparse
@@ -121,6 +126,7 @@ class Job:
     _tokens: int = 0
     _truncated: list[int] = field(default_factory=list)
     _cached: int = 0
+    _chunk_size: int = 0
 
     @property
     def unanswered(self) -> int:
@@ -138,9 +144,9 @@ class Job:
         return self.unanswered - sum(part.left for part in self.parts)
 
     @property
-    def wants_tokens(self) -> bool:
-        """Whether it asks for the tokens of its texts instead of vectors."""
-        return self.encoding == "tokens"
+    def description(self) -> Description | None:
+        """What it asks for, if not vectors."""
+        return self.encoding if self.encoding in ("tokens", "chunks") else None
 
     @property
     def dtypes(self) -> Sequence[Dtype]:
@@ -178,13 +184,16 @@ class Job:
         self.parts.append(part)
         return part
 
-    def to_frame(self, request_id: int, part: Part) -> Embed | Tokenize:
+    def to_frame(self, request_id: int, part: Part) -> Embed | Tokenize | Chunk:
         """Return the frame that asks for the texts of a part."""
         is_all = len(part.indices) == len(self.texts)
         texts = list(self.texts) if is_all else [self.texts[index] for index in part.indices]
         if self.encoding == "tokens":
             special = self.special_tokens
             return Tokenize(id=request_id, texts=texts, prompt=self.prompt, special=special)
+        if self.encoding == "chunks":
+            how = asdict(self.chunking)
+            return Chunk(id=request_id, texts=texts, prompt=self.prompt, **how)
         return Embed(
             id=request_id,
             texts=texts,
@@ -214,6 +223,7 @@ class Job:
         self._tokens += vectors.tokens
         self._cached += vectors.cached
         self._truncated += [sent[index] for index in vectors.truncated]
+        self._chunk_size = vectors.chunk_size
         self.timing.tokenize_s, self.timing.queue_s = vectors.tokenize_s, vectors.queue_s
         self.timing.model_s += vectors.model_s
         self.timing.encode_s += vectors.encode_s
@@ -231,6 +241,7 @@ class Job:
                     truncated=sorted(self._truncated),
                     timing=self.timing,
                     cached=self._cached,
+                    chunk_size=self._chunk_size,
                     is_sparse=self.is_sparse,
                 )
             )

@@ -1,9 +1,10 @@
 """The way to one worker: what it has been sent and has not answered."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from emberd.pool.job import Job, Part
+from emberd.pool.job import Description, Job, Part
 from emberd.pool.process import Worker
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.fingerprint import fingerprint, of_dtype
@@ -11,6 +12,10 @@ from emberd.spaces.lock import LockEntry
 from emberd.worker import wire
 
 BETWEEN = ", "
+AT_ONCE: Mapping[Description, int] = {
+    "tokens": wire.TOKENIZED_AT_ONCE,
+    "chunks": wire.CHUNKED_AT_ONCE,
+}
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -28,7 +33,7 @@ class Lane:
     is_open: bool = True  # until its worker is gone
     parts: dict[int, Part] = field(default_factory=dict)
     unanswered: int = 0
-    describes_tokens: bool = False  # which it does for one request at a time
+    described: Counter[Description] = field(default_factory=Counter)  # which it does beside vectors
 
     @property
     def has_suspect(self) -> bool:
@@ -40,20 +45,25 @@ class Lane:
         """Whether it may be sent something now."""
         return self.worker.takes_more and not self.has_suspect
 
+    def may_describe(self, what: Description) -> bool:
+        """Whether the worker would begin another such request at once."""
+        return self.described[what] < AT_ONCE[what]
+
     def send(self, request_id: int, part: Part) -> None:
         """Send a part to the worker. Raises `FrameError` if it is too large."""
         self.worker.send(part.job.to_frame(request_id, part))
         self.parts[request_id] = part
         self.unanswered += part.left
-        self.describes_tokens = self.describes_tokens or part.job.wants_tokens
+        if part.job.description:
+            self.described[part.job.description] += 1
 
     def remove(self, request_id: int) -> Part:
         """Forget a part, answered or not."""
         part = self.parts.pop(request_id)
         part.job.parts.remove(part)
         self.unanswered -= part.left
-        if part.job.wants_tokens:
-            self.describes_tokens = False
+        if part.job.description:
+            self.described[part.job.description] -= 1
         return part
 
     def withdraw(self, job: Job) -> None:

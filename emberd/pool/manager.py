@@ -39,6 +39,7 @@ from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Named
 from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
+from emberd.spaces.chunks import USUAL, Chunking
 from emberd.spaces.lock import LockFile
 from emberd.worker.wire import Encoding
 
@@ -65,6 +66,7 @@ class EmbedRequest:
     query: str | None = None  # to re-rank the texts for; of a model of kind rerank
     text_tokens: int | None = None  # where to cut the texts for it, if the model would take more
     cache: bool = True  # False: compute every text anew, for this request alone
+    chunking: Chunking = USUAL  # of the encoding `chunks`
     takes: Sequence[Kind] = ("embed",)  # kinds of models that may embed the texts
     pairs: bool = False  # sparse vectors as text-embeddings-inference has them
     dtype: Dtype = "float"
@@ -363,6 +365,7 @@ class Pool:
             query=request.query,
             text_tokens=request.text_tokens,
             cache=request.cache,
+            chunking=request.chunking,
             pairs=request.pairs,
             is_query=role == "query",
             is_sparse=spec.kind == "sparse",

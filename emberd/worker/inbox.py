@@ -3,27 +3,25 @@
 Whoever reads takes all frames that have come, and tokenizes the first slice of each request itself,
 together, so that every core has a share; waking another thread for a short text takes longer than
 tokenizing it. Who reads, the batcher decides; a thread of its own does while the others work.
-Another tokenizes the remaining slices, and long texts. `/tokenize` has a third: its texts are not
-cut, so one may take seconds.
+Another tokenizes the remaining slices, and long texts. What is not for the model goes to
+`describing`.
 """
 
 import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BufferedIOBase
 from itertools import islice
 from threading import Thread
 from typing import TYPE_CHECKING
 
-import orjson
-
 from emberd.errors import EmberdError, NoTokensError, TextTooLongError
 from emberd.registry.spec import ModelSpec
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher
+from emberd.worker.describing import Describer
 from emberd.worker.encodings import Decoder
 from emberd.worker.outbox import Sender, failure, log
 from emberd.worker.threads import worker_ends_with_this_thread
@@ -50,8 +48,7 @@ class Inbox:
         self._tokenizer: Tokenizer | None = None
         self._decoder: Decoder | None = None
         self._keeper: Keeper | None = None
-        self._describer = ThreadPoolExecutor(1, "describe")
-        self._to_describe: set[int] = set()  # ids of `/tokenize` requests not cancelled yet
+        self._describer = Describer(send)
         self._lookups: Lookups | None = None
 
     def open(
@@ -100,7 +97,7 @@ class Inbox:
         """Take a frame; return what the caller has to tokenize, if it is a request with texts."""
         if isinstance(frame, wire.Cancel):
             self.batcher.cancel(frame.id)
-            self._to_describe.discard(frame.id)
+            self._describer.cancel(frame.id)
             if self._lookups:
                 self._lookups.cancel(frame.id)
         elif isinstance(frame, wire.Embed) and frame.is_query and self._lookups:
@@ -108,9 +105,8 @@ class Inbox:
         elif isinstance(frame, wire.Embed) and self._tokenizer:
             request = self._with_texts(frame)
             return self.batcher.add(request) if request else None
-        elif isinstance(frame, wire.Tokenize) and self._tokenizer:
-            self._to_describe.add(frame.id)
-            self._describer.submit(self._describe, frame, self._tokenizer)
+        elif isinstance(frame, wire.Tokenize | wire.Chunk) and self._tokenizer:
+            self._describer.add(frame, self._tokenizer)
         return None
 
     def _with_texts(self, request: wire.Embed) -> wire.Embed | None:
@@ -188,46 +184,6 @@ class Inbox:
     def _fail(self, request_id: int, error: EmberdError) -> None:
         self.batcher.cancel(request_id)
         self._send(failure(request_id, error))
-
-    def _describe(self, request: wire.Tokenize, tokenizer: Tokenizer) -> None:
-        """Answer a `/tokenize` request, one text at a time."""
-        with worker_ends_with_this_thread("describing tokens"):
-            try:
-                began_s = time.monotonic()
-                for index in range(len(request.texts)):
-                    self._describe_one(request, index, tokenizer, began_s)
-            except BaseException as error:  # noqa: BLE001 - as above
-                log(f"tokenizing failed: {type(error).__name__}")
-                self._send(failure(request.id, EmberdError("The texts could not be tokenized.")))
-            self._to_describe.discard(request.id)
-
-    def _describe_one(
-        self, request: wire.Tokenize, index: int, tokenizer: Tokenizer, began_s: float
-    ) -> None:
-        """Send the tokens of one text as JSON; stop as soon as the request is cancelled."""
-        pieces, count = [], 0
-        for tokens in tokenizer.describe(request.prompt + request.texts[index]):
-            if request.id not in self._to_describe:
-                return
-            wanted = [token for token in tokens if request.special or not token["special"]]
-            count += len(tokens)
-            if wanted:
-                pieces.append(orjson.dumps(wanted)[1:-1])
-        fragment = b"[" + b",".join(pieces) + b"]"
-        self._send(
-            wire.Fragments(
-                id=request.id,
-                indices=[index],
-                sizes=[len(fragment)],
-                tokens=count,
-                truncated=[],
-                tokenize_s=time.monotonic() - began_s,
-                queue_s=0.0,
-                model_s=0.0,
-                encode_s=0.0,
-            ),
-            fragment,
-        )
 
 
 def encode(request: wire.Embed, texts: Sequence[str], tokenizer: Tokenizer) -> Sequence[Tokens]:

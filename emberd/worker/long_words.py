@@ -57,6 +57,18 @@ def shortener(library: "Library") -> Callable[[str], str] | None:
     )
 
 
+def parts(library: "Library") -> "re.Pattern[str] | None":
+    """Return what finds the parts of a text that this tokenizer tokenizes one by one, or None.
+
+    Between them is only white space, at which this tokenizer splits. A part may be several words.
+    """
+    if not shortener(library):
+        return None
+    apart = library.normalizer and library.normalizer.normalize_str("\u4e00").startswith(" ")
+    alone = ".,;" + ("\u4e00-\u9fff" if apart else "")
+    return re.compile(f"[{alone}]|[^{alone} \n]+")
+
+
 def last_break(text: str, first: int, last: int) -> int | None:
     """Return the last place in `first` to `last` where a BERT word ends, or None."""
     found = max(text.rfind(mark, first, last) for mark in BREAKS)

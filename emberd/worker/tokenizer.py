@@ -1,6 +1,7 @@
 """From texts to token ids, cut at max_tokens; each result says whether it was cut."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,6 +157,26 @@ class Tokenizer:
             return 0
         encoding = self._library.encode(prompt)
         return len(encoding.ids) - (encoding.special_tokens_mask[-1] if encoding.ids else 0)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens texts have, uncut and without special ones; thread-safe."""
+        if self._shorten:
+            texts = [self._shorten(t) if len(t) > self._long_chars else t for t in texts]
+        return [
+            sum(len(part.ids) - part.ids.count(self._left_out) for part in parts)
+            if self._left_out is not None
+            else sum(len(part.ids) for part in parts)
+            for encoding in self._library.encode_batch_fast([*texts], add_special_tokens=False)
+            for parts in [(encoding, *encoding.overflowing)]
+        ]
+
+    def parts(self) -> "re.Pattern[str] | None":
+        """Return what finds parts of a text that have as many tokens as the text, if there is."""
+        return long_words.parts(self._library)
+
+    def room(self, prompt: str) -> int:
+        """Return how many tokens of a text the model takes beside special ones and a prompt."""
+        return self._max_tokens - self._special - self.count([prompt])[0]
 
     def id_of(self, token: str) -> int | None:
         """Return the id of a token; None if there is none."""

@@ -14,10 +14,13 @@ from typing import Any, BinaryIO, Literal, get_args
 import orjson
 
 from emberd.dtypes import Dtype
+from emberd.spaces.chunks import ChunkKind
 
 PREFIX = struct.Struct(">II")
 MAX_HEADER_BYTES = 257 * 2**20  # the texts of the largest body with prompts; JSON gets no longer
 MAX_PAYLOAD_BYTES = 2**31
+TOKENIZED_AT_ONCE = 1  # `Tokenize` requests that a worker works on
+CHUNKED_AT_ONCE = 2  # so that a short text need not wait for a book
 
 Encoding = Literal["json", "base64", "raw", "steps"]
 """How a vector is sent; `steps` asks for none, but for those of int8; see `worker.steps`."""
@@ -97,6 +100,25 @@ class Tokenize:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Server to worker: cut these texts into chunks; answered with `Fragments`.
+
+    Each fragment is a JSON array of chunks; see `chunking.describe`. The other fields are those of
+    `spaces.chunks.Chunking`. `prompt`: leave room for it in each chunk. `with_text`: each chunk has
+    its text.
+    """
+
+    id: int
+    texts: Sequence[str]
+    prompt: str
+    kind: ChunkKind = "text"
+    language: str | None = None
+    size: int | None = None
+    overlap: int = 0
+    with_text: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
     """Server to worker: nobody is waiting for this request any longer."""
 
@@ -149,12 +171,13 @@ class StartFailed:
 class Fragments:
     """Worker to server: parts of a request's answer, one after another in the payload.
 
-    A fragment is what one text becomes: its vector as `Embed.encoding` says, or its tokens.
+    A fragment is what one text becomes: its vector as `Embed.encoding` says, its tokens or chunks.
     `indices` are the places of these texts in the request, and `sizes` the bytes of each fragment.
     `tokens` counts what these texts fed to the model, and `truncated` are the indices of those that
     were cut. In seconds: `tokenize_s` and `queue_s` (from arrival to the first batch) of the whole
     request so far, `model_s` of the batch with these texts, `encode_s` for making the payload.
     `cached` is how many of these vectors came from the cache on disk.
+    `chunk_size` is what the size of chunks came to, in tokens.
     """
 
     id: int
@@ -167,6 +190,7 @@ class Fragments:
     model_s: float
     encode_s: float
     cached: int = 0
+    chunk_size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +232,7 @@ class Audited:
     """Worker to server, once: it has checked what it computes with, and found no damage."""
 
 
-FromServer = Start | Embed | Tokenize | Cancel
+FromServer = Start | Embed | Tokenize | Chunk | Cancel
 FromWorker = Progress | Ready | StartFailed | Batch | Fragments | Failure | Damaged | Audited
 Frame = FromServer | FromWorker
 FRAMES: Mapping[str, type[Any]] = {

@@ -105,9 +105,13 @@ class FakeWorker:
             self._frames.put_nowait(None)
 
     @property
-    def asked(self) -> list[wire.Embed | wire.Tokenize]:
+    def asked(self) -> list[wire.Embed | wire.Tokenize | wire.Chunk]:
         """The requests it has been sent."""
-        return [frame for frame in self.sent if isinstance(frame, wire.Embed | wire.Tokenize)]
+        return [
+            frame
+            for frame in self.sent
+            if isinstance(frame, wire.Embed | wire.Tokenize | wire.Chunk)
+        ]
 
     # -- the contract of `Worker` -----------------------------------------------------------
 
@@ -116,7 +120,7 @@ class FakeWorker:
         wire.encode(frame)  # raises FrameError for what is too large
         if not self.is_gone:
             self.sent.append(frame)
-            if self.answers and isinstance(frame, wire.Embed | wire.Tokenize):
+            if self.answers and isinstance(frame, wire.Embed | wire.Tokenize | wire.Chunk):
                 self.answer(frame)
 
     def listen(self, received: OnFrame, over: OnEnd) -> None:
@@ -155,7 +159,7 @@ class FakeWorker:
 
 def answer_to(asked: wire.Frame, *places: int) -> tuple[wire.Fragments, bytes]:
     """Return the frame that answers the texts at these indices of a request, and its payload."""
-    assert isinstance(asked, wire.Embed | wire.Tokenize)
+    assert isinstance(asked, wire.Embed | wire.Tokenize | wire.Chunk)
     indices = list(places or range(len(asked.texts)))
     frame = wire.Fragments(
         id=asked.id,

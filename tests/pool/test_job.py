@@ -7,7 +7,7 @@ import pytest
 
 from emberd.errors import WorkerCrashedError
 from emberd.pool.job import Answer, Job
-from emberd.worker.wire import Embed, Fragments, Tokenize
+from emberd.worker.wire import Chunk, Embed, Fragments, Tokenize
 from tests.event_loop import in_event_loop
 
 
@@ -33,7 +33,7 @@ def vectors(*indices: int, tokens: int = 0, truncated: tuple[int, ...] = ()) -> 
     )
 
 
-def send(request: Job, request_id: int) -> Embed | Tokenize:
+def send(request: Job, request_id: int) -> Chunk | Embed | Tokenize:
     """Send all that is missing to a worker; the one before is gone."""
     request.parts.clear()
     return request.to_frame(request_id, request.take(len(request.texts)))

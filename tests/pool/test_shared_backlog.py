@@ -1,6 +1,7 @@
 """Several workers and one backlog, in any order of events: each text is answered as itself."""
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -37,7 +38,7 @@ class Story:
     def add(self) -> None:
         """Send a request."""
         number, count = len(self.jobs), self.draw.choice((1, 1, 2, 7, 12, 40))
-        encoding: Form = self.draw.choice(("json", "json", "tokens"))
+        encoding: Form = self.draw.choice(("json", "json", "json", "tokens", "chunks"))
         texts = [chr(self.draw.randrange(97, 123)) for _ in range(count)]
         job = Job(
             texts=texts, prompt="", truncate=True, dimensions=DIMENSIONS, encoding=encoding
@@ -103,8 +104,9 @@ class Story:
             assert all(part in part.job.parts for part in lane.parts.values())
             suspects = [part for part in lane.parts.values() if part.is_suspect]
             assert not suspects or len(lane.parts) == 1
-            describing = [part for part in lane.parts.values() if part.job.wants_tokens]
-            assert len(describing) == lane.describes_tokens
+            described = Counter(part.job.description for part in lane.parts.values())
+            assert described["tokens"] == lane.described["tokens"] <= wire.TOKENIZED_AT_ONCE
+            assert described["chunks"] == lane.described["chunks"] <= wire.CHUNKED_AT_ONCE
         for job in self.jobs:
             sent = [index for part in job.parts for index in part.indices]
             assert len(sent) == len({*sent})

@@ -38,6 +38,16 @@ FRAMES: dict[type[Any], st.SearchStrategy[wire.Frame]] = {
         encoding=st.sampled_from(["json", "base64", "raw"]),
         normalize=st.none() | st.booleans(),
     ),
+    wire.Chunk: st.builds(
+        wire.Chunk,
+        id=IDS,
+        texts=st.lists(st.text()),
+        prompt=st.text(),
+        kind=st.sampled_from(["text", "markdown", "code"]),
+        language=st.none() | st.text(),
+        size=st.none() | IDS,
+        overlap=IDS,
+    ),
     wire.Cancel: st.builds(wire.Cancel, id=IDS),
     wire.Progress: st.builds(wire.Progress, phase=st.text(), done=IDS, total=IDS),
     wire.Ready: st.builds(

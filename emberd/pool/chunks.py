@@ -1,0 +1,72 @@
+"""Chunk, then embed: a request for the vectors of long texts becomes one for those of their chunks.
+
+The chunks' places pass through as the worker wrote them; here texts are only sliced.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import orjson
+
+from emberd.errors import NoTextsError, TooLargeError
+from emberd.pool.job import Answer
+from emberd.pool.manager import EmbedRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedAnswer:
+    """The vectors of chunks, and where these are.
+
+    `places` is a JSON array with an object for each vector: `text` (the place of its text in the
+    request), and what `worker.chunking` says of it. `size` is the most tokens of a chunk.
+    """
+
+    answer: Answer
+    places: bytes
+    size: int
+
+
+async def embed_chunks(
+    embed: Callable[[EmbedRequest], Awaitable[Answer]], asked: EmbedRequest, *, most: int
+) -> ChunkedAnswer:
+    """Embed the chunks of texts, as `asked.chunking` says, each like a text of its own.
+
+    Args:
+        embed: sends a request to the pool.
+        asked: what is asked for; its `encoding` is that of the vectors.
+        most: how many chunks a request may have.
+
+    Raises:
+        TooLargeError: there are more.
+        NoTextsError: there are none.
+        EmberdError: as `embed`.
+    """
+    found = await embed(replace(asked, encoding="chunks"))
+    texts = [
+        text[place["start"] : place["end"]]
+        for text, fragment in zip(asked.texts, found.fragments, strict=True)
+        for place in orjson.loads(fragment)
+    ]
+    if len(texts) > most:
+        raise TooLargeError(
+            f"The texts have {len(texts)} chunks of up to {found.chunk_size} tokens: a request may"
+            f" have {most}.",
+            hint="Send fewer texts, a larger chunk.size, or the texts of POST /chunk in several"
+            " requests; or raise limits.max_texts.",
+        )
+    if not texts:
+        raise NoTextsError(
+            "The texts are only white space, which has no chunks.", hint="Leave them out."
+        )
+    answer = await embed(replace(asked, texts=texts))
+    return ChunkedAnswer(answer, _with_texts(found), found.chunk_size)
+
+
+def _with_texts(found: Answer) -> bytes:
+    """Return the places of all chunks in one array, each with the place of its text."""
+    numbered = (
+        fragment[1:-1].replace(b'{"start":', b'{"text":%d,"start":' % text)
+        for text, fragment in enumerate(found.fragments)
+        if fragment != b"[]"
+    )
+    return b"[" + b",".join(numbered) + b"]"
