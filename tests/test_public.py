@@ -16,7 +16,8 @@ EMBED = (
     "(texts: collections.abc.Sequence[str], *, model: str | None = None,"
     " input_type: Optional[Literal['query', 'document']] = None, dimensions: int | None = None,"
     " truncate: bool = True, fingerprint: str | None = None,"
-    " cache: bool = True,"
+    " cache: bool = True, dtype: Optional[Literal['float', 'float16', 'int8', 'uint8', 'binary',"
+    " 'ubinary']] = None,"
     " chunk: collections.abc.Mapping[str, typing.Any] | None = None)"
     " -> emberd.client.requests.Embeddings"
 )

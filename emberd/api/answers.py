@@ -9,6 +9,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from emberd.dtypes import NUMPY, Dtype, columns
 from emberd.pool.job import Answer
 from emberd.pool.memory import release_free_memory
 from emberd.units import format_places
@@ -31,8 +32,13 @@ def chosen_format(accept: str) -> Format:
     return "raw" if "application/octet-stream" in accept else "json"
 
 
-def embed_response(answer: Answer, form: Format, **more: bytes) -> Response:
-    """Return the native answer of `POST /embed`; `more` are fields of JSON, encoded already."""
+def embed_response(
+    answer: Answer, form: Format, dtype: Dtype | None = None, **more: bytes
+) -> Response:
+    """Return the native answer of `POST /embed`.
+
+    `dtype` is the one that the request names; `more` are fields of JSON, encoded already.
+    """
     if form == "json":
         rest = {
             "dimensions": answer.dimensions,
@@ -41,18 +47,19 @@ def embed_response(answer: Answer, form: Format, **more: bytes) -> Response:
             "truncated": answer.truncated,
             "usage": {"tokens": answer.tokens},
             "cached": answer.cached,
-        }
+        } | ({"output_dtype": dtype} if dtype else {})
         further = b"".join(b'"%b":%b,' % (name.encode(), value) for name, value in more.items())
         key = b"sparse" if answer.is_sparse else b"embeddings"
         body = b'{"' + key + b'":' + as_array(answer) + b"," + further + orjson.dumps(rest)[1:]
         return respond(answer, body)
     body = b"".join(answer.fragments)
     if form == "npy":
-        header = npy_header(len(answer.fragments), answer.dimensions)
+        header = npy_header(len(answer.fragments), answer.dimensions, dtype or "float")
         response = respond(answer, header + body, "application/x-npy")
     else:
         response = respond(answer, body, "application/octet-stream")
     response.headers["X-Emberd-Dimensions"] = str(answer.dimensions)
+    response.headers["X-Emberd-Dtype"] = dtype or "float"
     response.headers["X-Emberd-Rows"] = str(len(answer.fragments))
     response.headers["X-Emberd-Tokens"] = str(answer.tokens)
     response.headers["X-Emberd-Truncated"] = format_places(sorted(answer.truncated))
@@ -60,13 +67,14 @@ def embed_response(answer: Answer, form: Format, **more: bytes) -> Response:
     return response
 
 
-def npy_header(rows: int, columns: int) -> bytes:
-    """Return the header of a little-endian float32 array in NumPy's format 1.0.
+def npy_header(rows: int, dimensions: int, dtype: Dtype = "float") -> bytes:
+    """Return the header of a little-endian array of vectors in NumPy's format 1.0.
 
     Source: numpy.org/doc/stable/reference/generated/numpy.lib.format.html. The header is padded
     with spaces so that the data begins at a multiple of 64 bytes.
     """
-    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}"
+    shape = f"({rows}, {columns(dimensions, dtype)})"
+    text = f"{{'descr': '{NUMPY[dtype]}', 'fortran_order': False, 'shape': {shape}, }}"
     prefix_bytes = 10
     padding = -(prefix_bytes + len(text) + 1) % 64
     described = text.encode() + b" " * padding + b"\n"

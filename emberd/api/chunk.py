@@ -13,6 +13,7 @@ from emberd.api import answers, body, exchange
 from emberd.api.fields import ModelName, PromptType, RequestBody, StrictTexts
 from emberd.api.openapi import EMBEDDING, NativeError, ResponseBody, fails, gives, takes
 from emberd.api.routes import Router
+from emberd.dtypes import Dtype
 from emberd.errors import BadOptionError
 from emberd.pool.chunks import embed_chunks
 from emberd.pool.manager import EmbedRequest, Pool
@@ -115,9 +116,16 @@ class EmbeddedChunk(ChunkPlace):
 
 
 async def embed(
-    request: Request, pool: Pool, asked: EmbedRequest, form: answers.Format
+    request: Request,
+    pool: Pool,
+    asked: EmbedRequest,
+    form: answers.Format,
+    dtype: Dtype | None = None,
 ) -> Response:
-    """Answer a `POST /embed` that has `chunk`: a vector for each chunk."""
+    """Answer a `POST /embed` that has `chunk`: a vector for each chunk.
+
+    `dtype` is the one that the request names.
+    """
     if form != "json":
         raise BadOptionError(
             "chunk: the places of chunks have no room beside raw vectors.",
@@ -128,7 +136,7 @@ async def embed(
     most = pool.limits.max_texts
     found = await embed_chunks(partial(exchange.embed, request, pool), asked, most=most)
     return answers.embed_response(
-        found.answer, form, chunks=found.places, chunk_size=b"%d" % found.size
+        found.answer, form, dtype, chunks=found.places, chunk_size=b"%d" % found.size
     )
 
 

@@ -1,13 +1,11 @@
-"""Cohere's dialect: `/v1/embed` and `/v2/embed`, as its SDKs call them.
-
-Only float32 vectors, as numbers or base64: smaller types are refused, not faked.
-"""
+"""Cohere's dialect: `/v1/embed` and `/v2/embed`, as its SDKs call them."""
 
 import uuid
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, WithJsonSchema
+from pydantic import AliasChoices, BeforeValidator, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,33 +13,21 @@ from emberd.api import answers, body, exchange
 from emberd.api.fields import ModelName, PromptType, RequestBody, Texts, Truncate
 from emberd.api.openapi import EMBEDDING, CohereError, ResponseBody, fails, gives, takes
 from emberd.api.routes import Router
+from emberd.dtypes import Dtype
 from emberd.errors import BadOptionError
+from emberd.pool.job import Answer
 from emberd.pool.manager import EmbedRequest, Pool
+from emberd.worker.wire import BETWEEN, Encoding
 
-EmbeddingType = Literal["float", "base64"]
-UNSUPPORTED = {"int8", "uint8", "binary", "ubinary"}
-
-
-def _refuse_smaller_types(given: object) -> object:
-    """Refuse Cohere's quantized types by name."""
-    for kind in given if isinstance(given, list) else ():
-        if isinstance(kind, str) and kind in UNSUPPORTED:
-            raise BadOptionError(
-                f"embedding_types: {kind} is not supported; only float and base64 are.",
-                hint="Use float, which is the default, and quantize the vectors yourself.",
-                field="embedding_types",
-            )
-    return given
-
-
-def _just_one(given: list[EmbeddingType]) -> list[EmbeddingType]:
-    if len(set(given)) > 1:
-        raise BadOptionError(
-            "embedding_types: float and base64 are the same vectors, so only one can be requested.",
-            hint="Choose one of them.",
-            field="embedding_types",
-        )
-    return given
+EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
+AS: Mapping[EmbeddingType, tuple[Encoding, Dtype]] = {
+    "float": ("json", "float"),
+    "int8": ("json", "int8"),
+    "uint8": ("json", "uint8"),
+    "binary": ("json", "binary"),
+    "ubinary": ("json", "ubinary"),
+    "base64": ("base64", "float"),
+}
 
 
 def _texts_only(given: object) -> object:
@@ -60,9 +46,10 @@ class CohereEmbedBody(RequestBody):
     texts: Texts = Field(description="The texts to embed, in order.")
     model: ModelName = None
     input_type: PromptType = Field(None, description="Which of the model's prompts to use.")
-    embedding_types: Annotated[
-        list[EmbeddingType], BeforeValidator(_refuse_smaller_types), AfterValidator(_just_one)
-    ] = Field(default_factory=list, description="float, or base64 of little-endian float32.")
+    embedding_types: list[EmbeddingType] = Field(
+        default_factory=list,
+        description="Several give the same vectors in each; base64 is of little-endian float32.",
+    )
     output_dimension: int | None = Field(
         None,
         validation_alias=AliasChoices("output_dimension", "dimensions"),
@@ -95,9 +82,13 @@ class CohereMeta(ResponseBody):
 
 
 class CohereTypes(ResponseBody):
-    """Vectors by type; only the requested one is present."""
+    """Vectors by type; only those that were requested are present."""
 
     floats: list[list[float]] | None = Field(None, alias="float")
+    int8: list[list[int]] | None = None
+    uint8: list[list[int]] | None = None
+    binary: list[list[int]] | None = Field(None, description="Signs: int8, ubinary - 128.")
+    ubinary: list[list[int]] | None = Field(None, description="Signs: 8 numbers in each byte.")
     base64: list[str] | None = None
 
 
@@ -131,7 +122,8 @@ def create_router(pool: Pool) -> Router:
 
 
 async def _embed(request: Request, pool: Pool, asked: CohereEmbedBody, version: str) -> Response:
-    kind: EmbeddingType = asked.embedding_types[0] if asked.embedding_types else "float"
+    types: list[EmbeddingType] = list(dict.fromkeys(asked.embedding_types)) or ["float"]
+    (encoding, dtype), *also = (AS[kind] for kind in types)
     answer = await exchange.embed(
         request,
         pool,
@@ -141,7 +133,9 @@ async def _embed(request: Request, pool: Pool, asked: CohereEmbedBody, version: 
             input_type=asked.input_type,
             dimensions=asked.output_dimension,
             truncate=asked.truncate,
-            encoding="base64" if kind == "base64" else "json",
+            encoding=encoding,
+            dtype=dtype,
+            also=also,
         ),
     )
     meta: dict[str, Any] = {
@@ -158,17 +152,27 @@ async def _embed(request: Request, pool: Pool, asked: CohereEmbedBody, version: 
         "meta": meta,
         "response_type": "embeddings_floats" if is_bare else "embeddings_by_type",
     }
-    vectors = answers.as_array(answer)
-    if not is_bare:
-        vectors = b'{"%b":%b}' % (kind.encode(), vectors)
+    vectors = answers.as_array(answer) if is_bare else _by_type(answer, types)
     return answers.respond(answer, b'{"embeddings":' + vectors + b"," + orjson.dumps(rest)[1:])
+
+
+def _by_type(answer: Answer, types: list[EmbeddingType]) -> bytes:
+    """Return a JSON object of lists: each text's fragment has its vector in all of the types."""
+    if len(types) == 1:
+        return b'{"%b":%b}' % (types[0].encode(), answers.as_array(answer))
+    lists = zip(*(fragment.split(BETWEEN) for fragment in answer.fragments), strict=True)
+    named = (
+        b'"%b":[%b]' % (kind.encode(), b",".join(each))
+        for kind, each in zip(types, lists, strict=True)
+    )
+    return b"{" + b",".join(named) + b"}"
 
 
 _EMBED: dict[str, Any] = {
     "openapi_extra": takes(
         CohereEmbedBody,
         {"model": "minilm", "texts": ["first", "second"], "input_type": "search_document"},
-        {"model": "minilm", "texts": ["a question"], "embedding_types": ["float"]},
+        {"model": "minilm", "texts": ["a question"], "embedding_types": ["float", "int8"]},
         embeds=True,
     ),
     "responses": gives(CohereEmbeddings, "One vector for each text, in order.", embeds=True)

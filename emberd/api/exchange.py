@@ -77,7 +77,9 @@ def _size_bytes(asked: EmbedRequest, spec: ModelSpec, max_texts: int) -> int:
         return held_bytes * (1 + asked.chunking.with_text) + said_bytes
     if spec.kind == "sparse":
         return held_bytes + ENTRY_BYTES * MOST_ENTRIES * len(texts)
-    return held_bytes + ANSWER_BYTES[asked.encoding] * len(texts) * spec.dimensions
+    encodings = (asked.encoding, *(encoding for encoding, _ in asked.also))
+    number_bytes = sum(map(ANSWER_BYTES.__getitem__, encodings))  # smaller dtypes take less
+    return held_bytes + number_bytes * len(texts) * spec.dimensions
 
 
 async def load(request: Request, pool: Pool, name: str | None) -> Answer:

@@ -145,6 +145,11 @@ def refuse_start(field: str) -> None:
     )
 
 
+OUTPUT_DTYPE = (
+    "What the numbers are; each is a vector space of its own. float is float32; binary and ubinary"
+    " have the signs of eight numbers in each byte."
+)
+
 ModelName = Annotated[
     str | None,
     Field(

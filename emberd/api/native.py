@@ -14,7 +14,14 @@ from starlette.responses import Response
 from emberd import __version__
 from emberd.api import answers, body, chunk, exchange, sparse, tei
 from emberd.api.chunk import ChunkOptions, EmbeddedChunk
-from emberd.api.fields import ModelName, PromptType, RequestBody, StrictTexts, Truncate
+from emberd.api.fields import (
+    OUTPUT_DTYPE,
+    ModelName,
+    PromptType,
+    RequestBody,
+    StrictTexts,
+    Truncate,
+)
 from emberd.api.hang_up import hang_up_of
 from emberd.api.openapi import (
     ACCESS,
@@ -29,6 +36,7 @@ from emberd.api.openapi import (
 )
 from emberd.api.routes import Router
 from emberd.config.live import LiveConfig
+from emberd.dtypes import Dtype
 from emberd.errors import WrongShapeError
 from emberd.pool.manager import EmbedRequest, Pool
 from emberd.pool.states import State
@@ -49,6 +57,7 @@ class EmbedBody(RequestBody):
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
     truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
     encoding: Literal["float", "base64"] = "float"
+    output_dtype: Dtype | None = Field(None, description=OUTPUT_DTYPE)
     fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
     cache: bool = Field(True, description="False: compute every text anew, for this request alone.")
     chunk: ChunkOptions | None = Field(
@@ -79,13 +88,14 @@ class Usage(ResponseBody):
 class EmbedAnswer(ResponseBody):
     """What `POST /embed` answers."""
 
-    embeddings: list[list[float]] | list[str]
+    embeddings: list[list[float]] | list[list[int]] | list[str]
     dimensions: int
     model: str
     fingerprint: str
     truncated: list[int]
     usage: Usage
     cached: int
+    output_dtype: Dtype | None = Field(None, description="Present if the request names one.")
     chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
     chunk_size: int | None = Field(None, description="The most tokens of a chunk.")
 
@@ -162,6 +172,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
             (EmbedBody, tei.TEIEmbedBody),
             {"texts": ["first text", "second text"]},
             {"texts": ["what is it about?"], "model": "minilm", "input_type": "query"},
+            {"texts": ["a text"], "model": "minilm", "output_dtype": "int8"},
             {"texts": ["A long text. It goes on."], "chunk": {"size": 200, "overlap": 20}},
             {"inputs": "a text, as TEI clients send it"},
             embeds=True,
@@ -169,7 +180,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
         responses=fails((NativeError, TEIError), EMBEDDING)
         | gives(
             (EmbedAnswer, SparseAnswer, tei.VECTORS),
-            "One vector for each text, in order; raw float32 or a NumPy array by Accept.",
+            "One vector for each text, in order; raw numbers or a NumPy array by Accept.",
             embeds=True,
             further=("application/octet-stream", "application/x-npy"),
         ),
@@ -202,12 +213,13 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
             fingerprint=asked.fingerprint,
             takes=(asked.kind,) if asked.kind else ("embed", "sparse"),
             cache=asked.cache,
+            dtype=asked.output_dtype or "float",
         )
         if asked.chunk:
             wanted = replace(wanted, chunking=asked.chunk.chunking())
-            return await chunk.embed(request, pool, wanted, form)
+            return await chunk.embed(request, pool, wanted, form, asked.output_dtype)
         answer = await exchange.embed(request, pool, wanted)
-        return answers.embed_response(answer, form)
+        return answers.embed_response(answer, form, asked.output_dtype)
 
     @router.get("/health", responses=gives(Health, "The state.") | fails(NativeError, (403,)))
     async def health() -> Response:

@@ -8,7 +8,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd.api import answers, body, exchange
-from emberd.api.fields import ModelName, PromptType, RequestBody, Texts, Truncate, lists_of_ids
+from emberd.api.fields import (
+    OUTPUT_DTYPE,
+    ModelName,
+    PromptType,
+    RequestBody,
+    Texts,
+    Truncate,
+    lists_of_ids,
+)
 from emberd.api.openapi import (
     ACCESS,
     EMBEDDING,
@@ -20,6 +28,8 @@ from emberd.api.openapi import (
     takes,
 )
 from emberd.api.routes import Router
+from emberd.dtypes import Dtype
+from emberd.errors import BadOptionError
 from emberd.pool.manager import EmbedRequest, Pool
 
 
@@ -31,10 +41,12 @@ class OpenAIEmbeddingsBody(RequestBody):
     )
     model: ModelName = None
     encoding_format: Literal["float", "base64"] | None = Field(
-        None,
-        validation_alias=AliasChoices("encoding_format", "embedding_type"),  # Jina's
+        None, description="Numbers, or base64 of their little-endian bytes."
     )
-    output_dtype: Literal["float"] | None = Field(None, description="As in Voyage and Mistral.")
+    output_dtype: Dtype | None = Field(None, description=f"As in Voyage. {OUTPUT_DTYPE}")
+    embedding_type: Literal["float", "base64", "binary", "ubinary"] | None = Field(
+        None, description="Jina's word for both of these."
+    )
     dimensions: int | None = Field(
         None,
         validation_alias=AliasChoices("dimensions", "output_dimension"),  # Voyage's, Mistral's
@@ -51,13 +63,31 @@ class OpenAIEmbeddingsBody(RequestBody):
         description="Not in OpenAI: false refuses texts that are too long.",
     )
 
+    @property
+    def is_base64(self) -> bool:
+        """Whether vectors are wanted in base64."""
+        return "base64" in (self.encoding_format, self.embedding_type)
+
+    @property
+    def dtype(self) -> Dtype:
+        """What the numbers are wanted as. Raises BadOptionError if two are asked for."""
+        by_jina = None if self.embedding_type == "base64" else self.embedding_type
+        wanted = {self.output_dtype, by_jina} - {None}
+        if len(wanted) > 1:
+            raise BadOptionError(
+                f"output_dtype, embedding_type: {self.output_dtype} and {by_jina} are two dtypes.",
+                hint="Send one of these fields.",
+                field="output_dtype",
+            )
+        return self.output_dtype or by_jina or "float"
+
 
 class OpenAIEmbedding(ResponseBody):
-    """One vector, as numbers or as base64 of little-endian float32."""
+    """One vector, as numbers or as base64 of their little-endian bytes."""
 
     object: Literal["embedding"]
     index: int
-    embedding: list[float] | str
+    embedding: list[float] | list[int] | str
 
 
 class OpenAIUsage(ResponseBody):
@@ -112,8 +142,9 @@ def create_router(pool: Pool) -> Router:
                 input_type=asked.input_type,
                 dimensions=asked.dimensions,
                 truncate=asked.truncate,
-                encoding="base64" if asked.encoding_format == "base64" else "json",
+                encoding="base64" if asked.is_base64 else "json",
                 token_ids=decoded is not None,
+                dtype=asked.dtype,
             ),
         )
         rows = b",".join(
@@ -167,6 +198,7 @@ _EMBEDDINGS: dict[str, Any] = {
         OpenAIEmbeddingsBody,
         {"input": "one text", "model": "minilm"},
         {"input": ["first", "second"], "model": "minilm", "encoding_format": "base64"},
+        {"input": "one text", "model": "minilm", "output_dtype": "int8"},
         embeds=True,
     ),
     "responses": gives(OpenAIEmbeddings, "One vector for each text, in order.", embeds=True)

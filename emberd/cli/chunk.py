@@ -71,7 +71,11 @@ def chunk(
 
 
 def print_embedded(
-    config: "Config", texts: Iterable[str], options: dict[str, Any], chunking: Chunking
+    config: "Config",
+    texts: Iterable[str],
+    options: dict[str, Any],
+    chunking: Chunking,
+    dtype: str | None = None,
 ) -> None:
     """Print a line for each chunk of each text, with its vector. White space has no chunks."""
     import asyncio
@@ -81,9 +85,11 @@ def print_embedded(
     numbered = ((index, text) for index, text in enumerate(texts) if text.strip())
     server = clients.find(config)
     if not server:
+        options = options | {"dtype": dtype or "float"}
         asyncio.run(_embed_by_pool(config, numbered, options, chunking))
         return
     cut = {"size": chunking.size, "overlap": chunking.overlap}
+    options = options | ({"output_dtype": dtype} if dtype else {})
     for index, text in numbered:  # one by one: a long text may have all that a request can have
         answer = server.send(requests.embed_as_json([text], chunk=cut, **options))
         options["fingerprint"] = answer["fingerprint"]  # keep every line in the first one's space

@@ -12,6 +12,7 @@ import typer
 from emberd.cli.chunk import print_embedded
 from emberd.cli.context import ModelName, Root, print_warning
 from emberd.cli.texts import given, in_batches
+from emberd.dtypes import NUMPY
 from emberd.errors import BadOptionError
 from emberd.spaces.chunks import Chunking
 from emberd.units import format_places
@@ -38,6 +39,13 @@ def embed(
     dimensions: Annotated[
         int | None,
         typer.Option(metavar="N", help="Return shorter vectors, if the model supports it."),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DTYPE",
+            help="What the numbers are: float, float16, int8, uint8, binary or ubinary.",
+        ),
     ] = None,
     jsonl: Annotated[
         bool,
@@ -71,6 +79,8 @@ def embed(
     del as_json
     if input_type not in (None, "query", "document"):
         raise BadOptionError(f"--input-type: {input_type!r} is neither query nor document.")
+    if dtype is not None and dtype not in NUMPY:
+        raise BadOptionError(f"--dtype: {dtype!r} is none of {', '.join(NUMPY)}.")
     if overlap and chunk is None:
         raise BadOptionError("--overlap is of chunks.", hint="Add --chunk N.")
     source = given(texts, jsonl=jsonl, example='emberd embed "some text"')
@@ -85,17 +95,18 @@ def embed(
     }  # fmt: skip
     if chunk is not None:
         chunking = Chunking(size=chunk or None, overlap=overlap)
-        print_embedded(config, source, options, chunking)
+        print_embedded(config, source, options, chunking, dtype)
         return
     batches = in_batches(source)
     server = clients.find(config)
     with _progress(len(texts) if texts else None) as report:
         if server:
-            _by_server(server, batches, options, report)
+            asked_dtype = {"output_dtype": dtype} if dtype else {}
+            _by_server(server, batches, options | asked_dtype, report)
         else:
             import asyncio
 
-            asyncio.run(_by_pool(config, batches, options, report))
+            asyncio.run(_by_pool(config, batches, options | {"dtype": dtype or "float"}, report))
 
 
 class Printer:

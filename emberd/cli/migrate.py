@@ -19,6 +19,7 @@ from emberd.cli.migrate_report import (
     show_report,
     status_sentences,
 )
+from emberd.dtypes import STORED, Dtype
 from emberd.errors import BadOptionError, RequestError
 
 if TYPE_CHECKING:
@@ -119,6 +120,13 @@ def run(
             autocompletion=complete_model,
         ),
     ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DTYPE",
+            help="What the numbers become: float, int8 or bit; by default they stay what they are.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Show how long it takes and how much disk; change nothing."),
@@ -162,9 +170,10 @@ def run(
         typer.echo(recovered)
     name = to or ref.served_by or config.settings.default
     spec, role = config.catalog.find(name, ref.input_type, kinds=("embed",))
-    ref = replace(ref, input_type=role)
+    ref = replace(ref, input_type=role, dtype=_dtype(dtype))
+    wanted = ref.wanted
     with resumable(), open_embedder(config) as embedder:
-        target = find_target(config, embedder, spec.name, input_type=role)
+        target = find_target(config, embedder, spec.name, input_type=role, dtype=wanted)
         completed = 0 if dry_run else complete(ref, target, embedder, state)
         if completed and not as_json:
             typer.echo(
@@ -295,6 +304,13 @@ def _sample(text: str | None) -> int | None:
     if not text.isdecimal() or not int(text):
         raise BadOptionError(f"--sample {text}: expected a number of rows, or `all`.")
     return int(text)
+
+
+def _dtype(text: str | None) -> Dtype | None:
+    found = [dtype for dtype, name in STORED.items() if name == text]
+    if text is not None and not found:
+        raise BadOptionError(f"--dtype {text}: expected {', '.join(STORED.values())}.")
+    return found[0] if found else None
 
 
 def _ask(question: str, *, yes: bool) -> None:

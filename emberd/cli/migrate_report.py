@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from emberd.dtypes import STORED
 from emberd.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from emberd.config.load import Config
+    from emberd.dtypes import Dtype
     from emberd.migrate.base import Copy, Key
     from emberd.migrate.check import StoreReport
     from emberd.migrate.health import Health
@@ -59,7 +61,7 @@ def status_sentences(
         lines.append(found["recovered"])
     stamp, staged = found["stamp"], found["staged"]
     lines.append(
-        f"{ref.name}: {found['rows']} rows of {found['dimensions']} dimensions, "
+        f"{ref.name}: {found['rows']} rows of {_size(found['dimensions'], found['dtype'])}, "
         + (
             f"migrated to {stamp['model']} ({stamp['fingerprint']}) at {stamp['made_at']}."
             if stamp
@@ -103,6 +105,9 @@ def plan_row(ref: "StoreRef", plan: "Plan") -> dict[str, Any]:
         "without_vector_keys": plan.lacking.vector[:KEYS_IN_JSON],
         "dimensions_before": plan.shape.dimensions,
         "dimensions": plan.target.dimensions,
+        "dtype_before": plan.shape.dtype,
+        "dtype": plan.target.dtype,
+        "loss": asdict(plan.loss) if plan.loss else None,
         "staged": plan.staged,
         "plan": {
             "minutes": round(plan.seconds / 60, 2),
@@ -117,13 +122,15 @@ def plan_sentences(ref: "StoreRef", plan: "Plan") -> str:
     """Say what moving a store takes, for people."""
     shape, cost, lacking = plan.shape, plan.cost, plan.lacking
     lines = [
-        f"{ref.name}: {shape.rows} rows, {shape.dimensions} dimensions,"
-        f" to {plan.target.model}, {plan.target.dimensions} dimensions.",
+        f"{ref.name}: {shape.rows} rows, {_size(shape.dimensions, shape.dtype)},"
+        f" to {plan.target.model}, {_size(plan.target.dimensions, plan.target.dtype)}.",
         f"It takes about {_minutes(plan.seconds)}"
         + (f" ({plan.rows_per_s:.0f} rows/s measured)" if shape.rows else "")
         + f" and {format_size(plan.disk_bytes)} of disk, {format_size(cost.backup_bytes)} of it for"
         f" the backup. Writers wait about {cost.locked_s:.1f} s at the end.",
     ]
+    if plan.target.dtype != shape.dtype:
+        lines += _dtype_sentences(plan)
     if plan.staged:
         lines.append(f"{plan.staged} rows are ready from a run that was stopped.")
     lines += _copies_sentences(ref, plan.copies)
@@ -137,6 +144,38 @@ def plan_sentences(ref: "StoreRef", plan: "Plan") -> str:
             f"{len(lacking.vector)} texts have no vector ({_few(lacking.vector)}), and get none."
         )
     return "\n".join(lines)
+
+
+SEARCH: "Mapping[Dtype, str]" = {
+    "float": "float32 vectors (`MATCH ?`)",
+    "int8": "`output_dtype: int8` (`MATCH vec_int8(?)`)",
+    "ubinary": "`output_dtype: ubinary` (`MATCH vec_bit(?)`; not `vec_quantize_binary`, which has"
+    " the bits in another order)",
+}
+"""With what a store of each dtype is searched and written, in sqlite-vec's SQL."""
+
+
+def _size(dimensions: int, dtype: "Dtype") -> str:
+    return f"{dimensions} dimensions" + ("" if dtype == "float" else f" of {STORED[dtype]}")
+
+
+def _dtype_sentences(plan: "Plan") -> list[str]:
+    """Say what another dtype gains and costs, and what the store's programs have to do."""
+    shape, target = plan.shape, plan.target
+    lines = [
+        f"A vector takes {target.vector_bytes} bytes instead of {shape.vector_bytes}."
+        f" Programs must search and write it with {SEARCH[target.dtype]} from then on."
+    ]
+    if plan.loss:
+        loss = plan.loss
+        lines.insert(
+            0,
+            f"Of the {loss.nearest} nearest neighbours of a row, {loss.kept:.1%} stay the same"
+            f" (measured with {loss.rows} of its rows, compared with each other).",
+        )
+    elif target.dtype != "float":
+        lines.insert(0, "The store has too few rows to measure what that costs.")
+    return lines
 
 
 def _copies_sentences(
@@ -223,7 +262,8 @@ def show_report(report: "StoreReport", ref: "StoreRef") -> None:
     """Print what a check found."""
     from emberd.cli import render
 
-    typer.echo(f"{ref.name} ({report.kind}): {report.rows} rows, {report.dimensions} dimensions.")
+    size = _size(report.dimensions, report.dtype)
+    typer.echo(f"{ref.name} ({report.kind}): {report.rows} rows, {size}.")
     for line in [*_health_sentences(report.health), *_copies_sentences(ref, report.copies)]:
         typer.echo(f"  {line}")
     if report.candidates:

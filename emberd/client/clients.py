@@ -1,6 +1,6 @@
 """`emberd.Client` and `emberd.AsyncClient`: texts in, NumPy arrays out, over the native API.
 
-Vectors travel as raw float32. An error of the server is raised as the same class of
+Vectors travel as raw numbers. An error of the server is raised as the same class of
 `emberd.errors` that the server raised. The server never imports this.
 """
 
@@ -21,6 +21,7 @@ from emberd.client.requests import (
     SparseEmbeddings,
 )
 from emberd.config.load import Config, load_config
+from emberd.dtypes import Dtype
 from emberd.errors import ConfigError, DeadlineError, EmberdError, NoServerError
 from emberd.spaces.chunks import ChunkKind
 
@@ -77,6 +78,7 @@ class Client:
         truncate: bool = True,
         fingerprint: str | None = None,
         cache: bool = True,
+        dtype: Dtype | None = None,
         chunk: Mapping[str, Any] | None = None,
     ) -> Embeddings:
         """Return the vectors of `texts`: one request, so at most `limits.max_texts` of them.
@@ -84,7 +86,9 @@ class Client:
         `fingerprint` is the expected space; any other raises `FingerprintMismatchError`. Without
         `cache`, every text is computed anew. `chunk`: there is a vector for each chunk of the
         texts; its keys are the options of `chunk` below, and `{}` means chunks as large as the
-        model takes.
+        model takes. `dtype` is what the numbers of the vectors become: `float` (float32, the
+        default), `float16`, `int8`, `uint8`, `binary` or `ubinary`, each of which is a space of its
+        own.
         """
         return self.send(
             requests.embed(
@@ -95,6 +99,7 @@ class Client:
                 truncate=truncate,
                 fingerprint=fingerprint,
                 cache=cache,
+                dtype=dtype,
                 chunk=chunk,
             )
         )
@@ -224,6 +229,7 @@ class AsyncClient:
         truncate: bool = True,
         fingerprint: str | None = None,
         cache: bool = True,
+        dtype: Dtype | None = None,
         chunk: Mapping[str, Any] | None = None,
     ) -> Embeddings:
         """See `Client.embed`."""
@@ -236,6 +242,7 @@ class AsyncClient:
                 truncate=truncate,
                 fingerprint=fingerprint,
                 cache=cache,
+                dtype=dtype,
                 chunk=chunk,
             )
         )

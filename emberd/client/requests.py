@@ -7,8 +7,9 @@ import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
+from emberd.dtypes import NUMPY, Dtype, columns
 from emberd.errors import NoServerError, WrongShapeError, from_code
 from emberd.ranking import Ranked
 from emberd.spaces.chunks import ChunkKind
@@ -63,15 +64,16 @@ class Chunks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
-    """`vectors` is float32 (N, D), writable, in the order of the texts.
+    """`vectors` is (N, D), writable, in the order of the texts: float32, or the dtype asked for.
 
+    `binary` and `ubinary` are (N, D / 8), int8 and uint8, with the signs of 8 numbers in each byte.
     If chunks were asked for, there is one for each of `chunks`, and they count as texts.
 
     `truncated` has the indices of the texts that were cut because they have more tokens than the
     model takes: their vectors do not cover what was cut off.
     """
 
-    vectors: "NDArray[np.float32]"
+    vectors: "NDArray[Any]"
     model: str
     fingerprint: str
     truncated: tuple[int, ...] = ()
@@ -161,9 +163,10 @@ def embed(  # noqa: PLR0913 - the options of a request
     truncate: bool = True,
     fingerprint: str | None = None,
     cache: bool = True,
+    dtype: Dtype | None = None,
     chunk: Mapping[str, Any] | None = None,
 ) -> Request[Embeddings]:
-    """Ask for vectors as raw float32, or in base64 with their chunks. Raises WrongShapeError."""
+    """Ask for vectors as raw numbers, or in base64 with their chunks. Raises WrongShapeError."""
     if isinstance(texts, str):  # a string is a sequence, too
         raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
     options = {
@@ -171,9 +174,11 @@ def embed(  # noqa: PLR0913 - the options of a request
         "input_type": input_type,
         "dimensions": dimensions,
         "fingerprint": fingerprint,
+        "output_dtype": dtype,
+        "cache": None if cache else False,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    body: Object = {"texts": list(texts), "truncate": truncate, "cache": cache, **given}
+    body: Object = {"texts": list(texts), "truncate": truncate, **given}
     if chunk is None:
         return _post("/embed", body, _embeddings, RAW)
     body |= {"chunk": chunk, "encoding": "base64"}
@@ -323,8 +328,10 @@ def _embeddings(response: "httpx2.Response") -> Embeddings:
     import numpy as np
 
     headers = response.headers
-    shape = int(headers["x-emberd-rows"]), int(headers["x-emberd-dimensions"])
-    vectors = np.frombuffer(response.content, "<f4").reshape(shape).astype(np.float32)
+    dtype = cast("Dtype", headers.get("x-emberd-dtype", "float"))
+    shape = int(headers["x-emberd-rows"]), columns(int(headers["x-emberd-dimensions"]), dtype)
+    sent = np.frombuffer(response.content, NUMPY[dtype]).reshape(shape)
+    vectors = sent.astype(sent.dtype.newbyteorder("="))
     return Embeddings(
         vectors,
         headers["x-emberd-model"],
@@ -339,7 +346,9 @@ def _embeddings_of_chunks(response: "httpx2.Response") -> Embeddings:
 
     said = response.json()
     raw = b"".join(map(b64decode, said["embeddings"]))
-    vectors = np.frombuffer(raw, "<f4").reshape(-1, said["dimensions"]).astype(np.float32)
+    dtype = cast("Dtype", said.get("output_dtype", "float"))
+    sent = np.frombuffer(raw, NUMPY[dtype]).reshape(-1, columns(said["dimensions"], dtype))
+    vectors = sent.astype(sent.dtype.newbyteorder("="))
     return Embeddings(
         vectors,
         said["model"],

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
+from emberd.dtypes import NUMPY, Dtype, row_bytes
 from emberd.spaces.compare import Space
 from emberd.spaces.options import SpaceOptions
 from emberd.state import known_fields
@@ -23,7 +24,7 @@ Key = int | str
 class Row:
     """A row that has a vector. `text` is None if it is NULL or not a text.
 
-    `vector` is little-endian float32, or empty if vectors were not asked for.
+    `vector` is little-endian, of the store's dtype, or empty if vectors were not asked for.
     """
 
     key: Key
@@ -33,12 +34,21 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How large a store is. `rows` have both text and vector; the other counts lack one of them."""
+    """How large a store is. `rows` have both text and vector; the other counts lack one of them.
+
+    `dtype` is what the numbers of its vectors are; `ubinary` has 8 dimensions in a byte.
+    """
 
     rows: int
     dimensions: int
     without_vector: int = 0
     without_text: int = 0
+    dtype: Dtype = "float"
+
+    @property
+    def vector_bytes(self) -> int:
+        """The size of a vector."""
+        return row_bytes(self.dimensions, self.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +99,7 @@ class Stamp:
 
     `probes` are the vectors of emberd's eight probe texts (`spaces.probes.encode`), and `options`
     the limits and options of the space, as far as they were recorded. `migration` identifies the
-    run that wrote the vectors.
+    run that wrote the vectors. `dtype` is what they were rounded to, with `step` for int8.
     """
 
     model: str
@@ -99,6 +109,8 @@ class Stamp:
     migration: str
     made_at: str
     options: SpaceOptions = SpaceOptions()  # noqa: RUF009 - it is frozen
+    dtype: Dtype = "float"
+    step: float | None = None
 
     @property
     def space(self) -> Space:
@@ -106,6 +118,7 @@ class Stamp:
         return Space(
             name="the store", model=self.model, fingerprints=(self.fingerprint,),
             sizes=(self.dimensions,), options=self.options, probes=self.probes,
+            dtype=self.dtype, step=self.step,
         )  # fmt: skip
 
     def to_json(self) -> str:
@@ -123,7 +136,8 @@ class Stamp:
             return None
         texts = (stamp.model, stamp.fingerprint, stamp.probes, stamp.migration, stamp.made_at)
         is_stamp = all(isinstance(text, str) for text in texts) and type(stamp.dimensions) is int
-        return stamp if is_stamp else None
+        is_known = stamp.dtype in NUMPY and isinstance(stamp.step, float | None)
+        return stamp if is_stamp and is_known else None
 
 
 class Replacement(Protocol):
@@ -134,7 +148,10 @@ class Replacement(Protocol):
         ...
 
     def fill(self, vectors: Iterable[tuple[Key, bytes]], *, dimensions: int, stamp: Stamp) -> None:
-        """Replace all vectors with these, one for each key, or raise. Nothing else changes."""
+        """Replace all vectors with these, one for each key, or raise. Nothing else changes.
+
+        They are of `stamp.dtype`, which is one of the store's `dtypes`.
+        """
         ...
 
     def vector_keys(self) -> Iterator[Key]:
@@ -189,7 +206,8 @@ class Store(Protocol):
     """One store. `path` is the file that holds the vectors.
 
     `settings` is the file in which the program that uses the store keeps the name and dimensions of
-    its model; None if there is no such file.
+    its model; None if there is no such file. `dtypes: ClassVar[Sequence[Dtype]]` are those that its
+    vectors can have: optional, without it only `float`.
     """
 
     kind: ClassVar[str]
@@ -282,6 +300,12 @@ def lacking_of(store: Store) -> Lacking:
 def halved_rows(store: Store) -> list[Row]:
     """Return the rows of `Store.halved`."""
     return list(store.halved()) if hasattr(store, "halved") else []
+
+
+def dtypes_of(store: Store) -> Sequence[Dtype]:
+    """Return what the numbers of a store's vectors can be."""
+    own: Sequence[Dtype] = getattr(store, "dtypes", ("float",))
+    return own
 
 
 def copies_of(store: Store) -> Sequence[Copy]:

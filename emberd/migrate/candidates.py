@@ -8,13 +8,14 @@ from typing import Literal
 
 import numpy as np
 
+from emberd.dtypes import Dtype
 from emberd.errors import EmberdError
 from emberd.migrate.base import Key, Row
 from emberd.migrate.embedding import BATCH, Embedded, Embedder, in_turn
+from emberd.migrate.likeness import SAME, likeness
 from emberd.migrate.sampling import vectors_of
 from emberd.registry.spec import InputType, ModelSpec, Precision
-from emberd.spaces.compare import SAME_SPACE
-from emberd.vectors import Matrix, cosines
+from emberd.vectors import Matrix, Rows
 
 Verdict = Literal["compatible", "re-embed", "mixed", "unknown"]
 A_FEW = 0.1  # share of rows too small to decide whose a store is, whether they fit a model or not
@@ -22,7 +23,10 @@ A_FEW = 0.1  # share of rows too small to decide whose a store is, whether they 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """How near a model comes to the sampled vectors; `share` of them reach a cosine of 0.999."""
+    """How near a model comes to the sampled vectors; `share` of them reach a cosine of 0.999.
+
+    For a store of bits, that is 0.9, and the cosine is that of 1 and -1; see `likeness`.
+    """
 
     model: str
     precision: Precision
@@ -40,13 +44,20 @@ class Candidates:
         rows: a sample with texts and usable vectors.
         dimensions: the size of their vectors.
         input_type: what the store's programs send with a text to store.
+        dtype: what the numbers of the vectors are.
     """
 
-    def __init__(self, rows: Sequence[Row], dimensions: int, input_type: InputType | None) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        dimensions: int,
+        input_type: InputType | None,
+        dtype: Dtype = "float",
+    ) -> None:
         self._rows = rows
         self._texts = [row.text or "" for row in rows]
-        self._vectors = vectors_of(rows) if rows else np.zeros((0, dimensions), np.float32)
-        self._dimensions = dimensions
+        self._dtype, self._dimensions = dtype, dimensions
+        self._vectors = vectors_of(rows, dtype) if rows else np.zeros((0, dimensions), np.float32)
         self._input_type = input_type
         self._cosines: dict[str, Matrix] = {}
         self.found: list[Candidate] = []
@@ -75,24 +86,24 @@ class Candidates:
         if not fits_size:
             return  # it was only timed
         vectors, fingerprint = embedded
-        found = cosines(self._vectors, vectors)
+        found = likeness(self._vectors, vectors, self._dtype)
         self._cosines[spec.name] = found
         self.found.append(
             Candidate(
                 model=spec.name, precision=spec.precision, fingerprint=fingerprint,
                 mean_cosine=round(float(found.mean()), 6),
                 lowest_cosine=round(float(found.min()), 6),
-                share=round(float((found >= SAME_SPACE).mean()), 4),
+                share=round(float((found >= SAME[self._dtype]).mean()), 4),
             )
         )  # fmt: skip
 
     def _embed(
         self, spec: ModelSpec, embedder: Embedder, dimensions: int | None
-    ) -> tuple[Matrix, str]:
+    ) -> tuple[Rows, str]:
         def submit(batch: Sequence[str], space: str | None) -> "Future[Embedded]":
             return embedder.submit(
                 batch, model=spec.name, dimensions=dimensions, input_type=self._input_type,
-                fingerprint=space,
+                fingerprint=space, dtype=self._dtype,
             )  # fmt: skip
 
         # This loads the model, so that loading does not count in the rate, and fixes the space.
@@ -121,7 +132,7 @@ class Candidates:
         found: dict[str, list[Key]] = {}
         left = np.ones(len(self._rows), bool)
         for each in order:
-            mine = left & (self._cosines[each.model] >= SAME_SPACE)
+            mine = left & (self._cosines[each.model] >= SAME[self._dtype])
             if mine.any():
                 found[each.model] = [self._rows[at].key for at in np.flatnonzero(mine).tolist()]
             left &= ~mine

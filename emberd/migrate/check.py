@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from emberd.config.load import Config
+from emberd.dtypes import Dtype, row_bytes
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.migrate import sidecar
 from emberd.migrate.base import Copy, Key, Shape, Stamp, Store, copies_of
@@ -59,6 +60,7 @@ class StoreReport:
     made_by: Mapping[str, Sequence[Key]] = field(default_factory=dict)
     work: Work | None = None
     why: str | None = None
+    dtype: Dtype = "float"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -79,7 +81,8 @@ def whose(config: Config, ref: StoreRef) -> KnownStore | None:
         return None
     serving = config.catalog.get(ref.served_by or config.settings.default).name
     entry = LockFile(config.homes.state).read().get(serving)
-    found = ref.holding(stamp.model, fingerprint_here(stamp.space, serving, entry))
+    fingerprint = fingerprint_here(stamp.space, serving, entry)
+    found = ref.holding(stamp.model, fingerprint, dtype=stamp.dtype)
     if ref.name in config.settings.stores:
         with suppress(OSError):  # the caller only wants to read
             noted.put(ref.name, found)
@@ -128,13 +131,13 @@ def check(
     stamp = store.stamp()
     common: dict[str, Any] = {
         "store": str(store.path), "kind": store.kind, "default": default.name,
-        "dimensions": shape.dimensions, "rows": shape.rows, "health": health,
+        "dimensions": shape.dimensions, "dtype": shape.dtype, "rows": shape.rows, "health": health,
         "copies": copies_of(store),
     }  # fmt: skip
     if stamp and sample is None and not models:
         return _by_stamp(config, stamp, default, common)
     rows = sampled(store, shape.rows, shape.rows if sample == 0 else sample or SAMPLE)
-    rows = [row for row in rows if row.text and is_usable(row.vector, shape.dimensions)]
+    rows = [row for row in rows if row.text and is_usable(row.vector, shape)]
     specs = {
         spec.name: spec
         for spec in (*(asked or (each for each in config.catalog if each.kind == "embed")), default)
@@ -142,7 +145,7 @@ def check(
     }
     if rows and not specs:
         require_here(default, hub, entries.get(default.name))
-    candidates = Candidates(rows, shape.dimensions, role)
+    candidates = Candidates(rows, shape.dimensions, role, shape.dtype)
     for spec in specs.values():
         progress(f"embedding {len(rows)} rows with {spec.name}")
         candidates.add(spec, embedder, keep=spec is default)
@@ -154,7 +157,8 @@ def _by_stamp(
     config: Config, stamp: Stamp, default: ModelSpec, common: dict[str, Any]
 ) -> StoreReport:
     entry = LockFile(config.homes.state).read().get(default.name)
-    comparison = compare(stamp.space, space_of(default.name, entry))
+    here = space_of(default.name, entry, stamp.dtype, stamp.dimensions)
+    comparison = compare(stamp.space, here)
     return StoreReport(
         verdict="compatible" if comparison.is_same else "re-embed",
         why=None if comparison.is_same else comparison.why, model=stamp.model,
@@ -201,7 +205,8 @@ def note_report(config: Config, ref: StoreRef, report: StoreReport) -> None:
 
 def note_target(config: Config, ref: StoreRef, target: Target) -> None:
     """Note that a store is already in this space. Raises `ConfigError`."""
-    _put(config, ref.name, ref.holding(target.model, target.fingerprint))
+    found = ref.holding(target.model, target.fingerprint, dtype=target.dtype)
+    _put(config, ref.name, found)
 
 
 def _put(config: Config, name: str, found: KnownStore | None) -> None:
@@ -219,14 +224,15 @@ def known_from(report: StoreReport, ref: StoreRef) -> KnownStore | None:
     mixed = report.verdict == "mixed"
     if report.model is None and not mixed:
         return None
-    return ref.holding(None if mixed else report.model, report.fingerprint)
+    model = None if mixed else report.model
+    return ref.holding(model, report.fingerprint, dtype=report.dtype)
 
 
 def _work(store: Store, shape: Shape, default: ModelSpec, rows_per_s: float | None) -> Work | None:
     if rows_per_s is None:
         return None
     cost = store.cost(default.dimensions)
-    staged = sidecar.bytes_of(shape.rows, default.dimensions)
+    staged = sidecar.bytes_of(shape.rows, row_bytes(default.dimensions, shape.dtype))
     size = cost.backup_bytes + cost.swap_bytes + staged
     return Work(
         model=default.name,

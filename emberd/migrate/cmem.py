@@ -2,10 +2,12 @@
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
+from emberd.dtypes import Dtype
 from emberd.errors import NotAStoreError
 from emberd.migrate.sqlite_vec import SqliteVecStore, tables
 
@@ -17,6 +19,7 @@ class CmemStore(SqliteVecStore):
     """cmem's memories. It names no model when it asks, so the server's default serves it."""
 
     kind: ClassVar[str] = "cmem"
+    dtypes: ClassVar[Sequence[Dtype]] = ("float",)  # which is what cmem sends
 
     def __init__(self, path: Path, *, also: str | None = None) -> None:
         file = path / "memories.db" if path.is_dir() else path

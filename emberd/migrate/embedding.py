@@ -15,7 +15,9 @@ import numpy as np
 
 from emberd.client import clients
 from emberd.config.load import Config
+from emberd.dtypes import NUMPY, Dtype, has_step, row_bytes
 from emberd.errors import (
+    ConfigError,
     DeadlineError,
     EmberdError,
     NoServerError,
@@ -29,10 +31,11 @@ from emberd.pool.manager import EmbedRequest, Pool
 from emberd.ranking import Ranked, rank
 from emberd.registry.spec import InputType, ModelSpec
 from emberd.spaces.compare import Space
+from emberd.spaces.fingerprint import of_dtype
 from emberd.spaces.lock import LockFile
 from emberd.spaces.options import SpaceOptions
 from emberd.spaces.probes import PROBES, encode
-from emberd.vectors import Matrix
+from emberd.vectors import Rows
 
 PATIENCE_S = 60.0  # how long to wait for a server that is busy or restarting
 AGAIN_S = 1.0  # until it is asked again
@@ -47,9 +50,12 @@ Places = list[int]
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """`vectors` is `(N, D)` float32, in the order of the texts; `truncated` of these were cut."""
+    """`vectors` has a row of the dtype asked for for each text, in their order.
 
-    vectors: Matrix
+    `truncated` of the texts were cut.
+    """
+
+    vectors: Rows
     fingerprint: str
     truncated: int = 0
 
@@ -58,7 +64,8 @@ class Embedded:
 class Target:
     """A vector space to move to. `probes` are the vectors of the probe texts, encoded.
 
-    `options` are its limits and options, as far as they are known.
+    `options` are its limits and options, as far as they are known. `dtype` is what float32 vectors
+    are rounded to, with `step` for int8, and `rounded_from` is the space of these.
     """
 
     model: str
@@ -67,6 +74,14 @@ class Target:
     probes: str
     options: SpaceOptions = SpaceOptions()  # noqa: RUF009 - it is frozen
     input_type: InputType | None = None
+    dtype: Dtype = "float"
+    step: float | None = None
+    rounded_from: "Target | None" = None
+
+    @property
+    def vector_bytes(self) -> int:
+        """The size of a vector."""
+        return row_bytes(self.dimensions, self.dtype)
 
     @property
     def space(self) -> Space:
@@ -74,6 +89,7 @@ class Target:
         return Space(
             name=self.model, model=self.model, fingerprints=(self.fingerprint,),
             sizes=(self.dimensions,), options=self.options, probes=self.probes,
+            dtype=self.dtype, step=self.step,
         )  # fmt: skip
 
 
@@ -84,6 +100,7 @@ class Options(TypedDict, total=False):
     dimensions: int | None
     input_type: InputType | None
     fingerprint: str | None
+    dtype: Dtype
 
 
 class Asked(Options, total=False):
@@ -129,11 +146,12 @@ def submit_to(embedder: Embedder, texts: Sequence[str], target: Target) -> "Futu
         dimensions=target.dimensions,
         input_type=target.input_type,
         fingerprint=target.fingerprint,
+        dtype=target.dtype,
     )
 
 
-def embed(embedder: Embedder, texts: Sequence[str], target: Target) -> Matrix:
-    """Embed texts in the target's space, `(N, D)`; raises if the model is in another one."""
+def embed(embedder: Embedder, texts: Sequence[str], target: Target) -> Rows:
+    """Embed texts in the target's space, a row for each; raises if the model is in another one."""
     batches = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
     answers = in_turn(batches, lambda batch: submit_to(embedder, batch, target))
     return np.concatenate([answer.vectors for _, answer in answers])
@@ -176,11 +194,9 @@ class PoolEmbedder:
 
     async def _embed(self, request: EmbedRequest) -> Embedded:
         answer = await self._pool.embed(request)
-        return Embedded(
-            np.frombuffer(b"".join(answer.fragments), "<f4").reshape(len(request.texts), -1),
-            answer.fingerprint,
-            len(answer.truncated),
-        )
+        numbers = np.frombuffer(b"".join(answer.fragments), NUMPY[request.dtype])
+        vectors = numbers.reshape(len(request.texts), -1)
+        return Embedded(vectors, answer.fingerprint, len(answer.truncated))
 
     def rerank(self, query: str, texts: Sequence[str], *, model: str) -> "Future[Places]":
         """Return the places of the texts in the order of their relevance to a query."""
@@ -289,25 +305,49 @@ def find_target(
     name: str,
     *,
     input_type: InputType | None = None,
+    dtype: Dtype = "float",
 ) -> Target:
     """Load a model and return the space of its vectors.
 
     Raises:
         UnknownModelError: there is no such model.
         SourceError: its files are not on this machine.
-        EmberdError: it cannot be loaded.
+        EmberdError: it cannot be loaded, or has no vectors of this dtype.
     """
     spec = config.catalog.get(name)
     entry = LockFile(config.homes.state).read().get(spec.name)
     require_here(spec, config.homes.hub, entry)
     probes = embedder.submit(PROBES, model=spec.name).result()
-    return Target(
+    target = Target(
         model=spec.name,
         dimensions=probes.vectors.shape[1],
         fingerprint=probes.fingerprint,
         probes=encode(probes.vectors),
         options=_options(config, spec, probes.fingerprint),
         input_type=input_type,
+    )
+    return in_dtype(config, embedder, target, dtype)
+
+
+def in_dtype(config: Config, embedder: Embedder, target: Target, dtype: Dtype) -> Target:
+    """Return the space of a float32 target's vectors as another dtype.
+
+    Raises:
+        EmberdError: the model has no such vectors, or lock.json does not have the step of its int8.
+    """
+    if dtype == target.dtype:
+        return target
+    small = embedder.submit(PROBES[-1:], model=target.model, dtype=dtype).result()
+    entry = LockFile(config.homes.state).read().get(target.model)
+    step = entry.now.steps.get(str(target.dimensions)) if entry and has_step(dtype) else None
+    if small.fingerprint != of_dtype(target.fingerprint, dtype, step or 0.0):
+        raise ConfigError(
+            f"{LockFile(config.homes.state).path} does not have the step of the {dtype} vectors"
+            f" that the server gives for {target.model}.",
+            hint="Run this as the user, and with the home, of the server.",
+        )
+    return replace(
+        target, fingerprint=small.fingerprint, dtype=dtype, step=step, rounded_from=target
     )
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emberd.dtypes import NUMPY, Dtype
 from emberd.migrate import sidecar
 from emberd.migrate.base import Key, Shape, Store, lacking_of
+from emberd.migrate.likeness import comparable
 from emberd.vectors import finite_rows
 
 KEYS = 20  # how many rows that lack something are listed
@@ -43,24 +45,24 @@ def health_of(store: Store, shape: Shape) -> Health:
         health.empty_text += not row.text
         health.duplicates += digest in seen and bool(row.text)
         seen.add(digest)
-        if len(row.vector) != 4 * shape.dimensions:
+        if len(row.vector) != shape.vector_bytes:
             health.bad_vector += 1
         else:
             batch.append(row.vector)
         if len(batch) == 4096:
-            health.bad_vector += _count_bad(batch)
+            health.bad_vector += _count_bad(batch, shape.dtype)
             batch.clear()
-    health.bad_vector += _count_bad(batch)
+    health.bad_vector += _count_bad(batch, shape.dtype)
     return health
 
 
-def _count_bad(vectors: Sequence[bytes]) -> int:
+def _count_bad(vectors: Sequence[bytes], dtype: Dtype) -> int:
     if not vectors:
         return 0
-    matrix = np.frombuffer(b"".join(vectors), "<f4").reshape(len(vectors), -1)
-    return int((~finite_rows(matrix)).sum())
+    rows = np.frombuffer(b"".join(vectors), NUMPY[dtype]).reshape(len(vectors), -1)
+    return int((~finite_rows(comparable(rows, dtype))).sum())
 
 
-def is_usable(vector: bytes, dimensions: int) -> bool:
+def is_usable(vector: bytes, shape: Shape) -> bool:
     """Whether it can be compared; `Health.bad_vector` counts what cannot."""
-    return len(vector) == 4 * dimensions and not _count_bad([vector])
+    return len(vector) == shape.vector_bytes and not _count_bad([vector], shape.dtype)

@@ -4,7 +4,7 @@
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -64,7 +64,7 @@ DEFAULTS = RunOptions()
 
 def migrate_all(
     stores: Sequence[StoreRef],
-    target: Target,
+    targets: Target | Mapping[str, Target],
     embedder: Embedder,
     state: Path,
     *,
@@ -91,7 +91,9 @@ def migrate_all(
             stack.enter_context(
                 staging(
                     ref,
-                    replace(target, input_type=ref.input_type),
+                    targets[ref.name]
+                    if isinstance(targets, Mapping)
+                    else replace(targets, input_type=ref.input_type),
                     embedder,
                     state,
                     batch=options.batch,

@@ -2,20 +2,21 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emberd.errors import StoreRowsError
 from emberd.migrate import sidecar
 from emberd.migrate.base import Copy, Cost, Key, Lacking, Shape, Store, copies_of
 from emberd.migrate.embedding import Embedder, Target, embed
+from emberd.migrate.likeness import SAME, likeness
+from emberd.migrate.loss import Loss, measure_loss
 from emberd.migrate.sampling import SAMPLE, sampled, vectors_of
 from emberd.migrate.stage import staged_rows
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import lasting_lack, require_set_aside
 from emberd.migrate.workplace import Workplace, settings_of
-from emberd.spaces.compare import SAME_SPACE, compare
-from emberd.vectors import cosines
+from emberd.spaces.compare import compare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class Plan:
     """What migrating a store takes.
 
     `there` says why nothing needs to be done; it is None if something does. `staged` rows have been
-    embedded already.
+    embedded already. `loss` is what smaller vectors cost; None if they do not become smaller.
     """
 
     shape: Shape
@@ -34,11 +35,12 @@ class Plan:
     cost: Cost
     staged: int
     rows_per_s: float
+    loss: Loss | None = None
 
     @property
     def disk_bytes(self) -> int:
         """The most disk space that is needed on top of what is in use."""
-        staged = sidecar.bytes_of(self.shape.rows, self.target.dimensions)
+        staged = sidecar.bytes_of(self.shape.rows, self.target.vector_bytes)
         return self.cost.backup_bytes + self.cost.swap_bytes + staged
 
     @property
@@ -82,6 +84,8 @@ def plan(
         staged=staged_rows(place, ref, target),
         rows_per_s=tried.rows_per_s,
     )
+    if made.there is None and target.dtype != shape.dtype and target.dtype != "float":
+        made = replace(made, loss=measure_loss(store, shape, target, embedder))
     if made.there is None:
         place.require_room(made.disk_bytes)
         with store.replacing() as replacement:  # fail now if it is locked or read-only
@@ -110,9 +114,10 @@ def _try_out(store: Store, shape: Shape, target: Target, embedder: Embedder, sam
     began_s = time.perf_counter()
     vectors = embed(embedder, texts, target)
     rate = len(rows) / (time.perf_counter() - began_s)
-    same = 0
-    if shape.dimensions == target.dimensions:
-        same = int((cosines(vectors_of(rows), vectors) >= SAME_SPACE).sum())
+    same, dtype = 0, target.dtype
+    if _has_size_of(shape, target):
+        alike = likeness(vectors_of(rows, dtype), vectors, dtype)
+        same = int((alike >= SAME[dtype]).sum())
     return _Trial(len(rows), same, rate)
 
 
@@ -120,7 +125,7 @@ def _there(
     store: Store, target: Target, shape: Shape, lacking: Lacking, tried: _Trial
 ) -> str | None:
     """Say why a store is already in the target's space; None if it is not."""
-    if shape.dimensions != target.dimensions or tried.same < tried.rows:
+    if not _has_size_of(shape, target) or tried.same < tried.rows:
         return None
     stamp = store.stamp()
     if stamp and compare(stamp.space, target.space).is_same:
@@ -129,6 +134,11 @@ def _there(
     if tried.rows and not lacking.text and (stamp is None or tried.rows == shape.rows):
         return f"{tried.rows} of {shape.rows} rows were embedded again and are the same"
     return None
+
+
+def _has_size_of(shape: Shape, target: Target) -> bool:
+    """Whether vectors of the two can be compared at all."""
+    return (shape.dimensions, shape.dtype) == (target.dimensions, target.dtype)
 
 
 def check_rows(store: Store, shape: Shape) -> None:
@@ -141,9 +151,10 @@ def check_rows(store: Store, shape: Shape) -> None:
                 hint="A vector can have only one text; correct the `text` or `query` option.",
             )
         previous = row.key
-        if len(row.vector) != 4 * shape.dimensions:
+        if len(row.vector) != shape.vector_bytes:
+            found = len(row.vector) * shape.dimensions // shape.vector_bytes
             raise StoreRowsError(
-                f"{store.path}: row {row.key!r} has {len(row.vector) // 4} dimensions, but others"
+                f"{store.path}: row {row.key!r} has {found} dimensions, but others"
                 f" have {shape.dimensions}.",
                 hint="Delete or correct such rows first.",
             )

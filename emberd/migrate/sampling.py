@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from emberd.dtypes import NUMPY, Dtype
 from emberd.migrate.base import Row, Store
-from emberd.vectors import Matrix
+from emberd.vectors import Rows
 
 SAMPLE = 200  # rows, by default
 
@@ -35,6 +36,6 @@ def positions(rows: int, count: int) -> set[int]:
     return set(np.linspace(0, rows - 1, min(count, rows)).astype(int).tolist()) if rows else set()
 
 
-def vectors_of(rows: Sequence[Row]) -> Matrix:
-    """Return the vectors of rows, `(N, D)` float32."""
-    return np.stack([np.frombuffer(row.vector, "<f4") for row in rows])
+def vectors_of(rows: Sequence[Row], dtype: Dtype = "float") -> Rows:
+    """Return the vectors of rows as the store has them: `(N, D)`, of bits `(N, D / 8)`."""
+    return np.stack([np.frombuffer(row.vector, NUMPY[dtype]) for row in rows])

@@ -16,16 +16,16 @@ from emberd.errors import StoreError
 from emberd.migrate import sqlite
 from emberd.migrate.base import Key, Row
 from emberd.migrate.sqlite_errors import explained
-from emberd.vectors import Matrix
+from emberd.vectors import Rows
 
 PAGE_BYTES = 16384  # several vectors per page, so that little of it stays empty
 LOG_BYTES = 8 * 2**20  # the most that its write-ahead log takes
 ROW_BYTES = 96  # what a row takes besides its vector: key, hash, and SQLite's overhead
 
 
-def bytes_of(rows: int, dimensions: int) -> int:
+def bytes_of(rows: int, vector_bytes: int) -> int:
     """Return the most disk that a sidecar takes."""
-    return rows * (4 * dimensions + ROW_BYTES) + LOG_BYTES
+    return rows * (vector_bytes + ROW_BYTES) + LOG_BYTES
 
 
 class Sidecar:
@@ -97,14 +97,14 @@ class Sidecar:
         with _explained(self.path):
             return bool(self._db.execute("SELECT count(*) FROM staged WHERE key = ?", (key,)).get)
 
-    def put(self, rows: Sequence[Row], vectors: Matrix) -> None:
-        """Save the vectors `(N, D)` of N rows; they are permanent when this returns."""
+    def put(self, rows: Sequence[Row], vectors: Rows) -> None:
+        """Save a vector for each row; they are permanent when this returns."""
         with _explained(self.path), self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO staged VALUES (?, ?, ?)",
                 (
-                    (row.key, hash_of(row.text or ""), vector.astype("<f4").tobytes())
-                    for row, vector in zip(rows, vectors, strict=True)
+                    (row.key, hash_of(row.text or ""), vector)
+                    for row, vector in zip(rows, packed(vectors), strict=True)
                 ),
             )
 
@@ -130,6 +130,11 @@ def _explained(path: Path) -> Iterator[None]:
                 f"{path}, which keeps the new vectors until the swap, is damaged: {error}.",
                 hint="Delete it, then run this again to embed every row again.",
             ) from None
+
+
+def packed(vectors: Rows) -> Iterator[bytes]:
+    """Yield the little-endian bytes of each row of a matrix of any dtype."""
+    return (vector.tobytes() for vector in vectors.astype(vectors.dtype.newbyteorder("<")))
 
 
 def delete(path: Path) -> None:

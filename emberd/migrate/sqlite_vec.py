@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import apsw
 
+from emberd.dtypes import STORED, Dtype
 from emberd.errors import NotAStoreError, StoreError, StoreRowsError
 from emberd.migrate import sqlite
 from emberd.migrate.base import (
@@ -23,7 +24,14 @@ from emberd.migrate.base import (
 )
 from emberd.migrate.copies import Place, copies_in, places
 from emberd.migrate.sqlite import quoted
-from emberd.migrate.vec0_layout import SET_ASIDE, Layout, layout_of, stamp_in, vec0_tables
+from emberd.migrate.vec0_layout import (
+    SET_ASIDE,
+    Layout,
+    as_vector,
+    layout_of,
+    stamp_in,
+    vec0_tables,
+)
 from emberd.migrate.vec0_rehearsal import rehearse
 from emberd.migrate.vec0_replace import Vec0Replacement
 
@@ -45,6 +53,7 @@ class SqliteVecStore:
     """
 
     kind: ClassVar[str] = "sqlite-vec"
+    dtypes: ClassVar[Sequence[Dtype]] = tuple(STORED)
     settings: Path | None = None
 
     def __init__(
@@ -93,6 +102,7 @@ class SqliteVecStore:
                 dimensions=layout.dimensions,
                 without_vector=count(f"SELECT count(*) FROM {TEXTS}") - rows,
                 without_text=all_vectors - rows,
+                dtype=layout.dtype,
             )
         if shape.without_text < 0:
             raise NotAStoreError(
@@ -153,7 +163,8 @@ class SqliteVecStore:
         with self._reading() as (connection, layout):
             found = connection.execute(
                 f"SELECT {quoted(layout.key)} FROM {quoted(layout.table)}"
-                f" WHERE {quoted(layout.column)} MATCH ? AND k = ? ORDER BY distance",
+                f" WHERE {quoted(layout.column)} MATCH {as_vector('?', layout.dtype)}"
+                " AND k = ? ORDER BY distance",
                 (vector, count),
             )
             return [key for (key,) in found]
@@ -173,11 +184,11 @@ class SqliteVecStore:
         digest_s = time.perf_counter() - began_s
         rehearsal = rehearse(max(1, min(rows, REHEARSED_ROWS)), dimensions)
         here = sqlite.size(self.path)
-        wider = max(0, dimensions - self.inspect().dimensions)
+        wider = max(0, 4 * dimensions - self.inspect().vector_bytes)
         log_bytes = rehearsal.log_bytes * rows // rehearsal.rows
         return Cost(
             backup_bytes=here,
-            swap_bytes=log_bytes * (1 + len(self._also)) + 4 * wider * rows,
+            swap_bytes=log_bytes * (1 + len(self._also)) + wider * rows,
             # What does not change is read before and after, and everything once at the end.
             locked_s=rehearsal.fill_s * rows / rehearsal.rows
             + rehearsal.copy_s_per_byte * here

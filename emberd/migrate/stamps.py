@@ -48,7 +48,7 @@ def note_stamps(config: Config) -> dict[str, EmberdError]:
 def _known(ref: StoreRef, stamp: Stamp, asked: str, lock: Mapping[str, LockEntry]) -> KnownStore:
     """Return what to note, with the space's fingerprint on this machine if it is the same one."""
     fingerprint = fingerprint_here(stamp.space, asked, lock.get(asked))
-    return ref.holding(stamp.model, fingerprint, migration=stamp.migration)
+    return ref.holding(stamp.model, fingerprint, dtype=stamp.dtype, migration=stamp.migration)
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ def status(ref: StoreRef, state: Path) -> dict[str, Any]:
         "kind": ref.store.kind,
         "rows": shape.rows,
         "dimensions": shape.dimensions,
+        "dtype": shape.dtype,
         "stamp": asdict(stamp) if stamp else None,
         "recovered": recovered,
         "under_way": under_way,

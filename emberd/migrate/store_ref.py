@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emberd.errors import StoreError
-from emberd.migrate.base import Store
+from emberd.dtypes import STORED, Dtype
+from emberd.errors import StoreError, StoreKindError
+from emberd.migrate.base import Store, dtypes_of
 from emberd.registry.spec import InputType
 from emberd.spaces.stores import KnownStore
 
@@ -17,7 +18,8 @@ class StoreRef:
 
     `name` is the name in the config file, or the path. `options` are those the store was opened
     with; `kind` is None if it was recognised. `served_by` is the model that its users ask for, None
-    if they use the server's default; `input_type` is what they send with a text to store.
+    if they use the server's default; `input_type` is what they send with a text to store. `dtype`
+    is what a migration makes of its vectors; None: what they are.
     """
 
     name: str
@@ -26,6 +28,20 @@ class StoreRef:
     options: Mapping[str, str] = field(default_factory=dict)
     served_by: str | None = None
     input_type: InputType | None = None
+    dtype: Dtype | None = None
+
+    @property
+    def wanted(self) -> Dtype:
+        """The dtype of its vectors after a migration. Raises StoreKindError."""
+        wanted = self.dtype or self.store.inspect().dtype
+        if wanted not in dtypes_of(self.store):
+            can = ", ".join(STORED[each] for each in dtypes_of(self.store))
+            raise StoreKindError(
+                f"Stores of the kind {self.store.kind} have no vectors of the type"
+                f" {STORED[wanted]}.",
+                hint=f"They have: {can}.",
+            )
+        return wanted
 
     @property
     def is_path(self) -> bool:
@@ -42,9 +58,14 @@ class StoreRef:
         return shlex.join([self.name, *kind, *options])
 
     def holding(
-        self, model: str | None, fingerprint: str | None, *, migration: str | None = None
+        self,
+        model: str | None,
+        fingerprint: str | None,
+        *,
+        dtype: Dtype = "float",
+        migration: str | None = None,
     ) -> KnownStore:
-        """Return what to note about it if it holds vectors of this model and space.
+        """Return what to note about it if it holds vectors of this model, space and dtype.
 
         `migration` is the one in its stamp; if None, the stamp is read.
         """
@@ -52,7 +73,7 @@ class StoreRef:
             migration = stamp.migration
         return KnownStore(
             path=str(self.store.path), kind=self.store.kind, model=model, fingerprint=fingerprint,
-            migration=migration,
+            migration=migration, dtype=dtype,
         )  # fmt: skip
 
 

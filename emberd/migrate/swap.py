@@ -93,6 +93,7 @@ def _stamp(staged: Staged) -> Stamp:
     return Stamp(
         model=target.model, fingerprint=target.fingerprint, dimensions=target.dimensions,
         probes=target.probes, migration=staged.migration, made_at=now(), options=target.options,
+        dtype=target.dtype, step=target.step,
     )  # fmt: skip
 
 
@@ -111,7 +112,9 @@ def _note(staged: Staged) -> Note:
         digest="",  # not filled yet
         name=ref.name,
         before=staged.place.known(ref.name),
-        after=ref.holding(target.model, target.fingerprint, migration=staged.migration),
+        after=ref.holding(
+            target.model, target.fingerprint, dtype=target.dtype, migration=staged.migration
+        ),
         settings=settings,
         together=staged.joint,
     )

@@ -23,10 +23,11 @@ from emberd.migrate.base import (
     lacking_of,
 )
 from emberd.migrate.embedding import Embedder, Target, embed
+from emberd.migrate.sidecar import packed
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.workplace import Workplace, patiently
 from emberd.spaces.compare import compare
-from emberd.vectors import Matrix
+from emberd.vectors import Rows
 
 LOOK_S = 0.05
 LACKING_S = 1.0  # a vector without a text for this long is not waiting for one
@@ -101,8 +102,8 @@ def complete(ref: StoreRef, target: Target, embedder: Embedder, state: Path) -> 
         return len(complete_rows(ref.store, target, embedder)[0])
 
 
-def complete_rows(store: Store, target: Target, embedder: Embedder) -> tuple[list[Row], Matrix]:
-    """Do what `complete` does; return the rows, and their vectors `(N, D)`."""
+def complete_rows(store: Store, target: Target, embedder: Embedder) -> tuple[list[Row], Rows]:
+    """Do what `complete` does; return the rows, and their vectors."""
     rows = halved_rows(store)
     if not rows:
         return rows, np.zeros((0, target.dimensions), np.float32)
@@ -111,7 +112,6 @@ def complete_rows(store: Store, target: Target, embedder: Embedder) -> tuple[lis
         still = set(halved_rows(store))
         places = [place for place, row in enumerate(rows) if row in still]
         rows, vectors = [rows[place] for place in places], vectors[places]
-        packed = (vector.astype("<f4").tobytes() for vector in vectors)
-        replacement.complete(zip((row.key for row in rows), packed, strict=True))
+        replacement.complete(zip((row.key for row in rows), packed(vectors), strict=True))
         replacement.commit()
     return rows, vectors

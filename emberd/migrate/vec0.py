@@ -49,15 +49,17 @@ class Vec0DdlError(ValueError):
 class Column:
     """A column, or an option of the table. `type` is one of the names in `_METADATA` and so on.
 
-    `size_at` is where the dimension of a vector is in the DDL; `unread` is the part of the
-    definition that sqlite-vec ignores.
+    `type_at`, `size_at` and `options_at` are where type, dimension and options of a vector are in
+    the DDL; `unread` is the part of the definition that sqlite-vec ignores.
     """
 
     name: str
     kind: Kind
     type: str = ""
     dimensions: int = 0
+    type_at: tuple[int, int] = (0, 0)
     size_at: tuple[int, int] = (0, 0)
+    options_at: tuple[int, int] = (0, 0)
     unread: str = ""
 
 
@@ -81,8 +83,9 @@ def columns(ddl: str) -> list[Column]:
     found = []
     for start, end in _arguments(ddl):
         column = _column(ddl[start:end])
-        size_start, size_end = column.size_at
-        found.append(replace(column, size_at=(start + size_start, start + size_end)))
+        places = (column.type_at, column.size_at, column.options_at)
+        type_at, size_at, options_at = ((start + a, start + b) for a, b in places)
+        found.append(replace(column, type_at=type_at, size_at=size_at, options_at=options_at))
     if sum(column.kind == "key" for column in found) > 1:
         raise Vec0DdlError("more than one primary key")
     return found
@@ -200,13 +203,17 @@ def _vector(scanner: _Scanner) -> Column | None:
         raise Vec0DdlError(f"{scanner.text!r} has no dimension")
     if not scanner.next_or_last("]"):
         raise Vec0DdlError(f"{scanner.text!r} ends within a vector")
+    options_at = (len(scanner.text) - len(scanner.rest), len(scanner.text))
     while not scanner.is_at_end:
         option = scanner.next_or_last("word")
         equals, value = scanner.next_or_last("="), scanner.next_or_last("word")
         known = option and option.begins("distance_metric") and type_ != "bit"
         if not (known and equals and value and value.begins("l2", "l1", "cosine")):
             raise Vec0DdlError(f"{scanner.text!r} has an unknown option")
-    return Column(name.text, "vector", type_, int(size.text), (size.start, size.end))
+    return Column(
+        name.text, "vector", type_, int(size.text), (about.start, about.end),
+        (size.start, size.end), options_at,
+    )  # fmt: skip
 
 
 def _partition(scanner: _Scanner) -> Column | None:

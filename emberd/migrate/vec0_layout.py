@@ -8,6 +8,7 @@ from pathlib import Path
 
 import apsw
 
+from emberd.dtypes import PACKED, STORED, Dtype, row_bytes
 from emberd.errors import NotAStoreError
 from emberd.migrate import vec0
 from emberd.migrate.base import Stamp
@@ -20,6 +21,15 @@ SET_ASIDE = "emberd_set_aside"
 SHADOW = re.compile(
     r"rowids|chunks|info|auxiliary|(?:vector_chunks|metadatachunks|metadatatext)\d\d"
 )
+
+
+def as_vector(value: str, dtype: Dtype) -> str:
+    """Return as SQL a BLOB that sqlite-vec takes for a vector of this dtype.
+
+    Source: alexgarcia.xyz/sqlite-vec/api-reference.html. `vec_quantize_binary` would not do: it
+    packs bits in the other order than `ubinary`.
+    """
+    return {"int8": f"vec_int8({value})", "ubinary": f"vec_bit({value})"}.get(dtype, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +55,15 @@ class Layout:
         return self.vector.dimensions
 
     @property
+    def dtype(self) -> Dtype:
+        """What the numbers of its vectors are."""
+        return next(dtype for dtype, type_ in STORED.items() if type_ == self.vector.type)
+
+    @property
     def vectors(self) -> VectorColumn:
         """Where its vectors are, to compare possible copies with them."""
-        return VectorColumn(self.table, self.key, self.key_type, self.column, 4 * self.dimensions)
+        size = row_bytes(self.dimensions, self.dtype)
+        return VectorColumn(self.table, self.key, self.key_type, self.column, size)
 
     @property
     def ours(self) -> frozenset[str]:
@@ -70,10 +86,19 @@ class Layout:
             and not re.search(r"\bprimary\s+key\b", column.unread, re.I)
         ]
 
-    def ddl_with(self, dimensions: int) -> str:
-        """Return the DDL with another dimension, otherwise unchanged."""
-        start, end = self.vector.size_at
-        return f"{self.ddl[:start]}{dimensions}{self.ddl[end:]}"
+    def ddl_with(self, dimensions: int, dtype: Dtype) -> str:
+        """Return the DDL with another dimension and type, otherwise unchanged.
+
+        Bits have only one distance, and sqlite-vec refuses the option for it.
+        """
+        changes = [(self.vector.size_at, str(dimensions))]
+        if dtype != self.dtype:
+            changes.append((self.vector.type_at, STORED[dtype]))
+            changes += [(self.vector.options_at, "")] if dtype == "ubinary" else []
+        ddl = self.ddl
+        for (start, end), new in sorted(changes, reverse=True):
+            ddl = f"{ddl[:start]}{new}{ddl[end:]}"
+        return ddl
 
 
 def vec0_tables(connection: apsw.Connection) -> dict[str, str]:
@@ -87,7 +112,7 @@ def layout_of(path: Path, connection: apsw.Connection, table: str, ddl: str) -> 
 
     Raises:
         NotAStoreError: the DDL is not understood, or the table does not have exactly one vector
-            column of float32.
+            column.
     """
     try:
         columns = [column for column in vec0.columns(ddl) if column.kind != "option"]
@@ -109,12 +134,13 @@ def layout_of(path: Path, connection: apsw.Connection, table: str, ddl: str) -> 
     if _parts(connection, table, list(shadows.values())) != said:
         raise _not_understood(path, table, "sqlite-vec keeps columns that do not match its DDL")
     vectors = [column for column in columns if column.kind == "vector"]
-    if [column.type for column in vectors] != ["float"]:
+    if len(vectors) != 1:
         kinds = ", ".join(f"{each.name} {each.type}[{each.dimensions}]" for each in vectors)
         raise NotAStoreError(
-            f"{path}: {table} has these vector columns: {kinds}; a store has one of float32.",
-            hint="Quantized vectors, and several vectors per row, cannot be migrated yet.",
+            f"{path}: {table} has these vector columns: {kinds}; a store has one.",
+            hint="Several vectors per row cannot be migrated yet.",
         )
+    _refuse_part_of_a_byte(path, table, vectors[0])
     return Layout(
         table=table,
         ddl=ddl,
@@ -124,6 +150,15 @@ def layout_of(path: Path, connection: apsw.Connection, table: str, ddl: str) -> 
         others=tuple(column for column in columns if column not in vectors),
         shadows=frozenset(shadows),
     )
+
+
+def _refuse_part_of_a_byte(path: Path, table: str, vector: Column) -> None:
+    """Raise NotAStoreError for bits that fill no byte, into which nothing can be inserted."""
+    if vector.type == "bit" and vector.dimensions % PACKED:
+        raise NotAStoreError(
+            f"{path}: the bits of {table} ({vector.name} bit[{vector.dimensions}]) fill no byte.",
+            hint="Create it again with a size that can be divided by 8.",
+        )
 
 
 def stamp_in(connection: apsw.Connection, table: str) -> Stamp | None:

@@ -8,12 +8,20 @@ from pathlib import Path
 
 import apsw
 
+from emberd.dtypes import Dtype
 from emberd.errors import StoreError
 from emberd.migrate import sqlite
 from emberd.migrate.base import Key, Row, Stamp
 from emberd.migrate.copies import Place, matches
 from emberd.migrate.sqlite import quoted
-from emberd.migrate.vec0_layout import SET_ASIDE, STAMPS, Layout, column_names, stamp_in
+from emberd.migrate.vec0_layout import (
+    SET_ASIDE,
+    STAMPS,
+    Layout,
+    as_vector,
+    column_names,
+    stamp_in,
+)
 
 
 class Vec0Replacement:
@@ -60,8 +68,8 @@ class Vec0Replacement:
         self._find_copies()
         self._keep_other_columns()
         execute(f"DROP TABLE {quoted(layout.table)}")
-        execute(layout.ddl_with(dimensions))
-        self._insert(vectors)
+        execute(layout.ddl_with(dimensions, stamp.dtype))
+        self._insert(vectors, stamp.dtype)
         self._move_copies()
         if last_rowid is not None:  # a new row must not get the rowid of a deleted one
             execute(
@@ -87,14 +95,15 @@ class Vec0Replacement:
         )
         execute('CREATE INDEX temp.emberd_kept_keys ON emberd_kept("its key")')
 
-    def _insert(self, vectors: Iterable[tuple[Key, bytes]]) -> None:
+    def _insert(self, vectors: Iterable[tuple[Key, bytes]], dtype: Dtype) -> None:
         layout = self._layout
         table, others = quoted(layout.table), layout.others_sql
         insert = f"INSERT INTO {table}({quoted(layout.key)}, {quoted(layout.column)}{others})"
         if others:
-            insert += f' SELECT ?1, ?2{others} FROM temp.emberd_kept WHERE "its key" = ?1'
+            insert += f" SELECT ?1, {as_vector('?2', dtype)}{others}"
+            insert += ' FROM temp.emberd_kept WHERE "its key" = ?1'
         else:
-            insert += " VALUES (?, ?)"
+            insert += f" VALUES (?1, {as_vector('?2', dtype)})"
         given = 0
 
         def counted() -> Iterator[tuple[Key, bytes]]:
@@ -150,7 +159,7 @@ class Vec0Replacement:
             beside = {column.name: aside[column.name] for column in layout.others}
             values = {layout.key: key, **beside, layout.column: vector}
             columns = ", ".join(map(quoted, values))
-            places = ", ".join("?" * len(values))
+            places = ", ".join(["?"] * (len(values) - 1) + [as_vector("?", layout.dtype)])
             execute(
                 f"INSERT INTO {quoted(layout.table)}({columns}) VALUES ({places})",
                 tuple(values.values()),

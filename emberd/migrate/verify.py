@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from emberd.errors import MigrationError, NoServerError, UnavailableError
 from emberd.migrate.base import Copy, Key, Row, Store
 from emberd.migrate.embedding import embed
+from emberd.migrate.likeness import SAME, likeness
 from emberd.migrate.sampling import SAMPLE, positions, vectors_of
 from emberd.migrate.stage import Staged
-from emberd.spaces.compare import SAME_SPACE
-from emberd.vectors import cosines
 
 SEARCHES = 10
 SEARCH_TRIES = 5
@@ -70,6 +69,8 @@ def verify(staged: Staged) -> Migrated:
     if shape.dimensions != staged.target.dimensions:
         wanted = staged.target.dimensions
         raise _wrong(store, f"it has {shape.dimensions} dimensions, not {wanted}")
+    if shape.dtype != staged.target.dtype:
+        raise _wrong(store, f"its numbers are {shape.dtype}, not {staged.target.dtype}")
     comparison = _compare_with_model(staged, sample)
     _check_search(staged, sample[:: max(1, len(sample) // SEARCHES)])
     written, gone = _written_since(staged)  # last, because others may be writing
@@ -114,8 +115,9 @@ def _compare_with_model(staged: Staged, sample: Sequence[Row]) -> _Comparison:
         again = embed(staged.embedder, [row.text or "" for row in sample], staged.target)
     except (UnavailableError, NoServerError) as error:
         return _Comparison(unverified=error.message)
-    lowest = float(cosines(vectors_of(sample), again).min())
-    if lowest < SAME_SPACE:
+    dtype = staged.target.dtype
+    lowest = float(likeness(vectors_of(sample, dtype), again, dtype).min())
+    if lowest < SAME[dtype]:
         found = f"a row has a cosine of {lowest:.4f} to its text embedded again"
         raise _wrong(staged.ref.store, found)
     return _Comparison(lowest_cosine=lowest)
@@ -148,7 +150,8 @@ def _check_search(staged: Staged, sample: Sequence[Row]) -> None:
         sample = [
             row
             for row, first in missed.items()
-            if now.get(row.key) == row and not (first in now and _are_near(row, now[first].vector))
+            if now.get(row.key) == row
+            and not (first in now and _are_near(staged, row, now[first].vector))
         ]
     if sample:
         key = sample[0].key
@@ -160,12 +163,13 @@ def _is_found(staged: Staged, row: Row, first: Key | None) -> bool:
     if first is None or first == row.key:
         return first is not None
     known = staged.sidecar.has_key(first)
-    return not known or _are_near(row, staged.sidecar.vector(first))
+    return not known or _are_near(staged, row, staged.sidecar.vector(first))
 
 
-def _are_near(row: Row, vector: bytes) -> bool:
-    other = Row(row.key, None, vector)
-    return float(cosines(vectors_of([row]), vectors_of([other]))[0]) >= SAME_SPACE
+def _are_near(staged: Staged, row: Row, vector: bytes) -> bool:
+    other, dtype = Row(row.key, None, vector), staged.target.dtype
+    found = likeness(vectors_of([row], dtype), vectors_of([other], dtype), dtype)
+    return float(found[0]) >= SAME[dtype]
 
 
 def _count_strays(staged: Staged, written: Sequence[Row], comparison: _Comparison) -> None:
@@ -174,13 +178,15 @@ def _count_strays(staged: Staged, written: Sequence[Row], comparison: _Compariso
     if comparison.unverified is not None:
         return
     rows = [row for row in written if row.text]
-    comparable = [row for row in rows if len(row.vector) == 4 * staged.target.dimensions]
+    dtype = staged.target.dtype
+    comparable = [row for row in rows if len(row.vector) == staged.target.vector_bytes]
     strays = len(rows) - len(comparable)
     try:
         if comparable:
             texts = [row.text or "" for row in comparable]
             again = embed(staged.embedder, texts, staged.target)
-            strays += int((cosines(vectors_of(comparable), again) < SAME_SPACE).sum())
+            alike = likeness(vectors_of(comparable, dtype), again, dtype)
+            strays += int((alike < SAME[dtype]).sum())
         comparison.strays = strays
     except (UnavailableError, NoServerError) as error:
         comparison.lowest_cosine, comparison.unverified = None, error.message

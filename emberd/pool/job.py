@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import accumulate, islice
 from typing import Literal
 
+from emberd.dtypes import Dtype
 from emberd.errors import EmberdError
 from emberd.spaces.chunks import USUAL, Chunking
 from emberd.worker.wire import Chunk, Embed, Encoding, Fragments, Tokenize
@@ -49,6 +50,7 @@ class Timing:
 class Answer:
     """`fragments` has the encoded vector (or tokens, chunks) of each text, in their order.
 
+    `fingerprint` names the space; of several dtypes, that of each, with ", " between.
     `chunk_size` is what the size of chunks came to, in tokens.
     """
 
@@ -108,6 +110,9 @@ class Job:
     pairs: bool = False  # see `wire.Embed`, also for the next
     is_query: bool = False
     is_sparse: bool = False  # its model is of kind sparse
+    dtype: Dtype = "float"
+    also: Sequence[tuple[Encoding, Dtype]] = ()  # see `wire.Embed`
+    step: float = 0.0  # of int8 and uint8
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -142,6 +147,11 @@ class Job:
     def description(self) -> Description | None:
         """What it asks for, if not vectors."""
         return self.encoding if self.encoding in ("tokens", "chunks") else None
+
+    @property
+    def dtypes(self) -> Sequence[Dtype]:
+        """What its vectors are wanted as, each once; each is of a space of its own."""
+        return list(dict.fromkeys([self.dtype, *(dtype for _, dtype in self.also)]))
 
     def enter(self, fingerprint: str) -> bool:
         """Start in this space, discarding vectors of another; False if it has changed too often.
@@ -198,6 +208,9 @@ class Job:
             cache=self.cache,
             pairs=self.pairs,
             is_query=self.is_query,
+            dtype=self.dtype,
+            step=self.step,
+            also=list(self.also),
         )
 
     def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from emberd.pool.job import Description, Job, Part
 from emberd.pool.process import Worker
 from emberd.registry.spec import ModelSpec
-from emberd.spaces.fingerprint import fingerprint
+from emberd.spaces.fingerprint import fingerprint, of_dtype
 from emberd.spaces.lock import LockEntry
 from emberd.worker import wire
 
+BETWEEN = ", "
 AT_ONCE: Mapping[Description, int] = {
     "tokens": wire.TOKENIZED_AT_ONCE,
     "chunks": wire.CHUNKED_AT_ONCE,
@@ -73,7 +74,12 @@ class Lane:
                 self.worker.send(wire.Cancel(id=request_id))
 
     def space_of(self, job: Job) -> str:
-        """Return the fingerprint of what a job gets, which depends on whether it is normalized."""
+        """Return the fingerprint of what a job gets; see `Answer.fingerprint`."""
+        space = self._float_space_of(job)
+        return BETWEEN.join(of_dtype(space, dtype, job.step) for dtype in job.dtypes)
+
+    def _float_space_of(self, job: Job) -> str:
+        """Return that of its float32 vectors, which depends on whether they are normalized."""
         if job.normalize in (None, self.spec.normalize):
             return self.ready.fingerprints[str(job.dimensions)]
         now = LockEntry.from_dict(self.ready.lock).now
@@ -86,6 +92,12 @@ class Lane:
 
     def may_answer(self, job: Job, space: str) -> bool:
         """Whether vectors of this space are what the job's caller expects."""
-        offered = self.ready.fingerprints.values()
-        equivalent = self.ready.equivalent if space in offered else ()
-        return job.expected_fingerprint in (None, space, *equivalent)
+        if job.expected_fingerprint in (None, *space.split(BETWEEN)):
+            return True
+        if job.normalize not in (None, self.spec.normalize):
+            return False
+        return any(
+            job.expected_fingerprint == of_dtype(equivalent, dtype, job.step)
+            for equivalent in self.ready.equivalent
+            for dtype in job.dtypes
+        )

@@ -6,16 +6,16 @@ server runs.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Self
+from typing import Self, TypeVar
 
 from emberd.config.load import Config
 from emberd.config.settings import LimitsSettings
+from emberd.dtypes import Dtype, has_step
 from emberd.errors import (
-    BadOptionError,
     DeadlineError,
     NoRoomError,
     NoTextsError,
@@ -24,6 +24,7 @@ from emberd.errors import (
     TooLargeError,
     UnknownModelError,
 )
+from emberd.pool.checking import checked_size
 from emberd.pool.context import PoolContext
 from emberd.pool.describe import status_of
 from emberd.pool.job import Answer, Form, Job
@@ -33,13 +34,16 @@ from emberd.pool.process import Spawn, WorkerProcess
 from emberd.pool.room import Room
 from emberd.pool.states import State
 from emberd.pool.status import ModelStatus, space_changed
+from emberd.pool.steps import steps_of
 from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Named
 from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
 from emberd.spaces.chunks import USUAL, Chunking
 from emberd.spaces.lock import LockFile
+from emberd.worker.wire import Encoding
 
+T = TypeVar("T")
 QUEUED_TEXTS = attrgetter("backlog.queued_texts")
 
 log = logging.getLogger("emberd.pool")
@@ -65,6 +69,8 @@ class EmbedRequest:
     chunking: Chunking = USUAL  # of the encoding `chunks`
     takes: Sequence[Kind] = ("embed",)  # kinds of models that may embed the texts
     pairs: bool = False  # sparse vectors as text-embeddings-inference has them
+    dtype: Dtype = "float"
+    also: Sequence[tuple[Encoding, Dtype]] = ()  # see `wire.Embed`
 
     @property
     def kinds(self) -> Sequence[Kind]:
@@ -178,6 +184,8 @@ class Pool:
         named = self.find(request.model, request.input_type, request.kinds)
         model = self._models[named.spec.name]
         job = self._admit(named, request)
+        if any(map(has_step, job.dtypes)):
+            job.step = (await self._in_time(model, steps_of(model)))[str(job.dimensions)]
         model.submit(job)
         deadline = asyncio.get_running_loop().call_later(
             self._limits.request_timeout, lambda: job.fail(self._too_late(model))
@@ -193,11 +201,7 @@ class Pool:
     async def load(self, name: str | None) -> ModelStatus:
         """Return the model's status once it is ready."""
         model = self._model(name)
-        try:
-            async with asyncio.timeout(self._limits.request_timeout):
-                await model.load()
-        except TimeoutError:
-            raise self._too_late(model) from None
+        await self._in_time(model, model.load())
         return self._status(model)
 
     async def audited(self, name: str | None) -> str | None:
@@ -332,21 +336,7 @@ class Pool:
                 f"{count} texts are too many: a request may have {self._limits.max_texts}.",
                 hint="Send them in several requests, or raise limits.max_texts.",
             )
-        dimensions = request.dimensions if request.dimensions is not None else spec.dimensions
-        offered = (spec.dimensions, *spec.matryoshka)
-        if dimensions not in offered:
-            raise BadOptionError(
-                f"{spec.name} has no vectors of {dimensions} dimensions.",
-                hint=f"It offers {', '.join(map(str, offered))}.",
-                field="dimensions",
-            )
-        if spec.kind == "sparse" and request.encoding in ("base64", "raw"):
-            raise BadOptionError(
-                f"{spec.name} gives sparse vectors, which have only one form: JSON.",
-                hint="Leave `encoding` out, and accept application/json. In Python, call"
-                " `embed_sparse`.",
-                field="encoding",
-            )
+        dimensions = checked_size(spec, request)
         queued = sum(map(QUEUED_TEXTS, self._everyone()))  # for each request, so without Python
         if queued and queued + count > self._limits.max_queued_texts:
             raise QueueFullError(
@@ -379,7 +369,17 @@ class Pool:
             pairs=request.pairs,
             is_query=role == "query",
             is_sparse=spec.kind == "sparse",
+            dtype=request.dtype,
+            also=request.also,
         )
+
+    async def _in_time(self, model: Model, doing: Awaitable[T]) -> T:
+        """Return what a model has to do first, unless a request's time passes meanwhile."""
+        try:
+            async with asyncio.timeout(self._limits.request_timeout):
+                return await doing
+        except TimeoutError:
+            raise self._too_late(model) from None
 
     def _too_late(self, model: Model) -> NoRoomError | DeadlineError:
         limit = f"{self._limits.request_timeout:g} s"

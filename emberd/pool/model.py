@@ -32,6 +32,7 @@ from emberd.pool.states import TRANSITIONS, Event, State
 from emberd.pool.status import vectors_damaged
 from emberd.pool.watchdog import Backoff
 from emberd.registry.spec import ModelSpec
+from emberd.spaces.lock import LockEntry
 from emberd.worker import wire
 
 EMPTIED: Mapping[State, Event] = {"starting": "called_off", "ready": "died", "draining": "left"}
@@ -55,6 +56,9 @@ class Model:
         self.damage: dict[str, str] | None = None  # a standing warning of answers that may be wrong
         self.leave_reason: str | None = None
         self.retired_for: str | None = None
+        self.fingerprints: Mapping[str, str] = {}  # of what it gives since the last load, by size
+        self.steps: Mapping[str, float] = {}  # of its int8, by size; see `pool.steps`
+        self.measuring = asyncio.Lock()
         self._found_damage: str | None = None
         self._backoff = Backoff(context.patience)
         self._crew = Crew(self, self._backoff)
@@ -305,6 +309,8 @@ class Model:
 
     def _learn(self, session: Session, ready: wire.Ready) -> None:
         """Keep what a start revealed."""
+        self.fingerprints = ready.fingerprints
+        self.steps = LockEntry.from_dict(ready.lock).now.steps
         if self.retired_for:
             return
         notes = [*differences(self.spec, ready), *unheeded(self.spec, ready)]

@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from emberd.dtypes import Dtype
 from emberd.spaces.options import SpaceOptions
 from emberd.spaces.probes import lowest_cosine
 
@@ -32,7 +33,9 @@ class Space:
         fingerprints: all of its fingerprints: for each size, and for states that proved equal.
         sizes: the lengths of its vectors.
         options: its limits and options, as far as they were recorded.
-        probes: the vectors of the probe texts, as `probes.encode` returns them.
+        dtype: what float32 vectors were rounded to; vectors of two dtypes are never comparable.
+        step: that of int8 and uint8.
+        probes: the vectors of the probe texts, before rounding, as `probes.encode` returns them.
         gap: why no more is known about it.
     """
 
@@ -41,6 +44,8 @@ class Space:
     fingerprints: Collection[str] = ()
     sizes: Collection[int] = ()
     options: SpaceOptions = SpaceOptions()  # noqa: RUF009 - it is frozen
+    dtype: Dtype = "float"
+    step: float | None = None
     probes: str = ""
     gap: str = ""
 
@@ -68,7 +73,10 @@ def compare(one: Space, other: Space) -> Comparison:
     """Compare two spaces by what is known of them; no model is loaded and no file is read."""
     if one.sizes and other.sizes and not {*one.sizes} & {*other.sizes}:
         return Comparison("another", f"{_sizes(one)} and {_sizes(other)} dimensions")
-    differences = one.options.differences(other.options, (one.name, other.name))
+    differences = [
+        *_rounding(one, other),
+        *one.options.differences(other.options, (one.name, other.name)),
+    ]
     shared = [found for found in other.fingerprints if found in one.fingerprints]
     if shared and not differences:
         return Comparison("same", f"fingerprint {shared[0]}")
@@ -81,6 +89,15 @@ def compare(one: Space, other: Space) -> Comparison:
         verdict: Verdict = "same" if cosine >= SAME_SPACE else "another"
         return Comparison(verdict, f"lowest cosine of the probe texts {cosine:.3f}", (), cosine)
     return _without_probes(one, other)
+
+
+def _rounding(one: Space, other: Space) -> list[str]:
+    """Say how the numbers of the two differ."""
+    if one.dtype != other.dtype:
+        return [f"numbers are {one.dtype} ({one.name}) and {other.dtype} ({other.name})"]
+    if one.step != other.step and None not in (one.step, other.step):
+        return [f"the step of {one.dtype} is {one.step} ({one.name}) and {other.step}"]
+    return []
 
 
 def _without_probes(one: Space, other: Space) -> Comparison:

@@ -3,6 +3,9 @@
 Vectors with equal fingerprints may be compared. The hash covers model files, tokenizer, precision,
 pooling, normalization, max_tokens, prompts and output dimensions. It leaves out the backend and the
 compute precision, which must not move vectors.
+
+Vectors of another dtype than float32 are of a space of their own, named after the one that they are
+made from.
 """
 
 import hashlib
@@ -10,6 +13,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from emberd.dtypes import Dtype, has_step
 from emberd.hashing import FileHash
 from emberd.registry.spec import Kind, ModelSpec, is_of_kind
 from emberd.spaces.options import SpaceOptions
@@ -51,6 +55,24 @@ def fingerprint(
         identity["normalizer"] = options.normalizer
     if options.include_prompt is False and any((options.prompts or {}).values()):
         identity["include_prompt"] = False
+    return _digest(identity)
+
+
+def of_dtype(space: str, dtype: Dtype, step: float) -> str:
+    """Return the fingerprint of what is made of vectors of `space` by rounding them to `dtype`.
+
+    Args:
+        space: the fingerprint of the float32 vectors.
+        dtype: what their numbers become.
+        step: that of int8 and uint8; the others have none.
+    """
+    if dtype == "float":
+        return space
+    identity: dict[str, object] = {"format": FORMAT, "space": space, "dtype": dtype}
+    return _digest(identity | ({"step": step} if has_step(dtype) else {}))
+
+
+def _digest(identity: Mapping[str, object]) -> str:
     canonical = json.dumps(identity, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:LENGTH]
 

@@ -27,13 +27,17 @@ def judge(
     if before is None or not before.probes:
         return replace(entry, probes=encode(embed_probes()))
     if entry.is_same_state(before):
-        return replace(entry, probes=before.probes, equivalent=before.equivalent)
+        return replace(
+            entry, probes=before.probes, equivalent=before.equivalent, steps=before.steps
+        )
     if before.changed_to and entry.is_same_state(before.changed_to):
-        still = replace(entry, probes=before.changed_to.probes)
-        return replace(before, changed_to=still)
+        now = before.changed_to
+        return replace(before, changed_to=replace(entry, probes=now.probes, steps=now.steps))
     found = replace(entry, probes=encode(embed_probes()))
     comparison = compare(before.measured("before"), found.measured("now"))
     if comparison.is_same:
         known = {*before.equivalent, *before.fingerprints.values()} - {*entry.fingerprints.values()}
-        return replace(entry, probes=before.probes, equivalent=tuple(sorted(known)))
+        return replace(
+            entry, probes=before.probes, equivalent=tuple(sorted(known)), steps=before.steps
+        )
     return replace(before, changed_to=found, cosine=comparison.cosine)

@@ -1,14 +1,17 @@
 """What was loaded on this machine before: `state/lock.json`, with one entry per model."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from emberd.dtypes import Dtype, has_step
 from emberd.files import is_file
 from emberd.hashing import FileHash
 from emberd.spaces.compare import Space
+from emberd.spaces.fingerprint import of_dtype
 from emberd.spaces.options import SpaceOptions
 from emberd.state import StateFile, known_fields
 
@@ -36,6 +39,8 @@ class LockEntry:
         kept: what the backend keeps in the folder of its compiled model for the next load.
         stored: whether all of that was there after the load; it may be impossible to write it.
         probes: the vectors of the probe texts, encoded.
+        steps: the step of its int8 vectors, by output size, once somebody has asked for such. They
+            stay as long as the space does, so that what is stored still fits.
         peak_memory_bytes: of its worker process; 0 if unknown.
         changed_to: what the model gives now, if that is another space that nobody has accepted yet.
         cosine: the lowest cosine of a probe text between the two.
@@ -56,6 +61,7 @@ class LockEntry:
     kept: tuple[str, ...] = ()
     stored: bool = True
     probes: str = ""
+    steps: Mapping[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     changed_to: "LockEntry | None" = None
     cosine: float | None = None
@@ -90,7 +96,7 @@ class LockEntry:
 
     def _check(self) -> None:
         """Raise TypeError if a value has the wrong type, as in a damaged or foreign file."""
-        files, spaces = self.files, self.fingerprints
+        files, spaces, steps = self.files, self.fingerprints, self.steps
         texts: list[object] = [self.source, self.folder, self.probes, self.started_for]
         texts += [self.processor, *self.equivalent, *self.kept]
         texts += [*files, *(file.sha256 for file in files.values()), *spaces, *spaces.values()]
@@ -101,6 +107,7 @@ class LockEntry:
             all(isinstance(text, str) for text in texts)
             and all(isinstance(text, str | None) for text in stated)
             and all(isinstance(number, int) and abs(number) < 2**63 for number in numbers)
+            and all(type(step) is float and 0 < step < math.inf for step in steps.values())
             and isinstance(self.cosine, float if self.changed_to else float | None)
         ):
             raise TypeError("a value has the wrong type")
@@ -114,6 +121,12 @@ class LockEntry:
     def is_removed(self) -> bool:
         """Whether it was removed, and has not been loaded since."""
         return self.started_for == REMOVED
+
+    def with_steps(self, steps: Mapping[str, float]) -> "LockEntry":
+        """Return it with these steps of its present state's int8."""
+        if self.changed_to:
+            return replace(self, changed_to=replace(self.changed_to, steps=steps))
+        return replace(self, steps=steps)
 
     @property
     def now(self) -> "LockEntry":
@@ -157,17 +170,40 @@ class LockEntry:
         )  # fmt: skip
 
 
-def space_of(name: str, entry: LockEntry | None) -> Space:
-    """Return what is known about the space that the model `name` gives now."""
+def space_of(
+    name: str, entry: LockEntry | None, dtype: Dtype = "float", size: int | None = None
+) -> Space:
+    """Return what is known about the space that the model `name` gives now.
+
+    Args:
+        name: the model.
+        entry: what is remembered about it.
+        dtype: what its vectors are rounded to.
+        size: their length; None: any that the model offers.
+    """
     if entry is None:
         return Space(name=name, model=name, gap=f"{name} has never been loaded here")
     now = entry.now
     known_as = (now.fingerprint, *now.fingerprints.values(), *now.equivalent)
-    return replace(
+    space = replace(
         now.measured(name),
         model=name,
         fingerprints=tuple(dict.fromkeys(filter(None, known_as))),
-        sizes=tuple(int(size) for size in now.fingerprints if size.isdecimal()),
+        sizes=tuple(int(each) for each in now.fingerprints if each.isdecimal()),
+    )
+    if dtype == "float":
+        return space
+    steps = [step for key, step in now.steps.items() if size is None or key == str(size)]
+    if not has_step(dtype):
+        steps = [0.0]
+    if not steps:
+        gap = f"{name} has never given {dtype} vectors here"
+        return Space(name=name, options=space.options, dtype=dtype, gap=gap)
+    return replace(
+        space,
+        fingerprints=[of_dtype(each, dtype, step) for step in steps for each in space.fingerprints],
+        dtype=dtype,
+        step=steps[0] if has_step(dtype) and len(steps) == 1 else None,
     )
 
 
@@ -178,13 +214,36 @@ class LockFile(StateFile[LockEntry]):
         super().__init__(state / "lock.json", "models", LockEntry.from_dict)
 
     def put(self, name: str, entry: LockEntry) -> None:
-        """Replace one model's entry; the highest peak memory stays while the space is the same."""
+        """Replace one model's entry.
+
+        While the space is the same, the highest peak memory stays, and the steps of int8: somebody
+        may have measured them since this entry was made.
+        """
         with self.changing() as entries:
             before = entries.get(name)
             if before and before.fingerprint == entry.fingerprint:
                 peak = max(before.peak_memory_bytes, entry.peak_memory_bytes)
                 entry = replace(entry, peak_memory_bytes=peak)
+            if before and before.now.fingerprint == entry.now.fingerprint:
+                entry = entry.with_steps({**entry.now.steps, **before.now.steps})
             entries[name] = entry
+
+    def keep_steps(
+        self, name: str, fingerprint: str, measured: Mapping[str, float]
+    ) -> Mapping[str, float]:
+        """Remember the steps of a model's int8 and return those that count: known ones win.
+
+        Args:
+            name: the model.
+            fingerprint: that of the space, in its full size, that they were measured in.
+            measured: the steps, by output size.
+        """
+        with self.changing() as entries:
+            entry = entries.get(name)
+            if not entry or entry.now.fingerprint != fingerprint:
+                return measured
+            entries[name] = entry.with_steps({**measured, **entry.now.steps})
+            return entries[name].now.steps
 
     def note_peak(self, name: str, peak_memory_bytes: int) -> None:
         """Record the peak memory of a run that has ended; a higher earlier peak fades.

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from emberd.dtypes import NUMPY, STORED, Dtype
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.compare import Space, compare
+from emberd.spaces.fingerprint import of_dtype
 from emberd.spaces.lock import LockEntry, space_of
 from emberd.state import StateFile
 
@@ -28,6 +30,7 @@ class KnownStore:
         model: the model that made the vectors; None if there are several, or it is unclear.
         fingerprint: of the vectors' space.
         migration: the one in the store's stamp when this was recorded.
+        dtype: what the numbers of its vectors are.
     """
 
     path: str
@@ -35,6 +38,7 @@ class KnownStore:
     model: str | None
     fingerprint: str | None
     migration: str | None = None
+    dtype: Dtype = "float"
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -44,10 +48,15 @@ class KnownStore:
             LookupError, TypeError: something is missing, or is not a text.
         """
         keys = ("path", "kind", "model", "fingerprint")
-        known = cls(**{key: data[key] for key in keys}, migration=data.get("migration"))
-        if not all(isinstance(text, str) for text in (known.path, known.kind)) or not all(
-            isinstance(text, str | None)
-            for text in (known.model, known.fingerprint, known.migration)
+        further = {"migration": data.get("migration"), "dtype": data.get("dtype", "float")}
+        known = cls(**{key: data[key] for key in keys}, **further)
+        if (
+            known.dtype not in NUMPY
+            or not all(isinstance(text, str) for text in (known.path, known.kind))
+            or not all(
+                isinstance(text, str | None)
+                for text in (known.model, known.fingerprint, known.migration)
+            )
         ):
             raise TypeError("a value has the wrong type")
         return known
@@ -56,14 +65,16 @@ class KnownStore:
     def space(self) -> Space:
         """What is known about the space of its vectors."""
         fingerprints = (self.fingerprint,) if self.fingerprint else ()
-        return Space(name="the store", model=self.model, fingerprints=fingerprints)
+        return Space(
+            name="the store", model=self.model, fingerprints=fingerprints, dtype=self.dtype
+        )
 
     def fits(self, name: str, entry: LockEntry | None) -> bool:
         """Whether its vectors are in the space that the model `name` gives, as far as is known.
 
         `entry` is what `lock.json` remembers about that model.
         """
-        return compare(self.space, space_of(name, entry)).is_same
+        return compare(self.space, space_of(name, entry, self.dtype)).is_same
 
 
 class StoresFile(StateFile[KnownStore]):
@@ -87,10 +98,10 @@ def fingerprint_here(space: Space, name: str, entry: LockEntry | None) -> str | 
     If the vectors are in the space that model `name` gives, it is the model's own fingerprint for
     their size: another machine may have known the same space by another fingerprint.
     """
-    own = None
-    if entry and compare(space, space_of(name, entry)).is_same:
-        size = next(iter(space.sizes), None)
+    own, size = None, next(iter(space.sizes), None)
+    if entry and compare(space, space_of(name, entry, space.dtype, size)).is_same:
         own = entry.now.fingerprints.get(str(size), entry.now.fingerprint)
+        own = own and of_dtype(own, space.dtype, space.step or 0.0)
     return own or next(iter(space.fingerprints), None)
 
 
@@ -116,7 +127,8 @@ def warnings(
             continue
         whose = f"made by {store.model}" if store.model else "of more than one model"
         which = "the default" if asked is None else "what its users ask for"
-        hint = f"Run `emberd migrate run {shlex.quote(name)} --to {serving}`"
+        dtype = "" if store.dtype == "float" else f" --dtype {STORED[store.dtype]}"
+        hint = f"Run `emberd migrate run {shlex.quote(name)} --to {serving}{dtype}`"
         if store.model and asked is None:
             hint += f", or make {store.model} the default again"
         found.append(

@@ -7,7 +7,7 @@ from pathlib import Path
 from emberd.config.load import Config
 from emberd.migrate import known
 from emberd.migrate.check import note_target
-from emberd.migrate.embedding import Embedder, Target, find_target
+from emberd.migrate.embedding import Embedder, Target, find_target, in_dtype
 from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.plan import Plan
 from emberd.migrate.plan import plan as plan_migration
@@ -40,10 +40,9 @@ class Moves:
         Raises:
             EmberdError: something failed; everything is as it was.
         """
-        stores = [ref for ref, _ in self.pending]
         return migrate_all(
-            stores,
-            self.target,
+            [ref for ref, _ in self.pending],
+            {ref.name: plan.target for ref, plan in self.pending},
             self.embedder,
             self.state,
             participant=switch,
@@ -91,7 +90,8 @@ def plan_moves(
     plans: list[tuple[StoreRef, Plan]] = []
     for ref in stores:
         with known.naming(ref.name):
-            wanted = replace(target, input_type=ref.input_type)
+            wanted = in_dtype(config, embedder, target, ref.wanted)
+            wanted = replace(wanted, input_type=ref.input_type)
             if not dry_run:
                 complete(ref, wanted, embedder, state)
             plans.append((ref, plan_migration(ref, wanted, embedder, state, set_aside=set_aside)))

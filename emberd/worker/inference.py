@@ -21,6 +21,7 @@ from emberd.vectors import Matrix
 from emberd.worker import sparse, wire
 from emberd.worker.batcher import Batch, Batcher
 from emberd.worker.budget import Budget
+from emberd.worker.encoded import as_bytes
 from emberd.worker.loading import Loaded
 from emberd.worker.outbox import Reply, Sender, failure, log
 from emberd.worker.padding import pad, pad_rows
@@ -136,15 +137,17 @@ def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) 
         places_of[id(ask.work)].append(place)
     for places in places_of.values():
         work = asks[places[0]].work
-        failed = next((failures[place] for place in places if place in failures), None)
-        if failed:
-            replies.append((failure(work.request.id, failed), b""))
-            failed_ids.append(work.request.id)
-            continue
         queue_s = max(0.0, (work.first_run_s or began_s) - work.arrived_s - work.tokenize_s)
         timing = {"tokenize_s": work.tokenize_s, "queue_s": queue_s, "model_s": model_s}
         mine = [asks[place] for place in places]
-        replies.append(fragments(work, mine, rows[places], timing, loaded))
+        try:
+            for place in places:
+                if place in failures:
+                    raise failures[place]
+            replies.append(fragments(work, mine, rows[places], timing, loaded))
+        except EmberdError as failed:
+            replies.append((failure(work.request.id, failed), b""))
+            failed_ids.append(work.request.id)
     send.together(replies)
     return failed_ids
 
@@ -154,7 +157,7 @@ def fragments(
 ) -> Reply:
     """Return the encoded vectors of one request's texts, `(N, D)`; see `as_asked`.
 
-    `timing` is the rest of the frame.
+    `timing` is the rest of the frame. Raises BadVectorError.
     """
     began_s, request = time.monotonic(), work.request
     out = vectors.truncate(rows, request.dimensions)
@@ -163,7 +166,7 @@ def fragments(
     if loaded.is_sparse:
         encoded = sparse.encode(out, pairs=request.pairs)
     else:
-        encoded = vectors.encode(out, request.encoding)
+        encoded = as_bytes(out, request, loaded)
     frame = wire.Fragments(
         id=request.id,
         indices=[item.index for item in items],

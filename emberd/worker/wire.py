@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Literal, get_args
 
 import orjson
 
+from emberd.dtypes import Dtype
 from emberd.spaces.chunks import ChunkKind
 
 PREFIX = struct.Struct(">II")
@@ -21,7 +22,10 @@ MAX_PAYLOAD_BYTES = 2**31
 TOKENIZED_AT_ONCE = 1  # `Tokenize` requests that a worker works on
 CHUNKED_AT_ONCE = 2  # so that a short text need not wait for a book
 
-Encoding = Literal["json", "base64", "raw"]
+Encoding = Literal["json", "base64", "raw", "steps"]
+"""How a vector is sent; `steps` asks for none, but for those of int8; see `worker.steps`."""
+
+BETWEEN = b"\n"  # encodings of one vector: no JSON that a worker makes has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,8 @@ class Embed:
     `cache` False: compute every text for this request, whatever is kept and whoever else asks.
     `pairs`: sparse vectors are JSON as in text-embeddings-inference; see `sparse.encode_entries`.
     `is_query`: the texts are queries, which some sparse models look up in a table.
+    `dtype`: what the numbers are, with `step` for int8 and uint8. `also`: further encodings and
+    dtypes of each vector, which follow the first with `BETWEEN` before each.
     """
 
     id: int
@@ -74,6 +80,9 @@ class Embed:
     cache: bool = True
     pairs: bool = False
     is_query: bool = False
+    dtype: Dtype = "float"
+    step: float = 0.0
+    also: list[tuple[Encoding, Dtype]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ CHARS_PER_TOKEN = 4  # a guess, only for ordering
 # What comes before the model or after it: it does not change what the model computes for a text.
 BESIDE = {
     "id", "texts", "truncate", "dimensions", "encoding", "normalize", "token_ids", "pairs",
+    "dtype", "step", "also",
     "is_query",  # those that need no model are looked up
 }  # fmt: skip
 decisive = attrgetter(*(each.name for each in fields(Embed) if each.name not in BESIDE))

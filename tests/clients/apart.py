@@ -1,4 +1,4 @@
-"""Drives clients too heavy for the test environment (LangChain, LlamaIndex, LiteLLM), apart.
+"""Drives clients too heavy for the test environment (LangChain, LlamaIndex, LiteLLM and Voyage).
 
     python -m tests.clients.apart
 
@@ -33,6 +33,7 @@ PINNED = {
     "llama-index-postprocessor-cohere-rerank": ("Cohere (re-ranking)", "0.10.0", [RERANK]),
     "llama-index-postprocessor-jinaai-rerank": ("Jina (re-ranking)", "0.6.0", [RERANK]),
     "llama-index-postprocessor-tei-rerank": ("TEI (re-ranking)", "0.6.0", [RERANK]),
+    "voyageai": ("Voyage", "0.5.0", [EMBED]),
 }
 
 

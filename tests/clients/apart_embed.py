@@ -1,4 +1,4 @@
-"""A client of LangChain's, or LiteLLM, against a server: the same vectors as the native route.
+"""LangChain's clients, LiteLLM or Voyage's, against a server: the same vectors as the native route.
 
 Runs in the environment that `apart.py` makes, where nothing of emberd is.
 """
@@ -39,7 +39,7 @@ def made(name: str, url: str) -> Any:  # noqa: ANN401 - its types are not here
     )
 
 
-def native(url: str, *texts: str, **options: str) -> list[list[float]]:
+def native(url: str, *texts: str, **options: object) -> list[list[float]]:
     """Return the vectors of the native route."""
     asked = urllib.request.Request(  # noqa: S310 - the server that was just started
         f"{url}/embed",
@@ -103,9 +103,46 @@ def litellm(url: str) -> None:
         assert answer.usage.prompt_tokens > 0, model
 
 
+def voyage(url: str) -> None:
+    """Raise when anything is amiss: Voyage's own SDK, with another base URL."""
+    package = import_module("voyageai")
+    client = package.Client(api_key="any", base_url=f"{url}/v1")
+    asked: dict[str, Any] = {"model": "minilm", "input_type": "document"}
+    plain = client.embed(TEXTS, **asked)
+    assert near(plain.embeddings, native(url, *TEXTS))
+    assert plain.total_tokens > 0
+    for dtype in ("float", "int8", "uint8", "binary", "ubinary"):  # the SDK asks for base64
+        found = client.embed(TEXTS, output_dtype=dtype, output_dimension=128, **asked).embeddings
+        expected = native(url, *TEXTS, output_dtype=dtype, dimensions=128)
+        assert near(found, expected) if dtype == "float" else found == expected, dtype
+        raw = package.Embedding.create(
+            input=TEXTS, output_dtype=dtype, encoding_format="float", output_dimension=128,
+            api_key="any", base_url=f"{url}/v1", **asked,
+        )  # fmt: skip
+        assert [row["embedding"] for row in raw.data] == expected, dtype
+    query = client.embed(["first"], model="minilm", input_type="query", output_dtype="int8")
+    assert query.embeddings == native(url, "first", input_type="query", output_dtype="int8")
+
+    async def ask() -> Any:  # noqa: ANN401 - its types are not here
+        return await package.AsyncClient(api_key="any", base_url=f"{url}/v1").embed(
+            TEXTS, output_dtype="ubinary", **asked
+        )
+
+    assert asyncio.run(ask()).embeddings == native(url, *TEXTS, output_dtype="ubinary")
+    for wrong, words in (({"output_dtype": "int4"}, "ubinary"), ({"model": "minlm"}, "minilm")):
+        said = ""
+        try:
+            client.embed(TEXTS, **{**asked, **wrong})
+        except package.error.VoyageError as error:
+            said = str(error)
+        assert words in said, said
+
+
 if __name__ == "__main__":
     which, address = sys.argv[1:]
     if which == "litellm":
         litellm(address)
+    elif which == "voyageai":
+        voyage(address)
     else:
         langchain(which, address)

@@ -104,6 +104,20 @@ def test_its_options_are_understood(second: cohere.ClientV2, offering: Server) -
     assert base64.b64decode(packed.embeddings.base64[0]) == expected(offering, "a")
 
 
+def test_its_smaller_types_are_the_same_vectors(second: cohere.ClientV2, offering: Server) -> None:
+    kinds = ["float", "int8", "uint8", "binary", "ubinary", "base64"]
+
+    answer = second.embed(model="minilm", texts=TEXTS, input_type=ROLE, embedding_types=kinds)
+
+    by_type = answer.embeddings
+    assert bits(by_type.float_) == expected(offering, *TEXTS)
+    assert by_type.base64
+    assert b"".join(map(base64.b64decode, by_type.base64)) == expected(offering, *TEXTS)
+    for kind in kinds[1:-1]:
+        asked = offering.embed(*TEXTS, output_dtype=kind)
+        assert getattr(by_type, kind) == asked["embeddings"]
+
+
 def test_a_name_with_a_role_says_what_its_input_type_says(
     second: cohere.ClientV2, first: cohere.Client, offering: Server
 ) -> None:
@@ -117,7 +131,7 @@ def test_a_name_with_a_role_says_what_its_input_type_says(
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"embedding_types": ["int8"]}, errors.BadRequestError, "int8 is not supported"),
+        ({"embedding_types": ["int4"]}, errors.BadRequestError, "should be 'float', 'int8'"),
         ({"model": "minlm"}, errors.NotFoundError, "Did you mean minilm"),
         ({"model": "minilm:query"}, errors.BadRequestError, "role query, but document is asked"),
         ({"truncate": "START"}, errors.BadRequestError, "truncate: "),

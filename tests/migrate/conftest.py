@@ -13,6 +13,7 @@ import pytest
 
 from emberd.config.edit import Edit
 from emberd.config.load import Config, load_config
+from emberd.dtypes import Dtype
 from emberd.migrate import textless
 from emberd.migrate.embedding import Embedded, PoolEmbedder, Target, embed, find_target
 from emberd.migrate.known import find
@@ -20,7 +21,7 @@ from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef
 from emberd.registry.spec import InputType
 from emberd.spaces.stores import StoresFile
-from emberd.vectors import Matrix
+from emberd.vectors import Rows
 from tests import compiled
 from tests.migrate import stores
 from tests.serving import clean_environ
@@ -30,7 +31,7 @@ SOME = 320  # texts; the first 300 of them are in stores
 MOST = 1200
 MANY = 5000
 UNCHANGED = stores.CMEM_CONFIG
-Asked = tuple[str, int | None, InputType | None]
+Asked = tuple[str, int | None, InputType | None, Dtype]
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Made:
     """Texts; `old` are their vectors by 4-bit MiniLM, `new` those of the first by the full one."""
 
     texts: list[str]
-    old: Matrix
-    new: Matrix
+    old: Rows
+    new: Rows
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Remembering(PoolEmbedder):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._rows: dict[Asked, dict[str, Matrix]] = defaultdict(dict)
+        self._rows: dict[Asked, dict[str, Rows]] = defaultdict(dict)
         self._fingerprints: dict[Asked, str] = {}
 
     def submit(
@@ -96,11 +97,12 @@ class Remembering(PoolEmbedder):
         dimensions: int | None = None,
         input_type: InputType | None = None,
         fingerprint: str | None = None,
+        dtype: Dtype = "float",
         cache: bool = True,
     ) -> "Future[Embedded]":
         """Embed one batch, or remember it."""
         del cache
-        asked = (model, dimensions, input_type)
+        asked = (model, dimensions, input_type, dtype)
         rows, space = self._rows[asked], self._fingerprints.get(asked)
         if texts and space and fingerprint in (None, space) and rows.keys() >= {*texts}:
             remembered: Future[Embedded] = Future()
@@ -112,6 +114,7 @@ class Remembering(PoolEmbedder):
             dimensions=dimensions,
             input_type=input_type,
             fingerprint=fingerprint,
+            dtype=dtype,
         )
 
         def remember(done: "Future[Embedded]") -> None:

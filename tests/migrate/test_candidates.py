@@ -6,6 +6,7 @@ from concurrent.futures import Future
 import numpy as np
 import pytest
 
+from emberd.dtypes import Dtype
 from emberd.errors import QueueFullError
 from emberd.migrate.base import Row
 from emberd.migrate.candidates import Candidates, Verdict
@@ -44,8 +45,10 @@ class FakeEmbedder:
         dimensions: int | None = None,
         input_type: InputType | None = None,
         fingerprint: str | None = None,
+        dtype: Dtype = "float",
     ) -> "Future[Embedded]":
         """See `Embedder`."""
+        assert dtype == "float"
         answer: Future[Embedded] = Future()
         if model in self._vectors:
             rows = self._vectors[model][[TEXTS.index(text) for text in texts]]

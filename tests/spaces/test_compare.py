@@ -53,6 +53,20 @@ RULE = [
         id="equivalent before an option changed",
     ),
     pytest.param(ONE, replace(OTHER, options=SpaceOptions()), "same", id="options not recorded"),
+    # by what numbers are
+    pytest.param(ONE, replace(OTHER, dtype="int8"), "another", id="dtypes"),
+    pytest.param(
+        replace(ONE, dtype="int8", step=0.25),
+        replace(OTHER, dtype="int8", step=0.25),
+        "same",
+        id="probes, and the same step",
+    ),
+    pytest.param(
+        replace(ONE, dtype="int8", step=0.25),
+        replace(ONE, dtype="int8", step=0.5),
+        "another",
+        id="steps",
+    ),
     # by size
     pytest.param(ONE, replace(ONE, sizes=(3,)), "another", id="sizes"),
     pytest.param(ONE, replace(ONE, sizes=()), "same", id="sizes not recorded"),

@@ -1,6 +1,7 @@
 """The identity of a vector space: what moves vectors changes it, and nothing else does."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from emberd.dtypes import NUMPY, Dtype
 from emberd.hashing import list_files
 from emberd.models.files import hash_files
 from emberd.registry.spec import ModelSpec, Source
-from emberd.spaces.fingerprint import fingerprint
+from emberd.spaces.fingerprint import fingerprint, of_dtype
 from emberd.spaces.options import SpaceOptions
 from tests import model_folder
 
@@ -235,3 +237,26 @@ def test_files_of_sparse_models_count_for_these_alone(folder: Path, name: str) -
 
     assert of(folder) == before[0]
     assert of(folder, sparse) != before[1]
+
+
+def test_each_dtype_is_a_space_of_its_own_made_of_the_first() -> None:
+    space = "0123456789abcdef"
+
+    named = [of_dtype(space, dtype, 0.25) for dtype in NUMPY]
+    others = [of_dtype("fedcba9876543210", dtype, 0.25) for dtype in NUMPY]
+
+    assert of_dtype(space, "float", 0.0) == space
+    assert len({*named, *others}) == 2 * len(NUMPY)
+    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in named)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "counts"), [("int8", True), ("uint8", True), ("float16", False), ("binary", False)]
+)
+def test_the_step_counts_where_there_is_one(dtype: Dtype, *, counts: bool) -> None:
+    assert (of_dtype("aa", dtype, 0.25) != of_dtype("aa", dtype, 0.5)) == counts
+
+
+def test_that_of_a_dtype_is_the_same_in_every_release() -> None:
+    assert of_dtype("0123456789abcdef", "int8", 0.001953125) == "0c587f97fdcce47e"
+    assert of_dtype("0123456789abcdef", "binary", 0.0) == "283f234386e5267a"

@@ -141,3 +141,25 @@ def test_a_change_that_is_undone_leaves_no_warning() -> None:
     standing = judge(replace(NOW, fingerprint="two"), BEFORE, lambda: OTHERS)
 
     assert judge(NOW, standing, never) == BEFORE
+
+
+@pytest.mark.parametrize("change", [{}, {"engine": "openvino 2"}, {"fingerprint": "renamed"}])
+def test_the_steps_of_int8_stay_with_the_space(change: dict[str, object]) -> None:
+    before = replace(BEFORE, steps={"16": 0.25})
+
+    now = judge(replace(NOW, **change), before, lambda: NEARLY)  # type: ignore[arg-type]
+
+    assert now.changed_to is None
+    assert now.steps == {"16": 0.25}
+
+
+def test_another_space_has_steps_of_its_own() -> None:
+    before = replace(BEFORE, steps={"16": 0.25})
+
+    changed = judge(replace(NOW, engine="openvino 2"), before, lambda: OTHERS)
+    assert changed.changed_to
+    assert (changed.steps, changed.now.steps) == ({"16": 0.25}, {})
+
+    measured = changed.with_steps({"16": 0.5})
+    again = judge(replace(NOW, engine="openvino 2"), measured, never)
+    assert (again.steps, again.now.steps) == ({"16": 0.25}, {"16": 0.5})

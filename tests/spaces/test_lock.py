@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from emberd.hashing import FileHash
-from emberd.spaces.lock import LockEntry, LockFile
+from emberd.spaces.compare import compare
+from emberd.spaces.fingerprint import of_dtype
+from emberd.spaces.lock import LockEntry, LockFile, space_of
 from emberd.spaces.options import SpaceOptions
 from tests.serving import clean_environ
 
@@ -25,7 +27,9 @@ ENTRY = LockEntry(
 WRITER = """
 import sys
 from pathlib import Path
-from emberd.spaces.lock import LockEntry, LockFile
+from emberd.spaces.compare import compare
+from emberd.spaces.fingerprint import of_dtype
+from emberd.spaces.lock import LockEntry, LockFile, space_of
 
 lock = LockFile(Path(sys.argv[1]))
 print("ready", flush=True)
@@ -221,3 +225,84 @@ def test_what_an_older_version_wrote_keeps_its_limit(tmp_path: Path) -> None:
     assert LockFile(tmp_path).read() == {
         "mine": replace(ENTRY, options=SpaceOptions(max_tokens=512))
     }
+
+
+STEPS = {"384": 0.001953125, "128": 0.00390625}
+
+
+def test_the_steps_that_came_first_count(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path)
+    lock.put("mine", ENTRY)
+
+    first = lock.keep_steps("mine", "0123456789abcdef", {"384": STEPS["384"]})
+    later = lock.keep_steps("mine", "0123456789abcdef", {"384": 0.5, "128": STEPS["128"]})
+
+    assert first == {"384": STEPS["384"]}
+    assert later == LockFile(tmp_path).read()["mine"].steps == STEPS
+
+
+def test_steps_of_another_space_are_not_kept(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path)
+    lock.put("mine", ENTRY)
+
+    assert lock.keep_steps("mine", "another", STEPS) == STEPS
+    assert lock.keep_steps("nobody", "another", STEPS) == STEPS
+    assert LockFile(tmp_path).read() == {"mine": ENTRY}
+
+
+def test_steps_survive_a_load_that_began_before_they_were_known(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path)
+    lock.put("mine", ENTRY)
+    lock.keep_steps("mine", "0123456789abcdef", STEPS)
+
+    lock.put("mine", replace(ENTRY, compute="bf16"))
+    assert lock.read()["mine"].steps == STEPS
+
+    lock.put("mine", replace(ENTRY, fingerprint="another"))
+    assert not lock.read()["mine"].steps
+
+
+def test_what_a_model_changed_to_has_steps_of_its_own(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path)
+    changed = replace(ENTRY, fingerprint="another")
+    lock.put("mine", replace(ENTRY, steps=STEPS, changed_to=changed, cosine=0.5))
+
+    lock.keep_steps("mine", "another", {"384": 0.5})
+
+    assert lock.read()["mine"].steps == STEPS
+    assert lock.read()["mine"].now.steps == {"384": 0.5}
+    lock.accept("mine")
+    assert lock.read()["mine"].steps == {"384": 0.5}
+
+
+@pytest.mark.parametrize("steps", [{"384": 0.0}, {"384": 1}, {"384": "x"}, {"384": float("inf")}])
+def test_steps_that_are_none_are_damage(tmp_path: Path, steps: dict[str, object]) -> None:
+    lock = LockFile(tmp_path)
+    lock.put("mine", replace(ENTRY, steps=steps))  # type: ignore[arg-type]
+
+    assert LockFile(tmp_path).read() == {}
+
+
+SPACED = replace(ENTRY, fingerprints={"384": "0123456789abcdef", "128": "cut"}, steps=STEPS)
+
+
+def test_the_space_of_a_dtype_is_made_of_the_float_one() -> None:
+    plain, bits = space_of("mine", SPACED), space_of("mine", SPACED, "binary")
+
+    assert [*bits.fingerprints] == [of_dtype(each, "binary", 0) for each in plain.fingerprints]
+    assert (bits.dtype, bits.step, bits.sizes) == ("binary", None, plain.sizes)
+    assert not compare(plain, bits).is_same
+
+
+def test_the_space_of_int8_has_the_step_of_its_size() -> None:
+    small = space_of("mine", SPACED, "int8", 128)
+
+    assert small.step == STEPS["128"]
+    assert of_dtype("cut", "int8", STEPS["128"]) in small.fingerprints
+    assert of_dtype("cut", "int8", STEPS["128"]) in space_of("mine", SPACED, "int8").fingerprints
+
+
+def test_without_steps_nothing_is_known_about_int8() -> None:
+    unknown = space_of("mine", replace(SPACED, steps={}), "int8", 384)
+
+    assert compare(space_of("mine", SPACED, "int8", 384), unknown).verdict == "unknown"
