@@ -59,6 +59,16 @@ class ChunkOptions(RequestBody):
         )
 
 
+class EmbedChunkOptions(ChunkOptions):
+    """How to cut texts into chunks, and what the model reads for the vector of one."""
+
+    late: bool = Field(
+        False,
+        description="Late chunking: the model reads each text whole, and a chunk's vector is the"
+        " mean of its tokens. For models with pooling mean, and texts up to their `max_tokens`.",
+    )
+
+
 class ChunkBody(ChunkOptions):
     """What `POST /chunk` takes."""
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from emberd import __version__
 from emberd.api import answers, body, chunk, exchange, sparse, tei
-from emberd.api.chunk import ChunkOptions, EmbeddedChunk
+from emberd.api.chunk import EmbedChunkOptions, EmbeddedChunk
 from emberd.api.fields import (
     OUTPUT_DTYPE,
     ModelName,
@@ -60,7 +60,7 @@ class EmbedBody(RequestBody):
     output_dtype: Dtype | None = Field(None, description=OUTPUT_DTYPE)
     fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
     cache: bool = Field(True, description="False: compute every text anew, for this request alone.")
-    chunk: ChunkOptions | None = Field(
+    chunk: EmbedChunkOptions | None = Field(
         None, description="Cut texts into chunks; there is a vector for each of them."
     )
     kind: Literal["embed", "sparse"] | None = Field(
@@ -216,7 +216,8 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
             dtype=asked.output_dtype or "float",
         )
         if asked.chunk:
-            wanted = replace(wanted, chunking=asked.chunk.chunking())
+            spans = () if asked.chunk.late else None
+            wanted = replace(wanted, chunking=asked.chunk.chunking(), spans=spans)
             return await chunk.embed(request, pool, wanted, form, asked.output_dtype)
         answer = await exchange.embed(request, pool, wanted)
         return answers.embed_response(answer, form, asked.output_dtype)
