@@ -127,10 +127,12 @@ class Tokenizer:
         tokens = self._tokens(encoding, 0 if self._include_prompt else self._length_of(prompt))
         if tokens.is_cut:
             return tokens
-        kept = [  # as in `_tokens`
+        parts = (encoding, *encoding.overflowing)  # as in `_tokens`; several only of known tokens
+        kept = [
             (offsets, special)
+            for part in parts
             for token_id, offsets, special in zip(
-                encoding.ids, encoding.offsets, encoding.special_tokens_mask, strict=True
+                part.ids, part.offsets, part.special_tokens_mask, strict=True
             )
             if token_id != self._left_out
         ]
