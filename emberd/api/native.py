@@ -174,6 +174,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
             {"texts": ["what is it about?"], "model": "minilm", "input_type": "query"},
             {"texts": ["a text"], "model": "minilm", "output_dtype": "int8"},
             {"texts": ["A long text. It goes on."], "chunk": {"size": 200, "overlap": 20}},
+            {"texts": ["A long text. It goes on."], "chunk": {"size": 200, "late": True}},
             {"inputs": "a text, as TEI clients send it"},
             embeds=True,
         ),
