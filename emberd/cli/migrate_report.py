@@ -333,6 +333,8 @@ def _verdict_sentence(report: "StoreReport", ref: "StoreRef") -> str:
 
 def _nearest(report: "StoreReport") -> str:
     """Say which model comes near to vectors that none here made, and what follows from it."""
+    if report.chunk and report.chunk.late:
+        return ", as far as the rows alone show."
     near = [each for each in report.candidates if each.mean_cosine >= NEAR]
     if not near:
         return "; `emberd pull` others."

@@ -201,6 +201,21 @@ def test_a_store_that_was_chunked_late_is_refused(
     assert (home / "notes.db").read_bytes() == raw
 
 
+def test_no_model_is_recommended_for_vectors_that_were_chunked_late(
+    served: Server, home: Path
+) -> None:
+    configure(home, **CUT, late=True)
+    noise = np.random.default_rng(1).standard_normal(64).astype("<f4").tobytes()
+    with closing(stores.connect(home / "notes.db")) as database:
+        database.execute("UPDATE v SET embedding = ?", (noise,))
+
+    checked = run(served, home, "check", "notes", "--model", "old")
+
+    assert checked.code == 5
+    assert "made these vectors, as far as the rows alone show." in checked.out
+    assert "emberd pull" not in checked.out
+
+
 def test_what_was_noted_counts_until_another_machine_stamps_the_store(home: Path) -> None:
     ref = find(load_config(environ=clean_environ(home)), "notes")
     mine, theirs = StoreChunking(size=7), StoreChunking(size=9)
