@@ -83,6 +83,21 @@ class ChunkBody(ChunkOptions):
     fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
 
 
+class ChunkSettings(ResponseBody):
+    """How texts were cut: as `chunk` it cuts others in the same way, whatever the model takes."""
+
+    size: int
+    overlap: int
+    kind: ChunkKind
+    language: str | None
+
+
+class EmbedChunkSettings(ChunkSettings):
+    """How the texts of `POST /embed` were cut, and whether vectors are those of late chunking."""
+
+    late: bool
+
+
 class ChunkPlace(ResponseBody):
     """A chunk: `start` and `end` in characters (code points) of its text, and in UTF-16 units.
 
@@ -103,17 +118,13 @@ class ChunkUsage(ResponseBody):
     tokens: int
 
 
-class ChunkAnswer(ResponseBody):
+class ChunkAnswer(ChunkSettings):
     """What `POST /chunk` answers: for each text its chunks; none if it has only white space.
 
     `size` is the most tokens that they could have.
     """
 
     chunks: list[list[ChunkPlace]]
-    size: int
-    overlap: int
-    kind: ChunkKind
-    language: str | None
     model: str
     fingerprint: str
     usage: ChunkUsage
@@ -145,9 +156,19 @@ async def embed(
         )
     most = pool.limits.max_texts
     found = await embed_chunks(partial(exchange.embed, request, pool), asked, most=most)
-    return answers.embed_response(
-        found.answer, form, dtype, chunks=found.places, chunk_size=b"%d" % found.size
-    )
+    settings = settings_of(asked.chunking, found.size) | {"late": asked.spans is not None}
+    chunking = orjson.dumps(settings)
+    return answers.embed_response(found.answer, form, dtype, chunks=found.places, chunking=chunking)
+
+
+def settings_of(chunking: Chunking, size: int) -> dict[str, Any]:
+    """Return the `ChunkSettings` of an answer; `size` is the one that texts were cut with."""
+    return {
+        "size": size,
+        "overlap": chunking.overlap,
+        "kind": chunking.kind,
+        "language": chunking.language,
+    }
 
 
 def create_router(pool: Pool) -> Router:
@@ -183,10 +204,7 @@ def create_router(pool: Pool) -> Router:
             ),
         )
         rest: dict[str, Any] = {
-            "size": answer.chunk_size,
-            "overlap": chunking.overlap,
-            "kind": chunking.kind,
-            "language": chunking.language,
+            **settings_of(chunking, answer.chunk_size),
             "model": answer.model,
             "fingerprint": answer.fingerprint,
             "usage": {"tokens": answer.tokens},

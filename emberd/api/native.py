@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from emberd import __version__
 from emberd.api import answers, body, chunk, exchange, sparse, tei
-from emberd.api.chunk import EmbedChunkOptions, EmbeddedChunk
+from emberd.api.chunk import EmbedChunkOptions, EmbedChunkSettings, EmbeddedChunk
 from emberd.api.fields import (
     OUTPUT_DTYPE,
     ModelName,
@@ -97,7 +97,7 @@ class EmbedAnswer(ResponseBody):
     cached: int
     output_dtype: Dtype | None = Field(None, description="Present if the request names one.")
     chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
-    chunk_size: int | None = Field(None, description="The most tokens of a chunk.")
+    chunking: EmbedChunkSettings | None = Field(None, description="How the texts were cut.")
 
 
 class SparseAnswer(ResponseBody):
@@ -111,7 +111,7 @@ class SparseAnswer(ResponseBody):
     usage: Usage
     cached: int
     chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
-    chunk_size: int | None = Field(None, description="The most tokens of a chunk.")
+    chunking: EmbedChunkSettings | None = Field(None, description="How the texts were cut.")
 
 
 class ModelState(ResponseBody):

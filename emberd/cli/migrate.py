@@ -76,6 +76,13 @@ def check(
             autocompletion=complete_model,
         ),
     ] = None,
+    recut: Annotated[
+        bool,
+        typer.Option(
+            "--recut",
+            help="All documents were cut again as the store's `chunk` says: record that.",
+        ),
+    ] = False,
     kind: Kind = None,
     options: Options = None,
     as_json: AsJson = False,
@@ -99,6 +106,8 @@ def check(
             models=model or (),
             progress=say_dimly(quiet=as_json),
         )
+    if recut:
+        report = replace(report, chunk=ref.chunk)
     note_report(config, ref, report)
     if as_json:
         typer.echo(json.dumps({**report.to_dict(), "exit_code": EXIT_CODES[report.verdict]}))

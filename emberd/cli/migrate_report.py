@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from emberd.cli import migrate_chunks
 from emberd.dtypes import STORED
 from emberd.units import format_size
 
@@ -71,6 +72,8 @@ def status_sentences(
     )
     if noted and not (stamp and noted.model == stamp["model"]):
         lines.append(f"It was found to hold vectors of {noted.model or 'more than one model'}.")
+    if noted and noted.chunk:
+        lines.append(f"The rows are chunks: {noted.chunk}.")
     if staged:
         doing = "under way" if found["under_way"] else "stopped; `emberd migrate run` continues it"
         lines.append(
@@ -108,6 +111,10 @@ def plan_row(ref: "StoreRef", plan: "Plan") -> dict[str, Any]:
         "dtype_before": plan.shape.dtype,
         "dtype": plan.target.dtype,
         "loss": asdict(plan.loss) if plan.loss else None,
+        "chunk": asdict(plan.chunk) if plan.chunk else None,
+        "max_tokens": plan.target.options.max_tokens,
+        "sampled": plan.sampled,
+        "truncated": plan.truncated,
         "staged": plan.staged,
         "plan": {
             "minutes": round(plan.seconds / 60, 2),
@@ -131,6 +138,7 @@ def plan_sentences(ref: "StoreRef", plan: "Plan") -> str:
     ]
     if plan.target.dtype != shape.dtype:
         lines += _dtype_sentences(plan)
+    lines += migrate_chunks.plan_sentences(plan)
     if plan.staged:
         lines.append(f"{plan.staged} rows are ready from a run that was stopped.")
     lines += _copies_sentences(ref, plan.copies)
@@ -269,6 +277,8 @@ def show_report(report: "StoreReport", ref: "StoreRef") -> None:
     if report.candidates:
         render.show(render.candidate_table([asdict(each) for each in report.candidates]))
     typer.echo(_verdict_sentence(report, ref))
+    for line in migrate_chunks.check_sentences(report, ref):
+        typer.echo(line)
     if report.verdict == "mixed" or "" in report.made_by:
         for model, keys in report.made_by.items():
             shown = f"{len(keys)} of {report.sampled}: {_few(keys)}"
@@ -323,6 +333,8 @@ def _verdict_sentence(report: "StoreReport", ref: "StoreRef") -> str:
 
 def _nearest(report: "StoreReport") -> str:
     """Say which model comes near to vectors that none here made, and what follows from it."""
+    if report.chunk and report.chunk.late:
+        return ", as far as the rows alone show."
     near = [each for each in report.candidates if each.mean_cosine >= NEAR]
     if not near:
         return "; `emberd pull` others."

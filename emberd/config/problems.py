@@ -13,6 +13,7 @@ from emberd.config.document import Keys
 from emberd.config.settings import Settings, StoreSettings, leaves_of
 from emberd.errors import ConfigError
 from emberd.registry.spec import ModelSpec, Source, TokenIds
+from emberd.spaces.chunks import StoreChunking
 
 PROBLEMS = {  # by pydantic's type of the problem
     "bool_parsing": "should be true or false",
@@ -92,7 +93,7 @@ def _group_at(root: type, loc: tuple[int | str, ...]) -> type:
     if root is ModelSpec:
         return TokenIds if loc[:1] == ("token_ids",) else Source if loc else ModelSpec
     if loc[:1] == ("stores",):
-        return StoreSettings
+        return StoreChunking if loc[2:] == ("chunk",) else StoreSettings
     group = root()
     for key in loc:
         group = getattr(group, str(key), group)

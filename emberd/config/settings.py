@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from emberd.registry.spec import InputType, Replicas
+from emberd.spaces.chunks import StoreChunking
 from emberd.units import (
     AtMost,
     Count,
@@ -91,6 +92,7 @@ class StoreSettings:
     model: str | None = None  # the model that its users ask for; None: the default
     input_type: InputType | None = None  # what they send with a text to store
     options: dict[str, str] = field(default_factory=dict)
+    chunk: StoreChunking | None = None  # how they cut long texts into rows; None: not at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

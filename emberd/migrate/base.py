@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
 from emberd.dtypes import NUMPY, Dtype, row_bytes
+from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.compare import Space
 from emberd.spaces.options import SpaceOptions
 from emberd.state import known_fields
@@ -99,7 +100,8 @@ class Stamp:
 
     `probes` are the vectors of emberd's eight probe texts (`spaces.probes.encode`), and `options`
     the limits and options of the space, as far as they were recorded. `migration` identifies the
-    run that wrote the vectors. `dtype` is what they were rounded to, with `step` for int8.
+    run that wrote the vectors. `dtype` is what they were rounded to, with `step` for int8. `chunk`
+    is how the rows were cut from longer texts, if that was known.
     """
 
     model: str
@@ -111,6 +113,7 @@ class Stamp:
     options: SpaceOptions = SpaceOptions()  # noqa: RUF009 - it is frozen
     dtype: Dtype = "float"
     step: float | None = None
+    chunk: StoreChunking | None = None
 
     @property
     def space(self) -> Space:
@@ -131,7 +134,8 @@ class Stamp:
         try:
             data = json.loads(text)
             options = SpaceOptions.from_dict(data.get("options") or {})
-            stamp = cls(**{**known_fields(cls, data), "options": options})
+            chunk = StoreChunking.from_dict(data.get("chunk"))
+            stamp = cls(**{**known_fields(cls, data), "options": options, "chunk": chunk})
         except (ValueError, TypeError, AttributeError, RecursionError):
             return None
         texts = (stamp.model, stamp.fingerprint, stamp.probes, stamp.migration, stamp.made_at)

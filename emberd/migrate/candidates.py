@@ -62,6 +62,7 @@ class Candidates:
         self._cosines: dict[str, Matrix] = {}
         self.found: list[Candidate] = []
         self.rows_per_s: dict[str, float] = {}
+        self.truncated: dict[str, int] = {}
 
     def add(self, spec: ModelSpec, embedder: Embedder, *, keep: bool) -> None:
         """Embed the sample with one more model, then unload it unless `keep`."""
@@ -112,6 +113,7 @@ class Candidates:
         batches = (self._texts[at : at + BATCH] for at in range(0, len(self._texts), BATCH))
         answers = [answer for _, answer in in_turn(batches, lambda batch: submit(batch, space))]
         self.rows_per_s[spec.name] = len(self._texts) / (time.perf_counter() - began_s)
+        self.truncated[spec.name] = sum(each.truncated for each in answers)
         return np.concatenate([each.vectors for each in answers]), space
 
     def candidate(self, name: str) -> Candidate:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from emberd.config.load import Config
@@ -11,12 +11,14 @@ from emberd.errors import ConfigError, UnknownModelError
 from emberd.migrate import sidecar
 from emberd.migrate.base import Copy, Key, Shape, Stamp, Store, copies_of
 from emberd.migrate.candidates import Candidate, Candidates, Verdict
+from emberd.migrate.chunked import chunking_of, recorded_chunking
 from emberd.migrate.embedding import Embedder, Target
 from emberd.migrate.health import Health, health_of, is_usable
 from emberd.migrate.sampling import SAMPLE, sampled
 from emberd.migrate.store_ref import StoreRef
 from emberd.models.availability import find_here, require_here
 from emberd.registry.spec import ModelSpec, Precision
+from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.compare import compare
 from emberd.spaces.lock import LockFile, space_of
 from emberd.spaces.stores import KnownStore, StoresFile, fingerprint_here
@@ -39,6 +41,10 @@ class StoreReport:
 
     `precision` is that of the entry `model`, or None if there is no such entry. The cosines are
     None if nothing was embedded. `why` says how the stamp's space differs from the default's.
+
+    `chunk` is how the rows were cut from longer texts, `chunk_of_new` how new ones are, as the
+    entry states. The default cuts what has more than `max_tokens`: that is `truncated` of the
+    sampled rows. Each is None if it is not known.
     """
 
     store: str
@@ -61,6 +67,10 @@ class StoreReport:
     work: Work | None = None
     why: str | None = None
     dtype: Dtype = "float"
+    chunk: StoreChunking | None = None
+    chunk_of_new: StoreChunking | None = None
+    max_tokens: int | None = None
+    truncated: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -82,7 +92,8 @@ def whose(config: Config, ref: StoreRef) -> KnownStore | None:
     serving = config.catalog.get(ref.served_by or config.settings.default).name
     entry = LockFile(config.homes.state).read().get(serving)
     fingerprint = fingerprint_here(stamp.space, serving, entry)
-    found = ref.holding(stamp.model, fingerprint, dtype=stamp.dtype)
+    chunk = chunking_of(ref, found, stamp)
+    found = ref.holding(stamp.model, fingerprint, dtype=stamp.dtype, chunk=chunk)
     if ref.name in config.settings.stores:
         with suppress(OSError):  # the caller only wants to read
             noted.put(ref.name, found)
@@ -132,7 +143,8 @@ def check(
     common: dict[str, Any] = {
         "store": str(store.path), "kind": store.kind, "default": default.name,
         "dimensions": shape.dimensions, "dtype": shape.dtype, "rows": shape.rows, "health": health,
-        "copies": copies_of(store),
+        "copies": copies_of(store), "chunk_of_new": ref.chunk,
+        "chunk": recorded_chunking(ref, config.homes.state) if shape.rows else ref.chunk,
     }  # fmt: skip
     if stamp and sample is None and not models:
         return _by_stamp(config, stamp, default, common)
@@ -150,7 +162,9 @@ def check(
         progress(f"embedding {len(rows)} rows with {spec.name}")
         candidates.add(spec, embedder, keep=spec is default)
     work = _work(store, shape, default, candidates.rows_per_s.get(default.name))
-    return _by_sample(candidates, shape, default, len(rows), {**common, "work": work})
+    entry = LockFile(config.homes.state).read().get(default.name)  # it was loaded since
+    common |= {"work": work, "max_tokens": entry.now.options.max_tokens if entry else None}
+    return _by_sample(candidates, shape, default, len(rows), common)
 
 
 def _by_stamp(
@@ -164,7 +178,8 @@ def _by_stamp(
         why=None if comparison.is_same else comparison.why, model=stamp.model,
         precision=_precision(config, stamp.model),
         fingerprint=fingerprint_here(stamp.space, default.name, entry),
-        judged_by="stamp", sampled=0, mean_cosine=None, lowest_cosine=None, **common,
+        judged_by="stamp", sampled=0, mean_cosine=None, lowest_cosine=None,
+        max_tokens=entry.now.options.max_tokens if entry else None, **common,
     )  # fmt: skip
 
 
@@ -183,6 +198,7 @@ def _by_sample(
         lowest_cosine=best.lowest_cosine if best else None,
         candidates=sorted(candidates.found, key=lambda each: -each.mean_cosine),
         made_by=candidates.made_by(default.name),
+        truncated=candidates.truncated.get(default.name),
         **common,
     )  # fmt: skip
 
@@ -196,16 +212,19 @@ def _precision(config: Config, model: str) -> Precision | None:
 
 def note_report(config: Config, ref: StoreRef, report: StoreReport) -> None:
     """Note what a check found, if the server should know the store. Raises `ConfigError`."""
-    known = StoresFile(config.homes.state)
+    before = StoresFile(config.homes.state).read().get(ref.name)
     found = known_from(report, ref)
-    is_known = ref.name in config.settings.stores or ref.name in known.read()
+    if found is None and report.rows and before and before.path == report.store:
+        found = replace(before, chunk=report.chunk)  # nothing else is known better now
+    is_known = ref.name in config.settings.stores or before
     if is_known and (found or not report.rows):  # an empty store holds nobody's vectors
         _put(config, ref.name, found)
 
 
 def note_target(config: Config, ref: StoreRef, target: Target) -> None:
     """Note that a store is already in this space. Raises `ConfigError`."""
-    found = ref.holding(target.model, target.fingerprint, dtype=target.dtype)
+    chunk = recorded_chunking(ref, config.homes.state)
+    found = ref.holding(target.model, target.fingerprint, dtype=target.dtype, chunk=chunk)
     _put(config, ref.name, found)
 
 
@@ -225,7 +244,7 @@ def known_from(report: StoreReport, ref: StoreRef) -> KnownStore | None:
     if report.model is None and not mixed:
         return None
     model = None if mixed else report.model
-    return ref.holding(model, report.fingerprint, dtype=report.dtype)
+    return ref.holding(model, report.fingerprint, dtype=report.dtype, chunk=report.chunk)
 
 
 def _work(store: Store, shape: Shape, default: ModelSpec, rows_per_s: float | None) -> Work | None:

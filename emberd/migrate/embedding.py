@@ -152,9 +152,17 @@ def submit_to(embedder: Embedder, texts: Sequence[str], target: Target) -> "Futu
 
 def embed(embedder: Embedder, texts: Sequence[str], target: Target) -> Rows:
     """Embed texts in the target's space, a row for each; raises if the model is in another one."""
+    return embed_at_once(embedder, texts, target).vectors
+
+
+def embed_at_once(embedder: Embedder, texts: Sequence[str], target: Target) -> Embedded:
+    """Do what `embed` does, and count the texts that were cut."""
     batches = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
-    answers = in_turn(batches, lambda batch: submit_to(embedder, batch, target))
-    return np.concatenate([answer.vectors for _, answer in answers])
+    answers = [
+        answer for _, answer in in_turn(batches, lambda each: submit_to(embedder, each, target))
+    ]
+    vectors = np.concatenate([answer.vectors for answer in answers])
+    return Embedded(vectors, target.fingerprint, sum(answer.truncated for answer in answers))
 
 
 class PoolEmbedder:

@@ -119,7 +119,9 @@ def _configured(
     settings = config.settings.stores[name]
     given = {**settings.options, **options}
     store = open_store(path_of(config, name), kind=kind or settings.kind, options=given)
-    ref = StoreRef(name=name, store=store, options=given, input_type=settings.input_type)
+    ref = StoreRef(
+        name=name, store=store, options=given, input_type=settings.input_type, chunk=settings.chunk
+    )
     if settings.model is None:
         return ref
     spec, role = config.catalog.find(settings.model, settings.input_type, kinds=("embed",))

@@ -8,7 +8,8 @@ from pathlib import Path
 from emberd.errors import StoreRowsError
 from emberd.migrate import sidecar
 from emberd.migrate.base import Copy, Cost, Key, Lacking, Shape, Store, copies_of
-from emberd.migrate.embedding import Embedder, Target, embed
+from emberd.migrate.chunked import recorded_chunking, require_own_vectors
+from emberd.migrate.embedding import Embedder, Target, embed, embed_at_once
 from emberd.migrate.likeness import SAME, likeness
 from emberd.migrate.loss import Loss, measure_loss
 from emberd.migrate.sampling import SAMPLE, sampled, vectors_of
@@ -16,6 +17,7 @@ from emberd.migrate.stage import staged_rows
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import lasting_lack, require_set_aside
 from emberd.migrate.workplace import Workplace, settings_of
+from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.compare import compare
 
 
@@ -25,6 +27,8 @@ class Plan:
 
     `there` says why nothing needs to be done; it is None if something does. `staged` rows have been
     embedded already. `loss` is what smaller vectors cost; None if they do not become smaller.
+    `chunk` is how the rows were cut from longer texts. Of `sampled` rows, the new model cuts
+    `truncated`, as they have more tokens than it takes.
     """
 
     shape: Shape
@@ -36,6 +40,9 @@ class Plan:
     staged: int
     rows_per_s: float
     loss: Loss | None = None
+    chunk: StoreChunking | None = None
+    sampled: int = 0
+    truncated: int = 0
 
     @property
     def disk_bytes(self) -> int:
@@ -62,10 +69,11 @@ def plan(
 
     Raises:
         StoreError: it is not a store, or has rows that cannot be embedded, such as vectors without
-            a text that must not be set aside.
+            a text that must not be set aside; or its vectors were made with more than its texts.
         DiskFullError: there is not enough disk space.
     """
     store = ref.store
+    require_own_vectors(ref, state)
     shape = store.inspect()
     check_rows(store, shape)
     if store.settings:  # fail now, not after the swap, if the file cannot be changed
@@ -83,6 +91,9 @@ def plan(
         cost=store.cost(target.dimensions),
         staged=staged_rows(place, ref, target),
         rows_per_s=tried.rows_per_s,
+        chunk=recorded_chunking(ref, state),
+        sampled=tried.rows,
+        truncated=tried.truncated,
     )
     if made.there is None and target.dtype != shape.dtype and target.dtype != "float":
         made = replace(made, loss=measure_loss(store, shape, target, embedder))
@@ -96,11 +107,12 @@ def plan(
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What embedding a sample showed: how many of the rows got the vector they already have."""
+    """What embedding a sample showed: how many rows got the vector that they have, or were cut."""
 
     rows: int
     same: int
     rows_per_s: float
+    truncated: int = 0
 
 
 def _try_out(store: Store, shape: Shape, target: Target, embedder: Embedder, sample: int) -> _Trial:
@@ -112,13 +124,13 @@ def _try_out(store: Store, shape: Shape, target: Target, embedder: Embedder, sam
         embedder, texts[:1], target
     )  # loads the model, so that loading does not count in the rate
     began_s = time.perf_counter()
-    vectors = embed(embedder, texts, target)
+    embedded = embed_at_once(embedder, texts, target)
     rate = len(rows) / (time.perf_counter() - began_s)
     same, dtype = 0, target.dtype
     if _has_size_of(shape, target):
-        alike = likeness(vectors_of(rows, dtype), vectors, dtype)
+        alike = likeness(vectors_of(rows, dtype), embedded.vectors, dtype)
         same = int((alike >= SAME[dtype]).sum())
-    return _Trial(len(rows), same, rate)
+    return _Trial(len(rows), same, rate, embedded.truncated)
 
 
 def _there(

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from emberd.migrate.base import Copy, Key, Row, copies_of
+from emberd.migrate.chunked import recorded_chunking
 from emberd.migrate.embedding import BATCH, Embedder, Target, in_turn, submit_to
 from emberd.migrate.notes import JointRun
 from emberd.migrate.recovery import recover_locked
@@ -17,6 +18,7 @@ from emberd.migrate.sidecar import Sidecar
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import Textless, lasting_lack
 from emberd.migrate.workplace import Workplace
+from emberd.spaces.chunks import StoreChunking
 
 CHUNK = 4096  # rows read at a time, so that no read transaction lasts as long as the embedding
 FEW = 256  # rows that may be embedded while the store is locked
@@ -30,8 +32,8 @@ ProgressCallback = Callable[[int, int], None]
 class Staged:
     """A store with its new vectors beside it, locked against other migrations.
 
-    `keys` are the keys that get a new vector. This run embedded `embedded` rows in `embed_s`;
-    writers waited for `locked_s`.
+    `keys` are the keys that get a new vector; `chunk` is how the rows were cut. This run embedded
+    `embedded` rows in `embed_s`; writers waited for `locked_s`.
     """
 
     ref: StoreRef
@@ -42,6 +44,7 @@ class Staged:
     batch: int
     migration: str
     textless: Textless
+    chunk: StoreChunking | None = None
     joint: JointRun | None = None
     keys: list[Key] = field(default_factory=list)
     copies: Sequence[Copy] = ()
@@ -76,6 +79,7 @@ def staging(
             staged = Staged(
                 ref=ref, target=target, place=place, sidecar=kept, embedder=embedder, batch=batch,
                 migration=kept.about["migration"], textless=Textless(allowed=set_aside),
+                chunk=recorded_chunking(ref, state),
             )  # fmt: skip
             _catch_up(staged, progress)
             staged.textless.before = set(lasting_lack(ref.store).text)

@@ -14,6 +14,7 @@ from pathlib import Path
 from emberd.config.load import Config, load_config
 from emberd.errors import EmberdError
 from emberd.migrate.base import Stamp
+from emberd.migrate.chunked import chunking_of
 from emberd.migrate.known import find
 from emberd.migrate.store_ref import StoreRef
 from emberd.spaces.lock import LockEntry, LockFile
@@ -41,14 +42,23 @@ def note_stamps(config: Config) -> dict[str, EmberdError]:
         if noted != (str(ref.store.path), stamp and stamp.migration):
             asked = ref.served_by or config.settings.default
             with suppress(OSError):  # it will be noted next time
-                known.put(name, _known(ref, stamp, asked, lock) if stamp else None)
+                known.put(name, _known(ref, stamp, asked, lock, before) if stamp else None)
     return unread
 
 
-def _known(ref: StoreRef, stamp: Stamp, asked: str, lock: Mapping[str, LockEntry]) -> KnownStore:
+def _known(
+    ref: StoreRef,
+    stamp: Stamp,
+    asked: str,
+    lock: Mapping[str, LockEntry],
+    before: KnownStore | None,
+) -> KnownStore:
     """Return what to note, with the space's fingerprint on this machine if it is the same one."""
     fingerprint = fingerprint_here(stamp.space, asked, lock.get(asked))
-    return ref.holding(stamp.model, fingerprint, dtype=stamp.dtype, migration=stamp.migration)
+    return ref.holding(
+        stamp.model, fingerprint, dtype=stamp.dtype, migration=stamp.migration,
+        chunk=chunking_of(ref, before, stamp),
+    )  # fmt: skip
 
 
 def main() -> None:

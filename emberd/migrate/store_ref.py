@@ -9,6 +9,7 @@ from emberd.dtypes import STORED, Dtype
 from emberd.errors import StoreError, StoreKindError
 from emberd.migrate.base import Store, dtypes_of
 from emberd.registry.spec import InputType
+from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.stores import KnownStore
 
 
@@ -19,7 +20,8 @@ class StoreRef:
     `name` is the name in the config file, or the path. `options` are those the store was opened
     with; `kind` is None if it was recognised. `served_by` is the model that its users ask for, None
     if they use the server's default; `input_type` is what they send with a text to store. `dtype`
-    is what a migration makes of its vectors; None: what they are.
+    is what a migration makes of its vectors; None: what they are. `chunk` is how its users cut long
+    texts into rows, as its entry states.
     """
 
     name: str
@@ -29,6 +31,7 @@ class StoreRef:
     served_by: str | None = None
     input_type: InputType | None = None
     dtype: Dtype | None = None
+    chunk: StoreChunking | None = None
 
     @property
     def wanted(self) -> Dtype:
@@ -64,16 +67,18 @@ class StoreRef:
         *,
         dtype: Dtype = "float",
         migration: str | None = None,
+        chunk: StoreChunking | None = None,
     ) -> KnownStore:
         """Return what to note about it if it holds vectors of this model, space and dtype.
 
-        `migration` is the one in its stamp; if None, the stamp is read.
+        `migration` is the one in its stamp; if None, the stamp is read. `chunk` is how its rows
+        were cut.
         """
         if migration is None and (stamp := self.store.stamp()):
             migration = stamp.migration
         return KnownStore(
             path=str(self.store.path), kind=self.store.kind, model=model, fingerprint=fingerprint,
-            migration=migration, dtype=dtype,
+            migration=migration, dtype=dtype, chunk=chunk,
         )  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def _stamp(staged: Staged) -> Stamp:
     return Stamp(
         model=target.model, fingerprint=target.fingerprint, dimensions=target.dimensions,
         probes=target.probes, migration=staged.migration, made_at=now(), options=target.options,
-        dtype=target.dtype, step=target.step,
+        dtype=target.dtype, step=target.step, chunk=staged.chunk,
     )  # fmt: skip
 
 
@@ -113,7 +113,11 @@ def _note(staged: Staged) -> Note:
         name=ref.name,
         before=staged.place.known(ref.name),
         after=ref.holding(
-            target.model, target.fingerprint, dtype=target.dtype, migration=staged.migration
+            target.model,
+            target.fingerprint,
+            dtype=target.dtype,
+            migration=staged.migration,
+            chunk=staged.chunk,
         ),
         settings=settings,
         together=staged.joint,

@@ -5,7 +5,10 @@ It belongs to a store's space as the model does: who cuts elsewhere stores vecto
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+
+from emberd.state import known_fields
+from emberd.units import Count, Ge
 
 ChunkKind = Literal["text", "markdown", "code"]
 
@@ -51,3 +54,53 @@ class Chunking:
 
 USUAL = Chunking()
 """Text, in chunks as large as the model takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChunking:
+    """How the rows of a store were cut from longer texts; each is a chunk.
+
+    Attributes:
+        size: the most tokens of a chunk, without special ones, by the model that cut them.
+        overlap: the most tokens that a chunk repeats of the one before.
+        kind: what the texts were.
+        language: of code.
+        late: whether a vector was made with the whole text around its chunk.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    size: Annotated[int, Count, Ge(1)]
+    overlap: Annotated[int, Count, Ge(0)] = 0
+    kind: ChunkKind = "text"
+    language: str | None = None
+    late: bool = False
+
+    def __post_init__(self) -> None:
+        if self.overlap >= self.size:
+            raise ValueError("has an overlap that is not smaller than size")
+        if self.kind == "code" and self.language not in GRAMMARS:
+            raise ValueError(f"needs a language of its code: one of {', '.join(sorted(GRAMMARS))}")
+        if self.kind != "code" and self.language is not None:
+            raise ValueError("has a language, which only kind code can have")
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        what = f"{self.language} code" if self.language else self.kind
+        late = ", late" if self.late else ""
+        return f"{what}, {self.size} tokens, overlap {self.overlap}{late}"
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any] | None) -> Self | None:
+        """Read what `dataclasses.asdict` wrote; None stays None, and unknown keys are ignored.
+
+        Raises:
+            TypeError, ValueError, AttributeError: it is something else.
+        """
+        if data is None:
+            return None
+        chunk = cls(**known_fields(cls, data))
+        types: list[type] = [type(each) for each in (chunk.size, chunk.overlap, chunk.late)]
+        if types != [int, int, bool] or chunk.kind not in get_args(ChunkKind):
+            raise TypeError("a chunk setting has the wrong type")
+        return chunk

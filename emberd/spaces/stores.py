@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from emberd.dtypes import NUMPY, STORED, Dtype
 from emberd.registry.spec import ModelSpec
+from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.compare import Space, compare
 from emberd.spaces.fingerprint import of_dtype
 from emberd.spaces.lock import LockEntry, space_of
@@ -31,6 +32,7 @@ class KnownStore:
         fingerprint: of the vectors' space.
         migration: the one in the store's stamp when this was recorded.
         dtype: what the numbers of its vectors are.
+        chunk: how its rows were cut from longer texts; None if nobody said that they were.
     """
 
     path: str
@@ -39,16 +41,21 @@ class KnownStore:
     fingerprint: str | None
     migration: str | None = None
     dtype: Dtype = "float"
+    chunk: StoreChunking | None = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Read what `dataclasses.asdict` wrote; unknown keys are ignored.
 
         Raises:
-            LookupError, TypeError: something is missing, or is not a text.
+            LookupError, TypeError, ValueError, AttributeError: something is missing or wrong.
         """
         keys = ("path", "kind", "model", "fingerprint")
-        further = {"migration": data.get("migration"), "dtype": data.get("dtype", "float")}
+        further = {
+            "migration": data.get("migration"),
+            "dtype": data.get("dtype", "float"),
+            "chunk": StoreChunking.from_dict(data.get("chunk")),
+        }
         known = cls(**{key: data[key] for key in keys}, **further)
         if (
             known.dtype not in NUMPY

@@ -94,8 +94,8 @@ def test_after_an_undo_to_the_model_in_use_nothing_is_to_change(config: Config) 
 
 def status(**found: object) -> dict[str, Any]:
     nothing: dict[str, Any] = {
-        "recovered": None, "rows": 300, "dimensions": 384, "stamp": None, "staged": None,
-        "under_way": False, "backups": [], "unreadable": [], "copies": [],
+        "recovered": None, "rows": 300, "dimensions": 384, "dtype": "float", "stamp": None,
+        "staged": None, "under_way": False, "backups": [], "unreadable": [], "copies": [],
     }  # fmt: skip
     return nothing | found
 

@@ -122,7 +122,37 @@ MISTAKES = {
     "no choice": (
         "models:\n  minilm:\n    pooling: man",
         3,
-        "models.minilm.pooling: 'man' should be 'mean', 'cls' or 'last'",
+        "models.minilm.pooling: 'man' should be 'mean', 'cls', 'last' or 'max'",
+        "config show --all",
+    ),
+    "a key of chunks that is mistyped": (
+        "stores:\n  notes:\n    path: here\n    chunk: {sise: 200}",
+        4,
+        "stores.notes.chunk.sise: there is no such setting",
+        "Did you mean size?",
+    ),
+    "chunks without a size": (
+        "stores:\n  notes:\n    path: here\n    chunk: {overlap: 20}",
+        4,
+        "stores.notes.chunk.size: this key is required",
+        "`size:`",
+    ),
+    "chunks that repeat all": (
+        "stores:\n  notes:\n    path: here\n    chunk: {size: 20, overlap: 20}",
+        4,
+        "stores.notes.chunk: it has an overlap that is not smaller than size",
+        "config show --all",
+    ),
+    "code without a language": (
+        "stores:\n  notes:\n    path: here\n    chunk: {size: 20, kind: code}",
+        4,
+        "stores.notes.chunk: it needs a language of its code: one of bash, c, cpp",
+        "config show --all",
+    ),
+    "a language of text": (
+        "stores:\n  notes:\n    path: here\n    chunk: {size: 20, language: python}",
+        4,
+        "stores.notes.chunk: it has a language, which only kind code can have",
         "config show --all",
     ),
     "no truth": (

@@ -14,11 +14,15 @@ MINE = "sources: [{path: mine}], dimensions: 8, pooling: cls"
 
 
 def test_everything_is_in_the_form_of_the_file(load: Load) -> None:
-    whole = dump(load("limits: {idle_unload: 90}\nstores: {notes: {path: here}}\n"))
+    store = "{path: here, chunk: {size: 200, kind: code, language: go}}"
+    whole = dump(load(f"limits: {{idle_unload: 90}}\nstores: {{notes: {store}}}\n"))
 
     assert whole.settings["limits"]["idle_unload"] == "1m30s"
     assert whole.settings["limits"]["memory_budget"] == "4GiB"
     assert whole.stores["notes"]["path"] == "here"
+    assert whole.stores["notes"]["chunk"] == {
+        "size": 200, "overlap": 0, "kind": "code", "language": "go", "late": False,
+    }  # fmt: skip
     assert whole.models["minilm"]["dimensions"] == 384
     assert "name" not in whole.models["minilm"]
 
