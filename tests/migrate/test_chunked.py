@@ -185,7 +185,7 @@ def test_rows_stay_as_they_are_and_the_stamp_says_how_they_were_cut(
 def test_a_store_that_was_chunked_late_is_refused(
     served: Server, home: Path, *, forgotten: bool
 ) -> None:
-    configure(home, **CUT, late=True)
+    configure(home, **{**CUT, "late": True})
     raw = (home / "notes.db").read_bytes()
     checked = run(served, home, "check", "notes", "--model", "old")
     assert "overlap 4, late" in checked.out
@@ -204,7 +204,7 @@ def test_a_store_that_was_chunked_late_is_refused(
 def test_no_model_is_recommended_for_vectors_that_were_chunked_late(
     served: Server, home: Path
 ) -> None:
-    configure(home, **CUT, late=True)
+    configure(home, **{**CUT, "late": True})
     noise = np.random.default_rng(1).standard_normal(64).astype("<f4").tobytes()
     with closing(stores.connect(home / "notes.db")) as database:
         database.execute("UPDATE v SET embedding = ?", (noise,))
