@@ -19,6 +19,11 @@ WORDS = [
 Vectors = npt.NDArray[np.float32]
 
 
+def numbered(text: str, count: int) -> list[str]:
+    """Return so many texts with a number before each: equal ones would be computed once."""
+    return [f"{number} {text}" for number in range(count)]
+
+
 class Known:
     """Texts, and the vectors that each model gave them while nothing was wrong."""
 

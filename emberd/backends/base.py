@@ -68,7 +68,7 @@ class LoadRequest:
     threads: int = 0
     streams: int = 0
     device: str = ""
-    python_is_free: Callable[[], None] = lambda: None
+    python_is_free: Callable[[], object] = bool  # nothing, and it can be sent to a process
 
 
 class Encoder(Protocol):

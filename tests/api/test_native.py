@@ -8,6 +8,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from tests.load import numbered
 from tests.serving import Server, wait_for
 
 
@@ -167,7 +168,7 @@ def test_a_model_without_files_is_a_503_that_lists_what_was_tried(server: Server
 
 @pytest.mark.parametrize(
     "texts",
-    [["a text"], pytest.param(["word " * 400] * 500, marks=pytest.mark.slow)],
+    [["a text"], pytest.param(numbered("word " * 400, 500), marks=pytest.mark.slow)],
     ids=["one text", "many"],
 )
 def test_a_client_that_hangs_up_leaves_the_queue(server: Server, texts: list[str]) -> None:
@@ -190,7 +191,7 @@ def test_the_deadline_is_a_504_and_the_next_request_is_served(home: Path) -> Non
         own.http.post("/load")
         wait_for(lambda: own.row()["state"] == "ready")
 
-        late = own.http.post("/embed", json={"texts": ["word " * 400] * 500})
+        late = own.http.post("/embed", json={"texts": numbered("word " * 400, 500)})
 
         assert (late.status_code, late.json()["code"]) == (504, "deadline")
         assert own.embed("short")["model"] == "minilm"
@@ -205,8 +206,9 @@ def test_a_full_queue_is_a_429_but_never_on_an_idle_server(home: Path) -> None:
             pass
         from concurrent.futures import ThreadPoolExecutor
 
-        def ask(_: int) -> httpx2.Response:
-            return own.http.post("/embed", json={"texts": ["word " * 200] * 8})
+        def ask(number: int) -> httpx2.Response:
+            texts = numbered(f"{number} " + "word " * 200, 8)
+            return own.http.post("/embed", json={"texts": texts})
 
         with ThreadPoolExecutor(8) as threads:
             answers = list(threads.map(ask, range(8)))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.cosines import cosines
+from tests.load import numbered
 from tests.serving import Server, clean_environ, wait_for
 
 LONG = "words that take a while to embed " * 60
@@ -151,7 +152,7 @@ def test_aliases_and_idle_times_move_without_a_restart(home: Path) -> None:
 
 @pytest.mark.slow
 def test_requests_in_flight_are_answered_by_the_model_they_began_with(home: Path) -> None:
-    texts = [f"{number} {LONG}" for number in range(36)]
+    texts = numbered(LONG, 36)
     with Server(home, config=MINE % "4bit") as own, ThreadPoolExecutor(8) as threads:
         coarse = own.embed(*texts[:4], "short", model="mine")
         (worker,) = own.workers()
@@ -185,7 +186,7 @@ def test_requests_in_flight_are_answered_by_the_model_they_began_with(home: Path
 def test_a_model_that_is_removed_ends_what_it_began_and_is_gone(home: Path) -> None:
     with Server(home, config=MINE % "4bit") as own, ThreadPoolExecutor(1) as threads:
         own.embed("load", model="mine")
-        began = threads.submit(own.embed, *[LONG] * 30, model="mine")
+        began = threads.submit(own.embed, *numbered(LONG, 30), model="mine")
         wait_for(lambda: own.row("mine")["in_flight"])
         renamed_over(config_of(own), "")
         reload(own)

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.load import numbered
 from tests.serving import Server, has_ended, wait_for
 
 LONG = "words that take a while to embed " * 60
@@ -25,7 +26,7 @@ def test_a_killed_server_takes_its_workers_along_and_the_next_one_serves(
         if doing != "its start":
             own.embed("load")
         if doing != "nothing":
-            lost = thread.submit(own.http.post, "/embed", json={"texts": [LONG] * 500})
+            lost = thread.submit(own.http.post, "/embed", json={"texts": numbered(LONG, 500)})
             wait_for(lambda: own.workers() if doing == "its start" else own.row()["in_flight"])
         workers = own.workers()
         own.process.kill()
@@ -70,7 +71,7 @@ def test_a_clock_that_is_set_moves_no_deadline_and_ends_no_model(
     with Server(home, config=limits, environ=environ) as own, ThreadPoolExecutor(2) as threads:
         own.embed("load")
         for step_s in (DAY_S, -DAY_S):
-            busy = threads.submit(own.embed, *[LONG] * 20)
+            busy = threads.submit(own.embed, *numbered(LONG, 20))
             starting = threads.submit(own.embed, "starts meanwhile", model="minilm-f32")
             wait_for(lambda: own.row()["in_flight"])
             step.write_text(str(step_s))

@@ -19,6 +19,7 @@ from emberd.pool.process import WorkerProcess
 from emberd.pool.watchdog import Patience
 from emberd.worker import wire
 from tests.faults.troubled import serve_troubled
+from tests.load import numbered
 from tests.serving import Server, clean_environ, wait_for
 
 LONG = "words that take a while to embed " * 60
@@ -45,7 +46,7 @@ def test_a_worker_killed_while_it_drains_loses_no_answer(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(2) as threads:
         own.embed("load")
         (worker,) = own.workers()
-        busy = threads.submit(own.embed, *[LONG] * 60)
+        busy = threads.submit(own.embed, *numbered(LONG, 60))
         wait_for(lambda: own.row()["in_flight"])
         unload = threads.submit(own.http.post, "/unload")
         wait_for(lambda: own.row()["state"] == "draining")
@@ -170,17 +171,17 @@ def test_a_start_that_stands_still_twice_is_given_up_and_the_next_one_serves(hom
 @pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="limits of another process: Linux")
 def test_a_worker_out_of_memory_is_replaced_and_its_requests_are_answered(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(4) as threads:
-        expected = own.embed(LONG)["embeddings"]
+        texts = numbered(LONG, 10)
+        expected = own.embed(*texts)["embeddings"]
         own.http.post("/unload")
         own.embed("a short text has taken little memory")
         (worker,) = own.workers()
         worker.rlimit(psutil.RLIMIT_AS, (2**20, 2**20))  # it has more already: no byte is added
 
-        answers = [threads.submit(own.embed, *[LONG] * 10) for _ in range(4)]
+        answers = [threads.submit(own.embed, *texts) for _ in range(4)]
 
         for answer in answers:
-            for vector in answer.result()["embeddings"]:
-                np.testing.assert_allclose([vector], expected, atol=1e-3)
+            np.testing.assert_allclose(answer.result()["embeddings"], expected, atol=1e-3)
         assert not worker.is_running()
         assert own.row()["loads"] == 3
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
+from tests.load import numbered
 from tests.serving import Server, wait_for
 
 TWO_AT_MOST = "limits: {max_loaded: 2}\n"
@@ -93,7 +94,7 @@ def test_unload_of_one_model_leaves_the_others(home: Path) -> None:
 def test_unload_waits_for_the_answers_that_were_promised(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(1) as thread:
         own.embed("load")
-        busy = thread.submit(own.embed, *[LONG] * 40)
+        busy = thread.submit(own.embed, *numbered(LONG, 40))
         wait_for(lambda: own.row()["in_flight"])
 
         own.http.post("/unload")
@@ -218,7 +219,7 @@ def test_two_busy_models_that_share_one_place_both_get_their_turn(home: Path) ->
 
 @pytest.mark.slow
 def test_no_client_sees_that_a_worker_was_killed_in_mid_request(home: Path) -> None:
-    texts = [f"{number} {LONG}" for number in range(30)]
+    texts = numbered(LONG, 30)
     with Server(home) as own, ThreadPoolExecutor(5) as threads:
         expected = np.array(own.embed(*texts)["embeddings"])
         (worker,) = own.workers()
@@ -312,7 +313,7 @@ def test_what_an_odd_request_took_once_does_not_make_models_take_turns_for_ever(
 def test_who_is_not_answered_when_the_server_ends_is_told_so(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(4) as threads:
         own.embed("load")
-        body = {"texts": [LONG] * 400}
+        body = {"texts": numbered(LONG, 400)}
         waiting = [threads.submit(own.http.post, "/embed", json=body) for _ in range(4)]
         wait_for(lambda: own.row()["in_flight"] == 4)
         own.process.terminate()
