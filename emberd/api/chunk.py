@@ -59,6 +59,16 @@ class ChunkOptions(RequestBody):
         )
 
 
+class EmbedChunkOptions(ChunkOptions):
+    """How to cut texts into chunks, and what the model reads for the vector of one."""
+
+    late: bool = Field(
+        False,
+        description="Late chunking: the model reads each text whole, and a chunk's vector is the"
+        " mean of its tokens. For models with pooling mean, and texts up to their `max_tokens`.",
+    )
+
+
 class ChunkBody(ChunkOptions):
     """What `POST /chunk` takes."""
 
@@ -74,12 +84,18 @@ class ChunkBody(ChunkOptions):
 
 
 class ChunkSettings(ResponseBody):
-    """How texts were cut: as `chunk` it cuts others in the same way, whatever the model takes."""
+    """How texts were cut."""
 
     size: int
     overlap: int
     kind: ChunkKind
     language: str | None
+
+
+class EmbedChunkSettings(ChunkSettings):
+    """How texts were cut: as `chunk` it cuts others in the same way, whatever the model takes."""
+
+    late: bool
 
 
 class ChunkPlace(ResponseBody):
@@ -140,8 +156,10 @@ async def embed(
         )
     most = pool.limits.max_texts
     found = await embed_chunks(partial(exchange.embed, request, pool), asked, most=most)
-    chunking = orjson.dumps(settings_of(asked.chunking, found.size))
-    return answers.embed_response(found.answer, form, dtype, chunks=found.places, chunking=chunking)
+    settings = settings_of(asked.chunking, found.size) | {"late": asked.spans is not None}
+    return answers.embed_response(
+        found.answer, form, dtype, chunks=found.places, chunking=orjson.dumps(settings)
+    )
 
 
 def settings_of(chunking: Chunking, size: int) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def _size_bytes(asked: EmbedRequest, spec: ModelSpec, max_texts: int) -> int:
         return held_bytes + ENTRY_BYTES * MOST_ENTRIES * len(texts)
     encodings = (asked.encoding, *(encoding for encoding, _ in asked.also))
     number_bytes = sum(map(ANSWER_BYTES.__getitem__, encodings))  # smaller dtypes take less
-    return held_bytes + number_bytes * len(texts) * spec.dimensions
+    vectors = sum(map(len, asked.spans)) if asked.spans else len(texts)
+    return held_bytes + number_bytes * vectors * spec.dimensions
 
 
 async def load(request: Request, pool: Pool, name: str | None) -> Answer:

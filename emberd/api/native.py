@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from emberd import __version__
 from emberd.api import answers, body, chunk, exchange, sparse, tei
-from emberd.api.chunk import ChunkOptions, ChunkSettings, EmbeddedChunk
+from emberd.api.chunk import EmbedChunkOptions, EmbedChunkSettings, EmbeddedChunk
 from emberd.api.fields import (
     OUTPUT_DTYPE,
     ModelName,
@@ -60,7 +60,7 @@ class EmbedBody(RequestBody):
     output_dtype: Dtype | None = Field(None, description=OUTPUT_DTYPE)
     fingerprint: str | None = Field(None, description="The expected space; another gives 409.")
     cache: bool = Field(True, description="False: compute every text anew, for this request alone.")
-    chunk: ChunkOptions | None = Field(
+    chunk: EmbedChunkOptions | None = Field(
         None, description="Cut texts into chunks; there is a vector for each of them."
     )
     kind: Literal["embed", "sparse"] | None = Field(
@@ -97,7 +97,7 @@ class EmbedAnswer(ResponseBody):
     cached: int
     output_dtype: Dtype | None = Field(None, description="Present if the request names one.")
     chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
-    chunking: ChunkSettings | None = Field(None, description="How the texts were cut.")
+    chunking: EmbedChunkSettings | None = Field(None, description="How the texts were cut.")
 
 
 class SparseAnswer(ResponseBody):
@@ -111,7 +111,7 @@ class SparseAnswer(ResponseBody):
     usage: Usage
     cached: int
     chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
-    chunking: ChunkSettings | None = Field(None, description="How the texts were cut.")
+    chunking: EmbedChunkSettings | None = Field(None, description="How the texts were cut.")
 
 
 class ModelState(ResponseBody):
@@ -174,6 +174,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
             {"texts": ["what is it about?"], "model": "minilm", "input_type": "query"},
             {"texts": ["a text"], "model": "minilm", "output_dtype": "int8"},
             {"texts": ["A long text. It goes on."], "chunk": {"size": 200, "overlap": 20}},
+            {"texts": ["A long text. It goes on."], "chunk": {"size": 200, "late": True}},
             {"inputs": "a text, as TEI clients send it"},
             embeds=True,
         ),
@@ -216,7 +217,8 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
             dtype=asked.output_dtype or "float",
         )
         if asked.chunk:
-            wanted = replace(wanted, chunking=asked.chunk.chunking())
+            spans = () if asked.chunk.late else None
+            wanted = replace(wanted, chunking=asked.chunk.chunking(), spans=spans)
             return await chunk.embed(request, pool, wanted, form, asked.output_dtype)
         answer = await exchange.embed(request, pool, wanted)
         return answers.embed_response(answer, form, asked.output_dtype)

@@ -100,6 +100,11 @@ class Encoder(Protocol):
     they are attended to as usual, but not pooled (`cls` is then the first token that is). Models
     whose prompts are read but not pooled need this.
 
+    `pools_chunks: bool`: if true, `encode`, `encode_alone` and `start` take `chunks=`, `(N, 2)`
+    int32, with a batch of one text: where its chunks begin and end, in tokens. The vectors are then
+    those of the chunks, `(N, D)`, each the mean of its tokens' last hidden states. Chunks have
+    tokens, and may overlap.
+
     A model of kind `rerank` is given pairs of texts, and its vector is one number, the logit: then
     `encode`, `encode_alone` and `start` have a third argument `types`, `(B, T)` int32, with 0 for
     the tokens of the first text of a pair and 1 for those of the second, if the tokenizer tells
@@ -142,10 +147,10 @@ class Encoder(Protocol):
         ...
 
 
-def encode_alone(encoder: Encoder, *arrays: TokenIds) -> Matrix:
+def encode_alone(encoder: Encoder, *arrays: TokenIds, **more: TokenIds) -> Matrix:
     """Encode with the whole processor, for a batch beside which nothing else runs."""
     run = getattr(encoder, "encode_alone", encoder.encode)
-    vectors: Matrix = run(*arrays)
+    vectors: Matrix = run(*arrays, **more)
     return vectors
 
 

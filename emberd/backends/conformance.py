@@ -77,6 +77,7 @@ def check_backend(
             | _about_architectures(backend, folder)
             | _about_vectors(encoder, texts, dimensions)
             | _about_rows_of_texts(encoder, texts)
+            | _about_chunks(encoder, texts)
             | _about_loading_again(backend, request, encoder, texts)
             | _about_devices(backend, request, encoder, texts)
             | _about_pooling(backend, request, encoder, texts)
@@ -189,6 +190,27 @@ def _about_rows_of_texts(encoder: Encoder, texts: Inputs) -> Promises:
         ),
         "a text packed twice in a row has the same vector twice": lambda: texts.same(
             encode([short, short]), alone([short, short])
+        ),
+    }
+
+
+def _about_chunks(encoder: Encoder, texts: Inputs) -> Promises:
+    """What an encoder that `pools_chunks` must do; see `base.Encoder`."""
+    if not getattr(encoder, "pools_chunks", False):
+        return {}
+    batch, end = texts.batch(texts.medium), len(texts.medium)
+    chunks = [(0, end), (1, end), (1, 2), (0, 1)]
+
+    def encode(*chunks: tuple[int, int]) -> Matrix:
+        made: Matrix = encoder.encode(*batch, chunks=np.array(chunks, np.int32))  # type: ignore[call-arg]
+        return made
+
+    return {
+        "a chunk that is the whole text has its vector": lambda: texts.same(
+            encode(chunks[0]), encoder.encode(*batch)
+        ),
+        "a chunk has the same vector beside others, with which it shares tokens": lambda: (
+            texts.same(encode(*chunks), np.concatenate([encode(each) for each in chunks]))
         ),
     }
 

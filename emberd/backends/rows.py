@@ -45,6 +45,7 @@ class Rows:
             group's text.
         types: `(R, W)`; token types of pairs of texts, or None.
         is_grouped: whether pooling is `max`.
+        has_chunks: whether the texts are chunks of one text, whose tokens they may share.
     """
 
     token_ids: TokenIds
@@ -55,6 +56,7 @@ class Rows:
     starts: Integers
     types: TokenIds | None = None
     is_grouped: bool = False
+    has_chunks: bool = False
 
     @classmethod
     def of(
@@ -65,8 +67,12 @@ class Rows:
         *,
         pooling: Pooling,
         padding_id: int | None,
+        chunks: Integers | None = None,
     ) -> "Rows":
-        """Describe a batch; see `base.Encoder` for `mask`, `Architecture` for `padding_id`."""
+        """Describe a batch.
+
+        See `base.Encoder` for `mask` and `chunks`, `Architecture` for `padding_id`.
+        """
         segments = np.abs(mask)
         begins = np.ones(segments.shape, np.bool_)
         np.not_equal(segments[:, 1:], segments[:, :-1], out=begins[:, 1:])
@@ -81,7 +87,9 @@ class Rows:
         tokens = np.flatnonzero(mask > 0)
         firsts = np.flatnonzero(begins & (segments != 0))
         starts = np.searchsorted(tokens, firsts)
-        if pooling == "cls":
+        if chunks is not None:
+            tokens, starts = _in_chunks(chunks)
+        elif pooling == "cls":
             tokens, starts = tokens[starts], np.arange(len(firsts))
         elif pooling == "last":
             tokens = tokens[np.append(starts[1:], len(tokens)) - 1]
@@ -98,6 +106,7 @@ class Rows:
             starts=starts.astype(np.int32),
             types=types,
             is_grouped=pooling == "max",
+            has_chunks=chunks is not None,
         )
 
     @property
@@ -111,6 +120,13 @@ class Rows:
             self.token_ids, self.segments, self.queries, self.positions, self.places, self.starts,
             *(() if self.types is None else (self.types,)),
         ]  # fmt: skip
+
+
+def _in_chunks(chunks: Integers) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return `places` and `starts` of the chunks of the only text, `(N, 2)`."""
+    places = [np.arange(first, end) for first, end in chunks.tolist()]
+    ends = np.cumsum(chunks[:, 1] - chunks[:, 0])
+    return np.concatenate(places), np.append(0, ends[:-1])
 
 
 def _grouped(

@@ -85,10 +85,10 @@ class Client:
 
         `fingerprint` is the expected space; any other raises `FingerprintMismatchError`. Without
         `cache`, every text is computed anew. `chunk`: there is a vector for each chunk of the
-        texts; its keys are the options of `chunk` below, and `{}` means chunks as large as the
-        model takes. `dtype` is what the numbers of the vectors become: `float` (float32, the
-        default), `float16`, `int8`, `uint8`, `binary` or `ubinary`, each of which is a space of its
-        own.
+        texts; its keys are the options of `chunk` below and `late` (the model reads each text
+        whole), and `{}` means chunks as large as the model takes. `dtype` is what the numbers of
+        the vectors become: `float` (float32, the default), `float16`, `int8`, `uint8`, `binary` or
+        `ubinary`, each of which is a space of its own.
         """
         return self.send(
             requests.embed(

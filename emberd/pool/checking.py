@@ -1,13 +1,27 @@
-"""Whether a model has vectors of the size and form that a request asks for."""
+"""Whether a request can be served: how much it asks for, and whether its model has such vectors."""
 
 from typing import TYPE_CHECKING
 
 from emberd.dtypes import columns, has_step
-from emberd.errors import BadOptionError
+from emberd.errors import BadOptionError, NoTextsError, TooLargeError
+from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec
 
 if TYPE_CHECKING:
     from emberd.pool.manager import EmbedRequest
+
+
+def checked_count(request: "EmbedRequest", most: int) -> int:
+    """Return how many texts a request has. Raises NoTextsError and TooLargeError."""
+    count = len(request.texts)
+    if not count:
+        raise NoTextsError("No texts provided", hint="Send at least one text.")
+    if count > most:
+        raise TooLargeError(
+            f"{count} texts are too many: a request may have {most}.",
+            hint="Send them in several requests, or raise limits.max_texts.",
+        )
+    return count
 
 
 def checked_size(spec: ModelSpec, request: "EmbedRequest") -> int:
@@ -44,3 +58,22 @@ def _refuse_forms_of_dense(spec: ModelSpec, request: "EmbedRequest") -> None:
             " call `embed_sparse`.",
             field="output_dtype" if is_other else "encoding",
         )
+
+
+def check_late(spec: ModelSpec, catalog: Catalog) -> None:
+    """Raise BadOptionError unless the vector of a text is the mean of its tokens, as of a chunk."""
+    if _takes_means(spec):
+        return
+    able = sorted(filter(_takes_means, catalog), key=lambda each: each.max_tokens or 0)
+    raise BadOptionError(
+        f"chunk.late: {spec.name} has pooling {spec.pooling}; late chunking needs a model of kind"
+        " embed with pooling mean.",
+        hint=f"Use such a model, for example {able[-1].name}, or leave `late` out."
+        if able
+        else "Leave `late` out.",
+        field="late",
+    )
+
+
+def _takes_means(spec: ModelSpec) -> bool:
+    return spec.kind == "embed" and spec.pooling == "mean"

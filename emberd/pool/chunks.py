@@ -12,6 +12,8 @@ from emberd.errors import NoTextsError, TooLargeError
 from emberd.pool.job import Answer
 from emberd.pool.manager import EmbedRequest
 
+NO_CHUNKS = b"[]"
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkedAnswer:
@@ -33,7 +35,8 @@ async def embed_chunks(
 
     Args:
         embed: sends a request to the pool.
-        asked: what is asked for; its `encoding` is that of the vectors.
+        asked: what is asked for; its `encoding` is that of the vectors. With `spans`, which are
+            empty: late chunking, for which the model reads each text whole.
         most: how many chunks a request may have.
 
     Raises:
@@ -42,23 +45,30 @@ async def embed_chunks(
         EmberdError: as `embed`.
     """
     found = await embed(replace(asked, encoding="chunks"))
-    texts = [
-        text[place["start"] : place["end"]]
+    chunked = [  # texts that have chunks, with where these are
+        (text, [(place["start"], place["end"]) for place in orjson.loads(fragment)])
         for text, fragment in zip(asked.texts, found.fragments, strict=True)
-        for place in orjson.loads(fragment)
+        if fragment != NO_CHUNKS
     ]
-    if len(texts) > most:
+    count = sum(len(spans) for _, spans in chunked)
+    if count > most:
         raise TooLargeError(
-            f"The texts have {len(texts)} chunks of up to {found.chunk_size} tokens: a request may"
+            f"The texts have {count} chunks of up to {found.chunk_size} tokens: a request may"
             f" have {most}.",
             hint="Send fewer texts, a larger chunk.size, or the texts of POST /chunk in several"
             " requests; or raise limits.max_texts.",
         )
-    if not texts:
+    if not count:
         raise NoTextsError(
             "The texts are only white space, which has no chunks.", hint="Leave them out."
         )
-    answer = await embed(replace(asked, texts=texts))
+    if asked.spans is None:
+        parts = [text[start:end] for text, spans in chunked for start, end in spans]
+        following = replace(asked, texts=parts)
+    else:
+        texts, spans = zip(*chunked, strict=True)
+        following = replace(asked, texts=texts, spans=spans, cache=False)
+    answer = await embed(following)
     return ChunkedAnswer(answer, _with_texts(found), found.chunk_size)
 
 
@@ -67,6 +77,6 @@ def _with_texts(found: Answer) -> bytes:
     numbered = (
         fragment[1:-1].replace(b'{"start":', b'{"text":%d,"start":' % text)
         for text, fragment in enumerate(found.fragments)
-        if fragment != b"[]"
+        if fragment != NO_CHUNKS
     )
     return b"[" + b",".join(numbered) + b"]"

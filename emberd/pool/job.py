@@ -13,7 +13,7 @@ from typing import Literal
 from emberd.dtypes import Dtype
 from emberd.errors import EmberdError
 from emberd.spaces.chunks import USUAL, Chunking
-from emberd.worker.wire import Chunk, Embed, Encoding, Fragments, Tokenize
+from emberd.worker.wire import Chunk, Embed, Encoding, Fragments, Span, Tokenize
 
 MAX_STRIKES = 2
 MAX_SPACES = 2
@@ -113,6 +113,7 @@ class Job:
     dtype: Dtype = "float"
     also: Sequence[tuple[Encoding, Dtype]] = ()  # see `wire.Embed`
     step: float = 0.0  # of int8 and uint8
+    spans: Sequence[Sequence[Span]] | None = None  # for late chunking; see `wire.Embed`
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -211,6 +212,7 @@ class Job:
             dtype=self.dtype,
             step=self.step,
             also=list(self.also),
+            spans=[list(self.spans[index]) for index in part.indices] if self.spans else [],
         )
 
     def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from emberd.pool.job import Description, Job, Part
 from emberd.pool.process import Worker
 from emberd.registry.spec import ModelSpec
-from emberd.spaces.fingerprint import fingerprint, of_dtype
+from emberd.spaces.fingerprint import fingerprint, of_dtype, of_late
 from emberd.spaces.lock import LockEntry
 from emberd.worker import wire
 
@@ -75,8 +75,7 @@ class Lane:
 
     def space_of(self, job: Job) -> str:
         """Return the fingerprint of what a job gets; see `Answer.fingerprint`."""
-        space = self._float_space_of(job)
-        return BETWEEN.join(of_dtype(space, dtype, job.step) for dtype in job.dtypes)
+        return BETWEEN.join(_made_of(self._float_space_of(job), job))
 
     def _float_space_of(self, job: Job) -> str:
         """Return that of its float32 vectors, which depends on whether they are normalized."""
@@ -97,7 +96,12 @@ class Lane:
         if job.normalize not in (None, self.spec.normalize):
             return False
         return any(
-            job.expected_fingerprint == of_dtype(equivalent, dtype, job.step)
+            job.expected_fingerprint in _made_of(equivalent, job)
             for equivalent in self.ready.equivalent
-            for dtype in job.dtypes
         )
+
+
+def _made_of(space: str, job: Job) -> list[str]:
+    """Return the fingerprints, by dtype, of what a job gets where plain vectors are of `space`."""
+    space = space if job.spans is None else of_late(space)
+    return [of_dtype(space, dtype, job.step) for dtype in job.dtypes]

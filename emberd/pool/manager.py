@@ -18,13 +18,11 @@ from emberd.dtypes import Dtype, has_step
 from emberd.errors import (
     DeadlineError,
     NoRoomError,
-    NoTextsError,
     QueueFullError,
     ShuttingDownError,
-    TooLargeError,
     UnknownModelError,
 )
-from emberd.pool.checking import checked_size
+from emberd.pool.checking import check_late, checked_count, checked_size
 from emberd.pool.context import PoolContext
 from emberd.pool.describe import status_of
 from emberd.pool.job import Answer, Form, Job
@@ -41,7 +39,7 @@ from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
 from emberd.spaces.chunks import USUAL, Chunking
 from emberd.spaces.lock import LockFile
-from emberd.worker.wire import Encoding
+from emberd.worker.wire import Encoding, Span
 
 T = TypeVar("T")
 QUEUED_TEXTS = attrgetter("backlog.queued_texts")
@@ -71,6 +69,7 @@ class EmbedRequest:
     pairs: bool = False  # sparse vectors as text-embeddings-inference has them
     dtype: Dtype = "float"
     also: Sequence[tuple[Encoding, Dtype]] = ()  # see `wire.Embed`
+    spans: Sequence[Sequence[Span]] | None = None  # for late chunking; () until chunks are known
 
     @property
     def kinds(self) -> Sequence[Kind]:
@@ -328,15 +327,10 @@ class Pool:
 
     def _admit(self, named: Named, request: EmbedRequest) -> Job:
         spec, role = named
-        count = len(request.texts)
-        if not count:
-            raise NoTextsError("No texts provided", hint="Send at least one text.")
-        if count > self._limits.max_texts:
-            raise TooLargeError(
-                f"{count} texts are too many: a request may have {self._limits.max_texts}.",
-                hint="Send them in several requests, or raise limits.max_texts.",
-            )
+        count = checked_count(request, self._limits.max_texts)
         dimensions = checked_size(spec, request)
+        if request.spans is not None:
+            check_late(spec, self._catalog)
         queued = sum(map(QUEUED_TEXTS, self._everyone()))  # for each request, so without Python
         if queued and queued + count > self._limits.max_queued_texts:
             raise QueueFullError(
@@ -371,6 +365,7 @@ class Pool:
             is_sparse=spec.kind == "sparse",
             dtype=request.dtype,
             also=request.also,
+            spans=request.spans,
         )
 
     async def _in_time(self, model: Model, doing: Awaitable[T]) -> T:

@@ -5,7 +5,7 @@ pooling, normalization, max_tokens, prompts and output dimensions. It leaves out
 compute precision, which must not move vectors.
 
 Vectors of another dtype than float32 are of a space of their own, named after the one that they are
-made from.
+made from. So are those of late chunking.
 """
 
 import hashlib
@@ -70,6 +70,11 @@ def of_dtype(space: str, dtype: Dtype, step: float) -> str:
         return space
     identity: dict[str, object] = {"format": FORMAT, "space": space, "dtype": dtype}
     return _digest(identity | ({"step": step} if has_step(dtype) else {}))
+
+
+def of_late(space: str) -> str:
+    """Return the fingerprint of the vectors of chunks whose texts a model of `space` read whole."""
+    return _digest({"format": FORMAT, "space": space, "chunks": "late"})
 
 
 def _digest(identity: Mapping[str, object]) -> str:

@@ -107,7 +107,8 @@ class Batcher:
         """
         if not request.texts:
             return None  # nothing to run, and nothing to answer
-        work = Work(request, self._clock(), Alike() if request.cache else None)
+        is_shared = request.cache and not request.spans
+        work = Work(request, self._clock(), Alike() if is_shared else None)
         is_short = len(request.texts[0]) <= self._slice_chars
         first = work.take_slice(self._slice_chars) if is_short else None
         with self._lock:
@@ -238,7 +239,12 @@ class Batcher:
     def _cut(self, works: Sequence[Work]) -> Batch:
         waiting = sum(work.remaining - work.borrowed for work in self._works.values())
         self._most = self._share(waiting)
-        cut = self._pack(works) if self.row_tokens else self._pad(works)
+        if works[0].request.spans:  # the vectors of a batch are then those of one text's chunks
+            item = works[0].take()
+            cut = Batch([[item]], len(item.tokens.ids))
+        else:
+            works = [work for work in works if not work.request.spans]
+            cut = self._pack(works) if self.row_tokens else self._pad(works)
         cut.budget_tokens = self._budget.tokens
         self._running += 1
         now_s = self._clock()

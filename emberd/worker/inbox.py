@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from emberd.errors import EmberdError, NoTokensError, TextTooLongError
 from emberd.registry.spec import ModelSpec
-from emberd.worker import wire
+from emberd.worker import late, wire
 from emberd.worker.batcher import Batcher
 from emberd.worker.describing import Describer
 from emberd.worker.encodings import Decoder
@@ -50,6 +50,7 @@ class Inbox:
         self._keeper: Keeper | None = None
         self._describer = Describer(send)
         self._lookups: Lookups | None = None
+        self._pools_chunks = False
 
     def open(
         self,
@@ -57,10 +58,13 @@ class Inbox:
         spec: ModelSpec,
         queries: "QueryTable | None" = None,
         keeper: "Keeper | None" = None,
+        *,
+        pools_chunks: bool = False,
     ) -> None:
         """Accept requests from now on. The server sends none before it has seen Ready.
 
-        `queries` is where queries are looked up, if they need no batch.
+        `queries` is where queries are looked up, if they need no batch. `pools_chunks` is what the
+        encoder says; see `backends.base`.
         """
         if queries:
             from emberd.worker.lookups import Lookups  # which few models need
@@ -68,6 +72,7 @@ class Inbox:
             self._lookups = Lookups(queries, self._send)
         self._tokenizer = tokenizer
         self._keeper = keeper
+        self._pools_chunks = pools_chunks
         self._decoder = Decoder(spec.token_ids, spec.name) if spec.token_ids else None
         rest = Thread(target=self._tokenize_rest, args=(tokenizer,), name="tokenizer", daemon=True)
         rest.start()
@@ -131,7 +136,8 @@ class Inbox:
         """Tokenize slices of requests, those with the same prompt or query at once."""
         by_first: defaultdict[object, list[Slice]] = defaultdict(list)
         for work, indices in slices:
-            by_first[decisive(work.request)].append((work, indices))
+            alone = work if work.request.spans else None
+            by_first[decisive(work.request), id(alone)].append((work, indices))
         for alike in by_first.values():
             if left := self._keeper.answer(alike) if self._keeper else alike:
                 self._tokenize_alike(left, tokenizer)
@@ -140,8 +146,8 @@ class Inbox:
         began_s = time.monotonic()
         texts = [work.request.texts[index] for work, indices in slices for index in indices]
         try:
-            tokens = iter(self._tokens(slices[0][0], texts, tokenizer))
-        except TextTooLongError as error:  # the query that all of them have
+            tokens = iter(self._tokens(slices[0], texts, tokenizer))
+        except EmberdError as error:  # about the query that all have, or the chunks of the only one
             for work, _ in slices:
                 self._fail(work.request.id, error)
             return
@@ -158,8 +164,12 @@ class Inbox:
             for work, indices in slices:
                 self._add(work, indices, list(islice(tokens, len(indices))), spent_s)
 
-    def _tokens(self, work: Work, texts: Sequence[str], tokenizer: Tokenizer) -> Sequence[Tokens]:
-        """Tokenize texts of requests like this one, equal ones once if they are shared."""
+    def _tokens(self, first: Slice, texts: Sequence[str], tokenizer: Tokenizer) -> Sequence[Tokens]:
+        """Tokenize texts of requests like the first, equal ones once if they are shared."""
+        work, indices = first
+        if work.request.spans:
+            chunked = self._pools_chunks
+            return late.encode(work.request, indices, tokenizer, pools_chunks=chunked)
         if work.alike is None:
             return encode(work.request, texts, tokenizer)
         found = self.batcher.known(work, texts)

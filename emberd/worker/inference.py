@@ -86,7 +86,7 @@ def _run_batches(
             for failed in answer(ending, loaded, send, budget if beside and is_warm else None):
                 batcher.cancel(failed)
             is_warm = is_warm or beside
-            if keep and ending.rows is not None:
+            if keep and ending.rows is not None and ending.rows.ndim == 2:  # none of chunks
                 keep(ending.batch, ending.rows)
             answered()
 
@@ -98,7 +98,8 @@ class Running:
         self.batch = batch
         self.began_s = time.monotonic()
         self.model_s = 0.0
-        self.rows: Matrix | None = None  # `(N, D)`; None if the backend raised an error
+        # `(N, D)`, or `(1, N, D)` of a text with N chunks; None if the backend raised an error
+        self.rows: Matrix | None = None
         self._finish = _start(batch, loaded)
 
     def finish(self) -> None:
@@ -115,7 +116,8 @@ def answer(ran: Running, loaded: Loaded, send: Sender, learning: Budget | None) 
     """
     batch, began_s, model_s = ran.batch.items, ran.began_s, ran.model_s
     asks = everyone(batch)
-    rows, failures = usable(ran.rows, batch, loaded)
+    find = _usable_chunks if batch[0].tokens.chunks else usable
+    rows, failures = find(ran.rows, batch, loaded)
     padded_tokens = ran.batch.padded_tokens
     if not failures and learning:
         learning.note(padded_tokens, model_s)
@@ -157,9 +159,12 @@ def fragments(
 ) -> Reply:
     """Return the encoded vectors of one request's texts, `(N, D)`; see `as_asked`.
 
-    `timing` is the rest of the frame. Raises BadVectorError.
+    Of a text with chunks, they are theirs, `(1, N, D)`. `timing` is the rest of the frame. Raises
+    BadVectorError.
     """
     began_s, request = time.monotonic(), work.request
+    if request.spans:
+        rows = rows[0]
     out = vectors.truncate(rows, request.dimensions)
     if loaded.spec.normalize if request.normalize is None else request.normalize:
         out = vectors.normalize(out)
@@ -167,6 +172,8 @@ def fragments(
         encoded = sparse.encode(out, pairs=request.pairs)
     else:
         encoded = as_bytes(out, request, loaded)
+    if request.spans:
+        encoded = [b",".join(encoded)]
     frame = wire.Fragments(
         id=request.id,
         indices=[item.index for item in items],
@@ -229,6 +236,24 @@ def usable(
     return out, failures
 
 
+def _usable_chunks(
+    rows: Matrix | None, batch: Sequence[Item], loaded: Loaded
+) -> tuple[Matrix, dict[int, EmberdError]]:
+    """Do what `usable` does, for the only text of a batch and its N chunks: `(1, N, D)`."""
+    [item] = batch
+    if rows is not None:
+        out = as_asked(rows[0], [item] * len(item.tokens.chunks), loaded)
+        if vectors.finite_rows(out).all():
+            return out[None], {}
+    elif not can_embed(loaded, len(item.tokens.ids)):
+        raise WorkerError("The model fails on every text.")  # the next worker takes over
+    error = BadVectorError(
+        "The model gave no usable vector for a chunk.",
+        hint="Embed the texts one by one to find it, or try `compute: f32` for this model.",
+    )
+    return np.zeros((1, 1, 1), np.float32), {0: error}
+
+
 def _alone(item: Item, loaded: Loaded) -> Matrix | None:
     """Run a text alone: `(1, D)`; None if the backend raised."""
     return _start(Batch([[item]], len(item.tokens.ids)), loaded)()
@@ -257,7 +282,7 @@ def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
     """Pad and start a batch.
 
     Returns:
-        A function that waits for the vectors, `(N, D)`, or returns None if the backend raised.
+        A function that waits for the vectors, see `Running`, or returns None if the backend raised.
     """
     items = batch.items
     rows = [[item.tokens for item in row] for row in batch.rows]
@@ -267,12 +292,15 @@ def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
     if batch.is_alone:
         encode = partial(encode_alone, loaded.encoder)
 
+    chunks = items[0].tokens.chunks
+    more: dict[str, Any] = {"chunks": np.array(chunks, np.int32)} if chunks else {}
+
     def note(error: Exception) -> None:
         shape = " x ".join(map(str, arrays[0].shape))
         log(f"a batch of {shape} tokens failed: {type(error).__name__}")
 
     try:
-        wait = begin(*arrays) if begin else partial(encode, *arrays)
+        wait = begin(*arrays, **more) if begin else partial(encode, *arrays, **more)
     except Exception as error:  # noqa: BLE001 - whatever a backend raises costs this batch only
         note(error)
         return lambda: None
@@ -288,10 +316,11 @@ def _start(batch: Batch, loaded: Loaded) -> Callable[[], Matrix | None]:
 
 
 def _one_each(rows: Matrix, batch: Sequence[Item]) -> Matrix:
-    """Raise ValueError unless there is one vector for each text."""
-    if len(rows) != len(batch):
-        raise ValueError(f"{len(rows)} vectors for {len(batch)} texts")
-    return rows
+    """Raise ValueError unless there is one vector for each text, or for each chunk of one."""
+    chunks = len(batch[0].tokens.chunks)
+    if len(rows) != (chunks or len(batch)):
+        raise ValueError(f"{len(rows)} vectors for {chunks or len(batch)} texts")
+    return rows[None] if chunks else rows
 
 
 def as_asked(rows: Matrix, asks: Sequence[Ask], loaded: Loaded) -> Matrix:

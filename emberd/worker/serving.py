@@ -46,7 +46,8 @@ def serve(start: wire.Start, began_s: float, stdin: BufferedIOBase, send: Sender
     keeper = None
     if cache and not loaded.is_static:
         keeper = enter(cache, loaded, inbox.batcher, send)
-    inbox.open(loaded.tokenizer, loaded.spec, loaded.queries, keeper)
+    pools_chunks = getattr(loaded.encoder, "pools_chunks", False)
+    inbox.open(loaded.tokenizer, loaded.spec, loaded.queries, keeper, pools_chunks=pools_chunks)
     send(loaded.ready)
     audit = Audit(loaded, send, cache.trust if cache else lambda: None)
     if not inbox.batcher.wait(WARM_UP_AFTER_S):

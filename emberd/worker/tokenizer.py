@@ -2,12 +2,13 @@
 
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emberd.errors import ModelLoadError, TextTooLongError
+from emberd.errors import ModelLoadError, NoTokensError, TextTooLongError
 from emberd.worker import long_words
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ class Tokens:
 
     `uncut` is how many tokens the whole text has (for a very long one, a lower bound); more than
     `len(ids)` means that it was cut. The first `unpooled` belong to a prompt that is not pooled.
-    Of a pair, the last `of_type_1` have token type 1, as the tokenizer says.
+    Of a pair, the last `of_type_1` have token type 1, as the tokenizer says. `chunks` says of parts
+    of the text that get vectors of their own where each begins and ends in `ids`.
     """
 
     ids: Sequence[int]
     uncut: int
     unpooled: int = 0
     of_type_1: int = 0
+    chunks: Sequence[tuple[int, int]] = ()
 
     @property
     def is_cut(self) -> bool:
@@ -100,6 +103,52 @@ class Tokenizer:
             else self._encode_long(t, unpooled)
             for t in whole
         ]
+
+    def encode_chunks(self, text: str, prompt: str, spans: Sequence[Sequence[int]]) -> Tokens:
+        """Tokenize a text as `encode` does, and find the tokens of its chunks; thread-safe.
+
+        A token is a chunk's if one of its characters is; special ones are nobody's. Of a text that
+        is cut, they are not looked for.
+
+        Args:
+            text: the whole text.
+            prompt: what goes before it.
+            spans: the chunks, in characters (code points) of the text.
+
+        Raises:
+            NoTokensError: a chunk has none.
+        """
+        whole = prompt + text
+        if len(whole) > self._long_chars:
+            [tokens] = self.encode([text], prompt)
+            if tokens.is_cut:
+                return tokens
+        [encoding] = self._library.encode_batch([whole])
+        tokens = self._tokens(encoding, 0 if self._include_prompt else self._length_of(prompt))
+        if tokens.is_cut:
+            return tokens
+        parts = (encoding, *encoding.overflowing)  # as in `_tokens`; several only of known tokens
+        kept = [
+            (offsets, special)
+            for part in parts
+            for token_id, offsets, special in zip(
+                part.ids, part.offsets, part.special_tokens_mask, strict=True
+            )
+            if token_id != self._left_out
+        ]
+        own = [(place, *offsets) for place, (offsets, special) in enumerate(kept) if not special]
+        starts, ends = [start for _, start, _ in own], [end for *_, end in own]
+        chunks = []
+        for start, end in spans:
+            first = bisect_right(ends, len(prompt) + start)
+            last = bisect_left(starts, len(prompt) + end) - 1
+            if first > last:
+                raise NoTokensError(
+                    f"The chunk at characters {start} to {end} has no token that the model knows.",
+                    hint="Leave this part of the text out, or ask for larger chunks.",
+                )
+            chunks.append((own[first][0], own[last][0] + 1))
+        return replace(tokens, chunks=chunks)
 
     def encode_pairs(
         self, query: str, texts: Sequence[str], most: int | None = None

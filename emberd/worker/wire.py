@@ -25,6 +25,8 @@ CHUNKED_AT_ONCE = 2  # so that a short text need not wait for a book
 Encoding = Literal["json", "base64", "raw", "steps"]
 """How a vector is sent; `steps` asks for none, but for those of int8; see `worker.steps`."""
 
+Span = Sequence[int]  # where something begins, and where it ends
+
 BETWEEN = b"\n"  # encodings of one vector: no JSON that a worker makes has it
 
 
@@ -65,6 +67,9 @@ class Embed:
     `is_query`: the texts are queries, which some sparse models look up in a table.
     `dtype`: what the numbers are, with `step` for int8 and uint8. `also`: further encodings and
     dtypes of each vector, which follow the first with `BETWEEN` before each.
+    `spans`: for late chunking, where the chunks of each text begin and end, in code points without
+    the prompt, with `cache` False. A text's fragment then has the vectors of its chunks, which are
+    JSON, with "," between. No text is cut.
     """
 
     id: int
@@ -83,6 +88,7 @@ class Embed:
     dtype: Dtype = "float"
     step: float = 0.0
     also: list[tuple[Encoding, Dtype]] = field(default_factory=list)
+    spans: list[list[Span]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

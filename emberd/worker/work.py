@@ -24,6 +24,7 @@ BESIDE = {
     "id", "texts", "truncate", "dimensions", "encoding", "normalize", "token_ids", "pairs",
     "dtype", "step", "also",
     "is_query",  # those that need no model are looked up
+    "spans",  # whose texts are tokenized by themselves, and shared with nobody
 }  # fmt: skip
 decisive = attrgetter(*(each.name for each in fields(Embed) if each.name not in BESIDE))
 """What decides, together with a text, what the model computes; `decisive(request)` is hashable."""

@@ -22,7 +22,7 @@ from tests.migrate import stores
 from tests.serving import Server, clean_environ
 
 SIZE, SHORT = 24, 16
-CUT: dict[str, Any] = {"size": SIZE, "overlap": 4, "kind": "text", "language": None}
+CUT: dict[str, Any] = {"size": SIZE, "overlap": 4, "kind": "text", "language": None, "late": False}
 HELD = StoreChunking(size=SIZE, overlap=4)
 
 
@@ -107,7 +107,7 @@ def test_a_check_records_what_the_entry_says_and_warns_once_it_says_something_el
     assert "text, 12 tokens, overlap 0" in other.out
     assert noted(home) == HELD
     asked = json.loads(run(served, home, "check", "notes", "--model", "old", "--json").out)
-    assert (asked["chunk"], asked["chunk_of_new"]["size"]) == ({**CUT, "late": False}, 12)
+    assert (asked["chunk"], asked["chunk_of_new"]["size"]) == (CUT, 12)
 
     recut = run(served, home, "check", "notes", "--model", "old", "--recut")
     assert "Warning" not in recut.out
@@ -121,7 +121,7 @@ def test_a_model_that_takes_less_than_a_chunk_has_is_warned_of(served: Server, h
     plan = json.loads(planned.out)
     told = run(served, home, "run", "notes", "--to", "new", "--dry-run").out
 
-    assert (plan["chunk"], plan["max_tokens"]) == ({**CUT, "late": False}, SHORT)
+    assert (plan["chunk"], plan["max_tokens"]) == (CUT, SHORT)
     assert plan["sampled"] == rows
     assert 0 < plan["truncated"] <= rows
     assert (
@@ -185,7 +185,7 @@ def test_rows_stay_as_they_are_and_the_stamp_says_how_they_were_cut(
 def test_a_store_that_was_chunked_late_is_refused(
     served: Server, home: Path, *, forgotten: bool
 ) -> None:
-    configure(home, **CUT, late=True)
+    configure(home, **{**CUT, "late": True})
     raw = (home / "notes.db").read_bytes()
     checked = run(served, home, "check", "notes", "--model", "old")
     assert "overlap 4, late" in checked.out
@@ -204,7 +204,7 @@ def test_a_store_that_was_chunked_late_is_refused(
 def test_no_model_is_recommended_for_vectors_that_were_chunked_late(
     served: Server, home: Path
 ) -> None:
-    configure(home, **CUT, late=True)
+    configure(home, **{**CUT, "late": True})
     noise = np.random.default_rng(1).standard_normal(64).astype("<f4").tobytes()
     with closing(stores.connect(home / "notes.db")) as database:
         database.execute("UPDATE v SET embedding = ?", (noise,))

@@ -12,6 +12,7 @@ from emberd.errors import (
 )
 from emberd.pool.backlog import Backlog
 from emberd.pool.job import Form, Job
+from emberd.spaces.fingerprint import of_late
 from emberd.worker import wire
 from tests.event_loop import in_event_loop
 from tests.pool.fake_worker import DIMENSIONS, SPACE, SPEC, FakeWorker, answer_to
@@ -234,6 +235,20 @@ async def test_a_space_that_is_the_same_is_served(expected: str | None) -> None:
     scene.add("a", expected=expected)
 
     assert scene.dispatch() == [["a"]]
+
+
+@pytest.mark.parametrize("expected", [SPACE, "as good"])
+@in_event_loop
+async def test_chunks_of_texts_that_are_read_whole_are_of_another_space(expected: str) -> None:
+    scene = Scene()
+    late = scene.add("a", expected=of_late(expected))
+    plain = scene.add("b", expected=expected)
+    late.spans = plain.spans = [[(0, 1)]]
+
+    assert scene.dispatch() == [["a"]]
+    assert late.fingerprint == of_late(SPACE)
+    with pytest.raises(FingerprintMismatchError):
+        await plain.done
 
 
 @in_event_loop

@@ -233,3 +233,16 @@ async def test_a_request_has_its_own_future_unless_it_is_given_one() -> None:
     request = Job(texts=["a"], prompt="", truncate=True, dimensions=8, encoding="raw")
 
     assert not request.done.done()
+
+
+@in_event_loop
+async def test_the_chunks_of_a_text_go_where_it_goes() -> None:
+    request = job("a b", "c d e", "f")
+    request.spans = [[(0, 1), (2, 3)], [(0, 5)], [(0, 1)]]
+    first = request.to_frame(1, request.take(1))
+    rest = request.to_frame(2, request.take(2))
+
+    assert isinstance(first, Embed)
+    assert isinstance(rest, Embed)
+    assert (first.texts, first.spans) == (["a b"], [[(0, 1), (2, 3)]])
+    assert (rest.texts, rest.spans) == (["c d e", "f"], [[(0, 5)], [(0, 1)]])

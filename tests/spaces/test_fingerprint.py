@@ -13,7 +13,7 @@ from emberd.dtypes import NUMPY, Dtype
 from emberd.hashing import list_files
 from emberd.models.files import hash_files
 from emberd.registry.spec import ModelSpec, Source
-from emberd.spaces.fingerprint import fingerprint, of_dtype
+from emberd.spaces.fingerprint import fingerprint, of_dtype, of_late
 from emberd.spaces.options import SpaceOptions
 from tests import model_folder
 
@@ -260,3 +260,12 @@ def test_the_step_counts_where_there_is_one(dtype: Dtype, *, counts: bool) -> No
 def test_that_of_a_dtype_is_the_same_in_every_release() -> None:
     assert of_dtype("0123456789abcdef", "int8", 0.001953125) == "0c587f97fdcce47e"
     assert of_dtype("0123456789abcdef", "binary", 0.0) == "283f234386e5267a"
+
+
+def test_that_of_late_chunks_is_another_and_the_same_in_every_release() -> None:
+    space = "0123456789abcdef"
+    others = [space, *(of_dtype(space, dtype, 0.25) for dtype in NUMPY)]
+
+    assert of_late(space) not in others
+    assert of_late(space) != of_late("fedcba9876543210")
+    assert of_late(space) == "d121aa8dcc6c9ea8"

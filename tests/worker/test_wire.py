@@ -37,6 +37,7 @@ FRAMES: dict[type[Any], st.SearchStrategy[wire.Frame]] = {
         dimensions=IDS,
         encoding=st.sampled_from(["json", "base64", "raw"]),
         normalize=st.none() | st.booleans(),
+        spans=st.lists(st.lists(st.lists(IDS, min_size=2, max_size=2), max_size=3), max_size=3),
     ),
     wire.Chunk: st.builds(
         wire.Chunk,

@@ -132,6 +132,7 @@ class MLXEncoder:
         self.few_shapes = on_cuda()
         self.devices = environment.visible_gpus() if self.few_shapes else ()
         self.skips = True
+        self.pools_chunks = pooling == "mean"
         if self.packs:
             self.row_tokens = _ROW_TOKENS
             self.batch_tokens = _BATCH_TOKENS
@@ -153,11 +154,11 @@ class MLXEncoder:
         """Whether rows should hold several texts: where that makes shapes fewer."""
         return self.few_shapes and self._architecture.model_type in NATIVE
 
-    def encode(self, *arrays: TokenIds) -> Matrix:
+    def encode(self, *arrays: TokenIds, chunks: TokenIds | None = None) -> Matrix:
         """Encode; see `backends.base.Encoder.encode`."""
-        return self.start(*arrays)()
+        return self.start(*arrays, chunks=chunks)()
 
-    def start(self, *arrays: TokenIds) -> Callable[[], Matrix]:
+    def start(self, *arrays: TokenIds, chunks: TokenIds | None = None) -> Callable[[], Matrix]:
         """Encode, but do not wait for the GPU; see `backends.base.Encoder.start`."""
         import mlx.core as mx
 
@@ -170,7 +171,7 @@ class MLXEncoder:
             steps = 1 if self.packs and width <= _COARSE_TOKENS else 4
             arrays = shapes.pad(*arrays, max_tokens=longest, steps=steps)
         padding_id = self._architecture.padding_id
-        rows = Rows.of(*arrays, pooling=self._pooling, padding_id=padding_id)
+        rows = Rows.of(*arrays, pooling=self._pooling, padding_id=padding_id, chunks=chunks)
         texts = rows.texts - (len(arrays[0]) - given)  # each row that was added counts as one
         batch = Packed.of(rows, arrays[1], few_shapes=self.few_shapes)
         vectors = self._pool(batch, self._model(batch))

@@ -30,6 +30,7 @@ class Packed:
         types: `(B, T)` int32; token types of pairs of texts, or None.
         groups: `(G,)` int32; for pooling `max`, the text of each group of tokens, otherwise None.
             `places` is then `(M, G)`: that of `rows.Rows` without blocks.
+        chunks: `(N, T)` float32; 1 for the tokens of each chunk of the only text, or None.
     """
 
     token_ids: mx.array
@@ -41,6 +42,7 @@ class Packed:
     texts: int
     types: mx.array | None = None
     groups: mx.array | None = None
+    chunks: mx.array | None = None
 
     @classmethod
     def of(cls, rows: Rows, mask: TokenIds, *, few_shapes: bool) -> Self:
@@ -72,6 +74,7 @@ class Packed:
             types=None if rows.types is None else mx.array(rows.types),
             groups=mx.array(groups) if rows.is_grouped else None,
             texts=texts,
+            chunks=_chunks(rows, texts, mask.shape[1]) if rows.has_chunks else None,
         )
 
     def unseen(
@@ -116,6 +119,11 @@ class Packed:
     def pool(self, tokens: mx.array) -> mx.array:
         """Average the tokens to pool of each text: `(B, T, D)` -> `(N, D)`, float32."""
         size = tokens.shape[-1]
+        if self.chunks is not None:
+            tokens = tokens[0].astype(mx.float32)
+            if self.mask is not None:
+                tokens = mx.where(self.mask[0, :, None] > 0, tokens, 0)  # as below
+            return (self.chunks @ tokens) / mx.maximum(self.chunks.sum(axis=-1, keepdims=True), 1)
         if self.pools_one:
             return tokens.reshape(-1, size)[self.places].astype(mx.float32)
         tokens = tokens.astype(mx.float32)
@@ -128,3 +136,11 @@ class Packed:
         counts = mx.maximum(pooled.sum(axis=-1, keepdims=True), 1)
         means = (pooled @ tokens) / counts  # (B, S, D)
         return means.reshape(-1, size)[self.places]
+
+
+def _chunks(rows: Rows, texts: int, width: int) -> mx.array:
+    """Return `Packed.chunks`, with as many rows as there are to be vectors."""
+    lengths = np.diff(rows.starts, append=len(rows.places))
+    chunks = np.zeros((texts, width), np.float32)
+    chunks[np.repeat(np.arange(len(lengths)), lengths), rows.places] = 1
+    return mx.array(chunks)

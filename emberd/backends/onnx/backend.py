@@ -91,17 +91,17 @@ class OnnxEncoder(OpenVINOEncoder):
 
     packs = False
 
-    def encode(self, *arrays: TokenIds) -> Matrix:
+    def encode(self, *arrays: TokenIds, chunks: TokenIds | None = None) -> Matrix:
         """Encode beside other batches, if texts are short; see `backends.base.Encoder.encode`."""
         if arrays[0].shape[1] > LONG_TOKENS:
-            return self.encode_alone(*arrays)
+            return self.encode_alone(*arrays, chunks=chunks)
         run = super().encode
-        return np.concatenate([run(*part) for part in parts(*arrays)])
+        return np.concatenate([run(*part, chunks=chunks) for part in parts(*arrays)])
 
-    def encode_alone(self, *arrays: TokenIds) -> Matrix:
+    def encode_alone(self, *arrays: TokenIds, chunks: TokenIds | None = None) -> Matrix:
         """Encode with all cores, and give back what a long text took; see `encode`."""
         run = super().encode_alone
-        vectors = [run(*part) for part in parts(*arrays)]
+        vectors = [run(*part, chunks=chunks) for part in parts(*arrays)]
         if arrays[0].shape[1] > LONG_TOKENS:
             self._run_on.release_buffers()
         return np.concatenate(vectors)

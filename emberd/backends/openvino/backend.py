@@ -72,6 +72,7 @@ class OpenVINOEncoder:
         self._few_lengths = uses_amx(model.compute)
         self.kept = model.kept
         self.streams = model.streams.count
+        self.pools_chunks = pooling == "mean"
 
     @property
     def dimensions(self) -> int:
@@ -83,20 +84,21 @@ class OpenVINOEncoder:
         """The arithmetic in use: `f32`, `bf16` or `f16`."""
         return self._compute
 
-    def encode(self, *arrays: TokenIds) -> Matrix:
+    def encode(self, *arrays: TokenIds, chunks: TokenIds | None = None) -> Matrix:
         """Encode beside other batches; see `backends.base.Encoder.encode`."""
-        return self._run_on.run(self._inputs(arrays))
+        return self._run_on.run(self._inputs(arrays, chunks))
 
-    def encode_alone(self, *arrays: TokenIds) -> Matrix:
+    def encode_alone(self, *arrays: TokenIds, chunks: TokenIds | None = None) -> Matrix:
         """Encode with all cores; see `backends.base.Encoder`."""
-        return self._run_on.run_alone(self._inputs(arrays))
+        return self._run_on.run_alone(self._inputs(arrays, chunks))
 
-    def _inputs(self, arrays: Sequence[TokenIds]) -> list[TokenIds]:
+    def _inputs(self, arrays: Sequence[TokenIds], chunks: TokenIds | None) -> list[TokenIds]:
         self._limits.check(arrays[0])
         if self._few_lengths:
             arrays = shapes.pad_tokens(*arrays, max_tokens=self._limits.max_tokens)
         padding_id = self._limits.padding_id
-        return self._given(Rows.of(*arrays, pooling=self._pooling, padding_id=padding_id))
+        rows = Rows.of(*arrays, pooling=self._pooling, padding_id=padding_id, chunks=chunks)
+        return self._given(rows)
 
     def _given(self, rows: Rows) -> list[TokenIds]:
         """Return what the graph takes of a batch, in its order."""
