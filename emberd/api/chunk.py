@@ -84,7 +84,7 @@ class ChunkBody(ChunkOptions):
 
 
 class ChunkSettings(ResponseBody):
-    """How texts were cut."""
+    """How texts were cut: as `chunk` it cuts others in the same way, whatever the model takes."""
 
     size: int
     overlap: int
@@ -93,7 +93,7 @@ class ChunkSettings(ResponseBody):
 
 
 class EmbedChunkSettings(ChunkSettings):
-    """How texts were cut: as `chunk` it cuts others in the same way, whatever the model takes."""
+    """How the texts of `POST /embed` were cut, and whether vectors are those of late chunking."""
 
     late: bool
 
@@ -157,9 +157,8 @@ async def embed(
     most = pool.limits.max_texts
     found = await embed_chunks(partial(exchange.embed, request, pool), asked, most=most)
     settings = settings_of(asked.chunking, found.size) | {"late": asked.spans is not None}
-    return answers.embed_response(
-        found.answer, form, dtype, chunks=found.places, chunking=orjson.dumps(settings)
-    )
+    chunking = orjson.dumps(settings)
+    return answers.embed_response(found.answer, form, dtype, chunks=found.places, chunking=chunking)
 
 
 def settings_of(chunking: Chunking, size: int) -> dict[str, Any]:

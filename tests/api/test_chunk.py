@@ -154,9 +154,8 @@ def test_each_chunk_has_its_vector(prompted: Server) -> None:
     )
     assert np.allclose(said["embeddings"], alone["embeddings"], atol=1e-6)
     assert not np.allclose(said["embeddings"][0], prompted.embed(TEXT[:8])["embeddings"][0])
-    assert said["chunking"] == {
-        "size": 16, "overlap": 4, "kind": "text", "language": None, "late": False,
-    }  # fmt: skip
+    how = {"size": 16, "overlap": 4, "kind": "text", "language": None, "late": False}
+    assert said["chunking"] == how
     assert (said["truncated"], said["usage"]) == ([], alone["usage"])
     assert said["fingerprint"] == alone["fingerprint"]
 
