@@ -41,6 +41,10 @@ MODEL_FILES = (*FILES_BESIDE_WEIGHTS, "model*.safetensors", "model.safetensors.i
 """The files of a Hub repository that a safetensors backend needs, as glob patterns."""
 
 
+def _nothing() -> None:
+    """Do nothing; unlike a lambda, it can be sent to another process."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadRequest:
     """The model that a backend has to load.
@@ -68,7 +72,7 @@ class LoadRequest:
     threads: int = 0
     streams: int = 0
     device: str = ""
-    python_is_free: Callable[[], object] = bool  # nothing, and it can be sent to a process
+    python_is_free: Callable[[], None] = _nothing
 
 
 class Encoder(Protocol):
