@@ -383,7 +383,7 @@ def test_a_terminal_shows_how_much_how_fast_and_how_long_still(
         )
     while not re.search(rb"[kM]B/s.*\d:\d\d:\d\d", shown):
         shown += os.read(ours, 4096)
-        if re.search(rb"[1-9]\d*\.\d/311\.1 kB", shown):
+        if re.search(rb"[1-9]\d*\.\d/\d+\.\d kB", shown):
             began.set()
     release.set()
 
