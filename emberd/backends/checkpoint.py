@@ -33,7 +33,6 @@ from emberd.models.splade import TOKEN_WEIGHTS, has_token_weights, read_splade
 from emberd.vectors import Matrix
 
 _BITS: dict[Precision, int] = {"4bit": 4, "8bit": 8}
-_FAIRSEQ = (0, 1, 2, 3)  # <s>, <pad>, </s> and <unk>, as in transformers' XLMRobertaTokenizer
 
 
 class Checkpoint:
@@ -88,7 +87,8 @@ class Checkpoint:
         for head in self.heads:
             if head.inputs != size:
                 raise ModelLoadError(
-                    f"{self.folder}: {head.name} expects {head.inputs} inputs, but gets {size}."
+                    f"{self.folder}: {head.name} expects {head.inputs} inputs, but gets {size};"
+                    " its config.json and that of the model do not fit."
                 )
             size = head.outputs
         return size
@@ -96,9 +96,7 @@ class Checkpoint:
     def _sparse_head(self) -> SparseHead:
         architecture = class_of(self.config).read(self.config)
         if has_token_weights(self.folder):
-            self.config.expect(model_type="xlm-roberta")
-            hidden, entries = architecture.hidden_size, architecture.vocab_size
-            return TokenWeights(hidden_size=hidden, vocab_size=entries, unused=_FAIRSEQ)
+            return architecture.token_weights(self.config)
         head = architecture.masked_lm(self.config)
         return replace(head, logs=read_splade(self.folder).logs)
 

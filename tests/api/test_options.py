@@ -41,7 +41,7 @@ def options_of(server: Server) -> list[tuple[str, str, str]]:
 
 TEXTS = {"EmbedBody": "texts", "OllamaEmbeddingsBody": "prompt", "OpenAIEmbeddingsBody": "input",
          "OllamaEmbedBody": "input", "OllamaShowBody": "model", "ModelBody": "model",
-         "CohereEmbedBody": "texts"}  # fmt: skip
+         "CohereEmbedBody": "texts", "ChunkBody": "texts"}  # fmt: skip
 
 
 def test_null_is_as_good_as_leaving_an_option_out(server: Server) -> None:

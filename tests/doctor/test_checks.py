@@ -8,7 +8,7 @@ from emberd.doctor.checks import checks
 
 NAMES = (
     "config", "python", "platform", "folders", "disk", "lock", "service", "memory", "backends",
-    "models", "model", "stores", "port", "socket", "tokens", "hub",
+    "models", "model", "stores", "cache", "port", "socket", "tokens", "hub",
 )  # fmt: skip
 SKIPPED = ("models", "model", "port", "tokens", "hub")
 

@@ -148,12 +148,12 @@ def test_options_that_do_not_fit_the_database(
         work.open(path, **options).store.inspect()
 
 
-@pytest.mark.parametrize("columns", ["e int8[8]", "e bit[8]", "a float[2], b float[2]"])
-def test_vectors_that_are_not_one_of_float32(tmp_path: Path, work: Work, columns: str) -> None:
+@pytest.mark.parametrize("columns", ["a float[2], b float[2]", "a float[8], b int8[8]"])
+def test_two_columns_of_vectors(tmp_path: Path, work: Work, columns: str) -> None:
     path = tmp_path / "vectors.db"
     change(path, f"CREATE VIRTUAL TABLE v USING vec0({columns}, +body text)")
 
-    with refused(tmp_path, NotAStoreError, "a store has one of float32"):
+    with refused(tmp_path, NotAStoreError, "a store has one"):
         work.open(path).store.inspect()
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Self
 from emberd.backends.base import Pooling, TokenIds
 from emberd.backends.config import ModelConfig
 from emberd.backends.modules import Activation, Head
-from emberd.backends.sparse import MaskedLM
+from emberd.backends.sparse import MaskedLM, TokenWeights
 from emberd.errors import ModelLoadError
 
 _ACTIVATIONS: Final[Mapping[str, Activation]] = {
@@ -138,6 +138,17 @@ class Architecture(TokenLimits):
         raise ModelLoadError(
             f"{config.path}: emberd runs no sparse models of model_type {self.model_type!r}.",
             hint="Choose a sparse model of another architecture; see docs/configuration.md.",
+        )
+
+    def token_weights(self, config: ModelConfig) -> TokenWeights:
+        """Return the layer that gives each token a weight, as BGE-M3 has.
+
+        Raises:
+            ModelLoadError: emberd does not know which tokens are special here.
+        """
+        raise ModelLoadError(
+            f"{config.path}: emberd reads weights of tokens for XLM-RoBERTa, as BGE-M3 has them,"
+            f" not for model_type {self.model_type!r}."
         )
 
     @property

@@ -9,7 +9,7 @@ from emberd.backends.architectures.post_norm import WORDS, PostNorm, read_sizes
 from emberd.backends.base import Pooling
 from emberd.backends.config import ModelConfig
 from emberd.backends.modules import Head
-from emberd.backends.sparse import MaskedLM
+from emberd.backends.sparse import MaskedLM, TokenWeights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,13 @@ class Roberta(Bert):
             bias=("lm_head.bias", "lm_head.decoder.bias"),
             hidden_size=self.hidden_size,
             vocab_size=self.vocab_size,
+        )
+
+    def token_weights(self, config: ModelConfig) -> TokenWeights:
+        """Return BGE-M3's layer. Source of the ids: transformers' `XLMRobertaTokenizer`."""
+        special = (0, 1, 2, 3)  # <s>, <pad>, </s>, <unk>
+        return TokenWeights(
+            hidden_size=self.hidden_size, vocab_size=self.vocab_size, unused=special
         )
 
     @classmethod
