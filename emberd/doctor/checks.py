@@ -84,5 +84,5 @@ def _without_config(homes: Homes, error: ConfigError) -> dict[str, Check]:
         **_independent(homes),
         "memory": lambda: machine.memory(LimitsSettings()),
         "backends": lambda: backends.check(None, None),
-        **{name: skipped(name) for name in ("models", "model", "port", "tokens", "hub")},
+        **{name: skipped(name) for name in ("models", "model", "cache", "port", "tokens", "hub")},
     }

@@ -10,7 +10,7 @@ NAMES = (
     "config", "python", "platform", "folders", "disk", "lock", "service", "memory", "backends",
     "models", "model", "stores", "cache", "port", "socket", "tokens", "hub",
 )  # fmt: skip
-SKIPPED = ("models", "model", "port", "tokens", "hub")
+SKIPPED = ("models", "model", "cache", "port", "tokens", "hub")
 
 
 @pytest.fixture
