@@ -18,6 +18,7 @@ PAGE_BYTES = 2**15  # a float32 vector of 1,024 dimensions: 4.6 KiB each, instea
 WAL_BYTES = 4 * 2**20
 SPARE_BYTES = 2 * WAL_BYTES  # the log beside the file counts, too
 READER_CACHE = "-512"  # KiB
+RETRY_S = 0.005
 EVICTED = 20  # a twentieth of the file at once
 LOOKUPS = (1, 16, 256)  # keys of a query: few numbers, so that few are compiled
 
@@ -91,6 +92,7 @@ class Database:
         """Open or create it. Raises OSError, apsw.Error."""
         self.file = file
         self._most_bytes = most_bytes
+        self._busy_s = busy_s
         file.parent.mkdir(0o700, parents=True, exist_ok=True)
         descriptor = os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         with suppress(PermissionError):  # another user's; then opening it may fail, too
@@ -142,7 +144,7 @@ class Database:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """One transaction, which waits for those of others at its beginning and nowhere else."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             yield
         except BaseException:
@@ -150,6 +152,19 @@ class Database:
                 self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+    def _begin(self) -> None:
+        """Begin a transaction once the log is short; only who may write knows that it stays so."""
+        until_s = time.monotonic() + self._busy_s
+        while True:
+            self._connection.execute("BEGIN IMMEDIATE")
+            if self._log_bytes() <= WAL_BYTES:
+                return
+            self._connection.execute("ROLLBACK")
+            if time.monotonic() > until_s:
+                raise apsw.BusyError("the log is too long, and others do not let it be emptied")
+            if not self._empty_log():
+                time.sleep(RETRY_S)
 
     # -- vectors ----------------------------------------------------------------------------
 
@@ -239,14 +254,20 @@ class Database:
         count, _, most = self._pages()
         if self._most_bytes is not None and count > most:
             self._vacuum(count - most)
-        with suppress(FileNotFoundError):
-            log = self.file.with_name(f"{self.file.name}-wal").stat()
-            if log.st_size > WAL_BYTES:  # SQLite alone would not wait for others to let it
-                self._empty_log()
+        if self._log_bytes() > WAL_BYTES:  # SQLite alone would not wait for others to let it
+            self._empty_log()  # or the next to write does
 
-    def _empty_log(self) -> None:
-        with suppress(apsw.BusyError):  # somebody reads; the next time, then
+    def _log_bytes(self) -> int:
+        with suppress(FileNotFoundError):
+            return self.file.with_name(f"{self.file.name}-wal").stat().st_size
+        return 0
+
+    def _empty_log(self) -> bool:
+        """Empty it; False if others read, or are about to empty it."""
+        with suppress(apsw.BusyError):
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            return True
+        return False
 
     def _vacuum(self, pages: int) -> None:
         self._connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
