@@ -17,7 +17,11 @@ models:
 
 
 def serve_troubled(
-    home: Path, *, config: str = CONFIG, environ: Mapping[str, str] | None = None
+    home: Path,
+    *,
+    config: str = CONFIG,
+    environ: Mapping[str, str] | None = None,
+    share_compiled: bool = True,
 ) -> Server:
     """Start a server whose model `troubled` has the backend of `troubled_backend.py`."""
     plugins = home / "plugins"
@@ -28,4 +32,9 @@ def serve_troubled(
         "[emberd.backends]\ntroubled = tests.faults.troubled_backend:Troubled\n"
     )
     path = os.pathsep.join([str(plugins), str(Path(__file__).parents[2])])
-    return Server(home, config=config, environ={"PYTHONPATH": path, **(environ or {})})
+    return Server(
+        home,
+        config=config,
+        environ={"PYTHONPATH": path, **(environ or {})},
+        share_compiled=share_compiled,
+    )
