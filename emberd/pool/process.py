@@ -169,6 +169,7 @@ class WorkerProcess:
         except BaseException:  # above all a cancellation: nobody else knows of the process
             process.kill()
             replies.close()
+            await process.wait()
             raise
         worker = cls(process, frames)
         worker.send(start)
