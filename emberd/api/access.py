@@ -25,6 +25,7 @@ from emberd.config.watch import QUIET_S
 from emberd.errors import ConfigError, ForbiddenError, UnauthorizedError
 
 FREE = frozenset({"/health", "/ready"})  # for watchdogs, which have no token
+PAGE = ("/", "/ui")  # to look at: it has no data, and asks for the token
 METHODS = "GET, POST"
 EXPOSED = (
     "X-Request-Id, X-Emberd-Model, X-Emberd-Fingerprint, X-Emberd-Rows, X-Emberd-Dimensions,"
@@ -115,7 +116,7 @@ class Access:
         if not on_unix_socket(scope):
             self._check_host(headers)
             self._check_origin(headers)
-        free = scope["path"] in FREE or self.is_preflight(scope, headers)
+        free = scope["path"] in FREE or is_page(scope) or self.is_preflight(scope, headers)
         if self._tokens.required and not free:
             self._check_token(headers)
 
@@ -167,7 +168,7 @@ class Access:
         """Refuse foreign web pages."""
         origins = headers.getlist("origin")
         for origin in origins:
-            if self._allows(origin):
+            if self._allows(origin) or _is_own(origin, headers):
                 continue
             listed = self._listed.allowed_origins
             line = _line_to_add("allowed_origins", listed, origin, ORIGIN)
@@ -190,10 +191,25 @@ class Access:
             )
 
 
+def is_page(scope: Scope) -> bool:
+    """Whether a request asks for a file of the page; see `web`."""
+    path: str = scope["path"]
+    return scope["method"] in ("GET", "HEAD") and (path in PAGE or path.startswith(f"{PAGE[1]}/"))
+
+
 def on_unix_socket(scope: Scope) -> bool:
     """Whether a request came over a Unix socket: its server is a path and has no port."""
     server = scope.get("server")
     return server is not None and server[1] is None
+
+
+def _is_own(origin: str, headers: Headers) -> bool:
+    """Whether a page comes from this server, by the Host that its browser asks, already checked."""
+    scheme, _, place = _as_sent(origin).partition("://")
+    if scheme not in DEFAULT_PORTS:
+        return False
+    own = _as_sent(f"{scheme}://{headers.get('host', '')}")
+    return own == f"{scheme}://{place}"
 
 
 def _as_sent(origin: str) -> str:

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.types import ASGIApp
 
+from emberd import __version__
 from emberd.api import (
     admin,
     chunk,
     cohere,
+    events,
     metrics,
     native,
     ollama,
@@ -20,6 +23,7 @@ from emberd.api import (
     rerank,
     sparse,
     tei,
+    web,
 )
 from emberd.api.access import Access, BearerTokens
 from emberd.api.byte_budget import ByteBudget
@@ -40,6 +44,7 @@ class App:
     answer: ASGIApp
     routes: Sequence[Route]
     pool: Pool
+    watchers: events.Watchers
 
 
 def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
@@ -69,6 +74,17 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
             await stamps.close()
             await preparing.close()
 
+    def everything() -> dict[str, Any]:
+        return {
+            "server": {"version": __version__, "instance": instance, "default": pool.default.name},
+            "models": pool.statuses(),
+            "warnings": [*live.warnings(), *pool.warnings()],
+            "samples": [],
+            "requests": [],
+            "jobs": [],
+        }
+
+    watchers = events.Watchers(everything, pool.statuses)
     routes: list[Route] = []
     routers = [
         native.create_router(pool, live),
@@ -78,7 +94,9 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
             for dialect in (openai, ollama, cohere, tei, rerank, sparse, chunk)
         ),
         admin.create_router(live),
-        pages.create_router(pool, openapi.Document(routes)),
+        pages.create_router(openapi.Document(routes)),
+        web.create_router(),
+        events.create_router(watchers),
     ]
     for router in routers:
         routes.extend(router.routes)
@@ -89,4 +107,4 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
         budget=byte_budget,
         instance=instance,
     )
-    return App(gate, routes, pool)
+    return App(gate, routes, pool, watchers)

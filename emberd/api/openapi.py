@@ -109,6 +109,12 @@ CACHE = {
 }
 
 
+def shows(*media_types: str) -> Responses:
+    """Describe an answer that is a page or plain text."""
+    content = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
+    return {200: {"description": "A page, or plain text.", "content": content}}
+
+
 def takes(
     shape: object, *examples: Mapping[str, Any], required: bool = True, embeds: bool = False
 ) -> dict[str, Any]:

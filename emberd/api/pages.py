@@ -1,6 +1,6 @@
-"""HTML pages for people, without scripts or anything from another server.
+"""`/docs`: all routes as an HTML page, without scripts or anything from another server.
 
-All values are escaped, and the pages' policy lets a browser load nothing but their own style.
+All values are escaped, and its policy lets a browser load nothing but its own style.
 """
 
 import base64
@@ -11,16 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, Response
 
-from emberd import __version__
 from emberd.api import answers
-from emberd.api.openapi import ACCESS, Document, NativeError, Responses, TEIError, fails
+from emberd.api.openapi import ACCESS, Document, NativeError, fails, shows
 from emberd.api.routes import Router
-from emberd.pool.manager import Pool
 
-PROBED = "Ollama is running"  # Ollama's exact words: its clients probe for them
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
     "color:#222;background:#fff}"
@@ -38,33 +34,12 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-LINKS = {
-    "/docs": "all routes",
-    "/openapi.json": "the same as JSON, for programs",
-    "/models": "details of all models",
-    "/health": "the server's state",
-    "/metrics": "metrics for Prometheus",
-}
 CODE = re.compile(r"`([^`]+)`")
 
 
-def create_router(pool: Pool, document: Document) -> Router:
-    """Return the routes of the pages; `document` describes all routes."""
+def create_router(document: Document) -> Router:
+    """Return the routes; `document` describes all of them."""
     router = Router()
-
-    @router.get(
-        "/",
-        response_class=HTMLResponse,
-        responses=_shows("text/html", "text/plain") | fails(TEIError, ACCESS),
-    )
-    async def front(request: Request) -> Response:
-        """Return a page to clients that accept HTML; answer others as Ollama does."""
-        if "text/html" in request.headers.get("accept", ""):
-            response = page("emberd", *_front(pool))
-        else:
-            response = PlainTextResponse(PROBED)
-        response.headers["Vary"] = "Accept"
-        return response
 
     @router.get("/openapi.json", include_in_schema=False)
     async def described() -> Response:
@@ -74,7 +49,7 @@ def create_router(pool: Pool, document: Document) -> Router:
     @router.get(
         "/docs",
         response_class=HTMLResponse,
-        responses=_shows("text/html") | fails(NativeError, ACCESS),
+        responses=shows("text/html") | fails(NativeError, ACCESS),
     )
     async def docs() -> Response:
         """Show /openapi.json as a page."""
@@ -94,28 +69,9 @@ def page(title: str, *parts: str) -> Response:
     return HTMLResponse("\n".join([head, *parts, "</body></html>"]), headers=HEADERS)
 
 
-def _shows(*media_types: str) -> Responses:
-    content = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
-    return {200: {"description": "A page, or plain text.", "content": content}}
-
-
-def _front(pool: Pool) -> Iterator[str]:
-    yield f"<p>A local embedding server, version {escape(__version__)}.</p>"
-    links = (f'<li><a href="{path}">{path}</a>: {what}</li>' for path, what in LINKS.items())
-    yield f"<ul>{''.join(links)}</ul>"
-    yield "<h2>Models</h2>"
-    rows = []
-    for name, state in pool.states().items():
-        spec = pool.spec(name)
-        default = " (default)" if spec.name == pool.default.name else ""
-        others = ", ".join([*pool.names(spec)][1:])
-        rows.append((spec.name + default, others, str(spec.dimensions), state))
-    yield _table(("name", "other names", "dimensions", "state"), rows)
-
-
 def _docs(described: dict[str, Any]) -> Iterator[str]:
     """Yield the routes of an OpenAPI document, then the shapes they refer to."""
-    yield '<p><a href="/">emberd</a> · <a href="/openapi.json">/openapi.json</a></p>'
+    yield '<p><a href="/ui/">emberd</a> · <a href="/openapi.json">/openapi.json</a></p>'
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             yield f"<h2><code>{method.upper()} {escape(path)}</code></h2>"

@@ -112,6 +112,7 @@ class Server(uvicorn.Server):
     ) -> None:
         super().__init__(uvicorn.Config(app.answer, **UVICORN))
         self._pool = app.pool
+        self._watchers = app.watchers
         self._live = live
         self._here = here
         self._notifier = notifier
@@ -148,6 +149,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish the requests in progress, and take no new ones."""
         self._notifier.tell(notify.STOPPING, "STATUS=finishing the requests in progress")
+        self._watchers.close()
         drain = asyncio.create_task(self._pool.drain(DRAIN_S))
         await super().shutdown(sockets)
         await drain

@@ -1,4 +1,4 @@
-"""`/` and `/docs`: answers to the probes of Ollama's clients, and pages that need no network."""
+"""`/` and `/docs`: answers to the probes of Ollama's clients, and a page that needs no network."""
 
 import base64
 import hashlib
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from emberd import __version__
 from tests.serving import Server
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -74,30 +73,15 @@ def test_who_posts_to_it_still_speaks_teis_dialect(server: Server) -> None:
     assert len(server.http.post("/", json={"inputs": "a"}).json()[0]) == 384
 
 
-def test_a_browser_gets_a_page_that_says_what_is_here(own: Server) -> None:
-    answer = own.http.get("/", headers=BROWSER)
-    page = Page(answer.text)
+def test_a_browser_is_led_to_the_page(server: Server) -> None:
+    answer = server.http.get("/", headers=BROWSER)
 
-    assert (answer.status_code, answer.headers["vary"]) == (200, "Accept")
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert __version__ in page.text
-    for name in ("minilm (default)", "bge-small", "tiny", "cold"):
-        assert name in page.text
-    for path in page.links:
-        assert own.http.get(path).status_code == 200, path
-    assert {"/docs", "/models", "/health"} <= set(page.links)
+    assert (answer.status_code, answer.headers["vary"]) == (307, "Accept")
+    assert answer.headers["location"] == "ui/"
 
 
-def test_names_are_text_and_no_html(own: Server) -> None:
-    page = Page(own.http.get("/", headers=BROWSER).text)
-
-    assert '<b>"bold"&</b>' in page.text
-    assert "b" not in page.tags
-
-
-@pytest.mark.parametrize("path", ["/", "/docs"])
-def test_a_page_loads_nothing_and_says_that_it_may_not(own: Server, path: str) -> None:
-    answer = own.http.get(path, headers=BROWSER)
+def test_docs_load_nothing_and_say_that_they_may_not(own: Server) -> None:
+    answer = own.http.get("/docs", headers=BROWSER)
     page = Page(answer.text)
 
     assert not page.tags & LOADING
@@ -131,7 +115,6 @@ def test_docs_show_every_route_and_shape(own: Server) -> None:
     assert {link for link in page.links if link.startswith("#")} <= {f"#{a}" for a in page.anchors}
 
 
-def test_pages_ask_for_a_token_as_all_else_does(home: Path) -> None:
+def test_docs_ask_for_a_token_as_all_else_does(home: Path) -> None:
     with Server(home, environ={"EMBERD_TOKEN": "of-the-environment-42"}) as guarded:
-        for path in ("/", "/docs"):
-            assert guarded.http.get(path, headers=BROWSER).status_code == 401
+        assert guarded.http.get("/docs", headers=BROWSER).status_code == 401

@@ -1,0 +1,105 @@
+// The frame around every view: where one is, whether the server answers, and the token if it asks for one.
+
+import { html, render, signal, useEffect, useState } from "./lib/preact.js";
+import { needsToken, useToken } from "./net.js";
+import { connected, follow, server, warnings } from "./state.js";
+import { Failed, Wait } from "./parts.js";
+
+const VIEWS = [
+  { id: "now", title: "Now", load: () => import("./views/now.js") },
+  { id: "try", title: "Try", load: () => import("./views/try.js") },
+  { id: "trust", title: "Trust", load: () => import("./views/trust.js") },
+  { id: "stores", title: "Stores", load: () => import("./views/stores.js") },
+  { id: "map", title: "Map", load: () => import("./views/map.js") },
+  { id: "activity", title: "Activity", load: () => import("./views/activity.js") },
+  { id: "connect", title: "Connect", load: () => import("./views/connect.js") },
+];
+
+const place = signal(location.hash.slice(2)); // "#/stores/notes": the view, then what it shows
+addEventListener("hashchange", () => (place.value = location.hash.slice(2)));
+
+function App() {
+  const [id, ...rest] = place.value.split("/").map(decodeURIComponent);
+  const view = VIEWS.find((each) => each.id === id) ?? VIEWS[0];
+  useEffect(() => {
+    document.title = `${view.title} · emberd`;
+  }, [view]);
+  return html`
+    <a class="skip" href="#main">Skip to the content</a>
+    <header>
+      <a class="brand" href="#/now"><img src="icon.svg" alt="" width="20" height="20" />emberd</a>
+      <nav aria-label="Views">
+        ${VIEWS.map(
+          (each) => html`
+            <a key=${each.id} href="#/${each.id}" aria-current=${each === view ? "page" : null}>
+              ${each.title}
+            </a>
+          `,
+        )}
+      </nav>
+      <${Connection} />
+    </header>
+    <main id="main" tabindex="-1">
+      <${Warnings} />
+      ${needsToken.value ? html`<${AskForToken} />` : html`<${View} key=${view.id} view=${view} rest=${rest} />`}
+    </main>
+  `;
+}
+
+function Connection() {
+  if (connected.value === null) return html`<p class="connection" role="status">connecting</p>`;
+  if (!connected.value) {
+    return html`<p class="connection lost" role="status">emberd does not answer; trying again</p>`;
+  }
+  return html`<p class="connection" role="status">emberd ${server.value?.version}</p>`;
+}
+
+function Warnings() {
+  return warnings.value.map(
+    (each) => html`
+      <div class="notice warn" key=${each.code + each.message}>
+        <p>${each.message}</p>
+        <p class="hint">${each.hint}</p>
+      </div>
+    `,
+  );
+}
+
+function AskForToken() {
+  const [given, setGiven] = useState("");
+  const submit = (event) => {
+    event.preventDefault();
+    useToken(given);
+  };
+  return html`
+    <form class="card narrow" onSubmit=${submit}>
+      <h1>This server asks for a token</h1>
+      <p>It is the value of EMBERD_TOKEN, or a line of server.token_file, on the machine that runs emberd.
+        This tab keeps it until you close it.</p>
+      <label for="token">Token</label>
+      <input id="token" type="password" autocomplete="off" required value=${given}
+        onInput=${(event) => setGiven(event.target.value)} />
+      <button class="primary" type="submit">Use it</button>
+    </form>
+  `;
+}
+
+/** Loads a view's module when it is first looked at. */
+function View({ view, rest }) {
+  const [found, setFound] = useState({});
+  useEffect(() => {
+    let here = true;
+    view.load().then(
+      (module) => here && setFound({ Content: module.default }),
+      (problem) => here && setFound({ problem }),
+    );
+    return () => (here = false);
+  }, [view]);
+  if (found.problem) return html`<${Failed} problem=${found.problem} />`;
+  if (!found.Content) return html`<${Wait} what="Loading the view" />`;
+  return html`<${found.Content} rest=${rest} />`;
+}
+
+document.getElementById("app").replaceChildren();
+render(html`<${App} />`, document.getElementById("app"));
+follow();

@@ -1,0 +1,97 @@
+// Small parts that all views share: how things look while one waits, when there is nothing, and when they fail.
+
+import { html, useEffect, useRef, useState } from "./lib/preact.js";
+
+export const number = (value, digits = 0) =>
+  value == null ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits });
+
+export function size(bytes) {
+  if (bytes == null) return "–";
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const power = bytes < 1024 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), units.length - 1);
+  const value = bytes / 1024 ** power;
+  return `${value.toFixed(power && value < 10 ? 1 : 0)} ${units[power]}`;
+}
+
+export function seconds(value) {
+  if (value == null) return "–";
+  if (value < 1) return `${Math.round(value * 1000)} ms`;
+  if (value < 120) return `${value.toFixed(value < 10 ? 1 : 0)} s`;
+  if (value < 7200) return `${Math.round(value / 60)} min`;
+  return `${(value / 3600).toFixed(1)} h`;
+}
+
+export function clock(sinceEpoch) {
+  return new Date(sinceEpoch * 1000).toLocaleTimeString("en", { hour12: false });
+}
+
+/** Something is under way; after a moment it says what. */
+export function Wait({ what }) {
+  return html`<p class="wait" role="status">${what} …</p>`;
+}
+
+export function Failed({ problem, again }) {
+  return html`
+    <div class="notice bad" role="alert">
+      <p>${problem.message}</p>
+      ${problem.hint && html`<p class="hint">${problem.hint}</p>`}
+      ${again && html`<button type="button" onClick=${again}>Try again</button>`}
+    </div>
+  `;
+}
+
+export function Empty({ title, children }) {
+  return html`<div class="empty"><h2>${title}</h2>${children}</div>`;
+}
+
+export function Bar({ done, total, label }) {
+  return html`<progress max=${total || 1} value=${total ? done : null} aria-label=${label}></progress>`;
+}
+
+/** A command line to copy. */
+export function Command({ line }) {
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    await navigator.clipboard.writeText(line);
+    setCopied(true);
+    setTimeout(() => setCopied(false), 1500);
+  };
+  return html`
+    <div class="command">
+      <pre tabindex="0"><code>${line}</code></pre>
+      <button type="button" class="quiet" onClick=${copy}>${copied ? "Copied" : "Copy"}</button>
+    </div>
+  `;
+}
+
+/** Asks before something is written, and shows the command line that it stands for. */
+export function Confirm({ title, command, action, onDone, onCancel, children }) {
+  const dialog = useRef(null);
+  useEffect(() => dialog.current.showModal(), []);
+  return html`
+    <dialog ref=${dialog} onClose=${onCancel} aria-labelledby="confirm-title">
+      <h2 id="confirm-title">${title}</h2>
+      ${children}
+      ${command && html`<p>It is the same as:</p><${Command} line=${command} />`}
+      <div class="row end">
+        <button type="button" onClick=${() => dialog.current.close()}>Cancel</button>
+        <button type="button" class="primary" onClick=${onDone}>${action}</button>
+      </div>
+    </dialog>
+  `;
+}
+
+/** Load something when a view opens: {data, problem, again}. */
+export function useLoaded(load, keys) {
+  const [found, setFound] = useState({});
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    const stopping = new AbortController();
+    load(stopping.signal).then(
+      (data) => setFound({ data }),
+      (problem) => problem.name === "AbortError" || setFound({ problem }),
+    );
+    return () => stopping.abort();
+  }, [...keys, turn]);
+  return { ...found, again: () => setTurn((before) => before + 1) };
+}
