@@ -38,7 +38,8 @@ from emberd.api.routes import Router
 from emberd.config.live import LiveConfig
 from emberd.dtypes import Dtype
 from emberd.errors import WrongShapeError
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 from emberd.pool.states import State
 from emberd.pool.status import ModelStatus
 from emberd.worker.wire import Encoding

@@ -14,7 +14,8 @@ from emberd.api.fields import PromptType, RequestBody, Texts, Truncate
 from emberd.api.openapi import EMBEDDING, ResponseBody, TEIError, fails, gives, schema, takes
 from emberd.api.routes import Router
 from emberd.api.tei import refuse_left
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 
 
 class TEIEmbedSparseBody(RequestBody):

@@ -25,7 +25,8 @@ from emberd.api.openapi import (
 )
 from emberd.api.routes import Router
 from emberd.errors import TooLargeError
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 
 MAX_TOKENIZED_CHARS = 1_000_000  # per request: these texts are not cut, and others wait
 
@@ -152,7 +153,7 @@ def create_router(pool: Pool) -> Router:
                 texts=asked.inputs,
                 model=asked.model,
                 input_type=asked.prompt_name,
-                encoding="tokens",
+                description="tokens",
                 special_tokens=asked.add_special_tokens,
             ),
         )

@@ -103,7 +103,8 @@ async def _embed_by_pool(
     chunking: Chunking,
 ) -> None:
     from emberd.pool.chunks import embed_chunks
-    from emberd.pool.manager import EmbedRequest, Pool
+    from emberd.pool.manager import Pool
+    from emberd.pool.request import EmbedRequest
 
     async with Pool(config) as pool:
         for index, text in numbered:
@@ -198,12 +199,13 @@ def _asked(config: "Config", model: str, asked: Iterable[Asked]) -> Iterable[Ans
 
 
 async def _by_pool(config: "Config", model: str, asked: Iterable[Asked]) -> list[Answered]:
-    from emberd.pool.manager import EmbedRequest, Pool
+    from emberd.pool.manager import Pool
+    from emberd.pool.request import EmbedRequest
 
     found = []
     async with Pool(config) as pool:
         for name, text, how in asked:
-            request = EmbedRequest(texts=[text], model=model, encoding="chunks", chunking=how)
+            request = EmbedRequest(texts=[text], model=model, description="chunks", chunking=how)
             answer = await pool.embed(request)
             found.append((name, text, json.loads(answer.fragments[0])))
     return found

@@ -171,7 +171,8 @@ async def _by_pool(
     options: dict[str, Any],
     report: Callable[[int], None],
 ) -> None:
-    from emberd.pool.manager import EmbedRequest, Pool
+    from emberd.pool.manager import Pool
+    from emberd.pool.request import EmbedRequest
 
     async with Pool(config) as pool:
         printer = Printer(report, lambda: pool.status(options["model"]).max_tokens or 0)
