@@ -79,7 +79,10 @@ def test_clients(client: type) -> None:
 
 def test_answers() -> None:
     assert list(inspect.signature(emberd.Embeddings).parameters) == [
-        "vectors", "model", "fingerprint", "truncated", "usage", "chunks",
+        "vectors", "model", "fingerprint", "truncated", "usage", "chunks", "cached", "chunking",
+    ]  # fmt: skip
+    assert list(inspect.signature(emberd.SparseEmbeddings).parameters) == [
+        "vectors", "model", "fingerprint", "truncated", "usage", "cached",
     ]  # fmt: skip
     assert list(inspect.signature(emberd.Chunks).parameters) == [
         "chunks", "size", "model", "fingerprint",

@@ -60,6 +60,9 @@ class Embeddings:
 
     `truncated` has the indices of the texts that were cut because they have more tokens than the
     model takes: their vectors do not cover what was cut off.
+
+    `cached` is how many of the vectors the server found on its disk, and `chunking` how it cut the
+    texts: passed as `chunk`, others are cut in the same way. None: the server does not say.
     """
 
     vectors: "NDArray[Any]"
@@ -68,6 +71,8 @@ class Embeddings:
     truncated: tuple[int, ...] = ()
     usage: Usage = Usage(0)
     chunks: tuple[Chunk, ...] | None = None
+    cached: int | None = None
+    chunking: Object | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +105,7 @@ class SparseEmbeddings:
     fingerprint: str
     truncated: tuple[int, ...] = ()
     usage: Usage = Usage(0)
+    cached: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,7 @@ def read_raw(response: "httpx2.Response") -> Embeddings:
         fingerprint=said["x-emberd-fingerprint"],
         truncated=parse_places(said["x-emberd-truncated"]),
         usage=Usage(int(said["x-emberd-tokens"])),
+        cached=int(said["x-emberd-cached"]) if "x-emberd-cached" in said else None,
     )
 
 
@@ -154,6 +161,7 @@ def read_base64(response: "httpx2.Response") -> Embeddings:
             dtype=said.get("output_dtype", "float"),
         ),
         chunks=tuple(Chunk(**each) for each in said["chunks"]),
+        chunking=said.get("chunking"),
         **_beside(said),
     )
 
@@ -213,4 +221,5 @@ def _beside(said: Object) -> Object:
         "fingerprint": said["fingerprint"],
         "truncated": tuple(said["truncated"]),
         "usage": Usage(said["usage"]["tokens"]),
+        "cached": said.get("cached"),
     }
