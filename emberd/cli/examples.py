@@ -50,6 +50,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "verify": (
         ("emberd verify minilm", "one model"),
         ("emberd verify", "every model whose files are here"),
+        ("emberd verify minilm --json --progress", "for programs: each check as it comes"),
         ("emberd verify --accept minilm", "accept the model as it is now"),
     ),
     "doctor": (("emberd doctor", "what is wrong, and what to do"),),
