@@ -115,6 +115,7 @@ def overlap(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> float:
     return sum(len({*a} & {*b}) for a, b in pairs) / len(one)
 
 
+@pytest.mark.slow
 def test_minilm_of_two_precisions_on_the_rows_of_a_store(place: Place) -> None:
     home = place.folder / "home"
     home.mkdir()
