@@ -13,6 +13,7 @@ from emberd.api import (
     chunk,
     cohere,
     events,
+    jobs,
     metrics,
     native,
     ollama,
@@ -20,14 +21,16 @@ from emberd.api import (
     openapi,
     pages,
     rerank,
-    sparse,
+    stores,
     tei,
+    trust,
     web,
 )
 from emberd.api.access import Access, BearerTokens
 from emberd.api.activity import Activity
 from emberd.api.byte_budget import ByteBudget
 from emberd.api.changes import Changes, Looks
+from emberd.api.commands import Jobs, command_line
 from emberd.api.gate import Gate
 from emberd.api.history import History
 from emberd.api.routes import Route, Routes
@@ -43,12 +46,16 @@ from emberd.running import Running
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """`answer` is the ASGI app; it ends the workers of `pool` when the server shuts down."""
+    """`answer` is the ASGI app; it ends the workers of `pool` when the server shuts down.
+
+    Whoever shuts it down first closes the `watchers` and the `jobs`.
+    """
 
     answer: ASGIApp
     routes: Sequence[Route]
     pool: Pool
     watchers: events.Watchers
+    jobs: Jobs
 
 
 def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
@@ -85,12 +92,13 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
             "default_reranker": pool.find(settings.default_reranker).spec.name,
             "default_sparse": pool.find(settings.default_sparse).spec.name,
             "pid": here.pid,
+            "address": here.address,
             "config": str(live.config.homes.config),
-            "budget_bytes": pool.limits.memory_budget,
-            "memory_bytes": memory_bytes(here.pid),
+            "command": command_line(live.config.homes),
             "stores": [*settings.stores],
             "needs_token": tokens.required,
-            "address": here.address,
+            "budget_bytes": pool.limits.memory_budget,
+            "memory_bytes": memory_bytes(here.pid),
         }
 
     history, activity = History(), Activity()
@@ -100,24 +108,24 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
         "warnings": lambda: [*live.warnings(), *pool.warnings()],
         "samples": history.samples,
         "requests": activity.rows,
-        "jobs": list,
     }
     changes = Changes(pool, history, activity, everything, here.pid)
+    running = Jobs(changes.tell)
+    everything["jobs"] = running.rows
     observers.add(changes)
     live.follow(lambda _: changes.look())
-    watchers = changes.watchers
     routes: list[Route] = []
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, byte_budget),
-        *(
-            dialect.create_router(pool)
-            for dialect in (openai, ollama, cohere, tei, rerank, sparse, chunk)
-        ),
+        *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank, chunk)),
         admin.create_router(live, pool),
         pages.create_router(openapi.Document(routes)),
         web.create_router(),
-        events.create_router(watchers),
+        events.create_router(changes.watchers),
+        jobs.create_router(running, live),
+        trust.create_router(running, live),
+        stores.create_router(live),
     ]
     for router in routers:
         routes.extend(router.routes)
@@ -129,4 +137,4 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
         budget=byte_budget,
         instance=here.instance,
     )
-    return App(gate, routes, pool, watchers)
+    return App(gate, routes, pool, changes.watchers, running)

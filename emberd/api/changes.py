@@ -22,7 +22,7 @@ SOON_S = 0.2  # in which changes are gathered
 EVERYTHING = 10  # seconds between looks at what nothing announces, such as files that a command got
 LATER_S = 1.0  # by how much a model's time to be unloaded moves before that is told
 
-Looks = Mapping[str, Callable[[], Any]]
+Looks = dict[str, Callable[[], Any]]
 
 
 class Changes:
@@ -82,6 +82,11 @@ class Changes:
         self._touch()
 
     # -- what is told -----------------------------------------------------------------------
+
+    def tell(self, name: str, data: object) -> None:
+        """Tell what somebody else has noticed, and look at everything in a moment."""
+        self.watchers.tell(name, data)
+        self._seconds = EVERYTHING - 1
 
     def look(self) -> None:
         """Look at everything, and tell what of it has changed."""
