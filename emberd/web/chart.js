@@ -18,9 +18,10 @@ function colour(element, name) {
 
 /**
  * `at` are seconds since 1970; each of `series` is {label, hue, values}, with null where there is nothing.
- * `marks` are {at_s, label}: dashed lines. `show` makes a value readable.
+ * `marks` are {at_s, label}: dashed lines. `show` makes a value readable; the axis
+ * has lines at multiples of one of `steps`.
  */
-export function Chart({ title, at, series, marks = [], show }) {
+export function Chart({ title, at, series, marks = [], show, steps }) {
   const place = useRef(null);
   const plot = useRef(null);
   const drawn = useRef({});
@@ -37,7 +38,7 @@ export function Chart({ title, at, series, marks = [], show }) {
 
   useEffect(() => {
     const element = place.current;
-    const made = new uPlot(options(element, series, drawn, setPointed), [at, ...series.map(({ values }) => values)], element);
+    const made = new uPlot(options(element, { series, steps }, drawn, setPointed), [at, ...series.map(({ values }) => values)], element);
     const sized = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT }));
     sized.observe(element);
     plot.current = made;
@@ -90,7 +91,7 @@ function sentence(label, values, show) {
   return `${label ? `${label} ` : ""}now ${show(now)}, at most ${show(highest(values))} in the last 15 minutes`;
 }
 
-function options(element, series, drawn, setPointed) {
+function options(element, { series, steps }, drawn, setPointed) {
   const ink = colour(element, "--soft");
   const line = colour(element, "--line");
   const font = "11px system-ui, sans-serif";
@@ -98,13 +99,13 @@ function options(element, series, drawn, setPointed) {
   return {
     width: element.clientWidth || 300,
     height: HEIGHT,
-    padding: [8, 6, 0, 0],
+    padding: [8, 20, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { time: true }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
     axes: [
       { ...axis, size: 24, space: 70, values: (_, times) => times.map((time) => clock(time).slice(0, 5)) },
-      { ...axis, size: 58, space: 32, values: (_, values) => values.map((value) => drawn.current.show(value)) },
+      { ...axis, size: 58, space: 32, ...(steps && { incrs: steps }), values: (_, values) => values.map((value) => drawn.current.show(value)) },
     ],
     series: [
       {},

@@ -12,7 +12,8 @@ const REASONS = {
   idle: "it was idle", lru: "another model needed the room", asked: "somebody asked for it", crash: "its worker died",
   reload: "its entry changed", shutdown: "the server ended",
 };
-const milliseconds = (value) => (value == null ? "–" : value < 10_000 ? `${number(value, value < 10 ? 1 : 0)} ms` : `${number(value / 1000, 1)} s`);
+const milliseconds = (value) => (value == null ? "–" : value < 1000 ? `${number(value, value < 10 ? 1 : 0)} ms` : `${number(value / 1000, 1)} s`);
+const WHOLE_MIB = Array.from({ length: 20 }, (_, power) => 2 ** (20 + power));
 const count = (value) => (value == null ? "–" : number(value, value < 10 ? 1 : 0));
 
 export function Charts() {
@@ -26,10 +27,10 @@ export function Charts() {
         <${Chart} title="Texts per second" at=${at} show=${count} series=${[{ label: "", hue: 0, values: lines.texts }]} />
         <${Chart} title="Tokens per second" at=${at} show=${count} series=${[{ label: "", hue: 2, values: lines.tokens }]} />
         <${Chart} title="Time to answer" at=${at} show=${milliseconds} series=${[
-          { label: "median", hue: 0, values: lines.p50_ms }, { label: "slowest hundredth", hue: 1, values: lines.p99_ms },
+          { label: "median", hue: 0, values: lines.p50_ms }, { label: "slowest 1 %", hue: 1, values: lines.p99_ms },
         ]} />
         <${Chart} title="Texts waiting" at=${at} show=${count} series=${[{ label: "", hue: 3, values: lines.queued }]} />
-        <${Chart} title="Memory by model" at=${at} show=${size} marks=${marks} series=${[
+        <${Chart} title="Memory by model" at=${at} show=${size} steps=${WHOLE_MIB} marks=${marks} series=${[
           ...models.map(([name, values]) => ({ label: name, hue: hueOf(name), values })),
           { label: "the server itself", hue: 5, values: lines.server_bytes },
         ]} />

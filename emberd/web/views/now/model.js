@@ -30,12 +30,12 @@ export function ModelCard({ row, now_s }) {
       ${row.last_error && html`<p class="notice bad" role="status">${row.last_error}</p>`}
       ${row.notes.map((note) => html`<p class="notice" key=${note}>${note}</p>`)}
       <dl class="num">
-        <dt>Memory</dt><dd>${row.memory_bytes ? size(row.memory_bytes) : "–"}</dd>
-        <dt>Requests</dt><dd>${number(row.in_flight)} at work, ${number(row.queued)} waiting</dd>
-        ${isLoaded && html`<dt>Unloads</dt><dd>${leaves(row, now_s)}</dd>`}
-        ${row.last_load_s != null && row.state !== "starting" && html`<dt>Started in</dt><dd><${Phases} row=${row} /></dd>`}
-        <dt>Gives</dt><dd>${gives(row)}</dd>
-        ${row.replicas > 1 && html`<dt>Workers</dt><dd>${row.replicas}</dd>`}
+        <div><dt>Memory</dt><dd>${row.memory_bytes ? size(row.memory_bytes) : "–"}</dd></div>
+        <div><dt>Requests</dt><dd>${number(row.in_flight)} at work, ${number(row.queued)} waiting</dd></div>
+        ${isLoaded && html`<div><dt>Unloads</dt><dd>${leaves(row, now_s)}</dd></div>`}
+        ${row.last_load_s != null && row.state !== "starting" && html`<div><dt>Started in</dt><dd><${Phases} row=${row} /></dd></div>`}
+        <div><dt>Gives</dt><dd>${gives(row)}</dd></div>
+        ${row.replicas > 1 && html`<div><dt>Workers</dt><dd>${row.replicas}</dd></div>`}
       </dl>
       <div class="row actions">
         ${isLoaded || row.state === "starting"
