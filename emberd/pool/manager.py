@@ -183,6 +183,11 @@ class Pool:
         names = [model.spec.name for model, was in zip(models, was_loaded, strict=True) if was]
         return list(dict.fromkeys(names))
 
+    def pin(self, name: str | None, pinned: bool) -> ModelStatus:
+        """Have a model stay loaded once it is, or no longer, until the server ends."""
+        self._model(name).pin(pinned)
+        return self.status(name)
+
     def statuses(self) -> list[ModelStatus]:
         """Return the status of every entry of the registry."""
         return [self._status(model) for model in self._models.values()]
