@@ -14,6 +14,7 @@ from emberd.api import (
     chunk,
     cohere,
     events,
+    map,
     metrics,
     native,
     ollama,
@@ -28,6 +29,7 @@ from emberd.api import (
 from emberd.api.access import Access, BearerTokens
 from emberd.api.byte_budget import ByteBudget
 from emberd.api.gate import Gate
+from emberd.api.map_process import Maps
 from emberd.api.routes import Route, Routes
 from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
@@ -58,6 +60,7 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
     byte_budget = ByteBudget(lambda: pool.limits.max_queued_bytes)
     stamps = Stamps()
     preparing = Preparing(pool)
+    maps = Maps(lambda: live.config)
     live.follow(pool.apply)
     live.follow(stamps.look)
     live.follow(preparing.look)
@@ -71,12 +74,18 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
             preparing.look(live.config, after_s=PREPARE_AFTER_S)
             yield
             watching.cancel()
+            await maps.close()
             await stamps.close()
             await preparing.close()
 
     def everything() -> dict[str, Any]:
         return {
-            "server": {"version": __version__, "instance": instance, "default": pool.default.name},
+            "server": {
+                "version": __version__,
+                "instance": instance,
+                "default": pool.default.name,
+                "stores": [*live.config.settings.stores],
+            },
             "models": pool.statuses(),
             "warnings": [*live.warnings(), *pool.warnings()],
             "samples": [],
@@ -97,6 +106,7 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
         pages.create_router(openapi.Document(routes)),
         web.create_router(),
         events.create_router(watchers),
+        map.create_router(pool, live, maps),
     ]
     for router in routers:
         routes.extend(router.routes)
