@@ -28,7 +28,8 @@ from emberd.api.routes import Router
 from emberd.config.live import LiveConfig
 from emberd.dtypes import Dtype
 from emberd.errors import BadOptionError
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 
 LOOK_S = 0.5  # so long `POST /map` waits for a store to be read
 MOST_TEXTS = 1000

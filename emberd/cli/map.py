@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from emberd.cli.context import AsJson
-from emberd.cli.migrate import Kind, Options, StoreName, open_ref, say_dimly
+from emberd.cli.migrate import Kind, Options, StoreName, open_ref
+from emberd.cli.progress import form_of, say_steps
 
 
 def map_store(
@@ -45,7 +46,7 @@ def map_store(
 
     require_pyarrow()
     config, ref = open_ref(ctx, store, kind, options)
-    say = say_dimly(quiet=as_json)
+    say = say_steps(form_of(as_json=as_json))
     stamp = ref.store.stamp()
     say("reading every row")
     held = hold(ref.store, most_characters=None)

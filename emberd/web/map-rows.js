@@ -77,7 +77,7 @@ export function RowList({ list, texts, chosen, onShow, onClear }) {
       ${found.problem && here && html`<${Failed} problem=${found.problem} />`}
       ${!here && html`<${Wait} what="Reading the texts" />`}
       ${!list.rows.length && html`<p class="soft">There are no points there. Zoom out, or show more groups.</p>`}
-      <ul class="rows">
+      <ul class="hits">
         ${here &&
         found.rows.map(
           (row) => html`

@@ -42,9 +42,9 @@ def post(server: Server, path: str, status: int = 200, **body: object) -> dict[s
     return answer
 
 
-def ready(server: Server, store: str, **more: object) -> dict[str, Any]:
+def ready(server: Server, store: str, *, again: bool = False) -> dict[str, Any]:
     """Return the state of a map once it has been read."""
-    state = post(server, "/map", store=store, **more)
+    state = post(server, "/map", store=store, again=again)
     while state["state"] == "reading":
         state = post(server, "/map", store=store)
     return state

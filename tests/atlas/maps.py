@@ -1,5 +1,6 @@
 """A home with stores to map: of one model, of two, small numbers, and some that cannot be read."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,11 @@ def make_home(home: Path) -> dict[str, Matrix]:
         "  other: {path: other, kind: cmem}\n"
         "  gone: {path: gone.db}\n"
     )
-    made = {model: stores.embed(home, wanted, model) for model in ("old", "new")}
+    with ThreadPoolExecutor(1) as beside:  # Playwright may have an event loop in this thread
+        made = {
+            model: beside.submit(stores.embed, home, wanted, model).result()
+            for model in ("old", "new")
+        }
     mixed = np.concatenate([made["old"][:-OF_NEW], made["new"][-OF_NEW:]])
     stores.make_cmem(home / "notes", wanted, made["old"])
     stores.make_cmem(home / "mixed", wanted, mixed)

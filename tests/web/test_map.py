@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -11,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.atlas.maps import HOSTILE, OF_NEW, ROWS, make_home, texts
 from tests.serving import Server
 from tests.web.browsing import (
-    SCHEMES,
+    LOOKS,
     WIDTHS,
     Scheme,
     assert_accessible,
@@ -26,8 +25,7 @@ SLOW_MS = 60_000  # a model is loaded, or UMAP computed, beside other tests
 def mapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with stores to map."""
     home = tmp_path_factory.mktemp("seen")
-    with ThreadPoolExecutor(1) as beside:  # Playwright has an event loop in this thread
-        beside.submit(make_home, home).result()
+    make_home(home)
     with Server(home) as running:
         yield running
 
@@ -52,8 +50,7 @@ def heading(page: Page, text: str | re.Pattern[str]) -> None:
     expect(page.locator("#map-list")).to_have_text(text, timeout=SLOW_MS)
 
 
-@pytest.mark.parametrize("width", WIDTHS.values(), ids=list(WIDTHS))
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_a_mixed_store_is_seen(
     browser: Browser, mapped: Server, width: int, scheme: Scheme
 ) -> None:
@@ -62,7 +59,7 @@ def test_a_mixed_store_is_seen(
             again.click()
         expect(page.get_by_text("The store is mixed.")).to_be_visible(timeout=SLOW_MS)
 
-        legend = page.locator(".legend button")
+        legend = page.locator(".groups button")
         expect(legend).to_have_text([f"old{ROWS - OF_NEW}", f"new{OF_NEW}"])
         legend.nth(0).click()
         page.get_by_role("button", name="List what is in view").click()
@@ -79,18 +76,18 @@ def test_hostile_texts_are_shown_as_they_are(browser: Browser, mapped: Server) -
         page.get_by_role("button", name="Search", exact=True).click()
         heading(page, f"Nearest to “{HOSTILE[0]}”")
 
-        first = page.locator(".rows button").first
+        first = page.locator(".hits button").first
         expect(first.locator("span").first).to_have_text(HOSTILE[0])
         assert page.title() == title
         assert page.locator("main img, main script").count() == 0
         page.get_by_label("A text, whose neighbours light up").fill(HOSTILE[1])
         page.keyboard.press("Enter")
-        expect(page.locator(".rows button").first.locator("span").first).to_have_text(HOSTILE[1])
-        direction = "getComputedStyle(document.querySelector('.rows span')).direction"
+        expect(page.locator(".hits button").first.locator("span").first).to_have_text(HOSTILE[1])
+        direction = "getComputedStyle(document.querySelector('.hits span')).direction"
         assert page.evaluate(direction) == "rtl"
         page.get_by_label("A text, whose neighbours light up").fill(HOSTILE[2])
         page.keyboard.press("Enter")
-        expect(page.locator(".rows button").first.locator("span").first).to_have_text(
+        expect(page.locator(".hits button").first.locator("span").first).to_have_text(
             HOSTILE[2][:300]
         )
         assert_nothing_is_cut(page)
@@ -117,9 +114,9 @@ def test_the_pointer_shows_a_text_and_a_lasso_lists_many(browser: Browser, mappe
             page.mouse.move(x, y, steps=4)
         page.mouse.up()
         heading(page, "1,200 rows enclosed")
-        expect(page.locator(".rows button")).to_have_count(50)
+        expect(page.locator(".hits button")).to_have_count(50)
         page.get_by_role("button", name=re.compile("Show more")).click()
-        expect(page.locator(".rows button")).to_have_count(100)
+        expect(page.locator(".hits button")).to_have_count(100)
 
 
 def test_everything_goes_by_the_keyboard(browser: Browser, mapped: Server) -> None:
@@ -136,9 +133,9 @@ def test_everything_goes_by_the_keyboard(browser: Browser, mapped: Server) -> No
         page.keyboard.press("Enter")
         heading(page, "1,200 rows in view")
 
-        page.locator(".rows button").nth(3).focus()
+        page.locator(".hits button").nth(3).focus()
         page.keyboard.press("Enter")
-        expect(page.locator(".rows button").nth(3)).to_have_attribute("aria-pressed", "true")
+        expect(page.locator(".hits button").nth(3)).to_have_attribute("aria-pressed", "true")
         page.locator(".picture canvas").focus()
         page.keyboard.press("Enter")  # it has come closer to that row
         heading(page, re.compile(r"^(?!1,200)[\d,]+ rows in view"))
@@ -187,8 +184,8 @@ def test_without_webgl_it_says_so_and_the_search_works(browser: Browser, mapped:
     expect(page.get_by_text("offers no WebGL")).to_be_visible(timeout=SLOW_MS)
     page.get_by_label("A text, whose neighbours light up").fill(texts()[50])
     page.keyboard.press("Enter")
-    expect(page.locator(".rows button").first).to_contain_text(texts()[50], timeout=SLOW_MS)
-    page.locator(".rows button").first.click()
+    expect(page.locator(".hits button").first).to_contain_text(texts()[50], timeout=SLOW_MS)
+    page.locator(".hits button").first.click()
     assert said == []
     context.close()
 

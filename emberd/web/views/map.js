@@ -276,7 +276,7 @@ function Legend({ state, layout, hues, hidden, onHide, onCheck }) {
     <section class="card" aria-labelledby="map-models">
       <h2 id="map-models">Made by</h2>
       ${state.stamp && html`<p class="small">By the stamp that a migration left in the store: ${state.stamp}.</p>`}
-      <ul class="legend">
+      <ul class="groups">
         ${names.map(
           (name, group) =>
             (counts[group] > 0 || group > 0) &&
