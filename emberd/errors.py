@@ -17,6 +17,7 @@ EmberdError
 │   ├── TooLargeError                 the body or the number of texts is over the limit
 │   ├── UnauthorizedError             a token is required, and it is missing or wrong
 │   ├── ForbiddenError                a Host or Origin that is not allowed
+│   ├── AlreadyRunningError           the same command has not ended yet
 │   └── FingerprintMismatchError      the caller expects another vector space
 ├── UnavailableError              nothing is wrong with the request; it may work later
 │   ├── SourceError                   no source of the model can be reached
@@ -162,6 +163,12 @@ class ForbiddenError(RequestError):
     """The Host or Origin header is not allowed on this server."""
 
     code = "forbidden"
+
+
+class AlreadyRunningError(RequestError):
+    """The same command of the server's has not ended yet."""
+
+    code = "already_running"
 
 
 class FingerprintMismatchError(RequestError):

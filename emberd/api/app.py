@@ -14,6 +14,7 @@ from emberd.api import (
     chunk,
     cohere,
     events,
+    jobs,
     metrics,
     native,
     ollama,
@@ -21,12 +22,14 @@ from emberd.api import (
     openapi,
     pages,
     rerank,
-    sparse,
+    stores,
     tei,
+    trust,
     web,
 )
 from emberd.api.access import Access, BearerTokens
 from emberd.api.byte_budget import ByteBudget
+from emberd.api.commands import Jobs, command_line
 from emberd.api.gate import Gate
 from emberd.api.routes import Route, Routes
 from emberd.api.stamps import AFTER_START_S, Stamps
@@ -39,12 +42,16 @@ from emberd.pool.preparing import Preparing
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """`answer` is the ASGI app; it ends the workers of `pool` when the server shuts down."""
+    """`answer` is the ASGI app; it ends the workers of `pool` when the server shuts down.
+
+    Whoever shuts it down first closes the `watchers` and the `jobs`.
+    """
 
     answer: ASGIApp
     routes: Sequence[Route]
     pool: Pool
     watchers: events.Watchers
+    jobs: Jobs
 
 
 def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
@@ -76,27 +83,33 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
 
     def everything() -> dict[str, Any]:
         return {
-            "server": {"version": __version__, "instance": instance, "default": pool.default.name},
+            "server": {
+                "version": __version__,
+                "instance": instance,
+                "default": pool.default.name,
+                "command": command_line(live.config.homes),
+            },
             "models": pool.statuses(),
             "warnings": [*live.warnings(), *pool.warnings()],
             "samples": [],
             "requests": [],
-            "jobs": [],
+            "jobs": running.rows(),
         }
 
     watchers = events.Watchers(everything, pool.statuses)
+    running = Jobs(watchers.tell)
     routes: list[Route] = []
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, byte_budget),
-        *(
-            dialect.create_router(pool)
-            for dialect in (openai, ollama, cohere, tei, rerank, sparse, chunk)
-        ),
+        *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank, chunk)),
         admin.create_router(live),
         pages.create_router(openapi.Document(routes)),
         web.create_router(),
         events.create_router(watchers),
+        jobs.create_router(running, live),
+        trust.create_router(running, live),
+        stores.create_router(live),
     ]
     for router in routers:
         routes.extend(router.routes)
@@ -107,4 +120,4 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
         budget=byte_budget,
         instance=instance,
     )
-    return App(gate, routes, pool, watchers)
+    return App(gate, routes, pool, watchers, running)

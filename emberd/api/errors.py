@@ -23,6 +23,7 @@ STATUS: Mapping[type[errors.EmberdError], int] = {
     errors.UnauthorizedError: 401,
     errors.ForbiddenError: 403,
     errors.UnknownModelError: 404,
+    errors.AlreadyRunningError: 409,
     errors.FingerprintMismatchError: 409,
     errors.TooLargeError: 413,
     errors.MediaTypeError: 415,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 import typer
 
 from emberd.cli.context import AsJson, Root, print_problem, print_warning
-from emberd.cli.models import pull_one, pull_progress, pull_sentences
+from emberd.cli.models import pull_one, pull_sentences
+from emberd.cli.progress import count_bytes, form_of
 from emberd.cli.verify import leave_the_log, passes, show_checks, verify_one
 from emberd.errors import BadOptionError, EmberdError, RequestError, UnknownModelError
 from emberd.files import is_folder
@@ -275,13 +276,14 @@ def _tell_server(config: "Config") -> None:
 
 def _pull_and_verify(config: "Config", spec: "ModelSpec", *, as_json: bool) -> dict[str, Any]:
     """Download the model and run the checks of `emberd verify`; return what `--json` says."""
+    form = form_of(as_json=as_json)
     try:
-        with pull_progress(spec.name, quiet=as_json) as report:
+        with count_bytes(spec.name, form) as report:
             pulled = pull_one(config, spec.name, None, update=False, report=report)
         if not as_json:
             typer.echo(pull_sentences(pulled))
         leave_the_log()
-        checks = verify_one(config, spec, full=False)
+        checks = [*verify_one(config, spec, full=False, form=form)]
     except EmberdError as error:
         raise type(error)(
             f"{spec.name} is in {config.homes.config}, but: {error.message}",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emberd.cli.context import AsJson, Root, complete_model, complete_store
-from emberd.cli.migrate import Kind, Options, open_ref, say_dimly
+from emberd.cli.migrate import Kind, Options, open_ref
+from emberd.cli.progress import form_of, say_steps
 from emberd.cli.verify import leave_the_log
 from emberd.errors import BadOptionError
 
@@ -99,7 +100,7 @@ def compare(
         sample=_sample(sample, None if relevant else SAMPLE),
     )  # fmt: skip
     with open_embedder(config) as embedder:
-        found = compare_models(config, wanted, embedder, say_dimly(quiet=as_json))
+        found = compare_models(config, wanted, embedder, say_steps(form_of(as_json=as_json)))
     row = to_dict(found, examples=not no_examples)
     if as_json:
         typer.echo(json.dumps(row))

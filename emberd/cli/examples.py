@@ -31,6 +31,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ('emberd embed "The kettle is on."', "one text"),
         ("emberd embed --model mpnet < lines.txt > vectors.jsonl", "each line is a text"),
         ("emberd embed --chunk 200 --jsonl < texts.jsonl", "a line for each chunk"),
+        ("emberd embed --chunk 200 --late --jsonl < texts.jsonl", "each read in its whole text"),
         ("emberd embed --jsonl < texts.jsonl > vectors.jsonl", 'each line is {"text": "..."}'),
     ),
     "chunk": (
@@ -49,6 +50,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "verify": (
         ("emberd verify minilm", "one model"),
         ("emberd verify", "every model whose files are here"),
+        ("emberd verify minilm --json --progress", "for programs: each check as it comes"),
         ("emberd verify --accept minilm", "accept the model as it is now"),
     ),
     "doctor": (("emberd doctor", "what is wrong, and what to do"),),

@@ -3,8 +3,6 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,13 +17,13 @@ from emberd.cli.migrate_report import (
     show_report,
     status_sentences,
 )
+from emberd.cli.progress import AsLines, count_rows, form_of, say_steps
 from emberd.dtypes import STORED, Dtype
 from emberd.errors import BadOptionError, RequestError
 
 if TYPE_CHECKING:
     from emberd.config.load import Config
     from emberd.migrate.notes import Note
-    from emberd.migrate.stage import ProgressCallback
     from emberd.migrate.store_ref import StoreRef
 
 EXIT_CODES = {"compatible": 0, "re-embed": 3, "mixed": 4, "unknown": 5}
@@ -86,6 +84,7 @@ def check(
     kind: Kind = None,
     options: Options = None,
     as_json: AsJson = False,
+    as_lines: AsLines = False,
 ) -> None:
     """Say which model made a store's vectors, and whether they fit.
 
@@ -96,6 +95,7 @@ def check(
     from emberd.migrate.check import note_report
     from emberd.migrate.embedding import open_embedder
 
+    form = form_of(as_json=as_json, as_lines=as_lines)
     config, ref = open_ref(ctx, store, kind, options)
     with open_embedder(config) as embedder:
         report = check_store(
@@ -104,7 +104,7 @@ def check(
             embedder,
             sample=_sample(sample),
             models=model or (),
-            progress=say_dimly(quiet=as_json),
+            progress=say_steps(form),
         )
     if recut:
         report = replace(report, chunk=ref.chunk)
@@ -159,6 +159,7 @@ def run(
     kind: Kind = None,
     options: Options = None,
     as_json: AsJson = False,
+    as_lines: AsLines = False,
 ) -> None:
     """Embed a store again with another model.
 
@@ -172,6 +173,8 @@ def run(
     from emberd.migrate.recovery import recover
     from emberd.migrate.textless import complete
 
+    form = form_of(as_json=as_json, as_lines=as_lines)
+    say = say_steps(form)
     config, ref = open_ref(ctx, store, kind, options)
     state = config.homes.state
     recovered = recover(ref, state)
@@ -182,12 +185,14 @@ def run(
     ref = replace(ref, input_type=role, dtype=_dtype(dtype))
     wanted = ref.wanted
     with resumable(), open_embedder(config) as embedder:
+        say(f"loading {spec.name}")
         target = find_target(config, embedder, spec.name, input_type=role, dtype=wanted)
         completed = 0 if dry_run else complete(ref, target, embedder, state)
         if completed and not as_json:
             typer.echo(
                 f"{completed} vectors that were set aside got a text, and are back in the store."
             )
+        say("measuring what it takes")
         plan = plan_migration(ref, target, embedder, state, set_aside=set_aside)
         about = plan_row(ref, plan)
         if plan.there and not force:
@@ -205,7 +210,7 @@ def run(
                 typer.echo(json.dumps({**about, "status": "planned"}))
             return
         _ask(f"Embed it again with {target.model}?", yes=yes)
-        with progress_bars(quiet=as_json) as progress:
+        with count_rows(form) as progress:
             how = RunOptions(batch=batch, keep_backup=keep_backup, set_aside=set_aside)
             migrated = migrate_all([ref], target, embedder, state, options=how, progress=progress)[
                 ref.name
@@ -226,11 +231,13 @@ def undo(
     kind: Kind = None,
     options: Options = None,
     as_json: AsJson = False,
+    as_lines: AsLines = False,
 ) -> None:
     """Undo the last migration of a store, from its backup."""
     from emberd.migrate.check import whose
     from emberd.migrate.undo import undo as undo_last
 
+    form = form_of(as_json=as_json, as_lines=as_lines)
     config, ref = open_ref(ctx, store, kind, options)
 
     def confirm(note: "Note", changed: bool) -> None:
@@ -245,6 +252,7 @@ def undo(
                 " the database's own check can tell whether it is intact."
             )
         _ask(f"Restore {ref.name} as it was before {note.model}, at {note.at}?", yes=yes)
+        say_steps(form)(f"restoring {ref.name}")
 
     with resumable():
         restored = undo_last(ref, config.homes.state, confirm=confirm)
@@ -332,41 +340,3 @@ def _ask(question: str, *, yes: bool) -> None:
         )
     if not typer.confirm(question):
         raise typer.Exit(1)
-
-
-def say_dimly(*, quiet: bool) -> Callable[[str], None]:
-    """Return what shows on stderr what is being done, if that is a terminal."""
-    shown = sys.stderr.isatty() and not quiet
-    return lambda what: typer.secho(f"{what} ...", dim=True, err=True) if shown else None
-
-
-@contextmanager
-def progress_bars(*, quiet: bool) -> "Iterator[Callable[[StoreRef], ProgressCallback]]":
-    """Draw a bar for each store: how many rows, how fast, how long to go."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
-
-        def of(ref: "StoreRef") -> "ProgressCallback":
-            bar = bars.add_task(ref.name, total=None, rate="")
-
-            def report(done: int, total: int) -> None:
-                speed = bars.tasks[bar].speed
-                rate = f"{speed:.0f} rows/s" if speed else ""
-                bars.update(bar, completed=done, total=total, rate=rate)
-
-            return report
-
-        yield of

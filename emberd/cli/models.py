@@ -1,7 +1,6 @@
 """`emberd list`, `pull` and `remove`: models, and their files on this machine."""
 
 import json
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +8,13 @@ import typer
 
 from emberd.cli.context import AsJson, Root, complete_model, resumable
 from emberd.cli.prepare import prepared_in, try_to_prepare
+from emberd.cli.progress import AsLines, count_bytes, form_of, say_steps
 from emberd.errors import EmberdError, RequestError, SourceError
 from emberd.installing import pip
 from emberd.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from emberd.config.load import Config
     from emberd.folder.pull import Pulled
@@ -121,6 +121,7 @@ def pull(
         bool, typer.Option("--update", help="Download a newer commit if the Hub has one.")
     ] = False,
     as_json: AsJson = False,
+    as_lines: AsLines = False,
 ) -> None:
     """Download models, and check those that are already here.
 
@@ -128,6 +129,7 @@ def pull(
     download that was stopped, run the same command again.
     """
     root: Root = ctx.obj
+    form = form_of(as_json=as_json, as_lines=as_lines)
     config = root.load()
     wanted = [spec.name for spec in config.catalog] if every else list(dict.fromkeys(names or []))
     if not wanted:
@@ -140,8 +142,9 @@ def pull(
     failures: list[EmberdError] = []
     for name in wanted:
         try:
-            with resumable(), pull_progress(name, quiet=as_json) as report:
-                rows.append(pull_one(config, name, revision, update=update, report=report))
+            with resumable(), count_bytes(name, form) as report:
+                say = say_steps("lines" if as_lines else "nothing")  # the bar has this terminal
+                rows.append(pull_one(config, name, revision, update=update, report=report, say=say))
         except EmberdError as error:
             failures.append(error)
             rows.append({"name": name, "error": error.message, "hint": error.hint})
@@ -157,34 +160,19 @@ def pull(
         raise SourceError("\n".join([f"{len(failures)} of {len(wanted)} models failed:", *lines]))
 
 
-@contextmanager
-def pull_progress(name: str, *, quiet: bool) -> "Iterator[OnProgress]":
-    """Draw one bar, from the first bytes on: how much, how fast, how long to go."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(),
-        TransferSpeedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    console = Console(stderr=True)
-    hidden = quiet or not console.is_terminal
-    with Progress(*columns, console=console, disable=hidden, transient=True) as bars:
-        bar = bars.add_task(name, total=None, visible=False)
-        yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
-
-
 def pull_one(
-    config: "Config", name: str, revision: str | None, *, update: bool, report: "OnProgress"
+    config: "Config",
+    name: str,
+    revision: str | None,
+    *,
+    update: bool,
+    report: "OnProgress",
+    say: "Callable[[str], None]" = lambda _what: None,
 ) -> dict[str, Any]:
-    """Fetch or check one model, and prepare it; return what `--json` says. Raises EmberdError."""
+    """Fetch or check one model, and prepare it; return what `--json` says. Raises EmberdError.
+
+    `report` is told how much of a download is here, `say` what is being done.
+    """
     from emberd.backends import plugins
     from emberd.folder.pull import pull
     from emberd.folder.space import BackendFiles
@@ -192,6 +180,7 @@ def pull_one(
 
     spec = config.catalog.get(name)
     backend = plugins.resolve(spec.backend)
+    say(f"looking for the files of {spec.name}")
     pulled = pull(
         spec,
         backend=BackendFiles(backend, plugins.load(backend).files),
@@ -202,6 +191,8 @@ def pull_one(
         report=report,
     )
     is_used = pulled.fingerprint is not None
+    if is_used:
+        say(f"preparing {spec.name} for this machine")
     prepared = try_to_prepare(config, spec) if is_used else None
     return {
         "name": spec.name,

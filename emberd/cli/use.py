@@ -140,8 +140,8 @@ def _use_and_migrate(
     Raises:
         EmberdError: something failed; everything is as it was.
     """
-    from emberd.cli.migrate import progress_bars
     from emberd.cli.migrate_report import migrated_sentences, plan_row
+    from emberd.cli.progress import count_rows, form_of
     from emberd.migrate.embedding import open_embedder
     from emberd.switch import moves
 
@@ -165,7 +165,7 @@ def _use_and_migrate(
         if options.dry_run:
             return
         _require_consent(report, options)
-        with progress_bars(quiet=as_json) as bar:
+        with count_rows(form_of(as_json=as_json)) as bar:
             moved = planned.run(switch, bar)
     planned.note_there(config)
     rows = {name: asdict(one) for name, one in moved.items()}

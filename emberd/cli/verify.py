@@ -2,16 +2,16 @@
 
 import json
 import logging
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from emberd.cli.context import AsJson, Root, complete_model
+from emberd.cli.progress import AsLines, Form, form_of, say_check, say_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from emberd.config.load import Config
     from emberd.registry.spec import ModelSpec
@@ -40,12 +40,14 @@ def verify(
         ),
     ] = None,
     as_json: AsJson = False,
+    as_lines: AsLines = False,
 ) -> None:
     """Check that models' files are intact and their vectors correct.
 
     Exit code 1: a check failed.
     """
     root: Root = ctx.obj
+    form = form_of(as_json=as_json, as_lines=as_lines)
     config = root.load()
     leave_the_log()
     if accept is not None:
@@ -54,7 +56,7 @@ def verify(
         _accept(config, config.catalog.get(accept), as_json=as_json)
         return
     specs = [config.catalog.get(name) for name in names] if names else _local(config)
-    rows = [row for spec in specs for row in verify_one(config, spec, full=full)]
+    rows = [row for spec in specs for row in verify_one(config, spec, full=full, form=form)]
     if as_json:
         typer.echo(json.dumps({"ok": passes(rows), "checks": rows}))
     elif not rows:
@@ -95,13 +97,17 @@ def _local(config: "Config") -> list["ModelSpec"]:
     ]
 
 
-def verify_one(config: "Config", spec: "ModelSpec", *, full: bool) -> list[dict[str, Any]]:
-    """Run the checks of one model; return what `--json` says of each."""
+def verify_one(
+    config: "Config", spec: "ModelSpec", *, full: bool, form: Form
+) -> "Iterator[dict[str, Any]]":
+    """Run the checks of one model; yield what `--json` says of each."""
     from emberd.verify.verification import verify as run
 
-    if sys.stderr.isatty():
-        typer.secho(f"Verifying {spec.name} ...", dim=True, err=True)
-    return [{"model": spec.name, **asdict(found)} for found in run(config, spec, full=full)]
+    say_steps(form)(f"Verifying {spec.name}")
+    for found in run(config, spec, full=full):
+        row = {"model": spec.name, **asdict(found)}
+        say_check(row, form)
+        yield row
 
 
 def _accept(config: "Config", spec: "ModelSpec", *, as_json: bool) -> None:

@@ -60,6 +60,11 @@ def share_cores(workers: int, environ: MutableMapping[str, str] = os.environ) ->
     environ.setdefault(TOKENIZER_THREADS, str(max(1, cores // workers)))
 
 
+def for_a_command(default: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of a command that a server runs; `default` may come from its flag."""
+    return {**environ, "EMBERD_DEFAULT": default}
+
+
 def for_a_service(environ: Mapping[str, str] = os.environ) -> tuple[dict[str, str], list[str]]:
     """Return the variables a service needs, as its manager does not start it from this shell.
 

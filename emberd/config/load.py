@@ -43,6 +43,10 @@ class Config:
     origins: dict[str, str]
     token: str | None = field(default=None, repr=False)  # $EMBERD_TOKEN; not a setting, never shown
 
+    def path_of_store(self, name: str) -> Path:
+        """Return the file or folder of a store under `stores:`; it need not exist."""
+        return (self.homes.config.parent / expand(self.settings.stores[name].path)).resolve()
+
 
 def load_config(
     *,

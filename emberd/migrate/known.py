@@ -63,7 +63,7 @@ def _configured_at(
         places.add(open_store(path, kind=kind, options=options).path.resolve())
     found = []
     for name in config.settings.stores:
-        own = {path_of(config, name)}
+        own = {config.path_of_store(name)}
         with suppress(EmberdError):  # that is a problem of another store
             own.add(_configured(config, name, None, {}).store.path.resolve())
         if places & own and _is_part(config, name, kind, options):
@@ -108,17 +108,12 @@ def naming(name: str) -> Iterator[None]:
         raise type(error)(f"The store {name}: {error.message}", hint=error.hint) from None
 
 
-def path_of(config: Config, name: str) -> Path:
-    """Return the path of a configured store."""
-    return (config.homes.config.parent / expand(config.settings.stores[name].path)).resolve()
-
-
 def _configured(
     config: Config, name: str, kind: str | None, options: Mapping[str, str]
 ) -> StoreRef:
     settings = config.settings.stores[name]
     given = {**settings.options, **options}
-    store = open_store(path_of(config, name), kind=kind or settings.kind, options=given)
+    store = open_store(config.path_of_store(name), kind=kind or settings.kind, options=given)
     ref = StoreRef(
         name=name, store=store, options=given, input_type=settings.input_type, chunk=settings.chunk
     )

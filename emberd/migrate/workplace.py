@@ -37,7 +37,7 @@ from emberd.flock import LockedError, locked
 from emberd.migrate import sidecar
 from emberd.migrate.base import Store, part_of
 from emberd.migrate.notes import TEMPORARY, Backup, Note, replace_text
-from emberd.spaces.stores import KnownStore, StoresFile
+from emberd.spaces.stores import BACKUPS, STAGED, KnownStore, StoresFile, folder_beside
 from emberd.units import format_size
 
 LOCK_TRIES = 3
@@ -119,8 +119,8 @@ class Workplace:
     def __init__(self, store: Store, state: Path) -> None:
         self.store = store
         self.state_folder = state
-        self.folder = store.path.with_name(f"{store.path.name}.emberd")
-        self.staged = self.folder / "staged.db"
+        self.folder = folder_beside(store.path)
+        self.staged = self.folder / STAGED
         self.pending = self.folder / "pending.db"
         self._known = StoresFile(state)
 
@@ -272,7 +272,7 @@ class Workplace:
     def unreadable(self) -> list[Path]:
         """Return the backups whose note is damaged or missing, oldest first."""
         readable = {backup.path for backup in self._noted()}
-        found = sorted(self.folder.glob("backup-*.db"))
+        found = sorted(self.folder.glob(BACKUPS))
         return [path for path in found if _number("backup", path) and path not in readable]
 
     def stopped_undo(self) -> Backup | None:

@@ -113,6 +113,7 @@ class Server(uvicorn.Server):
         super().__init__(uvicorn.Config(app.answer, **UVICORN))
         self._pool = app.pool
         self._watchers = app.watchers
+        self._jobs = app.jobs
         self._live = live
         self._here = here
         self._notifier = notifier
@@ -150,9 +151,9 @@ class Server(uvicorn.Server):
         """Finish the requests in progress, and take no new ones."""
         self._notifier.tell(notify.STOPPING, "STATUS=finishing the requests in progress")
         self._watchers.close()
-        drain = asyncio.create_task(self._pool.drain(DRAIN_S))
+        ending = asyncio.gather(self._pool.drain(DRAIN_S), self._jobs.close())
         await super().shutdown(sockets)
-        await drain
+        await ending
 
     def _hang_up(self, had_terminal: bool) -> None:
         """Reload the configuration; end instead if the terminal it was started in is gone."""

@@ -18,6 +18,13 @@ from emberd.spaces.fingerprint import of_dtype
 from emberd.spaces.lock import LockEntry, space_of
 from emberd.state import StateFile
 
+STAGED, BACKUPS = "staged.db", "backup-*.db"  # in the folder beside a store
+
+
+def folder_beside(store: Path) -> Path:
+    """Return the folder in which migrations keep what belongs to a store; see `workplace`."""
+    return store.with_name(f"{store.name}.emberd")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownStore:

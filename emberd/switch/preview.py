@@ -117,7 +117,7 @@ def _effect(
         except StoreError as error:
             wrong = error.message
     if wrong is not None:
-        path = str(known.path_of(config, name))
+        path = str(config.path_of_store(name))
         return StoreEffect(name, path, "unknown", f"cannot be read: {wrong}")
     path = str(named.store.path)
     if noted is None:

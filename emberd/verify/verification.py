@@ -38,15 +38,17 @@ from emberd.verify.workers import PATIENCE_S, LoadedModel, run_in_fresh_worker
 Result = Measured | reranking.Scores | sparse.Vectors
 
 
-def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
-    """Run all checks and return their findings; `full` includes every other installed backend."""
+def verify(config: Config, spec: ModelSpec, *, full: bool) -> Iterator[Finding]:
+    """Run all checks, and yield what each found; `full` includes every other installed backend."""
     lock = LockFile(config.homes.state)
     before = lock.read().get(spec.name)
     try:
         files = find_files(spec, config.homes.hub, before)
     except EmberdError as error:
-        return _stopped("load", error, spec.name)
-    findings = [check_unchanged(files, before, spec.name), check_published(files, spec.name)]
+        yield from _stopped("load", error, spec.name)
+        return
+    yield check_unchanged(files, before, spec.name)
+    yield check_published(files, spec.name)
     try:
         says = read_folder(files.folder)
         work: Callable[[LoadedModel], Awaitable[Result | EmberdError]]
@@ -57,26 +59,28 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
             work = sparse.vectors
         ran = run_in_fresh_worker(config, spec, files.as_entry(before), work)
     except EmberdError as error:
-        return [*findings, *_stopped("load", error, spec.name)]
-    findings += remember(lock, spec.name, before, ran.entry, files)
+        yield from _stopped("load", error, spec.name)
+        return
+    yield from remember(lock, spec.name, before, ran.entry, files)
     if ran.damage:
         advice = (
             "It is compiled again when it is loaded. Run `emberd verify` once more;"
             " if this repeats, check the disk."
         )
-        findings.append(Finding("compiled model", "failed", ran.damage, advice))
+        yield Finding("compiled model", "failed", ran.damage, advice)
     if isinstance(ran.result, EmberdError):
-        return [*findings, *_stopped("answers", ran.result, spec.name)]
-    if isinstance(ran.result, reranking.Scores):
+        yield from _stopped("answers", ran.result, spec.name)
+    elif isinstance(ran.result, reranking.Scores):
         was = before.fingerprint if before else None
         fingerprints = was, ran.entry.now.fingerprint
         subject = reranking.Subject(config, spec, files, ran.result, fingerprints)
-        return [*findings, *subject.findings(full=full)]
-    if isinstance(ran.result, sparse.Vectors):
+        yield from subject.findings(full=full)
+    elif isinstance(ran.result, sparse.Vectors):
         measured = sparse.Subject(config, spec, files, says, ran.result, before, ran.entry)
-        return [*findings, *measured.findings(full=full)]
-    verification = _Verification(config, spec, files, says, before, ran.entry, ran.result)
-    return [*findings, *verification.findings(full=full)]
+        yield from measured.findings(full=full)
+    else:
+        verification = _Verification(config, spec, files, says, before, ran.entry, ran.result)
+        yield from verification.findings(full=full)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from emberd.config.load import Config
 from emberd.models.local import package_folder
+from emberd.registry.spec import ModelSpec
+from emberd.verify import verification
+from emberd.verify.finding import Finding
 from tests.serving import run_emberd
 
 COMMIT = "c0ffee" + "0" * 34
 SMALL_FILES = ("config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json")
+
+
+def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
+    """Run the checks of a model in this process, to their end."""
+    return [*verification.verify(config, spec, full=full)]
 
 
 def copy_minilm(target: Path, *, own_weights: bool = False) -> Path:

@@ -11,8 +11,8 @@ from emberd.config.load import Config, load_config
 from emberd.pool.status import ModelStatus
 from emberd.verify import reranking
 from emberd.verify.finding import Finding
-from emberd.verify.verification import verify
 from tests.rerankers import FOLDER
+from tests.verify.support import verify
 
 ENTRY = "models: {{tiny: {{kind: rerank, pooling: cls, sources: [{{path: {}}}]}}}}"
 

@@ -8,8 +8,8 @@ import pytest
 
 from emberd.config.load import Config, load_config
 from emberd.verify.finding import Finding
-from emberd.verify.verification import verify
 from tests.sparse_models import SPARSE
+from tests.verify.support import verify
 
 ENTRY = "models: {{tiny: {{kind: sparse, dimensions: 149, sources: [{{path: {}}}]}}}}"
 OK = ["load", "space", "entries", "alone = together", "longest text", "folder"]

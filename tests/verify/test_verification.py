@@ -29,9 +29,9 @@ from emberd.vectors import Matrix, normalize
 from emberd.verify import agreement, memory, verification
 from emberd.verify.finding import Finding
 from emberd.verify.reference import Reference
-from emberd.verify.verification import verify
 from tests.backends.references import change_json
 from tests.verify.fake_workers import MAX_TOKENS, FakeWorkers, direction, vectors_of
+from tests.verify.support import verify
 
 REFERENCE_TEXTS = ("A text with a reference.", "Another one.")
 

@@ -1,0 +1,195 @@
+// Jobs: what a button starts as a command on the server. A button, how far it is, and what came of it.
+//
+//   <Pull model=${name} />    <Verify model=${name} />
+//
+// Whatever writes asks first. A job goes on when the page is closed, and shows again when it is opened.
+
+import { html, useState } from "../lib/preact.js";
+import { ask } from "../net.js";
+import { Bar, Confirm, Failed, clock, number, seconds, size } from "../parts.js";
+import { jobs, server } from "../state.js";
+
+const VERDICTS = {
+  ok: ["ready", "ok"], note: ["", "note"], skipped: ["", "skipped"], warning: ["busy", "warning"], failed: ["bad", "failed"],
+};
+
+/** The last job of a kind about a model or store, if there was one; `kinds` may be several. */
+export function lastJob(subject, ...kinds) {
+  return jobs.value.find((job) => job.subject === subject && kinds.includes(job.kind));
+}
+
+export const isRunning = (job) => job?.state === "running";
+
+/** The line that somebody would type in a terminal. */
+export function lineOf(...words) {
+  const quoted = words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`));
+  return [server.value?.command ?? "emberd", ...quoted].join(" ");
+}
+
+/** Start and stop jobs: {start, stop, problem}. */
+export function useJobs() {
+  const [problem, setProblem] = useState(null);
+  const send = async (path, body) => {
+    setProblem(null);
+    try {
+      return await ask(path, { body });
+    } catch (error) {
+      setProblem(error);
+      return null;
+    }
+  };
+  return { start: (body) => send("jobs", body), stop: (job) => send("jobs/stop", { id: job.id }), problem };
+}
+
+/** A button that starts a job; with `confirm` ({title, line, text}) it asks first. */
+export function Start({ body, label, confirm, disabled, primary }) {
+  const [asking, setAsking] = useState(false);
+  const { start, problem } = useJobs();
+  const go = () => {
+    setAsking(false);
+    return start(body);
+  };
+  return html`
+    <button type="button" class=${primary ? "primary" : ""} disabled=${disabled} onClick=${confirm ? () => setAsking(true) : go}>${label}</button>
+    ${problem && html`<${Failed} problem=${problem} />`}
+    ${asking &&
+    html`
+      <${Confirm} title=${confirm.title} command=${confirm.line} action=${label} onDone=${go} onCancel=${() => setAsking(false)}>
+        ${confirm.text && html`<p>${confirm.text}</p>`}
+      <//>
+    `}
+  `;
+}
+
+/** How far a job is, with a button that stops it; nothing once it has ended. */
+export function Running({ job }) {
+  const { stop, problem } = useJobs();
+  const [asked, setAsked] = useState(false);
+  if (!isRunning(job)) return null;
+  return html`
+    <div class="stack">
+      <p class="job-step" role="status">${stepOf(job)}</p>
+      <${Bar} done=${job.progress?.done} total=${job.progress?.total} label=${stepOf(job)} />
+      <div class="row spread">
+        <span class="soft small num">${amountOf(job.progress)}</span>
+        <button type="button" class="quiet" onClick=${() => (setAsked(true), stop(job))}>${asked ? "Stop now" : "Stop"}</button>
+      </div>
+      ${problem && html`<${Failed} problem=${problem} />`}
+    </div>
+  `;
+}
+
+function stepOf({ progress, kind }) {
+  if (!progress) return "Starting the command …";
+  if (kind === "migrate" && progress.total && progress.done >= progress.total) {
+    return "Putting the new vectors in place, all at once, and checking them …";
+  }
+  return `${progress.what[0].toUpperCase()}${progress.what.slice(1)} …`;
+}
+
+function amountOf(progress) {
+  if (!progress?.total) return "";
+  const shown = progress.unit === "bytes" ? size : number;
+  return `${shown(progress.done)} of ${shown(progress.total)}${progress.unit === "bytes" ? "" : ` ${progress.unit}`}`;
+}
+
+/** Why a job has no result. */
+export function NoResult({ job }) {
+  if (!job?.error || isRunning(job)) return null;
+  return html`
+    <div class=${`notice ${job.state === "stopped" ? "warn" : "bad"}`} role="status">
+      <p>${job.error.message}</p>
+      ${job.error.hint && html`<p class="hint">${job.error.hint}</p>`}
+    </div>
+  `;
+}
+
+/** When a job ended, and how long it took. */
+export function When({ job }) {
+  return html`<span class="soft small num">${clock(job.ended_s)}, took ${seconds(job.ended_s - job.began_s)}</span>`;
+}
+
+/** Fetch a model, or check one that is here. */
+export function Pull({ model, quiet }) {
+  const job = lastJob(model, "pull");
+  const result = job?.result?.models?.[0];
+  return html`
+    <div class="job">
+      ${!isRunning(job) &&
+      html`
+        <${Start} label="Pull" body=${{ kind: "pull", model }}
+          confirm=${{
+            title: `Pull ${model}?`,
+            line: lineOf("pull", model),
+            text: "It downloads the model's files if they are not here, or checks those that are, and compiles them for this machine.",
+          }} />
+      `}
+      <${Running} job=${job} />
+      ${job?.state === "done" && !quiet && result && html`<p class="small" role="status">${pulled(result)} <${When} job=${job} /></p>`}
+      <${NoResult} job=${job} />
+    </div>
+  `;
+}
+
+function pulled({ status, source, size_bytes, notes, checked_by, damaged }) {
+  const checked = checked_by === "hub" ? ", checked against the Hub" : checked_by === "kept" ? ", unchanged since it was last used" : "";
+  const done = {
+    pulled: "Pulled from",
+    updated: "Updated from",
+    repaired: `Fetched again: ${damaged.join(", ")}, from`,
+    changed: `${damaged.join(", ")} changed since it was last used:`,
+    here: `Here${checked}:`,
+  }[status];
+  return [`${done} ${source}, ${size(size_bytes)}.`, ...notes].join(" ");
+}
+
+/** Check a model's files and vectors in a fresh worker; its checks come one by one. */
+export function Verify({ model }) {
+  const job = lastJob(model, "verify");
+  return html`
+    <div class="job">
+      ${!isRunning(job) && html`<${Start} label="Verify" body=${{ kind: "verify", model }} />`}
+      <${Running} job=${job} />
+      ${job?.steps.length > 0 && html`<${Checks} job=${job} />`}
+      <${NoResult} job=${job} />
+    </div>
+  `;
+}
+
+function Checks({ job }) {
+  const wrong = job.steps.filter(({ verdict }) => verdict === "failed" || verdict === "warning");
+  const open = isRunning(job) || wrong.length > 0;
+  return html`
+    <details open=${open}>
+      <summary>${isRunning(job) ? `${job.steps.length} checks so far` : html`${verdictOf(job, wrong)} <${When} job=${job} />`}</summary>
+      <div class="scroll" tabindex="0" role="region" aria-label=${`Checks of ${job.subject}`}>
+        <table>
+          <thead><tr><th scope="col">Check</th><th scope="col">Result</th><th scope="col">What was seen</th></tr></thead>
+          <tbody>
+            ${job.steps.map(
+              (step) => html`
+                <tr key=${step.name}>
+                  <td>${step.name}</td>
+                  <td><${Verdict} verdict=${step.verdict} /></td>
+                  <td class="wrap">${step.message}${step.advice && html`<br /><span class="soft">${step.advice}</span>`}</td>
+                </tr>
+              `,
+            )}
+          </tbody>
+        </table>
+      </div>
+    </details>
+  `;
+}
+
+function verdictOf({ steps, state }, wrong) {
+  if (state !== "done") return `${steps.length} checks, then it ended.`;
+  const failed = wrong.filter(({ verdict }) => verdict === "failed").length;
+  if (failed) return `${failed} of ${steps.length} checks failed.`;
+  return wrong.length ? `No check failed; ${wrong.length} with a warning.` : `All is well: ${steps.length} checks.`;
+}
+
+function Verdict({ verdict }) {
+  const [look, word] = VERDICTS[verdict] ?? ["", verdict];
+  return html`<span class=${`state ${look}`}>${word}</span>`;
+}
