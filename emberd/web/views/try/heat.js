@@ -1,34 +1,36 @@
 // A heat map of cosines that is a table: every cell has its number, also where there is no room to show it.
 
-import { html, useLayoutEffect, useMemo, useRef } from "../../lib/preact.js";
+import { effect, html, useEffect, useRef } from "../../lib/preact.js";
 
 const ROOM = 12; // texts, up to which numbers fit
 const STEPS = 10; // of colour; between the 7th and the 8th, ink and paper change places (style.css)
 const MOVES = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
-/** `pair` is the cell that is looked at, [row, column]; all maps beside each other share it. */
-export function HeatMap({ model, cosines, pair, onPair }) {
+/**
+ * `pair` is a signal of the cell that is looked at, [row, column]; all maps beside each other share it. It is marked
+ * without rendering anything again, because there are thousands of cells.
+ */
+export function HeatMap({ model, cosines, pair }) {
   const table = useRef(null);
   const last = cosines.length - 1;
-  const cells = useMemo(() => cellsOf(cosines), [cosines]); // thousands: not made again for each pair
-  useLayoutEffect(() => mark(table.current, pair), [pair, cells]);
+  useEffect(() => effect(() => mark(table.current, pair.value)), [cosines, pair]);
 
   const move = (event) => {
     const by = MOVES[event.key];
     if (!by) return;
     event.preventDefault();
-    onPair((pair ?? [0, 0]).map((each, axis) => Math.min(Math.max(each + by[axis], 0), last)));
+    pair.value = (pair.value ?? [0, 0]).map((each, axis) => Math.min(Math.max(each + by[axis], 0), last));
   };
   const point = (event) => {
     const cell = event.target.closest("tbody td");
-    if (cell) onPair([cell.parentNode.sectionRowIndex, cell.cellIndex - 1]);
+    if (cell) pair.value = [cell.parentNode.sectionRowIndex, cell.cellIndex - 1];
   };
   return html`
     <div class="scroll heat" role="group" tabindex="0" aria-label=${`Cosines by ${model}; arrow keys choose a pair`}
       onKeyDown=${move} onPointerOver=${point} onClick=${point}>
       <table ref=${table} class=${last < ROOM ? null : "dense"}>
         <caption class="unseen">Cosines of all pairs by ${model}</caption>
-        ${cells}
+        ${cellsOf(cosines)}
       </table>
     </div>
     <${Legend} cosines=${cosines} />
