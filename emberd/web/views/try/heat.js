@@ -20,6 +20,7 @@ export function HeatMap({ model, cosines, pair }) {
     if (!by) return;
     event.preventDefault();
     pair.value = (pair.value ?? [0, 0]).map((each, axis) => Math.min(Math.max(each + by[axis], 0), last));
+    table.current.querySelector("td.at")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   };
   const point = (event) => {
     const cell = event.target.closest("tbody td");
@@ -28,7 +29,7 @@ export function HeatMap({ model, cosines, pair }) {
   return html`
     <div class="scroll heat" role="group" tabindex="0" aria-label=${`Cosines by ${model}; arrow keys choose a pair`}
       onKeyDown=${move} onPointerOver=${point} onClick=${point}>
-      <table ref=${table} class=${last < ROOM ? null : "dense"}>
+      <table ref=${table} ...${last < ROOM ? {} : { class: "dense", style: { maxWidth: `${2 + 1.7 * cosines.length}rem` } }}>
         <caption class="unseen">Cosines of all pairs by ${model}</caption>
         ${cellsOf(cosines)}
       </table>
@@ -41,15 +42,16 @@ function cellsOf(cosines) {
   const [low, high] = ends(cosines);
   const step = (value) => (high > low ? Math.round(((value - low) / (high - low)) * STEPS) : STEPS / 2);
   const fits = cosines.length <= ROOM;
+  const name = (index) => (fits || index === 0 || index % 5 === 4 ? index + 1 : html`<span class="unseen">${index + 1}</span>`);
   return html`
     <thead>
-      <tr><td></td>${cosines.map((_, b) => html`<th key=${b} scope="col">${b + 1}</th>`)}</tr>
+      <tr><td></td>${cosines.map((_, b) => html`<th key=${b} scope="col">${name(b)}</th>`)}</tr>
     </thead>
     <tbody>
       ${cosines.map(
         (row, a) => html`
           <tr key=${a}>
-            <th scope="row">${a + 1}</th>
+            <th scope="row">${name(a)}</th>
             ${row.map((value, b) => {
               const [kind, told] = [a === b ? "self" : `step-${step(value)}`, value.toFixed(2)];
               return html`<td key=${b} class=${kind} title=${fits ? null : told}>${fits && told}</td>`;
