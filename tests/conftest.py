@@ -20,8 +20,9 @@ SLOW_COUNTS = 20  # a slow test takes as long as so many others
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `scripts/client-table` have the table of clients written."""
+    """Add what `scripts/client-table` and `scripts/test` ask for."""
     parser.addoption("--write-client-table", action="store_true")
+    parser.addoption("--skip-without-browser", action="store_true")  # else tests of the page fail
 
 
 def pytest_configure() -> None:

@@ -22,7 +22,6 @@ from emberd.api import (
     openapi,
     pages,
     rerank,
-    sparse,
     stores,
     tei,
     trust,
@@ -103,10 +102,7 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, byte_budget),
-        *(
-            dialect.create_router(pool)
-            for dialect in (openai, ollama, cohere, tei, rerank, sparse, chunk)
-        ),
+        *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank, chunk)),
         admin.create_router(live),
         pages.create_router(openapi.Document(routes)),
         web.create_router(),

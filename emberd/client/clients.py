@@ -12,14 +12,8 @@ import httpx2
 
 from emberd.client import finding, requests
 from emberd.client.address import Address
-from emberd.client.requests import (
-    Chunks,
-    Embeddings,
-    InputType,
-    Ranking,
-    Request,
-    SparseEmbeddings,
-)
+from emberd.client.answers import Chunks, Embeddings, Ranking, SparseEmbeddings
+from emberd.client.requests import InputType, Request
 from emberd.config.load import Config, load_config
 from emberd.dtypes import Dtype
 from emberd.errors import ConfigError, DeadlineError, EmberdError, NoServerError

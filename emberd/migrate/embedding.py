@@ -27,7 +27,8 @@ from emberd.errors import (
 )
 from emberd.folder.reading import read_folder
 from emberd.models.availability import find_here, require_here
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 from emberd.ranking import Ranked, rank
 from emberd.registry.spec import InputType, ModelSpec
 from emberd.spaces.compare import Space

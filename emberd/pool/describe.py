@@ -30,6 +30,7 @@ def status_of(model: Model, names: Mapping[str, InputType | None]) -> ModelStatu
         kind=spec.kind,
         aliases=[*(name for name, role in names.items() if not role), *spec.hub_ids][1:],
         roles={name: role for name, role in names.items() if role},
+        prompts={role: prompt for role, prompt in spec.prompts.items() if prompt},
         dimensions=spec.dimensions,
         pooling=spec.pooling,
         precision=spec.precision,

@@ -22,6 +22,7 @@ class ModelStatus:
 
     `roles` has the names that state a role, such as `bge-small:query`, and which; they are listed
     for models that treat a query and a document differently, and for aliases that state one.
+    `prompts` has what is put before a text of each role, for those roles that have a prompt.
 
     `replicas` is how many workers are ready, `memory_bytes` what all of them take; `pid` is the
     first of `pids`. `tested` is how far its entry was checked before the release.
@@ -35,6 +36,7 @@ class ModelStatus:
     kind: Kind
     aliases: list[str]
     roles: dict[str, InputType]
+    prompts: dict[InputType, str]
     dimensions: int
     pooling: str
     precision: str

@@ -1,7 +1,7 @@
 // The frame around every view: where one is, whether the server answers, and the token if it asks for one.
 
 import { html, render, signal, useEffect, useState } from "./lib/preact.js";
-import { needsToken, useToken } from "./net.js";
+import { needsToken, refused, useToken } from "./net.js";
 import { connected, follow, server, warnings } from "./state.js";
 import { Failed, Wait } from "./parts.js";
 
@@ -76,6 +76,7 @@ function AskForToken() {
       <h1>This server asks for a token</h1>
       <p>It is the value of EMBERD_TOKEN, or a line of server.token_file, on the machine that runs emberd.
         This tab keeps it until you close it.</p>
+      ${refused.value && html`<p class="notice bad" role="alert">The server does not accept the token that was given.</p>`}
       <label for="token">Token</label>
       <input id="token" type="password" autocomplete="off" required value=${given}
         onInput=${(event) => setGiven(event.target.value)} />
@@ -84,6 +85,8 @@ function AskForToken() {
   `;
 }
 
+const NOT_LOADED = { message: "This view could not be loaded.", hint: "Reload the page once emberd answers again." };
+
 /** Loads a view's module when it is first looked at. */
 function View({ view, rest }) {
   const [found, setFound] = useState({});
@@ -91,7 +94,7 @@ function View({ view, rest }) {
     let here = true;
     view.load().then(
       (module) => here && setFound({ Content: module.default }),
-      (problem) => here && setFound({ problem }),
+      () => here && setFound({ problem: NOT_LOADED }),
     );
     return () => (here = false);
   }, [view]);

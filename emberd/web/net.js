@@ -7,6 +7,7 @@ const KEPT = "emberd-token"; // in this tab's session, never in an address
 
 export const token = signal(sessionStorage.getItem(KEPT) ?? "");
 export const needsToken = signal(false);
+export const refused = signal(false); // the token that was given is none of the server's
 
 /** What the server says has gone wrong, and what to do. */
 export class Problem extends Error {
@@ -33,7 +34,7 @@ async function problemOf(response) {
   try {
     const body = await response.json();
     said = body.error && typeof body.error === "object" ? body.error : body;
-    if (typeof said.error === "string") said = { ...said, message: said.error };
+    said = { ...said, message: said.message ?? said.detail ?? said.error }; // each dialect has its own word
   } catch {
     // not JSON: the status has to do
   }
@@ -55,7 +56,10 @@ export async function fetchFrom(path, { body, accept = "application/json", signa
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { message: "emberd does not answer.", hint: "Start it with `emberd serve`." });
   }
-  if (response.status === 401) needsToken.value = true;
+  if (response.status === 401) {
+    refused.value = Boolean(token.value);
+    needsToken.value = true;
+  }
   if (!response.ok) throw await problemOf(response);
   return response;
 }

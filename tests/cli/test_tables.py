@@ -8,7 +8,8 @@ from emberd.worker.wire import Progress
 
 READY = ModelStatus(
     kind="embed",
-    name="minilm", aliases=[], roles={}, dimensions=384, pooling="mean", precision="4bit",
+    name="minilm", aliases=[], roles={}, prompts={}, dimensions=384, pooling="mean",
+    precision="4bit",
     max_tokens=512, tested="reference",
     fingerprint="f", state="ready", backend="openvino", compute="bf16", memory_bytes=2**20,
     replicas=1, in_flight=1, queued=2, idle_s=None, unloads_in_s=90.0, loads=1, last_load_s=0.5,

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright
 
@@ -15,6 +16,16 @@ ROOT = Path(__file__).parents[2]
 WIDTHS = {"phone": 390, "desk": 1440}
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
+LOOKS = [
+    pytest.param(width, scheme, id=f"{name}-{scheme}", marks=marks)
+    for (name, width), scheme, marks in (
+        (("phone", 390), "light", pytest.mark.slow),
+        (("phone", 390), "dark", ()),
+        (("desk", 1440), "light", ()),
+        (("desk", 1440), "dark", pytest.mark.slow),
+    )
+]
+"""Values of `width` and `scheme`: without --all each is seen once, and not every pair of them."""
 OFFLINE = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-dev-shm-usage",
@@ -22,9 +33,18 @@ OFFLINE = (
 )  # fmt: skip
 
 
+class NoBrowserError(Exception):
+    """There is no browser, and none can be installed; the message says what to do."""
+
+
 def launch(playwright: Playwright) -> Browser:
-    """Start the Chromium of this machine; it asks no server but ours for anything."""
-    found = subprocess.run([ROOT / "scripts" / "browser"], stdout=subprocess.PIPE, check=True)
+    """Start the Chromium of this machine; it asks no server but ours for anything.
+
+    Raises NoBrowserError.
+    """
+    found = subprocess.run([ROOT / "scripts" / "browser"], capture_output=True, check=False)
+    if found.returncode:
+        raise NoBrowserError(found.stderr.decode().strip())
     path = found.stdout.decode().strip()
     return playwright.chromium.launch(executable_path=path, args=list(OFFLINE))
 
@@ -37,11 +57,13 @@ def opened(
     *,
     width: int = WIDTHS["desk"],
     scheme: Scheme = "light",
+    expects: tuple[str, ...] = (),
 ) -> Iterator[Page]:
     """Yield the page at one of its views; at the end, nothing may have been said on its console.
 
     Violations of the page's policy, failed requests for its files and uncaught errors are said
-    there, too.
+    there, too. `expects`: parts of what the test itself provokes, such as a request that is
+    refused.
     """
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
@@ -62,7 +84,7 @@ def opened(
         yield page
     finally:
         context.close()
-    assert said == []
+    assert [each for each in said if not any(part in each for part in expects)] == []
 
 
 def assert_accessible(page: Page) -> None:

@@ -5,13 +5,18 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.web.browsing import launch
+from tests.web.browsing import NoBrowserError, launch
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
     """A Chromium without any window."""
     with sync_playwright() as playwright:
-        running = launch(playwright)
+        try:
+            running = launch(playwright)
+        except NoBrowserError as error:
+            if request.config.getoption("skip_without_browser"):
+                pytest.skip(str(error))
+            raise
         yield running
         running.close()

@@ -4,21 +4,13 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.serving import Server
-from tests.web.browsing import (
-    SCHEMES,
-    WIDTHS,
-    Scheme,
-    assert_accessible,
-    assert_nothing_is_cut,
-    opened,
-)
+from tests.web.browsing import LOOKS, Scheme, assert_accessible, assert_nothing_is_cut, opened
 
 VIEWS = ("now", "try", "trust", "stores", "map", "activity", "connect")
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("width", WIDTHS.values(), ids=list(WIDTHS))
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_a_view_is_whole_and_readable(
     browser: Browser, server: Server, view: str, width: int, scheme: Scheme
 ) -> None:
