@@ -36,7 +36,7 @@ class KnownStore:
         path: the file that holds the vectors.
         kind: the kind of store.
         model: the model that made the vectors; None if there are several, or it is unclear.
-        fingerprint: of the vectors' space.
+        fingerprint: of the vectors' space; None if there are several.
         migration: the one in the store's stamp when this was recorded.
         dtype: what the numbers of its vectors are.
         chunk: how its rows were cut from longer texts; None if nobody said that they were.
