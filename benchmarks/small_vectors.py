@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from emberd.config.load import load_config
 from emberd.dtypes import NUMPY, Dtype, row_bytes
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 from emberd.vectors import quantize
 from emberd.worker.wire import BETWEEN, Encoding
 

@@ -6,8 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emberd.client.clients import AsyncClient, Client
-    from emberd.client.requests import (
+    from emberd.client.answers import (
         Chunk,
         Chunks,
         Embeddings,
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
         SparseVector,
         Usage,
     )
+    from emberd.client.clients import AsyncClient, Client
     from emberd.ranking import Ranked
 
 __version__ = "0.1.0"
@@ -25,15 +25,15 @@ __all__ = [
 ]  # fmt: skip
 _HOMES = {
     "AsyncClient": "emberd.client.clients",
-    "Chunk": "emberd.client.requests",
-    "Chunks": "emberd.client.requests",
+    "Chunk": "emberd.client.answers",
+    "Chunks": "emberd.client.answers",
     "Client": "emberd.client.clients",
-    "Embeddings": "emberd.client.requests",
+    "Embeddings": "emberd.client.answers",
     "Ranked": "emberd.ranking",
-    "Ranking": "emberd.client.requests",
-    "SparseEmbeddings": "emberd.client.requests",
-    "SparseVector": "emberd.client.requests",
-    "Usage": "emberd.client.requests",
+    "Ranking": "emberd.client.answers",
+    "SparseEmbeddings": "emberd.client.answers",
+    "SparseVector": "emberd.client.answers",
+    "Usage": "emberd.client.answers",
 }
 
 

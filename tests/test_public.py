@@ -19,13 +19,13 @@ EMBED = (
     " cache: bool = True, dtype: Optional[Literal['float', 'float16', 'int8', 'uint8', 'binary',"
     " 'ubinary']] = None,"
     " chunk: collections.abc.Mapping[str, typing.Any] | None = None)"
-    " -> emberd.client.requests.Embeddings"
+    " -> emberd.client.answers.Embeddings"
 )
 CHUNK = (
     "(texts: collections.abc.Sequence[str], *, size: int | None = None, overlap: int = 0,"
     " kind: Literal['text', 'markdown', 'code'] = 'text', language: str | None = None,"
     " model: str | None = None, input_type: Optional[Literal['query', 'document']] = None)"
-    " -> emberd.client.requests.Chunks"
+    " -> emberd.client.answers.Chunks"
 )
 METHODS = {
     "chunk": CHUNK,
@@ -34,14 +34,15 @@ METHODS = {
     "embed_sparse": (
         "(texts: collections.abc.Sequence[str], *, model: str | None = None,"
         " input_type: Optional[Literal['query', 'document']] = None, truncate: bool = True,"
-        " fingerprint: str | None = None) -> emberd.client.requests.SparseEmbeddings"
+        " fingerprint: str | None = None) -> emberd.client.answers.SparseEmbeddings"
     ),
     "health": "() -> dict[str, typing.Any]",
     "load": "(model: str | None = None) -> dict[str, typing.Any]",
     "models": "() -> list[dict[str, typing.Any]]",
     "rerank": (
         "(query: str, texts: collections.abc.Sequence[str], *, model: str | None = None,"
-        " top_n: int | None = None, truncate: bool = True) -> emberd.client.requests.Ranking"
+        " top_n: int | None = None, truncate: bool = True, cache: bool = True)"
+        " -> emberd.client.answers.Ranking"
     ),
     "send": "(request: emberd.client.requests.Request[~T]) -> ~T",
     "unload": "(model: str | None = None) -> list[str]",
@@ -79,7 +80,10 @@ def test_clients(client: type) -> None:
 
 def test_answers() -> None:
     assert list(inspect.signature(emberd.Embeddings).parameters) == [
-        "vectors", "model", "fingerprint", "truncated", "usage", "chunks",
+        "vectors", "model", "fingerprint", "truncated", "usage", "chunks", "cached", "chunking",
+    ]  # fmt: skip
+    assert list(inspect.signature(emberd.SparseEmbeddings).parameters) == [
+        "vectors", "model", "fingerprint", "truncated", "usage", "cached",
     ]  # fmt: skip
     assert list(inspect.signature(emberd.Chunks).parameters) == [
         "chunks", "size", "model", "fingerprint",

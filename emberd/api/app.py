@@ -18,7 +18,6 @@ from emberd.api import (
     openapi,
     pages,
     rerank,
-    sparse,
     tei,
 )
 from emberd.api.access import Access, BearerTokens
@@ -73,10 +72,7 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, byte_budget),
-        *(
-            dialect.create_router(pool)
-            for dialect in (openai, ollama, cohere, tei, rerank, sparse, chunk)
-        ),
+        *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank, chunk)),
         admin.create_router(live),
         pages.create_router(pool, openapi.Document(routes)),
     ]

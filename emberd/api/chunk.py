@@ -16,7 +16,8 @@ from emberd.api.routes import Router
 from emberd.dtypes import Dtype
 from emberd.errors import BadOptionError
 from emberd.pool.chunks import embed_chunks
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 from emberd.spaces.chunks import GRAMMARS, Chunking, ChunkKind
 
 Language = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(GRAMMARS)})]
@@ -197,7 +198,7 @@ def create_router(pool: Pool) -> Router:
                 texts=asked.texts,
                 model=asked.model,
                 input_type=asked.input_type,
-                encoding="chunks",
+                description="chunks",
                 chunking=chunking,
                 fingerprint=asked.fingerprint,
                 takes=("embed", "sparse"),

@@ -16,7 +16,8 @@ from emberd.api.routes import Router
 from emberd.dtypes import Dtype
 from emberd.errors import BadOptionError
 from emberd.pool.job import Answer
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 from emberd.worker.wire import BETWEEN, Encoding
 
 EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]

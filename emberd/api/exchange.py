@@ -11,11 +11,13 @@ from emberd.api.byte_budget import reservation_of
 from emberd.api.hang_up import hang_up_of
 from emberd.api.record import record_of
 from emberd.errors import BadOptionError
-from emberd.pool.job import Answer, Form, Timing
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.job import Answer, Timing
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 from emberd.registry.spec import ModelSpec
+from emberd.worker.wire import Encoding
 
-ANSWER_BYTES: Mapping[Form, int] = {"json": 12, "base64": 6, "raw": 4}  # roughly, per number
+ANSWER_BYTES: Mapping[Encoding, int] = {"json": 12, "base64": 6, "raw": 4}  # roughly, per number
 TOKEN_BYTES = 64  # roughly, per character of a text to tokenize
 CHUNK_BYTES = 96  # roughly, per chunk
 FEW_TOKENS = 64  # of a chunk, whose size is not known here
@@ -69,9 +71,9 @@ def _size_bytes(asked: EmbedRequest, spec: ModelSpec, max_texts: int) -> int:
     """
     texts = asked.texts[:max_texts]
     held_bytes = sum(map(sys.getsizeof, texts)) + sys.getsizeof(asked.query)
-    if asked.encoding == "tokens":
+    if asked.description == "tokens":
         return held_bytes + TOKEN_BYTES * sum(map(len, texts))
-    if asked.encoding == "chunks":
+    if asked.description == "chunks":
         size = asked.chunking.size or FEW_TOKENS
         said_bytes = CHUNK_BYTES * (sum(map(len, texts)) // size + len(texts))
         return held_bytes * (1 + asked.chunking.with_text) + said_bytes

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd import __version__
-from emberd.api import answers, body, chunk, exchange, sparse, tei
+from emberd.api import answers, body, chunk, exchange, tei
 from emberd.api.chunk import EmbedChunkOptions, EmbedChunkSettings, EmbeddedChunk
 from emberd.api.fields import (
     OUTPUT_DTYPE,
@@ -38,7 +38,8 @@ from emberd.api.routes import Router
 from emberd.config.live import LiveConfig
 from emberd.dtypes import Dtype
 from emberd.errors import WrongShapeError
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 from emberd.pool.states import State
 from emberd.pool.status import ModelStatus
 from emberd.worker.wire import Encoding
@@ -85,33 +86,37 @@ class Usage(ResponseBody):
     tokens: int
 
 
-class EmbedAnswer(ResponseBody):
+class VectorsAnswer(ResponseBody):
+    """What `POST /embed` answers beside the vectors, of whatever kind."""
+
+    dimensions: int
+    model: str
+    fingerprint: str
+    truncated: list[int]
+    usage: Usage
+    cached: int
+    chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
+    chunking: EmbedChunkSettings | None = Field(None, description="How the texts were cut.")
+
+
+class EmbedAnswer(VectorsAnswer):
     """What `POST /embed` answers."""
 
     embeddings: list[list[float]] | list[list[int]] | list[str]
-    dimensions: int
-    model: str
-    fingerprint: str
-    truncated: list[int]
-    usage: Usage
-    cached: int
     output_dtype: Dtype | None = Field(None, description="Present if the request names one.")
-    chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
-    chunking: EmbedChunkSettings | None = Field(None, description="How the texts were cut.")
 
 
-class SparseAnswer(ResponseBody):
+class SparseVector(ResponseBody):
+    """What is not 0: entries of the vocabulary, ascending, and their numbers."""
+
+    indices: list[int]
+    values: list[float]
+
+
+class SparseAnswer(VectorsAnswer):
     """What `POST /embed` answers if the model is of kind `sparse`."""
 
-    sparse: list[sparse.SparseVector]
-    dimensions: int
-    model: str
-    fingerprint: str
-    truncated: list[int]
-    usage: Usage
-    cached: int
-    chunks: list[EmbeddedChunk] | None = Field(None, description="If the request has `chunk`.")
-    chunking: EmbedChunkSettings | None = Field(None, description="How the texts were cut.")
+    sparse: list[SparseVector]
 
 
 class ModelState(ResponseBody):

@@ -20,7 +20,8 @@ from emberd.api import answers, body, exchange
 from emberd.api.fields import ModelName, RequestBody, Texts, Truncate
 from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, ResponseBody, fails, gives, takes
 from emberd.api.routes import Router
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 from emberd.pool.status import ModelStatus
 from emberd.registry.catalog import LATEST
 

@@ -30,7 +30,8 @@ from emberd.api.openapi import (
 from emberd.api.routes import Router
 from emberd.dtypes import Dtype
 from emberd.errors import BadOptionError
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 
 
 class OpenAIEmbeddingsBody(RequestBody):

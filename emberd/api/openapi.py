@@ -177,9 +177,8 @@ def _describe(routes: Sequence[Route]) -> dict[str, Any]:
     shapes: list[type[BaseModel]] = [RequestBody, ResponseBody]
     for shape in shapes:  # grows during the loop
         shapes.extend(shape.__subclasses__())
-    _, found = models_json_schema(
-        [(shape, "validation") for shape in shapes[2:]], ref_template=REFERENCE
-    )
+    own = [shape for shape in shapes if not shape.__subclasses__()]  # the others are parts of these
+    _, found = models_json_schema([(shape, "validation") for shape in own], ref_template=REFERENCE)
     described = app.openapi()
     described.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
     return described

@@ -30,7 +30,8 @@ from emberd.api.openapi import (
 from emberd.api.routes import Router
 from emberd.errors import WrongShapeError
 from emberd.pool.job import Answer
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 from emberd.ranking import rank
 from emberd.units import format_places
 

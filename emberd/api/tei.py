@@ -25,33 +25,51 @@ from emberd.api.openapi import (
 )
 from emberd.api.routes import Router
 from emberd.errors import TooLargeError
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 
 MAX_TOKENIZED_CHARS = 1_000_000  # per request: these texts are not cut, and others wait
 
 
-def refuse_left(given: object) -> object:
+def _refuse_left(given: object) -> object:
     """Raise for a `truncation_direction` that emberd does not have."""
     if given in ("left", "Left"):
         refuse_start("truncation_direction")
     return given
 
 
-class TEIEmbedBody(RequestBody):
-    """What `POST /` takes, and `POST /embed` when it has `inputs`."""
+class TEITexts(RequestBody):
+    """The texts of a request for vectors, and how to read them."""
 
     inputs: Texts = Field(description="A text or a list of texts; token ids are refused.")
     model: ModelName = None  # not in TEI
+    truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
+    truncation_direction: (
+        Annotated[Literal["right", "Right"], BeforeValidator(_refuse_left)] | None
+    ) = None
+    prompt_name: PromptType = Field(None, description="Which of the model's prompts to use.")
+
+
+class TEIEmbedBody(TEITexts):
+    """What `POST /` takes, and `POST /embed` when it has `inputs`."""
+
     normalize: bool | None = Field(
         None, description="Scale vectors to length 1; null: as the model's entry says (by default,"
         " true).",
     )  # fmt: skip
-    truncate: Truncate = Field(True, description="Cut texts that are too long; false refuses them.")
-    truncation_direction: (
-        Annotated[Literal["right", "Right"], BeforeValidator(refuse_left)] | None
-    ) = None
-    prompt_name: PromptType = Field(None, description="Which of the model's prompts to use.")
     dimensions: int | None = Field(None, description="A smaller size the model was trained for.")
+
+
+class TEIEmbedSparseBody(TEITexts):
+    """What `POST /embed_sparse` takes."""
+
+    model: str | None = Field(
+        None, description="Name or alias of a sparse model; null: `default_sparse`."
+    )
+    prompt_name: PromptType = Field(
+        None, description="`query` or `document`: which of the model's prompts to use, and whether"
+        " to look the texts up, if the model does that with queries.",
+    )  # fmt: skip
 
 
 class TEITokenizeBody(RequestBody):
@@ -61,6 +79,13 @@ class TEITokenizeBody(RequestBody):
     model: ModelName = None  # not in TEI
     add_special_tokens: bool = True
     prompt_name: PromptType = None
+
+
+class TEISparseValue(ResponseBody):
+    """An entry of the vocabulary, and its number, which is not 0."""
+
+    index: int
+    value: float
 
 
 class TEIToken(ResponseBody):
@@ -92,6 +117,7 @@ def _lists_of(items: dict[str, Any]) -> dict[str, Any]:
 
 
 VECTORS = _lists_of({"type": "number"})
+SPARSE = _lists_of(schema(TEISparseValue))
 TOKENS = _lists_of(schema(TEIToken))
 
 
@@ -99,18 +125,19 @@ async def embed(request: Request, pool: Pool, data: object) -> Response:
     """Answer a request in TEI's dialect, including its errors."""
     request.scope["state"][SPOKEN] = "tei"
     asked = body.validate(data, TEIEmbedBody)
-    answer = await exchange.embed(
-        request,
-        pool,
-        EmbedRequest(
-            texts=asked.inputs,
-            model=asked.model,
-            input_type=asked.prompt_name,
-            dimensions=asked.dimensions,
-            truncate=asked.truncate,
-            normalize=asked.normalize,
-        ),
+    wanted = EmbedRequest(
+        texts=asked.inputs,
+        model=asked.model,
+        input_type=asked.prompt_name,
+        dimensions=asked.dimensions,
+        truncate=asked.truncate,
+        normalize=asked.normalize,
     )
+    return await _lists(request, pool, wanted)
+
+
+async def _lists(request: Request, pool: Pool, wanted: EmbedRequest) -> Response:
+    answer = await exchange.embed(request, pool, wanted)
     return answers.respond(answer, answers.as_array(answer))
 
 
@@ -131,6 +158,30 @@ def create_router(pool: Pool) -> Router:
         return await embed(request, pool, await body.read_json(request, pool.limits.max_body))
 
     @router.post(
+        "/embed_sparse",
+        openapi_extra=takes(
+            TEIEmbedSparseBody,
+            {"inputs": ["first text", "second text"]},
+            {"inputs": "what is it about?", "prompt_name": "query"},
+            embeds=True,
+        ),
+        responses=gives(SPARSE, "One sparse vector for each text, in order.", embeds=True)
+        | fails(TEIError, EMBEDDING),
+    )
+    async def embed_sparse(request: Request) -> Response:
+        """Turn texts into sparse vectors; loads the model if needed."""
+        asked = await body.read(request, TEIEmbedSparseBody, pool.limits.max_body)
+        wanted = EmbedRequest(
+            texts=asked.inputs,
+            model=asked.model,
+            input_type=asked.prompt_name,
+            truncate=asked.truncate,
+            takes=("sparse",),
+            pairs=True,
+        )
+        return await _lists(request, pool, wanted)
+
+    @router.post(
         "/tokenize",
         openapi_extra=takes(TEITokenizeBody, {"inputs": ["what are its tokens?"]}, embeds=True),
         responses=gives(TOKENS, "The tokens of each text, uncut.", embeds=True)
@@ -145,18 +196,14 @@ def create_router(pool: Pool) -> Router:
                 hint="Send them in several requests.",
                 field="inputs",
             )
-        answer = await exchange.embed(
-            request,
-            pool,
-            EmbedRequest(
-                texts=asked.inputs,
-                model=asked.model,
-                input_type=asked.prompt_name,
-                encoding="tokens",
-                special_tokens=asked.add_special_tokens,
-            ),
+        wanted = EmbedRequest(
+            texts=asked.inputs,
+            model=asked.model,
+            input_type=asked.prompt_name,
+            description="tokens",
+            special_tokens=asked.add_special_tokens,
         )
-        return answers.respond(answer, answers.as_array(answer))
+        return await _lists(request, pool, wanted)
 
     @router.get("/info", responses=gives(TEIInfo, "The default model.") | fails(TEIError, ACCESS))
     async def info() -> Response:

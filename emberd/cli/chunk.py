@@ -75,9 +75,14 @@ def print_embedded(
     texts: Iterable[str],
     options: dict[str, Any],
     chunking: Chunking,
-    dtype: str | None = None,
+    *,
+    late: bool,
+    dtype: str | None,
 ) -> None:
-    """Print a line for each chunk of each text, with its vector. White space has no chunks."""
+    """Print a line for each chunk of each text, with its vector. White space has no chunks.
+
+    `late`: the model reads each text whole.
+    """
     import asyncio
 
     from emberd.client import clients, requests
@@ -85,10 +90,10 @@ def print_embedded(
     numbered = ((index, text) for index, text in enumerate(texts) if text.strip())
     server = clients.find(config)
     if not server:
-        options = options | {"dtype": dtype or "float"}
-        asyncio.run(_embed_by_pool(config, numbered, options, chunking))
+        how = {"chunking": chunking, "spans": () if late else None, "dtype": dtype or "float"}
+        asyncio.run(_embed_by_pool(config, numbered, options | how))
         return
-    cut = {"size": chunking.size, "overlap": chunking.overlap}
+    cut = {"size": chunking.size, "overlap": chunking.overlap, "late": late}
     options = options | ({"output_dtype": dtype} if dtype else {})
     for index, text in numbered:  # one by one: a long text may have all that a request can have
         answer = server.send(requests.embed_as_json([text], chunk=cut, **options))
@@ -97,20 +102,18 @@ def print_embedded(
 
 
 async def _embed_by_pool(
-    config: "Config",
-    numbered: Iterable[tuple[int, str]],
-    options: dict[str, Any],
-    chunking: Chunking,
+    config: "Config", numbered: Iterable[tuple[int, str]], options: dict[str, Any]
 ) -> None:
     from emberd.pool.chunks import embed_chunks
-    from emberd.pool.manager import EmbedRequest, Pool
+    from emberd.pool.manager import Pool
+    from emberd.pool.request import EmbedRequest
 
     async with Pool(config) as pool:
         for index, text in numbered:
-            request = EmbedRequest(texts=[text], chunking=chunking, **options)
+            request = EmbedRequest(texts=[text], **options)
             found = await embed_chunks(pool.embed, request, most=pool.limits.max_texts)
             options["fingerprint"] = found.answer.fingerprint
-            vectors = [json.loads(vector) for vector in found.answer.fragments]
+            vectors = json.loads(b"[%b]" % b",".join(found.answer.fragments))
             _print(index, vectors, json.loads(found.places), asdict(found.answer))
 
 
@@ -198,12 +201,13 @@ def _asked(config: "Config", model: str, asked: Iterable[Asked]) -> Iterable[Ans
 
 
 async def _by_pool(config: "Config", model: str, asked: Iterable[Asked]) -> list[Answered]:
-    from emberd.pool.manager import EmbedRequest, Pool
+    from emberd.pool.manager import Pool
+    from emberd.pool.request import EmbedRequest
 
     found = []
     async with Pool(config) as pool:
         for name, text, how in asked:
-            request = EmbedRequest(texts=[text], model=model, encoding="chunks", chunking=how)
+            request = EmbedRequest(texts=[text], model=model, description="chunks", chunking=how)
             answer = await pool.embed(request)
             found.append((name, text, json.loads(answer.fragments[0])))
     return found

@@ -67,6 +67,14 @@ def embed(
     overlap: Annotated[
         int, typer.Option(metavar="N", min=0, help="Tokens that a chunk repeats of the one before.")
     ] = 0,
+    late: Annotated[
+        bool,
+        typer.Option(
+            "--late",
+            help="Late chunking: the model reads each text whole, and the vector of a chunk is the"
+            " mean of its own tokens.",
+        ),
+    ] = False,
     # This command always prints JSON, but people and scripts pass `--json` anyway.
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = True,
 ) -> None:
@@ -81,8 +89,9 @@ def embed(
         raise BadOptionError(f"--input-type: {input_type!r} is neither query nor document.")
     if dtype is not None and dtype not in NUMPY:
         raise BadOptionError(f"--dtype: {dtype!r} is none of {', '.join(NUMPY)}.")
-    if overlap and chunk is None:
-        raise BadOptionError("--overlap is of chunks.", hint="Add --chunk N.")
+    if (overlap or late) and chunk is None:
+        option = "--late" if late else "--overlap"
+        raise BadOptionError(f"{option} is of chunks.", hint="Add --chunk N.")
     source = given(texts, jsonl=jsonl, example='emberd embed "some text"')
     root: Root = ctx.obj
     config = root.load()
@@ -95,7 +104,7 @@ def embed(
     }  # fmt: skip
     if chunk is not None:
         chunking = Chunking(size=chunk or None, overlap=overlap)
-        print_embedded(config, source, options, chunking, dtype)
+        print_embedded(config, source, options, chunking, late=late, dtype=dtype)
         return
     batches = in_batches(source)
     server = clients.find(config)
@@ -171,7 +180,8 @@ async def _by_pool(
     options: dict[str, Any],
     report: Callable[[int], None],
 ) -> None:
-    from emberd.pool.manager import EmbedRequest, Pool
+    from emberd.pool.manager import Pool
+    from emberd.pool.request import EmbedRequest
 
     async with Pool(config) as pool:
         printer = Printer(report, lambda: pool.status(options["model"]).max_tokens or 0)

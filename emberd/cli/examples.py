@@ -31,6 +31,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ('emberd embed "The kettle is on."', "one text"),
         ("emberd embed --model mpnet < lines.txt > vectors.jsonl", "each line is a text"),
         ("emberd embed --chunk 200 --jsonl < texts.jsonl", "a line for each chunk"),
+        ("emberd embed --chunk 200 --late --jsonl < texts.jsonl", "each read in its whole text"),
         ("emberd embed --jsonl < texts.jsonl > vectors.jsonl", 'each line is {"text": "..."}'),
     ),
     "chunk": (

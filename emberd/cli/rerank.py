@@ -106,7 +106,8 @@ def _by_pool(
     import asyncio
 
     from emberd.pool.job import Answer
-    from emberd.pool.manager import EmbedRequest, Pool
+    from emberd.pool.manager import Pool
+    from emberd.pool.request import EmbedRequest
     from emberd.ranking import rank
 
     async def answers() -> list[Answer]:

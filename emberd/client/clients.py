@@ -12,14 +12,8 @@ import httpx2
 
 from emberd.client import finding, requests
 from emberd.client.address import Address
-from emberd.client.requests import (
-    Chunks,
-    Embeddings,
-    InputType,
-    Ranking,
-    Request,
-    SparseEmbeddings,
-)
+from emberd.client.answers import Chunks, Embeddings, Ranking, SparseEmbeddings
+from emberd.client.requests import InputType, Request
 from emberd.config.load import Config, load_config
 from emberd.dtypes import Dtype
 from emberd.errors import ConfigError, DeadlineError, EmberdError, NoServerError
@@ -160,9 +154,15 @@ class Client:
         model: str | None = None,
         top_n: int | None = None,
         truncate: bool = True,
+        cache: bool = True,
     ) -> Ranking:
-        """Return `texts` in the order of their relevance to `query`, the best `top_n` or all."""
-        return self.send(requests.rerank(query, texts, model=model, top_n=top_n, truncate=truncate))
+        """Return `texts` in the order of their relevance to `query`, the best `top_n` or all.
+
+        Without `cache`, every score is computed anew.
+        """
+        return self.send(
+            requests.rerank(query, texts, model=model, top_n=top_n, truncate=truncate, cache=cache)
+        )
 
     def health(self) -> dict[str, Any]:
         """Return what `GET /health` says."""
@@ -299,10 +299,11 @@ class AsyncClient:
         model: str | None = None,
         top_n: int | None = None,
         truncate: bool = True,
+        cache: bool = True,
     ) -> Ranking:
         """See `Client.rerank`."""
         return await self.send(
-            requests.rerank(query, texts, model=model, top_n=top_n, truncate=truncate)
+            requests.rerank(query, texts, model=model, top_n=top_n, truncate=truncate, cache=cache)
         )
 
     async def health(self) -> dict[str, Any]:

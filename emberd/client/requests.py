@@ -1,127 +1,27 @@
-"""Every request to a server: built here, and its answer parsed here, without a network.
+"""Every request to a server, built without a network.
 
 A `Request` is data; `Client` and `AsyncClient` send it and hand the response to `Request.read`.
 """
 
 import json
-from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from emberd.dtypes import NUMPY, Dtype, columns
+from emberd.client import answers
+from emberd.client.answers import Chunks, Embeddings, Object, Ranking, SparseEmbeddings
+from emberd.dtypes import Dtype
 from emberd.errors import NoServerError, WrongShapeError, from_code
-from emberd.ranking import Ranked
 from emberd.spaces.chunks import ChunkKind
-from emberd.units import parse_places
 
-if TYPE_CHECKING:  # code that only asks for health needs no NumPy
+if TYPE_CHECKING:
     import httpx2
-    import numpy as np
-    from numpy.typing import NDArray
 
 JSON = {"Content-Type": "application/json"}
-PLACE = ("start", "end", "start_utf16", "end_utf16", "tokens")
 RAW = {"Accept": "application/octet-stream"}
 
 InputType = Literal["query", "document"]
-Object = dict[str, Any]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a request cost: the tokens that the model processed, after cutting, with its prompt."""
-
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A part of a text: `text` is the place of the text among those that were sent.
-
-    `start` and `end` count characters, so that `texts[text][start:end]` is the chunk;
-    `start_utf16` and `end_utf16` count UTF-16 units. `tokens` is without special ones.
-    """
-
-    text: int
-    start: int
-    end: int
-    start_utf16: int
-    end_utf16: int
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Chunks:
-    """`chunks` are those of all texts, in their order; `size` is the most tokens of one."""
-
-    chunks: tuple[Chunk, ...]
-    size: int
-    model: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embeddings:
-    """`vectors` is (N, D), writable, in the order of the texts: float32, or the dtype asked for.
-
-    `binary` and `ubinary` are (N, D / 8), int8 and uint8, with the signs of 8 numbers in each byte.
-    If chunks were asked for, there is one for each of `chunks`, and they count as texts.
-
-    `truncated` has the indices of the texts that were cut because they have more tokens than the
-    model takes: their vectors do not cover what was cut off.
-    """
-
-    vectors: "NDArray[Any]"
-    model: str
-    fingerprint: str
-    truncated: tuple[int, ...] = ()
-    usage: Usage = Usage(0)
-    chunks: tuple[Chunk, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SparseVector:
-    """What is not 0 in a vector of `dimensions` numbers, one for each entry of a vocabulary.
-
-    `indices` is int32, ascending; `values` is float32, of the same length, which may be 0.
-    """
-
-    indices: "NDArray[np.int32]"
-    values: "NDArray[np.float32]"
-    dimensions: int
-
-    def dot(self, other: "SparseVector") -> float:
-        """Return the inner product, which is how a query and a text are compared."""
-        import numpy as np
-
-        _, mine, theirs = np.intersect1d(
-            self.indices, other.indices, assume_unique=True, return_indices=True
-        )
-        return float(self.values[mine] @ other.values[theirs])
-
-
-@dataclass(frozen=True, slots=True)
-class SparseEmbeddings:
-    """`vectors` in the order of the texts; the others as in `Embeddings`."""
-
-    vectors: "tuple[SparseVector, ...]"
-    model: str
-    fingerprint: str
-    truncated: tuple[int, ...] = ()
-    usage: Usage = Usage(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """`results` are sorted, the most relevant text first; `truncated` as in `Embeddings`."""
-
-    results: tuple[Ranked, ...]
-    model: str
-    fingerprint: str
-    truncated: tuple[int, ...] = ()
-    usage: Usage = Usage(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +67,6 @@ def embed(  # noqa: PLR0913 - the options of a request
     chunk: Mapping[str, Any] | None = None,
 ) -> Request[Embeddings]:
     """Ask for vectors as raw numbers, or in base64 with their chunks. Raises WrongShapeError."""
-    if isinstance(texts, str):  # a string is a sequence, too
-        raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
     options = {
         "model": model,
         "input_type": input_type,
@@ -178,11 +76,11 @@ def embed(  # noqa: PLR0913 - the options of a request
         "cache": None if cache else False,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    body: Object = {"texts": list(texts), "truncate": truncate, **given}
+    body: Object = {"texts": _listed(texts), "truncate": truncate, **given}
     if chunk is None:
-        return _post("/embed", body, _embeddings, RAW)
+        return _post("/embed", body, answers.read_raw, RAW)
     body |= {"chunk": chunk, "encoding": "base64"}
-    return _post("/embed", body, _embeddings_of_chunks)
+    return _post("/embed", body, answers.read_base64)
 
 
 def chunk(
@@ -196,10 +94,8 @@ def chunk(
     input_type: InputType | None = None,
 ) -> Request[Chunks]:
     """Ask where to cut texts. Raises WrongShapeError."""
-    if isinstance(texts, str):
-        raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
     body = {
-        "texts": list(texts),
+        "texts": _listed(texts),
         "size": size,
         "overlap": overlap,
         "kind": kind,
@@ -207,12 +103,12 @@ def chunk(
         "model": model,
         "input_type": input_type,
     }
-    return _post("/chunk", body, _chunks)
+    return _post("/chunk", body, answers.read_chunks)
 
 
 def embed_as_json(texts: Sequence[str], **options: object) -> Request[Object]:
     """Ask for vectors as JSON, the answer of `POST /embed`, with the options that it takes."""
-    return _post("/embed", {"texts": texts, **options}, _object)
+    return _post("/embed", {"texts": texts, **options}, answers.read_object)
 
 
 def embed_sparse(
@@ -224,11 +120,9 @@ def embed_sparse(
     fingerprint: str | None = None,
 ) -> Request[SparseEmbeddings]:
     """Ask for sparse vectors. Raises WrongShapeError."""
-    if isinstance(texts, str):
-        raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
     options = {"model": model, "input_type": input_type, "fingerprint": fingerprint}
-    body = {"texts": list(texts), "kind": "sparse", "truncate": truncate, **options}
-    return _post("/embed", body, _sparse_embeddings)
+    body = {"texts": _listed(texts), "kind": "sparse", "truncate": truncate, **options}
+    return _post("/embed", body, answers.read_sparse)
 
 
 def rerank(
@@ -238,50 +132,57 @@ def rerank(
     model: str | None = None,
     top_n: int | None = None,
     truncate: bool = True,
+    cache: bool = True,
 ) -> Request[Ranking]:
     """Ask for the order of texts. Raises WrongShapeError."""
-    if isinstance(texts, str):
-        raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
     body = {
         "query": query,
-        "documents": list(texts),
+        "documents": _listed(texts),
         "model": model,
         "top_n": top_n,
         "truncation": truncate,
         "return_documents": False,
         "raw_scores": True,
     }
-    return _post("/v1/rerank", body, _ranking)
+    anew = {} if cache else {"X-Emberd-Cache": "false"}
+    return _post("/v1/rerank", body, answers.read_ranking, anew)
 
 
 def health() -> Request[Object]:
     """Ask for the answer of `GET /health`."""
-    return Request("GET", "/health", _object)
+    return Request("GET", "/health", answers.read_object)
 
 
 def models() -> Request[list[Object]]:
     """Ask for a row for every entry of the registry."""
-    return Request("GET", "/models", _models)
+    return Request("GET", "/models", answers.read_models)
 
 
 def load(model: str | None = None) -> Request[Object]:
     """Load a model, by default the default model; its row comes once it is ready."""
-    return _post("/load", {"model": model}, _object)
+    return _post("/load", {"model": model}, answers.read_object)
 
 
 def unload(model: str | None = None) -> Request[list[str]]:
     """Unload a model, by default all of them; the names come once the memory is back."""
-    return _post("/unload", {"model": model}, _models)
+    return _post("/unload", {"model": model}, answers.read_models)
 
 
 def reload() -> Request[Object]:
     """Have the config file read again; the changes come once they are in force."""
-    return _post("/reload", {}, _object)
+    return _post("/reload", {}, answers.read_object)
 
 
 def preview_reload() -> Request[Object]:
     """Ask what `reload` would change."""
-    return Request("GET", "/reload", _object)
+    return Request("GET", "/reload", answers.read_object)
+
+
+def _listed(texts: Sequence[str]) -> list[str]:
+    """Return texts as a list. Raises WrongShapeError for a string, which is a sequence, too."""
+    if isinstance(texts, str):
+        raise WrongShapeError("texts is a string, not a list.", hint="Pass a list: [text].")
+    return list(texts)
 
 
 def _post(
@@ -311,86 +212,4 @@ def _half_a_character(body: Mapping[str, Any]) -> WrongShapeError:
         f"{place}: contains half of a surrogate pair, which is not a character.",
         hint="The text was cut inside a character. Cut it elsewhere, or remove that half.",
         field=place,
-    )
-
-
-def _object(response: "httpx2.Response") -> Object:
-    answer: Object = response.json()
-    return answer
-
-
-def _models(response: "httpx2.Response") -> list[Any]:
-    rows: list[Any] = response.json()["models"]
-    return rows
-
-
-def _embeddings(response: "httpx2.Response") -> Embeddings:
-    import numpy as np
-
-    headers = response.headers
-    dtype = cast("Dtype", headers.get("x-emberd-dtype", "float"))
-    shape = int(headers["x-emberd-rows"]), columns(int(headers["x-emberd-dimensions"]), dtype)
-    sent = np.frombuffer(response.content, NUMPY[dtype]).reshape(shape)
-    vectors = sent.astype(sent.dtype.newbyteorder("="))
-    return Embeddings(
-        vectors,
-        headers["x-emberd-model"],
-        headers["x-emberd-fingerprint"],
-        parse_places(headers["x-emberd-truncated"]),
-        Usage(int(headers["x-emberd-tokens"])),
-    )
-
-
-def _embeddings_of_chunks(response: "httpx2.Response") -> Embeddings:
-    import numpy as np
-
-    said = response.json()
-    raw = b"".join(map(b64decode, said["embeddings"]))
-    dtype = cast("Dtype", said.get("output_dtype", "float"))
-    sent = np.frombuffer(raw, NUMPY[dtype]).reshape(-1, columns(said["dimensions"], dtype))
-    vectors = sent.astype(sent.dtype.newbyteorder("="))
-    return Embeddings(
-        vectors,
-        said["model"],
-        said["fingerprint"],
-        tuple(said["truncated"]),
-        Usage(said["usage"]["tokens"]),
-        tuple(Chunk(**each) for each in said["chunks"]),
-    )
-
-
-def _chunks(response: "httpx2.Response") -> Chunks:
-    said = response.json()
-    each = (
-        Chunk(text=text, **{key: place[key] for key in PLACE})
-        for text, places in enumerate(said["chunks"])
-        for place in places
-    )
-    return Chunks(tuple(each), said["size"], said["model"], said["fingerprint"])
-
-
-def _sparse_embeddings(response: "httpx2.Response") -> SparseEmbeddings:
-    import numpy as np
-
-    said = response.json()
-    vectors = tuple(
-        SparseVector(
-            np.array(each["indices"], np.int32),
-            np.array(each["values"], np.float32),
-            said["dimensions"],
-        )
-        for each in said["sparse"]
-    )
-    truncated, usage = tuple(said["truncated"]), Usage(said["usage"]["tokens"])
-    return SparseEmbeddings(vectors, said["model"], said["fingerprint"], truncated, usage)
-
-
-def _ranking(response: "httpx2.Response") -> Ranking:
-    said, headers = response.json(), response.headers
-    return Ranking(
-        tuple(Ranked(each["index"], each["relevance_score"]) for each in said["results"]),
-        said["model"],
-        headers["x-emberd-fingerprint"],
-        tuple(said["truncated"]),
-        Usage(said["usage"]["total_tokens"]),
     )

@@ -190,9 +190,9 @@ class Backlog:
 
     def _lane_for(self, job: Job, lanes: Sequence[Lane]) -> Lane | None:
         """Return the worker for the next texts of a job; None if it should wait."""
-        if job.description:
-            lanes = [lane for lane in lanes if lane.may_describe(job.description)]
-        elif self.workers > 1 and len(job.texts) > FEW_TEXTS:
+        if job.asked.description:
+            lanes = [lane for lane in lanes if lane.may_describe(job.asked.description)]
+        elif self.workers > 1 and len(job.asked.texts) > FEW_TEXTS:
             lanes = [lane for lane in lanes if lane.unanswered < ENOUGH_TEXTS]
         return min(lanes, key=_unanswered, default=None)
 
@@ -202,7 +202,7 @@ class Backlog:
         if not lane.may_answer(job, offered):
             error: EmberdError = FingerprintMismatchError(
                 f"{self.name} gives vectors of space {offered}, but the caller expects"
-                f" {(job.expected_fingerprint or '')[:64]!r}.",
+                f" {(job.asked.fingerprint or '')[:64]!r}.",
                 hint="Embed what is stored again, or use the model that made it.",
             )
             self._drop(job, error)
@@ -218,8 +218,8 @@ class Backlog:
             )
             self._drop(job, error)
             return False
-        most = len(job.texts)
-        if self.workers > 1 and not job.strikes and not job.description:
+        most = len(job.asked.texts)
+        if self.workers > 1 and not job.strikes and not job.asked.description:
             most = max(FEW_TEXTS, math.ceil(most / self.workers))
         part = job.take(most)
         self._last_id += 1

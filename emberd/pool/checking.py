@@ -1,17 +1,13 @@
 """Whether a request can be served: how much it asks for, and whether its model has such vectors."""
 
-from typing import TYPE_CHECKING
-
 from emberd.dtypes import columns, has_step
 from emberd.errors import BadOptionError, NoTextsError, TooLargeError
+from emberd.pool.request import EmbedRequest
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec
 
-if TYPE_CHECKING:
-    from emberd.pool.manager import EmbedRequest
 
-
-def checked_count(request: "EmbedRequest", most: int) -> int:
+def checked_count(request: EmbedRequest, most: int) -> int:
     """Return how many texts a request has. Raises NoTextsError and TooLargeError."""
     count = len(request.texts)
     if not count:
@@ -24,7 +20,7 @@ def checked_count(request: "EmbedRequest", most: int) -> int:
     return count
 
 
-def checked_size(spec: ModelSpec, request: "EmbedRequest") -> int:
+def checked_size(spec: ModelSpec, request: EmbedRequest) -> int:
     """Return the size of the vectors that a request gets. Raises BadOptionError."""
     dimensions = request.dimensions if request.dimensions is not None else spec.dimensions
     offered = (spec.dimensions, *spec.matryoshka)
@@ -34,12 +30,11 @@ def checked_size(spec: ModelSpec, request: "EmbedRequest") -> int:
             hint=f"It offers {', '.join(map(str, offered))}.",
             field="dimensions",
         )
-    dtypes = (request.dtype, *(dtype for _, dtype in request.also))
     if spec.kind == "sparse":
         _refuse_forms_of_dense(spec, request)
-    for dtype in dtypes:
+    for dtype in request.dtypes:
         columns(dimensions, dtype)
-    if any(map(has_step, dtypes)) and request.normalize not in (None, spec.normalize):
+    if any(map(has_step, request.dtypes)) and request.normalize not in (None, spec.normalize):
         raise BadOptionError(
             f"The int8 of {spec.name} is measured with normalize {spec.normalize} only.",
             hint="Leave `normalize` out, or ask for float and round the vectors yourself.",
@@ -48,7 +43,7 @@ def checked_size(spec: ModelSpec, request: "EmbedRequest") -> int:
     return dimensions
 
 
-def _refuse_forms_of_dense(spec: ModelSpec, request: "EmbedRequest") -> None:
+def _refuse_forms_of_dense(spec: ModelSpec, request: EmbedRequest) -> None:
     """Raise BadOptionError for a form that sparse vectors do not have."""
     is_other = request.dtype != "float" or request.also
     if is_other or request.encoding in ("base64", "raw"):

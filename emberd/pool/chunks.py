@@ -10,7 +10,7 @@ import orjson
 
 from emberd.errors import NoTextsError, TooLargeError
 from emberd.pool.job import Answer
-from emberd.pool.manager import EmbedRequest
+from emberd.pool.request import EmbedRequest
 
 NO_CHUNKS = b"[]"
 
@@ -35,8 +35,8 @@ async def embed_chunks(
 
     Args:
         embed: sends a request to the pool.
-        asked: what is asked for; its `encoding` is that of the vectors. With `spans`, which are
-            empty: late chunking, for which the model reads each text whole.
+        asked: what is asked for. With `spans`, which are empty: late chunking, for which the model
+            reads each text whole.
         most: how many chunks a request may have.
 
     Raises:
@@ -44,7 +44,7 @@ async def embed_chunks(
         NoTextsError: there are none.
         EmberdError: as `embed`.
     """
-    found = await embed(replace(asked, encoding="chunks"))
+    found = await embed(replace(asked, description="chunks"))
     chunked = [  # texts that have chunks, with where these are
         (text, [(place["start"], place["end"]) for place in orjson.loads(fragment)])
         for text, fragment in zip(asked.texts, found.fragments, strict=True)

@@ -8,17 +8,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate, islice
-from typing import Literal
 
-from emberd.dtypes import Dtype
 from emberd.errors import EmberdError
-from emberd.spaces.chunks import USUAL, Chunking
-from emberd.worker.wire import Chunk, Embed, Encoding, Fragments, Span, Tokenize
+from emberd.pool.request import EmbedRequest
+from emberd.worker.wire import Chunk, Embed, Fragments, Tokenize
 
 MAX_STRIKES = 2
 MAX_SPACES = 2
-Description = Literal["tokens", "chunks"]
-Form = Encoding | Description  # what is asked for: encoded vectors, or something about the texts
 
 
 @dataclass(slots=True)
@@ -94,26 +90,12 @@ class Job:
     A strike is a death of a worker with none of the texts answered that it was sent.
     """
 
-    texts: Sequence[str]
+    asked: EmbedRequest
     prompt: str
-    truncate: bool
     dimensions: int
-    encoding: Form
-    normalize: bool | None = None  # None: as the registry says
-    expected_fingerprint: str | None = None
-    special_tokens: bool = True  # whether they are among the tokens asked for
-    token_ids: bool = False  # each text is written as ids; see `wire.Embed`
-    query: str | None = None  # to re-rank the texts for
-    text_tokens: int | None = None  # see `wire.Embed`
-    cache: bool = True  # see `wire.Embed`
-    chunking: Chunking = USUAL  # of the encoding `chunks`
-    pairs: bool = False  # see `wire.Embed`, also for the next
-    is_query: bool = False
+    is_query: bool = False  # see `wire.Embed`
     is_sparse: bool = False  # its model is of kind sparse
-    dtype: Dtype = "float"
-    also: Sequence[tuple[Encoding, Dtype]] = ()  # see `wire.Embed`
     step: float = 0.0  # of int8 and uint8
-    spans: Sequence[Sequence[Span]] | None = None  # for late chunking; see `wire.Embed`
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -132,7 +114,7 @@ class Job:
     @property
     def unanswered(self) -> int:
         """Texts that have no vector yet."""
-        return len(self.texts) - len(self._fragments)
+        return len(self.asked.texts) - len(self._fragments)
 
     @property
     def has_answers(self) -> bool:
@@ -143,16 +125,6 @@ class Job:
     def unsent(self) -> int:
         """Texts without a vector that no worker has."""
         return self.unanswered - sum(part.left for part in self.parts)
-
-    @property
-    def description(self) -> Description | None:
-        """What it asks for, if not vectors."""
-        return self.encoding if self.encoding in ("tokens", "chunks") else None
-
-    @property
-    def dtypes(self) -> Sequence[Dtype]:
-        """What its vectors are wanted as, each once; each is of a space of its own."""
-        return list(dict.fromkeys([self.dtype, *(dtype for _, dtype in self.also)]))
 
     def enter(self, fingerprint: str) -> bool:
         """Start in this space, discarding vectors of another; False if it has changed too often.
@@ -171,11 +143,11 @@ class Job:
         if not self.parts:
             self.timing.wait_s = time.monotonic() - self._submitted_s
         if not self.parts and not self._fragments:
-            return self._part(range(min(most, len(self.texts))))
+            return self._part(range(min(most, len(self.asked.texts))))
         elsewhere = {index for part in self.parts for index in part.indices}
         missing = (
             index
-            for index in range(len(self.texts))
+            for index in range(len(self.asked.texts))
             if index not in self._fragments and index not in elsewhere
         )
         return self._part(list(islice(missing, most)))
@@ -187,32 +159,24 @@ class Job:
 
     def to_frame(self, request_id: int, part: Part) -> Embed | Tokenize | Chunk:
         """Return the frame that asks for the texts of a part."""
-        is_all = len(part.indices) == len(self.texts)
-        texts = list(self.texts) if is_all else [self.texts[index] for index in part.indices]
-        if self.encoding == "tokens":
-            special = self.special_tokens
+        asked = self.asked
+        is_all = len(part.indices) == len(asked.texts)
+        texts = list(asked.texts) if is_all else [asked.texts[index] for index in part.indices]
+        if asked.description == "tokens":
+            special = asked.special_tokens
             return Tokenize(id=request_id, texts=texts, prompt=self.prompt, special=special)
-        if self.encoding == "chunks":
-            how = asdict(self.chunking)
+        if asked.description == "chunks":
+            how = asdict(asked.chunking)
             return Chunk(id=request_id, texts=texts, prompt=self.prompt, **how)
         return Embed(
             id=request_id,
             texts=texts,
             prompt=self.prompt,
-            truncate=self.truncate,
             dimensions=self.dimensions,
-            encoding=self.encoding,
-            normalize=self.normalize,
-            token_ids=self.token_ids,
-            query=self.query,
-            text_tokens=self.text_tokens,
-            cache=self.cache,
-            pairs=self.pairs,
             is_query=self.is_query,
-            dtype=self.dtype,
             step=self.step,
-            also=list(self.also),
-            spans=[list(self.spans[index]) for index in part.indices] if self.spans else [],
+            spans=[list(asked.spans[index]) for index in part.indices] if asked.spans else [],
+            **asked.options,
         )
 
     def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes) -> None:
@@ -236,7 +200,7 @@ class Job:
             self.done.set_result(
                 Answer(
                     model=model,
-                    fragments=list(map(self._fragments.__getitem__, range(len(self.texts)))),
+                    fragments=list(map(self._fragments.__getitem__, range(len(self.asked.texts)))),
                     dimensions=self.dimensions,
                     fingerprint=self.fingerprint,
                     tokens=self._tokens,

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from emberd.pool.job import Description, Job, Part
+from emberd.pool.job import Job, Part
 from emberd.pool.process import Worker
+from emberd.pool.request import Description
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.fingerprint import fingerprint, of_dtype, of_late
 from emberd.spaces.lock import LockEntry
@@ -54,16 +55,16 @@ class Lane:
         self.worker.send(part.job.to_frame(request_id, part))
         self.parts[request_id] = part
         self.unanswered += part.left
-        if part.job.description:
-            self.described[part.job.description] += 1
+        if part.job.asked.description:
+            self.described[part.job.asked.description] += 1
 
     def remove(self, request_id: int) -> Part:
         """Forget a part, answered or not."""
         part = self.parts.pop(request_id)
         part.job.parts.remove(part)
         self.unanswered -= part.left
-        if part.job.description:
-            self.described[part.job.description] -= 1
+        if part.job.asked.description:
+            self.described[part.job.asked.description] -= 1
         return part
 
     def withdraw(self, job: Job) -> None:
@@ -79,29 +80,29 @@ class Lane:
 
     def _float_space_of(self, job: Job) -> str:
         """Return that of its float32 vectors, which depends on whether they are normalized."""
-        if job.normalize in (None, self.spec.normalize):
+        if job.asked.normalize in (None, self.spec.normalize):
             return self.ready.fingerprints[str(job.dimensions)]
         now = LockEntry.from_dict(self.ready.lock).now
         return fingerprint(
             self.spec,
             files=now.files,
-            options=replace(now.options, normalize=job.normalize),
+            options=replace(now.options, normalize=job.asked.normalize),
             dimensions=job.dimensions,
         )
 
     def may_answer(self, job: Job, space: str) -> bool:
         """Whether vectors of this space are what the job's caller expects."""
-        if job.expected_fingerprint in (None, *space.split(BETWEEN)):
+        if job.asked.fingerprint in (None, *space.split(BETWEEN)):
             return True
-        if job.normalize not in (None, self.spec.normalize):
+        if job.asked.normalize not in (None, self.spec.normalize):
             return False
         return any(
-            job.expected_fingerprint in _made_of(equivalent, job)
+            job.asked.fingerprint in _made_of(equivalent, job)
             for equivalent in self.ready.equivalent
         )
 
 
 def _made_of(space: str, job: Job) -> list[str]:
     """Return the fingerprints, by dtype, of what a job gets where plain vectors are of `space`."""
-    space = space if job.spans is None else of_late(space)
-    return [of_dtype(space, dtype, job.step) for dtype in job.dtypes]
+    space = space if job.asked.spans is None else of_late(space)
+    return [of_dtype(space, dtype, job.step) for dtype in job.asked.dtypes]

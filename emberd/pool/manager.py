@@ -8,13 +8,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from typing import Self, TypeVar
 
 from emberd.config.load import Config
 from emberd.config.settings import LimitsSettings
-from emberd.dtypes import Dtype, has_step
+from emberd.dtypes import has_step
 from emberd.errors import (
     DeadlineError,
     NoRoomError,
@@ -25,10 +25,11 @@ from emberd.errors import (
 from emberd.pool.checking import check_late, checked_count, checked_size
 from emberd.pool.context import PoolContext
 from emberd.pool.describe import status_of
-from emberd.pool.job import Answer, Form, Job
+from emberd.pool.job import Answer, Job
 from emberd.pool.model import Model
 from emberd.pool.observer import NullObserver, Observer
 from emberd.pool.process import Spawn, WorkerProcess
+from emberd.pool.request import EmbedRequest
 from emberd.pool.room import Room
 from emberd.pool.states import State
 from emberd.pool.status import ModelStatus, space_changed
@@ -37,46 +38,12 @@ from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Named
 from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
-from emberd.spaces.chunks import USUAL, Chunking
 from emberd.spaces.lock import LockFile
-from emberd.worker.wire import Encoding, Span
 
 T = TypeVar("T")
 QUEUED_TEXTS = attrgetter("backlog.queued_texts")
 
 log = logging.getLogger("emberd.pool")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedRequest:
-    """What a caller may ask; nothing in it changes what other callers see."""
-
-    texts: Sequence[str]
-    model: str | None = None
-    input_type: AskedRole | None = None  # None: as the model's name says
-    dimensions: int | None = None
-    truncate: bool = True
-    encoding: Form = "json"
-    normalize: bool | None = None  # None: as the registry says
-    fingerprint: str | None = None
-    special_tokens: bool = True  # among those of the encoding `tokens`
-    token_ids: bool = False  # each text is written as ids; see `wire.Embed`
-    query: str | None = None  # to re-rank the texts for; of a model of kind rerank
-    text_tokens: int | None = None  # where to cut the texts for it, if the model would take more
-    cache: bool = True  # False: compute every text anew, for this request alone
-    chunking: Chunking = USUAL  # of the encoding `chunks`
-    takes: Sequence[Kind] = ("embed",)  # kinds of models that may embed the texts
-    pairs: bool = False  # sparse vectors as text-embeddings-inference has them
-    dtype: Dtype = "float"
-    also: Sequence[tuple[Encoding, Dtype]] = ()  # see `wire.Embed`
-    spans: Sequence[Sequence[Span]] | None = None  # for late chunking; () until chunks are known
-
-    @property
-    def kinds(self) -> Sequence[Kind]:
-        """The kinds of models that can serve it, the usual one first."""
-        if self.encoding == "tokens":
-            return KINDS  # all have a tokenizer
-        return self.takes if self.query is None else ("rerank",)
 
 
 class Pool:
@@ -138,6 +105,7 @@ class Pool:
             name: self._entry_called(store.model) if store.model else None
             for name, store in config.settings.stores.items()
         }
+        self._chunks = {name: store.chunk for name, store in config.settings.stores.items()}
         for entry in self._catalog:
             spec = replace(entry, replicas=entry.replicas or self._limits.replicas)
             model = before.get(spec.name)
@@ -183,7 +151,7 @@ class Pool:
         named = self.find(request.model, request.input_type, request.kinds)
         model = self._models[named.spec.name]
         job = self._admit(named, request)
-        if any(map(has_step, job.dtypes)):
+        if any(map(has_step, request.dtypes)):
             job.step = (await self._in_time(model, steps_of(model)))[str(job.dimensions)]
         model.submit(job)
         deadline = asyncio.get_running_loop().call_later(
@@ -225,13 +193,14 @@ class Pool:
 
     def warnings(self) -> list[dict[str, str]]:
         """Return models that changed or were damaged, and stores that no longer fit."""
-        lock = self._lock.read()
+        lock, known = self._lock.read(), self._stores.read()
         changed = [
             space_changed(name, entry)
             for name, entry in lock.items()
             if entry.changed_to and name in self._models
         ]
-        unfit = stores.warnings(self._stores.read(), self._served_by, self.default, lock)
+        unfit = stores.warnings(known, self._served_by, self.default, lock)
+        unfit += stores.chunk_warnings(known, self._chunks)
         damaged = [model.damage for model in self._models.values() if model.damage]
         return [*changed, *damaged, *unfit]
 
@@ -347,25 +316,11 @@ class Pool:
                 spec.name, spec.name,
             )  # fmt: skip
         return Job(
-            texts=request.texts,
+            request,
             prompt=prompt,
-            truncate=request.truncate,
             dimensions=dimensions,
-            encoding=request.encoding,
-            normalize=request.normalize,
-            expected_fingerprint=request.fingerprint,
-            special_tokens=request.special_tokens,
-            token_ids=request.token_ids,
-            query=request.query,
-            text_tokens=request.text_tokens,
-            cache=request.cache,
-            chunking=request.chunking,
-            pairs=request.pairs,
             is_query=role == "query",
             is_sparse=spec.kind == "sparse",
-            dtype=request.dtype,
-            also=request.also,
-            spans=request.spans,
         )
 
     async def _in_time(self, model: Model, doing: Awaitable[T]) -> T:

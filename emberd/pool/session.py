@@ -131,7 +131,7 @@ class Session:
             if now_s - self._backlog.last_used_s > MEMORY_SAMPLE_S:
                 self.sample_memory()
             self._backlog.last_used_s = now_s
-            self._answers += job.description is None
+            self._answers += job.asked.description is None
 
     def _distrust(self, what: str) -> None:
         """End the worker, and give what it still has to the next one."""

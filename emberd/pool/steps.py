@@ -13,6 +13,7 @@ import orjson
 from emberd.aside import aside
 from emberd.pool.job import Job
 from emberd.pool.model import Model
+from emberd.pool.request import EmbedRequest
 
 TEXT = "how far do the numbers reach?"  # a request has one; these vectors are of other texts
 
@@ -34,12 +35,10 @@ async def steps_of(model: Model) -> Mapping[str, float]:
 
 async def _measured(model: Model) -> Mapping[str, float]:
     job = Job(
-        texts=[TEXT],
+        # without the cache: it has to get as far as the thread that runs the model
+        EmbedRequest(texts=[TEXT], encoding="steps", cache=False),
         prompt="",
-        truncate=True,
         dimensions=model.spec.dimensions,
-        encoding="steps",
-        cache=False,  # it has to get as far as the thread that runs the model
     )
     model.submit(job)
     try:

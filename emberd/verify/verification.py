@@ -52,9 +52,9 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
         work: Callable[[LoadedModel], Awaitable[Result | EmberdError]]
         work = partial(measure, only_known=says.only_known)
         if spec.kind == "rerank":
-            work = reranking.score
+            work = reranking.Subject.ask
         elif spec.kind == "sparse":
-            work = sparse.vectors
+            work = sparse.Subject.ask
         ran = run_in_fresh_worker(config, spec, files.as_entry(before), work)
     except EmberdError as error:
         return [*findings, *_stopped("load", error, spec.name)]
@@ -73,7 +73,7 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> list[Finding]:
         subject = reranking.Subject(config, spec, files, ran.result, fingerprints)
         return [*findings, *subject.findings(full=full)]
     if isinstance(ran.result, sparse.Vectors):
-        measured = sparse.Subject(config, spec, files, says, ran.result, before, ran.entry)
+        measured = sparse.Subject(config, spec, files, ran.result, says, before, ran.entry)
         return [*findings, *measured.findings(full=full)]
     verification = _Verification(config, spec, files, says, before, ran.entry, ran.result)
     return [*findings, *verification.findings(full=full)]
@@ -93,9 +93,8 @@ class _Verification:
 
     def findings(self, *, full: bool) -> Iterator[Finding]:
         """Yield the findings in the order in which they are shown."""
-        spec, measured, status = self.spec, self.measured, self.measured.status
-        loaded = f"{status.backend} {status.compute}, {status.last_load_s or 0:.1f} s"
-        yield Finding("load", "ok", loaded)
+        spec, measured = self.spec, self.measured
+        yield checks.check_load(measured.status)
         yield checks.check_space(spec.name, self.before, self.after, encode(measured.probes))
         yield checks.check_dimensions(spec, measured.lengths)
         longest = [measured.longest.vectors] if measured.longest else []

@@ -15,7 +15,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from emberd.config.load import Config
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 from emberd.pool.status import ModelStatus
 from emberd.ranking import logits
 from emberd.registry.catalog import Catalog

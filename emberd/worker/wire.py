@@ -7,7 +7,7 @@ big-endian uint32 (bytes of header, bytes of payload), the header
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from io import BufferedIOBase
 from typing import Any, BinaryIO, Literal, get_args
 
@@ -55,39 +55,58 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Embed:
-    """Server to worker: embed these texts and send each back as `encoding`.
+class EmbedOptions:
+    """What a request for vectors asks of the worker, whatever its texts and its model.
 
-    `truncate` False: refuse a text that is too long instead of cutting it. `normalize` None: as the
-    registry says. `token_ids`: each text consists of the ids of another tokenizer, separated by
-    spaces. `query`: the first text of a pair with each of these, for a re-ranker; its vector is one
-    number, the logit. `text_tokens`: where to cut the second, if the model would take more.
-    `cache` False: compute every text for this request, whatever is kept and whoever else asks.
-    `pairs`: sparse vectors are JSON as in text-embeddings-inference; see `sparse.encode_entries`.
-    `is_query`: the texts are queries, which some sparse models look up in a table.
-    `dtype`: what the numbers are, with `step` for int8 and uint8. `also`: further encodings and
-    dtypes of each vector, which follow the first with `BETWEEN` before each.
-    `spans`: for late chunking, where the chunks of each text begin and end, in code points without
-    the prompt, with `cache` False. A text's fragment then has the vectors of its chunks, which are
-    JSON, with "," between. No text is cut.
+    The one home of these options: `pool.request.EmbedRequest` has them from the caller, and `Embed`
+    has them for the worker.
+
+    `truncate` False: refuse a text that is too long instead of cutting it. `encoding` is how each
+    vector is sent back. `normalize` None: as the registry says. `token_ids`: each text consists of
+    the ids of another tokenizer, separated by spaces. `query`: the first text of a pair with each
+    of these, for a re-ranker; its vector is one number, the logit. `text_tokens`: where to cut the
+    second, if the model would take more. `cache` False: compute every text for this request,
+    whatever is kept and whoever else asks. `pairs`: sparse vectors are JSON as in
+    text-embeddings-inference; see `sparse.encode_entries`. `dtype`: what the numbers are. `also`:
+    further encodings and dtypes of each vector, which follow the first with `BETWEEN` before each.
     """
 
-    id: int
-    texts: Sequence[str]
-    prompt: str
-    truncate: bool
-    dimensions: int
-    encoding: Encoding
+    truncate: bool = True
+    encoding: Encoding = "json"
     normalize: bool | None = None
     token_ids: bool = False
     query: str | None = None
     text_tokens: int | None = None
     cache: bool = True
     pairs: bool = False
-    is_query: bool = False
     dtype: Dtype = "float"
+    also: Sequence[tuple[Encoding, Dtype]] = field(default_factory=list)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """These fields by name, without those that a subclass adds."""
+        return {name: getattr(self, name) for name in OPTIONS}
+
+
+OPTIONS = [each.name for each in fields(EmbedOptions)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embed(EmbedOptions):
+    """Server to worker: embed these texts; answered with `Fragments`.
+
+    `is_query`: the texts are queries, which some sparse models look up in a table. `step` is that
+    of int8 and uint8. `spans`: for late chunking, where the chunks of each text begin and end, in
+    code points without the prompt, with `cache` False. A text's fragment then has the vectors of
+    its chunks, which are JSON, with "," between. No text is cut.
+    """
+
+    id: int
+    texts: Sequence[str]
+    prompt: str
+    dimensions: int
+    is_query: bool = False
     step: float = 0.0
-    also: list[tuple[Encoding, Dtype]] = field(default_factory=list)
     spans: list[list[Span]] = field(default_factory=list)
 
 
@@ -177,7 +196,7 @@ class StartFailed:
 class Fragments:
     """Worker to server: parts of a request's answer, one after another in the payload.
 
-    A fragment is what one text becomes: its vector as `Embed.encoding` says, its tokens or chunks.
+    A fragment is what one text becomes: its vector as `EmbedOptions` say, its tokens or chunks.
     `indices` are the places of these texts in the request, and `sizes` the bytes of each fragment.
     `tokens` counts what these texts fed to the model, and `truncated` are the indices of those that
     were cut. In seconds: `tokenize_s` and `queue_s` (from arrival to the first batch) of the whole

@@ -7,11 +7,11 @@ has its turn first has it computed for all.
 import os
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from operator import attrgetter
 
 from emberd.worker.tokenizer import Tokens
-from emberd.worker.wire import Embed
+from emberd.worker.wire import OPTIONS, Embed
 
 EXTRA = 64  # tokens; see `Work.urgency`
 CORE_CHARS = 16_384  # milliseconds of tokenizing, without interruption
@@ -26,8 +26,11 @@ BESIDE = {
     "is_query",  # those that need no model are looked up
     "spans",  # whose texts are tokenized by themselves, and shared with nobody
 }  # fmt: skip
-decisive = attrgetter(*(each.name for each in fields(Embed) if each.name not in BESIDE))
-"""What decides, together with a text, what the model computes; `decisive(request)` is hashable."""
+decisive = attrgetter("prompt", *(name for name in OPTIONS if name not in BESIDE))
+"""What decides, together with a text, what the model computes; `decisive(request)` is hashable.
+
+In an order that stays: vectors are kept on disk under it.
+"""
 
 
 class Alike(dict[str, "Item"]):

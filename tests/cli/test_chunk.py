@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
+from emberd.spaces.fingerprint import of_late
+from emberd.vectors import Matrix, lowest_cosine
 from tests.serving import Server, run_emberd
 
 TEXT = "The kettle is on 😀. Tea will be ready soon.\r\nNobody answered for a long while.\n" * 6
@@ -14,6 +17,10 @@ TEXT = "The kettle is on 😀. Tea will be ready soon.\r\nNobody answered for a 
 
 def rows(stdout: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stdout.splitlines()]
+
+
+def vectors(rows: list[dict[str, Any]]) -> Matrix:
+    return np.array([row["embedding"] for row in rows], np.float32)
 
 
 @pytest.fixture(params=["a server", "no server"])
@@ -61,6 +68,21 @@ def test_vectors_of_chunks(place: Path) -> None:
     assert (last["start"], last["end"], last["model"]) == (0, 6, "tiny")
 
 
+def test_late_chunking(place: Path) -> None:
+    def embed(*options: str) -> list[dict[str, Any]]:
+        done = run_emberd("embed", "--chunk", "8", *options, TEXT[:79], " ", "Short.", home=place)
+        assert done.returncode == 0, done.stderr
+        return rows(done.stdout)
+
+    plain, late = embed(), embed("--late")
+
+    places = [{**row, "embedding": 0, "fingerprint": 0} for row in plain]
+    assert [{**row, "embedding": 0, "fingerprint": 0} for row in late] == places
+    assert {row["index"] for row in late} == {0, 2}
+    assert {row["fingerprint"] for row in late} == {of_late(plain[0]["fingerprint"])}
+    assert lowest_cosine(vectors(late), vectors(plain)) < 0.999
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -70,6 +92,8 @@ def test_vectors_of_chunks(place: Path) -> None:
         (["chunk", "--language", "cobol"], "cobol"),
         (["chunk", "--language", "go", "--kind", "text"], "of code"),
         (["embed", "--overlap", "3", "x"], "--chunk"),
+        (["embed", "--late", "x"], "--late is of chunks"),
+        (["embed", "--late", "--chunk", "8", "word " * 5000], "late chunking reads texts whole"),
         (["embed", "--chunk", "99999", "x"], "99999"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 
 import emberd
 from emberd.errors import BadOptionError, TooLargeError, WrongShapeError
+from emberd.spaces.fingerprint import of_late
 from tests.serving import Server
 
 TEXTS = ["", "The kettle is on 😀. Tea will be ready soon. Nobody answered. " * 4, "One more."]
@@ -45,6 +46,42 @@ def test_vectors_of_chunks(small: Server) -> None:
     assert answer.vectors.flags.writeable
     assert alone.chunks is None
     assert asyncio.run(ask()).chunks == answer.chunks
+
+
+def test_how_texts_were_cut_is_how_to_cut_others(small: Server) -> None:
+    with emberd.Client(small.url) as client:
+        usual = client.embed(TEXTS, chunk={})
+        asked = client.embed(TEXTS, chunk={"size": 12, "overlap": 4, "kind": "markdown"})
+        again = client.embed(TEXTS, chunk=asked.chunking)
+        whole = client.embed(TEXTS)
+
+    assert usual.chunking
+    assert usual.chunking["size"] > 12
+    assert asked.chunking == {
+        "size": 12, "overlap": 4, "kind": "markdown", "language": None, "late": False
+    }  # fmt: skip
+    assert (again.chunking, again.chunks) == (asked.chunking, asked.chunks)
+    assert whole.chunking is None
+
+
+def test_late_chunking(small: Server) -> None:
+    texts = [TEXTS[1][:60], TEXTS[2]]
+
+    async def ask() -> emberd.Embeddings:
+        async with emberd.AsyncClient(small.url) as client:
+            return await client.embed(texts, chunk={"size": 6, "late": True})
+
+    with emberd.Client(small.url) as client:
+        plain = client.embed(texts, chunk={"size": 6})
+    late = asyncio.run(ask())
+
+    assert late.fingerprint == of_late(plain.fingerprint)
+    assert late.chunking == {**(plain.chunking or {}), "late": True}
+    assert late.chunks == plain.chunks
+    assert late.vectors.shape == plain.vectors.shape
+    assert (late.vectors[0] * plain.vectors[0]).sum() < 0.999
+    said = small.embed(*texts, chunk=late.chunking)
+    assert np.allclose(late.vectors, said["embeddings"], atol=1e-6)
 
 
 def test_errors_are_those_of_the_server(small: Server) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from emberd.client import requests
+from emberd.client.answers import Usage
 from emberd.client.requests import Request
 from emberd.errors import (
     EmberdError,
@@ -78,7 +79,8 @@ def test_raw_vectors_are_read_with_what_the_headers_say() -> None:
     assert answer.vectors.tolist() == vectors.tolist()
     assert answer.vectors.flags.writeable
     assert (answer.model, answer.fingerprint) == ("m", "f")
-    assert (answer.truncated, answer.usage) == ((0, 1), requests.Usage(7))
+    assert (answer.truncated, answer.usage) == ((0, 1), Usage(7))
+    assert answer.cached is None  # these headers do not say
 
 
 def test_lists_come_without_what_is_around_them() -> None:

@@ -33,6 +33,7 @@ def test_documents_and_queries(sparse: Server) -> None:
     for found, expected in ((documents, given["documents"]), (queries, given["queries"])):
         assert (found.model, found.truncated) == ("routed", (5,))
         assert found.usage.tokens > len(TEXTS)
+        assert found.cached == 0
         for vector, row in zip(found.vectors, expected, strict=True):
             assert vector.dimensions == 149
             assert vector.indices.dtype == np.int32

@@ -10,8 +10,9 @@ import pytest
 
 from emberd.config.load import load_config
 from emberd.errors import EmberdError, ModelLoadError
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
 from emberd.pool.process import Worker, WorkerProcess
+from emberd.pool.request import EmbedRequest
 from emberd.worker import memory, wire
 from tests.serving import clean_environ
 

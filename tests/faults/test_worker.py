@@ -14,8 +14,9 @@ import pytest
 
 from emberd.config.load import load_config
 from emberd.errors import WorkerStartError
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
 from emberd.pool.process import WorkerProcess
+from emberd.pool.request import EmbedRequest
 from emberd.pool.watchdog import Patience
 from emberd.worker import wire
 from tests.faults.troubled import serve_troubled

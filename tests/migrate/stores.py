@@ -12,7 +12,8 @@ import sqlite_vec
 
 from emberd.bench.texts import Texts
 from emberd.config.load import load_config
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
+from emberd.pool.request import EmbedRequest
 from emberd.vectors import Matrix
 from tests import compiled
 from tests.serving import clean_environ

@@ -8,8 +8,8 @@ import numpy as np
 import psutil
 import pytest
 
+from emberd.client.answers import Embeddings
 from emberd.client.clients import Client
-from emberd.client.requests import Embeddings
 from emberd.config.load import load_config
 from emberd.errors import NoServerError, TooLargeError
 from emberd.migrate.embedding import IN_FLIGHT, Embedded, PoolEmbedder, ServerEmbedder, in_turn

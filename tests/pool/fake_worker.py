@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from emberd.config.load import Config, load_config
-from emberd.pool.manager import EmbedRequest, Pool
+from emberd.pool.manager import Pool
 from emberd.pool.observer import Observer
 from emberd.pool.process import OnEnd, OnFrame
+from emberd.pool.request import EmbedRequest
 from emberd.pool.watchdog import Patience
 from emberd.registry.catalog import Catalog
 from emberd.registry.spec import ModelSpec, Source

@@ -1,6 +1,7 @@
 """Waiting and in-flight requests: which is sent next, which is tried again, which fails."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from emberd.errors import (
     WorkerCrashedError,
 )
 from emberd.pool.backlog import Backlog
-from emberd.pool.job import Form, Job
+from emberd.pool.job import Job
+from emberd.pool.request import EmbedRequest
 from emberd.spaces.fingerprint import of_late
 from emberd.worker import wire
 from tests.event_loop import in_event_loop
@@ -36,12 +38,10 @@ class Scene:
         self.lane = self.backlog.open(self.worker, READY, SPEC)
         return self.worker
 
-    def add(self, *texts: str, encoding: Form = "json", expected: str | None = None) -> Job:
+    def add(self, *texts: str, **options: Any) -> Job:  # noqa: ANN401 - as `EmbedRequest` has them
         """Queue a job."""
-        job = Job(
-            texts=texts, prompt="", truncate=True, dimensions=DIMENSIONS, encoding=encoding,
-            expected_fingerprint=expected,
-        )  # fmt: skip
+        asked = EmbedRequest(texts=texts, **options)
+        job = Job(asked, prompt="", dimensions=DIMENSIONS)
         self.backlog.add(job)
         return job
 
@@ -110,10 +110,10 @@ async def test_nothing_more_is_sent_to_a_worker_that_does_not_read() -> None:
 @in_event_loop
 async def test_tokens_are_described_for_one_request_at_a_time_and_vectors_pass_by() -> None:
     scene = Scene()
-    scene.add("t1", encoding="tokens")
-    scene.add("t2", encoding="tokens")
+    scene.add("t1", description="tokens")
+    scene.add("t2", description="tokens")
     scene.add("v")
-    scene.add("t3", encoding="tokens")
+    scene.add("t3", description="tokens")
 
     assert scene.dispatch() == [["t1"], ["v"]]
     scene.answer(0)
@@ -232,7 +232,7 @@ async def test_loads_are_answered_together_and_can_be_abandoned() -> None:
 @in_event_loop
 async def test_a_space_that_is_the_same_is_served(expected: str | None) -> None:
     scene = Scene()
-    scene.add("a", expected=expected)
+    scene.add("a", fingerprint=expected)
 
     assert scene.dispatch() == [["a"]]
 
@@ -241,9 +241,9 @@ async def test_a_space_that_is_the_same_is_served(expected: str | None) -> None:
 @in_event_loop
 async def test_chunks_of_texts_that_are_read_whole_are_of_another_space(expected: str) -> None:
     scene = Scene()
-    late = scene.add("a", expected=of_late(expected))
-    plain = scene.add("b", expected=expected)
-    late.spans = plain.spans = [[(0, 1)]]
+    spans = [[(0, 1)]]
+    late = scene.add("a", fingerprint=of_late(expected), spans=spans)
+    plain = scene.add("b", fingerprint=expected, spans=spans)
 
     assert scene.dispatch() == [["a"]]
     assert late.fingerprint == of_late(SPACE)
@@ -254,7 +254,7 @@ async def test_chunks_of_texts_that_are_read_whole_are_of_another_space(expected
 @in_event_loop
 async def test_another_space_than_the_one_expected_is_refused_and_never_sent() -> None:
     scene = Scene()
-    job = scene.add("a", expected="another")
+    job = scene.add("a", fingerprint="another")
 
     assert scene.dispatch() == []
     with pytest.raises(FingerprintMismatchError):
@@ -283,7 +283,7 @@ async def test_texts_too_large_for_a_frame_fail_alone() -> None:
 @in_event_loop
 async def test_how_many_texts_wait_is_kept_through_everything() -> None:
     scene = Scene()
-    jobs = [scene.add("a", "b", "c"), scene.add("d"), scene.add("e", expected="another space")]
+    jobs = [scene.add("a", "b", "c"), scene.add("d"), scene.add("e", fingerprint="another space")]
 
     def kept() -> int:
         """Return what is kept, and compare it with a count."""

@@ -7,7 +7,7 @@ import pytest
 
 from emberd.errors import BadOptionError
 from emberd.pool.checking import checked_size
-from emberd.pool.manager import EmbedRequest
+from emberd.pool.request import EmbedRequest
 from emberd.registry.spec import ModelSpec, Source
 
 DENSE = ModelSpec(
@@ -50,4 +50,4 @@ def test_what_it_has_not(spec: ModelSpec, asked: dict[str, Any], words: str) -> 
 
 
 def test_tokens_of_a_sparse_model_are_no_vectors() -> None:
-    assert checked_size(SPARSE, replace(ASKED, encoding="tokens")) == 64
+    assert checked_size(SPARSE, replace(ASKED, description="tokens")) == 64

@@ -2,20 +2,21 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from emberd.errors import WorkerCrashedError
 from emberd.pool.job import Answer, Job
-from emberd.worker.wire import Chunk, Embed, Fragments, Tokenize
+from emberd.pool.request import EmbedRequest
+from emberd.worker import wire
+from emberd.worker.wire import OPTIONS, Chunk, Embed, Fragments, Tokenize
 from tests.event_loop import in_event_loop
 
 
 def job(*texts: str, dimensions: int = 8) -> Job:
-    return Job(
-        texts=texts, prompt="q: ", truncate=False, dimensions=dimensions, encoding="raw",
-        done=asyncio.Future(),
-    )  # fmt: skip
+    asked = EmbedRequest(texts=texts, truncate=False, encoding="raw")
+    return Job(asked, prompt="q: ", dimensions=dimensions, done=asyncio.Future())
 
 
 def vectors(*indices: int, tokens: int = 0, truncated: tuple[int, ...] = ()) -> Fragments:
@@ -36,7 +37,7 @@ def vectors(*indices: int, tokens: int = 0, truncated: tuple[int, ...] = ()) -> 
 def send(request: Job, request_id: int) -> Chunk | Embed | Tokenize:
     """Send all that is missing to a worker; the one before is gone."""
     request.parts.clear()
-    return request.to_frame(request_id, request.take(len(request.texts)))
+    return request.to_frame(request_id, request.take(len(request.asked.texts)))
 
 
 def receive(request: Job, frame: Fragments, payload: bytes) -> None:
@@ -54,6 +55,17 @@ async def test_a_request_asks_for_all_its_texts_with_all_its_options() -> None:
     assert send(job("a", "b", dimensions=4), 7) == Embed(
         id=7, texts=["a", "b"], prompt="q: ", truncate=False, dimensions=4, encoding="raw"
     )
+
+
+@in_event_loop
+async def test_every_option_passes_through_to_the_worker() -> None:
+    options: dict[str, Any] = {name: f"the {name} asked for" for name in OPTIONS}
+    request = Job(EmbedRequest(texts=["a"], **options), prompt="", dimensions=8)
+
+    frame = wire.decode(wire.encode(send(request, 1))[wire.PREFIX.size :], b"").frame
+
+    assert isinstance(frame, Embed)
+    assert frame.options == options
 
 
 @in_event_loop
@@ -230,7 +242,7 @@ async def test_who_went_away_is_not_answered() -> None:
 
 @in_event_loop
 async def test_a_request_has_its_own_future_unless_it_is_given_one() -> None:
-    request = Job(texts=["a"], prompt="", truncate=True, dimensions=8, encoding="raw")
+    request = Job(EmbedRequest(texts=["a"]), prompt="", dimensions=8)
 
     assert not request.done.done()
 
@@ -238,7 +250,8 @@ async def test_a_request_has_its_own_future_unless_it_is_given_one() -> None:
 @in_event_loop
 async def test_the_chunks_of_a_text_go_where_it_goes() -> None:
     request = job("a b", "c d e", "f")
-    request.spans = [[(0, 1), (2, 3)], [(0, 5)], [(0, 1)]]
+    spans = [[(0, 1), (2, 3)], [(0, 5)], [(0, 1)]]
+    request.asked = replace(request.asked, spans=spans)
     first = request.to_frame(1, request.take(1))
     rest = request.to_frame(2, request.take(2))
 

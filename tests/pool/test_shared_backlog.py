@@ -8,8 +8,9 @@ import pytest
 from emberd.errors import DeadlineError, WorkerCrashedError
 from emberd.pool import backlog as module
 from emberd.pool.backlog import Backlog
-from emberd.pool.job import Form, Job
+from emberd.pool.job import Job
 from emberd.pool.lane import Lane
+from emberd.pool.request import Description, EmbedRequest
 from emberd.worker import wire
 from tests.event_loop import in_event_loop
 from tests.pool.fake_worker import DIMENSIONS, READY, SPEC, FakeWorker, answer_to
@@ -38,11 +39,10 @@ class Story:
     def add(self) -> None:
         """Send a request."""
         number, count = len(self.jobs), self.draw.choice((1, 1, 2, 7, 12, 40))
-        encoding: Form = self.draw.choice(("json", "json", "json", "tokens", "chunks"))
+        wanted: Description | None = self.draw.choice((None, None, None, "tokens", "chunks"))
         texts = [chr(self.draw.randrange(97, 123)) for _ in range(count)]
-        job = Job(
-            texts=texts, prompt="", truncate=True, dimensions=DIMENSIONS, encoding=encoding
-        )  # fmt: skip
+        asked = EmbedRequest(texts=texts, description=wanted)
+        job = Job(asked, prompt="", dimensions=DIMENSIONS)
         assert len(self.jobs) == number
         self.jobs.append(job)
         self.backlog.add(job)
@@ -104,7 +104,7 @@ class Story:
             assert all(part in part.job.parts for part in lane.parts.values())
             suspects = [part for part in lane.parts.values() if part.is_suspect]
             assert not suspects or len(lane.parts) == 1
-            described = Counter(part.job.description for part in lane.parts.values())
+            described = Counter(part.job.asked.description for part in lane.parts.values())
             assert described["tokens"] == lane.described["tokens"] <= wire.TOKENIZED_AT_ONCE
             assert described["chunks"] == lane.described["chunks"] <= wire.CHUNKED_AT_ONCE
         for job in self.jobs:
@@ -151,5 +151,5 @@ async def test_every_text_is_answered_as_itself_whatever_happens(
             assert isinstance(failure, WorkerCrashedError | DeadlineError)
             continue
         answered += 1
-        assert job.done.result().fragments == [text.encode() for text in job.texts]
+        assert job.done.result().fragments == [text.encode() for text in job.asked.texts]
     assert answered > 30
