@@ -14,6 +14,7 @@ from emberd.api import (
     cohere,
     events,
     jobs,
+    map,
     metrics,
     native,
     ollama,
@@ -33,6 +34,7 @@ from emberd.api.changes import Changes, Looks
 from emberd.api.commands import Jobs, command_line
 from emberd.api.gate import Gate
 from emberd.api.history import History
+from emberd.api.map_process import Maps
 from emberd.api.routes import Route, Routes
 from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
@@ -67,6 +69,7 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
     byte_budget = ByteBudget(lambda: pool.limits.max_queued_bytes)
     stamps = Stamps()
     preparing = Preparing(pool)
+    maps = Maps(lambda: live.config)
     live.follow(pool.apply)
     live.follow(stamps.look)
     live.follow(preparing.look)
@@ -80,6 +83,7 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
             preparing.look(live.config, after_s=PREPARE_AFTER_S)
             yield
             watching.cancel()
+            await maps.close()
             await stamps.close()
             await preparing.close()
 
@@ -123,6 +127,7 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
         pages.create_router(openapi.Document(routes)),
         web.create_router(),
         events.create_router(changes.watchers),
+        map.create_router(pool, live, maps),
         jobs.create_router(running, live),
         trust.create_router(running, live),
         stores.create_router(live),

@@ -61,6 +61,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd use bge-small --migrate", "also embed the configured stores again"),
     ),
     "reload": (("emberd reload", "says what changed"),),
+    "map": (
+        ("emberd map ~/notes.db --out notes.parquet", "for Embedding Atlas"),
+        ("emberd map notes --out notes.parquet --check", "also who made which row"),
+    ),
     "compare": (
         ("emberd compare minilm bge-small --store ~/notes.db", "on the texts of a store"),
         ("emberd compare minilm mpnet --texts lines.txt", "each line is a text"),
