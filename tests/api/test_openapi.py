@@ -134,6 +134,7 @@ def test_whatever_is_sent_no_answer_is_a_5xx_or_undocumented(
             str(Path(sys.executable).with_name("schemathesis")), "run", f"{tiny.url}/openapi.json",
             "--phases", phases, "--max-examples", str(examples(40)), "--seed", "20",
             "--checks", ",".join(CHECKS), "--no-shrink", "--no-color",
+            "--exclude-path", "/events",  # which never ends; tests/api/test_events.py reads it
         ],
         capture_output=True,
         text=True,
@@ -142,7 +143,7 @@ def test_whatever_is_sent_no_answer_is_a_5xx_or_undocumented(
     )  # fmt: skip
 
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
-    assert f"Tested: {len(operations(tiny))}" in run.stdout
+    assert f"Tested: {len(operations(tiny)) - 1}" in run.stdout
     assert "Traceback" not in tiny.log()
 
 
