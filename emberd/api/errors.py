@@ -31,6 +31,9 @@ STATUS: Mapping[type[errors.EmberdError], int] = {
     errors.TextTooLongError: 422,
     errors.NoTokensError: 422,
     errors.QueueFullError: 429,
+    errors.StoreError: 409,
+    errors.NotAStoreError: 404,
+    errors.StoreBusyError: 503,
     errors.UnavailableError: 503,
     errors.DeadlineError: 504,
 }

@@ -26,6 +26,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd list -v", "also the disk space each takes"),
     ),
     "remove": (("emberd remove bge-small", "says how much disk space was freed"),),
+    "open": (("emberd open", "and print its address"),),
     "ps": (("emberd ps", "what is loaded now"), ("emberd ps -v", "also how long each start took")),
     "embed": (
         ('emberd embed "The kettle is on."', "one text"),
@@ -60,6 +61,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd use bge-small --migrate", "also embed the configured stores again"),
     ),
     "reload": (("emberd reload", "says what changed"),),
+    "map": (
+        ("emberd map ~/notes.db --out notes.parquet", "for Embedding Atlas"),
+        ("emberd map notes --out notes.parquet --check", "also who made which row"),
+    ),
     "compare": (
         ("emberd compare minilm bge-small --store ~/notes.db", "on the texts of a store"),
         ("emberd compare minilm mpnet --texts lines.txt", "each line is a text"),

@@ -23,6 +23,7 @@ from emberd.cli import (
     doctor,
     embed,
     examples,
+    map,
     migrate,
     models,
     prepare,
@@ -57,6 +58,7 @@ app.command()(add.add)
 app.command()(prepare.prepare)
 app.command("list")(models.list_models)
 app.command()(models.remove)
+app.command("open")(server.open_page)
 app.command()(server.ps)
 app.command()(embed.embed)
 app.command()(rerank.rerank)
@@ -73,6 +75,7 @@ app.command()(bench.bench)
 app.add_typer(cache.app, name="cache")
 app.add_typer(settings.app, name="config")
 app.add_typer(migrate.app, name="migrate")
+app.command("map")(map.map_store)
 examples.add_to(app)
 
 

@@ -153,3 +153,28 @@ def warnings(
             }
         )
     return found
+
+
+def chunk_warnings(
+    stores: Mapping[str, KnownStore], chunks: Mapping[str, StoreChunking | None]
+) -> list[dict[str, str]]:
+    """Return the warnings of `/health` about stores whose new rows are cut in another way.
+
+    Args:
+        stores: what is known about stores, by name.
+        chunks: for each configured store, how its users cut rows as its entry states, or None.
+    """
+    found = []
+    for name, new in chunks.items():
+        known = stores.get(name)
+        if new and known and known.chunk and new != known.chunk:
+            found.append(
+                {
+                    "code": "store_chunk_mismatch",
+                    "message": f"The rows of the store {name} are chunks ({known.chunk}), and its"
+                    f" entry says that new ones are cut in another way ({new}).",
+                    "hint": f"Correct `stores.{name}.chunk`; or cut all documents again, then run"
+                    f" `emberd migrate check {shlex.quote(name)} --recut`.",
+                }
+            )
+    return found

@@ -30,11 +30,18 @@ export function Wait({ what }) {
   return html`<p class="wait" role="status">${what} …</p>`;
 }
 
+/** What the server says: a command in it stands between backticks. */
+export function Said({ text }) {
+  const parts = text.split("`");
+  if (parts.length % 2 === 0) return text;
+  return parts.map((part, index) => (index % 2 ? html`<code>${part}</code>` : part));
+}
+
 export function Failed({ problem, again }) {
   return html`
     <div class="notice bad" role="alert">
-      <p>${problem.message}</p>
-      ${problem.hint && html`<p class="hint">${problem.hint}</p>`}
+      <p><${Said} text=${problem.message} /></p>
+      ${problem.hint && html`<p class="hint"><${Said} text=${problem.hint} /></p>`}
       ${again && html`<button type="button" onClick=${again}>Try again</button>`}
     </div>
   `;

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
+import numpy as np
 import pytest
 import yaml
 
 from emberd.config.load import BUILT_IN
 from tests.effort import examples
+from tests.migrate.stores import make_cmem
 from tests.serving import Server
 
 TINY = Path(__file__).parent.parent / "reference" / "tiny" / "bert"
@@ -32,12 +34,16 @@ CHECKS = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with MiniLM, and with a re-ranker and a sparse model that need not be downloaded."""
+    """A server with MiniLM, a store, and a re-ranker and a sparse model that are here already."""
     reranker = {"sources": [{"path": str(RERANKER)}], "max_tokens": 40}
     sparse = {"sources": [{"path": str(SPARSE)}], "max_tokens": 30, "dimensions": 149}
     models = {"ms-marco-minilm": reranker, "granite-sparse": {**sparse, "precision": "f32"}}
-    config = yaml.safe_dump({"models": models})
-    with Server(tmp_path_factory.mktemp("described"), config=config) as running:
+    home = tmp_path_factory.mktemp("described")
+    vectors = np.random.default_rng(1).normal(size=(30, 384)).astype(np.float32)
+    make_cmem(home / "notes", [f"text {row}" for row in range(30)], vectors)
+    stores = {"notes": {"path": "notes", "kind": "cmem"}}
+    config = yaml.safe_dump({"models": models, "stores": stores})
+    with Server(home, config=config) as running:
         yield running
 
 

@@ -1,0 +1,219 @@
+// The picture of a map: moved by pointer, wheel, fingers and keys; says what is pointed at and what was enclosed.
+
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./lib/preact.js";
+import { Grid, inside, Plane } from "./plane.js";
+import { Points } from "./points.js";
+
+const REACH = 14; // pixels from the pointer to a point that it means
+const STEP = 60; // pixels by which a key moves
+const CLOSER = 1.35; // by which a key or button zooms
+const SIZES = { plain: 4, many: 3, checked: 8, lit: 10, chosen: 15 }; // pixels
+const MANY = 20_000;
+
+/** The numbers of a colour of the style sheet, such as "--hue-1". */
+function colourOf(name, at) {
+  const probe = document.createElement("span");
+  probe.style.color = `var(${name})`;
+  at.append(probe);
+  const numbers = getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
+  probe.remove();
+  return numbers;
+}
+
+/** Where points are and how they look, for `Points`. */
+function looksOf({ groups }, colours, hidden, lit) {
+  const looks = new Uint8Array(groups.length * 4);
+  const size = groups.length > MANY ? SIZES.many : SIZES.plain;
+  const faded = lit.size > 0;
+  for (let index = 0; index < groups.length; index++) {
+    const [red, green, blue] = colours[groups[index]];
+    looks[4 * index] = red;
+    looks[4 * index + 1] = green;
+    looks[4 * index + 2] = blue;
+    looks[4 * index + 3] = hidden.has(groups[index]) ? 0 : faded ? size - 1 : size;
+  }
+  return looks;
+}
+
+/**
+ * `layout`: {xy, rows, groups, checked}, `rows` being the number of each point's row. `hidden`: groups.
+ * `lit`: a Set of rows; `chosen`: a row. `onHover(row | null, pixel)`, `onChoose(row)`, `onArea(rows, how)`.
+ */
+export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plane, ...tell }) {
+  const told = useRef(tell); // the listeners outlive a rendering
+  told.current = tell;
+  const canvas = useRef(null);
+  const points = useRef(null);
+  const [lasso, setLasso] = useState([]);
+  const [turn, setTurn] = useState(0); // of colours, and of what draws
+  const grid = useMemo(() => new Grid(layout.xy), [layout]);
+  const shown = (index) => !hidden.has(layout.groups[index]);
+  const frame = useRef(0);
+  const fitted = useRef(null); // the kind of layout that is shown
+  const ringColour = useRef([0, 0, 0]);
+
+  const draw = () => {
+    frame.current ||= requestAnimationFrame(() => {
+      frame.current = 0;
+      points.current?.draw(plane, ringColour.current);
+    });
+  };
+
+  useLayoutEffect(() => {
+    const element = canvas.current;
+    const lost = (event) => event.preventDefault();
+    const restored = () => setTurn((before) => before + 1);
+    element.addEventListener("webglcontextlost", lost);
+    element.addEventListener("webglcontextrestored", restored);
+    points.current = new Points(element);
+    const watch = new ResizeObserver(() => {
+      const { width, height } = element.parentElement.getBoundingClientRect();
+      points.current.resize(width, height);
+      plane.resize(width, height);
+      draw();
+    });
+    watch.observe(element.parentElement);
+    const scheme = matchMedia("(prefers-color-scheme: dark)");
+    scheme.addEventListener("change", restored);
+    return () => {
+      watch.disconnect();
+      scheme.removeEventListener("change", restored);
+      element.removeEventListener("webglcontextlost", lost);
+      element.removeEventListener("webglcontextrestored", restored);
+      cancelAnimationFrame(frame.current);
+      points.current.end();
+      points.current = null;
+    };
+  }, []);
+
+  useLayoutEffect(() => {
+    const { width, height } = canvas.current.parentElement.getBoundingClientRect();
+    points.current.resize(width, height);
+    const kind = `${layout.kind} ${layout.map}`;
+    plane.fit(layout.xy, width, height, kind !== fitted.current);
+    fitted.current = kind;
+  }, [layout.xy]);
+
+  useLayoutEffect(() => {
+    const colours = hues.map((hue) => colourOf(hue, canvas.current.parentElement));
+    ringColour.current = colourOf("--ink", canvas.current.parentElement).map((each) => each / 255);
+    points.current.set(points.current.all, layout.xy, looksOf(layout, colours, hidden, lit));
+    const top = [];
+    for (let index = 0; index < layout.rows.length; index++) {
+      const row = layout.rows[index];
+      const size = row === chosen ? SIZES.chosen : lit.has(row) ? SIZES.lit : 0;
+      if (size || (layout.checked[index] && !lit.size && shown(index))) top.push([index, size || SIZES.checked]);
+    }
+    top.sort(([, one], [, other]) => one - other);
+    const xy = new Float32Array(top.length * 2);
+    const looks = new Uint8Array(top.length * 4);
+    top.forEach(([index, size], at) => {
+      xy.set([layout.xy[2 * index], layout.xy[2 * index + 1]], 2 * at);
+      looks.set([...colours[layout.groups[index]], size], 4 * at);
+    });
+    points.current.set(points.current.top, xy, looks);
+    draw();
+  }, [layout, hues, hidden, lit, chosen, turn]);
+
+  useEffect(() => {
+    const element = canvas.current;
+    const fingers = new Map();
+    let outline = null;
+    let moved = 0;
+    const place = (event) => {
+      const box = element.getBoundingClientRect();
+      return [event.clientX - box.left, event.clientY - box.top];
+    };
+    const under = ([px, py]) => grid.nearest(...plane.at(px, py), REACH / plane.scale, shown);
+    const down = (event) => {
+      element.setPointerCapture(event.pointerId);
+      fingers.set(event.pointerId, place(event));
+      moved = 0;
+      if (tool === "lasso" && fingers.size === 1) outline = [place(event)];
+      else outline = null;
+      setLasso([]);
+    };
+    const move = (event) => {
+      const now = place(event);
+      if (!fingers.has(event.pointerId)) {
+        const index = under(now);
+        told.current.onHover(index < 0 ? null : layout.rows[index], now);
+        return;
+      }
+      const before = fingers.get(event.pointerId);
+      fingers.set(event.pointerId, now);
+      moved += Math.abs(now[0] - before[0]) + Math.abs(now[1] - before[1]);
+      if (outline) {
+        outline.push(now);
+        setLasso([...outline]);
+        return;
+      }
+      if (fingers.size === 1) {
+        plane.pan(now[0] - before[0], now[1] - before[1]);
+      } else {
+        const other = [...fingers].find(([id]) => id !== event.pointerId)[1];
+        const far = (one) => Math.hypot(one[0] - other[0], one[1] - other[1]) || 1;
+        plane.zoom(far(now) / far(before), (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
+        plane.pan((now[0] - before[0]) / 2, (now[1] - before[1]) / 2);
+      }
+      told.current.onHover(null);
+      draw();
+    };
+    const up = (event) => {
+      if (!fingers.delete(event.pointerId) || fingers.size) return;
+      if (outline && outline.length > 2) {
+        const polygon = outline.map(([px, py]) => plane.at(px, py));
+        told.current.onArea(inside(layout.xy, polygon, shown).map((index) => layout.rows[index]), "enclosed");
+      } else if (moved < 5) {
+        const index = under(place(event));
+        told.current.onChoose(index < 0 ? null : layout.rows[index]);
+      }
+      outline = null;
+      setLasso([]);
+    };
+    const leave = () => told.current.onHover(null);
+    const wheel = (event) => {
+      event.preventDefault();
+      const lines = event.deltaMode === 1 ? 16 : 1;
+      plane.zoom(Math.exp(-event.deltaY * lines * (event.ctrlKey ? 0.01 : 0.0018)), ...place(event));
+      told.current.onHover(null);
+      draw();
+    };
+    const keys = {
+      ArrowLeft: () => plane.pan(STEP, 0),
+      ArrowRight: () => plane.pan(-STEP, 0),
+      ArrowUp: () => plane.pan(0, STEP),
+      ArrowDown: () => plane.pan(0, -STEP),
+      "+": () => plane.zoom(CLOSER),
+      "=": () => plane.zoom(CLOSER),
+      "-": () => plane.zoom(1 / CLOSER),
+      0: () => plane.reset(),
+      Enter: () => area(),
+    };
+    const key = (event) => {
+      if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      keys[event.key]();
+      draw();
+    };
+    const area = () =>
+      told.current.onArea(inside(layout.xy, plane.corners(), shown).map((index) => layout.rows[index]), "in view");
+    plane.redraw = draw;
+    plane.list = area;
+    const listeners = { pointerdown: down, pointermove: move, pointerup: up, pointercancel: up, keydown: key };
+    Object.assign(listeners, { pointerleave: leave });
+    for (const [name, listener] of Object.entries(listeners)) element.addEventListener(name, listener);
+    element.addEventListener("wheel", wheel, { passive: false });
+    return () => {
+      for (const [name, listener] of Object.entries(listeners)) element.removeEventListener(name, listener);
+      element.removeEventListener("wheel", wheel);
+    };
+  }, [grid, hidden, tool]);
+
+  return html`
+    <canvas ref=${canvas} class=${tool} tabindex="0" role="application" aria-label=${label}
+      aria-describedby="map-keys"></canvas>
+    ${lasso.length > 1 &&
+    html`<svg class="lasso" aria-hidden="true"><polygon points=${lasso.map((each) => each.join()).join(" ")} /></svg>`}
+  `;
+}

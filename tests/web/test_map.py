@@ -1,0 +1,203 @@
+"""The view Map in a real browser: a store is read, seen, moved, enclosed, searched and refined."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.atlas.maps import HOSTILE, OF_NEW, ROWS, make_home, texts
+from tests.serving import Server
+from tests.web.browsing import (
+    LOOKS,
+    WIDTHS,
+    Scheme,
+    assert_accessible,
+    assert_nothing_is_cut,
+    opened,
+)
+
+SLOW_MS = 60_000  # a model is loaded, or UMAP computed, beside other tests
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with stores to map."""
+    home = tmp_path_factory.mktemp("seen")
+    make_home(home)
+    with Server(home) as running:
+        yield running
+
+
+@contextmanager
+def map_of(
+    browser: Browser,
+    server: Server,
+    store: str,
+    *,
+    width: int = WIDTHS["desk"],
+    scheme: Scheme = "light",
+) -> Iterator[Page]:
+    """Yield the page once the map of a store is drawn."""
+    with opened(browser, server, f"map/{store}", width=width, scheme=scheme) as page:
+        page.locator(".picture canvas").wait_for(timeout=SLOW_MS)
+        yield page
+
+
+def heading(page: Page, text: str | re.Pattern[str]) -> None:
+    """Wait for the heading of the list."""
+    expect(page.locator("#map-list")).to_have_text(text, timeout=SLOW_MS)
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_a_mixed_store_is_seen(
+    browser: Browser, mapped: Server, width: int, scheme: Scheme
+) -> None:
+    with map_of(browser, mapped, "mixed", width=width, scheme=scheme) as page:
+        if (again := page.get_by_role("button", name="Find out which model")).count():
+            again.click()
+        expect(page.get_by_text("The store is mixed.")).to_be_visible(timeout=SLOW_MS)
+
+        legend = page.locator(".groups button")
+        expect(legend).to_have_text([f"old{ROWS - OF_NEW}", f"new{OF_NEW}"])
+        legend.nth(0).click()
+        page.get_by_role("button", name="List what is in view").click()
+        heading(page, f"{OF_NEW} rows in view")  # those of the other model are hidden
+
+        assert_accessible(page)
+        assert_nothing_is_cut(page)
+
+
+def test_hostile_texts_are_shown_as_they_are(browser: Browser, mapped: Server) -> None:
+    with map_of(browser, mapped, "notes") as page:
+        title = page.title()
+        page.get_by_label("A text, whose neighbours light up").fill(HOSTILE[0])
+        page.get_by_role("button", name="Search", exact=True).click()
+        heading(page, f"Nearest to “{HOSTILE[0]}”")
+
+        first = page.locator(".hits button").first
+        expect(first.locator("span").first).to_have_text(HOSTILE[0])
+        assert page.title() == title
+        assert page.locator("main img, main script").count() == 0
+        page.get_by_label("A text, whose neighbours light up").fill(HOSTILE[1])
+        page.keyboard.press("Enter")
+        expect(page.locator(".hits button").first.locator("span").first).to_have_text(HOSTILE[1])
+        direction = "getComputedStyle(document.querySelector('.hits span')).direction"
+        assert page.evaluate(direction) == "rtl"
+        page.get_by_label("A text, whose neighbours light up").fill(HOSTILE[2])
+        page.keyboard.press("Enter")
+        expect(page.locator(".hits button").first.locator("span").first).to_have_text(
+            HOSTILE[2][:300]
+        )
+        assert_nothing_is_cut(page)
+
+
+def test_the_pointer_shows_a_text_and_a_lasso_lists_many(browser: Browser, mapped: Server) -> None:
+    with map_of(browser, mapped, "notes") as page:
+        page.locator(".picture canvas").scroll_into_view_if_needed()
+        box = page.locator(".picture canvas").bounding_box()
+        assert box
+        for step in range(40):  # somewhere in the middle there is a point
+            page.mouse.move(box["x"] + box["width"] * (0.3 + step * 0.01), box["y"] + 300)
+            if page.locator(".tip").count():
+                break
+        expect(page.locator(".tip p").first).to_be_visible()
+        assert page.locator(".tip p").first.inner_text() in {text[:300] for text in texts()}
+
+        page.get_by_role("button", name="Lasso").click()
+        left, top = box["x"] + 5, box["y"] + 5
+        right, low = box["x"] + box["width"] - 5, box["y"] + box["height"] - 5
+        page.mouse.move(left, top)
+        page.mouse.down()
+        for x, y in ((right, top), (right, low), (left, low), (left, top + 3)):
+            page.mouse.move(x, y, steps=4)
+        page.mouse.up()
+        heading(page, "1,200 rows enclosed")
+        expect(page.locator(".hits button")).to_have_count(50)
+        page.get_by_role("button", name=re.compile("Show more")).click()
+        expect(page.locator(".hits button")).to_have_count(100)
+
+
+def test_everything_goes_by_the_keyboard(browser: Browser, mapped: Server) -> None:
+    with map_of(browser, mapped, "notes") as page:
+        page.locator(".picture canvas").focus()
+        page.keyboard.press("Enter")
+        heading(page, "1,200 rows in view")
+        for _ in range(12):
+            page.keyboard.press("+")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        heading(page, re.compile(r"^(?!1,200)[\d,]+ rows in view"))
+        page.keyboard.press("0")
+        page.keyboard.press("Enter")
+        heading(page, "1,200 rows in view")
+
+        page.locator(".hits button").nth(3).focus()
+        page.keyboard.press("Enter")
+        expect(page.locator(".hits button").nth(3)).to_have_attribute("aria-pressed", "true")
+        page.locator(".picture canvas").focus()
+        page.keyboard.press("Enter")  # it has come closer to that row
+        heading(page, re.compile(r"^(?!1,200)[\d,]+ rows in view"))
+
+
+def test_refine_shows_a_sample_and_goes_back(browser: Browser, mapped: Server) -> None:
+    with map_of(browser, mapped, "notes") as page:
+        page.get_by_role("button", name="Refine by UMAP").click()
+        expect(page.get_by_role("button", name="Stop here")).to_be_visible()
+        expect(page.get_by_role("button", name="Stop here")).to_have_count(0, timeout=SLOW_MS)
+        expect(page.get_by_text("The map shows a sample of")).to_be_visible()
+        page.get_by_role("button", name="List what is in view").click()
+        heading(page, "1,200 rows in view")
+        page.get_by_role("button", name="Show all points again").click()
+        expect(page.get_by_text("Placed by two principal components")).to_be_visible()
+
+        page.get_by_role("button", name="Refine by UMAP").click()
+        page.get_by_text("Placing the rows").wait_for(timeout=SLOW_MS)
+        page.get_by_role("button", name="Stop here").click()
+        expect(page.get_by_role("button", name="Refine by UMAP")).to_be_visible()
+
+
+def test_a_store_that_cannot_be_read_says_why(browser: Browser, mapped: Server) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{mapped.url}/ui/#/map/gone")
+    expect(page.get_by_role("alert")).to_contain_text("gone.db", timeout=SLOW_MS)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("alert")).to_contain_text("gone.db", timeout=SLOW_MS)
+    page.get_by_label("Store").select_option("empty")
+    expect(page.get_by_text("empty has no vectors to show")).to_be_visible(timeout=SLOW_MS)
+    context.close()
+
+
+def test_without_webgl_it_says_so_and_the_search_works(browser: Browser, mapped: Server) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.add_init_script(
+        "const before = HTMLCanvasElement.prototype.getContext;"
+        "HTMLCanvasElement.prototype.getContext = function (kind, ...more) {"
+        "  return kind.startsWith('webgl') ? null : before.call(this, kind, ...more); };"
+    )
+    page.goto(f"{mapped.url}/ui/#/map/notes")
+    expect(page.get_by_text("offers no WebGL")).to_be_visible(timeout=SLOW_MS)
+    page.get_by_label("A text, whose neighbours light up").fill(texts()[50])
+    page.keyboard.press("Enter")
+    expect(page.locator(".hits button").first).to_contain_text(texts()[50], timeout=SLOW_MS)
+    page.locator(".hits button").first.click()
+    assert said == []
+    context.close()
+
+
+def test_a_map_that_was_ended_comes_back(browser: Browser, mapped: Server) -> None:
+    with map_of(browser, mapped, "notes") as page:
+        page.get_by_role("button", name="List what is in view").click()
+        heading(page, "1,200 rows in view")
+        for store in ("mixed", "odd"):  # so that the one of notes is ended
+            while mapped.http.post("/map", json={"store": store}).json()["state"] != "ready":
+                pass
+        page.get_by_role("button", name=re.compile("Show more")).click()
+        page.locator(".picture canvas").wait_for(timeout=SLOW_MS)
+        page.get_by_role("button", name="List what is in view").click()
+        heading(page, "1,200 rows in view")
