@@ -12,7 +12,7 @@ from pathlib import Path
 import checkpoints
 import make_texts
 
-from emberd.bench.client import Server
+from emberd.bench.client import FRESH, Server
 from emberd.bench.texts import Texts
 from emberd.worker.tokenizer import Tokenizer
 from load import Load, Request
@@ -86,8 +86,8 @@ class Requests:
         return Load(clients=MANY_CLIENTS, requests=self._requests(texts), drain=False, ramp=RAMP)
 
     def _requests(self, parts: Sequence[Sequence[str]]) -> list[Request]:
-        headers = {"Accept": "application/octet-stream"} if self._answers == "raw" else {}
-        server = Server("127.0.0.1", 80, headers=headers)  # no server minds the port in the head
+        raw = {"Accept": "application/octet-stream"} if self._answers == "raw" else {}
+        server = Server("127.0.0.1", 80, headers=FRESH | raw)  # nobody minds the port in the head
         encoding = "base64" if self._answers == "base64" else "float"
         found = []
         for texts in parts:

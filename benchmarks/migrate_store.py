@@ -28,6 +28,7 @@ import sqlite_vec
 from emberd.bench.texts import Texts
 from emberd.config.load import load_config
 from emberd.config.paths import Homes
+from emberd.config.settings import CacheSettings
 from emberd.migrate.embedding import BATCH, IN_FLIGHT, PoolEmbedder, Target, embed, find_target
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
@@ -111,7 +112,8 @@ def measure(rows: int, model: str, folder: Path) -> dict[str, object]:
     """Migrate one store; return the estimates and the measurements."""
     base = load_config()
     homes = Homes(folder / "config.yaml", folder / "state", folder / "cache", base.homes.hub)
-    config = replace(base, homes=homes)
+    settings = replace(base.settings, cache=CacheSettings())  # the same texts come several times
+    config = replace(base, homes=homes, settings=settings)
     store = folder / "store"
     store.mkdir()
     texts = Texts().take(rows, WORDS)

@@ -34,6 +34,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out folders of slow tests where nobody wants these: they import whole libraries."""
+    is_slow = collection_path.name in SLOW and collection_path.parent == Path(__file__).parent
+    return True if is_slow and config.option.markexpr == "not slow" else None
+
+
 def group(nodeid: str) -> str:
     """Return what runs in one process: a test's file, or its folder if that is in `TOGETHER`."""
     file = PurePosixPath(nodeid.partition("::")[0])

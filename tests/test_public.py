@@ -41,7 +41,8 @@ METHODS = {
     "models": "() -> list[dict[str, typing.Any]]",
     "rerank": (
         "(query: str, texts: collections.abc.Sequence[str], *, model: str | None = None,"
-        " top_n: int | None = None, truncate: bool = True) -> emberd.client.answers.Ranking"
+        " top_n: int | None = None, truncate: bool = True, cache: bool = True)"
+        " -> emberd.client.answers.Ranking"
     ),
     "send": "(request: emberd.client.requests.Request[~T]) -> ~T",
     "unload": "(model: str | None = None) -> list[str]",

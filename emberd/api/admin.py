@@ -1,18 +1,35 @@
-"""Routes for the administrator: preview and perform a reload of the config file."""
+"""Routes for the administrator: preview and perform a reload of the config file, pin models."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+from pydantic import ConfigDict, Field
+from starlette.requests import Request
 from starlette.responses import Response
 
-from emberd.api import answers
-from emberd.api.openapi import ACCESS, NativeError, ResponseBody, Responses, fails, gives
+from emberd.api import answers, body
+from emberd.api.fields import RequestBody
+from emberd.api.openapi import (
+    ACCESS,
+    MODEL,
+    NativeError,
+    ResponseBody,
+    Responses,
+    fails,
+    gives,
+    takes,
+)
 from emberd.api.routes import Router
 from emberd.config.difference import Change
 from emberd.config.live import LiveConfig
+from emberd.pool.manager import Pool
+from emberd.pool.status import ModelStatus
 
 BROKEN = "The config file is missing or invalid; the previous configuration stays in force."
+
+
+PINNING = (*MODEL, 400, 413, 415, 422, 429, 503)
 
 
 class DefaultModel(ResponseBody):
@@ -40,7 +57,16 @@ class Reload(ResponseBody):
     changes: list[ConfigChange]
 
 
-def create_router(live: LiveConfig) -> Router:
+class PinBody(RequestBody):
+    """What `POST /pin` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    pinned: bool = Field(description="Whether it stays loaded; its entry counts after a restart.")
+
+
+def create_router(live: LiveConfig, pool: Pool) -> Router:
     """Return the admin routes."""
     router = Router()
     failures: Responses = fails(NativeError, (*ACCESS, 500))
@@ -56,6 +82,19 @@ def create_router(live: LiveConfig) -> Router:
         """Reload the config file; answers once it is in force."""
         found = await live.reload()
         return _describe(live, "reloaded" if found else "unchanged", found)
+
+    @router.post(
+        "/pin",
+        openapi_extra=takes(PinBody, {"model": "minilm", "pinned": False}),
+        responses=gives(ModelStatus, "The model.") | fails(NativeError, PINNING),
+    )
+    async def pin(request: Request) -> Response:
+        """Have a model stay loaded once it is, or no longer, until the server is restarted.
+
+        Neither idle time nor another model unloads it, whatever its entry says; `/unload` does.
+        """
+        asked = await body.read(request, PinBody, pool.limits.max_body)
+        return answers.as_json(pool.pin(asked.model, asked.pinned))
 
     return router
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from emberd import __version__
 from emberd.api import (
     admin,
     chunk,
@@ -29,17 +28,22 @@ from emberd.api import (
     web,
 )
 from emberd.api.access import Access, BearerTokens
+from emberd.api.activity import Activity
 from emberd.api.byte_budget import ByteBudget
+from emberd.api.changes import Changes, Looks
 from emberd.api.commands import Jobs, command_line
 from emberd.api.gate import Gate
+from emberd.api.history import History
 from emberd.api.map_process import Maps
 from emberd.api.routes import Route, Routes
 from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
 from emberd.pool.manager import Pool
-from emberd.pool.memory import release_free_memory
+from emberd.pool.memory import memory_bytes, release_free_memory
+from emberd.pool.observer import Observers
 from emberd.pool.preparing import AFTER_START_S as PREPARE_AFTER_S
 from emberd.pool.preparing import Preparing
+from emberd.running import Running
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +60,12 @@ class App:
     jobs: Jobs
 
 
-def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
-    """Return the app.
-
-    `instance` is any string unique to this run of the server.
-    """
+def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
+    """Return the app; `here` says where the server listens, and which run of it this is."""
     config = live.config
     measured = metrics.Metrics()
-    pool = Pool(config, measured)
+    observers = Observers(measured)
+    pool = Pool(config, observers)
     byte_budget = ByteBudget(lambda: pool.limits.max_queued_bytes)
     stamps = Stamps()
     preparing = Preparing(pool)
@@ -85,33 +87,46 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
             await stamps.close()
             await preparing.close()
 
-    def everything() -> dict[str, Any]:
+    def server() -> dict[str, Any]:
+        settings = live.config.settings
         return {
-            "server": {
-                "version": __version__,
-                "instance": instance,
-                "default": pool.default.name,
-                "stores": [*live.config.settings.stores],
-                "command": command_line(live.config.homes),
-            },
-            "models": pool.statuses(),
-            "warnings": [*live.warnings(), *pool.warnings()],
-            "samples": [],
-            "requests": [],
-            "jobs": running.rows(),
+            "version": here.version,
+            "instance": here.instance,
+            "default": pool.default.name,
+            "default_reranker": pool.find(settings.default_reranker).spec.name,
+            "default_sparse": pool.find(settings.default_sparse).spec.name,
+            "pid": here.pid,
+            "address": here.address,
+            "config": str(live.config.homes.config),
+            "command": command_line(live.config.homes),
+            "stores": [*settings.stores],
+            "needs_token": tokens.required,
+            "budget_bytes": pool.limits.memory_budget,
+            "memory_bytes": memory_bytes(here.pid),
         }
 
-    watchers = events.Watchers(everything, pool.statuses)
-    running = Jobs(watchers.tell)
+    history, activity = History(), Activity()
+    everything: Looks = {
+        "server": server,
+        "models": pool.statuses,
+        "warnings": lambda: [*live.warnings(), *pool.warnings()],
+        "samples": history.samples,
+        "requests": activity.rows,
+    }
+    changes = Changes(pool, history, activity, everything, here.pid)
+    running = Jobs(changes.tell)
+    everything["jobs"] = running.rows
+    observers.add(changes)
+    live.follow(lambda _: changes.look())
     routes: list[Route] = []
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, byte_budget),
         *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank, chunk)),
-        admin.create_router(live),
+        admin.create_router(live, pool),
         pages.create_router(openapi.Document(routes)),
         web.create_router(),
-        events.create_router(watchers),
+        events.create_router(changes.watchers),
         map.create_router(pool, live, maps),
         jobs.create_router(running, live),
         trust.create_router(running, live),
@@ -123,7 +138,8 @@ def create_app(live: LiveConfig, tokens: BearerTokens, instance: str) -> App:
         Routes(routes, lifespan),
         access=Access(tokens, config.settings.server),
         metrics=measured,
+        changes=changes,
         budget=byte_budget,
-        instance=instance,
+        instance=here.instance,
     )
-    return App(gate, routes, pool, watchers, running)
+    return App(gate, routes, pool, changes.watchers, running)

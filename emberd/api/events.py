@@ -5,97 +5,108 @@ too slowly is dropped: it connects again, and gets `hello`. Watching keeps no mo
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from emberd.api.hang_up import HangUp, hang_up_of
 from emberd.api.openapi import ACCESS, NativeError, fails
+from emberd.api.record import record_of
 from emberd.api.routes import Router
 
-MOST_WAITING = 64  # events that a watcher has not read yet
-LOOK_S = 0.25  # between two looks at the models
-ALIVE_S = 15.0  # after which a comment is sent, so that a dead connection is noticed
+MOST_UNREAD = 2**20  # bytes that a watcher may lag behind, besides what its connection buffers
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+TYPE = "text/event-stream"
 
-Look = Callable[[], dict[str, Any]]
+
+class _Watcher:
+    """One who watches. `waits`: it has been sent everything, and could be sent an end, too."""
+
+    def __init__(self, hang_up: HangUp) -> None:
+        self.unread = bytearray()
+        self.came = asyncio.Event()
+        self.hang_up = hang_up
+        self.waits = False
 
 
 class Watchers:
-    """Everyone who watches. `hello` returns the whole state, `rows` the models' rows."""
+    """Everyone who watches. `hello` returns the whole state at the moment when one comes."""
 
-    def __init__(self, hello: Look, rows: Callable[[], list[Any]]) -> None:
+    def __init__(self, hello: Callable[[], dict[str, Any]]) -> None:
         self._hello = hello
-        self._rows = rows
-        self._queues: set[asyncio.Queue[bytes | None]] = set()
-        self._seen: dict[str, Any] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._all: set[_Watcher] = set()
+        self._is_over = False
+
+    def __len__(self) -> int:
+        return len(self._all)
 
     def tell(self, name: str, data: object) -> None:
         """Send an event to everyone; who has not read the last ones is dropped."""
-        if not self._queues:
+        if not self._all:
             return
         event = _event(name, data)
-        for queue in [*self._queues]:
-            try:
-                queue.put_nowait(event)
-            except asyncio.QueueFull:
-                self._drop(queue)
+        for watcher in [*self._all]:
+            if len(watcher.unread) + len(event) > MOST_UNREAD:
+                self._drop(watcher)
+            else:
+                watcher.unread += event
+                watcher.came.set()
 
-    async def watch(self) -> AsyncIterator[bytes]:
-        """Yield events until the server ends, or this watcher is dropped."""
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(MOST_WAITING)
-        self._queues.add(queue)
-        if self._looking is None:
-            self._seen = {row.name: _lasting(row) for row in self._rows()}
-            self._looking = asyncio.create_task(self._look(), name="look at the models")
+    async def send_to(self, send: Send, hang_up: HangUp) -> None:
+        """Send events until the server ends, or this watcher is dropped."""
+        watcher = _Watcher(hang_up)
+        unread = _event("hello", self._hello())
+        self._all.add(watcher)
         try:
-            yield _event("hello", self._hello())
-            while True:
-                try:
-                    event = await asyncio.wait_for(queue.get(), ALIVE_S)
-                except TimeoutError:
-                    event = b": still here\n\n"
-                if event is None:
-                    return
-                yield event
+            while unread:
+                await send({"type": "http.response.body", "body": unread, "more_body": True})
+                watcher.waits = True
+                if not self._is_over:
+                    await watcher.came.wait()
+                watcher.waits = False
+                watcher.came.clear()
+                unread, watcher.unread = bytes(watcher.unread), bytearray()
+            await send({"type": "http.response.body", "body": b""})
         finally:
-            self._queues.discard(queue)
-            if not self._queues and self._looking is not None:
-                self._looking.cancel()
-                self._looking = None
+            self._all.discard(watcher)
 
     def close(self) -> None:
         """End every stream: the server ends."""
-        for queue in [*self._queues]:
-            self._drop(queue)
+        self._is_over = True
+        for watcher in [*self._all]:
+            if watcher.waits:
+                watcher.came.set()
+            else:
+                self._drop(watcher)
 
-    def _drop(self, queue: "asyncio.Queue[bytes | None]") -> None:
-        self._queues.discard(queue)
-        with suppress(asyncio.QueueEmpty):
-            while True:
-                queue.get_nowait()
-        queue.put_nowait(None)
-
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            rows = {row.name: row for row in self._rows()}
-            lasting = {name: _lasting(row) for name, row in rows.items()}
-            changed = [rows[name] for name, seen in lasting.items() if self._seen.get(name) != seen]
-            if changed:
-                self.tell("models", changed)
-            if gone := [name for name in self._seen if name not in rows]:
-                self.tell("gone", gone)
-            self._seen = lasting
+    def _drop(self, watcher: _Watcher) -> None:
+        """Hang up on one who does not read: it cannot be told anything, not even an end."""
+        self._all.discard(watcher)
+        watcher.hang_up.cut()
 
 
-def _lasting(row: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return what of a row does not change by the mere passing of time."""
-    return {**asdict(row), "idle_s": None, "unloads_in_s": None}
+class Stream(Response):
+    """An answer that lasts as long as its client listens."""
+
+    def __init__(self, watchers: Watchers) -> None:
+        super().__init__(headers=HEADERS, media_type=TYPE)
+        del self.headers["content-length"]
+        self._watchers = watchers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it. Raises ClientDisconnect when the client has hung up."""
+        del receive
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+            return
+        hang_up = hang_up_of(scope)
+        await hang_up.ends(self._watchers.send_to(send, hang_up))
 
 
 def _event(name: str, data: object) -> bytes:
@@ -111,15 +122,14 @@ def create_router(watchers: Watchers) -> Router:
         responses={
             200: {
                 "description": "Server-Sent Events: `hello`, then `models`, `gone` and others.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {TYPE: {"schema": {"type": "string"}}},
             },
             **fails(NativeError, ACCESS),
         },
     )
     async def events(request: Request) -> Response:
         """Tell what changes in this server, for as long as the client listens."""
-        del request
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(watchers.watch(), 200, headers, "text/event-stream")
+        record_of(request.scope).lasts = True
+        return Stream(watchers)
 
     return router

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emberd.api import byte_budget
 from emberd.api.access import Access
+from emberd.api.activity import Ended, in_ms
+from emberd.api.changes import Changes
 from emberd.api.errors import dialect_of, render
 from emberd.api.metrics import Metrics
 from emberd.api.paths import plain
@@ -35,12 +37,14 @@ class Gate:
         *,
         access: Access,
         metrics: Metrics,
+        changes: Changes,
         budget: byte_budget.ByteBudget,
         instance: str,
     ) -> None:
         self._app = app
         self._access = access
         self._metrics = metrics
+        self._changes = changes
         self._budget = budget
         self._instance = instance
 
@@ -101,24 +105,23 @@ class Gate:
         self, request_id: str, scope: Scope, record: Record, status: int, seconds: float
     ) -> None:
         dialect, said = dialect_of(scope), str(status) if status else "hung_up"
-        self._metrics.answered(record, dialect=dialect, status=said, seconds=seconds)
+        method = scope["method"] if scope["method"] in METHODS else UNKNOWN
+        if not record.lasts:
+            self._metrics.answered(record, dialect=dialect, status=said, seconds=seconds)
+            ended = Ended(time.time(), request_id, method, dialect, said, seconds, record)
+            self._changes.answered(ended)
         if not log.isEnabledFor(logging.INFO):
             return
-        method = scope["method"] if scope["method"] in METHODS else UNKNOWN
         line: dict[str, object] = {
             "id": request_id,
             "method": method,
             "route": record.route,
             "status": status or "hung_up",
-            "ms": _ms(seconds),
+            "ms": in_ms(seconds),
             "dialect": dialect,
             "model": record.model,
         }
         if record.timing:
             line |= {"texts": record.texts, "tokens": record.tokens, "truncated": record.truncated}
-            line |= {f"{stage}_ms": _ms(spent_s) for stage, spent_s in record.timing.stages()}
+            line |= {f"{stage}_ms": in_ms(spent_s) for stage, spent_s in record.timing.stages()}
         log.info("request", extra=line)
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)

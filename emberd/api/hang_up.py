@@ -5,7 +5,7 @@ connection puts a `HangUp` into the ASGI state, and calls whoever is at work for
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -17,9 +17,10 @@ T = TypeVar("T")
 
 
 class HangUp:
-    """The end of one connection."""
+    """The end of one connection; `cut` is how the server itself brings it about."""
 
-    def __init__(self) -> None:
+    def __init__(self, cut: Callable[[], None] = lambda: None) -> None:
+        self.cut = cut
         self._happened = False
         self._working: asyncio.Task[Any] | None = None
 

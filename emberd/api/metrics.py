@@ -115,6 +115,9 @@ class Metrics(Collector):
             for stage, spent_s in record.timing.stages():
                 totals.stages[stage].add(spent_s)
 
+    def changed(self, model: str) -> None:
+        """Do nothing: states are gauges, and read at each scrape."""
+
     def loaded(self, model: str, seconds: float, phases_s: Mapping[str, float]) -> None:
         """See `Observer`."""
         totals = self._of[model]

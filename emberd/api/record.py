@@ -18,7 +18,8 @@ UNKNOWN = "unknown"  # no route: nothing is at that path, or the request was ref
 class Record:
     """`route` is a template such as `/v1/models/{name}`, and `model` a registry name.
 
-    `headers` are added to the answer.
+    `headers` are added to the answer. If it `lasts` as long as its client likes, its time says
+    nothing about this server, and it is not counted.
     """
 
     route: str = UNKNOWN
@@ -28,6 +29,7 @@ class Record:
     truncated: int = 0
     cached: int = 0
     timing: Timing | None = None
+    lasts: bool = False
     headers: dict[str, str] = field(default_factory=dict)
 
     def note(self, answer: Answer) -> None:

@@ -7,6 +7,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Texts:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._grammar: dict[str, Any] = yaml.safe_load(GRAMMAR.read_text(encoding="utf-8"))
+        self._grammar = _grammar()
         self._topics: list[dict[str, list[str]]] = list(self._grammar["topics"].values())
         self._random = random.Random(seed)  # noqa: S311 - no secret
         self._given: set[str] = set()
@@ -84,6 +85,12 @@ class Texts:
 
     def _choose(self, among: Sequence[Any]) -> Any:  # noqa: ANN401 - an element of any type
         return among[int(self._random.random() * len(among))]
+
+
+@cache
+def _grammar() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(GRAMMAR.read_text(encoding="utf-8"))
+    return found
 
 
 def mixed_lengths() -> list[int]:

@@ -16,6 +16,7 @@ from emberd.errors import ConfigError, EmberdError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from emberd.client.address import Address
     from emberd.client.clients import Client
     from emberd.config.document import Keys
     from emberd.config.load import Config
@@ -79,24 +80,31 @@ class Root:
             print_warning(warning)
         return config
 
-    def find_server(self) -> "Client | None":
-        """Return the running server, even if the config file is broken.
+    def find_address(self) -> "Address | None":
+        """Return where the running server is, even if the config file is broken.
 
         Raises:
             ConfigError: the file is broken, and no server recorded where it listens.
         """
-        from emberd.client import clients, finding
+        from emberd.client import finding
         from emberd.config.paths import find_homes
         from emberd.config.tokens import token_of_environment
 
         try:
-            return clients.find(self.load())
+            return finding.find_address(self.load())
         except ConfigError:
             state = find_homes(config=self.config_file).state
             noted = finding.find_noted_address(state, token_of_environment())
             if noted is None:
                 raise
-            return clients.at(noted)
+            return noted
+
+    def find_server(self) -> "Client | None":
+        """Return a client of the running server; raises as `find_address`."""
+        from emberd.client import clients
+
+        address = self.find_address()
+        return clients.at(address) if address else None
 
     def require_server(self) -> "Client":
         """Return the running server, or raise `NoServerError`."""

@@ -1,11 +1,13 @@
-"""`emberd ps`, `load`, `unload`: what a running server has loaded, and changing it."""
+"""`emberd open`, `ps`, `load`, `unload`: what a running server has loaded, and changing it."""
 
 import json
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from emberd.cli.context import AsJson, Root, complete_model, print_warning
+from emberd.errors import ConfigError
 
 Name = Annotated[
     str | None,
@@ -16,6 +18,30 @@ Name = Annotated[
         show_default=False,
     ),
 ]
+
+
+def open_page(ctx: typer.Context) -> None:
+    """Open the page of the running server in the browser.
+
+    Prints its address, too. Starts no server.
+    """
+    import webbrowser
+
+    from emberd.client import finding
+
+    root: Root = ctx.obj
+    address = finding.require(root.find_address())
+    if address.socket and urlsplit(address.url).port is None:
+        raise ConfigError(
+            "The server listens on its socket only, which no browser can reach.",
+            hint="Set server.port in the config file, and restart the server.",
+        )
+    page = f"{address.url}/ui/"
+    typer.echo(page)
+    if address.token:
+        typer.echo("The page will ask for a token of this server.")
+    if not webbrowser.open(page):
+        print_warning("No browser could be started. Open the address above in one.")
 
 
 def ps(

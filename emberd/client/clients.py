@@ -154,9 +154,15 @@ class Client:
         model: str | None = None,
         top_n: int | None = None,
         truncate: bool = True,
+        cache: bool = True,
     ) -> Ranking:
-        """Return `texts` in the order of their relevance to `query`, the best `top_n` or all."""
-        return self.send(requests.rerank(query, texts, model=model, top_n=top_n, truncate=truncate))
+        """Return `texts` in the order of their relevance to `query`, the best `top_n` or all.
+
+        Without `cache`, every score is computed anew.
+        """
+        return self.send(
+            requests.rerank(query, texts, model=model, top_n=top_n, truncate=truncate, cache=cache)
+        )
 
     def health(self) -> dict[str, Any]:
         """Return what `GET /health` says."""
@@ -293,10 +299,11 @@ class AsyncClient:
         model: str | None = None,
         top_n: int | None = None,
         truncate: bool = True,
+        cache: bool = True,
     ) -> Ranking:
         """See `Client.rerank`."""
         return await self.send(
-            requests.rerank(query, texts, model=model, top_n=top_n, truncate=truncate)
+            requests.rerank(query, texts, model=model, top_n=top_n, truncate=truncate, cache=cache)
         )
 
     async def health(self) -> dict[str, Any]:

@@ -132,6 +132,7 @@ def rerank(
     model: str | None = None,
     top_n: int | None = None,
     truncate: bool = True,
+    cache: bool = True,
 ) -> Request[Ranking]:
     """Ask for the order of texts. Raises WrongShapeError."""
     body = {
@@ -143,7 +144,8 @@ def rerank(
         "return_documents": False,
         "raw_scores": True,
     }
-    return _post("/v1/rerank", body, answers.read_ranking)
+    anew = {} if cache else {"X-Emberd-Cache": "false"}
+    return _post("/v1/rerank", body, answers.read_ranking, anew)
 
 
 def health() -> Request[Object]:

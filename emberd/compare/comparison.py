@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from emberd.compare.measure import MOST_QUERIES, NEAREST, Measured, Say, Task, measure
-from emberd.compare.nearest import Found, kept
 from emberd.compare.relevance import Grades, Score, has_relevant, read_relevant
 from emberd.compare.reranking import Reranked, rerank
 from emberd.compare.texts import Text, Texts, choose, of_file, of_store
 from emberd.config.load import Config
 from emberd.errors import BadOptionError, NoTextsError
 from emberd.migrate.embedding import PoolEmbedder, ServerEmbedder
+from emberd.migrate.nearest import Found, kept
 from emberd.migrate.store_ref import StoreRef
 from emberd.models.availability import require_here
 from emberd.registry.catalog import Named

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from emberd.compare.nearest import Found, nearest
 from emberd.compare.relevance import Grades, Score, score
 from emberd.compare.texts import Texts
 from emberd.config.load import Config
 from emberd.migrate.embedding import BATCH, Embedded, PoolEmbedder, ServerEmbedder, in_turn
+from emberd.migrate.nearest import Found, nearest
 from emberd.models import compiled
 from emberd.registry.catalog import Named
 from emberd.registry.spec import InputType

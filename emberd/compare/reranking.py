@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from emberd.compare.measure import NEAREST, Say, Task
-from emberd.compare.nearest import Found, kept, tau
 from emberd.compare.relevance import Score
 from emberd.errors import RequestError, TextTooLongError
 from emberd.migrate.embedding import PoolEmbedder, ServerEmbedder
+from emberd.migrate.nearest import Found, kept, tau
 from emberd.registry.spec import ModelSpec
 
 MOST_QUERIES = 50

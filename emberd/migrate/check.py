@@ -243,8 +243,8 @@ def known_from(report: StoreReport, ref: StoreRef) -> KnownStore | None:
     mixed = report.verdict == "mixed"
     if report.model is None and not mixed:
         return None
-    model = None if mixed else report.model
-    return ref.holding(model, report.fingerprint, dtype=report.dtype, chunk=report.chunk)
+    model, fingerprint = (None, None) if mixed else (report.model, report.fingerprint)
+    return ref.holding(model, fingerprint, dtype=report.dtype, chunk=report.chunk)
 
 
 def _work(store: Store, shape: Shape, default: ModelSpec, rows_per_s: float | None) -> Work | None:

@@ -208,8 +208,8 @@ class PoolEmbedder:
         return Embedded(vectors, answer.fingerprint, len(answer.truncated))
 
     def rerank(self, query: str, texts: Sequence[str], *, model: str) -> "Future[Places]":
-        """Return the places of the texts in the order of their relevance to a query."""
-        request = EmbedRequest(texts=texts, query=query, model=model, encoding="raw")
+        """Return the places of the texts in the order of their relevance, computed anew."""
+        request = EmbedRequest(texts=texts, query=query, model=model, encoding="raw", cache=False)
         return asyncio.run_coroutine_threadsafe(self._rank(request), self._loop)
 
     async def _rank(self, request: EmbedRequest) -> Places:
@@ -278,7 +278,7 @@ class ServerEmbedder:
     def rerank(self, query: str, texts: Sequence[str], *, model: str) -> "Future[Places]":
         """See `PoolEmbedder.rerank`; a server that is busy is not asked again."""
         return self._threads.submit(
-            lambda: _places(self._client.rerank(query, texts, model=model).results)
+            lambda: _places(self._client.rerank(query, texts, model=model, cache=False).results)
         )
 
     def memory_bytes(self, model: str) -> int:

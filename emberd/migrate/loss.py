@@ -7,8 +7,9 @@ import numpy as np
 from emberd.migrate.base import Shape, Store
 from emberd.migrate.embedding import Embedder, Target, embed
 from emberd.migrate.likeness import comparable
+from emberd.migrate.nearest import kept, nearest
 from emberd.migrate.sampling import sampled
-from emberd.vectors import Matrix, finite_rows, normalize, quantize, ranges
+from emberd.vectors import finite_rows, quantize, ranges
 
 ROWS = 1000  # embedded in both dtypes, all of them compared with each other
 NEAREST = 10
@@ -37,15 +38,6 @@ def measure_loss(store: Store, shape: Shape, target: Target, embedder: Embedder)
     floats = floats[finite_rows(floats)]
     limits = ranges(target.step, target.dimensions) if target.step else None
     small = comparable(quantize(floats, target.dtype, limits), target.dtype)
-    pairs = zip(_nearest(floats), _nearest(small), strict=True)
-    same = [len({*before} & {*after}) for before, after in pairs]
-    return Loss(rows=len(floats), nearest=NEAREST, kept=round(sum(same) / len(same) / NEAREST, 4))
-
-
-def _nearest(vectors: Matrix) -> list[list[int]]:
-    """Return the nearest others of each row by cosine, which for bits is the order of Hamming."""
-    unit = normalize(vectors)
-    cosines = unit @ unit.T
-    np.fill_diagonal(cosines, -np.inf)
-    found: list[list[int]] = np.argpartition(-cosines, NEAREST - 1, axis=1)[:, :NEAREST].tolist()
-    return found
+    before, after = (nearest(each, each, NEAREST, themselves=True) for each in (floats, small))
+    same = float(kept(before, after, NEAREST).mean()) / NEAREST
+    return Loss(rows=len(floats), nearest=NEAREST, kept=round(same, 4))

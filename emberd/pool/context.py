@@ -1,7 +1,7 @@
 """What all models of a pool share: folders, limits, the observer, and how a worker is spawned."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from emberd.config.paths import Homes
 from emberd.pool.observer import Observer
@@ -16,7 +16,9 @@ class PoolContext:
     """What a model needs of its pool.
 
     `changed` is called when there might now be room for another model, `freed` when there may be
-    more of it, or as much is known to be left; `idle_unload_s` returns the limit in force.
+    more of it, or as much is known to be left; `idle_unload_s` returns the limit in force. `pins`
+    has whether a model stays loaded, by its name, where somebody has said so since the server
+    started; otherwise its entry decides.
     """
 
     homes: Homes
@@ -29,3 +31,4 @@ class PoolContext:
     changed: Callable[[], None]
     freed: Callable[[], None]
     vectors_bytes: int = 0  # for the cache of vectors; 0: there is none
+    pins: dict[str, bool] = field(default_factory=dict)

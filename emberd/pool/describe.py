@@ -40,6 +40,7 @@ def status_of(model: Model, names: Mapping[str, InputType | None]) -> ModelStatu
         state=model.state,
         backend=ready.backend if ready else spec.backend,
         compute=ready.compute if ready else spec.compute,
+        pinned=model.pinned,
         memory_bytes=sum(session.sample_memory() for session in sessions),
         replicas=sum(lane.is_open for lane in backlog.lanes),
         in_flight=backlog.in_flight,

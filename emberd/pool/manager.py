@@ -105,6 +105,7 @@ class Pool:
             name: self._entry_called(store.model) if store.model else None
             for name, store in config.settings.stores.items()
         }
+        self._chunks = {name: store.chunk for name, store in config.settings.stores.items()}
         for entry in self._catalog:
             spec = replace(entry, replicas=entry.replicas or self._limits.replicas)
             model = before.get(spec.name)
@@ -182,6 +183,11 @@ class Pool:
         names = [model.spec.name for model, was in zip(models, was_loaded, strict=True) if was]
         return list(dict.fromkeys(names))
 
+    def pin(self, name: str | None, pinned: bool) -> ModelStatus:
+        """Have a model stay loaded once it is, or no longer, until the server ends."""
+        self._model(name).pin(pinned)
+        return self.status(name)
+
     def statuses(self) -> list[ModelStatus]:
         """Return the status of every entry of the registry."""
         return [self._status(model) for model in self._models.values()]
@@ -192,13 +198,14 @@ class Pool:
 
     def warnings(self) -> list[dict[str, str]]:
         """Return models that changed or were damaged, and stores that no longer fit."""
-        lock = self._lock.read()
+        lock, known = self._lock.read(), self._stores.read()
         changed = [
             space_changed(name, entry)
             for name, entry in lock.items()
             if entry.changed_to and name in self._models
         ]
-        unfit = stores.warnings(self._stores.read(), self._served_by, self.default, lock)
+        unfit = stores.warnings(known, self._served_by, self.default, lock)
+        unfit += stores.chunk_warnings(known, self._chunks)
         damaged = [model.damage for model in self._models.values() if model.damage]
         return [*changed, *damaged, *unfit]
 

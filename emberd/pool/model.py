@@ -118,6 +118,12 @@ class Model:
         self.retired_for = reason
         self.leave(reason)
 
+    def pin(self, pinned: bool) -> None:
+        """Stay loaded, or no longer, until the server ends; whatever the entry says."""
+        self.context.pins[self.spec.name] = pinned
+        self._crew.wake()
+        self.context.changed()
+
     def adopt(self, spec: ModelSpec) -> None:
         """Take another entry that the same worker serves, and look at the limits again."""
         self.spec = spec
@@ -173,14 +179,19 @@ class Model:
             memory_bytes=max(self._crew.employed, 1) * self._worker_bytes,
             last_used_s=self.backlog.last_used_s,
             busy=self.backlog.busy or self.state == "starting",
-            pinned=self.spec.pinned,
+            pinned=self.pinned,
             leaving=self.leave_reason is not None,
         )
 
     @property
+    def pinned(self) -> bool:
+        """Whether it stays loaded: neither idle time nor another model ends its workers."""
+        return self.context.pins.get(self.spec.name, self.spec.pinned)
+
+    @property
     def idle_unload_s(self) -> float:
         """How long it may be idle before its workers are ended; infinity means forever."""
-        if self.spec.pinned:
+        if self.pinned:
             return math.inf
         return self.spec.idle_unload or self.context.idle_unload_s()
 
@@ -206,6 +217,7 @@ class Model:
         self.state = TRANSITIONS[self.state, event]
         log.info("%s: %s", self.spec.name, self.state)
         self.context.changed()
+        self.context.observer.changed(self.spec.name)
 
     async def _live(self) -> None:
         """From the first request until the model is cold again with nobody waiting."""

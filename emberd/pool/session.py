@@ -108,6 +108,7 @@ class Session:
                 self._backlog.fail(self.lane, frame.id, error)
         elif isinstance(frame, wire.Progress):
             self.progress = frame
+            self._observer.changed(self._backlog.name)
         elif isinstance(frame, wire.Ready):
             self.ready, self.progress = frame, None
             self._ready_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -27,6 +27,8 @@ class ModelStatus:
     `replicas` is how many workers are ready, `memory_bytes` what all of them take; `pid` is the
     first of `pids`. `tested` is how far its entry was checked before the release.
 
+    `pinned`: it stays loaded, as its entry says, or as somebody has said since the server started.
+
     `files_changed_s` is since 1970; it and `files_bytes` are 0 unless the model was loaded here.
     `phases_s` are the parts of the last start. `notes` say where the model's folder differs from
     its entry.
@@ -46,6 +48,7 @@ class ModelStatus:
     state: State
     backend: str
     compute: str
+    pinned: bool
     memory_bytes: int
     replicas: int
     in_flight: int

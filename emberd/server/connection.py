@@ -57,7 +57,7 @@ class Connection(HttpToolsProtocol):
         self._wire = transport
         self._reading = ReadingWatch(transport, self.loop, self.timeouts.reading_s)
         self.transport = Closing(transport, self._close)  # type: ignore[assignment]
-        self._hang_up = HangUp()
+        self._hang_up = HangUp(transport.abort)
         self._unanswered = deque()
         self.app_state = {**self.app_state, KEY: self._hang_up}  # copied for each request
         if len(self.connections) > self.most:

@@ -86,7 +86,7 @@ def serve(live: "LiveConfig", timeouts: Timeouts | None = None) -> str | None:
         settings.socket,
         secrets.token_hex(8),
     )
-    app = create_app(live, tokens, here.instance)
+    app = create_app(live, tokens, here)
     try:
         with _writing_state(config):
             Server(app, live, here, notifier).run(sockets=listeners)

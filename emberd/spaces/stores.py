@@ -36,7 +36,7 @@ class KnownStore:
         path: the file that holds the vectors.
         kind: the kind of store.
         model: the model that made the vectors; None if there are several, or it is unclear.
-        fingerprint: of the vectors' space.
+        fingerprint: of the vectors' space; None if there are several.
         migration: the one in the store's stamp when this was recorded.
         dtype: what the numbers of its vectors are.
         chunk: how its rows were cut from longer texts; None if nobody said that they were.
@@ -152,4 +152,29 @@ def warnings(
                 "hint": f"{hint}.",
             }
         )
+    return found
+
+
+def chunk_warnings(
+    stores: Mapping[str, KnownStore], chunks: Mapping[str, StoreChunking | None]
+) -> list[dict[str, str]]:
+    """Return the warnings of `/health` about stores whose new rows are cut in another way.
+
+    Args:
+        stores: what is known about stores, by name.
+        chunks: for each configured store, how its users cut rows as its entry states, or None.
+    """
+    found = []
+    for name, new in chunks.items():
+        known = stores.get(name)
+        if new and known and known.chunk and new != known.chunk:
+            found.append(
+                {
+                    "code": "store_chunk_mismatch",
+                    "message": f"The rows of the store {name} are chunks ({known.chunk}), and its"
+                    f" entry says that new ones are cut in another way ({new}).",
+                    "hint": f"Correct `stores.{name}.chunk`; or cut all documents again, then run"
+                    f" `emberd migrate check {shlex.quote(name)} --recut`.",
+                }
+            )
     return found

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from emberd.backends.base import Precision
+from emberd.pool.status import ModelStatus
 from emberd.registry.difference import Difference
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.compare import SAME_SPACE, compare
@@ -36,6 +37,12 @@ SEPARATION: Final = 3.0  # MiniLM 7.8, L3 5.8, WordLlama 6.7; with a shuffled vo
 BETTER: Final = 1.25  # times the separation means that another pooling is the right one
 LOWEST: Final[Mapping[Precision, float]] = {"bf16": 0.999, "8bit": 0.99, "4bit": 0.8}
 """Lowest cosine to full precision. 4 bits give MiniLM 0.86 over thirty texts."""
+
+
+def check_load(status: ModelStatus) -> Finding:
+    """Say how the model loaded, which it did."""
+    loaded = f"{status.backend} {status.compute}, {status.last_load_s or 0:.1f} s"
+    return Finding("load", "ok", loaded)
 
 
 def check_dimensions(spec: ModelSpec, found: Mapping[int, int]) -> Finding:

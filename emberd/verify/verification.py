@@ -54,9 +54,9 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> Iterator[Finding]:
         work: Callable[[LoadedModel], Awaitable[Result | EmberdError]]
         work = partial(measure, only_known=says.only_known)
         if spec.kind == "rerank":
-            work = reranking.score
+            work = reranking.Subject.ask
         elif spec.kind == "sparse":
-            work = sparse.vectors
+            work = sparse.Subject.ask
         ran = run_in_fresh_worker(config, spec, files.as_entry(before), work)
     except EmberdError as error:
         yield from _stopped("load", error, spec.name)
@@ -76,7 +76,7 @@ def verify(config: Config, spec: ModelSpec, *, full: bool) -> Iterator[Finding]:
         subject = reranking.Subject(config, spec, files, ran.result, fingerprints)
         yield from subject.findings(full=full)
     elif isinstance(ran.result, sparse.Vectors):
-        measured = sparse.Subject(config, spec, files, says, ran.result, before, ran.entry)
+        measured = sparse.Subject(config, spec, files, ran.result, says, before, ran.entry)
         yield from measured.findings(full=full)
     else:
         verification = _Verification(config, spec, files, says, before, ran.entry, ran.result)
@@ -97,9 +97,8 @@ class _Verification:
 
     def findings(self, *, full: bool) -> Iterator[Finding]:
         """Yield the findings in the order in which they are shown."""
-        spec, measured, status = self.spec, self.measured, self.measured.status
-        loaded = f"{status.backend} {status.compute}, {status.last_load_s or 0:.1f} s"
-        yield Finding("load", "ok", loaded)
+        spec, measured = self.spec, self.measured
+        yield checks.check_load(measured.status)
         yield checks.check_space(spec.name, self.before, self.after, encode(measured.probes))
         yield checks.check_dimensions(spec, measured.lengths)
         longest = [measured.longest.vectors] if measured.longest else []

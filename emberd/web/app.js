@@ -3,7 +3,7 @@
 import { html, render, signal, useEffect, useState } from "./lib/preact.js";
 import { needsToken, refused, useToken } from "./net.js";
 import { connected, follow, server, warnings } from "./state.js";
-import { Failed, Wait } from "./parts.js";
+import { Failed, Said, Wait } from "./parts.js";
 
 const VIEWS = [
   { id: "now", title: "Now", load: () => import("./views/now.js") },
@@ -58,8 +58,8 @@ function Warnings() {
   return warnings.value.map(
     (each) => html`
       <div class="notice warn" key=${each.code + each.message}>
-        <p>${each.message}</p>
-        <p class="hint">${each.hint}</p>
+        <p><${Said} text=${each.message} /></p>
+        <p class="hint"><${Said} text=${each.hint} /></p>
       </div>
     `,
   );

@@ -30,11 +30,18 @@ export function Wait({ what }) {
   return html`<p class="wait" role="status">${what} …</p>`;
 }
 
+/** What the server says: a command in it stands between backticks. */
+export function Said({ text }) {
+  const parts = text.split("`");
+  if (parts.length % 2 === 0) return text;
+  return parts.map((part, index) => (index % 2 ? html`<code>${part}</code>` : part));
+}
+
 export function Failed({ problem, again }) {
   return html`
     <div class="notice bad" role="alert">
-      <p>${problem.message}</p>
-      ${problem.hint && html`<p class="hint">${problem.hint}</p>`}
+      <p><${Said} text=${problem.message} /></p>
+      ${problem.hint && html`<p class="hint"><${Said} text=${problem.hint} /></p>`}
       ${again && html`<button type="button" onClick=${again}>Try again</button>`}
     </div>
   `;
@@ -48,20 +55,24 @@ export function Bar({ done, total, label }) {
   return html`<progress max=${total || 1} value=${total ? done : null} aria-label=${label}></progress>`;
 }
 
-/** A command line to copy. */
-export function Command({ line }) {
+/** A button that copies a text; `what` says to a screen reader which. */
+export function Copy({ text, what }) {
   const [copied, setCopied] = useState(false);
   const copy = async () => {
-    await navigator.clipboard.writeText(line);
+    await navigator.clipboard.writeText(text);
     setCopied(true);
     setTimeout(() => setCopied(false), 1500);
   };
   return html`
-    <div class="command">
-      <pre tabindex="0"><code>${line}</code></pre>
-      <button type="button" class="quiet" onClick=${copy}>${copied ? "Copied" : "Copy"}</button>
-    </div>
+    <button type="button" class="quiet" onClick=${copy}>
+      ${copied ? "Copied" : "Copy"}${what && html`<span class="unseen"> ${what}</span>`}
+    </button>
   `;
+}
+
+/** A command line to copy. */
+export function Command({ line }) {
+  return html`<div class="command"><pre tabindex="0"><code>${line}</code></pre><${Copy} text=${line} /></div>`;
 }
 
 /** Asks before something is written, and shows the command line that it stands for. */

@@ -20,17 +20,24 @@ export function modelNamed(name) {
   return models.value.find((row) => row.name === name);
 }
 
+/** Times in a row count from when it was told. */
+function told(rows) {
+  const told_s = performance.now() / 1000;
+  return rows.map((row) => ({ ...row, told_s }));
+}
+
 const heard = {
   // The state at the moment of connecting; everything else is a change of it.
   hello(data) {
     server.value = data.server;
-    models.value = data.models;
+    models.value = told(data.models);
     warnings.value = data.warnings;
     samples.value = data.samples;
     requests.value = data.requests;
     jobs.value = data.jobs;
   },
-  models(rows) {
+  models(some) {
+    const rows = told(some);
     const changed = new Map(rows.map((row) => [row.name, row]));
     const known = models.value.map((row) => changed.get(row.name) ?? row);
     const more = rows.filter((row) => !models.value.some(({ name }) => name === row.name));

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from emberd.backends.openvino.runtime import capabilities, make_core
 from emberd.backends.relative_positions import buckets, distance_buckets
 from emberd.errors import ModelLoadError
 from emberd.vectors import Matrix
-from tests.backends.nearness import BACKENDS, encode, lowest_to_dequantized
+from tests.backends.nearness import BACKENDS, BITS, encode, lowest_to_dequantized
 from tests.backends.references import (
     MOST_TOKENS,
     TINY,
@@ -50,12 +50,25 @@ BOTH = pytest.mark.parametrize("backend", [OPENVINO, MLX], ids=type)
 FAMILIES = pytest.mark.parametrize("name", sorted(MOST_TOKENS))
 # RoBERTa is BERT with other positions, and XLM-RoBERTa is RoBERTa with another vocabulary; `new` is
 # `gte` with scaled positions. DistilBERT is BERT without segments; `t5-gated` has one layer more
-# than `t5`. `test_static.py` is about model2vec.
-ALIKE = ("distilbert", "gte", "roberta", "t5", "xlm-roberta")
+# than `t5`; JinaBERT for code has more norms than JinaBERT. `test_static.py` is about model2vec.
+ALIKE = ("distilbert", "gte", "jina_bert-code", "roberta", "t5", "xlm-roberta")
 DISTINCT = sorted(MOST_TOKENS.keys() - {*ALIKE, "model2vec"})
 SOME_FAMILIES = pytest.mark.parametrize(
     "name", [*DISTINCT, *(pytest.param(name, marks=SLOW) for name in ALIKE)]
 )
+
+
+def in_precisions(*precisions: Precision) -> list[Any]:
+    """Return names with precisions; 8 bits differ from 4 by a number alone, so BERT is enough."""
+    return [
+        pytest.param(
+            name,
+            precision,
+            marks=SLOW if name in ALIKE or (precision == "8bit" and name != "bert") else (),
+        )
+        for name in [*DISTINCT, *ALIKE]
+        for precision in precisions
+    ]
 
 
 @cache
@@ -74,9 +87,10 @@ def test_every_family_is_tested_here() -> None:
 @pytest.mark.parametrize(
     ("name", "pooling"),
     [
-        *((name, pooling) for name in DISTINCT for pooling in poolings_of(name)),
-        *((name, "mean") for name in (*ALIKE, "model2vec")),
-        *(pytest.param(name, pooling, marks=SLOW) for name in ALIKE for pooling in ("cls", "last")),
+        # which tokens are pooled is the same code for all (`rows.py`)
+        pytest.param(name, pooling, marks=() if name == "bert" or pooling == stated(name) else SLOW)
+        for name in sorted(MOST_TOKENS)
+        for pooling in poolings_of(name)
     ],
 )
 def test_the_vectors_are_those_of_transformers(
@@ -106,22 +120,20 @@ def test_every_promise_of_a_backend_is_kept(backend: Backend, name: str) -> None
     )
 
 
-@SOME_FAMILIES
-@pytest.mark.parametrize("precision", ["bf16", "8bit", "4bit"])
+@pytest.mark.parametrize(("name", "precision"), in_precisions("bf16", "4bit", "8bit"))
 def test_full_weights_make_one_space_on_both_backends(name: str, precision: Precision) -> None:
     ours, theirs = (vectors_in(backend, name, precision) for backend in (OPENVINO, MLX))
 
     assert cosines(ours, theirs).min() > 0.99999
 
 
-@SOME_FAMILIES
-@pytest.mark.parametrize(("precision", "bits"), [("8bit", 8), ("4bit", 4)])
+@pytest.mark.parametrize(("name", "precision"), in_precisions("4bit", "8bit"))
 def test_packed_weights_make_the_space_of_full_ones_on_both_backends(
-    name: str, precision: Precision, bits: int, tmp_path: Path
+    name: str, precision: Precision, tmp_path: Path
 ) -> None:
     full = vectors_in(OPENVINO, name, precision)
     packed = copy_of(name, tmp_path / name)
-    pack_with_heads(packed, bits)
+    pack_with_heads(packed, BITS[precision])
 
     for backend in (OPENVINO, MLX):
         assert cosines(encode(backend, packed, tmp_path, precision=precision), full).min() > 0.99999

@@ -108,7 +108,7 @@ def test_a_local_layer_far_from_any_text_spoils_none_after_it(
     assert cosines(encoder.encode(token_ids, mask), np.concatenate(alone)).min() > 0.99999
 
 
-@pytest.mark.parametrize("tokens", [144, 145, 300, 700])
+@pytest.mark.parametrize("tokens", [144, 145, pytest.param(300, marks=pytest.mark.slow), 700])
 @pytest.mark.parametrize("name", ["gemma3_text", "modernbert"])
 def test_local_layers_block_by_block_see_what_they_see_at_once(
     name: str, tokens: int, tmp_path: Path
@@ -185,7 +185,13 @@ def test_the_side_that_a_checkpoint_notes_changes_nothing(
 
 
 @BOTH
-@NAMES
+@pytest.mark.parametrize(
+    "name",  # without a prefix, all of them are in `test_architectures.py`
+    [
+        "gemma3_text",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("modernbert", "qwen3")),
+    ],
+)
 @PACKED
 def test_packed_weights_make_the_space_of_full_ones(
     backend: Backend, name: str, prefix: str, precision: Precision, bits: int, tmp_path: Path

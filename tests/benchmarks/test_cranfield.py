@@ -3,8 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cranfield
@@ -75,24 +74,30 @@ def test_the_measure() -> None:
     assert cranfield.mean_ndcg([["a"], ["x"]], [{"a": 1.0}, {"a": 1.0}]) == 0.5
 
 
-@pytest.mark.skipif(find_spec("bm25s") is None, reason="needs bm25s, in this environment")
-@pytest.mark.parametrize("write", [classic, beir])
-def test_a_server_searches_and_sorts(write: Write, tmp_path: Path) -> None:
-    tiny_bert(tmp_path / "tiny")
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("searched")
+    tiny_bert(folder / "tiny")
     config = f"""
 default: tiny
 default_reranker: sorts
 models:
-  tiny: {{sources: [{{path: {tmp_path / "tiny"}}}], dimensions: 64, pooling: mean}}
+  tiny: {{sources: [{{path: {folder / "tiny"}}}], dimensions: 64, pooling: mean}}
   sorts: {{kind: rerank, sources: [{{path: {FOLDER}}}], pooling: cls}}
 """
+    with Server(folder / "home", config=config) as server:
+        yield server
+
+
+@pytest.mark.parametrize("write", [classic, beir])
+def test_a_server_searches_and_sorts(write: Write, server: Server, tmp_path: Path) -> None:
     folder = write(tmp_path / "collection")
-    with Server(tmp_path / "home", config=config) as server:
-        done = subprocess.run(
-            [sys.executable, cranfield.__file__, folder, "--url", server.url, "--json",
-             "--python", sys.executable, "--most", "3"],
-            check=True, capture_output=True, timeout=300,
-        )  # fmt: skip
+
+    done = subprocess.run(
+        [sys.executable, cranfield.__file__, folder, "--url", server.url, "--json",
+         "--python", sys.executable, "--most", "3"],
+        check=True, capture_output=True, timeout=300,
+    )  # fmt: skip
 
     found = json.loads(done.stdout)
     assert (found["documents"], found["queries"], found["most"]) == (6, 2, 3)

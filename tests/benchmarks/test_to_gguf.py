@@ -1,5 +1,6 @@
 """The converter to llama.cpp's format: what it says of each model, and the vectors that result."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -7,12 +8,16 @@ import architectures
 import checks
 import encoders
 import environments
+import gguf
 import made
 import numpy as np
 import pytest
 import turns
 from encoders import LLAMA, MODELS
 from peer_code import to_gguf
+from safetensors.numpy import load_file
+
+from emberd.backends.tiny_bert import tiny_bert
 
 PYTHON = environments.CACHE / "llama-cpp" / "bin" / "python"
 THEIRS = {name: model for name, model in MODELS.items() if LLAMA not in model.lacking}
@@ -84,6 +89,24 @@ def test_gemmas_norms_are_around_one() -> None:
     assert to_gguf.values(gemma, "norm.weight", tensor).tolist() == [1, 1]
     assert to_gguf.values(gemma, "layers.0.mlp.up_proj.weight", tensor).tolist() == [0, 0]
     assert to_gguf.values(qwen, "norm.weight", tensor).tolist() == [0, 0]
+
+
+def test_a_file_has_what_is_said_of_the_model_and_all_its_tensors(tmp_path: Path) -> None:
+    tiny_bert(tmp_path / "tiny")
+    config = json.loads((tmp_path / "tiny/config.json").read_text())
+    tensors = load_file(tmp_path / "tiny/model.safetensors")
+
+    to_gguf.write(tmp_path / "tiny", tmp_path / "model.gguf", "f16")
+
+    file = gguf.GGUFReader(tmp_path / "model.gguf")
+    for key, value in to_gguf.facts(config).items():
+        assert file.fields[key].contents() == pytest.approx(value), key
+    found = {tensor.name: tensor for tensor in file.tensors}
+    assert len(found) == len(tensors)
+    query = tensors["encoder.layer.1.attention.self.query.weight"]
+    bias = tensors["encoder.layer.1.attention.self.query.bias"]
+    assert found["blk.1.attn_q.weight"].data.tolist() == query.astype(np.float16).tolist()
+    assert found["blk.1.attn_q.bias"].data.tolist() == bias.tolist()
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
 from emberd.cache import commands
+from emberd.client.clients import Client
+from emberd.migrate.embedding import ServerEmbedder
 from tests.rerankers import CONFIG as RERANKER
 from tests.rerankers import QUERY, TEXTS
 from tests.serving import Server, wait_for
@@ -221,6 +223,9 @@ def test_scores_are_kept_for_a_query_and_a_text(home: Path) -> None:
         computed = metric(own, "batch_texts_total")
         second = own.http.post("/v1/rerank", json=body).json()
         assert metric(own, "batch_texts_total") == computed
+        with Client(own.url) as client, ServerEmbedder(client) as measuring:
+            measuring.rerank(QUERY, TEXTS, model="tiny").result()
+        assert metric(own, "batch_texts_total") == computed + len(TEXTS)
         other = own.http.post("/v1/rerank", json={**body, "query": "something else"}).json()
 
     assert second["results"] == first["results"]

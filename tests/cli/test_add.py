@@ -182,9 +182,9 @@ def test_what_no_file_says_is_asked_for_by_an_option(config: Path, folder: Path)
     assert yaml.safe_load(config.read_text())["models"]["tiny-v1"]["pooling"] == "cls"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("precision", "own"),
-    [((), "minilm-f32"), pytest.param(("--precision", "4bit"), "minilm", marks=pytest.mark.slow)],
+    ("precision", "own"), [((), "minilm-f32"), (("--precision", "4bit"), "minilm")]
 )
 def test_real_minilm_from_a_folder_gives_the_catalogs_vectors(
     home: Path, minilm: Path, precision: tuple[str, ...], own: str

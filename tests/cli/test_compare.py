@@ -48,7 +48,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["a server", "no server"])
+@pytest.fixture(params=["a server", pytest.param("no server", marks=pytest.mark.slow)])
 def place(request: pytest.FixtureRequest) -> Path:
     """A home where a server runs, and one where none does."""
     if request.param == "a server":

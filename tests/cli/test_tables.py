@@ -11,10 +11,10 @@ READY = ModelStatus(
     name="minilm", aliases=[], roles={}, prompts={}, dimensions=384, pooling="mean",
     precision="4bit",
     max_tokens=512, tested="reference",
-    fingerprint="f", state="ready", backend="openvino", compute="bf16", memory_bytes=2**20,
-    replicas=1, in_flight=1, queued=2, idle_s=None, unloads_in_s=90.0, loads=1, last_load_s=0.5,
-    phases_s=None, progress=None, last_error=None, notes=[], pulled=True, files_bytes=1,
-    files_changed_s=1, pid=7, pids=[7],
+    fingerprint="f", state="ready", backend="openvino", compute="bf16", pinned=False,
+    memory_bytes=2**20, replicas=1, in_flight=1, queued=2, idle_s=None, unloads_in_s=90.0,
+    loads=1, last_load_s=0.5, phases_s=None, progress=None, last_error=None, notes=[],
+    pulled=True, files_bytes=1, files_changed_s=1, pid=7, pids=[7],
 )  # fmt: skip
 
 

@@ -106,6 +106,7 @@ def test_help_names_every_command(run: Run, flag: str) -> None:
         "pull",
         "remove",
         "list",
+        "open",
         "ps",
         "embed",
         "load",
@@ -361,7 +362,9 @@ def test_config_check_asks_the_files_how_long_a_text_may_be(run: Run, config: Pa
     assert f"{config}:3: models.minilm.max_tokens: 513 is more than the 512 that" in shown
 
 
-@pytest.mark.parametrize("command", [["load"], ["unload"], ["reload"], ["config", "diff"]])
+@pytest.mark.parametrize(
+    "command", [["load"], ["unload"], ["reload"], ["open"], ["config", "diff"]]
+)
 def test_what_needs_a_server_says_how_to_start_one(run: Run, command: list[str]) -> None:
     assert complaint(run(*command)) == (
         "error: No emberd server is running.\nhint: Start one with `emberd serve`.\n"

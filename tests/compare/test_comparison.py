@@ -12,7 +12,6 @@ import pytest
 
 from emberd.compare import comparison, measure
 from emberd.compare.comparison import Comparison, Wanted, compare, to_dict
-from emberd.compare.nearest import tau
 from emberd.config.load import Config, load_config
 from emberd.errors import (
     BadOptionError,
@@ -24,6 +23,7 @@ from emberd.errors import (
 )
 from emberd.migrate.embedding import PoolEmbedder
 from emberd.migrate.known import find
+from emberd.migrate.nearest import tau
 from emberd.vectors import Matrix
 from tests import compiled, rerankers
 from tests.migrate import stores
@@ -115,6 +115,7 @@ def overlap(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> float:
     return sum(len({*a} & {*b}) for a, b in pairs) / len(one)
 
 
+@pytest.mark.slow
 def test_minilm_of_two_precisions_on_the_rows_of_a_store(place: Place) -> None:
     home = place.folder / "home"
     home.mkdir()

@@ -71,7 +71,8 @@ def test_a_mixed_store_is_told_apart_row_by_row(tmp_path: Path, made: Made, work
     assert list(report.made_by["minilm-f32"]) == [at + 1 for at in full]
     assert len(report.made_by["minilm"]) == 300 - len(full)
     known = known_from(report, named)
-    assert known and known.model is None
+    assert known and (known.model, known.fingerprint) == (None, None)
+    assert not known.fits("minilm", LockFile(work.config.homes.state).read().get("minilm"))
 
 
 @pytest.mark.slow

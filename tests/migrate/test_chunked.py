@@ -115,6 +115,35 @@ def test_a_check_records_what_the_entry_says_and_warns_once_it_says_something_el
     assert "12 tokens" in run(served, home, "status", "notes").out
 
 
+def test_a_server_warns_while_the_entry_says_something_else(home: Path) -> None:
+    with Server(home) as server:
+
+        def warnings() -> list[dict[str, str]]:
+            found: list[dict[str, str]] = server.http.get("/health").json()["warnings"]
+            return found
+
+        assert run_here(home, "migrate", "check", "notes").code == 0
+        assert warnings() == []
+
+        configure(home, **{**CUT, "size": 12})
+        server.http.post("/reload").raise_for_status()
+        (warning,) = warnings()
+        assert warning["code"] == "store_chunk_mismatch"
+        assert warning["message"] == (
+            "The rows of the store notes are chunks (text, 24 tokens, overlap 4), and its entry"
+            " says that new ones are cut in another way (text, 12 tokens, overlap 4)."
+        )
+        assert "`emberd migrate check notes --recut`" in warning["hint"]
+        assert warning["message"] in run_here(home, "ps").err
+
+        assert run_here(home, "migrate", "check", "notes", "--recut").code == 0
+        assert warnings() == []
+
+        configure(home)  # which says nothing about chunks
+        server.http.post("/reload").raise_for_status()
+        assert warnings() == []
+
+
 def test_a_model_that_takes_less_than_a_chunk_has_is_warned_of(served: Server, home: Path) -> None:
     rows = len(bodies(home))
     planned = run(served, home, "run", "notes", "--to", "new", "--dry-run", "--json")

@@ -634,6 +634,9 @@ class Log:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
+    def changed(self, model: str) -> None:
+        """See `Observer`."""
+
     def loaded(self, model: str, seconds: float, phases_s: Mapping[str, float]) -> None:
         """See `Observer`."""
         assert seconds >= 0

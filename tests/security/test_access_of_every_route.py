@@ -14,8 +14,11 @@ from emberd.api.access import FREE, BearerTokens
 from emberd.api.app import create_app
 from emberd.config.live import LiveConfig
 from emberd.config.load import load_config
+from emberd.running import Running
 from tests.api.guarded import ORIGIN, OWN, bearer, by_socket, start
 from tests.serving import Server
+
+HERE = Running(1, "127.0.0.1", 8767, "1")
 
 
 def routes_in(router: Any) -> Iterator[Any]:  # noqa: ANN401 - FastAPI nests routers in its own way
@@ -28,7 +31,7 @@ def routes_in(router: Any) -> Iterator[Any]:  # noqa: ANN401 - FastAPI nests rou
 def routes() -> list[tuple[str, str]]:
     """Return method and path of every route of the app, and of some that are none."""
     config = load_config(environ={"EMBERD_HOME": "/nowhere"})
-    app = create_app(LiveConfig(config, lambda: config), BearerTokens(None, None), "")
+    app = create_app(LiveConfig(config, lambda: config), BearerTokens(None, None), HERE)
     found = [
         (method, route.path.replace("{model:path}", "minilm"))
         for route in routes_in(app)

@@ -24,6 +24,7 @@ from typing import Any
 import httpx2
 import numpy as np
 
+from emberd.bench.client import FRESH
 from emberd.bench.texts import Texts
 from tests.serving import Server
 
@@ -32,6 +33,7 @@ SAME = 0.999
 CLIENTS = 8  # as many as keep it busy
 PATIENCE_S = 90.0
 BODIES = 50  # different ones
+RAW = "application/octet-stream"
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Overload:
     async def ask(self, http: httpx2.AsyncClient, number: int, outcome: Outcome) -> None:
         """Send one request and note what became of it."""
         number %= BODIES
-        headers = {"Content-Type": "application/json", "Accept": "application/octet-stream"}
+        headers = FRESH | {"Content-Type": "application/json", "Accept": RAW}
         began_s = time.monotonic()
         try:
             answer = await http.post("/embed", content=self.bodies[number], headers=headers)

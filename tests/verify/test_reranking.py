@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emberd.config.load import Config, load_config
@@ -66,16 +67,15 @@ def test_what_scores_would_fail(tmp_path: Path) -> None:
     config = configured(tmp_path / "home")
     spec = config.catalog.get("tiny")
     status = ModelStatus.from_json(dict.fromkeys(ModelStatus.__slots__) | {"compute": "f32"})
-    right = [[9.0 if place == best else -9.0 for place in range(4)] for best in range(4)]
+    right = np.where(np.eye(4) == 1, np.float32(9), np.float32(-9))
 
     def judge(scores: reranking.Scores) -> dict[str, str]:
         files = None  # only other backends need them
         subject = reranking.Subject(config, spec, files, scores, (None, "f"))  # type: ignore[arg-type]
         return {each.check: each.verdict for each in subject.findings(full=False)}
 
-    good = reranking.Scores(status, right, right, cuts_long=True)
-    moved = [[each + 0.01 for each in row] for row in right]
+    good = reranking.Scores(status, right, right, right, cuts_long=True)
     assert judge(good)["answers first"] == "ok"
-    assert judge(replace(good, alone=moved))["alone = together"] == "failed"
+    assert judge(replace(good, alone=right + np.float32(0.01)))["alone = together"] == "failed"
     assert judge(replace(good, cuts_long=False))["longest text"] == "failed"
-    assert judge(replace(good, together=right[::-1], alone=right[::-1]))["answers first"] != "ok"
+    assert judge(replace(good, scores=right[::-1]))["answers first"] != "ok"

@@ -1,8 +1,8 @@
 // Jobs: what a button starts as a command on the server. A button, how far it is, and what came of it.
 //
-//   <Pull model=${name} />    <Verify model=${name} />
+//   <ModelJobs model=${name} />      or, inside of <div class="jobs">:  <Pull model=${name} /> <Verify model=${name} />
 //
-// Whatever writes asks first. A job goes on when the page is closed, and shows again when it is opened.
+// The buttons stand side by side, and what comes of them below. Whatever writes asks first. A job goes on when the page is closed, and shows again when it is opened.
 
 import { html, useState } from "../lib/preact.js";
 import { ask } from "../net.js";
@@ -51,7 +51,7 @@ export function Start({ body, label, confirm, disabled, primary }) {
   };
   return html`
     <button type="button" class=${primary ? "primary" : ""} disabled=${disabled} onClick=${confirm ? () => setAsking(true) : go}>${label}</button>
-    ${problem && html`<${Failed} problem=${problem} />`}
+    ${problem && html`<div class="outcome"><${Failed} problem=${problem} /></div>`}
     ${asking &&
     html`
       <${Confirm} title=${confirm.title} command=${confirm.line} action=${label} onDone=${go} onCancel=${() => setAsking(false)}>
@@ -67,12 +67,12 @@ export function Running({ job }) {
   const [asked, setAsked] = useState(false);
   if (!isRunning(job)) return null;
   return html`
-    <div class="stack">
-      <p class="job-step" role="status">${stepOf(job)}</p>
+    <div class="stack outcome">
+      <p role="status">${stepOf(job)}</p>
       <${Bar} done=${job.progress?.done} total=${job.progress?.total} label=${stepOf(job)} />
       <div class="row spread">
         <span class="soft small num">${amountOf(job.progress)}</span>
-        <button type="button" class="quiet" onClick=${() => (setAsked(true), stop(job))}>${asked ? "Stop now" : "Stop"}</button>
+        <button type="button" onClick=${() => (setAsked(true), stop(job))}>${asked ? "Stop now" : "Stop"}</button>
       </div>
       ${problem && html`<${Failed} problem=${problem} />`}
     </div>
@@ -97,7 +97,7 @@ function amountOf(progress) {
 export function NoResult({ job }) {
   if (!job?.error || isRunning(job)) return null;
   return html`
-    <div class=${`notice ${job.state === "stopped" ? "warn" : "bad"}`} role="status">
+    <div class=${`notice outcome ${job.state === "stopped" ? "warn" : "bad"}`} role="status">
       <p>${job.error.message}</p>
       ${job.error.hint && html`<p class="hint">${job.error.hint}</p>`}
     </div>
@@ -109,25 +109,25 @@ export function When({ job }) {
   return html`<span class="soft small num">${clock(job.ended_s)}, took ${seconds(job.ended_s - job.began_s)}</span>`;
 }
 
+/** Both buttons of a model. */
+export function ModelJobs({ model }) {
+  return html`<div class="jobs"><${Verify} model=${model} /><${Pull} model=${model} /></div>`;
+}
+
 /** Fetch a model, or check one that is here. */
-export function Pull({ model, quiet }) {
+export function Pull({ model }) {
   const job = lastJob(model, "pull");
   const result = job?.result?.models?.[0];
   return html`
-    <div class="job">
-      ${!isRunning(job) &&
-      html`
-        <${Start} label="Pull" body=${{ kind: "pull", model }}
-          confirm=${{
-            title: `Pull ${model}?`,
-            line: lineOf("pull", model),
-            text: "It downloads the model's files if they are not here, or checks those that are, and compiles them for this machine.",
-          }} />
-      `}
-      <${Running} job=${job} />
-      ${job?.state === "done" && !quiet && result && html`<p class="small" role="status">${pulled(result)} <${When} job=${job} /></p>`}
-      <${NoResult} job=${job} />
-    </div>
+    <${Start} label="Pull" disabled=${isRunning(job)} body=${{ kind: "pull", model }}
+      confirm=${{
+        title: `Pull ${model}?`,
+        line: lineOf("pull", model),
+        text: "It downloads the model's files if they are not here, or checks those that are, and compiles them for this machine.",
+      }} />
+    <${Running} job=${job} />
+    ${job?.state === "done" && result && html`<p class="small outcome wrap" role="status">${pulled(result)} <${When} job=${job} /></p>`}
+    <${NoResult} job=${job} />
   `;
 }
 
@@ -147,12 +147,10 @@ function pulled({ status, source, size_bytes, notes, checked_by, damaged }) {
 export function Verify({ model }) {
   const job = lastJob(model, "verify");
   return html`
-    <div class="job">
-      ${!isRunning(job) && html`<${Start} label="Verify" body=${{ kind: "verify", model }} />`}
-      <${Running} job=${job} />
-      ${job?.steps.length > 0 && html`<${Checks} job=${job} />`}
-      <${NoResult} job=${job} />
-    </div>
+    <${Start} label="Verify" disabled=${isRunning(job)} body=${{ kind: "verify", model }} />
+    <${Running} job=${job} />
+    ${job?.steps.length > 0 && html`<${Checks} job=${job} />`}
+    <${NoResult} job=${job} />
   `;
 }
 
@@ -160,7 +158,7 @@ function Checks({ job }) {
   const wrong = job.steps.filter(({ verdict }) => verdict === "failed" || verdict === "warning");
   const open = isRunning(job) || wrong.length > 0;
   return html`
-    <details open=${open}>
+    <details class="outcome" open=${open}>
       <summary>${isRunning(job) ? `${job.steps.length} checks so far` : html`${verdictOf(job, wrong)} <${When} job=${job} />`}</summary>
       <div class="scroll" tabindex="0" role="region" aria-label=${`Checks of ${job.subject}`}>
         <table>

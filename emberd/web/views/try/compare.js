@@ -1,6 +1,6 @@
 // Texts compared with each other: cosines of all pairs as a heat map, by one model or by two beside each other.
 
-import { html, signal, useState } from "../../lib/preact.js";
+import { html, signal, useMemo } from "../../lib/preact.js";
 import { ask } from "../../net.js";
 import { modelNamed } from "../../state.js";
 import { Failed, number } from "../../parts.js";
@@ -33,6 +33,7 @@ export default function Compare() {
   const names = [model, ...(other && other !== model ? [other] : [])];
   const { asking, found, problem, start, stop } = useAsked();
 
+  const shown = useMemo(() => found && html`<${Found} ...${found} />`, [found]); // typing draws no cells again
   const submit = (event) => {
     event?.preventDefault();
     const asked = texts.slice(0, MOST);
@@ -63,7 +64,7 @@ export default function Compare() {
     </form>
     ${asking && html`<${Waiting} names=${asking} onStop=${stop} />`}
     ${problem && html`<${Failed} problem=${problem} again=${submit} />`}
-    ${found && html`<${Found} ...${found} />`}
+    ${shown}
   `;
 }
 
@@ -103,7 +104,7 @@ async function seenBy(model, texts, role, signal) {
 }
 
 function Found({ texts, answers }) {
-  const [pair, setPair] = useState(null);
+  const pair = useMemo(() => signal(null), [answers]);
   return html`
     <div class=${answers.length > 1 ? "beside" : "stack"}>
       ${answers.map(
@@ -111,13 +112,13 @@ function Found({ texts, answers }) {
           <section class="card" key=${answer.model} aria-label=${`By ${answer.model}`}>
             <h2 class="wrap">${answer.model}</h2>
             <${Cost} answer=${answer} />
-            <${HeatMap} model=${answer.model} cosines=${answer.cosines} pair=${pair} onPair=${setPair} />
+            <${HeatMap} model=${answer.model} cosines=${answer.cosines} pair=${pair} />
           </section>
         `,
       )}
     </div>
     <${Pair} texts=${texts} answers=${answers} pair=${pair} />
-    ${answers.length > 1 && html`<${Differences} texts=${texts} answers=${answers} onPair=${setPair} />`}
+    ${answers.length > 1 && html`<${Differences} texts=${texts} answers=${answers} pair=${pair} />`}
     <div class=${answers.length > 1 ? "beside" : "stack"}>
       ${answers.map(
         (answer) => html`
@@ -131,7 +132,8 @@ function Found({ texts, answers }) {
   `;
 }
 
-function Pair({ texts, answers, pair }) {
+function Pair({ texts, answers, pair: looked }) {
+  const pair = looked.value;
   return html`
     <section class="card pair" aria-label="The pair that is looked at" aria-live="polite">
       ${pair
@@ -151,7 +153,7 @@ function Pair({ texts, answers, pair }) {
   `;
 }
 
-function Differences({ texts, answers, onPair }) {
+function Differences({ texts, answers, pair: looked }) {
   const [one, other] = answers;
   const { rows, count, correlation } = differences(one.cosines, other.cosines);
   if (!rows.length) {
@@ -179,7 +181,7 @@ function Differences({ texts, answers, onPair }) {
               ({ pair, places }) => html`
                 <tr key=${pair.join()}>
                   <td>
-                    <button type="button" class="quiet pick" onClick=${() => onPair(pair)}>
+                    <button type="button" class="quiet pick" onClick=${() => (looked.value = pair)}>
                       ${pair.map((each) => html`<span class="excerpt" dir="auto" key=${each}>${each + 1}. ${texts[each]}</span>`)}
                     </button>
                   </td>

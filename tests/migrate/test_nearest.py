@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from emberd.compare import nearest as module
-from emberd.compare.nearest import kept, nearest, tau
+from emberd.migrate import nearest as module
+from emberd.migrate.nearest import kept, nearest, tau
 from emberd.vectors import Matrix
 
 RANDOM = np.random.default_rng(0)

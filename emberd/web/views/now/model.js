@@ -1,0 +1,133 @@
+// One loaded model: its state, the parts of a start as they happen, its memory, its queue, when it leaves.
+
+import { html, useState } from "../../lib/preact.js";
+import { ask } from "../../net.js";
+import { Bar, Failed, number, seconds, size } from "../../parts.js";
+import { server } from "../../state.js";
+import { Verify, isRunning, lastJob } from "../jobs.js";
+import { hueOf } from "./hues.js";
+
+const LOOKS = { ready: "ready", starting: "busy", draining: "busy", failed: "bad", cold: "" };
+const PHASES = {
+  room: "Waiting for room in memory", process: "Starting its worker", files: "Looking for its files",
+  download: "Downloading its files", load: "Loading it; the first time on this machine, compiling it",
+};
+
+export function ModelCard({ row, now_s }) {
+  const { send, sending, problem } = useAsking();
+  const isLoaded = row.state === "ready" || row.state === "draining";
+  return html`
+    <article class="card model" aria-label=${row.name}>
+      <div class="row spread">
+        <h3 class="row">
+          <span class="swatch" aria-hidden="true" style=${{ background: `var(--hue-${hueOf(row.name)})` }}></span>
+          <span class="wrap">${row.name}</span>
+        </h3>
+        <${State} row=${row} />
+      </div>
+      <${Tags} row=${row} />
+      ${row.state === "starting" && html`<${Start} row=${row} />`}
+      ${row.last_error && html`<p class="notice bad" role="status">${row.last_error}</p>`}
+      ${row.notes.map((note) => html`<p class="notice" key=${note}>${note}</p>`)}
+      <dl class="num">
+        <div><dt>Memory</dt><dd>${row.memory_bytes ? size(row.memory_bytes) : "–"}</dd></div>
+        <div><dt>Requests</dt><dd>${number(row.in_flight)} at work, ${number(row.queued)} waiting</dd></div>
+        ${isLoaded && html`<div><dt>Unloads</dt><dd>${leaves(row, now_s)}</dd></div>`}
+        ${row.last_load_s != null && row.state !== "starting" && html`<div><dt>Started in</dt><dd><${Phases} row=${row} /></dd></div>`}
+        <div><dt>Gives</dt><dd>${gives(row)}</dd></div>
+        ${row.replicas > 1 && html`<div><dt>Workers</dt><dd>${row.replicas}</dd></div>`}
+      </dl>
+      <div class="row actions">
+        ${isLoaded || row.state === "starting"
+          ? html`<button type="button" disabled=${sending} onClick=${() => send("unload", { model: row.name })}>Unload</button>`
+          : html`<button type="button" disabled=${sending} onClick=${() => send("load", { model: row.name })}>Load again</button>`}
+        <button type="button" aria-pressed=${String(row.pinned)} disabled=${sending}
+          onClick=${() => send("pin", { model: row.name, pinned: !row.pinned })}>${row.pinned ? "Pinned" : "Pin"}</button>
+        ${isLoaded && !isRunning(lastJob(row.name, "verify")) && html`<${Verify} model=${row.name} />`}
+      </div>
+      ${isRunning(lastJob(row.name, "verify")) && html`<${Verify} model=${row.name} />`}
+      <p class="soft small">${row.pinned ? "Stays loaded" : "Pin it to have it stay loaded"} until emberd restarts; then its entry in the config file decides (<code>pinned: true</code>).</p>
+      ${problem && html`<${Failed} problem=${problem} />`}
+    </article>
+  `;
+}
+
+export function State({ row }) {
+  return html`<span class=${`state ${LOOKS[row.state]}`}>${row.state}</span>`;
+}
+
+function Tags({ row }) {
+  const { default: first, default_reranker, default_sparse } = server.value;
+  const isDefault = [first, default_reranker, default_sparse].includes(row.name);
+  const kinds = { rerank: "re-ranker", sparse: "sparse vectors" };
+  return html`
+    <p class="row tags">
+      ${isDefault && html`<span class="tag">default</span>`}
+      ${row.pinned && html`<span class="tag">pinned</span>`}
+      ${kinds[row.kind] && html`<span class="tag">${kinds[row.kind]}</span>`}
+      <span class="tag">${row.backend}, ${row.compute}</span>
+    </p>
+  `;
+}
+
+/** What a start is doing, and how far a download is. */
+function Start({ row }) {
+  const { phase, done, total } = row.progress ?? { phase: row.pid ? "process" : "room", done: 0, total: 0 };
+  const what = PHASES[phase] ?? phase;
+  return html`
+    <div class="stack">
+      <p class="row spread" role="status"><span>${what} …</span>${total > 0 && html`<span class="soft num">${size(done)} of ${size(total)}</span>`}</p>
+      <${Bar} done=${done} total=${total} label=${what} />
+    </div>
+  `;
+}
+
+function Phases({ row }) {
+  const phases = Object.entries(row.phases_s ?? {});
+  if (phases.length === 0) return seconds(row.last_load_s);
+  return html`
+    <details>
+      <summary>${seconds(row.last_load_s)}</summary>
+      <ul class="phases">
+        ${phases.map(([phase, spent_s]) => html`<li key=${phase} class="row spread"><span>${phase}</span><span>${seconds(spent_s)}</span></li>`)}
+      </ul>
+    </details>
+  `;
+}
+
+function leaves(row, now_s) {
+  if (row.state === "draining") return "now, once it has answered what it has";
+  if (row.pinned) return "never: it is pinned";
+  if (row.unloads_in_s == null) return row.in_flight + row.queued > 0 ? "not while it works" : "never: limits.idle_unload is off";
+  const left_s = row.unloads_in_s - (now_s - row.told_s);
+  return left_s < 1 ? "now" : `in ${countdown(left_s)}, unless it is asked`;
+}
+
+function countdown(left_s) {
+  const whole_s = Math.floor(left_s);
+  const minutes = Math.floor(whole_s / 60);
+  if (minutes >= 120) return `${Math.round(minutes / 60)} h`;
+  return minutes > 0 ? `${minutes} min ${String(whole_s % 60).padStart(2, "0")} s` : `${whole_s} s`;
+}
+
+function gives(row) {
+  if (row.kind === "rerank") return `scores, of at most ${number(row.max_tokens)} tokens`;
+  return `${number(row.dimensions)} dimensions, of at most ${number(row.max_tokens)} tokens`;
+}
+
+/** Ask the server to change something: {send, sending, problem}. */
+export function useAsking() {
+  const [sending, setSending] = useState(false);
+  const [problem, setProblem] = useState(null);
+  const send = async (path, body) => {
+    setSending(true);
+    setProblem(null);
+    try {
+      await ask(path, { body });
+    } catch (error) {
+      setProblem(error);
+    }
+    setSending(false);
+  };
+  return { send, sending, problem };
+}
