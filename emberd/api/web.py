@@ -35,8 +35,8 @@ HEADERS = {
 }
 
 
-def create_router() -> Router:
-    """Return the routes of the page, and `/`, which leads browsers there."""
+def create_front(*, has_page: bool) -> Router:
+    """Return `/`, which leads browsers to the page if there is one."""
     router = Router()
 
     @router.get(
@@ -47,10 +47,17 @@ def create_router() -> Router:
     async def front(request: Request) -> Response:
         """Lead clients that accept HTML to the page; answer others as Ollama does."""
         response: Response = PlainTextResponse(PROBED)
-        if "text/html" in request.headers.get("accept", ""):
+        if has_page and "text/html" in request.headers.get("accept", ""):
             response = RedirectResponse("ui/", 307)
         response.headers["Vary"] = "Accept"
         return response
+
+    return router
+
+
+def create_router() -> Router:
+    """Return the routes of the page's files."""
+    router = Router()
 
     @router.get("/ui", include_in_schema=False)
     async def index(request: Request) -> Response:
