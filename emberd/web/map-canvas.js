@@ -24,16 +24,17 @@ function colourOf(name, at) {
 }
 
 /** Where points are and how they look, for `Points`. */
-function looksOf({ groups }, colours, hidden, lit) {
+function looksOf({ groups }, own, hidden, lit, paper) {
   const looks = new Uint8Array(groups.length * 4);
   const size = groups.length > MANY ? SIZES.many : SIZES.plain;
-  const faded = lit.size > 0;
+  // Beside rows that are lit, the others are pale.
+  const colours = lit.size ? own.map((colour) => colour.map((part, at) => (part + 2 * paper[at]) / 3)) : own;
   for (let index = 0; index < groups.length; index++) {
     const [red, green, blue] = colours[groups[index]];
     looks[4 * index] = red;
     looks[4 * index + 1] = green;
     looks[4 * index + 2] = blue;
-    looks[4 * index + 3] = hidden.has(groups[index]) ? 0 : faded ? size - 1 : size;
+    looks[4 * index + 3] = hidden.has(groups[index]) ? 0 : size;
   }
   return looks;
 }
@@ -119,9 +120,11 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
   }, [layout.xy]);
 
   useLayoutEffect(() => {
-    const colours = hues.map((hue) => colourOf(hue, canvas.current.parentElement));
-    ringColour.current = colourOf("--ink", canvas.current.parentElement).map((each) => each / 255);
-    points.current.setAll(layout.xy, looksOf(layout, colours, hidden, lit));
+    const named = (name) => colourOf(name, canvas.current.parentElement);
+    const colours = hues.map(named);
+    const accent = named("--accent");
+    ringColour.current = named("--ink").map((each) => each / 255);
+    points.current.setAll(layout.xy, looksOf(layout, colours, hidden, lit, named("--card")));
     const top = [];
     for (let index = 0; index < layout.rows.length; index++) {
       const row = layout.rows[index];
@@ -133,7 +136,8 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
     const looks = new Uint8Array(top.length * 4);
     top.forEach(([index, size], at) => {
       xy.set([layout.xy[2 * index], layout.xy[2 * index + 1]], 2 * at);
-      looks.set([...colours[layout.groups[index]], size], 4 * at);
+      const group = layout.groups[index];
+      looks.set([...(group || size === SIZES.checked ? colours[group] : accent), size], 4 * at);
     });
     points.current.setTop(xy, looks);
     draw();

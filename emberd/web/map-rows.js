@@ -70,7 +70,7 @@ export function RowList({ list, texts, chosen, onShow, onClear }) {
   const here = found.list === list;
   return html`
     <section class="card" aria-labelledby="map-list">
-      <div class="row spread">
+      <div class="title">
         <h2 id="map-list" class="wrap" dir="auto" role="status">${list.title}</h2>
         <button type="button" class="quiet" onClick=${onClear}>Clear</button>
       </div>

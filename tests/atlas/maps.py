@@ -10,6 +10,8 @@ from tests.migrate import stores
 
 ROWS = 1200
 OF_NEW = 400  # rows of the mixed store, the last ones
+LARGE = 100_000
+CLUSTERS = 24
 HOSTILE = {  # by row
     0: "<script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">",
     1: "שלום עולם، مرحبا بالعالم",
@@ -55,6 +57,16 @@ def make_home(home: Path) -> dict[str, Matrix]:
     stores.make_cmem(home / "odd", wanted[:20], odd)
     _make_small(home / "small.db", wanted, made["old"])
     return made
+
+
+def make_large(folder: Path) -> None:
+    """Make a store of `LARGE` drawn rows of 384 dimensions, in clusters."""
+    chance = np.random.default_rng(1)
+    centres = chance.normal(size=(CLUSTERS, 384))
+    of = chance.integers(0, CLUSTERS, LARGE)
+    vectors = centres[of] + 1.2 * chance.normal(size=(LARGE, 384))
+    wanted = [f"row {row} of cluster {cluster}" for row, cluster in enumerate(of)]
+    stores.make_cmem(folder, wanted, vectors.astype(np.float32))
 
 
 def _make_small(path: Path, wanted: list[str], vectors: Matrix) -> None:

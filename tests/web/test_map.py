@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.atlas.maps import HOSTILE, OF_NEW, ROWS, make_home, texts
+from tests.atlas.maps import HOSTILE, OF_NEW, ROWS, make_home, make_large, texts
 from tests.serving import Server
 from tests.web.browsing import (
     LOOKS,
@@ -201,3 +201,24 @@ def test_a_map_that_was_ended_comes_back(browser: Browser, mapped: Server) -> No
         page.locator(".picture canvas").wait_for(timeout=SLOW_MS)
         page.get_by_role("button", name="List what is in view").click()
         heading(page, "1,200 rows in view")
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_points_are_all_there(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = tmp_path_factory.mktemp("large")
+    make_large(home / "large")
+    with (
+        Server(home, config="stores: {large: {path: large, kind: cmem}}\n") as server,
+        opened(browser, server, "map/large") as page,
+    ):
+        expect(page.get_by_role("status").first).to_be_visible()  # it says what it does meanwhile
+        page.locator(".picture canvas").wait_for(timeout=5 * SLOW_MS)
+        page.get_by_role("button", name="List what is in view").click()
+        heading(page, "100,000 rows in view")
+        page.get_by_role("button", name="Closer").click()
+        page.locator(".picture canvas").focus()
+        page.keyboard.press("Enter")
+        heading(page, re.compile(r"^(?!100,000)[\d,]+ rows in view"))
+        assert_nothing_is_cut(page)
