@@ -4,6 +4,7 @@ python benchmarks/page.py             every section; kept in benchmarks/results/
 python benchmarks/page.py paint       only some, printed; nothing is kept
 
 paint      from the navigation to the first and the largest paint, in a fresh browser profile
+map        a store of 100,000 rows: until it is drawn, and from frame to frame as it is moved
 watching   the server's own processor time while one page is open and nothing happens
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 
 import machine
 import psutil
+from page_map import map_section
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import emberd
@@ -80,6 +82,7 @@ def opened(browser: Browser, server: Server) -> Page:
 SECTIONS: dict[str, Callable[[Browser, Server], dict[str, Any]]] = {
     "paint": paint,
     "watching": watching,
+    "map": map_section,
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
+from emberd import files
 from emberd.api.errors import no_route
 from emberd.api.openapi import TEIError, fails, shows
 from emberd.api.routes import Router
@@ -81,17 +82,17 @@ def _file(request: Request, name: str) -> Response:
     headers = {**HEADERS, "ETag": tag}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
-    return Response(path.read_bytes(), media_type=TYPES[path.suffix], headers=headers)
+    return Response(files.read(path), media_type=TYPES[path.suffix], headers=headers)
 
 
 @cache
 def _files() -> dict[str, tuple[Path, str]]:
     """Return the page's files and their ETags, by name below `/ui/`."""
-    files = [path for path in FOLDER.rglob("*") if path.suffix in TYPES]
+    found = [path for path in FOLDER.rglob("*") if path.suffix in TYPES]
     return {
         path.relative_to(FOLDER).as_posix(): (
             path,
-            f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"',
+            f'"{hashlib.sha256(files.read(path)).hexdigest()[:16]}"',
         )
-        for path in files
+        for path in found
     }

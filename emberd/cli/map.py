@@ -34,10 +34,11 @@ def map_store(
     options: Options = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a store's texts, vectors and places on a map as Parquet, for Embedding Atlas.
+    """Write a store and its map as Parquet, for Embedding Atlas.
 
-    The store is only read. Of more than 100,000 rows, an evenly spread sample is written. It needs
-    the extra emberd[parquet]. The page that the server shows has the same map.
+    Columns: key, text, vector, x, y (its first two principal components) and model. The store is
+    only read. Of more than 100,000 rows, an evenly spread sample is written. It needs the extra
+    emberd[parquet]. The page that the server shows has the same map.
     """
     from emberd.atlas.chart import Chart
     from emberd.atlas.holding import hold

@@ -9,6 +9,9 @@ const STEP = 60; // pixels by which a key moves
 const CLOSER = 1.35; // by which a key or button zooms
 const SIZES = { plain: 4, many: 3, checked: 8, lit: 10, chosen: 15 }; // pixels
 const MANY = 20_000;
+const FRAME_MS = 34; // what a frame may take while the map moves; then fewer points are drawn
+const LEAST = 0.04; // of the points
+const REST_MS = 160; // without a movement, until all are drawn again
 
 /** The numbers of a colour of the style sheet, such as "--hue-1". */
 function colourOf(name, at) {
@@ -49,13 +52,33 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
   const grid = useMemo(() => new Grid(layout.xy), [layout]);
   const shown = (index) => !hidden.has(layout.groups[index]);
   const frame = useRef(0);
+  const pace = useRef({ share: 1, wanted: null, rest: 0 }); // of drawing while it moves
   const fitted = useRef(null); // the kind of layout that is shown
   const ringColour = useRef([0, 0, 0]);
 
-  const draw = () => {
-    frame.current ||= requestAnimationFrame(() => {
+  /** Draw soon; while it moves, only as many points as can be drawn smoothly. */
+  const draw = (moving = false) => {
+    const now = pace.current;
+    if (moving) {
+      clearTimeout(now.rest);
+      now.rest = setTimeout(() => {
+        now.share = Math.min(1, 2 * now.share);
+        draw();
+      }, REST_MS);
+    }
+    now.wanted = moving ? (now.wanted ?? "some") : "all";
+    frame.current ||= requestAnimationFrame(paint);
+  };
+  const paint = (began) => {
+    const now = pace.current;
+    const { wanted } = now;
+    now.wanted = null;
+    points.current.draw(plane, ringColour.current, wanted === "all" ? 1 : now.share);
+    frame.current = requestAnimationFrame((ended) => {
       frame.current = 0;
-      points.current?.draw(plane, ringColour.current);
+      const factor = FRAME_MS / (ended - began);
+      if (wanted === "some" && factor < 1) now.share = Math.max(LEAST, now.share * Math.max(factor, 0.25));
+      if (now.wanted) paint(ended);
     });
   };
 
@@ -81,6 +104,7 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
       element.removeEventListener("webglcontextlost", lost);
       element.removeEventListener("webglcontextrestored", restored);
       cancelAnimationFrame(frame.current);
+      clearTimeout(pace.current.rest);
       points.current.end();
       points.current = null;
     };
@@ -97,7 +121,7 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
   useLayoutEffect(() => {
     const colours = hues.map((hue) => colourOf(hue, canvas.current.parentElement));
     ringColour.current = colourOf("--ink", canvas.current.parentElement).map((each) => each / 255);
-    points.current.set(points.current.all, layout.xy, looksOf(layout, colours, hidden, lit));
+    points.current.setAll(layout.xy, looksOf(layout, colours, hidden, lit));
     const top = [];
     for (let index = 0; index < layout.rows.length; index++) {
       const row = layout.rows[index];
@@ -111,7 +135,7 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
       xy.set([layout.xy[2 * index], layout.xy[2 * index + 1]], 2 * at);
       looks.set([...colours[layout.groups[index]], size], 4 * at);
     });
-    points.current.set(points.current.top, xy, looks);
+    points.current.setTop(xy, looks);
     draw();
   }, [layout, hues, hidden, lit, chosen, turn]);
 
@@ -157,7 +181,7 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
         plane.pan((now[0] - before[0]) / 2, (now[1] - before[1]) / 2);
       }
       told.current.onHover(null);
-      draw();
+      draw(true);
     };
     const up = (event) => {
       if (!fingers.delete(event.pointerId) || fingers.size) return;
@@ -177,7 +201,7 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
       const lines = event.deltaMode === 1 ? 16 : 1;
       plane.zoom(Math.exp(-event.deltaY * lines * (event.ctrlKey ? 0.01 : 0.0018)), ...place(event));
       told.current.onHover(null);
-      draw();
+      draw(true);
     };
     const keys = {
       ArrowLeft: () => plane.pan(STEP, 0),
@@ -194,7 +218,7 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
       if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
       keys[event.key]();
-      draw();
+      draw(true);
     };
     const area = () =>
       told.current.onArea(inside(layout.xy, plane.corners(), shown).map((index) => layout.rows[index]), "in view");

@@ -1,4 +1,5 @@
 // Draws points by WebGL: one buffer for all of them, and a small one for those that lie on top.
+// The first of the large buffer stand for all: they are drawn by chance, so that a part can be shown while it moves.
 
 import { Geometry, Mesh, Program, Renderer } from "./lib/ogl.js";
 
@@ -26,6 +27,18 @@ void main() {
   if (away > 0.5) discard;
   gl_FragColor = vec4(away > 0.5 - ring ? ringColour : colour, 1.0);
 }`;
+
+/** The numbers below `count` in an order by chance, always the same one. */
+function mixed(count) {
+  const order = Uint32Array.from({ length: count }, (_, at) => at);
+  let seed = 1;
+  for (let at = count - 1; at > 0; at--) {
+    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0; // Numerical Recipes' constants
+    const other = Math.floor((seed / 2 ** 32) * (at + 1));
+    [order[at], order[other]] = [order[other], order[at]];
+  }
+  return order;
+}
 
 /** Whether this browser can draw here at all. */
 export function canDraw() {
@@ -62,7 +75,24 @@ export class Points {
     return { program, mesh: null };
   }
 
-  /** Give a layer its points: places (x, y, ...) and looks (red, green, blue, size, ...: bytes). */
+  /** Give all points: places (x, y, ...) and looks (red, green, blue, size, ...: bytes). */
+  setAll(xy, looks) {
+    const count = xy.length / 2;
+    if (this.order?.length !== count) this.order = mixed(count);
+    const [places, bytes] = [new Float32Array(2 * count), new Uint32Array(count)];
+    const four = new Uint32Array(looks.buffer);
+    this.order.forEach((from, at) => {
+      places[2 * at] = xy[2 * from];
+      places[2 * at + 1] = xy[2 * from + 1];
+      bytes[at] = four[from];
+    });
+    this.set(this.all, places, new Uint8Array(bytes.buffer));
+  }
+
+  setTop(xy, looks) {
+    this.set(this.top, xy, looks);
+  }
+
   set(layer, xy, looks) {
     layer.mesh?.geometry.remove();
     const geometry = new Geometry(this.gl, {
@@ -80,7 +110,9 @@ export class Points {
     this.renderer.setSize(width, height);
   }
 
-  draw(plane, ringColour) {
+  /** Draw a share of the points, and those on top. */
+  draw(plane, ringColour, share = 1) {
+    this.all.mesh?.geometry.setDrawRange(0, Math.ceil(this.order.length * share));
     const scale = [(2 * plane.scale) / plane.width, (2 * plane.scale) / plane.height];
     const zoom = Math.min(Math.max((plane.scale / plane.whole.scale) ** 0.3, 1), 3);
     let clear = true;
