@@ -20,7 +20,7 @@ from tests.serving import Server
 from tests.web.browsing import launch
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-MOST_BYTES = 160_000
+MOST_BYTES = 150_000
 WINDOW: ViewportSize = {"width": 1280, "height": 900}
 SLOW_MS = 120_000
 TRAFFIC_S = 45.0  # before the charts are drawn
