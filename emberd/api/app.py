@@ -125,13 +125,17 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
         *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank, chunk)),
         admin.create_router(live, pool),
         pages.create_router(openapi.Document(routes)),
-        web.create_router(),
-        events.create_router(changes.watchers),
-        map.create_router(pool, live, maps),
-        jobs.create_router(running, live),
-        trust.create_router(running, live),
-        stores.create_router(live),
+        web.create_front(has_page=config.settings.server.page),
     ]
+    if config.settings.server.page:
+        routers += [
+            web.create_router(),
+            events.create_router(changes.watchers),
+            map.create_router(pool, live, maps),
+            jobs.create_router(running, live),
+            trust.create_router(running, live),
+            stores.create_router(live),
+        ]
     for router in routers:
         routes.extend(router.routes)
     gate = Gate(

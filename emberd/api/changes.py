@@ -158,12 +158,10 @@ class Changes:
             return
         self._touch()
         self._happened = False
-        states = self._pool.states()
-        rows = [self._pool.status(name) for name in states if states[name] != "cold"]
         sample = self._history.end_second(
             int(time.time()) - 1,
             queued=sum(self._pool.queued_texts().values()),
-            memory={row.name: row.memory_bytes for row in rows if row.pid},
+            memory=self._pool.memory_bytes(),
             server_bytes=memory_bytes(self._pid),
         )
         if not self.watchers:
@@ -173,7 +171,8 @@ class Changes:
         if self._seconds % EVERYTHING == 0:
             self.look()
         else:
-            self._tell_rows(rows)
+            states = self._pool.states()
+            self._tell_rows([self._pool.status(name) for name in states if states[name] != "cold"])
 
 
 def _lasting(row: ModelStatus) -> ModelStatus:

@@ -78,6 +78,7 @@ class Routes:
             for path, methods in self._at.items()
             if NAME.search(path)
         }
+        self._fixed = {path: of for path, of in self._at.items() if not NAME.search(path)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises what the route raises."""
@@ -110,7 +111,7 @@ class Routes:
 
     def _find(self, path: str) -> tuple[Mapping[str, Route], dict[str, Any]]:
         """Return the routes at a path by method, and the name in it."""
-        if methods := self._at.get(path):
+        if methods := self._fixed.get(path):
             return methods, {}
         for pattern, methods in self._named.items():
             if match := pattern.fullmatch(path):

@@ -11,6 +11,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
+from emberd import files
 from emberd.api.errors import no_route
 from emberd.api.openapi import TEIError, fails, shows
 from emberd.api.routes import Router
@@ -34,8 +35,8 @@ HEADERS = {
 }
 
 
-def create_router() -> Router:
-    """Return the routes of the page, and `/`, which leads browsers there."""
+def create_front(*, has_page: bool) -> Router:
+    """Return `/`, which leads browsers to the page if there is one."""
     router = Router()
 
     @router.get(
@@ -46,10 +47,17 @@ def create_router() -> Router:
     async def front(request: Request) -> Response:
         """Lead clients that accept HTML to the page; answer others as Ollama does."""
         response: Response = PlainTextResponse(PROBED)
-        if "text/html" in request.headers.get("accept", ""):
+        if has_page and "text/html" in request.headers.get("accept", ""):
             response = RedirectResponse("ui/", 307)
         response.headers["Vary"] = "Accept"
         return response
+
+    return router
+
+
+def create_router() -> Router:
+    """Return the routes of the page's files."""
+    router = Router()
 
     @router.get("/ui", include_in_schema=False)
     async def index(request: Request) -> Response:
@@ -74,17 +82,17 @@ def _file(request: Request, name: str) -> Response:
     headers = {**HEADERS, "ETag": tag}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
-    return Response(path.read_bytes(), media_type=TYPES[path.suffix], headers=headers)
+    return Response(files.read(path), media_type=TYPES[path.suffix], headers=headers)
 
 
 @cache
 def _files() -> dict[str, tuple[Path, str]]:
     """Return the page's files and their ETags, by name below `/ui/`."""
-    files = [path for path in FOLDER.rglob("*") if path.suffix in TYPES]
+    found = [path for path in FOLDER.rglob("*") if path.suffix in TYPES]
     return {
         path.relative_to(FOLDER).as_posix(): (
             path,
-            f'"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"',
+            f'"{hashlib.sha256(files.read(path)).hexdigest()[:16]}"',
         )
-        for path in files
+        for path in found
     }

@@ -16,12 +16,14 @@ Integers = npt.NDArray[np.int32]
 BLOCK_TOKENS = 512
 """A sparse model scores so many tokens at once, at most."""
 
-GROUPS_IN_A_TEXT = 8
-"""About how many groups a text has, on average, if groups have 2 to 16 tokens.
+GROUP_SIZES = np.array([1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64])
+"""How many tokens a group may have; few, as each makes shapes of its own."""
+
+GROUP_COST = 1
+"""What a group costs, in tokens: its row, as long as the vocabulary, is copied and compared.
 
 The largest of a group is found with ordinary operations, and only these are brought together text
-by text. The fewer there are, the less memory they take, and the more a text that does not fill its
-last group costs.
+by text. Large groups are few, but a text that does not fill its last one is scored for longer.
 """
 
 
@@ -134,11 +136,8 @@ def _grouped(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return `places` and `starts` for pooling `max`; see `Rows`."""
     counts = np.diff(starts, append=len(tokens))
-    per_group = len(tokens) // (len(starts) * GROUPS_IN_A_TEXT)
-    size = next(size for size in (16, 8, 4, 2) if size <= max(2, per_group))
+    size, blocks, in_block = _cheapest(counts)
     groups = -(-counts // size)  # of each text
-    blocks = -(-groups.sum() * size // BLOCK_TOKENS)
-    in_block = -(-groups.sum() // blocks)
     texts = np.repeat(np.arange(len(starts)), groups)
     ends = groups.cumsum()
     first = (np.arange(len(texts)) - (ends - groups)[texts]) * size  # of each group in its text
@@ -146,3 +145,12 @@ def _grouped(
     places = tokens[starts[texts, None] + within]
     filled = np.minimum(np.arange(blocks * in_block), len(texts) - 1)
     return places[filled].reshape(blocks, in_block, size).swapaxes(1, 2), texts[filled]
+
+
+def _cheapest(counts: npt.NDArray[np.intp]) -> tuple[int, int, int]:
+    """Return M, K and B for texts of so many tokens; see `Rows`."""
+    groups = (-(-counts[:, None] // GROUP_SIZES)).sum(axis=0)
+    blocks = -(-groups // (BLOCK_TOKENS // GROUP_SIZES))
+    in_block = -(-groups // blocks)
+    best = np.argmin(blocks * in_block * (GROUP_SIZES + GROUP_COST))
+    return int(GROUP_SIZES[best]), int(blocks[best]), int(in_block[best])

@@ -36,12 +36,24 @@ def open_page(ctx: typer.Context) -> None:
             "The server listens on its socket only, which no browser can reach.",
             hint="Set server.port in the config file, and restart the server.",
         )
+    if not _has_page(root):
+        raise ConfigError(
+            "The server has no page: server.page is false.",
+            hint="Set it to true in the config file, and restart the server.",
+        )
     page = f"{address.url}/ui/"
     typer.echo(page)
     if address.token:
         typer.echo("The page will ask for a token of this server.")
     if not webbrowser.open(page):
         print_warning("No browser could be started. Open the address above in one.")
+
+
+def _has_page(root: Root) -> bool:
+    try:
+        return root.read().settings.server.page
+    except ConfigError:
+        return True  # as far as anybody can tell from a broken file
 
 
 def ps(

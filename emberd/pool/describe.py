@@ -41,7 +41,7 @@ def status_of(model: Model, names: Mapping[str, InputType | None]) -> ModelStatu
         backend=ready.backend if ready else spec.backend,
         compute=ready.compute if ready else spec.compute,
         pinned=model.pinned,
-        memory_bytes=sum(session.sample_memory() for session in sessions),
+        memory_bytes=model.memory_bytes,
         replicas=sum(lane.is_open for lane in backlog.lanes),
         in_flight=backlog.in_flight,
         queued=backlog.waiting,

@@ -234,6 +234,10 @@ class Pool:
         backlogs = (model.backlog for model in self._models.values())
         return {backlog.name: backlog.queued_texts for backlog in backlogs if backlog.busy}
 
+    def memory_bytes(self) -> dict[str, int]:
+        """Return the memory of each loaded model's workers, read from the system."""
+        return {model.spec.name: model.memory_bytes for model in self._everyone() if model.sessions}
+
     def check_open(self) -> None:
         """Raise `ShuttingDownError` once the pool takes no more requests."""
         if self._closing:

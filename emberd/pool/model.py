@@ -168,6 +168,11 @@ class Model:
         return self._crew.sessions
 
     @property
+    def memory_bytes(self) -> int:
+        """What its workers take now, read from the system."""
+        return sum(session.sample_memory() for session in self.sessions)
+
+    @property
     def notes(self) -> list[str]:
         """What to know of its last start: of the model's folder, and of missing replicas."""
         return [*self.last_start.notes, *self._crew.notes]

@@ -21,16 +21,16 @@ from threading import Condition, RLock
 from weakref import WeakValueDictionary
 
 from emberd.backends.base import Encoder
+from emberd.worker import row_widths
 from emberd.worker.budget import FEWEST_TOKENS, FIRST_TOKENS, MOST_TOKENS, Budget
+from emberd.worker.row_widths import STEP, round_up
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 from emberd.worker.work import CORE_CHARS, SLICE_CHARS, Alike, Item, Work, decisive
 
 OLDEST_EVERY = 4  # batches: a bulk job gets a quarter of the machine, however many queries come
 FILLING = 4  # a batch that begins with a new request is filled up to a quarter with bulk jobs
-ROW_TOKENS = 128  # width of a packed row if no text is longer: a CPU attends cheaply up to here
 LONE_TOKENS = 1024  # a longer text gets a row of its own: the attention mask is quadratic
-STEP = 32  # few row widths: each new batch shape takes a third longer, and some memory
 VECTOR_BYTES = 2**26  # of a batch, at most; a sparse vector is as long as the vocabulary
 QUICK_TOKENS = 64  # a batch that runs for so short a time that nobody needs to read meanwhile
 
@@ -59,14 +59,14 @@ class Batcher:
     """Thread-safe; `clock` gives monotonic seconds.
 
     `row_tokens` is how long a packed row may be; None unless the encoder packs. `row_width` is how
-    long it is where no text is longer. `streams` is how many batches run at once. `read` waits for
-    what the server sends and adds it; one thread at a time calls it, and not while a text that is
-    being tokenized may need this thread.
+    long it is where no text is longer, up to `widest_row` if they are alike. `streams` is how many
+    batches run at once. `read` waits for what the server sends and adds it; one thread at a time
+    calls it, and not while a text that is being tokenized may need this thread.
     """
 
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self.row_tokens: int | None = None
-        self.row_width = ROW_TOKENS
+        self.row_width, self.widest_row = row_widths.USUAL, row_widths.WIDEST
         self.streams = 1
         self.most_texts = MOST_TOKENS  # of a batch
         self.read: Callable[[], None] | None = None
@@ -95,7 +95,8 @@ class Batcher:
         self._slice_chars = max(CORE_CHARS, SLICE_CHARS // workers)
         if getattr(encoder, "packs", False):
             self.row_tokens = max_tokens
-            self.row_width = getattr(encoder, "row_tokens", ROW_TOKENS)
+            self.row_width = getattr(encoder, "row_tokens", row_widths.USUAL)
+            self.widest_row = getattr(encoder, "row_tokens", row_widths.WIDEST)
         self.streams = getattr(encoder, "streams", 1)
         self.most_texts = max(1, VECTOR_BYTES // (4 * getattr(encoder, "dimensions", 1)))
         self._budget.tokens = getattr(encoder, "batch_tokens", self._budget.tokens)
@@ -311,8 +312,15 @@ class Batcher:
         budget_tokens, longest = self._most, works[0].waiting[-1][0]
         if longest > LONE_TOKENS:
             return self._pad(works)
-        width = max(round_up(longest), min(self.row_width, budget_tokens))
-        width = min(width, self.row_tokens)
+        usual = max(round_up(longest), min(self.row_width, budget_tokens))
+        width = row_widths.for_alike(
+            min(usual, self.row_tokens),
+            longest=longest,
+            common=min(work.waiting[len(work.waiting) // 4][0] for work in works),
+            texts=sum(len(work.waiting) for work in works),
+            budget=budget_tokens,
+            most=min(self.widest_row, self.row_tokens),
+        )
         most = max(1, budget_tokens // width)
         shortest = min(work.waiting[0][0] for work in works)
         bulk_tokens = self._bulk_tokens(works)
@@ -378,11 +386,6 @@ class Batcher:
     def _is_bulk(self, work: Work) -> bool:
         """Whether it takes several batches. A single text never does, however long it is."""
         return len(work.request.texts) > 1 and work.remaining > self._budget.tokens
-
-
-def round_up(tokens: int) -> int:
-    """Return the next multiple of `STEP`."""
-    return -(-tokens // STEP) * STEP
 
 
 def size(work: Work) -> int:

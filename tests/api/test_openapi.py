@@ -89,7 +89,8 @@ def test_every_route_is_described_with_its_statuses_and_error_shapes(server: Ser
     for path, method, operation in found:
         responses = operation["responses"]
         assert {"200", "403"} <= set(responses), path
-        assert ("401" in responses) == (path not in ("/health", "/ready")), path
+        needs_no_token = method == "get" and path in ("/", "/health", "/ready")
+        assert ("401" in responses) != needs_no_token, path
         takes_a_body = method == "post" and path != "/reload"
         assert takes_a_body == ("requestBody" in operation), path
         for status, response in responses.items():
@@ -134,6 +135,7 @@ def test_whatever_is_sent_no_answer_is_a_5xx_or_undocumented(
             str(Path(sys.executable).with_name("schemathesis")), "run", f"{tiny.url}/openapi.json",
             "--phases", phases, "--max-examples", str(examples(40)), "--seed", "20",
             "--checks", ",".join(CHECKS), "--no-shrink", "--no-color",
+            "--exclude-path", "/events",  # which never ends; tests/api/test_events.py reads it
         ],
         capture_output=True,
         text=True,
@@ -142,7 +144,7 @@ def test_whatever_is_sent_no_answer_is_a_5xx_or_undocumented(
     )  # fmt: skip
 
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
-    assert f"Tested: {len(operations(tiny))}" in run.stdout
+    assert f"Tested: {len(operations(tiny)) - 1}" in run.stdout
     assert "Traceback" not in tiny.log()
 
 

@@ -97,3 +97,8 @@ def test_another_media_type_is_no_matter_of_coding(server: Server) -> None:
 
     assert answer.status_code == 415
     assert "accept-encoding" not in answer.headers
+
+
+def test_a_template_of_routes_is_no_path_of_its_own(server: Server) -> None:
+    for template in ("/v1/models/{model:path}", "/ui/{name:path}"):
+        assert server.http.get(template).status_code == 404

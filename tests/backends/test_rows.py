@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emberd.backends.base import Pooling
-from emberd.backends.rows import Rows
+from emberd.backends.rows import BLOCK_TOKENS, Rows
 
 IDS = np.array([[5, 6, 7, 8, 9, 0, 0], [5, 1, 6, 7, 8, 9, 3]], np.int32)
 TEXTS = np.array([[1, 1, 2, 2, 2, 0, 0], [1, 1, 1, 2, 3, 3, 3]], np.int32)
@@ -52,3 +52,52 @@ def test_neighbours_of_equal_number_in_two_rows_are_two_texts() -> None:
     ones = np.ones((2, 3), np.int32)
 
     assert Rows.of(ones, ones, pooling="mean", padding_id=None).starts.tolist() == [0, 3]
+
+
+def grouped(*lengths: int) -> Rows:
+    """Texts of so many tokens, in one row, as a sparse model takes them."""
+    mask = np.repeat(np.arange(1, len(lengths) + 1, dtype=np.int32), lengths)[None]
+    return Rows.of(np.full_like(mask, 7), mask, pooling="max", padding_id=None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_have_all_tokens_of_a_text_and_no_others(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    lengths = draw.integers(1, 1 + draw.integers(1, 700), draw.integers(1, 40))
+    rows = grouped(*lengths.tolist())
+    blocks, size, in_block = rows.places.shape
+    groups = rows.places.swapaxes(1, 2).reshape(-1, size)
+    ends = lengths.cumsum()
+
+    assert rows.texts == len(lengths)
+    assert size * in_block <= BLOCK_TOKENS
+    assert len(groups) == len(rows.starts) == blocks * in_block
+    for text, (end, length) in enumerate(zip(ends, lengths, strict=True)):
+        found = np.unique(groups[rows.starts == text])
+        assert found.tolist() == list(range(end - length, end))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shape"),
+    [
+        ([1], (1, 1, 1)),
+        ([8], (1, 8, 1)),
+        ([64] * 8, (1, 64, 8)),
+        ([512], (1, 64, 8)),
+        ([128] * 32, (8, 64, 8)),
+        ([9] * 40, (1, 10, 40)),  # a tenth is scored twice, instead of three groups a text
+    ],
+)
+def test_groups_are_as_large_as_texts_allow(
+    lengths: list[int], shape: tuple[int, int, int]
+) -> None:
+    assert grouped(*lengths).places.shape == shape
+
+
+def test_groups_of_mixed_lengths_are_few_and_hardly_filled_up() -> None:
+    """The packed rows of `benchmarks/sparse.py`, of whose time the groups took a large part."""
+    lengths = [60, 40, 28, 90, 30, 8, 17, 33, 50, 12, 16, *[9] * 7]
+    rows = grouped(*lengths)
+
+    assert len(rows.starts) <= 3 * len(lengths)
+    assert rows.places.size <= 1.1 * sum(lengths)

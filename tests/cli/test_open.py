@@ -61,3 +61,16 @@ def test_a_server_without_a_port_has_no_page_for_a_browser(home: Path, browser: 
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"hint: Set server.port in the config file" in done.stderr
     assert not (browser.parent / "opened").exists()
+
+
+def test_a_server_without_a_page_says_which_setting_leaves_it_out(
+    home: Path, browser: Path
+) -> None:
+    with Server(home, config="server: {page: false}\n"):
+        environ = {**clean_environ(home), "BROWSER": f"{browser} %s"}
+
+        done = run_emberd("open", home=home, environ=environ)
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"server.page is false" in done.stderr
+    assert not (browser.parent / "opened").exists()

@@ -4,14 +4,18 @@ For developers, and run with the Python of `requirements-reference.txt`; emberd 
 own, which `--emberd` names:
 
     check_real_rerankers.py                                 # all, on OpenVINO
-    check_real_rerankers.py ms-marco-minilm --backend mlx
+    check_real_rerankers.py --backend mlx --few             # MLX's CPU build is slow
 
 A checkpoint has the layers and heads of a published re-ranker, its classifier too, with random
 weights (as `check_real_sizes.py`); the last layer reads the direction in which the pairs differ
 most, so that their logits span 10 in both directions. sentence-transformers' CrossEncoder scores
-each pair alone, in float32; emberd in float32 alone, padded in batches, and several pairs in a row,
-with its own tokenizer, which cuts the longest texts; and in bfloat16, where the processor has it,
-both again. `real_rerankers.json` keeps the largest differences, and for bfloat16 Kendall's tau.
+each pair alone, in float64, so that its own rounding does not count; emberd in float32 alone,
+padded in batches, and several pairs in a row, with its own tokenizer, which cuts the longest texts;
+and in bfloat16, where the processor has it, both again. `--few` takes nine pairs of up to 128
+tokens instead of 19 of up to 256.
+
+`real_rerankers.json` keeps the largest differences, and for bfloat16 Kendall's tau. `their_f32` is
+how far CrossEncoder in float32 is; results without it were compared with that.
 
 One checkpoint at a time is in the folder for temporary files: up to 0.7 GB, and as much or twice
 that in OpenVINO's cache.
@@ -44,9 +48,10 @@ RESULTS = HERE / "real_rerankers.json"
 FARTHEST = 1e-4
 LEAST_TAU = 0.99
 SPAN = 10.0
-LIMIT = 256
-"""Tokens of a pair. Longer ones are cut; local windows are shorter."""
+LIMIT, FEW_LIMIT = 256, 128
+"""Tokens of a pair. Longer ones are cut; local windows are shorter: 64 tokens to each side."""
 WORDS = (*range(16), 24, 40, 400)
+FEW_WORDS = (0, 1, 2, 5, 9, 14, 19, 24, 400)
 """Of each text."""
 
 MINILM = {
@@ -100,11 +105,12 @@ class Run:
 
     names: list[str]
     backend: str
+    few: bool
     emberd: Path
 
 
-def make(name: str, folder: Path) -> None:
-    """Write the checkpoint, with weights in float16, and the tokenizer of the tiny one."""
+def make(run: Run, name: str, folder: Path) -> None:
+    """Write the pairs, the checkpoint, with weights in float16, and the tiny one's tokenizer."""
     architecture, sizes = REAL[name]
     tiny = next(family for family in FAMILIES if family.name == architecture)
     source = HERE / "rerankers" / architecture
@@ -124,20 +130,31 @@ def make(name: str, folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(source / file, folder)
+    (folder / "pairs.json").write_text(json.dumps(make_pairs(few=run.few)))
 
 
-def make_pairs() -> tuple[str, list[str]]:
-    """Return a query, and texts of random words."""
+def make_pairs(*, few: bool) -> dict[str, Any]:
+    """Return a query, texts of random words, and how many tokens a pair may have."""
     draw = np.random.default_rng(11)
     words = CORPUS.split()
-    return make_rerankers.QUERY, [" ".join(draw.choice(words, count)) for count in WORDS]
+    return {
+        "query": make_rerankers.QUERY,
+        "texts": [" ".join(draw.choice(words, count)) for count in (FEW_WORDS if few else WORDS)],
+        "limit": FEW_LIMIT if few else LIMIT,
+    }
+
+
+def pairs_of(folder: Path) -> tuple[list[tuple[str, str]], int]:
+    """Return the pairs of a checkpoint, and how many tokens each may have."""
+    given = json.loads((folder / "pairs.json").read_text())
+    return [(given["query"], text) for text in given["texts"]], given["limit"]
 
 
 def load(folder: Path, dtype: torch.dtype) -> CrossEncoder:
     """Return CrossEncoder with logits in this arithmetic."""
     return CrossEncoder(
         str(folder),
-        max_length=LIMIT,
+        max_length=pairs_of(folder)[1],
         activation_fn=torch.nn.Identity(),
         device="cpu",
         model_kwargs={"dtype": dtype},
@@ -146,19 +163,16 @@ def load(folder: Path, dtype: torch.dtype) -> CrossEncoder:
 
 def theirs(folder: Path, dtype: torch.dtype) -> np.ndarray:
     """Return CrossEncoder's logits of each pair alone, `(N,)`, in this arithmetic."""
-    given = json.loads((folder / "pairs.json").read_text())
-    pairs = [(given["query"], text) for text in given["texts"]]
+    pairs, _ = pairs_of(folder)
     return np.asarray(load(folder, dtype).predict(pairs, batch_size=1), np.float64)
 
 
 def reference(folder: Path) -> np.ndarray:
-    """Choose the last layer, and return CrossEncoder's logits of each pair alone, `(N,)`.
+    """Choose the last layer, and return CrossEncoder's logits in float64, pairs alone, `(N,)`.
 
     What differs between random texts is a small part of their vectors. A classifier that was
     trained would read just that: so this one reads the direction in which they differ most.
     """
-    query, texts = make_pairs()
-    (folder / "pairs.json").write_text(json.dumps({"query": query, "texts": texts}))
     path = folder / "model.safetensors"
     weights = load_file(path)
     last = next(key for key in ("classifier.out_proj", "classifier") if f"{key}.weight" in weights)
@@ -167,7 +181,7 @@ def reference(folder: Path) -> np.ndarray:
         next(name for name, _ in encoder.named_modules() if name.endswith(f".{last}"))
     ]
     layer.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].double()))
-    encoder.predict([(query, text) for text in texts], batch_size=1)
+    encoder.predict(pairs_of(folder)[0], batch_size=1)
     vectors = torch.cat(seen)
     apart = vectors - vectors.mean(dim=0)
     direction = torch.linalg.svd(apart, full_matrices=False).Vh[0]
@@ -177,22 +191,20 @@ def reference(folder: Path) -> np.ndarray:
     weights[f"{last}.weight"] = (direction * factor).float()[None].contiguous()
     weights[f"{last}.bias"] = (-middle * factor).float()[None]
     save_file(weights, path, metadata={"format": "pt"})
-    return theirs(folder, torch.float32)
+    return theirs(folder, torch.float64)
 
 
 def score(run: Run, folder: Path, pooling: str, compute: str) -> dict[str, Any]:
     """Return emberd's logits by the way in which pairs were computed, and how many were cut."""
     command = [run.emberd, HERE / "score_real_rerankers.py", folder, run.backend, pooling, compute]
-    done = subprocess.run(
-        [*map(str, command), str(LIMIT)], check=True, stdout=subprocess.PIPE, text=True
-    )
+    done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def check(run: Run, name: str, folder: Path) -> dict[str, Any]:
     """Return what was found of one re-ranker."""
-    make(name, folder)
+    make(run, name, folder)
     expected = reference(folder)
     pooling = "mean" if REAL[name][0] == "modernbert" else "cls"
     found = score(run, folder, pooling, "f32")
@@ -206,6 +218,7 @@ def check(run: Run, name: str, folder: Path) -> dict[str, Any]:
         "tokens": found["tokens"],
         "span": [round(float(expected.min()), 2), round(float(expected.max()), 2)],
         "f32": {way: float(f"{far:.1e}") for way, far in by.items()},
+        "their_f32": float(f"{np.abs(theirs(folder, torch.float32) - expected).max():.1e}"),
     }
     rough = score(run, folder, pooling, "bf16")
     if rough:
@@ -241,6 +254,7 @@ def read_command_line() -> Run:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*", help=", ".join(REAL))
     parser.add_argument("--backend", choices=("openvino", "mlx"), default="openvino")
+    parser.add_argument("--few", action="store_true", help="fewer and shorter pairs")
     parser.add_argument(
         "--emberd", type=Path, default=HERE.parents[1] / ".venv/bin/python", metavar="PYTHON"
     )

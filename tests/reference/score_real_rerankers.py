@@ -1,6 +1,6 @@
 """What emberd makes of the pairs of `check_real_rerankers.py`, which runs this with its Python.
 
-    score_real_rerankers.py FOLDER BACKEND POOLING COMPUTE LIMIT
+    score_real_rerankers.py FOLDER BACKEND POOLING COMPUTE
 
 FOLDER holds a re-ranker and `pairs.json`. Printed are the logits of each pair `alone`, in padded
 `batches`, and `packed` (several pairs in a row), all in the order of the pairs, how many pairs were
@@ -25,10 +25,11 @@ from emberd.worker.tokenizer import Tokenizer
 BATCH = 8
 
 
-def main(folder: Path, backend: str, pooling: str, compute: str, limit: int) -> None:
+def main(folder: Path, backend: str, pooling: str, compute: str) -> None:
     """Score, and print."""
     assert pooling in get_args(Pooling) and compute in get_args(Compute)
     given = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
+    limit = given["limit"]
     tokens = Tokenizer(folder, limit, pairs=True).encode_pairs(given["query"], given["texts"])
     with tempfile.TemporaryDirectory(dir=folder) as cache:
         request = LoadRequest(
@@ -71,4 +72,4 @@ def _listed(logits: Matrix) -> list[float]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5]))
+    main(Path(sys.argv[1]), *sys.argv[2:5])

@@ -73,6 +73,18 @@ def test_the_page_needs_no_token_and_everything_on_it_does(home: Path) -> None:
         assert guarded.http.post("/", json={"inputs": "a"}).status_code == 401
 
 
+def test_without_the_page_nothing_that_is_made_for_it_is_there(home: Path) -> None:
+    with Server(home, config="server: {page: false}") as bare:
+        for path in ("/ui/", "/ui/app.js", "/events", "/jobs", "/stores", "/trust", "/map/points"):
+            answer = bare.http.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (404, "unknown_route"), path
+        assert bare.http.post("/jobs", json={"kind": "verify"}).status_code == 404
+        front = bare.http.get("/", headers={"accept": "text/html"})
+        assert (front.status_code, front.text) == (200, "Ollama is running")
+        assert not {"/events", "/jobs"} & set(bare.http.get("/openapi.json").json()["paths"])
+        assert bare.embed("a")["dimensions"] == 384
+
+
 def test_the_servers_own_page_may_use_it_and_no_other_may(server: Server) -> None:
     own = {"origin": server.url}
 

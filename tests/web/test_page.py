@@ -30,7 +30,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def give(page: Page, token: str) -> None:
     """Type a token into the page's form."""
-    page.get_by_label("Token").fill(token)
+    page.get_by_label("Token", exact=True).fill(token)
     page.get_by_role("button", name="Use it").click()
 
 
@@ -49,7 +49,7 @@ def test_the_page_asks_for_the_token_and_says_that_one_is_wrong(
         assert_nothing_is_cut(page)
 
         give(page, TOKEN)
-        expect(page.get_by_label("Token")).to_have_count(0)
+        expect(page.get_by_label("Token", exact=True)).to_have_count(0)
         expect(page.locator(".connection")).to_contain_text("emberd")
 
 
@@ -64,17 +64,17 @@ def test_a_token_opens_every_view_and_is_kept_for_the_tab_alone(
             page.goto(f"{guarded.url}/ui/#/{view}")
             page.locator(f"nav a[aria-current][href='#/{view}']").wait_for()
             expect(page.locator("main h1")).to_be_visible()
-            expect(page.get_by_label("Token")).to_have_count(0)
+            expect(page.get_by_label("Token", exact=True)).to_have_count(0)
         page.goto(f"{guarded.url}/ui/#/try")
         page.get_by_role("button", name="Compare").click()
         page.get_by_role("table").first.wait_for()
         page.reload()
         expect(page.locator(".connection")).to_contain_text("emberd")
-        expect(page.get_by_label("Token")).to_have_count(0)
+        expect(page.get_by_label("Token", exact=True)).to_have_count(0)
         kept = page.evaluate("[localStorage.length, document.cookie, location.href]")
         with page.context.expect_page() as waiting:
             page.evaluate("window.open(location.href, '_blank', 'noopener')")
-        expect(waiting.value.get_by_label("Token")).to_be_visible()
+        expect(waiting.value.get_by_label("Token", exact=True)).to_be_visible()
 
     assert kept == [0, "", f"{guarded.url}/ui/#/try"]
     assert len(asked) > 10

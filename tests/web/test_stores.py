@@ -141,8 +141,12 @@ def test_a_refusal_is_shown_where_it_was_asked_for(browser: Browser, server: Ser
 
 
 def test_without_a_store_it_says_how_to_add_one(browser: Browser, home: Path) -> None:
-    with Server(home, share_compiled=False) as server, opened(browser, server, "stores") as page:
+    with (
+        Server(home, share_compiled=False) as server,
+        opened(browser, server, "stores", width=WIDTHS["phone"]) as page,
+    ):
         expect(page.get_by_text("No store is configured")).to_be_visible()
+        assert_nothing_is_cut(page)
         expect(page.get_by_text("path: ~/notes.db")).to_be_visible()
         assert_accessible(page)
         (home / "config.yaml").write_text("stores: {added: {path: added.db}}\n")

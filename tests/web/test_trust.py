@@ -116,6 +116,10 @@ def test_a_change_is_told_with_what_to_do_and_never_accepted_here(
 
 
 def test_where_nothing_was_used_it_says_how_to_begin(browser: Browser, home: Path) -> None:
-    with Server(home, share_compiled=False) as server, opened(browser, server, "trust") as page:
+    with (
+        Server(home, share_compiled=False) as server,
+        opened(browser, server, "trust", width=WIDTHS["phone"]) as page,
+    ):
         expect(page.get_by_text("No model has been used here yet")).to_be_visible()
+        assert_nothing_is_cut(page)
         assert_accessible(page)

@@ -12,13 +12,12 @@ from emberd.backends.base import Encoder
 from emberd.worker.batcher import (
     FILLING,
     OLDEST_EVERY,
-    ROW_TOKENS,
-    STEP,
     Batch,
     Batcher,
-    round_up,
 )
 from emberd.worker.budget import Budget
+from emberd.worker.row_widths import STEP, round_up
+from emberd.worker.row_widths import USUAL as ROW_TOKENS
 from emberd.worker.tokenizer import Tokens
 from emberd.worker.wire import Embed
 from emberd.worker.work import CORE_CHARS, SLICE_CHARS, SLICE_TEXTS, Work
@@ -392,6 +391,17 @@ def test_rows_are_filled_with_the_longest_texts_that_fit() -> None:
     assert rows(batcher.next_batch()) == [[70, 50, 5]]
 
 
+def test_texts_that_are_alike_share_wider_rows() -> None:
+    """Of a row of 128 tokens, each of these would leave an eighth empty."""
+    batcher = packing(512)
+    add(batcher, 1, *[112] * 19, 20)
+
+    batches = drain(batcher)
+
+    assert [batch.width for batch in batches[:4]] == [224] * 4
+    assert sum(batch.padded_tokens for batch in batches) <= 1.05 * (19 * 112 + 20)
+
+
 def test_batches_suit_the_encoder() -> None:
     plain, gpu = Batcher(Budget(512)), Batcher(Budget(512))
     plain.suit(cast("Encoder", SimpleNamespace()), 384)
@@ -482,12 +492,13 @@ def test_a_query_and_its_like_share_rows_ahead_of_a_bulk_job() -> None:
     st.lists(st.lists(st.integers(1, 150), min_size=1, max_size=20), max_size=6),
     st.lists(st.floats(0, 1), max_size=6),
     st.sampled_from([None, 150, 512]),
+    st.sampled_from([BUDGET, 512]),
 )
 def test_every_text_comes_out_exactly_once_in_batches_within_the_budget(
-    requests: list[list[int]], pauses_s: list[float], row_tokens: int | None
+    requests: list[list[int]], pauses_s: list[float], row_tokens: int | None, budget: int
 ) -> None:
     clock = Clock()
-    batcher = Batcher(Budget(BUDGET), clock)
+    batcher = Batcher(Budget(budget), clock)
     batcher.row_tokens = row_tokens
     for request_id, request in enumerate(requests):
         clock.now_s += pauses_s[request_id] if request_id < len(pauses_s) else 0
@@ -503,7 +514,7 @@ def test_every_text_comes_out_exactly_once_in_batches_within_the_budget(
     for batch in batches:
         longest = max(lengths(batch))
         needs = min(round_up(longest), row_tokens) if row_tokens else longest
-        assert batch.padded_tokens <= max(BUDGET, needs)
+        assert batch.padded_tokens <= max(budget, needs)
         assert all(sum(row) <= batch.width for row in rows(batch))
         assert batch.width <= (row_tokens or 150)
         for item in batch.items:

@@ -1,7 +1,7 @@
 // Activity: the last 200 requests, what each was about and where its time went. Never their texts.
 
 import { html, useState } from "../lib/preact.js";
-import { Command, Empty, Wait, clock, number } from "../parts.js";
+import { Command, Empty, Wait, clock, number, seconds } from "../parts.js";
 import { requests, server } from "../state.js";
 
 const STAGES = [
@@ -85,14 +85,14 @@ function Row({ row }) {
   const texts = [number(row.texts), row.cached && `${number(row.cached)} cached`, row.truncated && `${number(row.truncated)} cut`];
   return html`
     <tr>
-      <td class="num">${clock(row.at_s)}</td>
+      <td><span class="num">${clock(row.at_s)}</span></td>
       <td><code>${row.method} ${row.route}</code></td>
       <td>${row.dialect}</td>
       <td class="wrap">${row.model ?? "–"}</td>
       <td><span class=${`state ${isError(row) ? "bad" : "ready"}`}>${row.status === "hung_up" ? "hung up" : row.status}</span></td>
       <td class="num">${row.texts ? texts.filter(Boolean).join(", ") : "–"}</td>
       <td class="num">${row.tokens ? number(row.tokens) : "–"}</td>
-      <td class="num">${number(row.ms, 1)} ms</td>
+      <td class="num">${row.ms < 1000 ? `${number(row.ms, 1)} ms` : seconds(row.ms / 1000)}</td>
       <td><${Stages} row=${row} /></td>
     </tr>
   `;
