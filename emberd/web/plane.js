@@ -2,6 +2,19 @@
 
 const CLOSEST = 2000; // times the scale at which everything is seen
 
+/** The lowest and highest x, then y, of points; zeros if there are none. */
+function boundsOf(xy) {
+  if (!xy.length) return [0, 0, 0, 0];
+  let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
+  for (let at = 0; at < xy.length; at += 2) {
+    left = Math.min(left, xy[at]);
+    right = Math.max(right, xy[at]);
+    low = Math.min(low, xy[at + 1]);
+    high = Math.max(high, xy[at + 1]);
+  }
+  return [left, right, low, high];
+}
+
 /** What is seen: the place in the middle, and how many pixels a unit is. */
 export class Plane {
   x = 0;
@@ -10,35 +23,28 @@ export class Plane {
   width = 1;
   height = 1;
   whole = { x: 0, y: 0, scale: 1 };
+  bounds = [0, 0, 0, 0];
 
-  /** Know points `xy` (x, y, x, y, ...) in a window of this size; show all, unless only a part was seen. */
+  /** Know points `xy` (x, y, x, y, ...); show all, unless only a part was seen, or `anew`. */
   fit(xy, width, height, anew) {
+    this.bounds = boundsOf(xy);
+    this.resize(width, height, anew);
+  }
+
+  resize(width, height, anew = false) {
     const saw = anew || ["x", "y", "scale"].every((each) => this[each] === this.whole[each]);
-    let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (let at = 0; at < xy.length; at += 2) {
-      left = Math.min(left, xy[at]);
-      right = Math.max(right, xy[at]);
-      low = Math.min(low, xy[at + 1]);
-      high = Math.max(high, xy[at + 1]);
-    }
-    if (!xy.length) [left, right, low, high] = [0, 0, 0, 0];
-    this.width = width;
-    this.height = height;
-    const scale = 0.92 * Math.min(width / (right - left || 1), height / (high - low || 1));
-    this.whole = { x: (left + right) / 2, y: (low + high) / 2, scale };
+    const [left, right, low, high] = this.bounds;
+    const fits = 0.92 * Math.min(width / (right - left || 1), height / (high - low || 1));
+    const before = this.whole.scale;
+    this.width = Math.max(width, 1); // before the page has its style, there may be no room at all
+    this.height = Math.max(height, 1);
+    this.whole = { x: (left + right) / 2, y: (low + high) / 2, scale: fits || before };
     if (saw) this.reset();
+    else this.scale *= this.whole.scale / before;
   }
 
   reset() {
     Object.assign(this, this.whole);
-  }
-
-  resize(width, height) {
-    const factor = Math.min(width / this.width, height / this.height);
-    this.scale *= factor;
-    this.whole.scale *= factor;
-    this.width = width;
-    this.height = height;
   }
 
   pan(dx, dy) {
@@ -87,13 +93,7 @@ export class Grid {
     this.xy = xy;
     const count = xy.length / 2;
     this.side = Math.max(1, Math.ceil(Math.sqrt(count) / 2));
-    let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (let at = 0; at < xy.length; at += 2) {
-      left = Math.min(left, xy[at]);
-      right = Math.max(right, xy[at]);
-      low = Math.min(low, xy[at + 1]);
-      high = Math.max(high, xy[at + 1]);
-    }
+    const [left, right, low, high] = boundsOf(xy);
     [this.left, this.low] = [left, low];
     this.cell = Math.max(right - left, high - low) / this.side || 1;
     this.starts = new Uint32Array(this.side * this.side + 1);
