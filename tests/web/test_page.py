@@ -161,7 +161,9 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("width", WIDTHS.values(), ids=list(WIDTHS))
+@pytest.mark.parametrize(
+    "width", [390, pytest.param(1440, marks=pytest.mark.slow)], ids=list(WIDTHS)
+)
 @pytest.mark.parametrize("view", VIEWS)
 def test_with_32_models_every_view_is_whole(
     browser: Browser, crowded: Server, view: str, width: int
