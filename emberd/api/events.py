@@ -119,6 +119,7 @@ def create_router(watchers: Watchers) -> Router:
 
     @router.get(
         "/events",
+        response_class=Response,
         responses={
             200: {
                 "description": "Server-Sent Events: `hello`, then `models`, `gone` and others.",
