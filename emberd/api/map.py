@@ -275,6 +275,7 @@ def create_router(pool: Pool, live: LiveConfig, maps: Maps) -> Router:
 
     @router.get(
         "/map/points",
+        response_class=Response,
         openapi_extra={"parameters": [STORE]},
         responses=_binary(
             "For N rows: x and y of each, 2 N float32; the group of each, N bytes, 0 for unknown or"
@@ -290,6 +291,7 @@ def create_router(pool: Pool, live: LiveConfig, maps: Maps) -> Router:
 
     @router.get(
         "/map/components",
+        response_class=Response,
         openapi_extra={"parameters": [STORE, ROWS]},
         responses=_binary(
             "For a sample of M rows: their numbers, M uint32; the first K components of each, M K"
