@@ -153,6 +153,19 @@ class Access:
     def _allows(self, origin: str | None) -> bool:
         return origin is not None and _as_sent(origin) in self._origins
 
+    def _is_own(self, origin: str, headers: Headers) -> bool:
+        """Whether a page comes from this server, by the Host that its browser asks.
+
+        Not by every name that may be asked: a network's own DNS could lead `NAME.local` or
+        `NAME.internal` here after a page was loaded from elsewhere.
+        """
+        scheme, _, place = _as_sent(origin).partition("://")
+        host = headers.get("host", "")
+        if scheme not in DEFAULT_PORTS or _as_sent(f"{scheme}://{host}") != f"{scheme}://{place}":
+            return False
+        name = _host_name(host) or ""
+        return name in self._hosts or _is_address(name) or name.endswith(".localhost")
+
     def _check_host(self, headers: Headers) -> None:
         """Refuse the names of other servers, by which DNS rebinding shows itself."""
         hosts = headers.getlist("host")
@@ -168,7 +181,7 @@ class Access:
         """Refuse foreign web pages."""
         origins = headers.getlist("origin")
         for origin in origins:
-            if self._allows(origin) or _is_own(origin, headers):
+            if self._allows(origin) or self._is_own(origin, headers):
                 continue
             listed = self._listed.allowed_origins
             line = _line_to_add("allowed_origins", listed, origin, ORIGIN)
@@ -201,15 +214,6 @@ def on_unix_socket(scope: Scope) -> bool:
     """Whether a request came over a Unix socket: its server is a path and has no port."""
     server = scope.get("server")
     return server is not None and server[1] is None
-
-
-def _is_own(origin: str, headers: Headers) -> bool:
-    """Whether a page comes from this server, by the Host that its browser asks, already checked."""
-    scheme, _, place = _as_sent(origin).partition("://")
-    if scheme not in DEFAULT_PORTS:
-        return False
-    own = _as_sent(f"{scheme}://{headers.get('host', '')}")
-    return own == f"{scheme}://{place}"
 
 
 def _as_sent(origin: str) -> str:

@@ -58,6 +58,7 @@ class App:
     pool: Pool
     watchers: events.Watchers
     jobs: Jobs
+    maps: Maps
 
 
 def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
@@ -83,7 +84,6 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
             preparing.look(live.config, after_s=PREPARE_AFTER_S)
             yield
             watching.cancel()
-            await maps.close()
             await stamps.close()
             await preparing.close()
 
@@ -114,7 +114,7 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
         "requests": activity.rows,
     }
     changes = Changes(pool, history, activity, everything, here.pid)
-    running = Jobs(changes.tell)
+    running = Jobs(changes.watchers.tell, ended=changes.look)
     everything["jobs"] = running.rows
     observers.add(changes)
     live.follow(lambda _: changes.look())
@@ -146,4 +146,4 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
         budget=byte_budget,
         instance=here.instance,
     )
-    return App(gate, routes, pool, changes.watchers, running)
+    return App(gate, routes, pool, changes.watchers, running, maps)

@@ -83,11 +83,6 @@ class Changes:
 
     # -- what is told -----------------------------------------------------------------------
 
-    def tell(self, name: str, data: object) -> None:
-        """Tell what somebody else has noticed, and look at everything in a moment."""
-        self.watchers.tell(name, data)
-        self._seconds = EVERYTHING - 1
-
     def look(self) -> None:
         """Look at everything, and tell what of it has changed."""
         if not self.watchers:
@@ -104,7 +99,8 @@ class Changes:
         """Return everything; those who watch already are told what has changed until now."""
         self.look()
         self._marked.clear()
-        self._activity.fresh()
+        if requests := self._activity.fresh():
+            self.watchers.tell("requests", requests)
         said = {name: look() for name, look in self._everything.items()}
         self._rows = {row.name: (_lasting(row), _until_s(row)) for row in said["models"]}
         self._told = {name: _steady(said[name]) for name in ("server", "warnings")}

@@ -100,10 +100,16 @@ class Job:
 
 
 class Jobs:
-    """Starts, follows and stops commands. `tell` is given each change, as an event."""
+    """Starts, follows and stops commands.
 
-    def __init__(self, tell: Callable[[str, object], None]) -> None:
-        self._tell = tell
+    `tell` is given each change, as an event; `ended` is called when a command may have left
+    something behind, such as a model's files.
+    """
+
+    def __init__(
+        self, tell: Callable[[str, object], None], ended: Callable[[], None] = lambda: None
+    ) -> None:
+        self._tell, self._ended = tell, ended
         self._jobs: list[Job] = []  # oldest first
         self._running: dict[str, tuple[Process, asyncio.Task[None]]] = {}
         self._untold: set[str] = set()
@@ -254,6 +260,8 @@ class Jobs:
     def _tell_now(self, job: Job) -> None:
         self._untold.discard(job.id)
         self._tell("job", job)
+        if job.state != "running":
+            self._ended()
 
 
 def command_line(homes: Homes, words: Sequence[str] = ()) -> str:

@@ -256,7 +256,7 @@ def create_router(pool: Pool, live: LiveConfig, maps: Maps) -> Router:
         held = maps.open(asked.store)
         async with held.used():
             await hang_up_of(request.scope).ends(held.ask(b'"ask":"texts","rows":[]'))
-            settings = live.config.settings.stores[asked.store]
+            settings = held.settings
             spec = pool.find(settings.model, settings.input_type, ("embed",)).spec
             size = held.state["dimensions"]
             wanted = EmbedRequest(
@@ -326,7 +326,7 @@ def _store(request: Request) -> str:
 
 def _rows(request: Request) -> int:
     said = request.query_params.get("rows", str(MOST_SAMPLED))
-    if not (said.isascii() and said.isdigit() and 1 <= int(said[:9]) <= MOST_SAMPLED):
+    if not (said.isascii() and said.isdigit() and len(said) < 9 and 1 <= int(said) <= MOST_SAMPLED):
         raise BadOptionError(
             f"rows: it is not a number from 1 to {MOST_SAMPLED}.",
             hint="Ask for fewer, or leave it out.",

@@ -16,11 +16,21 @@ from typing import Any
 import orjson
 
 from emberd.config.load import Config
-from emberd.errors import EmberdError, NotAStoreError, StoreError, UnavailableError, from_code
+from emberd.errors import (
+    EmberdError,
+    NotAStoreError,
+    QueueFullError,
+    StoreError,
+    UnavailableError,
+    from_code,
+)
 
 MOST_MAPS = 2
 IDLE_S = 120.0  # after which a map that nobody asks is ended
 WAIT_S = 5.0  # for a store to be read; less than a shutdown waits
+ANSWER_S = 60.0
+MOST_WAITING = 8  # questions to a map; each answer may have megabytes
+END_S = 1.0  # for processes that were killed
 
 Given = tuple[dict[str, int], bytes]
 """What is said about an answer, and its bytes."""
@@ -83,13 +93,24 @@ class MapProcess:
                 f"The store {self.name} is still being read.",
                 hint="Ask again; POST /map says how far it is.",
             )
+        if len(self._waiting) >= MOST_WAITING:
+            raise QueueFullError(
+                f"{MOST_WAITING} questions wait for the map of {self.name} already.",
+                hint="Ask again in a moment.",
+            )
         number = next(self._numbers)
         answer: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
             assert self._stdin  # it is ready
             self._stdin.write(b'{"id":%d,%b}\n' % (number, what))
-            return await answer
+            async with asyncio.timeout(ANSWER_S):
+                return await answer
+        except TimeoutError:
+            raise UnavailableError(
+                f"The map of {self.name} has not answered within {ANSWER_S:.0f} s.",
+                hint="Ask again; POST /map with `again` reads the store anew.",
+            ) from None
         finally:
             self._waiting.pop(number, None)
 
@@ -110,12 +131,7 @@ class MapProcess:
             pass  # what follows says so
         finally:
             was_ready = self.is_ready
-            self._fail(
-                StoreError(
-                    f"The process that held the map of {self.name} has ended.",
-                    hint="Ask for the map again; the server's log may say why it ended.",
-                )
-            )
+            self._fail(self._has_ended())
             if was_ready:  # otherwise somebody follows how far it is, and is told when they ask
                 self._over(self)
 
@@ -135,7 +151,8 @@ class MapProcess:
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
-            await asyncio.shield(process.wait())
+            self._fail(self._has_ended())
+            await asyncio.shield(_over(process))
 
     def _take(self, header: dict[str, Any], body: bytes) -> None:
         if "state" in header:
@@ -153,12 +170,29 @@ class MapProcess:
                 answer.set_result((header["about"], body))
         self._changed.set()
 
+    def _has_ended(self) -> StoreError:
+        return StoreError(
+            f"The process that held the map of {self.name} has ended.",
+            hint="Ask for the map again; the server's log may say why it ended.",
+        )
+
     def _fail(self, error: EmberdError) -> None:
         self._error = self._error or error
         self._changed.set()
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(error)
+
+
+async def _over(process: asyncio.subprocess.Process) -> None:
+    """Return once a killed process has ended: what it still had to say is thrown away.
+
+    Until Python 3.12, `wait` returns only when its pipes have been read to their end.
+    """
+    assert process.stdout
+    while await process.stdout.read(2**16):
+        pass
+    await process.wait()
 
 
 class Maps:
@@ -193,6 +227,9 @@ class Maps:
 
     def held(self, name: str) -> MapProcess:
         """Return the map of a store if there is one. Raises NotAStoreError."""
+        held = self._held.get(name)
+        if held and held.settings != self._config().settings.stores.get(name):
+            held.end()  # the configuration has changed since
         if name not in self._held:
             raise NotAStoreError(
                 f"No map of {name[:200]!r} is held.", hint="POST /map reads a store, and holds it."
@@ -204,8 +241,10 @@ class Maps:
         held = [*self._held.values()]
         for each in held:
             each.end()
-        for each in held:
-            await each.ended()
+        with suppress(TimeoutError):  # a process that hangs in the kernel ends when it can
+            async with asyncio.timeout(END_S):
+                for each in held:
+                    await each.ended()
 
     def _forget(self, ended: MapProcess) -> None:
         if self._held.get(ended.name) is ended:

@@ -8,6 +8,7 @@ when its stdin closes, which also happens when the server dies. It only reads th
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from emberd.atlas.chart import Chart
 from emberd.atlas.holding import Held, hold
 from emberd.atlas.origins import candidates_for, find_origins
 from emberd.config.load import Config, load_config
-from emberd.errors import EmberdError
+from emberd.errors import EmberdError, StoreError
 from emberd.migrate.known import find
 from emberd.migrate.store_ref import StoreRef
 
@@ -58,6 +59,7 @@ class MapProcess:
         self._config: Config
         self._ref: StoreRef
         self._chart: Chart
+        self._is_checking = False
 
     def run(self, questions: BinaryIO) -> None:
         """Do everything, and end the process with the last question."""
@@ -76,8 +78,8 @@ class MapProcess:
     def _telling(self, number: int | None = None) -> Iterator[None]:
         try:
             yield
-        except EmberdError as error:
-            said = {"code": error.code, "message": error.message, "hint": error.hint}
+        except Exception as error:  # noqa: BLE001 - one question's failure is not another's
+            said = _said(error)
             self._outbox.send({"error": said} if number is None else {"id": number, "error": said})
 
     def _read(self) -> None:
@@ -122,6 +124,9 @@ class MapProcess:
 
     def _begin_check(self, held: Held) -> None:
         """Begin to find out who made the rows, unless that is under way."""
+        if self._is_checking:
+            return
+        self._is_checking = True
         self._outbox.change(check={"model": None, "done": 0, "total": 0}, check_error=None)
         Thread(target=self._check, args=[held], daemon=True).start()
 
@@ -132,11 +137,22 @@ class MapProcess:
         failed: dict[str, Any] | None = None
         try:
             self._chart.origins = find_origins(self._config, self._ref, held, progress)
-        except EmberdError as error:
-            failed = {"code": error.code, "message": error.message, "hint": error.hint}
+        except Exception as error:  # noqa: BLE001 - the map itself is still good
+            failed = _said(error)
+        self._is_checking = False
         self._outbox.change(
             check=None, check_error=failed, **self._chart.origins.to_dict(),
         )  # fmt: skip
+
+
+def _said(error: Exception) -> dict[str, Any]:
+    """Return what to tell of an error; of one that is not ours no words, which may quote a text."""
+    if isinstance(error, EmberdError):
+        return {"code": error.code, "message": error.message, "hint": error.hint}
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+    hint = f"Please report it: {what}."
+    return {"code": StoreError.code, "message": "The map failed.", "hint": hint}
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import { html, render, signal, useEffect, useState } from "./lib/preact.js";
 import { needsToken, refused, useToken } from "./net.js";
-import { connected, follow, server, warnings } from "./state.js";
+import { connected, follow, lost, server, warnings } from "./state.js";
 import { Failed, Said, Wait } from "./parts.js";
 
 const VIEWS = [
@@ -15,11 +15,21 @@ const VIEWS = [
   { id: "connect", title: "Connect", load: () => import("./views/connect.js") },
 ];
 
-const place = signal(location.hash.slice(2)); // "#/stores/notes": the view, then what it shows
-addEventListener("hashchange", () => (place.value = location.hash.slice(2)));
+const place = signal([]); // of "#/stores/notes": the view, then what it shows
+addEventListener("hashchange", look);
+look();
+
+function look() {
+  if (!location.hash.startsWith("#/")) return; // a place on the page, such as #main
+  try {
+    place.value = location.hash.slice(2).split("/").map(decodeURIComponent);
+  } catch {
+    place.value = []; // somebody has typed it
+  }
+}
 
 function App() {
-  const [id, ...rest] = place.value.split("/").map(decodeURIComponent);
+  const [id, ...rest] = place.value;
   const view = VIEWS.find((each) => each.id === id) ?? VIEWS[0];
   useEffect(() => {
     document.title = `${view.title} · emberd`;
@@ -49,7 +59,7 @@ function App() {
 function Connection() {
   if (connected.value === null) return html`<p class="connection" role="status">connecting</p>`;
   if (!connected.value) {
-    return html`<p class="connection lost" role="status">emberd does not answer; trying again</p>`;
+    return html`<p class="connection lost" role="status">${lost.value}; trying again</p>`;
   }
   return html`<p class="connection" role="status">emberd ${server.value?.version}</p>`;
 }
@@ -67,9 +77,10 @@ function Warnings() {
 
 function AskForToken() {
   const [given, setGiven] = useState("");
+  const [isTyped, setTyped] = useState(true);
   const submit = (event) => {
     event.preventDefault();
-    useToken(given);
+    setTyped(useToken(given));
   };
   return html`
     <form class="card narrow" onSubmit=${submit}>
@@ -77,6 +88,7 @@ function AskForToken() {
       <p>It is the value of EMBERD_TOKEN, or a line of server.token_file, on the machine that runs emberd.
         This tab keeps it until you close it.</p>
       ${refused.value && html`<p class="notice bad" role="alert">The server does not accept the token that was given.</p>`}
+      ${!isTyped && html`<p class="notice bad" role="alert">No token has such characters: look for quotation marks or spaces around it.</p>`}
       <label for="token">Token</label>
       <input id="token" type="password" autocomplete="off" required value=${given}
         onInput=${(event) => setGiven(event.target.value)} />

@@ -4,6 +4,8 @@
 import { signal } from "./lib/preact.js";
 
 const KEPT = "emberd-token"; // in this tab's session, never in an address
+const TOKEN = /^[\w.~+/=-]+$/; // what one consists of; fetch would fail on some other characters
+const SILENT_MS = 10_000; // there is a sample each second, so the connection is dead
 
 export const token = signal(sessionStorage.getItem(KEPT) ?? "");
 export const needsToken = signal(false);
@@ -19,10 +21,13 @@ export class Problem extends Error {
   }
 }
 
+/** Send this token from now on; false if it cannot be one. */
 export function useToken(given) {
+  if (!TOKEN.test(given.trim())) return false;
   token.value = given.trim();
   sessionStorage.setItem(KEPT, token.value);
   needsToken.value = false;
+  return true;
 }
 
 function headers(more) {
@@ -50,14 +55,15 @@ export async function fetchFrom(path, { body, accept = "application/json", signa
     signal,
   };
   let response;
+  const sent = token.value;
   try {
     response = await fetch(`../${path}`, asked);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, { message: "emberd does not answer.", hint: "Start it with `emberd serve`." });
   }
-  if (response.status === 401) {
-    refused.value = Boolean(token.value);
+  if (response.status === 401 && sent === token.value) {
+    refused.value = Boolean(sent);
     needsToken.value = true;
   }
   if (!response.ok) throw await problemOf(response);
@@ -69,35 +75,45 @@ export async function ask(path, options) {
   return (await fetchFrom(path, options)).json();
 }
 
-/** Read a stream of Server-Sent Events for as long as the page is open. */
+/** Read a stream of Server-Sent Events for as long as the page is open; `connected` is told whether, and why not. */
 export async function listen(path, heard, connected) {
   for (let wait = 250; ; wait = Math.min(wait * 2, 4000)) {
+    const silence = new AbortController();
+    let why = "emberd does not answer";
     try {
-      const response = await fetchFrom(path, { accept: "text/event-stream" });
-      connected(true);
+      const response = await fetchFrom(path, { accept: "text/event-stream", signal: silence.signal });
+      connected(true, "");
       wait = 250;
-      await readEvents(response.body.pipeThrough(new TextDecoderStream()).getReader(), heard);
+      await readEvents(response.body.pipeThrough(new TextDecoderStream()).getReader(), heard, silence);
     } catch (error) {
-      if (!(error instanceof Problem) && error.name !== "TypeError") console.warn(error);
+      if (error.status) why = error.message.replace(/\.$/, "");
     }
-    connected(false);
+    silence.abort();
+    connected(false, why);
     await (needsToken.value ? untilToken() : new Promise((done) => setTimeout(done, wait)));
   }
 }
 
-async function readEvents(reader, heard) {
+async function readEvents(reader, heard, silence) {
   let rest = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const alarm = setTimeout(() => silence.abort(), SILENT_MS);
+    const { value, done } = await reader.read().finally(() => clearTimeout(alarm));
     if (done) return;
     const blocks = (rest + value).split("\n\n");
     rest = blocks.pop();
-    for (const block of blocks) {
-      const lines = block.split("\n");
-      const name = lines.find((line) => line.startsWith("event: "))?.slice(7);
-      const data = lines.filter((line) => line.startsWith("data: ")).map((line) => line.slice(6));
-      if (name) heard(name, JSON.parse(data.join("\n")));
-    }
+    for (const block of blocks) tell(block, heard);
+  }
+}
+
+function tell(block, heard) {
+  const lines = block.split("\n");
+  const name = lines.find((line) => line.startsWith("event: "))?.slice(7);
+  const data = lines.filter((line) => line.startsWith("data: ")).map((line) => line.slice(6));
+  try {
+    if (name) heard(name, JSON.parse(data.join("\n")));
+  } catch (error) {
+    reportError(error); // what shows it is wrong; the stream is not
   }
 }
 

@@ -22,7 +22,10 @@ export function seconds(value) {
 }
 
 export function clock(sinceEpoch) {
-  return new Date(sinceEpoch * 1000).toLocaleTimeString("en", { hour12: false });
+  const then = new Date(sinceEpoch * 1000);
+  const time = then.toLocaleTimeString("en", { hourCycle: "h23" });
+  if (then.toDateString() === new Date().toDateString()) return time;
+  return `${then.toLocaleDateString("en", { month: "short", day: "numeric" })}, ${time}`;
 }
 
 /** Something is under way; after a moment it says what. */
@@ -57,15 +60,19 @@ export function Bar({ done, total, label }) {
 
 /** A button that copies a text; `what` says to a screen reader which. */
 export function Copy({ text, what }) {
-  const [copied, setCopied] = useState(false);
+  const [done, setDone] = useState("");
   const copy = async () => {
-    await navigator.clipboard.writeText(text);
-    setCopied(true);
-    setTimeout(() => setCopied(false), 1500);
+    try {
+      await navigator.clipboard.writeText(text);
+      setDone("Copied");
+    } catch {
+      setDone("Select it by hand"); // browsers let a page copy only over https, or from this machine
+    }
+    setTimeout(() => setDone(""), 1500);
   };
   return html`
     <button type="button" class="quiet" onClick=${copy}>
-      ${copied ? "Copied" : "Copy"}${what && html`<span class="unseen"> ${what}</span>`}
+      ${done || "Copy"}${what && html`<span class="unseen"> ${what}</span>`}
     </button>
   `;
 }
@@ -79,6 +86,10 @@ export function Command({ line }) {
 export function Confirm({ title, command, action, onDone, onCancel, children }) {
   const dialog = useRef(null);
   useEffect(() => dialog.current.showModal(), []);
+  const go = () => {
+    dialog.current.close(); // the focus goes back to the button that asked
+    onDone();
+  };
   return html`
     <dialog ref=${dialog} onClose=${onCancel} aria-labelledby="confirm-title">
       <h2 id="confirm-title">${title}</h2>
@@ -86,7 +97,7 @@ export function Confirm({ title, command, action, onDone, onCancel, children }) 
       ${command && html`<p>It is the same as:</p><${Command} line=${command} />`}
       <div class="row end">
         <button type="button" onClick=${() => dialog.current.close()}>Cancel</button>
-        <button type="button" class="primary" onClick=${onDone}>${action}</button>
+        <button type="button" class="primary" onClick=${go}>${action}</button>
       </div>
     </dialog>
   `;

@@ -7,6 +7,7 @@ const SAMPLES = 900; // one a second: 15 minutes
 const REQUESTS = 200;
 
 export const connected = signal(null); // null: not yet
+export const lost = signal(""); // why not
 export const server = signal(null); // {version, instance, default, pid, budget_bytes, ...}
 export const models = signal([]); // rows of /models
 export const warnings = signal([]);
@@ -68,6 +69,10 @@ export function follow() {
   return listen(
     "events",
     (name, data) => batch(() => heard[name]?.(data)),
-    (is) => (connected.value = is),
+    (is, why) =>
+      batch(() => {
+        connected.value = is;
+        lost.value = why;
+      }),
   );
 }

@@ -173,8 +173,8 @@ def test_watching_keeps_no_model_loaded(home: Path) -> None:
         server.embed("a")
 
         stream.row("tiny", lambda row: row["state"] == "ready")
-        stream.row("tiny", lambda row: row["state"] == "cold")
         left = stream.until("sample", lambda said: said["left"])
+        assert server.row("tiny")["state"] == "cold"
 
     assert left["left"] == [{"model": "tiny", "reason": "idle"}]
 

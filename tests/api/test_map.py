@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,13 @@ def _checked(server: Server, store: str) -> dict[str, Any] | None:
     return None if state["check"] else state
 
 
+def test_how_many_components_are_wanted_is_a_number(mapped: Server) -> None:
+    ready(mapped, "notes")
+    for rows in ("0", "20001", "000000001" + "0" * 5000, "-1", "x"):
+        params = {"store": "notes", "rows": rows}
+        assert mapped.http.get("/map/components", params=params).status_code == 400
+
+
 def test_what_cannot_be_mapped_says_why(mapped: Server) -> None:
     assert post(mapped, "/map", 404, store="none")["code"] == "not_a_store"
     while (response := mapped.http.post("/map", json={"store": "gone"})).status_code == 200:
@@ -196,6 +204,35 @@ def test_a_map_whose_process_dies_is_read_again(mapped: Server) -> None:
     wait_for(lambda: mapped.http.get("/map/points?store=notes").status_code == 404)
 
     assert post(mapped, "/map/texts", store="notes", rows=[5])["map"] != before["map"]
+
+
+def test_a_map_that_is_read_anew_leaves_no_question_without_an_answer(mapped: Server) -> None:
+    ready(mapped, "notes")
+    with ThreadPoolExecutor(3) as threads:
+        for _ in range(8):
+            asked = [
+                threads.submit(mapped.http.get, "/map/components", params={"store": "notes"})
+                for _ in range(3)
+            ]
+            ready(mapped, "notes", again=True)
+
+            assert all(each.result(timeout=30).status_code for each in asked)
+
+
+def test_a_check_that_is_asked_for_twice_runs_once(mapped: Server) -> None:
+    def embeds() -> int:
+        return mapped.log().count('"route":"/embed"')
+
+    ready(mapped, "mixed")
+    counts = []
+    for times in (1, 3):
+        before = embeds()
+        for _ in range(times):
+            post(mapped, "/map/check", store="mixed")
+        wait_for(lambda: _checked(mapped, "mixed"))
+        counts.append(embeds() - before)
+
+    assert counts[0] == counts[1] > 0
 
 
 def test_a_map_ends_when_nobody_asks(home: tuple[Path, dict[str, Matrix]], tmp_path: Path) -> None:

@@ -97,6 +97,13 @@ def test_the_servers_own_page_may_use_it_and_no_other_may(server: Server) -> Non
         assert refused.status_code == 403, origin
 
 
+def test_a_name_that_a_network_can_lead_here_is_no_page_of_ours(server: Server) -> None:
+    port = server.url.rpartition(":")[2]
+    for name, status in (("localhost", 200), ("a.localhost", 200), ("evil.internal", 403)):
+        own = {"host": f"{name}:{port}", "origin": f"http://{name}:{port}"}
+        assert server.http.get("/models", headers=own).status_code == status, name
+
+
 def test_a_name_that_is_rebound_is_no_page_of_ours(server: Server) -> None:
     rebound = {"host": "evil.example", "origin": "http://evil.example"}
 

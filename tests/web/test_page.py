@@ -84,6 +84,25 @@ def test_a_token_opens_every_view_and_is_kept_for_the_tab_alone(
     assert TOKEN not in guarded.log()
 
 
+def test_a_token_with_quotation_marks_around_it_is_said(browser: Browser, guarded: Server) -> None:
+    with opened(browser, guarded, expects=("401",)) as page:
+        give(page, f"“{TOKEN}”")
+        expect(page.get_by_role("alert")).to_contain_text("quotation marks")
+        give(page, TOKEN)
+        expect(page.get_by_label("Token", exact=True)).to_have_count(0)
+
+
+def test_the_skip_link_stays_in_the_view(browser: Browser, server: Server) -> None:
+    with opened(browser, server, "connect") as page:
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+
+        expect(page.locator("#main")).to_be_focused()
+        expect(page.locator("main h1")).to_have_text("Connect")
+        page.goto(f"{server.url}/ui/#/map/100%")
+        expect(page.locator("main h1")).to_be_visible()
+
+
 @contextmanager
 def other_site(folder: Path) -> Iterator[str]:
     """Serve a page of somebody else's on a port of its own; yields its origin."""

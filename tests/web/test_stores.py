@@ -92,14 +92,14 @@ def test_a_store_is_planned_moved_stopped_continued_and_restored(
         )
         expect(notes.get_by_role("progressbar")).to_be_visible()
         assert_accessible(page)
-        press(notes, "Stop")
+        notes.get_by_role("button", name="Stop", exact=True).click()
         expect(notes.get_by_text("It was stopped.")).to_be_visible(timeout=SLOWLY)
         expect(notes).to_contain_text("To continue where it was, run it again: emberd migrate run")
         assert (stores.read(server.home / "notes.db", "vec_notes")[1] == before).all()
 
         press(notes, "Continue")
         press(asked, "Continue")
-        expect(notes.get_by_role("button", name="Stop")).to_be_visible()
+        expect(notes.get_by_role("button", name="Stop", exact=True)).to_be_visible()
     with opened(browser, server, "stores") as page:  # it went on without the page
         notes, asked = card(page, "notes"), page.get_by_role("dialog")
         expect(notes.get_by_text("Moved to new.")).to_be_visible(timeout=SLOWLY)

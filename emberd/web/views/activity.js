@@ -49,7 +49,8 @@ const isError = ({ status }) => typeof status === "string" || status >= 400;
 
 function example() {
   const address = new URL("..", location.href).href;
-  return `curl ${address}embed -H 'Content-Type: application/json' -d '{"texts": ["The kettle is on."]}'`;
+  const token = server.value?.needs_token ? " -H 'Authorization: Bearer TOKEN'" : "";
+  return `curl ${address}embed -H 'Content-Type: application/json'${token} -d '{"texts": ["The kettle is on."]}'`;
 }
 
 function Legend() {

@@ -66,7 +66,7 @@ function Roles({ model }) {
     <section class="card" aria-labelledby="roles">
       <h2 id="roles">Questions and passages</h2>
       <p>${model.name} treats a question and a passage differently. A client that can send only a model’s name says which by one of these:</p>
-      <dl>${roles.map(([name, role]) => html`<dt key=${name}><code>${name}</code></dt><dd>${role}</dd>`)}</dl>
+      <dl>${roles.map(([name, role]) => html`<dt key=${name} class="wrap"><code>${name}</code></dt><dd>${role}</dd>`)}</dl>
     </section>
   `;
 }

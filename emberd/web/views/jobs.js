@@ -64,7 +64,7 @@ export function Start({ body, label, confirm, disabled, primary }) {
 /** How far a job is, with a button that stops it; nothing once it has ended. */
 export function Running({ job }) {
   const { stop, problem } = useJobs();
-  const [asked, setAsked] = useState(false);
+  const [asked, setAsked] = useState(null); // the job that was asked to end
   if (!isRunning(job)) return null;
   return html`
     <div class="stack outcome">
@@ -72,9 +72,9 @@ export function Running({ job }) {
       <${Bar} done=${job.progress?.done} total=${job.progress?.total} label=${stepOf(job)} />
       <div class="row spread">
         <span class="soft small num">${amountOf(job.progress)}</span>
-        <button type="button" onClick=${() => (setAsked(true), stop(job))}>${asked ? "Stop now" : "Stop"}</button>
+        <button type="button" onClick=${() => (setAsked(job.id), stop(job))}>${asked === job.id ? "Stop now" : "Stop"}</button>
       </div>
-      ${problem && html`<${Failed} problem=${problem} />`}
+      ${problem && asked === job.id && html`<${Failed} problem=${problem} />`}
     </div>
   `;
 }

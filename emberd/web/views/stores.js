@@ -162,7 +162,7 @@ function Continue({ store: { name, staged }, last }) {
   if (!staged) return null;
   return html`
     <div class="notice warn outcome">
-      <p>A migration of this store was stopped. The rows that it embedded are kept beside the store.</p>
+      <p>A migration of this store was begun elsewhere, and has not ended. The rows that it embedded are kept beside the store.</p>
       <p class="hint">Plan it with the same model to continue; with another, it begins anew.</p>
     </div>
   `;

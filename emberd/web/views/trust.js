@@ -41,7 +41,7 @@ function Model({ model, open }) {
   return html`
     <details class="card trusted" open=${open} id=${`trust-${name}`}>
       <summary>
-        <h2>${name}</h2>
+        <h2 class="wrap">${name}</h2>
         <span class="mono soft wrap">${fingerprint ?? "no fingerprint yet"}</span>
         <span class=${`state ${look}`}>${word}</span>
       </summary>

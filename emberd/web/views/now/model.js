@@ -4,17 +4,14 @@ import { html, useState } from "../../lib/preact.js";
 import { ask } from "../../net.js";
 import { Bar, Failed, number, seconds, size } from "../../parts.js";
 import { server } from "../../state.js";
-import { Verify, isRunning, lastJob } from "../jobs.js";
+import { Verify } from "../jobs.js";
+import { phaseOf } from "../phases.js";
 import { hueOf } from "./hues.js";
 
 const LOOKS = { ready: "ready", starting: "busy", draining: "busy", failed: "bad", cold: "" };
-const PHASES = {
-  room: "Waiting for room in memory", process: "Starting its worker", files: "Looking for its files",
-  download: "Downloading its files", load: "Loading it; the first time on this machine, compiling it",
-};
-
 export function ModelCard({ row, now_s }) {
-  const { send, sending, problem } = useAsking();
+  const asking = useAsking();
+  const { send, sending, problem } = asking;
   const isLoaded = row.state === "ready" || row.state === "draining";
   return html`
     <article class="card model" aria-label=${row.name}>
@@ -37,18 +34,23 @@ export function ModelCard({ row, now_s }) {
         <div><dt>Gives</dt><dd>${gives(row)}</dd></div>
         ${row.replicas > 1 && html`<div><dt>Workers</dt><dd>${row.replicas}</dd></div>`}
       </dl>
-      <div class="row actions">
+      <div class="jobs">
         ${isLoaded || row.state === "starting"
-          ? html`<button type="button" disabled=${sending} onClick=${() => send("unload", { model: row.name })}>Unload</button>`
-          : html`<button type="button" disabled=${sending} onClick=${() => send("load", { model: row.name })}>Load again</button>`}
-        <button type="button" aria-pressed=${String(row.pinned)} disabled=${sending}
-          onClick=${() => send("pin", { model: row.name, pinned: !row.pinned })}>${row.pinned ? "Pinned" : "Pin"}</button>
-        ${isLoaded && !isRunning(lastJob(row.name, "verify")) && html`<${Verify} model=${row.name} />`}
+          ? html`<button type="button" disabled=${sending === "unload"} onClick=${() => send("unload", { model: row.name })}>Unload</button>`
+          : html`<button type="button" disabled=${sending === "load"} onClick=${() => send("load", { model: row.name })}>Load again</button>`}
+        <${Pin} row=${row} asking=${asking} />
+        <${Verify} model=${row.name} />
       </div>
-      ${isRunning(lastJob(row.name, "verify")) && html`<${Verify} model=${row.name} />`}
       <p class="soft small">${row.pinned ? "Stays loaded" : "Pin it to have it stay loaded"} until emberd restarts; then its entry in the config file decides (<code>pinned: true</code>).</p>
       ${problem && html`<${Failed} problem=${problem} />`}
     </article>
+  `;
+}
+
+export function Pin({ row, asking: { send, sending } }) {
+  return html`
+    <button type="button" aria-pressed=${String(row.pinned)} disabled=${sending === "pin"}
+      onClick=${() => send("pin", { model: row.name, pinned: !row.pinned })}>${row.pinned ? "Pinned" : "Pin"}</button>
   `;
 }
 
@@ -72,8 +74,7 @@ function Tags({ row }) {
 
 /** What a start is doing, and how far a download is. */
 function Start({ row }) {
-  const { phase, done, total } = row.progress ?? { phase: row.pid ? "process" : "room", done: 0, total: 0 };
-  const what = PHASES[phase] ?? phase;
+  const { what, done, total } = phaseOf(row);
   return html`
     <div class="stack">
       <p class="row spread" role="status"><span>${what} …</span>${total > 0 && html`<span class="soft num">${size(done)} of ${size(total)}</span>`}</p>
@@ -115,19 +116,19 @@ function gives(row) {
   return `${number(row.dimensions)} dimensions, of at most ${number(row.max_tokens)} tokens`;
 }
 
-/** Ask the server to change something: {send, sending, problem}. */
+/** Ask the server to change something: {send, sending, problem}; `sending` is the path that has not answered. */
 export function useAsking() {
-  const [sending, setSending] = useState(false);
+  const [sending, setSending] = useState("");
   const [problem, setProblem] = useState(null);
   const send = async (path, body) => {
-    setSending(true);
+    setSending(path);
     setProblem(null);
     try {
       await ask(path, { body });
     } catch (error) {
       setProblem(error);
     }
-    setSending(false);
+    setSending("");
   };
   return { send, sending, problem };
 }

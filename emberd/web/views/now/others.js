@@ -3,8 +3,8 @@
 import { html, useState } from "../../lib/preact.js";
 import { Failed, number, size } from "../../parts.js";
 import { models } from "../../state.js";
-import { Pull } from "../jobs.js";
-import { useAsking } from "./model.js";
+import { Pull, Verify, lastJob } from "../jobs.js";
+import { Pin, useAsking } from "./model.js";
 
 export function Others() {
   const [filter, setFilter] = useState("");
@@ -52,7 +52,8 @@ function Table({ rows }) {
 }
 
 function Row({ row }) {
-  const { send, sending, problem } = useAsking();
+  const asking = useAsking();
+  const { send, sending, problem } = asking;
   return html`
     <tr>
       <th scope="row" class="wrap name">
@@ -65,10 +66,10 @@ function Row({ row }) {
       <td class="num">${number(row.max_tokens)}</td>
       <td>${row.pulled ? `here${row.files_bytes ? `, ${size(row.files_bytes)}` : ""}` : "not here"}</td>
       <td>
-        <div class="row actions">
-          ${row.pulled
-            ? html`<button type="button" disabled=${sending} aria-label=${`Load ${row.name}`} onClick=${() => send("load", { model: row.name })}>${sending ? "Loading" : "Load"}</button>`
-            : html`<${Pull} model=${row.name} quiet />`}
+        <div class="jobs">
+          ${row.pulled && html`<button type="button" disabled=${sending === "load"} aria-label=${`Load ${row.name}`} onClick=${() => send("load", { model: row.name })}>${sending === "load" ? "Loading" : "Load"}</button>`}
+          ${row.pulled && html`<${Pin} row=${row} asking=${asking} /><${Verify} model=${row.name} />`}
+          ${(!row.pulled || lastJob(row.name, "pull")) && html`<${Pull} model=${row.name} />`}
         </div>
       </td>
     </tr>

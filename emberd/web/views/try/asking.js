@@ -4,6 +4,7 @@ import { html, useEffect, useRef, useState } from "../../lib/preact.js";
 import { ask } from "../../net.js";
 import { modelNamed, models, server } from "../../state.js";
 import { Bar, Wait, number, seconds, size } from "../../parts.js";
+import { phaseOf } from "../phases.js";
 
 /** The models of a kind: those that are here first, the default before the others. */
 export function offered(kind) {
@@ -99,21 +100,19 @@ export function Waiting({ names, onStop }) {
   `;
 }
 
-const PHASES = { spawn: "starting its process", files: "checking its files", load: "loading its weights" };
-
 function Doing({ name }) {
-  const { state, progress, queued } = modelNamed(name) ?? {};
-  if (state === "starting" && progress?.phase === "download") {
-    const { done, total } = progress;
+  const row = modelNamed(name) ?? {};
+  const { state, queued } = row;
+  if (state === "starting") {
+    const { what, done, total } = phaseOf(row);
     return html`
-      <${Wait} what=${`${name} is being downloaded: ${size(done)} of ${total ? size(total) : "an unknown size"}`} />
-      <${Bar} done=${done} total=${total} label=${`Download of ${name}`} />
+      <${Wait} what=${`${name} starts. ${what}${total ? `, ${size(done)} of ${size(total)}` : ""}`} />
+      ${total > 0 && html`<${Bar} done=${done} total=${total} label=${`Download of ${name}`} />`}
     `;
   }
-  if (state === "starting") return html`<${Wait} what=${`${name} starts: ${PHASES[progress?.phase] ?? PHASES.spawn}`} />`;
   if (state === "draining") return html`<${Wait} what=${`${name} is being unloaded, and starts again`} />`;
   if (state === "cold") return html`<${Wait} what=${`${name} is about to start`} />`;
-  return html`<${Wait} what=${queued ? `${name} computes; ${number(queued)} texts wait for it` : `${name} computes`} />`;
+  return html`<${Wait} what=${queued ? `${name} computes; ${number(queued)} requests wait for it` : `${name} computes`} />`;
 }
 
 /** What an answer cost, and in which space its vectors are. */
