@@ -1,20 +1,12 @@
 // A chart of the last 15 minutes: uPlot draws it, and a sentence beside it says the same.
 
+import { colourOf } from "./colour.js";
 import { html, useEffect, useRef, useState } from "./lib/preact.js";
 import uPlot from "./lib/uplot.js";
 import { clock } from "./parts.js";
 
 const HEIGHT = 150;
 const dark = matchMedia("(prefers-color-scheme: dark)");
-
-/** Return the colour that a variable of style.css has now: a canvas does not know variables. */
-function colour(element, name) {
-  const before = element.style.color;
-  element.style.color = `var(${name})`;
-  const found = getComputedStyle(element).color;
-  element.style.color = before;
-  return found;
-}
 
 /**
  * `at` are seconds since 1970; each of `series` is {label, hue, values}, with null where there is nothing.
@@ -92,8 +84,8 @@ function sentence(label, values, show) {
 }
 
 function options(element, { series, steps }, drawn, setPointed) {
-  const ink = colour(element, "--soft");
-  const line = colour(element, "--line");
+  const ink = colourOf(element, "--soft");
+  const line = colourOf(element, "--line");
   const font = "11px system-ui, sans-serif";
   const axis = { stroke: ink, font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
   return {
@@ -109,11 +101,11 @@ function options(element, { series, steps }, drawn, setPointed) {
     ],
     series: [
       {},
-      ...series.map(({ label, hue }) => ({ label, stroke: colour(element, `--hue-${hue}`), width: 1.5, spanGaps: false, points: { size: 3 } })),
+      ...series.map(({ label, hue }) => ({ label, stroke: colourOf(element, `--hue-${hue}`), width: 1.5, spanGaps: false, points: { size: 3 } })),
     ],
     hooks: {
       setCursor: [(plot) => setPointed(plot.cursor.idx ?? null)],
-      draw: [(plot) => drawMarks(plot, drawn.current.marks, colour(element, "--accent"))],
+      draw: [(plot) => drawMarks(plot, drawn.current.marks, colourOf(element, "--accent"))],
     },
   };
 }

@@ -1,5 +1,6 @@
 // The picture of a map: moved by pointer, wheel, fingers and keys; says what is pointed at and what was enclosed.
 
+import { colourOf } from "./colour.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./lib/preact.js";
 import { Grid, inside, Plane } from "./plane.js";
 import { Points } from "./points.js";
@@ -12,16 +13,6 @@ const MANY = 20_000;
 const FRAME_MS = 34; // what a frame may take while the map moves; then fewer points are drawn
 const LEAST = 0.04; // of the points
 const REST_MS = 160; // without a movement, until all are drawn again
-
-/** The numbers of a colour of the style sheet, such as "--hue-1". */
-function colourOf(name, at) {
-  const probe = document.createElement("span");
-  probe.style.color = `var(${name})`;
-  at.append(probe);
-  const numbers = getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
-  probe.remove();
-  return numbers;
-}
 
 /** Where points are and how they look, for `Points`. */
 function looksOf({ groups }, own, hidden, lit, paper) {
@@ -49,6 +40,7 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
   const canvas = useRef(null);
   const points = useRef(null);
   const [lasso, setLasso] = useState([]);
+  const hand = useRef({ fingers: new Map(), outline: null, moved: 0 }); // it may hold on while the layout changes
   const [turn, setTurn] = useState(0); // of colours, and of what draws
   const grid = useMemo(() => new Grid(layout.xy), [layout]);
   const shown = (index) => !hidden.has(layout.groups[index]);
@@ -85,23 +77,29 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
 
   useLayoutEffect(() => {
     const element = canvas.current;
-    const lost = (event) => event.preventDefault();
-    const restored = () => setTurn((before) => before + 1);
-    element.addEventListener("webglcontextlost", lost);
-    element.addEventListener("webglcontextrestored", restored);
-    points.current = new Points(element);
-    const watch = new ResizeObserver(() => {
+    const resize = () => {
       const { width, height } = element.parentElement.getBoundingClientRect();
       points.current.resize(width, height);
       plane.resize(width, height);
       draw();
-    });
+    };
+    const anew = () => setTurn((before) => before + 1);
+    const lost = (event) => event.preventDefault();
+    const restored = () => {
+      points.current = new Points(element); // its programs and buffers were lost, too
+      resize();
+      anew();
+    };
+    element.addEventListener("webglcontextlost", lost);
+    element.addEventListener("webglcontextrestored", restored);
+    points.current = new Points(element);
+    const watch = new ResizeObserver(resize);
     watch.observe(element.parentElement);
     const scheme = matchMedia("(prefers-color-scheme: dark)");
-    scheme.addEventListener("change", restored);
+    scheme.addEventListener("change", anew);
     return () => {
       watch.disconnect();
-      scheme.removeEventListener("change", restored);
+      scheme.removeEventListener("change", anew);
       element.removeEventListener("webglcontextlost", lost);
       element.removeEventListener("webglcontextrestored", restored);
       cancelAnimationFrame(frame.current);
@@ -120,7 +118,7 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
   }, [layout.xy]);
 
   useLayoutEffect(() => {
-    const named = (name) => colourOf(name, canvas.current.parentElement);
+    const named = (name) => colourOf(canvas.current, name).match(/[\d.]+/g).slice(0, 3).map(Number);
     const colours = hues.map(named);
     const accent = named("--accent");
     ringColour.current = named("--ink").map((each) => each / 255);
@@ -145,20 +143,19 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
 
   useEffect(() => {
     const element = canvas.current;
-    const fingers = new Map();
-    let outline = null;
-    let moved = 0;
+    const held = hand.current;
+    const { fingers } = held;
     const place = (event) => {
       const box = element.getBoundingClientRect();
       return [event.clientX - box.left, event.clientY - box.top];
     };
     const under = ([px, py]) => grid.nearest(...plane.at(px, py), REACH / plane.scale, shown);
     const down = (event) => {
+      if (event.button) return; // not the main one
       element.setPointerCapture(event.pointerId);
       fingers.set(event.pointerId, place(event));
-      moved = 0;
-      if (tool === "lasso" && fingers.size === 1) outline = [place(event)];
-      else outline = null;
+      held.moved = 0;
+      held.outline = tool === "lasso" && fingers.size === 1 ? [place(event)] : null;
       setLasso([]);
     };
     const move = (event) => {
@@ -170,10 +167,10 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
       }
       const before = fingers.get(event.pointerId);
       fingers.set(event.pointerId, now);
-      moved += Math.abs(now[0] - before[0]) + Math.abs(now[1] - before[1]);
-      if (outline) {
-        outline.push(now);
-        setLasso([...outline]);
+      held.moved += Math.abs(now[0] - before[0]) + Math.abs(now[1] - before[1]);
+      if (held.outline) {
+        held.outline.push(now);
+        setLasso([...held.outline]);
         return;
       }
       if (fingers.size === 1) {
@@ -187,8 +184,14 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
       told.current.onHover(null);
       draw(true);
     };
+    const drop = () => {
+      held.outline = null;
+      setLasso([]);
+    };
     const up = (event) => {
       if (!fingers.delete(event.pointerId) || fingers.size) return;
+      const { outline, moved } = held;
+      drop();
       if (outline && outline.length > 2) {
         const polygon = outline.map(([px, py]) => plane.at(px, py));
         told.current.onArea(inside(layout.xy, polygon, shown).map((index) => layout.rows[index]), "enclosed");
@@ -196,8 +199,10 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
         const index = under(place(event));
         told.current.onChoose(index < 0 ? null : layout.rows[index]);
       }
-      outline = null;
-      setLasso([]);
+    };
+    const cancel = (event) => {
+      fingers.delete(event.pointerId);
+      drop();
     };
     const leave = () => told.current.onHover(null);
     const wheel = (event) => {
@@ -228,7 +233,7 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
       told.current.onArea(inside(layout.xy, plane.corners(), shown).map((index) => layout.rows[index]), "in view");
     plane.redraw = draw;
     plane.list = area;
-    const listeners = { pointerdown: down, pointermove: move, pointerup: up, pointercancel: up, keydown: key };
+    const listeners = { pointerdown: down, pointermove: move, pointerup: up, pointercancel: cancel, keydown: key };
     Object.assign(listeners, { pointerleave: leave });
     for (const [name, listener] of Object.entries(listeners)) element.addEventListener(name, listener);
     element.addEventListener("wheel", wheel, { passive: false });

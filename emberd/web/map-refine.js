@@ -6,41 +6,51 @@ import { Bar, Failed, number } from "./parts.js";
 
 const SAMPLES = [2000, 5000, 20_000];
 
-/** `onLayout({rows, xy, done, total} | null)`; null: back to all rows. `refined` is the layout's number of rows. */
-export function Refine({ store, points, refined, onLayout }) {
+/**
+ * `onLayout({rows, xy} | null)`; null: back to all rows. `refined` is the layout's number of rows.
+ * `onOther()` is called when the store was read anew, so that the sample is not of this `map`.
+ */
+export function Refine({ store, map, points, refined, onLayout, onOther }) {
   const [wanted, setWanted] = useState(SAMPLES[0]);
   const [doing, setDoing] = useState(null); // {what, done, total}
   const [problem, setProblem] = useState(null);
-  const running = useRef(null);
+  const running = useRef(null); // an AbortController: it ends the fetch and the worker
   const choices = SAMPLES.filter((size, at) => !at || SAMPLES[at - 1] < points);
 
   const stop = () => {
-    running.current?.terminate();
-    running.current = null;
+    running.current?.abort();
     setDoing(null);
   };
-  useEffect(() => stop, [store]);
+  useEffect(() => stop, []);
 
   const start = async (event) => {
     event.preventDefault();
+    running.current = new AbortController();
+    const { signal } = running.current;
     setProblem(null);
     setDoing({ what: "Fetching the sample", done: 0, total: 0 });
     try {
       const path = `map/components?store=${encodeURIComponent(store)}&rows=${wanted}`;
-      const response = await fetchFrom(path, { accept: "application/octet-stream" });
+      const response = await fetchFrom(path, { accept: "application/octet-stream", signal });
+      if (response.headers.get("x-emberd-map") !== map) {
+        stop();
+        onOther();
+        return;
+      }
       const [count, size] = ["rows", "components"].map((name) => Number(response.headers.get(`x-emberd-${name}`)));
       const raw = await response.arrayBuffer();
       const rows = new Uint32Array(raw, 0, count);
       const components = new Float32Array(raw.slice(4 * count));
+      signal.throwIfAborted();
       const worker = new Worker(new URL("./umap-worker.js", import.meta.url), { type: "module" });
-      running.current = worker;
+      signal.addEventListener("abort", () => worker.terminate());
       worker.onmessage = ({ data }) => {
-        if (running.current !== worker) return;
+        if (signal.aborted) return;
         if (data.what === "neighbours") {
           setDoing({ what: `Looking for the neighbours of ${number(count)} rows; that says nothing until it is done`, done: 0, total: 0 });
           return;
         }
-        onLayout({ rows, xy: data.xy, first: data.done === 1 });
+        onLayout({ rows, xy: data.xy });
         setDoing({ what: "Placing the rows", done: data.done, total: data.total });
         if (data.done === data.total) stop();
       };
@@ -50,6 +60,7 @@ export function Refine({ store, points, refined, onLayout }) {
       };
       worker.postMessage({ components, rows: count, count: size }, [components.buffer]);
     } catch (error) {
+      if (signal.aborted) return;
       stop();
       setProblem(error);
     }

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.atlas.maps import HOSTILE, OF_NEW, ROWS, make_home, make_large, texts
-from tests.serving import Server
+from tests.serving import Server, wait_for
 from tests.web.browsing import (
     LOOKS,
     WIDTHS,
@@ -50,6 +50,28 @@ def heading(page: Page, text: str | re.Pattern[str]) -> None:
     expect(page.locator("#map-list")).to_have_text(text, timeout=SLOW_MS)
 
 
+def enclose_all(page: Page) -> None:
+    """Draw a lasso around the whole picture."""
+    page.locator(".picture canvas").scroll_into_view_if_needed()
+    box = page.locator(".picture canvas").bounding_box()
+    assert box
+    page.get_by_role("button", name="Lasso").click()
+    left, top = box["x"] + 5, box["y"] + 5
+    right, low = box["x"] + box["width"] - 5, box["y"] + box["height"] - 5
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in ((right, top), (right, low), (left, low), (left, top + 3)):
+        page.mouse.move(x, y, steps=4)
+    page.mouse.up()
+
+
+def end_map(server: Server) -> None:
+    """End the maps that are held, but for those of two stores that are not looked at."""
+    for store in ("int8", "odd"):
+        while server.http.post("/map", json={"store": store}).json()["state"] != "ready":
+            pass
+
+
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_a_mixed_store_is_seen(
     browser: Browser, mapped: Server, width: int, scheme: Scheme
@@ -67,6 +89,24 @@ def test_a_mixed_store_is_seen(
 
         assert_accessible(page)
         assert_nothing_is_cut(page)
+
+
+def test_a_store_is_read_again_and_then_checked(browser: Browser, mapped: Server) -> None:
+    with map_of(browser, mapped, "mixed") as page:
+        page.get_by_role("button", name="Read the store again").click()
+        page.get_by_role("button", name="Find out which model").click(timeout=SLOW_MS)
+        legend = page.locator(".groups button")
+        wanted = [f"old{ROWS - OF_NEW}", f"new{OF_NEW}"]
+        expect(legend).to_have_text(wanted, timeout=SLOW_MS)
+
+        end_map(mapped)
+        page.get_by_role("button", name="List what is in view").click()  # has it read anew
+        expect(legend).to_have_text([f"not known yet{ROWS:,}"], timeout=SLOW_MS)
+
+
+def test_without_a_name_it_shows_the_first_store(browser: Browser, mapped: Server) -> None:
+    with map_of(browser, mapped, "") as page:
+        expect(page.get_by_label("Store")).to_have_value("notes")
 
 
 def test_hostile_texts_are_shown_as_they_are(browser: Browser, mapped: Server) -> None:
@@ -105,14 +145,7 @@ def test_the_pointer_shows_a_text_and_a_lasso_lists_many(browser: Browser, mappe
         expect(page.locator(".tip p").first).to_be_visible()
         assert page.locator(".tip p").first.inner_text() in {text[:300] for text in texts()}
 
-        page.get_by_role("button", name="Lasso").click()
-        left, top = box["x"] + 5, box["y"] + 5
-        right, low = box["x"] + box["width"] - 5, box["y"] + box["height"] - 5
-        page.mouse.move(left, top)
-        page.mouse.down()
-        for x, y in ((right, top), (right, low), (left, low), (left, top + 3)):
-            page.mouse.move(x, y, steps=4)
-        page.mouse.up()
+        enclose_all(page)
         heading(page, "1,200 rows enclosed")
         expect(page.locator(".hits button")).to_have_count(50)
         page.get_by_role("button", name=re.compile("Show more")).click()
@@ -158,45 +191,82 @@ def test_refine_shows_a_sample_and_goes_back(browser: Browser, mapped: Server) -
         expect(page.get_by_role("button", name="Refine by UMAP")).to_be_visible()
 
 
+def test_a_lasso_goes_on_while_rows_are_placed(browser: Browser, mapped: Server) -> None:
+    with map_of(browser, mapped, "notes") as page:
+        page.get_by_role("button", name="Refine by UMAP").click()
+        page.get_by_text("Placing the rows").wait_for(timeout=SLOW_MS)
+        enclose_all(page)
+        heading(page, "1,200 rows enclosed")
+
+
+def test_refine_stops_while_the_sample_is_fetched(browser: Browser, mapped: Server) -> None:
+    with map_of(browser, mapped, "notes") as page:
+        page.route("**/map/components*", lambda _: None)  # its answer takes a while
+        page.get_by_role("button", name="Refine by UMAP").click()
+        with page.expect_event("requestfailed"):
+            page.get_by_role("button", name="Stop here").click()
+        expect(page.get_by_role("button", name="Refine by UMAP")).to_be_visible()
+
+
+def test_the_picture_comes_back_after_its_context_was_lost(
+    browser: Browser, mapped: Server
+) -> None:
+    said = ("CONTEXT_LOST_WEBGL",)
+    with opened(browser, mapped, "map/notes", expects=said) as page:
+        picture = page.locator(".picture canvas")
+        picture.wait_for(timeout=SLOW_MS)
+        before = picture.screenshot()
+        page.evaluate(
+            """async () => {
+              const canvas = document.querySelector(".picture canvas");
+              const context = (canvas.getContext("webgl2") ?? canvas.getContext("webgl"))
+                .getExtension("WEBGL_lose_context");
+              const told = (name) =>
+                new Promise((done) => canvas.addEventListener(name, done, { once: true }));
+              const lost = told("webglcontextlost");
+              context.loseContext();
+              await lost;
+              const restored = told("webglcontextrestored");
+              setTimeout(() => context.restoreContext());
+              await restored;
+            }"""
+        )
+        wait_for(lambda: picture.screenshot() == before)
+
+
 def test_a_store_that_cannot_be_read_says_why(browser: Browser, mapped: Server) -> None:
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(f"{mapped.url}/ui/#/map/gone")
-    expect(page.get_by_role("alert")).to_contain_text("gone.db", timeout=SLOW_MS)
-    page.get_by_role("button", name="Try again").click()
-    expect(page.get_by_role("alert")).to_contain_text("gone.db", timeout=SLOW_MS)
-    page.get_by_label("Store").select_option("empty")
-    expect(page.get_by_text("empty has no vectors to show")).to_be_visible(timeout=SLOW_MS)
-    context.close()
+    refused = ("Failed to load resource",)
+    with opened(browser, mapped, "map/gone", expects=refused) as page:
+        expect(page.get_by_role("alert")).to_contain_text("gone.db", timeout=SLOW_MS)
+        page.get_by_role("button", name="Try again").click()
+        expect(page.get_by_role("alert")).to_contain_text("gone.db", timeout=SLOW_MS)
+        page.get_by_label("Store").select_option("empty")
+        expect(page.get_by_text("empty has no vectors to show")).to_be_visible(timeout=SLOW_MS)
 
 
 def test_without_webgl_it_says_so_and_the_search_works(browser: Browser, mapped: Server) -> None:
-    context = browser.new_context()
-    page = context.new_page()
-    said: list[str] = []
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.add_init_script(
-        "const before = HTMLCanvasElement.prototype.getContext;"
-        "HTMLCanvasElement.prototype.getContext = function (kind, ...more) {"
-        "  return kind.startsWith('webgl') ? null : before.call(this, kind, ...more); };"
-    )
-    page.goto(f"{mapped.url}/ui/#/map/notes")
-    expect(page.get_by_text("offers no WebGL")).to_be_visible(timeout=SLOW_MS)
-    page.get_by_label("A text, whose neighbours light up").fill(texts()[50])
-    page.keyboard.press("Enter")
-    expect(page.locator(".hits button").first).to_contain_text(texts()[50], timeout=SLOW_MS)
-    page.locator(".hits button").first.click()
-    assert said == []
-    context.close()
+    with opened(browser, mapped) as page:
+        page.evaluate(
+            """() => {
+              const before = HTMLCanvasElement.prototype.getContext;
+              HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+                return kind.startsWith("webgl") ? null : before.call(this, kind, ...more);
+              };
+              location.hash = "#/map/notes";
+            }"""
+        )
+        expect(page.get_by_text("offers no WebGL")).to_be_visible(timeout=SLOW_MS)
+        page.get_by_label("A text, whose neighbours light up").fill(texts()[50])
+        page.keyboard.press("Enter")
+        expect(page.locator(".hits button").first).to_contain_text(texts()[50], timeout=SLOW_MS)
+        page.locator(".hits button").first.click()
 
 
 def test_a_map_that_was_ended_comes_back(browser: Browser, mapped: Server) -> None:
     with map_of(browser, mapped, "notes") as page:
         page.get_by_role("button", name="List what is in view").click()
         heading(page, "1,200 rows in view")
-        for store in ("mixed", "odd"):  # so that the one of notes is ended
-            while mapped.http.post("/map", json={"store": store}).json()["state"] != "ready":
-                pass
+        end_map(mapped)
         page.get_by_role("button", name=re.compile("Show more")).click()
         page.locator(".picture canvas").wait_for(timeout=SLOW_MS)
         page.get_by_role("button", name="List what is in view").click()

@@ -9,6 +9,7 @@ import { Bar, Command, Empty, Failed, number, Wait } from "../parts.js";
 import { Plane } from "../plane.js";
 import { canDraw } from "../points.js";
 import { server } from "../state.js";
+import { lineOf } from "./jobs.js";
 
 const AGAIN_MS = 500; // between two looks at a check
 const HUES = ["--hue-5", "--hue-0", "--hue-1", "--hue-2", "--hue-3", "--hue-4"]; // of what is not known, then of groups
@@ -17,7 +18,7 @@ const NOBODY = new Set();
 
 export default function MapView({ rest: [asked] }) {
   const stores = server.value?.stores;
-  const name = asked ?? stores?.[0];
+  const name = asked || stores?.[0];
   return html`
     <div class="row spread">
       <h1>Map</h1>
@@ -48,50 +49,47 @@ function NoStores() {
 /** Reads a store, and shows how far that is. */
 function StoreMap({ store }) {
   const [turn, setTurn] = useState({ again: false });
-  const [state, setState] = useState(null);
-  const [points, setPoints] = useState(null);
+  const [{ state, points }, setFound] = useState({}); // together: points have the groups that the state names
   const [problem, setProblem] = useState(null);
-  const [looks, setLooks] = useState(0); // at a check
 
   useEffect(() => {
     const stopping = new AbortController();
     const follow = async () => {
-      let again = turn.again;
+      let { again } = turn;
+      let points = null;
       for (;;) {
-        const now = await ask("map", { body: { store, again }, signal: stopping.signal });
+        const state = await ask("map", { body: { store, again }, signal: stopping.signal });
         again = false;
-        setState(now);
-        if (now.state === "ready" && !now.check) {
-          setPoints(await pointsOf(now, stopping.signal));
-          return;
+        if (state.state === "reading") {
+          setFound({ state });
+          continue;
         }
-        if (now.state === "ready") {
-          await new Promise((done) => setTimeout(done, AGAIN_MS));
-        }
+        if (!state.check || points?.map !== state.map) points = await pointsOf(store, stopping.signal);
+        if (!belong(points, state)) continue; // the store was read or checked in between
+        setFound({ state, points });
+        if (!state.check) return;
+        await new Promise((done) => setTimeout(done, AGAIN_MS));
       }
     };
     follow().catch((error) => error.name === "AbortError" || setProblem(error));
     return () => stopping.abort();
-  }, [store, turn, looks]);
+  }, [store, turn]);
 
   const read = (again) => {
     setProblem(null);
-    if (again) {
-      setPoints(null);
-      setState(null);
-    }
+    if (again) setFound({});
     setTurn({ again });
   };
   const check = async () => {
     try {
-      setState(await ask("map/check", { body: { store } }));
-      setLooks(looks + 1);
+      await ask("map/check", { body: { store } });
+      setTurn({ again: false });
     } catch (error) {
       setProblem(error);
     }
   };
   if (problem) return html`<${Failed} problem=${problem} again=${() => read(false)} />`;
-  if (!state || !points) return html`<${Reading} store=${store} progress=${state?.progress} />`;
+  if (!points) return html`<${Reading} store=${store} progress=${state?.progress} />`;
   if (!state.points) {
     return html`<${Empty} title="${store} has no vectors to show"><p>It has ${number(state.rows)} rows with text and
       vector${state.unusable ? `; the vectors of ${number(state.unusable)} are zero, not finite, or of another size` : ""}.</p>
@@ -100,11 +98,16 @@ function StoreMap({ store }) {
   return html`<${Chart} key=${state.map} state=${state} points=${points} onCheck=${check} onRead=${read} />`;
 }
 
-async function pointsOf({ store, points: expected }, signal) {
+/** Whether these are the points of that map, each of a group that it names. */
+function belong(points, state) {
+  return points.map === state.map && points.groups.every((group) => group <= state.groups.length);
+}
+
+async function pointsOf(store, signal) {
   const path = `map/points?store=${encodeURIComponent(store)}`;
   const response = await fetchFrom(path, { accept: "application/octet-stream", signal });
   const raw = await response.arrayBuffer();
-  const count = raw.byteLength / 10 || expected;
+  const count = raw.byteLength / 10;
   return {
     map: response.headers.get("x-emberd-map"),
     kind: "components",
@@ -219,7 +222,8 @@ function Chart({ state, points, onCheck, onRead }) {
         }} />
         ${away && html`<p class="notice">This row is not in the sample that the map shows.</p>`}
         ${list && html`<${RowList} list=${list} texts=${texts} chosen=${chosen} onShow=${show} onClear=${() => (setList(null), setChosen(null), setAway(false))} />`}
-        ${drawn && html`<${Refine} store=${store} points=${state.points} refined=${refined?.rows.length ?? 0} onLayout=${setRefined} />`}
+        ${drawn && html`<${Refine} store=${store} map=${state.map} points=${state.points} refined=${refined?.rows.length ?? 0}
+          onLayout=${setRefined} onOther=${() => onRead(false)} />`}
         <${Export} store=${store} onRead=${onRead} />
       </div>
     </div>
@@ -257,7 +261,7 @@ function Verdict({ state }) {
       <p><strong>The store is mixed.</strong> Of ${number(checked)} rows that were embedded again, these made them: ${shares.join(", ")}.
         A search finds only what the model that is asked for made.</p>
       <p class="hint">Move all of it to one model: <a href="#/stores/${encodeURIComponent(state.store)}">Stores</a>,
-        or${" "}<code>emberd migrate run ${state.store}</code>.</p>
+        or${" "}<code>${lineOf("migrate", "run", state.store)}</code>.</p>
     </div>
   `;
 }
@@ -352,7 +356,7 @@ function Export({ store, onRead }) {
     <section class="card" aria-labelledby="map-export">
       <h2 id="map-export">Take it along</h2>
       <p class="soft small">Texts, vectors and places as Parquet, for Embedding Atlas and others:</p>
-      <${Command} line=${`emberd map ${/^[\w.-]+$/.test(store) ? store : `'${store}'`} --out map.parquet`} />
+      <${Command} line=${lineOf("map", store, "--out", "map.parquet")} />
       <div class="row"><button type="button" onClick=${() => onRead(true)}>Read the store again</button></div>
     </section>
   `;
