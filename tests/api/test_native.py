@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 import numpy as np
+import psutil
 import pytest
 
 from tests.load import numbered
@@ -173,7 +174,7 @@ def test_a_model_without_files_is_a_503_that_lists_what_was_tried(server: Server
 )
 def test_a_client_that_hangs_up_leaves_the_queue(server: Server, texts: list[str]) -> None:
     server.embed("load first")
-    (worker,) = server.workers()
+    worker = psutil.Process(server.row()["pid"])
     worker.suspend()
     try:
         with pytest.raises(httpx2.TimeoutException):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 import orjson
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +40,7 @@ def held_bytes(server: Server) -> int:
 def stopped_worker(server: Server) -> Iterator[None]:
     """Load the model, and have its worker do nothing meanwhile."""
     server.embed("load")
-    (worker,) = server.workers()
+    worker = psutil.Process(server.row()["pid"])
     worker.send_signal(signal.SIGSTOP)
     try:
         yield
