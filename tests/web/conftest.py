@@ -1,4 +1,7 @@
-"""One browser for the tests of a process."""
+"""One browser for the tests of a file.
+
+Not of a process: while Playwright runs, its event loop counts as running, also for other tests.
+"""
 
 from collections.abc import Iterator
 
@@ -8,7 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.web.browsing import NoBrowserError, launch
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
     """A Chromium without any window."""
     with sync_playwright() as playwright:
