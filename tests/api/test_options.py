@@ -51,6 +51,8 @@ def test_null_is_as_good_as_leaving_an_option_out(server: Server) -> None:
     for path, shape, name in found:
         if "Rerank" in shape or "Sparse" in shape:  # they need such a model: see their own tests
             continue
+        if path.startswith(("/map", "/jobs", "/pin")):  # the page's: they embed no texts
+            continue
         texts = TEXTS.get(shape, "inputs")
         value: Any = "minilm" if texts == "model" else ["a"] if texts != "prompt" else "a"
         answer = server.http.post(path, json={texts: value, name: None})
