@@ -36,8 +36,8 @@ MOST_TEXTS = 1000
 MOST_NEAREST = 1000
 MOST_SAMPLED = 20_000
 BYTES = "application/octet-stream"
-READING = (*ACCESS, 400, 404, 409, 500, 503)
-ASKING = (*READING, 413, 415, 422, 429)
+READING = (*ACCESS, 400, 404, 409, 429, 500, 503)
+ASKING = (*READING, 413, 415, 422)
 
 
 class MapBody(RequestBody):
@@ -202,6 +202,11 @@ def create_router(pool: Pool, live: LiveConfig, maps: Maps) -> Router:
     """Return the routes over the maps that are held; texts to search are embedded by `pool`."""
     router = Router()
 
+    async def give(request: Request, what: bytes) -> Response:
+        held = maps.held(_store(request))
+        async with held.used():
+            return await _Asked(held, request).bytes(what)
+
     @router.post(
         "/map",
         openapi_extra=takes(MapBody, {"store": "notes"}),
@@ -285,9 +290,7 @@ def create_router(pool: Pool, live: LiveConfig, maps: Maps) -> Router:
     )
     async def points(request: Request) -> Response:
         """Return where the rows of a map are, and who made them."""
-        held = maps.held(_store(request))
-        async with held.used():
-            return await _Asked(held, request).bytes(b'"ask":"points"')
+        return await give(request, b'"ask":"points"')
 
     @router.get(
         "/map/components",
@@ -301,11 +304,7 @@ def create_router(pool: Pool, live: LiveConfig, maps: Maps) -> Router:
     )
     async def components(request: Request) -> Response:
         """Return more principal components of a sample of rows, to be projected further."""
-        held = maps.held(_store(request))
-        async with held.used():
-            return await _Asked(held, request).bytes(
-                b'"ask":"components","rows":%d' % _rows(request)
-            )
+        return await give(request, b'"ask":"components","rows":%d' % _rows(request))
 
     return router
 

@@ -23,7 +23,15 @@ from emberd.errors import UnknownModelError
 from emberd.files import is_gone
 from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.lock import LockEntry, LockFile
-from emberd.spaces.stores import BACKUPS, STAGED, KnownStore, StoresFile, folder_beside, warnings
+from emberd.spaces.stores import (
+    BACKUPS,
+    STAGED,
+    KnownStore,
+    StoresFile,
+    chunk_warnings,
+    folder_beside,
+    warnings,
+)
 
 
 class StoreHolds(ResponseBody):
@@ -92,6 +100,10 @@ def _row(
         known = None  # it was another file then
     file = Path(known.path) if known else path
     model = asked or default.name
+    warned: list[dict[str, str]] = []
+    if known:
+        warned = warnings({name: known}, {name: asked}, default, lock)
+        warned += chunk_warnings({name: known}, {name: settings.chunk})
     beside = folder_beside(file)
     return {
         "name": name,
@@ -106,5 +118,5 @@ def _row(
         "chunk": known.chunk if known else settings.chunk,
         "staged": not is_gone(beside / STAGED),
         "backups": len([*beside.glob(BACKUPS)]),
-        "warnings": warnings({name: known}, {name: asked}, default, lock) if known else [],
+        "warnings": warned,
     }

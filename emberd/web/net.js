@@ -12,7 +12,7 @@ export const needsToken = signal(false);
 export const refused = signal(false); // the token that was given is none of the server's
 
 /** What the server says has gone wrong, and what to do. */
-export class Problem extends Error {
+class Problem extends Error {
   constructor(status, { message, hint, code } = {}) {
     super(message ?? `The server answered ${status}.`);
     this.status = status;

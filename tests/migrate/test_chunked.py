@@ -129,6 +129,8 @@ def test_a_server_warns_while_the_entry_says_something_else(home: Path) -> None:
         server.http.post("/reload").raise_for_status()
         (warning,) = warnings()
         assert warning["code"] == "store_chunk_mismatch"
+        (row,) = server.http.get("/stores").json()["stores"]
+        assert row["warnings"] == [warning]
         assert warning["message"] == (
             "The rows of the store notes are chunks (text, 24 tokens, overlap 4), and its entry"
             " says that new ones are cut in another way (text, 12 tokens, overlap 4)."

@@ -27,7 +27,7 @@ export function lineOf(...words) {
 }
 
 /** Start and stop jobs: {start, stop, problem}. */
-export function useJobs() {
+function useJobs() {
   const [problem, setProblem] = useState(null);
   const send = async (path, body) => {
     setProblem(null);

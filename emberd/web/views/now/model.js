@@ -54,7 +54,7 @@ export function Pin({ row, asking: { send, sending } }) {
   `;
 }
 
-export function State({ row }) {
+function State({ row }) {
   return html`<span class=${`state ${LOOKS[row.state]}`}>${row.state}</span>`;
 }
 

@@ -18,7 +18,7 @@ export function dot(a, b) {
 }
 
 /** The pairs of n texts, each once: [[0, 1], [0, 2], ...]. */
-export function pairsOf(count) {
+function pairsOf(count) {
   const pairs = [];
   for (let a = 0; a < count; a++) for (let b = a + 1; b < count; b++) pairs.push([a, b]);
   return pairs;

@@ -12,7 +12,7 @@ const OPEN = 6; // texts whose tokens are drawn at once
  * Offsets count code points, and JavaScript's strings UTF-16 units: so the text is a list of code points here. Several
  * tokens can lie within one character (an emoji is four bytes to some tokenizers); they are one piece.
  */
-export function layOut(text, prompt, tokens, most) {
+function layOut(text, prompt, tokens, most) {
   const chars = Array.from(prompt + text);
   const promptEnds = Array.from(prompt).length;
   const words = tokens.filter((token) => !token.special);
