@@ -97,7 +97,7 @@ def plan_row(ref: "StoreRef", plan: "Plan") -> dict[str, Any]:
     """Return what moving a store takes, for JSON."""
     return {
         "store": ref.name,
-        "path": str(ref.store.path),
+        "path": ref.address,
         "model": plan.target.model,
         "fingerprint": plan.target.fingerprint,
         "rows": plan.shape.rows,

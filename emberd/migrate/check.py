@@ -9,7 +9,7 @@ from emberd.config.load import Config
 from emberd.dtypes import Dtype, row_bytes
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Copy, Key, Shape, Stamp, Store, copies_of
+from emberd.migrate.base import Copy, Key, Shape, Stamp, Store, address_of, copies_of
 from emberd.migrate.candidates import Candidate, Candidates, Verdict
 from emberd.migrate.chunked import chunking_of, recorded_chunking
 from emberd.migrate.embedding import Embedder, Target
@@ -84,7 +84,7 @@ def whose(config: Config, ref: StoreRef) -> KnownStore | None:
     """
     noted = StoresFile(config.homes.state)
     found = noted.read().get(ref.name)
-    if found and found.path == str(ref.store.path):
+    if found and found.path == ref.address:
         return found
     stamp = ref.store.stamp()
     if stamp is None:
@@ -141,7 +141,7 @@ def check(
     health = health_of(store, shape)
     stamp = store.stamp()
     common: dict[str, Any] = {
-        "store": str(store.path), "kind": store.kind, "default": default.name,
+        "store": address_of(store), "kind": store.kind, "default": default.name,
         "dimensions": shape.dimensions, "dtype": shape.dtype, "rows": shape.rows, "health": health,
         "copies": copies_of(store), "chunk_of_new": ref.chunk,
         "chunk": recorded_chunking(ref, config.homes.state) if shape.rows else ref.chunk,

@@ -166,8 +166,7 @@ def _finished(staged: Staged, migrated: Migrated, *, keep_backup: bool) -> Migra
 def joint_run(stores: Sequence[StoreRef], participant: Participant | None) -> JointRun:
     """Return what to note with each store to find the others and the participant's file."""
     members = tuple(
-        Member(path=str(one.store.path), kind=one.store.kind, options=dict(one.options))
-        for one in stores
+        Member(path=one.address, kind=one.store.kind, options=dict(one.options)) for one in stores
     )
     if participant is None:
         return JointRun(run=uuid.uuid4().hex, stores=members)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emberd.errors import StoreRowsError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Copy, Cost, Key, Lacking, Shape, Store, copies_of
+from emberd.migrate.base import Copy, Cost, Key, Lacking, Shape, Store, address_of, copies_of
 from emberd.migrate.chunked import recorded_chunking, require_own_vectors
 from emberd.migrate.embedding import Embedder, Target, embed, embed_at_once
 from emberd.migrate.likeness import SAME, likeness
@@ -159,14 +159,14 @@ def check_rows(store: Store, shape: Shape) -> None:
     for row in store.rows():
         if previous == row.key:
             raise StoreRowsError(
-                f"{store.path}: several texts have the key {row.key!r}.",
+                f"{address_of(store)}: several texts have the key {row.key!r}.",
                 hint="A vector can have only one text; correct the `text` or `query` option.",
             )
         previous = row.key
         if len(row.vector) != shape.vector_bytes:
             found = len(row.vector) * shape.dimensions // shape.vector_bytes
             raise StoreRowsError(
-                f"{store.path}: row {row.key!r} has {found} dimensions, but others"
+                f"{address_of(store)}: row {row.key!r} has {found} dimensions, but others"
                 f" have {shape.dimensions}.",
                 hint="Delete or correct such rows first.",
             )
@@ -178,8 +178,8 @@ def _movable_copies(store: Store) -> Sequence[Copy]:
     strange = next((copy for copy in found if copy.moves and not copy.same), None)
     if strange:
         raise StoreRowsError(
-            f"{store.path}: none of the {strange.rows} BLOBs in {strange.column} is a vector of the"
-            " store with its key in the same row, so they cannot be matched to vectors.",
+            f"{address_of(store)}: none of the {strange.rows} BLOBs in {strange.column} is a vector"
+            " of the store with its key in the same row, so they cannot be matched to vectors.",
             hint="Leave the column out of the option `also`. If the store was migrated without that"
             " option before, undo that migration first.",
         )

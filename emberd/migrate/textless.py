@@ -19,6 +19,7 @@ from emberd.migrate.base import (
     Replacement,
     Row,
     Store,
+    address_of,
     halved_rows,
     lacking_of,
 )
@@ -75,7 +76,7 @@ def require_set_aside(
     if able and allowed:
         return
     raise StoreRowsError(
-        f"{store.path}: {len(keys)} vectors have no text, or one that is NULL or empty"
+        f"{address_of(store)}: {len(keys)} vectors have no text, or one that is NULL or empty"
         f" ({listed(map(repr, keys))}), so no model can make them again.",
         hint="Give them a text, or delete them"
         + ("; or add --set-aside, which moves them out of the store." if able else "."),
