@@ -12,7 +12,7 @@ from emberd.migrate.plugins import kinds, open_store
 from tests.migrate import kind_kills
 from tests.migrate.kinds.base import Subject, subjects
 
-EACH = pytest.mark.parametrize("kind", subjects(), ids=lambda kind: kind.name)
+EACH = pytest.mark.parametrize("kind", [*subjects()], ids=lambda kind: kind.name)
 ROWS, DIMENSIONS = 30, 16
 WITHOUT_SUBJECT = {"cmem"}  # a layout of sqlite-vec; tests/migrate/kills.py kills it
 
