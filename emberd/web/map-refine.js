@@ -3,6 +3,7 @@
 import { html, useEffect, useRef, useState } from "./lib/preact.js";
 import { fetchFrom } from "./net.js";
 import { Bar, Failed, number } from "./parts.js";
+import { Wait } from "./waiting.js";
 
 const SAMPLES = [2000, 5000, 20_000];
 
@@ -72,7 +73,7 @@ export function Refine({ store, map, points, refined, onLayout, onOther }) {
       ${problem && html`<${Failed} problem=${problem} />`}
       ${doing
         ? html`
-            <p role="status" class="small">${doing.what} …</p>
+            <${Wait} what=${doing.what} why="This browser computes it, and the map can be used meanwhile. A smaller sample is faster." />
             <${Bar} done=${doing.done} total=${doing.total} label=${doing.what} />
             <div class="row"><button type="button" onClick=${stop}>Stop here</button></div>
           `

@@ -2,7 +2,8 @@
 
 import { html, useEffect, useState } from "./lib/preact.js";
 import { ask } from "./net.js";
-import { Failed, number, Wait } from "./parts.js";
+import { Failed, number } from "./parts.js";
+import { Wait } from "./waiting.js";
 
 const FIRST = 50; // rows of a list that are shown at once
 

@@ -85,7 +85,8 @@ def opened(
         yield page
     finally:
         context.close()
-    assert [each for each in said if not any(part in each for part in expects)] == []
+    unexpected = [each for each in said if not any(part in each for part in expects)]
+    assert not unexpected, unexpected
 
 
 def assert_accessible(page: Page) -> None:

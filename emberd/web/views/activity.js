@@ -1,8 +1,9 @@
 // Activity: the last 200 requests, what each was about and where its time went. Never their texts.
 
 import { html, useState } from "../lib/preact.js";
-import { Command, Empty, Wait, clock, number, seconds } from "../parts.js";
+import { Command, Empty, clock, number, seconds } from "../parts.js";
 import { requests, server } from "../state.js";
+import { Wait } from "../waiting.js";
 
 const STAGES = [
   ["wait_ms", "waiting for the model", 3],

@@ -2,8 +2,9 @@
 
 import { html, useState } from "../lib/preact.js";
 import { token } from "../net.js";
-import { Command, Wait } from "../parts.js";
+import { Command } from "../parts.js";
 import { models, server } from "../state.js";
+import { Wait } from "../waiting.js";
 import { CLIENTS, isTested } from "./connect/clients.js";
 
 const KINDS = { embed: "Vectors", rerank: "Re-rankers", sparse: "Sparse vectors" };

@@ -5,10 +5,11 @@ import { MapCanvas } from "../map-canvas.js";
 import { Refine } from "../map-refine.js";
 import { RowList, RowTexts, Tip } from "../map-rows.js";
 import { ask, fetchFrom } from "../net.js";
-import { Bar, Command, Empty, Failed, number, Wait } from "../parts.js";
+import { Bar, Command, Empty, Failed, number } from "../parts.js";
 import { Plane } from "../plane.js";
 import { canDraw } from "../points.js";
 import { server } from "../state.js";
+import { Wait, useReturn } from "../waiting.js";
 import { lineOf } from "./jobs.js";
 
 const AGAIN_MS = 500; // between two looks at a check
@@ -80,6 +81,7 @@ function StoreMap({ store }) {
     if (again) setFound({});
     setTurn({ again });
   };
+  useReturn(() => problem?.status === 0 && read(false));
   const check = async () => {
     try {
       await ask("map/check", { body: { store } });
@@ -119,17 +121,17 @@ async function pointsOf(store, signal) {
 }
 
 const DOING = {
-  starting: "Starting a process that reads the store",
-  "reading rows": "Reading the rows",
-  "computing principal components": "Computing principal components",
+  starting: ["Starting a process that reads the store", "It reads its libraries from the disk first, and then opens the store; that takes long on a busy machine."],
+  "reading rows": ["Reading the rows", "All vectors are read once. A slow disk makes that long, and so do programs that write to the store."],
+  "computing principal components": ["Computing principal components", "The more rows and dimensions there are, the longer it takes."],
 };
 
 function Reading({ store, progress }) {
-  const what = DOING[progress?.what] ?? progress?.what ?? `Asking for the map of ${store}`;
+  const [what, why] = DOING[progress?.what] ?? [progress?.what ?? `Asking for the map of ${store}`];
   const far = progress?.total ? ` (${number(progress.done)} of ${number(progress.total)})` : "";
   return html`
     <div class="card">
-      <p role="status">${what}${far} …</p>
+      <${Wait} what=${`${what}${far}`} why=${why} />
       <${Bar} done=${progress?.done} total=${progress?.total} label=${what} />
     </div>
   `;
@@ -302,9 +304,9 @@ function Legend({ state, layout, hues, hidden, onHide, onCheck }) {
       ${state.check_error && html`<${Failed} problem=${state.check_error} />`}
       ${state.check
         ? html`
-            <p role="status" class="small">${state.check.model
+            <${Wait} what=${state.check.model
               ? `${state.check.model} embeds ${number(state.checkable)} rows (model ${state.check.done + 1} of ${state.check.total})`
-              : "Asking which models there are"} …</p>
+              : "Asking which models there are"} why="A model that is not loaded is started first. The map can be used meanwhile." />
             <${Bar} done=${state.check.done} total=${state.check.total} label="Models that have embedded the rows" />
           `
         : html`
@@ -344,7 +346,7 @@ function Search({ store, onFound }) {
           <input value=${text} required dir="auto" onInput=${(event) => setText(event.target.value)} /></label>
         <div class="row"><button type="submit" disabled=${doing}>Search</button></div>
       </form>
-      ${doing && html`<${Wait} what="Embedding the text; if the model is cold, it is loaded first" />`}
+      ${doing && html`<${Wait} what="Embedding the text" why="If the model is not loaded, it is started first; Now shows how far that is." />`}
       ${problem && html`<${Failed} problem=${problem} />`}
       ${model && !problem && !doing && html`<p class="soft small">Embedded as a query by ${model}.</p>`}
     </section>

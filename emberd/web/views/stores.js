@@ -2,8 +2,9 @@
 
 import { html, useState } from "../lib/preact.js";
 import { ask } from "../net.js";
-import { Command, Empty, Failed, Wait, number, seconds, size, useLoaded } from "../parts.js";
+import { Command, Empty, Failed, number, seconds, size } from "../parts.js";
 import { jobs, models, server, warnings } from "../state.js";
+import { Wait, useLoaded } from "../waiting.js";
 import { NoResult, Running, Start, When, isRunning, lastJob, lineOf } from "./jobs.js";
 
 const SNIPPET = `stores:
@@ -26,7 +27,7 @@ export default function Stores() {
     <p class="soft">Whose vectors each store under <code>stores:</code> in the config file holds, and whether they fit the model that its users
       get. Nothing is changed before you have seen what it takes and said yes.</p>
     ${problem && html`<${Failed} problem=${problem} again=${again} />`}
-    ${!data && !problem && html`<${Wait} what="Asking the server" />`}
+    ${!data && !problem && html`<${Wait} what="Asking the server which stores there are" />`}
     ${data?.stores.length === 0 && html`<${Nothing} />`}
     ${data?.stores.map((store) => html`<${Store} key=${store.name} store=${store} />`)}
   `;

@@ -3,7 +3,8 @@
 import { html, useEffect, useRef, useState } from "../../lib/preact.js";
 import { ask } from "../../net.js";
 import { modelNamed, models, server } from "../../state.js";
-import { Bar, Wait, number, seconds, size } from "../../parts.js";
+import { Bar, number, seconds, size } from "../../parts.js";
+import { Wait } from "../../waiting.js";
 import { phaseOf } from "../phases.js";
 
 /** The models of a kind: those that are here first, the default before the others. */
@@ -104,15 +105,16 @@ function Doing({ name }) {
   const row = modelNamed(name) ?? {};
   const { state, queued } = row;
   if (state === "starting") {
-    const { what, done, total } = phaseOf(row);
+    const { what, why, done, total } = phaseOf(row);
     return html`
-      <${Wait} what=${`${name} starts. ${what}${total ? `, ${size(done)} of ${size(total)}` : ""}`} />
+      <${Wait} what=${`${name} starts. ${what}${total ? `, ${size(done)} of ${size(total)}` : ""}`} why=${why} />
       ${total > 0 && html`<${Bar} done=${done} total=${total} label=${`Download of ${name}`} />`}
     `;
   }
-  if (state === "draining") return html`<${Wait} what=${`${name} is being unloaded, and starts again`} />`;
+  if (state === "draining") return html`<${Wait} what=${`${name} is being unloaded, and starts again`} why="It answers the requests that it has first." />`;
   if (state === "cold") return html`<${Wait} what=${`${name} is about to start`} />`;
-  return html`<${Wait} what=${queued ? `${name} computes; ${number(queued)} requests wait for it` : `${name} computes`} />`;
+  const what = queued ? `${name} computes; ${number(queued)} requests wait for it` : `${name} computes`;
+  return html`<${Wait} what=${what} why="The more and the longer the texts are, the longer it takes; requests of others may come first. Stop ends the question." />`;
 }
 
 /** What an answer cost, and in which space its vectors are. */
