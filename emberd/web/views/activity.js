@@ -1,6 +1,7 @@
 // Activity: the last 200 requests, what each was about and where its time went. Never their texts.
 
 import { html, useState } from "../lib/preact.js";
+import { Swatch, areaOf, plain } from "../looks.js";
 import { Command, Empty, clock, number, seconds } from "../parts.js";
 import { requests, server } from "../state.js";
 import { Wait } from "../waiting.js";
@@ -59,7 +60,7 @@ function Legend() {
     <ul class="legend-list small" aria-label="Where the time of a request went">
       ${STAGES.map(
         ([stage, label, hue]) => html`
-          <li key=${stage}><span class="swatch" aria-hidden="true" style=${{ background: `var(--hue-${hue})` }}></span>${label}</li>
+          <li key=${stage}><${Swatch} look=${plain(hue)} />${label}</li>
         `,
       )}
       <li><span class="swatch rest" aria-hidden="true"></span>the rest</li>
@@ -109,7 +110,7 @@ function Stages({ row }) {
   const said = parts.map(([stage, label]) => `${number(row.stages[stage], 1)} ms ${label}`).join(", ");
   return html`
     <div class="stages" title=${said} aria-hidden="true">
-      ${parts.map(([stage, , hue]) => html`<span key=${stage} style=${{ width: `${(100 * row.stages[stage]) / whole}%`, background: `var(--hue-${hue})` }}></span>`)}
+      ${parts.map(([stage, , hue]) => html`<span key=${stage} ...${areaOf(plain(hue), { width: `${(100 * row.stages[stage]) / whole}%` })}></span>`)}
     </div>
     <span class="unseen">${said}</span>
   `;

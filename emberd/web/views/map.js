@@ -13,7 +13,7 @@ import { Wait, useReturn } from "../waiting.js";
 import { lineOf } from "./jobs.js";
 
 const AGAIN_MS = 500; // between two looks at a check
-const HUES = ["--hue-5", "--hue-0", "--hue-1", "--hue-2", "--hue-3", "--hue-4"]; // of what is not known, then of groups
+const HUES = 10; // of groups; of more, some have to be hidden to be told apart
 const SURE = 0.99; // see `agreement` in MapState
 const NOBODY = new Set();
 
@@ -158,7 +158,7 @@ function Chart({ state, points, onCheck, onRead }) {
   const layout = useMemo(() => (refined ? sampleOf(points, refined) : points), [points, refined]);
   const lit = useMemo(() => (list?.lights ? new Set(list.rows) : NOBODY), [list]);
   const hues = useMemo(
-    () => [HUES[0], ...state.groups.map(({ model }, at) => (model ? HUES[1 + (at % 5)] : "--bad"))],
+    () => ["--neutral", ...state.groups.map(({ model }, at) => (model ? `--hue-${at % HUES}` : "--bad"))],
     [state.groups],
   );
 

@@ -1,13 +1,13 @@
 // One loaded model: its state, the parts of a start as they happen, its memory, its queue, when it leaves.
 
 import { html, useState } from "../../lib/preact.js";
+import { Swatch, lookOf } from "../../looks.js";
 import { ask } from "../../net.js";
 import { Bar, Failed, number, seconds, size } from "../../parts.js";
 import { server } from "../../state.js";
 import { Wait } from "../../waiting.js";
 import { Verify } from "../jobs.js";
 import { phaseOf } from "../phases.js";
-import { hueOf } from "./hues.js";
 
 const LOOKS = { ready: "ready", starting: "busy", draining: "busy", failed: "bad", cold: "" };
 export function ModelCard({ row, now_s }) {
@@ -18,7 +18,7 @@ export function ModelCard({ row, now_s }) {
     <article class="card model" aria-label=${row.name}>
       <div class="row spread">
         <h3 class="row">
-          <span class="swatch" aria-hidden="true" style=${{ background: `var(--hue-${hueOf(row.name)})` }}></span>
+          <${Swatch} look=${lookOf(row.name)} />
           <span class="wrap">${row.name}</span>
         </h3>
         <${State} row=${row} />
