@@ -1,4 +1,4 @@
-"""Looks of models: never two alike, the same wherever a model is shown, and none is the server's."""
+"""Looks of models: never two alike, each the same everywhere, and none is the server's."""
 
 from collections.abc import Iterator
 

@@ -3,6 +3,7 @@
 import { html, useState } from "../lib/preact.js";
 import { Swatch, areaOf, plain } from "../looks.js";
 import { Command, Empty, clock, number, seconds } from "../parts.js";
+import { Select } from "../select.js";
 import { requests, server } from "../state.js";
 import { Wait } from "../waiting.js";
 
@@ -34,10 +35,10 @@ export default function Activity() {
           <div class="row filters">
             <label class="choice"><input type="checkbox" checked=${onlyErrors} onChange=${(event) => setOnlyErrors(event.target.checked)} /> Only errors</label>
             <label for="of-model">Model</label>
-            <select id="of-model" value=${model} onChange=${(event) => setModel(event.target.value)}>
+            <${Select} id="of-model" value=${model} onChange=${(event) => setModel(event.target.value)}>
               <option value="">all</option>
               ${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
-            </select>
+            <//>
             <span class="soft num" role="status">${number(shown.length)} of ${number(requests.value.length)} requests</span>
           </div>
           ${shown.length === 0

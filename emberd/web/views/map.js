@@ -1,6 +1,6 @@
 // Map: a store's rows in two dimensions. What is alike is near; several models in one store are seen.
 
-import { html, signal, useEffect, useMemo, useState } from "../lib/preact.js";
+import { html, signal, useEffect, useMemo, useRef, useState } from "../lib/preact.js";
 import { MapCanvas } from "../map-canvas.js";
 import { Refine } from "../map-refine.js";
 import { RowList, RowTexts, Tip } from "../map-rows.js";
@@ -8,6 +8,7 @@ import { ask, fetchFrom } from "../net.js";
 import { Bar, Command, Empty, Failed, number } from "../parts.js";
 import { Plane } from "../plane.js";
 import { canDraw } from "../points.js";
+import { Select } from "../select.js";
 import { server } from "../state.js";
 import { Wait, useReturn } from "../waiting.js";
 import { lineOf } from "./jobs.js";
@@ -26,9 +27,9 @@ export default function MapView({ rest: [asked] }) {
       ${stores?.length > 0 &&
       html`
         <label class="row"><span>Store</span>
-          <select class="fit" value=${name} onChange=${(event) => (location.hash = `#/map/${encodeURIComponent(event.target.value)}`)}>
+          <${Select} class="fit" value=${name} onChange=${(event) => (location.hash = `#/map/${encodeURIComponent(event.target.value)}`)}>
             ${stores.map((each) => html`<option value=${each}>${each}</option>`)}
-          </select>
+          <//>
         </label>
       `}
     </div>
@@ -52,6 +53,7 @@ function StoreMap({ store }) {
   const [turn, setTurn] = useState({ again: false });
   const [{ state, points }, setFound] = useState({}); // together: points have the groups that the state names
   const [problem, setProblem] = useState(null);
+  const resumed = useRef(null); // the size of a sample that is refined once the store has been read anew
 
   useEffect(() => {
     const stopping = new AbortController();
@@ -97,7 +99,7 @@ function StoreMap({ store }) {
       vector${state.unusable ? `; the vectors of ${number(state.unusable)} are zero, not finite, or of another size` : ""}.</p>
       <button type="button" onClick=${() => read(true)}>Read it again</button><//>`;
   }
-  return html`<${Chart} key=${state.map} state=${state} points=${points} onCheck=${check} onRead=${read} />`;
+  return html`<${Chart} key=${state.map} state=${state} points=${points} onCheck=${check} onRead=${read} resumed=${resumed} />`;
 }
 
 /** Whether these are the points of that map, each of a group that it names. */
@@ -143,7 +145,7 @@ function sampleOf(all, { rows, xy }) {
   return { map: all.map, kind: `sample of ${rows.length}`, xy, rows, groups: of(all.groups), checked: of(all.checked) };
 }
 
-function Chart({ state, points, onCheck, onRead }) {
+function Chart({ state, points, onCheck, onRead, resumed }) {
   const { store } = state;
   const [refined, setRefined] = useState(null); // {rows, xy}
   const [hidden, setHidden] = useState(NOBODY);
@@ -195,7 +197,7 @@ function Chart({ state, points, onCheck, onRead }) {
                   plane=${plane} label=${`Map of ${store}: ${number(layout.rows.length)} points`}
                   onHover=${(row, at) => (hovered.value = row === null ? null : { row, at })}
                   onChoose=${choose} onArea=${area} />
-                <${Tip} hovered=${hovered} texts=${texts} width=${plane.width} />
+                <${Tip} hovered=${hovered} texts=${texts} plane=${plane} />
               </div>
               <div class="row" role="group" aria-label="The picture">
                 <button type="button" onClick=${move(() => plane.zoom(1.6))}>Closer</button>
@@ -225,7 +227,7 @@ function Chart({ state, points, onCheck, onRead }) {
         ${away && html`<p class="notice">This row is not in the sample that the map shows.</p>`}
         ${list && html`<${RowList} list=${list} texts=${texts} chosen=${chosen} onShow=${show} onClear=${() => (setList(null), setChosen(null), setAway(false))} />`}
         ${drawn && html`<${Refine} store=${store} map=${state.map} points=${state.points} refined=${refined?.rows.length ?? 0}
-          onLayout=${setRefined} onOther=${() => onRead(false)} />`}
+          onLayout=${setRefined} resumed=${resumed} onOther=${(size) => ((resumed.current = size), onRead(false))} />`}
         <${Export} store=${store} onRead=${onRead} />
       </div>
     </div>

@@ -4,6 +4,7 @@ import { html, useState } from "../lib/preact.js";
 import { areaOf, plain } from "../looks.js";
 import { ask } from "../net.js";
 import { Command, Empty, Failed, number, seconds, size } from "../parts.js";
+import { Select } from "../select.js";
 import { jobs, models, server, warnings } from "../state.js";
 import { Wait, useLoaded } from "../waiting.js";
 import { NoResult, Running, Start, When, isRunning, lastJob, lineOf } from "./jobs.js";
@@ -136,9 +137,9 @@ function Plan({ store: { name, model, fits }, last, busy }) {
   return html`
     <span class="row">
       <label for=${`to-${name}`}>Move to</label>
-      <select id=${`to-${name}`} class="short" value=${chosen} onChange=${(event) => setTo(event.target.value)}>
+      <${Select} id=${`to-${name}`} class="short" value=${chosen} onChange=${(event) => setTo(event.target.value)}>
         ${known.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}
-      </select>
+      <//>
       <${Start} label="Plan" disabled=${busy} body=${{ kind: "plan", store: name, to: chosen }} />
     </span>
   `;

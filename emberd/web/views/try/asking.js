@@ -2,6 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "../../lib/preact.js";
 import { ask } from "../../net.js";
+import { Select } from "../../select.js";
 import { modelNamed, models, server } from "../../state.js";
 import { Bar, number, seconds, size } from "../../parts.js";
 import { Wait } from "../../waiting.js";
@@ -26,11 +27,11 @@ export function ModelField({ id, label, kind = "embed", value, none, onChange })
   return html`
     <div class="field">
       <label for=${id}>${label}</label>
-      <select id=${id} value=${value} onChange=${(event) => onChange(event.target.value)}>
+      <${Select} id=${id} value=${value} onChange=${(event) => onChange(event.target.value)}>
         ${none && html`<option value="">${none}</option>`}
         ${here.length > 0 && html`<optgroup label="On this machine">${here}</optgroup>`}
         ${elsewhere.length > 0 && html`<optgroup label="Downloaded at their first use">${elsewhere}</optgroup>`}
-      </select>
+      <//>
       ${value && modelNamed(value)?.pulled === false && html`
         <p class="small hint">It is not on this machine: the first answer has to wait for its download.</p>
       `}
