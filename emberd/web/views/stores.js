@@ -50,9 +50,9 @@ function Store({ store }) {
   const { name, path, kind, model, follows_default: follows, holds, chunk } = store;
   const [look, word] = stateOf(store);
   return html`
-    <section class="card" aria-labelledby=${`store-${name}`}>
+    <section class="card" aria-label=${name}>
       <div class="row spread">
-        <h2 id=${`store-${name}`} class="wrap">${name}</h2>
+        <h2 class="wrap">${name}</h2>
         <span class=${`state ${look}`}>${word}</span>
       </div>
       <dl>
