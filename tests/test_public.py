@@ -9,7 +9,8 @@ import emberd
 from emberd import errors
 
 INIT = (
-    "(url: str | None = None, *, socket: str | pathlib.Path | None = None,"
+    "(url: Union[str, collections.abc.Sequence[str], NoneType] = None, *,"
+    " socket: str | pathlib.Path | None = None,"
     " token: str | None = None, timeout: float | None = None) -> None"
 )
 EMBED = (
