@@ -9,7 +9,7 @@ import emberd
 from emberd import errors
 
 INIT = (
-    "(url: Union[str, collections.abc.Sequence[str], NoneType] = None, *,"
+    "(url: str | collections.abc.Sequence[str] | None = None, *,"
     " socket: str | pathlib.Path | None = None,"
     " token: str | None = None, timeout: float | None = None) -> None"
 )
