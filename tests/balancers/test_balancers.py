@@ -3,6 +3,7 @@
 Each line of the table in docs/scaling.md is tested here, or in tests/client/test_several.py.
 """
 
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.balancers.balancing import Balancer
 from tests.balancers.conftest import Balance
-from tests.balancers.nodes import Node
+from tests.balancers.nodes import Node, Void
 from tests.serving import Server, wait_for
 
 KINDS = ("nginx", "haproxy")
@@ -129,11 +130,18 @@ def test_haproxy_asks_ready_and_leaves_out_what_is_not(nodes: list[Node], balanc
     wait_for(lambda: not has_left_out(balancer, nodes[1].server))
 
 
-def requests_of(server: Server) -> float:
-    """Return how many requests for embeddings a server has had."""
+def requests_of(server: Server, *labels: str) -> float:
+    """Return how many requests for embeddings, or with these labels, a server has had."""
     text = server.http.get("/metrics").text
     found = [line for line in text.splitlines() if line.startswith("emberd_requests_total{")]
-    return sum(float(line.rpartition(" ")[2]) for line in found if "/v1/embeddings" in line)
+    wanted = labels or ('route="/v1/embeddings"',)
+    counted = [line for line in found if all(label in line for label in wanted)]
+    return sum(float(line.rpartition(" ")[2]) for line in counted)
+
+
+def checks_failed(server: Server) -> float:
+    """Return how often a server has said that it is not ready."""
+    return requests_of(server, 'route="/ready"', 'status="503"')
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -191,3 +199,78 @@ def test_if_nobody_is_left_it_is_the_balancer_that_says_so(
 
     status = {"nginx": 502, "haproxy": 503}[kind]
     wait_for(lambda: balancer.embed(*TEXTS).status_code == status)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_large_body_in_flight_is_what_haproxy_can_lose(
+    kind: str, nodes: list[Node], balance: Balance
+) -> None:
+    balancer = balance(kind, nodes)
+    texts = ["a cat " * 200] * 1500  # 1.8 MB, more than tune.bufsize
+    answers: list[int | str] = []
+
+    def ask() -> None:
+        try:
+            got = balancer.http.post("/embed", json={"texts": texts})
+        except httpx2.RemoteProtocolError as error:
+            answers.append(type(error).__name__)
+        else:
+            answers.append(got.status_code)
+
+    with nodes[0].stuck(), nodes[1].stuck():
+        asker = threading.Thread(target=ask)
+        asker.start()
+        it = wait_for(lambda: next((node for node in nodes if node.has_work), None))
+        it.kill()
+    asker.join()
+
+    assert answers == [{"nginx": 200, "haproxy": "RemoteProtocolError"}[kind]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_overloaded_server_is_avoided_by_nginx(
+    kind: str, tmp_path: Path, balance: Balance
+) -> None:
+    nodes = [Node(tmp_path / "full", max_queued_texts=1), Node(tmp_path / "free")]
+    try:
+        balancer = balance(kind, nodes)
+        wait_for(lambda: len(served_by(balancer)) == 2)
+        with nodes[0].stuck():
+            held = threading.Thread(target=nodes[0].server.embed, args=("a", "cat"))
+            held.start()
+            wait_for(lambda: nodes[0].has_work)
+            said = {balancer.embed(*TEXTS).status_code for _ in range(12)}
+        held.join()
+    finally:
+        for each in nodes:
+            each.stop()
+
+    assert said == ({200} if kind == "nginx" else {200, 429})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_never_loaded_the_model(kind: str, tmp_path: Path, balance: Balance) -> None:
+    nodes = [Node(tmp_path / "one"), Node(tmp_path / "new", load=False)]
+    try:
+        balancer = balance(kind, nodes)
+        if kind == "haproxy":
+            wait_for(lambda: checks_failed(nodes[1].server) > 1)
+            assert has_left_out(balancer, nodes[1].server)
+            assert nodes[1].server.row("tiny")["state"] == "cold"
+            nodes[1].server.http.post("/load", json={"model": "tiny"})
+        wait_for(lambda: len(served_by(balancer)) == 2)
+    finally:
+        for each in nodes:
+            each.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux drops what a full queue gets")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_machine_that_vanished_costs_a_second(
+    kind: str, tmp_path: Path, nodes: list[Node]
+) -> None:
+    ports = [nodes[0].port]
+    with Void() as void:
+        ports.append(void.port)
+        with Balancer(kind, tmp_path / kind, ports, model="tiny", space=nodes[0].space) as balancer:
+            assert {balancer.embed(*TEXTS).status_code for _ in range(12)} == {200}

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from emberd.errors import (
     TooLargeError,
 )
 from tests.balancers.balancing import free_ports
-from tests.balancers.nodes import Node
+from tests.balancers.nodes import Node, Void
+from tests.serving import wait_for
 
 WORDS = ("a", "bird", "cat", "dog", "eats", "is", "the")
 TEXTS = [f"{WORDS[n % 7]} {WORDS[n // 7 % 7]} {WORDS[n // 49 % 7]}" for n in range(700)]
@@ -217,3 +219,39 @@ def test_a_request_says_how_it_is_divided() -> None:
     assert [start for start, _ in request.halves()] == [0, 350]
     assert requests.embed(["a"]).halves() == []
     assert requests.health().divided(1)[0][1].path == "/health"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux drops what a full queue gets")
+def test_a_machine_that_vanished_costs_the_time_to_connect(nodes: list[Node]) -> None:
+    with Void() as void, emberd.Client([void.url, nodes[0].url], timeout=2) as client:
+        assert client.embed(TEXTS).vectors.shape == (700, 64)
+
+
+def test_what_the_client_got_first_counts_when_that_server_is_dead(tmp_path: Path) -> None:
+    both = [Node(tmp_path / "one"), Node(tmp_path / "two")]
+    try:
+        with emberd.Client([node.url for node in both]) as client:
+            client.embed(TEXTS)
+            both[0].kill()
+            both[1].swap(seed=2)
+            for _ in range(3):
+                with pytest.raises(FingerprintMismatchError):
+                    client.embed(["a cat"])
+    finally:
+        for each in both:
+            each.stop()
+
+
+def test_a_full_server_costs_nothing(nodes: list[Node], tmp_path: Path) -> None:
+    full = Node(tmp_path / "full", max_queued_texts=1)
+    try:
+        with full.stuck(), emberd.Client([full.url, nodes[0].url]) as client:
+            held = threading.Thread(target=full.server.embed, args=("a", "cat"))
+            held.start()
+            wait_for(lambda: full.has_work)
+            got = [len(client.embed(["a cat"]).vectors) for _ in range(4)]
+        held.join()
+    finally:
+        full.stop()
+
+    assert got == [1] * 4
