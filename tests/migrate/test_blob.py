@@ -26,7 +26,8 @@ from emberd.migrate.textless import complete
 from emberd.migrate.undo import undo
 from tests.migrate import stores
 from tests.migrate.drawn import NEW, TEXTS, DrawingEmbedder, vectors
-from tests.serving import clean_environ
+from tests.migrate.recipes import CONFIG, blocks, environ_of, shell
+from tests.serving import Server, clean_environ, wait_for
 
 OLD = vectors(TEXTS, "old")
 AFTER = vectors(TEXTS, "new")
@@ -433,3 +434,47 @@ def test_a_read_only_file_is_checked(notes: Path) -> None:
     shape = find(config, str(notes)).store.inspect()
 
     assert shape.rows == len(TEXTS)
+
+
+@pytest.mark.slow
+def test_the_recipe_works_as_it_is_written(tmp_path: Path) -> None:
+    alone, options = blocks("blob.md")
+    look, run, back = alone.splitlines()
+    home = tmp_path / "home"
+    path = make(tmp_path / "notes.db", "CREATE TABLE n(id INTEGER PRIMARY KEY, body TEXT, v BLOB)")
+    (tmp_path / "several").mkdir()
+    several = make(
+        tmp_path / "several" / "notes.db",
+        "CREATE TABLE chunks(id INTEGER PRIMARY KEY, title TEXT, body TEXT, embedding BLOB)",
+        "CREATE TABLE vectors(chunk_id INTEGER PRIMARY KEY, v BLOB)",
+        "CREATE TABLE docs(id INTEGER PRIMARY KEY, title TEXT, body TEXT, v BLOB)",
+    )
+    stores_ = f"stores: {{notes: {{kind: blob, path: {path}, options: {{vector: n.v}}}}}}\n"
+    with Server(home, config=CONFIG + stores_) as server:
+
+        def embedded(texts: Sequence[str]) -> list[bytes]:
+            return [row.tobytes() for row in np.array(server.embed(*texts)["embeddings"], "<f4")]
+
+        raw = embedded(TEXTS)
+        insert(path, "INSERT INTO n(body, v) VALUES (?, ?)", list(zip(TEXTS, raw, strict=True)))
+        rows = list(zip(TEXTS, raw, strict=True))
+        insert(several, "INSERT INTO chunks(title, body, embedding) VALUES ('t', ?, ?)", rows)
+        insert(several, "INSERT INTO vectors(v) VALUES (?)", [(each,) for each in raw])
+        titled = zip(TEXTS, embedded([f"t: {text}" for text in TEXTS]), strict=True)
+        insert(several, "INSERT INTO docs(title, body, v) VALUES ('t', ?, ?)", list(titled))
+        environ = environ_of(home)
+
+        assert "compatible" in shell(look, environ, tmp_path)
+        said = shell(options, environ, several.parent)
+        assert said.count("compatible") == 3
+        shell(run, environ, tmp_path)
+
+        wanted = np.array(server.embed(*TEXTS, model="bge-small")["embeddings"], "<f4")
+        found = ask(path, "SELECT v FROM n ORDER BY id")
+        assert np.allclose([np.frombuffer(each, "<f4") for (each,) in found], wanted, atol=1e-6)
+        (warned,) = wait_for(lambda: server.http.get("/health").json()["warnings"])
+        assert "notes holds vectors made by bge-small" in warned["message"]
+        compared = server.run("compare", "bge-small", "minilm", "--store", "notes")
+        assert compared.returncode == 0, compared.stderr
+        shell(back, environ, tmp_path)
+    assert [each for (each,) in ask(path, "SELECT v FROM n ORDER BY id")] == raw

@@ -9,7 +9,8 @@ import numpy as np
 
 from emberd.migrate.base import Key
 from emberd.vectors import Matrix
-from tests.migrate.kinds.sqlite_file import put_in_place
+from tests.migrate.kinds.base import Rows
+from tests.migrate.kinds.sqlite_file import copied, put_in_place
 
 TABLE = "CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT, embedding BLOB, seen REAL)"
 PUT = "INSERT OR REPLACE INTO notes(id, body, embedding, seen) VALUES (?, ?, ?, 0.5)"
@@ -31,18 +32,14 @@ class Subject:
         self.path = folder / "notes.db"
         self._made = folder / "made.db"
         self._journal = journal
+        options = {"vector": "notes.embedding", "text": "body"}
+        self.entry: dict[str, Any] = {"kind": "blob", "path": str(self.path), "options": options}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """What goes under `stores:`."""
-        options = {"vector": "notes.embedding", "text": "body"}
-        return {"kind": "blob", "path": str(self.path), "options": options}
 
     def key(self, number: int) -> Key:
         """The number itself."""
@@ -67,6 +64,10 @@ class Subject:
         """Open it."""
         return Session(self.path)
 
+    def copied(self) -> Rows:
+        """Read the copies that undos have made."""
+        return copied(self.path, Session)
+
 
 class Session:
     """A program that has the database open."""
@@ -82,7 +83,7 @@ class Session:
         """Delete a row."""
         self._database.execute("DELETE FROM notes WHERE id = ?", (key,))
 
-    def rows(self) -> dict[Key, tuple[str, Matrix]]:
+    def rows(self) -> Rows:
         """Read everything in one transaction."""
         found = self._database.execute("SELECT id, body, embedding FROM notes").fetchall()
         return {key: (text, np.frombuffer(raw, "<f4")) for key, text, raw in found}

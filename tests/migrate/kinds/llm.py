@@ -1,5 +1,6 @@
 """Drives a collection of the command `llm` with its own library."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,7 +12,8 @@ import sqlite_utils
 
 from emberd.migrate.base import Key
 from emberd.vectors import Matrix
-from tests.migrate.kinds.sqlite_file import put_in_place
+from tests.migrate.kinds.base import Rows
+from tests.migrate.kinds.sqlite_file import copied, put_in_place
 
 COLLECTION = "notes"
 decode: Any = llm.decode
@@ -31,6 +33,16 @@ class Given(llm.models.EmbeddingModel):
         return (self._vectors[item].tolist() for item in items)
 
 
+class Each(llm.Collection):
+    """A collection that may have a text twice: llm embeds none whose hash is there already."""
+
+    @staticmethod
+    def content_hash(input: str | bytes) -> bytes:
+        """Return one that no other text has, in the place that llm has for that."""
+        del input
+        return os.urandom(16)
+
+
 class Subject:
     """A database with one collection, which keeps the texts."""
 
@@ -40,17 +52,14 @@ class Subject:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "embeddings.db"
         self._made = folder / "made.db"
+        options = {"collection": COLLECTION}
+        self.entry: dict[str, Any] = {"kind": "llm", "path": str(self.path), "options": options}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
-
-    @property
-    def entry(self) -> dict[str, Any]:
-        """What goes under `stores:`."""
-        return {"kind": "llm", "path": str(self.path), "options": {"collection": COLLECTION}}
 
     def key(self, number: int) -> Key:
         """A text, as llm's ids are."""
@@ -60,7 +69,7 @@ class Subject:
         """Have llm make the database, and keep a copy for `reset`."""
         database = sqlite_utils.Database(self._made)
         model = Given({text: vector for _, text, vector in rows})
-        collection = llm.Collection(COLLECTION, database, model=model)
+        collection = Each(COLLECTION, database, model=model)
         collection.embed_multi([(str(key), text) for key, text, _ in rows], store=True)
         database.close()
         self.reset()
@@ -73,6 +82,10 @@ class Subject:
         """Open it."""
         return Session(self.path)
 
+    def copied(self) -> Rows:
+        """Read the copies that undos have made."""
+        return copied(self.path, Session)
+
 
 class Session:
     """A program that uses llm's library. What it writes is in the space that it was given."""
@@ -82,8 +95,8 @@ class Session:
         self._database.execute("PRAGMA busy_timeout = 60000")
 
     def put(self, key: Key, text: str, vector: Matrix) -> None:
-        """Write a row in one transaction; llm does not embed the same text twice."""
-        collection = llm.Collection(COLLECTION, self._database, model=Given({text: vector}))
+        """Write a row in one transaction."""
+        collection = Each(COLLECTION, self._database, model=Given({text: vector}))
         with self._database.atomic():
             self.delete(key)
             collection.embed(str(key), text, store=True)
@@ -92,7 +105,7 @@ class Session:
         """Delete a row; llm has no function for it."""
         self._database.table("embeddings").delete_where("id = ?", [key])
 
-    def rows(self) -> dict[Key, tuple[str, Matrix]]:
+    def rows(self) -> Rows:
         """Read everything in one transaction."""
         found = list(self._database.query("SELECT id, content, embedding FROM embeddings"))
         return {

@@ -1,7 +1,10 @@
-"""What the databases of all SQLite kinds need: to be put in place again as they were made."""
+"""What the databases of SQLite kinds need: to be put back as they were made, and read as copies."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+
+from tests.migrate.kinds.base import Rows, Session
 
 
 def put_in_place(made: Path, path: Path) -> None:
@@ -10,3 +13,13 @@ def put_in_place(made: Path, path: Path) -> None:
     for end in ("", "-wal", "-shm", "-journal"):
         path.with_name(f"{path.name}{end}").unlink(missing_ok=True)
     shutil.copy2(made, path)
+
+
+def copied(path: Path, session: Callable[[Path], Session]) -> Rows:
+    """Read the copies that undos have made."""
+    found: Rows = {}
+    for copy in sorted(path.with_name(f"{path.name}.emberd").glob("undone-*.db")):
+        opened = session(copy)
+        found |= opened.rows()
+        opened.close()
+    return found
