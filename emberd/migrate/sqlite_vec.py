@@ -13,8 +13,11 @@ from emberd.migrate import sqlite
 from emberd.migrate.base import Key
 from emberd.migrate.sqlite import quoted
 from emberd.migrate.sqlite_store import HOW, SqliteStore
+from emberd.migrate.sqlite_table import column_names
 from emberd.migrate.vec0_layout import TYPES, Layout, layout_of, vec0_tables
 from emberd.migrate.vec0_replace import Vec0Replacement
+
+LANGCHAIN = {"text", "metadata", "text_embedding"}
 
 
 class SqliteVecStore(SqliteStore[Layout]):
@@ -23,7 +26,8 @@ class SqliteVecStore(SqliteStore[Layout]):
     Args:
         path: the database.
         table: the vec0 table; required if there are several.
-        text: `TABLE.COLUMN` of the texts; by default the vec0 table's own text column.
+        text: `TABLE.COLUMN` of the texts; by default the vec0 table's own text column, or that of
+            LangChain's SQLiteVec, whose copies of the vectors are then replaced too.
         id: the column of that TABLE that holds the vec0 table's key; by default its rowid.
         query: instead of `text`, a SELECT of two columns, key and text.
         also: `TABLE.COLUMN` with copies of the vectors, to be replaced too; commas between several.
@@ -113,7 +117,15 @@ class SqliteVecStore(SqliteStore[Layout]):
                 f"{self.path} has no vec0 table {table}, only: {names}.",
                 hint="Name one of those with `--option table=NAME`.",
             )
+        if not (self._text or self._query or self._also):
+            self._as_langchain_has_it(connection, table)
         return layout_of(self.path, connection, table, found[table])
+
+    def _as_langchain_has_it(self, connection: apsw.Connection, table: str) -> None:
+        """Take text and copies from where `SQLiteVec` of langchain-community 0.4 has them."""
+        name = table.removesuffix("_vec")
+        if name != table and {*column_names(connection, name)} >= LANGCHAIN:
+            self._text, self._also = f"{name}.text", [f"{name}.text_embedding"]
 
 
 def tables(path: Path) -> set[str]:
