@@ -50,9 +50,9 @@ function Store({ store }) {
   const { name, path, kind, model, follows_default: follows, holds, chunk } = store;
   const [look, word] = stateOf(store);
   return html`
-    <section class="card" aria-labelledby=${`store-${name}`}>
+    <section class="card" aria-label=${name}>
       <div class="row spread">
-        <h2 id=${`store-${name}`} class="wrap">${name}</h2>
+        <h2 class="wrap">${name}</h2>
         <span class=${`state ${look}`}>${word}</span>
       </div>
       <dl>
@@ -288,6 +288,7 @@ function healthOf(health) {
     [health.without_text, "vectors have no text."],
     [health.empty_text, "texts are empty."],
     [health.bad_vector, "vectors are zero or not finite."],
+    [health.not_unit, "vectors do not have length 1."],
     [health.duplicates, "rows repeat another row's text."],
   ].filter(([count]) => count).map(([count, what]) => `${number(count)} ${what}`);
 }
