@@ -10,7 +10,6 @@ known from a run on them once its results are kept:
 
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,7 +52,7 @@ def known() -> Mapping[str, Any] | None:
     """Return this processor's entry in expected.json, if there is one."""
     entries: list[dict[str, Any]] = json.loads(EXPECTED.read_text())
     said = machine.cpu()
-    facts = {**said, "processor": machine.processor(), "cores": os.cpu_count()}
+    facts = {**said, "processor": machine.processor(), "cores": machine.cores()}
     flags = said.get("flags", "").split()
     for entry in entries:
         wanted = dict(entry["matches"])

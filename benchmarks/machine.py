@@ -20,12 +20,17 @@ def facts() -> dict[str, object]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": processor(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": _system(),
         "python": platform.python_version(),
         "emberd_environment": {name: v for name in PACKAGES if (v := _version(name))},
     }
+
+
+def cores() -> int:
+    """Return how many cores this process may use, which `taskset` can make fewer."""
+    return len(psutil.Process().cpu_affinity()) if psutil.LINUX else os.cpu_count() or 1
 
 
 def fastest_compute() -> str:

@@ -40,7 +40,7 @@ from emberd.worker.tokenizer import Tokenizer
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "rerank.json"
-THREADS = os.cpu_count() or 2
+THREADS = machine.cores()
 MODEL, TRUNK = "reranker", "trunk"
 DOCUMENTS, FEW, TOKENS = 100, 20, 100
 ASKED = {DOCUMENTS: 3, FEW: 10}  # requests in each round

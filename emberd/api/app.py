@@ -1,7 +1,7 @@
 """The ASGI app: the gate and the routes around one pool."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,6 @@ from emberd.api import (
     chunk,
     cohere,
     events,
-    jobs,
-    map,
     metrics,
     native,
     ollama,
@@ -22,19 +20,16 @@ from emberd.api import (
     openapi,
     pages,
     rerank,
-    stores,
     tei,
-    trust,
     web,
 )
 from emberd.api.access import Access, BearerTokens
 from emberd.api.activity import Activity
 from emberd.api.byte_budget import ByteBudget
 from emberd.api.changes import Changes, Looks
-from emberd.api.commands import Jobs, command_line
 from emberd.api.gate import Gate
 from emberd.api.history import History
-from emberd.api.map_process import Maps
+from emberd.api.page import Page
 from emberd.api.routes import Route, Routes
 from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
@@ -50,15 +45,14 @@ from emberd.running import Running
 class App:
     """`answer` is the ASGI app; it ends the workers of `pool` when the server shuts down.
 
-    Whoever shuts it down first closes the `watchers` and the `jobs`.
+    Whoever shuts it down first closes the `watchers` and the `page`. `routes` loads all of them.
     """
 
     answer: ASGIApp
-    routes: Sequence[Route]
+    routes: Callable[[], Sequence[Route]]
     pool: Pool
     watchers: events.Watchers
-    jobs: Jobs
-    maps: Maps
+    page: Page
 
 
 def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
@@ -70,7 +64,6 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
     byte_budget = ByteBudget(lambda: pool.limits.max_queued_bytes)
     stamps = Stamps()
     preparing = Preparing(pool)
-    maps = Maps(lambda: live.config)
     live.follow(pool.apply)
     live.follow(stamps.look)
     live.follow(preparing.look)
@@ -88,6 +81,8 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
             await preparing.close()
 
     def server() -> dict[str, Any]:
+        from emberd.api.commands import command_line  # only who watches is told
+
         settings = live.config.settings
         return {
             "version": here.version,
@@ -114,36 +109,32 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
         "requests": activity.rows,
     }
     changes = Changes(pool, history, activity, everything, here.pid)
-    running = Jobs(changes.watchers.tell, ended=changes.look)
-    everything["jobs"] = running.rows
+    page = Page(pool, live, changes)
+    everything["jobs"] = page.jobs
     observers.add(changes)
     live.follow(lambda _: changes.look())
-    routes: list[Route] = []
+    has_page = config.settings.server.page
+
+    def all_routes() -> Sequence[Route]:
+        return [*routes, *page.routes()] if has_page else routes
+
     routers = [
         native.create_router(pool, live),
         metrics.create_router(measured, pool, byte_budget),
         *(dialect.create_router(pool) for dialect in (openai, ollama, cohere, tei, rerank, chunk)),
         admin.create_router(live, pool),
-        pages.create_router(openapi.Document(routes)),
-        web.create_front(has_page=config.settings.server.page),
+        pages.create_router(openapi.Document(all_routes)),
+        web.create_front(has_page=has_page),
     ]
-    if config.settings.server.page:
-        routers += [
-            web.create_router(),
-            events.create_router(changes.watchers),
-            map.create_router(pool, live, maps),
-            jobs.create_router(running, live),
-            trust.create_router(running, live),
-            stores.create_router(live),
-        ]
-    for router in routers:
-        routes.extend(router.routes)
+    if has_page:
+        routers += [web.create_router(), events.create_router(changes.watchers)]
+    routes = [route for router in routers for route in router.routes]
     gate = Gate(
-        Routes(routes, lifespan),
+        Routes(routes, lifespan, others=page.routes if has_page else None),
         access=Access(tokens, config.settings.server),
         metrics=measured,
         changes=changes,
         budget=byte_budget,
         instance=here.instance,
     )
-    return App(gate, routes, pool, changes.watchers, running, maps)
+    return App(gate, all_routes, pool, changes.watchers, page)

@@ -1,6 +1,6 @@
 """What /openapi.json says about routes whose bodies are read and written by hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -154,12 +154,12 @@ def schema(shape: object) -> dict[str, Any]:
 
 
 class Document:
-    """The OpenAPI document of these routes, made when somebody asks for it.
+    """The OpenAPI document of these routes, which are loaded and described when somebody asks.
 
     FastAPI, which makes it, would take a third of the server's start and 8 MiB.
     """
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Callable[[], Sequence[Route]]) -> None:
         self._routes = routes
         self._made: dict[str, Any] | None = None
 
@@ -167,7 +167,7 @@ class Document:
         """Return it."""
         if not self._made:
             await aside(partial(import_module, "fastapi"))
-            self._made = _describe(self._routes)
+            self._made = _describe(self._routes())
         return self._made
 
 

@@ -61,16 +61,21 @@ class Routes:
 
     It gets the request, if it takes one, and the name in its path. HEAD is answered as GET; the
     HTTP server itself drops the body. `lifespan` is entered when the server starts, and left when
-    it ends.
+    it ends. `others` loads further routes, when a path is asked for that is none of these.
     """
 
     def __init__(
         self,
         routes: Iterable[Route],
         lifespan: Callable[[], AbstractAsyncContextManager[None]],
+        others: Callable[[], Iterable[Route]] | None = None,
     ) -> None:
         self._lifespan = lifespan
+        self._others = others
         self._at: dict[str, dict[str, Route]] = {}  # by path, then by method
+        self._add(routes)
+
+    def _add(self, routes: Iterable[Route]) -> None:
         for route in routes:
             self._at.setdefault(route.path, {}).update(dict.fromkeys(route.methods, route))
         self._named = {
@@ -116,4 +121,8 @@ class Routes:
         for pattern, methods in self._named.items():
             if match := pattern.fullmatch(path):
                 return methods, match.groupdict()
-        return {}, {}
+        if not self._others:
+            return {}, {}
+        self._add(self._others())
+        self._others = None
+        return self._find(path)

@@ -18,6 +18,7 @@ from emberd.api.routes import Router
 from emberd.aside import aside
 from emberd.config.live import LiveConfig
 from emberd.config.load import Config
+from emberd.config.paths import shown_place, without_password
 from emberd.dtypes import Dtype
 from emberd.errors import UnknownModelError
 from emberd.files import is_gone
@@ -29,7 +30,7 @@ from emberd.spaces.stores import (
     KnownStore,
     StoresFile,
     chunk_warnings,
-    folder_beside,
+    folder_of,
     warnings,
 )
 
@@ -91,25 +92,26 @@ def _rows(config: Config) -> list[dict[str, Any]]:
 def _row(
     config: Config, name: str, known: KnownStore | None, lock: Mapping[str, LockEntry]
 ) -> dict[str, Any]:
-    settings, path = config.settings.stores[name], config.path_of_store(name)
+    settings, place = config.settings.stores[name], config.place_of_store(name)
     default = config.catalog.get(config.settings.default)
     asked = settings.model
     with suppress(UnknownModelError):
         asked = settings.model and config.catalog.get(settings.model).name
-    if known and path not in (file := Path(known.path), *file.parents):
+    if known and not _is_in(known.path, place):
         known = None  # it was another file then
-    file = Path(known.path) if known else path
+    address = known.path if known else shown_place(place)
+    file = Path(address) if isinstance(place, Path) else None
     model = asked or default.name
     warned: list[dict[str, str]] = []
     if known:
         warned = warnings({name: known}, {name: asked}, default, lock)
         warned += chunk_warnings({name: known}, {name: settings.chunk})
-    beside = folder_beside(file)
+    beside = folder_of(address, file, known.part if known else "", config.homes.state)
     return {
         "name": name,
-        "path": str(file),
+        "path": address,
         "kind": known.kind if known else settings.kind,
-        "is_there": not is_gone(file),
+        "is_there": not (file and is_gone(file)),
         "model": model,
         "follows_default": asked is None,
         "holds": known
@@ -120,3 +122,10 @@ def _row(
         "backups": len([*beside.glob(BACKUPS)]),
         "warnings": warned,
     }
+
+
+def _is_in(noted: str, place: Path | str) -> bool:
+    """Whether what was noted is this place, or in this folder."""
+    if isinstance(place, str):
+        return noted == without_password(place)
+    return place in (file := Path(noted), *file.parents)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emberd.config.paths import without_password
 from emberd.errors import ConfigError, EmberdError
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ def complete_store(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]
     """Return the configured stores whose names start with this; if none do, the shell has files."""
     config = _config_to_complete(ctx)
     stores = config.settings.stores.items() if config else ()
-    return [(name, store.path) for name, store in stores if name.startswith(incomplete)]
+    return [
+        (name, without_password(store.path))
+        for name, store in stores
+        if name.startswith(incomplete)
+    ]
 
 
 def _config_to_complete(ctx: typer.Context) -> "Config | None":

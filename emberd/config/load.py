@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from emberd.config.document import Document, Keys, read_document, read_own
-from emberd.config.paths import Homes, expand, find_homes
+from emberd.config.paths import Homes, expand, find_homes, is_url
 from emberd.config.problems import explain, kind_of, nearest
 from emberd.config.settings import Settings, leaves_of
 from emberd.config.tokens import token_of_environment
@@ -43,9 +43,12 @@ class Config:
     origins: dict[str, str]
     token: str | None = field(default=None, repr=False)  # $EMBERD_TOKEN; not a setting, never shown
 
-    def path_of_store(self, name: str) -> Path:
-        """Return the file or folder of a store under `stores:`; it need not exist."""
-        return (self.homes.config.parent / expand(self.settings.stores[name].path)).resolve()
+    def place_of_store(self, name: str) -> Path | str:
+        """Return the file or folder of a store under `stores:`, or its URL; it need not exist."""
+        place = self.settings.stores[name].path
+        if is_url(place):
+            return place
+        return (self.homes.config.parent / expand(place)).resolve()
 
 
 def load_config(

@@ -4,11 +4,16 @@
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from emberd.errors import ConfigError
+
+URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+SECRET = ("password", "sslpassword", "api_key", "token")  # in the query of a URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +116,24 @@ def environment_apart(home: Path, environ: Mapping[str, str] = os.environ) -> di
     """
     kept = {key: value for key, value in environ.items() if not key.startswith("EMBERD_")}
     return kept | {"EMBERD_HOME": str(home)}
+
+
+def is_url(place: str) -> bool:
+    """Whether this is the address of a server, and not a path."""
+    return bool(URL.match(place))
+
+
+def shown_place(place: Path | str) -> str:
+    """Return a path, or a URL without its password, as it may be shown, noted and compared."""
+    return str(place) if isinstance(place, Path) else without_password(place)
+
+
+def without_password(url: str) -> str:
+    """Return a URL that may be shown; a path stays as it is."""
+    if not is_url(url):
+        return url
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    kept = [(key, value) for key, value in parse_qsl(parts.query) if key not in SECRET]
+    shown = parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query=urlencode(kept))
+    return shown.geturl()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from emberd.config.load import Config, load_config
-from emberd.config.paths import Homes, expand, find_homes
+from emberd.config.paths import Homes, find_homes
 from emberd.config.settings import LimitsSettings
 from emberd.doctor import backends, files, machine, network, service
 from emberd.doctor.examine import Check
@@ -28,7 +28,9 @@ def checks(config_file: Path | None) -> dict[str, Check]:
         return _without_config(homes, error)
     settings = config.settings
     stores = {
-        name: homes.config.parent / expand(store.path) for name, store in settings.stores.items()
+        name: place
+        for name in settings.stores
+        if isinstance(place := config.place_of_store(name), Path)  # a server is asked by `check`
     }
     return {
         "config": lambda: configuration(config),

@@ -1,8 +1,9 @@
-"""The contract of a store kind: rows of key, text and vector in a file, replaced all at once.
+"""The contract of a store kind: rows of key, text and vector, whose vectors change all at once.
 
-A kind is a class that is called with a path and options (strings, by keyword). It is found by the
-entry point `emberd.stores`; docs/migrating-a-store.md has a complete example. When a method fails,
-it raises `StoreError` or a subclass, and leaves the store as it was.
+A kind is a class that is called with a place, a path or a URL, and options (strings, by keyword).
+It is found by the entry point `emberd.stores`; docs/writing-a-store.md has a complete example,
+and `migrate/conformance.py` checks one. When a method fails, it raises `StoreError` or a subclass,
+and leaves the store as it was.
 """
 
 import json
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from emberd.dtypes import NUMPY, Dtype, row_bytes
 from emberd.spaces.chunks import StoreChunking
@@ -207,20 +208,35 @@ class Restoration(Protocol):
 
 
 class Store(Protocol):
-    """One store. `path` is the file that holds the vectors.
+    """One store. `path` is the file or folder that holds the vectors; None if a server does.
 
     `settings` is the file in which the program that uses the store keeps the name and dimensions of
-    its model; None if there is no such file. `dtypes: ClassVar[Sequence[Dtype]]` are those that its
-    vectors can have: optional, without it only `float`.
+    its model; None if there is no such file. A kind may also have these, each read by a function at
+    the end of this file, which says what holds without it:
+
+        dtypes: ClassVar[Sequence[Dtype]]     what the numbers of its vectors can be
+        on_server: ClassVar[bool]             it is made with a URL, too
+        on_disk: ClassVar[bool]               it is made with a path
+        locks_writers: ClassVar[bool]         nobody can write while it is replaced
+        parts_apart: ClassVar[bool]           its parts are backed up and replaced one by one
+        address: str                          where a store on a server is, without a password
+        part: str                             which of several stores in one place it is
+        caveats: Sequence[str]                what its engine cannot promise, a sentence each
+        discard_backup(backup: Path) -> None  frees what a token names, before that is deleted; some
+                                              or all of it may be gone already
     """
 
     kind: ClassVar[str]
-    path: Path
     settings: Path | None
 
+    @property
+    def path(self) -> Path | None:
+        """See above."""
+        ...
+
     @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Whether this file or folder looks like such a store; cheap, changes nothing."""
+    def recognises(cls, place: Any) -> bool:  # noqa: ANN401 - a path, a URL, or either
+        """Whether this file, folder or URL looks like such a store; cheap, changes nothing."""
         ...
 
     def inspect(self) -> Shape:
@@ -235,8 +251,9 @@ class Store(Protocol):
         """Yield the rows that have a text, but whose vector was set aside because it had none.
 
         That happens if a program writes vector and text in two steps, and the store is replaced in
-        between. Optional, like `Replacement.complete`: a kind that sets nothing aside needs
-        neither.
+        between; and, where writers cannot be locked out, if one wrote to the old vectors' place
+        after `Replacement.rows` was read. Optional, like `Replacement.complete`: a kind that sets
+        nothing aside and locks writers out needs neither.
         """
         ...
 
@@ -265,7 +282,11 @@ class Store(Protocol):
         ...
 
     def backup(self, target: Path) -> None:
-        """Copy the store as it is now to a new file, in one step; allowed while it is replaced."""
+        """Copy the store as it is now to a new file, in one step; allowed while it is replaced.
+
+        An engine that keeps the old vectors itself writes there what they are called, as JSON: a
+        token.
+        """
         ...
 
     def check_backup(self, backup: Path) -> None:
@@ -277,7 +298,11 @@ class Store(Protocol):
         ...
 
     def replacing(self) -> AbstractContextManager[Replacement]:
-        """Lock out writers until the end; without `commit` the store stays as it was."""
+        """Lock out writers until the end; without `commit` the store stays as it was.
+
+        Where `locks_writers` is false, this is a snapshot, and what is written after it is found by
+        `halved`.
+        """
         ...
 
     def new_settings(self, text: str, *, model: str, dimensions: int) -> str:
@@ -285,7 +310,41 @@ class Store(Protocol):
         ...
 
 
-# -- optional methods, and what is used in their place ---------------------------------------
+# -- what is optional, and what is used in its place -----------------------------------------
+
+
+def address_of(store: Store) -> str:
+    """Return where a store is, as people may see it: its path, or its URL without a password."""
+    own: str | None = getattr(store, "address", None)
+    return own or str(store.path)
+
+
+def caveats_of(store: Store) -> Sequence[str]:
+    """Return which promises a store's engine cannot keep."""
+    own: Sequence[str] = getattr(store, "caveats", ())
+    return own
+
+
+def locks_writers(store: Store) -> bool:
+    """Whether nobody can write to a store while it is replaced: yes."""
+    return bool(getattr(store, "locks_writers", True))
+
+
+def parts_apart(store: Store) -> bool:
+    """Whether the parts of one place are replaced one by one: only on a server."""
+    return bool(getattr(store, "parts_apart", store.path is None))
+
+
+def discard_backup(store: Store, backup: Path) -> None:
+    """Free what a backup keeps elsewhere than in its file."""
+    own: Callable[[Path], None] | None = getattr(store, "discard_backup", None)
+    if own and backup.exists():
+        own(backup)
+
+
+def own_part(store: Store) -> str:
+    """Return its `part` if parts are replaced one by one, otherwise ""."""
+    return part_of(store) if parts_apart(store) else ""
 
 
 def part_of(store: Store) -> str:
@@ -301,9 +360,9 @@ def lacking_of(store: Store) -> Lacking:
     return Lacking(text=[row.key for row in store.rows(vectors=False) if not row.text])
 
 
-def halved_rows(store: Store) -> list[Row]:
+def halved_rows(store: Store) -> Iterable[Row]:
     """Return the rows of `Store.halved`."""
-    return list(store.halved()) if hasattr(store, "halved") else []
+    return store.halved() if hasattr(store, "halved") else ()
 
 
 def dtypes_of(store: Store) -> Sequence[Dtype]:

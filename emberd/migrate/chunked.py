@@ -20,7 +20,7 @@ def chunking_of(
     What was noted about the store counts as long as it has the stamp of then; otherwise its stamp
     was written by another machine since. Where nothing is recorded, the entry is believed.
     """
-    if noted and noted.path != str(ref.store.path):
+    if noted and noted.path != ref.address:
         noted = None
     is_of_now = noted and noted.migration == (stamp.migration if stamp else None)
     by_stamp = stamp.chunk if stamp else None

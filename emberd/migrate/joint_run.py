@@ -17,7 +17,7 @@ from emberd.migrate.notes import JointRun, Member
 from emberd.migrate.restore import roll_back
 from emberd.migrate.stage import ProgressCallback, Staged, staging
 from emberd.migrate.store_ref import StoreRef, require_separate_files
-from emberd.migrate.swap import await_texts, swapping
+from emberd.migrate.swap import await_texts, bring_over, swapping
 from emberd.migrate.verify import Migrated, verify
 from emberd.migrate.workplace import Workplace
 
@@ -126,6 +126,7 @@ class _Transaction:
         try:
             self._commit()
             for one in self._staged:
+                bring_over(one)
                 await_texts(one)
             migrated = {one.ref.name: verify(one) for one in self._staged}
             for one in self._staged:
@@ -166,8 +167,7 @@ def _finished(staged: Staged, migrated: Migrated, *, keep_backup: bool) -> Migra
 def joint_run(stores: Sequence[StoreRef], participant: Participant | None) -> JointRun:
     """Return what to note with each store to find the others and the participant's file."""
     members = tuple(
-        Member(path=str(one.store.path), kind=one.store.kind, options=dict(one.options))
-        for one in stores
+        Member(path=one.address, kind=one.store.kind, options=dict(one.options)) for one in stores
     )
     if participant is None:
         return JointRun(run=uuid.uuid4().hex, stores=members)

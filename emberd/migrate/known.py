@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from emberd.config.load import Config
-from emberd.config.paths import expand
+from emberd.config.paths import expand, is_url, shown_place
 from emberd.errors import EmberdError, NotAStoreError, StoreError
-from emberd.migrate.base import part_of
+from emberd.migrate.base import Store, address_of, part_of
 from emberd.migrate.plugins import open_store
 from emberd.migrate.store_ref import StoreRef
 
@@ -33,42 +33,46 @@ def find(
     stores = config.settings.stores
     if wanted in stores:
         return _configured(config, wanted, kind, options or {})
-    path = expand(wanted).resolve()
-    if not path.exists():
+    path = wanted if is_url(wanted) else expand(wanted).resolve()
+    if isinstance(path, Path) and not path.exists():
         nearest = get_close_matches(wanted, stores, n=1)
         known = f" Configured: {', '.join(stores)}." if stores else ""
         raise NotAStoreError(
             f"There is no store {wanted}: no file or folder, and no name under `stores:`.",
             hint=f"Did you mean {nearest[0]}?" if nearest else f"Correct the path.{known}",
         )
-    given = dict(options or {})
+    given, name = dict(options or {}), shown_place(path)
     meant = _configured_at(config, path, kind, given)
     if len(meant) > 1:
         raise NotAStoreError(
-            f"{path} holds several configured stores: {', '.join(meant)}.",
+            f"{name} holds several configured stores: {', '.join(meant)}.",
             hint="Use the name of the one you mean.",
         )
     if meant:
         return _configured(config, meant[0], kind, given)
     store = open_store(path, kind=kind, options=given)
-    return StoreRef(name=str(path), store=store, kind=kind, options=given)
+    return StoreRef(name=name, store=store, kind=kind, options=given)
 
 
 def _configured_at(
-    config: Config, path: Path, kind: str | None, options: Mapping[str, str]
+    config: Config, place: Path | str, kind: str | None, options: Mapping[str, str]
 ) -> list[str]:
-    """Return the names of the configured stores that a path with these options may mean."""
-    places = {path}
+    """Return the names of the configured stores that a place with these options may mean."""
+    places = {shown_place(place)}
     with suppress(StoreError):  # the kind or options may be only in the configuration
-        places.add(open_store(path, kind=kind, options=options).path.resolve())
+        places.add(_place_of(open_store(place, kind=kind, options=options)))
     found = []
     for name in config.settings.stores:
-        own = {config.path_of_store(name)}
+        own = {shown_place(config.place_of_store(name))}
         with suppress(EmberdError):  # that is a problem of another store
-            own.add(_configured(config, name, None, {}).store.path.resolve())
+            own.add(_place_of(_configured(config, name, None, {}).store))
         if places & own and _is_part(config, name, kind, options):
             found.append(name)
     return found
+
+
+def _place_of(store: Store) -> str:
+    return str(store.path.resolve()) if store.path else address_of(store)
 
 
 def _is_part(config: Config, name: str, kind: str | None, options: Mapping[str, str]) -> bool:
@@ -113,7 +117,7 @@ def _configured(
 ) -> StoreRef:
     settings = config.settings.stores[name]
     given = {**settings.options, **options}
-    store = open_store(config.path_of_store(name), kind=kind or settings.kind, options=given)
+    store = open_store(config.place_of_store(name), kind=kind or settings.kind, options=given)
     ref = StoreRef(
         name=name, store=store, options=given, input_type=settings.input_type, chunk=settings.chunk
     )

@@ -7,7 +7,17 @@ from pathlib import Path
 
 from emberd.errors import StoreRowsError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Copy, Cost, Key, Lacking, Shape, Store, copies_of
+from emberd.migrate.base import (
+    Copy,
+    Cost,
+    Key,
+    Lacking,
+    Shape,
+    Store,
+    address_of,
+    caveats_of,
+    copies_of,
+)
 from emberd.migrate.chunked import recorded_chunking, require_own_vectors
 from emberd.migrate.embedding import Embedder, Target, embed, embed_at_once
 from emberd.migrate.likeness import SAME, likeness
@@ -28,7 +38,8 @@ class Plan:
     `there` says why nothing needs to be done; it is None if something does. `staged` rows have been
     embedded already. `loss` is what smaller vectors cost; None if they do not become smaller.
     `chunk` is how the rows were cut from longer texts. Of `sampled` rows, the new model cuts
-    `truncated`, as they have more tokens than it takes.
+    `truncated`, as they have more tokens than it takes. `caveats` are promises that the store's
+    engine cannot keep.
     """
 
     shape: Shape
@@ -43,6 +54,7 @@ class Plan:
     chunk: StoreChunking | None = None
     sampled: int = 0
     truncated: int = 0
+    caveats: Sequence[str] = ()
 
     @property
     def disk_bytes(self) -> int:
@@ -94,6 +106,7 @@ def plan(
         chunk=recorded_chunking(ref, state),
         sampled=tried.rows,
         truncated=tried.truncated,
+        caveats=caveats_of(store),
     )
     if made.there is None and target.dtype != shape.dtype and target.dtype != "float":
         made = replace(made, loss=measure_loss(store, shape, target, embedder))
@@ -159,14 +172,14 @@ def check_rows(store: Store, shape: Shape) -> None:
     for row in store.rows():
         if previous == row.key:
             raise StoreRowsError(
-                f"{store.path}: several texts have the key {row.key!r}.",
+                f"{address_of(store)}: several texts have the key {row.key!r}.",
                 hint="A vector can have only one text; correct the `text` or `query` option.",
             )
         previous = row.key
         if len(row.vector) != shape.vector_bytes:
             found = len(row.vector) * shape.dimensions // shape.vector_bytes
             raise StoreRowsError(
-                f"{store.path}: row {row.key!r} has {found} dimensions, but others"
+                f"{address_of(store)}: row {row.key!r} has {found} dimensions, but others"
                 f" have {shape.dimensions}.",
                 hint="Delete or correct such rows first.",
             )
@@ -178,8 +191,8 @@ def _movable_copies(store: Store) -> Sequence[Copy]:
     strange = next((copy for copy in found if copy.moves and not copy.same), None)
     if strange:
         raise StoreRowsError(
-            f"{store.path}: none of the {strange.rows} BLOBs in {strange.column} is a vector of the"
-            " store with its key in the same row, so they cannot be matched to vectors.",
+            f"{address_of(store)}: none of the {strange.rows} BLOBs in {strange.column} is a vector"
+            " of the store with its key in the same row, so they cannot be matched to vectors.",
             hint="Leave the column out of the option `also`. If the store was migrated without that"
             " option before, undo that migration first.",
         )

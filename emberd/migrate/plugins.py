@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from emberd.config.paths import without_password
 from emberd.errors import NotAStoreError, StoreKindError
 from emberd.migrate.base import Store
 
@@ -46,18 +47,46 @@ def load(kind: str) -> type[Store]:
         raise StoreKindError(
             f"The store kind {kind!r} cannot be used: it has no {', '.join(lacking)}.",
             hint=f"Update {package}, which was written for another version of emberd;"
-            " docs/migrating-a-store.md describes what a kind needs.",
+            " docs/writing-a-store.md describes what a kind needs.",
         )
     return loaded
 
 
-def open_store(path: Path, *, kind: str | None, options: Mapping[str, str]) -> Store:
-    """Open the store at `path`; without a kind, the first one that recognises it is used.
+def open_store(place: Path | str, *, kind: str | None, options: Mapping[str, str]) -> Store:
+    """Open the store at a path or URL; without a kind, the first one that recognises it is used.
 
     Raises:
         NotAStoreError: nothing is there, or no kind recognises it.
         StoreKindError: the kind is unknown or broken, or has no such option.
     """
+    shown = place if isinstance(place, Path) else without_password(place)
+    if isinstance(place, Path):
+        _require_there(place)
+    if kind is None:
+        kind = next((name for name in kinds() if _takes(name, place, looking=True)), None)
+    if kind is None:
+        raise NotAStoreError(
+            f"{shown} is not a store that emberd recognizes (kinds: {', '.join(kinds())}).",
+            hint="Name its kind with --kind; to add one, see docs/writing-a-store.md.",
+        )
+    made = load(kind)
+    if not _takes(kind, place):
+        what = "a path" if isinstance(place, Path) else "a URL"
+        raise StoreKindError(
+            f"A store of kind {kind} is not at {what} such as {shown}.",
+            hint="Correct the kind or the place; docs/migrating-a-store.md has an example of each.",
+        )
+    known = list(inspect.signature(made).parameters)[1:]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise StoreKindError(
+            f"A store of kind {kind} has no option {unknown[0]!r}.",
+            hint=f"Its options: {', '.join(known) or 'none'}.",
+        )
+    return made(place, **options)  # type: ignore[call-arg]  # a Protocol cannot state __init__
+
+
+def _require_there(path: Path) -> None:
     try:
         there = path.exists()
     except OSError as error:  # a folder that may not be entered
@@ -66,22 +95,16 @@ def open_store(path: Path, *, kind: str | None, options: Mapping[str, str]) -> S
         ) from None
     if not there:
         raise NotAStoreError(f"There is no store at {path}.", hint="Correct the path or name.")
-    if kind is None:
-        kind = next((name for name in kinds() if load(name).recognises(path)), None)
-    if kind is None:
-        raise NotAStoreError(
-            f"{path} is not a store that emberd recognizes (kinds: {', '.join(kinds())}).",
-            hint="Name its kind with --kind; to add one, see docs/migrating-a-store.md.",
-        )
+
+
+def _takes(kind: str, place: Path | str, *, looking: bool = False) -> bool:
+    """Whether a kind can be at such a place, and, if `looking`, recognises it."""
     made = load(kind)
-    known = list(inspect.signature(made).parameters)[1:]
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise StoreKindError(
-            f"A store of kind {kind} has no option {unknown[0]!r}.",
-            hint=f"Its options: {', '.join(known) or 'none'}.",
-        )
-    return made(path, **options)  # type: ignore[call-arg]  # a Protocol cannot state __init__
+    if isinstance(place, Path):
+        can = bool(getattr(made, "on_disk", True))
+    else:
+        can = bool(getattr(made, "on_server", False))
+    return can and (not looking or made.recognises(place))
 
 
 def _installed() -> dict[str, EntryPoint]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from emberd.config.paths import is_url
 from emberd.errors import StoreError
 from emberd.migrate.notes import Backup, Note
 from emberd.migrate.plugins import open_store
@@ -58,13 +59,14 @@ def _others(place: Workplace) -> "Iterator[AbstractContextManager[Workplace]]":
         return
     note = place.pending_note()
     for member in note.together.stores if note and note.together else ():
-        if member.path == str(place.store.path):
-            continue
         try:
-            store = open_store(Path(member.path), kind=member.kind, options=member.options)
+            where = member.path if is_url(member.path) else Path(member.path)
+            store = open_store(where, kind=member.kind, options=member.options)
         except StoreError:
             continue  # the store or its kind is gone
         other = Workplace(store, place.state_folder)
+        if other.folder == place.folder:
+            continue
         theirs = other.pending_note()
         if note and theirs and theirs.together == note.together:
             yield _held(other)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from emberd.errors import BackupError, StoreError
 from emberd.migrate import sidecar
+from emberd.migrate.base import discard_backup
 from emberd.migrate.notes import Backup, Note, replace_text
 from emberd.migrate.workplace import Workplace, hash_of, patiently
 
@@ -45,7 +46,7 @@ def roll_back(place: Workplace) -> Path | None:
     if note and note.undoing:
         restored = _restore(place, Backup(place.pending, note))
         if restored.copy and restored.changed is False:  # it only has vectors that were wrong
-            sidecar.delete(restored.copy)
+            _delete_copy(place, restored.copy)
         else:
             copy = restored.copy
     place.discard()
@@ -62,7 +63,7 @@ def _restore(place: Workplace, backup: Backup) -> Restored:
     note, changed = backup.note, None
     if not note.undoing or place.holds(note):
         require_whole(place, backup)
-        place.require_room(place.store.path.stat().st_size + backup.path.stat().st_size)
+        place.require_room(_bytes_of(place.store.path) + _bytes_of(backup.path))
         name = note.copy or f"undone-{place.next_number('undone'):04}.db"
         marked = replace(note, undoing=True, copy=name)
         try:
@@ -74,12 +75,22 @@ def _restore(place: Workplace, backup: Backup) -> Restored:
         except BaseException:
             with suppress(StoreError):  # the disk may be full, or the store out of reach
                 if place.holds(note):  # an interrupt may come just after the commit
-                    sidecar.delete(place.folder / name)
+                    _delete_copy(place, place.folder / name)
                     note.write(backup.note_path)
             raise
         note = marked
     _restore_settings(place, note)
     return Restored(note, place.folder / note.copy if note.copy else None, changed)
+
+
+def _delete_copy(place: Workplace, copy: Path) -> None:
+    discard_backup(place.store, copy)
+    sidecar.delete(copy)
+
+
+def _bytes_of(file: Path | None) -> int:
+    """Return what a file takes; what an engine keeps itself takes nothing more."""
+    return file.stat().st_size if file and file.is_file() else 0
 
 
 def require_whole(place: Workplace, backup: Backup) -> None:

@@ -7,8 +7,9 @@ text that has changed in the meantime has another hash.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import apsw
 
@@ -19,6 +20,7 @@ from emberd.migrate.sqlite_errors import explained
 from emberd.vectors import Rows
 
 PAGE_BYTES = 16384  # several vectors per page, so that little of it stays empty
+READ = 4096  # rows read at once
 LOG_BYTES = 8 * 2**20  # the most that its write-ahead log takes
 ROW_BYTES = 96  # what a row takes besides its vector: key, hash, and SQLite's overhead
 
@@ -26,6 +28,28 @@ ROW_BYTES = 96  # what a row takes besides its vector: key, hash, and SQLite's o
 def bytes_of(rows: int, vector_bytes: int) -> int:
     """Return the most disk that a sidecar takes."""
     return rows * (vector_bytes + ROW_BYTES) + LOG_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A new vector, and the hash of the text that it was made of."""
+
+    key: Key
+    hash: bytes
+    vector: bytes
+
+    def is_of(self, row: Row) -> bool:
+        """Whether it was made of a row's present text."""
+        return self.hash == hash_of(row.text or "")
+
+    def is_in(self, row: Row) -> bool:
+        """Whether a row has just this vector, for its present text."""
+        return self.is_of(row) and self.vector == row.vector
+
+
+def order_of(key: Key) -> tuple[bool, Key]:
+    """Return what keys are ordered by: numbers before strings, as SQLite does."""
+    return isinstance(key, str), key
 
 
 class Sidecar:
@@ -80,17 +104,66 @@ class Sidecar:
         """Return the rows whose present text has no vector here."""
         return [row for row in rows if not self.has(row)]
 
+    def beside(self, rows: Iterable[Row]) -> Iterator[tuple[Row | None, Staged | None]]:
+        """Yield each row of a store with what is here for its key, or one of them alone.
+
+        Both are read once, in the order of their keys, however many there are.
+
+        Raises:
+            StoreError: the rows are not in that order.
+        """
+        staged = self._in_order()
+        ours, last = next(staged, None), None
+        for row in rows:
+            at = order_of(row.key)
+            if last is not None and at <= last:
+                raise StoreError(
+                    f"The store's rows are not in the order of their keys: {row.key!r} is late.",
+                    hint="Please report this, with the kind of the store.",
+                )
+            last = at
+            while ours and order_of(ours.key) < at:
+                yield None, ours
+                ours = next(staged, None)
+            if ours and ours.key == row.key:
+                yield row, ours
+                ours = next(staged, None)
+            else:
+                yield row, None
+        while ours:
+            yield None, ours
+            ours = next(staged, None)
+
+    def _in_order(self) -> Iterator[Staged]:
+        """Yield everything, a few thousand at a time, so that others may write in between."""
+        after: tuple[Key, ...] = ()
+        while True:
+            where = "WHERE key > ?" if after else ""
+            with _explained(self.path):
+                rows: Any = self._db.execute(
+                    f"SELECT key, hash, vector FROM staged {where} ORDER BY key LIMIT {READ}",  # noqa: S608
+                    after,
+                )
+                found = [Staged(*row) for row in rows]
+            yield from found
+            if len(found) < READ:
+                return
+            after = (found[-1].key,)
+
+    def vectors(self) -> Iterator[tuple[Key, bytes]]:
+        """Yield all keys with their vectors, in the order of the keys."""
+        return ((each.key, each.vector) for each in self._in_order())
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Drop the vectors of rows that are no longer there."""
+        with _explained(self.path), self._db:
+            self._db.executemany("DELETE FROM staged WHERE key = ?", ((key,) for key in keys))
+
     def has(self, row: Row) -> bool:
         """Whether the vector of a row's present text is here."""
         with _explained(self.path):
             kept = self._db.execute("SELECT hash FROM staged WHERE key = ?", (row.key,)).get
         return bool(kept == hash_of(row.text or ""))
-
-    def holds(self, row: Row) -> bool:
-        """Whether exactly this vector is here, for the row's present text."""
-        with _explained(self.path):
-            kept = self._db.execute("SELECT hash, vector FROM staged WHERE key = ?", (row.key,))
-            return bool(kept.get == (hash_of(row.text or ""), row.vector))
 
     def has_key(self, key: Key) -> bool:
         """Whether any vector is here for this key."""

@@ -5,11 +5,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from emberd.migrate.base import Copy, Key, Row, copies_of
+from emberd.migrate.base import Copy, Row, copies_of
 from emberd.migrate.chunked import recorded_chunking
 from emberd.migrate.embedding import BATCH, Embedder, Target, in_turn, submit_to
 from emberd.migrate.notes import JointRun
@@ -32,8 +32,9 @@ ProgressCallback = Callable[[int, int], None]
 class Staged:
     """A store with its new vectors beside it, locked against other migrations.
 
-    `keys` are the keys that get a new vector; `chunk` is how the rows were cut. This run embedded
-    `embedded` rows in `embed_s`; writers waited for `locked_s`.
+    At the swap, what is in the sidecar are the new vectors. `chunk` is how the rows were cut. This
+    run embedded `embedded` rows in `embed_s`; writers waited for `locked_s`, or could not be locked
+    out, and `late` rows were written to the old vectors' place during the swap.
     """
 
     ref: StoreRef
@@ -46,8 +47,8 @@ class Staged:
     textless: Textless
     chunk: StoreChunking | None = None
     joint: JointRun | None = None
-    keys: list[Key] = field(default_factory=list)
     copies: Sequence[Copy] = ()
+    late: int = 0
     embedded: int = 0
     embed_s: float = 0.0
     locked_s: float = 0.0

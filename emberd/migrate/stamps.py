@@ -39,7 +39,7 @@ def note_stamps(config: Config) -> dict[str, EmberdError]:
             continue
         before = known.read().get(name)
         noted = before and (before.path, before.migration)
-        if noted != (str(ref.store.path), stamp and stamp.migration):
+        if noted != (ref.address, stamp and stamp.migration):
             asked = ref.served_by or config.settings.default
             with suppress(OSError):  # it will be noted next time
                 known.put(name, _known(ref, stamp, asked, lock, before) if stamp else None)

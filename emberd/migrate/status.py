@@ -26,7 +26,7 @@ def status(ref: StoreRef, state: Path) -> dict[str, Any]:
             staged = {**kept.about, "rows": len(kept)} if kept.about else None
     return {
         "store": ref.name,
-        "path": str(ref.store.path),
+        "path": ref.address,
         "kind": ref.store.kind,
         "rows": shape.rows,
         "dimensions": shape.dimensions,

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from emberd.config.paths import is_url
 from emberd.dtypes import STORED, Dtype
 from emberd.errors import StoreError, StoreKindError
-from emberd.migrate.base import Store, dtypes_of
+from emberd.migrate.base import Store, address_of, dtypes_of, own_part
 from emberd.registry.spec import InputType
 from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.stores import KnownStore
@@ -47,9 +48,14 @@ class StoreRef:
         return wanted
 
     @property
+    def address(self) -> str:
+        """Where it is, as people may see it; see `address_of`."""
+        return address_of(self.store)
+
+    @property
     def is_path(self) -> bool:
         """Whether it is known only by its path, and not configured."""
-        return Path(self.name).is_absolute()
+        return Path(self.name).is_absolute() or is_url(self.name)
 
     @property
     def argument(self) -> str:
@@ -77,20 +83,21 @@ class StoreRef:
         if migration is None and (stamp := self.store.stamp()):
             migration = stamp.migration
         return KnownStore(
-            path=str(self.store.path), kind=self.store.kind, model=model, fingerprint=fingerprint,
-            migration=migration, dtype=dtype, chunk=chunk,
+            path=self.address, kind=self.store.kind, model=model, fingerprint=fingerprint,
+            migration=migration, dtype=dtype, chunk=chunk, part=own_part(self.store),
         )  # fmt: skip
 
 
 def require_separate_files(stores: Sequence[StoreRef]) -> None:
     """Raise `StoreError` if two of them are in the same file, where only one can be locked."""
-    seen: dict[Path, str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for ref in stores:
-        other = seen.setdefault(ref.store.path.resolve(), ref.name)
+        where = str(ref.store.path.resolve()) if ref.store.path else ref.address
+        other = seen.setdefault((where, own_part(ref.store)), ref.name)
         if other != ref.name:
             raise StoreError(
-                f"The stores {other} and {ref.name} are in the same file, {ref.store.path}, which"
-                " can only be locked and backed up as a whole.",
+                f"The stores {other} and {ref.name} are in the same file,"
+                f" {ref.address}, which can only be locked and backed up as a whole.",
                 hint="Give each its own file, or migrate them one by one with"
                 " `emberd migrate run STORE --to MODEL --no-keep-backup`, then `emberd use MODEL`.",
             )

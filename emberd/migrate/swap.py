@@ -10,12 +10,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from emberd.errors import MigrationError, NoServerError, StoreBusyError, UnavailableError
-from emberd.migrate.base import Key, Replacement, Stamp, Store, part_of, unmoved_of
+from emberd.migrate.base import (
+    Key,
+    Replacement,
+    Stamp,
+    Store,
+    address_of,
+    locks_writers,
+    part_of,
+    unmoved_of,
+)
 from emberd.migrate.notes import Note, now
 from emberd.migrate.stage import Staged, embed_rows
 from emberd.migrate.textless import LOOK_S, complete_rows, listed, require_set_aside
 from emberd.migrate.workplace import patiently, settings_of
 
+BRING_S = 60.0  # how long to follow writers that go on writing to the old place
+QUIET = 3  # looks that find nothing, until they seem to have changed over
 TEXTS_S = 3.0  # how long to wait after a commit for texts whose vectors are already there
 
 
@@ -35,7 +46,7 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
             textless.set_aside_in = replacement.set_aside(textless.keys, stamp=_stamp(staged))
         with _only_vectors(staged.ref.store, replacement):
             replacement.fill(
-                ((key, staged.sidecar.vector(key)) for key in staged.keys),
+                staged.sidecar.vectors(),
                 dimensions=staged.target.dimensions,
                 stamp=_stamp(staged),
             )
@@ -60,24 +71,33 @@ def _only_vectors(store: Store, replacement: Replacement) -> Iterator[None]:
     changed = sorted({name for name, _ in before.items() ^ unmoved_of(replacement).items()})
     if changed:
         raise MigrationError(
-            f"More than the vectors of {store.path} would have changed: {listed(changed)}."
+            f"More than the vectors of {address_of(store)} would have changed: {listed(changed)}."
             " The store is as it was before.",
             hint="Please report this, with the definitions of its tables.",
         )
 
 
 def _bring_up_to_date(staged: Staged, replacement: Replacement) -> None:
-    """Embed what changed before the lock, and note all keys."""
+    """Embed what changed before the lock, and drop what is gone."""
     textless = staged.textless
-    lacking, staged.keys, textless.keys = [], [], []
-    for row in replacement.rows():
-        (staged.keys if row.text else textless.keys).append(row.key)
-        if row.text and not staged.sidecar.has(row):
+    lacking, gone, textless.keys = [], [], []
+    for row, ours in staged.sidecar.beside(replacement.rows()):
+        if row is None or not row.text:
+            if ours:
+                gone.append(ours.key)
+            if row:
+                textless.keys.append(row.key)
+        elif not ours or not ours.is_of(row):
             lacking.append(row)
+    staged.sidecar.forget(gone)
     alone: list[Key] = []  # vectors without a row of their own
     if hasattr(replacement, "vector_keys"):
-        known = {*staged.keys, *textless.keys}
-        alone = [key for key in replacement.vector_keys() if key not in known]
+        known = {*(row.key for row in lacking), *textless.keys}
+        alone = [
+            key
+            for key in replacement.vector_keys()
+            if key not in known and not staged.sidecar.has_key(key)
+        ]
         textless.keys += alone
     on_their_way = {key for key in alone if key not in textless.before}
     textless.expected = len(on_their_way)
@@ -108,7 +128,7 @@ def _note(staged: Staged) -> Note:
         model=target.model,
         dimensions=target.dimensions,
         part=part_of(ref.store),
-        rows=len(staged.keys),
+        rows=len(staged.sidecar),
         digest="",  # not filled yet
         name=ref.name,
         before=staged.place.known(ref.name),
@@ -122,6 +142,21 @@ def _note(staged: Staged) -> Note:
         settings=settings,
         together=staged.joint,
     )
+
+
+def bring_over(staged: Staged) -> None:
+    """After the commit, embed what was written to the old place, if writers were not locked out.
+
+    Programs may hold on to that place until they are restarted; what they write later, the next run
+    brings over.
+    """
+    store, until_s, quiet = staged.ref.store, time.monotonic() + BRING_S, 0
+    while not locks_writers(store) and quiet < QUIET and time.monotonic() < until_s:
+        rows, vectors = complete_rows(store, staged.target, staged.embedder)
+        staged.sidecar.put(rows, vectors)
+        staged.late += len(rows)
+        quiet = 0 if rows else quiet + 1
+        time.sleep(LOOK_S)
 
 
 def await_texts(staged: Staged) -> None:
@@ -139,7 +174,6 @@ def await_texts(staged: Staged) -> None:
             rows, vectors = complete_rows(staged.ref.store, staged.target, staged.embedder)
             if rows:
                 staged.sidecar.put(rows, vectors)
-                staged.keys += [row.key for row in rows]
                 textless.completed += len(rows)
         if last:
             return

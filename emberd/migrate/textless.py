@@ -19,6 +19,7 @@ from emberd.migrate.base import (
     Replacement,
     Row,
     Store,
+    address_of,
     halved_rows,
     lacking_of,
 )
@@ -31,6 +32,7 @@ from emberd.vectors import Rows
 
 LOOK_S = 0.05
 LACKING_S = 1.0  # a vector without a text for this long is not waiting for one
+MOST = 4096  # rows completed at a time
 LISTED = 5  # keys or tables in a message
 
 
@@ -75,7 +77,7 @@ def require_set_aside(
     if able and allowed:
         return
     raise StoreRowsError(
-        f"{store.path}: {len(keys)} vectors have no text, or one that is NULL or empty"
+        f"{address_of(store)}: {len(keys)} vectors have no text, or one that is NULL or empty"
         f" ({listed(map(repr, keys))}), so no model can make them again.",
         hint="Give them a text, or delete them"
         + ("; or add --set-aside, which moves them out of the store." if able else "."),
@@ -96,20 +98,23 @@ def complete(ref: StoreRef, target: Target, embedder: Embedder, state: Path) -> 
     stamp = ref.store.stamp()
     if not stamp or not compare(stamp.space, target.space).is_same:
         return 0
-    if not halved_rows(ref.store):
+    if not next(iter(halved_rows(ref.store)), None):
         return 0
+    done = 0
     with Workplace(ref.store, state).locked():
-        return len(complete_rows(ref.store, target, embedder)[0])
+        while rows := complete_rows(ref.store, target, embedder)[0]:
+            done += len(rows)
+    return done
 
 
 def complete_rows(store: Store, target: Target, embedder: Embedder) -> tuple[list[Row], Rows]:
-    """Do what `complete` does; return the rows, and their vectors."""
-    rows = halved_rows(store)
+    """Do what `complete` does, with a few thousand rows; return the rows, and their vectors."""
+    rows = list(islice(halved_rows(store), MOST))
     if not rows:
         return rows, np.zeros((0, target.dimensions), np.float32)
     vectors = embed(embedder, [row.text or "" for row in rows], target)
     with patiently(store.replacing) as replacement:
-        still = set(halved_rows(store))
+        still = set(islice(halved_rows(store), MOST))
         places = [place for place, row in enumerate(rows) if row in still]
         rows, vectors = [rows[place] for place in places], vectors[places]
         replacement.complete(zip((row.key for row in rows), packed(vectors), strict=True))

@@ -48,8 +48,8 @@ def _newest(ref: StoreRef, place: Workplace) -> Backup:
             f"{newest.with_suffix('.json')}, which describes the backup {newest}, is damaged or"
             " missing. The store was not changed.",
             hint="To restore it by hand, end the programs that use the store and put the backup in"
-            f' its place (SQLite: `sqlite3 {ref.store.path} ".restore {newest}"`). To undo the'
-            " migration before that one, move both files elsewhere.",
+            f' its place (SQLite: `sqlite3 {ref.address} ".restore {newest}"`). To undo'
+            " the migration before that one, move both files elsewhere.",
         )
     if not backups:
         raise _no_backup(ref)
@@ -58,5 +58,5 @@ def _newest(ref: StoreRef, place: Workplace) -> Backup:
 
 def _no_backup(ref: StoreRef) -> StoreError:
     return StoreError(
-        f"{ref.store.path} has no backup of a migration.", hint="There is nothing to undo."
+        f"{ref.address} has no backup of a migration.", hint="There is nothing to undo."
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emberd.errors import MigrationError, NoServerError, UnavailableError
-from emberd.migrate.base import Copy, Key, Row, Store
+from emberd.migrate.base import Copy, Key, Row, Store, address_of
 from emberd.migrate.embedding import embed
 from emberd.migrate.likeness import SAME, likeness
 from emberd.migrate.sampling import SAMPLE, positions, vectors_of
@@ -25,7 +25,8 @@ class Migrated:
 
     `copies` are the columns that held copies of its vectors before; those that were not replaced
     still hold the old ones. `set_aside` vectors have no text, and are in `set_aside_in` (in words);
-    `completed` ones had none at the swap and got one just after. `strays` are rows written since in
+    `completed` ones had none at the swap and got one just after. `late` rows were written to the
+    old vectors' place during the swap, and brought over. `strays` are rows written since in
     another space, `gone` rows deleted since. If the model could not be asked, `unverified` says
     why, and `strays` are all rows written since. `lowest_cosine` is None if no row was embedded
     again, for that reason or because there is no row.
@@ -41,6 +42,7 @@ class Migrated:
     gone: int = 0
     unverified: str | None = None
     completed: int = 0
+    late: int = 0
     set_aside: int = 0
     set_aside_in: str | None = None
     copies: Sequence[Copy] = ()
@@ -77,16 +79,17 @@ def verify(staged: Staged) -> Migrated:
     _count_strays(staged, written, comparison)
     lowest = comparison.lowest_cosine
     return Migrated(
-        rows=len(staged.keys),
+        rows=len(staged.sidecar),
         embedded=staged.embedded,
         embed_s=round(staged.embed_s, 2),
         locked_s=round(staged.locked_s, 2),
         lowest_cosine=None if lowest is None else round(lowest, 6),
         backup=None,
         strays=comparison.strays,
-        gone=len(gone),
+        gone=gone,
         unverified=comparison.unverified,
         completed=staged.textless.completed,
+        late=staged.late,
         set_aside=staged.textless.left,
         set_aside_in=staged.textless.set_aside_in,
         copies=staged.copies,
@@ -95,14 +98,16 @@ def verify(staged: Staged) -> Migrated:
 
 def _compare_with_staged(staged: Staged, rows: int) -> list[Row]:
     """Compare every row with the sidecar; return a sample of those that are as staged."""
-    places, sample, ours = positions(rows, SAMPLE), [], set(staged.keys)
+    places, sample, place = positions(rows, SAMPLE), [], -1
     unlike = 0  # the same text with another vector
-    for place, row in enumerate(staged.ref.store.rows()):
-        if row.key not in ours or not staged.sidecar.holds(row):
-            unlike += row.key in ours and staged.sidecar.has(row)
-        elif place in places:
+    for row, ours in staged.sidecar.beside(staged.ref.store.rows()):
+        place += row is not None
+        if row and ours and not ours.is_in(row):
+            unlike += ours.is_of(row)
+        elif row and ours and place in places:
             sample.append(row)
-    if unlike and not staged.textless.completed and not staged.place.is_written_to():
+    others = staged.textless.completed or staged.late or staged.place.is_written_to()
+    if unlike and not others:
         raise _wrong(staged.ref.store, f"{unlike} rows do not have the vectors that were put there")
     return sample
 
@@ -123,13 +128,13 @@ def _compare_with_model(staged: Staged, sample: Sequence[Row]) -> _Comparison:
     return _Comparison(lowest_cosine=lowest)
 
 
-def _written_since(staged: Staged) -> tuple[list[Row], set[Key]]:
-    """Return the rows that are not as the swap left them, and the keys that are gone."""
-    written, gone = [], set(staged.keys)  # a count would prove nothing, because others may write
-    for row in staged.ref.store.rows():
-        if row.key not in gone or not staged.sidecar.holds(row):
+def _written_since(staged: Staged) -> tuple[list[Row], int]:
+    """Return the rows that are not as the swap left them, and how many are gone."""
+    written, gone = [], 0  # a count would prove nothing, because others may write
+    for row, ours in staged.sidecar.beside(staged.ref.store.rows()):
+        gone += row is None
+        if row and not (ours and ours.is_in(row)):
             written.append(row)
-        gone.discard(row.key)
     return written, gone
 
 
@@ -194,6 +199,7 @@ def _count_strays(staged: Staged, written: Sequence[Row], comparison: _Compariso
 
 def _wrong(store: Store, what: str) -> MigrationError:
     return MigrationError(
-        f"{store.path} was wrong after the swap: {what}. The store was restored as it was before.",
+        f"{address_of(store)} was wrong after the swap: {what}. The store was restored as it was"
+        " before.",
         hint="Run `emberd verify` on the model, and please report this.",
     )

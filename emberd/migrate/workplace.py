@@ -35,9 +35,9 @@ from typing import Literal, TypeVar
 from emberd.errors import DiskFullError, StoreBusyError, StoreError
 from emberd.flock import LockedError, locked
 from emberd.migrate import sidecar
-from emberd.migrate.base import Store, part_of
+from emberd.migrate.base import Store, address_of, discard_backup, own_part, part_of
 from emberd.migrate.notes import TEMPORARY, Backup, Note, replace_text
-from emberd.spaces.stores import BACKUPS, STAGED, KnownStore, StoresFile, folder_beside
+from emberd.spaces.stores import BACKUPS, STAGED, KnownStore, StoresFile, folder_of
 from emberd.units import format_size
 
 LOCK_TRIES = 3
@@ -119,7 +119,7 @@ class Workplace:
     def __init__(self, store: Store, state: Path) -> None:
         self.store = store
         self.state_folder = state
-        self.folder = folder_beside(store.path)
+        self.folder = folder_for(store, state)
         self.staged = self.folder / STAGED
         self.pending = self.folder / "pending.db"
         self._known = StoresFile(state)
@@ -129,11 +129,11 @@ class Workplace:
         """Keep other migrations of this store out; the lock ends with this process."""
         with ExitStack() as held:
             try:
-                self.folder.mkdir(mode=0o700, exist_ok=True)
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 held.enter_context(locked(self.folder / "lock", within_s=0))
             except LockedError as error:
                 raise StoreBusyError(
-                    f"Another migration of {self.store.path} is under way.",
+                    f"Another migration of {address_of(self.store)} is under way.",
                     hint=f"Wait until {error.holder} has finished, then run this again.",
                 ) from None
             except OSError as error:
@@ -162,10 +162,13 @@ class Workplace:
 
     def require_room(self, needed_bytes: int) -> None:
         """Raise `DiskFullError` if the disk has less than that left."""
-        free = shutil.disk_usage(self.store.path.parent).free
+        folder = self.folder
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
         if free < needed_bytes + RESERVE_BYTES:
             raise DiskFullError(
-                f"{self.store.path.parent} has {format_size(free)} left, but backup, new vectors"
+                f"{folder} has {format_size(free)} left, but backup, new vectors"
                 f" and swap need {format_size(needed_bytes + RESERVE_BYTES)}.",
                 hint="Nothing was written. Free some space, then run this again.",
             )
@@ -260,6 +263,7 @@ class Workplace:
 
     def discard(self) -> None:
         """Throw away what was prepared."""
+        discard_backup(self.store, self.pending)
         sidecar.delete(self.pending)
         self.pending.with_suffix(".json").unlink(missing_ok=True)
 
@@ -288,6 +292,7 @@ class Workplace:
 
     def forget(self, backup: Backup) -> None:
         """Delete a backup, and then its note, which says whether anything is left to do."""
+        discard_backup(self.store, backup.path)
         sidecar.delete(backup.path)
         backup.note_path.unlink(missing_ok=True)
 
@@ -318,6 +323,11 @@ class Workplace:
     def settings(self, note: Note) -> tuple[str, str]:
         """Return the settings file as it is, and as it would be with the note's model."""
         return settings_of(self.store, model=note.model, dimensions=note.dimensions)
+
+
+def folder_for(store: Store, state: Path) -> Path:
+    """Return the folder in which the migrations of a store keep what belongs to it."""
+    return folder_of(address_of(store), store.path, own_part(store), state)
 
 
 @contextmanager

@@ -113,7 +113,7 @@ class Server(uvicorn.Server):
         super().__init__(uvicorn.Config(app.answer, **UVICORN))
         self._pool = app.pool
         self._watchers = app.watchers
-        self._jobs, self._maps = app.jobs, app.maps
+        self._page = app.page
         self._live = live
         self._here = here
         self._notifier = notifier
@@ -151,7 +151,7 @@ class Server(uvicorn.Server):
         """Finish the requests in progress, and take no new ones."""
         self._notifier.tell(notify.STOPPING, "STATUS=finishing the requests in progress")
         self._watchers.close()
-        ending = asyncio.gather(self._pool.drain(DRAIN_S), self._jobs.close(), self._maps.close())
+        ending = asyncio.gather(self._pool.drain(DRAIN_S), self._page.close())
         await super().shutdown(sockets)
         await ending
 

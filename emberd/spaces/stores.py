@@ -4,11 +4,13 @@ Checks, migrations and a short-lived child of the server write the file. The ser
 reads it, so that it never has to open anybody's database.
 """
 
+import hashlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 from emberd.dtypes import NUMPY, STORED, Dtype
 from emberd.registry.spec import ModelSpec
@@ -26,6 +28,18 @@ def folder_beside(store: Path) -> Path:
     return store.with_name(f"{store.name}.emberd")
 
 
+def folder_of(address: str, path: Path | None, part: str, state: Path) -> Path:
+    """Return that folder of any store: for one on a server it is in the state folder.
+
+    `part` is empty unless what is in one place is replaced part by part.
+    """
+    if path is None:
+        name = hashlib.blake2b(f"{address}\n{part}".encode(), digest_size=8).hexdigest()
+        return state / "stores" / name
+    beside = folder_beside(path)
+    return beside / quote(part, safe="") if part else beside
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownStore:
     """Whose vectors a store holds, as far as is known.
@@ -40,6 +54,7 @@ class KnownStore:
         migration: the one in the store's stamp when this was recorded.
         dtype: what the numbers of its vectors are.
         chunk: how its rows were cut from longer texts; None if nobody said that they were.
+        part: which part of the place it is, if parts are replaced one by one.
     """
 
     path: str
@@ -49,6 +64,7 @@ class KnownStore:
     migration: str | None = None
     dtype: Dtype = "float"
     chunk: StoreChunking | None = None
+    part: str = ""
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -62,11 +78,12 @@ class KnownStore:
             "migration": data.get("migration"),
             "dtype": data.get("dtype", "float"),
             "chunk": StoreChunking.from_dict(data.get("chunk")),
+            "part": data.get("part", ""),
         }
         known = cls(**{key: data[key] for key in keys}, **further)
         if (
             known.dtype not in NUMPY
-            or not all(isinstance(text, str) for text in (known.path, known.kind))
+            or not all(isinstance(text, str) for text in (known.path, known.kind, known.part))
             or not all(
                 isinstance(text, str | None)
                 for text in (known.model, known.fingerprint, known.migration)

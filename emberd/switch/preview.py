@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from emberd.config.load import Config
+from emberd.config.paths import shown_place
 from emberd.errors import StoreError
 from emberd.folder.space import compare_models
 from emberd.models.availability import find_here
@@ -117,9 +118,9 @@ def _effect(
         except StoreError as error:
             wrong = error.message
     if wrong is not None:
-        path = str(config.path_of_store(name))
+        path = shown_place(config.place_of_store(name))
         return StoreEffect(name, path, "unknown", f"cannot be read: {wrong}")
-    path = str(named.store.path)
+    path = named.address
     if noted is None:
         return StoreEffect(name, path, "unknown")
     if not noted.fits(model, entry):

@@ -58,4 +58,4 @@ def make_cmem(folder: Path, *, journal: str = "wal") -> Path:
 
 def holds(ref: StoreRef, model: str) -> bool:
     """Whether a store's first rows have the vectors of this model."""
-    return np.array_equal(stores.read(ref.store.path)[1][:ROWS], vectors(TEXTS, model))
+    return np.array_equal(stores.read(Path(ref.address))[1][:ROWS], vectors(TEXTS, model))

@@ -71,7 +71,7 @@ def test_everything_that_committed_is_taken_back(tmp_path: Path) -> None:
     assert file.did == ["commit", "rollback"]
     assert file.edit.file.read_text() == "old"
     assert all(holds(ref, "old") for ref in refs)
-    settings = [json.loads((ref.store.path.parent / "config.json").read_text()) for ref in refs]
+    settings = [json.loads((Path(ref.address).parent / "config.json").read_text()) for ref in refs]
     assert [each["embedding"]["model"] for each in settings] == ["old", "old"]
 
 

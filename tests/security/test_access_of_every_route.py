@@ -5,7 +5,6 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -21,20 +20,13 @@ from tests.serving import Server
 HERE = Running(1, "127.0.0.1", 8767, "1")
 
 
-def routes_in(router: Any) -> Iterator[Any]:  # noqa: ANN401 - FastAPI nests routers in its own way
-    """Yield all routes, those of included routers too."""
-    for route in router.routes:
-        inner = getattr(route, "original_router", None)
-        yield from routes_in(inner) if inner else [route]
-
-
 def routes() -> list[tuple[str, str]]:
     """Return method and path of every route of the app, and of some that are none."""
     config = load_config(environ={"EMBERD_HOME": "/nowhere"})
     app = create_app(LiveConfig(config, lambda: config), BearerTokens(None, None), HERE)
     found = [
         (method, route.path.replace("{model:path}", "minilm"))
-        for route in routes_in(app)
+        for route in app.routes()
         for method in sorted(route.methods)
     ]
     return [*found, ("GET", "/nowhere"), ("PUT", "/embed"), ("OPTIONS", "/embed")]
