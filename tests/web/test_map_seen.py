@@ -218,6 +218,7 @@ def test_points_of_another_reading_are_not_drawn_as_of_this_one(
         heading(page, "200 rows in view")
 
 
+@pytest.mark.slow
 def test_a_sample_of_another_reading_is_not_refined(browser: Browser, changing: Server) -> None:
     with map_of(browser, changing, "notes") as page:
 
