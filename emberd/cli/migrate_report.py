@@ -116,6 +116,7 @@ def plan_row(ref: "StoreRef", plan: "Plan") -> dict[str, Any]:
         "sampled": plan.sampled,
         "truncated": plan.truncated,
         "staged": plan.staged,
+        "caveats": list(plan.caveats),
         "plan": {
             "minutes": round(plan.seconds / 60, 2),
             "disk_bytes": plan.disk_bytes,
@@ -151,6 +152,7 @@ def plan_sentences(ref: "StoreRef", plan: "Plan") -> str:
         lines.append(
             f"{len(lacking.vector)} texts have no vector ({_few(lacking.vector)}), and get none."
         )
+    lines += [f"Not promised here: {caveat}" for caveat in plan.caveats]
     return "\n".join(lines)
 
 
@@ -227,6 +229,11 @@ def migrated_sentences(ref: "StoreRef", migrated: "Migrated", model: str, served
         lines[0] += "; the store has no row to embed again."
     else:
         lines[0] += f", and rows embedded again (lowest cosine {migrated.lowest_cosine:.4f})."
+    if migrated.late:
+        lines.append(
+            f"{migrated.late} rows were written to the old vectors during the swap, and were"
+            " brought over. Programs that write there still: restart them, then run this again."
+        )
     if migrated.gone:
         lines.append(f"{migrated.gone} of these rows no longer exist: they have been deleted.")
     lines += _copies_sentences(ref, migrated.copies, moved=True)
@@ -277,6 +284,8 @@ def show_report(report: "StoreReport", ref: "StoreRef") -> None:
     if report.candidates:
         render.show(render.candidate_table([asdict(each) for each in report.candidates]))
     typer.echo(_verdict_sentence(report, ref))
+    for caveat in report.caveats:
+        typer.echo(f"A run cannot promise here: {caveat}")
     for line in migrate_chunks.check_sentences(report, ref):
         typer.echo(line)
     if report.verdict == "mixed" or "" in report.made_by:
@@ -290,6 +299,7 @@ def show_report(report: "StoreReport", ref: "StoreRef") -> None:
             f" {work.megabytes:.0f} MB; writers wait about {work.locked_s:.1f} s at the end:"
             f" `emberd migrate run {ref.argument} --to {work.model}`."
         )
+    typer.echo(f"Why did my search get worse? {report.why_worse}")
 
 
 def _health_sentences(health: "Health") -> list[str]:
@@ -298,6 +308,7 @@ def _health_sentences(health: "Health") -> list[str]:
         (health.without_text, "vectors have no text"),
         (health.empty_text, "texts are NULL or empty"),
         (health.bad_vector, "vectors are zero or not finite"),
+        (health.not_unit, "vectors do not have length 1"),
         (health.duplicates, "rows repeat another row's text"),
     )
     lines = [f"{count} {what}." for count, what in counts if count]

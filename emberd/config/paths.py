@@ -130,6 +130,8 @@ def shown_place(place: Path | str) -> str:
 
 def without_password(url: str) -> str:
     """Return a URL that may be shown; a path stays as it is."""
+    if not is_url(url):
+        return url
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
     kept = [(key, value) for key, value in parse_qsl(parts.query) if key not in SECRET]

@@ -360,9 +360,9 @@ def lacking_of(store: Store) -> Lacking:
     return Lacking(text=[row.key for row in store.rows(vectors=False) if not row.text])
 
 
-def halved_rows(store: Store) -> list[Row]:
+def halved_rows(store: Store) -> Iterable[Row]:
     """Return the rows of `Store.halved`."""
-    return list(store.halved()) if hasattr(store, "halved") else []
+    return store.halved() if hasattr(store, "halved") else ()
 
 
 def dtypes_of(store: Store) -> Sequence[Dtype]:

@@ -9,13 +9,14 @@ from emberd.config.load import Config
 from emberd.dtypes import Dtype, row_bytes
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Copy, Key, Shape, Stamp, Store, address_of, copies_of
+from emberd.migrate.base import Copy, Key, Shape, Stamp, Store, address_of, caveats_of, copies_of
 from emberd.migrate.candidates import Candidate, Candidates, Verdict
 from emberd.migrate.chunked import chunking_of, recorded_chunking
 from emberd.migrate.embedding import Embedder, Target
 from emberd.migrate.health import Health, health_of, is_usable
 from emberd.migrate.sampling import SAMPLE, sampled
 from emberd.migrate.store_ref import StoreRef
+from emberd.migrate.worse import why_worse
 from emberd.models.availability import find_here, require_here
 from emberd.registry.spec import ModelSpec, Precision
 from emberd.spaces.chunks import StoreChunking
@@ -44,7 +45,8 @@ class StoreReport:
 
     `chunk` is how the rows were cut from longer texts, `chunk_of_new` how new ones are, as the
     entry states. The default cuts what has more than `max_tokens`: that is `truncated` of the
-    sampled rows. Each is None if it is not known.
+    sampled rows. Each is None if it is not known. `caveats` are promises of a run that the store's
+    engine cannot keep.
     """
 
     store: str
@@ -71,10 +73,16 @@ class StoreReport:
     chunk_of_new: StoreChunking | None = None
     max_tokens: int | None = None
     truncated: int | None = None
+    caveats: Sequence[str] = ()
+
+    @property
+    def why_worse(self) -> str:
+        """An answer to "why did my search get worse?", in one paragraph."""
+        return why_worse(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return asdict(self)
+        return {**asdict(self), "why_worse": self.why_worse}
 
 
 def whose(config: Config, ref: StoreRef) -> KnownStore | None:
@@ -143,7 +151,7 @@ def check(
     common: dict[str, Any] = {
         "store": address_of(store), "kind": store.kind, "default": default.name,
         "dimensions": shape.dimensions, "dtype": shape.dtype, "rows": shape.rows, "health": health,
-        "copies": copies_of(store), "chunk_of_new": ref.chunk,
+        "copies": copies_of(store), "chunk_of_new": ref.chunk, "caveats": caveats_of(store),
         "chunk": recorded_chunking(ref, config.homes.state) if shape.rows else ref.chunk,
     }  # fmt: skip
     if stamp and sample is None and not models:

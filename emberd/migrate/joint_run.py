@@ -17,7 +17,7 @@ from emberd.migrate.notes import JointRun, Member
 from emberd.migrate.restore import roll_back
 from emberd.migrate.stage import ProgressCallback, Staged, staging
 from emberd.migrate.store_ref import StoreRef, require_separate_files
-from emberd.migrate.swap import await_texts, swapping
+from emberd.migrate.swap import await_texts, bring_over, swapping
 from emberd.migrate.verify import Migrated, verify
 from emberd.migrate.workplace import Workplace
 
@@ -126,6 +126,7 @@ class _Transaction:
         try:
             self._commit()
             for one in self._staged:
+                bring_over(one)
                 await_texts(one)
             migrated = {one.ref.name: verify(one) for one in self._staged}
             for one in self._staged:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 from emberd.errors import StoreRowsError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Copy, Cost, Key, Lacking, Shape, Store, address_of, copies_of
+from emberd.migrate.base import (
+    Copy,
+    Cost,
+    Key,
+    Lacking,
+    Shape,
+    Store,
+    address_of,
+    caveats_of,
+    copies_of,
+)
 from emberd.migrate.chunked import recorded_chunking, require_own_vectors
 from emberd.migrate.embedding import Embedder, Target, embed, embed_at_once
 from emberd.migrate.likeness import SAME, likeness
@@ -28,7 +38,8 @@ class Plan:
     `there` says why nothing needs to be done; it is None if something does. `staged` rows have been
     embedded already. `loss` is what smaller vectors cost; None if they do not become smaller.
     `chunk` is how the rows were cut from longer texts. Of `sampled` rows, the new model cuts
-    `truncated`, as they have more tokens than it takes.
+    `truncated`, as they have more tokens than it takes. `caveats` are promises that the store's
+    engine cannot keep.
     """
 
     shape: Shape
@@ -43,6 +54,7 @@ class Plan:
     chunk: StoreChunking | None = None
     sampled: int = 0
     truncated: int = 0
+    caveats: Sequence[str] = ()
 
     @property
     def disk_bytes(self) -> int:
@@ -94,6 +106,7 @@ def plan(
         chunk=recorded_chunking(ref, state),
         sampled=tried.rows,
         truncated=tried.truncated,
+        caveats=caveats_of(store),
     )
     if made.there is None and target.dtype != shape.dtype and target.dtype != "float":
         made = replace(made, loss=measure_loss(store, shape, target, embedder))

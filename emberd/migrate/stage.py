@@ -33,7 +33,8 @@ class Staged:
     """A store with its new vectors beside it, locked against other migrations.
 
     At the swap, what is in the sidecar are the new vectors. `chunk` is how the rows were cut. This
-    run embedded `embedded` rows in `embed_s`; writers waited for `locked_s`.
+    run embedded `embedded` rows in `embed_s`; writers waited for `locked_s`, or could not be locked
+    out, and `late` rows were written to the old vectors' place during the swap.
     """
 
     ref: StoreRef
@@ -47,6 +48,7 @@ class Staged:
     chunk: StoreChunking | None = None
     joint: JointRun | None = None
     copies: Sequence[Copy] = ()
+    late: int = 0
     embedded: int = 0
     embed_s: float = 0.0
     locked_s: float = 0.0

@@ -10,12 +10,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from emberd.errors import MigrationError, NoServerError, StoreBusyError, UnavailableError
-from emberd.migrate.base import Key, Replacement, Stamp, Store, address_of, part_of, unmoved_of
+from emberd.migrate.base import (
+    Key,
+    Replacement,
+    Stamp,
+    Store,
+    address_of,
+    locks_writers,
+    part_of,
+    unmoved_of,
+)
 from emberd.migrate.notes import Note, now
 from emberd.migrate.stage import Staged, embed_rows
 from emberd.migrate.textless import LOOK_S, complete_rows, listed, require_set_aside
 from emberd.migrate.workplace import patiently, settings_of
 
+BRING_S = 60.0  # how long to follow writers that go on writing to the old place
+QUIET = 3  # looks that find nothing, until they seem to have changed over
 TEXTS_S = 3.0  # how long to wait after a commit for texts whose vectors are already there
 
 
@@ -131,6 +142,21 @@ def _note(staged: Staged) -> Note:
         settings=settings,
         together=staged.joint,
     )
+
+
+def bring_over(staged: Staged) -> None:
+    """After the commit, embed what was written to the old place, if writers were not locked out.
+
+    Programs may hold on to that place until they are restarted; what they write later, the next run
+    brings over.
+    """
+    store, until_s, quiet = staged.ref.store, time.monotonic() + BRING_S, 0
+    while not locks_writers(store) and quiet < QUIET and time.monotonic() < until_s:
+        rows, vectors = complete_rows(store, staged.target, staged.embedder)
+        staged.sidecar.put(rows, vectors)
+        staged.late += len(rows)
+        quiet = 0 if rows else quiet + 1
+        time.sleep(LOOK_S)
 
 
 def await_texts(staged: Staged) -> None:

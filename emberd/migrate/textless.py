@@ -32,6 +32,7 @@ from emberd.vectors import Rows
 
 LOOK_S = 0.05
 LACKING_S = 1.0  # a vector without a text for this long is not waiting for one
+MOST = 4096  # rows completed at a time
 LISTED = 5  # keys or tables in a message
 
 
@@ -97,20 +98,23 @@ def complete(ref: StoreRef, target: Target, embedder: Embedder, state: Path) -> 
     stamp = ref.store.stamp()
     if not stamp or not compare(stamp.space, target.space).is_same:
         return 0
-    if not halved_rows(ref.store):
+    if not next(iter(halved_rows(ref.store)), None):
         return 0
+    done = 0
     with Workplace(ref.store, state).locked():
-        return len(complete_rows(ref.store, target, embedder)[0])
+        while rows := complete_rows(ref.store, target, embedder)[0]:
+            done += len(rows)
+    return done
 
 
 def complete_rows(store: Store, target: Target, embedder: Embedder) -> tuple[list[Row], Rows]:
-    """Do what `complete` does; return the rows, and their vectors."""
-    rows = halved_rows(store)
+    """Do what `complete` does, with a few thousand rows; return the rows, and their vectors."""
+    rows = list(islice(halved_rows(store), MOST))
     if not rows:
         return rows, np.zeros((0, target.dimensions), np.float32)
     vectors = embed(embedder, [row.text or "" for row in rows], target)
     with patiently(store.replacing) as replacement:
-        still = set(halved_rows(store))
+        still = set(islice(halved_rows(store), MOST))
         places = [place for place, row in enumerate(rows) if row in still]
         rows, vectors = [rows[place] for place in places], vectors[places]
         replacement.complete(zip((row.key for row in rows), packed(vectors), strict=True))

@@ -25,7 +25,8 @@ class Migrated:
 
     `copies` are the columns that held copies of its vectors before; those that were not replaced
     still hold the old ones. `set_aside` vectors have no text, and are in `set_aside_in` (in words);
-    `completed` ones had none at the swap and got one just after. `strays` are rows written since in
+    `completed` ones had none at the swap and got one just after. `late` rows were written to the
+    old vectors' place during the swap, and brought over. `strays` are rows written since in
     another space, `gone` rows deleted since. If the model could not be asked, `unverified` says
     why, and `strays` are all rows written since. `lowest_cosine` is None if no row was embedded
     again, for that reason or because there is no row.
@@ -41,6 +42,7 @@ class Migrated:
     gone: int = 0
     unverified: str | None = None
     completed: int = 0
+    late: int = 0
     set_aside: int = 0
     set_aside_in: str | None = None
     copies: Sequence[Copy] = ()
@@ -87,6 +89,7 @@ def verify(staged: Staged) -> Migrated:
         gone=gone,
         unverified=comparison.unverified,
         completed=staged.textless.completed,
+        late=staged.late,
         set_aside=staged.textless.left,
         set_aside_in=staged.textless.set_aside_in,
         copies=staged.copies,
@@ -103,7 +106,8 @@ def _compare_with_staged(staged: Staged, rows: int) -> list[Row]:
             unlike += ours.is_of(row)
         elif row and ours and place in places:
             sample.append(row)
-    if unlike and not staged.textless.completed and not staged.place.is_written_to():
+    others = staged.textless.completed or staged.late or staged.place.is_written_to()
+    if unlike and not others:
         raise _wrong(staged.ref.store, f"{unlike} rows do not have the vectors that were put there")
     return sample
 

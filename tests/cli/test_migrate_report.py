@@ -277,15 +277,16 @@ def test_a_verdict_is_a_sentence(
 ) -> None:
     said.show_report(replace(REPORT, **change), ref)
 
-    first, *_, verdict = capsys.readouterr().out.splitlines()
+    first, *_, verdict, worse = capsys.readouterr().out.splitlines()
     assert "300 rows, 384 dimensions" in first
     assert words in verdict
+    assert worse.startswith("Why did my search get worse? ")
 
 
 def test_a_report_has_all_that_was_found(capsys: pytest.CaptureFixture[str]) -> None:
     ill = Health(
-        rows=300, without_vector=1, without_text=2, empty_text=3, bad_vector=4, duplicates=5,
-        textless=[11, 12], vectorless=[90],
+        rows=300, without_vector=1, without_text=2, empty_text=3, bad_vector=4, duplicates=6,
+        not_unit=5, textless=[11, 12], vectorless=[90],
     )  # fmt: skip
     candidate = Candidate(
         model="bge-small", precision="4bit", fingerprint="bb", mean_cosine=0.5, lowest_cosine=0.25,
@@ -293,6 +294,7 @@ def test_a_report_has_all_that_was_found(capsys: pytest.CaptureFixture[str]) -> 
     )  # fmt: skip
     report = replace(
         REPORT, verdict="mixed", health=ill, copies=[COPY], candidates=[candidate], work=WORK,
+        caveats=["a pause."],
         made_by={"minilm": range(1, 192), "": [7] * 9},
     )  # fmt: skip
 
@@ -300,7 +302,8 @@ def test_a_report_has_all_that_was_found(capsys: pytest.CaptureFixture[str]) -> 
 
     out = capsys.readouterr().out
     counted = [int(count) for count in re.findall(r"^  (\d+) ", out, re.M)]
-    assert counted == [1, 2, 3, 4, 5]
+    assert counted == [1, 2, 3, 4, 5, 6]
+    assert "cannot promise here: a pause." in out
     assert "Vectors without a text: 11, 12." in out
     assert "Texts without a vector: 90." in out
     assert "again.raw also holds 9 BLOBs" in out

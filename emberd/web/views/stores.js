@@ -285,6 +285,7 @@ function healthOf(health) {
     [health.without_text, "vectors have no text."],
     [health.empty_text, "texts are empty."],
     [health.bad_vector, "vectors are zero or not finite."],
+    [health.not_unit, "vectors do not have length 1."],
     [health.duplicates, "rows repeat another row's text."],
   ].filter(([count]) => count).map(([count, what]) => `${number(count)} ${what}`);
 }
