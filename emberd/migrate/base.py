@@ -1,7 +1,7 @@
 """The contract of a store kind: rows of key, text and vector, whose vectors change all at once.
 
 A kind is a class that is called with a place, a path or a URL, and options (strings, by keyword).
-It is found by the entry point `emberd.stores`; docs/migrating-a-store.md has a complete example,
+It is found by the entry point `emberd.stores`; docs/writing-a-store.md has a complete example,
 and `migrate/conformance.py` checks one. When a method fails, it raises `StoreError` or a subclass,
 and leaves the store as it was.
 """

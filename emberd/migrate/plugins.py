@@ -47,7 +47,7 @@ def load(kind: str) -> type[Store]:
         raise StoreKindError(
             f"The store kind {kind!r} cannot be used: it has no {', '.join(lacking)}.",
             hint=f"Update {package}, which was written for another version of emberd;"
-            " docs/migrating-a-store.md describes what a kind needs.",
+            " docs/writing-a-store.md describes what a kind needs.",
         )
     return loaded
 
@@ -67,7 +67,7 @@ def open_store(place: Path | str, *, kind: str | None, options: Mapping[str, str
     if kind is None:
         raise NotAStoreError(
             f"{shown} is not a store that emberd recognizes (kinds: {', '.join(kinds())}).",
-            hint="Name its kind with --kind; to add one, see docs/migrating-a-store.md.",
+            hint="Name its kind with --kind; to add one, see docs/writing-a-store.md.",
         )
     made = load(kind)
     if not _takes(kind, place):

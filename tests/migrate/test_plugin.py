@@ -1,4 +1,4 @@
-"""Another kind of store, installed as anybody's package: the one of docs/migrating-a-store.md."""
+"""Another kind of store, installed as anybody's package: the one of docs/writing-a-store.md."""
 
 import json
 import subprocess
