@@ -30,7 +30,7 @@ from emberd.migrate.sqlite_replace import SqliteReplacement
 from emberd.migrate.sqlite_store import SqliteStore
 from emberd.migrate.sqlite_table import column_names
 
-SEARCHED = 4096  # vectors in memory at once
+SEARCHED = 256  # vectors in memory at once
 WHICH = "Name it with `--option vector=TABLE.COLUMN`."
 
 
