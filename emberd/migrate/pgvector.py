@@ -24,7 +24,7 @@ from emberd.migrate.pgvector_replace import (
 from emberd.migrate.postgres import DRIVER, SCHEMES, connected, every, one, quoted, run
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from emberd.migrate.postgres import Connection
 
 COPIED_BYTES_PER_S = 40e6  # of vectors and rows, into a table and through its digests
 INDEXED_PER_S = 900.0  # vectors of 384 numbers that HNSW takes in, on a core

@@ -21,7 +21,7 @@ from emberd.errors import StoreBusyError, StoreError, StoreRowsError
 from emberd.migrate.base import Key, Row, Stamp
 from emberd.migrate.notes import replace_text
 from emberd.migrate.pgvector_layout import Layout
-from emberd.migrate.postgres import every, explained, literal, one, quoted, run
+from emberd.migrate.postgres import every, explained, literal, one, quoted, run, try_lock
 from emberd.migrate.postgres_table import (
     carry_over,
     create_beside,
@@ -33,7 +33,7 @@ from emberd.migrate.postgres_table import (
 )
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from emberd.migrate.postgres import Connection
 
 FETCHED = 2000  # rows at a time
 SENT = 500
@@ -181,36 +181,26 @@ def exchange(
     Raises:
         StoreBusyError: a reader does not end.
     """
-    import psycopg
-
     name = name_of(connection, old)
-    for left in reversed(range(MOMENTS)):
-        run(connection, "SAVEPOINT moment")
-        run(connection, f"SET LOCAL lock_timeout = '{MOMENT_S}s'")
-        try:
-            run(connection, f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+    for _ in range(MOMENTS):
+        locked = try_lock(connection, name, within_s=MOMENT_S)
+        if locked is not False:
             break
-        except psycopg.errors.DeadlockDetected:
-            left = 0  # noqa: PLW2901 - it waits for our lock itself
-            run(connection, "ROLLBACK TO moment")
-        except psycopg.errors.LockNotAvailable:
-            run(connection, "ROLLBACK TO moment")
-        if not left:
-            holders = every(
-                connection,
-                "SELECT DISTINCT a.pid, a.application_name FROM pg_catalog.pg_locks l"
-                " JOIN pg_catalog.pg_stat_activity a USING (pid) WHERE l.relation = %s"
-                " AND l.granted AND a.pid <> pg_backend_pid() ORDER BY 1",
-                old,
-            )
-            who = ", ".join(f"pid {pid} {program}".strip() for pid, program in holders)
-            raise StoreBusyError(
-                f"{shown}: transactions that have read {name} do not end ({who}). Nothing was"
-                " changed.",
-                hint="End them, or a program that reads and then writes in one transaction for"
-                " the time of the swap; then run this again. What is embedded is kept.",
-            )
-        time.sleep(MOMENT_S / 4)
+        time.sleep(MOMENT_S / 4)  # for those who wait behind us
+    if not locked:
+        holders = every(
+            connection,
+            "SELECT DISTINCT a.pid, a.application_name FROM pg_catalog.pg_locks l"
+            " JOIN pg_catalog.pg_stat_activity a USING (pid) WHERE l.relation = %s"
+            " AND l.granted AND a.pid <> pg_backend_pid() ORDER BY 1",
+            old,
+        )
+        who = ", ".join(f"pid {pid} {program}".strip() for pid, program in holders)
+        raise StoreBusyError(
+            f"{shown}: transactions that have read {name} do not end ({who}). Nothing was changed.",
+            hint="End them, or a program that reads and then writes in one transaction for"
+            " the time of the swap; then run this again. What is embedded is kept.",
+        )
     take_place(connection, old, new, keep)
 
 
