@@ -1,6 +1,5 @@
 """Store kind `pgvector`: a table of Postgres with a column of the extension pgvector."""
 
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,16 +10,11 @@ import numpy as np
 from emberd.config.paths import without_password
 from emberd.errors import StoreError
 from emberd.migrate.base import Cost, Key, Lacking, Replacement, Restoration, Row, Shape, Stamp
+from emberd.migrate.pgvector_kept import PgvectorRestoration, Token, stamp_of
 from emberd.migrate.pgvector_layout import OURS, Layout, Wanted, layout_of
-from emberd.migrate.pgvector_replace import (
-    PgvectorReplacement,
-    PgvectorRestoration,
-    Token,
-    digest_with_definition,
-    lock,
-    rows_of,
-    stamp_of,
-)
+from emberd.migrate.pgvector_lock import lock, schema_named
+from emberd.migrate.pgvector_replace import PgvectorReplacement
+from emberd.migrate.pgvector_rows import digest_with_definition, rows_of
 from emberd.migrate.postgres import DRIVER, SCHEMES, connected, every, one, quoted, run
 
 if TYPE_CHECKING:
@@ -166,7 +160,7 @@ class PgvectorStore:
                 connection, "SELECT pg_size_pretty(2 * pg_total_relation_size(%s::oid))", layout.oid
             )
         return (
-            f"On the server's own disk, a run needs about {size}: the old table is kept.",
+            f"Room on the server's own disk: a run needs about {size}, as the old table is kept.",
             "A transaction at the level REPEATABLE READ that began before the swap and first reads"
             " the table after it finds it empty.",
         )
@@ -178,7 +172,7 @@ class PgvectorStore:
 
     def backup(self, target: Path) -> None:
         """Note where the old table will be: the commit that replaces it moves it there."""
-        self._keep = f"emberd_backup_{secrets.token_hex(6)}"
+        self._keep = schema_named("backup")
         with self._reading() as (connection, layout):
             part = self._part_of(layout)
             Token(

@@ -21,7 +21,7 @@ from emberd.errors import (
     StoreKindError,
     StoreRowsError,
 )
-from emberd.migrate import pgvector_replace
+from emberd.migrate import pgvector_lock, pgvector_replace
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
 from emberd.migrate.plan import plan
@@ -223,7 +223,7 @@ def test_a_reader_at_repeatable_read_keeps_its_view_and_the_swap_waits_for_its_e
     database: "psycopg.Connection[Any]", url: str, opened: Open, tmp_path: Path, notes: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(pgvector_replace, "MOMENT_S", 0.1)
+    monkeypatch.setattr(pgvector_lock, "MOMENT_S", 0.1)
     reader = connect(url)
     reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
     assert holds(reader, "old")
@@ -246,8 +246,8 @@ def test_a_reader_that_does_not_end_is_named_and_nothing_changes(
     database: "psycopg.Connection[Any]", url: str, opened: Open, tmp_path: Path, notes: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(pgvector_replace, "MOMENT_S", 0.1)
-    monkeypatch.setattr(pgvector_replace, "MOMENTS", 3)
+    monkeypatch.setattr(pgvector_lock, "MOMENT_S", 0.1)
+    monkeypatch.setattr(pgvector_lock, "MOMENTS", 3)
     reader = psycopg.connect(f"{url}?application_name=dump")
     reader.execute("SELECT count(*) FROM notes")
 
@@ -292,7 +292,7 @@ def test_a_transaction_that_has_written_is_waited_for(
     database: "psycopg.Connection[Any]", url: str, opened: Open, tmp_path: Path, notes: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(pgvector_replace, "LOCK_S", 0.1)
+    monkeypatch.setattr(pgvector_lock, "LOCK_S", 0.1)
     writer = psycopg.connect(url)
     writer.execute("UPDATE notes SET body = 'changed' WHERE id = 1")
 
