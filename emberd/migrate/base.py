@@ -160,7 +160,10 @@ class Replacement(Protocol):
         ...
 
     def vector_keys(self) -> Iterator[Key]:
-        """Yield the keys of all vectors. Optional: without it, `rows` is taken to have them all."""
+        """Yield the keys of all vectors, or only of those that `rows` lacks.
+
+        Optional: without it, `rows` is taken to have them all.
+        """
         ...
 
     def set_aside(self, keys: Iterable[Key], *, stamp: Stamp) -> str:

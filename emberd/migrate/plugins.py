@@ -11,12 +11,13 @@ from emberd.migrate.base import Store
 
 GROUP = "emberd.stores"
 OPTIONAL = {"halved", "lacking", "copies"}  # of `Store`'s methods
-FIRST = ("cmem", "sqlite-vec")  # these try to recognise a path before plugins do
+FIRST = ("cmem", "llm", "sqlite-vec")  # these try to recognise a path before plugins do
+LAST = ("blob",)  # what any other kind knows better is not its own
 
 
 def kinds() -> list[str]:
     """Return the names of all installed kinds, ours first, without importing them."""
-    return sorted(_installed(), key=lambda name: (name not in FIRST, name))
+    return sorted(_installed(), key=lambda name: (name in LAST, name not in FIRST, name))
 
 
 def load(kind: str) -> type[Store]:
