@@ -20,8 +20,8 @@ from emberd.migrate.postgres import DRIVER, SCHEMES, connected, every, one, quot
 if TYPE_CHECKING:
     from emberd.migrate.postgres import Connection
 
-COPIED_BYTES_PER_S = 40e6  # of vectors and rows, into a table and through its digests
-INDEXED_PER_S = 900.0  # vectors of 384 numbers that HNSW takes in, on a core
+COPIED_BYTES_PER_S = 20e6  # of vectors and rows, into a table and through its digests
+INDEXED_PER_S = 500.0  # vectors of 384 numbers that HNSW takes in, on a core
 READ_PER_S = 150_000.0  # rows whose texts are compared
 
 
