@@ -117,10 +117,15 @@ class Changes:
             self.watchers.tell("requests", requests)
         if self._marked:
             states = self._pool.states()
-            marked = [self._pool.status(name) for name in states if name in self._marked]
+            marked = [self._row(name, states[name]) for name in states if name in self._marked]
             self._marked.clear()
             self._tell_rows(marked)
             self._tell_changed("warnings")
+
+    def _row(self, name: str, state: str) -> ModelStatus:
+        """Return a model's row; a disk that may be slow is asked only if its state has changed."""
+        seen, _ = self._rows.get(name, (None, 0.0))
+        return self._pool.status(name, pulled=seen.pulled if seen and seen.state == state else None)
 
     def _tell_rows(self, rows: list[ModelStatus]) -> None:
         changed = []
@@ -168,7 +173,8 @@ class Changes:
             self.look()
         else:
             states = self._pool.states()
-            self._tell_rows([self._pool.status(name) for name in states if states[name] != "cold"])
+            self._tell_rows([self._row(name, states[name]) for name in states
+                             if states[name] != "cold"])  # fmt: skip
 
 
 def _lasting(row: ModelStatus) -> ModelStatus:

@@ -19,18 +19,18 @@ from emberd.api.record import record_of
 from emberd.api.routes import Router
 
 MOST_UNREAD = 2**20  # bytes that a watcher may lag behind, besides what its connection buffers
+END_S = 1.0  # for a watcher to read the end of its stream, when the server ends
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 TYPE = "text/event-stream"
 
 
 class _Watcher:
-    """One who watches. `waits`: it has been sent everything, and could be sent an end, too."""
+    """One who watches."""
 
     def __init__(self, hang_up: HangUp) -> None:
         self.unread = bytearray()
         self.came = asyncio.Event()
         self.hang_up = hang_up
-        self.waits = False
 
 
 class Watchers:
@@ -61,13 +61,13 @@ class Watchers:
         watcher = _Watcher(hang_up)
         unread = _event("hello", self._hello())
         self._all.add(watcher)
+        if self._is_over:
+            self._end(watcher)
         try:
             while unread:
                 await send({"type": "http.response.body", "body": unread, "more_body": True})
-                watcher.waits = True
                 if not self._is_over:
                     await watcher.came.wait()
-                watcher.waits = False
                 watcher.came.clear()
                 unread, watcher.unread = bytes(watcher.unread), bytearray()
             await send({"type": "http.response.body", "body": b""})
@@ -77,14 +77,16 @@ class Watchers:
     def close(self) -> None:
         """End every stream: the server ends."""
         self._is_over = True
-        for watcher in [*self._all]:
-            if watcher.waits:
-                watcher.came.set()
-            else:
-                self._drop(watcher)
+        for watcher in self._all:
+            self._end(watcher)
+
+    def _end(self, watcher: _Watcher) -> None:
+        """Have a stream end, and hang up on one who does not read that: nobody waits for them."""
+        watcher.came.set()
+        asyncio.get_running_loop().call_later(END_S, watcher.hang_up.cut)
 
     def _drop(self, watcher: _Watcher) -> None:
-        """Hang up on one who does not read: it cannot be told anything, not even an end."""
+        """Hang up on one who does not read."""
         self._all.discard(watcher)
         watcher.hang_up.cut()
 

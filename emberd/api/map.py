@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from emberd.api import answers, body, exchange
+from emberd.api.byte_budget import reservation_of
 from emberd.api.fields import RequestBody
 from emberd.api.hang_up import hang_up_of
 from emberd.api.map_process import Given, MapProcess, Maps
@@ -187,8 +188,10 @@ class _Asked:
     request: Request
 
     async def give(self, what: bytes) -> Given:
-        """Ask, until the client hangs up."""
-        return await hang_up_of(self.request.scope).ends(self.held.ask(what))
+        """Ask, until the client hangs up. Raises QueueFullError if there is no room for that."""
+        about, raw = await hang_up_of(self.request.scope).ends(self.held.ask(what))
+        reservation_of(self.request.scope).resize(len(raw))
+        return about, raw
 
     async def bytes(self, what: bytes) -> Response:
         """Answer with the bytes that the map gives."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from emberd.config.load import Config, built_in_catalog
+from emberd.config.paths import without_password
 from emberd.config.settings import Settings
 from emberd.registry.spec import ModelSpec, Source
 from emberd.units import Duration, Size, format_duration, format_exact_size
@@ -22,9 +23,11 @@ class Dump:
 
 
 def dump(config: Config) -> Dump:
-    """Return everything in force."""
+    """Return everything in force, without the passwords in the URLs of stores."""
     settings = dump_settings(config.settings)
     stores = settings.pop("stores")
+    for store in stores.values():
+        store["path"] = without_password(store["path"])
     return Dump(settings, stores, {spec.name: dump_entry(spec) for spec in config.catalog})
 
 

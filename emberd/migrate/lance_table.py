@@ -176,26 +176,20 @@ class LanceTable:
     def digest(self) -> str:
         """Return the migration, and how many versions that changed rows came after it."""
         stamp = self.stamp()
-        if stamp is None:
-            return f"version {self.version}"
-        changes = self._changes_since(stamp.migration)
-        return f"{stamp.migration} and {UNKNOWN if changes is None else changes}"
-
-    def _changes_since(self, migration: str) -> int | None:
-        """Walk back to the version that a migration committed; None if older ones are gone."""
+        migration = stamp.migration if stamp else None
         version, changes = self.version, 0
-        while True:
-            made = self._transaction(version)
-            if made is None:
-                return None
-            if said(made) == migration:
-                return changes
+        while made := self._transaction(version):
+            if said(made) == migration and stamp:
+                return f"{migration} and {changes}"
             name = type(made.operation).__name__
             if name == "Restore":
                 version = made.operation.version
                 continue
+            if stamp is None and name not in QUIET:
+                return f"version {version}"
             changes += name not in QUIET
             version -= 1
+        return f"{migration} and {UNKNOWN}"
 
     def _transaction(self, version: int) -> Any:  # noqa: ANN401 - Lance's
         try:

@@ -10,10 +10,13 @@ from emberd.pool.status import ModelStatus
 from emberd.registry.spec import InputType
 
 
-def status_of(model: Model, names: Mapping[str, InputType | None]) -> ModelStatus:
+def status_of(
+    model: Model, names: Mapping[str, InputType | None], *, pulled: bool | None = None
+) -> ModelStatus:
     """Return what `/models` says about a model; its workers' memory is read from the system.
 
-    `names` are those under which it is listed, and the role that each states.
+    `names` are those under which it is listed, and the role that each states. `pulled`: whether its
+    files are here, if that is known; otherwise they are looked for.
     """
     spec, sessions, last, backlog = model.spec, model.sessions, model.last_start, model.backlog
     ready = next((session.ready for session in sessions if session.ready), None)
@@ -22,7 +25,8 @@ def status_of(model: Model, names: Mapping[str, InputType | None]) -> ModelStatu
     idle_s = None
     if model.state == "ready" and not backlog.busy:
         idle_s = round(time.monotonic() - backlog.last_used_s, 1)
-    pulled = find_here(spec, model.context.homes.hub, entry) is not None
+    if pulled is None:
+        pulled = find_here(spec, model.context.homes.hub, entry) is not None
     files = entry.now.files.values() if entry and pulled else ()
     fingerprint = entry.now.fingerprint if entry else None
     return ModelStatus(

@@ -192,9 +192,9 @@ class Pool:
         """Return the status of every entry of the registry."""
         return [self._status(model) for model in self._models.values()]
 
-    def status(self, name: str | None = None) -> ModelStatus:
-        """Return one model's status; raises `UnknownModelError`."""
-        return self._status(self._models[self.spec(name).name])
+    def status(self, name: str | None = None, *, pulled: bool | None = None) -> ModelStatus:
+        """Return one model's status; see `status_of`. Raises `UnknownModelError`."""
+        return self._status(self._models[self.spec(name).name], pulled)
 
     def warnings(self) -> list[dict[str, str]]:
         """Return models that changed or were damaged, and stores that no longer fit."""
@@ -300,8 +300,8 @@ class Pool:
         self.check_open()
         return self._models[self.spec(name).name]
 
-    def _status(self, model: Model) -> ModelStatus:
-        return status_of(model, self._catalog.names(model.spec))
+    def _status(self, model: Model, pulled: bool | None = None) -> ModelStatus:
+        return status_of(model, self._catalog.names(model.spec), pulled=pulled)
 
     def _admit(self, named: Named, request: EmbedRequest) -> Job:
         spec, role = named

@@ -123,6 +123,7 @@ class Model:
         self.context.pins[self.spec.name] = pinned
         self._crew.wake()
         self.context.changed()
+        self.context.observer.changed(self.spec.name)
 
     def adopt(self, spec: ModelSpec) -> None:
         """Take another entry that the same worker serves, and look at the limits again."""

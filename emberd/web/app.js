@@ -3,7 +3,8 @@
 import { html, render, signal, useEffect, useState } from "./lib/preact.js";
 import { needsToken, refused, useToken } from "./net.js";
 import { connected, follow, lost, server, warnings } from "./state.js";
-import { Failed, Said, Wait } from "./parts.js";
+import { Failed, Said } from "./parts.js";
+import { Wait, useReturn } from "./waiting.js";
 
 const VIEWS = [
   { id: "now", title: "Now", load: () => import("./views/now.js") },
@@ -34,6 +35,10 @@ function App() {
   useEffect(() => {
     document.title = `${view.title} · emberd`;
   }, [view]);
+  useEffect(() => {
+    if (!connected.value) return;
+    for (const each of VIEWS) each.load().catch(() => {}); // so that they are there when the server is not
+  }, [connected.value]);
   return html`
     <a class="skip" href="#main">Skip to the content</a>
     <header>
@@ -50,6 +55,7 @@ function App() {
       <${Connection} />
     </header>
     <main id="main" tabindex="-1">
+      <${Lost} />
       <${Warnings} />
       ${needsToken.value ? html`<${AskForToken} />` : html`<${View} key=${view.id} view=${view} rest=${rest} />`}
     </main>
@@ -59,9 +65,20 @@ function App() {
 function Connection() {
   if (connected.value === null) return html`<p class="connection" role="status">connecting</p>`;
   if (!connected.value) {
-    return html`<p class="connection lost" role="status">${lost.value}; trying again</p>`;
+    return html`<p class="connection lost" role="status">${lost.value.message.replace(/\.$/, "")}; trying again</p>`;
   }
   return html`<p class="connection" role="status">emberd ${server.value?.version}</p>`;
+}
+
+/** What to do while the server does not answer: said once, for all views. */
+function Lost() {
+  if (connected.value !== false || needsToken.value) return null;
+  return html`
+    <div class="notice warn gone" role="status">
+      <p><${Said} text=${lost.value.message} /></p>
+      <p class="hint"><${Said} text=${lost.value.hint} /> This page tries again by itself; until then it shows what it knew.</p>
+    </div>
+  `;
 }
 
 function Warnings() {
@@ -97,7 +114,8 @@ function AskForToken() {
   `;
 }
 
-const NOT_LOADED = { message: "This view could not be loaded.", hint: "Reload the page once emberd answers again." };
+const NOT_LOADED = { message: "This view could not be loaded.", hint: "The page is loaded anew once emberd answers again." };
+const SLOW = "The server sends the files of the page slowly: it has much to do, or the way to it is slow. If that goes on, load the page anew.";
 
 /** Loads a view's module when it is first looked at. */
 function View({ view, rest }) {
@@ -110,8 +128,9 @@ function View({ view, rest }) {
     );
     return () => (here = false);
   }, [view]);
-  if (found.problem) return html`<${Failed} problem=${found.problem} />`;
-  if (!found.Content) return html`<${Wait} what="Loading the view" />`;
+  useReturn(() => found.problem && location.reload()); // browsers may remember that a module could not be loaded
+  if (found.problem) return html`<h1>${view.title}</h1><${Failed} problem=${found.problem} again=${() => location.reload()} />`;
+  if (!found.Content) return html`<${Wait} what="Loading the view" why=${SLOW} />`;
   return html`<${found.Content} rest=${rest} />`;
 }
 

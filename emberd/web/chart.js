@@ -3,13 +3,14 @@
 import { colourOf } from "./colour.js";
 import { html, useEffect, useRef, useState } from "./lib/preact.js";
 import uPlot from "./lib/uplot.js";
+import { Swatch } from "./looks.js";
 import { clock } from "./parts.js";
 
 const HEIGHT = 150;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /**
- * `at` are seconds since 1970; each of `series` is {label, hue, values}, with null where there is nothing.
+ * `at` are seconds since 1970; each of `series` is {label, look, values} (looks.js), with null where there is nothing.
  * `marks` are {at_s, label}: dashed lines. `show` makes a value readable; the axis
  * has lines at multiples of one of `steps`.
  */
@@ -19,7 +20,7 @@ export function Chart({ title, at, series, marks = [], show, steps }) {
   const drawn = useRef({});
   const [pointed, setPointed] = useState(null);
   const [scheme, setScheme] = useState(dark.matches);
-  const kinds = series.map(({ label, hue }) => `${label}:${hue}`).join();
+  const kinds = series.map(({ label, look }) => `${label}:${look.colour}:${look.pattern}`).join();
   drawn.current = { marks, show };
 
   useEffect(() => {
@@ -50,9 +51,9 @@ export function Chart({ title, at, series, marks = [], show, steps }) {
         <h3>${title}</h3>
         <ul class="legend-list small">
           ${series.map(
-            ({ label, hue, values }) => html`
+            ({ label, look, values }) => html`
               <li key=${label}>
-                ${label && html`<span class="swatch" aria-hidden="true" style=${{ background: `var(--hue-${hue})` }}></span><span class="wrap">${label}</span>`}
+                ${label && html`<${Swatch} look=${look} /><span class="wrap">${label}</span>`}
                 ${pointed == null && html`<span class="soft">now</span>`}
                 <strong class="num">${show(values[index])}</strong>
                 ${pointed == null && html`<span class="soft num">at most ${show(highest(values))}</span>`}
@@ -101,7 +102,7 @@ function options(element, { series, steps }, drawn, setPointed) {
     ],
     series: [
       {},
-      ...series.map(({ label, hue }) => ({ label, stroke: colourOf(element, `--hue-${hue}`), width: 1.5, spanGaps: false, points: { size: 3 } })),
+      ...series.map(({ label, look }) => ({ label, stroke: colourOf(element, look.colour), dash: look.dash, width: 1.5, spanGaps: false, points: { size: 3 } })),
     ],
     hooks: {
       setCursor: [(plot) => setPointed(plot.cursor.idx ?? null)],

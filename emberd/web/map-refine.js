@@ -3,15 +3,17 @@
 import { html, useEffect, useRef, useState } from "./lib/preact.js";
 import { fetchFrom } from "./net.js";
 import { Bar, Failed, number } from "./parts.js";
+import { Wait } from "./waiting.js";
 
 const SAMPLES = [2000, 5000, 20_000];
 
 /**
  * `onLayout({rows, xy} | null)`; null: back to all rows. `refined` is the layout's number of rows.
- * `onOther()` is called when the store was read anew, so that the sample is not of this `map`.
+ * `onOther(size)` is called when this `map` is held no longer: the store has to be read anew, and `resumed` (a ref)
+ * says then that a sample of that size had been asked for.
  */
-export function Refine({ store, map, points, refined, onLayout, onOther }) {
-  const [wanted, setWanted] = useState(SAMPLES[0]);
+export function Refine({ store, map, points, refined, resumed, onLayout, onOther }) {
+  const [wanted, setWanted] = useState(resumed.current ?? SAMPLES[0]);
   const [doing, setDoing] = useState(null); // {what, done, total}
   const [problem, setProblem] = useState(null);
   const running = useRef(null); // an AbortController: it ends the fetch and the worker
@@ -21,10 +23,14 @@ export function Refine({ store, map, points, refined, onLayout, onOther }) {
     running.current?.abort();
     setDoing(null);
   };
-  useEffect(() => stop, []);
+  useEffect(() => {
+    if (resumed.current) start();
+    resumed.current = null;
+    return stop;
+  }, []);
 
   const start = async (event) => {
-    event.preventDefault();
+    event?.preventDefault();
     running.current = new AbortController();
     const { signal } = running.current;
     setProblem(null);
@@ -34,7 +40,7 @@ export function Refine({ store, map, points, refined, onLayout, onOther }) {
       const response = await fetchFrom(path, { accept: "application/octet-stream", signal });
       if (response.headers.get("x-emberd-map") !== map) {
         stop();
-        onOther();
+        onOther(wanted);
         return;
       }
       const [count, size] = ["rows", "components"].map((name) => Number(response.headers.get(`x-emberd-${name}`)));
@@ -62,7 +68,8 @@ export function Refine({ store, map, points, refined, onLayout, onOther }) {
     } catch (error) {
       if (signal.aborted) return;
       stop();
-      setProblem(error);
+      if (error.status === 404) onOther(wanted); // nobody has asked for a while, so its process has ended
+      else setProblem(error);
     }
   };
 
@@ -72,7 +79,7 @@ export function Refine({ store, map, points, refined, onLayout, onOther }) {
       ${problem && html`<${Failed} problem=${problem} />`}
       ${doing
         ? html`
-            <p role="status" class="small">${doing.what} …</p>
+            <${Wait} what=${doing.what} why="This browser computes it, and the map can be used meanwhile. A smaller sample is faster." />
             <${Bar} done=${doing.done} total=${doing.total} label=${doing.what} />
             <div class="row"><button type="button" onClick=${stop}>Stop here</button></div>
           `

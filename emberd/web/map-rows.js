@@ -2,7 +2,8 @@
 
 import { html, useEffect, useState } from "./lib/preact.js";
 import { ask } from "./net.js";
-import { Failed, number, Wait } from "./parts.js";
+import { Failed, number } from "./parts.js";
+import { Wait } from "./waiting.js";
 
 const FIRST = 50; // rows of a list that are shown at once
 
@@ -31,7 +32,7 @@ export class RowTexts {
 }
 
 /** The text of the row under the pointer; `hovered` is a signal of {row, at: [x, y]} or null. */
-export function Tip({ hovered, texts, width }) {
+export function Tip({ hovered, texts, plane }) {
   const now = hovered.value;
   const [row, setRow] = useState(null);
   useEffect(() => {
@@ -45,9 +46,11 @@ export function Tip({ hovered, texts, width }) {
   }, [now?.row, texts]);
   if (!now || row?.row !== now.row) return null;
   const [x, y] = now.at;
-  const side = x > width / 2 ? { right: `${width - x + 14}px` } : { left: `${x + 14}px` };
+  const { width, height } = plane; // it lies on the side where there is room
+  const across = x > width / 2 ? { right: `${width - x + 14}px` } : { left: `${x + 14}px` };
+  const along = y > height / 2 ? { bottom: `${height - y + 14}px` } : { top: `${y + 14}px` };
   return html`
-    <div class="tip" style=${{ ...side, top: `${y + 14}px` }}>
+    <div class="tip" style=${{ ...across, ...along }}>
       <p dir="auto">${row.text || "(no text)"}</p>
       <p class="soft small">${row.key}</p>
     </div>

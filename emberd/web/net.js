@@ -5,7 +5,8 @@ import { signal } from "./lib/preact.js";
 
 const KEPT = "emberd-token"; // in this tab's session, never in an address
 const TOKEN = /^[\w.~+/=-]+$/; // what one consists of; fetch would fail on some other characters
-const SILENT_MS = 10_000; // there is a sample each second, so the connection is dead
+const SILENT_MS = 5000; // there is a sample each second, so the connection is dead
+const NO_ANSWER = { message: "emberd does not answer.", hint: "Start it with `emberd serve`; if it runs, `emberd doctor` says what is wrong." };
 
 export const token = signal(sessionStorage.getItem(KEPT) ?? "");
 export const needsToken = signal(false);
@@ -60,7 +61,7 @@ export async function fetchFrom(path, { body, accept = "application/json", signa
     response = await fetch(`../${path}`, asked);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, { message: "emberd does not answer.", hint: "Start it with `emberd serve`." });
+    throw new Problem(0, NO_ANSWER);
   }
   if (response.status === 401 && sent === token.value) {
     refused.value = Boolean(sent);
@@ -75,30 +76,35 @@ export async function ask(path, options) {
   return (await fetchFrom(path, options)).json();
 }
 
-/** Read a stream of Server-Sent Events for as long as the page is open; `connected` is told whether, and why not. */
+/** Read a stream of Server-Sent Events for as long as the page is open; `connected` is told whether, and which Problem there is. */
 export async function listen(path, heard, connected) {
   for (let wait = 250; ; wait = Math.min(wait * 2, 4000)) {
     const silence = new AbortController();
-    let why = "emberd does not answer";
+    let problem = new Problem(0, NO_ANSWER);
     try {
-      const response = await fetchFrom(path, { accept: "text/event-stream", signal: silence.signal });
-      connected(true, "");
+      const response = await unlessSilent(fetchFrom(path, { accept: "text/event-stream", signal: silence.signal }), silence);
+      connected(true, null);
       wait = 250;
       await readEvents(response.body.pipeThrough(new TextDecoderStream()).getReader(), heard, silence);
     } catch (error) {
-      if (error.status) why = error.message.replace(/\.$/, "");
+      if (error.status) problem = error;
     }
     silence.abort();
-    connected(false, why);
+    connected(false, problem);
     await (needsToken.value ? untilToken() : new Promise((done) => setTimeout(done, wait)));
   }
+}
+
+/** What was promised; if nothing comes of it for too long, `silence` is aborted, which ends it. */
+function unlessSilent(promised, silence) {
+  const alarm = setTimeout(() => silence.abort(), SILENT_MS);
+  return promised.finally(() => clearTimeout(alarm));
 }
 
 async function readEvents(reader, heard, silence) {
   let rest = "";
   for (;;) {
-    const alarm = setTimeout(() => silence.abort(), SILENT_MS);
-    const { value, done } = await reader.read().finally(() => clearTimeout(alarm));
+    const { value, done } = await unlessSilent(reader.read(), silence);
     if (done) return;
     const blocks = (rest + value).split("\n\n");
     rest = blocks.pop();

@@ -1,4 +1,4 @@
-// Small parts that all views share: how things look while one waits, when there is nothing, and when they fail.
+// Small parts that all views share: numbers in words, what one copies or confirms, and how it looks when there is nothing or something fails.
 
 import { html, useEffect, useRef, useState } from "./lib/preact.js";
 
@@ -26,11 +26,6 @@ export function clock(sinceEpoch) {
   const time = then.toLocaleTimeString("en", { hourCycle: "h23" });
   if (then.toDateString() === new Date().toDateString()) return time;
   return `${then.toLocaleDateString("en", { month: "short", day: "numeric" })}, ${time}`;
-}
-
-/** Something is under way; after a moment it says what. */
-export function Wait({ what }) {
-  return html`<p class="wait" role="status">${what} …</p>`;
 }
 
 /** What the server says: a command in it stands between backticks. */
@@ -101,19 +96,4 @@ export function Confirm({ title, command, action, onDone, onCancel, children }) 
       </div>
     </dialog>
   `;
-}
-
-/** Load something when a view opens: {data, problem, again}. */
-export function useLoaded(load, keys) {
-  const [found, setFound] = useState({});
-  const [turn, setTurn] = useState(0);
-  useEffect(() => {
-    const stopping = new AbortController();
-    load(stopping.signal).then(
-      (data) => setFound({ data }),
-      (problem) => problem.name === "AbortError" || setFound({ problem }),
-    );
-    return () => stopping.abort();
-  }, [...keys, turn]);
-  return { ...found, again: () => setTurn((before) => before + 1) };
 }

@@ -7,7 +7,7 @@ const SAMPLES = 900; // one a second: 15 minutes
 const REQUESTS = 200;
 
 export const connected = signal(null); // null: not yet
-export const lost = signal(""); // why not
+export const lost = signal(null); // why not: a Problem
 export const server = signal(null); // {version, instance, default, pid, budget_bytes, ...}
 export const models = signal([]); // rows of /models
 export const warnings = signal([]);
@@ -69,10 +69,10 @@ export function follow() {
   return listen(
     "events",
     (name, data) => batch(() => heard[name]?.(data)),
-    (is, why) =>
+    (is, problem) =>
       batch(() => {
         connected.value = is;
-        lost.value = why;
+        lost.value = problem;
       }),
   );
 }

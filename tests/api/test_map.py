@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -269,6 +270,31 @@ def _config(home: Path) -> str:
     """Return the configuration of another home for the same stores."""
     said = (home / "config.yaml").read_text()
     return said.replace("{path: ", f"{{path: {home}/").replace(f"{home}//", "/")
+
+
+def test_what_a_map_answers_counts_among_the_bytes_that_requests_hold(
+    home: tuple[Path, dict[str, Matrix]], tmp_path: Path
+) -> None:
+    config = f"{_config(home[0])}limits: {{max_queued_bytes: 8KiB}}\n"
+    begun = (
+        b"POST /embed HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    )
+    with Server(tmp_path / "home", config=config) as one:
+        ready(one, "notes")
+        host, port = one.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as other:
+            other.sendall(begun)
+            wait_for(lambda: "emberd_held_bytes 1.0" in one.http.get("/metrics").text)
+            refused = one.http.get("/map/points?store=notes")
+            few = post(one, "/map/texts", store="notes", rows=[5])
+        wait_for(lambda: "emberd_held_bytes 0.0" in one.http.get("/metrics").text)
+        whole = one.http.get("/map/points?store=notes")
+
+    assert (refused.status_code, refused.json()["code"]) == (429, "queue_full")
+    assert refused.json()["hint"].endswith("limits.max_queued_bytes.")
+    assert few["rows"][0]["row"] == 5
+    assert (whole.status_code, len(whole.content)) == (200, 10 * ROWS)
 
 
 def test_no_text_of_a_store_or_a_search_is_logged(mapped: Server) -> None:

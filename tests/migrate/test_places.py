@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from emberd.config.dump import dump
+from emberd.config.load import load_config
 from emberd.config.paths import is_url, without_password
 from emberd.errors import NotAStoreError, StoreKindError
 from emberd.migrate.plugins import open_store
@@ -27,6 +29,15 @@ def test_paths_are_told_from_urls(place: str) -> None:
 def test_a_password_is_not_shown() -> None:
     assert without_password(URL) == SHOWN
     assert without_password(SHOWN) == SHOWN
+
+
+def test_a_configuration_is_shown_without_it(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"stores: {{notes: {{path: '{URL}'}}}}\n")
+    config = load_config(environ={"EMBERD_HOME": str(tmp_path)})
+
+    assert config.place_of_store("notes") == URL
+    assert dump(config).stores["notes"]["path"] == SHOWN
 
 
 def test_no_kind_for_a_url_is_an_error_without_its_password() -> None:

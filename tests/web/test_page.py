@@ -62,7 +62,7 @@ def test_a_token_opens_every_view_and_is_kept_for_the_tab_alone(
         give(page, TOKEN)
         for view in VIEWS:
             page.goto(f"{guarded.url}/ui/#/{view}")
-            page.locator(f"nav a[aria-current][href='#/{view}']").wait_for()
+            page.locator(f"header a[aria-current][href='#/{view}']").wait_for()
             expect(page.locator("main h1")).to_be_visible()
             expect(page.get_by_label("Token", exact=True)).to_have_count(0)
         page.goto(f"{guarded.url}/ui/#/try")

@@ -1,8 +1,11 @@
 // Activity: the last 200 requests, what each was about and where its time went. Never their texts.
 
 import { html, useState } from "../lib/preact.js";
-import { Command, Empty, Wait, clock, number, seconds } from "../parts.js";
+import { Swatch, areaOf, plain } from "../looks.js";
+import { Command, Empty, clock, number, seconds } from "../parts.js";
+import { Select } from "../select.js";
 import { requests, server } from "../state.js";
+import { Wait } from "../waiting.js";
 
 const STAGES = [
   ["wait_ms", "waiting for the model", 3],
@@ -32,10 +35,10 @@ export default function Activity() {
           <div class="row filters">
             <label class="choice"><input type="checkbox" checked=${onlyErrors} onChange=${(event) => setOnlyErrors(event.target.checked)} /> Only errors</label>
             <label for="of-model">Model</label>
-            <select id="of-model" value=${model} onChange=${(event) => setModel(event.target.value)}>
+            <${Select} id="of-model" value=${model} onChange=${(event) => setModel(event.target.value)}>
               <option value="">all</option>
               ${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
-            </select>
+            <//>
             <span class="soft num" role="status">${number(shown.length)} of ${number(requests.value.length)} requests</span>
           </div>
           ${shown.length === 0
@@ -58,7 +61,7 @@ function Legend() {
     <ul class="legend-list small" aria-label="Where the time of a request went">
       ${STAGES.map(
         ([stage, label, hue]) => html`
-          <li key=${stage}><span class="swatch" aria-hidden="true" style=${{ background: `var(--hue-${hue})` }}></span>${label}</li>
+          <li key=${stage}><${Swatch} look=${plain(hue)} />${label}</li>
         `,
       )}
       <li><span class="swatch rest" aria-hidden="true"></span>the rest</li>
@@ -108,7 +111,7 @@ function Stages({ row }) {
   const said = parts.map(([stage, label]) => `${number(row.stages[stage], 1)} ms ${label}`).join(", ");
   return html`
     <div class="stages" title=${said} aria-hidden="true">
-      ${parts.map(([stage, , hue]) => html`<span key=${stage} style=${{ width: `${(100 * row.stages[stage]) / whole}%`, background: `var(--hue-${hue})` }}></span>`)}
+      ${parts.map(([stage, , hue]) => html`<span key=${stage} ...${areaOf(plain(hue), { width: `${(100 * row.stages[stage]) / whole}%` })}></span>`)}
     </div>
     <span class="unseen">${said}</span>
   `;

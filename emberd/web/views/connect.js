@@ -2,8 +2,10 @@
 
 import { html, useState } from "../lib/preact.js";
 import { token } from "../net.js";
-import { Command, Wait } from "../parts.js";
+import { Command } from "../parts.js";
+import { Select } from "../select.js";
 import { models, server } from "../state.js";
+import { Wait } from "../waiting.js";
 import { CLIENTS, isTested } from "./connect/clients.js";
 
 const KINDS = { embed: "Vectors", rerank: "Re-rankers", sparse: "Sparse vectors" };
@@ -24,7 +26,7 @@ export default function Connect({ rest: [id] }) {
     <div class="row connecting">
       <div class="field">
         <label for="model">Model</label>
-        <select id="model" value=${model.name} onChange=${(event) => setChosen(event.target.value)}>
+        <${Select} id="model" value=${model.name} onChange=${(event) => setChosen(event.target.value)}>
           ${Object.entries(KINDS).map(
             ([kind, title]) => html`
               <optgroup key=${kind} label=${title}>
@@ -32,7 +34,7 @@ export default function Connect({ rest: [id] }) {
               </optgroup>
             `,
           )}
-        </select>
+        <//>
       </div>
       <dl><dt>Address</dt><dd><code>${address}</code></dd></dl>
       ${needsToken &&

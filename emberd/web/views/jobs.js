@@ -8,6 +8,7 @@ import { html, useState } from "../lib/preact.js";
 import { ask } from "../net.js";
 import { Bar, Confirm, Failed, clock, number, seconds, size } from "../parts.js";
 import { jobs, server } from "../state.js";
+import { Wait } from "../waiting.js";
 
 const VERDICTS = {
   ok: ["ready", "ok"], note: ["", "note"], skipped: ["", "skipped"], warning: ["busy", "warning"], failed: ["bad", "failed"],
@@ -26,31 +27,30 @@ export function lineOf(...words) {
   return [server.value?.command ?? "emberd", ...quoted].join(" ");
 }
 
-/** Start and stop jobs: {start, stop, problem}. */
+/** Start and stop jobs: {start, stop, sending, problem}. */
 function useJobs() {
+  const [sending, setSending] = useState(false);
   const [problem, setProblem] = useState(null);
   const send = async (path, body) => {
+    setSending(true);
     setProblem(null);
-    try {
-      return await ask(path, { body });
-    } catch (error) {
-      setProblem(error);
-      return null;
-    }
+    await ask(path, { body }).catch(setProblem);
+    setSending(false);
   };
-  return { start: (body) => send("jobs", body), stop: (job) => send("jobs/stop", { id: job.id }), problem };
+  return { start: (body) => send("jobs", body), stop: (job) => send("jobs/stop", { id: job.id }), sending, problem };
 }
 
 /** A button that starts a job; with `confirm` ({title, line, text}) it asks first. */
 export function Start({ body, label, confirm, disabled, primary }) {
   const [asking, setAsking] = useState(false);
-  const { start, problem } = useJobs();
+  const { start, sending, problem } = useJobs();
   const go = () => {
     setAsking(false);
     return start(body);
   };
   return html`
-    <button type="button" class=${primary ? "primary" : ""} disabled=${disabled} onClick=${confirm ? () => setAsking(true) : go}>${label}</button>
+    <button type="button" class=${primary ? "primary" : ""} disabled=${disabled || sending} onClick=${confirm ? () => setAsking(true) : go}>${label}</button>
+    ${sending && html`<div class="outcome"><${Wait} what="Asking for the command to start" /></div>`}
     ${problem && html`<div class="outcome"><${Failed} problem=${problem} /></div>`}
     ${asking &&
     html`
@@ -63,28 +63,32 @@ export function Start({ body, label, confirm, disabled, primary }) {
 
 /** How far a job is, with a button that stops it; nothing once it has ended. */
 export function Running({ job }) {
-  const { stop, problem } = useJobs();
+  const { stop, sending, problem } = useJobs();
   const [asked, setAsked] = useState(null); // the job that was asked to end
   if (!isRunning(job)) return null;
   return html`
     <div class="stack outcome">
-      <p role="status">${stepOf(job)}</p>
+      <${Wait} what=${stepOf(job)} why=${job.progress ? GOES_ON : STARTING} />
       <${Bar} done=${job.progress?.done} total=${job.progress?.total} label=${stepOf(job)} />
       <div class="row spread">
         <span class="soft small num">${amountOf(job.progress)}</span>
         <button type="button" onClick=${() => (setAsked(job.id), stop(job))}>${asked === job.id ? "Stop now" : "Stop"}</button>
       </div>
+      ${sending && html`<${Wait} what="Asking it to stop" />`}
       ${problem && asked === job.id && html`<${Failed} problem=${problem} />`}
     </div>
   `;
 }
 
+const STARTING = "The command is a process of its own, which reads its libraries from the disk first; that takes long on a busy machine. Stop ends it.";
+const GOES_ON = "It goes on when this page is closed.";
+
 function stepOf({ progress, kind }) {
-  if (!progress) return "Starting the command …";
+  if (!progress) return "Starting the command";
   if (kind === "migrate" && progress.total && progress.done >= progress.total) {
-    return "Putting the new vectors in place, all at once, and checking them …";
+    return "Putting the new vectors in place, all at once, and checking them";
   }
-  return `${progress.what[0].toUpperCase()}${progress.what.slice(1)} …`;
+  return `${progress.what[0].toUpperCase()}${progress.what.slice(1)}`;
 }
 
 function amountOf(progress) {

@@ -1,18 +1,20 @@
 // Map: a store's rows in two dimensions. What is alike is near; several models in one store are seen.
 
-import { html, signal, useEffect, useMemo, useState } from "../lib/preact.js";
+import { html, signal, useEffect, useMemo, useRef, useState } from "../lib/preact.js";
 import { MapCanvas } from "../map-canvas.js";
 import { Refine } from "../map-refine.js";
 import { RowList, RowTexts, Tip } from "../map-rows.js";
 import { ask, fetchFrom } from "../net.js";
-import { Bar, Command, Empty, Failed, number, Wait } from "../parts.js";
+import { Bar, Command, Empty, Failed, number } from "../parts.js";
 import { Plane } from "../plane.js";
 import { canDraw } from "../points.js";
+import { Select } from "../select.js";
 import { server } from "../state.js";
+import { Wait, useReturn } from "../waiting.js";
 import { lineOf } from "./jobs.js";
 
 const AGAIN_MS = 500; // between two looks at a check
-const HUES = ["--hue-5", "--hue-0", "--hue-1", "--hue-2", "--hue-3", "--hue-4"]; // of what is not known, then of groups
+const HUES = 10; // of groups; of more, some have to be hidden to be told apart
 const SURE = 0.99; // see `agreement` in MapState
 const NOBODY = new Set();
 
@@ -25,9 +27,9 @@ export default function MapView({ rest: [asked] }) {
       ${stores?.length > 0 &&
       html`
         <label class="row"><span>Store</span>
-          <select class="fit" value=${name} onChange=${(event) => (location.hash = `#/map/${encodeURIComponent(event.target.value)}`)}>
+          <${Select} class="fit" value=${name} onChange=${(event) => (location.hash = `#/map/${encodeURIComponent(event.target.value)}`)}>
             ${stores.map((each) => html`<option value=${each}>${each}</option>`)}
-          </select>
+          <//>
         </label>
       `}
     </div>
@@ -51,6 +53,7 @@ function StoreMap({ store }) {
   const [turn, setTurn] = useState({ again: false });
   const [{ state, points }, setFound] = useState({}); // together: points have the groups that the state names
   const [problem, setProblem] = useState(null);
+  const resumed = useRef(null); // the size of a sample that is refined once the store has been read anew
 
   useEffect(() => {
     const stopping = new AbortController();
@@ -80,6 +83,7 @@ function StoreMap({ store }) {
     if (again) setFound({});
     setTurn({ again });
   };
+  useReturn(() => problem?.status === 0 && read(false));
   const check = async () => {
     try {
       await ask("map/check", { body: { store } });
@@ -95,7 +99,7 @@ function StoreMap({ store }) {
       vector${state.unusable ? `; the vectors of ${number(state.unusable)} are zero, not finite, or of another size` : ""}.</p>
       <button type="button" onClick=${() => read(true)}>Read it again</button><//>`;
   }
-  return html`<${Chart} key=${state.map} state=${state} points=${points} onCheck=${check} onRead=${read} />`;
+  return html`<${Chart} key=${state.map} state=${state} points=${points} onCheck=${check} onRead=${read} resumed=${resumed} />`;
 }
 
 /** Whether these are the points of that map, each of a group that it names. */
@@ -119,17 +123,17 @@ async function pointsOf(store, signal) {
 }
 
 const DOING = {
-  starting: "Starting a process that reads the store",
-  "reading rows": "Reading the rows",
-  "computing principal components": "Computing principal components",
+  starting: ["Starting a process that reads the store", "It reads its libraries from the disk first, and then opens the store; that takes long on a busy machine."],
+  "reading rows": ["Reading the rows", "All vectors are read once. A slow disk makes that long, and so do programs that write to the store."],
+  "computing principal components": ["Computing principal components", "The more rows and dimensions there are, the longer it takes."],
 };
 
 function Reading({ store, progress }) {
-  const what = DOING[progress?.what] ?? progress?.what ?? `Asking for the map of ${store}`;
+  const [what, why] = DOING[progress?.what] ?? [progress?.what ?? `Asking for the map of ${store}`];
   const far = progress?.total ? ` (${number(progress.done)} of ${number(progress.total)})` : "";
   return html`
     <div class="card">
-      <p role="status">${what}${far} …</p>
+      <${Wait} what=${`${what}${far}`} why=${why} />
       <${Bar} done=${progress?.done} total=${progress?.total} label=${what} />
     </div>
   `;
@@ -141,7 +145,7 @@ function sampleOf(all, { rows, xy }) {
   return { map: all.map, kind: `sample of ${rows.length}`, xy, rows, groups: of(all.groups), checked: of(all.checked) };
 }
 
-function Chart({ state, points, onCheck, onRead }) {
+function Chart({ state, points, onCheck, onRead, resumed }) {
   const { store } = state;
   const [refined, setRefined] = useState(null); // {rows, xy}
   const [hidden, setHidden] = useState(NOBODY);
@@ -156,7 +160,7 @@ function Chart({ state, points, onCheck, onRead }) {
   const layout = useMemo(() => (refined ? sampleOf(points, refined) : points), [points, refined]);
   const lit = useMemo(() => (list?.lights ? new Set(list.rows) : NOBODY), [list]);
   const hues = useMemo(
-    () => [HUES[0], ...state.groups.map(({ model }, at) => (model ? HUES[1 + (at % 5)] : "--bad"))],
+    () => ["--neutral", ...state.groups.map(({ model }, at) => (model ? `--hue-${at % HUES}` : "--bad"))],
     [state.groups],
   );
 
@@ -193,7 +197,7 @@ function Chart({ state, points, onCheck, onRead }) {
                   plane=${plane} label=${`Map of ${store}: ${number(layout.rows.length)} points`}
                   onHover=${(row, at) => (hovered.value = row === null ? null : { row, at })}
                   onChoose=${choose} onArea=${area} />
-                <${Tip} hovered=${hovered} texts=${texts} width=${plane.width} />
+                <${Tip} hovered=${hovered} texts=${texts} plane=${plane} />
               </div>
               <div class="row" role="group" aria-label="The picture">
                 <button type="button" onClick=${move(() => plane.zoom(1.6))}>Closer</button>
@@ -223,7 +227,7 @@ function Chart({ state, points, onCheck, onRead }) {
         ${away && html`<p class="notice">This row is not in the sample that the map shows.</p>`}
         ${list && html`<${RowList} list=${list} texts=${texts} chosen=${chosen} onShow=${show} onClear=${() => (setList(null), setChosen(null), setAway(false))} />`}
         ${drawn && html`<${Refine} store=${store} map=${state.map} points=${state.points} refined=${refined?.rows.length ?? 0}
-          onLayout=${setRefined} onOther=${() => onRead(false)} />`}
+          onLayout=${setRefined} resumed=${resumed} onOther=${(size) => ((resumed.current = size), onRead(false))} />`}
         <${Export} store=${store} onRead=${onRead} />
       </div>
     </div>
@@ -302,9 +306,9 @@ function Legend({ state, layout, hues, hidden, onHide, onCheck }) {
       ${state.check_error && html`<${Failed} problem=${state.check_error} />`}
       ${state.check
         ? html`
-            <p role="status" class="small">${state.check.model
+            <${Wait} what=${state.check.model
               ? `${state.check.model} embeds ${number(state.checkable)} rows (model ${state.check.done + 1} of ${state.check.total})`
-              : "Asking which models there are"} …</p>
+              : "Asking which models there are"} why="A model that is not loaded is started first. The map can be used meanwhile." />
             <${Bar} done=${state.check.done} total=${state.check.total} label="Models that have embedded the rows" />
           `
         : html`
@@ -344,7 +348,7 @@ function Search({ store, onFound }) {
           <input value=${text} required dir="auto" onInput=${(event) => setText(event.target.value)} /></label>
         <div class="row"><button type="submit" disabled=${doing}>Search</button></div>
       </form>
-      ${doing && html`<${Wait} what="Embedding the text; if the model is cold, it is loaded first" />`}
+      ${doing && html`<${Wait} what="Embedding the text" why="If the model is not loaded, it is started first; Now shows how far that is." />`}
       ${problem && html`<${Failed} problem=${problem} />`}
       ${model && !problem && !doing && html`<p class="soft small">Embedded as a query by ${model}.</p>`}
     </section>

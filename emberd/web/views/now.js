@@ -1,8 +1,9 @@
 // Now: what is loaded and what it costs, how busy it is, and the last 15 minutes.
 
 import { html, useEffect, useState } from "../lib/preact.js";
-import { Empty, Wait, number, size } from "../parts.js";
-import { connected, loaded, models, samples, server } from "../state.js";
+import { Empty, number, size } from "../parts.js";
+import { loaded, models, samples, server } from "../state.js";
+import { Wait } from "../waiting.js";
 import { Charts } from "./now/charts.js";
 import { Memory } from "./now/memory.js";
 import { ModelCard } from "./now/model.js";
@@ -10,9 +11,7 @@ import { Others } from "./now/others.js";
 
 export default function Now() {
   const now_s = useSeconds();
-  if (!server.value) {
-    return html`<h1>Now</h1><${Wait} what=${connected.value === false ? "emberd does not answer; trying again" : "Connecting to emberd"} />`;
-  }
+  if (!server.value) return html`<h1>Now</h1><${Wait} what="Connecting to emberd" />`;
   return html`
     <div class="row spread">
       <h1>Now</h1>

@@ -1,9 +1,12 @@
 // Stores: whose vectors each configured store holds, and moving one to another model and back.
 
 import { html, useState } from "../lib/preact.js";
+import { areaOf, plain } from "../looks.js";
 import { ask } from "../net.js";
-import { Command, Empty, Failed, Wait, number, seconds, size, useLoaded } from "../parts.js";
+import { Command, Empty, Failed, number, seconds, size } from "../parts.js";
+import { Select } from "../select.js";
 import { jobs, models, server, warnings } from "../state.js";
+import { Wait, useLoaded } from "../waiting.js";
 import { NoResult, Running, Start, When, isRunning, lastJob, lineOf } from "./jobs.js";
 
 const SNIPPET = `stores:
@@ -26,7 +29,7 @@ export default function Stores() {
     <p class="soft">Whose vectors each store under <code>stores:</code> in the config file holds, and whether they fit the model that its users
       get. Nothing is changed before you have seen what it takes and said yes.</p>
     ${problem && html`<${Failed} problem=${problem} again=${again} />`}
-    ${!data && !problem && html`<${Wait} what="Asking the server" />`}
+    ${!data && !problem && html`<${Wait} what="Asking the server which stores there are" />`}
     ${data?.stores.length === 0 && html`<${Nothing} />`}
     ${data?.stores.map((store) => html`<${Store} key=${store.name} store=${store} />`)}
   `;
@@ -47,9 +50,9 @@ function Store({ store }) {
   const { name, path, kind, model, follows_default: follows, holds, chunk } = store;
   const [look, word] = stateOf(store);
   return html`
-    <section class="card" aria-labelledby=${`store-${name}`}>
+    <section class="card" aria-label=${name}>
       <div class="row spread">
-        <h2 id=${`store-${name}`} class="wrap">${name}</h2>
+        <h2 class="wrap">${name}</h2>
         <span class=${`state ${look}`}>${word}</span>
       </div>
       <dl>
@@ -134,9 +137,9 @@ function Plan({ store: { name, model, fits }, last, busy }) {
   return html`
     <span class="row">
       <label for=${`to-${name}`}>Move to</label>
-      <select id=${`to-${name}`} class="short" value=${chosen} onChange=${(event) => setTo(event.target.value)}>
+      <${Select} id=${`to-${name}`} class="short" value=${chosen} onChange=${(event) => setTo(event.target.value)}>
         ${known.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}
-      </select>
+      <//>
       <${Start} label="Plan" disabled=${busy} body=${{ kind: "plan", store: name, to: chosen }} />
     </span>
   `;
@@ -254,7 +257,7 @@ function Report({ job }) {
                 <td class="wrap">${name || "no model here"}</td>
                 <td class="num">${count === whole || sampled === rows ? "" : "about "}${number(Math.round((count / whole) * rows))}</td>
                 <td class="num">${number((count / whole) * 100, 1)} %</td>
-                <td class="bar"><span style=${{ width: `${(count / whole) * 100}%`, background: `var(--hue-${place % 6})` }}></span></td>
+                <td class="bar"><span ...${areaOf(plain(place % 5), { width: `${(count / whole) * 100}%` })}></span></td>
               </tr>
             `)}
           </tbody>

@@ -2,8 +2,9 @@
 
 import { html, useState } from "../lib/preact.js";
 import { ask } from "../net.js";
-import { Command, Copy, Empty, Failed, Wait, number, size, useLoaded } from "../parts.js";
+import { Command, Copy, Empty, Failed, number, size } from "../parts.js";
 import { jobs, models, warnings } from "../state.js";
+import { Wait, useLoaded } from "../waiting.js";
 import { ModelJobs, isRunning, lineOf } from "./jobs.js";
 
 const OPEN = 3; // so many models are shown whole without being asked for
@@ -17,7 +18,7 @@ export default function Trust({ rest: [wanted] }) {
     <p class="soft">What each model that was used on this machine is made of. Two vectors compare only if they are of one space, which a
       fingerprint names: of the model's files, its pooling, its precision and its options.</p>
     ${problem && html`<${Failed} problem=${problem} again=${again} />`}
-    ${!data && !problem && html`<${Wait} what="Asking the server" />`}
+    ${!data && !problem && html`<${Wait} what="Asking the server what it knows of the models" />`}
     ${data?.models.length === 0 && html`<${Nothing} />`}
     ${data?.models.toSorted((one, other) => !!other.changed - !!one.changed).map((model) => html`
       <${Model} key=${model.name} model=${model}

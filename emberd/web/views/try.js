@@ -2,7 +2,8 @@
 
 import { html } from "../lib/preact.js";
 import { models } from "../state.js";
-import { Empty, Wait } from "../parts.js";
+import { Empty } from "../parts.js";
+import { Wait } from "../waiting.js";
 import { offered } from "./try/asking.js";
 import Compare from "./try/compare.js";
 import Nearest from "./try/nearest.js";

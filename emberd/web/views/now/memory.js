@@ -1,15 +1,20 @@
 // Memory of the loaded models beside the budget, as one bar with a part for each.
 
 import { html } from "../../lib/preact.js";
+import { OTHERS, Swatch, areaOf, lookOf, parted } from "../../looks.js";
 import { size } from "../../parts.js";
 import { loaded, server } from "../../state.js";
-import { hueOf } from "./hues.js";
+
+const sumOf = (rows) => rows.reduce((sum, row) => sum + row.memory_bytes, 0);
 
 export function Memory() {
   const budget = server.value.budget_bytes;
   const rows = loaded.value.filter((row) => row.memory_bytes > 0);
-  const taken = rows.reduce((sum, row) => sum + row.memory_bytes, 0);
+  const taken = sumOf(rows);
   const whole = Math.max(budget, taken, 1);
+  const { own, others } = parted(rows);
+  const parts = own.map((row) => ({ name: row.name, look: lookOf(row.name), bytes: row.memory_bytes }));
+  if (others.length) parts.push({ name: `${others.length} others: ${others.map(({ name }) => name).join(", ")}`, look: OTHERS, bytes: sumOf(others) });
   return html`
     <section class="card" aria-labelledby="memory">
       <div class="row spread">
@@ -17,17 +22,14 @@ export function Memory() {
         <p class="num">${size(taken)} <span class="soft">of ${size(budget)} for models</span></p>
       </div>
       <div class="memory" aria-hidden="true">
-        ${rows.map((row) => html`<span key=${row.name} style=${{ width: `${(100 * row.memory_bytes) / whole}%`, background: `var(--hue-${hueOf(row.name)})` }}></span>`)}
+        ${parts.map(({ name, look, bytes }) => html`<span key=${name} ...${areaOf(look, { width: `${(100 * bytes) / whole}%` })}></span>`)}
       </div>
-      ${rows.length > 0 &&
+      ${parts.length > 0 &&
       html`
         <ul class="legend-list">
-          ${rows.map(
-            (row) => html`
-              <li key=${row.name}>
-                <span class="swatch" aria-hidden="true" style=${{ background: `var(--hue-${hueOf(row.name)})` }}></span>
-                <span class="wrap">${row.name}</span> <span class="soft num">${size(row.memory_bytes)}</span>
-              </li>
+          ${parts.map(
+            ({ name, look, bytes }) => html`
+              <li key=${name}><${Swatch} look=${look} /><span class="wrap">${name}</span> <span class="soft num">${size(bytes)}</span></li>
             `,
           )}
         </ul>

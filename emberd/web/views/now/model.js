@@ -1,12 +1,13 @@
 // One loaded model: its state, the parts of a start as they happen, its memory, its queue, when it leaves.
 
 import { html, useState } from "../../lib/preact.js";
+import { Swatch, lookOf } from "../../looks.js";
 import { ask } from "../../net.js";
 import { Bar, Failed, number, seconds, size } from "../../parts.js";
 import { server } from "../../state.js";
+import { Wait } from "../../waiting.js";
 import { Verify } from "../jobs.js";
 import { phaseOf } from "../phases.js";
-import { hueOf } from "./hues.js";
 
 const LOOKS = { ready: "ready", starting: "busy", draining: "busy", failed: "bad", cold: "" };
 export function ModelCard({ row, now_s }) {
@@ -17,7 +18,7 @@ export function ModelCard({ row, now_s }) {
     <article class="card model" aria-label=${row.name}>
       <div class="row spread">
         <h3 class="row">
-          <span class="swatch" aria-hidden="true" style=${{ background: `var(--hue-${hueOf(row.name)})` }}></span>
+          <${Swatch} look=${lookOf(row.name)} />
           <span class="wrap">${row.name}</span>
         </h3>
         <${State} row=${row} />
@@ -42,9 +43,23 @@ export function ModelCard({ row, now_s }) {
         <${Verify} model=${row.name} />
       </div>
       <p class="soft small">${row.pinned ? "Stays loaded" : "Pin it to have it stay loaded"} until emberd restarts; then its entry in the config file decides (<code>pinned: true</code>).</p>
+      <${Sending} asking=${asking} row=${row} />
       ${problem && html`<${Failed} problem=${problem} />`}
     </article>
   `;
+}
+
+const SENDING = {
+  load: ["Asking for a start", "The server may have much to do, or wait for what this model still does."],
+  unload: ["Asking it to unload", "It answers the requests that it has first."],
+  pin: ["Asking for that"],
+};
+
+/** What the server was asked for with a button, until it answers; a start says by itself how far it is. */
+export function Sending({ asking: { sending }, row }) {
+  if (!sending || (sending === "load" && row.state === "starting")) return null;
+  const [what, why] = SENDING[sending];
+  return html`<${Wait} key=${sending} what=${what} why=${why} />`;
 }
 
 export function Pin({ row, asking: { send, sending } }) {
@@ -74,10 +89,10 @@ function Tags({ row }) {
 
 /** What a start is doing, and how far a download is. */
 function Start({ row }) {
-  const { what, done, total } = phaseOf(row);
+  const { what, why, done, total } = phaseOf(row);
   return html`
     <div class="stack">
-      <p class="row spread" role="status"><span>${what} …</span>${total > 0 && html`<span class="soft num">${size(done)} of ${size(total)}</span>`}</p>
+      <${Wait} what=${`${what}${total > 0 ? `, ${size(done)} of ${size(total)}` : ""}`} why=${why} />
       <${Bar} done=${done} total=${total} label=${what} />
     </div>
   `;

@@ -4,7 +4,7 @@ import { html, useState } from "../../lib/preact.js";
 import { Failed, number, size } from "../../parts.js";
 import { models } from "../../state.js";
 import { Pull, Verify, lastJob } from "../jobs.js";
-import { Pin, useAsking } from "./model.js";
+import { Pin, Sending, useAsking } from "./model.js";
 
 export function Others() {
   const [filter, setFilter] = useState("");
@@ -59,6 +59,7 @@ function Row({ row }) {
       <th scope="row" class="wrap name">
         ${row.name} ${row.pinned && html`<span class="tag">pinned</span>`}
         ${row.last_error && html`<p class="notice bad">${row.last_error}</p>`}
+        <${Sending} asking=${asking} row=${row} />
         ${problem && html`<${Failed} problem=${problem} />`}
       </th>
       <td>${row.kind}</td>

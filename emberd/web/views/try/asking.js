@@ -2,8 +2,10 @@
 
 import { html, useEffect, useRef, useState } from "../../lib/preact.js";
 import { ask } from "../../net.js";
+import { Select } from "../../select.js";
 import { modelNamed, models, server } from "../../state.js";
-import { Bar, Wait, number, seconds, size } from "../../parts.js";
+import { Bar, number, seconds, size } from "../../parts.js";
+import { Wait } from "../../waiting.js";
 import { phaseOf } from "../phases.js";
 
 /** The models of a kind: those that are here first, the default before the others. */
@@ -25,11 +27,11 @@ export function ModelField({ id, label, kind = "embed", value, none, onChange })
   return html`
     <div class="field">
       <label for=${id}>${label}</label>
-      <select id=${id} value=${value} onChange=${(event) => onChange(event.target.value)}>
+      <${Select} id=${id} value=${value} onChange=${(event) => onChange(event.target.value)}>
         ${none && html`<option value="">${none}</option>`}
         ${here.length > 0 && html`<optgroup label="On this machine">${here}</optgroup>`}
         ${elsewhere.length > 0 && html`<optgroup label="Downloaded at their first use">${elsewhere}</optgroup>`}
-      </select>
+      <//>
       ${value && modelNamed(value)?.pulled === false && html`
         <p class="small hint">It is not on this machine: the first answer has to wait for its download.</p>
       `}
@@ -104,15 +106,16 @@ function Doing({ name }) {
   const row = modelNamed(name) ?? {};
   const { state, queued } = row;
   if (state === "starting") {
-    const { what, done, total } = phaseOf(row);
+    const { what, why, done, total } = phaseOf(row);
     return html`
-      <${Wait} what=${`${name} starts. ${what}${total ? `, ${size(done)} of ${size(total)}` : ""}`} />
+      <${Wait} what=${`${name} starts. ${what}${total ? `, ${size(done)} of ${size(total)}` : ""}`} why=${why} />
       ${total > 0 && html`<${Bar} done=${done} total=${total} label=${`Download of ${name}`} />`}
     `;
   }
-  if (state === "draining") return html`<${Wait} what=${`${name} is being unloaded, and starts again`} />`;
+  if (state === "draining") return html`<${Wait} what=${`${name} is being unloaded, and starts again`} why="It answers the requests that it has first." />`;
   if (state === "cold") return html`<${Wait} what=${`${name} is about to start`} />`;
-  return html`<${Wait} what=${queued ? `${name} computes; ${number(queued)} requests wait for it` : `${name} computes`} />`;
+  const what = queued ? `${name} computes; ${number(queued)} requests wait for it` : `${name} computes`;
+  return html`<${Wait} what=${what} why="The more and the longer the texts are, the longer it takes; requests of others may come first. Stop ends the question." />`;
 }
 
 /** What an answer cost, and in which space its vectors are. */
