@@ -153,13 +153,17 @@ def stamp_in(metadata: Mapping[bytes, bytes] | None) -> Stamp | None:
 
 def stamped(metadata: Mapping[bytes, bytes] | None, stamp: Stamp) -> dict[bytes, bytes]:
     """Return metadata with a stamp in place of what emberd wrote there before."""
-    rest = {key: value for key, value in (metadata or {}).items() if not key.startswith(OURS)}
     return {
-        **rest,
+        **unstamped(metadata),
         b"emberd.model": stamp.model.encode(),
         b"emberd.fingerprint": stamp.fingerprint.encode(),
         STAMP: stamp.to_json().encode(),
     }
+
+
+def unstamped(metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
+    """Return metadata without what emberd wrote there."""
+    return {key: value for key, value in (metadata or {}).items() if not key.startswith(OURS)}
 
 
 def texts_of(array: pa.Array) -> Sequence[str | None]:

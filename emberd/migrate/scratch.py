@@ -46,6 +46,16 @@ class Keys:
     def __len__(self) -> int:
         return int(self._db.execute("SELECT count(*) FROM rows").get)
 
+    def at(self, at: int) -> Key:
+        """Return the key of a position that has one."""
+        key: Key = self._db.execute("SELECT key FROM rows WHERE at = ?", (at,)).get
+        return key
+
+    def place(self, key: Key, text: str) -> int | None:
+        """Return the position of a key that has this text; None if there is none."""
+        found = self._db.execute("SELECT at FROM rows WHERE key = ? AND text = ?", (key, text)).get
+        return None if found is None else int(found)
+
     def after(self, key: Key | None) -> Iterator[tuple[Key, int]]:
         """Yield keys and positions in the order of the keys, from the first one after `key`."""
         where, values = ("", ()) if key is None else ("WHERE key > ?", (key,))
