@@ -6,6 +6,7 @@ order, and fills the vectors in as the rows lie. The files have no name, so a ki
 
 import os
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
@@ -99,7 +100,9 @@ class Vectors:
     def __init__(self, size: int, folder: Path) -> None:
         where = folder if folder.is_dir() and os.access(folder, os.W_OK) else None
         self._size = size
-        self._file = tempfile.TemporaryFile(dir=where)  # noqa: SIM115 - closed by `close`
+        self._file, name = tempfile.mkstemp(dir=where)
+        os.unlink(name)  # noqa: PTH108 - mkstemp gives a string
+        self._close = weakref.finalize(self, os.close, self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -109,19 +112,17 @@ class Vectors:
 
     def close(self) -> None:
         """Close the file, which frees its disk."""
-        self._file.close()
+        self._close()
 
     def put(self, vectors: Iterable[tuple[int, bytes]]) -> None:
         """Write vectors at their positions."""
         for at, raw in vectors:
-            self._file.seek(at * (self._size + 1))
-            self._file.write(b"\1" + raw)  # the 1 says that there is one
-        self._file.flush()
+            # The 1 says that there is one.
+            os.pwrite(self._file, b"\1" + raw, at * (self._size + 1))
 
     def read(self, at: int, count: int) -> tuple[Matrix, npt.NDArray[np.bool_]]:
         """Return the vectors `(count, D)`, float32, from a position on, and which are missing."""
         record = self._size + 1
-        self._file.seek(at * record)
-        raw = self._file.read(count * record).ljust(count * record, b"\0")
+        raw = os.pread(self._file, count * record, at * record).ljust(count * record, b"\0")
         found = np.frombuffer(raw, np.uint8).reshape(count, record)
         return found[:, 1:].copy().view("<f4"), found[:, 0] == 0  # a copy is aligned
