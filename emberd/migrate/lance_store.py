@@ -92,7 +92,9 @@ class LanceDBStore:
         """What does not hold, because LanceDB locks nobody out."""
         found = [
             "LanceDB locks no writer out: rows written between the last look and the swap are kept,"
-            " but a search does not find them until they are embedded, seconds later."
+            " but a search does not find them until they are embedded, seconds later.",
+            "A tag keeps the old vectors, and LanceDB's `optimize` fails with an error that names"
+            " it once it would delete that version (after 7 days by default).",
         ]
         return found + self._table().caveats()
 
@@ -176,7 +178,7 @@ class LanceDBStore:
 
     def keep(self, target: Path) -> str:
         """Tag the present version and write the token; return the tag."""
-        table, tag = self._table(), f"emberd-{uuid.uuid4().hex}"
+        table, tag = self._table(), f"{self._library().TAG}{uuid.uuid4().hex}"
         self._write_token(target, tag, table.version)
         table.tag(tag, table.version)
         return tag

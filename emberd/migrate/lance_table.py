@@ -23,6 +23,7 @@ from emberd.migrate.scratch import BATCH, Keys
 
 LATE = b"emberd.late"  # the version before the swap, and its fragments that the swap left out
 INDEXES = b"emberd.indexes"  # what to make again on the column of vectors
+TAG = "emberd-"  # what the names of our tags begin with
 QUIET = ("CreateIndex", "UpdateConfig", "Rewrite", "ReserveFragments")  # these change no row
 UNKNOWN = "of unknown changes"
 FUNCTIONS = b"embedding_functions"  # LanceDB's own list of what embeds for which column
@@ -209,14 +210,14 @@ class LanceTable:
     @cached_property
     def _indexes(self) -> list[dict[str, Any]]:
         found = []
-        for index in self.dataset.list_indices():
-            if index["fields"] != [self.vector] or not str(index["type"]).startswith("IVF"):
+        for index in self.dataset.describe_indices():
+            if index.field_names != [self.vector]:
                 continue
-            about = self.dataset.stats.index_stats(index["name"])["indices"][0]
+            about = self.dataset.stats.index_stats(index.name)["indices"][0]
             sub = about.get("sub_index") or {}
             found.append(
                 {
-                    "name": index["name"],
+                    "name": index.name,
                     "type": about["index_type"],
                     "metric": about["metric_type"],
                     "partitions": about.get("num_partitions"),
@@ -224,11 +225,11 @@ class LanceTable:
                     "bits": sub.get("nbits"),
                 }
             )
-        return list({each["name"]: each for each in found}.values())
+        return found
 
     def wanted_indexes(self) -> list[dict[str, Any]]:
         """Return the definitions of the indexes that the last swap dropped, and are not back."""
-        there = {index["name"] for index in self.dataset.list_indices()}
+        there = {index.name for index in self.dataset.describe_indices()}
         return [each for each in self._noted(INDEXES) or () if each["name"] not in there]
 
     def caveats(self) -> list[str]:

@@ -181,20 +181,6 @@ class ParquetReplacement:
 
         return column
 
-    def unmoved(self) -> Mapping[str, str]:
-        """Return each file's row groups, other columns and metadata; `fill` compares their rows."""
-        place = self._new if self._stamp and self._new else self._store.path
-        vector, found = self._read().columns.vector, {}
-        for name in filter(is_data, tree(place)):
-            if name not in {part.name for part in self._read().parts}:
-                continue
-            with suppress(*Broken), parquet.ParquetFile(within(place, name)) as file:
-                schema, about = file.schema_arrow, file.metadata
-                rows = [about.row_group(at).num_rows for at in range(about.num_row_groups)]
-                others = [str(each) for each in schema if each.name != vector]
-                found[name] = repr((rows, others, arrow.unstamped(schema.metadata)))
-        return found
-
     def complete(self, vectors: Iterable[tuple[Key, bytes]]) -> None:
         """Bring over files that were written too late, with these vectors; see `Store.halved`."""
         given = dict(vectors)
