@@ -188,11 +188,15 @@ class Program:
             for each in table.list_indices()
         ]
 
-    def optimize(self) -> None:
-        """Have LanceDB compact the table and delete every old version that it may."""
-        from datetime import timedelta
+    def compact(self) -> None:
+        """Have LanceDB put small files together."""
+        self._table.optimize()
 
-        self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+    def untag(self) -> None:
+        """Delete every tag."""
+        tags = self._table.tags
+        for name in list(tags.list()):
+            tags.delete(name)
 
     def is_migrated(self) -> bool:
         """Look for the stamp."""
