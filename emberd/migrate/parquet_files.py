@@ -21,6 +21,7 @@ from emberd.migrate.base import Key, Lacking, Row, Shape, Stamp
 from emberd.migrate.scratch import BATCH, Keys, Vectors
 
 ENDS = (".parquet", ".pq")
+LISTINGS = 20  # of a folder that changes all the time
 ITSELF = "."  # the name of a store's only file
 Signature = tuple[int, int, int]  # size, time of the last change, inode
 Broken = (pa.ArrowInvalid, OSError)
@@ -40,7 +41,7 @@ def tree(place: Path) -> dict[str, Signature]:
     if not place.is_dir():
         found = {ITSELF: place}
     else:
-        found = {each.relative_to(place).as_posix(): each for each in place.rglob("*")}
+        found = {each.relative_to(place).as_posix(): each for each in _listed(place)}
     known = {}
     for name in sorted(found, key=lambda name: f"{name}:"):
         try:
@@ -50,6 +51,17 @@ def tree(place: Path) -> dict[str, Signature]:
         if found[name].is_file():
             known[name] = (status.st_size, status.st_mtime_ns, status.st_ino)
     return known
+
+
+def _listed(place: Path) -> set[Path]:
+    """Return what is in a folder: listings that agree, as one may miss a file being renamed."""
+    before: set[Path] | None = None
+    for _ in range(LISTINGS):
+        found = set(place.rglob("*"))
+        if found == before:
+            break
+        before = found
+    return found
 
 
 def is_data(name: str) -> bool:

@@ -3,10 +3,13 @@
 A note beside the folder that is kept says of each file which state of it the swap has copied, and
 what the new one was. A file that is otherwise in the kept folder was written too late for the swap.
 It is brought over as it is found, with NULL for vectors until they are made. If somebody has
-written the same file in the new folder since, that one is newer, and stays.
+written the same file in the new folder since, rows are told apart by their key: what the old file
+has that its copy had not goes into the new one, except rows that were changed there too. Links to
+the files that were copied (`base_of`) are what to compare with.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -34,7 +37,7 @@ from emberd.migrate.parquet_files import (
     tree_entry,
     within,
 )
-from emberd.migrate.parquet_store import noted
+from emberd.migrate.parquet_store import base_of, noted
 from emberd.replacing import replace_file
 from emberd.spaces.stores import folder_beside
 
@@ -73,7 +76,12 @@ class Late:
         for name in self._names():
             with suppress(*Broken):
                 columns = self._columns(name)
-                yield from self._lacking(name, columns)
+                if self._may(name):
+                    yield from self._lacking(name, columns)
+                elif columns.id:
+                    for key, (text, has) in self._changes(name, columns).items():
+                        if text and has:
+                            yield Row(key, text)
 
     def bring(self, given: Mapping[Key, bytes]) -> None:
         """Write late files into the store, as far as vectors are given, or none is needed."""
@@ -81,9 +89,14 @@ class Late:
             with suppress(*Broken):
                 signature = tree_entry(within(self._kept, name))
                 columns = self._columns(name)
+                if not self._may(name):
+                    self._merge(name, columns, given)
+                    continue
                 wanted = {row.key for row in self._lacking(name, columns)}
                 if signature and (not wanted or wanted & given.keys()):
-                    self._write(name, columns, given)
+                    if not self._write(name, columns, given):
+                        continue
+                    link(within(self._kept, name), within(base_of(self._kept), name))
                     if wanted <= given.keys():
                         self._files[name] = signature
                     self._save()
@@ -91,10 +104,15 @@ class Late:
     def settle(self) -> None:
         """Do at once what needs no vectors: deletions, and files without vectors."""
         there = tree(self._kept)
-        for name in set(self._files) - set(there):
-            del self._files[name]
-            if tree_entry(within(self._place, name)) == self._new.pop(name, None):
-                within(self._place, name).unlink(missing_ok=True)
+        for name in {*self._files, *self._brought} - there.keys():
+            target = within(self._place, name)
+            if tree_entry(target) in (None, self._new.get(name)):
+                target.unlink(missing_ok=True)
+            elif is_data(name):
+                with suppress(*Broken):
+                    self._merge(name, self._columns(name), {})
+            for known in (self._files, self._brought, self._new):
+                known.pop(name, None)
         for name, signature in there.items():
             if not is_data(name) and self._files.get(name) != signature and self._may(name):
                 with suppress(FileNotFoundError):
@@ -109,7 +127,7 @@ class Late:
         return [
             name
             for name, signature in found.items()
-            if is_data(name) and self._files.get(name) != signature and self._may(name)
+            if is_data(name) and self._files.get(name) != signature
         ]
 
     def _may(self, name: str) -> bool:
@@ -118,6 +136,8 @@ class Late:
 
     def _columns(self, name: str) -> Columns:
         file = within(self._kept, name)
+        if not file.exists():
+            file = within(base_of(self._kept), name)
         return columns_in(parquet.read_schema(file), self._options, str(file))
 
     def _lacking(self, name: str, columns: Columns) -> Iterator[Row]:
@@ -137,8 +157,11 @@ class Late:
         brought = self._brought.get(name)
         return brought is not None and brought == tree_entry(within(self._kept, name))
 
-    def _write(self, name: str, columns: Columns, given: Mapping[Key, bytes]) -> None:
-        """Write one file into the store, with the vectors that are given and those it has."""
+    def _write(self, name: str, columns: Columns, given: Mapping[Key, bytes]) -> bool:
+        """Write one file into the store, with the vectors that are given and those it has.
+
+        Returns False if somebody else has written it there meanwhile.
+        """
         there, signature = self._is_brought(name), tree_entry(within(self._kept, name))
         source = within(self._place if there else self._kept, name)
         stamp, dimensions = self._stamp_and_size()
@@ -164,11 +187,88 @@ class Late:
         target.parent.mkdir(parents=True, exist_ok=True)
         if not self._may(name):  # somebody was faster
             made.unlink()
-            return
+            return False
         made.replace(target)
         new = tree_entry(target)
         assert new and signature  # both are there
         self._new[name], self._brought[name] = new, signature
+        return True
+
+    # -- files that were written in both folders ----------------------------------------------
+
+    def _changes(self, name: str, columns: Columns) -> dict[Key, tuple[str | None, bool]]:
+        """Return what the old file has that its copy had not: text, and whether it has a vector.
+
+        Rows that were changed in the new file too are left out, as that is newer.
+        """
+        old, copied, new = (
+            self._texts(place, name, columns)
+            for place in (self._kept, base_of(self._kept), self._place)
+        )
+        return {
+            key: row
+            for key, row in old.items()
+            if row != copied.get(key) and _text(new, key) == _text(copied, key)
+        }
+
+    def _texts(
+        self, place: Path, name: str, columns: Columns
+    ) -> dict[Key, tuple[str | None, bool]]:
+        if not within(place, name).exists():
+            return {}
+        found: dict[Key, tuple[str | None, bool]] = {}
+        for batch in batches(within(place, name), columns, name):
+            has = (raw is not None for raw in batch.vectors)
+            found |= dict(zip(batch.keys, zip(batch.texts, has, strict=True), strict=True))
+        return found
+
+    def _merge(self, name: str, columns: Columns, given: Mapping[Key, bytes]) -> None:
+        """Put changed rows into the file as it is now; all of them, or none yet."""
+        if not columns.id:
+            return
+        target, signature = within(self._place, name), tree_entry(within(self._kept, name))
+        at = tree_entry(target)
+        changes = self._changes(name, columns)
+        if any(text and has and key not in given for key, (text, has) in changes.items()):
+            return
+        stamp, dimensions = self._stamp_and_size()
+        gone = self._gone(name, columns)
+        there = self._kept if within(self._kept, name).exists() else base_of(self._kept)
+        old = parquet.ParquetFile(within(there, name)).read()
+        place = old.schema.get_field_index(columns.vector)
+        kind = arrow.resized(old.schema.field(place).type, dimensions)
+        keys = arrow.keys_of(old.column(columns.id), name)
+        rows = [of for of, key in enumerate(keys) if key in changes]
+        raw = [given.get(keys[of]) for of in rows]
+        values = np.array([np.frombuffer(r or bytes(4 * dimensions), "<f4") for r in raw])
+        missing = np.array([each is None for each in raw], np.bool_)
+        column = arrow.vector_array(values.reshape(-1, dimensions), missing, kind)
+        table = old.take(rows).set_column(place, old.schema.field(place).with_type(kind), column)
+        if at:
+            new = parquet.ParquetFile(target).read()
+            drop = {*changes, *gone}
+            stay = [key not in drop for key in arrow.keys_of(new.column(columns.id), name)]
+            table = pa.concat_tables([new.filter(pa.array(stay)), table.cast(new.schema)])
+        made = self._kept.with_name(f"{self._kept.name}.late")
+        table = table.replace_schema_metadata(arrow.stamped(table.schema.metadata, stamp))
+        parquet.write_table(table, made)
+        if tree_entry(target) != at:  # the next look merges with that
+            made.unlink()
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made.replace(target)
+        if signature:
+            link(within(self._kept, name), within(base_of(self._kept), name))
+            self._files[name] = signature
+        self._save()
+
+    def _gone(self, name: str, columns: Columns) -> set[Key]:
+        """Return the keys that were deleted in the old file, and not changed in the new one."""
+        old, copied, new = (
+            self._texts(place, name, columns)
+            for place in (self._kept, base_of(self._kept), self._place)
+        )
+        return {key for key in copied.keys() - old if _text(new, key) == _text(copied, key)}
 
     def _stamp_and_size(self) -> tuple[Stamp, int]:
         for name in filter(is_data, tree(self._place)):
@@ -182,7 +282,20 @@ class Late:
         note = {
             **self._note, "files": self._files, "new": self._new, "brought": self._brought,
         }  # fmt: skip
-        replace_file(noted(self._kept), json.dumps(note).encode())
+        said = json.dumps(note).encode()
+        if said != noted(self._kept).read_bytes():
+            replace_file(noted(self._kept), said)
+
+
+def link(source: Path, target: Path) -> None:
+    """Keep a file as it is now, whatever is renamed over it later."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    os.link(source, target)
+
+
+def _text(rows: Mapping[Key, tuple[str | None, bool]], key: Key) -> str | None:
+    return rows[key][0] if key in rows else None
 
 
 def _signature(kept: list[int]) -> Signature:

@@ -9,7 +9,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ENDS = (".parquet", ".pq")
 LOOKED_AT = 1000  # files in a folder, until it does not seem to be such a store
-BESIDE = ("json", "copy", "late")  # files beside a folder that is kept
+BESIDE = ("json", "copy", "late", "base")  # files beside a folder that is kept
 KEY_BYTES = 96  # of disk, to sort a key
 
 
@@ -106,6 +106,8 @@ class ParquetStore:
 
         stamp = self.stamp()
         for late in Late.all_of(self.path, self._options, stamp):
+            with suppress(OSError):  # what needs no vectors is done at once, if it may be
+                late.settle()
             yield from late.rows()
 
     def lacking(self) -> Lacking:
@@ -156,8 +158,9 @@ class ParquetStore:
         others = (each for each in backup.parent.glob("*.db") if each != backup)
         if any(_names(each, kept.name) for each in others):
             return
-        if kept.is_dir():
-            shutil.rmtree(kept)
+        for folder in (kept, base_of(kept)):
+            if folder.is_dir():
+                shutil.rmtree(folder)
         for each in (kept, *(kept.with_name(f"{kept.name}.{end}") for end in BESIDE)):
             each.unlink(missing_ok=True)
 
@@ -232,6 +235,11 @@ def new_place(path: Path) -> Path:
 def noted(kept: Path) -> Path:
     """Return the file that says what was seen of a folder that is kept."""
     return kept.with_name(f"{kept.name}.json")
+
+
+def base_of(kept: Path) -> Path:
+    """Return where links to the old files are, as the swap has copied them."""
+    return kept.with_name(f"{kept.name}.base")
 
 
 def _names(token: Path, name: str) -> bool:

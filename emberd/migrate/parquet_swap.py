@@ -34,13 +34,13 @@ from emberd.migrate.parquet_files import (
     tree_entry,
     within,
 )
-from emberd.migrate.parquet_late import Late
-from emberd.migrate.parquet_store import new_place, noted
+from emberd.migrate.parquet_late import Late, link
+from emberd.migrate.parquet_store import base_of, new_place, noted
 from emberd.migrate.scratch import Vectors, positions
 from emberd.replacing import replace_file
 
 if TYPE_CHECKING:
-    from emberd.migrate.parquet_late import Late
+    from emberd.migrate.parquet_late import Late, link
 from emberd.migrate.parquet_store import ParquetStore
 
 SUMMARIES = ("_metadata", "_common_metadata")
@@ -89,6 +89,7 @@ class ParquetReplacement:
         if self._new:
             _delete(self._new)
             _delete(self._new.with_name(f"{self._new.name}.copy"))
+            _delete(base_of(self._new))
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of that moment."""
@@ -100,6 +101,7 @@ class ParquetReplacement:
         self._new = self._kept() or new_place(path)
         self._new.parent.mkdir(mode=0o700, exist_ok=True)
         _delete(self._new)
+        _delete(base_of(self._new))
         if path.is_dir():
             _make_folders(path, self._new)
         self._placed = Vectors(4 * dimensions, self._new.parent)
@@ -148,6 +150,7 @@ class ParquetReplacement:
         self._partly.pop(name, None)
         target.parent.mkdir(parents=True, exist_ok=True)
         made.replace(target)
+        link(source, within(base_of(self._new), name))
         done[name] = signature
 
     def _columns_by_place(self, first: int) -> Column:

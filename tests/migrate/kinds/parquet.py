@@ -133,7 +133,13 @@ class Session:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
+    """List until two listings agree: one may miss a file that is just being renamed."""
+    before: list[Path] = []
+    while True:
+        found = sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")])
+        if found == before:
+            return found
+        before = found
 
 
 def _write(file: Path, table: pa.Table) -> None:
