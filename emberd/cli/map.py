@@ -9,6 +9,7 @@ import typer
 from emberd.cli.context import AsJson
 from emberd.cli.migrate import Kind, Options, StoreName, open_ref
 from emberd.cli.progress import form_of, say_steps
+from emberd.errors import StoreError
 
 
 def map_store(
@@ -38,7 +39,7 @@ def map_store(
 
     Columns: key, text, vector, x, y (its first two principal components) and model. The store is
     only read. Of more than 100,000 rows, an evenly spread sample is written. It needs the extra
-    emberd[parquet]. The page that the server shows has the same map.
+    emberd[parquet]. To look at the map without a file, run `emberd open`, and choose Map.
     """
     from emberd.atlas.chart import Chart
     from emberd.atlas.holding import hold
@@ -46,6 +47,11 @@ def map_store(
     from emberd.atlas.parquet import require_pyarrow, write
 
     require_pyarrow()
+    if not out.absolute().parent.is_dir():
+        raise StoreError(
+            f"{out} cannot be written: there is no folder {out.absolute().parent}.",
+            hint="Make the folder, or choose another place.",
+        )
     config, ref = open_ref(ctx, store, kind, options)
     say = say_steps(form_of(as_json=as_json))
     stamp = ref.store.stamp()

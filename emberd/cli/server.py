@@ -23,7 +23,8 @@ Name = Annotated[
 def open_page(ctx: typer.Context) -> None:
     """Open the page of the running server in the browser.
 
-    Prints its address, too. Starts no server.
+    It shows what is loaded and what it costs, lets you try the models, and draws stores. Prints its
+    address, too. Starts no server: `emberd serve` does.
     """
     import webbrowser
 

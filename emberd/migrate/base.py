@@ -1,7 +1,7 @@
 """The contract of a store kind: rows of key, text and vector, whose vectors change all at once.
 
 A kind is a class that is called with a place, a path or a URL, and options (strings, by keyword).
-It is found by the entry point `emberd.stores`; docs/migrating-a-store.md has a complete example,
+It is found by the entry point `emberd.stores`; docs/writing-a-store.md has a complete example,
 and `migrate/conformance.py` checks one. When a method fails, it raises `StoreError` or a subclass,
 and leaves the store as it was.
 """
@@ -160,7 +160,10 @@ class Replacement(Protocol):
         ...
 
     def vector_keys(self) -> Iterator[Key]:
-        """Yield the keys of all vectors. Optional: without it, `rows` is taken to have them all."""
+        """Yield the keys of all vectors, or only of those that `rows` lacks.
+
+        Optional: without it, `rows` is taken to have them all.
+        """
         ...
 
     def set_aside(self, keys: Iterable[Key], *, stamp: Stamp) -> str:

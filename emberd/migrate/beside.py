@@ -7,6 +7,7 @@ collection stays: it is the backup. A token, which is written before anything is
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -135,13 +136,21 @@ class Beside:
         self._old = present(engine)
         self._read = Snapshot()  # until there is a place for it
         self._token: Token | None = None
-        self._snapshot: Path | None = None
+        self._file: Path | None = None  # of the snapshot
         self._fresh: str | None = None
+        self._is_made = False
+        self._may_be_named = False
 
     def close(self) -> None:
-        """Drop what is not in a file."""
+        """Delete what was made and never given the name."""
         with self._read:
             pass
+        token = self._token
+        if token and self._is_made and not self._may_be_named:
+            made = [token.fresh, token.kept] if token.copy_of else [token.fresh]
+            for each in map(self._engine.known_as, made):
+                if each:
+                    self._engine.delete(each)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows that have a vector, and remember what they are."""
@@ -154,17 +163,18 @@ class Beside:
         """Write the token, then the snapshot."""
         self._token = new_token(self._engine, self._old)
         self._token.write(target)
-        self._snapshot = target.with_name(self._token.snapshot)
-        sidecar.delete(self._snapshot)
-        with Snapshot(self._snapshot) as snapshot:
+        self._file = target.with_name(self._token.snapshot)
+        sidecar.delete(self._file)
+        with Snapshot(self._file) as snapshot:
             for batch in batched(self._read.records(), 4096):
                 snapshot.put(batch)
 
     def fill(self, vectors: Iterable[tuple[Key, bytes]], *, dimensions: int, stamp: Stamp) -> None:
         """Make the new collection; a row that has changed since `rows` is left to `halved`."""
-        token, engine = self._token, self._engine
-        assert token and self._snapshot  # the backup comes first
-        note = {"stamp": stamp.to_json(), "old": token.kept, "snapshot": str(self._snapshot)}
+        engine = self._engine
+        token = self._token = self._token or new_token(engine, self._old)
+        note = {"stamp": stamp.to_json(), "old": token.kept, "snapshot": str(self._file or "")}
+        self._is_made = True
         fresh = engine.create(token.fresh, like=self._old, dimensions=dimensions, note=note)
         if engine.about(fresh).note != note:
             raise StoreError(
@@ -175,7 +185,7 @@ class Beside:
             like = engine.about(self._old)
             engine.create(token.kept, like=self._old, dimensions=like.dimensions, note=like.note)
         written = 0
-        with Snapshot(self._snapshot) as snapshot:
+        with self._snapshot() as snapshot:
             for batch in batched(self._copied(vectors, snapshot)):
                 engine.add(fresh, batch)
                 written += len(batch)
@@ -183,6 +193,9 @@ class Beside:
         if there != written:
             raise StoreError(f"Only {there} of {written} rows are in the collection {token.fresh}.")
         self._fresh = fresh
+
+    def _snapshot(self) -> AbstractContextManager[Snapshot]:
+        return Snapshot(self._file) if self._file else nullcontext(self._read)
 
     def _copied(self, vectors: Iterable[tuple[Key, bytes]], snapshot: Snapshot) -> Iterator[Record]:
         """Yield the rows as they are to be, reading the old collection once more."""
@@ -198,10 +211,10 @@ class Beside:
             if kept and self._token:
                 self._engine.add(self._token.kept, [row for row, _ in batch if row])
             unknown = [row.key for row, then in batch if row and not then]
-            for row in self._engine.fetch(self._old, unknown) if unknown else ():
-                if not row.vector:  # it has a text without a vector, and stays as it is
-                    snapshot.put([row])
-                    yield row
+            for each in self._engine.fetch(self._old, unknown) if unknown else ():
+                if not each.vector:  # it has a text without a vector, and stays as it is
+                    snapshot.put([each])
+                    yield each
             changed = []
             for row, then in batch:
                 if row and then and row.digest == then.digest and then.vector:
@@ -231,7 +244,7 @@ class Beside:
     def commit(self) -> None:
         """Give the name to the new collection; then carry over what needs no new vector."""
         token = self._token
-        if not (self._fresh and token and self._snapshot):
+        if not (self._fresh and token):
             if self._carry:
                 self._carry.the_rest()
             return
@@ -239,8 +252,9 @@ class Beside:
             for _ in range(FOLLOWED):
                 if not follow(self._engine, self._old, token.kept):
                     break
+        self._may_be_named = True
         self._engine.switch(self._old, self._fresh, aside=token.aside)
-        with Snapshot(self._snapshot) as snapshot:
+        with self._snapshot() as snapshot:
             Carry(self._engine, token.kept, self._fresh, snapshot).the_rest()
 
 

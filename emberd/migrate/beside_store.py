@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from emberd.errors import BackupError, NotAStoreError, StoreRowsError
 from emberd.migrate.base import Cost, Key, Lacking, Replacement, Restoration, Row, Shape, Stamp
@@ -146,7 +146,7 @@ class BesideStore:
         with self._carrying() as carry:
             self._replacement = Beside(self.engine, carry, self._seen)
             try:
-                yield self._replacement
+                yield cast("Replacement", self._replacement)  # it lacks what is optional
             finally:
                 self._replacement.close()
                 self._replacement = None

@@ -48,6 +48,14 @@ def require_library(*, embedded: bool) -> None:
         ) from None
 
 
+def errors() -> tuple[type[Exception], ...]:
+    """Return what the library raises when the engine refuses or is not there."""
+    import httpx
+    from chromadb.errors import ChromaError
+
+    return (ChromaError, httpx.HTTPError, ValueError, TypeError, RuntimeError, OSError)
+
+
 def is_folder(folder: Path) -> bool:
     """Whether it has Chroma's database."""
     with suppress(OSError), (folder / DATABASE).open("rb") as file:
@@ -96,8 +104,9 @@ def _open(folder: Path) -> Any:  # noqa: ANN401
     from chromadb.config import Settings
 
     try:
-        return chromadb.PersistentClient(str(folder), settings=Settings(anonymized_telemetry=False))
-    except Exception as error:
+        settings = Settings(anonymized_telemetry=False)
+        return chromadb.PersistentClient(str(folder), settings=settings)
+    except errors() as error:
         raise StoreError(
             f"{folder} cannot be opened by chromadb {chromadb.__version__}: {error}.",
             hint="Correct the permissions, or install the version that its programs use.",
@@ -150,7 +159,7 @@ def of_server(url: str) -> Any:  # noqa: ANN401
             settings=Settings(anonymized_telemetry=False),
             **{key: given[key] for key in ("tenant", "database") if key in given},
         )
-    except Exception as error:
+    except errors() as error:
         place = parts._replace(query="").geturl()
         raise StoreError(
             f"{place}: Chroma cannot be reached: {error}.",

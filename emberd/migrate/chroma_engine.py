@@ -1,7 +1,7 @@
 """Chroma's collections; see `emberd.migrate.beside_engine`.
 
-A collection is known by its UUID, and programs find it by its name, which can be changed. Giving the
-name to another collection takes two steps, between which nothing has it.
+A collection is known by its UUID, and programs find it by its name, which can be changed. Giving
+the name to another collection takes two steps, between which nothing has it.
 """
 
 import json
@@ -17,6 +17,7 @@ from emberd.errors import EmberdError, NotAStoreError, StoreError
 from emberd.migrate.base import Key
 from emberd.migrate.beside_carry import batched
 from emberd.migrate.beside_engine import BATCH, NOTE, About, Record
+from emberd.migrate.chroma_clients import errors
 from emberd.migrate.chroma_functions import FUNCTION, follower
 
 IDS = 50_000  # read at once: Chroma skips what comes before, each time
@@ -244,12 +245,10 @@ class ChromaEngine:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        """Turn errors of the client into ours: it has no common class for them."""
+        """Turn errors of the client into ours."""
         try:
             yield
-        except EmberdError:
-            raise
-        except Exception as error:
+        except errors() as error:
             what = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
             raise StoreError(
                 f"{self._place}: Chroma refuses, or cannot be reached: {what}.",

@@ -1,8 +1,8 @@
 """The embedding function that a Chroma collection records, when its vectors are another model's.
 
-`get_collection` refuses a function of another name than the recorded one, and makes the recorded one
-if it is given none. So a recorded model name has to follow; what names no model, except the default,
-is not recorded again.
+`get_collection` refuses a function of another name than the recorded one, and makes the recorded
+one if it is given none. So a recorded model name has to follow; what names no model, except the
+default, is not recorded again.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ vector's key. Neither is enough alone: two texts may have the same vector, and a
 chance. Other forms of a vector (JSON, float16, float64, quantized) are not looked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -19,12 +19,13 @@ NAMED = 20  # rows whose BLOB is not the store's vector, at most
 
 @dataclass(frozen=True, slots=True)
 class VectorColumn:
-    """The vec0 table as it is now: its key ("integer" or "text"), and the bytes of a vector."""
+    """A store's vectors as they are now.
 
-    table: str
-    key: str
+    `query` selects `key` and `vector`. A key is "integer" or "text", and a vector has `size` bytes.
+    """
+
+    query: str
     key_type: str
-    column: str
     size: int
 
 
@@ -91,17 +92,16 @@ def _copy(
 
 def matches(
     connection: apsw.Connection, vectors: VectorColumn, place: Place
-) -> list[tuple[int, Key]]:
-    """Return the rowid, and the key of the vector, of each row whose BLOB is that vector."""
+) -> Iterator[tuple[int, Key]]:
+    """Yield the rowid, and the key of the vector, of each row whose BLOB is that vector."""
     key = _key_column(connection, vectors, place)
     if not key:
-        return []
-    found = connection.execute(
-        f"SELECT t._rowid_, v.{quoted(vectors.key)} FROM {quoted(place.table)} AS t"  # noqa: S608
-        f" CROSS JOIN {quoted(vectors.table)} AS v ON v.{quoted(vectors.key)} = t.{quoted(key)}"
+        return iter(())
+    return connection.execute(
+        f"SELECT t._rowid_, v.key FROM {quoted(place.table)} AS t"  # noqa: S608
+        f" CROSS JOIN ({vectors.query}) AS v ON v.key = t.{quoted(key)}"
         f" WHERE {_is_sized(vectors, place)} AND {_is_same(vectors, place, key)}"
     )
-    return list(found)
 
 
 def _key_column(connection: apsw.Connection, vectors: VectorColumn, place: Place) -> str | None:
@@ -133,7 +133,7 @@ def _is_same(vectors: VectorColumn, place: Place, key: str) -> str:
     """Return as SQL whether a row `t` has the vector whose key is in its column `key`."""
     value = f"t.{quoted(key)}"
     return (
-        f"iif(typeof({value}) = '{vectors.key_type}', (SELECT v.{quoted(vectors.column)}"  # noqa: S608
-        f" FROM {quoted(vectors.table)} AS v WHERE v.{quoted(vectors.key)} = {value})"
+        f"iif(typeof({value}) = '{vectors.key_type}', (SELECT v.vector"  # noqa: S608
+        f" FROM ({vectors.query}) AS v WHERE v.key = {value})"
         f" IS t.{quoted(place.column)}, FALSE)"
     )

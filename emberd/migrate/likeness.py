@@ -8,7 +8,9 @@ from emberd.dtypes import Dtype
 from emberd.spaces.compare import SAME_SPACE
 from emberd.vectors import Matrix, Rows, cosines
 
-SAME: Mapping[Dtype, float] = {"float": SAME_SPACE, "int8": SAME_SPACE, "ubinary": 0.9}
+SAME: Mapping[Dtype, float] = {
+    "float": SAME_SPACE, "float16": SAME_SPACE, "int8": SAME_SPACE, "ubinary": 0.9,
+}  # fmt: skip
 """The lowest likeness of two vectors of one text. Arithmetic in bf16 moves int8 hardly at all, and
 turns the signs of a few numbers that are nearly zero; vectors of two texts share far fewer."""
 

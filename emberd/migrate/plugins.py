@@ -11,12 +11,13 @@ from emberd.migrate.base import Store
 
 GROUP = "emberd.stores"
 OPTIONAL = {"halved", "lacking", "copies"}  # of `Store`'s methods
-FIRST = ("cmem", "sqlite-vec")  # these try to recognise a path before plugins do
+FIRST = ("cmem", "llm", "sqlite-vec")  # these try to recognise a path before plugins do
+LAST = ("blob",)  # what any other kind knows better is not its own
 
 
 def kinds() -> list[str]:
     """Return the names of all installed kinds, ours first, without importing them."""
-    return sorted(_installed(), key=lambda name: (name not in FIRST, name))
+    return sorted(_installed(), key=lambda name: (name in LAST, name not in FIRST, name))
 
 
 def load(kind: str) -> type[Store]:
@@ -47,7 +48,7 @@ def load(kind: str) -> type[Store]:
         raise StoreKindError(
             f"The store kind {kind!r} cannot be used: it has no {', '.join(lacking)}.",
             hint=f"Update {package}, which was written for another version of emberd;"
-            " docs/migrating-a-store.md describes what a kind needs.",
+            " docs/writing-a-store.md describes what a kind needs.",
         )
     return loaded
 
@@ -67,7 +68,7 @@ def open_store(place: Path | str, *, kind: str | None, options: Mapping[str, str
     if kind is None:
         raise NotAStoreError(
             f"{shown} is not a store that emberd recognizes (kinds: {', '.join(kinds())}).",
-            hint="Name its kind with --kind; to add one, see docs/migrating-a-store.md.",
+            hint="Name its kind with --kind; to add one, see docs/writing-a-store.md.",
         )
     made = load(kind)
     if not _takes(kind, place):

@@ -86,7 +86,8 @@ class QdrantStore(BesideStore):
             client = qdrant_clients.of_server(self._place)
         engine = QdrantEngine(
             client, self._name or "", text=self._text, vector=self._vector,
-            place=self.address, exact=self.path is None, text_indexes=partial(_text_indexes, self.path),
+            place=self.address, exact=self.path is None,
+            text_indexes=partial(_text_indexes, self.path),
         )  # fmt: skip
         if not self._name:
             engine.name = self._name = self._only(engine.names(), engine.aliases())
@@ -142,7 +143,8 @@ class QdrantStore(BesideStore):
 
     def require_writable(self) -> None:
         """Raise `StoreError` if the folder could only be opened as a copy."""
-        if self.engine and not self._can_write:
+        present(self.engine)  # opened only now, perhaps
+        if not self._can_write:
             raise StoreError(
                 f"{self.address} cannot be written.", hint="Correct the permissions of the folder."
             )

@@ -266,6 +266,7 @@ class QdrantEngine:
         payload = point.payload or {}
         vectors = point.vector if isinstance(point.vector, dict) else {"": point.vector}
         raw = vectors.get(self._vector)
+        others = {name: each for name, each in vectors.items() if each and name != self._vector}
         text = payload.get(self._text)
         digest = blake2b(json.dumps(payload, sort_keys=True, default=str).encode(), digest_size=16)
         return Record(
@@ -273,10 +274,7 @@ class QdrantEngine:
             text=text if isinstance(text, str) else None,
             digest=digest.digest(),
             vector=np.asarray(raw, "<f4").tobytes() if raw else b"",
-            rest=(
-                payload,
-                {name: each for name, each in vectors.items() if each and name != self._vector},
-            ),
+            rest=(payload, others),
         )
 
     def fetch(self, collection: str, keys: Sequence[Key]) -> list[Record]:
@@ -301,7 +299,7 @@ class QdrantEngine:
             payload, vectors = record.rest
             own = np.frombuffer(record.vector, "<f4").tolist()
             named = {**vectors, self._vector: own} if own else vectors
-            alone = named.get("") if set(named) == {""} else named
+            alone: Any = named.get("") if set(named) == {""} else named
             points.append(models.PointStruct(id=record.key, vector=alone, payload=payload))
         with self._asking():
             self._client.upsert(collection, points, wait=True)

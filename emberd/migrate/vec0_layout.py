@@ -2,22 +2,22 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
-from emberd.dtypes import PACKED, STORED, Dtype, row_bytes
+from emberd.dtypes import PACKED, Dtype
 from emberd.errors import NotAStoreError
 from emberd.migrate import vec0
-from emberd.migrate.base import Stamp
-from emberd.migrate.copies import VectorColumn
 from emberd.migrate.sqlite import quoted
+from emberd.migrate.sqlite_table import VectorTable, column_names
 from emberd.migrate.vec0 import Column
 
-STAMPS = "emberd_spaces"
-SET_ASIDE = "emberd_set_aside"
+TYPES: Mapping[Dtype, str] = {"float": "float", "int8": "int8", "ubinary": "bit"}
+"""What sqlite-vec calls the types of vectors that it has."""
+
 SHADOW = re.compile(
     r"rowids|chunks|info|auxiliary|(?:vector_chunks|metadatachunks|metadatatext)\d\d"
 )
@@ -32,59 +32,21 @@ def as_vector(value: str, dtype: Dtype) -> str:
     return {"int8": f"vec_int8({value})", "ubinary": f"vec_bit({value})"}.get(dtype, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A vec0 table as its DDL describes it. `others` are all columns except key and vector."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout(VectorTable):
+    """A vec0 table as its DDL describes it."""
 
-    table: str
     ddl: str
-    key: str
-    key_type: str
     vector: Column
-    others: tuple[Column, ...]
-    shadows: frozenset[str]  # the tables in which sqlite-vec keeps it
 
     @property
-    def column(self) -> str:
-        """The name of the vectors' column."""
-        return self.vector.name
-
-    @property
-    def dimensions(self) -> int:
-        """The size of its vectors."""
-        return self.vector.dimensions
-
-    @property
-    def dtype(self) -> Dtype:
-        """What the numbers of its vectors are."""
-        return next(dtype for dtype, type_ in STORED.items() if type_ == self.vector.type)
-
-    @property
-    def vectors(self) -> VectorColumn:
-        """Where its vectors are, to compare possible copies with them."""
-        size = row_bytes(self.dimensions, self.dtype)
-        return VectorColumn(self.table, self.key, self.key_type, self.column, size)
-
-    @property
-    def ours(self) -> frozenset[str]:
-        """The tables that belong to the store or that emberd makes."""
-        return self.shadows | {self.table, STAMPS, SET_ASIDE}
-
-    @property
-    def others_sql(self) -> str:
+    def beside_sql(self) -> str:
         """The other columns as SQL, each after a comma; "" if there are none."""
-        return "".join(f", {quoted(column.name)}" for column in self.others)
+        return "".join(f", {quoted(column)}" for column in self.beside)
 
-    @property
-    def texts(self) -> list[str]:
-        """Its own text columns, except one that was meant to be the primary key."""
-        return [
-            column.name
-            for column in self.others
-            if column.type == "text"
-            and column.kind != "partition"
-            and not re.search(r"\bprimary\s+key\b", column.unread, re.I)
-        ]
+    def as_vector(self, value: str) -> str:
+        """Return what sqlite-vec takes for a vector of this type."""
+        return as_vector(value, self.dtype)
 
     def ddl_with(self, dimensions: int, dtype: Dtype) -> str:
         """Return the DDL with another dimension and type, otherwise unchanged.
@@ -93,7 +55,7 @@ class Layout:
         """
         changes = [(self.vector.size_at, str(dimensions))]
         if dtype != self.dtype:
-            changes.append((self.vector.type_at, STORED[dtype]))
+            changes.append((self.vector.type_at, TYPES[dtype]))
             changes += [(self.vector.options_at, "")] if dtype == "ubinary" else []
         ddl = self.ddl
         for (start, end), new in sorted(changes, reverse=True):
@@ -141,14 +103,28 @@ def layout_of(path: Path, connection: apsw.Connection, table: str, ddl: str) -> 
             hint="Several vectors per row cannot be migrated yet.",
         )
     _refuse_part_of_a_byte(path, table, vectors[0])
+    others = [column for column in columns if column not in vectors]
     return Layout(
         table=table,
         ddl=ddl,
         key=expected[0],
         key_type=key.type if key else "integer",
+        column=vectors[0].name,
+        dimensions=vectors[0].dimensions,
+        dtype=next(dtype for dtype, type_ in TYPES.items() if type_ == vectors[0].type),
         vector=vectors[0],
-        others=tuple(column for column in columns if column not in vectors),
-        shadows=frozenset(shadows),
+        beside=tuple(column.name for column in others),
+        texts=tuple(column.name for column in others if _is_text(column)),
+        made_again=frozenset({table, *shadows}),
+    )
+
+
+def _is_text(column: Column) -> bool:
+    """Whether it has texts, and was not meant to be the primary key."""
+    return (
+        column.type == "text"
+        and column.kind != "partition"
+        and not re.search(r"\bprimary\s+key\b", column.unread, re.I)
     )
 
 
@@ -159,21 +135,6 @@ def _refuse_part_of_a_byte(path: Path, table: str, vector: Column) -> None:
             f"{path}: the bits of {table} ({vector.name} bit[{vector.dimensions}]) fill no byte.",
             hint="Create it again with a size that can be divided by 8.",
         )
-
-
-def stamp_in(connection: apsw.Connection, table: str) -> Stamp | None:
-    """Return the stamp that the last migration of a vec0 table wrote; None if there is none."""
-    if not connection.table_exists("main", STAMPS):
-        return None
-    kept = connection.execute(f"SELECT stamp FROM {STAMPS} WHERE vectors = ?", (table,)).get
-    return Stamp.from_json(kept) if kept else None
-
-
-def column_names(connection: apsw.Connection, table: str) -> list[str]:
-    """Return the names of a table's columns, in their order."""
-    return [
-        name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
-    ]
 
 
 def _parts(connection: apsw.Connection, table: str, shadows: Sequence[str]) -> Counter[str]:

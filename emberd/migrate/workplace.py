@@ -153,9 +153,10 @@ class Workplace:
         others = {note.part for note in notes if note} - {part_of(self.store)} if any(notes) else ()
         if others:
             other = min(others)
-            option = shlex.join(["--option", f"table={other}"])
+            name = getattr(self.store, "part_option", "table")
+            option = shlex.join(["--option", f"{name}={other}"])
             raise StoreError(
-                f"{self.folder} belongs to {other}, another table of the same file.",
+                f"{self.folder} belongs to {other}, another {name} of the same file.",
                 hint=f"Run `emberd migrate status` with `{option}`. Once you trust its new vectors,"
                 " delete that folder, then run this again.",
             )

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./lib/preact.js";
 
-const ARROW = 24; // pixels that a browser needs at most for the arrow
+const ARROW = 16; // pixels that the arrow takes
 
 /** As <select>; `children` are its options. */
 export function Select({ children, ...more }) {

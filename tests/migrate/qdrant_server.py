@@ -90,9 +90,8 @@ class Server:
 
     def _retrieve(self, body: Any, name: str) -> Any:  # noqa: ANN401
         asked = models.PointRequest.model_validate(body)
-        return self._client.retrieve(
-            name, asked.ids, asked.with_payload, asked.with_vector or False
-        )
+        vectors = asked.with_vector or False
+        return self._client.retrieve(name, asked.ids, with_payload=True, with_vectors=vectors)
 
     def _count(self, body: Any, name: str) -> Any:  # noqa: ANN401
         asked = models.CountRequest.model_validate(body)

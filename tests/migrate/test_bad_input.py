@@ -398,5 +398,5 @@ def test_a_damaged_database(cmem: Path, work: Work) -> None:
 def test_an_unknown_kind_is_met_with_those_there_are(cmem: Path, work: Work) -> None:
     from emberd.migrate.known import find
 
-    with refused(cmem, StoreKindError, "the kinds are cmem, sqlite-vec"):
+    with refused(cmem, StoreKindError, "the kinds are cmem, llm, sqlite-vec"):
         find(work.config, str(cmem), kind="pinecone")

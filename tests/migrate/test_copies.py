@@ -64,8 +64,11 @@ KEPT = [at for at in range(ROWS) if at != 6]
 
 
 @pytest.mark.slow
-def test_both_copies_move_in_one_transaction(langchain: Path, made: Made, work: Work) -> None:
-    named, target = work.open(langchain, **ALSO), work.target()
+@pytest.mark.parametrize("options", [ALSO, {}])
+def test_both_copies_move_in_one_transaction(
+    options: dict[str, str], langchain: Path, made: Made, work: Work
+) -> None:
+    named, target = work.open(langchain, **options), work.target()
     rest = "SELECT rowid, text, metadata FROM langchain"
     before = stores.ask(langchain, rest)
 

@@ -16,6 +16,7 @@ from emberd.migrate.base import Stamp
 from emberd.migrate.check import check, whose
 from emberd.migrate.embedding import PoolEmbedder, Target, find_target
 from emberd.migrate.joint_run import RunOptions, migrate_all
+from emberd.migrate.known import find
 from emberd.migrate.likeness import SAME, likeness
 from emberd.migrate.plan import Plan, plan
 from emberd.migrate.status import status
@@ -336,3 +337,30 @@ def test_the_server_warns_of_a_small_store_only_when_its_space_is_another(
     assert warnings(known, {"notes": None}, old, lock) == []
     [warning] = warnings(known, {"notes": None}, new, lock)
     assert "migrate run notes --to new --dtype int8" in warning["hint"]
+
+
+def test_a_table_of_float16_is_recognised_by_its_model_and_keeps_its_type(
+    tmp_path: Path, work: Work
+) -> None:
+    """The kind `blob` has it, and sqlite-vec does not."""
+    path = tmp_path / "half.db"
+    database = stores.connect(path)
+    database.execute("CREATE TABLE n(id INTEGER PRIMARY KEY, body TEXT, v BLOB)")
+    rows = zip(TEXTS, (row.tobytes() for row in embedded(work, "float16")), strict=True)
+    database.executemany("INSERT INTO n(body, v) VALUES (?, ?)", rows)
+    database.close()
+    options = {"vector": "n.v", "format": "f16"}
+    ref = find(work.config, str(path), kind="blob", options=options)
+    report = check(work.config, ref, work.embedder)
+    assert (report.verdict, report.model, report.dtype) == ("compatible", "old", "float16")
+
+    planned, moved = move(work, ref, target_of(work, ref.wanted, "new"))
+
+    assert planned.loss is None
+    assert moved.strays == 0
+    assert (moved.lowest_cosine or 0) > 0.9999
+    found = stores.ask(path, "SELECT v FROM n ORDER BY id")
+    vectors = np.stack([np.frombuffer(raw, "<f2") for (raw,) in found])
+    assert np.array_equal(vectors, embedded(work, "float16", "new"))
+    assert check(work.config, ref, work.embedder).judged_by == "stamp"
+    assert "64 dimensions of float16." in plan_sentences(ref, planned)

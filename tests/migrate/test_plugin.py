@@ -1,4 +1,4 @@
-"""Another kind of store, installed as anybody's package: the one of docs/migrating-a-store.md."""
+"""Another kind of store, installed as anybody's package: the one of docs/writing-a-store.md."""
 
 import json
 import subprocess
@@ -120,7 +120,7 @@ def test_an_option_that_a_kind_does_not_have_is_named(
 
 
 def test_ours_come_along_and_are_asked_first() -> None:
-    assert plugins.kinds()[:2] == ["cmem", "sqlite-vec"]
+    assert plugins.kinds()[:3] == ["cmem", "llm", "sqlite-vec"]
 
 
 def test_a_kind_that_is_not_installed_or_broken_is_met_with_the_cause(

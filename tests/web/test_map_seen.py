@@ -84,7 +84,7 @@ def test_what_a_search_has_found_is_lit_and_all_else_pale(browser: Browser, mapp
     found = {"store": "notes", "text": texts()[700], "count": 50}
     with map_of(browser, mapped, "notes") as page:
         canvas = picture(page)
-        accent, plain = colour(canvas, "--accent"), colour(canvas, "--hue-5")
+        accent, plain = colour(canvas, "--accent"), colour(canvas, "--neutral")
         before = pixels(canvas)
         page.get_by_label("A text, whose neighbours light up").fill(texts()[700])
         page.get_by_role("button", name="Search", exact=True).click()
@@ -218,6 +218,7 @@ def test_points_of_another_reading_are_not_drawn_as_of_this_one(
         heading(page, "200 rows in view")
 
 
+@pytest.mark.slow
 def test_a_sample_of_another_reading_is_not_refined(browser: Browser, changing: Server) -> None:
     with map_of(browser, changing, "notes") as page:
 

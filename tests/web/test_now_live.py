@@ -169,6 +169,7 @@ def test_the_phases_of_a_start_are_shown_as_they_come(
     assert {"files", "load"} <= {*listed}
 
 
+@pytest.mark.slow
 def test_a_model_is_verified_and_its_result_stays_beside_it(
     browser: Browser, slow: tuple[Server, SlowHub]
 ) -> None:

@@ -72,7 +72,8 @@ class Subject:
 def opened(folder: Path) -> Iterator[Any]:
     """Open a folder."""
     settings = Settings(anonymized_telemetry=False)
-    with closing(chromadb.PersistentClient(str(folder), settings=settings)) as client:
+    client: Any = chromadb.PersistentClient(str(folder), settings=settings)
+    with closing(client):
         yield client
 
 

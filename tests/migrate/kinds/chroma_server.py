@@ -86,6 +86,6 @@ class Subject:
     def open(self) -> Iterator[Any]:
         """Open a client."""
         settings = Settings(anonymized_telemetry=False)
-        client = chromadb.HttpClient(host="127.0.0.1", port=self.port, settings=settings)
+        client: Any = chromadb.HttpClient(host="127.0.0.1", port=self.port, settings=settings)
         with closing(client):
             yield client

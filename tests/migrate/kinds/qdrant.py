@@ -39,7 +39,7 @@ class Subject:
 
     def key(self, number: int) -> Key:
         """Return a number or a UUID."""
-        return number if number % 2 else str(uuid5(NAMESPACE_URL, str(number)))
+        return key(number)
 
     def create(self, rows: Sequence[tuple[Key, str, Matrix]]) -> None:
         """Make the folder, and a copy of it."""
@@ -97,6 +97,11 @@ class Session:
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+def key(number: int) -> Key:
+    """Return a number or a UUID."""
+    return number if number % 2 else str(uuid5(NAMESPACE_URL, str(number)))
 
 
 def make(client: QdrantClient, rows: Sequence[tuple[Key, str, Matrix]]) -> None:

@@ -42,7 +42,7 @@ class Subject:
 
     def key(self, number: int) -> Key:
         """Return a number or a UUID."""
-        return number if number % 2 else str(qdrant.uuid5(qdrant.NAMESPACE_URL, str(number)))
+        return qdrant.key(number)
 
     def create(self, rows: Sequence[tuple[Key, str, Matrix]]) -> None:
         """Remember them, and make the store."""

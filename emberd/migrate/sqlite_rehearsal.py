@@ -1,4 +1,4 @@
-"""Measures how long it takes to fill a vec0 table on this machine, with a small temporary one."""
+"""Measures how long it takes to fill a table of vectors here, with a small temporary one."""
 
 import time
 from dataclasses import dataclass
@@ -21,15 +21,18 @@ class Rehearsal:
     copy_s_per_byte: float
 
 
-def rehearse(rows: int, dimensions: int) -> Rehearsal:
-    """Fill a temporary table with `rows` vectors of zeros, read each, and copy the database."""
+def rehearse(rows: int, dimensions: int, ddl: str) -> Rehearsal:
+    """Fill a temporary table with `rows` vectors of zeros, read each, and copy the database.
+
+    `ddl` creates it; see `SqliteStore.new_vectors`.
+    """
     with TemporaryDirectory(prefix="emberd-rehearsal-") as folder:
         file = Path(folder, "rehearsal.db")
         connection = sqlite.connect(file, create=True)
         with explained(file):
             connection.pragma("journal_mode", "wal")
             connection.pragma("wal_autocheckpoint", 0)
-            connection.execute(f"CREATE VIRTUAL TABLE v USING vec0(e float[{dimensions}])")
+            connection.execute(ddl.format(dimensions=dimensions))
             vector = bytes(4 * dimensions)
             began_s = time.perf_counter()
             with connection:
