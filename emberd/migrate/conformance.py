@@ -96,7 +96,8 @@ class _Case:
     def is_as_before(self) -> bool:
         """Whether nothing has changed."""
         store = self.make()
-        return self.are_same(self.now(), self.before) and store.digest() == self.digest and not store.stamp()
+        same = self.are_same(self.now(), self.before) and store.digest() == self.digest
+        return same and not store.stamp()
 
     def stamp(self, migration: str, dimensions: int) -> Stamp:
         return Stamp(model="conformance", fingerprint="f" * 16, dimensions=dimensions, probes="",

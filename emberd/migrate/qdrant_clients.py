@@ -4,6 +4,7 @@ A folder is held from when it is first read until its store is dropped. A progra
 lends its client to migrations in the same process.
 """
 
+import fcntl
 import json
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,17 +126,28 @@ def _open(folder: Path) -> "QdrantClient":
 
     until_s = time.monotonic() + PATIENCE_S
     while True:
-        try:
-            return QdrantClient(path=str(folder), force_disable_check_same_thread=True)
-        except RuntimeError:
-            if time.monotonic() > until_s:
-                raise StoreBusyError(
-                    f"{folder} is held by {holder_of(folder / LOCK)}: Qdrant's local mode lets one"
-                    " process in at a time.",
-                    hint="End that program, then run this again; or use a Qdrant server, which"
-                    " lets in many.",
-                ) from None
+        if _is_free(folder / LOCK):  # the client that finds it held leaves a file open
+            with suppress(RuntimeError):  # somebody was faster
+                return QdrantClient(path=str(folder), force_disable_check_same_thread=True)
+        if time.monotonic() > until_s:
+            raise StoreBusyError(
+                f"{folder} is held by {holder_of(folder / LOCK)}: Qdrant's local mode lets one"
+                " process in at a time.",
+                hint="End that program, then run this again; or use a Qdrant server, which"
+                " lets in many.",
+            )
         time.sleep(LOOK_S)
+
+
+def _is_free(lock: Path) -> bool:
+    if not lock.exists():
+        return True
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _opened_copy(folder: Path, user: object) -> "QdrantClient":

@@ -5,6 +5,7 @@ own name. A collection cannot be renamed: its own name can only become an alias 
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -208,8 +209,10 @@ class QdrantEngine:
                 field: index.params or index.data_type.value
                 for field, index in (info.payload_schema or {}).items()
             }
-            for field, schema in {**indexes, **self._text_indexes(like)}.items():
-                self._client.create_payload_index(name, field, schema, wait=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # local mode says which of them it does not use
+                for field, schema in {**indexes, **self._text_indexes(like)}.items():
+                    self._client.create_payload_index(name, field, schema, wait=True)
         return name
 
     def delete(self, collection: str) -> None:
