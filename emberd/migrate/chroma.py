@@ -75,7 +75,7 @@ class ChromaStore(BesideStore):
         if isinstance(self._place, Path):
             client = chroma_clients.of_folder(self._place, self)
         else:
-            client = chroma_clients.of_server(self._place)
+            client = chroma_clients.of_server(self._place, self)
         engine = ChromaEngine(client, self._name or "", place=self.address)
         if not self._name:
             names = sorted(name for name in engine.names() if not is_ours(name))

@@ -117,8 +117,7 @@ def _release(folder: Path, held: _Held) -> None:
     with _guard:
         held.users -= 1
         if not held.lent and not held.users:
-            with suppress(Exception):  # it may have been closed with everything else at exit
-                held.client.close()
+            _close(held.client)
             del _held[folder]
 
 
@@ -136,8 +135,10 @@ def holders(folder: Path) -> list[str]:
     return found
 
 
-def of_server(url: str) -> Any:  # noqa: ANN401
-    """Return a client of a server; its URL may say `?token=`, `tenant=` and `database=`.
+def of_server(url: str, user: object) -> Any:  # noqa: ANN401
+    """Return a client of a server until `user` is dropped.
+
+    Its URL may say `?token=`, `tenant=` and `database=`.
 
     Raises:
         StoreError: it cannot be reached.
@@ -151,7 +152,7 @@ def of_server(url: str) -> Any:  # noqa: ANN401
     given = dict(parse_qsl(parts.query))
     headers = {"Authorization": f"Bearer {given['token']}"} if "token" in given else {}
     try:
-        return chromadb.HttpClient(
+        client = chromadb.HttpClient(
             host=parts.hostname or "localhost",
             port=parts.port or (443 if parts.scheme == "https" else 80),
             ssl=parts.scheme == "https",
@@ -165,3 +166,10 @@ def of_server(url: str) -> Any:  # noqa: ANN401
             f"{place}: Chroma cannot be reached: {error}.",
             hint="Check that the server runs, and that the URL and its token are right.",
         ) from None
+    weakref.finalize(user, _close, client)
+    return client
+
+
+def _close(client: Any) -> None:  # noqa: ANN401
+    with suppress(Exception):  # it may have been closed with everything else at exit
+        client.close()

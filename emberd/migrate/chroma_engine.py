@@ -5,6 +5,7 @@ the name to another collection takes two steps, between which nothing has it.
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
@@ -247,7 +248,10 @@ class ChromaEngine:
     def _asking(self) -> Iterator[None]:
         """Turn errors of the client into ours."""
         try:
-            yield
+            with warnings.catch_warnings():
+                # of collections whose function cannot be recorded: they are copied as they are
+                warnings.simplefilter("ignore", DeprecationWarning)
+                yield
         except errors() as error:
             what = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
             raise StoreError(

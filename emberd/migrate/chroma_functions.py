@@ -48,7 +48,8 @@ def _recorded(name: str, config: dict[str, Any]) -> Any:  # noqa: ANN401
 
         @staticmethod
         def build_from_config(config: dict[str, Any]) -> Any:  # noqa: ANN401
-            raise NotImplementedError
+            del config
+            return Recorded()  # Chroma looks whether it can be built
 
         def get_config(self) -> dict[str, Any]:
             return config

@@ -89,7 +89,9 @@ class _Case:
             return found == wanted
         return len(found) == len(wanted) and all(
             (one.key, one.text, len(one.vector)) == (other.key, other.text, len(other.vector))
-            and np.allclose(*(np.frombuffer(row.vector, "<f4") for row in (one, other)), atol=NEAR)
+            and np.allclose(
+                np.frombuffer(one.vector, "<f4"), np.frombuffer(other.vector, "<f4"), atol=NEAR
+            )
             for one, other in zip(found, wanted, strict=True)
         )
 

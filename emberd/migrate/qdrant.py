@@ -83,7 +83,7 @@ class QdrantStore(BesideStore):
             qdrant_clients.read_meta(self._place)
             client, self._can_write = qdrant_clients.of_folder(self._place, self)
         else:
-            client = qdrant_clients.of_server(self._place)
+            client = qdrant_clients.of_server(self._place, self)
         engine = QdrantEngine(
             client, self._name or "", text=self._text, vector=self._vector,
             place=self.address, exact=self.path is None,

@@ -164,8 +164,8 @@ def _close(client: "QdrantClient", copy: tempfile.TemporaryDirectory[str]) -> No
     copy.cleanup()
 
 
-def of_server(url: str) -> "QdrantClient":
-    """Return a client of a server; `?api_key=` in the URL is its key."""
+def of_server(url: str, user: object) -> "QdrantClient":
+    """Return a client of a server until `user` is dropped; `?api_key=` in the URL is its key."""
     require_library()
     from qdrant_client import QdrantClient
 
@@ -175,4 +175,6 @@ def of_server(url: str) -> "QdrantClient":
     with warnings.catch_warnings():
         if parts.hostname in LOOPBACK:  # its warning of a key without TLS is for other machines
             warnings.simplefilter("ignore")
-        return QdrantClient(url=plain, api_key=key, timeout=TIMEOUT_S, check_compatibility=False)
+        client = QdrantClient(url=plain, api_key=key, timeout=TIMEOUT_S, check_compatibility=False)
+    weakref.finalize(user, client.close)
+    return client

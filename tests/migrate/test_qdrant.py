@@ -34,6 +34,7 @@ from tests.serving import Server, clean_environ, wait_for
 
 OLD = vectors([*TEXTS, "late"], "old")
 KEYS = [qdrant.key(at) for at in range(len(TEXTS))]
+EUCLID = models.VectorParams(size=DIMENSIONS, distance=models.Distance.EUCLID)
 Either = qdrant.Subject | qdrant_server.Subject
 
 
@@ -107,9 +108,9 @@ def test_settings_and_payloads_are_those_of_the_old_collection(
     with folder._open() as client:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that it is of use with some options only
-            client.create_payload_index(
-                qdrant.COLLECTION, "text", models.TextIndexParams(type=models.TextIndexType.TEXT)
-            )
+            scored = models.TextScoringParams(type=models.TextScoringType.BM25)
+            index = models.TextIndexParams(type=models.TextIndexType.TEXT, scoring=scored)
+            client.create_payload_index(qdrant.COLLECTION, "text", index)
         before, _ = client.scroll(qdrant.ALIAS, limit=100)
 
     moved(opened(folder, tmp_path), tmp_path)
@@ -259,6 +260,7 @@ def test_named_vectors_others_and_points_without_a_vector_stay(tmp_path: Path) -
     with pytest.raises(NotAStoreError, match="no vector without a name") as refused:
         find(config, str(tmp_path / "q")).store.inspect()
     assert "--option vector=NAME`; it has: 'dense', 'other'" in (refused.value.hint or "")
+    del refused  # it keeps the store, and that its folder
     ref = find(config, str(tmp_path / "q"), options={"text": "body", "vector": "dense"})
     assert (ref.store.inspect().rows, ref.store.inspect().without_vector) == (len(TEXTS), 1)
 
@@ -344,9 +346,7 @@ def test_several_collections_and_wrong_names_are_refused_with_the_names(
     subject: Either, tmp_path: Path
 ) -> None:
     with subject.session()._opening() as client:
-        client.create_collection(
-            "more", vectors_config=models.VectorParams(size=8, distance=models.Distance.EUCLID)
-        )
+        client.create_collection("more", vectors_config=EUCLID)
     config = load_config(environ=clean_environ(tmp_path))
     with pytest.raises(NotAStoreError, match=r"2 collections \(docs, more\), not one"):
         find(config, subject.entry["path"]).store.inspect()
