@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from emberd.config.paths import without_password
-from emberd.errors import NotAStoreError
+from emberd.errors import NotAStoreError, StoreBusyError
 from emberd.migrate import chroma_clients
 from emberd.migrate.beside import is_ours, present
 from emberd.migrate.beside_store import BesideStore
@@ -34,7 +34,7 @@ STRAYS = (
 ROOM = "The old collection stays until the backup is deleted: the server needs room for both."
 OPEN = (
     "{who} has the folder open. Chroma does not expect several processes in one: what one writes,"
-    " the searches of others may not find until they open it again. End it first."
+    " others do not find, or fail at, until they open it again. It has to end before a run."
 )
 FOLLOWS = (
     "The collection records an embedding function ({function}) with {key}; that of the new one"
@@ -108,6 +108,16 @@ class ChromaStore(BesideStore):
         elif name and name != DEFAULT:
             found.append(DROPPED.format(function=name))
         return found
+
+    def require_writable(self) -> None:
+        """Raise `StoreBusyError` if another process has the folder open, as far as is known."""
+        who = chroma_clients.holders(self.path) if self.path else ()
+        if who:
+            raise StoreBusyError(
+                f"{self.path} is open in {' and '.join(who)}, and Chroma does not expect several"
+                " processes in a folder.",
+                hint="End it, then run this again; or use a Chroma server, which lets in many.",
+            )
 
     def bytes_here(self) -> int:
         """Return what the folder takes."""

@@ -117,7 +117,7 @@ def _release(folder: Path, held: _Held) -> None:
     with _guard:
         held.users -= 1
         if not held.lent and not held.users:
-            _close(held.client)
+            close(held.client)
             del _held[folder]
 
 
@@ -166,10 +166,15 @@ def of_server(url: str, user: object) -> Any:  # noqa: ANN401
             f"{place}: Chroma cannot be reached: {error}.",
             hint="Check that the server runs, and that the URL and its token are right.",
         ) from None
-    weakref.finalize(user, _close, client)
+    weakref.finalize(user, close, client)
     return client
 
 
-def _close(client: Any) -> None:  # noqa: ANN401
+def close(client: Any) -> None:  # noqa: ANN401
+    """Close a client, with the connections to a server that the library would leave open."""
+    both = (client, getattr(client, "_admin_client", None))
+    sessions = [getattr(getattr(each, "_server", None), "_session", None) for each in both]
     with suppress(Exception):  # it may have been closed with everything else at exit
         client.close()
+        for session in filter(None, sessions):
+            session.close()

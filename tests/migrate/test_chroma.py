@@ -11,7 +11,7 @@ import pytest
 from chromadb.utils.embedding_functions import OpenAIEmbeddingFunction
 
 from emberd.config.load import load_config
-from emberd.errors import NotAStoreError, StoreError, StoreKindError
+from emberd.errors import NotAStoreError, StoreBusyError, StoreError, StoreKindError
 from emberd.migrate import plugins
 from emberd.migrate.base import caveats_of
 from emberd.migrate.chroma_functions import follower
@@ -30,7 +30,7 @@ from tests.migrate.recipes import CONFIG, blocks, environ_of, shell
 from tests.serving import Server, clean_environ, wait_for
 
 OLD = vectors([*TEXTS, "late"], "old")
-Either = chroma.Subject | chroma_server.Subject
+Either = chroma.Folder | chroma_server.Subject
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +47,15 @@ def rows_of(subject: Either) -> list[tuple[Any, str, Any]]:
 @pytest.fixture(params=["folder", "server"])
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Either:
     made: Either = (
-        chroma.Subject(tmp_path) if request.param == "folder" else request.getfixturevalue("server")
+        chroma.Folder(tmp_path) if request.param == "folder" else request.getfixturevalue("server")
     )
     made.create(rows_of(made))
     return made
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> chroma.Subject:
-    made = chroma.Subject(tmp_path)
+def folder(tmp_path: Path) -> chroma.Folder:
+    made = chroma.Folder(tmp_path)
     made.create(rows_of(made))
     return made
 
@@ -184,7 +184,7 @@ def test_a_swap_that_was_stopped_between_its_renames_is_taken_back(
     assert has(subject, "new")
 
 
-def test_a_target_of_another_size(folder: chroma.Subject, tmp_path: Path) -> None:
+def test_a_target_of_another_size(folder: chroma.Folder, tmp_path: Path) -> None:
     folder.create([(key, text, np.ones(3, np.float32)) for key, text, _ in rows_of(folder)])
 
     moved(opened(folder, tmp_path), tmp_path)
@@ -192,9 +192,7 @@ def test_a_target_of_another_size(folder: chroma.Subject, tmp_path: Path) -> Non
     assert has(folder, "new")
 
 
-def test_the_model_that_a_collection_records_follows(
-    folder: chroma.Subject, tmp_path: Path
-) -> None:
+def test_the_model_that_a_collection_records_follows(folder: chroma.Folder, tmp_path: Path) -> None:
     asks = OpenAIEmbeddingFunction(
         api_key_env_var="HOME", api_base="http://127.0.0.1:8767/v1", model_name="old"
     )
@@ -221,8 +219,8 @@ def test_a_function_that_names_no_model_is_not_recorded_again() -> None:
     assert follower({"type": "legacy"}, "new") is None
 
 
-def test_another_process_that_has_the_folder_open_is_named(
-    folder: chroma.Subject, tmp_path: Path
+def test_another_process_that_has_the_folder_open_is_named_and_has_to_end(
+    folder: chroma.Folder, tmp_path: Path
 ) -> None:
     holding = "import sys, chromadb; held = chromadb.PersistentClient(sys.argv[1])\n"
     holding += "held.list_collections(); print('held', flush=True); input()"
@@ -233,9 +231,15 @@ def test_another_process_that_has_the_folder_open_is_named(
         assert other.stdout and other.stdout.readline() == "held\n"
 
         said = caveats_of(opened(folder, tmp_path).store)
+        with pytest.raises(StoreBusyError, match=f"process {other.pid} ") as refused:
+            moved(opened(folder, tmp_path), tmp_path)
 
         other.communicate("\n")
     assert any(f"process {other.pid} (" in each for each in said)
+    assert "End it" in (refused.value.hint or "")
+    del refused
+    moved(opened(folder, tmp_path), tmp_path)
+    assert has(folder, "new")
 
 
 def test_several_collections_and_wrong_names_are_refused_with_the_names(
@@ -253,7 +257,7 @@ def test_several_collections_and_wrong_names_are_refused_with_the_names(
 
 
 def test_a_server_that_is_gone_and_a_library_that_is_missing(
-    folder: chroma.Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: chroma.Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_config(environ=clean_environ(tmp_path))
     with pytest.raises(StoreError, match="Chroma cannot be reached") as refused:
@@ -285,7 +289,7 @@ def test_the_recipe_works_as_it_is_written(tmp_path: Path) -> None:
     home.mkdir()
     stores = "stores: {notes: {kind: chroma, path: chroma, options: {collection: docs}}}\n"
     look, run, back = recipe.splitlines()
-    subject = chroma.Subject(home)
+    subject = chroma.Folder(home)
     with Server(home, config=CONFIG + stores) as server:
         made = server.embed(*TEXTS, model="minilm")["embeddings"]
         keys = [subject.key(at) for at in range(len(TEXTS))]

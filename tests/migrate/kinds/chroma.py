@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import chromadb
 import numpy as np
@@ -18,12 +18,8 @@ NAME = "docs"
 Opening = Callable[[], AbstractContextManager[Any]]
 
 
-class Subject:
-    """A collection."""
-
-    name: ClassVar[str] = "chroma"
-    one_process: ClassVar[bool] = False
-    may_miss: ClassVar[bool] = True
+class Folder:
+    """A collection. It is no `Subject`: Chroma lets no other process write or read meanwhile."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self._made = folder / "chroma", folder / "made"

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -13,6 +13,7 @@ import chromadb
 from chromadb.config import Settings
 
 from emberd.migrate.base import Key
+from emberd.migrate.chroma_clients import close
 from emberd.vectors import Matrix
 from tests.migrate.kinds import chroma
 from tests.migrate.kinds.base import Rows
@@ -23,7 +24,7 @@ START_S = 60.0
 class Subject:
     """`chroma run`, on a free port."""
 
-    name: ClassVar[str] = "chroma-server"
+    name: ClassVar[str] = "chroma"
     one_process: ClassVar[bool] = False
     may_miss: ClassVar[bool] = True
 
@@ -87,5 +88,7 @@ class Subject:
         """Open a client."""
         settings = Settings(anonymized_telemetry=False)
         client: Any = chromadb.HttpClient(host="127.0.0.1", port=self.port, settings=settings)
-        with closing(client):
+        try:
             yield client
+        finally:
+            close(client)
