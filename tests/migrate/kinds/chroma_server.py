@@ -40,8 +40,8 @@ class Subject:
         program = Path(sys.executable).with_name("chroma")
         command = [str(program), "run", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--path", str(self._folder / "served")]
-        log = (self._folder / "chroma.log").open("w")
-        self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
+        with (self._folder / "chroma.log").open("w") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
         self.entry["path"] = f"http://127.0.0.1:{self.port}"
         until_s = time.monotonic() + START_S
         while True:
