@@ -17,6 +17,7 @@ from emberd.migrate.chroma_clients import close
 from emberd.vectors import Matrix
 from tests.migrate.kinds import chroma
 from tests.migrate.kinds.base import Rows
+from tests.migrate.kinds.qdrant_server import forget_backups
 
 START_S = 60.0
 
@@ -69,6 +70,7 @@ class Subject:
 
     def reset(self) -> None:
         """Delete everything, and make it again."""
+        forget_backups(self._folder)
         with self.open() as client:
             for each in client.list_collections():
                 client.delete_collection(each.name)

@@ -1,5 +1,6 @@
 """A Qdrant server, or rather the stand-in for one."""
 
+import shutil
 import subprocess
 import sys
 import warnings
@@ -24,7 +25,7 @@ class Subject:
     one_process: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
-        del folder
+        self._folder = folder
         self.entry: dict[str, Any] = {"kind": "qdrant", "options": {"collection": qdrant.ALIAS}}
         self._rows: list[tuple[Key, str, Matrix]] = []
 
@@ -51,6 +52,7 @@ class Subject:
 
     def reset(self) -> None:
         """Delete everything, and make it again."""
+        forget_backups(self._folder)
         with self.open() as client:
             for each in client.get_collections().collections:
                 client.delete_collection(each.name)
@@ -73,3 +75,8 @@ class Subject:
             client = QdrantClient(url=self.url, api_key=KEY, check_compatibility=False)
         with closing(client):
             yield client
+
+
+def forget_backups(folder: Path) -> None:
+    """Delete what the home beside an engine's folder keeps of earlier migrations."""
+    shutil.rmtree(folder.parent / "home" / "state" / "stores", ignore_errors=True)
