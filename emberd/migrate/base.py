@@ -221,6 +221,7 @@ class Store(Protocol):
         on_server: ClassVar[bool]             it is made with a URL, too
         on_disk: ClassVar[bool]               it is made with a path
         locks_writers: ClassVar[bool]         nobody can write while it is replaced
+        rounds_vectors: ClassVar[bool]        what is read may differ in length or the last bits
         parts_apart: ClassVar[bool]           its parts are backed up and replaced one by one
         address: str                          where a store on a server is, without a password
         part: str                             which of several stores in one place it is
@@ -332,6 +333,11 @@ def caveats_of(store: Store) -> Sequence[str]:
 def locks_writers(store: Store) -> bool:
     """Whether nobody can write to a store while it is replaced: yes."""
     return bool(getattr(store, "locks_writers", True))
+
+
+def rounds_vectors(store: Store) -> bool:
+    """Whether a store gives back other bits than were written, as one that normalizes: no."""
+    return bool(getattr(store, "rounds_vectors", False))
 
 
 def parts_apart(store: Store) -> bool:
