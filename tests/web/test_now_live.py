@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -55,7 +56,9 @@ class SlowHub(Hub):
 
     def _halves(self, content: bytes) -> Iterator[bytes]:
         middle = len(content) // 2
-        yield content[:middle]
+        yield content[:1000]
+        time.sleep(0.5)  # a command says how far it is only now and then
+        yield content[1000:middle]
         self.go_on.wait(60)
         self.go_on.clear()
         yield content[middle:]
@@ -132,7 +135,7 @@ def test_a_pull_shows_its_bytes_wherever_it_was_begun(
 
             expect(within.get_by_text(AMOUNT)).to_be_visible(timeout=SLOW_MS)
             expect(within.get_by_text("Downloading fetched …")).to_be_visible()
-            assert_half(within.get_by_role("progressbar", name="Downloading fetched …"))
+            assert_half(within.get_by_role("progressbar", name="Downloading fetched"))
             assert_accessible(page)
             hub.go_on.set()
             expect(within.get_by_text("Pulled from hf:me/tiny")).to_be_visible(timeout=SLOW_MS)
@@ -153,7 +156,7 @@ def test_the_phases_of_a_start_are_shown_as_they_come(
     with opened(browser, server) as page, embedding(server, {"model": "fetched", "texts": ["a"]}):
         model = card(page, "fetched")
         expect(model.locator(".state")).to_have_text("starting")
-        expect(model.get_by_text("Downloading its files …")).to_be_visible(timeout=SLOW_MS)
+        expect(model.get_by_text("Downloading its files, ")).to_be_visible(timeout=SLOW_MS)
         expect(model.get_by_text(AMOUNT)).to_be_visible()
         assert_half(model.get_by_role("progressbar"))
         hub.go_on.set()

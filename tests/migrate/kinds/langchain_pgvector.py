@@ -136,4 +136,5 @@ class Session:
     def close(self) -> None:
         """Close both."""
         self._connection.close()
+        assert self._store._engine
         self._store._engine.dispose()
