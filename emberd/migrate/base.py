@@ -225,6 +225,7 @@ class Store(Protocol):
         parts_apart: ClassVar[bool]           its parts are backed up and replaced one by one
         address: str                          where a store on a server is, without a password
         part: str                             which of several stores in one place it is
+        part_option: ClassVar[str]            the option that says so
         caveats: Sequence[str]                what its engine cannot promise, a sentence each
         discard_backup(backup: Path) -> None  frees what a token names, before that is deleted; some
                                               or all of it may be gone already
@@ -359,6 +360,11 @@ def own_part(store: Store) -> str:
 def part_of(store: Store) -> str:
     """Return which of a file's stores it is, its `part`; "" for kinds with one store per file."""
     return str(getattr(store, "part", ""))
+
+
+def part_option_of(store: Store) -> str:
+    """Return the option that names a part: `table`."""
+    return str(getattr(store, "part_option", "table"))
 
 
 def lacking_of(store: Store) -> Lacking:
