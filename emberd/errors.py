@@ -25,6 +25,7 @@ EmberdError
 │   ├── QueueFullError                too many texts are waiting
 │   ├── SpaceChangingError            the model's space changed more than once meanwhile
 │   ├── ShuttingDownError             the server is shutting down
+│   ├── NotServedError                the model is not served here, or not in that space
 │   └── DeadlineError                 the request's deadline passed
 ├── BackendError
 │   ├── BackendMissingError           no installed plugin has that name
@@ -211,6 +212,12 @@ class ShuttingDownError(UnavailableError):
     """The server is shutting down."""
 
     code = "shutting_down"
+
+
+class NotServedError(UnavailableError):
+    """The model is not served here, or not in the space that was named, or that is not known."""
+
+    code = "not_served"
 
 
 class DeadlineError(UnavailableError):

@@ -28,7 +28,10 @@ from typing import IO, Any
 
 NUMBER_BYTES = 4
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "DYLD_", "TZ")  # variables
-NOT_IMPORTED = ("emberd.__main__", "emberd.backends.", "emberd.worker.", "emberd.doctor.probe")
+NOT_IMPORTED = (
+    "emberd.__main__", "emberd.backends.", "emberd.worker.", "emberd.doctor.probe",
+    "emberd.migrate.lance_table", "emberd.migrate.lance_swap",  # Lance's threads end in a fork
+)  # fmt: skip
 IMPORTED_LATER = (  # by some commands, when they run
     "uvicorn.protocols.http.httptools_impl", "uvicorn.loops.auto", "httpx2", "h11", "truststore",
     "filelock", "tqdm.auto", "rich.progress",

@@ -9,7 +9,8 @@ import emberd
 from emberd import errors
 
 INIT = (
-    "(url: str | None = None, *, socket: str | pathlib.Path | None = None,"
+    "(url: str | collections.abc.Sequence[str] | None = None, *,"
+    " socket: str | pathlib.Path | None = None,"
     " token: str | None = None, timeout: float | None = None) -> None"
 )
 EMBED = (

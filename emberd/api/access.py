@@ -25,6 +25,7 @@ from emberd.config.watch import QUIET_S
 from emberd.errors import ConfigError, ForbiddenError, UnauthorizedError
 
 FREE = frozenset({"/health", "/ready"})  # for watchdogs, which have no token
+STRANGER = "emberd.stranger"  # key in a scope: a token is required, and there is no valid one
 PAGE = ("/", "/ui")  # to look at: it has no data, and asks for the token
 METHODS = "GET, POST"
 EXPOSED = (
@@ -116,9 +117,14 @@ class Access:
         if not on_unix_socket(scope):
             self._check_host(headers)
             self._check_origin(headers)
-        free = scope["path"] in FREE or is_page(scope) or self.is_preflight(scope, headers)
-        if self._tokens.required and not free:
+        if not self._tokens.required:
+            return
+        try:
             self._check_token(headers)
+        except UnauthorizedError:
+            if not (scope["path"] in FREE or is_page(scope) or self.is_preflight(scope, headers)):
+                raise
+            scope[STRANGER] = True
 
     def is_preflight(self, scope: Scope, headers: Headers) -> bool:
         """Whether this is a browser's CORS preflight for a page that is allowed."""
@@ -193,15 +199,26 @@ class Access:
     def _check_token(self, headers: Headers) -> None:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not given.strip():
-            raise UnauthorizedError(
-                "This server requires a token.",
-                hint="Send the header `Authorization: Bearer TOKEN`; see docs/security.md.",
-            )
+            raise token_required()
         if not self._tokens.accepts(given.strip()):
             raise UnauthorizedError(
                 "The token is not valid for this server.",
                 hint="Check it against server.token_file or EMBERD_TOKEN on the server.",
             )
+
+
+def require_token(scope: Scope) -> None:
+    """Raise UnauthorizedError if a token is required, and a free route was asked without one."""
+    if scope.get(STRANGER):
+        raise token_required()
+
+
+def token_required() -> UnauthorizedError:
+    """Return the error for requests that have no token."""
+    return UnauthorizedError(
+        "This server requires a token.",
+        hint="Send the header `Authorization: Bearer TOKEN`; see docs/security.md.",
+    )
 
 
 def is_page(scope: Scope) -> bool:

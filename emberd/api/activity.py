@@ -12,6 +12,7 @@ from emberd.api.record import Record
 
 MOST = 200
 LOOKS = ("GET", "HEAD", "OPTIONS")
+READY = "/ready"  # which balancers ask every second
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Ended:
 
     @property
     def only_looked(self) -> bool:
-        """Whether it changed nothing and was answered well."""
-        return self.method in LOOKS and self.status < "4"
+        """Whether it changed nothing and was answered well; 503 is a good answer of `/ready`."""
+        return self.method in LOOKS and (self.status < "4" or self.record.route == READY)
 
     def row(self) -> dict[str, Any]:
         """Return what is told of it; times in milliseconds."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -44,10 +45,13 @@ OLLAMA_WORDS: Mapping[str, str] = {  # its clients look for these; source: its s
     errors.TextTooLongError.code: "the input length exceeds the context length",
     errors.UnknownModelError.code: "model not found",
 }
+NO_RETRY = {"x-should-retry": "false"}  # OpenAI's SDK would
+MISMATCH_STATUS = "x-emberd-mismatch-status"  # by which a balancer asks for a status it can act on
 HEADERS: Mapping[int | type[errors.EmberdError], Mapping[str, str]] = {
     errors.ContentCodingError: {"Accept-Encoding": "identity"},  # RFC 9110, 12.5.3
     401: {"WWW-Authenticate": "Bearer"},
-    409: {"x-should-retry": "false"},  # OpenAI's SDK would retry it
+    409: NO_RETRY,
+    errors.FingerprintMismatchError: NO_RETRY,  # also as a 503
     429: {"Retry-After": "1"},
     503: {"Retry-After": "2"},
 }
@@ -122,10 +126,17 @@ def shape(problem: Problem, dialect: Dialect) -> dict[str, Any]:
 def render(error: errors.EmberdError, scope: Scope) -> Response:
     """Return an error of the tree as the response to the request of `scope`."""
     status = STATUS_IN.get(dialect_of(scope), {}).get(error.code) or status_of(error)
+    if isinstance(error, errors.FingerprintMismatchError) and _wants_503(scope):
+        status = 503
     problem = Problem(status, error.code, error.message, error.hint, error.field)
     response = _respond(problem, scope)
     response.headers.update(HEADERS.get(type(error), {}))
     return response
+
+
+def _wants_503(scope: Scope) -> bool:
+    """Whether a mismatch is to be a 503, which nginx and HAProxy take to another server."""
+    return Headers(scope=scope).get(MISMATCH_STATUS) == "503"
 
 
 def no_route(scope: Scope, known: Iterable[str]) -> Response:

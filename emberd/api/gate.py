@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emberd.api import byte_budget
 from emberd.api.access import Access
-from emberd.api.activity import Ended, in_ms
+from emberd.api.activity import READY, Ended, in_ms
 from emberd.api.changes import Changes
 from emberd.api.errors import dialect_of, render
 from emberd.api.metrics import Metrics
@@ -110,7 +110,8 @@ class Gate:
             self._metrics.answered(record, dialect=dialect, status=said, seconds=seconds)
             ended = Ended(time.time(), request_id, method, dialect, said, seconds, record)
             self._changes.answered(ended)
-        if not log.isEnabledFor(logging.INFO):
+        level = logging.DEBUG if record.route == READY else logging.INFO
+        if not log.isEnabledFor(level):
             return
         line: dict[str, object] = {
             "id": request_id,
@@ -124,4 +125,4 @@ class Gate:
         if record.timing:
             line |= {"texts": record.texts, "tokens": record.tokens, "truncated": record.truncated}
             line |= {f"{stage}_ms": in_ms(spent_s) for stage, spent_s in record.timing.stages()}
-        log.info("request", extra=line)
+        log.log(level, "request", extra=line)

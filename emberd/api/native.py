@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from emberd import __version__
 from emberd.api import answers, body, chunk, exchange, tei
+from emberd.api.access import require_token
 from emberd.api.chunk import EmbedChunkOptions, EmbedChunkSettings, EmbeddedChunk
 from emberd.api.fields import (
     OUTPUT_DTYPE,
@@ -27,6 +28,7 @@ from emberd.api.openapi import (
     ACCESS,
     EMBEDDING,
     LOADING,
+    MODEL,
     NativeError,
     ResponseBody,
     TEIError,
@@ -43,6 +45,15 @@ from emberd.pool.request import EmbedRequest
 from emberd.pool.states import State
 from emberd.pool.status import ModelStatus
 from emberd.worker.wire import Encoding
+
+ASKED = [
+    {"name": name, "in": "query", "required": False, "description": what,
+     "schema": {"type": "string"}}
+    for name, what in {
+        "model": "Whether requests for this model would be answered.",
+        "fingerprint": "Whether they would be answered in this space.",
+    }.items()
+]  # fmt: skip
 
 
 class EmbedBody(RequestBody):
@@ -247,11 +258,16 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
 
     @router.get(
         "/ready",
-        responses=gives(Ready, "The server accepts work.") | fails(NativeError, (403, 503)),
+        openapi_extra={"parameters": ASKED},
+        responses=gives(Ready, "Work may be sent here.") | fails(NativeError, (*MODEL, 503)),
     )
-    async def ready() -> Response:
-        """Return 200 if the server accepts work, else 503."""
-        pool.check_open()
+    async def ready(request: Request) -> Response:
+        """Return 200 if work may be sent here, else 503; loads nothing and is no activity.
+
+        With `model`: requests for it. With `fingerprint`: in that space. Without a token, where one
+        is required, only the default model may be asked about, of which `/health` says the same.
+        """
+        _check_ready(request, pool)
         return Response(b'{"status":"ready"}', media_type="application/json")
 
     @router.get("/models", responses=gives(Rows, "Every model.") | fails(NativeError, ACCESS))
@@ -280,3 +296,10 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
         return answers.as_json({"status": "unloaded", "models": await pool.unload(asked.model)})
 
     return router
+
+
+def _check_ready(request: Request, pool: Pool) -> None:
+    model, fingerprint = map(request.query_params.get, ("model", "fingerprint"))
+    if model not in (None, pool.default.name):
+        require_token(request.scope)
+    pool.check_ready(model, fingerprint)

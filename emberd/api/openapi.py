@@ -100,6 +100,14 @@ EXPECT = {
     "schema": {"type": "string", "pattern": "^[0-9a-f]{1,64}$"},
 }
 
+MISMATCH = {
+    "name": "X-Emberd-Mismatch-Status",
+    "in": "header",
+    "required": False,
+    "description": "`503`: instead of 409, for balancers that try another server then.",
+    "schema": {"type": "string", "enum": ["503"]},
+}
+
 CACHE = {
     "name": "X-Emberd-Cache",
     "in": "header",
@@ -122,7 +130,7 @@ def takes(
     shown = {f"example {number}": {"value": value} for number, value in enumerate(examples, 1)}
     content = {JSON: {"schema": schema(shape), "examples": shown}}
     extra: dict[str, Any] = {"requestBody": {"required": required, "content": content}}
-    return extra | ({"parameters": [EXPECT, CACHE]} if embeds else {})
+    return extra | ({"parameters": [EXPECT, MISMATCH, CACHE]} if embeds else {})
 
 
 def gives(

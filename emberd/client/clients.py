@@ -13,10 +13,12 @@ import httpx2
 from emberd.client import finding, requests
 from emberd.client.address import Address
 from emberd.client.answers import Chunks, Embeddings, Ranking, SparseEmbeddings
+from emberd.client.connection import AsyncConnection, Connection
 from emberd.client.requests import InputType, Request
+from emberd.client.several import AsyncSeveral, Several
 from emberd.config.load import Config, load_config
 from emberd.dtypes import Dtype
-from emberd.errors import ConfigError, DeadlineError, EmberdError, NoServerError
+from emberd.errors import ConfigError
 from emberd.spaces.chunks import ChunkKind
 
 T = TypeVar("T")
@@ -28,6 +30,10 @@ class Client:
     Without `url` and `socket`, the running server is found as the command line finds it, token
     included. `timeout` is in seconds; with None, only the server's own deadline applies.
 
+    Several URLs are asked as if they were one server: more than 256 texts are divided among them,
+    what one cannot do another tries, and an answer in another space than the first is refused.
+    `load`, `unload` and `reload` go to every one; `health` and `models` to the first that answers.
+
     Raises:
         ConfigError: `url` is not a URL, or the configuration is wrong.
         NoServerError: no server is running, or it does not answer (any method).
@@ -37,15 +43,17 @@ class Client:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         *,
         socket: str | Path | None = None,
         token: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        self._address = _address(url, socket, token)
-        transport = httpx2.HTTPTransport(**self._address.transport)
-        self._http = httpx2.Client(transport=transport, **_settings(self._address, timeout))
+        addresses = _addresses(url, socket, token)
+        is_one = url is None or isinstance(url, str)
+        self._servers: Connection | Several = (
+            Connection(addresses[0], timeout) if is_one else Several(addresses, timeout)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -55,12 +63,12 @@ class Client:
 
     def close(self) -> None:
         """Close the connection."""
-        self._http.close()
+        self._servers.close()
 
     @property
     def address(self) -> str:
         """Where the server is, for people to read: a URL, or `unix:` and a path."""
-        return str(self._address)
+        return str(self._servers.address)
 
     def embed(  # noqa: PLR0913 - the options of a request
         self,
@@ -75,7 +83,7 @@ class Client:
         dtype: Dtype | None = None,
         chunk: Mapping[str, Any] | None = None,
     ) -> Embeddings:
-        """Return the vectors of `texts`: one request, so at most `limits.max_texts` of them.
+        """Return the vectors of `texts`: at most `limits.max_texts` of them, if it is one server.
 
         `fingerprint` is the expected space; any other raises `FingerprintMismatchError`. Without
         `cache`, every text is computed anew. `chunk`: there is a vector for each chunk of the
@@ -182,11 +190,7 @@ class Client:
 
     def send(self, request: Request[T]) -> T:
         """Send a request of `emberd.client.requests` and return its answer."""
-        try:
-            response = self._http.send(_built(self._http, request))
-        except httpx2.HTTPError as error:
-            raise _failed(self._address, error) from None
-        return request.read(response)
+        return self._servers.send(request)
 
 
 class AsyncClient:
@@ -194,15 +198,17 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | Sequence[str] | None = None,
         *,
         socket: str | Path | None = None,
         token: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        self._address = _address(url, socket, token)
-        transport = httpx2.AsyncHTTPTransport(**self._address.transport)
-        self._http = httpx2.AsyncClient(transport=transport, **_settings(self._address, timeout))
+        addresses = _addresses(url, socket, token)
+        is_one = url is None or isinstance(url, str)
+        self._servers: AsyncConnection | AsyncSeveral = (
+            AsyncConnection(addresses[0], timeout) if is_one else AsyncSeveral(addresses, timeout)
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -212,12 +218,12 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._http.aclose()
+        await self._servers.close()
 
     @property
     def address(self) -> str:
         """See `Client.address`."""
-        return str(self._address)
+        return str(self._servers.address)
 
     async def embed(  # noqa: PLR0913 - as above
         self,
@@ -324,11 +330,7 @@ class AsyncClient:
 
     async def send(self, request: Request[T]) -> T:
         """See `Client.send`."""
-        try:
-            response = await self._http.send(_built(self._http, request))
-        except httpx2.HTTPError as error:
-            raise _failed(self._address, error) from None
-        return request.read(response)
+        return await self._servers.send(request)
 
 
 def at(address: Address) -> Client:
@@ -340,6 +342,21 @@ def find(config: Config) -> Client | None:
     """Return a client of this home's server, or of the one that a flag or the environment names."""
     address = finding.find_address(config)
     return at(address) if address else None
+
+
+def _addresses(
+    url: str | Sequence[str] | None, socket: str | Path | None, token: str | None
+) -> list[Address]:
+    if url is None or isinstance(url, str):
+        return [_address(url, socket, token)]
+    if socket is not None or not url:
+        raise ConfigError(
+            "A list of addresses is of several URLs, and there is a `socket`."
+            if url
+            else "The list of addresses is empty.",
+            hint="Pass `socket=` alone, or at least one URL.",
+        )
+    return [Address(_checked_url(each), token=token) for each in url]
 
 
 def _address(url: str | None, socket: str | Path | None, token: str | None) -> Address:
@@ -361,27 +378,3 @@ def _checked_url(url: str) -> str:
             hint="Write a full URL, such as http://127.0.0.1:8767; a path goes in `socket=`.",
         )
     return url
-
-
-def _settings(address: Address, timeout: float | None) -> dict[str, Any]:
-    return {"base_url": address.url, "headers": address.headers, "timeout": timeout}
-
-
-def _built(http: httpx2.Client | httpx2.AsyncClient, request: Request[Any]) -> httpx2.Request:
-    return http.build_request(
-        request.method, request.path, content=request.content, headers=request.headers
-    )
-
-
-def _failed(address: Address, error: httpx2.HTTPError) -> EmberdError:
-    """Return the error that says why no answer came."""
-    if isinstance(error, (httpx2.ReadTimeout, httpx2.WriteTimeout, httpx2.PoolTimeout)):
-        return DeadlineError(
-            f"The server at {address} did not answer within this client's timeout.",
-            hint="It is busy, or the model is still loading. Use a longer `timeout`, or None for"
-            " the server's own deadline.",
-        )
-    return NoServerError(
-        f"The server at {address} did not answer ({type(error).__name__}).",
-        hint="Start it with `emberd serve`, or check its log.",
-    )

@@ -4,11 +4,14 @@ A `Request` is data; `Client` and `AsyncClient` send it and hand the response to
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from emberd.client import answers
+from emberd.client import answers, joined
 from emberd.client.answers import Chunks, Embeddings, Object, Ranking, SparseEmbeddings
 from emberd.dtypes import Dtype
 from emberd.errors import NoServerError, WrongShapeError, from_code
@@ -25,14 +28,55 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Division(Generic[T]):
+    """How to divide a request by its texts: `make` asks for some, `join` puts answers together."""
+
+    texts: Sequence[str]
+    make: "Callable[[Sequence[str]], Request[T]]"
+    join: Callable[[Sequence[int], Sequence[T]], T]
+
+
+@dataclass(frozen=True, slots=True)
 class Request(Generic[T]):
-    """One request to the server. `parse` turns its response into the answer."""
+    """One request to the server. `parse` turns its response into the answer.
+
+    The rest is for several servers. `space` is what decides the space of the vectors, as far as the
+    request says it, the model first; `states_space`: the caller expects a fingerprint.
+    `is_for_all`: each of the servers has to get it.
+    """
 
     method: Literal["GET", "POST"]
     path: str
     parse: "Callable[[httpx2.Response], T]"
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    division: Division[T] | None = None
+    space: tuple[object, ...] | None = None
+    states_space: bool = False
+    is_for_all: bool = False
+
+    def divided(self, most: int) -> "list[tuple[int, Request[T]]]":
+        """Return requests for parts of about the same size, each with the place of its first text.
+
+        Without a division, or with no more than `most` texts, it is this request.
+        """
+        if self.division is None or len(self.division.texts) <= most:
+            return [(0, self)]
+        texts = self.division.texts
+        count = math.ceil(len(texts) / most)
+        places = [number * len(texts) // count for number in range(count + 1)]
+        return [(start, self.division.make(texts[start:end])) for start, end in pairwise(places)]
+
+    def halves(self) -> "list[tuple[int, Request[T]]]":
+        """Return requests for its two halves; nothing if it cannot be divided."""
+        count = len(self.division.texts) if self.division else 0
+        return self.divided(math.ceil(count / 2)) if count > 1 else []
+
+    def joined(self, answers: Sequence[tuple[int, T]]) -> T:
+        """Return the answers of its parts as one; of all servers, that of the first."""
+        if len(answers) == 1 or not self.division:
+            return answers[0][1]
+        return self.division.join(*zip(*answers, strict=True))
 
     def read(self, response: "httpx2.Response") -> T:
         """Return the answer.
@@ -76,11 +120,23 @@ def embed(  # noqa: PLR0913 - the options of a request
         "cache": None if cache else False,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    body: Object = {"texts": _listed(texts), "truncate": truncate, **given}
+    listed = _listed(texts)
+    body: Object = {"texts": listed, "truncate": truncate, **given}
+    again = partial(
+        embed, model=model, input_type=input_type, dimensions=dimensions, truncate=truncate,
+        fingerprint=fingerprint, cache=cache, dtype=dtype, chunk=chunk,
+    )  # fmt: skip
     if chunk is None:
-        return _post("/embed", body, answers.read_raw, RAW)
-    body |= {"chunk": chunk, "encoding": "base64"}
-    return _post("/embed", body, answers.read_base64)
+        request = _post("/embed", body, answers.read_raw, RAW)
+    else:
+        body |= {"chunk": chunk, "encoding": "base64"}
+        request = _post("/embed", body, answers.read_base64)
+    return replace(
+        request,
+        division=Division(listed, again, joined.join_embeddings),
+        space=(model, "embed", dimensions, dtype, bool((chunk or {}).get("late"))),
+        states_space=fingerprint is not None,
+    )
 
 
 def chunk(
@@ -94,8 +150,9 @@ def chunk(
     input_type: InputType | None = None,
 ) -> Request[Chunks]:
     """Ask where to cut texts. Raises WrongShapeError."""
+    listed = _listed(texts)
     body = {
-        "texts": _listed(texts),
+        "texts": listed,
         "size": size,
         "overlap": overlap,
         "kind": kind,
@@ -103,7 +160,15 @@ def chunk(
         "model": model,
         "input_type": input_type,
     }
-    return _post("/chunk", body, answers.read_chunks)
+    again = partial(
+        chunk, size=size, overlap=overlap, kind=kind, language=language, model=model,
+        input_type=input_type,
+    )  # fmt: skip
+    return replace(
+        _post("/chunk", body, answers.read_chunks),
+        division=Division(listed, again, joined.join_chunks),
+        space=(model, "chunk"),
+    )
 
 
 def embed_as_json(texts: Sequence[str], **options: object) -> Request[Object]:
@@ -121,8 +186,17 @@ def embed_sparse(
 ) -> Request[SparseEmbeddings]:
     """Ask for sparse vectors. Raises WrongShapeError."""
     options = {"model": model, "input_type": input_type, "fingerprint": fingerprint}
-    body = {"texts": _listed(texts), "kind": "sparse", "truncate": truncate, **options}
-    return _post("/embed", body, answers.read_sparse)
+    listed = _listed(texts)
+    body = {"texts": listed, "kind": "sparse", "truncate": truncate, **options}
+    again = partial(
+        embed_sparse, model=model, input_type=input_type, truncate=truncate, fingerprint=fingerprint
+    )
+    return replace(
+        _post("/embed", body, answers.read_sparse),
+        division=Division(listed, again, joined.join_sparse),
+        space=(model, "sparse"),
+        states_space=fingerprint is not None,
+    )
 
 
 def rerank(
@@ -145,7 +219,8 @@ def rerank(
         "raw_scores": True,
     }
     anew = {} if cache else {"X-Emberd-Cache": "false"}
-    return _post("/v1/rerank", body, answers.read_ranking, anew)
+    request = _post("/v1/rerank", body, answers.read_ranking, anew)
+    return replace(request, space=(model, "rerank"))
 
 
 def health() -> Request[Object]:
@@ -160,17 +235,17 @@ def models() -> Request[list[Object]]:
 
 def load(model: str | None = None) -> Request[Object]:
     """Load a model, by default the default model; its row comes once it is ready."""
-    return _post("/load", {"model": model}, answers.read_object)
+    return replace(_post("/load", {"model": model}, answers.read_object), is_for_all=True)
 
 
 def unload(model: str | None = None) -> Request[list[str]]:
     """Unload a model, by default all of them; the names come once the memory is back."""
-    return _post("/unload", {"model": model}, answers.read_models)
+    return replace(_post("/unload", {"model": model}, answers.read_models), is_for_all=True)
 
 
 def reload() -> Request[Object]:
     """Have the config file read again; the changes come once they are in force."""
-    return _post("/reload", {}, answers.read_object)
+    return replace(_post("/reload", {}, answers.read_object), is_for_all=True)
 
 
 def preview_reload() -> Request[Object]:

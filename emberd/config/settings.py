@@ -39,6 +39,7 @@ class ServerSettings:
     allowed_hosts: tuple[str, ...] = ()  # more names to accept in the Host header
     # Web pages that may send requests, such as http://localhost:3000 or app://obsidian.md.
     allowed_origins: tuple[Annotated[str, Origin], ...] = ()
+    grace: Annotated[float, Duration, Ge(0), Le(20)] = 0.0  # between SIGTERM and taking no more
     page: bool = True  # the page at /ui/, and the routes that are made for it
 
 

@@ -221,9 +221,11 @@ class Store(Protocol):
         on_server: ClassVar[bool]             it is made with a URL, too
         on_disk: ClassVar[bool]               it is made with a path
         locks_writers: ClassVar[bool]         nobody can write while it is replaced
+        rounds_vectors: ClassVar[bool]        what is read may differ in length or the last bits
         parts_apart: ClassVar[bool]           its parts are backed up and replaced one by one
         address: str                          where a store on a server is, without a password
         part: str                             which of several stores in one place it is
+        part_option: ClassVar[str]            the option that says so
         caveats: Sequence[str]                what its engine cannot promise, a sentence each
         discard_backup(backup: Path) -> None  frees what a token names, before that is deleted; some
                                               or all of it may be gone already
@@ -333,6 +335,11 @@ def locks_writers(store: Store) -> bool:
     return bool(getattr(store, "locks_writers", True))
 
 
+def rounds_vectors(store: Store) -> bool:
+    """Whether a store gives back other bits than were written, as one that normalizes: no."""
+    return bool(getattr(store, "rounds_vectors", False))
+
+
 def parts_apart(store: Store) -> bool:
     """Whether the parts of one place are replaced one by one: only on a server."""
     return bool(getattr(store, "parts_apart", store.path is None))
@@ -353,6 +360,11 @@ def own_part(store: Store) -> str:
 def part_of(store: Store) -> str:
     """Return which of a file's stores it is, its `part`; "" for kinds with one store per file."""
     return str(getattr(store, "part", ""))
+
+
+def part_option_of(store: Store) -> str:
+    """Return the option that names a part: `table`."""
+    return str(getattr(store, "part_option", "table"))
 
 
 def lacking_of(store: Store) -> Lacking:

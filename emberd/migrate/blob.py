@@ -30,7 +30,7 @@ from emberd.migrate.sqlite_replace import SqliteReplacement
 from emberd.migrate.sqlite_store import SqliteStore
 from emberd.migrate.sqlite_table import column_names
 
-SEARCHED = 4096  # vectors in memory at once
+SEARCHED = 256  # vectors in memory at once
 WHICH = "Name it with `--option vector=TABLE.COLUMN`."
 
 
@@ -114,14 +114,15 @@ class BlobStore(SqliteStore[BlobTable]):
     def search(self, vector: bytes, count: int) -> Sequence[Key]:
         """Compare with every vector, by cosine, as no index is there to ask."""
         best: list[tuple[float, Key]] = []
+        size = len(vector)
         with self._reading() as (connection, layout):
             wanted = np.frombuffer(vector, NUMPY[layout.dtype]).astype(np.float32)
             stored = connection.execute(layout.query)
-            while some := [(key, layout.read(each)) for key, each in islice(stored, SEARCHED)]:
-                keys = [key for key, each in some if len(each) == len(vector)]
-                raw = b"".join(each for _, each in some if len(each) == len(vector))
-                rows = np.frombuffer(raw, NUMPY[layout.dtype]).astype(np.float32)
-                rows = rows.reshape(len(keys), -1) if keys else rows.reshape(0, len(wanted))
+            while some := list(islice(stored, SEARCHED)):
+                found = [(key, raw) for key, each in some if len(raw := layout.read(each)) == size]
+                keys, raws = [key for key, _ in found], [raw for _, raw in found]
+                rows = np.frombuffer(b"".join(raws), NUMPY[layout.dtype]).astype(np.float32)
+                rows = rows.reshape(len(keys), len(wanted))
                 lengths = np.linalg.norm(rows, axis=1)
                 alike = (rows @ wanted) / np.where(lengths > 0, lengths, np.inf)
                 best += zip(alike.tolist(), keys, strict=True)

@@ -53,7 +53,9 @@ class BlobTable(VectorTable):
 
     def read(self, stored: object) -> bytes:
         """Return the vector; nothing for what is not in the format."""
-        return read(stored, self.format)
+        if self.format == "json":
+            return read(stored, "json")
+        return stored if isinstance(stored, bytes) else b""
 
     def written(self, vector: bytes) -> bytes | str:
         """Return what is stored for a vector: JSON has the fewest digits that give it again."""

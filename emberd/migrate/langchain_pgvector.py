@@ -13,7 +13,7 @@ from emberd.migrate.pgvector_layout import Layout, Wanted
 from emberd.migrate.postgres import every, one, quoted, run
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from emberd.migrate.postgres import Connection
 
 TABLE, COLLECTIONS = "langchain_pg_embedding", "langchain_pg_collection"
 

@@ -1,6 +1,5 @@
 """Store kind `pgvector`: a table of Postgres with a column of the extension pgvector."""
 
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +10,18 @@ import numpy as np
 from emberd.config.paths import without_password
 from emberd.errors import StoreError
 from emberd.migrate.base import Cost, Key, Lacking, Replacement, Restoration, Row, Shape, Stamp
+from emberd.migrate.pgvector_kept import PgvectorRestoration, Token, stamp_of
 from emberd.migrate.pgvector_layout import OURS, Layout, Wanted, layout_of
-from emberd.migrate.pgvector_replace import (
-    PgvectorReplacement,
-    PgvectorRestoration,
-    Token,
-    digest_with_definition,
-    lock,
-    rows_of,
-    stamp_of,
-)
+from emberd.migrate.pgvector_lock import lock, schema_named
+from emberd.migrate.pgvector_replace import PgvectorReplacement
+from emberd.migrate.pgvector_rows import digest_with_definition, rows_of
 from emberd.migrate.postgres import DRIVER, SCHEMES, connected, every, one, quoted, run
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from emberd.migrate.postgres import Connection
 
-COPIED_BYTES_PER_S = 40e6  # of vectors and rows, into a table and through its digests
-INDEXED_PER_S = 900.0  # vectors of 384 numbers that HNSW takes in, on a core
+COPIED_BYTES_PER_S = 20e6  # of vectors and rows, into a table and through its digests
+INDEXED_PER_S = 500.0  # vectors of 384 numbers that HNSW takes in, on a core
 READ_PER_S = 150_000.0  # rows whose texts are compared
 
 
@@ -166,7 +160,7 @@ class PgvectorStore:
                 connection, "SELECT pg_size_pretty(2 * pg_total_relation_size(%s::oid))", layout.oid
             )
         return (
-            f"On the server's own disk, a run needs about {size}: the old table is kept.",
+            f"Room on the server's own disk: a run needs about {size}, as the old table is kept.",
             "A transaction at the level REPEATABLE READ that began before the swap and first reads"
             " the table after it finds it empty.",
         )
@@ -178,7 +172,7 @@ class PgvectorStore:
 
     def backup(self, target: Path) -> None:
         """Note where the old table will be: the commit that replaces it moves it there."""
-        self._keep = f"emberd_backup_{secrets.token_hex(6)}"
+        self._keep = schema_named("backup")
         with self._reading() as (connection, layout):
             part = self._part_of(layout)
             Token(
@@ -201,7 +195,10 @@ class PgvectorStore:
 
     def discard_backup(self, backup: Path) -> None:
         """Drop the table that was kept, and its schema."""
-        token = Token.read(backup)
+        try:
+            token = Token.read(backup)
+        except StoreError:
+            return  # a damaged one names nothing
         with connected(self._url, write=True) as connection:
             ours = one(connection, "SELECT %s ~ %s", token.schema, OURS)
             there = one(connection, "SELECT to_regnamespace(%s)", quoted(token.schema))

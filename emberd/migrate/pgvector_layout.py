@@ -8,7 +8,7 @@ from emberd.errors import NotAStoreError
 from emberd.migrate.postgres import every, literal, one, quoted
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from emberd.migrate.postgres import Connection
 
 OURS = "^emberd_(backup|undone|new)_[0-9a-f]{12}$"  # schemas that we make
 KEYS = {

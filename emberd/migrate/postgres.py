@@ -20,7 +20,8 @@ from emberd.errors import (
 from emberd.installing import pip
 
 if TYPE_CHECKING:
-    from psycopg import Connection, Error
+    from psycopg import Connection as Connection
+    from psycopg import Error
 
 CONNECT_S = 10
 SCHEMES = re.compile(r"postgres(ql)?(\+\w+)?://", re.IGNORECASE)
@@ -58,6 +59,24 @@ def every(connection: "Connection[Any]", sql: str, *values: Any) -> list[tuple[A
 def run(connection: "Connection[Any]", sql: str, *values: Any) -> int:  # noqa: ANN401
     """Execute a statement; return how many rows it wrote."""
     return connection.execute(sql.encode(), values or None).rowcount
+
+
+def try_lock(connection: "Connection[Any]", table: str, *, within_s: float) -> bool | None:
+    """Lock a table for everybody; return whether it could be done within that time.
+
+    None: it never can, as somebody who reads it waits for a lock of this transaction. What it
+    holds stays as it is.
+    """
+    from psycopg import errors
+
+    run(connection, "SAVEPOINT unlocked")
+    run(connection, f"SET LOCAL lock_timeout = '{within_s}s'")
+    try:
+        run(connection, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
+        run(connection, "ROLLBACK TO unlocked")
+        return None if isinstance(error, errors.DeadlockDetected) else False
+    return True
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emberd.migrate.postgres import every, literal, one, quoted, run
 
 if TYPE_CHECKING:
-    from psycopg import Connection
+    from emberd.migrate.postgres import Connection
 
 # Objects that depend on the table or its row type, but do not belong to it and cannot follow.
 DEPENDENTS = """

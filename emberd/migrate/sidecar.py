@@ -20,7 +20,7 @@ from emberd.migrate.sqlite_errors import explained
 from emberd.vectors import Rows
 
 PAGE_BYTES = 16384  # several vectors per page, so that little of it stays empty
-READ = 4096  # rows read at once
+READ = 512  # rows read at once, with their vectors
 LOG_BYTES = 8 * 2**20  # the most that its write-ahead log takes
 ROW_BYTES = 96  # what a row takes besides its vector: key, hash, and SQLite's overhead
 

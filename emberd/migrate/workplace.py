@@ -35,7 +35,7 @@ from typing import Literal, TypeVar
 from emberd.errors import DiskFullError, StoreBusyError, StoreError
 from emberd.flock import LockedError, locked
 from emberd.migrate import sidecar
-from emberd.migrate.base import Store, address_of, discard_backup, own_part, part_of
+from emberd.migrate.base import Store, address_of, discard_backup, own_part, part_of, part_option_of
 from emberd.migrate.notes import TEMPORARY, Backup, Note, replace_text
 from emberd.spaces.stores import BACKUPS, STAGED, KnownStore, StoresFile, folder_of
 from emberd.units import format_size
@@ -153,7 +153,7 @@ class Workplace:
         others = {note.part for note in notes if note} - {part_of(self.store)} if any(notes) else ()
         if others:
             other = min(others)
-            name = getattr(self.store, "part_option", "table")
+            name = part_option_of(self.store)
             option = shlex.join(["--option", f"{name}={other}"])
             raise StoreError(
                 f"{self.folder} belongs to {other}, another {name} of the same file.",

@@ -34,12 +34,11 @@ def is_prepared(spec: ModelSpec, folder: Path, cache: Path, entry: LockEntry | N
     if now is None or not _was_loaded(spec, now) or Path(now.folder) != folder:
         return False
     try:
-        unchanged = all(file.is_of((folder / name).stat()) for name, file in now.files.items())
         made_s = min((path.stat().st_mtime for path in kept_files(spec, cache, now)), default=None)
     except OSError:
         return False
     is_current = made_s is None or made_s >= code_changed_s()
-    return unchanged and is_current and _computes(now.engine)
+    return now.files_unchanged and is_current and _computes(now.engine)
 
 
 def is_in_vain(spec: ModelSpec, entry: LockEntry | None) -> bool:

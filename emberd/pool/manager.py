@@ -31,6 +31,7 @@ from emberd.pool.observer import NullObserver, Observer
 from emberd.pool.process import Spawn, WorkerProcess
 from emberd.pool.request import EmbedRequest
 from emberd.pool.room import Room
+from emberd.pool.serving import check_served
 from emberd.pool.states import State
 from emberd.pool.status import ModelStatus, space_changed
 from emberd.pool.steps import steps_of
@@ -62,7 +63,7 @@ class Pool:
         self._lock = LockFile(homes.state)
         self._stores = stores.StoresFile(homes.state)
         self._changed = asyncio.Event()
-        self._closing = False
+        self._closing = self._leaving = False
         self._without_prompt: set[str] = set()  # models that were warned about
         self.room = Room(
             config.settings.limits,
@@ -242,6 +243,23 @@ class Pool:
         """Raise `ShuttingDownError` once the pool takes no more requests."""
         if self._closing:
             raise shutting_down()
+
+    def leave(self) -> None:
+        """Begin to leave: nobody should send more, but what comes is still answered."""
+        self._leaving = True
+
+    def check_ready(self, name: str | None, fingerprint: str | None) -> None:
+        """Pass if requests may be sent, for this model and space if any is named.
+
+        Raises:
+            ShuttingDownError: the server is about to end.
+            UnknownModelError: no model has that name.
+            NotServedError: see `check_served`.
+        """
+        if self._leaving or self._closing:
+            raise shutting_down()
+        if name is not None or fingerprint is not None:
+            check_served(self._model(name), fingerprint)
 
     def states(self) -> dict[str, State]:
         """Return the state of every entry, by name; cheap."""

@@ -12,8 +12,9 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -117,6 +118,7 @@ class Server(uvicorn.Server):
         self._live = live
         self._here = here
         self._notifier = notifier
+        self._hurry = asyncio.Event()  # a second signal has come
         self._reloads: set[asyncio.Task[None]] = set()  # the loop keeps only weak references
 
     @contextmanager
@@ -129,6 +131,12 @@ class Server(uvicorn.Server):
         yield
         for number, handler in before.items():
             signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; the second time, without grace."""
+        if self.should_exit:
+            self._hurry.set()  # the signal itself has woken the loop
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then announce it."""
@@ -149,11 +157,20 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish the requests in progress, and take no new ones."""
+        config = self._live.config.settings.server
         self._notifier.tell(notify.STOPPING, "STATUS=finishing the requests in progress")
+        await self._leave(config.grace)
         self._watchers.close()
         ending = asyncio.gather(self._pool.drain(DRAIN_S), self._page.close())
         await super().shutdown(sockets)
         await ending
+
+    async def _leave(self, grace_s: float) -> None:
+        """Have `/ready` say 503, and answer as before meanwhile; another signal ends the wait."""
+        self._pool.leave()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._hurry.wait()
 
     def _hang_up(self, had_terminal: bool) -> None:
         """Reload the configuration; end instead if the terminal it was started in is gone."""

@@ -163,6 +163,16 @@ class LockEntry:
         files, folder = self.now.files, self.now.folder
         return bool(files) and all(is_file(Path(folder, name)) for name in files)
 
+    @property
+    def files_unchanged(self) -> bool:
+        """Whether the files that were hashed are as they were, as far as their status shows."""
+        try:
+            return all(
+                file.is_of(Path(self.folder, name).stat()) for name, file in self.files.items()
+            )
+        except (OSError, ValueError):
+            return False
+
     def is_same_state(self, other: "LockEntry") -> bool:
         """Whether nothing differs that could move vectors, judged without running the model."""
         return (self.fingerprint, self.backend, self.engine, self.compute) == (

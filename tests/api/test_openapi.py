@@ -89,7 +89,7 @@ def test_every_route_is_described_with_its_statuses_and_error_shapes(server: Ser
     for path, method, operation in found:
         responses = operation["responses"]
         assert {"200", "403"} <= set(responses), path
-        needs_no_token = method == "get" and path in ("/", "/health", "/ready")
+        needs_no_token = method == "get" and path in ("/", "/health")
         assert ("401" in responses) != needs_no_token, path
         takes_a_body = method == "post" and path != "/reload"
         assert takes_a_body == ("requestBody" in operation), path

@@ -28,7 +28,7 @@ MISTAKES = {
         "server:\n  xyzzy: 2",
         2,
         "server.xyzzy",
-        "host, port, socket, token_file, allow_open, allowed_hosts, allowed_origins, page.",
+        "host, port, socket, token_file, allow_open, allowed_hosts, allowed_origins, grace, page.",
     ),
     "unknown key of a model": (
         ENTRY + "    poolin: cls",

@@ -29,6 +29,7 @@ SETTINGS: dict[str, tuple[tuple[Any, str, Any], tuple[Any, Any, Any]]] = {
     "server.socket": (("/a", "/b", "/c"), ("/a", "/b", "/c")),
     "server.token_file": (("/a", "/b", "/c"), ("/a", "/b", "/c")),
     "server.allow_open": ((True, "true", True), (True, True, True)),
+    "server.grace": (("3s", "500ms", 0), (3.0, 0.5, 0.0)),
     "server.page": ((False, "no", True), (False, False, True)),
     "log.level": (("debug", "warning", "error"), ("debug", "warning", "error")),
     "log.format": (("json", "console", "auto"), ("json", "console", "auto")),

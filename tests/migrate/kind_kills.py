@@ -22,6 +22,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import tempfile
 import threading
 import time
@@ -141,7 +142,7 @@ class Kills:
         It is complete when the context has ended; the reader's finds are then counted.
         """
         if fresh:
-            self.subject.reset()
+            self._reset()
         stop, results = self._event(), self.folder
         for name in ("writer.json", "reader.json"):
             (results / name).unlink(missing_ok=True)
@@ -154,6 +155,11 @@ class Kills:
             yield self.written
         finally:
             self._stop()
+
+    def _reset(self) -> None:
+        """Have the store as it was made, and forget its migrations."""
+        self.subject.reset()
+        shutil.rmtree(self.ground.home / "state" / "stores", ignore_errors=True)
 
     def _event(self) -> Stoppable:
         return threading.Event() if self.subject.one_process else FORK.Event()
@@ -262,7 +268,7 @@ class Kills:
         """Kill a command in a phase, and run it again; False if it was through by then."""
         command = "undo" if phase == "undo" else "run"
         if command == "undo":
-            self.subject.reset()
+            self._reset()
             self._completed("run")
         writes = command == "run" or hasattr(self.subject, "copied")
         with self._used(fresh=command == "run", writes=writes) as written:

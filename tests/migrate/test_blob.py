@@ -13,7 +13,7 @@ import pytest
 
 from emberd.config.load import load_config
 from emberd.errors import NotAStoreError, StoreBusyError, StoreError, StoreKindError, StoreRowsError
-from emberd.migrate import plugins
+from emberd.migrate import blob, plugins
 from emberd.migrate.blob import BlobStore
 from emberd.migrate.blob_replace import BlobReplacement
 from emberd.migrate.embedding import Embedded, Options, Target
@@ -106,6 +106,18 @@ def test_a_table_of_texts_and_vectors_is_recognised_moved_and_undone(notes: Path
     assert [raw for (raw,) in found] == [row.tobytes() for row in OLD]
     assert ask(notes, "SELECT sql FROM sqlite_schema") == schema
     assert ref.store.stamp() is None
+
+
+def test_a_search_is_exact_over_all_blocks(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blob, "SEARCHED", 3)
+    insert(notes, "UPDATE notes SET embedding = ? WHERE id = 0", [(bytes(32),)])  # no direction
+    unit = OLD / np.linalg.norm(OLD, axis=1, keepdims=True)
+    cosines = unit @ unit[17]
+    cosines[0] = 0
+
+    found = opened(notes, vector="embedding").store.search(OLD[17].tobytes(), 6)
+
+    assert list(found) == [3 * int(at) for at in np.argsort(-cosines)[:6]]
 
 
 def test_a_kind_that_knows_better_is_asked_first() -> None:

@@ -163,7 +163,7 @@ def test_a_collection_that_llm_made_anew_has_no_stamp(path: Path) -> None:
     assert ref.store.stamp() is None
 
 
-def test_another_size_and_another_prefix(path: Path) -> None:
+def test_names_of_another_plugin_have_another_prefix(path: Path) -> None:
     ref = opened(path, prefix="mine-")
     wide = replace(NEW, model="wide")
 
