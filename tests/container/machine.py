@@ -36,7 +36,7 @@ class Podman:
         (folder / "containers.conf").write_text(
             "[containers]\n"
             'default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
-            '[engine]\nruntime = "runc"\n'
+            f'[engine]\nruntime = "runc"\nlock_type = "file"\ntmp_dir = "{folder}/libpod"\n'
             f'[network]\nnetwork_config_dir = "{folder}/networks"\n'
         )
         (folder / "storage.conf").write_text(
