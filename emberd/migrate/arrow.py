@@ -1,6 +1,7 @@
 """Keys, texts and vectors as Arrow has them: for kinds whose files are read with pyarrow."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ def column(schema: pa.Schema, name: str | None, what: str, where: str) -> str:
     if what in found:
         return what
     if len(found) == 1 and what != "id":
-        return found[0]
+        return str(found[0])
     several = f"several that may be it ({', '.join(found)})" if found else "none"
     called = "keys" if what == "id" else f"{what}s"
     raise NotAStoreError(
@@ -91,7 +92,7 @@ def require_float32(schema: pa.Schema, name: str, where: str) -> None:
 
 def keys_of(array: pa.Array, where: str) -> list[Key]:
     """Return keys. Raises `NotAStoreError` if one is NULL or does not fit into 64 bits."""
-    keys: list[Key] = array.to_pylist()
+    keys: list[Any] = array.to_pylist()
     for key in keys:
         if key is None or (isinstance(key, int) and key >= 2**63):
             raise NotAStoreError(

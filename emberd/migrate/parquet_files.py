@@ -336,6 +336,7 @@ def _writer(old: parquet.ParquetFile, target: Path, schema: pa.Schema) -> parque
     compression, dictionaries = {}, []
     group = about.row_group(0) if about.num_row_groups else None
     for number in range(about.num_columns if group else 0):
+        assert group
         chunk = group.column(number)
         name = chunk.path_in_schema
         codec = chunk.compression.lower()

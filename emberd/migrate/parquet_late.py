@@ -243,7 +243,9 @@ class Late:
         values = np.array([np.frombuffer(r or bytes(4 * dimensions), "<f4") for r in raw])
         missing = np.array([each is None for each in raw], np.bool_)
         column = arrow.vector_array(values.reshape(-1, dimensions), missing, kind)
-        table = old.take(rows).set_column(place, old.schema.field(place).with_type(kind), column)
+        table = old.take(pa.array(rows, pa.int64())).set_column(
+            place, old.schema.field(place).with_type(kind), column
+        )
         if at:
             new = parquet.ParquetFile(target).read()
             drop = {*changes, *gone}

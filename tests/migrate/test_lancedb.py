@@ -249,7 +249,7 @@ def test_the_recipe_works_as_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "notes-db"
     entry = f"stores: {{notes: {{kind: lancedb, path: {path}, options: {{text: body}}}}}}\n"
     with Server(home, config=CONFIG + entry) as server:
-        answer = server.embed(TEXTS, model="minilm")["embeddings"]
+        answer = [server.embed(text, model="minilm")["embeddings"][0] for text in TEXTS]
         keys = [subject.key(at) for at in range(ROWS)]
         old = np.array(answer, "<f4")
         subject.create(list(zip(keys, TEXTS, old, strict=True)))

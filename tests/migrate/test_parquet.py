@@ -255,7 +255,9 @@ def test_the_recipe_works_as_it_is_written(tmp_path: Path) -> None:
     home, subject = tmp_path / "home", Subject(tmp_path)
     entry = f"stores: {{notes: {{kind: parquet, path: {subject.path}, options: {{text: body}}}}}}\n"
     with Server(home, config=CONFIG + entry) as server:
-        old = np.array(server.embed(TEXTS, model="minilm")["embeddings"], "<f4")
+        old = np.array(
+            [server.embed(text, model="minilm")["embeddings"][0] for text in TEXTS], "<f4"
+        )
         keys = [subject.key(at) for at in range(ROWS)]
         subject.create(list(zip(keys, TEXTS, old, strict=True)))
         environ, session = environ_of(home), subject.session()
