@@ -317,9 +317,15 @@ def rewrite(
             kind = column(0, schema.empty_table()).type
             writer = _writer(old, target, _schema(schema, place, kind, metadata))
         writer.close()
-    status = source.stat()
-    os.chmod(target, status.st_mode)  # noqa: PTH101 - as `pathlib` does
-    _compare(source, target, vector)
+        with parquet.ParquetFile(target) as new:  # the file may have been replaced: not `source`
+            same = _is_same(old, new, vector)
+    if not same:
+        target.unlink()
+        raise StoreError(
+            f"{source} cannot be written again with everything else as it is.",
+            hint="Please report this, with the schema of the file.",
+        )
+    os.chmod(target, source.stat().st_mode)  # noqa: PTH101 - as `pathlib` does
     descriptor = os.open(target, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
@@ -351,21 +357,17 @@ def _writer(old: parquet.ParquetFile, target: Path, schema: pa.Schema) -> parque
     )  # fmt: skip
 
 
-def _compare(source: Path, target: Path, vector: str) -> None:
-    """Raise `StoreError` unless every other column of two files is the same, group by group."""
-    with parquet.ParquetFile(source) as old, parquet.ParquetFile(target) as new:
-        same = _described(old, vector) == _described(new, vector)
-        others = [name for name in old.schema_arrow.names if name != vector]
-        for number in range(old.num_row_groups if same else 0):
-            one, other = (file.read_row_group(number, columns=others) for file in (old, new))
-            one, other = (each.replace_schema_metadata(None) for each in (one, other))
-            same = same and (one.equals(other) or _raw(one) == _raw(other))
-    if not same:
-        target.unlink()
-        raise StoreError(
-            f"{source} cannot be written again with everything else as it is.",
-            hint="Please report this, with the schema of the file.",
-        )
+def _is_same(old: parquet.ParquetFile, new: parquet.ParquetFile, vector: str) -> bool:
+    """Whether every other column of two files is the same, group by group."""
+    if _described(old, vector) != _described(new, vector):
+        return False
+    others = [name for name in old.schema_arrow.names if name != vector]
+    for number in range(old.num_row_groups):
+        one, other = (file.read_row_group(number, columns=others) for file in (old, new))
+        one, other = (each.replace_schema_metadata(None) for each in (one, other))
+        if not one.equals(other) and _raw(one) != _raw(other):
+            return False
+    return True
 
 
 def _described(file: parquet.ParquetFile, vector: str) -> Any:  # noqa: ANN401 - to compare
