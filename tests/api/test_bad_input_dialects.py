@@ -345,7 +345,9 @@ PATHS = {
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("cls", errors.every_error(), ids=lambda cls: cls.__name__)
 def test_every_error_has_every_shape(cls: type[errors.EmberdError], name: str) -> None:
-    response = render(cls("It failed.", hint="Try this."), {"path": PATHS[name]})
+    response = render(
+        cls("It failed.", hint="Try this."), {"type": "http", "path": PATHS[name], "headers": []}
+    )
 
     words = "It failed. Try this."
     if name == "Ollama" and cls.code in OLLAMA_WORDS:
@@ -357,7 +359,9 @@ def test_every_error_has_every_shape(cls: type[errors.EmberdError], name: str) -
 
 @pytest.mark.parametrize("name", PATHS)
 def test_who_has_no_token_is_told_how_to_show_one(name: str) -> None:
-    response = render(errors.UnauthorizedError("No token."), {"path": PATHS[name]})
+    response = render(
+        errors.UnauthorizedError("No token."), {"type": "http", "path": PATHS[name], "headers": []}
+    )
 
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"

@@ -398,6 +398,7 @@ def main() -> None:
     parser.add_argument("kind", choices=[*kinds, "all"])
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--out", type=Path, help="also write what was seen to this file")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311
     asked = parser.parse_args()
     say = partial(print, flush=True)
@@ -405,6 +406,8 @@ def main() -> None:
         began_s = time.monotonic()
         say(f"{name}: seed {asked.seed}, {asked.rows} rows")
         found = run(kinds[name], asked.kills, asked.seed, rows=asked.rows, say=say)
+        if asked.out:
+            asked.out.write_text(json.dumps(found))
         say(f"{name}: no row lost, no mixture seen, every command completed: {dict(found)},"
             f" {time.monotonic() - began_s:.0f} s")  # fmt: skip
 
