@@ -370,7 +370,7 @@ def test_a_server_that_looks_at_stores_imports_nothing_for_it(home: Path) -> Non
         (["check", "notes", "-o", "table=v"], "has no option 'table'"),
         (["check", "notes", "--model", "mpnet"], "hint: Run `emberd pull mpnet` first."),
         (["check", "notes", "--model", "old", "--model", "mpnet"], "mpnet is not on this"),
-        (["check", "notes", "--kind", "qdrant"], "There is no store kind 'qdrant'"),
+        (["check", "notes", "--kind", "pinecone"], "There is no store kind 'pinecone'"),
         (["run", "notes", "--to", "mpnet", "--yes"], "hint: Run `emberd pull mpnet` first."),
         (["run", "notes", "--to", "nothing", "--yes"], "nothing"),
         (["undo", "notes", "--yes"], "no backup"),

@@ -255,7 +255,7 @@ def with_stores(config: Path) -> Path:
     config.write_text(
         FILE + "stores:\n  fine: {path: fine}\n  gone: {path: gone}\n  text: {path: text}\n"
         f"  locked: {{path: locked}}\n  far: {{path: {'x' * 300}}}\n"
-        "  other: {path: fine, kind: qdrant}\n"
+        "  other: {path: fine, kind: pinecone}\n"
     )
     return config
 
@@ -279,7 +279,7 @@ def test_stores_that_cannot_be_read_are_told_and_hold_nothing_up(with_stores: Pa
     assert "is not a store" in whys["text"][1]
     assert "is locked by another process" in whys["locked"][1]
     assert "cannot be reached: File name too long" in whys["far"][1]
-    assert "There is no store kind 'qdrant'" in whys["other"][1]
+    assert "There is no store kind 'pinecone'" in whys["other"][1]
     assert done.returncode == 0, done.stderr
     assert f"The store gone ({home / 'gone'}) cannot be read: " in done.stdout.decode()
     assert "default: minilm-f32" in with_stores.read_text()
