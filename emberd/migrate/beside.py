@@ -20,7 +20,8 @@ from emberd.migrate import sidecar
 from emberd.migrate.base import Key, Row, Stamp
 from emberd.migrate.beside_carry import Carry, batched, follow
 from emberd.migrate.beside_engine import Engine, Record
-from emberd.migrate.beside_snapshot import Snapshot, merged
+from emberd.migrate.beside_snapshot import Snapshot
+from emberd.migrate.in_order import merged
 from emberd.migrate.notes import replace_text
 from emberd.state import known_fields
 

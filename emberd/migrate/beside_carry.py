@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from emberd.migrate.base import Key
 from emberd.migrate.beside_engine import BATCH, Engine, Record
-from emberd.migrate.beside_snapshot import Snapshot, merged
+from emberd.migrate.beside_snapshot import Snapshot
+from emberd.migrate.in_order import merged
 
 T = TypeVar("T")
 

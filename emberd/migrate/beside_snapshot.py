@@ -13,7 +13,7 @@ import apsw
 from emberd.migrate import sqlite
 from emberd.migrate.base import Key
 from emberd.migrate.beside_engine import Record
-from emberd.migrate.sidecar import order_of
+from emberd.migrate.in_order import paged
 from emberd.migrate.sqlite_errors import explained
 
 READ = 4096  # rows at a time
@@ -62,34 +62,13 @@ class Snapshot:
 
     def records(self) -> Iterator[Record]:
         """Yield everything in the order of the keys, a few thousand at a time."""
-        after: tuple[Key, ...] = ()
-        while True:
-            where = "WHERE key > ?" if after else ""
+
+        def read(where: str, after: tuple[Key, ...]) -> list[Record]:
             with explained(self.path):
-                rows: Any = self._db.execute(
+                found: Any = self._db.execute(
                     f"SELECT key, digest FROM rows {where} ORDER BY key LIMIT {READ}",  # noqa: S608
                     after,
                 )
-                found = [Record(key, None, digest) for key, digest in rows]
-            yield from found
-            if len(found) < READ:
-                return
-            after = (found[-1].key,)
+                return [Record(key, None, digest) for key, digest in found]
 
-
-def merged(
-    left: Iterable[Record], right: Iterable[Record]
-) -> Iterator[tuple[Record | None, Record | None]]:
-    """Yield what two collections, each in the order of its keys, have for every key."""
-    lefts, rights = iter(left), iter(right)
-    one, other = next(lefts, None), next(rights, None)
-    while one or other:
-        if other is None or (one and order_of(one.key) < order_of(other.key)):
-            yield one, None
-            one = next(lefts, None)
-        elif one is None or order_of(other.key) < order_of(one.key):
-            yield None, other
-            other = next(rights, None)
-        else:
-            yield one, other
-            one, other = next(lefts, None), next(rights, None)
+        return paged(read, READ)

@@ -28,7 +28,7 @@ from emberd.migrate.base import (
     rounds_vectors,
     unmoved_of,
 )
-from emberd.migrate.sidecar import order_of
+from emberd.migrate.in_order import order_of
 
 FEWEST = 10
 NEAR = 1e-6  # of numbers in a store that rounds

@@ -16,6 +16,7 @@ import apsw
 from emberd.errors import StoreError
 from emberd.migrate import sqlite
 from emberd.migrate.base import Key, Row
+from emberd.migrate.in_order import merged, order_of, paged
 from emberd.migrate.sqlite_errors import explained
 from emberd.vectors import Rows
 
@@ -45,11 +46,6 @@ class Staged:
     def is_in(self, row: Row) -> bool:
         """Whether a row has just this vector, for its present text."""
         return self.is_of(row) and self.vector == row.vector
-
-
-def order_of(key: Key) -> tuple[bool, Key]:
-    """Return what keys are ordered by: numbers before strings, as SQLite does."""
-    return isinstance(key, str), key
 
 
 class Sidecar:
@@ -112,47 +108,22 @@ class Sidecar:
         Raises:
             StoreError: the rows are not in that order.
         """
-        staged = self._in_order()
-        ours, last = next(staged, None), None
-        for row in rows:
-            at = order_of(row.key)
-            if last is not None and at <= last:
-                raise StoreError(
-                    f"The store's rows are not in the order of their keys: {row.key!r} is late.",
-                    hint="Please report this, with the kind of the store.",
-                )
-            last = at
-            while ours and order_of(ours.key) < at:
-                yield None, ours
-                ours = next(staged, None)
-            if ours and ours.key == row.key:
-                yield row, ours
-                ours = next(staged, None)
-            else:
-                yield row, None
-        while ours:
-            yield None, ours
-            ours = next(staged, None)
+        return merged(_in_order(rows), self._all())
 
-    def _in_order(self) -> Iterator[Staged]:
-        """Yield everything, a few thousand at a time, so that others may write in between."""
-        after: tuple[Key, ...] = ()
-        while True:
-            where = "WHERE key > ?" if after else ""
+    def _all(self) -> Iterator[Staged]:
+        def read(where: str, after: tuple[Key, ...]) -> list[Staged]:
             with _explained(self.path):
-                rows: Any = self._db.execute(
+                found: Any = self._db.execute(
                     f"SELECT key, hash, vector FROM staged {where} ORDER BY key LIMIT {READ}",  # noqa: S608
                     after,
                 )
-                found = [Staged(*row) for row in rows]
-            yield from found
-            if len(found) < READ:
-                return
-            after = (found[-1].key,)
+                return [Staged(*row) for row in found]
+
+        return paged(read, READ)
 
     def vectors(self) -> Iterator[tuple[Key, bytes]]:
         """Yield all keys with their vectors, in the order of the keys."""
-        return ((each.key, each.vector) for each in self._in_order())
+        return ((each.key, each.vector) for each in self._all())
 
     def forget(self, keys: Iterable[Key]) -> None:
         """Drop the vectors of rows that are no longer there."""
@@ -190,6 +161,20 @@ class Sidecar:
                 f"{self.path} has no vector for row {key!r}.", hint="Run the migration again."
             )
         return bytes(found)
+
+
+def _in_order(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield rows. Raises `StoreError` if they are not in the order of their keys."""
+    last = None
+    for row in rows:
+        at = order_of(row.key)
+        if last is not None and at <= last:
+            raise StoreError(
+                f"The store's rows are not in the order of their keys: {row.key!r} is late.",
+                hint="Please report this, with the kind of the store.",
+            )
+        last = at
+        yield row
 
 
 @contextmanager
