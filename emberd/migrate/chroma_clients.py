@@ -7,8 +7,7 @@ same process, as Chroma opens a folder once in each.
 
 import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -24,11 +23,10 @@ _held: dict[Path, "_Held"] = {}
 
 
 class _Held:
-    """An open client, and how many stores use it; a lent one is closed by who lends it."""
+    """An open client, and how many stores use it."""
 
-    def __init__(self, client: Any, *, lent: bool) -> None:  # noqa: ANN401 - the library is optional
+    def __init__(self, client: Any) -> None:  # noqa: ANN401 - the library is optional
         self.client = client
-        self.lent = lent
         self.users = 0
 
 
@@ -63,19 +61,6 @@ def is_folder(folder: Path) -> bool:
     return False
 
 
-@contextmanager
-def lent(folder: Path, client: Any) -> Iterator[None]:  # noqa: ANN401
-    """Let migrations in this process use a client that has the folder open."""
-    folder = folder.resolve()
-    with _guard:
-        _held[folder] = _Held(client, lent=True)
-    try:
-        yield
-    finally:
-        with _guard:
-            del _held[folder]
-
-
 def of_folder(folder: Path, user: object) -> Any:  # noqa: ANN401
     """Open a folder until `user` is dropped.
 
@@ -93,7 +78,7 @@ def of_folder(folder: Path, user: object) -> Any:  # noqa: ANN401
     with _guard:
         held = _held.get(folder)
         if held is None:
-            held = _held[folder] = _Held(_open(folder), lent=False)
+            held = _held[folder] = _Held(_open(folder))
         held.users += 1
     weakref.finalize(user, _release, folder, held)
     return held.client
@@ -116,7 +101,7 @@ def _open(folder: Path) -> Any:  # noqa: ANN401
 def _release(folder: Path, held: _Held) -> None:
     with _guard:
         held.users -= 1
-        if not held.lent and not held.users:
+        if not held.users:
             close(held.client)
             del _held[folder]
 

@@ -6,6 +6,7 @@ metadata of the collection that the alias means, so it changes with it.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -81,13 +82,13 @@ class QdrantStore(BesideStore):
         """Open the folder, which nobody else can then, or the server."""
         if isinstance(self._place, Path):
             qdrant_clients.read_meta(self._place)
-            client, self._can_write = qdrant_clients.of_folder(self._place, self)
+            client, self._can_write, turn = qdrant_clients.of_folder(self._place, self)
         else:
-            client = qdrant_clients.of_server(self._place, self)
+            client, turn = qdrant_clients.of_server(self._place, self), nullcontext()
         engine = QdrantEngine(
             client, self._name or "", text=self._text, vector=self._vector,
             place=self.address, exact=self.path is None,
-            text_indexes=partial(_text_indexes, self.path),
+            text_indexes=partial(_text_indexes, self.path), turn=turn,
         )  # fmt: skip
         if not self._name:
             engine.name = self._name = self._only(engine.names(), engine.aliases())

@@ -13,7 +13,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,9 @@ PATIENCE_S = 10.0  # how long to wait for a program that has a folder open
 LOOK_S = 0.02
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+Turn = AbstractContextManager[Any]
+"""Held while the client is used."""
+
 _guard = threading.Lock()
 _held: dict[Path, "_Held"] = {}
 
@@ -41,8 +44,8 @@ class _Held:
     """An open client, and how many stores use it; a lent one is closed by who lends it."""
 
     client: "QdrantClient"
-    users: int
-    lent: bool
+    users: int = 0
+    turn: "Turn | None" = None  # of a lent one
 
 
 def require_library() -> None:
@@ -76,20 +79,24 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def lent(folder: Path, client: "QdrantClient") -> Iterator[None]:
-    """Let migrations in this process use a client that has the folder open."""
-    folder = folder.resolve()
+def lent(folder: Path, client: "QdrantClient") -> Iterator[Turn]:
+    """Let migrations in this process use a client that has the folder open.
+
+    Whoever uses the client meanwhile holds what this yields: the client has one connection to
+    SQLite, which two threads may not use at once.
+    """
+    folder, turn = folder.resolve(), threading.RLock()
     with _guard:
-        _held[folder] = _Held(client, 0, lent=True)
+        _held[folder] = _Held(client, turn=turn)
     try:
-        yield
+        yield turn
     finally:
         with _guard:
             del _held[folder]
 
 
-def of_folder(folder: Path, user: object) -> tuple["QdrantClient", bool]:
-    """Open a folder until `user` is dropped; return the client, and whether it can write.
+def of_folder(folder: Path, user: object) -> tuple["QdrantClient", bool, Turn]:
+    """Open a folder until `user` is dropped; return the client, whether it can write, and its turn.
 
     A folder in which nothing may be written is opened as a copy.
 
@@ -105,17 +112,17 @@ def of_folder(folder: Path, user: object) -> tuple["QdrantClient", bool]:
             try:
                 (folder / LOCK).open("a").close()
             except OSError:
-                return _opened_copy(folder, user), False
-            held = _held[folder] = _Held(_open(folder), 0, lent=False)
+                return _opened_copy(folder, user), False, nullcontext()
+            held = _held[folder] = _Held(_open(folder))
         held.users += 1
     weakref.finalize(user, _release, folder, held)
-    return held.client, True
+    return held.client, True, held.turn or nullcontext()
 
 
 def _release(folder: Path, held: _Held) -> None:
     with _guard:
         held.users -= 1
-        if not held.lent and not held.users:
+        if held.turn is None and not held.users:
             held.client.close()
             del _held[folder]
 

@@ -7,7 +7,7 @@ own name. A collection cannot be renamed: its own name can only become an alias 
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +36,10 @@ class QdrantEngine:
         place: for messages.
         exact: whether to say that a search has to be exact; local mode always is.
         text_indexes: what local mode knows of a collection's indexes, and does not tell.
+        turn: is held while the client is used, which others use too.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a folder and a server differ in
         self,
         client: "QdrantClient",
         name: str,
@@ -48,6 +49,7 @@ class QdrantEngine:
         place: str,
         exact: bool = True,
         text_indexes: Callable[[str], Mapping[str, Any]] = lambda _name: {},
+        turn: AbstractContextManager[Any] = nullcontext(),  # noqa: B008 - it has no state
     ) -> None:
         self._client = client
         self.name = name
@@ -56,6 +58,7 @@ class QdrantEngine:
         self._place = place
         self._exact = exact
         self._text_indexes = text_indexes
+        self._turn = turn
 
     # -- names ---------------------------------------------------------------------------------
 
@@ -330,14 +333,15 @@ class QdrantEngine:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        """Turn errors of the client into ours."""
+        """Wait for our turn to use the client, and turn its errors into ours."""
         import sqlite3
 
         from qdrant_client.common.client_exceptions import QdrantException
         from qdrant_client.http.exceptions import ApiException
 
         try:
-            yield
+            with self._turn:
+                yield
         except sqlite3.OperationalError as error:
             raise StoreBusyError(f"{self._place} cannot be read or written: {error}.") from None
         except (ApiException, QdrantException, ValueError, RuntimeError, OSError) as error:

@@ -305,13 +305,14 @@ def test_a_program_of_the_same_process_lends_its_client(
     folder: qdrant.Subject, tmp_path: Path
 ) -> None:
     stop, written = threading.Event(), dict[int, str]()
-    with folder._open() as client, qdrant_clients.lent(folder.path, client):
+    with folder._open() as client, qdrant_clients.lent(folder.path, client) as turn:
 
         def write() -> None:
             while not stop.is_set():
                 key = 2001 + 2 * (len(written) % 50)
                 written[key] = f"written {len(written)}"
-                client.upsert(qdrant.ALIAS, [qdrant.point(key, written[key], OLD[0])])
+                with turn:
+                    client.upsert(qdrant.ALIAS, [qdrant.point(key, written[key], OLD[0])])
                 stop.wait(0.01)
 
         writer = threading.Thread(target=write)
