@@ -17,6 +17,8 @@ from typing import Any
 
 import machine
 
+from emberd.config.environment import cores
+
 EXPECTED = Path(__file__).parent / "expected.json"
 LEAST_COSINE = 0.9999
 LEAST_SHARE = 0.7
@@ -52,7 +54,7 @@ def known() -> Mapping[str, Any] | None:
     """Return this processor's entry in expected.json, if there is one."""
     entries: list[dict[str, Any]] = json.loads(EXPECTED.read_text())
     said = machine.cpu()
-    facts = {**said, "processor": machine.processor(), "cores": machine.cores()}
+    facts = {**said, "processor": machine.processor(), "cores": cores()}
     flags = said.get("flags", "").split()
     for entry in entries:
         wanted = dict(entry["matches"])

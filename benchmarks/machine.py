@@ -1,6 +1,5 @@
 """Describes the machine of a measurement, without anything private."""
 
-import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -10,6 +9,7 @@ import psutil
 
 from emberd.backends.openvino.processor import bf16_is_faster
 from emberd.backends.openvino.runtime import capabilities, make_core
+from emberd.config.environment import cores
 from emberd.processor import processor as flags
 
 PACKAGES = ("emberd", "fastapi", "uvicorn", "openvino", "mlx", "tokenizers")
@@ -26,11 +26,6 @@ def facts() -> dict[str, object]:
         "python": platform.python_version(),
         "emberd_environment": {name: v for name in PACKAGES if (v := _version(name))},
     }
-
-
-def cores() -> int:
-    """Return how many cores this process may use, which `taskset` can make fewer."""
-    return len(psutil.Process().cpu_affinity()) if psutil.LINUX else os.cpu_count() or 1
 
 
 def fastest_compute() -> str:

@@ -5,7 +5,6 @@ uses the reference BLAS on Linux, where a request of passages takes minutes, and
 old server unload their models.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ import old_server
 from environments import Files
 from servers import Program
 
+from emberd.config.environment import cores
+
 HERE = Path(__file__).parent
-THREADS = os.cpu_count() or 2
+THREADS = cores()
 COLD, SHORT, CLIENTS, BULK, JOB = "cold", "short", "clients", "bulk", "job"
 ALL = frozenset({COLD, SHORT, CLIENTS, BULK, JOB})
 WARM = frozenset({SHORT, CLIENTS, BULK})

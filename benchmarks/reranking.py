@@ -35,12 +35,13 @@ from servers import Program
 
 from emberd.bench.client import Connection
 from emberd.bench.texts import Texts
+from emberd.config.environment import cores
 from emberd.models.local import package_folder
 from emberd.worker.tokenizer import Tokenizer
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "rerank.json"
-THREADS = machine.cores()
+THREADS = cores()
 MODEL, TRUNK = "reranker", "trunk"
 DOCUMENTS, FEW, TOKENS = 100, 20, 100
 ASKED = {DOCUMENTS: 3, FEW: 10}  # requests in each round

@@ -30,7 +30,8 @@ class Ended:
     @property
     def only_looked(self) -> bool:
         """Whether it changed nothing and was answered well; 503 is a good answer of `/ready`."""
-        return self.method in LOOKS and (self.status < "4" or self.record.route == READY)
+        is_good = self.status < "4" or (self.record.route, self.status) == (READY, "503")
+        return self.method in LOOKS and is_good
 
     def row(self) -> dict[str, Any]:
         """Return what is told of it; times in milliseconds."""

@@ -3,6 +3,7 @@
 They are loaded once somebody asks for one: they would take a twentieth of every start.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from emberd.api.changes import Changes
@@ -41,8 +42,7 @@ class Page:
         """End the processes: the server ends."""
         self._closing = True
         if self._loaded:
-            await self._loaded.jobs.close()
-            await self._loaded.maps.close()
+            await asyncio.gather(self._loaded.jobs.close(), self._loaded.maps.close())
 
 
 class _Loaded:

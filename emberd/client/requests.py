@@ -73,9 +73,10 @@ class Request(Generic[T]):
         return self.divided(math.ceil(count / 2)) if count > 1 else []
 
     def joined(self, answers: Sequence[tuple[int, T]]) -> T:
-        """Return the answers of its parts as one; of all servers, that of the first."""
-        if len(answers) == 1 or not self.division:
+        """Return the answers of its parts as one."""
+        if len(answers) == 1:
             return answers[0][1]
+        assert self.division  # there is only one part without
         return self.division.join(*zip(*answers, strict=True))
 
     def read(self, response: "httpx2.Response") -> T:

@@ -3,8 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx2
@@ -33,17 +34,16 @@ class Several:
     def send(self, request: Request[T]) -> T:
         """Return the answer, of whichever servers. Raises EmberdError."""
         if request.is_for_all:
-            answers = [each.send(request) for each in self._connections]
-            return request.joined([(0, each) for each in answers])
+            first, *_ = [each.send(request) for each in self._connections]
+            return first
         work = Work(request, self._servers, self._spaces)
-        threads = ThreadPoolExecutor(work.most_turns)
         running: dict[Future[T], tuple[int, Part[T]]] = {}
         try:
             while not work.is_done:
                 with self._lock:
                     turns = list(work.turns(time.monotonic()))
                 for at, part in turns:
-                    sent = threads.submit(self._connections[at].send, part.request)
+                    sent = _in_thread(partial(self._connections[at].send, part.request))
                     running[sent] = (at, part)
                 pause_s = work.wait_s(time.monotonic())
                 if not running:
@@ -55,7 +55,6 @@ class Several:
         finally:
             with self._lock:
                 work.abandon(running.values())
-            threads.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
         """Close all connections."""
@@ -75,8 +74,8 @@ class AsyncSeveral:
     async def send(self, request: Request[T]) -> T:
         """See `Several.send`."""
         if request.is_for_all:
-            answers = [await each.send(request) for each in self._connections]
-            return request.joined([(0, each) for each in answers])
+            first, *_ = [await each.send(request) for each in self._connections]
+            return first
         work = Work(request, self._servers, self._spaces)
         running: dict[asyncio.Task[T], tuple[int, Part[T]]] = {}
         try:
@@ -104,6 +103,20 @@ class AsyncSeveral:
         """Close all connections."""
         for each in self._connections:
             await each.close()
+
+
+def _in_thread(send: Callable[[], T]) -> Future[T]:
+    """Send in a thread that nobody waits for once the request has failed, not even at exit."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(send())
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the future gets it
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="emberd-ask").start()
+    return future
 
 
 def _timeout(timeout: float | None) -> httpx2.Timeout:

@@ -45,7 +45,8 @@ class Server:
 
     def fail(self, now_s: float) -> None:
         """Have it rest."""
-        self.rests_until_s = now_s + min(LONGEST_REST_S, PAUSE_S * 2**self.failures)
+        doublings = min(self.failures, 5)  # more than that is longer than the longest
+        self.rests_until_s = now_s + min(LONGEST_REST_S, PAUSE_S * 2**doublings)
         self.failures += 1
 
 
@@ -77,11 +78,6 @@ class Work(Generic[T]):
     def is_done(self) -> bool:
         """Whether all parts are answered."""
         return not self._left
-
-    @property
-    def most_turns(self) -> int:
-        """How many there can be at once."""
-        return AT_ONCE * len(self._servers)
 
     def answer(self) -> T:
         """Return the answer of the whole, in the order of the texts."""
@@ -138,7 +134,7 @@ class Work(Generic[T]):
         """Return the server for a part: of those that do not rest, the one with least to do."""
         if part.not_before_s > now_s:
             return None
-        able = [at for at in range(len(self._servers)) if self._may_try(at, part)]
+        able = self._able(part)
         awake = [at for at in able if self._servers[at].rests_until_s <= now_s]
         free = [at for at in awake or able if self._mine[at] < AT_ONCE]
         in_order = self._request.method == "GET"
@@ -149,8 +145,10 @@ class Work(Generic[T]):
 
         return min(free, key=preference, default=None)
 
-    def _may_try(self, at: int, part: Part[T]) -> bool:
-        return at not in self._out and part.failed.count(at) < ROUNDS
+    def _able(self, part: Part[T]) -> list[int]:
+        """Return the servers that may still be tried with a part."""
+        everyone = range(len(self._servers))
+        return [at for at in everyone if at not in self._out and part.failed.count(at) < ROUNDS]
 
     def _failed(self, at: int, part: Part[T], error: BaseException, now_s: float) -> None:
         """Have another server try, or smaller parts; or raise the error."""
@@ -165,12 +163,11 @@ class Work(Generic[T]):
         else:
             raise error
         part.failed.append(at)
-        able = [each for each in range(len(self._servers)) if self._may_try(each, part)]
-        if not able:
-            raise error
-        if all(each in part.failed for each in able):
-            part.not_before_s = now_s + PAUSE_S
         self._waiting.appendleft(part)
+        if not all(map(self._able, self._waiting)):  # a server that is out is so for all of them
+            raise error
+        if all(each in part.failed for each in self._able(part)):
+            part.not_before_s = now_s + PAUSE_S
 
     def _check_space(self, address: Address, answer: T) -> None:
         """Compare with the first answer to what was asked, and of the model that answered."""

@@ -53,11 +53,16 @@ def share_cores(workers: int, environ: MutableMapping[str, str] = os.environ) ->
 
     It looks once, when it gets its first batch of texts.
     """
+    environ.setdefault(TOKENIZER_THREADS, str(max(1, cores() // workers)))
+
+
+def cores() -> int:
+    """Return how many cores this process may use, which `taskset` can make fewer."""
     if sys.platform == "linux":
-        cores = len(os.sched_getaffinity(0))
+        found = len(os.sched_getaffinity(0))
     else:
-        cores = os.cpu_count() or 1
-    environ.setdefault(TOKENIZER_THREADS, str(max(1, cores // workers)))
+        found = os.cpu_count() or 1
+    return found
 
 
 def for_a_command(default: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -213,9 +213,14 @@ class Model:
             self._task = asyncio.create_task(self._live(), name=f"model {self.spec.name}")
         self._crew.wake()
 
+    @property
+    def rests_s(self) -> float:
+        """How long requests are still refused after a failure; 0 if they are not."""
+        return self._backoff.left_s(time.monotonic()) if self.state == "failed" else 0.0
+
     def _refuse_while_backing_off(self) -> None:
-        left_s = self._backoff.left_s(time.monotonic())
-        if self.state == "failed" and self.last_error and left_s > 0:
+        left_s = self.rests_s
+        if self.last_error and left_s > 0:
             hint = f"{self.last_error.hint or ''} Next attempt in {math.ceil(left_s)} s."
             raise type(self.last_error)(self.last_error.message, hint=hint.strip())
 

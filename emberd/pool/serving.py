@@ -12,6 +12,7 @@ from emberd.errors import NotServedError
 from emberd.models.availability import find_here
 from emberd.pool.model import Model
 from emberd.spaces.fingerprint import of_dtype, of_late
+from emberd.spaces.lock import LockEntry
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
@@ -25,47 +26,41 @@ def check_served(model: Model, fingerprint: str | None) -> None:
         NotServedError: it would not, or the space is not known before the model is loaded.
     """
     name = model.spec.name
-    if model.state == "failed":
+    if model.rests_s > 0:
         raise NotServedError(
             f"{name} cannot be started here now.", hint="`emberd ps` says why, on that machine."
         )
+    entry = model.record.read()
     if fingerprint is None:
-        entry = model.record.read()
         if not model.backlog.lanes and not find_here(model.spec, model.context.homes.hub, entry):
             raise NotServedError(
                 f"{name} is not on this machine.", hint=f"Run `emberd pull {name}` there."
             )
         return
-    known = _spaces_of(model)
+    known = _spaces_of(model, entry)
     if known is None:
         raise NotServedError(
             f"In which space {name} answers is not known before it is loaded.",
             hint=f"Run `emberd load {name}` on that machine once.",
         )
-    if fingerprint not in known and fingerprint not in _made_of(known, _steps_of(model)):
+    steps = entry.now.steps if entry else {}
+    if fingerprint not in known and fingerprint not in _made_of(known, steps):
         raise NotServedError(
             f"{name} is not served in that space.",
             hint="Compare the `fingerprint` in `emberd ps --json` of the machines.",
         )
 
 
-def _spaces_of(model: Model) -> Collection[str] | None:
+def _spaces_of(model: Model, entry: LockEntry | None) -> Collection[str] | None:
     """Return the spaces of the model's float32 vectors, those of smaller sizes too, if known.
 
     What was loaded before counts only if the entry and the files are still the same.
     """
     if lanes := model.backlog.lanes:
         return {*lanes[0].ready.fingerprints.values(), *lanes[0].ready.equivalent}
-    entry = model.record.read()
     if not entry or entry.now.started_for != model.spec.load_key or not entry.now.files_unchanged:
         return None
-    known = {*entry.now.fingerprints.values(), *entry.now.equivalent}
-    return known | {entry.now.fingerprint} if entry.now.fingerprint else known
-
-
-def _steps_of(model: Model) -> Mapping[str, float]:
-    entry = model.record.read()
-    return entry.now.steps if entry else {}
+    return entry.now.known_as
 
 
 def _made_of(spaces: Collection[str], steps: Mapping[str, float]) -> Iterator[str]:

@@ -66,6 +66,12 @@ class LockEntry:
     changed_to: "LockEntry | None" = None
     cosine: float | None = None
 
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """All fingerprints of its float32 vectors: of every size, and those that are as good."""
+        found = (self.fingerprint, *self.fingerprints.values(), *self.equivalent)
+        return tuple(dict.fromkeys(filter(None, found)))
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Read what `dataclasses.asdict` wrote, also if it went through JSON.
@@ -194,11 +200,10 @@ def space_of(
     if entry is None:
         return Space(name=name, model=name, gap=f"{name} has never been loaded here")
     now = entry.now
-    known_as = (now.fingerprint, *now.fingerprints.values(), *now.equivalent)
     space = replace(
         now.measured(name),
         model=name,
-        fingerprints=tuple(dict.fromkeys(filter(None, known_as))),
+        fingerprints=now.known_as,
         sizes=tuple(int(each) for each in now.fingerprints if each.isdecimal()),
     )
     if dtype == "float":

@@ -6,7 +6,7 @@
 import { computed, html } from "./lib/preact.js";
 import { loaded, samples } from "./state.js";
 
-const HUES = 5;
+export const HUES = 5;
 const DASHES = [[], [7, 4], [2, 3]]; // of lines, in pixels; `.pattern-N` of style.css has the same for areas
 const MOST = HUES * DASHES.length;
 

@@ -3,6 +3,7 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./lib/preact.js";
 
 const ARROW = 16; // pixels that the arrow takes
+const pen = document.createElement("canvas").getContext("2d"); // measures texts
 
 /** As <select>; `children` are its options. */
 export function Select({ children, ...more }) {
@@ -26,7 +27,6 @@ function cutOf(select) {
   const text = select.selectedOptions[0]?.text ?? "";
   const style = getComputedStyle(select);
   const room = select.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - ARROW;
-  const pen = document.createElement("canvas").getContext("2d");
   pen.font = style.font;
   return pen.measureText(text).width > room ? text : "";
 }

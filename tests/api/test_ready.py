@@ -168,3 +168,17 @@ def test_a_mismatch_is_what_a_balancer_can_act_on(served: Server) -> None:
     for response in (direct, balanced):
         assert response.json()["error"]["code"] == "fingerprint_mismatch"
         assert response.headers["x-should-retry"] == "false"
+
+
+def test_a_model_that_failed_is_ready_again_once_it_would_be_tried_again(home: Path) -> None:
+    with start(home) as server:
+        weights = home / "model" / "model.safetensors"
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:100])
+        assert server.http.post("/load", json={"model": "tiny"}).status_code == 500
+        assert asked(server, model="tiny") == (503, "not_served")
+        weights.write_bytes(whole)
+
+        wait_for(lambda: asked(server, model="tiny") == (200, "ready"))
+        assert server.row("tiny")["state"] == "failed"  # nobody has asked for it
+        server.embed("a cat")

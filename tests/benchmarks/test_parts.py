@@ -1,7 +1,6 @@
 """The parts of the benchmark that results depend on: texts, checks, goals, code read elsewhere."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import run
 from checks import WrongPeerError
 
 from emberd.bench.texts import BLOCK
+from emberd.config.environment import cores
 from emberd.worker.tokenizer import Tokenizer
 
 
@@ -93,7 +93,7 @@ def test_a_processor_becomes_known_by_a_run_on_it(
 ) -> None:
     monkeypatch.setattr(checks, "EXPECTED", tmp_path / "expected.json")
     checks.EXPECTED.write_text("[]")
-    here = {"processor": machine.processor(), "cores": os.cpu_count()}
+    here = {"processor": machine.processor(), "cores": cores()}
     fast = {"versions": {"fast": "1"}, "check": {"query_p50_ms": 2.5, "first_ever_ms": 9}}
     run = {"machine": here, "peers": {"emberd": {"versions": {}, "check": {}}, "fast": fast}}
     (tmp_path / "bench-here.json").write_text(json.dumps(run))

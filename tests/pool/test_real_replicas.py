@@ -1,8 +1,6 @@
 """Two real workers for one model, over real HTTP; one is killed in the midst of work."""
 
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,11 +11,11 @@ import pytest
 
 from emberd.backends.conformance import check_backend
 from emberd.backends.tiny_bert import TINY_DIMENSIONS, tiny_bert
-from emberd.config.environment import TOKENIZER_THREADS
+from emberd.config.environment import TOKENIZER_THREADS, cores
 from tests.pool.two_devices import CONFIG, OneDeviceAProcess, TwoDevices, install
 from tests.serving import Server, wait_for
 
-CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+CORES = cores()
 TEXTS = [f"text {number} " + "and so on " * (number % 17) for number in range(300)]
 
 

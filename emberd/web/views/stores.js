@@ -1,7 +1,7 @@
 // Stores: whose vectors each configured store holds, and moving one to another model and back.
 
 import { html, useState } from "../lib/preact.js";
-import { areaOf, plain } from "../looks.js";
+import { HUES, areaOf, plain } from "../looks.js";
 import { ask } from "../net.js";
 import { Command, Empty, Failed, number, seconds, size } from "../parts.js";
 import { Select } from "../select.js";
@@ -257,7 +257,7 @@ function Report({ job }) {
                 <td class="wrap">${name || "no model here"}</td>
                 <td class="num">${count === whole || sampled === rows ? "" : "about "}${number(Math.round((count / whole) * rows))}</td>
                 <td class="num">${number((count / whole) * 100, 1)} %</td>
-                <td class="bar"><span ...${areaOf(plain(place % 5), { width: `${(count / whole) * 100}%` })}></span></td>
+                <td class="bar"><span ...${areaOf(plain(place % HUES), { width: `${(count / whole) * 100}%` })}></span></td>
               </tr>
             `)}
           </tbody>
