@@ -132,7 +132,7 @@ def main() -> None:
             else:
                 took = beside(url, asked.rows, asked.dimensions, Path(scratch))
         took |= {"readers_wait_s": watch.longest_s, "estimated_s": estimate}
-        took["peak_mib"] = psutil.Process().memory_info().rss / 2**20
+        took["resident_mib"] = psutil.Process().memory_info().rss / 2**20
         print(json.dumps({**vars(asked), **{key: round(each, 2) for key, each in took.items()}}))
 
 

@@ -7,9 +7,7 @@ The store is made by the `Subject` in tests/migrate/kinds/KIND.py: random vector
 texts of at most eight tokens. A server embeds them. Its rate with nothing else to do, asked just as
 a migration asks it, is measured before and after `emberd migrate run`. Of that process, which is
 measured from outside, memory is the resident set, sampled five times a second; `growth_percent` is
-by how much its peak exceeds the most until 50,000 rows were embedded. If a kind's subject has
-`index_s()`, the seconds that building its index took within the run, they are subtracted and
-shown.
+by how much its peak exceeds the most until 50,000 rows were embedded.
 """
 
 import argparse
@@ -190,8 +188,7 @@ def measure(kind: type[Subject], rows: int, model: str, folder: Path) -> dict[st
             outcome = json.loads(watched.follow())
             whole_s = time.monotonic() - began_s
             after = alone(embedder, target, tried)
-        index_s = float(getattr(subject, "index_s", float)())
-    rate, own = rows / (whole_s - index_s), (before + after) / 2
+    rate, own = rows / whole_s, (before + after) / 2
     return {
         "machine": machine.facts(),
         "kind": kind.name,
@@ -203,7 +200,6 @@ def measure(kind: type[Subject], rows: int, model: str, folder: Path) -> dict[st
         "whole_s": round(whole_s, 1),
         "embedding_s": outcome["embed_s"],
         "locked_s": outcome["locked_s"],
-        "index_s": round(index_s, 1),
         "lowest_cosine": outcome["lowest_cosine"],
         "memory": watched.memory(min(FIRST, rows // 2)),
     }

@@ -1,4 +1,4 @@
-"""What a server gets of a divided request, and when the request has failed. No network, no clock."""
+"""What a server gets of a divided request, and when that has failed. No network, no clock."""
 
 import numpy as np
 import pytest

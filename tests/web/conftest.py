@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.atlas.maps import make_home
+from tests.serving import Server
 from tests.web.browsing import NoBrowserError, launch
 
 
@@ -23,3 +25,12 @@ def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
             raise
         yield running
         running.close()
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with stores to map."""
+    home = tmp_path_factory.mktemp("mapped")
+    make_home(home)
+    with Server(home) as running:
+        yield running

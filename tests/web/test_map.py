@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.atlas.maps import HOSTILE, OF_NEW, ROWS, make_home, make_large, texts
+from tests.atlas.maps import HOSTILE, OF_NEW, ROWS, make_large, texts
 from tests.serving import Server, wait_for
 from tests.web.browsing import (
     LOOKS,
@@ -19,15 +19,6 @@ from tests.web.browsing import (
 )
 
 SLOW_MS = 60_000  # a model is loaded, or UMAP computed, beside other tests
-
-
-@pytest.fixture(scope="module")
-def mapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with stores to map."""
-    home = tmp_path_factory.mktemp("seen")
-    make_home(home)
-    with Server(home) as running:
-        yield running
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from emberd.vectors import Matrix
-from tests.atlas.maps import OF_NEW, ROWS, make_home, texts
+from tests.atlas.maps import OF_NEW, ROWS, texts
 from tests.migrate import stores
 from tests.serving import Server
 from tests.web.browsing import opened
@@ -17,15 +17,6 @@ from tests.web.pixels import Mask, Pixels, colour, has, pixels
 from tests.web.test_map import SLOW_MS, heading, map_of
 
 REACH = 7  # pixels from the middle of a point that is lit to its edge, and a little more
-
-
-@pytest.fixture(scope="module")
-def mapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with stores to map."""
-    home = tmp_path_factory.mktemp("pixels")
-    make_home(home)
-    with Server(home) as running:
-        yield running
 
 
 def picture(page: Page) -> Locator:

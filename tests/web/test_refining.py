@@ -1,23 +1,10 @@
 """Refine goes on when the process that held the map has ended, as it does when nobody asks."""
 
-from collections.abc import Iterator
-
-import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.atlas.maps import make_home
 from tests.serving import Server
 from tests.web.browsing import opened
 from tests.web.test_map import SLOW_MS, end_map
-
-
-@pytest.fixture(scope="module")
-def mapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with stores to map."""
-    home = tmp_path_factory.mktemp("refined")
-    make_home(home)
-    with Server(home) as running:
-        yield running
 
 
 def test_refine_reads_a_map_anew_that_was_ended(browser: Browser, mapped: Server) -> None:
