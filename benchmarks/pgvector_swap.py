@@ -22,8 +22,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from emberd.migrate.base import Key, Stamp
-from emberd.migrate.pgvector import PgvectorStore
+from emberd.stores.base import Key, Stamp
+from emberd.stores.pgvector.store import PgvectorStore
 from tests.migrate.postgres_server import PostgresServer, connect
 
 NEW = "CREATE TABLE fresh (id bigint PRIMARY KEY, vector vector)"

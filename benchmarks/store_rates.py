@@ -32,8 +32,8 @@ import yaml
 
 from emberd.client.clients import Client
 from emberd.config.load import load_config
-from emberd.migrate.base import Key
 from emberd.migrate.embedding import BATCH, ServerEmbedder, Target, find_target, in_turn, submit_to
+from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate.kinds.base import Subject
 from tests.serving import Server

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emberd.dtypes import NUMPY, Dtype
-from emberd.migrate.base import Key, Row, Shape, Store
 from emberd.migrate.likeness import comparable
 from emberd.migrate.sampling import positions
+from emberd.stores.base import Key, Row, Shape, Store
 from emberd.vectors import Matrix, finite_rows, normalize
 
 MOST_ROWS = 100_000

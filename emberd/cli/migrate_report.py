@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from emberd.config.load import Config
     from emberd.dtypes import Dtype
-    from emberd.migrate.base import Copy, Key
     from emberd.migrate.check import StoreReport
     from emberd.migrate.health import Health
     from emberd.migrate.plan import Plan
     from emberd.migrate.store_ref import StoreRef
     from emberd.migrate.verify import Migrated
     from emberd.spaces.stores import KnownStore
+    from emberd.stores.base import Copy, Key
 
 KEYS_SHOWN = 8
 KEYS_IN_JSON = 20

@@ -23,12 +23,12 @@ from emberd.errors import (
 from emberd.files import is_folder
 from emberd.folder.differences import differences
 from emberd.folder.reading import Folder, read_folder
-from emberd.migrate import plugins as store_plugins
 from emberd.models.availability import find_here
 from emberd.models.local import lacks
 from emberd.models.modules import read_pooling
 from emberd.registry.spec import ModelSpec
 from emberd.spaces.lock import LockFile
+from emberd.stores import plugins as store_plugins
 
 
 def check_models(config: Config) -> list[str]:

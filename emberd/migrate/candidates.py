@@ -10,11 +10,11 @@ import numpy as np
 
 from emberd.dtypes import Dtype
 from emberd.errors import EmberdError
-from emberd.migrate.base import Key, Row
 from emberd.migrate.embedding import BATCH, Embedded, Embedder, in_turn
 from emberd.migrate.likeness import SAME, likeness
 from emberd.migrate.sampling import vectors_of
 from emberd.registry.spec import InputType, ModelSpec, Precision
+from emberd.stores.base import Key, Row
 from emberd.vectors import Matrix, Rows
 
 Verdict = Literal["compatible", "re-embed", "mixed", "unknown"]

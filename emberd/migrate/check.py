@@ -9,7 +9,6 @@ from emberd.config.load import Config
 from emberd.dtypes import Dtype, row_bytes
 from emberd.errors import ConfigError, UnknownModelError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Copy, Key, Shape, Stamp, Store, address_of, caveats_of, copies_of
 from emberd.migrate.candidates import Candidate, Candidates, Verdict
 from emberd.migrate.chunked import chunking_of, recorded_chunking
 from emberd.migrate.embedding import Embedder, Target
@@ -23,6 +22,7 @@ from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.compare import compare
 from emberd.spaces.lock import LockFile, space_of
 from emberd.spaces.stores import KnownStore, StoresFile, fingerprint_here
+from emberd.stores.base import Copy, Key, Shape, Stamp, Store, address_of, caveats_of, copies_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

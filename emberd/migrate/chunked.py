@@ -6,10 +6,10 @@ What was recorded says how the rows were cut; the store's entry, how its users c
 from pathlib import Path
 
 from emberd.errors import StoreError
-from emberd.migrate.base import Stamp
 from emberd.migrate.store_ref import StoreRef
 from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.stores import KnownStore, StoresFile
+from emberd.stores.base import Stamp
 
 
 def chunking_of(

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from emberd.dtypes import NUMPY, Dtype
 from emberd.migrate import sidecar
-from emberd.migrate.base import Key, Shape, Store, lacking_of
 from emberd.migrate.likeness import comparable
+from emberd.stores.base import Key, Shape, Store, lacking_of
 from emberd.vectors import Matrix, finite_rows
 
 KEYS = 20  # how many rows that lack something are listed

@@ -9,9 +9,9 @@ from pathlib import Path
 from emberd.config.load import Config
 from emberd.config.paths import expand, is_url, shown_place
 from emberd.errors import EmberdError, NotAStoreError, StoreError
-from emberd.migrate.base import Store, address_of, part_of
-from emberd.migrate.plugins import open_store
 from emberd.migrate.store_ref import StoreRef
+from emberd.stores.base import Store, address_of, part_of
+from emberd.stores.plugins import open_store
 
 
 def find(

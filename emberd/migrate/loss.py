@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emberd.migrate.base import Shape, Store
 from emberd.migrate.embedding import Embedder, Target, embed
 from emberd.migrate.likeness import comparable
 from emberd.migrate.nearest import kept, nearest
 from emberd.migrate.sampling import sampled
+from emberd.stores.base import Shape, Store
 from emberd.vectors import finite_rows, quantize, ranges
 
 ROWS = 1000  # embedded in both dtypes, all of them compared with each other

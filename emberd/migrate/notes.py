@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from emberd.errors import StoreError
-from emberd.replacing import replace_file
 from emberd.spaces.stores import KnownStore
-
-TEMPORARY = ".emberd-new"
+from emberd.stores.files import replace_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,16 +138,3 @@ class Backup:
 def now() -> str:
     """Return the time, for notes and stamps."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Replace a file by rename, keeping mode and owner; if it is a link, replace its target.
-
-    The temporary file always has the same name, so that the next run replaces one left by a kill.
-    """
-    path = path.resolve()
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
-    try:
-        replace_file(path, text.encode(), keep=True, temporary=temporary)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}.") from None

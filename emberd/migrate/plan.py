@@ -7,17 +7,6 @@ from pathlib import Path
 
 from emberd.errors import StoreRowsError
 from emberd.migrate import sidecar
-from emberd.migrate.base import (
-    Copy,
-    Cost,
-    Key,
-    Lacking,
-    Shape,
-    Store,
-    address_of,
-    caveats_of,
-    copies_of,
-)
 from emberd.migrate.chunked import recorded_chunking, require_own_vectors
 from emberd.migrate.embedding import Embedder, Target, embed, embed_at_once
 from emberd.migrate.likeness import SAME, likeness
@@ -29,6 +18,17 @@ from emberd.migrate.textless import lasting_lack, require_set_aside
 from emberd.migrate.workplace import Workplace, settings_of
 from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.compare import compare
+from emberd.stores.base import (
+    Copy,
+    Cost,
+    Key,
+    Lacking,
+    Shape,
+    Store,
+    address_of,
+    caveats_of,
+    copies_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from emberd.config.paths import is_url
 from emberd.errors import StoreError
 from emberd.migrate.notes import Backup, Note
-from emberd.migrate.plugins import open_store
 from emberd.migrate.restore import require_whole, roll_back, undo_backup
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.workplace import OnDisk, Recovery, StoreState, Workplace, state_of
+from emberd.stores.plugins import open_store
 
 
 def recover(ref: StoreRef, state: Path) -> str | None:

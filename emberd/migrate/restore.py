@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emberd.errors import BackupError, StoreError
-from emberd.migrate import sidecar
-from emberd.migrate.base import discard_backup
-from emberd.migrate.notes import Backup, Note, replace_text
+from emberd.migrate.notes import Backup, Note
 from emberd.migrate.workplace import Workplace, hash_of, patiently
+from emberd.stores.base import discard_backup
+from emberd.stores.files import delete_database, replace_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _restore(place: Workplace, backup: Backup) -> Restored:
 
 def _delete_copy(place: Workplace, copy: Path) -> None:
     discard_backup(place.store, copy)
-    sidecar.delete(copy)
+    delete_database(copy)
 
 
 def _bytes_of(file: Path | None) -> int:

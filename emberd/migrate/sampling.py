@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from emberd.dtypes import NUMPY, Dtype
-from emberd.migrate.base import Row, Store
+from emberd.stores.base import Row, Store
 from emberd.vectors import Rows
 
 SAMPLE = 200  # rows, by default

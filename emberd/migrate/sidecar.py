@@ -14,10 +14,11 @@ from typing import Any, Self
 import apsw
 
 from emberd.errors import StoreError
-from emberd.migrate import sqlite
-from emberd.migrate.base import Key, Row
-from emberd.migrate.in_order import merged, order_of, paged
-from emberd.migrate.sqlite_errors import explained
+from emberd.stores.base import Key, Row
+from emberd.stores.files import delete_database
+from emberd.stores.in_order import merged, order_of, paged
+from emberd.stores.sqlite import database
+from emberd.stores.sqlite.errors import explained
 from emberd.vectors import Rows
 
 PAGE_BYTES = 16384  # several vectors per page, so that little of it stays empty
@@ -53,7 +54,7 @@ class Sidecar:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db: apsw.Connection = sqlite.connect(path, create=True)
+        self._db: apsw.Connection = database.connect(path, create=True)
         with _explained(path):
             self._db.pragma("page_size", PAGE_BYTES)
             self._db.pragma("journal_mode", "wal")
@@ -78,7 +79,7 @@ class Sidecar:
     def delete(self) -> None:
         """Close the file and remove it."""
         self.close()
-        delete(self.path)
+        delete_database(self.path)
 
     @property
     def about(self) -> dict[str, str]:
@@ -193,12 +194,6 @@ def _explained(path: Path) -> Iterator[None]:
 def packed(vectors: Rows) -> Iterator[bytes]:
     """Yield the little-endian bytes of each row of a matrix of any dtype."""
     return (vector.tobytes() for vector in vectors.astype(vectors.dtype.newbyteorder("<")))
-
-
-def delete(path: Path) -> None:
-    """Remove a database that nobody has open."""
-    for what in ("", "-wal", "-shm", "-journal"):
-        path.with_name(f"{path.name}{what}").unlink(missing_ok=True)
 
 
 def hash_of(text: str) -> bytes:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from emberd.migrate.base import Copy, Row, copies_of
 from emberd.migrate.chunked import recorded_chunking
 from emberd.migrate.embedding import BATCH, Embedder, Target, in_turn, submit_to
 from emberd.migrate.notes import JointRun
@@ -19,6 +18,7 @@ from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import Textless, lasting_lack
 from emberd.migrate.workplace import Workplace
 from emberd.spaces.chunks import StoreChunking
+from emberd.stores.base import Copy, Row, copies_of
 
 CHUNK = 4096  # rows read at a time, so that no read transaction lasts as long as the embedding
 FEW = 256  # rows that may be embedded while the store is locked

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from emberd.config.load import Config, load_config
 from emberd.errors import EmberdError
-from emberd.migrate.base import Stamp
 from emberd.migrate.chunked import chunking_of
 from emberd.migrate.known import find
 from emberd.migrate.store_ref import StoreRef
 from emberd.spaces.lock import LockEntry, LockFile
 from emberd.spaces.stores import KnownStore, StoresFile, fingerprint_here
+from emberd.stores.base import Stamp
 
 
 def note_stamps(config: Config) -> dict[str, EmberdError]:

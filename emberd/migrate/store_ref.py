@@ -8,10 +8,10 @@ from pathlib import Path
 from emberd.config.paths import is_url
 from emberd.dtypes import STORED, Dtype
 from emberd.errors import StoreError, StoreKindError
-from emberd.migrate.base import Store, address_of, dtypes_of, own_part
 from emberd.registry.spec import InputType
 from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.stores import KnownStore
+from emberd.stores.base import Store, address_of, dtypes_of, own_part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from emberd.errors import MigrationError, NoServerError, StoreBusyError, UnavailableError
-from emberd.migrate.base import (
+from emberd.migrate.notes import Note, now
+from emberd.migrate.stage import Staged, embed_rows
+from emberd.migrate.textless import LOOK_S, complete_rows, listed, require_set_aside
+from emberd.migrate.workplace import patiently, settings_of
+from emberd.stores.base import (
     Key,
     Replacement,
     Stamp,
@@ -20,10 +24,6 @@ from emberd.migrate.base import (
     part_of,
     unmoved_of,
 )
-from emberd.migrate.notes import Note, now
-from emberd.migrate.stage import Staged, embed_rows
-from emberd.migrate.textless import LOOK_S, complete_rows, listed, require_set_aside
-from emberd.migrate.workplace import patiently, settings_of
 
 BRING_S = 60.0  # how long to follow writers that go on writing to the old place
 QUIET = 3  # looks that find nothing, until they seem to have changed over

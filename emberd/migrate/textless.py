@@ -13,7 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from emberd.errors import StoreRowsError
-from emberd.migrate.base import (
+from emberd.migrate.embedding import Embedder, Target, embed
+from emberd.migrate.sidecar import packed
+from emberd.migrate.store_ref import StoreRef
+from emberd.migrate.workplace import Workplace, patiently
+from emberd.spaces.compare import compare
+from emberd.stores.base import (
     Key,
     Lacking,
     Replacement,
@@ -23,11 +28,6 @@ from emberd.migrate.base import (
     halved_rows,
     lacking_of,
 )
-from emberd.migrate.embedding import Embedder, Target, embed
-from emberd.migrate.sidecar import packed
-from emberd.migrate.store_ref import StoreRef
-from emberd.migrate.workplace import Workplace, patiently
-from emberd.spaces.compare import compare
 from emberd.vectors import Rows
 
 LOOK_S = 0.05

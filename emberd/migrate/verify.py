@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emberd.errors import MigrationError, NoServerError, UnavailableError
-from emberd.migrate.base import Copy, Key, Row, Store, address_of, rounds_vectors
 from emberd.migrate.embedding import embed
 from emberd.migrate.likeness import SAME, likeness
 from emberd.migrate.sampling import SAMPLE, positions, vectors_of
 from emberd.migrate.sidecar import Staged as Ours
 from emberd.migrate.stage import Staged
+from emberd.stores.base import Copy, Key, Row, Store, address_of, rounds_vectors
 
 SEARCHES = 10
 SEARCH_TRIES = 5

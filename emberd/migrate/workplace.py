@@ -34,10 +34,10 @@ from typing import Literal, TypeVar
 
 from emberd.errors import DiskFullError, StoreBusyError, StoreError
 from emberd.flock import LockedError, locked
-from emberd.migrate import sidecar
-from emberd.migrate.base import Store, address_of, discard_backup, own_part, part_of, part_option_of
-from emberd.migrate.notes import TEMPORARY, Backup, Note, replace_text
+from emberd.migrate.notes import Backup, Note
 from emberd.spaces.stores import BACKUPS, STAGED, KnownStore, StoresFile, folder_of
+from emberd.stores.base import Store, address_of, discard_backup, own_part, part_of, part_option_of
+from emberd.stores.files import TEMPORARY, delete_database, replace_text
 from emberd.units import format_size
 
 LOCK_TRIES = 3
@@ -199,7 +199,7 @@ class Workplace:
     def sweep(self) -> None:
         """Delete files that were not completely written."""
         for partial in (*self.folder.glob("*.partial"), *self.folder.glob(f".*{TEMPORARY}")):
-            sidecar.delete(partial)
+            delete_database(partial)
 
     # -- a swap -----------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class Workplace:
             backup = self.folder / f"backup-{self.next_number('backup'):04}.db"
             replace(note, together=None).write(backup.with_suffix(".json"))
             self.pending.replace(backup)
-        sidecar.delete(self.staged)
+        delete_database(self.staged)
         self.discard()
         return note
 
@@ -265,7 +265,7 @@ class Workplace:
     def discard(self) -> None:
         """Throw away what was prepared."""
         discard_backup(self.store, self.pending)
-        sidecar.delete(self.pending)
+        delete_database(self.pending)
         self.pending.with_suffix(".json").unlink(missing_ok=True)
 
     # -- backups ----------------------------------------------------------------------------
@@ -294,7 +294,7 @@ class Workplace:
     def forget(self, backup: Backup) -> None:
         """Delete a backup, and then its note, which says whether anything is left to do."""
         discard_backup(self.store, backup.path)
-        sidecar.delete(backup.path)
+        delete_database(backup.path)
         backup.note_path.unlink(missing_ok=True)
 
     def copies(self) -> list[Path]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from emberd.errors import NotAStoreError, StoreBusyError, StoreError
-from emberd.migrate.base import Cost, Key, Row, Shape, Stamp
+from emberd.stores.base import Cost, Key, Row, Shape, Stamp
 
 BYTES_OF_A_NUMBER = 22  # a float32 in JSON, with comma and space
 BYTES_A_SECOND = 20e6  # of JSON, written by Python

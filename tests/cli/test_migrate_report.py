@@ -9,17 +9,17 @@ import pytest
 
 from emberd.cli import migrate_report as said
 from emberd.config.load import Config, load_config
-from emberd.migrate.base import Copy, Cost, Lacking, Shape
 from emberd.migrate.candidates import Candidate
 from emberd.migrate.check import StoreReport, Work
-from emberd.migrate.cmem import CmemStore
 from emberd.migrate.embedding import Target
 from emberd.migrate.health import Health
 from emberd.migrate.plan import Plan
-from emberd.migrate.sqlite_vec import SqliteVecStore
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.verify import Migrated
 from emberd.spaces.stores import KnownStore
+from emberd.stores.base import Copy, Cost, Lacking, Shape
+from emberd.stores.sqlite.cmem import CmemStore
+from emberd.stores.sqlite.sqlite_vec import SqliteVecStore
 
 FILE = Path("/stores/notes.db")
 NOTES = StoreRef(name="notes", store=SqliteVecStore(FILE))

@@ -11,12 +11,12 @@ import pytest
 
 from emberd.config.load import Config, load_config
 from emberd.migrate import embedding, textless
-from emberd.migrate.base import Stamp
 from emberd.migrate.embedding import Embedder
 from emberd.migrate.known import find
 from emberd.migrate.notes import Note
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.workplace import Workplace
+from emberd.stores.base import Stamp
 from tests import model_folder
 from tests.in_process import Done, run_here
 from tests.migrate import stores

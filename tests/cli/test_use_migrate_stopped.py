@@ -44,11 +44,11 @@ main()
 MOMENTS = {
     "one is staged": ("emberd.migrate.sidecar", "Sidecar", "put", 1),
     "both are staged": ("emberd.migrate.sidecar", "Sidecar", "put", 2),
-    "one is filled": ("emberd.migrate.vec0_replace", "Vec0Replacement", "fill", 1),
+    "one is filled": ("emberd.stores.sqlite.vec0_replace", "Vec0Replacement", "fill", 1),
     "the default is written": ("emberd.config.edit", "Edit", "commit", 1),
     "the server has it": ("emberd.switch.switch", "Switch", "commit", 1),
-    "one is committed": ("emberd.migrate.vec0_replace", "Vec0Replacement", "commit", 1),
-    "both are committed": ("emberd.migrate.vec0_replace", "Vec0Replacement", "commit", 2),
+    "one is committed": ("emberd.stores.sqlite.vec0_replace", "Vec0Replacement", "commit", 1),
+    "both are committed": ("emberd.stores.sqlite.vec0_replace", "Vec0Replacement", "commit", 2),
     "one has its settings": ("emberd.migrate.workplace", "Workplace", "settle", 1),
     "one is finished": ("emberd.migrate.workplace", "Workplace", "finish", 1),
 }

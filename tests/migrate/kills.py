@@ -38,7 +38,7 @@ import apsw
 import numpy as np
 
 from emberd.cli.main import main
-from emberd.migrate import check, known, plan, plugins, recovery, undo  # noqa: F401 - once for all
+from emberd.stores import plugins  # noqa: F401 - once for all
 from emberd.vectors import Matrix
 from tests import disk
 from tests.cosines import cosines

@@ -37,7 +37,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from emberd.migrate import joint_run, stage, swap
-from emberd.migrate.base import Key
+from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate.kills import NEW, Emberd, Ground
 from tests.migrate.kinds.base import Rows, Session, Subject, subjects

@@ -22,11 +22,11 @@ from emberd.errors import (
     StoreRowsError,
     UnknownModelError,
 )
-from emberd.migrate import sqlite
 from emberd.migrate.check import check
 from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.plan import plan
 from emberd.migrate.status import status
+from emberd.stores.sqlite import database as sqlite
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Made, Work
 from tests.powers import powerless

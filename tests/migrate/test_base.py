@@ -5,8 +5,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from emberd.migrate.base import Stamp
 from emberd.spaces.options import SpaceOptions
+from emberd.stores.base import Stamp
 
 STAMP = Stamp(
     model="minilm", fingerprint="0123456789abcdef", dimensions=384, probes="AAAA", migration="m",

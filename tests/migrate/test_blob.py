@@ -13,9 +13,6 @@ import pytest
 
 from emberd.config.load import load_config
 from emberd.errors import NotAStoreError, StoreBusyError, StoreError, StoreKindError, StoreRowsError
-from emberd.migrate import blob, plugins
-from emberd.migrate.blob import BlobStore
-from emberd.migrate.blob_replace import BlobReplacement
 from emberd.migrate.embedding import Embedded, Options, Target
 from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.known import find
@@ -24,6 +21,10 @@ from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import complete
 from emberd.migrate.undo import undo
+from emberd.stores import plugins
+from emberd.stores.sqlite import blob
+from emberd.stores.sqlite.blob import BlobStore
+from emberd.stores.sqlite.blob_replace import BlobReplacement
 from tests.migrate import stores
 from tests.migrate.drawn import NEW, TEXTS, DrawingEmbedder, vectors
 from tests.migrate.recipes import CONFIG, blocks, environ_of, shell
@@ -420,7 +421,7 @@ def test_an_empty_column_is_stamped_and_knows_its_size(tmp_path: Path) -> None:
 
 
 def test_a_store_that_somebody_holds_is_named(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emberd.migrate.sqlite.PATIENCE_S", 0.1)
+    monkeypatch.setattr("emberd.stores.sqlite.database.PATIENCE_S", 0.1)
     holder = stores.connect(notes)
     holder.execute("BEGIN IMMEDIATE")
 

@@ -8,10 +8,10 @@ import pytest
 
 from emberd.dtypes import Dtype
 from emberd.errors import QueueFullError
-from emberd.migrate.base import Row
 from emberd.migrate.candidates import Candidates, Verdict
 from emberd.migrate.embedding import Embedded
 from emberd.registry.spec import InputType, ModelSpec, Source
+from emberd.stores.base import Row
 from emberd.vectors import Matrix
 
 ROWS = 20

@@ -11,7 +11,6 @@ import pytest
 from emberd.cli.migrate_report import show_report
 from emberd.config.load import load_config
 from emberd.errors import QueueFullError, SourceError
-from emberd.migrate.base import Stamp
 from emberd.migrate.check import check, known_from, whose
 from emberd.migrate.embedding import Embedded, PoolEmbedder, find_target
 from emberd.migrate.joint_run import migrate_all
@@ -24,6 +23,7 @@ from emberd.spaces.lock import LockEntry, LockFile, space_of
 from emberd.spaces.options import SpaceOptions
 from emberd.spaces.probes import decode, encode
 from emberd.spaces.stores import fingerprint_here
+from emberd.stores.base import Stamp
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Made, Work
 from tests.serving import clean_environ

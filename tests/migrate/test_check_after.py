@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from emberd.errors import MigrationError, UnavailableError
-from emberd.migrate.base import Key, Replacement, Shape, Stamp
-from emberd.migrate.cmem import CmemStore
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.verify import Migrated
+from emberd.stores.base import Key, Replacement, Shape, Stamp
+from emberd.stores.sqlite.cmem import CmemStore
 from tests.migrate import stores
 from tests.migrate.drawn import NEW, ROWS, DrawingEmbedder, holds, make_cmem, vectors
 

@@ -12,9 +12,6 @@ from chromadb.utils.embedding_functions import OpenAIEmbeddingFunction
 
 from emberd.config.load import load_config
 from emberd.errors import NotAStoreError, StoreBusyError, StoreError, StoreKindError
-from emberd.migrate import plugins
-from emberd.migrate.base import caveats_of
-from emberd.migrate.chroma_functions import follower
 from emberd.migrate.embedding import Target
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
@@ -24,6 +21,9 @@ from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.swap import swapping
 from emberd.migrate.textless import complete
 from emberd.migrate.undo import undo
+from emberd.stores import plugins
+from emberd.stores.base import caveats_of
+from emberd.stores.chroma.functions import follower
 from tests.migrate.drawn import NEW, TEXTS, DrawingEmbedder, vectors
 from tests.migrate.kinds import chroma, chroma_server
 from tests.migrate.recipes import CONFIG, blocks, environ_of, shell

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from emberd.config.load import load_config
-from emberd.migrate.base import Stamp
 from emberd.migrate.chunked import chunking_of
 from emberd.migrate.known import find
 from emberd.migrate.stamps import note_stamps
 from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.stores import StoresFile
+from emberd.stores.base import Stamp
 from tests.in_process import Done, run_here
 from tests.migrate import stores
 from tests.serving import Server, clean_environ

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emberd.migrate.base import Key, Row, Stamp
-from emberd.migrate.cmem import CmemStore
-from emberd.migrate.conformance import check_store
+from emberd.stores.base import Key, Row, Stamp
+from emberd.stores.conformance import check_store
+from emberd.stores.sqlite.cmem import CmemStore
 from tests.migrate import stores
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "store-plugin"
@@ -40,7 +40,7 @@ def test_the_example_meets_it(jsonl: Example, tmp_path: Path) -> None:
 
 
 def test_our_own_kind_meets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emberd.migrate.sqlite.PATIENCE_S", 0.2)
+    monkeypatch.setattr("emberd.stores.sqlite.database.PATIENCE_S", 0.2)
     vectors = np.random.default_rng(0).standard_normal((ROWS, 16)).astype(np.float32)
     stores.make_cmem(tmp_path / "cmem", [f"text {at}" for at in range(ROWS)], vectors)
 

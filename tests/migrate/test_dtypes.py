@@ -12,7 +12,6 @@ from emberd.cli.migrate_report import migrated_sentences, plan_sentences, show_r
 from emberd.config.load import load_config
 from emberd.dtypes import NUMPY, Dtype
 from emberd.errors import StoreKindError
-from emberd.migrate.base import Stamp
 from emberd.migrate.check import check, whose
 from emberd.migrate.embedding import PoolEmbedder, Target, find_target
 from emberd.migrate.joint_run import RunOptions, migrate_all
@@ -28,6 +27,7 @@ from emberd.spaces.compare import compare
 from emberd.spaces.fingerprint import of_dtype
 from emberd.spaces.lock import LockFile
 from emberd.spaces.stores import StoresFile, warnings
+from emberd.stores.base import Stamp
 from emberd.vectors import Rows, quantize, ranges
 from tests.migrate import stores
 from tests.migrate.conftest import Work

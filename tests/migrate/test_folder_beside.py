@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from emberd.errors import StoreError
-from emberd.migrate.cmem import CmemStore
 from emberd.migrate.notes import Note, now
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.workplace import Workplace, settings_of
+from emberd.stores.sqlite.cmem import CmemStore
 from tests.migrate.drawn import ROWS, holds, make_cmem
 
 

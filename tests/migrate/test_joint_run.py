@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from emberd.errors import ConfigError, StoreBusyError, StoreError
-from emberd.migrate.base import Replacement, Shape
-from emberd.migrate.cmem import CmemStore
 from emberd.migrate.embedding import embed
 from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.plan import plan
@@ -18,6 +16,8 @@ from emberd.migrate.recovery import recover
 from emberd.migrate.status import status
 from emberd.migrate.workplace import Workplace
 from emberd.spaces.stores import StoresFile
+from emberd.stores.base import Replacement, Shape
+from emberd.stores.sqlite.cmem import CmemStore
 from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import UNCHANGED, Beside, Made, Work, config_of, still_old

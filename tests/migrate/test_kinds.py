@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from emberd.config.paths import is_url
-from emberd.migrate.base import Store
-from emberd.migrate.conformance import check_store
-from emberd.migrate.plugins import kinds, open_store
+from emberd.stores.base import Store
+from emberd.stores.conformance import check_store
+from emberd.stores.plugins import kinds, open_store
 from tests.migrate.kinds.base import Subject, subjects
 
 EACH = pytest.mark.parametrize("kind", [*subjects()], ids=lambda kind: kind.name)
@@ -37,7 +37,7 @@ def test_no_kind_is_left_out() -> None:
 def test_it_meets_the_conformance_check(
     kind: type[Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emberd.migrate.sqlite.PATIENCE_S", 0.2)
+    monkeypatch.setattr("emberd.stores.sqlite.database.PATIENCE_S", 0.2)
     folder = tmp_path / "engine"
     folder.mkdir()
     vectors = np.random.default_rng(5).standard_normal((ROWS, DIMENSIONS)).astype(np.float32)

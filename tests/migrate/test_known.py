@@ -8,10 +8,10 @@ import pytest
 
 from emberd.config.load import Config, load_config
 from emberd.errors import NotAStoreError
-from emberd.migrate.base import part_of
 from emberd.migrate.check import whose
 from emberd.migrate.known import find
 from emberd.spaces.stores import KnownStore, StoresFile
+from emberd.stores.base import part_of
 from tests.migrate import stores
 from tests.serving import clean_environ
 

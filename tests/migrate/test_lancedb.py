@@ -12,14 +12,14 @@ import pytest
 
 from emberd.config.load import load_config
 from emberd.errors import NotAStoreError, StoreBusyError, StoreError
-from emberd.migrate.base import Stamp
 from emberd.migrate.embedding import Target
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
-from emberd.migrate.plugins import open_store
 from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.undo import undo
+from emberd.stores.base import Stamp
+from emberd.stores.plugins import open_store
 from tests.migrate.drawn import NEW, ROWS, TEXTS, DrawingEmbedder, vectors
 from tests.migrate.kinds.lancedb import Session, Subject
 from tests.migrate.recipes import CONFIG, blocks, environ_of, shell
@@ -88,7 +88,7 @@ def test_it_is_recognised_moved_seen_elsewhere_and_undone(
 def test_rows_that_are_written_up_to_the_swap_are_kept_and_embedded(
     subject: Subject, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from emberd.migrate.lance_swap import LanceReplacement
+    from emberd.stores.lancedb.swap import LanceReplacement
 
     fill = LanceReplacement.fill
 
@@ -114,7 +114,7 @@ def test_rows_that_are_written_up_to_the_swap_are_kept_and_embedded(
 def test_a_compaction_during_the_swap_ends_the_run_and_nothing_has_changed(
     subject: Subject, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from emberd.migrate.lance_swap import LanceReplacement
+    from emberd.stores.lancedb.swap import LanceReplacement
 
     fill = LanceReplacement.fill
 
@@ -216,7 +216,7 @@ def test_it_is_checked_where_nothing_may_be_written(subject: Subject, tmp_path: 
 def test_without_the_library_it_says_what_to_install(subject: Subject) -> None:
     code = (
         "import sys; sys.modules['lance'] = None\n"
-        "from pathlib import Path\nfrom emberd.migrate.plugins import open_store\n"
+        "from pathlib import Path\nfrom emberd.stores.plugins import open_store\n"
         f"open_store(Path({str(subject.path)!r}), kind=None, options={{}}).inspect()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from emberd.errors import StoreError
-from emberd.migrate.notes import JointRun, replace_text
+from emberd.migrate.notes import JointRun
+from emberd.stores.files import replace_text
 
 
 def run_that_edited(file: Path | None) -> JointRun:

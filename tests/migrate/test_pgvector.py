@@ -21,15 +21,16 @@ from emberd.errors import (
     StoreKindError,
     StoreRowsError,
 )
-from emberd.migrate import pgvector_lock, pgvector_replace
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
 from emberd.migrate.plan import plan
-from emberd.migrate.postgres_table import carry_over
 from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.undo import undo
 from emberd.migrate.workplace import Workplace
+from emberd.stores.pgvector import lock as pgvector_lock
+from emberd.stores.pgvector import replace as pgvector_replace
+from emberd.stores.pgvector.postgres_table import carry_over
 from tests.migrate.drawn import DIMENSIONS, NEW, ROWS, TEXTS, DrawingEmbedder, vectors
 from tests.migrate.kinds.pgvector import is_stamped, read
 from tests.migrate.postgres_server import PostgresServer, connect

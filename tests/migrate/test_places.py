@@ -8,8 +8,8 @@ from emberd.config.dump import dump
 from emberd.config.load import load_config
 from emberd.config.paths import is_url, without_password
 from emberd.errors import NotAStoreError, StoreKindError
-from emberd.migrate.plugins import open_store
 from emberd.spaces.stores import folder_of
+from emberd.stores.plugins import open_store
 
 URL = "postgresql://ann:secret@localhost:5432/app?sslmode=disable&password=other"
 SHOWN = "postgresql://ann@localhost:5432/app?sslmode=disable"

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from emberd.errors import StoreKindError, StoreRowsError
-from emberd.migrate import plugins
 from emberd.migrate.check import check
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.plan import plan
 from emberd.migrate.undo import undo
+from emberd.stores import plugins
 from emberd.vectors import Matrix
 from tests.cosines import cosines
 from tests.migrate.conftest import Made, Work

@@ -16,8 +16,6 @@ from qdrant_client import QdrantClient, models
 
 from emberd.config.load import load_config
 from emberd.errors import NotAStoreError, StoreBusyError, StoreError, StoreKindError
-from emberd.migrate import plugins, qdrant_clients
-from emberd.migrate.base import caveats_of
 from emberd.migrate.embedding import Target
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
@@ -27,6 +25,9 @@ from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.swap import swapping
 from emberd.migrate.textless import complete
 from emberd.migrate.undo import undo
+from emberd.stores import plugins
+from emberd.stores.base import caveats_of
+from emberd.stores.qdrant import clients as qdrant_clients
 from tests.migrate.drawn import DIMENSIONS, NEW, TEXTS, DrawingEmbedder, vectors
 from tests.migrate.kinds import qdrant, qdrant_server
 from tests.migrate.recipes import CONFIG, blocks, environ_of, shell

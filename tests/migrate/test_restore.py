@@ -113,7 +113,7 @@ def test_a_copy_is_never_replaced_by_a_later_one(cmem: Path, made: Made, work: W
 def test_an_undo_that_failed_is_not_taken_up_again_unasked(
     cmem: Path, made: Made, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emberd.migrate.sqlite.PATIENCE_S", 1.0)
+    monkeypatch.setattr("emberd.stores.sqlite.database.PATIENCE_S", 1.0)
     named = work.open(cmem)
     migrate_all([named], work.target(), work.embedder, work.state)
     database = stores.connect(cmem / "memories.db")

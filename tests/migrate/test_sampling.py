@@ -2,8 +2,8 @@
 
 import pytest
 
-from emberd.migrate.base import Row
 from emberd.migrate.sampling import positions, vectors_of
+from emberd.stores.base import Row
 
 
 @pytest.mark.parametrize(

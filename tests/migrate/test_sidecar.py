@@ -8,8 +8,8 @@ import pytest
 
 from emberd.errors import StoreError
 from emberd.migrate import sidecar
-from emberd.migrate.base import Key, Row
 from emberd.migrate.sidecar import Sidecar
+from emberd.stores.base import Key, Row
 
 
 def rows(*keys: Key) -> list[Row]:

@@ -7,7 +7,7 @@ import apsw
 import pytest
 
 from emberd.errors import NotAStoreError, StoreBusyError, StoreError
-from emberd.migrate import sqlite
+from emberd.stores.sqlite import database as sqlite
 
 
 def make(path: Path, body: str = "old", journal: str = "delete") -> apsw.Connection:

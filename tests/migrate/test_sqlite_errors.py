@@ -16,7 +16,7 @@ from emberd.errors import (
     StoreError,
     StoreRowsError,
 )
-from emberd.migrate.sqlite_errors import explained
+from emberd.stores.sqlite.errors import explained
 
 
 @pytest.fixture

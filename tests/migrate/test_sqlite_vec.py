@@ -9,7 +9,7 @@ import pytest
 
 from emberd.errors import MigrationError, NotAStoreError
 from emberd.migrate.joint_run import migrate_all
-from emberd.migrate.vec0_replace import Vec0Replacement
+from emberd.stores.sqlite.vec0_replace import Vec0Replacement
 from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from emberd.errors import StoreError
-from emberd.migrate.sqlite_vec import SqliteVecStore
 from emberd.migrate.store_ref import StoreRef, require_separate_files
+from emberd.stores.sqlite.sqlite_vec import SqliteVecStore
 
 
 def ref(name: str, path: Path, **options: str) -> StoreRef:

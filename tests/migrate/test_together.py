@@ -7,9 +7,9 @@ import pytest
 
 from emberd.config.edit import Edit
 from emberd.errors import ConfigError, MigrationError
-from emberd.migrate.cmem import CmemStore
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.store_ref import StoreRef
+from emberd.stores.sqlite.cmem import CmemStore
 from tests.migrate.drawn import NEW, DrawingEmbedder, holds, make_cmem
 
 

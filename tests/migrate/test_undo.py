@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 
 from emberd.errors import BackupError, DiskFullError, MigrationError, StoreBusyError, StoreError
-from emberd.migrate.base import Replacement
-from emberd.migrate.cmem import CmemStore
 from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.notes import Note
 from emberd.migrate.plan import plan
@@ -24,6 +22,8 @@ from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import complete
 from emberd.migrate.undo import undo
+from emberd.stores.base import Replacement
+from emberd.stores.sqlite.cmem import CmemStore
 from tests import disk
 from tests.cosines import cosines
 from tests.migrate import stores
@@ -400,7 +400,7 @@ def test_too_small_a_disk_is_met_before_an_undo_begins(
 def test_a_writer_that_does_not_end_is_waited_for_and_nothing_is_done(
     store: Path, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emberd.migrate.sqlite.PATIENCE_S", 0.2)
+    monkeypatch.setattr("emberd.stores.sqlite.database.PATIENCE_S", 0.2)
     named = work.open(store)
     move(named, work)
     other = stores.connect(store / "memories.db")

@@ -6,8 +6,8 @@ import sqlite_vec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from emberd.migrate import vec0
-from emberd.migrate.vec0 import Column, Vec0DdlError
+from emberd.stores.sqlite import vec0
+from emberd.stores.sqlite.vec0 import Column, Vec0DdlError
 from tests.effort import examples
 
 NAMES = ["pk", "E", "text", "body_2", "k9", "9", "int", "rowid", "t", "+x", '"q"', "[b]", "é", "_a"]

@@ -9,10 +9,10 @@ import pytest
 
 from emberd.cli.migrate_report import migrated_sentences
 from emberd.errors import MigrationError, NoServerError
-from emberd.migrate.base import Key, Replacement, Shape
-from emberd.migrate.cmem import CmemStore
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.status import status
+from emberd.stores.base import Key, Replacement, Shape
+from emberd.stores.sqlite.cmem import CmemStore
 from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import ROWS, Made, Work, still_old

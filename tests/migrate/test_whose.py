@@ -6,11 +6,11 @@ import pytest
 
 from emberd.config.load import Config, load_config
 from emberd.errors import ConfigError
-from emberd.migrate.base import Stamp
 from emberd.migrate.check import check, note_target, whose
 from emberd.migrate.known import find
 from emberd.migrate.store_ref import StoreRef
 from emberd.spaces.stores import StoresFile
+from emberd.stores.base import Stamp
 from tests.migrate.drawn import NEW, TEXTS, DrawingEmbedder, make_cmem, vectors
 from tests.serving import clean_environ
 

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from emberd.errors import StoreBusyError, StoreError
-from emberd.migrate.base import Stamp
-from emberd.migrate.cmem import CmemStore
 from emberd.migrate.notes import JointRun, Member, Note, now
 from emberd.migrate.recovery import combined, recover
 from emberd.migrate.store_ref import StoreRef
@@ -26,6 +24,8 @@ from emberd.migrate.workplace import (
     state_of,
 )
 from emberd.spaces.stores import KnownStore
+from emberd.stores.base import Stamp
+from emberd.stores.sqlite.cmem import CmemStore
 from tests.migrate import stores
 
 ROWS = 5

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from emberd.migrate.base import Stamp
 from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.stores import KnownStore, StoresFile
+from emberd.stores.base import Stamp
 
 CODE = StoreChunking(size=200, overlap=20, kind="code", language="python", late=True)
 STAMP = Stamp(

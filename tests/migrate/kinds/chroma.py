@@ -10,7 +10,7 @@ import chromadb
 import numpy as np
 from chromadb.config import Settings
 
-from emberd.migrate.base import Key
+from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate.kinds.base import Rows
 

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Self
 import chromadb
 from chromadb.config import Settings
 
-from emberd.migrate.base import Key
-from emberd.migrate.chroma_clients import close
+from emberd.stores.base import Key
+from emberd.stores.chroma.clients import close
 from emberd.vectors import Matrix
 from tests.migrate.kinds import chroma
 from tests.migrate.kinds.base import Rows

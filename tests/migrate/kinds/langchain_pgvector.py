@@ -8,7 +8,7 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_postgres import PGVector
 
-from emberd.migrate.base import Key
+from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate.kinds.base import Rows
 from tests.migrate.kinds.pgvector import KEPT, drop_kept, is_stamped, read

@@ -10,7 +10,7 @@ import llm.models
 import numpy as np
 import sqlite_utils
 
-from emberd.migrate.base import Key
+from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate.kinds.base import Rows
 from tests.migrate.kinds.sqlite_file import copied, put_in_place

@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 from qdrant_client import QdrantClient, models
 
-from emberd.migrate.base import Key
+from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate.kinds.base import Rows
 

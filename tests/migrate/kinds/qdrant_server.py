@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from qdrant_client import QdrantClient
 
-from emberd.migrate.base import Key
+from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate.kinds import qdrant
 from tests.migrate.kinds.base import Rows

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import apsw
 import numpy as np
 
-from emberd.migrate.base import Key
+from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.migrate.kinds.base import Rows

@@ -1,0 +1,1 @@
+"""For engines without transactions: a collection beside the old one takes its name."""

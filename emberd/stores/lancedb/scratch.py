@@ -1,0 +1,107 @@
+"""What does not fit into memory, in temporary files: keys in their order, and vectors by position.
+
+A kind whose rows lie in another order than that of their keys needs both: it walks the keys in
+order, and fills the vectors in as the rows lie. The files have no name, so a kill leaves none.
+"""
+
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Self
+
+import apsw
+import numpy as np
+import numpy.typing as npt
+
+from emberd.errors import StoreError
+from emberd.stores.base import Key
+from emberd.vectors import Matrix
+
+CACHE_KIB = 65536  # of SQLite's pages in memory
+BATCH = 2048  # rows read at a time
+
+
+class Keys:
+    """Keys with the position of their row, sorted by SQLite on disk.
+
+    Integers come first, in their order; then strings, by code point. Positions count from 0.
+    """
+
+    def __init__(self, rows: Iterable[tuple[Key, int]]) -> None:
+        self._db = apsw.Connection("")  # a temporary file, gone when it is closed
+        self._db.pragma("cache_size", -CACHE_KIB)
+        self._db.pragma("journal_mode", "off")
+        self._db.execute("CREATE TABLE rows(key, at INTEGER PRIMARY KEY)")
+        try:
+            with self._db:
+                self._db.executemany("INSERT INTO rows VALUES (?, ?)", rows)
+            self._db.execute("CREATE INDEX by_key ON rows(key, at)")
+        except apsw.FullError:
+            raise StoreError(
+                "There is no room to sort the keys of the rows.",
+                hint="Set TMPDIR to a folder with more room, then run this again.",
+            ) from None
+
+    def after(self, key: Key | None) -> Iterator[tuple[Key, int]]:
+        """Yield keys and positions in the order of the keys, from the first one after `key`."""
+        where, values = ("", ()) if key is None else ("WHERE key > ?", (key,))
+        yield from self._db.execute(f"SELECT key, at FROM rows {where} ORDER BY key, at", values)  # noqa: S608 - no names
+
+
+def positions(
+    keys: Iterable[tuple[Key, int]], vectors: Iterable[tuple[Key, bytes]]
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the position and vector of each key that has a vector; both come in one order.
+
+    Raises:
+        StoreError: a vector has no row, or one key has several rows.
+    """
+    rows = iter(keys)
+    given = None
+    for given, raw in vectors:
+        at = next((at for key, at in rows if key == given), None)
+        if at is None:
+            raise StoreError(
+                f"There is no row {given!r} for a vector, or there are several.",
+                hint="Make the keys unique, then run this again.",
+            )
+        yield at, raw
+
+
+class Vectors:
+    """Vectors of one size by the position of their row, in a file; a context manager.
+
+    `size` is that of a vector in bytes, `folder` where the file is to be.
+    """
+
+    def __init__(self, size: int, folder: Path) -> None:
+        where = folder if folder.is_dir() and os.access(folder, os.W_OK) else None
+        self._size = size
+        self._file, name = tempfile.mkstemp(dir=where)
+        os.unlink(name)  # noqa: PTH108 - mkstemp gives a string
+        self._close = weakref.finalize(self, os.close, self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, which frees its disk."""
+        self._close()
+
+    def put(self, vectors: Iterable[tuple[int, bytes]]) -> None:
+        """Write vectors at their positions."""
+        for at, raw in vectors:
+            # The 1 says that there is one.
+            os.pwrite(self._file, b"\1" + raw, at * (self._size + 1))
+
+    def read(self, at: int, count: int) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+        """Return the vectors `(count, D)`, float32, from a position on, and which are missing."""
+        record = self._size + 1
+        raw = os.pread(self._file, count * record, at * record).ljust(count * record, b"\0")
+        found = np.frombuffer(raw, np.uint8).reshape(count, record)
+        return found[:, 1:].copy().view("<f4"), found[:, 0] == 0  # a copy is aligned

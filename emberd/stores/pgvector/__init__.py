@@ -1,0 +1,1 @@
+"""Stores in Postgres with the extension `vector`."""

@@ -1,0 +1,1 @@
+"""Collections of Qdrant, in a folder or on a server."""
