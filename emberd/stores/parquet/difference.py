@@ -5,7 +5,8 @@ has changed there too, as that is newer. Rows are compared on disk, so memory do
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,21 @@ from pyarrow import parquet
 
 from emberd.stores import arrow
 from emberd.stores.base import Key, Row, Stamp
-from emberd.stores.parquet.files import Columns, keys_in
+from emberd.stores.parquet.files import Broken, Columns, keys_in
 from emberd.stores.parquet.rewrite import settled, writer_like
 from emberd.stores.scratch import BATCH
 
-# `has` says whether there is a vector; `digest` is of all else. A state lacks rows that it has not.
-STATES = ("old", "copied", "new")
+# `has` says whether there is a vector; `digest` is of all else, and NULL where a state has no such
+# row. What is new `elsewhere` was written there by somebody, and later.
 CHANGED = """
 SELECT old.key, old.text, old.has AND old.text <> '' FROM old
 LEFT JOIN copied USING (key) LEFT JOIN new USING (key)
 WHERE ((old.digest, old.has) IS NOT (copied.digest, copied.has) AND new.digest IS copied.digest
-       AND (old.digest, old.has) IS NOT (new.digest, new.has))
+       AND (old.digest, old.has) IS NOT (new.digest, new.has)
+       AND key NOT IN (SELECT key FROM elsewhere))
    OR (old.digest IS new.digest AND old.has AND NOT new.has)
 """
+ADDED = "SELECT 1 FROM old LEFT JOIN new USING (key) WHERE new.digest IS NULL"
 GONE = """
 SELECT key FROM copied JOIN new USING (key)
 WHERE new.digest = copied.digest AND key NOT IN (SELECT key FROM old)
@@ -48,12 +51,12 @@ class Difference:
         old: what is kept, now; None if it was deleted.
         copied: what the swap has copied of it; None if there was no such file.
         new: what is in the store; None if there is nothing.
-        others: files of the store that were written since the swap.
+        others: returns the files of the store that were written since the swap, but for `new`.
     """
 
     def __init__(
         self, columns: Columns, plain: str, *, old: Path | None, copied: Path | None,
-        new: Path | None, others: Iterable[Path] = (),
+        new: Path | None, others: Callable[[], Iterable[Path]],
     ) -> None:  # fmt: skip
         self._columns = columns
         self._plain = plain
@@ -61,24 +64,29 @@ class Difference:
         self._new = new
         self._db = apsw.Connection("")  # a temporary file, gone when it is closed
         self._db.pragma("journal_mode", "off")
-        for state, files in (("old", [old]), ("copied", [copied]), ("new", [*others, new])):
+        self._db.execute("CREATE TABLE elsewhere(key PRIMARY KEY)")
+        for state, file in (("old", old), ("copied", copied), ("new", new)):
             self._db.execute(
                 f"CREATE TABLE {state}(key PRIMARY KEY, digest BLOB, text TEXT, has INTEGER)"
             )
-            with self._db:
-                for file in filter(None, files):
-                    self._db.executemany(
-                        f"INSERT OR REPLACE INTO {state} VALUES (?, ?, ?, ?)",  # noqa: S608
-                        self._read(file),
-                    )
-        if columns.id is None and self._db.execute(WRITTEN).get:
-            self._db.execute("DELETE FROM old; DELETE FROM copied")  # nothing tells rows apart
+            if file:
+                self._put_into(f"{state} VALUES (?, ?, ?, ?)", self._rows(file))
+        if columns.id is None:
+            if self._db.execute(WRITTEN).get:  # nothing tells rows of two writers apart
+                self._db.execute("DELETE FROM old; DELETE FROM copied")
+        elif self._db.execute(ADDED).get:
+            for file in others():
+                self._put_into("elsewhere VALUES (?)", self._keys(file))
+
+    def _put_into(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        with self._db:
+            self._db.executemany(f"INSERT OR REPLACE INTO {table}", rows)
 
     def close(self) -> None:
         """Free its disk."""
         self._db.close()
 
-    def _read(self, file: Path) -> Iterator[tuple[Key, bytes, str | None, bool]]:
+    def _rows(self, file: Path) -> Iterator[tuple[Key, bytes, str | None, bool]]:
         columns, first = self._columns, 0
         with parquet.ParquetFile(file) as opened:
             columns.require_in(opened.schema_arrow, file)
@@ -91,6 +99,11 @@ class Difference:
                 for key, row, text, there in zip(keys, rows, texts, has, strict=True):
                     yield key, hashlib.blake2b(repr(row).encode()).digest(), text, there
                 first += len(batch)
+
+    def _keys(self, file: Path) -> Iterator[tuple[Key]]:
+        with suppress(*Broken), parquet.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(batch_size=BATCH, columns=[self._columns.id]):
+                yield from ((key,) for key in arrow.keys_of(batch.column(0), str(file)))
 
     def lacking(self) -> Iterator[Row]:
         """Yield the rows that have to be embedded."""

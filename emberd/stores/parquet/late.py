@@ -72,28 +72,32 @@ class Late:
                     yield cls(place, kept, note, options, stamp)
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows that have a text and had a vector, and have no new one yet."""
+        """Yield the rows that have a text and had a vector, and have no new one yet.
+
+        What needs no vector is brought over at once: deletions, rows without one, other files.
+        """
+        self._bring_other_files()
         for name in self._changed():
-            with suppress(*Broken), self._difference(name) as (found, _):
+            with suppress(*Broken), self._difference(name) as (found, pin):
+                with suppress(OSError):  # nothing may be written
+                    self._bring(name, found, pin, {})
                 yield from found.lacking()
 
     def bring(self, given: Mapping[Key, bytes]) -> None:
-        """Write late rows into the store, if their vectors are given, or they need none."""
+        """Write late rows into the store, if their vectors are given."""
         for name in self._changed():
             with suppress(*Broken), self._difference(name) as (found, pin):
                 self._bring(name, found, pin, given)
 
-    def settle(self) -> None:
-        """Do at once what needs no vectors: deletions, rows without vectors, other files."""
+    def _bring_other_files(self) -> None:
         for name, now in tree(self._kept).items():
             target = self._target(name)
             known = signature(target) == self._new.get(self._names.get(name, name))
             if not is_data(name) and self._files.get(name) != now and known:
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(within(self._kept, name), target)
                     self._noted(name, now)
-        self.bring({})
 
     def _changed(self) -> list[str]:
         """Return the files of rows that are not what the swap has copied."""
@@ -142,7 +146,7 @@ class Late:
             columns = columns_in(schema, self._options, str(within(self._kept, name)))
             difference = Difference(
                 columns, plain_names([*self._names]).get(name, name), old=pin, copied=copied,
-                new=new, others=self._others(target) if columns.id else (),
+                new=new, others=lambda: self._others(target),
             )  # fmt: skip
             with closing(difference) as found:
                 yield found, pin

@@ -7,7 +7,7 @@ written meanwhile.
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
@@ -106,10 +106,7 @@ class ParquetStore:
         self._library()
         from emberd.stores.parquet.late import Late
 
-        stamp = self.stamp()
-        for late in Late.all_of(self.path, self._options, stamp):
-            with suppress(OSError):  # what needs no vectors is done at once, if it may be
-                late.settle()
+        for late in Late.all_of(self.path, self._options, self.stamp()):
             yield from late.rows()
 
     def lacking(self) -> Lacking:

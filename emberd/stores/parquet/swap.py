@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -259,7 +260,7 @@ class ParquetReplacement:
         swap(self._new, self._store.path)
         self._new = None
         for late in Late.all_of(self._store.path, self._options, self._stamp):
-            late.settle()
+            deque(late.rows(), maxlen=0)  # which brings over what needs no vector
 
     def _read(self) -> Snapshot:
         if self._snapshot is None:
