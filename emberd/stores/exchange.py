@@ -2,7 +2,7 @@
 
 Linux and macOS have a call for that. Where the file system does not, a file still changes in one
 step, and a folder is away for the time between two renames. What was there is `NAME.aside` until
-both are done: a kill in between leaves it so, and `put_back` or `mended` sees to that.
+both are done: a kill in between leaves it so, and `is_there` or `mended` sees to that.
 """
 
 import ctypes
@@ -19,6 +19,7 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2  # Linux, renameat2
 RENAME_SWAP = 2  # macOS, renamex_np
 ASIDE = ".aside"
+CALL = "renamex_np" if sys.platform == "darwin" else "renameat2"
 WITHOUT = ("9p", "cifs", "exfat", "fuseblk", "msdos", "nfs", "nfs4", "smb3", "vfat")
 NOT_HERE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -39,8 +40,10 @@ def exchange(new: Path, place: Path) -> None:
         aside.rename(new)
 
 
-def put_back(place: Path) -> bool:
-    """Have a folder where it was, if an exchange was stopped while it was away; False if not."""
+def is_there(place: Path) -> bool:
+    """Whether there is a file or folder; one that was away when an exchange stopped is put back."""
+    if place.exists():
+        return True
     place = place.resolve()
     beside = folder_beside(place)
     for aside in beside.glob(f"*{ASIDE}"):
@@ -64,7 +67,7 @@ def _aside(new: Path) -> Path:
 
 def is_one_step(place: Path) -> bool:
     """Whether it can be exchanged in one step, as far as can be told without writing anything."""
-    if getattr(ctypes.CDLL(None), _NAME, None) is None:
+    if getattr(ctypes.CDLL(None), CALL, None) is None:
         return False
     return _file_system(place.resolve()) not in WITHOUT
 
@@ -86,7 +89,7 @@ def _file_system(place: Path) -> str:
 
 def _exchanged(one: Path, other: Path) -> bool:
     """Exchange them in one step; False if that cannot be done here."""
-    call = getattr(ctypes.CDLL(None, use_errno=True), _NAME, None)
+    call = getattr(ctypes.CDLL(None, use_errno=True), CALL, None)
     if call is None:
         return False
     paths = os.fsencode(one), os.fsencode(other)
@@ -100,6 +103,3 @@ def _exchanged(one: Path, other: Path) -> bool:
     if number in NOT_HERE:
         return False
     raise OSError(number, os.strerror(number), str(other))
-
-
-_NAME = "renamex_np" if sys.platform == "darwin" else "renameat2"

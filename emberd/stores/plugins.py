@@ -8,7 +8,7 @@ from pathlib import Path
 from emberd.config.paths import without_password
 from emberd.errors import NotAStoreError, StoreKindError
 from emberd.stores.base import Store
-from emberd.stores.exchange import put_back
+from emberd.stores.exchange import is_there
 
 GROUP = "emberd.stores"
 OPTIONAL = {"halved", "lacking", "copies"}  # of `Store`'s methods
@@ -90,7 +90,7 @@ def open_store(place: Path | str, *, kind: str | None, options: Mapping[str, str
 
 def _require_there(path: Path) -> None:
     try:
-        there = path.exists() or put_back(path)
+        there = is_there(path)
     except OSError as error:  # a folder that may not be entered
         raise NotAStoreError(
             f"{path} cannot be reached: {error.strerror}.", hint="Correct the path or permissions."

@@ -4,20 +4,26 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import dataset, parquet
 
 from emberd.config.load import load_config
 from emberd.errors import NotAStoreError, StoreError
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
+from emberd.migrate.recovery import recover
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.undo import undo
+from emberd.stores.base import halved_rows
+from emberd.stores.exchange import CALL as OURS
 from emberd.stores.exchange import exchange
+from emberd.stores.parquet.rewrite import rewrite
 from emberd.stores.parquet.swap import ParquetReplacement
 from tests.migrate.drawn import DIMENSIONS, NEW, ROWS, TEXTS, DrawingEmbedder, vectors
 from tests.migrate.kinds.parquet import Subject
@@ -53,6 +59,11 @@ def contents(path: Path) -> dict[str, bytes]:
 
 def plain(name: str) -> str:
     return re.sub(r"\.emberd-[0-9a-f]{8}", "", name)
+
+
+def kept_by(path: Path) -> Path:
+    folders = path.with_name("notes.emberd").glob("kept-*")
+    return next(each for each in folders if each.is_dir() and each.suffix != ".base")
 
 
 def is_of(subject: Subject, model: str) -> bool:
@@ -135,6 +146,81 @@ def test_what_is_written_up_to_the_exchange_is_kept_and_embedded(
     assert is_of(subject, "new")
 
 
+def test_who_has_listed_the_old_files_never_reads_a_mixture(subject: Subject) -> None:
+    listed = dataset.dataset(subject.path)
+
+    moved(subject.path)
+
+    with pytest.raises(FileNotFoundError):
+        listed.to_table()
+    moved_once = contents(subject.path).keys()
+    moved(subject.path)
+    moved_twice = contents(subject.path).keys()
+    assert not moved_once & moved_twice and {*map(plain, moved_once)} == {*map(plain, moved_twice)}
+
+
+def test_a_file_that_is_rewritten_while_it_is_copied_is_in_the_new_folder(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, seen, session = subject.key(5), [], subject.session()
+
+    def while_copying(*given: Any) -> None:  # noqa: ANN401 - as what it wraps
+        rewrite(*given)
+        session.put(key, "changed", vectors(["changed"], "old")[0])
+
+    def looking(new: Path, place: Path) -> None:
+        exchange(new, place)
+        seen.append(len(session.rows()))
+
+    monkeypatch.setattr("emberd.stores.parquet.swap.rewrite", while_copying)
+    monkeypatch.setattr("emberd.stores.parquet.swap.exchange", looking)
+
+    moved(subject.path)
+
+    assert seen == [ROWS]
+    assert session.rows()[key][0] == "changed" and is_of(subject, "new")
+
+
+def test_what_is_deleted_from_the_backup_later_stays_in_the_store(subject: Subject) -> None:
+    moved(subject.path)
+    kept = next(each for each in kept_by(subject.path).rglob("part=0/*.parquet"))
+    kept.unlink()
+    store = ref_of(subject.path).store
+
+    os.utime(kept.parent, (time.time() + 120, time.time() + 120))
+    assert not list(halved_rows(store)) and len(subject.session().rows()) == ROWS
+    os.utime(kept.parent)  # by a program that had the old folder open
+    assert not list(halved_rows(store)) and len(subject.session().rows()) < ROWS
+
+
+def test_rows_without_keys_are_brought_over_by_their_number(tmp_path: Path) -> None:
+    path, more = tmp_path / "notes", [*TEXTS[1:], "added", "and another"]
+    path.mkdir()
+    for texts in (TEXTS, more):
+        lists = pa.array(vectors(texts, "old").tolist(), pa.list_(pa.float32()))
+        table = pa.table({"body": texts, "vector": lists})
+        if texts is TEXTS:
+            parquet.write_table(table, path / "a.parquet")
+            moved(path)
+        else:  # a program that had the old folder open
+            parquet.write_table(table, kept_by(path) / "new")
+            (kept_by(path) / "new").replace(kept_by(path) / "a.parquet")
+    store = ref_of(path).store
+
+    late = list(halved_rows(store))
+    with store.replacing() as replacement:
+        embedded = vectors([row.text or "" for row in late], "new")
+        replacement.complete(
+            (row.key, raw.tobytes()) for row, raw in zip(late, embedded, strict=True)
+        )
+        replacement.commit()
+
+    (file,) = path.glob("*.parquet")
+    rows = parquet.ParquetFile(file).read().to_pylist()
+    assert [row["body"] for row in rows] == more and not list(halved_rows(store))
+    assert np.array_equal(np.array([row["vector"] for row in rows], "<f4"), vectors(more, "new"))
+
+
 @pytest.mark.parametrize("id", [True, False])
 def test_one_file_of_lists_without_keys(tmp_path: Path, id: bool) -> None:
     path = tmp_path / "notes.parquet"
@@ -201,13 +287,14 @@ def test_other_numbers_and_summaries_are_refused(subject: Subject, tmp_path: Pat
         ref_of(subject.path).store.replacing(),
     ):
         pass
+    (subject.path / "_metadata").rename(subject.path / "_delta_log")
+    with pytest.raises(StoreError, match="Delta Lake"), ref_of(subject.path).store.replacing():
+        pass
 
 
 def test_a_backup_that_lacks_a_file_is_not_restored(subject: Subject) -> None:
     moved(subject.path)
-    folders = subject.path.with_name("notes.emberd").glob("kept-*")
-    kept = next(each for each in folders if each.is_dir() and each.suffix != ".base")
-    next(kept.rglob("*.parquet")).unlink()
+    next(kept_by(subject.path).rglob("*.parquet")).unlink()
 
     with pytest.raises(StoreError, match="is gone"):
         taken_back(subject.path)
@@ -244,8 +331,8 @@ def test_without_the_library_it_says_what_to_install(subject: Subject) -> None:
 def test_folders_change_places_also_without_the_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for call in ("renameat2", "none of that name"):
-        monkeypatch.setattr("emberd.stores.exchange._NAME", call)
+    for call in (OURS, "none of that name"):
+        monkeypatch.setattr("emberd.stores.exchange.CALL", call)
         for name in ("a", "b"):
             folder = tmp_path / call / name
             folder.mkdir(parents=True)
@@ -256,6 +343,37 @@ def test_folders_change_places_also_without_the_call(
 
         assert (tmp_path / call / "a" / "b").exists() and (tmp_path / call / "b" / "a").exists()
         assert (tmp_path / call / "file-b").read_text() == "a"
+
+
+@pytest.mark.parametrize("done", [1, 2])
+def test_a_kill_between_two_renames_is_mended_by_whoever_opens_the_store(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    rename = Path.rename
+    renamed: list[Path] = []
+
+    def stopping(self: Path, target: Path) -> Path:
+        if len(renamed) == done:
+            os._exit(9)
+        renamed.append(self)
+        return rename(self, target)
+
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr("emberd.stores.exchange.CALL", "none of that name")
+        monkeypatch.setattr(Path, "rename", stopping)
+        moved(subject.path)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert subject.path.exists() == (done == 2)
+
+    store = ref_of(subject.path).store
+    assert is_of(subject, "old" if done == 1 else "new") and store.inspect().rows == ROWS
+    recover(ref_of(subject.path), subject.path.parent / "state")
+    if done == 1:
+        moved(subject.path)
+    assert is_of(subject, "new")
+    taken_back(subject.path)
+    assert is_of(subject, "old")
 
 
 @pytest.mark.slow

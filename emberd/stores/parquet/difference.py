@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
+from emberd.errors import StoreError
 from emberd.stores import arrow
 from emberd.stores.base import Key, Row, Stamp
 from emberd.stores.parquet.files import Broken, Columns, keys_in
@@ -60,8 +61,8 @@ class Difference:
     ) -> None:  # fmt: skip
         self._columns = columns
         self._plain = plain
-        self._old = old
-        self._new = new
+        self.old = old
+        self.new = new
         self._db = apsw.Connection("")  # a temporary file, gone when it is closed
         self._db.pragma("journal_mode", "off")
         self._db.execute("CREATE TABLE elsewhere(key PRIMARY KEY)")
@@ -115,7 +116,7 @@ class Difference:
         """Return which rows to put, and to delete, with these vectors; and if that is all."""
         changed = list(self._db.execute(CHANGED))
         put = {key for key, _, wants in changed if key in given or not wants}
-        gone = {key for (key,) in self._db.execute(GONE)} if self._new else set()
+        gone = {key for (key,) in self._db.execute(GONE)} if self.new else set()
         return put, gone, len(put) == len(changed)
 
     def write(
@@ -126,11 +127,11 @@ class Difference:
         A row group of each file is in memory at a time, with the rows to put.
         """
         late = self._late(put, given, stamp.dimensions)
-        like = self._new or self._old
+        like = self.new or self.old
         assert like  # there is something to write
         with parquet.ParquetFile(like) as opened:
-            before = opened.schema_arrow if self._new else late.schema
-            schema = pa.unify_schemas([before, late.schema], promote_options="permissive")
+            before = opened.schema_arrow if self.new else late.schema
+            schema = _both(before, late.schema, like)
             schema = schema.with_metadata(arrow.stamped(opened.schema_arrow.metadata, stamp))
             late, rows = _as(late, schema), 0
             keys = keys_in(late, self._columns, self._plain, 0)
@@ -139,7 +140,7 @@ class Difference:
             places = {key: at for at, key in enumerate(keys)}
             with writer_like(opened, target, schema) as writer:
                 first = 0
-                for number in range(opened.num_row_groups if self._new else 0):
+                for number in range(opened.num_row_groups if self.new else 0):
                     table = opened.read_row_group(number)
                     found = keys_in(table, self._columns, self._plain, first)
                     first += len(table)
@@ -161,10 +162,10 @@ class Difference:
     def _late(self, put: set[Key], given: Mapping[Key, bytes], dimensions: int) -> pa.Table:
         """Return the rows to put, with their new vectors."""
         columns, first, tables = self._columns, 0, []
-        if self._old is None:
-            assert self._new  # or there is nothing to do
-            return parquet.read_schema(self._new).empty_table()
-        with parquet.ParquetFile(self._old) as opened:
+        if self.old is None:
+            assert self.new  # or there is nothing to do
+            return parquet.read_schema(self.new).empty_table()
+        with parquet.ParquetFile(self.old) as opened:
             for number in range(opened.num_row_groups):
                 table = opened.read_row_group(number)
                 keys = keys_in(table, columns, self._plain, first)
@@ -191,6 +192,16 @@ class Difference:
         kind = arrow.resized(field.type, dimensions)
         column = arrow.vector_array(values, missing, kind)
         return table.set_column(place, field.with_type(kind).with_nullable(True), column)
+
+
+def _both(one: pa.Schema, other: pa.Schema, file: Path) -> pa.Schema:
+    try:
+        return pa.unify_schemas([one, other], promote_options="permissive")
+    except pa.ArrowTypeError as error:
+        raise StoreError(
+            f"{file}: its columns have been given other types while it was replaced ({error}).",
+            hint="Run this again once no program changes the columns.",
+        ) from None
 
 
 def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -78,16 +78,16 @@ class Late:
         """
         self._bring_other_files()
         for name in self._changed():
-            with suppress(*Broken), self._difference(name) as (found, pin):
+            with suppress(*Broken), self._difference(name) as found:
                 with suppress(OSError):  # nothing may be written
-                    self._bring(name, found, pin, {})
+                    self._bring(name, found, {})
                 yield from found.lacking()
 
     def bring(self, given: Mapping[Key, bytes]) -> None:
         """Write late rows into the store, if their vectors are given."""
         for name in self._changed():
-            with suppress(*Broken), self._difference(name) as (found, pin):
-                self._bring(name, found, pin, given)
+            with suppress(*Broken), self._difference(name) as found:
+                self._bring(name, found, given)
 
     def _bring_other_files(self) -> None:
         for name, now in tree(self._kept).items():
@@ -128,31 +128,35 @@ class Late:
         return within(self._place, self._names[name])
 
     @contextmanager
-    def _difference(self, name: str) -> Iterator[tuple[Difference, Path | None]]:
-        """Compare a file with what was copied; also gives a link to what it is now."""
+    def _difference(self, name: str) -> Iterator[Difference]:
+        """Compare a file with what was copied of it, and with what is in the store."""
         target, base = self._target(name), within(base_of(self._kept), name)
-        pin: Path | None = scratch_of(self._kept)
-        assert pin
-        try:
-            try:
-                link(within(self._kept, name), pin)
-            except FileNotFoundError:
-                pin = None
-            new = target if target.exists() else None
+        with self._link(within(self._kept, name)) as old, self._link(target) as new:
             copied = base if base.exists() else None
-            if pin and copied and pin.samefile(copied) and signature(pin) != self._files.get(name):
+            if old and copied and old.samefile(copied) and signature(old) != self._files.get(name):
                 copied = new  # somebody has written into the very file, so this is not known
-            schema = parquet.read_schema(pin or base)
+            schema = parquet.read_schema(old or base)
             columns = columns_in(schema, self._options, str(within(self._kept, name)))
             difference = Difference(
-                columns, plain_names([*self._names]).get(name, name), old=pin, copied=copied,
+                columns, plain_names([*self._names]).get(name, name), old=old, copied=copied,
                 new=new, others=lambda: self._others(target),
             )  # fmt: skip
             with closing(difference) as found:
-                yield found, pin
+                yield found
+
+    @contextmanager
+    def _link(self, file: Path) -> Iterator[Path | None]:
+        """Give a file as it is now until the end; None if there is none."""
+        made = scratch_of(self._kept)
+        try:
+            link(file, made)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            yield made
         finally:
-            if pin:
-                pin.unlink(missing_ok=True)
+            made.unlink(missing_ok=True)
 
     def _others(self, target: Path) -> list[Path]:
         """Return files of the store that were written since the swap, without one."""
@@ -163,14 +167,12 @@ class Late:
             if is_data(name) and self._new.get(name) != now and within(self._place, name) != target
         ]
 
-    def _bring(
-        self, name: str, found: Difference, pin: Path | None, given: Mapping[Key, bytes]
-    ) -> None:
-        target, now = self._target(name), signature(pin) if pin else None
-        at = signature(target)
+    def _bring(self, name: str, found: Difference, given: Mapping[Key, bytes]) -> None:
         put, gone, complete = found.plan(given)
+        now = signature(found.old) if found.old else None
         if put or gone:
-            made = scratch_of(self._kept)
+            made, target = scratch_of(self._kept), self._target(name)
+            at = signature(found.new) if found.new else None
             try:
                 left = found.write(made, put, gone, given, self._stamp)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -179,13 +181,13 @@ class Late:
             finally:
                 made.unlink(missing_ok=True)
         if complete:
+            self._noted(name, now)
             base = within(base_of(self._kept), name)
-            if pin:
+            if found.old:
                 base.parent.mkdir(parents=True, exist_ok=True)
-                pin.replace(base)
+                found.old.replace(base)
             else:
                 base.unlink(missing_ok=True)
-            self._noted(name, now)
 
     def _noted(self, name: str, now: Signature | None) -> None:
         """Note that all of a file as it is now is in the store; None: it is gone."""
