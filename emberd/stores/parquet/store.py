@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 
-from emberd.errors import NotAStoreError, StoreError, StoreKindError
+from emberd.errors import BackupError, NotAStoreError, StoreKindError
 from emberd.installing import pip
 from emberd.spaces.stores import folder_beside
 from emberd.stores.base import Cost, Key, Lacking, Row, Shape, Stamp
@@ -195,7 +195,7 @@ class ParquetStore:
         except (OSError, ValueError, KeyError, TypeError):
             name = None
         if not isinstance(name, str) or Path(name).name != name:
-            raise StoreError(f"{token} does not say which folder is the backup.")
+            raise BackupError(f"{token} does not say which folder is the backup.")
         return mended(folder_beside(self.path) / name)
 
     def _snapshot(self) -> "Snapshot":
