@@ -28,10 +28,15 @@ def exchange(new: Path, place: Path) -> None:
     """Exchange two files, or two folders, of one file system. Raises OSError."""
     if _exchanged(new, place):
         return
-    aside = _aside(new)
+    aside = aside_of(new)
     if place.is_dir():
         place.rename(aside)
-        new.rename(place)
+        try:
+            new.rename(place)
+        except OSError:
+            with suppress(OSError):
+                aside.rename(place)
+            raise
     else:
         aside.unlink(missing_ok=True)
         os.link(place, aside)
@@ -55,13 +60,14 @@ def is_there(place: Path) -> bool:
 
 def mended(new: Path) -> Path:
     """Return `new` once what was in its place is there, if an exchange was stopped before that."""
-    if not new.exists() and _aside(new).exists():
+    if not new.exists() and aside_of(new).exists():
         with suppress(FileNotFoundError):
-            _aside(new).rename(new)
+            aside_of(new).rename(new)
     return new
 
 
-def _aside(new: Path) -> Path:
+def aside_of(new: Path) -> Path:
+    """Return where the other one is meanwhile."""
     return new.with_name(f"{new.name}{ASIDE}")
 
 

@@ -23,8 +23,9 @@ from emberd.migrate.undo import undo
 from emberd.stores.base import halved_rows
 from emberd.stores.exchange import CALL as OURS
 from emberd.stores.exchange import exchange
+from emberd.stores.parquet.kept import forget
 from emberd.stores.parquet.rewrite import rewrite
-from emberd.stores.parquet.swap import ParquetReplacement
+from emberd.stores.parquet.swap import ParquetReplacement, swap
 from tests.migrate.drawn import DIMENSIONS, NEW, ROWS, TEXTS, DrawingEmbedder, vectors
 from tests.migrate.kinds.parquet import Subject
 from tests.migrate.recipes import CONFIG, blocks, environ_of, shell
@@ -343,6 +344,29 @@ def test_folders_change_places_also_without_the_call(
 
         assert (tmp_path / call / "a" / "b").exists() and (tmp_path / call / "b" / "a").exists()
         assert (tmp_path / call / "file-b").read_text() == "a"
+
+
+def test_what_takes_the_folders_place_in_between_costs_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, place, rename = tmp_path / "kept-1", tmp_path / "notes", Path.rename
+
+    def somebody(self: Path, target: Path) -> Path:
+        if self == new:
+            (place / "in between").mkdir(parents=True)
+        return rename(self, target)
+
+    for folder in (new, place):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    monkeypatch.setattr("emberd.stores.exchange.CALL", "none of that name")
+    monkeypatch.setattr(Path, "rename", somebody)
+
+    with pytest.raises(StoreError, match=r"is in .*kept-1\.aside"):
+        swap(new, place)
+    forget(new)
+
+    assert (tmp_path / "kept-1.aside" / "notes").exists() and not new.exists()
 
 
 @pytest.mark.parametrize("done", [1, 2])

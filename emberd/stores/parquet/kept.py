@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 
 from emberd.spaces.stores import folder_beside
+from emberd.stores.exchange import aside_of
 
 
 def new_place(path: Path) -> Path:
@@ -41,8 +42,13 @@ def tag_of(kept: Path) -> str:
 
 
 def forget(kept: Path) -> None:
-    """Delete it all; some of it may be gone already."""
+    """Delete it all; some of it may be gone already.
+
+    What an exchange has left aside stays, as it may be all that is left of the store.
+    """
     for each in sorted(kept.parent.glob(f"{kept.name}*"), reverse=True):  # itself last
+        if each == aside_of(kept):
+            continue
         if each.is_dir():
             shutil.rmtree(each)
         else:

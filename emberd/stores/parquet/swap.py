@@ -27,7 +27,7 @@ from emberd.errors import StoreBusyError, StoreError
 from emberd.replacing import replace_file
 from emberd.stores import arrow
 from emberd.stores.base import Key, Row, Stamp
-from emberd.stores.exchange import exchange
+from emberd.stores.exchange import aside_of, exchange
 from emberd.stores.files import replace_text
 from emberd.stores.parquet.files import (
     Broken,
@@ -257,8 +257,8 @@ class ParquetReplacement:
             "files": self._copied, "partly": sorted(self._partly), "new": tree(self._new),
         }  # fmt: skip
         replace_file(noted(self._new), json.dumps(note).encode())
-        swap(self._new, self._store.path)
-        self._new = None
+        new, self._new = self._new, None  # from now on, it may be the old one
+        swap(new, self._store.path)
         for late in Late.all_of(self._store.path, self._options, self._stamp):
             deque(late.rows(), maxlen=0)  # which brings over what needs no vector
 
@@ -310,8 +310,10 @@ def swap(new: Path, place: Path) -> None:
     try:
         exchange(new, place)
     except OSError as error:
+        aside = aside_of(new)
+        where = f" What was there is in {aside}." if aside.exists() else ""
         raise StoreError(
-            f"{place} cannot be exchanged with {new}: {error.strerror}.",
+            f"{place} cannot be exchanged with {new}: {error.strerror}.{where}",
             hint="Both must be on one file system: a folder that is a mount point itself cannot be"
             " exchanged. Move it into a folder of that file system.",
         ) from None
