@@ -35,7 +35,8 @@ class Staged:
 
     At the swap, what is in the sidecar are the new vectors. `chunk` is how the rows were cut. This
     run embedded `embedded` rows in `embed_s`; writers waited for `locked_s`, or could not be locked
-    out, and `late` rows were written to the old vectors' place during the swap.
+    out, and `late` rows were written to the old vectors' place during the swap. Building indexes
+    took `index_s` of that, as far as the kind says so.
     """
 
     ref: StoreRef
@@ -53,6 +54,7 @@ class Staged:
     embedded: int = 0
     embed_s: float = 0.0
     locked_s: float = 0.0
+    index_s: float = 0.0
 
 
 @contextmanager

@@ -50,6 +50,7 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
                 dimensions=staged.target.dimensions,
                 stamp=_stamp(staged),
             )
+        staged.index_s = getattr(replacement, "index_s", 0.0)
         staged.place.filled(replacement.digest())
 
         def commit() -> None:

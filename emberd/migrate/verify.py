@@ -28,10 +28,10 @@ class Migrated:
     `copies` are the columns that held copies of its vectors before; those that were not replaced
     still hold the old ones. `set_aside` vectors have no text, and are in `set_aside_in` (in words);
     `completed` ones had none at the swap and got one just after. `late` rows were written to the
-    old vectors' place during the swap, and brought over. `strays` are rows written since in
-    another space, `gone` rows deleted since. If the model could not be asked, `unverified` says
-    why, and `strays` are all rows written since. `lowest_cosine` is None if no row was embedded
-    again, for that reason or because there is no row.
+    old vectors' place during the swap, and brought over. `index_s` of `locked_s` went into indexes.
+    `strays` are rows written since in another space, `gone` rows deleted since. If the model could
+    not be asked, `unverified` says why, and `strays` are all rows written since. `lowest_cosine` is
+    None if no row was embedded again, for that reason or because there is no row.
     """
 
     rows: int
@@ -45,6 +45,7 @@ class Migrated:
     unverified: str | None = None
     completed: int = 0
     late: int = 0
+    index_s: float = 0.0
     set_aside: int = 0
     set_aside_in: str | None = None
     copies: Sequence[Copy] = ()
@@ -111,6 +112,7 @@ def verify(staged: Staged) -> Migrated:
         unverified=comparison.unverified,
         completed=staged.textless.completed,
         late=staged.late,
+        index_s=round(staged.index_s, 2),
         set_aside=staged.textless.left,
         set_aside_in=staged.textless.set_aside_in,
         copies=staged.copies,

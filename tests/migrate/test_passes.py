@@ -41,7 +41,7 @@ class Counting(CmemStore):
 
 def add(path: Path, text: str) -> Callable[[], None]:
     """Return a function by which another program adds a row, once."""
-    added = []
+    added: list[str] = []
 
     def act() -> None:
         if not added:
@@ -55,7 +55,6 @@ def add(path: Path, text: str) -> Callable[[], None]:
 
 def migrated(store: CmemStore, embedder: DrawingEmbedder, **options: int) -> int:
     """Migrate a store; return how many rows of others it found."""
-    assert store.path
     ref = StoreRef(name="store", store=store)
     how = RunOptions(**options)  # type: ignore[arg-type]
     state = store.path.parent / "state"

@@ -123,6 +123,7 @@ def opened_backup(path: Path) -> Iterator[apsw.Connection]:
 def copy(source: Path, target: Path) -> None:
     """Copy a database to a new file in one step; small steps might never end beside writers."""
     with opened(source) as connection:
+        connection.pragma("cache_size", 16)  # pages; none is read twice
         _copy(connection, source, target)
 
 
