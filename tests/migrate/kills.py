@@ -122,23 +122,21 @@ class Ground:
     folder: Path
     rows: int
 
-    def __post_init__(self) -> None:
+    def __enter__(self) -> Self:
         self.home = self.folder / "home"
         texts = stores.texts(self.rows + WRITTEN)
-        self.texts = texts[: self.rows]
+        self.texts, self.more = texts[: self.rows], texts[self.rows :]
         self.place = {text: at for at, text in enumerate(texts)}
-        self.home.mkdir()
-        (self.home / "config.yaml").write_text(CONFIG)
-        self.old = stores.embed(self.home, texts, OLD)
-        self.new = stores.embed(self.home, texts, NEW)
+        self._server = Server(self.home, config=CONFIG)
+        self.old, self.new = (
+            np.array(self._server.embed(*texts, model=model)["embeddings"], "<f4")
+            for model in (OLD, NEW)
+        )
         self.written = self.folder / "written"
         self.written.mkdir()
-        (self.written / "texts.json").write_text(json.dumps(texts[self.rows :]))
+        (self.written / "texts.json").write_text(json.dumps(self.more))
         np.save(self.written / "old.npy", self.old[self.rows :])
         np.save(self.written / "new.npy", self.new[self.rows :])
-
-    def __enter__(self) -> Self:
-        self._server = Server(self.home)
         return self
 
     def __exit__(self, *_: object) -> None:

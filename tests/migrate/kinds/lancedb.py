@@ -27,7 +27,6 @@ class Subject:
     """One folder, with the table `notes`."""
 
     name: ClassVar[str] = "lancedb"
-    one_process: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
         self.path, self._made = folder / "db", folder / "made"
@@ -71,6 +70,13 @@ class Subject:
         session = Session(self.path)
         for token in sorted(self.path.with_name("db.emberd").glob("notes/undone-*.db")):
             found |= session.rows(json.loads(token.read_text())["tag"])
+        session.close()
+        return found
+
+    def things(self) -> int:
+        """Count tables and tags."""
+        session = Session(self.path)
+        found = int(session.call("things"))
         session.close()
         return found
 
@@ -197,6 +203,10 @@ class Program:
         tags = self._table.tags
         for name in list(tags.list()):
             tags.delete(name)
+
+    def things(self) -> int:
+        """Count tables and tags."""
+        return len(self._database.table_names()) + len(self._table.tags.list())
 
     def is_migrated(self) -> bool:
         """Look for the stamp."""
