@@ -26,6 +26,7 @@ from emberd.stores.base import (
     Shape,
     Stamp,
 )
+from emberd.stores.in_order import order_of
 from emberd.stores.sqlite import database
 from emberd.stores.sqlite.copies import Place, copies_in, places
 from emberd.stores.sqlite.rehearsal import rehearse
@@ -148,7 +149,7 @@ class SqliteStore(ABC, Generic[T]):
                 f"{self._with(layout)} SELECT key FROM {TEXTS} WHERE key NOT IN"
                 f" (SELECT key FROM {VECTORS})"
             )
-            lacking = sorted([*empty, *alone], key=lambda key: (isinstance(key, str), key))
+            lacking = sorted([*empty, *alone], key=order_of)
             return Lacking(text=lacking, vector=[key for (key,) in vectorless])
 
     def copies(self) -> list[Copy]:
