@@ -14,6 +14,7 @@ from emberd.stores.base import Store
 GROUP = "emberd.stores"
 OPTIONAL = {"halved", "lacking", "copies"}  # of `Store`'s methods
 FIRST = ("cmem", "llm", "sqlite-vec")  # these try to recognise a path before plugins do
+INDEXES = (".faiss", ".usearch")  # docs/decisions/0060
 LAST = ("blob",)  # what any other kind knows better is not its own
 
 
@@ -67,6 +68,12 @@ def open_store(place: Path | str, *, kind: str | None, options: Mapping[str, str
         _require_there(place)
     if kind is None:
         kind = next((name for name in kinds() if _takes(name, place, looking=True)), None)
+    if kind is None and isinstance(place, Path) and _is_index(place):
+        raise NotAStoreError(
+            f"{shown} is an index of FAISS or usearch, which has no texts to embed again.",
+            hint="Build a new one from the texts, or from a store that has them, as"
+            " docs/migrating-a-store.md describes under `Kinds of stores`.",
+        )
     if kind is None:
         raise NotAStoreError(
             f"{shown} is not a store that emberd recognizes (kinds: {', '.join(kinds())}).",
@@ -98,6 +105,11 @@ def _require_there(path: Path) -> None:
         ) from None
     if not there:
         raise NotAStoreError(f"There is no store at {path}.", hint="Correct the path or name.")
+
+
+def _is_index(place: Path) -> bool:
+    """Whether it is a file that only holds vectors and their keys, or a folder with one."""
+    return any(file.suffix in INDEXES for file in (place, *place.glob("*")))
 
 
 def _takes(kind: str, place: Path | str, *, looking: bool = False) -> bool:

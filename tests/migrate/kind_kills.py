@@ -161,6 +161,7 @@ class Kills:
         self.quiet = {key: at for at, key in enumerate(keys) if at % 3}
         self.alone = getattr(self.subject, "one_process", False)
         self.may_raise: Sequence[str] = getattr(self.subject, "may_raise", ())
+        self.things: Callable[[], int] = getattr(self.subject, "things", int)
         self.tries: Counter[str] = Counter()
         self.left: dict[str, Left] = {}
         self.kept_as_things = 0
@@ -169,7 +170,7 @@ class Kills:
     def _measure(self) -> None:
         """Time an undisturbed run and its undo, beside the others, and count their steps."""
         self._reset()
-        untouched = apart(self.subject.things)
+        untouched = apart(self.things)
         self.took: dict[str, float] = {}
         self.steps: dict[str, int] = {}
         for command in ("run", "undo"):
@@ -410,7 +411,7 @@ class Kills:
         kept = [name for name in files if name.startswith(("backup-", "undone-"))]
         left = Left(
             sorted(NUMBERED.sub("", name) for name in files if name not in kept),
-            self.subject.things(),
+            self.things(),
             sum(name.endswith(".db") for name in kept),
         )
         return rows, self.subject.copied(), left

@@ -44,8 +44,9 @@ class Subject(Protocol):
     """One store; a context manager that runs its engine.
 
     `entry` is what the configuration says of it. A subject may also have `one_process`, if nobody
-    can use it beside a command, and `may_raise`, the errors that readers may get for a moment, by
-    the names of their classes.
+    can use it beside a command; `may_raise`, the errors that readers may get for a moment, by the
+    names of their classes; and `things() -> int`, how many tables, collections or tags its engine
+    keeps.
     """
 
     name: ClassVar[str]
@@ -73,10 +74,6 @@ class Subject(Protocol):
 
     def copied(self) -> Rows:
         """Read the rows that undos have put aside."""
-        ...
-
-    def things(self) -> int:
-        """Count what the engine keeps: tables, collections, tags."""
         ...
 
 
