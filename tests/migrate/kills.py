@@ -30,14 +30,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import apsw
 import numpy as np
+import typer
 
-from emberd.cli.main import main
+from emberd.cli.main import app, main
+from emberd.config.load import load_config
 from emberd.stores import plugins  # noqa: F401 - once for all
 from emberd.vectors import Matrix
 from tests import disk
@@ -115,6 +118,15 @@ class Emberd:
         return output, errors
 
 
+def warm(home: Path) -> None:
+    """Do once what each command that is forked from this process would do for itself."""
+    load_config(environ=clean_environ(home))
+    for name in ("numpy.ma", "emberd.migrate.check", "emberd.migrate.plan", "emberd.migrate.undo"):
+        import_module(name)
+    typer.main.get_command = cache(typer.main.get_command)
+    typer.main.get_command(app)
+
+
 @dataclass
 class Ground:
     """What all kills share: texts in two spaces, and a server that embeds."""
@@ -128,6 +140,7 @@ class Ground:
         self.texts, self.more = texts[: self.rows], texts[self.rows :]
         self.place = {text: at for at, text in enumerate(texts)}
         self._server = Server(self.home, config=CONFIG)
+        warm(self.home)
         self.old, self.new = (
             np.array(self._server.embed(*texts, model=model)["embeddings"], "<f4")
             for model in (OLD, NEW)
