@@ -23,6 +23,7 @@ class Subject:
     """An alias, and the collection that it means."""
 
     name: ClassVar[str] = "qdrant"
+    may_raise: ClassVar[Sequence[str]] = ("RuntimeError",)  # another process has the folder
 
     def __init__(self, folder: Path) -> None:
         self.path, self._made = folder / "qdrant", folder / "made"
