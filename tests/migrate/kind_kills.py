@@ -160,6 +160,7 @@ class Kills:
         # The writer changes and deletes every third of them.
         self.quiet = {key: at for at, key in enumerate(keys) if at % 3}
         self.alone = getattr(self.subject, "one_process", False)
+        self.pause_s = getattr(self.subject, "pause_s", PAUSE_S)
         self.may_raise: Sequence[str] = getattr(self.subject, "may_raise", ())
         self.things: Callable[[], int] = getattr(self.subject, "things", int)
         self.tries: Counter[str] = Counter()
@@ -256,7 +257,7 @@ class Kills:
                 else:
                     _patiently(partial(session.delete, key), patience_s)
                 rows[key] = text
-                time.sleep(PAUSE_S)
+                time.sleep(self.pause_s)
             session.close()
         except Exception:
             if not self.alone:
