@@ -34,9 +34,7 @@ class Subject:
     """One folder, with the table `notes`."""
 
     name: ClassVar[str] = "lancedb"
-    pause_s: ClassVar[float] = (
-        0.5  # each write is a version, and the swap fits between two
-    )
+    pause_s: ClassVar[float] = 0.5  # each write is a version, and the swap fits between two
 
     def __init__(self, folder: Path) -> None:
         self.path, self._made = folder / "db", folder / "made"
