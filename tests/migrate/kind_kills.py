@@ -408,7 +408,12 @@ class Kills:
             self.ground.home / "state" / "stores",
             Path(f"{self.subject.entry['path']}.emberd"),
         ]
-        files = [file.name for place in places for file in place.rglob("*") if file.is_file()]
+        files = [
+            file.name
+            for place in places
+            for file in place.rglob("*")
+            if file.is_file() and not file.relative_to(place).parts[0].startswith("kept-")
+        ]  # what is kept is counted as a thing
         kept = [name for name in files if name.startswith(("backup-", "undone-"))]
         left = Left(
             sorted(NUMBERED.sub("", name) for name in files if name not in kept),
