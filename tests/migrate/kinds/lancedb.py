@@ -7,6 +7,7 @@ forked from one that has imported the library, which takes seconds, and not used
     python -m tests.migrate.kinds.lancedb SOCKET
 """
 
+import atexit
 import json
 import os
 import shutil
@@ -147,6 +148,7 @@ def _served() -> str:
     )
     assert process.stdout
     process.stdout.readline()
+    atexit.register(process.communicate)
     return address
 
 
