@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import portalocker
 import pytest
 from qdrant_client import QdrantClient, models
 
@@ -300,6 +301,26 @@ def test_a_folder_that_another_process_holds_is_refused_by_name(
         assert stamp is not None and stamp.model == "new"
         other.communicate("\n")
     assert ref.store.inspect().rows == len(TEXTS)
+
+
+def test_what_a_program_writes_just_before_the_folder_is_locked_is_seen(
+    folder: qdrant.Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client reads the folder first and locks it afterwards."""
+    lock, wrote = portalocker.lock, list[str]()
+
+    def write_first(*given: Any) -> None:  # noqa: ANN401 - portalocker's
+        if not wrote:
+            wrote.append("late")
+            with closing(QdrantClient(path=str(folder.path))) as program:
+                program.upsert(qdrant.ALIAS, [qdrant.point(qdrant.key(99), "late", OLD[-1])])
+        lock(*given)
+
+    monkeypatch.setattr(portalocker, "lock", write_first)
+    user = threading.Event()
+    client, _, _ = qdrant_clients.of_folder(folder.path, user)
+
+    assert qdrant.key(99) in qdrant.read(client, qdrant.ALIAS)
 
 
 def test_a_program_of_the_same_process_lends_its_client(

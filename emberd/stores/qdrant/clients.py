@@ -6,6 +6,7 @@ lends its client to migrations in the same process.
 
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -26,7 +27,7 @@ from emberd.installing import pip
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-META, LOCK = "meta.json", ".lock"
+META, LOCK, DATABASES = "meta.json", ".lock", "collection/*/storage.sqlite"
 TIMEOUT_S = 60
 PATIENCE_S = 10.0  # how long to wait for a program that has a folder open
 LOOK_S = 0.02
@@ -128,14 +129,22 @@ def _release(folder: Path, held: _Held) -> None:
 
 
 def _open(folder: Path) -> "QdrantClient":
-    """Open a folder as soon as nobody else has it."""
+    """Open a folder as soon as nobody else has it, as it is then.
+
+    The client first reads everything into memory, and then locks (`QdrantLocal._load` in 1.20): a
+    program that wrote and closed in between would have written in vain.
+    """
     from qdrant_client import QdrantClient
 
     until_s = time.monotonic() + PATIENCE_S
     while True:
         if _is_free(folder / LOCK):  # the client that finds it held leaves a file open
+            before = _state(folder)
             with suppress(RuntimeError):  # somebody was faster
-                return QdrantClient(path=str(folder), force_disable_check_same_thread=True)
+                client = QdrantClient(path=str(folder), force_disable_check_same_thread=True)
+                if _state(folder) == before:
+                    return client
+                client.close()
         if time.monotonic() > until_s:
             raise StoreBusyError(
                 f"{folder} is held by {holder_of(folder / LOCK)}: Qdrant's local mode lets one"
@@ -144,6 +153,18 @@ def _open(folder: Path) -> "QdrantClient":
                 " lets in many.",
             )
         time.sleep(LOOK_S)
+
+
+def _state(folder: Path) -> list[bytes]:
+    """Return what changes with every write: the description, and the start of each database.
+
+    Bytes 24 to 27 of a database count its transactions (sqlite.org/fileformat.html, 1.3.7).
+    """
+    found = [(folder / META).read_bytes()] if (folder / META).exists() else []
+    for file in sorted(folder.glob(DATABASES)):
+        with suppress(FileNotFoundError), file.open("rb") as opened:
+            found.append(os.fsencode(file) + opened.read(100))
+    return found
 
 
 def _is_free(lock: Path) -> bool:
