@@ -338,7 +338,7 @@ def test_config_check_knows_the_installed_backends(run: Run, config: Path) -> No
         (
             "kind: cmen",
             "stores.notes.kind: no store kind 'cmen' is installed.\n"
-            "hint: Installed: cmem, sqlite-vec.",
+            "hint: Installed: cmem, llm, sqlite-vec, ",
         ),
         (
             "model: minlm",

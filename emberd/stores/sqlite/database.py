@@ -4,7 +4,6 @@ The sqlite3 module of many Pythons cannot load extensions; apsw always can.
 """
 
 import hashlib
-import marshal
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +19,6 @@ from emberd.stores.sqlite.errors import explained
 
 PATIENCE_S = 10.0  # how long to wait for somebody else's transaction
 LOOK_S = 0.002
-AS_VALUES = 2  # of marshal's versions, the last that looks at values alone, not at references
 HALF_DONE = (apsw.SQLITE_READONLY_ROLLBACK, apsw.SQLITE_READONLY_RECOVERY)
 
 
@@ -241,7 +239,8 @@ def table_digest(connection: apsw.Connection, name: str, values: Sequence[str]) 
     total = rows = 0
     for row in connection.execute(f"SELECT {kinds}, {exact} FROM {quoted(name)}"):
         rows += 1
-        written = marshal.dumps(row, AS_VALUES)
+        parts = (each if isinstance(each, bytes) else repr(each).encode() for each in row)
+        written = b"".join(b"%d:%b" % (len(part), part) for part in parts)
         total += int.from_bytes(hashlib.blake2b(written, digest_size=16).digest())
     return f"{rows} rows, {total % 2**128:032x}"
 
