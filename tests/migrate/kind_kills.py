@@ -66,7 +66,7 @@ BEGAN = FORK.Array("d", len(PHASES))  # when the last command began each phase
 STEPS = FORK.Array("i", len(PHASES))  # and how many steps it took there, if they were counted
 AIM = FORK.Array("i", 2)  # the phase whose steps are counted, and the step at which to be killed
 COUNT_ALL, NO_AIM = (-1, 0), (len(PHASES), 0)
-TRIES = 10  # of a kill, until it comes in the right phase
+TRIES = 40  # of a kill, until it comes in the right phase
 NUMBERED = re.compile(r"-emberd-[0-9a-f]{4}|[0-9]{4}")
 OURS = tuple(str(Path(emberd.__path__[0]) / part) for part in ("migrate", "stores"))
 
