@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from threading import Thread
 from typing import TypeVar
@@ -33,3 +34,17 @@ async def aside(work: Callable[[], T]) -> T:
 
     Thread(target=run, name="emberd-aside", daemon=True).start()
     return await done
+
+
+def in_thread(work: Callable[[], T]) -> Future[T]:
+    """Start `work` as `aside` does; whoever waits for the future gets its result or error."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is for whoever waits
+            future.set_exception(error)
+
+    Thread(target=run, name="emberd-aside", daemon=True).start()
+    return future

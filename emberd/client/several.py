@@ -3,13 +3,14 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from typing import Any, TypeVar
 
 import httpx2
 
+from emberd.aside import in_thread
 from emberd.client.address import Address
 from emberd.client.connection import AsyncConnection, Connection
 from emberd.client.requests import Request
@@ -43,7 +44,7 @@ class Several:
                 with self._lock:
                     turns = list(work.turns(time.monotonic()))
                 for at, part in turns:
-                    sent = _in_thread(partial(self._connections[at].send, part.request))
+                    sent = in_thread(partial(self._connections[at].send, part.request))
                     running[sent] = (at, part)
                 pause_s = work.wait_s(time.monotonic())
                 if not running:
@@ -103,20 +104,6 @@ class AsyncSeveral:
         """Close all connections."""
         for each in self._connections:
             await each.close()
-
-
-def _in_thread(send: Callable[[], T]) -> Future[T]:
-    """Send in a thread that nobody waits for once the request has failed, not even at exit."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(send())
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the future gets it
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="emberd-ask").start()
-    return future
 
 
 def _timeout(timeout: float | None) -> httpx2.Timeout:

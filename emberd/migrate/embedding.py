@@ -4,15 +4,17 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from threading import Thread
 from typing import Protocol, Required, Self, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
+from emberd.aside import in_thread
 from emberd.client import clients
 from emberd.config.load import Config
 from emberd.dtypes import NUMPY, Dtype, has_step, row_bytes
@@ -237,17 +239,18 @@ class ServerEmbedder:
     def __init__(self, client: clients.Client, loaded: Collection[str] = ()) -> None:
         self._client = client
         self._loaded = frozenset(loaded)
-        self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="emberd-ask")
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        """Wait for no answer: that of a worker that hangs comes after 20 seconds."""
+        self._is_closed = True
 
     def submit(self, texts: Sequence[str], **options: Unpack[Asked]) -> "Future[Embedded]":
         """See `Embedder`."""
-        return self._threads.submit(self._ask, list(texts), options)
+        return in_thread(partial(self._ask, list(texts), options))
 
     def _ask(self, texts: list[str], options: Asked) -> Embedded:
         """Ask for all texts at once, or for half at a time if the server's limits are lower."""
@@ -269,7 +272,8 @@ class ServerEmbedder:
                 answer = self._client.embed(texts, **options)
             except (UnavailableError, NoServerError) as error:
                 fewer = isinstance(error, DeadlineError) and len(texts) > 1
-                if isinstance(error, SourceError) or fewer or time.monotonic() > until_s:
+                given_up = self._is_closed or time.monotonic() > until_s
+                if isinstance(error, SourceError) or fewer or given_up:
                     raise
                 time.sleep(AGAIN_S)
             else:
@@ -277,7 +281,7 @@ class ServerEmbedder:
 
     def rerank(self, query: str, texts: Sequence[str], *, model: str) -> "Future[Places]":
         """See `PoolEmbedder.rerank`; a server that is busy is not asked again."""
-        return self._threads.submit(
+        return in_thread(
             lambda: _places(self._client.rerank(query, texts, model=model, cache=False).results)
         )
 
