@@ -186,7 +186,7 @@ def _in_order(rows: Iterable[Row]) -> Iterator[Row]:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Like `sqlite_errors.explained`, for a file that can be deleted without loss."""
+    """Like `stores.sqlite.errors.explained`, for a file that can be deleted without loss."""
     with explained(path):
         try:
             yield

@@ -1,8 +1,6 @@
 """A table of LanceDB moves as one version, beside writers; LanceDB's client reads it elsewhere."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from emberd.stores.plugins import open_store
 from tests.migrate.drawn import NEW, ROWS, TEXTS, DrawingEmbedder, vectors
 from tests.migrate.kinds.lancedb import Session, Subject
 from tests.migrate.recipes import CONFIG, blocks, environ_of, shell
+from tests.migrate.refusals import read_only, said_without
 from tests.serving import Server, clean_environ, wait_for
 
 STAMP = Stamp(model="x", fingerprint="x", dimensions=8, probes="", migration="x", made_at="")
@@ -198,30 +197,19 @@ def test_an_option_that_is_wrong_is_named_with_what_to_do(
 
 
 def test_it_is_checked_where_nothing_may_be_written(subject: Subject, tmp_path: Path) -> None:
-    folders = [subject.path, *(each for each in subject.path.rglob("*") if each.is_dir())]
-    for folder in folders:
-        folder.chmod(0o500)
-    try:
+    with read_only(subject.path):
         store = ref_of(subject).store
         assert len(list(store.rows())) == ROWS
         assert store.stamp() is None and store.lacking().text == []
         if os.geteuid():
             with pytest.raises(StoreError, match="cannot be written"), store.replacing():
                 pass
-    finally:
-        for folder in folders:
-            folder.chmod(0o700)
 
 
 def test_without_the_library_it_says_what_to_install(subject: Subject) -> None:
-    code = (
-        "import sys; sys.modules['lance'] = None\n"
-        "from pathlib import Path\nfrom emberd.stores.plugins import open_store\n"
-        f"open_store(Path({str(subject.path)!r}), kind=None, options={{}}).inspect()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    said = said_without("lance", subject.path, kind=None)
 
-    assert b"StoreKindError" in done.stderr and b"which is not installed" in done.stderr
+    assert b"StoreKindError" in said and b"which is not installed" in said
 
 
 def test_another_size_of_vectors(subject: Subject, session: Session) -> None:

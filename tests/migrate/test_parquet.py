@@ -29,6 +29,7 @@ from emberd.stores.parquet.swap import ParquetReplacement, swap
 from tests.migrate.drawn import DIMENSIONS, NEW, ROWS, TEXTS, DrawingEmbedder, vectors
 from tests.migrate.kinds.parquet import Subject
 from tests.migrate.recipes import CONFIG, blocks, environ_of, shell
+from tests.migrate.refusals import read_only, said_without
 from tests.serving import Server, clean_environ, wait_for
 
 
@@ -304,29 +305,18 @@ def test_a_backup_that_lacks_a_file_is_not_restored(subject: Subject) -> None:
 
 
 def test_it_is_checked_where_nothing_may_be_written(subject: Subject) -> None:
-    folders = [subject.path, *(each for each in subject.path.rglob("*") if each.is_dir())]
-    for folder in folders:
-        folder.chmod(0o500)
-    try:
+    with read_only(subject.path):
         store = ref_of(subject.path).store
         assert len(list(store.rows())) == ROWS and store.stamp() is None
         if os.geteuid():
             with pytest.raises(StoreError, match="cannot be written"), store.replacing():
                 pass
-    finally:
-        for folder in folders:
-            folder.chmod(0o700)
 
 
 def test_without_the_library_it_says_what_to_install(subject: Subject) -> None:
-    code = (
-        "import sys; sys.modules['pyarrow'] = None\n"
-        "from pathlib import Path\nfrom emberd.stores.plugins import open_store\n"
-        f"open_store(Path({str(subject.path)!r}), kind='parquet', options={{}}).inspect()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    said = said_without("pyarrow", subject.path, kind="parquet")
 
-    assert b"StoreKindError" in done.stderr and b"which is not installed" in done.stderr
+    assert b"StoreKindError" in said and b"which is not installed" in said
 
 
 def test_folders_change_places_also_without_the_call(

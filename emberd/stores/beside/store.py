@@ -131,7 +131,7 @@ class BesideStore:
             raise BackupError(f"its collection {token.kept} has {found.dimensions} dimensions.")
 
     def discard_backup(self, backup: Path) -> None:
-        """Delete the collection that a token names; see `beside.discard`."""
+        """Delete the collection that a token names; see `replacement.discard`."""
         discard(self.engine, backup)
 
     @contextmanager

@@ -1,7 +1,7 @@
 """Store kind `lancedb`: a table of a LanceDB folder, replaced by one version of Lance.
 
 Lance locks nobody out. A version is committed only if no other was since the one it was made from,
-so nothing that others write is overwritten: see `lance_swap`.
+so nothing that others write is overwritten: see `swap`.
 """
 
 import json
@@ -12,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emberd.errors import BackupError, StoreError, StoreKindError
-from emberd.installing import pip
+from emberd.errors import BackupError, StoreError
 from emberd.spaces.stores import folder_of
 from emberd.stores.base import Cost, Key, Lacking, Row, Shape, Stamp
 from emberd.stores.choice import chosen
 from emberd.stores.files import replace_text
+from emberd.stores.libraries import needed_by
 
 if TYPE_CHECKING:
     from emberd.stores.lancedb.swap import LanceReplacement, LanceRestoration
@@ -184,13 +184,8 @@ class LanceDBStore:
         return self._read
 
     def _library(self) -> ModuleType:
-        try:
+        with needed_by(self.kind):
             from emberd.stores.lancedb import table
-        except ImportError as error:
-            raise StoreKindError(
-                f"A store of the kind lancedb is read with {error.name}, which is not installed.",
-                hint=f"Run `{pip('install', 'emberd[lancedb]')}`.",
-            ) from None
         return table
 
 

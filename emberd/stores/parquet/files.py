@@ -16,9 +16,9 @@ from pyarrow import parquet
 from emberd.errors import NotAStoreError
 from emberd.stores import arrow
 from emberd.stores.base import Key, Stamp
+from emberd.stores.parquet.store import ENDS
 from emberd.stores.scratch import BATCH
 
-ENDS = (".parquet", ".pq")
 LISTINGS = 20  # of a folder that changes all the time
 ITSELF = "."  # the name of a store's only file
 TAG = re.compile(r"\.emberd-[0-9a-f]{8}(?=\.[a-z]+$)")

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 
-from emberd.errors import BackupError, NotAStoreError, StoreKindError
-from emberd.installing import pip
+from emberd.errors import BackupError, NotAStoreError
 from emberd.spaces.stores import folder_beside
 from emberd.stores.base import Cost, Key, Lacking, Row, Shape, Stamp
 from emberd.stores.exchange import is_one_step, mended
 from emberd.stores.files import replace_text
+from emberd.stores.libraries import needed_by
 from emberd.stores.parquet.kept import forget, new_place
 
 if TYPE_CHECKING:
@@ -94,11 +94,11 @@ class ParquetStore:
 
     def inspect(self) -> Shape:
         """Count rows; see `Store`."""
-        return self._snapshot().shape()
+        return self.snapshot().shape()
 
     def rows(self, *, after: Key | None = None, vectors: bool = True) -> Iterator[Row]:
         """Yield rows; see `Store`. A pass that goes on `after` a key stays with its files."""
-        read = self._read if after is not None and self._read else self._snapshot()
+        read = self._read if after is not None and self._read else self.snapshot()
         yield from read.rows(after=after, vectors=vectors)
 
     def halved(self) -> Iterator[Row]:
@@ -111,11 +111,11 @@ class ParquetStore:
 
     def lacking(self) -> Lacking:
         """Return the keys; see `Store`."""
-        return self._snapshot().lacking()
+        return self.snapshot().lacking()
 
     def search(self, vector: bytes, count: int) -> Sequence[Key]:
         """Compare with every row."""
-        return self._snapshot().search(vector, count)
+        return self.snapshot().search(vector, count)
 
     def stamp(self) -> Stamp | None:
         """Read it from the metadata of the schema."""
@@ -125,7 +125,7 @@ class ParquetStore:
 
     def cost(self, dimensions: int) -> Cost:
         """Work it out: all is written anew, and nobody waits."""
-        read = self._snapshot()
+        read = self.snapshot()
         here = sum(size for size, _, _ in read.files.values())
         rows = read.shape().rows
         wider = max(0, 4 * (dimensions - read.dimensions)) * rows
@@ -155,7 +155,7 @@ class ParquetStore:
         """Delete the folder, unless another token in the folder of this one names it too."""
         kept = self._kept_by(backup)
         others = (each for each in backup.parent.glob("*.db") if each != backup)
-        if not any(_names(each, kept.name) for each in others):
+        if kept.name not in map(_name_in, others):
             forget(kept)
 
     @contextmanager
@@ -185,20 +185,14 @@ class ParquetStore:
         del model, dimensions
         return text
 
-    def snapshot(self) -> "Snapshot":
-        """Return the rows as they are now."""
-        return self._snapshot()
-
     def _kept_by(self, token: Path) -> Path:
-        try:
-            name = json.loads(token.read_text())["kept"]
-        except (OSError, ValueError, KeyError, TypeError):
-            name = None
-        if not isinstance(name, str) or Path(name).name != name:
+        name = _name_in(token)
+        if not name or Path(name).name != name:
             raise BackupError(f"{token} does not say which folder is the backup.")
         return mended(folder_beside(self.path) / name)
 
-    def _snapshot(self) -> "Snapshot":
+    def snapshot(self) -> "Snapshot":
+        """Return the rows as they are now."""
         self._require_there()
         self._library()
         from emberd.stores.parquet.snapshot import Snapshot
@@ -212,18 +206,15 @@ class ParquetStore:
             raise NotAStoreError(f"There is no {self.path}.", hint="Correct the path.")
 
     def _library(self) -> ModuleType:
-        try:
+        with needed_by(self.kind):
             from emberd.stores.parquet import files
-        except ImportError as error:
-            raise StoreKindError(
-                f"A store of the kind parquet is read with {error.name}, which is not installed.",
-                hint=f"Run `{pip('install', 'emberd[parquet]')}`.",
-            ) from None
         return files
 
 
-def _names(token: Path, name: str) -> bool:
+def _name_in(token: Path) -> str | None:
+    """Return the name of the folder that a token names; None if it is damaged, or no token."""
     try:
-        return bool(json.loads(token.read_bytes())["kept"] == name)
+        name = json.loads(token.read_bytes())["kept"]
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None
+    return name if isinstance(name, str) else None

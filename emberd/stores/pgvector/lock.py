@@ -18,7 +18,7 @@ MOMENTS = 40
 
 
 def schema_named(what: str) -> str:
-    """Return a new name for a schema of ours, as `pgvector_layout.OURS` describes them."""
+    """Return a new name for a schema of ours, as `layout.OURS` describes them."""
     return f"emberd_{what}_{secrets.token_hex(6)}"
 
 
