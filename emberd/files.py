@@ -27,6 +27,11 @@ def is_link(path: Path) -> bool:
     return os.path.islink(path)  # noqa: PTH114 - see above
 
 
+def bytes_in(folder: Path) -> int:
+    """Return the size of all files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 def is_gone(path: Path) -> bool:
     """Whether there is certainly nothing there; a file that cannot be checked is not gone."""
     try:

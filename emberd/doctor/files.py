@@ -14,6 +14,7 @@ from emberd.errors import (
     ModelLoadError,
     RequestError,
 )
+from emberd.files import bytes_in
 from emberd.models.availability import LocalCopy, find_here
 from emberd.models.sources import how_to_get
 from emberd.registry.spec import ModelSpec
@@ -141,4 +142,4 @@ def _size(path: Path) -> int:
     if not path.is_dir():
         return path.stat().st_size
     any(path.iterdir())  # raises errors that `rglob` ignores
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return bytes_in(path)

@@ -19,7 +19,7 @@ from emberd.migrate.stage import ProgressCallback, Staged, staging
 from emberd.migrate.store_ref import StoreRef, require_separate_files
 from emberd.migrate.swap import await_texts, bring_over, swapping
 from emberd.migrate.verify import Migrated, verify
-from emberd.migrate.workplace import Workplace
+from emberd.migrate.workplace import Workplace, folder_for
 
 
 class FileEdit(Protocol):
@@ -103,7 +103,7 @@ def migrate_all(
             )
             for ref in stores
         ]
-        joint = joint_run(stores, participant)
+        joint = joint_run(stores, participant, state)
         for one in staged:
             one.joint = joint
         migrated = _Transaction(staged, participant).run()
@@ -164,11 +164,15 @@ def _finished(staged: Staged, migrated: Migrated, *, keep_backup: bool) -> Migra
     return migrated
 
 
-def joint_run(stores: Sequence[StoreRef], participant: Participant | None) -> JointRun:
+def joint_run(stores: Sequence[StoreRef], participant: Participant | None, state: Path) -> JointRun:
     """Return what to note with each store to find the others and the participant's file."""
     members = tuple(
-        Member(path=one.address, kind=one.store.kind, options=dict(one.options)) for one in stores
-    )
+        Member(
+            path=one.address, kind=one.store.kind, options=dict(one.options),
+            folder=str(folder_for(one.store, state)),
+        )
+        for one in stores
+    )  # fmt: skip
     if participant is None:
         return JointRun(run=uuid.uuid4().hex, stores=members)
     edit = participant.edit

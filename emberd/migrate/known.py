@@ -63,7 +63,10 @@ def _configured_at(
         places.add(_place_of(open_store(place, kind=kind, options=options)))
     found = []
     for name in config.settings.stores:
-        own = {shown_place(config.place_of_store(name))}
+        theirs = config.place_of_store(name)
+        if isinstance(theirs, Path) != isinstance(place, Path):
+            continue  # a server need not be asked about a path
+        own = {shown_place(theirs)}
         with suppress(EmberdError):  # that is a problem of another store
             own.add(_place_of(_configured(config, name, None, {}).store))
         if places & own and _is_part(config, name, kind, options):

@@ -17,11 +17,15 @@ from emberd.stores.files import replace_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One of several stores that are migrated together; from each, the others can be found."""
+    """One of several stores that are migrated together; from each, the others can be found.
+
+    `path` is the address, so without a password; `folder` is its `Workplace`'s.
+    """
 
     path: str
     kind: str
     options: Mapping[str, str]
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

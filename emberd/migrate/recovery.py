@@ -59,13 +59,15 @@ def _others(place: Workplace) -> "Iterator[AbstractContextManager[Workplace]]":
         return
     note = place.pending_note()
     for member in note.together.stores if note and note.together else ():
+        if member.folder == str(place.folder):
+            continue  # it is open already, with a password that no note has
         try:
             where = member.path if is_url(member.path) else Path(member.path)
             store = open_store(where, kind=member.kind, options=member.options)
         except StoreError:
             continue  # the store or its kind is gone
         other = Workplace(store, place.state_folder)
-        if other.folder == place.folder:
+        if other.folder == place.folder:  # in a note of a version that did not say where it is
             continue
         theirs = other.pending_note()
         if note and theirs and theirs.together == note.together:

@@ -50,6 +50,7 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
                 dimensions=staged.target.dimensions,
                 stamp=_stamp(staged),
             )
+        staged.index_s = getattr(replacement, "index_s", 0.0)
         staged.place.filled(replacement.digest())
 
         def commit() -> None:
@@ -81,7 +82,7 @@ def _bring_up_to_date(staged: Staged, replacement: Replacement) -> None:
     """Embed what changed before the lock, and drop what is gone."""
     textless = staged.textless
     lacking, gone, textless.keys = [], [], []
-    for row, ours in staged.sidecar.beside(replacement.rows()):
+    for row, ours in staged.sidecar.beside(replacement.rows(), vectors=False):
         if row is None or not row.text:
             if ours:
                 gone.append(ours.key)

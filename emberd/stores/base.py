@@ -8,12 +8,13 @@ and leaves the store as it was.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from emberd.dtypes import NUMPY, Dtype, row_bytes
+from emberd.errors import BackupError
 from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.compare import Space
 from emberd.spaces.options import SpaceOptions
@@ -22,8 +23,7 @@ from emberd.state import known_fields
 Key = int | str
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):  # three times as fast to make as a frozen dataclass
     """A row that has a vector. `text` is None if it is NULL or not a text.
 
     `vector` is little-endian, of the store's dtype, or empty if vectors were not asked for.
@@ -228,7 +228,8 @@ class Store(Protocol):
         part_option: ClassVar[str]            the option that says so
         caveats: Sequence[str]                what its engine cannot promise, a sentence each
         discard_backup(backup: Path) -> None  frees what a token names, before that is deleted; some
-                                              or all of it may be gone already
+                                              or all of it may be gone already (a damaged one names
+                                              nothing: raise BackupError)
     """
 
     kind: ClassVar[str]
@@ -349,7 +350,8 @@ def discard_backup(store: Store, backup: Path) -> None:
     """Free what a backup keeps elsewhere than in its file."""
     own: Callable[[Path], None] | None = getattr(store, "discard_backup", None)
     if own and backup.exists():
-        own(backup)
+        with suppress(BackupError):  # a damaged token names nothing
+            own(backup)
 
 
 def own_part(store: Store) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+from psycopg import sql
 
 USER = "nobody" if os.geteuid() == 0 else None  # Postgres refuses to be run by root
 SETTINGS = (
@@ -76,6 +77,17 @@ class PostgresServer:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute("CREATE EXTENSION vector")
         return self.url(database)
+
+    def require_password(self, user: str, password: str) -> None:
+        """Make a superuser that gets in with a password only."""
+        rules = Path(self._data, "pg_hba.conf")
+        rules.write_text(f"host all {user} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            quoted = sql.Identifier(user), sql.Literal(password)
+            connection.execute(
+                sql.SQL("CREATE ROLE {} SUPERUSER LOGIN PASSWORD {}").format(*quoted)
+            )
+            connection.execute("SELECT pg_reload_conf()")
 
     def _run(self, program: str, *arguments: str, tries: int = 1) -> None:
         for left in reversed(range(tries)):

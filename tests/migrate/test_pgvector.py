@@ -5,6 +5,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ from emberd.errors import (
     StoreKindError,
     StoreRowsError,
 )
-from emberd.migrate.joint_run import migrate_all
+from emberd.migrate.joint_run import joint_run, migrate_all
 from emberd.migrate.known import find
 from emberd.migrate.plan import plan
+from emberd.migrate.recovery import recover
+from emberd.migrate.stage import staging
 from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef
+from emberd.migrate.swap import swapping
 from emberd.migrate.undo import undo
 from emberd.migrate.workplace import Workplace
 from emberd.stores.pgvector import lock as pgvector_lock
@@ -175,6 +179,15 @@ def test_keys_of_every_type_are_read_in_the_order_of_all_stores(
     move(ref, tmp_path)
     assert [row.key for row in ref.store.rows()] == keys
     assert ref.store.inspect().without_vector == 1
+
+
+def test_the_time_that_indexes_take_is_told_apart(
+    database: "psycopg.Connection[Any]", opened: Open, tmp_path: Path, notes: None
+) -> None:
+    moved = migrate_all([opened()], NEW, DrawingEmbedder(), tmp_path).popitem()[1]
+
+    assert 0 < moved.index_s < moved.locked_s
+    assert holds(database, "new")
 
 
 def test_an_undo_restores_the_old_table_and_keeps_what_was_written_since(
@@ -435,6 +448,31 @@ def test_a_password_is_used_and_never_shown(opened: Open, url: str, notes: None)
         with pytest.raises(StoreError) as caught:
             opened(wrong).store.inspect()
         assert "s3cret" not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
+
+
+@pytest.mark.parametrize("command", [recover, status])
+def test_what_a_stopped_run_left_is_finished_with_a_password_that_no_note_has(
+    server: PostgresServer, opened: Open, url: str, tmp_path: Path, notes: None,
+    database: "psycopg.Connection[Any]", command: Callable[[StoreRef, Path], object],
+) -> None:  # fmt: skip
+    user = f"ann_{uuid.uuid4().hex[:8]}"
+    server.require_password(user, "s3cret@x")
+    with pytest.raises(StoreError):
+        opened(url.replace("postgres@", f"{user}@")).store.inspect()
+    secret = url.replace("postgres@", f"{user}:s3cret%40x@")
+
+    with pytest.raises(KeyboardInterrupt), ExitStack() as stack:  # noqa: PT012 - where is below
+        staged = stack.enter_context(staging(opened(secret), NEW, DrawingEmbedder(), tmp_path))
+        staged.joint = joint_run([staged.ref], None, tmp_path)
+        stack.enter_context(swapping(staged))()
+        raise KeyboardInterrupt  # nothing looks at what was committed
+
+    command(opened(secret), tmp_path)
+    assert holds(database, "new")
+    assert status(opened(secret), tmp_path)["backups"]
+    assert not [
+        file for file in tmp_path.rglob("*") if file.is_file() and b"s3cret" in file.read_bytes()
+    ]
 
 
 def test_without_psycopg_the_error_says_what_to_install(

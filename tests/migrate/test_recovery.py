@@ -33,7 +33,7 @@ class Died(BaseException):
 
 def die_after(commits: int, named: list[StoreRef], work: Work, along: Beside | None = None) -> None:
     """Do what `migrate_all` does, to the moment after so many commits."""
-    joint = joint_run(named, along)
+    joint = joint_run(named, along, work.state)
     with pytest.raises(Died), ExitStack() as stack:  # noqa: PT012 - where is the question
         staged = [
             stack.enter_context(staging(one, work.target(), work.embedder, work.state))

@@ -35,19 +35,8 @@ class Carry:
 
     def written(self) -> Iterator[Record]:
         """Yield the rows of the old collection that are to be carried over, with everything."""
-        now = self.engine.records(self.old, without=None)
-        changed = (
-            row
-            for row, then in merged(now, self.snapshot.records())
-            if row and (then is None or then.digest != row.digest)
-        )
-        for batch in batched(changed):
-            keys = [row.key for row in batch]
-            theirs = self._in_new(keys)
-            for row in self.engine.fetch(self.old, keys):
-                then, other = self.snapshot.get(row.key), theirs.get(row.key)
-                if (other and other.digest) == then:
-                    yield row
+        for batch in self._differing():
+            yield from self._untouched([row.key for row, _ in batch if row])
 
     def write(self, rows: list[Record]) -> None:
         """Carry rows over, as they are to be in the new collection."""
@@ -57,26 +46,42 @@ class Carry:
 
     def the_rest(self) -> None:
         """Carry over what needs no new vector: rows that are gone, and rows that have none."""
-        self._delete()
-        for batch in batched(row for row in self.written() if not row.vector):
-            self.write(batch)
+        for batch in self._differing():
+            self._delete([then for row, then in batch if then and not row])
+            rows = self._untouched([row.key for row, _ in batch if row])
+            self.write([row for row in rows if not row.vector])
 
-    def _delete(self) -> None:
+    def _differing(self) -> Iterator[list[tuple[Record | None, Record | None]]]:
+        """Yield rows of the old collection, now and in the snapshot, that are not the same."""
         now = self.engine.records(self.old, without=None)
-        gone = (then for row, then in merged(now, self.snapshot.records()) if then and not row)
-        for batch in batched(gone):
-            theirs = self._in_new([then.key for then in batch])
-            keys = [
-                then.key
-                for then in batch
-                if then.key in theirs and theirs[then.key].digest == then.digest
-            ]
-            if keys:
-                self.engine.remove(self.new, keys)
-            self.snapshot.drop(then.key for then in batch)
+        pairs = merged(now, self.snapshot.records())
+        return batched(
+            (row, then) for row, then in pairs if not (row and then and row.digest == then.digest)
+        )
+
+    def _untouched(self, keys: list[Key]) -> list[Record]:
+        """Return those rows of the old collection that nobody has written to the new one."""
+        theirs = self._in_new(keys)
+        return [
+            row
+            for row in (self.engine.fetch(self.old, keys) if keys else ())
+            if (theirs[row.key].digest if row.key in theirs else None) == self.snapshot.get(row.key)
+        ]
+
+    def _delete(self, gone: list[Record]) -> None:
+        theirs = self._in_new([then.key for then in gone])
+        keys = [
+            then.key
+            for then in gone
+            if then.key in theirs and theirs[then.key].digest == then.digest
+        ]
+        if keys:
+            self.engine.remove(self.new, keys)
+        if gone:
+            self.snapshot.drop(then.key for then in gone)
 
     def _in_new(self, keys: list[Key]) -> dict[Key, Record]:
-        return {row.key: row for row in self.engine.fetch(self.new, keys)}
+        return {row.key: row for row in self.engine.fetch(self.new, keys)} if keys else {}
 
 
 def follow(engine: Engine, source: str, copy: str) -> int:

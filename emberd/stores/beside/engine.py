@@ -73,8 +73,8 @@ class Engine(Protocol):
         """Describe a collection."""
         ...
 
-    def note(self) -> Mapping[str, Any] | None:
-        """Return the note of the present collection."""
+    def note(self, collection: str) -> Mapping[str, Any] | None:
+        """Return a collection's note."""
         ...
 
     def create(
@@ -111,8 +111,8 @@ class Engine(Protocol):
         """Return rows with everything that they have; those that are gone are left out."""
         ...
 
-    def add(self, collection: str, records: Iterable[Record]) -> None:
-        """Write rows into a collection that nobody else writes to."""
+    def add(self, collection: str, records: Iterable[Record]) -> int:
+        """Write rows into a collection that nobody else writes to; return how many."""
         ...
 
     def put(self, collection: str, records: Sequence[Record]) -> None:

@@ -184,11 +184,8 @@ class Beside:
         if token.copy_of:
             like = engine.about(self._old)
             engine.create(token.kept, like=self._old, dimensions=like.dimensions, note=like.note)
-        written = 0
         with self._snapshot() as snapshot:
-            for batch in batched(self._copied(vectors, snapshot)):
-                engine.add(fresh, batch)
-                written += len(batch)
+            written = engine.add(fresh, self._copied(vectors, snapshot))
         there = engine.about(fresh).rows
         if there != written:
             raise StoreError(f"Only {there} of {written} rows are in the collection {token.fresh}.")

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, cast
 
+from emberd.config.paths import shown_place
 from emberd.errors import BackupError, NotAStoreError, StoreRowsError
 from emberd.stores.base import Cost, Key, Lacking, Replacement, Restoration, Row, Shape, Stamp
 from emberd.stores.beside.carry import Carry
@@ -30,9 +31,9 @@ class BesideStore:
     locks_writers: ClassVar[bool] = False
     parts_apart: ClassVar[bool] = True
 
-    def __init__(self, place: Path | str, address: str) -> None:
+    def __init__(self, place: Path | str) -> None:
         self.path = place if isinstance(place, Path) else None
-        self.address = address
+        self.address = shown_place(place)
         self._seen: dict[Key, bytes] = {}
         self._replacement: Beside | None = None
 
@@ -94,7 +95,7 @@ class BesideStore:
 
     def stamp(self) -> Stamp | None:
         """Read it from the collection's metadata."""
-        note = self.engine.note()
+        note = self.engine.note(self._collection)
         return Stamp.from_json(str(note.get("stamp"))) if note else None
 
     def cost(self, dimensions: int) -> Cost:
@@ -159,10 +160,11 @@ class BesideStore:
     @contextmanager
     def _carrying(self) -> Iterator[Carry | None]:
         """Yield how to carry over what is written to the old collection; None if it is not kept."""
-        note = self.engine.note() or {}
+        collection = self._collection
+        note = self.engine.note(collection) or {}
         old, file = str(note.get("old", "")), Path(str(note.get("snapshot", "")))
         if not (old and file.is_file() and self.engine.exists(old)):
             yield None
             return
         with Snapshot(file) as snapshot:
-            yield Carry(self.engine, old, self._collection, snapshot)
+            yield Carry(self.engine, old, collection, snapshot)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from emberd.config.paths import without_password
 from emberd.errors import NotAStoreError, StoreError, StoreKindError
 from emberd.installing import pip
 
 DATABASE = "chroma.sqlite3"
 MAGIC = b"SQLite format 3\0"
 
-_guard = threading.Lock()
+_guard = threading.RLock()  # a store may be collected while it is held
 _held: dict[Path, "_Held"] = {}
 
 
@@ -146,9 +147,8 @@ def of_server(url: str, user: object) -> Any:  # noqa: ANN401
             **{key: given[key] for key in ("tenant", "database") if key in given},
         )
     except errors() as error:
-        place = parts._replace(query="").geturl()
         raise StoreError(
-            f"{place}: Chroma cannot be reached: {error}.",
+            f"{without_password(url)}: Chroma cannot be reached: {error}.",
             hint="Check that the server runs, and that the URL and its token are right.",
         ) from None
     weakref.finalize(user, close, client)

@@ -115,11 +115,9 @@ class ChromaEngine:
             },
         )
 
-    def note(self) -> Mapping[str, Any] | None:
-        """Return the note of the present collection."""
-        from emberd.stores.beside.replacement import present
-
-        return _note_of(self._one(present(self)))
+    def note(self, collection: str) -> Mapping[str, Any] | None:
+        """Return a collection's note."""
+        return _note_of(self._one(collection))
 
     def function(self, collection: str) -> Mapping[str, Any]:
         """Return what a collection says of its embedding function."""
@@ -214,12 +212,14 @@ class ChromaEngine:
         ids = [str(key) for key in keys]
         return self._read(self._one(collection), ids, vectors=True) if ids else []
 
-    def add(self, collection: str, records: Iterable[Record]) -> None:
+    def add(self, collection: str, records: Iterable[Record]) -> int:
         """Add rows."""
-        one = self._one(collection)
+        one, count = self._one(collection), 0
         for batch in batched(records, BATCH):
             with self._asking():
                 one.add(**_written(batch, [row.rest[1] for row in batch]))
+            count += len(batch)
+        return count
 
     def put(self, collection: str, records: Sequence[Record]) -> None:
         """Write whole rows: an upsert alone would keep metadata that a row no longer has."""

@@ -4,24 +4,21 @@ Its name is given to a new collection in two steps, with the old one renamed fir
 the metadata of the collection that has the name.
 """
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
-from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
-from emberd.config.paths import without_password
-from emberd.errors import NotAStoreError, StoreBusyError
+from emberd.errors import StoreBusyError
+from emberd.files import bytes_in
 from emberd.stores.beside.replacement import is_ours, present
 from emberd.stores.beside.store import BesideStore
+from emberd.stores.choice import chosen
 from emberd.stores.chroma import clients
 from emberd.stores.chroma.engine import ChromaEngine
 from emberd.stores.chroma.functions import DEFAULT, MODEL, names_model
+from emberd.stores.probing import answer_of
 
-PROBE_S = 2.0
 MOMENT = (
     "Chroma has no atomic step: {name} is renamed, and then the new collection gets its name. For"
     " that moment programs may be told that there is no such collection, and never see a mixture."
@@ -58,7 +55,7 @@ class ChromaStore(BesideStore):
     rounds_vectors: ClassVar[bool] = True  # its index for cosine normalizes them
 
     def __init__(self, place: Path | str, *, collection: str | None = None) -> None:
-        super().__init__(place, str(place) if isinstance(place, Path) else without_password(place))
+        super().__init__(place)
         self._place = place
         self._name = collection
 
@@ -67,7 +64,7 @@ class ChromaStore(BesideStore):
         """Whether a folder has Chroma's database, or a server says that it is Chroma."""
         if isinstance(place, Path):
             return clients.is_folder(place)
-        return _is_chroma(place)
+        return any("heartbeat" in key for key in answer_of(place, "/api/v2/heartbeat"))
 
     @cached_property
     def engine(self) -> ChromaEngine:
@@ -78,14 +75,10 @@ class ChromaStore(BesideStore):
             client = clients.of_server(self._place, self)
         engine = ChromaEngine(client, self._name or "", place=self.address)
         if not self._name:
-            names = sorted(name for name in engine.names() if not is_ours(name))
-            if len(names) != 1:
-                raise NotAStoreError(
-                    f"{self.address} has {len(names)} collections ({', '.join(names) or 'none'}),"
-                    " not one.",
-                    hint="Name one of them with `--option collection=NAME`.",
-                )
-            engine.name = self._name = names[0]
+            names = (name for name in engine.names() if not is_ours(name))
+            engine.name = self._name = chosen(
+                None, names, place=self.address, what="collection", option="collection"
+            )
         return engine
 
     @property
@@ -123,17 +116,4 @@ class ChromaStore(BesideStore):
         """Return what the folder takes."""
         if self.path is None:
             return 0
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
-
-
-def _is_chroma(url: str) -> bool:
-    """Ask a server what it is."""
-    if urlsplit(url).scheme not in ("http", "https"):
-        return False
-    asked = urlsplit(url)._replace(path="/api/v2/heartbeat", query="").geturl()
-    try:
-        with urlopen(asked, timeout=PROBE_S) as answer:  # noqa: S310 - its scheme is looked at above
-            found = json.load(answer)
-    except (URLError, OSError, ValueError):
-        return False
-    return isinstance(found, dict) and any("heartbeat" in key for key in found)
+        return bytes_in(self.path)

@@ -12,10 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emberd.errors import NotAStoreError, StoreError, StoreKindError
+from emberd.errors import BackupError, StoreError, StoreKindError
 from emberd.installing import pip
 from emberd.spaces.stores import folder_of
 from emberd.stores.base import Cost, Key, Lacking, Row, Shape, Stamp
+from emberd.stores.choice import chosen
+from emberd.stores.files import replace_text
 
 if TYPE_CHECKING:
     from emberd.stores.lancedb.swap import LanceReplacement, LanceRestoration
@@ -65,22 +67,10 @@ class LanceDBStore:
     @property
     def part(self) -> str:
         """The table."""
-        found = _tables(self.path)
-        listed = ", ".join(found) or "none"
-        if self._table_name is None and len(found) != 1:
-            raise NotAStoreError(
-                f"{self.path} has {len(found)} tables of LanceDB ({listed}), not one.",
-                hint="Name one of them with `--option table=NAME`."
-                if found
-                else "A store is a folder that LanceDB made: it has NAME.lance in it.",
-            )
-        name = self._table_name or found[0]
-        if name not in found:
-            raise NotAStoreError(
-                f"{self.path} has no table {name}, only: {listed}.",
-                hint="Name one of those with `--option table=NAME`.",
-            )
-        return name
+        return chosen(
+            self._table_name, _tables(self.path), place=self.path, what="table", option="table",
+            makes="A store is a folder that LanceDB made: it has NAME.lance in it.",
+        )  # fmt: skip
 
     @property
     def folder(self) -> Path:
@@ -185,7 +175,7 @@ class LanceDBStore:
 
     def _write_token(self, target: Path, tag: str, version: int) -> None:
         about = {"kind": self.kind, "table": self.part, "tag": tag, "version": version}
-        target.write_text(json.dumps(about))
+        replace_text(target, json.dumps(about))
 
     def _table(self) -> "LanceTable":
         """Return the table as it is now."""
@@ -211,7 +201,7 @@ def _token(file: Path) -> dict[str, Any]:
             return dict(token)
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise StoreError(f"{file} does not say which version of the table is the backup.")
+    raise BackupError(f"{file} does not say which version of the table is the backup.")
 
 
 def _is_table(path: Path) -> bool:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from emberd.errors import NotAStoreError, StoreError
 from emberd.stores.base import Key, Lacking, Row, Shape, Stamp
+from emberd.stores.in_order import order_of
 from emberd.stores.lancedb import arrow
 from emberd.stores.lancedb.scratch import BATCH, Keys
 
@@ -151,7 +152,7 @@ class LanceTable:
     def _keys_where(self, condition: str) -> list[Key]:
         found = self.dataset.to_table(columns=[self.id], filter=condition)
         keys = arrow.keys_of(found.column(self.id), str(self.folder))
-        return sorted(keys, key=lambda key: (isinstance(key, str), key))
+        return sorted(keys, key=order_of)
 
     def search(self, vector: bytes, count: int) -> list[Key]:
         """Return the keys of the nearest rows, by the metric of the table's index."""

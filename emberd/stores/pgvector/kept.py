@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from emberd.errors import StoreError
+from emberd.errors import BackupError
 from emberd.stores.files import replace_text
 from emberd.stores.pgvector.layout import Layout
 from emberd.stores.pgvector.lock import exchange, schema_named
@@ -38,11 +38,11 @@ class Token:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read it. Raises `StoreError`."""
+        """Read it. Raises `BackupError`."""
         try:
             return cls(**json.loads(path.read_bytes()))
         except (OSError, ValueError, TypeError):
-            raise StoreError(f"{path} is not the note of a table that was kept.") from None
+            raise BackupError(f"{path} is not the note of a table that was kept.") from None
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ langchain_postgres/vectorstores.py of langchain-postgres 0.0.19.
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emberd.errors import NotAStoreError
+from emberd.stores.choice import chosen
 from emberd.stores.pgvector.layout import Layout, Wanted
 from emberd.stores.pgvector.postgres import every, one, quoted, run
 from emberd.stores.pgvector.store import PgvectorStore
@@ -57,18 +58,9 @@ class LangchainPgvectorStore(PgvectorStore):
                 " table of `PGVectorStore` use the kind pgvector.",
             )
         found = {name: key for key, name in every(connection, f"SELECT uuid, name FROM {table}")}
-        names = ", ".join(sorted(found)) or "none"
-        if self._collection is None and len(found) != 1:
-            raise NotAStoreError(
-                f"{self.address} has {len(found)} collections ({names}), not one.",
-                hint="Name one of them with `--option collection=NAME`.",
-            )
-        self._name = self._collection or next(iter(found))
-        if self._name not in found:
-            raise NotAStoreError(
-                f"{self.address} has no collection {self._name}, only: {names}.",
-                hint="Name one of those with `--option collection=NAME`.",
-            )
+        self._name = chosen(
+            self._collection, found, place=self.address, what="collection", option="collection"
+        )
         return f"(t.collection_id IS NOT DISTINCT FROM '{found[self._name]}')"
 
     def _part_of(self, layout: Layout) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from emberd.errors import NotAStoreError
-from emberd.stores.pgvector.postgres import every, literal, one, quoted
+from emberd.stores.pgvector.postgres import every, one, quoted
 
 if TYPE_CHECKING:
     from emberd.stores.pgvector.postgres import Connection
@@ -215,8 +215,3 @@ def _key(where: str, columns: dict[str, list[Any]], wanted: str | None) -> str:
             hint="The key is an integer, bigint, text or uuid column that is unique and NOT NULL.",
         )
     return name
-
-
-def same(column: str, value: str) -> str:
-    """Return SQL that is true of a row `t` with this text in a column."""
-    return f"(t.{quoted(column)} = {literal(value)})"

@@ -195,10 +195,7 @@ class PgvectorStore:
 
     def discard_backup(self, backup: Path) -> None:
         """Drop the table that was kept, and its schema."""
-        try:
-            token = Token.read(backup)
-        except StoreError:
-            return  # a damaged one names nothing
+        token = Token.read(backup)
         with connected(self._url, write=True) as connection:
             ours = one(connection, "SELECT %s ~ %s", token.schema, OURS)
             there = one(connection, "SELECT to_regnamespace(%s)", quoted(token.schema))

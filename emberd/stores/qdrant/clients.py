@@ -35,7 +35,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Turn = AbstractContextManager[Any]
 """Held while the client is used."""
 
-_guard = threading.Lock()
+_guard = threading.RLock()  # a store may be collected while it is held
 _held: dict[Path, "_Held"] = {}
 
 

@@ -122,11 +122,9 @@ class QdrantEngine:
             settings=self._settings(collection, info),
         )
 
-    def note(self) -> Mapping[str, Any] | None:
-        """Return the note of the present collection."""
-        from emberd.stores.beside.replacement import present
-
-        info = self._info(present(self))
+    def note(self, collection: str) -> Mapping[str, Any] | None:
+        """Return a collection's note."""
+        info = self._info(collection)
         found: Mapping[str, Any] | None = (getattr(info.config, "metadata", None) or {}).get(NOTE)
         return found
 
@@ -291,10 +289,13 @@ class QdrantEngine:
             )
         return [self._record(point) for point in found]
 
-    def add(self, collection: str, records: Iterable[Record]) -> None:
+    def add(self, collection: str, records: Iterable[Record]) -> int:
         """Upsert: there is no other way to write points."""
+        count = 0
         for batch in batched(records, BATCH):
             self.put(collection, batch)
+            count += len(batch)
+        return count
 
     def put(self, collection: str, records: Sequence[Record]) -> None:
         """Upsert whole points."""

@@ -4,26 +4,23 @@ Programs should find the collection by an alias: moving that is one step. The st
 metadata of the collection that the alias means, so it changes with it.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
-from emberd.config.paths import without_password
 from emberd.errors import NotAStoreError, StoreError
+from emberd.files import bytes_in
 from emberd.stores.base import Stamp
 from emberd.stores.beside.engine import NOTE
 from emberd.stores.beside.replacement import between, is_ours, present
 from emberd.stores.beside.store import BesideStore
+from emberd.stores.choice import chosen
+from emberd.stores.probing import answer_of
 from emberd.stores.qdrant import clients
 from emberd.stores.qdrant.engine import QdrantEngine
 
-PROBE_S = 2.0
 MOMENT = (
     "{name} is the collection's own name, and Qdrant cannot rename a collection. At the swap it is"
     " deleted, after it was copied, and an alias {name} is made: for that moment programs find"
@@ -60,7 +57,7 @@ class QdrantStore(BesideStore):
         text: str = "text",
         vector: str = "",
     ) -> None:
-        super().__init__(place, str(place) if isinstance(place, Path) else without_password(place))
+        super().__init__(place)
         self._place = place
         self._name = collection
         self._text = text
@@ -75,7 +72,7 @@ class QdrantStore(BesideStore):
                 return bool(clients.read_meta(place))
             except NotAStoreError:
                 return False
-        return _is_qdrant(place)
+        return "qdrant" in str(answer_of(place, "/").get("title", "")).lower()
 
     @cached_property
     def engine(self) -> QdrantEngine:
@@ -106,13 +103,7 @@ class QdrantStore(BesideStore):
         """Return the name by which programs find the collection, if there is just one."""
         behind = set(aliases.values())
         names = {*aliases, *(one for one in collections if one not in behind and not is_ours(one))}
-        if len(names) == 1:
-            return names.pop()
-        raise NotAStoreError(
-            f"{self.address} has {len(names)} collections ({', '.join(sorted(names)) or 'none'}),"
-            " not one.",
-            hint="Name one of them with `--option collection=NAME`.",
-        )
+        return chosen(None, names, place=self.address, what="collection", option="collection")
 
     @property
     def caveats(self) -> Sequence[str]:
@@ -140,7 +131,7 @@ class QdrantStore(BesideStore):
         if self.path is None:
             return 0
         folder = self.path / "collection" / present(self.engine)
-        return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        return bytes_in(folder)
 
     def require_writable(self) -> None:
         """Raise `StoreError` if the folder could only be opened as a copy."""
@@ -159,16 +150,3 @@ def _text_indexes(folder: Path | None, collection: str) -> Mapping[str, Any]:
 
     kept = clients.read_meta(folder).get("text_indexes", {}).get(collection, {})
     return {field: models.TextIndexParams(**params) for field, params in kept.items()}
-
-
-def _is_qdrant(url: str) -> bool:
-    """Ask a server what it is."""
-    if urlsplit(url).scheme not in ("http", "https"):
-        return False
-    plain = urlsplit(url)._replace(path="/", query="").geturl()
-    try:
-        with urlopen(plain, timeout=PROBE_S) as answer:  # noqa: S310 - its scheme is looked at above
-            found = json.load(answer)
-    except (URLError, OSError, ValueError):
-        return False
-    return isinstance(found, dict) and "qdrant" in str(found.get("title", "")).lower()

@@ -15,6 +15,7 @@ import apsw
 
 from emberd.errors import NotAStoreError
 from emberd.stores.base import Key, Stamp
+from emberd.stores.choice import chosen
 from emberd.stores.sqlite import database
 from emberd.stores.sqlite.blob import BlobStore
 from emberd.stores.sqlite.blob_replace import BlobReplacement
@@ -107,20 +108,10 @@ class LlmStore(BlobStore):
             str(name): (int(number), str(model))
             for number, name, model in connection.execute("SELECT id, name, model FROM collections")
         }
-        names = ", ".join(sorted(found)) or "none"
-        if self._collection is None and len(found) != 1:
-            raise NotAStoreError(
-                f"{self.path} has {len(found)} collections ({names}), not one.",
-                hint="Name one of them with `--option collection=NAME`."
-                if found
-                else "`llm embed-multi` makes one.",
-            )
-        collection = self._collection or next(iter(found))
-        if collection not in found:
-            raise NotAStoreError(
-                f"{self.path} has no collection {collection}, only: {names}.",
-                hint="Name one of those with `--option collection=NAME`.",
-            )
+        collection = chosen(
+            self._collection, found, place=self.path, what="collection", option="collection",
+            makes="`llm embed-multi` makes one.",
+        )  # fmt: skip
         number, model = found[collection]
         table = Collection(
             table="embeddings",

@@ -10,6 +10,7 @@ import apsw
 from emberd.dtypes import Dtype
 from emberd.errors import NotAStoreError, StoreError
 from emberd.stores.base import Key
+from emberd.stores.choice import chosen
 from emberd.stores.sqlite import database
 from emberd.stores.sqlite.database import quoted
 from emberd.stores.sqlite.store import HOW, SqliteStore
@@ -103,20 +104,10 @@ class SqliteVecStore(SqliteStore[Layout]):
     def layout(self, connection: apsw.Connection) -> Layout:
         """Find the vec0 table."""
         found = vec0_tables(connection)
-        names = ", ".join(sorted(found)) or "none"
-        if self._table is None and len(found) != 1:
-            raise NotAStoreError(
-                f"{self.path} has {len(found)} vec0 tables ({names}), not one.",
-                hint="Name one of them with `--option table=NAME`."
-                if found
-                else "A store is a database with a vec0 table, made by sqlite-vec.",
-            )
-        table = self._table or next(iter(found))
-        if table not in found:
-            raise NotAStoreError(
-                f"{self.path} has no vec0 table {table}, only: {names}.",
-                hint="Name one of those with `--option table=NAME`.",
-            )
+        table = chosen(
+            self._table, found, place=self.path, what="vec0 table", option="table",
+            makes="A store is a database with a vec0 table, made by sqlite-vec.",
+        )  # fmt: skip
         if not (self._text or self._query or self._also):
             self._as_langchain_has_it(connection, table)
         return layout_of(self.path, connection, table, found[table])

@@ -16,14 +16,16 @@ PUT = """
 INSERT INTO notes (id, body, embedding) VALUES (%s, %s, %s)
 ON CONFLICT (id) DO UPDATE SET body = excluded.body, embedding = excluded.embedding"""
 ROWS = "SELECT id, body, embedding FROM {schema}notes"
+INDEX = "CREATE INDEX notes_near ON notes USING hnsw (embedding vector_cosine_ops)"
 KEPT = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^emberd_(backup|undone)_' ORDER BY 1"
 
 
 class Subject:
-    """One database of a server of its own."""
+    """One database of a server of its own; `indexed`: with an HNSW index."""
 
     name: ClassVar[str] = "pgvector"
     one_process: ClassVar[bool] = False
+    indexed = True
 
     def __init__(self, folder: Path) -> None:
         del folder
@@ -58,13 +60,11 @@ class Subject:
                 "CREATE TABLE notes (id bigserial PRIMARY KEY, embedding"
                 f" vector({size}) NOT NULL, body text)".encode()
             )
-            connection.execute(
-                "CREATE INDEX notes_near ON notes USING hnsw (embedding vector_cosine_ops)"
-            )
-        session = self.session()
-        for row in self._rows:
-            session.put(*row)
-        session.close()
+            with connection.cursor().copy("COPY notes (id, body, embedding) FROM STDIN") as copy:
+                for key, text, vector in self._rows:
+                    copy.write_row((key, text, str(vector.tolist())))
+            if self.indexed:
+                connection.execute(INDEX)
 
     def session(self) -> "Session":
         """Open a connection."""
