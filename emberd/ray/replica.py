@@ -70,6 +70,7 @@ class Replica:
         """Return once the model is loaded, or the error."""
         try:
             await self._pool.load(None)
+            await self._check_same()
         except EmberdError as error:
             return Refused.of(error)
         return None
