@@ -11,10 +11,9 @@ from tests.balancers.balancing import free_ports
 from tests.ray.clusters import Cluster, Served
 
 MODELS = """
-aliases: {{text-embedding-3-small: "minilm:query"}}
 default_reranker: ranks
 models:
-  minilm: {{matryoshka: [128], prompts: {{query: 'hello '}}}}
+  bge-small: {{}}
   ranks: {{kind: rerank, pooling: cls, compute: f32, sources: [{{path: {ranks}}}]}}
   tiny: {{sources: [{{path: {tiny}}}], dimensions: 64, pooling: mean, replicas: 3, pinned: true}}
   short: {{sources: [{{path: {tiny}}}], dimensions: 64, pooling: cls, replicas: 2, idle_unload: 3s}}
@@ -61,10 +60,4 @@ def served(cluster: Cluster) -> Served:
 @pytest.fixture(scope="session")
 def server(served: Served) -> Served:
     """What tests of the app ask, by the name that they know."""
-    return served
-
-
-@pytest.fixture(scope="session")
-def offering(served: Served) -> Served:
-    """What tests of clients ask, by the name that they know."""
     return served
