@@ -227,9 +227,8 @@ class Store(Protocol):
         part: str                             which of several stores in one place it is
         part_option: ClassVar[str]            the option that says so
         caveats: Sequence[str]                what its engine cannot promise, a sentence each
-        discard_backup(backup: Path) -> None  frees what a token names, before that is deleted; some
-                                              or all of it may be gone already (a damaged one names
-                                              nothing: raise BackupError)
+        discard_backup(backup: Path) -> None  frees what a token names, of which some or all may be
+                                              gone already; BackupError if the token is damaged
     """
 
     kind: ClassVar[str]

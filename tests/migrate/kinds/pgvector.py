@@ -24,7 +24,6 @@ class Subject:
     """One database of a server of its own; `indexed`: with an HNSW index."""
 
     name: ClassVar[str] = "pgvector"
-    one_process: ClassVar[bool] = False
     indexed = True
 
     def __init__(self, folder: Path) -> None:
@@ -79,6 +78,10 @@ class Subject:
                     found |= read(connection, ROWS.format(schema=f"{schema}."))
         return found
 
+    def things(self) -> int:
+        """Count tables."""
+        return count_tables(self.url)
+
 
 class Session:
     """A connection."""
@@ -119,6 +122,16 @@ def is_stamped(connection: Any) -> bool:  # noqa: ANN401
     """Whether there is a stamp in the database."""
     there = connection.execute("SELECT to_regclass('emberd.spaces')").fetchone()[0]
     return bool(there and connection.execute("SELECT FROM emberd.spaces").rowcount)
+
+
+def count_tables(url: str) -> int:
+    """Count the tables that are not the server's, nor that of the stamps."""
+    with connect(url) as connection:
+        found = connection.execute(
+            "SELECT FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema', 'emberd')"
+        )
+        return int(found.rowcount)
 
 
 def drop_kept(connection: Any) -> None:  # noqa: ANN401
