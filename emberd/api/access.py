@@ -30,7 +30,7 @@ PAGE = ("/", "/ui")  # to look at: it has no data, and asks for the token
 METHODS = "GET, POST"
 EXPOSED = (
     "X-Request-Id, X-Emberd-Model, X-Emberd-Fingerprint, X-Emberd-Rows, X-Emberd-Dimensions,"
-    " X-Emberd-Instance, Retry-After, X-Should-Retry, WWW-Authenticate"
+    " X-Emberd-Compute, X-Emberd-Instance, Retry-After, X-Should-Retry, WWW-Authenticate"
 )
 PREFLIGHT_S = 600
 PREFLIGHT_VARIES = (

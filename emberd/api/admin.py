@@ -23,8 +23,8 @@ from emberd.api.openapi import (
 from emberd.api.routes import Router
 from emberd.config.difference import Change
 from emberd.config.live import LiveConfig
-from emberd.pool.manager import Pool
 from emberd.pool.status import ModelStatus
+from emberd.pool.surface import PoolSurface
 
 BROKEN = "The config file is missing or invalid; the previous configuration stays in force."
 
@@ -66,7 +66,7 @@ class PinBody(RequestBody):
     pinned: bool = Field(description="Whether it stays loaded; its entry counts after a restart.")
 
 
-def create_router(live: LiveConfig, pool: Pool) -> Router:
+def create_router(live: LiveConfig, pool: PoolSurface) -> Router:
     """Return the admin routes."""
     router = Router()
     failures: Responses = fails(NativeError, (*ACCESS, 500))

@@ -106,11 +106,14 @@ class PacedResponse(Response):
 
 
 def respond(answer: Answer, body: bytes, media_type: str = "application/json") -> Response:
-    """Return a response whose headers name the model and the space of its vectors."""
+    """Return a response whose headers name the model, the space, and what computed it."""
+    headers = {"X-Emberd-Model": answer.model, "X-Emberd-Fingerprint": answer.fingerprint}
+    if answer.compute:
+        headers["X-Emberd-Compute"] = answer.compute
     return PacedResponse(
         body,
         media_type=media_type,
-        headers={"X-Emberd-Model": answer.model, "X-Emberd-Fingerprint": answer.fingerprint},
+        headers=headers,
         background=BackgroundTask(_release_soon) if len(body) > BIG_BYTES else None,
     )
 

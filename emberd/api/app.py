@@ -33,11 +33,13 @@ from emberd.api.page import Page
 from emberd.api.routes import Route, Routes
 from emberd.api.stamps import AFTER_START_S, Stamps
 from emberd.config.live import LiveConfig
+from emberd.config.load import Config
 from emberd.pool.manager import Pool
 from emberd.pool.memory import memory_bytes, release_free_memory
-from emberd.pool.observer import Observers
+from emberd.pool.observer import Observer, Observers
 from emberd.pool.preparing import AFTER_START_S as PREPARE_AFTER_S
 from emberd.pool.preparing import Preparing
+from emberd.pool.surface import PoolSurface
 from emberd.running import Running
 
 
@@ -50,23 +52,32 @@ class App:
 
     answer: ASGIApp
     routes: Callable[[], Sequence[Route]]
-    pool: Pool
+    pool: PoolSurface
     watchers: events.Watchers
     page: Page
 
 
-def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
-    """Return the app; `here` says where the server listens, and which run of it this is."""
+def create_app(
+    live: LiveConfig,
+    tokens: BearerTokens,
+    here: Running,
+    pool_of: Callable[[Config, Observer], PoolSurface] = Pool,
+) -> App:
+    """Return the app; `here` says where the server listens, and which run of it this is.
+
+    `pool_of` makes the pool that answers. Only one with workers of its own has them prepared.
+    """
     config = live.config
     measured = metrics.Metrics()
     observers = Observers(measured)
-    pool = Pool(config, observers)
+    pool = pool_of(config, observers)
     byte_budget = ByteBudget(lambda: pool.limits.max_queued_bytes)
     stamps = Stamps()
-    preparing = Preparing(pool)
+    preparing = Preparing(pool) if isinstance(pool, Pool) else None
     live.follow(pool.apply)
     live.follow(stamps.look)
-    live.follow(preparing.look)
+    if preparing:
+        live.follow(preparing.look)
     live.follow(lambda _: release_free_memory())  # what the old configuration and its YAML took
 
     @asynccontextmanager
@@ -74,11 +85,13 @@ def create_app(live: LiveConfig, tokens: BearerTokens, here: Running) -> App:
         async with pool:
             watching = asyncio.create_task(live.watch(), name="watch the config file")
             stamps.look(live.config, after_s=AFTER_START_S)
-            preparing.look(live.config, after_s=PREPARE_AFTER_S)
+            if preparing:
+                preparing.look(live.config, after_s=PREPARE_AFTER_S)
             yield
             watching.cancel()
             await stamps.close()
-            await preparing.close()
+            if preparing:
+                await preparing.close()
 
     def server() -> dict[str, Any]:
         from emberd.api.commands import command_line  # only who watches is told

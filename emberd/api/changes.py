@@ -13,9 +13,9 @@ from typing import Any
 from emberd.api.activity import Activity, Ended
 from emberd.api.events import Watchers
 from emberd.api.history import History
-from emberd.pool.manager import Pool
 from emberd.pool.memory import memory_bytes
 from emberd.pool.status import ModelStatus
+from emberd.pool.surface import PoolSurface
 from emberd.worker.wire import Batch
 
 SOON_S = 0.2  # in which changes are gathered
@@ -32,7 +32,7 @@ class Changes:
     """
 
     def __init__(
-        self, pool: Pool, history: History, activity: Activity, everything: Looks, pid: int
+        self, pool: PoolSurface, history: History, activity: Activity, everything: Looks, pid: int
     ) -> None:
         self.watchers = Watchers(self._hello)
         self._pool = pool

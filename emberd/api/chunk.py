@@ -16,8 +16,8 @@ from emberd.api.routes import Router
 from emberd.dtypes import Dtype
 from emberd.errors import BadOptionError
 from emberd.pool.chunks import embed_chunks
-from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
+from emberd.pool.surface import PoolSurface
 from emberd.spaces.chunks import GRAMMARS, Chunking, ChunkKind
 
 Language = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(GRAMMARS)})]
@@ -139,7 +139,7 @@ class EmbeddedChunk(ChunkPlace):
 
 async def embed(
     request: Request,
-    pool: Pool,
+    pool: PoolSurface,
     asked: EmbedRequest,
     form: answers.Format,
     dtype: Dtype | None = None,
@@ -172,7 +172,7 @@ def settings_of(chunking: Chunking, size: int) -> dict[str, Any]:
     }
 
 
-def create_router(pool: Pool) -> Router:
+def create_router(pool: PoolSurface) -> Router:
     """Return the route over one pool."""
     router = Router()
 

@@ -16,8 +16,8 @@ from emberd.api.routes import Router
 from emberd.dtypes import Dtype
 from emberd.errors import BadOptionError
 from emberd.pool.job import Answer
-from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
+from emberd.pool.surface import PoolSurface
 from emberd.worker.wire import BETWEEN, Encoding
 
 EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
@@ -103,7 +103,7 @@ class CohereEmbeddings(ResponseBody):
     response_type: Literal["embeddings_floats", "embeddings_by_type"]
 
 
-def create_router(pool: Pool) -> Router:
+def create_router(pool: PoolSurface) -> Router:
     """Return Cohere's routes over one pool."""
     router = Router(tags=["Cohere"])
 
@@ -122,7 +122,9 @@ def create_router(pool: Pool) -> Router:
     return router
 
 
-async def _embed(request: Request, pool: Pool, asked: CohereEmbedBody, version: str) -> Response:
+async def _embed(
+    request: Request, pool: PoolSurface, asked: CohereEmbedBody, version: str
+) -> Response:
     types: list[EmbeddingType] = list(dict.fromkeys(asked.embedding_types)) or ["float"]
     (encoding, dtype), *also = (AS[kind] for kind in types)
     answer = await exchange.embed(

@@ -12,8 +12,8 @@ from emberd.api.hang_up import hang_up_of
 from emberd.api.record import record_of
 from emberd.errors import BadOptionError
 from emberd.pool.job import Answer, Timing
-from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
+from emberd.pool.surface import PoolSurface
 from emberd.registry.spec import ModelSpec
 from emberd.worker.wire import Encoding
 
@@ -25,7 +25,7 @@ ENTRY_BYTES = 32  # roughly, per number of a sparse vector that is not zero,
 MOST_ENTRIES = 512  # of which there are rarely more
 
 
-async def embed(request: Request, pool: Pool, asked: EmbedRequest) -> Answer:
+async def embed(request: Request, pool: PoolSurface, asked: EmbedRequest) -> Answer:
     """Return the pool's answer; an expected fingerprint and `cache` may also come in headers.
 
     If the request or the model's name states a role, a header of the answer says which prompt the
@@ -85,7 +85,7 @@ def _size_bytes(asked: EmbedRequest, spec: ModelSpec, max_texts: int) -> int:
     return held_bytes + number_bytes * vectors * spec.dimensions
 
 
-async def load(request: Request, pool: Pool, name: str | None) -> Answer:
+async def load(request: Request, pool: PoolSurface, name: str | None) -> Answer:
     """Return an answer without vectors, once the model is loaded.
 
     An expected fingerprint is not checked: there are no vectors that could be of another space.

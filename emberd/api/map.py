@@ -29,8 +29,8 @@ from emberd.api.routes import Router
 from emberd.config.live import LiveConfig
 from emberd.dtypes import Dtype
 from emberd.errors import BadOptionError
-from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
+from emberd.pool.surface import PoolSurface
 
 LOOK_S = 0.5  # so long `POST /map` waits for a store to be read
 MOST_TEXTS = 1000
@@ -201,7 +201,7 @@ class _Asked:
         return Response(raw, 200, headers, BYTES)
 
 
-def create_router(pool: Pool, live: LiveConfig, maps: Maps) -> Router:
+def create_router(pool: PoolSurface, live: LiveConfig, maps: Maps) -> Router:
     """Return the routes over the maps that are held; texts to search are embedded by `pool`."""
     router = Router()
 

@@ -27,7 +27,7 @@ from emberd.api.byte_budget import ByteBudget
 from emberd.api.openapi import ACCESS, NativeError, fails
 from emberd.api.record import Record
 from emberd.api.routes import Router
-from emberd.pool.manager import Pool
+from emberd.pool.surface import PoolSurface
 from emberd.worker.wire import Batch
 
 FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
@@ -195,7 +195,7 @@ def _histogram(
 class PoolCollector(Collector):
     """The state of the pool at the moment of a scrape."""
 
-    def __init__(self, pool: Pool, byte_budget: ByteBudget) -> None:
+    def __init__(self, pool: PoolSurface, byte_budget: ByteBudget) -> None:
         self._pool = pool
         self._byte_budget = byte_budget
 
@@ -245,7 +245,7 @@ class PoolCollector(Collector):
         yield from (queued, in_flight, texts, size, resident, memory, workers, space)
 
 
-def create_router(metrics: Metrics, pool: Pool, byte_budget: ByteBudget) -> Router:
+def create_router(metrics: Metrics, pool: PoolSurface, byte_budget: ByteBudget) -> Router:
     """Return the route. A scrape is cheap and loads no model."""
     registry = CollectorRegistry()
     for collector in (metrics, PoolCollector(pool, byte_budget)):

@@ -40,10 +40,10 @@ from emberd.api.routes import Router
 from emberd.config.live import LiveConfig
 from emberd.dtypes import Dtype
 from emberd.errors import WrongShapeError
-from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
 from emberd.pool.states import State
 from emberd.pool.status import ModelStatus
+from emberd.pool.surface import PoolSurface
 from emberd.worker.wire import Encoding
 
 ASKED = [
@@ -178,7 +178,7 @@ class Unloaded(ResponseBody):
     models: list[str]
 
 
-def create_router(pool: Pool, live: LiveConfig) -> Router:
+def create_router(pool: PoolSurface, live: LiveConfig) -> Router:
     """Return the native routes over one pool. `/health` includes the warnings of `live`."""
     router = Router()
 
@@ -298,7 +298,7 @@ def create_router(pool: Pool, live: LiveConfig) -> Router:
     return router
 
 
-def _check_ready(request: Request, pool: Pool) -> None:
+def _check_ready(request: Request, pool: PoolSurface) -> None:
     model, fingerprint = map(request.query_params.get, ("model", "fingerprint"))
     if model not in (None, pool.default.name):
         require_token(request.scope)

@@ -20,9 +20,9 @@ from emberd.api import answers, body, exchange
 from emberd.api.fields import ModelName, RequestBody, Texts, Truncate
 from emberd.api.openapi import ACCESS, EMBEDDING, OllamaError, ResponseBody, fails, gives, takes
 from emberd.api.routes import Router
-from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
 from emberd.pool.status import ModelStatus
+from emberd.pool.surface import PoolSurface
 from emberd.registry.catalog import LATEST
 
 NS_PER_S = 1_000_000_000
@@ -138,7 +138,7 @@ class OllamaAbout(ResponseBody):
     capabilities: list[str]
 
 
-def create_router(pool: Pool) -> Router:
+def create_router(pool: PoolSurface) -> Router:
     """Return Ollama's routes over one pool."""
     router = Router(tags=["Ollama"])
 
@@ -259,13 +259,13 @@ def create_router(pool: Pool) -> Router:
     return router
 
 
-def _names(row: ModelStatus, pool: Pool) -> Iterator[str]:
+def _names(row: ModelStatus, pool: PoolSurface) -> Iterator[str]:
     """Yield names as Ollama lists them, with a tag. Hub ids are accepted, but not listed."""
     for name in pool.names(pool.spec(row.name)):
         yield name if ":" in name else name + LATEST
 
 
-def _tag(row: ModelStatus, pool: Pool, name: str) -> dict[str, Any]:
+def _tag(row: ModelStatus, pool: PoolSurface, name: str) -> dict[str, Any]:
     digest = row.fingerprint or ""
     return {
         "name": name,
@@ -281,7 +281,7 @@ def _files(row: ModelStatus) -> dict[str, Any]:
     return {"modified_at": changed.isoformat(), "size": row.files_bytes}
 
 
-def _running(row: ModelStatus, pool: Pool) -> dict[str, Any]:
+def _running(row: ModelStatus, pool: PoolSurface) -> dict[str, Any]:
     expires = None
     if row.unloads_in_s is not None:
         expires = (datetime.now(UTC) + timedelta(seconds=row.unloads_in_s)).isoformat()
@@ -294,7 +294,7 @@ def _running(row: ModelStatus, pool: Pool) -> dict[str, Any]:
     }
 
 
-def _details(row: ModelStatus, pool: Pool) -> dict[str, Any]:
+def _details(row: ModelStatus, pool: PoolSurface) -> dict[str, Any]:
     family = pool.spec(row.name).architecture or ""
     return {
         "parent_model": "",

@@ -30,8 +30,8 @@ from emberd.api.openapi import (
 from emberd.api.routes import Router
 from emberd.dtypes import Dtype
 from emberd.errors import BadOptionError
-from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
+from emberd.pool.surface import PoolSurface
 
 
 class OpenAIEmbeddingsBody(RequestBody):
@@ -123,7 +123,7 @@ class OpenAIModelList(ResponseBody):
     data: list[OpenAIListedModel]
 
 
-def create_router(pool: Pool) -> Router:
+def create_router(pool: PoolSurface) -> Router:
     """Return OpenAI's routes over one pool."""
     router = Router(tags=["OpenAI"])
 
@@ -180,7 +180,7 @@ def create_router(pool: Pool) -> Router:
     return router
 
 
-def _with_ids_as_texts(data: object, pool: Pool) -> dict[str, Any] | None:
+def _with_ids_as_texts(data: object, pool: PoolSurface) -> dict[str, Any] | None:
     """Return a request whose token ids are written as the pool reads them; None for texts."""
     if not isinstance(data, dict) or not isinstance(data.get("model"), str | None):
         return None

@@ -90,6 +90,7 @@ IDENTITY = {
     for name, what in {
         "X-Emberd-Model": "The model's name in the registry.",
         "X-Emberd-Fingerprint": "The vector space of the answer.",
+        "X-Emberd-Compute": "What computed it: the backend, and in which numbers.",
     }.items()
 }
 EXPECT = {

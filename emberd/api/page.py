@@ -10,13 +10,13 @@ from emberd.api.changes import Changes
 from emberd.api.routes import Route
 from emberd.config.live import LiveConfig
 from emberd.errors import ShuttingDownError
-from emberd.pool.manager import Pool
+from emberd.pool.surface import PoolSurface
 
 
 class Page:
     """Jobs, maps, stores and models' trust; `changes` are told to who watches."""
 
-    def __init__(self, pool: Pool, live: LiveConfig, changes: Changes) -> None:
+    def __init__(self, pool: PoolSurface, live: LiveConfig, changes: Changes) -> None:
         self._pool, self._live, self._changes = pool, live, changes
         self._loaded: _Loaded | None = None
         self._closing = False
@@ -46,7 +46,7 @@ class Page:
 
 
 class _Loaded:
-    def __init__(self, pool: Pool, live: LiveConfig, changes: Changes) -> None:
+    def __init__(self, pool: PoolSurface, live: LiveConfig, changes: Changes) -> None:
         from emberd.api import jobs, map, stores, trust
         from emberd.api.commands import Jobs
         from emberd.api.map_process import Maps

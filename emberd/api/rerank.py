@@ -30,8 +30,8 @@ from emberd.api.openapi import (
 from emberd.api.routes import Router
 from emberd.errors import WrongShapeError
 from emberd.pool.job import Answer
-from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
+from emberd.pool.surface import PoolSurface
 from emberd.ranking import rank
 from emberd.units import format_places
 
@@ -165,7 +165,7 @@ class TEIRank(ResponseBody):
 TEI_RANKS = {"type": "array", "items": schema(TEIRank)}
 
 
-def create_router(pool: Pool) -> Router:
+def create_router(pool: PoolSurface) -> Router:
     """Return the re-ranking routes over one pool."""
     router = Router(tags=["Re-ranking"])
 
@@ -237,7 +237,7 @@ def create_router(pool: Pool) -> Router:
 
 async def _rerank(
     request: Request,
-    pool: Pool,
+    pool: PoolSurface,
     asked: RerankBody,
     as_document: Callable[[str], object],
     with_texts: bool,
@@ -261,7 +261,7 @@ async def _rerank(
     return _respond(answer, said)
 
 
-async def _tei(request: Request, pool: Pool, data: object) -> Response:
+async def _tei(request: Request, pool: PoolSurface, data: object) -> Response:
     """Answer in TEI's dialect, including its errors."""
     request.scope["state"][SPOKEN] = "tei"
     asked = body.validate(data, TEIRerankBody)
@@ -277,7 +277,7 @@ async def _tei(request: Request, pool: Pool, data: object) -> Response:
 
 async def _scores(
     request: Request,
-    pool: Pool,
+    pool: PoolSurface,
     query: str,
     texts: Sequence[str],
     model: str | None,

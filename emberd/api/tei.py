@@ -25,8 +25,8 @@ from emberd.api.openapi import (
 )
 from emberd.api.routes import Router
 from emberd.errors import TooLargeError
-from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
+from emberd.pool.surface import PoolSurface
 
 MAX_TOKENIZED_CHARS = 1_000_000  # per request: these texts are not cut, and others wait
 
@@ -121,7 +121,7 @@ SPARSE = _lists_of(schema(TEISparseValue))
 TOKENS = _lists_of(schema(TEIToken))
 
 
-async def embed(request: Request, pool: Pool, data: object) -> Response:
+async def embed(request: Request, pool: PoolSurface, data: object) -> Response:
     """Answer a request in TEI's dialect, including its errors."""
     request.scope["state"][SPOKEN] = "tei"
     asked = body.validate(data, TEIEmbedBody)
@@ -136,12 +136,12 @@ async def embed(request: Request, pool: Pool, data: object) -> Response:
     return await _lists(request, pool, wanted)
 
 
-async def _lists(request: Request, pool: Pool, wanted: EmbedRequest) -> Response:
+async def _lists(request: Request, pool: PoolSurface, wanted: EmbedRequest) -> Response:
     answer = await exchange.embed(request, pool, wanted)
     return answers.respond(answer, answers.as_array(answer))
 
 
-def create_router(pool: Pool) -> Router:
+def create_router(pool: PoolSurface) -> Router:
     """Return TEI's routes over one pool, except `/embed`."""
     router = Router(tags=["TEI"])
 

@@ -54,6 +54,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd verify minilm --json --progress", "for programs: each check as it comes"),
         ("emberd verify --accept minilm", "accept the model as it is now"),
     ),
+    "ray config": (
+        ("emberd ray config > serve.yaml", "what `emberd ray deploy` takes"),
+        ("emberd ray config --ingresses 2 --gpus 1 > serve.yaml", "for nodes with GPUs"),
+    ),
+    "ray deploy": (("emberd ray deploy serve.yaml", "also when it has changed"),),
+    "ray start": (
+        ("emberd ray start --head", "on the first machine"),
+        ("emberd ray start --address one:6379", "on each further one"),
+    ),
     "doctor": (("emberd doctor", "what is wrong, and what to do"),),
     "use": (
         ("emberd use bge-small --dry-run", "what it would change"),

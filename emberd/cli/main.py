@@ -27,6 +27,7 @@ from emberd.cli import (
     migrate,
     models,
     prepare,
+    ray,
     rerank,
     serve,
     server,
@@ -76,6 +77,7 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(settings.app, name="config")
 app.add_typer(migrate.app, name="migrate")
 app.command("map")(map.map_store)
+app.add_typer(ray.app, name="ray")
 examples.add_to(app)
 
 

@@ -65,6 +65,19 @@ def cores() -> int:
     return found
 
 
+def for_ray(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of a command of Ray's: it tells nobody of its use, and asks a token.
+
+    What is stated there already is left as it is.
+    """
+    return {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", **environ}
+
+
+def keep_ray_private(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Have a Ray that this process starts tell nobody of its use; it asks a token by itself."""
+    environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 def for_a_command(default: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment of a command that a server runs; `default` may come from its flag."""
     return {**environ, "EMBERD_DEFAULT": default}

@@ -56,6 +56,7 @@ def load_config(
     config: Path | None = None,
     flags: Mapping[Keys, Any] | None = None,
     environ: Mapping[str, str] = os.environ,
+    content: Mapping[str, Any] | None = None,
 ) -> Config:
     """Read every layer and validate the result.
 
@@ -63,17 +64,17 @@ def load_config(
         config: a file named by a flag; it must exist.
         flags: values given on the command line, such as `{("server", "port"): 9000}`.
         environ: the environment.
+        content: what to take for the file's content, if the file is elsewhere.
 
     Raises:
         ConfigError: file and line, variable or flag, and key are in the message.
     """
     homes = find_homes(environ, config=config)
-    if (config or environ.get("EMBERD_CONFIG")) and is_gone(homes.config):
-        raise ConfigError(
-            f"The config file {homes.config} does not exist.",
-            hint="Create it with `emberd config init`, or name a file that exists.",
-        )
-    document = read_document(homes.config)
+    document = (
+        _read(homes.config, must_exist=bool(config or environ.get("EMBERD_CONFIG")))
+        if content is None
+        else Document(homes.config, dict(content))
+    )
     values = {
         key: value
         for key, value in document.data.items()
@@ -117,6 +118,16 @@ def load_config(
         origins=origins | model_origins,
         token=token_of_environment(environ),
     )
+
+
+def _read(file: Path, *, must_exist: bool) -> Document:
+    """Return the content of the config file. Raises ConfigError."""
+    if must_exist and is_gone(file):
+        raise ConfigError(
+            f"The config file {file} does not exist.",
+            hint="Create it with `emberd config init`, or name a file that exists.",
+        )
+    return read_document(file)
 
 
 def _read_environ(

@@ -218,6 +218,7 @@ class Backlog:
             )
             self._drop(job, error)
             return False
+        job.compute = lane.computes
         most = len(job.asked.texts)
         if self.workers > 1 and not job.strikes and not job.asked.description:
             most = max(FEW_TEXTS, math.ceil(most / self.workers))

@@ -46,7 +46,8 @@ class Timing:
 class Answer:
     """`fragments` has the encoded vector (or tokens, chunks) of each text, in their order.
 
-    `fingerprint` names the space; of several dtypes, that of each, with ", " between.
+    `fingerprint` names the space; of several dtypes, that of each, with ", " between. `compute` is
+    what computed it, such as "openvino f32"; empty if nothing was.
     `chunk_size` is what the size of chunks came to, in tokens.
     """
 
@@ -60,6 +61,7 @@ class Answer:
     cached: int = 0  # of its vectors, that came from the cache on disk
     chunk_size: int = 0
     is_sparse: bool = False  # vectors are JSON objects with `indices` and `values`
+    compute: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -97,6 +99,7 @@ class Job:
     is_sparse: bool = False  # its model is of kind sparse
     step: float = 0.0  # of int8 and uint8
     fingerprint: str = ""  # of the space that its vectors are in, once it entered one
+    compute: str = ""  # what computes them
     done: asyncio.Future[Answer] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -209,6 +212,7 @@ class Job:
                     cached=self._cached,
                     chunk_size=self._chunk_size,
                     is_sparse=self.is_sparse,
+                    compute=self.compute,
                 )
             )
 

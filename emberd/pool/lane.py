@@ -42,6 +42,11 @@ class Lane:
         return len(self.parts) == 1 and next(iter(self.parts.values())).is_suspect
 
     @property
+    def computes(self) -> str:
+        """What its worker computes with: the backend, and in which numbers."""
+        return f"{self.ready.backend} {self.ready.compute}"
+
+    @property
     def takes_more(self) -> bool:
         """Whether it may be sent something now."""
         return self.worker.takes_more and not self.has_suspect

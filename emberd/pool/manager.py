@@ -40,6 +40,7 @@ from emberd.registry.catalog import Named
 from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
 from emberd.spaces import stores
 from emberd.spaces.lock import LockFile
+from emberd.worker.wire import Ready
 
 T = TypeVar("T")
 QUEUED_TEXTS = attrgetter("backlog.queued_texts")
@@ -175,6 +176,11 @@ class Pool:
     async def audited(self, name: str | None) -> str | None:
         """Wait until a loaded model has checked what it computes with; return what was damaged."""
         return await self._model(name).audited()
+
+    def ready(self, name: str | None = None) -> Ready | None:
+        """Return what a loaded model's worker said when it became ready; None if there is none."""
+        lanes = self._models[self.spec(name).name].backlog.lanes
+        return lanes[0].ready if lanes else None
 
     async def unload(self, name: str | None = None) -> list[str]:
         """Unload one model or all; return the names that were loaded, once their memory is back."""

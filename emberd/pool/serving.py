@@ -44,7 +44,7 @@ def check_served(model: Model, fingerprint: str | None) -> None:
             hint=f"Run `emberd load {name}` on that machine once.",
         )
     steps = entry.now.steps if entry else {}
-    if fingerprint not in known and fingerprint not in _made_of(known, steps):
+    if fingerprint not in known and fingerprint not in made_of(known, steps):
         raise NotServedError(
             f"{name} is not served in that space.",
             hint="Compare the `fingerprint` in `emberd ps --json` of the machines.",
@@ -63,7 +63,7 @@ def _spaces_of(model: Model, entry: LockEntry | None) -> Collection[str] | None:
     return entry.now.known_as
 
 
-def _made_of(spaces: Collection[str], steps: Mapping[str, float]) -> Iterator[str]:
+def made_of(spaces: Collection[str], steps: Mapping[str, float]) -> Iterator[str]:
     """Yield the spaces that are made of these: of chunks, and of smaller numbers."""
     for space in spaces:
         for each in (space, of_late(space)):

@@ -4,10 +4,10 @@ A catalog is built from specs and never changes; a changed config file makes a n
 model is here is the business of `models.availability`, and whether it is running that of the pool.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Self, get_args
 
 from emberd.errors import BadOptionError, ConfigError, UnknownModelError, WrongKindError
 from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
@@ -48,6 +48,7 @@ class Catalog:
         self, specs: Iterable[ModelSpec], aliases: Mapping[str, Named] = MappingProxyType({})
     ) -> None:
         self._by_name = {spec.name: spec for spec in specs}
+        self._aliases = aliases
         names = {spec.name: Named(spec) for spec in self}
         of_entries: dict[str, Named] = {}
         hub_ids: dict[str, Named] = {}
@@ -75,6 +76,14 @@ class Catalog:
 
     def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self._by_name.values())
+
+    def only(self, names: Collection[str]) -> Self:
+        """Return a catalog with the models of these names alone."""
+        kept = [spec for spec in self if spec.name in names]
+        aliases = {
+            alias: named for alias, named in self._aliases.items() if named.spec.name in names
+        }
+        return type(self)(kept, aliases)
 
     def get(self, name: str) -> ModelSpec:
         """Return the spec called `name`, with or without a role, or raise `UnknownModelError`."""

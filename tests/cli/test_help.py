@@ -13,7 +13,7 @@ from emberd.cli.examples import EXAMPLES
 from emberd.cli.main import app
 from tests.serving import clean_environ, run_emberd
 
-GROUPS = ("service", "config", "migrate", "cache")
+GROUPS = ("service", "config", "migrate", "cache", "ray")
 ALONE = ("cache",)  # groups that are commands, too
 
 

@@ -1,0 +1,188 @@
+"""What Ray Serve costs beside emberd alone, and how far replicas add up.
+
+    .venv/bin/python benchmarks/ray_serve.py --out FILE.json
+
+1. One query after another, in turn at `emberd serve` and at Serve: what the way through Ray takes.
+2. Bulk at 1, 2 and 4 replicas whose encoder sleeps instead of computing (`SLEEP_S` for each text),
+   so that the machine's cores do not limit it: what is left of the sum of the replicas.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import yaml
+from servers import Program
+
+SLEEP_S = 0.002
+QUERIES = 300
+REQUEST_TEXTS = 64
+BULK_S = 15.0
+ASKERS = 6  # for each replica
+REPLICAS = (1, 2, 4)
+
+BACKEND = f'''"""An encoder that sleeps: its vectors say which tokens they are of."""
+
+import json
+import time
+
+import numpy as np
+
+
+class SleepingBackend:
+    files = ("config.json", "tokenizer.json", "model.safetensors")
+    libraries = ("numpy",)
+
+    def load(self, request):
+        return SleepingEncoder(json.loads((request.folder / "config.json").read_text()))
+
+
+class SleepingEncoder:
+    compute = "f32"
+
+    def __init__(self, config):
+        self.dimensions = config["hidden_size"]
+
+    def encode(self, token_ids, mask):
+        time.sleep({SLEEP_S} * len(token_ids))
+        rows = np.ones((len(token_ids), self.dimensions), np.float32)
+        rows[:, 0] += (token_ids * mask).sum(axis=1)
+        return rows
+'''
+
+
+def prepare(folder: Path) -> None:
+    """Write a model, a backend that sleeps, and the config that names both."""
+    from emberd.backends.tiny_bert import tiny_bert
+
+    tiny_bert(folder / "model")
+    about = folder / "plugin" / "emberd_sleeping-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: emberd-sleeping\nVersion: 1.0\n")
+    entry = "[emberd.backends]\nsleeping = emberd_sleeping:SleepingBackend\n"
+    (about / "entry_points.txt").write_text(entry)
+    (folder / "plugin" / "emberd_sleeping.py").write_text(BACKEND)
+    model = {"sources": [{"path": str(folder / "model")}], "dimensions": 64, "pooling": "mean"}
+    sleeps = {
+        f"sleeps{count}": {**model, "backend": "sleeping", "replicas": count, "pinned": True}
+        for count in REPLICAS
+    }
+    config = {"default": "tiny", "models": {"tiny": {**model, "pinned": True}, **sleeps}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+@contextmanager
+def on_ray(port: int, count: int) -> Iterator[str]:
+    """Serve the models on a local Ray; `count` replicas of the one that has so many."""
+    import emberd.ray
+    import ray
+    from ray import serve
+
+    ray.init(num_cpus=16, object_store_memory=200 * 2**20, include_dashboard=False)
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        app = emberd.ray.app({})
+        serve.run(app, name="emberd", route_prefix="/")
+        url = f"http://127.0.0.1:{port}"
+        name = f"sleeps{count}"
+        until_s = time.monotonic() + 180
+        while serve.status().applications["emberd"].deployments[name].replica_states != {
+            "RUNNING": count
+        }:
+            if time.monotonic() > until_s:
+                sys.exit(f"{name} has not got {count} replicas.")
+            time.sleep(0.5)
+        yield url
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def queries(urls: dict[str, str]) -> dict[str, Any]:
+    """Ask each in turn, one query at a time; return milliseconds."""
+    took: dict[str, list[float]] = {name: [] for name in urls}
+    clients = {name: httpx2.Client(base_url=url, timeout=60) for name, url in urls.items()}
+    for number in range(QUERIES + 20):
+        for name, client in clients.items():
+            began_s = time.perf_counter()
+            body = {"texts": [f"a cat {number}"], "model": "tiny"}
+            client.post("/embed", json=body).raise_for_status()
+            if number >= 20:  # the first ones warm up
+                took[name].append((time.perf_counter() - began_s) * 1000)
+    shown = {
+        name: {
+            "median_ms": round(statistics.median(each), 2),
+            "p95_ms": round(statistics.quantiles(each, n=20)[-1], 2),
+        }
+        for name, each in took.items()
+    }
+    medians = [each["median_ms"] for each in shown.values()]
+    return {**shown, "overhead_ms": round(medians[1] - medians[0], 2)}
+
+
+def bulk(url: str, model: str, askers: int) -> float:
+    """Return texts per second of so many clients at once."""
+    texts = ["the cat eats a bird"] * REQUEST_TEXTS
+    ends_s = time.monotonic() + BULK_S
+
+    def ask() -> int:
+        done = 0
+        with httpx2.Client(base_url=url, timeout=120) as client:
+            while time.monotonic() < ends_s:
+                body = {"texts": texts, "model": model, "encoding": "base64", "cache": False}
+                client.post("/embed", json=body).raise_for_status()
+                done += len(texts)
+        return done
+
+    began_s = time.monotonic()
+    with ThreadPoolExecutor(askers) as pool:
+        total = sum(pool.map(lambda _: ask(), range(askers)))
+    return total / (time.monotonic() - began_s)
+
+
+def main() -> None:
+    """Measure, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    out = parser.parse_args().out
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        prepare(folder)
+        environment = {"EMBERD_HOME": str(folder), "PYTHONPATH": str(folder / "plugin")}
+        os.environ.update(environment)
+        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S="60")
+        alone = Program(
+            name="emberd",
+            folder=folder,
+            command=lambda port: [sys.executable, "-m", "emberd", "serve", "--port", str(port)],
+            environment=environment,
+        )
+        cores = psutil.cpu_count()
+        figures: dict[str, Any] = {"cores": cores, "sleep_s": SLEEP_S, "bulk": {}}
+        with alone.run() as running, on_ray(8961, max(REPLICAS)) as url:
+            own = f"http://127.0.0.1:{running.server.port}"
+            figures["query"] = queries({"emberd alone": own, "Ray Serve": url})
+            for count in REPLICAS:
+                figures["bulk"][str(count)] = round(bulk(url, f"sleeps{count}", ASKERS * count), 1)
+            figures["bulk_alone"] = round(bulk(own, "sleeps1", ASKERS), 1)
+        one = figures["bulk"]["1"]
+        figures["of_the_sum"] = {
+            str(count): round(figures["bulk"][str(count)] / (count * one), 3) for count in REPLICAS
+        }
+    out.write_text(json.dumps(figures, indent=2) + "\n")
+    print(out.read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""`emberd ray config | start | deploy`: a cluster that serves what this machine's config says."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emberd.cli.context import Root
+
+app = typer.Typer(no_args_is_help=True, help="Serve from several machines, with Ray (emberd[ray]).")
+
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command()
+def config(
+    ctx: typer.Context,
+    ingresses: Annotated[
+        int, typer.Option(min=1, help="Replicas of the HTTP app; 2 outlive a node.")
+    ] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="Cores for each replica of a model.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs for each replica of a model.")] = 0,
+) -> None:
+    """Print a Serve config (YAML): a deployment for each model that this machine's config names.
+
+    Save it, change how many replicas each may have, and deploy it: `emberd ray deploy FILE`.
+    """
+    import yaml
+
+    from emberd.ray.document import serve_document
+
+    root: Root = ctx.obj
+    document = serve_document(root.load(), ingresses=ingresses, cpus=cpus, gpus=gpus)
+    typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@app.command(context_settings=PASSED_ON)
+def start(ctx: typer.Context) -> None:
+    """Start Ray on this machine, as `ray start` does, with a token and its dashboard on loopback.
+
+    `emberd ray start --head` on the first machine, and on each other one
+    `emberd ray start --address FIRST:6379`, once ~/.ray/auth_token is there, too.
+    """
+    _ensure_token()
+    _become("ray", "start", "--dashboard-host", "127.0.0.1", "--disable-usage-stats", *ctx.args)
+
+
+@app.command()
+def deploy(
+    file: Annotated[Path, typer.Argument(help="What `emberd ray config` printed.")],
+) -> None:
+    """Serve what a file says, as `serve deploy` does; requests in progress are answered."""
+    _become("serve", "deploy", str(file))
+
+
+def _ensure_token() -> None:
+    """Make the token that all nodes of a cluster share, if this user has none yet."""
+    import subprocess
+
+    from emberd.config.environment import for_ray
+
+    subprocess.run(  # noqa: S603 - a fixed program
+        [_program("ray"), "get-auth-token", "--generate"],
+        env=for_ray(),
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def _become(name: str, *arguments: str) -> None:
+    from emberd.config.environment import for_ray
+
+    program = _program(name)
+    os.execve(program, [program, *arguments], for_ray())  # noqa: S606 - a fixed program
+
+
+def _program(name: str) -> str:
+    """Return the path of a program of Ray's. Raises BackendMissingError."""
+    from emberd.errors import BackendMissingError
+    from emberd.installing import pip
+
+    program = Path(sys.executable).with_name(name)
+    if not os.access(program, os.X_OK):
+        raise BackendMissingError(
+            "Ray is not installed.", hint=f"Run `{pip('install', 'emberd[ray]')}`."
+        )
+    return str(program)

@@ -1,0 +1,63 @@
+"""One cluster for all tests of this folder: it takes longer to start than anything else here."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from emberd.backends.tiny_bert import tiny_bert
+from tests import rerankers
+from tests.balancers.balancing import free_ports
+from tests.ray.clusters import Cluster, Served
+
+MODELS = """
+default_reranker: ranks
+models:
+  bge-small: {{}}
+  ranks: {{kind: rerank, pooling: cls, compute: f32, sources: [{{path: {ranks}}}]}}
+  tiny: {{sources: [{{path: {tiny}}}], dimensions: 64, pooling: mean, replicas: 3, pinned: true}}
+  short: {{sources: [{{path: {tiny}}}], dimensions: 64, pooling: cls, replicas: 2, idle_unload: 3s}}
+"""
+INGRESS = "emberd-ingress"
+TWO = {"min_replicas": 2, "initial_replicas": 2, "max_replicas": 2}
+CHANGES: dict[str, dict[str, Any]] = {
+    INGRESS: {"max_replicas_per_node": 1},
+    "tiny": {"autoscaling_config": TWO},
+    "short": {
+        "autoscaling_config": {
+            "min_replicas": 0,
+            "initial_replicas": 0,
+            "max_replicas": 2,
+            "target_ongoing_requests": 2,
+            "upscale_delay_s": 1,
+            "downscale_delay_s": 2,
+            "downscale_to_zero_delay_s": 3,
+            "look_back_period_s": 2,
+            "metrics_interval_s": 1,
+        }
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes, of which the first is the head."""
+    with Cluster(tmp_path_factory.mktemp("ray"), "head", "one", "two") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def served(cluster: Cluster) -> Served:
+    """The application, with an ingress on two nodes and two replicas of `tiny`."""
+    tiny_bert(cluster.home / "tiny")
+    served = Served(cluster, free_ports(1)[0])
+    served.config = MODELS.format(ranks=rerankers.FOLDER, tiny=cluster.home / "tiny")
+    said = served.deploy(served.config, "--ingresses", "2", "--cpus", "0.5", change=CHANGES)
+    assert said["state"] == "RUNNING", said
+    return served
+
+
+@pytest.fixture(scope="session")
+def server(served: Served) -> Served:
+    """What tests of the app ask, by the name that they know."""
+    return served
