@@ -6,8 +6,11 @@
 The store is made by the `Subject` in tests/migrate/kinds/KIND.py: random vectors of 384 dimensions,
 texts of at most eight tokens. A server embeds them. Its rate with nothing else to do, asked just as
 a migration asks it, is measured before and after `emberd migrate run`. Of that process, which is
-measured from outside, memory is the resident set, sampled five times a second; `growth_percent` is
-by how much its peak exceeds the most until 50,000 rows were embedded.
+measured from outside, memory is sampled five times a second: `resident`, which includes files that
+are mapped, such as the index of SQLite's log, and `anonymous`, without them. `growth_percent` is by
+how much a peak exceeds the most until 50,000 rows were embedded. Processor times, of the server
+with its workers and of the command, tell more than rates where other programs run, too:
+`share_of_alone` is what the server alone takes for a row, of what both take in a migration.
 """
 
 import argparse
@@ -105,6 +108,8 @@ class Watched:
 
     process: psutil.Popen
     resident: list[tuple[float, int]] = field(default_factory=list)
+    anonymous: list[tuple[float, int]] = field(default_factory=list)
+    processor_s: float = 0.0
     done: list[tuple[float, int]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -114,8 +119,11 @@ class Watched:
         reader.start()
         while self.process.poll() is None:
             try:
-                self.resident.append((time.monotonic(), self.process.memory_info().rss))
-            except psutil.NoSuchProcess:
+                now_s, held = time.monotonic(), self.process.memory_info()
+                self.processor_s = sum(self.process.cpu_times()[:2])
+                self.resident.append((now_s, held.rss))
+                self.anonymous.append((now_s, held.rss - held.shared))
+            except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 break
             time.sleep(SAMPLE_S)
         reader.join()
@@ -135,26 +143,48 @@ class Watched:
             if progress["done"] is not None:
                 self.done.append((time.monotonic(), progress["done"]))
 
-    def memory(self, rows: int) -> dict[str, float]:
+    def memory(self, rows: int) -> dict[str, dict[str, float]]:
         """Return the peaks until so many rows were embedded and after that, in MB."""
         reached_s = next((at_s for at_s, done in self.done if done >= rows), 0.0)
-        first = max(size for at_s, size in self.resident if at_s <= reached_s)
-        rest = max(size for at_s, size in self.resident if at_s > reached_s)
         return {
-            "first_mb": round(first / 1e6, 1),
-            "peak_mb": round(rest / 1e6, 1),
-            "growth_percent": round(100 * (rest / first - 1), 2),
+            "resident": _growth(self.resident, reached_s),
+            "anonymous": _growth(self.anonymous, reached_s),
         }
 
 
-def alone(embedder: ServerEmbedder, target: Target, rows: int) -> float:
-    """Return how many texts a second the server embeds, asked as by a migration."""
+def _growth(sizes: Sequence[tuple[float, int]], reached_s: float) -> dict[str, float]:
+    first = max(size for at_s, size in sizes if at_s <= reached_s)
+    rest = max(size for at_s, size in sizes if at_s > reached_s)
+    return {
+        "first_mb": round(first / 1e6, 1),
+        "peak_mb": round(rest / 1e6, 1),
+        "growth_percent": round(100 * (rest / first - 1), 2),
+    }
+
+
+@dataclass
+class Alone:
+    """A server with nothing else to do: how fast it is, and what a row costs."""
+
+    rows_per_s: float
+    processor_s: float
+
+
+def spent_s(process: psutil.Process) -> float:
+    """Return the processor time that a server and its workers have taken."""
+    return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
+
+
+def alone(server: Server, embedder: ServerEmbedder, target: Target, rows: int) -> Alone:
+    """Measure a server that embeds texts, asked as by a migration."""
     texts = [text_of(at) for at in range(rows)]
     batches = (texts[at : at + BATCH] for at in range(0, rows, BATCH))
-    began_s = time.perf_counter()
+    process = psutil.Process(server.process.pid)
+    began_s, spent_before_s = time.perf_counter(), spent_s(process)
     for _ in in_turn(batches, lambda batch: submit_to(embedder, batch, target)):
         pass
-    return rows / (time.perf_counter() - began_s)
+    took_s = time.perf_counter() - began_s
+    return Alone(rows / took_s, (spent_s(process) - spent_before_s) / rows)
 
 
 def require_short(server: Server, model: str) -> None:
@@ -165,10 +195,14 @@ def require_short(server: Server, model: str) -> None:
         sys.exit(f"{model} makes up to {most} tokens of a text of four words.")
 
 
-def measure(kind: type[Subject], rows: int, model: str, folder: Path) -> dict[str, Any]:
+def measure(
+    kind: type[Subject], rows: int, model: str, folder: Path, *, indexed: bool
+) -> dict[str, Any]:
     """Make a store, migrate it, and return what that took."""
     (folder / "engine").mkdir()
     with kind(folder / "engine") as subject:
+        if not indexed:
+            subject.indexed = False  # type: ignore[attr-defined]
         subject.create(Drawn(subject, rows))
         config = yaml.safe_dump({"default": model, "stores": {"store": subject.entry}})
         hub = load_config().homes.hub
@@ -182,24 +216,35 @@ def measure(kind: type[Subject], rows: int, model: str, folder: Path) -> dict[st
             loaded = load_config(environ={"EMBERD_HOME": str(folder / "home"), **environ})
             target = find_target(loaded, embedder, model)
             tried = min(rows, ALONE)
-            before = alone(embedder, target, tried)
-            began_s = time.monotonic()
+            before = alone(server, embedder, target, tried)
+            process = psutil.Process(server.process.pid)
+            began_s, spent_before_s = time.monotonic(), spent_s(process)
             watched = Watched(started(folder / "home", environ, model))
             outcome = json.loads(watched.follow())
             whole_s = time.monotonic() - began_s
-            after = alone(embedder, target, tried)
-    rate, own = rows / whole_s, (before + after) / 2
+            server_s = (spent_s(process) - spent_before_s) / rows
+            after = alone(server, embedder, target, tried)
+    rate, own = rows / whole_s, (before.rows_per_s + after.rows_per_s) / 2
+    own_s, command_s = (before.processor_s + after.processor_s) / 2, watched.processor_s / rows
     return {
         "machine": machine.facts(),
         "kind": kind.name,
         "rows": rows,
+        "indexed": indexed and hasattr(kind, "indexed"),
         "model": model,
-        "alone_rows_per_s": [round(before, 1), round(after, 1)],
+        "alone_rows_per_s": [round(before.rows_per_s, 1), round(after.rows_per_s, 1)],
         "rows_per_s": round(rate, 1),
         "share_of_alone": round(rate / own, 4),
+        "processor_us_per_row": {
+            "server_alone": round(1e6 * own_s, 1),
+            "server": round(1e6 * server_s, 1),
+            "command": round(1e6 * command_s, 1),
+            "share_of_alone": round(own_s / (server_s + command_s), 4),
+        },
         "whole_s": round(whole_s, 1),
         "embedding_s": outcome["embed_s"],
         "locked_s": outcome["locked_s"],
+        "index_s": outcome["index_s"],
         "lowest_cosine": outcome["lowest_cosine"],
         "memory": watched.memory(min(FIRST, rows // 2)),
     }
@@ -222,13 +267,14 @@ def main() -> None:
     parser.add_argument("kind", help="whose module in tests/migrate/kinds has the subject")
     parser.add_argument("rows", type=int)
     parser.add_argument("--model", default="minilm")
+    parser.add_argument("--no-index", action="store_true", help="of pgvector: make none")
     parser.add_argument("--folder", type=Path, help="where to make the store")
     parser.add_argument("--out", type=Path, help="also write the result to this file")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="emberd-bench-", dir=asked.folder))
     try:
         module = import_module(f"tests.migrate.kinds.{asked.kind.replace('-', '_')}")
-        found = measure(module.Subject, asked.rows, asked.model, folder)
+        found = measure(module.Subject, asked.rows, asked.model, folder, indexed=not asked.no_index)
         result = json.dumps(found, indent=1) + "\n"
     finally:
         shutil.rmtree(folder, ignore_errors=True)

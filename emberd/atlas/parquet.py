@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from emberd.atlas.chart import Chart
-from emberd.corpus.arrow import ABOUT, require_pyarrow
+from emberd.corpus.needed import require_pyarrow
 from emberd.errors import StoreError
 from emberd.replacing import replacing
 
+ABOUT = b"emberd"  # the key of the file's metadata
 COLUMNS = ("key", "text", "vector", "x", "y", "model")
 
 

@@ -48,7 +48,7 @@ def embed_files(
     line is a row. Uses the running server; without one, loads the model just for this command. It
     needs the extra emberd[parquet].
     """
-    from emberd.corpus.arrow import require_pyarrow
+    from emberd.corpus.needed import require_pyarrow
 
     if input_type not in (None, "query", "document"):
         raise BadOptionError(f"--input-type: {input_type!r} is neither query nor document.")
@@ -82,21 +82,21 @@ def embed_files(
 
 
 def _print(job: "Job", before: int, *, as_json: bool) -> None:
-    space, counts = job.manifest.space, job.counts
+    about, counts = job.manifest.decides, job.counts
     if as_json:
-        row = {"out": str(job.folder), **asdict(space), **asdict(counts), "rows_before": before}
+        row = {"out": str(job.folder), **about, **asdict(counts), "rows_before": before}
         typer.echo(json.dumps({**row, "parts": len(job.done)}))
         return
     went_on = f" ({before} of them before)" if before else ""
     typer.echo(
         f"{job.folder} has {counts.rows} rows{went_on} in {len(job.done)} files, with vectors of"
-        f" {space.model} ({space.dimensions} dimensions, fingerprint {space.fingerprint}) in the"
-        f" column {space.column!r}."
+        f" {about['model']} ({about['dimensions']} dimensions, fingerprint {about['fingerprint']})"
+        f" in the column {about['column']!r}."
     )
     if counts.without_text:
         typer.echo(f"{counts.without_text} rows have no text, and so no vector.")
     if counts.cut:
         print_warning(
-            f"{counts.cut} texts were cut after the most tokens that {space.model} reads; the rest"
-            " is not in their vectors."
+            f"{counts.cut} texts were cut after the most tokens that {about['model']} reads;"
+            " the rest is not in their vectors."
         )

@@ -45,7 +45,7 @@ def map_store(
     from emberd.atlas.holding import hold
     from emberd.atlas.origins import find_origins
     from emberd.atlas.parquet import write
-    from emberd.corpus.arrow import require_pyarrow
+    from emberd.corpus.needed import require_pyarrow
 
     require_pyarrow()
     if not out.absolute().parent.is_dir():

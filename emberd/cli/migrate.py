@@ -36,7 +36,7 @@ StoreName = Annotated[
     str,
     typer.Argument(
         metavar="STORE",
-        help="A file, a folder, or a name under `stores:` in the config file.",
+        help="A file, a folder, a URL, or a name under `stores:` in the config file.",
         autocompletion=complete_store,
     ),
 ]

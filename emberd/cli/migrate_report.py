@@ -218,9 +218,10 @@ def _copies_sentences(
 
 def migrated_sentences(ref: "StoreRef", migrated: "Migrated", model: str, served_by: str) -> str:
     """Say what came of a store, for people; `served_by` is the model that its users get now."""
+    indexes = f" ({migrated.index_s:.1f} s for indexes)" if migrated.index_s else ""
     lines = [
         f"Migrated {ref.name} to {model}: {migrated.rows} rows, writers waited"
-        f" {migrated.locked_s:.1f} s. Checked: rows, dimension, search",
+        f" {migrated.locked_s:.1f} s{indexes}. Checked: rows, dimension, search",
     ]
     if migrated.unverified:
         lines[0] += f". No row was embedded again to compare: {migrated.unverified}"

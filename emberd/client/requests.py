@@ -6,7 +6,7 @@ A `Request` is data; `Client` and `AsyncClient` send it and hand the response to
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -127,13 +127,15 @@ def embed(  # noqa: PLR0913 - the options of a request
         embed, model=model, input_type=input_type, dimensions=dimensions, truncate=truncate,
         fingerprint=fingerprint, cache=cache, dtype=dtype, chunk=chunk,
     )  # fmt: skip
-    if chunk is None:
-        request = _post("/embed", body, answers.read_raw, RAW)
-    else:
+    parse, headers = answers.read_raw, RAW
+    if chunk is not None:
         body |= {"chunk": chunk, "encoding": "base64"}
-        request = _post("/embed", body, answers.read_base64)
-    return replace(
-        request,
+        parse, headers = answers.read_base64, {}
+    return _post(
+        "/embed",
+        body,
+        parse,
+        headers,
         division=Division(listed, again, joined.join_embeddings),
         space=(model, "embed", dimensions, dtype, bool((chunk or {}).get("late"))),
         states_space=fingerprint is not None,
@@ -165,8 +167,10 @@ def chunk(
         chunk, size=size, overlap=overlap, kind=kind, language=language, model=model,
         input_type=input_type,
     )  # fmt: skip
-    return replace(
-        _post("/chunk", body, answers.read_chunks),
+    return _post(
+        "/chunk",
+        body,
+        answers.read_chunks,
         division=Division(listed, again, joined.join_chunks),
         space=(model, "chunk"),
     )
@@ -192,8 +196,10 @@ def embed_sparse(
     again = partial(
         embed_sparse, model=model, input_type=input_type, truncate=truncate, fingerprint=fingerprint
     )
-    return replace(
-        _post("/embed", body, answers.read_sparse),
+    return _post(
+        "/embed",
+        body,
+        answers.read_sparse,
         division=Division(listed, again, joined.join_sparse),
         space=(model, "sparse"),
         states_space=fingerprint is not None,
@@ -220,8 +226,7 @@ def rerank(
         "raw_scores": True,
     }
     anew = {} if cache else {"X-Emberd-Cache": "false"}
-    request = _post("/v1/rerank", body, answers.read_ranking, anew)
-    return replace(request, space=(model, "rerank"))
+    return _post("/v1/rerank", body, answers.read_ranking, anew, space=(model, "rerank"))
 
 
 def health() -> Request[Object]:
@@ -236,17 +241,17 @@ def models() -> Request[list[Object]]:
 
 def load(model: str | None = None) -> Request[Object]:
     """Load a model, by default the default model; its row comes once it is ready."""
-    return replace(_post("/load", {"model": model}, answers.read_object), is_for_all=True)
+    return _post("/load", {"model": model}, answers.read_object, is_for_all=True)
 
 
 def unload(model: str | None = None) -> Request[list[str]]:
     """Unload a model, by default all of them; the names come once the memory is back."""
-    return replace(_post("/unload", {"model": model}, answers.read_models), is_for_all=True)
+    return _post("/unload", {"model": model}, answers.read_models, is_for_all=True)
 
 
 def reload() -> Request[Object]:
     """Have the config file read again; the changes come once they are in force."""
-    return replace(_post("/reload", {}, answers.read_object), is_for_all=True)
+    return _post("/reload", {}, answers.read_object, is_for_all=True)
 
 
 def preview_reload() -> Request[Object]:
@@ -266,13 +271,14 @@ def _post(
     body: Mapping[str, Any],
     parse: "Callable[[httpx2.Response], T]",
     headers: Mapping[str, str] | None = None,
+    **several: Any,  # noqa: ANN401 - what a `Request` says for several servers
 ) -> Request[T]:
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     try:
         content = text.encode()
     except UnicodeEncodeError:
         raise _half_a_character(body) from None
-    return Request("POST", path, parse, content, {**JSON, **(headers or {})})
+    return Request("POST", path, parse, content, {**JSON, **(headers or {})}, **several)
 
 
 def _half_a_character(body: Mapping[str, Any]) -> WrongShapeError:

@@ -23,6 +23,7 @@ from emberd.units import (
 
 LEAST_VECTORS_BYTES = 32 * 2**20
 MOST_BODY_BYTES = 256 * 2**20  # what one frame to a worker takes; see worker/wire.py
+MOST_GRACE_S = 20  # service managers wait for it, see `service.unit.STOP_S`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,8 @@ class ServerSettings:
     allowed_hosts: tuple[str, ...] = ()  # more names to accept in the Host header
     # Web pages that may send requests, such as http://localhost:3000 or app://obsidian.md.
     allowed_origins: tuple[Annotated[str, Origin], ...] = ()
-    grace: Annotated[float, Duration, Ge(0), Le(20)] = 0.0  # between SIGTERM and taking no more
+    # Between SIGTERM and taking no more requests.
+    grace: Annotated[float, Duration, Ge(0), Le(MOST_GRACE_S)] = 0.0
     page: bool = True  # the page at /ui/, and the routes that are made for it
 
 

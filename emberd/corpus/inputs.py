@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
+
+import pyarrow as pa
+from pyarrow import parquet
 
 from emberd.corpus import lines
 from emberd.corpus.arrow import conformed, is_text, united
 from emberd.corpus.lines import Mark
 from emberd.errors import BadOptionError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Kind = Literal["parquet", "jsonl", "csv", "text"]
 
@@ -41,7 +41,7 @@ class Piece:
 class Survey:
     """What a file holds: its columns, and its rows cut into pieces."""
 
-    schema: "pa.Schema"
+    schema: pa.Schema
     pieces: tuple[Piece, ...]
 
 
@@ -94,15 +94,13 @@ def survey(path: Path, column: str, piece_rows: int) -> Survey:
 
 
 def read(
-    path: Path, piece: Piece, column: str, schema: "pa.Schema", batch_rows: int
-) -> "Iterator[pa.RecordBatch]":
+    path: Path, piece: Piece, column: str, schema: pa.Schema, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a piece, at most `batch_rows` at a time, with the columns of `schema`.
 
     Raises:
         BadOptionError: the file cannot be read, or no longer has these rows.
     """
-    import pyarrow as pa
-
     kind = kind_of(path)
     count = 0
     with _readable(path):
@@ -133,8 +131,6 @@ def changed(path: Path) -> BadOptionError:
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Turn what pyarrow and the system say about a file into an error that names it."""
-    import pyarrow as pa
-
     try:
         yield
     except (pa.ArrowException, OSError, OverflowError) as error:
@@ -154,8 +150,6 @@ def _batched(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _survey_parquet(path: Path, piece_rows: int) -> Survey:
-    from pyarrow import parquet
-
     with parquet.ParquetFile(path) as file:
         total, schema = file.metadata.num_rows, file.schema_arrow
     firsts = range(0, total, piece_rows)
@@ -163,10 +157,8 @@ def _survey_parquet(path: Path, piece_rows: int) -> Survey:
     return Survey(schema.remove_metadata(), pieces)
 
 
-def _read_parquet(path: Path, piece: Piece, batch_rows: int) -> "Iterator[pa.RecordBatch]":
+def _read_parquet(path: Path, piece: Piece, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Read only the groups of rows that the piece has a part in."""
-    from pyarrow import parquet
-
     with parquet.ParquetFile(path, pre_buffer=False) as file:
         sizes = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
         ends = [*accumulate(sizes)]
@@ -194,8 +186,6 @@ def _read_parquet(path: Path, piece: Piece, batch_rows: int) -> "Iterator[pa.Rec
 
 
 def _survey_lines(path: Path, kind: lines.Kind, column: str, piece_rows: int) -> Survey:
-    import pyarrow as pa
-
     schema = pa.schema([])
     pieces: list[Piece] = []
     total, start = 0, Mark()
@@ -220,8 +210,8 @@ def _survey_lines(path: Path, kind: lines.Kind, column: str, piece_rows: int) ->
 
 
 def _extended(
-    path: Path, schema: "pa.Schema", some: "Sequence[tuple[dict[str, Any], Mark]]"
-) -> "pa.Schema":
+    path: Path, schema: pa.Schema, some: "Sequence[tuple[dict[str, Any], Mark]]"
+) -> pa.Schema:
     """Return a schema that also holds these rows, or say which line it cannot hold."""
     try:
         return _holding(schema, [row for row, _ in some])
@@ -246,7 +236,7 @@ def _extended(
     )
 
 
-def _fits(schema: "pa.Schema", row: dict[str, Any]) -> bool:
+def _fits(schema: pa.Schema, row: dict[str, Any]) -> bool:
     try:
         _holding(schema, [row])
     except _MISFITS:
@@ -254,19 +244,15 @@ def _fits(schema: "pa.Schema", row: dict[str, Any]) -> bool:
     return True
 
 
-def _holding(schema: "pa.Schema", rows: list[dict[str, Any]]) -> "pa.Schema":
-    import pyarrow as pa
-
+def _holding(schema: pa.Schema, rows: list[dict[str, Any]]) -> pa.Schema:
     if not rows:
         return schema
-    found = pa.schema(list(cast("pa.StructType", pa.array(rows).type)))
+    found = pa.schema(list(cast(pa.StructType, pa.array(rows).type)))
     return united([schema, found])
 
 
-def _is_hollow(kind: "pa.DataType") -> bool:
+def _is_hollow(kind: pa.DataType) -> bool:
     """Whether somewhere in a type is an object that never has a key, which Parquet cannot hold."""
-    import pyarrow as pa
-
     if pa.types.is_struct(kind):
         return not kind.num_fields or any(_is_hollow(field.type) for field in kind)
     return bool(pa.types.is_list(kind)) and _is_hollow(kind.value_type)

@@ -1,11 +1,12 @@
 """The whole job, on this machine: each part that is not there yet, one after the other."""
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from emberd.corpus.manifest import Manifest, Space, begin, unwritable
+from emberd.corpus.manifest import Asked, Manifest, begin, unwritable
 from emberd.corpus.parts import Counts, counts_of, write_part
 from emberd.errors import AlreadyRunningError
 from emberd.flock import LockedError, locked
@@ -56,9 +57,8 @@ def opened(
         BadOptionError: an input is bad or has changed, or the folder is of another job.
         StoreError: the folder cannot be written.
     """
-    space = Space(
-        target.model, target.fingerprint, target.dimensions, target.input_type, text, column
-    )
+    asked = Asked(text, column, target.input_type)
+    stamp = target.stamp(uuid.uuid4().hex)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,7 +67,7 @@ def opened(
         for left in folder.glob(".*.part"):  # by a run that was killed
             with suppress(OSError):
                 left.unlink()
-        manifest = begin(folder, paths, space, part_rows)
+        manifest = begin(folder, paths, asked, stamp, part_rows)
         found = {part.name: counts_of(folder, manifest, part) for part in manifest.parts}
         yield Job(folder, manifest, {name: each for name, each in found.items() if each})
 

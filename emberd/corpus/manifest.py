@@ -11,31 +11,28 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from emberd.corpus.arrow import conformed, united, with_vectors
 from emberd.corpus.inputs import Piece, Survey, changed, kind_of, survey
 from emberd.corpus.lines import Mark
 from emberd.errors import BadOptionError, StoreError
 from emberd.replacing import replace_file
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from emberd.stores.base import Stamp
 
 NAME = "_emberd.json"
 VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
-    """Whose vectors they are, and of which column's texts; `column` is where they go."""
+class Asked:
+    """Which column has the texts, which one gets the vectors, and what the texts are to a model."""
 
-    model: str
-    fingerprint: str
-    dimensions: int
-    input_type: str | None
     text: str
     column: str
+    input_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +70,16 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What is in the folder when it is complete. `schema` has the inputs' columns, united."""
+    """What is in the folder when it is complete. `schema` has the inputs' columns, united.
 
-    space: Space
+    `stamp` says whose vectors they are; it is in every part, as in any store that was migrated.
+    """
+
+    asked: Asked
+    stamp: Stamp
     inputs: tuple[Input, ...]
     parts: tuple[Part, ...]
-    schema: "pa.Schema"
+    schema: pa.Schema
 
     @property
     def rows(self) -> int:
@@ -86,9 +87,18 @@ class Manifest:
         return sum(part.piece.rows for part in self.parts)
 
     @property
-    def output_schema(self) -> "pa.Schema":
+    def output_schema(self) -> pa.Schema:
         """The columns of a part: those of the inputs, and the vectors."""
-        return with_vectors(self.schema, self.space.column, asdict(self.space))
+        return with_vectors(self.schema, self.asked.column, self.stamp)
+
+    @property
+    def decides(self) -> dict[str, object]:
+        """What decides which vectors are in the parts, in words that people know."""
+        stamp = self.stamp
+        return {
+            "model": stamp.model, "fingerprint": stamp.fingerprint,
+            "dimensions": stamp.dimensions, **asdict(self.asked),
+        }  # fmt: skip
 
     def to_json(self) -> str:
         """Return it as JSON."""
@@ -106,10 +116,11 @@ class Manifest:
         ]
         about = {
             "version": VERSION,
-            **asdict(self.space),
+            **self.decides,
             "rows": self.rows,
             "inputs": [asdict(each) for each in self.inputs],
             "schema": base64.b64encode(self.schema.serialize()).decode(),
+            "stamp": json.loads(self.stamp.to_json()),
             "parts": parts,
         }
         return json.dumps(about, indent=1) + "\n"
@@ -117,8 +128,6 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
         """Read what `to_json` wrote; raises `ValueError` or `KeyError` if it is something else."""
-        import pyarrow as pa
-
         about: dict[str, Any] = json.loads(text)
         if about["version"] != VERSION:
             raise ValueError("another version")
@@ -131,18 +140,24 @@ class Manifest:
             )
             for row in about["parts"]
         )
-        space = Space(**{key: about[key] for key in Space.__slots__})
+        asked = Asked(about["text"], about["column"], about["input_type"])
+        stamp = Stamp.from_json(json.dumps(about["stamp"]))
+        if stamp is None:
+            raise ValueError("no stamp")
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(about["schema"])))
-        return cls(space, inputs, parts, schema)
+        return cls(asked, stamp, inputs, parts, schema)
 
 
-def begin(folder: Path, paths: Sequence[Path], space: Space, part_rows: int) -> Manifest:
+def begin(
+    folder: Path, paths: Sequence[Path], asked: Asked, stamp: Stamp, part_rows: int
+) -> Manifest:
     """Return the manifest of a folder; written now, or before by a run that was stopped.
 
     Args:
         folder: where the parts go; it must exist.
         paths: the inputs, in the order of the output.
-        space: whose vectors these will be.
+        asked: which columns.
+        stamp: whose vectors these will be.
         part_rows: how many rows a part has; a folder that was begun keeps to its own number.
 
     Raises:
@@ -157,9 +172,9 @@ def begin(folder: Path, paths: Sequence[Path], space: Space, part_rows: int) -> 
         )
     there = _read(folder)
     if there:
-        _require_same(there, folder, paths, space)
+        _require_same(there, folder, paths, Manifest(asked, stamp, (), (), there.schema))
         return there
-    made = _survey(paths, space, part_rows)
+    made = _survey(paths, asked, stamp, part_rows)
     try:
         replace_file(folder / NAME, made.to_json().encode(), mode=0o666)
     except OSError as error:
@@ -176,45 +191,49 @@ def unwritable(folder: Path, error: Exception) -> StoreError:
 
 
 def _read(folder: Path) -> Manifest | None:
-    begin_again = "Choose another folder, or delete this one to begin again."
+    """Return what was begun; refuses a folder with anything else in it, such as a moved store."""
+    there = None
     try:
-        return Manifest.from_json((folder / NAME).read_text())
+        there = Manifest.from_json((folder / NAME).read_text())
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, TypeError, IndexError):
-        raise BadOptionError(f"{folder / NAME} cannot be read.", hint=begin_again) from None
-    if any(not each.name.startswith(".") for each in folder.iterdir()):
+        raise BadOptionError(f"{folder / NAME} cannot be read.", hint=_ANOTHER) from None
+    known = {NAME, *(part.name for part in there.parts)} if there else set()
+    if {path.name for path in folder.iterdir() if not path.name.startswith(".")} - known:
         raise BadOptionError(
-            f"{folder} has files in it that are not of this command.", hint="Choose another folder."
+            f"{folder} has files in it that are not of this command.", hint=_ANOTHER
         )
-    return None
+    return there
 
 
-def _require_same(there: Manifest, folder: Path, paths: Sequence[Path], space: Space) -> None:
+_ANOTHER = "Choose another folder, or delete this one to begin again."
+
+
+def _require_same(there: Manifest, folder: Path, paths: Sequence[Path], wanted: Manifest) -> None:
     """Refuse to go on with anything that would give other rows or other vectors."""
-    hint = "Choose another folder, or delete this one to begin again."
-    before, now = asdict(there.space), asdict(space)
+    before, now = there.decides, wanted.decides
     for key in before:
         if before[key] != now[key]:
             raise BadOptionError(
                 f"{folder} was begun with {key.replace('_', ' ')} {before[key] or 'none'}, and this"
                 f" would go on with {now[key] or 'none'}.",
-                hint=hint,
+                hint=_ANOTHER,
             )
     if [each.path for each in there.inputs] != [str(path) for path in paths]:
         names = ", ".join(Path(each.path).name for each in there.inputs)
-        raise BadOptionError(f"{folder} was begun with other inputs: {names}.", hint=hint)
+        raise BadOptionError(f"{folder} was begun with other inputs: {names}.", hint=_ANOTHER)
     for each in there.inputs:
         each.require_unchanged()
 
 
-def _survey(paths: Sequence[Path], space: Space, part_rows: int) -> Manifest:
+def _survey(paths: Sequence[Path], asked: Asked, stamp: Stamp, part_rows: int) -> Manifest:
     inputs: list[Input] = []
     parts: list[Part] = []
     found: list[Survey] = []
     for number, path in enumerate(paths):
         seen = _seen(path)
-        looked = survey(path, space.text, part_rows)
+        looked = survey(path, asked.text, part_rows)
         seen.require_unchanged()
         inputs.append(seen)
         found.append(looked)
@@ -223,7 +242,8 @@ def _survey(paths: Sequence[Path], space: Space, part_rows: int) -> Manifest:
             Part(f"{number:05}-{stem}-{piece.first:012}.parquet", seen, piece)
             for piece in looked.pieces
         ]
-    return Manifest(space, tuple(inputs), tuple(parts), _one_schema(paths, found, space.column))
+    schema = _one_schema(paths, found, asked.column)
+    return Manifest(asked, stamp, tuple(inputs), tuple(parts), schema)
 
 
 def _seen(path: Path) -> Input:
@@ -236,10 +256,8 @@ def _seen(path: Path) -> Input:
         ) from None
 
 
-def _one_schema(paths: Sequence[Path], found: Sequence[Survey], column: str) -> "pa.Schema":
+def _one_schema(paths: Sequence[Path], found: Sequence[Survey], column: str) -> pa.Schema:
     """Return the columns of all files together, or say which file does not go with the others."""
-    import pyarrow as pa
-
     schema = found[0].schema
     for path, each in zip(paths, found, strict=True):
         try:

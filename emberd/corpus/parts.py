@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
 
-from emberd.corpus.arrow import ABOUT, texts_of, vectors_column
+from emberd.corpus.arrow import texts_of, vectors_column
 from emberd.corpus.inputs import read
 from emberd.corpus.manifest import Manifest, Part, unwritable
 from emberd.migrate.embedding import BATCH, Embedded, Embedder, Target, in_turn, submit_to
 from emberd.replacing import replacing
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from emberd.stores.arrow import stamp_in
 
 COUNTS = b"emberd.part"  # the key, in a part's own metadata, of what was counted
 
@@ -41,17 +40,13 @@ class Counts:
 
 def counts_of(folder: Path, manifest: Manifest, part: Part) -> Counts | None:
     """Return what was counted in a part that is there, whole and in this space; else None."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
     try:
         with parquet.ParquetFile(folder / part.name) as file:
             found, schema = file.metadata, file.schema_arrow
         counts = Counts(**json.loads(found.metadata[COUNTS]))
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError):
         return None
-    wanted = manifest.output_schema
-    same = schema.equals(wanted) and schema.metadata.get(ABOUT) == wanted.metadata[ABOUT]
+    same = schema.equals(manifest.output_schema) and stamp_in(schema.metadata) == manifest.stamp
     return counts if same and found.num_rows == counts.rows == part.piece.rows else None
 
 
@@ -71,10 +66,7 @@ def write_part(
         StoreError: the part cannot be written.
         EmberdError: the texts cannot be embedded.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    schema, space = manifest.output_schema, manifest.space
+    schema = manifest.output_schema
     plain = [field.name for field in manifest.schema if not pa.types.is_nested(field.type)]
     counts = Counts()
     try:
@@ -83,7 +75,7 @@ def write_part(
             parquet.ParquetWriter(file, schema, use_dictionary=plain) as writer,
         ):
             for batch, embedded in _embedded(manifest, part, embedder, target):
-                has_text = [bool(text) for text in texts_of(batch.column(space.text))]
+                has_text = [bool(text) for text in texts_of(batch.column(manifest.asked.text))]
                 vectors = vectors_column(embedded.vectors, has_text)
                 writer.write_batch(
                     pa.RecordBatch.from_arrays([*batch.columns, vectors], schema=schema)
@@ -99,12 +91,12 @@ def write_part(
 
 def _embedded(
     manifest: Manifest, part: Part, embedder: Embedder, target: Target
-) -> "Iterator[tuple[pa.RecordBatch, Embedded]]":
-    space = manifest.space
-    batches = read(Path(part.input.path), part.piece, space.text, manifest.schema, BATCH)
+) -> Iterator[tuple[pa.RecordBatch, Embedded]]:
+    column = manifest.asked.text
+    batches = read(Path(part.input.path), part.piece, column, manifest.schema, BATCH)
 
-    def ask(batch: "pa.RecordBatch") -> "Future[Embedded]":
-        texts = [text for text in texts_of(batch.column(space.text)) if text]
+    def ask(batch: pa.RecordBatch) -> "Future[Embedded]":
+        texts = [text for text in texts_of(batch.column(column)) if text]
         if texts:
             return submit_to(embedder, texts, target)
         nothing: Future[Embedded] = Future()

@@ -156,7 +156,7 @@ def check(
     }  # fmt: skip
     if stamp and sample is None and not models:
         return _by_stamp(config, stamp, default, common)
-    rows = sampled(store, shape.rows, shape.rows if sample == 0 else sample or SAMPLE)
+    rows = sampled(store.rows(), shape.rows, shape.rows if sample == 0 else sample or SAMPLE)
     rows = [row for row in rows if row.text and is_usable(row.vector, shape)]
     specs = {
         spec.name: spec

@@ -11,6 +11,7 @@ from emberd.config.paths import expand, is_url, shown_place
 from emberd.errors import EmberdError, NotAStoreError, StoreError
 from emberd.migrate.store_ref import StoreRef
 from emberd.stores.base import Store, address_of, part_of
+from emberd.stores.exchange import is_there
 from emberd.stores.plugins import open_store
 
 
@@ -34,7 +35,7 @@ def find(
     if wanted in stores:
         return _configured(config, wanted, kind, options or {})
     path = wanted if is_url(wanted) else expand(wanted).resolve()
-    if isinstance(path, Path) and not path.exists():
+    if isinstance(path, Path) and not is_there(path):
         nearest = get_close_matches(wanted, stores, n=1)
         known = f" Configured: {', '.join(stores)}." if stores else ""
         raise NotAStoreError(

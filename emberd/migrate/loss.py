@@ -31,7 +31,7 @@ def measure_loss(store: Store, shape: Shape, target: Target, embedder: Embedder)
         EmberdError: the model cannot embed.
     """
     full = target.rounded_from
-    rows = [row.text for row in sampled(store, shape.rows, ROWS) if row.text]
+    rows = [row.text for row in sampled(store.rows(), shape.rows, ROWS) if row.text]
     if full is None or len(rows) <= NEAREST:
         return None
     floats = embed(embedder, rows, full).astype(np.float32)

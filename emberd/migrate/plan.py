@@ -1,7 +1,7 @@
 """Plans a migration: what it takes, whether it is needed, and what would stop it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from emberd.stores.base import (
     Cost,
     Key,
     Lacking,
+    Row,
     Shape,
     Store,
     address_of,
@@ -87,11 +88,11 @@ def plan(
     store = ref.store
     require_own_vectors(ref, state)
     shape = store.inspect()
-    check_rows(store, shape)
+    rows = sampled(checked(store, shape), shape.rows, sample)
     if store.settings:  # fail now, not after the swap, if the file cannot be changed
         settings_of(store, model=target.model, dimensions=target.dimensions)
     lacking = lasting_lack(store)
-    tried = _try_out(store, shape, target, embedder, sample)
+    tried = _try_out([row for row in rows if row.text], shape, target, embedder)
     place = Workplace(store, state)
     place.require_ours()
     made = Plan(
@@ -128,8 +129,7 @@ class _Trial:
     truncated: int = 0
 
 
-def _try_out(store: Store, shape: Shape, target: Target, embedder: Embedder, sample: int) -> _Trial:
-    rows = [row for row in sampled(store, shape.rows, sample) if row.text]
+def _try_out(rows: Sequence[Row], shape: Shape, target: Target, embedder: Embedder) -> _Trial:
     if not rows:
         return _Trial(0, 0, float("inf"))
     texts = [row.text or "" for row in rows]
@@ -166,8 +166,12 @@ def _has_size_of(shape: Shape, target: Target) -> bool:
     return (shape.dimensions, shape.dtype) == (target.dimensions, target.dtype)
 
 
-def check_rows(store: Store, shape: Shape) -> None:
-    """Raise `StoreRowsError` if a key has several texts, or the vectors differ in size."""
+def checked(store: Store, shape: Shape) -> Iterator[Row]:
+    """Yield all rows.
+
+    Raises:
+        StoreRowsError: a key has several texts, or the vectors differ in size.
+    """
     previous: Key | None = None
     for row in store.rows():
         if previous == row.key:
@@ -183,6 +187,7 @@ def check_rows(store: Store, shape: Shape) -> None:
                 f" have {shape.dimensions}.",
                 hint="Delete or correct such rows first.",
             )
+        yield row
 
 
 def _movable_copies(store: Store) -> Sequence[Copy]:

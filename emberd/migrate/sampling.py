@@ -1,25 +1,25 @@
 """Takes a sample of a store's rows, to embed again and compare."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from emberd.dtypes import NUMPY, Dtype
-from emberd.stores.base import Row, Store
+from emberd.stores.base import Row
 from emberd.vectors import Rows
 
 SAMPLE = 200  # rows, by default
 
 
-def sampled(store: Store, rows: int, count: int) -> list[Row]:
-    """Return `count` of a store's `rows` rows, evenly spread, or all if it has fewer.
+def sampled(rows: Iterable[Row], total: int, count: int) -> list[Row]:
+    """Return `count` of `total` rows, evenly spread, or all if there are fewer.
 
     The row with the longest text always takes the place of its nearest neighbour, because it shows
     whether a model cuts texts.
     """
-    wanted, found = positions(rows, count), dict[int, Row]()
+    wanted, found = positions(total, count), dict[int, Row]()
     longest: tuple[int, Row] | None = None
-    for position, row in enumerate(store.rows()):
+    for position, row in enumerate(rows):
         if position in wanted:
             found[position] = row
         if longest is None or len(row.text or "") > len(longest[1].text or ""):

@@ -7,9 +7,8 @@ text that has changed in the meantime has another hash.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import apsw
 
@@ -32,9 +31,11 @@ def bytes_of(rows: int, vector_bytes: int) -> int:
     return rows * (vector_bytes + ROW_BYTES) + LOG_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A new vector, and the hash of the text that it was made of."""
+class Staged(NamedTuple):
+    """A new vector, and the hash of the text that it was made of.
+
+    `vector` is empty if vectors were not asked for.
+    """
 
     key: Key
     hash: bytes
@@ -97,11 +98,21 @@ class Sidecar:
         with _explained(self.path):
             return int(self._db.execute("SELECT count(*) FROM staged").get)
 
-    def lacking(self, rows: Iterable[Row]) -> list[Row]:
-        """Return the rows whose present text has no vector here."""
-        return [row for row in rows if not self.has(row)]
+    def lacking(self, rows: Sequence[Row]) -> list[Row]:
+        """Return the rows, in the order of their keys, whose present text has no vector here."""
+        if not rows:
+            return []
+        with _explained(self.path):
+            found: Any = self._db.execute(
+                "SELECT key, hash, x'' FROM staged WHERE key BETWEEN ? AND ? ORDER BY key",
+                (rows[0].key, rows[-1].key),
+            )
+            both = merged(rows, map(Staged._make, found))
+            return [row for row, ours in both if row and not (ours and ours.is_of(row))]
 
-    def beside(self, rows: Iterable[Row]) -> Iterator[tuple[Row | None, Staged | None]]:
+    def beside(
+        self, rows: Iterable[Row], *, vectors: bool = True
+    ) -> Iterator[tuple[Row | None, Staged | None]]:
         """Yield each row of a store with what is here for its key, or one of them alone.
 
         Both are read once, in the order of their keys, however many there are.
@@ -109,16 +120,18 @@ class Sidecar:
         Raises:
             StoreError: the rows are not in that order.
         """
-        return merged(_in_order(rows), self._all())
+        return merged(_in_order(rows), self._all(vectors=vectors))
 
-    def _all(self) -> Iterator[Staged]:
+    def _all(self, *, vectors: bool = True) -> Iterator[Staged]:
+        vector = "vector" if vectors else "x''"
+
         def read(where: str, after: tuple[Key, ...]) -> list[Staged]:
             with _explained(self.path):
                 found: Any = self._db.execute(
-                    f"SELECT key, hash, vector FROM staged {where} ORDER BY key LIMIT {READ}",  # noqa: S608
+                    f"SELECT key, hash, {vector} FROM staged {where} ORDER BY key LIMIT {READ}",  # noqa: S608
                     after,
                 )
-                return [Staged(*row) for row in found]
+                return [*map(Staged._make, found)]
 
         return paged(read, READ)
 
@@ -130,12 +143,6 @@ class Sidecar:
         """Drop the vectors of rows that are no longer there."""
         with _explained(self.path), self._db:
             self._db.executemany("DELETE FROM staged WHERE key = ?", ((key,) for key in keys))
-
-    def has(self, row: Row) -> bool:
-        """Whether the vector of a row's present text is here."""
-        with _explained(self.path):
-            kept = self._db.execute("SELECT hash FROM staged WHERE key = ?", (row.key,)).get
-        return bool(kept == hash_of(row.text or ""))
 
     def has_key(self, key: Key) -> bool:
         """Whether any vector is here for this key."""
@@ -166,15 +173,14 @@ class Sidecar:
 
 def _in_order(rows: Iterable[Row]) -> Iterator[Row]:
     """Yield rows. Raises `StoreError` if they are not in the order of their keys."""
-    last = None
+    last: Key | None = None
     for row in rows:
-        at = order_of(row.key)
-        if last is not None and at <= last:
+        if last is not None and order_of(row.key) <= order_of(last):
             raise StoreError(
                 f"The store's rows are not in the order of their keys: {row.key!r} is late.",
                 hint="Please report this, with the kind of the store.",
             )
-        last = at
+        last = row.key
         yield row
 
 

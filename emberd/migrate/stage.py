@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +18,8 @@ from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import Textless, lasting_lack
 from emberd.migrate.workplace import Workplace
 from emberd.spaces.chunks import StoreChunking
-from emberd.stores.base import Copy, Row, copies_of
+from emberd.stores.base import Copy, Key, Row, copies_of
+from emberd.stores.passes import watched
 
 CHUNK = 4096  # rows read at a time, so that no read transaction lasts as long as the embedding
 FEW = 256  # rows that may be embedded while the store is locked
@@ -34,7 +35,8 @@ class Staged:
 
     At the swap, what is in the sidecar are the new vectors. `chunk` is how the rows were cut. This
     run embedded `embedded` rows in `embed_s`; writers waited for `locked_s`, or could not be locked
-    out, and `late` rows were written to the old vectors' place during the swap.
+    out, and `late` rows were written to the old vectors' place during the swap. Building indexes
+    took `index_s` of that, as far as the kind says so.
     """
 
     ref: StoreRef
@@ -52,6 +54,7 @@ class Staged:
     embedded: int = 0
     embed_s: float = 0.0
     locked_s: float = 0.0
+    index_s: float = 0.0
 
 
 @contextmanager
@@ -82,38 +85,47 @@ def staging(
                 migration=kept.about["migration"], textless=Textless(allowed=set_aside),
                 chunk=recorded_chunking(ref, state),
             )  # fmt: skip
-            _catch_up(staged, progress)
-            staged.textless.before = set(lasting_lack(ref.store).text)
+            with watched(ref.store) as is_written_to:
+                shape = ref.store.inspect()
+                _catch_up(staged, shape.rows, progress)
+                if shape.without_text or is_written_to():
+                    staged.textless.before = set(lasting_lack(ref.store).text)
             staged.copies = copies_of(ref.store)
             yield staged
 
 
-def _catch_up(staged: Staged, progress: ProgressCallback) -> None:
+def _catch_up(staged: Staged, total: int, progress: ProgressCallback) -> None:
     """Pass over the store until a pass finds no more than a few new or changed rows."""
-    store = staged.ref.store
-    total = store.inspect().rows
+    store, sidecar = staged.ref.store, staged.sidecar
     for _ in range(PASSES):
-        done, found, after = 0, 0, None
+        done = found = 0
         progress(0, total)
-        while chunk := list(islice(store.rows(after=after, vectors=False), CHUNK)):
-            after = chunk[-1].key
-            lacking = staged.sidecar.lacking(row for row in chunk if row.text)
-            found += len(lacking)
-            done += len(chunk) - len(lacking)
-            progress(done, total)
-            for count in embed_rows(staged, lacking):
-                done += count
+
+        def lacking() -> Iterator[Row]:
+            """Read on while the model is at work on what was yielded before."""
+            nonlocal done
+            after: Key | None = None
+            while chunk := list(islice(store.rows(after=after, vectors=False), CHUNK)):
+                after = chunk[-1].key
+                wanted = sidecar.lacking([row for row in chunk if row.text])
+                done += len(chunk) - len(wanted)
                 progress(done, total)
-        if found <= FEW:
-            return
+                yield from wanted
+
+        with watched(store) as is_written_to:
+            for count in embed_rows(staged, lacking()):
+                done += count
+                found += count
+                progress(done, total)
+            if found <= FEW or not is_written_to():
+                return
 
 
-def embed_rows(staged: Staged, rows: Sequence[Row]) -> Iterator[int]:
+def embed_rows(staged: Staged, rows: Iterable[Row]) -> Iterator[int]:
     """Embed rows into the sidecar; yields how many, batch by batch."""
-    began_s = time.perf_counter()
-    batches = (rows[at : at + staged.batch] for at in range(0, len(rows), staged.batch))
+    began_s, rest = time.perf_counter(), iter(rows)
     answers = in_turn(
-        batches,
+        iter(lambda: list(islice(rest, staged.batch)), []),
         lambda batch: submit_to(staged.embedder, [row.text or "" for row in batch], staged.target),
     )
     for batch, embedded in answers:

@@ -102,9 +102,11 @@ def complete(ref: StoreRef, target: Target, embedder: Embedder, state: Path) -> 
         return 0
     done = 0
     with Workplace(ref.store, state).locked():
-        while rows := complete_rows(ref.store, target, embedder)[0]:
+        while True:
+            rows, _ = complete_rows(ref.store, target, embedder)
             done += len(rows)
-    return done
+            if len(rows) < MOST:  # writers may go on for ever; the rest is for the next run
+                return done
 
 
 def complete_rows(store: Store, target: Target, embedder: Embedder) -> tuple[list[Row], Rows]:

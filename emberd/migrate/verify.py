@@ -5,7 +5,7 @@ changed it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from emberd.errors import MigrationError, NoServerError, UnavailableError
 from emberd.migrate.embedding import embed
@@ -14,6 +14,7 @@ from emberd.migrate.sampling import SAMPLE, positions, vectors_of
 from emberd.migrate.sidecar import Staged as Ours
 from emberd.migrate.stage import Staged
 from emberd.stores.base import Copy, Key, Row, Store, address_of, rounds_vectors
+from emberd.stores.passes import search_all, watched
 
 SEARCHES = 10
 SEARCH_TRIES = 5
@@ -27,10 +28,10 @@ class Migrated:
     `copies` are the columns that held copies of its vectors before; those that were not replaced
     still hold the old ones. `set_aside` vectors have no text, and are in `set_aside_in` (in words);
     `completed` ones had none at the swap and got one just after. `late` rows were written to the
-    old vectors' place during the swap, and brought over. `strays` are rows written since in
-    another space, `gone` rows deleted since. If the model could not be asked, `unverified` says
-    why, and `strays` are all rows written since. `lowest_cosine` is None if no row was embedded
-    again, for that reason or because there is no row.
+    old vectors' place during the swap, and brought over. `index_s` of `locked_s` went into indexes.
+    `strays` are rows written since in another space, `gone` rows deleted since. If the model could
+    not be asked, `unverified` says why, and `strays` are all rows written since. `lowest_cosine` is
+    None if no row was embedded again, for that reason or because there is no row.
     """
 
     rows: int
@@ -44,9 +45,24 @@ class Migrated:
     unverified: str | None = None
     completed: int = 0
     late: int = 0
+    index_s: float = 0.0
     set_aside: int = 0
     set_aside_in: str | None = None
     copies: Sequence[Copy] = ()
+
+
+@dataclass(slots=True)
+class _Found:
+    """The store beside the sidecar.
+
+    `sample` are rows as they were staged, evenly spread; `written` those that are not so, `unlike`
+    of which have the same text with another vector; and `gone` are no longer there.
+    """
+
+    sample: list[Row] = field(default_factory=list)
+    written: list[Row] = field(default_factory=list)
+    unlike: int = 0
+    gone: int = 0
 
 
 @dataclass(slots=True)
@@ -67,17 +83,22 @@ def verify(staged: Staged) -> Migrated:
         MigrationError: it is not what it should be.
     """
     store = staged.ref.store
-    shape = store.inspect()
-    sample = _compare_with_staged(staged, shape.rows)
-    if shape.dimensions != staged.target.dimensions:
-        wanted = staged.target.dimensions
-        raise _wrong(store, f"it has {shape.dimensions} dimensions, not {wanted}")
-    if shape.dtype != staged.target.dtype:
-        raise _wrong(store, f"its numbers are {shape.dtype}, not {staged.target.dtype}")
-    comparison = _compare_with_model(staged, sample)
-    _check_search(staged, sample[:: max(1, len(sample) // SEARCHES)])
-    written, gone = _written_since(staged)  # last, because others may be writing
-    _count_strays(staged, written, comparison)
+    with watched(store) as is_written_to:
+        shape = store.inspect()
+        found = _compare_with_staged(staged, shape.rows)
+        if shape.dimensions != staged.target.dimensions:
+            wanted = staged.target.dimensions
+            raise _wrong(store, f"it has {shape.dimensions} dimensions, not {wanted}")
+        if shape.dtype != staged.target.dtype:
+            raise _wrong(store, f"its numbers are {shape.dtype}, not {staged.target.dtype}")
+        if found.unlike and not (_others_wrote(staged)):
+            what = f"{found.unlike} rows do not have the vectors that were put there"
+            raise _wrong(store, what)
+        comparison = _compare_with_model(staged, found.sample)
+        _check_search(staged, found.sample[:: max(1, len(found.sample) // SEARCHES)])
+        if is_written_to():  # look once more, as late as possible
+            found = _compare_with_staged(staged, shape.rows)
+    _count_strays(staged, found.written, comparison)
     lowest = comparison.lowest_cosine
     return Migrated(
         rows=len(staged.sidecar),
@@ -87,30 +108,36 @@ def verify(staged: Staged) -> Migrated:
         lowest_cosine=None if lowest is None else round(lowest, 6),
         backup=None,
         strays=comparison.strays,
-        gone=gone,
+        gone=found.gone,
         unverified=comparison.unverified,
         completed=staged.textless.completed,
         late=staged.late,
+        index_s=round(staged.index_s, 2),
         set_aside=staged.textless.left,
         set_aside_in=staged.textless.set_aside_in,
         copies=staged.copies,
     )
 
 
-def _compare_with_staged(staged: Staged, rows: int) -> list[Row]:
-    """Compare every row with the sidecar; return a sample of those that are as staged."""
-    places, sample, place = positions(rows, SAMPLE), [], -1
-    unlike = 0  # the same text with another vector
+def _compare_with_staged(staged: Staged, rows: int) -> _Found:
+    """Compare every row with the sidecar."""
+    places, found, place = positions(rows, SAMPLE), _Found(), -1
     for row, ours in staged.sidecar.beside(staged.ref.store.rows()):
-        place += row is not None
-        if row and ours and not _is_in(staged, ours, row):
-            unlike += ours.is_of(row)
-        elif row and ours and place in places:
-            sample.append(row)
-    others = staged.textless.completed or staged.late or staged.place.is_written_to()
-    if unlike and not others:
-        raise _wrong(staged.ref.store, f"{unlike} rows do not have the vectors that were put there")
-    return sample
+        if row is None:  # a count would prove nothing, because others may write
+            found.gone += 1
+            continue
+        place += 1
+        if not (ours and _is_in(staged, ours, row)):
+            found.written.append(row)
+            found.unlike += bool(ours and ours.is_of(row))
+        elif place in places:
+            found.sample.append(row)
+    return found
+
+
+def _others_wrote(staged: Staged) -> bool:
+    """Whether anything was written since the swap; by a digest, which reads all of the store."""
+    return bool(staged.textless.completed or staged.late or staged.place.is_written_to())
 
 
 def _compare_with_model(staged: Staged, sample: Sequence[Row]) -> _Comparison:
@@ -129,16 +156,6 @@ def _compare_with_model(staged: Staged, sample: Sequence[Row]) -> _Comparison:
     return _Comparison(lowest_cosine=lowest)
 
 
-def _written_since(staged: Staged) -> tuple[list[Row], int]:
-    """Return the rows that are not as the swap left them, and how many are gone."""
-    written, gone = [], 0  # a count would prove nothing, because others may write
-    for row, ours in staged.sidecar.beside(staged.ref.store.rows()):
-        gone += row is None
-        if row and not (ours and _is_in(staged, ours, row)):
-            written.append(row)
-    return written, gone
-
-
 def _check_search(staged: Staged, sample: Sequence[Row]) -> None:
     """Search for rows by their own vectors; others may be changing the store meanwhile.
 
@@ -147,7 +164,8 @@ def _check_search(staged: Staged, sample: Sequence[Row]) -> None:
     """
     store = staged.ref.store
     for _ in range(SEARCH_TRIES):
-        firsts = {row: next(iter(store.search(row.vector, NEAREST)), None) for row in sample}
+        found = search_all(store, [row.vector for row in sample], NEAREST)
+        firsts = {row: next(iter(keys), None) for row, keys in zip(sample, found, strict=True)}
         missed = {row: key for row, key in firsts.items() if not _is_found(staged, row, key)}
         if not missed:
             return

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from emberd.dtypes import NUMPY, Dtype, row_bytes
 from emberd.errors import BackupError
@@ -23,8 +23,7 @@ from emberd.state import known_fields
 Key = int | str
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):  # three times as fast to make as a frozen dataclass
     """A row that has a vector. `text` is None if it is NULL or not a text.
 
     `vector` is little-endian, of the store's dtype, or empty if vectors were not asked for.
@@ -228,9 +227,8 @@ class Store(Protocol):
         part: str                             which of several stores in one place it is
         part_option: ClassVar[str]            the option that says so
         caveats: Sequence[str]                what its engine cannot promise, a sentence each
-        discard_backup(backup: Path) -> None  frees what a token names, before that is deleted; some
-                                              or all of it may be gone already (a damaged one names
-                                              nothing: raise BackupError)
+        discard_backup(backup: Path) -> None  frees what a token names, of which some or all may be
+                                              gone already; BackupError if the token is damaged
     """
 
     kind: ClassVar[str]

@@ -27,15 +27,15 @@ def merged(left: Iterable[A], right: Iterable[B]) -> Iterator[tuple[A | None, B 
     lefts, rights = iter(left), iter(right)
     one, other = next(lefts, None), next(rights, None)
     while one or other:
-        if other is None or (one and order_of(one.key) < order_of(other.key)):
-            yield one, None
-            one = next(lefts, None)
-        elif one is None or order_of(other.key) < order_of(one.key):
-            yield None, other
-            other = next(rights, None)
-        else:
+        if one and other and one.key == other.key:  # first, because nearly all keys are in both
             yield one, other
             one, other = next(lefts, None), next(rights, None)
+        elif other is None or (one and order_of(one.key) < order_of(other.key)):
+            yield one, None
+            one = next(lefts, None)
+        else:
+            yield None, other
+            other = next(rights, None)
 
 
 def paged(read: Callable[[str, tuple[Key, ...]], list[A]], rows: int) -> Iterator[A]:

@@ -1,17 +1,21 @@
 """Store kinds by name: cmem, sqlite-vec, and what is installed under `emberd.stores`."""
 
 import inspect
+import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from emberd.config.paths import without_password
 from emberd.errors import NotAStoreError, StoreKindError
 from emberd.stores.base import Store
+from emberd.stores.exchange import is_there
 
 GROUP = "emberd.stores"
 OPTIONAL = {"halved", "lacking", "copies"}  # of `Store`'s methods
 FIRST = ("cmem", "llm", "sqlite-vec")  # these try to recognise a path before plugins do
+INDEXES = (".faiss", ".usearch")  # docs/decisions/0060
 LAST = ("blob",)  # what any other kind knows better is not its own
 
 
@@ -65,6 +69,12 @@ def open_store(place: Path | str, *, kind: str | None, options: Mapping[str, str
         _require_there(place)
     if kind is None:
         kind = next((name for name in kinds() if _takes(name, place, looking=True)), None)
+    if kind is None and isinstance(place, Path) and _is_index(place):
+        raise NotAStoreError(
+            f"{shown} is an index of FAISS or usearch, which has no texts to embed again.",
+            hint="Build a new one from the texts, or from a store that has them, as"
+            " docs/migrating-a-store.md describes under `Kinds of stores`.",
+        )
     if kind is None:
         raise NotAStoreError(
             f"{shown} is not a store that emberd recognizes (kinds: {', '.join(kinds())}).",
@@ -89,13 +99,18 @@ def open_store(place: Path | str, *, kind: str | None, options: Mapping[str, str
 
 def _require_there(path: Path) -> None:
     try:
-        there = path.exists()
+        there = is_there(path)
     except OSError as error:  # a folder that may not be entered
         raise NotAStoreError(
             f"{path} cannot be reached: {error.strerror}.", hint="Correct the path or permissions."
         ) from None
     if not there:
         raise NotAStoreError(f"There is no store at {path}.", hint="Correct the path or name.")
+
+
+def _is_index(place: Path) -> bool:
+    """Whether it is a file that only holds vectors and their keys, or a folder with one."""
+    return any(file.suffix in INDEXES for file in (place, *place.glob("*")))
 
 
 def _takes(kind: str, place: Path | str, *, looking: bool = False) -> bool:
@@ -108,7 +123,14 @@ def _takes(kind: str, place: Path | str, *, looking: bool = False) -> bool:
     return can and (not looking or made.recognises(place))
 
 
-def _installed() -> dict[str, EntryPoint]:
+def _installed() -> Mapping[str, EntryPoint]:
     """Return the entry points by name; a plugin cannot replace one of our kinds."""
+    return _installed_on(tuple(sys.path))
+
+
+@cache
+def _installed_on(path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """Look for them once in a process: it takes a tenth of a second."""
+    del path  # what is there, `entry_points` finds
     found = sorted(entry_points(group=GROUP), key=lambda point: point.module.startswith("emberd."))
     return {point.name: point for point in found}

@@ -59,11 +59,18 @@ const heard = {
   requests(rows) {
     requests.value = [...rows, ...requests.value].slice(0, REQUESTS);
   },
-  job(job) {
-    const others = jobs.value.filter(({ id }) => id !== job.id);
-    jobs.value = [job, ...others].sort((a, b) => b.began_s - a.began_s);
-  },
+  job: showJob,
 };
+
+function showJob(job) {
+  const others = jobs.value.filter(({ id }) => id !== job.id);
+  jobs.value = [job, ...others].sort((a, b) => b.began_s - a.began_s);
+}
+
+/** Show a job that has just been started; the stream may have said it already, and more. */
+export function showStarted(job) {
+  if (!jobs.value.some(({ id }) => id === job.id)) showJob(job);
+}
 
 export function follow() {
   return listen(

@@ -41,6 +41,10 @@ def test_memory_is_compared_with_that_of_the_first_rows() -> None:
         (3.0, 90_000_000),
         (4.0, 103_000_000),
     ]
+    watched.anonymous = [(1.0, 50_000_000), (4.0, 49_000_000)]
     watched.done = [(1.5, 10), (2.5, 50), (3.5, 100)]
 
-    assert watched.memory(50) == {"first_mb": 100.0, "peak_mb": 103.0, "growth_percent": 3.0}
+    assert watched.memory(50) == {
+        "resident": {"first_mb": 100.0, "peak_mb": 103.0, "growth_percent": 3.0},
+        "anonymous": {"first_mb": 50.0, "peak_mb": 49.0, "growth_percent": -2.0},
+    }

@@ -205,6 +205,7 @@ def test_a_copy_that_cannot_move_is_given_no_option() -> None:
     ("change", "words"),
     [
         ({}, ["(lowest cosine 1.0000)", "`emberd migrate undo notes`", "backup-0001.db"]),
+        ({"index_s": 0.15}, [" s (0.1 s for indexes). Checked"]),
         ({"lowest_cosine": None}, ["no row to embed again"]),
         ({"unverified": "No server."}, ["No server.", "`emberd migrate check notes --sample 200`"]),
         ({"gone": 3}, ["3 of these rows no longer exist"]),

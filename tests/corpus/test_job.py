@@ -76,7 +76,7 @@ def check(out: Path) -> None:
     table = parquet.read_table(out)
     assert table["id"].to_pylist() == list(range(2000))
     assert table.schema.field("embedding").type == pa.list_(pa.float32(), 2)
-    about = json.loads(table.schema.metadata[b"emberd"])
+    about = json.loads(table.schema.metadata[b"emberd.stamp"])
     assert (about["model"], about["fingerprint"], about["dimensions"]) == ("letters", "f1", 2)
     for text, vector in zip(table["body"].to_pylist(), table["embedding"].to_pylist(), strict=True):
         assert vector == ([len(text), text.count("a")] if text else None)
@@ -167,6 +167,7 @@ OTHER = Target(model="letters", dimensions=2, fingerprint="f2", probes="")
         ("fingerprint", "was begun with fingerprint f1, and this would go on with f2"),
         ("text", "was begun with text body, and this would go on with id"),
         ("manifest", "cannot be read"),
+        ("another file", "has files in it that are not of this command"),
         ("no manifest", "has files in it that are not of this command"),
     ],
 )
@@ -182,6 +183,9 @@ def test_nothing_else_is_put_beside_the_parts(
         inputs[1].unlink()
     elif change == "manifest":
         (out / NAME).write_text("{")
+    elif change == "another file":
+        before["rows.emberd-1a2b3c4d.parquet"] = next(iter(before.values()))
+        (out / "rows.emberd-1a2b3c4d.parquet").write_bytes(next(iter(before.values())))
     elif change == "no manifest":
         (out / NAME).unlink()
 

@@ -3,15 +3,19 @@
     python -m tests.migrate.kind_kills pgvector --kills 60 --seed 7
     python -m tests.migrate.kind_kills all --kills 60
 
-Kills are SIGKILL, in turn in each of the five phases, at a moment that is uniform over the time
-that an undisturbed command spent there: `stage` (embedding beside the store), `catch-up` (what
-changed meanwhile), `swap` (from the backup to the commit), `check` (reading it again) and `undo`.
-All the while a program adds, changes and deletes rows through the engine's own client, and another
-reads everything. After each kill the same command is run again. Then
+Kills are SIGKILL, in turn in each of the five phases: `stage` (embedding beside the store),
+`catch-up` (what changed meanwhile), `swap` (from the backup to the commit), `check` (reading it
+again, and tidying up) and `undo`, which always follows a run that was killed. Half of them come at
+a moment that is uniform over the time that an undisturbed command spent in that phase, half at a
+step that is uniform over those it took there: that it enters or leaves some function of
+`emberd.migrate` or `emberd.stores` for the first time. All the while a program adds, changes and
+deletes rows through the engine's own client, and another reads everything. After each kill the
+same command is run again. Then
 
-- no read may have seen rows of two spaces ("mixtures"),
+- no read may have seen rows of two spaces ("mixtures"), or failed in another way than is known,
 - the rows that nobody wrote have their texts, and vectors of the right space,
-- every row that was written is there with its text; after an undo, there or in the copy,
+- every row that was written is there with its text and vector; after an undo, there or in the copy,
+- nothing is left behind: there are the files, tables and collections of an undisturbed command,
 - the command has completed.
 
 The commands are forked from this process, and say in shared memory which phase they are in.
@@ -22,87 +26,126 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
+import signal
+import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from types import CodeType, FrameType
+from typing import Any
 
 import numpy as np
 
-from emberd.migrate import joint_run, stage, swap
+import emberd
+from emberd.migrate import joint_run, stage, swap, undo
+from emberd.stores import plugins
 from emberd.stores.base import Key
 from emberd.vectors import Matrix
-from tests.migrate.kills import NEW, Emberd, Ground
-from tests.migrate.kinds.base import Rows, Session, Subject, subjects
+from tests.cosines import cosines
+from tests.migrate.kills import NEW, WRITTEN, Emberd, Ground
+from tests.migrate.kinds.base import Rows, Session, Subject, apart, subjects
 
 ROWS = 90
 PHASES = ("stage", "catch-up", "swap", "check", "undo")
-PAUSE_S = 0.02  # of the writer, after each turn
+PAUSE_S = 0.05  # of the writer, after each turn
+READ_PAUSE_S = 0.1  # of the reader, who takes most of the processor otherwise
+VISIT = 7  # turns of a writer that cannot stay beside the command
 PATIENCE_S = 90.0  # of a program whose store is locked, or missing for a moment
 NEAR = 0.9999
+MOST_STRAYS = 2  # rows that were on their way while the space changed: by a command, and by another
 FORK = multiprocessing.get_context("fork")
-NOW = FORK.Array("d", 2 * len(PHASES))  # when each phase began and ended, in the last command
-
-
-class Stoppable(Protocol):
-    """An event of this process, or one that several share."""
-
-    def is_set(self) -> bool: ...  # noqa: D102
-    def set(self) -> None: ...  # noqa: D102
+BEGAN = FORK.Array("d", len(PHASES))  # when the last command began each phase
+STEPS = FORK.Array("i", len(PHASES))  # and how many steps it took there, if they were counted
+AIM = FORK.Array("i", 2)  # the phase whose steps are counted, and the step at which to be killed
+COUNT_ALL, NO_AIM = (-1, 0), (len(PHASES), 0)
+TRIES = 10  # of a kill, until it comes in the right phase
+NUMBERED = re.compile(r"-emberd-[0-9a-f]{4}|[0-9]{4}")
+OURS = tuple(str(Path(emberd.__path__[0]) / part) for part in ("migrate", "stores"))
 
 
 def mark_phases() -> None:
     """Have commands that are forked from now on say where they are."""
 
-    def marking(phase: str, do: Callable[..., Any]) -> Callable[..., Any]:
-        place = 2 * PHASES.index(phase)
-
+    def marking(phase: str, do: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
         def marked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as what it wraps
-            if not NOW[place]:
-                NOW[place] = time.monotonic()
-            try:
-                return do(*args, **kwargs)
-            finally:
-                NOW[place + 1] = time.monotonic()
-                if phase == "catch-up":
-                    NOW[place + 2] = NOW[place + 1]  # the swap begins
+            if not after:
+                _begin(PHASES.index(phase))
+            done = do(*args, **kwargs)
+            if after:
+                _begin(PHASES.index(phase))
+            return done
 
         return marked
 
-    if not hasattr(stage, "_unmarked"):
-        stage._unmarked = True  # type: ignore[attr-defined]
-        stage._catch_up = marking("stage", stage._catch_up)
-        swap._bring_up_to_date = marking("catch-up", swap._bring_up_to_date)
-        for name in ("bring_over", "verify"):
-            setattr(joint_run, name, marking("check", getattr(joint_run, name)))
+    stage._catch_up = marking("stage", stage._catch_up)
+    up_to_date = marking("catch-up", swap._bring_up_to_date)
+    swap._bring_up_to_date = marking("swap", up_to_date, after=True)
+    setattr(joint_run, "bring_over", marking("check", swap.bring_over))  # noqa: B010
+    undo.undo = marking("undo", undo.undo)
 
 
-def spans() -> dict[str, float]:
-    """Return how long the last command was in each phase, in seconds; 0 if it was not."""
-    began = {phase: NOW[2 * place] for place, phase in enumerate(PHASES)}
-    ended = {phase: NOW[2 * place + 1] for place, phase in enumerate(PHASES)}
-    ended["swap"] = began["check"]
-    return {phase: max(0.0, ended[phase] - began[phase]) for phase in PHASES}
+def _begin(place: int) -> None:
+    """Note that a phase begins, and count its steps if they are asked for."""
+    if not BEGAN[place]:
+        BEGAN[place] = time.monotonic()
+        sys.setprofile(_counting(place) if AIM[0] in (place, COUNT_ALL[0]) else None)
+
+
+def _counting(place: int) -> Callable[[FrameType, str, object], None]:
+    """Return what counts a phase's steps, and kills this process at the one that is aimed at."""
+    seen: set[tuple[CodeType, str]] = set()
+
+    def counting(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if (code, event) in seen or event not in ("call", "return"):
+            return
+        if code.co_filename.startswith(OURS):
+            seen.add((code, event))
+            STEPS[place] = len(seen)
+            if AIM[0] == place and len(seen) == AIM[1]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return counting
+
+
+def phases_in_turn() -> Iterator[str]:
+    """Yield the phases of a run, again and again, and `undo` after another of them each time."""
+    *of_a_run, last = PHASES
+    for turn in count():
+        for place, phase in enumerate(of_a_run):
+            yield phase
+            if place == turn % len(of_a_run):
+                yield last
 
 
 @dataclass
 class Written:
-    """What the writer has done: the text of each key, None if it was deleted last."""
+    """What the writer has done since the store was reset: the last text of each key, or None."""
 
     rows: dict[Key, str | None] = field(default_factory=dict)
     turns: int = 0
 
 
+@dataclass(frozen=True)
+class Left:
+    """What a command has left: files beside the store, things in the engine, backups and copies."""
+
+    files: list[str]
+    things: int
+    kept: int
+
+
 @dataclass
 class Kills:
-    """One subject, put back for every kill. `seen` counts what happened."""
+    """One subject, put back for every run that is killed. `seen` counts what happened."""
 
     subject: Subject
     ground: Ground
@@ -116,119 +159,134 @@ class Kills:
         self.subject.create(list(zip(keys, ground.texts, ground.old[:rows], strict=True)))
         # The writer changes and deletes every third of them.
         self.quiet = {key: at for at, key in enumerate(keys) if at % 3}
-        mark_phases()
+        self.alone = getattr(self.subject, "one_process", False)
+        self.may_raise: Sequence[str] = getattr(self.subject, "may_raise", ())
+        self.things: Callable[[], int] = getattr(self.subject, "things", int)
+        self.tries: Counter[str] = Counter()
+        self.left: dict[str, Left] = {}
+        self.kept_as_things = 0
         self._measure()
 
     def _measure(self) -> None:
-        """Time an undisturbed run and its undo, beside writer and reader."""
-        with self._used() as written:
-            self._completed("run")
-            self.took = spans()
-            self._compare(written, "new")
-            began_s = time.monotonic()
-            if not hasattr(self.subject, "copied"):
-                return
-        with self._used(fresh=False) as written:
-            self._completed("undo")
-            self._compare(written, "old")
-        self.took["undo"] = time.monotonic() - began_s
+        """Time an undisturbed run and its undo, beside the others, and count their steps."""
+        self._reset()
+        untouched = apart(self.things)
+        self.took: dict[str, float] = {}
+        self.steps: dict[str, int] = {}
+        for command in ("run", "undo"):
+            with self._used():
+                self._completed(command, COUNT_ALL)
+                began = [*BEGAN[:], time.monotonic()]
+            for place, phase in enumerate(PHASES):
+                if began[place]:
+                    self.took[phase] = min(filter(None, began[place + 1 :])) - began[place]
+                    self.steps[phase] = STEPS[place]
+            self._compare()
+        self.kept_as_things = self.left["old"].things - untouched  # that of the undo
 
     # -- those who use the store meanwhile ----------------------------------------------------
 
     @contextmanager
-    def _used(self, *, fresh: bool = True, writes: bool = True) -> Iterator[Written]:
-        """Have somebody write to the store and somebody read it; what was written is yielded.
-
-        It is complete when the context has ended; the reader's finds are then counted.
-        """
-        if fresh:
-            self._reset()
-        stop, results = self._event(), self.folder
-        for name in ("writer.json", "reader.json"):
-            (results / name).unlink(missing_ok=True)
-        helpers = [self._start(self._read, stop)]
-        if writes:
-            helpers.append(self._start(self._write, stop))
-        self.written = Written()
-        self._stop = partial(self._end, helpers, stop)
+    def _used(self) -> Iterator[None]:
+        """Have somebody write to the store and somebody read it, beside what is done in here."""
+        if self.alone:
+            yield
+            self._visit()
+            return
+        stop = FORK.Event()
+        helpers = [self._start(each, stop.is_set) for each in (self._read, self._write)]
         try:
-            yield self.written
+            yield
         finally:
-            self._stop()
+            stop.set()
+            for each in helpers:
+                self._end(each)
+        self._count()
 
-    def _reset(self) -> None:
-        """Have the store as it was made, and forget its migrations."""
-        self.subject.reset()
-        shutil.rmtree(self.ground.home / "state" / "stores", ignore_errors=True)
+    def _visit(self) -> None:
+        """Have them come between two commands, if they cannot use the store beside one."""
+        if self.alone:
+            for each in (self._write, self._read):
+                self._end(self._start(each, _after(VISIT)))
+            self._count()
 
-    def _event(self) -> Stoppable:
-        return threading.Event() if self.subject.one_process else FORK.Event()
-
-    def _start(self, do: Callable[[Stoppable], None], stop: Stoppable) -> Any:  # noqa: ANN401
-        kind = threading.Thread if self.subject.one_process else FORK.Process
-        started = kind(target=do, args=(stop,))
+    def _start(self, do: Callable[..., None], is_over: Callable[[], bool]) -> Any:  # noqa: ANN401
+        started = FORK.Process(target=do, args=(is_over,))
         started.start()
         return started
 
-    def _end(self, helpers: list[Any], stop: Stoppable) -> None:
-        """Stop both, once; read what they noted."""
-        if stop.is_set():
-            return
-        stop.set()
-        for each in helpers:
-            each.join(PATIENCE_S + 30)
-            assert not each.is_alive(), "it has not ended"
-            assert getattr(each, "exitcode", 0) == 0, "somebody who uses the store has failed"
-        found = json.loads((self.folder / "reader.json").read_text())
-        assert not found.pop("mixtures"), f"a reader saw a mixture: {found}"
-        self.seen.update({f"read: {name}": count for name, count in found.items()})
-        if (self.folder / "writer.json").exists():
-            noted = json.loads((self.folder / "writer.json").read_text())
-            self.written.rows = dict(noted["rows"])
-            self.written.turns = noted["turns"]
-            self.seen["rows written meanwhile"] += noted["turns"]
+    def _end(self, helper: Any) -> None:  # noqa: ANN401
+        helper.join(PATIENCE_S + 30)
+        assert not helper.is_alive(), "somebody who uses the store has not ended"
+        assert helper.exitcode == 0, "somebody who uses the store has failed"
 
-    def _write(self, stop: Stoppable) -> None:
-        session, ground = _patiently(self.subject.session), self.ground
-        more = json.loads((ground.written / "texts.json").read_text())
+    def _count(self) -> None:
+        """Read what both noted."""
+        found = Counter(json.loads((self.folder / "reader.json").read_text()))
+        assert not found["mixtures"], f"a reader saw a mixture: {found}"
+        unknown = found.keys() - {"mixtures", "old", "new", *self.may_raise}
+        assert not unknown, f"a reader failed: {found}"
+        self.seen.update({f"read: {name}": seen for name, seen in found.items() if seen})
+        noted = json.loads((self.folder / "writer.json").read_text())
+        self.written.rows.update(dict(noted["rows"]))
+        self.written.turns += noted["turns"]
+        self.seen["rows written meanwhile"] += noted["turns"]
+
+    def _reset(self) -> None:
+        """Have the store as it was made, and forget its migrations."""
+        shutil.rmtree(self.ground.home / "state" / "stores", ignore_errors=True)
+        self.subject.reset()
+        self.written = Written()
+        self.space = "old"
+        self.recovered = 0
+        self.backups = 0
+
+    def _write(self, is_over: Callable[[], bool]) -> None:
+        patience_s = 0.0 if self.alone else PATIENCE_S
         rows: dict[Key, str | None] = {}
-        turn = 0
-        while not stop.is_set():
-            turn += 1
-            at = turn % len(more)
-            number = ground.rows + at if turn % 2 else 3 * (at % (ground.rows // 3))
-            key = self.subject.key(number)
-            if turn % 7:
-                place = ground.rows + at
-                migrated = _patiently(session.is_migrated)
-                vector = (ground.new if migrated else ground.old)[place]
-                _patiently(partial(session.put, key, more[at], vector))
-            else:
-                _patiently(partial(session.delete, key))
-            rows[key] = more[at] if turn % 7 else None
-            time.sleep(PAUSE_S)
-        session.close()
-        noted = {"rows": list(rows.items()), "turns": turn}
+        turns = 0
+        try:
+            session = _patiently(self.subject.session, patience_s)
+            while not is_over():
+                turns += 1
+                key, text, vectors = self._turn(turns)
+                if text:
+                    vector = vectors[_patiently(session.is_migrated, patience_s)]
+                    _patiently(partial(session.put, key, text, vector), patience_s)
+                else:
+                    _patiently(partial(session.delete, key), patience_s)
+                rows[key] = text
+                time.sleep(PAUSE_S)
+            session.close()
+        except Exception:
+            if not self.alone:
+                raise
+        noted = {"rows": list(rows.items()), "turns": turns}
         (self.folder / "writer.json").write_text(json.dumps(noted))
 
-    def _read(self, stop: Stoppable) -> None:
-        found: Counter[str] = Counter({"mixtures": 0})
+    def _turn(self, turn: int) -> tuple[Key, str | None, tuple[Matrix, Matrix]]:
+        """Return a key, its new text, or None to delete it, and the text's vector, old and new."""
+        ground = self.ground
+        at = turn % WRITTEN
+        number = ground.rows + at if turn % 2 else 3 * (at % (ground.rows // 3))
+        place = ground.rows + at
+        text = ground.more[at] if turn % 7 else None
+        return self.subject.key(number), text, (ground.old[place], ground.new[place])
+
+    def _read(self, is_over: Callable[[], bool]) -> None:
+        found: Counter[str] = Counter()
         session: Session | None = None
-        while not stop.is_set():
+        while not is_over():
             try:
                 session = session or self.subject.session()
-                rows = session.rows()
-            except Exception as error:  # noqa: BLE001 - whatever the engine raises; it is counted
+                found[self._space_of(session.rows()) or "mixtures"] += 1
+            except Exception as error:  # noqa: BLE001 - whatever the engine raises; it is judged
                 found[type(error).__name__] += 1
-                time.sleep(PAUSE_S)
                 if session:
                     with suppress(Exception):
                         session.close()
                     session = None
-                continue
-            space = self._space_of(rows)
-            found["mixtures" if space is None else space] += 1
-            time.sleep(PAUSE_S)
+            time.sleep(READ_PAUSE_S)
         if session:
             session.close()
         (self.folder / "reader.json").write_text(json.dumps(found))
@@ -237,106 +295,157 @@ class Kills:
         """Return in which space the rows are that nobody writes; None if in no single one."""
         if not self.quiet.keys() <= rows.keys():
             return None
-        vectors = np.stack([rows[key][1] for key in self.quiet])
         places = list(self.quiet.values())
-        for name, space in (("old", self.ground.old), ("new", self.ground.new)):
-            if vectors.shape == space[places].shape and _lowest(vectors, space[places]) > NEAR:
+        if any(rows[key][0] != self.ground.texts[at] for key, at in self.quiet.items()):
+            return None
+        if len({rows[key][1].shape for key in self.quiet}) > 1:
+            return None
+        vectors = np.stack([rows[key][1] for key in self.quiet])
+        for name, space in self._spaces().items():
+            if _are_near(vectors, space[places]):
                 return name
         return None
 
+    def _spaces(self) -> dict[str, Matrix]:
+        return {"old": self.ground.old, "new": self.ground.new}
+
     # -- commands -----------------------------------------------------------------------------
 
-    def _command(self, command: str) -> Emberd:
+    def _command(self, command: str, aim: tuple[int, int] = NO_AIM) -> Emberd:
+        """Start one that says where it is; `aim` is for `AIM`."""
         entry = self.subject.entry
         arguments = ["migrate", command, entry["path"], "--kind", entry["kind"], "--yes", "--json"]
         for name, value in entry.get("options", {}).items():
             arguments += ["-o", f"{name}={value}"]
         if command == "run":
             arguments += ["--to", NEW, "--batch", "10"]
-        for place in range(len(NOW)):
-            NOW[place] = 0.0
+        BEGAN[:] = [0.0] * len(PHASES)
+        STEPS[:] = [0] * len(PHASES)
+        AIM[:] = aim
         return Emberd(arguments, self.ground.home, self.folder)
 
-    def _completed(self, command: str) -> dict[str, Any]:
-        process = self._command(command)
+    def _completed(self, command: str, aim: tuple[int, int] = NO_AIM) -> None:
+        """Run one to its end."""
+        process = self._command(command, aim)
         output, errors = process.ended()
-        assert process.returncode == 0, errors
-        answer: dict[str, Any] = json.loads(output)
-        return answer
-
-    def kill(self, phase: str, chance: random.Random) -> bool:
-        """Kill a command in a phase, and run it again; False if it was through by then."""
-        command = "undo" if phase == "undo" else "run"
-        if command == "undo":
-            self._reset()
-            self._completed("run")
-        writes = command == "run" or hasattr(self.subject, "copied")
-        with self._used(fresh=command == "run", writes=writes) as written:
-            process = self._command(command)
-            place = 2 * PHASES.index(phase)
-            if command == "run":
-                process.wait_until(lambda: bool(NOW[place]))
-            process.runs_on(chance.uniform(0, self.took[phase]))
-            process.kill()
-            process.ended()
-            killed = process.returncode == -9
-            self._again(command, killed=killed)
-            self._stop()
-            self._compare(written, "new" if command == "run" else "old")
-        if killed:
-            self.seen[f"killed in {self._where(phase)}"] += 1
-        return killed
-
-    def _where(self, phase: str) -> str:
-        return phase
-
-    def _again(self, command: str, *, killed: bool) -> None:
-        process = self._command(command)
-        output, errors = process.ended()
+        self.space = "new" if command == "run" else "old"
         if command == "undo" and process.returncode == 1:
-            assert "no backup" in errors, errors  # the first was through, but for saying so
+            assert "no backup" in errors, errors  # it was through, but for saying so
             self.seen["was through"] += 1
             return
         assert process.returncode == 0, errors
         answer = json.loads(output)
+        # One that was committed is finished, and perhaps done again, if a row was still on its way.
+        self.recovered += bool(answer.get("recovered"))
+        self.seen["recovered"] += bool(answer.get("recovered"))
+        self.seen["strays"] += answer.get("strays", 0)
+        self.seen["late"] += answer.get("late", 0)
+
+    def kill(self, phase: str, chance: random.Random) -> bool:
+        """Kill a command and run it again; False if it was not in that phase when it was killed."""
+        command = "undo" if phase == "undo" else "run"
         if command == "run":
-            self.seen["recovered"] += bool(killed and answer["recovered"])
-            self.seen["strays"] += answer.get("strays", 0)
-            self.seen["late"] += answer.get("late", 0)
+            self._reset()
+        elif self.space == "old" or self.backups > 1:
+            self._reset()
+            self._completed("run")
+        self.tries[phase] += 1
+        with self._used():
+            hit = self._killed(command, phase, chance, by_step=bool(self.tries[phase] % 2))
+            self._visit()
+            if hit:
+                self._completed(command)
+                self.seen[f"killed in {hit}"] += 1
+        self._compare()
+        return hit == phase
+
+    def _killed(
+        self, command: str, phase: str, chance: random.Random, *, by_step: bool
+    ) -> str | None:
+        """Kill a command; return in which phase it was, None if it was through."""
+        place = PHASES.index(phase)
+        if by_step:
+            process = self._command(command, (place, chance.randint(1, self.steps[phase])))
+        else:
+            process = self._command(command)
+            process.wait_until(lambda: bool(BEGAN[place]))
+            process.runs_on(chance.uniform(0, self.took[phase]))
+            process.kill()
+        _, errors = process.ended()
+        if process.returncode == 0:
+            self.space = "new" if command == "run" else "old"
+            return None
+        assert process.returncode == -signal.SIGKILL, errors
+        return [each for each, began_s in zip(PHASES, BEGAN[:], strict=True) if began_s][-1]
 
     # -- what has to hold ---------------------------------------------------------------------
 
-    def _compare(self, written: Written, space: str) -> None:
+    def _compare(self) -> None:
         """Hold the store to what it was made of and what was written since."""
-        self._stop()
-        session = _patiently(self.subject.session)
+        rows, copied, left = apart(self._look)
+        assert self._space_of(rows) == self.space, f"the rows nobody wrote are not {self.space}"
+        elsewhere = copied if self.space == "old" else {}
+        strays = 0
+        for key, text in self.written.rows.items():
+            there = [each[key] for each in (rows, elsewhere) if key in each]
+            if text is None:
+                assert self.space == "old" or not there, f"row {key!r} was deleted, and is there"
+                continue
+            spaces = [self._space_of_row(*row) for row in there if row[0] == text]
+            assert spaces, f"row {key!r} is lost"
+            assert all(spaces), f"row {key!r} has not its text's vector"
+            strays += key in rows and rows[key][0] == text and spaces[0] != self.space
+        assert strays <= MOST_STRAYS, f"{strays} rows that were written are not {self.space}"
+        self.seen["strays left"] += strays
+        self._compare_left(left)
+
+    def _look(self) -> tuple[Rows, Rows, Left]:
+        session = _patiently(self.subject.session, PATIENCE_S)
         rows = session.rows()
         session.close()
-        assert self._space_of(rows) == space, f"the rows nobody wrote are not {space}"
-        for key, at in self.quiet.items():
-            assert rows[key][0] == self.ground.texts[at]
-        copied: Callable[[], Rows] | None = getattr(self.subject, "copied", None)
-        elsewhere = copied() if copied and space == "old" else {}
-        for key, text in written.rows.items():
-            there = {each[key][0] for each in (rows, elsewhere) if key in each}
-            if text is None:
-                assert space == "old" or not there, f"row {key!r} was deleted, and is there"
-            else:
-                assert text in there, f"row {key!r} is lost"
-                self._has_its_vector(rows.get(key), text)
+        places = [
+            self.ground.home / "state" / "stores",
+            Path(f"{self.subject.entry['path']}.emberd"),
+        ]
+        files = [file.name for place in places for file in place.rglob("*") if file.is_file()]
+        kept = [name for name in files if name.startswith(("backup-", "undone-"))]
+        left = Left(
+            sorted(NUMBERED.sub("", name) for name in files if name not in kept),
+            self.things(),
+            sum(name.endswith(".db") for name in kept),
+        )
+        return rows, self.subject.copied(), left
 
-    def _has_its_vector(self, row: tuple[str, Matrix] | None, text: str) -> None:
-        """A row has its text's vector in one of the spaces; which one its writer has chosen."""
-        if row and row[0] == text and row[1].size:
-            at = self.ground.place[text]
-            spaces = (self.ground.old[at], self.ground.new[at])
-            near = [_lowest(row[1][None], each[None]) > NEAR for each in spaces]
-            assert any(near), "a row has another text's vector"
+    def _compare_left(self, left: Left) -> None:
+        """Hold what is there to what an undisturbed command has left."""
+        usual = self.left.setdefault(self.space, left)
+        more = left.kept - usual.kept
+        found, known = Counter(left.files), Counter(usual.files)
+        # Each further backup may have a file of its rows.
+        most = known + Counter({name: more for name in found if name.endswith(".rows")})
+        assert known <= found <= most, f"beside the store are {left.files}, not {usual.files}"
+        self.backups = left.kept if self.space == "new" else 0
+        assert 0 <= more <= self.recovered, f"{left} has not as many backups and copies as {usual}"
+        things = usual.things + more * self.kept_as_things
+        assert left.things == things, f"{left} is more or less than {usual}"
+
+    def _space_of_row(self, text: str, vector: Matrix) -> str | None:
+        at = self.ground.place[text]
+        for name, space in self._spaces().items():
+            if vector.shape == space[at].shape and _are_near(vector[None], space[at][None]):
+                return name
+        return None
 
 
-def _patiently(do: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it returns
+def _after(turns: int) -> Callable[[], bool]:
+    """Return what is false so many times."""
+    left = iter(range(turns))
+    return lambda: next(left, None) is None
+
+
+def _patiently(do: Callable[[], Any], patience_s: float) -> Any:  # noqa: ANN401 - what it returns
     """Try again as a program does whose store is locked, or missing for a moment."""
-    until_s = time.monotonic() + PATIENCE_S
+    until_s = time.monotonic() + patience_s
     while True:
         try:
             return do()
@@ -346,9 +455,8 @@ def _patiently(do: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it returns
             time.sleep(PAUSE_S)
 
 
-def _lowest(a: Matrix, b: Matrix) -> float:
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(((a * b).sum(axis=1) / lengths).min())
+def _are_near(a: Matrix, b: Matrix) -> bool:
+    return a.shape == b.shape and bool(cosines(a, b).min() > NEAR)
 
 
 def run(
@@ -357,7 +465,6 @@ def run(
     seed: int,
     *,
     rows: int = ROWS,
-    phases: tuple[str, ...] = PHASES,
     say: Callable[[str], None] = lambda _what: None,
 ) -> Counter[str]:
     """Do it all for one kind; return what was seen.
@@ -371,16 +478,18 @@ def run(
         Ground(Path(name), rows) as ground,
         kind(_made(ground.folder / "engine")) as subject,
     ):
+        plugins.load(subject.entry["kind"])  # once for all
         tried = Kills(subject, ground)
         took = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in tried.took.items())
-        say(f"{kind.name}: seconds of a run beside others: {took}")
-        done = tries = 0
-        while done < kills:
-            phase = phases[done % len(phases)]
-            # One that ends before it is killed was faster than the measured one: again.
-            done += tried.kill(phase, chance)
-            tries += 1
-            assert tries < 4 * kills + 20, f"too few were still running: {dict(tried.seen)}"
+        say(f"{kind.name}: seconds of a run beside others: {took}; steps: {tried.steps}")
+        phases = phases_in_turn()
+        for done in range(1, kills + 1):
+            phase = next(phases)
+            try:
+                assert any(tried.kill(phase, chance) for _ in range(TRIES)), "no kill hits it"
+            except BaseException as error:
+                error.add_note(f"kill {done}, in {phase}, after {dict(tried.seen)}")
+                raise
             if done % 10 == 0:
                 say(f"{done} of {kills}: {dict(tried.seen)}")
         return tried.seen
@@ -402,16 +511,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311
     asked = parser.parse_args()
     say = partial(print, flush=True)
+    mark_phases()
     for name in kinds if asked.kind == "all" else [asked.kind]:
         began_s = time.monotonic()
         say(f"{name}: seed {asked.seed}, {asked.rows} rows")
         found = run(kinds[name], asked.kills, asked.seed, rows=asked.rows, say=say)
         if asked.out:
             asked.out.write_text(json.dumps(found))
-        say(f"{name}: no row lost, no mixture seen, every command completed: {dict(found)},"
-            f" {time.monotonic() - began_s:.0f} s")  # fmt: skip
+        say(f"{name}: no row lost, no mixture seen, nothing left behind, every command completed:"
+            f" {dict(found)}, {time.monotonic() - began_s:.0f} s")  # fmt: skip
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONHASHSEED", "0")
     main()

@@ -10,6 +10,7 @@ does not show.
 
 import json
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -152,10 +153,19 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class Listening(ThreadingHTTPServer):
+    """Says nothing of clients that were killed."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as there
+        """Say what else failed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def main() -> None:
     """Serve on a free port of the loopback interface until the process is ended."""
     warnings.simplefilter("ignore")  # local mode says what it does not do
-    serving = ThreadingHTTPServer(("127.0.0.1", 0), _handler(Server()))
+    serving = Listening(("127.0.0.1", 0), _handler(Server()))
     print(serving.server_address[1], flush=True)  # noqa: T201 - this is how its port is known
     serving.serve_forever()
 

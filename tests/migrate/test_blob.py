@@ -22,6 +22,7 @@ from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import complete
 from emberd.migrate.undo import undo
 from emberd.stores import plugins
+from emberd.stores.passes import search_all
 from emberd.stores.sqlite import blob
 from emberd.stores.sqlite.blob import BlobStore
 from emberd.stores.sqlite.blob_replace import BlobReplacement
@@ -116,9 +117,12 @@ def test_a_search_is_exact_over_all_blocks(notes: Path, monkeypatch: pytest.Monk
     cosines = unit @ unit[17]
     cosines[0] = 0
 
-    found = opened(notes, vector="embedding").store.search(OLD[17].tobytes(), 6)
+    store = opened(notes, vector="embedding").store
+    found = store.search(OLD[17].tobytes(), 6)
 
     assert list(found) == [3 * int(at) for at in np.argsort(-cosines)[:6]]
+    several = [OLD[at].tobytes() for at in (2, 17, 5)]
+    assert search_all(store, several, 6) == [list(store.search(each, 6)) for each in several]
 
 
 def test_a_kind_that_knows_better_is_asked_first() -> None:

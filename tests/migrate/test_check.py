@@ -195,9 +195,9 @@ def test_the_sample_is_spread_over_the_store_and_has_the_longest_text(
     )
     database.close()
 
-    assert [row.key for row in sampled(named.store, ROWS, 4)] == rows
-    assert [row.key for row in sampled(named.store, ROWS, 1)] == [longest]
-    assert len(sampled(named.store, ROWS, 2 * ROWS)) == ROWS
+    assert [row.key for row in sampled(named.store.rows(), ROWS, 4)] == rows
+    assert [row.key for row in sampled(named.store.rows(), ROWS, 1)] == [longest]
+    assert len(sampled(named.store.rows(), ROWS, 2 * ROWS)) == ROWS
 
 
 LIMITS = """

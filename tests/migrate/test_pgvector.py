@@ -181,6 +181,15 @@ def test_keys_of_every_type_are_read_in_the_order_of_all_stores(
     assert ref.store.inspect().without_vector == 1
 
 
+def test_the_time_that_indexes_take_is_told_apart(
+    database: "psycopg.Connection[Any]", opened: Open, tmp_path: Path, notes: None
+) -> None:
+    moved = migrate_all([opened()], NEW, DrawingEmbedder(), tmp_path).popitem()[1]
+
+    assert 0 < moved.index_s < moved.locked_s
+    assert holds(database, "new")
+
+
 def test_an_undo_restores_the_old_table_and_keeps_what_was_written_since(
     database: "psycopg.Connection[Any]", opened: Open, tmp_path: Path, notes: None
 ) -> None:

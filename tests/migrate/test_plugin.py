@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emberd.errors import StoreKindError, StoreRowsError
+from emberd.errors import NotAStoreError, StoreKindError, StoreRowsError
 from emberd.migrate.check import check
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.plan import plan
@@ -155,3 +155,16 @@ def test_a_kind_that_was_written_for_an_older_emberd_is_refused_with_what_it_lac
         plugins.load("older")
 
     assert "Update older-store" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["notes.usearch", "folder/index.faiss"])
+def test_an_index_without_texts_is_refused_with_what_to_do(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"IxFI")
+    file.with_suffix(".pkl").write_bytes(b"what it would run is never looked at")
+
+    for place in {file, file.parent}:
+        with pytest.raises(NotAStoreError, match="no texts to embed again") as refused:
+            plugins.open_store(place, kind=None, options={})
+        assert "Build a new one" in (refused.value.hint or "")

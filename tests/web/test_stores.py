@@ -66,6 +66,23 @@ def test_a_check_shows_the_rows_by_model(
     assert any("The store mixed holds vectors of more than one model" in each for each in warned)
 
 
+def test_a_button_stays_off_until_the_job_is_shown_however_late_the_stream_is(
+    browser: Browser, server: Server
+) -> None:
+    """Here it never says anything of the job, because that is not there."""
+    job = {
+        "id": "late", "kind": "check", "subject": "letters", "state": "running", "began_s": 2e9,
+        "ended_s": None, "progress": None, "result": None, "error": None,
+    }  # fmt: skip
+    with opened(browser, server, "stores") as page:
+        page.route("**/jobs", lambda route: route.fulfill(json=job))
+        letters = card(page, "letters")
+        press(letters, "Check")
+
+        expect(letters.get_by_text("Starting the command")).to_be_visible()
+        expect(letters.get_by_role("button", name="Check")).to_be_disabled()
+
+
 def test_a_store_is_planned_moved_stopped_continued_and_restored(
     browser: Browser, server: Server
 ) -> None:

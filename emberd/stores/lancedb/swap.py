@@ -22,10 +22,10 @@ from lance.fragment import FragmentMetadata
 from lance.schema import LanceSchema
 
 from emberd.errors import StoreBusyError, StoreError
+from emberd.stores import arrow
 from emberd.stores.base import Key, Row, Stamp
-from emberd.stores.lancedb import arrow
-from emberd.stores.lancedb.scratch import BATCH, Vectors, positions
 from emberd.stores.lancedb.table import INDEXES, LATE, LanceTable
+from emberd.stores.scratch import BATCH, Vectors, positions
 
 if TYPE_CHECKING:
     from emberd.stores.lancedb.store import LanceDBStore

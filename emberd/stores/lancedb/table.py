@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from emberd.errors import NotAStoreError, StoreError
+from emberd.stores import arrow
 from emberd.stores.base import Key, Lacking, Row, Shape, Stamp
 from emberd.stores.in_order import order_of
-from emberd.stores.lancedb import arrow
-from emberd.stores.lancedb.scratch import BATCH, Keys
+from emberd.stores.scratch import BATCH, Keys
 
 LATE = b"emberd.late"  # the version before the swap, and its fragments that the swap left out
 INDEXES = b"emberd.indexes"  # what to make again on the column of vectors
@@ -104,13 +104,13 @@ class LanceTable:
         """The keys of all rows with a vector, and their offsets in the table."""
         return Keys(self._scan())
 
-    def _scan(self) -> Iterator[tuple[Key, int]]:
+    def _scan(self) -> Iterator[tuple[Key, int, str | None]]:
         at = 0
         wanted = {"key": quoted(self.id), "there": f"{quoted(self.vector)} IS NOT NULL"}
         for batch in self.dataset.scanner(columns=wanted, scan_in_order=True).to_batches():
             keys = arrow.keys_of(batch.column("key"), str(self.folder))
             there = batch.column("there").to_pylist()
-            yield from ((key, at + of) for of, key in enumerate(keys) if there[of])
+            yield from ((key, at + of, None) for of, key in enumerate(keys) if there[of])
             at += len(keys)
 
     def rows(self, *, after: Key | None, vectors: bool) -> Iterator[Row]:

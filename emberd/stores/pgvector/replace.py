@@ -5,6 +5,7 @@ its indexes are built, and wait only while the names are exchanged. The old tabl
 of its own, is the backup.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ class PgvectorReplacement:
         self._shown = shown
         self._keep = keep
         self._new: int | None = None
+        self.index_s = 0.0
 
     @property
     def _table(self) -> int:
@@ -78,7 +80,9 @@ class PgvectorReplacement:
                 layout.type_for(dimensions),
             )  # fmt: skip
             self._copy(new)
+            began_s = time.perf_counter()
             carry_over(connection, layout.oid, new)
+            self.index_s = time.perf_counter() - began_s
             run(connection, f"ANALYZE {name_of(connection, new)}")
             put_stamp(connection, self._part, stamp.to_json())
             there = one(

@@ -17,8 +17,8 @@ from emberd.stores.pgvector.postgres_table import definition, name_of
 if TYPE_CHECKING:
     from emberd.stores.pgvector.postgres import Connection
 
-FETCHED = 2000  # rows at a time
-SENT = 500
+FETCHED = 2000  # rows at a time, without their vectors
+SENT = 500  # with them
 HEAD, TAIL = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"  # of COPY's binary format
 
 
@@ -30,7 +30,7 @@ def rows_of(
     value = str(after) if isinstance(after, int) else literal(str(after))
     later = "" if after is None else f"AND {layout.key_order} > {value}"
     with connection.cursor(name="emberd_rows") as cursor:
-        cursor.itersize = FETCHED
+        cursor.itersize = SENT if vectors else FETCHED
         cursor.execute(
             f"SELECT {layout.key_order}, t.{quoted(layout.text)}::text{vector}"
             f" FROM {layout.name} t WHERE {layout.has_vector} {later}"

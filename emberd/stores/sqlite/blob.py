@@ -1,6 +1,5 @@
 """Store kind `blob`: a column of vectors in any table of an SQLite database."""
 
-import heapq
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
@@ -113,21 +112,30 @@ class BlobStore(SqliteStore[BlobTable]):
 
     def search(self, vector: bytes, count: int) -> Sequence[Key]:
         """Compare with every vector, by cosine, as no index is there to ask."""
-        best: list[tuple[float, Key]] = []
-        size = len(vector)
+        return self.search_all([vector], count)[0]
+
+    def search_all(self, vectors: Sequence[bytes], count: int) -> Sequence[Sequence[Key]]:
+        """Do what `search` does for each of these, of one size, and read all rows once."""
+        best: list[list[tuple[float, Key]]] = [[] for _ in vectors]
         with self._reading() as (connection, layout):
-            wanted = np.frombuffer(vector, NUMPY[layout.dtype]).astype(np.float32)
+            read, numbers, size = layout.read, NUMPY[layout.dtype], len(vectors[0])
+            wanted = np.stack([np.frombuffer(each, numbers) for each in vectors]).astype(np.float32)
             stored = connection.execute(layout.query)
             while some := list(islice(stored, SEARCHED)):
-                found = [(key, raw) for key, each in some if len(raw := layout.read(each)) == size]
-                keys, raws = [key for key, _ in found], [raw for _, raw in found]
-                rows = np.frombuffer(b"".join(raws), NUMPY[layout.dtype]).astype(np.float32)
-                rows = rows.reshape(len(keys), len(wanted))
-                lengths = np.linalg.norm(rows, axis=1)
-                alike = (rows @ wanted) / np.where(lengths > 0, lengths, np.inf)
-                best += zip(alike.tolist(), keys, strict=True)
-                best = heapq.nlargest(count, best, key=lambda each: each[0])
-        return [key for _, key in best]
+                found = [(key, raw) for key, each in some if len(raw := read(each)) == size]
+                joined = b"".join([raw for _, raw in found])
+                rows = np.frombuffer(joined, numbers).astype(np.float32, copy=False)
+                rows = rows.reshape(len(found), wanted.shape[1])
+                lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+                # not `@`, whose threads wait for each other for longer than so few rows take
+                alike = np.einsum("qd,rd->qr", wanted, rows)
+                alike /= np.where(lengths > 0, lengths, np.inf)
+                nearest = np.argsort(-alike, axis=1, kind="stable")[:, :count]
+                for among, cosines, places in zip(best, alike, nearest, strict=True):
+                    among += [(float(cosines[at]), found[at][0]) for at in places]
+                    among.sort(key=lambda each: -each[0])
+                    del among[count:]
+        return [[key for _, key in among] for among in best]
 
     def check_backup(self, backup: Path) -> None:
         """Have SQLite check all of it; the vectors must be there."""

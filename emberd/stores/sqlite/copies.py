@@ -5,8 +5,9 @@ vector's key. Neither is enough alone: two texts may have the same vector, and a
 chance. Other forms of a vector (JSON, float16, float64, quantized) are not looked for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import apsw
 
@@ -62,18 +63,28 @@ def copies_in(
 ) -> list[Copy]:
     """Return which of these hold BLOBs the size of a vector; `also` names those that move."""
     return [
-        copy for place in found if (copy := _copy(connection, vectors, place, place.name in also))
+        _copy(connection, vectors, place, rows, place.name in also)
+        for _, beside in groupby(found, lambda place: place.table)
+        for place, rows in _sized(connection, vectors, list(beside))
+        if rows
     ]
 
 
+def _sized(
+    connection: apsw.Connection, vectors: VectorColumn, beside: Sequence[Place]
+) -> Iterable[tuple[Place, int | None]]:
+    """Return how many BLOBs the size of a vector each column of a table has, in one reading."""
+    counts = ", ".join(f"sum({_is_sized(vectors, place)})" for place in beside)
+    table = quoted(beside[0].table)
+    found = connection.execute(f"SELECT {counts} FROM {table} AS t").fetchone()
+    return zip(beside, found or (), strict=True)
+
+
 def _copy(
-    connection: apsw.Connection, vectors: VectorColumn, place: Place, moves: bool
-) -> Copy | None:
+    connection: apsw.Connection, vectors: VectorColumn, place: Place, rows: int, moves: bool
+) -> Copy:
     is_sized = _is_sized(vectors, place)
     table = f"{quoted(place.table)} AS t"
-    rows = connection.execute(f"SELECT count(*) FROM {table} WHERE {is_sized}").get
-    if not rows:
-        return None
     key = _key_column(connection, vectors, place)
     is_same = _is_same(vectors, place, key) if key else "FALSE"
     same = connection.execute(f"SELECT count(*) FROM {table} WHERE {is_sized} AND {is_same}").get

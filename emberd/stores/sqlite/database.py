@@ -4,6 +4,7 @@ The sqlite3 module of many Pythons cannot load extensions; apsw always can.
 """
 
 import hashlib
+import marshal
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from emberd.stores.sqlite.errors import explained
 
 PATIENCE_S = 10.0  # how long to wait for somebody else's transaction
 LOOK_S = 0.002
+AS_VALUES = 2  # of marshal's versions, the last that looks at values alone, not at references
 HALF_DONE = (apsw.SQLITE_READONLY_ROLLBACK, apsw.SQLITE_READONLY_RECOVERY)
 
 
@@ -121,6 +123,7 @@ def opened_backup(path: Path) -> Iterator[apsw.Connection]:
 def copy(source: Path, target: Path) -> None:
     """Copy a database to a new file in one step; small steps might never end beside writers."""
     with opened(source) as connection:
+        connection.pragma("cache_size", 16)  # pages; none is read twice
         _copy(connection, source, target)
 
 
@@ -217,7 +220,11 @@ def digest(connection: apsw.Connection) -> str:
         whole.update(name.encode())
         for row in connection.execute(f"SELECT {values} FROM {quoted(name)}"):
             for value in row:
-                whole.update(b"-" if value is None else b"%d:%b" % (len(value), value))
+                if value is None:
+                    whole.update(b"-")
+                else:
+                    whole.update(b"%d:" % len(value))
+                    whole.update(value)
     return whole.hexdigest()
 
 
@@ -234,8 +241,7 @@ def table_digest(connection: apsw.Connection, name: str, values: Sequence[str]) 
     total = rows = 0
     for row in connection.execute(f"SELECT {kinds}, {exact} FROM {quoted(name)}"):
         rows += 1
-        parts = (each if isinstance(each, bytes) else repr(each).encode() for each in row)
-        written = b"".join(b"%d:%b" % (len(part), part) for part in parts)
+        written = marshal.dumps(row, AS_VALUES)
         total += int.from_bytes(hashlib.blake2b(written, digest_size=16).digest())
     return f"{rows} rows, {total % 2**128:032x}"
 

@@ -19,10 +19,11 @@ class Rehearsal:
     fill_s: float
     log_bytes: int
     copy_s_per_byte: float
+    digest_s_per_byte: float
 
 
 def rehearse(rows: int, dimensions: int, ddl: str) -> Rehearsal:
-    """Fill a temporary table with `rows` vectors of zeros, read each, and copy the database.
+    """Fill a temporary table with `rows` vectors of zeros, read each; copy and digest the database.
 
     `ddl` creates it; see `SqliteStore.new_vectors`.
     """
@@ -47,8 +48,14 @@ def rehearse(rows: int, dimensions: int, ddl: str) -> Rehearsal:
                 connection.execute("SELECT rowid FROM v WHERE rowid = ?", (key,)).get  # noqa: B018
                 connection.execute("SELECT e FROM v WHERE rowid = ?", (key,)).get  # noqa: B018
             fill_s += time.perf_counter() - began_s
+            began_s = time.perf_counter()
+            database.digest(connection)
+            digest_s = time.perf_counter() - began_s
         connection.close()
         began_s = time.perf_counter()
         database.copy(file, Path(folder, "copy.db"))
-        copy_s_per_byte = (time.perf_counter() - began_s) / database.size(file)
-    return Rehearsal(rows=rows, fill_s=fill_s, log_bytes=log_bytes, copy_s_per_byte=copy_s_per_byte)
+        copy_s, size = time.perf_counter() - began_s, database.size(file)
+    return Rehearsal(
+        rows=rows, fill_s=fill_s, log_bytes=log_bytes,
+        copy_s_per_byte=copy_s / size, digest_s_per_byte=digest_s / size,
+    )  # fmt: skip

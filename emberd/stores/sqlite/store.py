@@ -6,7 +6,7 @@ What is locked, backed up and restored is the whole database. A kind says where 
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -124,6 +124,13 @@ class SqliteStore(ABC, Generic[T]):
         with self._reading() as (connection, layout):
             yield from self._rows(connection, layout, after=after, vectors=vectors)
 
+    @contextmanager
+    def watching(self) -> Iterator[Callable[[], bool]]:
+        """Ask SQLite whether anybody has committed since; see `passes.watched`."""
+        with database.opened(self.path) as connection:
+            before = connection.pragma("data_version")
+            yield lambda: bool(connection.pragma("data_version") != before)
+
     def halved(self) -> Iterator[Row]:
         """Find vectors that were set aside and have a text now; see `Store`."""
         with self._reading() as (connection, layout):
@@ -170,21 +177,18 @@ class SqliteStore(ABC, Generic[T]):
         began_s = time.perf_counter()
         rows = sum(1 for _ in self.rows(vectors=False))
         scan_s = time.perf_counter() - began_s
-        began_s = time.perf_counter()
-        self.digest()
-        digest_s = time.perf_counter() - began_s
         rehearsal = rehearse(max(1, min(rows, REHEARSED_ROWS)), dimensions, self.new_vectors)
-        here, shape = database.size(self.path), self.inspect()
-        wider = max(0, row_bytes(dimensions, "float") - shape.vector_bytes)
+        with self._reading() as (_, layout):
+            now_bytes = row_bytes(layout.dimensions, layout.dtype)
+        here, wider = database.size(self.path), max(0, row_bytes(dimensions, "float") - now_bytes)
         log_bytes = rehearsal.log_bytes * rows // rehearsal.rows
         return Cost(
             backup_bytes=here,
             swap_bytes=log_bytes * (1 + len(self._also)) + wider * rows,
             # What does not change is read before and after, and everything once at the end.
             locked_s=rehearsal.fill_s * rows / rehearsal.rows
-            + rehearsal.copy_s_per_byte * here
-            + 3 * scan_s
-            + 2 * digest_s,
+            + (rehearsal.copy_s_per_byte + 2 * rehearsal.digest_s_per_byte) * here
+            + 3 * scan_s,
         )
 
     def digest(self) -> str:

@@ -7,7 +7,7 @@
 import { html, useState } from "../lib/preact.js";
 import { ask } from "../net.js";
 import { Bar, Confirm, Failed, clock, number, seconds, size } from "../parts.js";
-import { jobs, server } from "../state.js";
+import { jobs, server, showStarted } from "../state.js";
 import { Wait } from "../waiting.js";
 
 const VERDICTS = {
@@ -31,13 +31,14 @@ export function lineOf(...words) {
 function useJobs() {
   const [sending, setSending] = useState(false);
   const [problem, setProblem] = useState(null);
-  const send = async (path, body) => {
+  const send = async (path, body, then = () => {}) => {
     setSending(true);
     setProblem(null);
-    await ask(path, { body }).catch(setProblem);
+    await ask(path, { body }).then(then, setProblem);
     setSending(false);
   };
-  return { start: (body) => send("jobs", body), stop: (job) => send("jobs/stop", { id: job.id }), sending, problem };
+  // A job is shown before its button can be pressed again.
+  return { start: (body) => send("jobs", body, showStarted), stop: (job) => send("jobs/stop", { id: job.id }), sending, problem };
 }
 
 /** A button that starts a job; with `confirm` ({title, line, text}) it asks first. */

@@ -1,14 +1,17 @@
 """What a kind's `Subject` is: a store of its engine, and sessions of a program that uses it."""
 
-from collections.abc import Iterator, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from emberd.stores.base import Key
 from emberd.vectors import Matrix
 
+FORK = multiprocessing.get_context("fork")
+T = TypeVar("T")
 Rows = dict[Key, tuple[str, Matrix]]
 """The text of each key, and its vector `(D,)`, float32."""
 
@@ -40,13 +43,13 @@ class Session(Protocol):
 class Subject(Protocol):
     """One store; a context manager that runs its engine.
 
-    `entry` is what the configuration says of it. `one_process`: the engine lets one process only in
-    at a time, so sessions are those of threads. `may_miss`: for a moment, readers may be told that
-    there is no such store. A subject may have `copied() -> Rows`, the rows that an undo put aside.
+    `entry` is what the configuration says of it. A subject may also have `one_process`, if nobody
+    can use it beside a command; `may_raise`, the errors that readers may get for a moment, by the
+    names of their classes; and `things() -> int`, how many tables, collections or tags its engine
+    keeps.
     """
 
     name: ClassVar[str]
-    one_process: ClassVar[bool]
     entry: dict[str, Any]
 
     def __init__(self, folder: Path) -> None: ...
@@ -68,6 +71,24 @@ class Subject(Protocol):
     def session(self) -> Session:
         """Open one, in the process that uses it."""
         ...
+
+    def copied(self) -> Rows:
+        """Read the rows that undos have put aside."""
+        ...
+
+
+def apart(do: Callable[[], T]) -> T:
+    """Do it in a forked process: some engines that were used do not come through the next fork."""
+    receiver, sender = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=lambda: sender.send(do()))
+    process.start()
+    sender.close()
+    try:
+        found: T = receiver.recv()
+    except EOFError:
+        raise AssertionError("it failed in the other process") from None
+    process.join()
+    return found
 
 
 def subjects() -> Iterator[type[Subject]]:

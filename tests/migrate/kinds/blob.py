@@ -10,7 +10,7 @@ import numpy as np
 from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate.kinds.base import Rows
-from tests.migrate.kinds.sqlite_file import copied, put_in_place
+from tests.migrate.kinds.sqlite_file import copied, put_in_place, things
 
 TABLE = "CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT, embedding BLOB, seen REAL)"
 PUT = "INSERT OR REPLACE INTO notes(id, body, embedding, seen) VALUES (?, ?, ?, 0.5)"
@@ -26,7 +26,6 @@ class Subject:
     """A database in a folder."""
 
     name: ClassVar[str] = "blob"
-    one_process: ClassVar[bool] = False
 
     def __init__(self, folder: Path, *, journal: str = "wal") -> None:
         self.path = folder / "notes.db"
@@ -67,6 +66,10 @@ class Subject:
     def copied(self) -> Rows:
         """Read the copies that undos have made."""
         return copied(self.path, Session)
+
+    def things(self) -> int:
+        """Count tables and indexes."""
+        return things(self.path)
 
 
 class Session:

@@ -1,10 +1,11 @@
 """A folder of Chroma; each session opens it anew, as an open one does not see what others write."""
 
+import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import chromadb
 import numpy as np
@@ -19,7 +20,7 @@ Opening = Callable[[], AbstractContextManager[Any]]
 
 
 class Folder:
-    """A collection. It is no `Subject`: Chroma lets no other process write or read meanwhile."""
+    """A collection."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self._made = folder / "chroma", folder / "made"
@@ -40,8 +41,7 @@ class Folder:
     def create(self, rows: Sequence[tuple[Key, str, Matrix]]) -> None:
         """Make the folder, and a copy of it."""
         shutil.rmtree(self._made, ignore_errors=True)
-        with opened(self._made) as client:
-            make(client, rows)
+        make_folder(self._made, rows)
         self.reset()
 
     def reset(self) -> None:
@@ -59,6 +59,11 @@ class Folder:
         with self.open() as client:
             return undone(client)
 
+    def things(self) -> int:
+        """Count collections."""
+        with self.open() as client:
+            return len(client.list_collections())
+
     def open(self) -> AbstractContextManager[Any]:
         """Open the folder."""
         return opened(self.path)
@@ -71,6 +76,23 @@ def opened(folder: Path) -> Iterator[Any]:
     client: Any = chromadb.PersistentClient(str(folder), settings=settings)
     with closing(client):
         yield client
+
+
+class Subject(Folder):
+    """One that only other processes open, as Chroma does not come through a fork once it was."""
+
+    name: ClassVar[str] = "chroma"
+    one_process: ClassVar[bool] = True
+    may_raise: ClassVar[Sequence[str]] = ("NotFoundError",)  # between the two renames
+
+    def create(self, rows: Sequence[tuple[Key, str, Matrix]]) -> None:
+        """Make the folder in a new process, and a copy of it."""
+        process = multiprocessing.get_context("spawn").Process(
+            target=make_folder, args=(self._made, rows)
+        )
+        process.start()
+        process.join()
+        self.reset()
 
 
 class Session:
@@ -101,6 +123,12 @@ class Session:
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+def make_folder(folder: Path, rows: Sequence[tuple[Key, str, Matrix]]) -> None:
+    """Make a folder with one collection."""
+    with opened(folder) as client:
+        make(client, rows)
 
 
 def make(client: Any, rows: Sequence[tuple[Key, str, Matrix]]) -> None:  # noqa: ANN401

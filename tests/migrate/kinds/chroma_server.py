@@ -25,9 +25,8 @@ START_S = 60.0
 class Subject:
     """`chroma run`, on a free port."""
 
-    name: ClassVar[str] = "chroma"
-    one_process: ClassVar[bool] = False
-    may_miss: ClassVar[bool] = True
+    name: ClassVar[str] = "chroma-server"
+    may_raise: ClassVar[Sequence[str]] = ("NotFoundError",)  # between the two renames
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -84,6 +83,11 @@ class Subject:
         """Read what an undo left."""
         with self.open() as client:
             return chroma.undone(client)
+
+    def things(self) -> int:
+        """Count collections."""
+        with self.open() as client:
+            return len(client.list_collections())
 
     @contextmanager
     def open(self) -> Iterator[Any]:

@@ -1,17 +1,24 @@
-"""A table of LanceDB, used through its own client: in a process that was not forked.
+"""A table of LanceDB, used through its own client, never in a process that forks afterwards.
 
-LanceDB's client does not come through a fork whole, and tests fork. So a session has a process of
-its own, which takes a line of JSON for each call and answers with one:
+LanceDB's client does not come through a fork whole once it was used, and tests fork. So a session
+has a process of its own, which takes a line of JSON for each call and answers with one. They are
+forked from one that has imported the library, which takes seconds, and not used it:
 
-    python -m tests.migrate.kinds.lancedb FOLDER
+    python -m tests.migrate.kinds.lancedb SOCKET
 """
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from socketserver import ForkingMixIn, StreamRequestHandler, UnixStreamServer
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -27,7 +34,6 @@ class Subject:
     """One folder, with the table `notes`."""
 
     name: ClassVar[str] = "lancedb"
-    one_process: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
         self.path, self._made = folder / "db", folder / "made"
@@ -74,15 +80,22 @@ class Subject:
         session.close()
         return found
 
+    def things(self) -> int:
+        """Count tables and tags."""
+        session = Session(self.path)
+        found = int(session.call("things"))
+        session.close()
+        return found
+
 
 class Session:
     """A program that has the table open; any error of LanceDB is a RuntimeError here."""
 
     def __init__(self, path: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", __name__, str(path)],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(_served())
+        self._lines = self._connection.makefile("rw")
+        self._ask(str(path))
 
     def put(self, key: Key, text: str, vector: Matrix) -> None:
         """Write it in one version."""
@@ -107,17 +120,33 @@ class Session:
 
     def close(self) -> None:
         """End the process."""
-        self._process.communicate()
+        self._lines.close()
+        self._connection.close()
 
     def call(self, name: str, *given: Any) -> Any:  # noqa: ANN401 - JSON
         """Have the process do something."""
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps([name, given]) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline() or '{"error": "it has ended"}')
+        return self._ask([name, given])
+
+    def _ask(self, what: Any) -> Any:  # noqa: ANN401
+        self._lines.write(json.dumps(what) + "\n")
+        self._lines.flush()
+        answer = json.loads(self._lines.readline() or '{"error": "it has ended"}')
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer["found"]
+
+
+@cache
+def _served() -> str:
+    """Start what has a process for each session, once; it ends with this process."""
+    address = str(Path(tempfile.mkdtemp(prefix="emberd-lancedb-")) / "socket")
+    command = [sys.executable, "-W", "ignore", "-m", __name__, address]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    process.stdout.readline()
+    return address
 
 
 def _sent(key: Key, text: str, vector: Matrix) -> tuple[Key, str, list[float]]:
@@ -198,6 +227,10 @@ class Program:
         for name in list(tags.list()):
             tags.delete(name)
 
+    def things(self) -> int:
+        """Count tables and tags."""
+        return len(self._database.table_names()) + len(self._table.tags.list())
+
     def is_migrated(self) -> bool:
         """Look for the stamp."""
         return b"emberd.stamp" in (self._table.schema.field("vector").metadata or {})
@@ -219,17 +252,44 @@ def _as_table(rows: Sequence[Any]) -> Any:  # noqa: ANN401 - Arrow's
     )
 
 
+class Handler(StreamRequestHandler):
+    """A session."""
+
+    def handle(self) -> None:
+        """Answer until the session ends."""
+        program = Program(json.loads(self.rfile.readline()))
+        self._answer({"found": None})
+        for line in self.rfile:
+            name, given = json.loads(line)
+            try:
+                self._answer({"found": getattr(program, name)(*given)})
+            except Exception as error:  # noqa: BLE001 - whatever LanceDB raises; it is passed on
+                self._answer({"error": f"{type(error).__name__}: {error}"})
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+
+class Server(ForkingMixIn, UnixStreamServer):
+    """A process for each session."""
+
+    block_on_close = False
+
+
 def main() -> None:
-    """Answer until the input ends."""
-    program = Program(sys.argv[1])
-    for line in sys.stdin:
-        name, given = json.loads(line)
-        try:
-            answer: dict[str, Any] = {"found": getattr(program, name)(*given)}
-        except Exception as error:  # noqa: BLE001 - whatever LanceDB raises; it is passed on
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        sys.stdout.write(json.dumps(answer) + "\n")
+    """Serve until the input ends."""
+    import lancedb  # noqa: F401 - once for all
+
+    def end_with_the_input() -> None:
+        sys.stdin.read()
+        shutil.rmtree(Path(sys.argv[1]).parent, ignore_errors=True)
+        os._exit(0)
+
+    with Server(sys.argv[1], Handler) as server:
+        threading.Thread(target=end_with_the_input, daemon=True).start()
+        sys.stdout.write("\n")
         sys.stdout.flush()
+        server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from langchain_postgres import PGVector
 from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate.kinds.base import Rows
-from tests.migrate.kinds.pgvector import KEPT, drop_kept, is_stamped, read
+from tests.migrate.kinds.pgvector import KEPT, count_tables, drop_kept, is_stamped, read
 from tests.migrate.postgres_server import PostgresServer, connect
 
 TABLES = ("langchain_pg_embedding", "langchain_pg_collection")
@@ -45,7 +45,6 @@ class Subject:
     """A collection in a database of its own server."""
 
     name: ClassVar[str] = "langchain-pgvector"
-    one_process: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
         del folder
@@ -99,6 +98,10 @@ class Subject:
                 if schema.startswith("emberd_undone_"):
                     found |= read(connection, ROWS.format(schema=f"{schema}.", name="notes"))
         return found
+
+    def things(self) -> int:
+        """Count tables."""
+        return count_tables(self.url)
 
 
 class Session:

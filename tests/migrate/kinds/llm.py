@@ -13,7 +13,7 @@ import sqlite_utils
 from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate.kinds.base import Rows
-from tests.migrate.kinds.sqlite_file import copied, put_in_place
+from tests.migrate.kinds.sqlite_file import copied, put_in_place, things
 
 COLLECTION = "notes"
 decode: Any = llm.decode
@@ -47,7 +47,6 @@ class Subject:
     """A database with one collection, which keeps the texts."""
 
     name: ClassVar[str] = "llm"
-    one_process: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "embeddings.db"
@@ -85,6 +84,10 @@ class Subject:
     def copied(self) -> Rows:
         """Read the copies that undos have made."""
         return copied(self.path, Session)
+
+    def things(self) -> int:
+        """Count tables and indexes."""
+        return things(self.path)
 
 
 class Session:

@@ -16,14 +16,15 @@ PUT = """
 INSERT INTO notes (id, body, embedding) VALUES (%s, %s, %s)
 ON CONFLICT (id) DO UPDATE SET body = excluded.body, embedding = excluded.embedding"""
 ROWS = "SELECT id, body, embedding FROM {schema}notes"
+INDEX = "CREATE INDEX notes_near ON notes USING hnsw (embedding vector_cosine_ops)"
 KEPT = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^emberd_(backup|undone)_' ORDER BY 1"
 
 
 class Subject:
-    """One database of a server of its own."""
+    """One database of a server of its own; `indexed`: with an HNSW index."""
 
     name: ClassVar[str] = "pgvector"
-    one_process: ClassVar[bool] = False
+    indexed = True
 
     def __init__(self, folder: Path) -> None:
         del folder
@@ -58,13 +59,11 @@ class Subject:
                 "CREATE TABLE notes (id bigserial PRIMARY KEY, embedding"
                 f" vector({size}) NOT NULL, body text)".encode()
             )
-            connection.execute(
-                "CREATE INDEX notes_near ON notes USING hnsw (embedding vector_cosine_ops)"
-            )
-        session = self.session()
-        for row in self._rows:
-            session.put(*row)
-        session.close()
+            with connection.cursor().copy("COPY notes (id, body, embedding) FROM STDIN") as copy:
+                for key, text, vector in self._rows:
+                    copy.write_row((key, text, str(vector.tolist())))
+            if self.indexed:
+                connection.execute(INDEX)
 
     def session(self) -> "Session":
         """Open a connection."""
@@ -78,6 +77,10 @@ class Subject:
                 if schema.startswith("emberd_undone_"):
                     found |= read(connection, ROWS.format(schema=f"{schema}."))
         return found
+
+    def things(self) -> int:
+        """Count tables."""
+        return count_tables(self.url)
 
 
 class Session:
@@ -119,6 +122,16 @@ def is_stamped(connection: Any) -> bool:  # noqa: ANN401
     """Whether there is a stamp in the database."""
     there = connection.execute("SELECT to_regclass('emberd.spaces')").fetchone()[0]
     return bool(there and connection.execute("SELECT FROM emberd.spaces").rowcount)
+
+
+def count_tables(url: str) -> int:
+    """Count the tables that are not the server's, nor that of the stamps."""
+    with connect(url) as connection:
+        found = connection.execute(
+            "SELECT FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema', 'emberd')"
+        )
+        return int(found.rowcount)
 
 
 def drop_kept(connection: Any) -> None:  # noqa: ANN401

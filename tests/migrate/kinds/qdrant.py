@@ -23,7 +23,7 @@ class Subject:
     """An alias, and the collection that it means."""
 
     name: ClassVar[str] = "qdrant"
-    one_process: ClassVar[bool] = False
+    may_raise: ClassVar[Sequence[str]] = ("RuntimeError",)  # another process has the folder
 
     def __init__(self, folder: Path) -> None:
         self.path, self._made = folder / "qdrant", folder / "made"
@@ -62,6 +62,11 @@ class Subject:
         """Read what an undo left."""
         with self._open() as client:
             return undone(client)
+
+    def things(self) -> int:
+        """Count collections."""
+        with self._open() as client:
+            return len(client.get_collections().collections)
 
     @contextmanager
     def _open(self) -> Iterator[QdrantClient]:

@@ -22,7 +22,6 @@ class Subject:
     """A process that serves."""
 
     name: ClassVar[str] = "qdrant-server"
-    one_process: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -66,6 +65,11 @@ class Subject:
         """Read what an undo left."""
         with self.open() as client:
             return qdrant.undone(client)
+
+    def things(self) -> int:
+        """Count collections."""
+        with self.open() as client:
+            return len(client.get_collections().collections)
 
     @contextmanager
     def open(self) -> Iterator[QdrantClient]:

@@ -1,7 +1,9 @@
 """What the databases of SQLite kinds need: to be put back as they were made, and read as copies."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from tests.migrate.kinds.base import Rows, Session
@@ -23,3 +25,9 @@ def copied(path: Path, session: Callable[[Path], Session]) -> Rows:
         found |= opened.rows()
         opened.close()
     return found
+
+
+def things(path: Path) -> int:
+    """Count the tables and indexes of a database."""
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])

@@ -1,6 +1,5 @@
 """A vec0 table of sqlite-vec, used through apsw."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,6 +11,7 @@ from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate import stores
 from tests.migrate.kinds.base import Rows
+from tests.migrate.kinds.sqlite_file import copied, put_in_place, things
 
 TABLES = "CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT)"
 STAMPED = "SELECT count(*) FROM sqlite_schema WHERE name = 'emberd_spaces'"
@@ -22,7 +22,6 @@ class Subject:
     """One file."""
 
     name: ClassVar[str] = "sqlite-vec"
-    one_process: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
         self.path, self._made = folder / "notes.db", folder / "made.db"
@@ -56,23 +55,19 @@ class Subject:
 
     def reset(self) -> None:
         """Copy it."""
-        shutil.rmtree(self.path.with_name("notes.db.emberd"), ignore_errors=True)
-        for end in ("", "-wal", "-shm"):
-            self.path.with_name(f"notes.db{end}").unlink(missing_ok=True)
-        shutil.copy(self._made, self.path)
+        put_in_place(self._made, self.path)
 
     def session(self) -> "Session":
         """Open a connection."""
         return Session(self.path)
 
     def copied(self) -> Rows:
-        """Read the copy that an undo made."""
-        found: Rows = {}
-        for copy in sorted(self.path.with_name("notes.db.emberd").glob("undone-*.db")):
-            session = Session(copy)
-            found |= session.rows()
-            session.close()
-        return found
+        """Read the copies that undos have made."""
+        return copied(self.path, Session)
+
+    def things(self) -> int:
+        """Count tables and indexes."""
+        return things(self.path)
 
 
 class Session:

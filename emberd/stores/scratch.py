@@ -24,19 +24,19 @@ BATCH = 2048  # rows read at a time
 
 
 class Keys:
-    """Keys with the position of their row, sorted by SQLite on disk.
+    """Keys with the position of their row, and perhaps its text, sorted by SQLite on disk.
 
     Integers come first, in their order; then strings, by code point. Positions count from 0.
     """
 
-    def __init__(self, rows: Iterable[tuple[Key, int]]) -> None:
+    def __init__(self, rows: Iterable[tuple[Key, int, str | None]]) -> None:
         self._db = apsw.Connection("")  # a temporary file, gone when it is closed
         self._db.pragma("cache_size", -CACHE_KIB)
         self._db.pragma("journal_mode", "off")
-        self._db.execute("CREATE TABLE rows(key, at INTEGER PRIMARY KEY)")
+        self._db.execute("CREATE TABLE rows(key, at INTEGER PRIMARY KEY, text TEXT)")
         try:
             with self._db:
-                self._db.executemany("INSERT INTO rows VALUES (?, ?)", rows)
+                self._db.executemany("INSERT INTO rows VALUES (?, ?, ?)", rows)
             self._db.execute("CREATE INDEX by_key ON rows(key, at)")
         except apsw.FullError:
             raise StoreError(
@@ -44,10 +44,30 @@ class Keys:
                 hint="Set TMPDIR to a folder with more room, then run this again.",
             ) from None
 
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT count(*) FROM rows").get)
+
+    def at(self, at: int) -> Key:
+        """Return the key of a position that has one."""
+        key: Key = self._db.execute("SELECT key FROM rows WHERE at = ?", (at,)).get
+        return key
+
+    def place(self, key: Key, text: str) -> int | None:
+        """Return the position of a key that has this text; None if there is none."""
+        found = self._db.execute("SELECT at FROM rows WHERE key = ? AND text = ?", (key, text)).get
+        return None if found is None else int(found)
+
     def after(self, key: Key | None) -> Iterator[tuple[Key, int]]:
         """Yield keys and positions in the order of the keys, from the first one after `key`."""
+        return ((key, at) for key, at, _ in self.texts(key))
+
+    def texts(self, key: Key | None) -> Iterator[tuple[Key, int, str | None]]:
+        """Do what `after` does, with the texts."""
         where, values = ("", ()) if key is None else ("WHERE key > ?", (key,))
-        yield from self._db.execute(f"SELECT key, at FROM rows {where} ORDER BY key, at", values)  # noqa: S608 - no names
+        yield from self._db.execute(
+            f"SELECT key, at, text FROM rows {where} ORDER BY key, at",  # noqa: S608 - no names
+            values,
+        )
 
 
 def positions(

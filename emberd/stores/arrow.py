@@ -13,7 +13,6 @@ from emberd.stores.base import Key, Stamp
 from emberd.vectors import Matrix
 
 STAMP = b"emberd.stamp"
-OURS = b"emberd."  # what the names of our metadata begin with
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -153,18 +152,8 @@ def stamp_in(metadata: Mapping[bytes, bytes] | None) -> Stamp | None:
 
 
 def stamped(metadata: Mapping[bytes, bytes] | None, stamp: Stamp) -> dict[bytes, bytes]:
-    """Return metadata with a stamp in place of what emberd wrote there before."""
-    return {
-        **unstamped(metadata),
-        b"emberd.model": stamp.model.encode(),
-        b"emberd.fingerprint": stamp.fingerprint.encode(),
-        STAMP: stamp.to_json().encode(),
-    }
-
-
-def unstamped(metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
-    """Return metadata without what emberd wrote there."""
-    return {key: value for key, value in (metadata or {}).items() if not key.startswith(OURS)}
+    """Return metadata with a stamp."""
+    return {**(metadata or {}), STAMP: stamp.to_json().encode()}
 
 
 def texts_of(array: pa.Array) -> Sequence[str | None]:
