@@ -66,6 +66,7 @@ def _restore(place: Workplace, backup: Backup) -> Restored:
         place.require_room(_bytes_of(place.store.path) + _bytes_of(backup.path))
         name = note.copy or f"undone-{place.next_number('undone'):04}.db"
         marked = replace(note, undoing=True, copy=name)
+        _delete_copy(place, place.folder / name)  # of an undo that was stopped
         try:
             with patiently(lambda: place.store.restoring(backup.path)) as restoration:
                 marked.write(backup.note_path)

@@ -5,7 +5,7 @@ All of it has names that begin with that of the folder, so that it is deleted to
     kept-ID           the old folder; before the swap, the new one, while it is built
     kept-ID.base      links to the old files, as the swap has copied them
     kept-ID.json      which those were, and what the new ones are called
-    kept-ID.*.part    a file that is being made
+    kept-ID.*.partial a file that is being made; what a kill leaves of it, `Workplace.sweep` deletes
 """
 
 import shutil
@@ -33,7 +33,7 @@ def base_of(kept: Path) -> Path:
 
 def scratch_of(kept: Path) -> Path:
     """Return a name for a file that is being made; each time another, for other processes."""
-    return kept.with_name(f"{kept.name}.{uuid.uuid4().hex}.part")
+    return kept.with_name(f"{kept.name}.{uuid.uuid4().hex}.partial")
 
 
 def tag_of(kept: Path) -> str:
@@ -57,5 +57,5 @@ def forget(kept: Path) -> None:
 
 def sweep(kept: Path) -> None:
     """Delete what is unfinished."""
-    for each in kept.parent.glob(f"{kept.name}.*.part"):
+    for each in kept.parent.glob(f"{kept.name}.*.partial"):
         each.unlink(missing_ok=True)

@@ -45,8 +45,8 @@ class Subject(Protocol):
 
     `entry` is what the configuration says of it. A subject may also have `one_process`, if nobody
     can use it beside a command; `may_raise`, the errors that readers may get for a moment, by the
-    names of their classes; and `things() -> int`, how many tables, collections or tags its engine
-    keeps.
+    names of their classes; `pause_s`, of a writer after each row; and `things() -> int`, how many
+    tables, collections or tags its engine keeps.
     """
 
     name: ClassVar[str]

@@ -7,6 +7,7 @@ forked from one that has imported the library, which takes seconds, and not used
     python -m tests.migrate.kinds.lancedb SOCKET
 """
 
+import atexit
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ class Subject:
     """One folder, with the table `notes`."""
 
     name: ClassVar[str] = "lancedb"
+    pause_s: ClassVar[float] = 0.5  # each write is a version, and the swap fits between two
 
     def __init__(self, folder: Path) -> None:
         self.path, self._made = folder / "db", folder / "made"
@@ -146,6 +148,7 @@ def _served() -> str:
     )
     assert process.stdout
     process.stdout.readline()
+    atexit.register(process.communicate)
     return address
 
 

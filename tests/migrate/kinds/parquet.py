@@ -30,10 +30,11 @@ class Subject:
     """One folder, with files in a folder of it too."""
 
     name: ClassVar[str] = "parquet"
-    one_process: ClassVar[bool] = False
+    may_raise: ClassVar[Sequence[str]] = ("FileNotFoundError",)  # who has listed the old files
 
     def __init__(self, folder: Path) -> None:
         self.path, self._made = folder / "notes", folder / "made"
+        self._beside = folder / "notes.emberd"
         self.entry: dict[str, Any] = {
             "kind": "parquet", "path": str(self.path), "options": {"text": "body"},
         }  # fmt: skip
@@ -58,9 +59,13 @@ class Subject:
 
     def reset(self) -> None:
         """Copy it."""
-        for folder in (self.path, self.path.with_name("notes.emberd")):
+        for folder in (self.path, self._beside):
             shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self._made, self.path)
+
+    def things(self) -> int:
+        """Count the folders that are kept, and what belongs to each."""
+        return len([*self._beside.glob("kept-*")])
 
     def session(self) -> "Session":
         """Return a program that reads and writes."""
@@ -69,9 +74,8 @@ class Subject:
     def copied(self) -> Rows:
         """Read the folders that an undo put aside."""
         found: Rows = {}
-        beside = self.path.with_name("notes.emberd")
-        for token in sorted(beside.glob("undone-*.db")):
-            found |= Session(beside / json.loads(token.read_text())["kept"]).rows()
+        for token in sorted(self._beside.glob("undone-*.db")):
+            found |= Session(self._beside / json.loads(token.read_text())["kept"]).rows()
         return found
 
 
