@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -11,6 +12,7 @@ import typer
 from emberd.cli.context import AsJson, ModelName, Root, print_warning, resumable
 from emberd.cli.progress import AsLines, count_rows, form_of, say_steps
 from emberd.errors import BadOptionError
+from emberd.installing import pip
 
 if TYPE_CHECKING:
     from emberd.corpus.job import Job
@@ -38,6 +40,10 @@ def embed_files(
     part_rows: Annotated[
         int, typer.Option(metavar="N", min=1, help="Rows in each file that is written.")
     ] = 10_000,  # `job.PART_ROWS`, which cannot be imported here: NumPy would be, too
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Divide the work among the nodes of a Ray cluster."),
+    ] = None,
     as_json: AsJson = False,
     as_lines: AsLines = False,
 ) -> None:
@@ -53,6 +59,11 @@ def embed_files(
     if input_type not in (None, "query", "document"):
         raise BadOptionError(f"--input-type: {input_type!r} is neither query nor document.")
     require_pyarrow()
+    if ray and find_spec("ray") is None:
+        raise BadOptionError(
+            "--ray needs Ray, which is not installed.",
+            hint=f"Run `{pip('install', 'emberd[parquet,ray]')}`.",
+        )
 
     from emberd.corpus.inputs import kind_of
     from emberd.corpus.job import opened, run
@@ -77,7 +88,12 @@ def embed_files(
             count_rows(form) as progress,
         ):
             before = job.counts.rows
-            run(job, embedder, target, progress(out))
+            if ray:
+                from emberd.ray import data
+
+                data.run(job, target, config, progress(out), address=ray)
+            else:
+                run(job, embedder, target, progress(out))
             _print(job, before, as_json=as_json)
 
 
