@@ -1,30 +1,16 @@
-"""A store as a Parquet file, with the places of its rows on a map: for Embedding Atlas and others.
-
-pyarrow, which writes it, is the extra `parquet`: it is larger than emberd.
-"""
+"""A store as a Parquet file, with the places of its rows: for Embedding Atlas and others."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from emberd.atlas.chart import Chart
-from emberd.errors import BadOptionError, StoreError
-from emberd.installing import pip
+from emberd.corpus.needed import require_pyarrow
+from emberd.errors import StoreError
 from emberd.replacing import replacing
 
-COLUMNS = ("key", "text", "vector", "x", "y", "model")
 ABOUT = b"emberd"  # the key of the file's metadata
-
-
-def require_pyarrow() -> None:
-    """Raise `BadOptionError` if pyarrow is not installed."""
-    try:
-        import pyarrow.parquet  # noqa: F401 - whether it can be
-    except ImportError:
-        raise BadOptionError(
-            "Parquet files are written by pyarrow, which is not installed.",
-            hint=f"Run `{pip('install', 'emberd[parquet]')}`.",
-        ) from None
+COLUMNS = ("key", "text", "vector", "x", "y", "model")
 
 
 def write(chart: Chart, file: Path, about: dict[str, Any], *, model: str | None) -> None:

@@ -35,6 +35,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("emberd embed --chunk 200 --late --jsonl < texts.jsonl", "each read in its whole text"),
         ("emberd embed --jsonl < texts.jsonl > vectors.jsonl", 'each line is {"text": "..."}'),
     ),
+    "embed-files": (
+        ("emberd embed-files notes.parquet --text body --out vectors", "a folder of Parquet"),
+        ("emberd embed-files *.jsonl --out vectors --model mpnet", "texts in the column `text`"),
+    ),
     "chunk": (
         ("emberd chunk book.txt", "in chunks as large as the model takes"),
         ("emberd chunk --size 200 --overlap 20 notes/*.md", "smaller ones, of several files"),

@@ -22,6 +22,7 @@ from emberd.cli import (
     context,
     doctor,
     embed,
+    embed_files,
     examples,
     map,
     migrate,
@@ -62,6 +63,7 @@ app.command()(models.remove)
 app.command("open")(server.open_page)
 app.command()(server.ps)
 app.command()(embed.embed)
+app.command("embed-files")(embed_files.embed_files)
 app.command()(rerank.rerank)
 app.command()(chunk.chunk)
 app.command()(server.load)

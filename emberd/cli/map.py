@@ -44,7 +44,8 @@ def map_store(
     from emberd.atlas.chart import Chart
     from emberd.atlas.holding import hold
     from emberd.atlas.origins import find_origins
-    from emberd.atlas.parquet import require_pyarrow, write
+    from emberd.atlas.parquet import write
+    from emberd.corpus.needed import require_pyarrow
 
     require_pyarrow()
     if not out.absolute().parent.is_dir():

@@ -9,13 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 
 if TYPE_CHECKING:
     from emberd.migrate.stage import ProgressCallback
-    from emberd.migrate.store_ref import StoreRef
     from emberd.models.hub import OnProgress
 
 AsLines = Annotated[
@@ -23,6 +22,16 @@ AsLines = Annotated[
     typer.Option("--progress", help="With --json: say each step in a line of JSON on stderr."),
 ]
 Form = Literal["bars", "lines", "nothing"]
+
+
+class Named(Protocol):
+    """A store or a folder, whose rows are counted."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
 
 EVERY_S = 0.2  # between two lines about the same step
 
@@ -78,8 +87,8 @@ def count_bytes(name: str, form: Form) -> "Iterator[OnProgress]":
 
 
 @contextmanager
-def count_rows(form: Form) -> "Iterator[Callable[[StoreRef], ProgressCallback]]":
-    """Show for each store how many rows are embedded, how fast, how long to go."""
+def count_rows(form: Form) -> "Iterator[Callable[[Named], ProgressCallback]]":
+    """Show for each store or folder how many rows are embedded, how fast, how long to go."""
     if form == "lines":
         yield lambda ref: _counting(f"embedding {ref.name}", "rows")
         return
@@ -100,7 +109,7 @@ def count_rows(form: Form) -> "Iterator[Callable[[StoreRef], ProgressCallback]]"
     hidden = form == "nothing" or not console.is_terminal
     with Progress(*columns, console=console, disable=hidden) as bars:
 
-        def of(ref: "StoreRef") -> "ProgressCallback":
+        def of(ref: Named) -> "ProgressCallback":
             bar = bars.add_task(ref.name, total=None, rate="")
 
             def report(done: int, total: int) -> None:

@@ -28,16 +28,19 @@ from emberd.errors import (
     UnavailableError,
 )
 from emberd.folder.reading import read_folder
+from emberd.migrate.notes import now
 from emberd.models.availability import find_here, require_here
 from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
 from emberd.ranking import Ranked, rank
 from emberd.registry.spec import InputType, ModelSpec
+from emberd.spaces.chunks import StoreChunking
 from emberd.spaces.compare import Space
 from emberd.spaces.fingerprint import of_dtype
 from emberd.spaces.lock import LockFile
 from emberd.spaces.options import SpaceOptions
 from emberd.spaces.probes import PROBES, encode
+from emberd.stores.base import Stamp
 from emberd.vectors import Rows
 
 PATIENCE_S = 60.0  # how long to wait for a server that is busy or restarting
@@ -93,6 +96,14 @@ class Target:
             name=self.model, model=self.model, fingerprints=(self.fingerprint,),
             sizes=(self.dimensions,), options=self.options, probes=self.probes,
             dtype=self.dtype, step=self.step,
+        )  # fmt: skip
+
+    def stamp(self, migration: str, chunk: StoreChunking | None = None) -> Stamp:
+        """Return what vectors of this space are stamped with, as written now by one run."""
+        return Stamp(
+            model=self.model, fingerprint=self.fingerprint, dimensions=self.dimensions,
+            probes=self.probes, migration=migration, made_at=now(), options=self.options,
+            dtype=self.dtype, step=self.step, chunk=chunk,
         )  # fmt: skip
 
 

@@ -17,7 +17,6 @@ from emberd.migrate.workplace import patiently, settings_of
 from emberd.stores.base import (
     Key,
     Replacement,
-    Stamp,
     Store,
     address_of,
     locks_writers,
@@ -41,14 +40,15 @@ def swapping(staged: Staged) -> Iterator[Callable[[], None]]:
         began_s = time.perf_counter()
         _bring_up_to_date(staged, replacement)
         staged.place.prepare(_note(staged))
+        stamp = staged.target.stamp(staged.migration, staged.chunk)
         textless = staged.textless
         if textless.keys:
-            textless.set_aside_in = replacement.set_aside(textless.keys, stamp=_stamp(staged))
+            textless.set_aside_in = replacement.set_aside(textless.keys, stamp=stamp)
         with _only_vectors(staged.ref.store, replacement):
             replacement.fill(
                 staged.sidecar.vectors(),
                 dimensions=staged.target.dimensions,
-                stamp=_stamp(staged),
+                stamp=stamp,
             )
         staged.index_s = getattr(replacement, "index_s", 0.0)
         staged.place.filled(replacement.digest())
@@ -107,15 +107,6 @@ def _bring_up_to_date(staged: Staged, replacement: Replacement) -> None:
         if keys:
             require_set_aside(staged.ref.store, replacement, keys, allowed=allowed)
     deque(embed_rows(staged, lacking), maxlen=0)
-
-
-def _stamp(staged: Staged) -> Stamp:
-    target = staged.target
-    return Stamp(
-        model=target.model, fingerprint=target.fingerprint, dimensions=target.dimensions,
-        probes=target.probes, migration=staged.migration, made_at=now(), options=target.options,
-        dtype=target.dtype, step=target.step, chunk=staged.chunk,
-    )  # fmt: skip
 
 
 def _note(staged: Staged) -> Note:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a name of a file that imports Ray
-    homes = {"app": "emberd.ray.serve"}
+    homes = {"app": "emberd.ray.serve", "Embedder": "emberd.ray.embedder"}
     if name in homes:
         from importlib import import_module
 

@@ -25,7 +25,7 @@ def help_of(*command: str) -> str:
 
 def listed(*group: str) -> list[str]:
     """Return the commands that a help names."""
-    return re.findall(r"^  (\w+)  ", help_of(*group).partition("Commands:")[2], re.MULTILINE)
+    return re.findall(r"^  ([\w-]+)  ", help_of(*group).partition("Commands:")[2], re.MULTILINE)
 
 
 def every_command() -> list[str]:
