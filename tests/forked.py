@@ -31,6 +31,7 @@ READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "DYLD_", "TZ")  # variables
 NOT_IMPORTED = (
     "emberd.__main__", "emberd.backends.", "emberd.worker.", "emberd.doctor.probe",
     "emberd.stores.lancedb.table", "emberd.stores.lancedb.swap",  # Lance's threads end in a fork
+    "emberd.ray.",  # so do Ray's
 )  # fmt: skip
 IMPORTED_LATER = (  # by some commands, when they run
     "uvicorn.protocols.http.httptools_impl", "uvicorn.loops.auto", "httpx2", "h11", "truststore",

@@ -3,16 +3,15 @@
 import json
 import logging
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from emberd.cli.cluster import RayAddress, require_ray
 from emberd.cli.context import AsJson, ModelName, Root, print_warning, resumable
 from emberd.cli.progress import AsLines, count_rows, form_of, say_steps
 from emberd.errors import BadOptionError
-from emberd.installing import pip
 
 if TYPE_CHECKING:
     from emberd.corpus.job import Job
@@ -40,10 +39,7 @@ def embed_files(
     part_rows: Annotated[
         int, typer.Option(metavar="N", min=1, help="Rows in each file that is written.")
     ] = 10_000,  # `job.PART_ROWS`, which cannot be imported here: NumPy would be, too
-    ray: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Divide the work among the nodes of a Ray cluster."),
-    ] = None,
+    ray: RayAddress = None,
     as_json: AsJson = False,
     as_lines: AsLines = False,
 ) -> None:
@@ -59,11 +55,8 @@ def embed_files(
     if input_type not in (None, "query", "document"):
         raise BadOptionError(f"--input-type: {input_type!r} is neither query nor document.")
     require_pyarrow()
-    if ray and find_spec("ray") is None:
-        raise BadOptionError(
-            "--ray needs Ray, which is not installed.",
-            hint=f"Run `{pip('install', 'emberd[parquet,ray]')}`.",
-        )
+    if ray is not None:
+        require_ray()
 
     from emberd.corpus.inputs import kind_of
     from emberd.corpus.job import opened, run
@@ -88,7 +81,7 @@ def embed_files(
             count_rows(form) as progress,
         ):
             before = job.counts.rows
-            if ray:
+            if ray is not None:
                 from emberd.ray import data
 
                 data.run(job, target, config, progress(out), address=ray)

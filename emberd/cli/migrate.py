@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from emberd.cli.cluster import RayAddress, embedder_at
 from emberd.cli.context import AsJson, Root, complete_model, complete_store, resumable
 from emberd.cli.migrate_report import (
     after_undo,
@@ -156,6 +157,7 @@ def run(
         bool, typer.Option("--set-aside", help="Move vectors without a text out of the store.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    ray: RayAddress = None,
     kind: Kind = None,
     options: Options = None,
     as_json: AsJson = False,
@@ -167,7 +169,7 @@ def run(
     old vectors until the new ones replace them, all at once.
     """
     from emberd.migrate.check import note_target
-    from emberd.migrate.embedding import find_target, open_embedder
+    from emberd.migrate.embedding import find_target
     from emberd.migrate.joint_run import RunOptions, migrate_all
     from emberd.migrate.plan import plan as plan_migration
     from emberd.migrate.recovery import recover
@@ -184,7 +186,7 @@ def run(
     spec, role = config.catalog.find(name, ref.input_type, kinds=("embed",))
     ref = replace(ref, input_type=role, dtype=_dtype(dtype))
     wanted = ref.wanted
-    with resumable(), open_embedder(config) as embedder:
+    with resumable(), embedder_at(config, ray) as embedder:
         say(f"loading {spec.name}")
         target = find_target(config, embedder, spec.name, input_type=role, dtype=wanted)
         completed = 0 if dry_run else complete(ref, target, embedder, state)

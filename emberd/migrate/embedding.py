@@ -47,7 +47,7 @@ PATIENCE_S = 60.0  # how long to wait for a server that is busy or restarting
 AGAIN_S = 1.0  # until it is asked again
 MOST_TEXTS = 2048
 BATCH = 256  # texts in one request; also the default of `migrate run --batch`
-IN_FLIGHT = 2  # requests at once: one is computed while the answer to the other is written
+IN_FLIGHT = 2  # requests to a worker: one is computed while the answer to the other is written
 
 Batch = TypeVar("Batch")
 Places = list[int]
@@ -124,7 +124,9 @@ class Asked(Options, total=False):
 
 
 class Embedder(Protocol):
-    """Something that turns texts into vectors."""
+    """Something that turns texts into vectors, of `at_once` batches at the same time."""
+
+    at_once: int
 
     def submit(self, texts: Sequence[str], **options: Unpack[Options]) -> "Future[Embedded]":
         """Embed one batch; the future raises `EmberdError`, also if the space has changed."""
@@ -140,11 +142,13 @@ def _places(ranked: Iterable[Ranked]) -> Places:
 
 
 def in_turn(
-    batches: Iterable[Batch], ask: "Callable[[Batch], Future[Embedded]]"
+    batches: Iterable[Batch],
+    ask: "Callable[[Batch], Future[Embedded]]",
+    at_once: int = IN_FLIGHT,
 ) -> Iterator[tuple[Batch, Embedded]]:
-    """Submit batches and yield each with its answer, in order; only a few are under way."""
+    """Submit batches and yield each with its answer, in order; so many are under way."""
     rest = iter(batches)
-    asked = deque((batch, ask(batch)) for batch in islice(rest, IN_FLIGHT))
+    asked = deque((batch, ask(batch)) for batch in islice(rest, at_once))
     while asked:
         batch, future = asked.popleft()
         answer = future.result()
@@ -181,6 +185,8 @@ def embed_at_once(embedder: Embedder, texts: Sequence[str], target: Target) -> E
 
 class PoolEmbedder:
     """A pool in its own thread, for when no server is running; a context manager."""
+
+    at_once = IN_FLIGHT
 
     def __init__(self, config: Config) -> None:
         limits = replace(
@@ -246,6 +252,8 @@ class ServerEmbedder:
 
     `loaded` are the models that were loaded already, which others may be using.
     """
+
+    at_once = IN_FLIGHT
 
     def __init__(self, client: clients.Client, loaded: Collection[str] = ()) -> None:
         self._client = client

@@ -127,6 +127,7 @@ def embed_rows(staged: Staged, rows: Iterable[Row]) -> Iterator[int]:
     answers = in_turn(
         iter(lambda: list(islice(rest, staged.batch)), []),
         lambda batch: submit_to(staged.embedder, [row.text or "" for row in batch], staged.target),
+        staged.embedder.at_once,
     )
     for batch, embedded in answers:
         staged.sidecar.put(batch, embedded.vectors)

@@ -8,13 +8,15 @@ run may be stopped here and go on there.
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import ray.data
 
 from emberd.config.load import Config
 from emberd.corpus.job import Job, ProgressCallback
 from emberd.corpus.manifest import NAME, Manifest
 from emberd.corpus.parts import Counts, write_part
-from emberd.errors import ServerError
 from emberd.migrate.embedding import PoolEmbedder, Target
+from emberd.ray.cluster import join, places
+from emberd.ray.configuration import at_home
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +32,7 @@ class Writer:
         self._target = target
         self._manifest = Manifest.from_json((folder / NAME).read_text())
         self._parts = {part.name: part for part in self._manifest.parts}
-        self._pool = PoolEmbedder(config).__enter__()  # until the process of the actor ends
+        self._pool = PoolEmbedder(at_home(config)).__enter__()  # until the actor's process ends
 
     def __call__(self, batch: "Columns") -> "Columns":
         """Write the parts that are named, and return what was counted in each."""
@@ -50,7 +52,7 @@ class Writer:
 def run(
     job: Job, target: Target, config: Config, progress: ProgressCallback, *, address: str
 ) -> None:
-    """Write every part that is not there, with one actor on each node.
+    """Write every part that is not there, with as many actors as the cluster has places.
 
     Args:
         job: the folder, which every node must see at the same path.
@@ -60,25 +62,23 @@ def run(
         address: where the cluster is; `auto` finds the one that this machine is part of.
 
     Raises:
-        ServerError: there is no cluster at that address.
+        NoServerError: there is no cluster at that address.
         EmberdError: as `write_part`, of the first part that failed.
     """
     missing = [{"name": part.name} for part in job.manifest.parts if part.name not in job.done]
     progress(job.counts.rows, job.manifest.rows)
     if not missing:
         return
-    import ray  # here, as it takes seconds, and changes what a program logs
-
-    _join(address)
+    join(address)
     try:
-        cores = [node["Resources"]["CPU"] for node in ray.nodes() if node["Resources"].get("CPU")]
+        count, takes = places()
         ray.data.DataContext.get_current().enable_progress_bars = False
         done = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
             Writer,
             batch_size=1,
             fn_constructor_args=(job.folder.resolve(), target, config),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=len(cores)),
-            num_cpus=min(cores),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, count)),
+            **takes,
         )
         for row in done.iter_rows():
             name = row.pop("name")
@@ -86,16 +86,3 @@ def run(
             progress(job.counts.rows, job.manifest.rows)
     finally:
         ray.shutdown()
-
-
-def _join(address: str) -> None:
-    import ray
-
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError) as error:
-        said = str(error).partition("\n")[0].rstrip(".")
-        raise ServerError(
-            f"There is no Ray cluster at {address}: {said}.",
-            hint="Start one with `ray start --head`, or leave out --ray.",
-        ) from None

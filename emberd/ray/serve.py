@@ -9,6 +9,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
@@ -25,7 +26,6 @@ from emberd.ray.look import Look
 from emberd.ray.replica import Replica
 from emberd.ray.scale import INGRESS, ingress_options, model_options
 from emberd.running import Running
-from ray import serve
 
 
 class Front:

@@ -9,6 +9,7 @@ from emberd.backends.tiny_bert import tiny_bert
 from tests import rerankers
 from tests.balancers.balancing import free_ports
 from tests.ray.clusters import Cluster, Served
+from tests.serving import Server
 
 MODELS = """
 default_reranker: ranks
@@ -61,3 +62,16 @@ def served(cluster: Cluster) -> Served:
 def server(served: Served) -> Served:
     """What tests of the app ask, by the name that they know."""
     return served
+
+
+@pytest.fixture
+def address(cluster: Cluster) -> str:
+    """Where the cluster is."""
+    found: str = cluster("listening")["gcs"]
+    return found
+
+
+@pytest.fixture
+def environ(cluster: Cluster, small: Server) -> dict[str, str]:
+    """The environment of a command on a node, whose config file is that of `small`."""
+    return {**cluster.environ, "EMBERD_CONFIG": str(small.home / "config.yaml")}

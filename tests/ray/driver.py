@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import ray
 import yaml
+from ray import serve
 from ray._common.usage import usage_lib
 from ray.cluster_utils import Cluster
 from ray.serve._private import api as serve_api
 from ray.serve.schema import ServeDeploySchema
-
-import ray
-from ray import serve
 
 MEMORY = 80 * 2**20
 PATIENCE_S = 600.0

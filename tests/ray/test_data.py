@@ -1,9 +1,8 @@
-"""Files on a Ray cluster of one node, and `emberd.ray.Embedder` in somebody's own pipeline."""
+"""Files on a Ray cluster, and `emberd.ray.Embedder` in somebody's own pipeline."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,9 @@ from pyarrow import parquet
 
 from emberd.errors import BadOptionError, FingerprintMismatchError
 from emberd.ray.embedder import Embedder
-from tests.serving import Server, clean_environ
+from tests.serving import Server
 
-pytestmark = pytest.mark.slow  # a cluster takes most of a minute to start
 TEXTS = ["the kettle", None, "is on", "", "at noon"]
-NODE = """
-import ray
-started = ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80_000_000)
-print(started.address_info["gcs_address"], flush=True)
-input()
-"""
 PIPELINE = """
 import json, sys
 import ray
@@ -37,22 +29,6 @@ rows = ray.data.from_items([{"text": text} for text in texts]).map_batches(
 vectors = [row["embedding"] for row in rows.take_all()]
 print(json.dumps([each if each is None else list(map(float, each)) for each in vectors]))
 """
-
-
-@pytest.fixture
-def environ(small: Server) -> dict[str, str]:
-    return {**clean_environ(small.home), "RAY_USAGE_STATS_ENABLED": "0"}
-
-
-@pytest.fixture
-def address(environ: dict[str, str]) -> Iterator[str]:
-    """The address of a node with two cores, which ends with the test."""
-    with subprocess.Popen(
-        [sys.executable, "-c", NODE], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as node:
-        assert node.stdout
-        yield node.stdout.readline().decode().strip()
-        node.communicate(b"\n", timeout=60)
 
 
 def run(environ: dict[str, str], *words: str) -> str:
