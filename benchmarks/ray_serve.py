@@ -85,9 +85,10 @@ def prepare(folder: Path) -> None:
 @contextmanager
 def on_ray(port: int, count: int) -> Iterator[str]:
     """Serve the models on a local Ray; `count` replicas of the one that has so many."""
-    import emberd.ray
     import ray
     from ray import serve
+
+    import emberd.ray
 
     ray.init(num_cpus=16, object_store_memory=200 * 2**20, include_dashboard=False)
     try:

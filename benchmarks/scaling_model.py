@@ -1,33 +1,29 @@
 """A model of many replicas behind an ingress: what they give, how long one waits, where it ends.
 
-    python benchmarks/scaling_model.py check        beside what was measured, from the results
-    python benchmarks/scaling_model.py replicas     1 to 64 replicas: rate, waiting, what is full
-    python benchmarks/scaling_model.py jobs         10^9 texts: hours of a machine, by hardware
-    python benchmarks/scaling_model.py autoscaling  a day's queries, with Ray Serve's policy
+`scaling_model_report.py` asks it, with numbers that were measured.
 
 Clients send requests of so many texts. An ingress is one event loop, which takes time for each
 request and for each text of it. It divides a request into jobs, one for each replica that has
 nothing to do, and gives each to the one with the fewest texts of two that it looks at (Ray Serve's
-"power of two choices"). A replica computes what waits, up to a batch, in the time of one pass and of
-its tokens. It is a simulation of events (SimPy), because queues that feed each other in batches have
-no formula. Its numbers come from measurements; `benchmarks/results` has them.
+"power of two choices"). A replica computes what waits, up to a batch, in the time of one pass and
+of its tokens. It is a simulation of events (SimPy), because queues that feed each other in batches
+have no formula.
 """
 
-import argparse
-import json
 import math
 import random
 import statistics
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import simpy
 
-RESULTS = Path(__file__).parent / "results"
-REPLICAS = (1, 2, 4, 8, 16, 32, 64)
+from emberd.ray.scale import DOWNSCALE_S, TARGET, UPSCALE_S
+
 Events = Generator[simpy.Event, Any, None]
+Rate = Callable[[float], float]
+"""Requests a second at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +56,7 @@ class Ingress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Clients that wait for each answer, or, with a rate, requests that nobody waits for to send."""
+    """Clients that wait for each answer, or, with a rate, requests that come whatever happens."""
 
     texts: int
     tokens: float
@@ -106,9 +102,7 @@ class Replica:
             while self.waiting.items and sum(job[0] for job in held) < most:
                 held.append((yield self.waiting.get()))
             batch = min(most, sum(job[0] for job in held))
-            seconds = (
-                self.hardware.pass_s + batch * self.tokens_a_text / self.hardware.tokens_per_s
-            )
+            seconds = self.hardware.pass_s + batch * self.tokens_a_text / self.hardware.tokens_per_s
             yield self.env.timeout(seconds)
             self.busy_s += seconds
             self.texts -= batch
@@ -179,7 +173,7 @@ class Cluster:
         while True:
             yield self.env.process(self.request())
 
-    def arrivals(self, rate: Any) -> Events:  # noqa: ANN401 - requests a second, at a time
+    def arrivals(self, rate: Rate) -> Events:
         """Send requests whether or not earlier ones are answered."""
         while True:
             yield self.env.timeout(self.chance.expovariate(max(rate(self.env.now), 1e-9)))
@@ -216,21 +210,30 @@ def run(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Its defaults: ray.serve.config.AutoscalingConfig of Ray 2.56."""
+    """When replicas start and end: what `emberd ray config` writes, and Ray's own defaults.
+
+    These are in ray.serve.config.AutoscalingConfig of Ray 2.60.
+    """
 
     least: int = 0
     most: int = 64
-    target_ongoing: float = 2.0
+    target_ongoing: float = TARGET
     look_back_s: float = 30.0
-    up_s: float = 30.0
-    down_s: float = 600.0
+    up_s: float = UPSCALE_S
+    down_s: float = DOWNSCALE_S
     every_s: float = 1.0
 
 
 def autoscaled(
-    hardware: Hardware, ingress: Ingress, load: Load, policy: Policy, rate: Any, *, until_s: float  # noqa: ANN401
+    hardware: Hardware,
+    ingress: Ingress,
+    load: Load,
+    policy: Policy,
+    rate: Rate,
+    *,
+    until_s: float,
 ) -> tuple[list[tuple[float, float]], list[int]]:
-    """Return (when, how long) of each answer, and how many replicas there were, second by second."""
+    """Return (when, how long) of each answer, and how many replicas there were each second."""
     env = simpy.Environment()
     cluster = Cluster(env, hardware, ingress, load, random.Random(25))  # noqa: S311
     for _ in range(policy.least):
@@ -269,128 +272,3 @@ def autoscaled(
     env.process(cluster.arrivals(rate))
     env.run(until_s)
     return cluster.took_s, seen
-
-
-# -- what was measured -------------------------------------------------------------------------------
-
-PASSAGE = 99.1  # tokens: the benchmark's passages
-BULK = Load(texts=100, tokens=PASSAGE, clients=8)
-SINGLE = Load(texts=1, tokens=PASSAGE, clients=64)
-# `server_cores` of a run, divided by its requests and texts a second: see `loop_costs`.
-HTTP = Ingress(request_s=0.28e-3, text_s=9e-6)
-XEON = "Xeon with AMX (family 6, model 207)"
-# `pass_s`: the time of a query in the engine; `tokens_per_s`: that of a bulk run, of which the
-# passes are taken off; `start_s`: `first_ms`.
-HARDWARE = {
-    "h200-bert-base": Hardware(
-        name="one H200, BERT-base, f16", pass_s=2e-3, tokens_per_s=900e3, batch_tokens=32768,
-        start_s=1.4,
-    ),
-    "h200-minilm": Hardware(
-        name="one H200, MiniLM, f16", pass_s=1.8e-3, tokens_per_s=1.9e6, batch_tokens=32768,
-        start_s=1.2,
-    ),
-    "xeon-16": Hardware(
-        name=f"16 cores of a {XEON}, MiniLM, bf16", pass_s=2.2e-3, tokens_per_s=118e3,
-        batch_tokens=16 * 512, start_s=0.4,
-    ),
-    "xeon-2": Hardware(
-        name=f"2 cores of a {XEON}, MiniLM, bf16", pass_s=1.7e-3, tokens_per_s=24e3,
-        batch_tokens=2 * 512, start_s=0.4,
-    ),
-}  # fmt: skip
-MEASURED = (
-    ("h200-bert-base", "scaling-h200-bert-base.json", "1 GPU", 1),
-    ("h200-bert-base", "scaling-h200-bert-base.json", "2 GPUs", 2),
-    ("h200-minilm", "scaling-h200-minilm.json", "1 GPU", 1),
-    ("xeon-16", "scaling-xeon-amx.json", "16 cores", 1),
-    ("xeon-2", "scaling-xeon-amx.json", "2 cores", 1),
-)
-
-
-def check() -> Iterator[str]:
-    """Yield lines: what the model says beside what was measured."""
-    yield f"{'':34}{'measured':>18}{'model':>18}"
-    for name, file, column, replicas in MEASURED:
-        numbers = json.loads((RESULTS / file).read_text())["columns"][column]["numbers"]["emberd"]
-        for load, key in ((BULK, "bulk"), (SINGLE, "clients")):
-            rate, p50 = (numbers[f"{key}_{what}"]["median"] for what in ("texts_per_s", "p50_ms"))
-            found = run(HARDWARE[name], HTTP, load, replicas)
-            yield (
-                f"{name}, {column}, {key:8}".ljust(34)
-                + f"{rate:9.0f}/s {p50:5.0f} ms{found.texts_per_s:9.0f}/s {found.p50_ms:5.0f} ms"
-            )
-
-
-def replicas(name: str, ingress: Ingress) -> Iterator[str]:
-    """Yield lines: 1 to 64 replicas, with as many clients as are needed to fill them."""
-    hardware = HARDWARE[name]
-    yield f"{hardware.name}; ingresses: {ingress.count}"
-    for load in (BULK, SINGLE):
-        one = 0.0
-        for count in REPLICAS:
-            given = replace(load, clients=load.clients * count)
-            found = run(hardware, ingress, given, count, answers=max(3000, 40 * given.clients))
-            one = one or found.texts_per_s
-            yield (
-                f"{load.texts:4} texts a request {count:3} replicas {found.texts_per_s:9.0f} texts/s"
-                f" {found.texts_per_s / one / count:5.0%} each, p50 {found.p50_ms:5.0f} ms,"
-                f" p99 {found.p99_ms:5.0f} ms, full: {found.full}"
-            )
-
-
-def jobs(texts: float = 1e9) -> Iterator[str]:
-    """Yield lines: how long replicas compute for so many passages, if the ingress does not end it."""
-    for hardware in HARDWARE.values():
-        found = run(hardware, HTTP, BULK, 1)
-        hours = texts / found.texts_per_s / 3600
-        yield (
-            f"{hardware.name}: {found.texts_per_s:.0f} texts/s; {texts:.0e} texts: {hours:,.1f} hours"
-            f" of it, a million: {3600 * hours * 1e6 / texts:,.0f} s; 64 of them: {hours / 64:,.1f} h"
-        )
-
-
-def day(name: str, policy: Policy, *, hour_s: float = 3600.0) -> Iterator[str]:
-    """Yield lines: queries whose rate follows a day, from nothing at night to 20 times a replica's."""
-    hardware, load = HARDWARE[name], Load(texts=1, tokens=12.0)
-    most = 2 / (hardware.pass_s + load.tokens / hardware.tokens_per_s)
-
-    def rate(now: float) -> float:
-        return most * max(0.0, math.sin(math.pi * (now / hour_s - 7) / 12))
-
-    took, there = autoscaled(hardware, HTTP, load, policy, rate, until_s=24 * hour_s)
-    for hour in range(0, 24, 3):
-        at, end = hour * hour_s, (hour + 3) * hour_s
-        found = sorted(each for when, each in took if at <= when < end)
-        seen = there[int(at / policy.every_s) : int(end / policy.every_s)]
-        waits = (
-            f"p50 {1000 * found[len(found) // 2]:6.1f} ms, p99 {1000 * found[len(found) * 99 // 100]:8.1f} ms"
-            if found
-            else "nobody asked"
-        )
-        yield f"{hour:2} to {hour + 3:2} h: {len(found):7} queries, {min(seen)} to {max(seen)} replicas, {waits}"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=("check", "replicas", "jobs", "autoscaling"))
-    parser.add_argument("--hardware", choices=HARDWARE, default="h200-bert-base")
-    parser.add_argument("--ingresses", type=int, default=1)
-    parser.add_argument("--request-ms", type=float, help="of an ingress, for each request")
-    given = parser.parse_args(arguments)
-    ingress = replace(HTTP, count=given.ingresses)
-    if given.request_ms:
-        ingress = replace(ingress, request_s=given.request_ms / 1000)
-    lines = {
-        "check": check,
-        "replicas": lambda: replicas(given.hardware, ingress),
-        "jobs": jobs,
-        "autoscaling": lambda: day(given.hardware, Policy(), hour_s=600.0),
-    }[given.what]
-    for line in lines():
-        print(line)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,173 @@
+"""What the model of many replicas says, with numbers that were measured.
+
+python benchmarks/scaling_model_report.py check        beside what was measured
+python benchmarks/scaling_model_report.py replicas     1 to 64: rate, waiting, what is full
+python benchmarks/scaling_model_report.py jobs         10^9 texts: hours of a machine
+python benchmarks/scaling_model_report.py autoscaling  a day's queries, by Ray Serve's policy
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from scaling_model import Hardware, Ingress, Load, Policy, autoscaled, run
+
+RESULTS = Path(__file__).parent / "results"
+REPLICAS = (1, 2, 4, 8, 16, 32, 64)
+PASSAGE = 99.1  # tokens: the benchmark's passages
+BULK = Load(texts=100, tokens=PASSAGE, clients=8)
+SINGLE = Load(texts=1, tokens=PASSAGE, clients=64)
+XEON = "Xeon with AMX (family 6, model 207)"
+# `pass_s`: the time of a query in the engine; `tokens_per_s`: that of a bulk run, of which the
+# passes are taken off; `start_s`: `first_ms`.
+HARDWARE = {
+    "h200-bert-base": Hardware(
+        name="one H200, BERT-base, f16", pass_s=2e-3, tokens_per_s=900e3, batch_tokens=32768,
+        start_s=1.4,
+    ),
+    "h200-minilm": Hardware(
+        name="one H200, MiniLM, f16", pass_s=1.8e-3, tokens_per_s=1.9e6, batch_tokens=32768,
+        start_s=1.2,
+    ),
+    "xeon-16": Hardware(
+        name=f"16 cores of a {XEON}, MiniLM, bf16", pass_s=2.2e-3, tokens_per_s=118e3,
+        batch_tokens=16 * 512, start_s=0.4,
+    ),
+    "xeon-2": Hardware(
+        name=f"2 cores of a {XEON}, MiniLM, bf16", pass_s=1.7e-3, tokens_per_s=24e3,
+        batch_tokens=2 * 512, start_s=0.4,
+    ),
+}  # fmt: skip
+MEASURED = (  # hardware, file, column, replicas
+    ("h200-bert-base", "scaling-h200-bert-base.json", "1 GPU", 1),
+    ("h200-bert-base", "scaling-h200-bert-base.json", "2 GPUs", 2),
+    ("h200-minilm", "scaling-h200-minilm.json", "1 GPU", 1),
+    ("xeon-16", "scaling-xeon-amx.json", "16 cores", 1),
+    ("xeon-2", "scaling-xeon-amx.json", "2 cores", 1),
+)
+
+
+def numbers_of(file: str, column: str) -> dict[str, float]:
+    """Return the medians of what was measured of emberd."""
+    found = json.loads((RESULTS / file).read_text())["columns"][column]["numbers"]["emberd"]
+    return {key: each["median"] for key, each in found.items()}
+
+
+def measured_ingress() -> Ingress:
+    """Return what the HTTP app's event loop takes, as measured beside GPUs, where it was busiest.
+
+    A run has the processor time of the server in cores: its time for each request, and with it for
+    each text, times the requests a second. Requests of one text and of many give the two.
+    """
+    requests, texts = [], []
+    for name, file, column, _ in MEASURED:
+        if not name.startswith("h200"):
+            continue
+        numbers = numbers_of(file, column)
+        many, one = (
+            numbers[f"{key}_server_cores"] / numbers[f"{key}_texts_per_s"] * load.texts
+            for key, load in (("bulk", BULK), ("clients", SINGLE))
+        )
+        texts.append((many - one) / (BULK.texts - 1))
+        requests.append(one - texts[-1])
+    return Ingress(request_s=median(requests), text_s=median(texts))
+
+
+def check() -> Iterator[str]:
+    """Yield lines: what the model says beside what was measured."""
+    yield f"{'':34}{'measured':>18}{'model':>18}"
+    for name, file, column, replicas in MEASURED:
+        numbers = numbers_of(file, column)
+        for load, key in ((BULK, "bulk"), (SINGLE, "clients")):
+            rate, p50 = numbers[f"{key}_texts_per_s"], numbers[f"{key}_p50_ms"]
+            found = run(HARDWARE[name], measured_ingress(), load, replicas)
+            yield (
+                f"{name}, {column}, {key:8}".ljust(34)
+                + f"{rate:9.0f}/s {p50:5.0f} ms{found.texts_per_s:9.0f}/s {found.p50_ms:5.0f} ms"
+            )
+
+
+def replicas(name: str, ingress: Ingress) -> Iterator[str]:
+    """Yield lines: 1 to 64 replicas, with as many clients as are needed to fill them."""
+    hardware = HARDWARE[name]
+    yield f"{hardware.name}; ingresses: {ingress.count}"
+    for load in (BULK, SINGLE):
+        one = 0.0
+        for count in REPLICAS:
+            given = replace(load, clients=load.clients * count)
+            found = run(hardware, ingress, given, count, answers=max(3000, 40 * given.clients))
+            one = one or found.texts_per_s
+            yield (
+                f"{load.texts:4} texts a request {count:3} replicas"
+                f" {found.texts_per_s:9.0f} texts/s {found.texts_per_s / one / count:5.0%} each,"
+                f" p50 {found.p50_ms:5.0f} ms, p99 {found.p99_ms:5.0f} ms, full: {found.full}"
+            )
+
+
+def jobs(price: float | None, texts: float = 1e9) -> Iterator[str]:
+    """Yield lines: how long one replica of each takes; if an ingress does not end it, 64 of them.
+
+    `price` is that of an hour of the hardware.
+    """
+    for hardware in HARDWARE.values():
+        found = run(hardware, measured_ingress(), BULK, 1)
+        hours = texts / found.texts_per_s / 3600
+        cost = "" if price is None else f", a million for {price * hours * 1e6 / texts:.4f}"
+        yield (
+            f"{hardware.name}: {found.texts_per_s:.0f} texts/s; a million in"
+            f" {1e6 / found.texts_per_s:,.0f} s; {texts:.0e} in {hours:,.1f} h, by 64 in"
+            f" {hours / 64:,.1f} h{cost}"
+        )
+
+
+def day(name: str, policy: Policy, *, hour_s: float = 3600.0) -> Iterator[str]:
+    """Yield lines: queries at a rate that follows a day; at noon, two replicas' worth of passes."""
+    hardware, load = HARDWARE[name], Load(texts=1, tokens=12.0)
+    most = 2 / (hardware.pass_s + load.tokens / hardware.tokens_per_s)
+
+    def rate(now: float) -> float:
+        return most * max(0.0, math.sin(math.pi * (now / hour_s - 7) / 12))
+
+    took, there = autoscaled(hardware, measured_ingress(), load, policy, rate, until_s=24 * hour_s)
+    for hour in range(0, 24, 3):
+        at, end = hour * hour_s, (hour + 3) * hour_s
+        found = sorted(1000 * each for when, each in took if at <= when < end)
+        seen = there[int(at / policy.every_s) : int(end / policy.every_s)]
+        waits = "nobody asked"
+        if found:
+            p50_ms, p99_ms = found[len(found) // 2], found[len(found) * 99 // 100]
+            waits = f"p50 {p50_ms:6.1f} ms, p99 {p99_ms:8.1f} ms"
+        scale = f"{min(seen)} to {max(seen)} replicas"
+        yield f"{hour:2} to {hour + 3:2} h: {len(found):7} queries, {scale}, {waits}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print what is asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("what", choices=("check", "replicas", "jobs", "autoscaling"))
+    parser.add_argument("--hardware", choices=HARDWARE, default="h200-bert-base")
+    parser.add_argument("--ingresses", type=int, default=1)
+    parser.add_argument("--request-ms", type=float, help="of an ingress, for each request")
+    parser.add_argument("--price", type=float, help="of an hour of the hardware")
+    given = parser.parse_args(arguments)
+    ingress = replace(measured_ingress(), count=given.ingresses)
+    if given.request_ms:
+        ingress = replace(ingress, request_s=given.request_ms / 1000)
+    lines = {
+        "check": check,
+        "replicas": lambda: replicas(given.hardware, ingress),
+        "jobs": lambda: jobs(given.price),
+        "autoscaling": lambda: day(given.hardware, Policy(), hour_s=600.0),
+    }[given.what]
+    for line in lines():
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
