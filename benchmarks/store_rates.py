@@ -1,7 +1,7 @@
 """How fast a large store of any kind is migrated, and whether memory grows with its rows.
 
     python benchmarks/store_rates.py blob 1000000
-    python benchmarks/store_rates.py pgvector 100000 --out benchmarks/results/store_rates.json
+    python benchmarks/store_rates.py pgvector 100000 --out FILE
 
 The store is made by the `Subject` in tests/migrate/kinds/KIND.py: random vectors of 384 dimensions,
 texts of at most eight tokens. A server embeds them. Its rate with nothing else to do, asked just as

@@ -99,9 +99,11 @@ class Vectors:
     def __init__(self, size: int, folder: Path) -> None:
         where = folder if folder.is_dir() and os.access(folder, os.W_OK) else None
         self._size = size
-        self._file, name = tempfile.mkstemp(dir=where)
-        os.unlink(name)  # noqa: PTH108 - mkstemp gives a string
-        self._close = weakref.finalize(self, os.close, self._file)
+        # Without a name from the start; where the system has no such files, by the name of what
+        # the next command deletes if this one is killed just then.
+        made = tempfile.TemporaryFile(dir=where, suffix=".partial", buffering=0)  # noqa: SIM115
+        self._file = made.fileno()
+        self._close = weakref.finalize(self, made.close)
 
     def __enter__(self) -> Self:
         return self

@@ -391,7 +391,7 @@ class Kills:
                 continue
             spaces = [self._space_of_row(*row) for row in there if row[0] == text]
             assert spaces, f"row {key!r} is lost"
-            assert all(spaces), f"row {key!r} has not its text's vector"
+            assert all(spaces), f"row {key!r} has not its text's vector: {there}"
             strays += key in rows and rows[key][0] == text and spaces[0] != self.space
         assert strays <= MOST_STRAYS, f"{strays} rows that were written are not {self.space}"
         self.seen["strays left"] += strays

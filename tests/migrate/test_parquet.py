@@ -19,6 +19,7 @@ from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
 from emberd.migrate.recovery import recover
 from emberd.migrate.store_ref import StoreRef
+from emberd.migrate.textless import complete_rows
 from emberd.migrate.undo import undo
 from emberd.stores.base import halved_rows
 from emberd.stores.exchange import CALL as OURS
@@ -195,6 +196,22 @@ def test_what_is_deleted_from_the_backup_later_stays_in_the_store(subject: Subje
     assert not list(halved_rows(store)) and len(subject.session().rows()) < ROWS
 
 
+def test_a_vector_that_another_writer_has_undone_is_made_again(subject: Subject) -> None:
+    moved(subject.path)
+    store, file = ref_of(subject.path).store, next(subject.path.rglob("*.parquet"))
+    table = parquet.ParquetFile(file).read()
+    listed = table.column("vector").to_pylist()
+    listed[3] = None  # as it was read before the row had its vector
+    column = table.schema.get_field_index("vector")
+    undone = pa.array(listed, table.schema.field(column).type)
+    parquet.write_table(table.set_column(column, table.schema.field(column), undone), file)
+
+    late, _ = complete_rows(store, NEW, DrawingEmbedder())
+
+    assert [row.key for row in late] == [table.column("id")[3].as_py()]
+    assert not list(halved_rows(store)) and is_of(subject, "new")
+
+
 def test_rows_without_keys_are_brought_over_by_their_number(tmp_path: Path) -> None:
     path, more = tmp_path / "notes", [*TEXTS[1:], "added", "and another"]
     path.mkdir()
@@ -209,13 +226,7 @@ def test_rows_without_keys_are_brought_over_by_their_number(tmp_path: Path) -> N
             (kept_by(path) / "new").replace(kept_by(path) / "a.parquet")
     store = ref_of(path).store
 
-    late = list(halved_rows(store))
-    with store.replacing() as replacement:
-        embedded = vectors([row.text or "" for row in late], "new")
-        replacement.complete(
-            (row.key, raw.tobytes()) for row, raw in zip(late, embedded, strict=True)
-        )
-        replacement.commit()
+    complete_rows(store, NEW, DrawingEmbedder())
 
     (file,) = path.glob("*.parquet")
     rows = parquet.ParquetFile(file).read().to_pylist()

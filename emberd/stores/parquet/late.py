@@ -100,15 +100,23 @@ class Late:
                     self._noted(name, now)
 
     def _changed(self) -> list[str]:
-        """Return the files of rows that are not what the swap has copied."""
-        there = tree(self._kept)
+        """Return the files of rows that are not what the swap has copied, or has put there.
+
+        Who read a new file before a late row had its vector, and writes it again, has undone that.
+        """
+        there, new = tree(self._kept), tree(self._place)
         late = [
             name
             for name, now in there.items()
-            if self._files.get(name) != now or name in self._partly
+            if self._files.get(name) != now or name in self._partly or self._is_rewritten(name, new)
         ]
         gone = [name for name in self._names if name not in there and self._was_deleted(name)]
         return [name for name in (*late, *gone) if is_data(name)]
+
+    def _is_rewritten(self, name: str, new: Mapping[str, Signature]) -> bool:
+        """Whether the new file is there, and is not what it was."""
+        known = self._names.get(name, "")
+        return known in new and new[known] != self._new.get(known)
 
     def _was_deleted(self, name: str) -> bool:
         """Whether a program has deleted a file that it took for one of the store.
