@@ -21,6 +21,7 @@ import simpy
 
 from emberd.ray.scale import DOWNSCALE_S, TARGET, UPSCALE_S
 
+LOOK_S = 1.0
 Events = Generator[simpy.Event, Any, None]
 Rate = Callable[[float], float]
 """Requests a second at a time."""
@@ -176,8 +177,10 @@ class Cluster:
     def arrivals(self, rate: Rate) -> Events:
         """Send requests whether or not earlier ones are answered."""
         while True:
-            yield self.env.timeout(self.chance.expovariate(max(rate(self.env.now), 1e-9)))
-            self.env.process(self.request())
+            wait = self.chance.expovariate(max(rate(self.env.now), 1e-9))
+            yield self.env.timeout(min(wait, LOOK_S))
+            if wait <= LOOK_S:  # else it is drawn anew, as the rate may have changed
+                self.env.process(self.request())
 
 
 def run(

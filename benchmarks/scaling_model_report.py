@@ -124,10 +124,13 @@ def jobs(price: float | None, texts: float = 1e9) -> Iterator[str]:
         )
 
 
-def day(name: str, policy: Policy, *, hour_s: float = 3600.0) -> Iterator[str]:
-    """Yield lines: queries at a rate that follows a day; at noon, two replicas' worth of passes."""
-    hardware, load = HARDWARE[name], Load(texts=1, tokens=12.0)
-    most = 2 / (hardware.pass_s + load.tokens / hardware.tokens_per_s)
+def day(name: str, policy: Policy, *, hour_s: float = 120.0) -> Iterator[str]:
+    """Yield lines: passages at a day's rate: none at night, at one o'clock four replicas' worth.
+
+    An hour has two minutes, so a rate changes thirty times as fast as that of a real day.
+    """
+    hardware, load = HARDWARE[name], Load(texts=1, tokens=PASSAGE)
+    most = 4 * hardware.tokens_per_s / load.tokens
 
     def rate(now: float) -> float:
         return most * max(0.0, math.sin(math.pi * (now / hour_s - 7) / 12))
@@ -151,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=("check", "replicas", "jobs", "autoscaling"))
-    parser.add_argument("--hardware", choices=HARDWARE, default="h200-bert-base")
+    parser.add_argument("--hardware", choices=HARDWARE)
     parser.add_argument("--ingresses", type=int, default=1)
     parser.add_argument("--request-ms", type=float, help="of an ingress, for each request")
     parser.add_argument("--price", type=float, help="of an hour of the hardware")
@@ -161,9 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ingress = replace(ingress, request_s=given.request_ms / 1000)
     lines = {
         "check": check,
-        "replicas": lambda: replicas(given.hardware, ingress),
+        "replicas": lambda: replicas(given.hardware or "h200-bert-base", ingress),
         "jobs": lambda: jobs(given.price),
-        "autoscaling": lambda: day(given.hardware, Policy(), hour_s=600.0),
+        "autoscaling": lambda: day(given.hardware or "xeon-2", Policy()),
     }[given.what]
     for line in lines():
         print(line)
