@@ -28,7 +28,7 @@ def bench(
     ] = 4.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how fast a model is on this machine, in about a minute.
+    """Measure how fast a model is on this machine, in a minute.
 
     By default it starts its own server on a free port, and leaves a running one alone.
     """

@@ -49,7 +49,7 @@ def rerank(
         bool, typer.Option("--json", help="Print a line of JSON for each text.")
     ] = False,
 ) -> None:
-    """Sort texts by their relevance to a query, the most relevant first.
+    """Sort texts by relevance to a query, the best first.
 
     Uses the running server; without one, loads the model just for this command. A score is between
     0 and 1, and means something only beside others for the same query.

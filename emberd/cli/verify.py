@@ -42,7 +42,7 @@ def verify(
     as_json: AsJson = False,
     as_lines: AsLines = False,
 ) -> None:
-    """Check that models' files are intact and their vectors correct.
+    """Check that models' files are intact, and their vectors right.
 
     Exit code 1: a check failed.
     """

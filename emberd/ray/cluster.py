@@ -4,6 +4,7 @@
 elsewhere.
 """
 
+import socket
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -21,6 +22,7 @@ from emberd.migrate.embedding import IN_FLIGHT, Asked, Embedded, PoolEmbedder
 from emberd.ray.configuration import at_home
 from emberd.ray.crossing import Refused
 
+LISTENER_S = 5.0  # to find whether anybody listens there
 TRIES = 3  # of a batch, on as many nodes
 
 
@@ -31,13 +33,21 @@ def join(address: str) -> None:
         NoServerError: there is none.
     """
     try:
+        _require_listener(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # ConnectionError among them
         said = str(error).partition("\n")[0].rstrip(".")
         raise NoServerError(
             f"There is no Ray cluster at {address}: {said}.",
             hint="Start one with `emberd ray start --head`, or leave out --ray.",
         ) from None
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError if nobody listens at a host and port: Ray would try again for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), LISTENER_S).close()
 
 
 def places() -> tuple[int, dict[str, Any]]:

@@ -18,13 +18,15 @@ from tests.serving import Server
 TEXTS = ["the kettle", None, "is on", "", "at noon"]
 PIPELINE = """
 import json, sys
+from pathlib import Path
 import ray
 from emberd.ray import Embedder
 ray.init(address=sys.argv[1], log_to_driver=False)
 texts = json.loads(sys.argv[2])
 actors = ray.data.ActorPoolStrategy(size=1)
 rows = ray.data.from_items([{"text": text} for text in texts]).map_batches(
-    Embedder, fn_constructor_args=("tiny",), compute=actors, batch_format="pyarrow"
+    Embedder, fn_constructor_args=("tiny",), fn_constructor_kwargs={"config": Path(sys.argv[3])},
+    compute=actors, batch_format="pyarrow",
 )
 vectors = [row["embedding"] for row in rows.take_all()]
 print(json.dumps([each if each is None else list(map(float, each)) for each in vectors]))
@@ -51,7 +53,9 @@ def test_a_cluster_writes_the_parts_that_one_machine_would(
     row = json.loads(said)
     assert (row["rows"], row["without_text"], row["parts"]) == (500, 200, 9)
     here, there = parquet.read_table(tmp_path / "here"), parquet.read_table(tmp_path / "there")
-    assert here.schema.equals(there.schema, check_metadata=True)
+    assert here.schema.equals(there.schema)
+    stamps = [json.loads(each.schema.metadata[b"emberd.stamp"]) for each in (here, there)]
+    assert stamps[0]["fingerprint"] == stamps[1]["fingerprint"]
     assert here.drop(["embedding"]).equals(there.drop(["embedding"]))
     ours, theirs = (each["embedding"].drop_null().to_pylist() for each in (here, there))
     assert np.allclose(ours, theirs, atol=1e-6)
@@ -63,7 +67,9 @@ def test_a_cluster_writes_the_parts_that_one_machine_would(
 def test_a_pipeline_of_ones_own_gets_vectors(
     small: Server, environ: dict[str, str], address: str
 ) -> None:
-    vectors = json.loads(run(environ, "-c", PIPELINE, address, json.dumps(TEXTS)))
+    vectors = json.loads(
+        run(environ, "-c", PIPELINE, address, json.dumps(TEXTS), environ["EMBERD_CONFIG"])
+    )
 
     wanted = iter(small.embed(*filter(None, TEXTS))["embeddings"])
     for text, vector in zip(TEXTS, vectors, strict=True):
