@@ -302,7 +302,11 @@ class Workplace:
         return sorted(self.folder.glob("undone-*.db"))
 
     def next_number(self, what: str) -> int:
-        """Return a number above all those in use, so that nothing is ever replaced."""
+        """Return a number above those of all copies, so that none is ever replaced.
+
+        A note alone does not count: a `finish` that was stopped between note and backup uses its
+        number again.
+        """
         return max((_number(what, path) for path in self.folder.iterdir()), default=0) + 1
 
     # -- elsewhere --------------------------------------------------------------------------
@@ -368,6 +372,6 @@ def hash_of(path: Path) -> str:
 
 
 def _number(what: str, path: Path) -> int:
-    """Return the number in the name of one of our files, or 0."""
-    name = re.fullmatch(rf"{what}-(\d+)\.(db|json)", path.name)
+    """Return the number in the name of a copy, or 0."""
+    name = re.fullmatch(rf"{what}-(\d+)\.db", path.name)
     return int(name[1]) if name else 0

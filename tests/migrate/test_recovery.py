@@ -164,6 +164,23 @@ def test_what_followed_a_commit_is_finished_by_whoever_comes_next(cmem: Path, wo
     assert recover(named, work.state) is None
 
 
+def test_killed_between_a_backup_and_its_note_the_number_is_used_again(
+    cmem: Path, work: Work
+) -> None:
+    named = work.open(cmem)
+    migrate_all([named], work.target(), work.embedder, work.state)
+    beside = cmem / "memories.db.emberd"
+    (beside / "backup-0001.db").replace(beside / "pending.db")  # its note was written before it
+    shutil.copy(beside / "backup-0001.json", beside / "pending.json")
+
+    assert recover(named, work.state)
+
+    assert sorted(path.name for path in beside.iterdir()) == [
+        "backup-0001.db", "backup-0001.json", "lock",
+    ]  # fmt: skip
+    assert len(status(named, work.state)["backups"]) == 1
+
+
 @pytest.mark.parametrize("restored", [False, True])
 def test_an_undo_that_was_stopped_is_finished(
     restored: bool, cmem: Path, made: Made, work: Work
