@@ -9,7 +9,7 @@ python benchmarks/scaling_model_report.py autoscaling  a day's queries, by Ray S
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -162,13 +162,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ingress = replace(measured_ingress(), count=given.ingresses)
     if given.request_ms:
         ingress = replace(ingress, request_s=given.request_ms / 1000)
-    lines = {
+    reports: dict[str, Callable[[], Iterator[str]]] = {
         "check": check,
         "replicas": lambda: replicas(given.hardware or "h200-bert-base", ingress),
         "jobs": lambda: jobs(given.price),
         "autoscaling": lambda: day(given.hardware or "xeon-2", Policy()),
-    }[given.what]
-    for line in lines():
+    }
+    for line in reports[given.what]():
         print(line)
 
 

@@ -48,12 +48,16 @@ def show_only(gpu: str, environ: MutableMapping[str, str] = os.environ) -> None:
     environ[VISIBLE_GPUS] = gpu
 
 
-def share_cores(workers: int, environ: MutableMapping[str, str] = os.environ) -> None:
-    """Have the tokenizer use one of so many parts of the cores, unless a number is stated.
+def share_cores(
+    workers: int, environ: MutableMapping[str, str] = os.environ, *, threads: int = 0
+) -> None:
+    """Have the tokenizer use one of so many parts of the cores, or so many threads, if not 0.
+
+    A number that is stated in the environment is left as it is.
 
     It looks once, when it gets its first batch of texts.
     """
-    environ.setdefault(TOKENIZER_THREADS, str(max(1, cores() // workers)))
+    environ.setdefault(TOKENIZER_THREADS, str(threads or max(1, cores() // workers)))
 
 
 def cores() -> int:

@@ -55,6 +55,9 @@ class LimitsSettings:
     max_loaded: Annotated[int, Count, Ge(1)] = 3
     memory_budget: Annotated[int, Size, Gt(0)] = 4 * 2**30
     replicas: Replicas = "auto"  # of each model
+    threads: Annotated[int, Count, Ge(0)] = (
+        0  # of a worker that computes on the processor; 0: a core each
+    )
     max_texts: Annotated[int, Count, Ge(1)] = 2048
     max_body: Annotated[int, Size, Gt(0), AtMost(MOST_BODY_BYTES)] = 16 * 2**20
     max_queued_texts: Annotated[int, Count, Ge(1)] = 20_000

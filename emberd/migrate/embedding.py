@@ -124,9 +124,10 @@ class Asked(Options, total=False):
 
 
 class Embedder(Protocol):
-    """Something that turns texts into vectors, of `at_once` batches at the same time."""
+    """Something that turns texts into vectors, of several batches at the same time.
 
-    at_once: int
+    It may also say of how many, `at_once: int`; otherwise it is `IN_FLIGHT`.
+    """
 
     def submit(self, texts: Sequence[str], **options: Unpack[Options]) -> "Future[Embedded]":
         """Embed one batch; the future raises `EmberdError`, also if the space has changed."""
@@ -185,8 +186,6 @@ def embed_at_once(embedder: Embedder, texts: Sequence[str], target: Target) -> E
 
 class PoolEmbedder:
     """A pool in its own thread, for when no server is running; a context manager."""
-
-    at_once = IN_FLIGHT
 
     def __init__(self, config: Config) -> None:
         limits = replace(
@@ -252,8 +251,6 @@ class ServerEmbedder:
 
     `loaded` are the models that were loaded already, which others may be using.
     """
-
-    at_once = IN_FLIGHT
 
     def __init__(self, client: clients.Client, loaded: Collection[str] = ()) -> None:
         self._client = client

@@ -16,7 +16,8 @@ class PoolContext:
     """What a model needs of its pool.
 
     `changed` is called when there might now be room for another model, `freed` when there may be
-    more of it, or as much is known to be left; `idle_unload_s` returns the limit in force. `pins`
+    more of it, or as much is known to be left; `idle_unload_s` and `threads` return the limits in
+    force. `pins`
     has whether a model stays loaded, by its name, where somebody has said so since the server
     started; otherwise its entry decides.
     """
@@ -28,6 +29,7 @@ class PoolContext:
     spawn: Spawn
     patience: Patience
     idle_unload_s: Callable[[], float]
+    threads: Callable[[], int]
     changed: Callable[[], None]
     freed: Callable[[], None]
     vectors_bytes: int = 0  # for the cache of vectors; 0: there is none

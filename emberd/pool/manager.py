@@ -81,6 +81,7 @@ class Pool:
             spawn=spawn,
             patience=patience,
             idle_unload_s=lambda: self._limits.idle_unload,
+            threads=lambda: self._limits.threads,
             changed=self._changed.set,
             freed=self._freed,
             vectors_bytes=config.settings.cache.vectors,

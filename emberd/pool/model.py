@@ -299,6 +299,7 @@ class Model:
             lock,
             device=device,
             workers=workers,
+            threads=self.context.threads(),
             vectors_bytes=self.context.vectors_bytes,
         )
 

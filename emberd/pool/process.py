@@ -72,6 +72,7 @@ def start_frame(
     *,
     device: str = "",
     workers: int = 1,
+    threads: int = 0,
     vectors_bytes: int = 0,
 ) -> wire.Start:
     """Return what a worker that is spawned now is told; `lock` is the model's entry there."""
@@ -86,6 +87,7 @@ def start_frame(
         spawned_s=time.monotonic(),
         device=device,
         workers=workers,
+        threads=threads,
         vectors=vectors if vectors_bytes else None,
     )
 

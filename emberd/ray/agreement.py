@@ -4,6 +4,7 @@ It is kept where Ray keeps Serve's own state, and lives as long: until the clust
 changed application (`serve deploy`) is another code version, whose first replica decides anew.
 """
 
+import time
 from dataclasses import asdict
 
 import orjson
@@ -29,13 +30,20 @@ def agree(mine: Ready) -> None:
     if internal_kv._internal_kv_put(key, told, overwrite=False, namespace=SPACE):  # noqa: SLF001
         check_same(mine, _read(key) or mine)
     _put(_key(context.app_name, context.deployment, "now"), told)
+    _put(_key(context.app_name, context.deployment, "unloaded"), b"")
 
 
 def note_refusal(refused: Refused | None) -> None:
     """Say why a replica of this deployment could not start, or that one has."""
     context = serve.get_replica_context()
     key = _key(context.app_name, context.deployment, "refused")
-    _put(key, orjson.dumps(asdict(refused)) if refused else b"")
+    _put(key, orjson.dumps([asdict(refused), time.time()]) if refused else b"")
+
+
+def note_unloaded() -> None:
+    """Say that the workers of this deployment have been told to end; `agree` says the opposite."""
+    context = serve.get_replica_context()
+    _put(_key(context.app_name, context.deployment, "unloaded"), b"yes")
 
 
 def known(app: str, model: str) -> Ready | None:
@@ -43,10 +51,21 @@ def known(app: str, model: str) -> Ready | None:
     return _read(_key(app, model, "now"))
 
 
-def refusal(app: str, model: str) -> Refused | None:
-    """Return why the replica that started last could not; None if it could."""
+def is_unloaded(app: str, model: str) -> bool:
+    """Whether the model's workers were told to end, and none has started since."""
+    return bool(_get(_key(app, model, "unloaded")))
+
+
+def refusal(app: str, model: str) -> tuple[Refused, float] | None:
+    """Return why the replica that started last could not, and when; None if it could.
+
+    The time is that of its node's clock: two refusals differ in it.
+    """
     value = _get(_key(app, model, "refused"))
-    return Refused(**orjson.loads(value)) if value else None
+    if not value:
+        return None
+    refused, at_s = orjson.loads(value)
+    return Refused(**refused), at_s
 
 
 def _shared(ready: Ready) -> Ready:

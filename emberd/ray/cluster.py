@@ -5,6 +5,7 @@ elsewhere.
 """
 
 import socket
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -24,6 +25,7 @@ from emberd.ray.crossing import Refused
 
 LISTENER_S = 5.0  # to find whether anybody listens there
 TRIES = 3  # of a batch, on as many nodes
+FREE_TRIES = 10  # a second apart
 
 
 def join(address: str) -> None:
@@ -53,14 +55,28 @@ def _require_listener(address: str) -> None:
 def places() -> tuple[int, dict[str, Any]]:
     """Return for how many workers there is room, and what Ray sets aside for each.
 
-    One for each GPU if there are any; otherwise one for each node, which uses all of its cores.
+    One for each GPU that is free, if the cluster has any; otherwise one for each node. That uses
+    all of its cores, but Ray sets only one aside: where others have replicas, it would wait for
+    them forever.
+
+    Raises:
+        NoServerError: nothing is free.
     """
+    takes: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    spread = {"scheduling_strategy": "SPREAD"}
-    if gpus := sum(int(each.get("GPU", 0)) for each in nodes):
-        return gpus, {"num_cpus": 1, "num_gpus": 1, **spread}
-    cores = [each["CPU"] for each in nodes if each.get("CPU")]
-    return len(cores), {"num_cpus": min(cores, default=1), **spread}
+    has_gpus = any(each.get("GPU") for each in nodes)
+    for _ in range(FREE_TRIES):
+        free = ray.available_resources()
+        count = (
+            int(free.get("GPU", 0)) if has_gpus else sum(bool(each.get("CPU")) for each in nodes)
+        )
+        if count := min(count, int(free.get("CPU", 0))):
+            return count, takes | ({"num_gpus": 1} if has_gpus else {})
+        time.sleep(1)  # what a job that has ended had is not free at once
+    raise NoServerError(
+        f"The cluster has no {'GPU' if has_gpus else 'core'} that is free.",
+        hint="`ray status` says who uses them. Wait for them, or leave out --ray.",
+    )
 
 
 class Worker:
@@ -96,7 +112,7 @@ class ClusterEmbedder:
         join(self._address)
         count, takes = places()
         make = ray.remote(Worker).options(max_concurrency=IN_FLIGHT, max_restarts=-1, **takes)
-        workers = [make.remote(self._config) for _ in range(max(1, count))]
+        workers = [make.remote(self._config) for _ in range(count)]
         for worker in workers * IN_FLIGHT:
             self._free.put(worker)
         self.at_once = self._free.qsize()

@@ -77,7 +77,7 @@ def run(
             Writer,
             batch_size=1,
             fn_constructor_args=(job.folder.resolve(), target, config),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, count)),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
             **takes,
         )
         for row in done.iter_rows():

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from emberd.config.load import Config
 from emberd.config.settings import LimitsSettings
@@ -32,7 +32,7 @@ from emberd.pool.request import EmbedRequest
 from emberd.pool.states import State
 from emberd.pool.status import ModelStatus
 from emberd.ray.crossing import Refused
-from emberd.ray.look import Look, Seen
+from emberd.ray.look import EACH_S, Look, Seen
 from emberd.registry.catalog import Named
 from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
 
@@ -162,7 +162,8 @@ class HandlePool:
     async def _once(self, spec: ModelSpec, method: str, *arguments: object) -> Any:  # noqa: ANN401
         """Return what one replica says. Raises EmberdError, or ElsewhereError."""
         try:
-            said = await getattr(self._handles[spec.name], method).remote(*arguments)
+            response = getattr(self._handles[spec.name], method).remote(*arguments)
+            said = await self._unless_refused(spec, response)
         except BackPressureError:
             raise QueueFullError(
                 f"Too many requests are already waiting for {spec.name}.",
@@ -180,11 +181,30 @@ class HandlePool:
             raise ElsewhereError(told, REFUSED_TRIES) if said.elsewhere else told
         return said
 
+    async def _unless_refused(self, spec: ModelSpec, response: DeploymentResponse[Any]) -> Any:  # noqa: ANN401
+        """Return what it gives, unless no replica runs and the one that is started now cannot.
+
+        Serve would go on starting it, and the request would wait until its deadline.
+        """
+        before = self._look.seen(spec.name).refused
+        answer = asyncio.ensure_future(response)
+        try:
+            while not answer.done():
+                await asyncio.wait({answer}, timeout=EACH_S)
+                seen = self._look.seen(spec.name)
+                if not (answer.done() or seen.running) and seen.refused not in (None, before):
+                    raise await self._why_not(spec)
+            return answer.result()
+        finally:
+            if not answer.done():
+                answer.cancel()
+                response.cancel()
+
     async def _why_not(self, spec: ModelSpec) -> EmberdError:
         """Return why no replica of a model could be started."""
         refused = await self._look.refusal(spec.name)
         if refused:
-            return refused.received()
+            return refused[0].received()
         return WorkerStartError(
             f"No replica of {spec.name} can be started.", hint="`serve status` says why."
         )
@@ -300,7 +320,7 @@ def _status(
         last_load_s=None,
         phases_s=dict(ready.phases_s) if ready else None,
         progress=None,
-        last_error=seen.refused.message if seen.refused else None,
+        last_error=seen.refused[0].message if seen.refused else None,
         notes=[],
         pulled=ready is not None,
         files_bytes=0,

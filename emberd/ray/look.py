@@ -26,12 +26,15 @@ log = logging.getLogger("emberd.ray")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A model: its replicas that run, and what they are; the last one that could not start."""
+    """A model: its replicas that run, and what they are.
+
+    `refused` is why the replica that started last could not, and when.
+    """
 
     running: int = 0
     state: State = "cold"
     ready: Ready | None = None
-    refused: Refused | None = None
+    refused: tuple[Refused, float] | None = None
 
     def serves(self, fingerprint: str) -> bool:
         """Whether it gives vectors in that space, or in one that is made of it."""
@@ -47,6 +50,7 @@ class Look:
     def __init__(self, app: str, models: Sequence[str]) -> None:
         self._app = app
         self._seen = dict.fromkeys(models, Seen())
+        self._noted = 0  # changes that are known here before Serve is asked
 
     def seen(self, model: str) -> Seen:
         """Return how a model was."""
@@ -55,8 +59,10 @@ class Look:
     async def go_on(self) -> None:
         """Look again and again, until cancelled."""
         while True:
+            noted = self._noted
             try:
-                self._seen = await aside(self._look)
+                seen = await aside(self._look)
+                self._seen = seen if noted == self._noted else self._seen
             except (RayError, RayServeException, RuntimeError) as error:
                 log.warning("Serve's controller did not answer: %s", type(error).__name__)
             await asyncio.sleep(EACH_S)
@@ -68,14 +74,16 @@ class Look:
             return
         ready = seen.ready or await aside(lambda: agreement.known(self._app, model))
         self._seen[model] = replace(seen, running=max(1, seen.running), state="ready", ready=ready)
+        self._noted += 1
 
     def were_unloaded(self, models: Iterable[str]) -> None:
         """Note that workers have ended."""
         for model in models:
             self._seen[model] = replace(self._seen[model], state="cold")
+            self._noted += 1
 
-    async def refusal(self, model: str) -> Refused | None:
-        """Return why the replica of a model that started last could not."""
+    async def refusal(self, model: str) -> tuple[Refused, float] | None:
+        """Return why the replica of a model that started last could not, and when."""
         return await aside(lambda: agreement.refusal(self._app, model))
 
     def warnings(self) -> list[dict[str, str]]:
@@ -83,11 +91,12 @@ class Look:
         return [
             {
                 "code": "replica_refused",
-                "message": f"A replica of {model} could not start: {seen.refused.message}",
-                "hint": seen.refused.hint or "`serve status` says more.",
+                "message": f"A replica of {model} could not start: {refused.message}",
+                "hint": refused.hint or "`serve status` says more.",
             }
             for model, seen in self._seen.items()
-            if seen.refused
+            for refused, _ in [seen.refused or (None, 0)]
+            if refused
         ]
 
     def _look(self) -> dict[str, Seen]:
@@ -104,6 +113,8 @@ class Look:
         running = counts.get("RUNNING", 0)
         coming = counts.get("STARTING", 0) + counts.get("PENDING_ALLOCATION", 0)
         state: State = "ready" if running else "starting" if coming else "cold"
+        if running and agreement.is_unloaded(self._app, model):
+            state = "cold"
         if not running and status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
             state = "failed"
         refused = agreement.refusal(self._app, model)

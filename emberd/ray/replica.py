@@ -8,6 +8,8 @@ import logging
 import math
 from dataclasses import replace
 
+import ray
+
 from emberd.aside import aside
 from emberd.config.load import Config
 from emberd.errors import (
@@ -21,7 +23,7 @@ from emberd.errors import (
 )
 from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
-from emberd.ray.agreement import agree, note_refusal
+from emberd.ray.agreement import agree, note_refusal, note_unloaded
 from emberd.ray.configuration import at_home
 from emberd.ray.crossing import Refused, Sent
 from emberd.registry.catalog import Catalog
@@ -42,7 +44,8 @@ class Replica:
         Raises:
             EmberdError: it cannot be loaded here, or is not what the other replicas are.
         """
-        self._pool = Pool(_of_one(at_home(config), model))
+        cores = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+        self._pool = Pool(_of_one(at_home(config), model, cores))
         self._agreed: Ready | None = None
         self._odd: EmberdError | None = None
         try:
@@ -77,6 +80,7 @@ class Replica:
 
     async def unload(self) -> bool:
         """End the worker, whose memory is back then; return whether there was one."""
+        await aside(note_unloaded)
         return bool(await self._pool.unload())
 
     async def memory_bytes(self) -> int:
@@ -110,9 +114,13 @@ class Replica:
         self._agreed = ready
 
 
-def _of_one(config: Config, model: str) -> Config:
-    """Return a configuration with one model, one worker, and no end but that of the replica."""
-    spec = replace(config.catalog.get(model), replicas=1, idle_unload=None)
-    limits = replace(config.settings.limits, idle_unload=math.inf)
+def _of_one(config: Config, model: str, cores: float) -> Config:
+    """Return a configuration with one model, no end but that of the replica, and its cores.
+
+    It has a worker for each GPU that Ray gives it, which is one, or none and then one worker.
+    """
+    spec = replace(config.catalog.get(model), replicas="auto", idle_unload=None)
+    threads = max(1, math.ceil(cores))
+    limits = replace(config.settings.limits, idle_unload=math.inf, threads=threads)
     settings = replace(config.settings, default=spec.name, limits=limits)
     return replace(config, settings=settings, catalog=Catalog([spec]))

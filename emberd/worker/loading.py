@@ -174,6 +174,7 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
             compute=spec.compute,
             cache=_cache(Path(start.cache, found.entry.backend or ""), key),
             cache_key=key,
+            threads=start.threads,
             streams=spec.replicas if isinstance(spec.replicas, int) else 0,
             device=start.device,
             python_is_free=python_is_free.set,
@@ -186,10 +187,10 @@ def load(start: Start, phases: Phases, report: Callable[[Progress], None]) -> Lo
         _refuse_changed(found, request.cache)
     devices = list(getattr(encoder, "devices", ()))
     workers = max(start.workers, spec.workers(len(devices)))
-    if workers > 1:  # before the tokenizer has its first batch
+    if workers > 1 or start.threads:  # before the tokenizer has its first batch
         from emberd.config.environment import share_cores  # which one alone need not import
 
-        share_cores(workers)
+        share_cores(workers, threads=start.threads)
     if encoder.dimensions != spec.dimensions:
         raise ModelLoadError(
             f"{spec.name} gives vectors of {encoder.dimensions} dimensions, but the registry says"

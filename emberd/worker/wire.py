@@ -39,6 +39,7 @@ class Start:
     `spawned_s` is the time of the spawn on the monotonic clock, which both processes share.
     `device` is the one of `Ready.devices` to use; empty: the backend's own choice. `workers` is how
     many the model is to have, as far as is known: 1 before the first has said which devices it has.
+    `threads` is how many it may compute with; 0: one on each core.
     `vectors` is the cache of vectors, if there is one: `file`, `secret` (another file) and
     `most_bytes`.
     """
@@ -51,6 +52,7 @@ class Start:
     spawned_s: float = 0.0
     device: str = ""
     workers: int = 1
+    threads: int = 0
     vectors: dict[str, Any] | None = None
 
 

@@ -62,6 +62,13 @@ def test_a_stated_number_of_threads_stays() -> None:
     assert environ == {TOKENIZER_THREADS: "3"}
 
 
+def test_a_limit_of_threads_is_what_it_tokenizes_with() -> None:
+    environ: dict[str, str] = {}
+    share_cores(1, environ, threads=2)
+
+    assert environ == {TOKENIZER_THREADS: "2"}
+
+
 def test_one_alone_has_all_cores() -> None:
     environ: dict[str, str] = {}
     share_cores(1, environ)

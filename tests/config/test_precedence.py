@@ -41,6 +41,7 @@ SETTINGS: dict[str, tuple[tuple[Any, str, Any], tuple[Any, Any, Any]]] = {
     "limits.max_loaded": ((1, "2", 4), (1, 2, 4)),
     "limits.memory_budget": (("2GiB", "900MB", 5), (2 * 2**30, 900 * 10**6, 5)),
     "limits.replicas": (("auto", "2", 3), ("auto", 2, 3)),
+    "limits.threads": ((1, "2", 0), (1, 2, 0)),
     "limits.max_texts": ((1, "2", 3), (1, 2, 3)),
     "limits.max_body": ((1000, "1KiB", "2k"), (1000, 1024, 2048)),
     "limits.max_queued_texts": ((1, "2", 3), (1, 2, 3)),

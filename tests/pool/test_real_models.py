@@ -323,3 +323,13 @@ def test_who_is_not_answered_when_the_server_ends_is_told_so(home: Path) -> None
         assert answers[-1].json()["code"] == "shutting_down"
         assert own.process.wait(30) == 0
         assert "Traceback" not in own.log()
+
+
+def test_a_worker_has_the_threads_that_limits_say(tmp_path: Path) -> None:
+    def threads_of(limit: int) -> int:
+        with Server(tmp_path / str(limit), config=f"limits: {{threads: {limit}}}") as own:
+            own.embed(*[f"text {number}" for number in range(50)])
+            (worker,) = own.workers()
+            return int(worker.num_threads())
+
+    assert threads_of(9) >= threads_of(1) + 8

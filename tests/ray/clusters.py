@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -62,9 +62,6 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        family: list[psutil.Process] = []
-        with suppress(psutil.NoSuchProcess):
-            family = psutil.Process(self._process.pid).children(recursive=True)
         assert self._process.stdin and self._process.stdout
         self._process.stdin.close()
         try:
@@ -73,10 +70,17 @@ class Cluster:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
-        for each in family:  # what Ray may have left behind
-            if each.is_running():
+        for each in self._left_behind():
+            with suppress(psutil.NoSuchProcess):
                 each.kill()
         self._log.close()
+
+    def _left_behind(self) -> Iterator[psutil.Process]:
+        """Yield what Ray did not end; if the driver died, that is all of it."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("EMBERD_HOME") == str(self.home):
+                    yield process
 
     def __call__(self, method: str, *arguments: object) -> Any:  # noqa: ANN401 - JSON
         """Have the driver do something, and return what came of it."""
@@ -97,7 +101,10 @@ class Cluster:
 
 
 class Served:
-    """An application on a cluster: emberd's configuration as `emberd ray config` writes it."""
+    """An application on a cluster: emberd's configuration as `emberd ray config` writes it.
+
+    A context manager, for its connections.
+    """
 
     def __init__(self, cluster: Cluster, port: int) -> None:
         self.cluster = cluster
@@ -107,11 +114,18 @@ class Served:
         self.home = cluster.home
         self.config = ""  # the usual one
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
     def deploy(
         self,
         config: str,
         *arguments: str,
         change: Mapping[str, Mapping[str, Any]] | None = None,
+        proxy_location: str = "EveryNode",
         settled: bool = True,
     ) -> dict[str, Any]:
         """Deploy a config file; `change` has other options for some deployments.
@@ -121,7 +135,7 @@ class Served:
         (self.home / "config.yaml").write_text(f"server: {{port: {self._port}}}\n{config}")
         done = run_emberd("ray", "config", *arguments, home=self.home)
         assert done.returncode == 0, done.stderr
-        document = yaml.safe_load(done.stdout)
+        document = yaml.safe_load(done.stdout) | {"proxy_location": proxy_location}
         for each in document["applications"][0]["deployments"]:
             each.update((change or {}).get(each["name"], {}))
         file = self.home / "serve.yaml"

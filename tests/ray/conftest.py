@@ -15,10 +15,19 @@ MODELS = """
 default_reranker: ranks
 models:
   bge-small: {{}}
+  bge-small-f32: {{}}
+  granite-278m-multilingual: {{}}
+  minilm-f32: {{}}
+  mpnet: {{}}
+  mpnet-f32: {{}}
+  nomic-embed: {{}}
+  arctic-l-v2: {{}}
   ranks: {{kind: rerank, pooling: cls, compute: f32, sources: [{{path: {ranks}}}]}}
-  tiny: {{sources: [{{path: {tiny}}}], dimensions: 64, pooling: mean, replicas: 3, pinned: true}}
-  short: {{sources: [{{path: {tiny}}}], dimensions: 64, pooling: cls, replicas: 2, idle_unload: 3s}}
+  odd: {{sources: [{{path: {home}/odd}}], dimensions: 64, pooling: mean, pinned: true}}
+  tiny: {{sources: [{{path: {home}/tiny}}], dimensions: 64, pooling: mean, replicas: 3, pinned: true}}
+  short: {{sources: [{{path: {home}/tiny}}], dimensions: 64, pooling: cls, replicas: 2, idle_unload: 3s}}
 """
+OPTIONS = ("--ingresses", "2", "--cpus", "0.5")
 INGRESS = "emberd-ingress"
 TWO = {"min_replicas": 2, "initial_replicas": 2, "max_replicas": 2}
 CHANGES: dict[str, dict[str, Any]] = {
@@ -48,14 +57,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def served(cluster: Cluster) -> Served:
+def served(cluster: Cluster) -> Iterator[Served]:
     """The application, with an ingress on two nodes and two replicas of `tiny`."""
-    tiny_bert(cluster.home / "tiny")
-    served = Served(cluster, free_ports(1)[0])
-    served.config = MODELS.format(ranks=rerankers.FOLDER, tiny=cluster.home / "tiny")
-    said = served.deploy(served.config, "--ingresses", "2", "--cpus", "0.5", change=CHANGES)
-    assert said["state"] == "RUNNING", said
-    return served
+    for name in ("tiny", "odd"):
+        tiny_bert(cluster.home / name)
+    with Served(cluster, free_ports(1)[0]) as served:
+        served.config = MODELS.format(ranks=rerankers.FOLDER, home=cluster.home)
+        said = served.deploy(served.config, *OPTIONS, change=CHANGES)
+        assert said["state"] == "RUNNING", said
+        yield served
 
 
 @pytest.fixture(scope="session")

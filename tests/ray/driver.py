@@ -31,12 +31,14 @@ class Driver:
 
     def __init__(self, names: Sequence[str], *, dashboard: bool) -> None:
         serve_api.HTTP_PROXY_TIMEOUT = PATIENCE_S  # a minute is short for a busy machine
+        self.serves = False
         self.cluster = Cluster(shutdown_at_exit=True)
         self.nodes = {
             name: self.cluster.add_node(
                 num_cpus=4,
                 object_store_memory=MEMORY,
                 include_dashboard=dashboard and name == names[0],
+                resources={name: 1},
             )
             for name in names
         }
@@ -45,6 +47,7 @@ class Driver:
     def deploy(self, file: str, settled: bool) -> dict[str, Any]:
         """Serve what a file says, and return once it is so, if it shall be settled."""
         config = ServeDeploySchema.model_validate(yaml.safe_load(Path(file).read_text()))
+        self.serves = True
         client = serve_api.serve_start(
             http_options=config.http_options.model_dump(), proxy_location=config.proxy_location
         )
@@ -53,10 +56,17 @@ class Driver:
             return self.status()
         time.sleep(1)  # before that, what is said is of the application before
         until_s = time.monotonic() + PATIENCE_S
-        while self.status()["state"] not in ("RUNNING", "DEPLOY_FAILED", "UNHEALTHY"):
+        while not self._is_settled():
             assert time.monotonic() < until_s, self.status()
             time.sleep(0.2)
         return self.status()
+
+    def _is_settled(self) -> bool:
+        """Whether no deployment changes any more, nor any of the proxies that listen."""
+        status = serve.status()
+        app = status.applications.get("emberd")
+        over = app and app.status.value in ("RUNNING", "DEPLOY_FAILED", "UNHEALTHY")
+        return bool(over) and {each.value for each in status.proxies.values()} <= {"HEALTHY"}
 
     def status(self) -> dict[str, Any]:
         """Return the application's state, and of each deployment its replicas by state."""
@@ -118,6 +128,28 @@ class Driver:
         """Start a node in the place of one that was killed."""
         self.nodes[name] = self.cluster.add_node(num_cpus=4, object_store_memory=MEMORY)
 
+    def suspend_node(self, name: str) -> None:
+        """Have a node answer nobody any more, as one does that is cut off from the network."""
+        for each in self._processes(name):
+            each.suspend()
+
+    def kill_suspended_node(self, name: str) -> None:
+        """End what is left of a node that was suspended."""
+        for each in self._processes(name):
+            each.kill()
+        self.cluster.remove_node(self.nodes.pop(name), allow_graceful=False)
+
+    def kill_heads_store(self) -> None:
+        """Kill the process that knows the cluster, which is on the head alone."""
+        (store,) = self.nodes["head"].all_processes["gcs_server"]
+        psutil.Process(store.process.pid).kill()
+        self.serves = False  # nobody is left whom to tell to end it
+
+    def _processes(self, name: str) -> list[psutil.Process]:
+        (raylet,) = self.nodes[name].all_processes["raylet"]
+        process = psutil.Process(raylet.process.pid)
+        return [process, *process.children(recursive=True)]
+
     def listening(self) -> dict[str, Any]:
         """Return where the dashboard listens, and what the processes were told."""
         return {
@@ -128,7 +160,8 @@ class Driver:
 
     def close(self) -> None:
         """End everything."""
-        serve.shutdown()
+        if self.serves:
+            serve.shutdown()
         ray.shutdown()
         self.cluster.shutdown()
 

@@ -1,8 +1,11 @@
 """The app on Ray is the app alone: the same tests, asked of the cluster."""
 
 import inspect
+from contextlib import ExitStack
 from types import ModuleType
 
+import httpx2
+import psutil
 import pytest
 
 from tests.api import (
@@ -17,6 +20,7 @@ from tests.api import (
     test_paths,
 )
 from tests.ray.clusters import Served
+from tests.serving import wait_for
 
 MODULES = (
     test_bad_input,
@@ -29,7 +33,12 @@ MODULES = (
     test_options,
     test_paths,
 )
-LEFT_OUT: dict[str, str] = {}
+LEFT_OUT = {
+    "test_files_that_are_here_have_a_size_and_a_time": "a model's files are on the nodes",
+    "test_a_client_that_hangs_up_leaves_the_queue": "by the worker's process; there is one below",
+    "test_keep_alive_moves_nobodys_model": "when a replica leaves is Serve's affair",
+    "test_ollama_lists_shows_and_says_what_runs": "it has a time of leaving; there is one below",
+}
 
 
 def _fits(test: object) -> bool:
@@ -68,6 +77,29 @@ def test_most_of_them_are_asked_here() -> None:
 @pytest.mark.parametrize("path", ["/ui/", "/jobs", "/events"])
 def test_what_concerns_one_machine_is_not_there(served: Served, path: str) -> None:
     assert served.http.get(path).status_code == 404
+
+
+def test_a_client_that_hangs_up_leaves_the_queue(served: Served) -> None:
+    served.embed("loaded", model="tiny")
+    with ExitStack() as after:
+        for pid in served.cluster("workers", "tiny"):
+            worker = psutil.Process(pid)
+            worker.suspend()
+            after.callback(worker.resume)
+        with pytest.raises(httpx2.TimeoutException):
+            served.http.post("/embed", json={"texts": ["a"], "model": "tiny"}, timeout=0.5)
+        wait_for(lambda: served.row("tiny")["queued"] == 0)
+
+    assert served.embed("short", model="tiny")["model"] == "tiny"
+
+
+def test_ollama_is_told_what_runs_but_not_how_long(served: Served) -> None:
+    fingerprint = served.embed("loaded")["fingerprint"]
+
+    running = served.http.get("/api/ps").json()["models"]
+
+    (loaded,) = [model for model in running if model["name"] == "minilm:latest"]
+    assert (loaded["digest"], loaded["expires_at"]) == (fingerprint, None)
 
 
 def test_an_answer_says_what_computed_it(served: Served) -> None:

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.ray.busy import ASKERS, TEXTS, Ask, Busy, busy, by_client, by_http
+from tests.ray.busy import ASKERS, Asker, Busy, busy, by_client, by_http, vectors_of
 from tests.ray.clusters import Served
 from tests.ray.conftest import INGRESS
 from tests.serving import wait_for
@@ -15,12 +15,7 @@ ENOUGH = 20  # answers
 WITHIN_S = 180.0
 
 
-def expected(served: Served) -> dict[str, list[list[float]]]:
-    """Return the right answers, from before anything broke."""
-    return {text: served.embed(text, model=MODEL)["embeddings"] for text in TEXTS}
-
-
-def each_way(served: Served) -> list[Ask]:
+def each_way(served: Served) -> list[Asker]:
     """Return clients of both kinds."""
     other = served.url.replace("127.0.0.1", "localhost")
     return [
@@ -39,7 +34,7 @@ def test_a_replica_is_killed_and_nobody_notices(served: Served) -> None:
     wait_for(lambda: len(served.cluster("replicas", MODEL)) == 2, within_s=WITHIN_S)
     victim = served.cluster("replicas", MODEL)[0]
 
-    with busy(each_way(served), expected(served)) as asking:
+    with busy(each_way(served), vectors_of(served, MODEL)) as asking:
         more(asking)
         os.kill(victim, signal.SIGKILL)
         more(asking)
@@ -50,7 +45,7 @@ def test_a_replica_is_killed_and_nobody_notices(served: Served) -> None:
 
 
 def test_a_worker_is_killed_and_nobody_notices(served: Served) -> None:
-    with busy(each_way(served), expected(served)) as asking:
+    with busy(each_way(served), vectors_of(served, MODEL)) as asking:
         more(asking)
         os.kill(served.cluster("workers", MODEL)[0], signal.SIGKILL)
         more(asking)
@@ -65,7 +60,7 @@ def test_a_node_is_killed(served: Served, has_ingress: bool) -> None:
     with_it = served.cluster("nodes_of", INGRESS)
     node = next(name for name in ("two", "one") if (name in with_it) == has_ingress)
     other = served.url.replace("127.0.0.1", "localhost")
-    right = expected(served)
+    right = vectors_of(served, MODEL)
     plain = [by_http(served.url, MODEL) for _ in range(ASKERS)]
     own = [by_client([served.url, other], MODEL) for _ in range(2)]
 

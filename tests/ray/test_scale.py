@@ -1,6 +1,6 @@
 """From no replica to several, and back, with the memory returned."""
 
-from tests.ray.busy import busy, by_http
+from tests.ray.busy import busy, by_http, vectors_of
 from tests.ray.clusters import Served
 from tests.serving import wait_for
 
@@ -10,10 +10,7 @@ WITHIN_S = 180.0
 def test_from_zero_to_two_and_back(served: Served) -> None:
     wait_for(lambda: served.cluster.running("short") == 0, within_s=WITHIN_S)
     assert not served.cluster("workers", "short")
-    right = {
-        text: served.embed(text, model="short")["embeddings"]
-        for text in ("a cat eats", "the bird is a dog", "dog", "the cat")
-    }
+    right = vectors_of(served, "short")
 
     with busy([by_http(served.url, "short") for _ in range(12)], right) as asking:
         wait_for(lambda: served.cluster.running("short") == 2, within_s=WITHIN_S)

@@ -1,28 +1,19 @@
 """All replicas of a model give the same vectors: an odd one never answers, and says why."""
 
-from copy import deepcopy
-
 from emberd.backends.tiny_bert import tiny_bert
 from tests.ray.clusters import Served
-from tests.ray.conftest import CHANGES, TWO
+from tests.ray.conftest import CHANGES, OPTIONS, TWO
 from tests.serving import wait_for
 
 WITHIN_S = 180.0
 
 
 def test_an_odd_replica_is_refused(served: Served) -> None:
-    home = served.home
-    tiny_bert(home / "odd")
-    entry = f"  odd: {{sources: [{{path: {home / 'odd'}}}], dimensions: 64, pooling: mean}}\n"
-    one = {"min_replicas": 1, "initial_replicas": 1, "max_replicas": 2}
-    change = deepcopy(CHANGES) | {"odd": {"autoscaling_config": one}}
-    options = ("--ingresses", "2", "--cpus", "0.5")
-    assert served.deploy(served.config + entry, *options, change=change)["state"] == "RUNNING"
     first = served.http.post("/embed", json={"texts": ["a cat"], "model": "odd"})
 
-    tiny_bert(home / "odd", seed=2)  # as if the second node had other files
-    change["odd"] = {"autoscaling_config": TWO}
-    served.deploy(served.config + entry, *options, change=change, settled=False)
+    tiny_bert(served.home / "odd", seed=2)  # as if the second node had other files
+    change = CHANGES | {"odd": {"autoscaling_config": TWO}}
+    served.deploy(served.config, *OPTIONS, change=change, settled=False)
     refused = wait_for(
         lambda: next(
             (
@@ -40,3 +31,5 @@ def test_an_odd_replica_is_refused(served: Served) -> None:
         answer = served.http.post("/embed", json={"texts": ["a cat"], "model": "odd"})
         assert answer.content == first.content
         assert answer.headers["x-emberd-compute"] == first.headers["x-emberd-compute"]
+
+    served.deploy(served.config, *OPTIONS, change=CHANGES)  # nobody tries to start it any more
