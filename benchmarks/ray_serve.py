@@ -10,23 +10,20 @@
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import psutil
 import yaml
+from ray_cluster import ASKS, TOKEN, queries, serving, started
 from servers import Program
 
 SLEEP_S = 0.002
-QUERIES = 300
 REQUEST_TEXTS = 64
 BULK_S = 15.0
 ASKERS = 6  # for each replica
@@ -82,56 +79,6 @@ def prepare(folder: Path) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-@contextmanager
-def on_ray(port: int, count: int) -> Iterator[str]:
-    """Serve the models on a local Ray; `count` replicas of the one that has so many."""
-    import ray
-    from ray import serve
-
-    import emberd.ray
-
-    ray.init(num_cpus=16, object_store_memory=200 * 2**20, include_dashboard=False)
-    try:
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
-        app = emberd.ray.app({})
-        serve.run(app, name="emberd", route_prefix="/")
-        url = f"http://127.0.0.1:{port}"
-        name = f"sleeps{count}"
-        until_s = time.monotonic() + 180
-        while serve.status().applications["emberd"].deployments[name].replica_states != {
-            "RUNNING": count
-        }:
-            if time.monotonic() > until_s:
-                sys.exit(f"{name} has not got {count} replicas.")
-            time.sleep(0.5)
-        yield url
-    finally:
-        serve.shutdown()
-        ray.shutdown()
-
-
-def queries(urls: dict[str, str]) -> dict[str, Any]:
-    """Ask each in turn, one query at a time; return milliseconds."""
-    took: dict[str, list[float]] = {name: [] for name in urls}
-    clients = {name: httpx2.Client(base_url=url, timeout=60) for name, url in urls.items()}
-    for number in range(QUERIES + 20):
-        for name, client in clients.items():
-            began_s = time.perf_counter()
-            body = {"texts": [f"a cat {number}"], "model": "tiny"}
-            client.post("/embed", json=body).raise_for_status()
-            if number >= 20:  # the first ones warm up
-                took[name].append((time.perf_counter() - began_s) * 1000)
-    shown = {
-        name: {
-            "median_ms": round(statistics.median(each), 2),
-            "p95_ms": round(statistics.quantiles(each, n=20)[-1], 2),
-        }
-        for name, each in took.items()
-    }
-    medians = [each["median_ms"] for each in shown.values()]
-    return {**shown, "overhead_ms": round(medians[1] - medians[0], 2)}
-
-
 def bulk(url: str, model: str, askers: int) -> float:
     """Return texts per second of so many clients at once."""
     texts = ["the cat eats a bird"] * REQUEST_TEXTS
@@ -139,7 +86,7 @@ def bulk(url: str, model: str, askers: int) -> float:
 
     def ask() -> int:
         done = 0
-        with httpx2.Client(base_url=url, timeout=120) as client:
+        with httpx2.Client(base_url=url, timeout=120, headers=ASKS) as client:
             while time.monotonic() < ends_s:
                 body = {"texts": texts, "model": model, "encoding": "base64", "cache": False}
                 client.post("/embed", json=body).raise_for_status()
@@ -156,24 +103,36 @@ def main() -> None:
     """Measure, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    out = parser.parse_args().out
+    parser.add_argument("--haproxy", action="store_true", help="before the ingress")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         prepare(folder)
-        environment = {"EMBERD_HOME": str(folder), "PYTHONPATH": str(folder / "plugin")}
-        os.environ.update(environment)
-        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S="60")
+        plugin = os.pathsep.join((str(folder / "plugin"), os.environ.get("PYTHONPATH", "")))
+        environment = {"EMBERD_HOME": str(folder), "PYTHONPATH": plugin, "EMBERD_TOKEN": TOKEN}
         alone = Program(
             name="emberd",
-            folder=folder,
+            folder=folder / "alone",
             command=lambda port: [sys.executable, "-m", "emberd", "serve", "--port", str(port)],
             environment=environment,
         )
         cores = psutil.cpu_count()
-        figures: dict[str, Any] = {"cores": cores, "sleep_s": SLEEP_S, "bulk": {}}
-        with alone.run() as running, on_ray(8961, max(REPLICAS)) as url:
+        figures: dict[str, Any] = {
+            "cores": cores,
+            "haproxy": asked.haproxy,
+            "sleep_s": SLEEP_S,
+            "bulk": {},
+        }
+        wanted = {"tiny": 1} | {f"sleeps{count}": count for count in REPLICAS}
+        with (
+            alone.run() as running,
+            started(environment, "--num-cpus", "16", haproxy=asked.haproxy) as whole,
+            serving(whole, replicas=wanted) as serve,
+        ):
             own = f"http://127.0.0.1:{running.server.port}"
-            figures["query"] = queries({"emberd alone": own, "Ray Serve": url})
+            url = f"http://127.0.0.1:{serve.port}"
+            servers = {"emberd alone": running.server, "Ray Serve": serve}
+            figures["query"] = queries(servers, "tiny")
             for count in REPLICAS:
                 figures["bulk"][str(count)] = round(bulk(url, f"sleeps{count}", ASKERS * count), 1)
             figures["bulk_alone"] = round(bulk(own, "sleeps1", ASKERS), 1)
@@ -181,8 +140,8 @@ def main() -> None:
         figures["of_the_sum"] = {
             str(count): round(figures["bulk"][str(count)] / (count * one), 3) for count in REPLICAS
         }
-    out.write_text(json.dumps(figures, indent=2) + "\n")
-    print(out.read_text())
+    asked.out.write_text(json.dumps(figures, indent=2) + "\n")
+    print(asked.out.read_text())
 
 
 if __name__ == "__main__":

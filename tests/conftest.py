@@ -14,7 +14,7 @@ from emberd.models.local import package_folder
 from tests import effort  # noqa: F401 - it registers a profile that the command line names
 from tests.serving import Server
 
-TOGETHER = ("clients", "container", "migrate")  # a table of what ran; an image; thousands of texts
+TOGETHER = ("clients", "container", "migrate", "ray")  # a table of what ran; an image; a cluster
 SLOW = ("clients", "ray", "soak")
 SLOW_COUNTS = 20  # a slow test takes as long as so many others
 

@@ -65,6 +65,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "ray deploy": (("emberd ray deploy serve.yaml", "also when it has changed"),),
     "ray start": (
         ("emberd ray start --head", "on the first machine"),
+        ("emberd ray start --head --haproxy", "the same, with a shorter way in"),
         ("emberd ray start --address one:6379", "on each further one"),
     ),
     "doctor": (("emberd doctor", "what is wrong, and what to do"),),

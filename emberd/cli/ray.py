@@ -23,7 +23,9 @@ def config(
     cpus: Annotated[float, typer.Option(min=0, help="Cores for each replica of a model.")] = 1,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs for each replica of a model.")] = 0,
 ) -> None:
-    """Print a Serve config (YAML): a deployment for each model that this machine's config names.
+    """Print a Serve config (YAML) with a deployment for each model.
+
+    These are the models that this machine's config names.
 
     Save it, change how many replicas each may have, and deploy it: `emberd ray deploy FILE`.
     """
@@ -37,21 +39,33 @@ def config(
 
 
 @app.command(context_settings=PASSED_ON)
-def start(ctx: typer.Context) -> None:
-    """Start Ray on this machine, as `ray start` does, with a token and its dashboard on loopback.
+def start(
+    ctx: typer.Context,
+    haproxy: Annotated[
+        bool, typer.Option("--haproxy", help="Requests come in through HAProxy: faster.")
+    ] = False,
+) -> None:
+    """Start Ray on this machine, kept private, as `ray start` does.
+
+    It asks a token, and its dashboard is on loopback.
 
     `emberd ray start --head` on the first machine, and on each other one
-    `emberd ray start --address FIRST:6379`, once ~/.ray/auth_token is there, too.
+    `emberd ray start --address FIRST:6379`, once ~/.ray/auth_token is there, too. With --haproxy,
+    give it to every node; the app then listens on all interfaces, so it takes a token.
     """
     _ensure_token()
-    _become("ray", "start", "--dashboard-host", "127.0.0.1", "--disable-usage-stats", *ctx.args)
+    private = ("--dashboard-host", "127.0.0.1", "--disable-usage-stats")
+    _become("ray", "start", *private, *ctx.args, haproxy=haproxy)
 
 
 @app.command()
 def deploy(
     file: Annotated[Path, typer.Argument(help="What `emberd ray config` printed.")],
 ) -> None:
-    """Serve what a file says, as `serve deploy` does; requests in progress are answered."""
+    """Serve what a file says, as `serve deploy` does.
+
+    Requests in progress are answered.
+    """
     _become("serve", "deploy", str(file))
 
 
@@ -69,11 +83,12 @@ def _ensure_token() -> None:
     )
 
 
-def _become(name: str, *arguments: str) -> None:
+def _become(name: str, *arguments: str, haproxy: bool = False) -> None:
     from emberd.config.environment import for_ray
 
     program = _program(name)
-    os.execve(program, [program, *arguments], for_ray())  # noqa: S606 - a fixed program
+    environ = for_ray(haproxy=haproxy)
+    os.execve(program, [program, *arguments], environ)  # noqa: S606 - a fixed program
 
 
 def _program(name: str) -> str:

@@ -18,6 +18,7 @@ FLAGS: Mapping[tuple[str | int, ...], Any] = {
     ("server", "page"): False,
     ("limits", "prepare"): False,
 }
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - a name for it
 
 
 def cluster_config(document: Mapping[str, Any] | None = None) -> Config:
@@ -70,6 +71,6 @@ def check_token(config: Config, host: str) -> None:
     if host in ("127.0.0.1", "localhost", "::1") or here.token or config.settings.server.token_file:
         return
     raise ConfigError(
-        f"server.host is {host}, and no token is set.",
+        f"The app would listen on {host}, and no token is set.",
         hint="Set server.token_file or EMBERD_TOKEN, on every node.",
     )

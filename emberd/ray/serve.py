@@ -16,11 +16,11 @@ from ray.serve.handle import DeploymentHandle
 from emberd import __version__
 from emberd.api.access import BearerTokens
 from emberd.api.app import create_app
-from emberd.config.environment import keep_ray_private
+from emberd.config.environment import has_haproxy, keep_ray_private
 from emberd.config.live import LiveConfig
 from emberd.config.load import Config
 from emberd.pool.observer import Observer
-from emberd.ray.configuration import at_home, cluster_config
+from emberd.ray.configuration import EVERYWHERE, at_home, check_token, cluster_config
 from emberd.ray.handles import HandlePool
 from emberd.ray.look import Look
 from emberd.ray.replica import Replica
@@ -72,6 +72,8 @@ def app(args: dict[str, Any]) -> Application:
     """Return the application: `args["config"]` is a config file's content, or this machine's."""
     keep_ray_private()
     config = cluster_config(args.get("config"))
+    if has_haproxy():  # each ingress listens where HAProxy on any node can reach it
+        check_token(config, EVERYWHERE)
     models = {
         spec.name: serve.deployment(Replica)
         .options(name=spec.name, **model_options(config, spec))

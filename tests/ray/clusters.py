@@ -126,13 +126,16 @@ class Served:
         *arguments: str,
         change: Mapping[str, Mapping[str, Any]] | None = None,
         proxy_location: str = "EveryNode",
+        server: str = "",
         settled: bool = True,
     ) -> dict[str, Any]:
         """Deploy a config file; `change` has other options for some deployments.
 
+        `server` is added to what it says about the server, as YAML.
+
         Unless it shall be `settled`, it returns before the replicas are what it says.
         """
-        (self.home / "config.yaml").write_text(f"server: {{port: {self._port}}}\n{config}")
+        (self.home / "config.yaml").write_text(f"server: {{port: {self._port}{server}}}\n{config}")
         done = run_emberd("ray", "config", *arguments, home=self.home)
         assert done.returncode == 0, done.stderr
         document = yaml.safe_load(done.stdout) | {"proxy_location": proxy_location}

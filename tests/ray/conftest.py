@@ -24,8 +24,10 @@ models:
   arctic-l-v2: {{}}
   ranks: {{kind: rerank, pooling: cls, compute: f32, sources: [{{path: {ranks}}}]}}
   odd: {{sources: [{{path: {home}/odd}}], dimensions: 64, pooling: mean, pinned: true}}
-  tiny: {{sources: [{{path: {home}/tiny}}], dimensions: 64, pooling: mean, replicas: 3, pinned: true}}
-  short: {{sources: [{{path: {home}/tiny}}], dimensions: 64, pooling: cls, replicas: 2, idle_unload: 3s}}
+  tiny:
+    {{sources: [{{path: {home}/tiny}}], dimensions: 64, pooling: mean, replicas: 3, pinned: true}}
+  short:
+    {{sources: [{{path: {home}/tiny}}], dimensions: 64, pooling: cls, replicas: 2, idle_unload: 3s}}
 """
 OPTIONS = ("--ingresses", "2", "--cpus", "0.5")
 INGRESS = "emberd-ingress"

@@ -1,7 +1,9 @@
 """The app on Ray is the app alone: the same tests, asked of the cluster."""
 
 import inspect
-from contextlib import ExitStack
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from types import ModuleType
 
 import httpx2
@@ -79,16 +81,47 @@ def test_what_concerns_one_machine_is_not_there(served: Served, path: str) -> No
     assert served.http.get(path).status_code == 404
 
 
-def test_a_client_that_hangs_up_leaves_the_queue(served: Served) -> None:
-    served.embed("loaded", model="tiny")
+@contextmanager
+def suspended(served: Served, model: str) -> Iterator[None]:
+    """Have no worker of a model answer while the block runs."""
+    served.embed("loaded", model=model)
     with ExitStack() as after:
-        for pid in served.cluster("workers", "tiny"):
+        for pid in served.cluster("workers", model):
             worker = psutil.Process(pid)
             worker.suspend()
             after.callback(worker.resume)
-        with pytest.raises(httpx2.TimeoutException):
-            served.http.post("/embed", json={"texts": ["a"], "model": "tiny"}, timeout=0.5)
-        wait_for(lambda: served.row("tiny")["queued"] == 0)
+        yield
+
+
+def in_flight(served: Served, model: str) -> set[int]:
+    """Return how many texts wait for a model, as both ingresses say; either may answer."""
+    return {served.row(model)["in_flight"] for _ in range(10)}
+
+
+def test_who_comes_when_all_is_full_gets_a_429(served: Served) -> None:
+    body = {"texts": ["a"] * 2000, "model": "tiny", "encoding": "base64"}
+    many = 2 * 10 + 5  # each of two ingresses has up to 20,000 texts in flight
+
+    def ask() -> httpx2.Response:
+        return served.http.post("/embed", json=body)
+
+    with ThreadPoolExecutor(many) as threads:
+        with suspended(served, "tiny"):
+            asked = [threads.submit(ask) for _ in range(many)]
+            wait_for(lambda: sum(each.done() for each in asked) >= 5)
+            (refused,) = {each.result().json()["code"] for each in asked if each.done()}
+        statuses = {each.result().status_code for each in asked}
+
+    assert (statuses, refused) == ({200, 429}, "queue_full")
+
+
+def test_a_client_that_hangs_up_leaves_the_queue(served: Served) -> None:
+    body = {"texts": ["a"], "model": "tiny"}
+    with suspended(served, "tiny"), ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(served.http.post, "/embed", json=body, timeout=3)
+        wait_for(lambda: 1 in in_flight(served, "tiny"))
+        assert isinstance(asked.exception(), httpx2.TimeoutException)
+        wait_for(lambda: in_flight(served, "tiny") == {0})
 
     assert served.embed("short", model="tiny")["model"] == "tiny"
 

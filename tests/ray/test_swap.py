@@ -12,9 +12,8 @@ def test_a_model_is_replaced_without_a_failed_request(served: Served) -> None:
     was = served.row("tiny")["fingerprint"]
     tiny_bert(served.home / "next", seed=3)
     config = served.config.replace(
-        f"tiny: {{sources: [{{path: {served.home / 'tiny'}}}]",
-        f"tiny: {{sources: [{{path: {served.home / 'next'}}}]",
-        1,
+        f"tiny:\n    {{sources: [{{path: {served.home / 'tiny'}}}]",
+        f"tiny:\n    {{sources: [{{path: {served.home / 'next'}}}]",
     )
     assert config != served.config
 
