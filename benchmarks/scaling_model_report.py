@@ -49,6 +49,8 @@ MEASURED = (  # hardware, file, column, replicas
     ("xeon-16", "scaling-xeon-amx.json", "16 cores", 1),
     ("xeon-2", "scaling-xeon-amx.json", "2 cores", 1),
 )
+SLEEPERS = Load(texts=64, tokens=7, clients=6)  # of `ray_serve.py`, for each replica
+SLEEPING = (("ray_serve-xeon-amx.json", "16 cores"), ("ray_serve-epyc.json", "2 cores"))
 
 
 def numbers_of(file: str, column: str) -> dict[str, float]:
@@ -89,6 +91,21 @@ def check() -> Iterator[str]:
                 f"{name}, {column}, {key:8}".ljust(34)
                 + f"{rate:9.0f}/s {p50:5.0f} ms{found.texts_per_s:9.0f}/s {found.p50_ms:5.0f} ms"
             )
+    for file, where in SLEEPING:
+        figures = json.loads((RESULTS / file).read_text())
+        for count, rate in figures["bulk"].items():
+            load = replace(SLEEPERS, clients=SLEEPERS.clients * int(count))
+            found = run(sleeping(figures["sleep_s"]), measured_ingress(), load, int(count))
+            name = f"Serve, {count} that sleep, {where}".ljust(34)
+            yield f"{name}{rate:9.0f}/s {'':8}{found.texts_per_s:9.0f}/s {found.p50_ms:5.0f} ms"
+
+
+def sleeping(text_s: float) -> Hardware:
+    """Return the encoder of `ray_serve.py`, which sleeps so long for each text."""
+    return Hardware(
+        name="sleeps", pass_s=0.0, tokens_per_s=SLEEPERS.tokens / text_s,
+        batch_tokens=2 * 512, start_s=0.4,
+    )  # fmt: skip
 
 
 def replicas(name: str, ingress: Ingress) -> Iterator[str]:
