@@ -1,5 +1,7 @@
 """The model of many replicas, where arithmetic says what must come out."""
 
+import re
+
 import pytest
 from scaling_model import Hardware, Ingress, Load, Policy, autoscaled, run
 from scaling_model_report import check, measured_ingress
@@ -54,4 +56,12 @@ def test_the_numbers_are_there_that_it_is_checked_against() -> None:
     ingress = measured_ingress()
 
     assert 1e-4 < ingress.request_s < 1e-3 and 1e-6 < ingress.text_s < 1e-4
-    assert len([*check()]) == 11
+
+
+def test_it_says_what_was_measured_within_a_quarter() -> None:
+    _, *lines = check()
+
+    assert len(lines) == 16  # GPUs and cores over HTTP, and sleeping replicas behind Serve
+    for line in lines:
+        measured, said = map(int, re.findall(r"(\d+)/s", line))
+        assert said == pytest.approx(measured, rel=0.25), line
