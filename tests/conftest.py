@@ -23,6 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what `scripts/client-table` and `scripts/test` ask for."""
     parser.addoption("--write-client-table", action="store_true")
     parser.addoption("--skip-without-browser", action="store_true")  # else tests of the page fail
+    parser.addoption("--on-ray", action="store_true")  # tests/clients, asked of a cluster
 
 
 def pytest_configure() -> None:

@@ -1,15 +1,21 @@
-"""A server for real client libraries, and a note of which of them got through."""
+"""A server for real client libraries, and a note of which of them got through.
+
+With `--on-ray`, that is a cluster.
+"""
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests import rerankers
+from tests.balancers.balancing import free_ports
 from tests.clients.table import RESULTS, Client
 from tests.serving import Server
 
+ORIGINS = 'allowed_origins: ["http://localhost:3000", "app://obsidian.md"]'
 CONFIG = """
-server: {allowed_origins: ["http://localhost:3000", "app://obsidian.md"]}
 aliases: {text-embedding-3-small: "minilm:query"}
 models:
   minilm: {matryoshka: [128], prompts: {query: 'hello '}}
@@ -23,17 +29,64 @@ models:
 """
 
 
+NOT_ON_RAY = {
+    "test_it_lists_shows_and_says_what_runs": "it asks for how long, which is Serve's affair",
+    "test_it_lists_and_shows_names_with_size_and_time": "a model's files are on the nodes",
+    "test_the_table_in_the_docs_says_what_ran": "it is of servers alone",
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--on-ray`, leave out tests that start servers of their own."""
+    if config.getoption("--on-ray"):
+        items[:] = [
+            item
+            for item in items
+            if "home" not in getattr(item, "fixturenames", ())
+            and getattr(item, "originalname", item.name) not in NOT_ON_RAY
+        ]
+
+
 @pytest.fixture(scope="session")
-def offering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def on_ray(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server | None]:
+    """A cluster with all models of these tests, asked as a server is; None without `--on-ray`."""
+    if not request.config.getoption("--on-ray"):
+        yield None
+        return
+    from tests.ray.clusters import Cluster, Served  # Ray takes seconds to import
+
+    offers, ranks = yaml.safe_load(CONFIG), yaml.safe_load(rerankers.CONFIG)
+    config = yaml.safe_dump(ranks | offers | {"models": ranks["models"] | offers["models"]})
+    with (
+        Cluster(tmp_path_factory.mktemp("on-ray"), "head") as cluster,
+        Served(cluster, free_ports(1)[0]) as served,
+    ):
+        said = served.deploy(config, server=f", {ORIGINS}")
+        assert said["state"] == "RUNNING", said
+        yield served  # type: ignore[misc] # what these tests ask of a server, it has
+
+
+@pytest.fixture(scope="session")
+def offering(on_ray: Server | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose model has a smaller size and a prompt, and an alias with that role."""
-    with Server(tmp_path_factory.mktemp("offering"), config=CONFIG) as running:
-        yield running
+    yield from (
+        [on_ray]
+        if on_ray
+        else alone(tmp_path_factory.mktemp("offering"), f"server: {{{ORIGINS}}}{CONFIG}")
+    )
 
 
 @pytest.fixture(scope="session")
-def ranking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def ranking(on_ray: Server | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose model is a re-ranker."""
-    with Server(tmp_path_factory.mktemp("ranking"), config=rerankers.CONFIG) as running:
+    yield from [on_ray] if on_ray else alone(tmp_path_factory.mktemp("ranking"), rerankers.CONFIG)
+
+
+def alone(home: Path, config: str) -> Iterator[Server]:
+    """Yield a server."""
+    with Server(home, config=config) as running:
         yield running
 
 
