@@ -33,7 +33,10 @@ OPTIONS = ("--ingresses", "2", "--cpus", "0.5")
 INGRESS = "emberd-ingress"
 TWO = {"min_replicas": 2, "initial_replicas": 2, "max_replicas": 2}
 CHANGES: dict[str, dict[str, Any]] = {
-    INGRESS: {"max_replicas_per_node": 1},
+    INGRESS: {
+        "max_replicas_per_node": 1,
+        "ray_actor_options": {"num_cpus": 0.1, "resources": {"front": 0.1}},
+    },
     "tiny": {"autoscaling_config": TWO},
     "short": {
         "autoscaling_config": {

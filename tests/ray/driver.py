@@ -24,6 +24,7 @@ from ray.serve.schema import ServeDeploySchema
 MEMORY = 80 * 2**20
 PATIENCE_S = 600.0
 DASHBOARD = "--dashboard"
+FRONT = ("head", "two")
 
 
 class Driver:
@@ -35,10 +36,7 @@ class Driver:
         self.cluster = Cluster(shutdown_at_exit=True)
         self.nodes = {
             name: self.cluster.add_node(
-                num_cpus=4,
-                object_store_memory=MEMORY,
-                include_dashboard=dashboard and name == names[0],
-                resources={name: 1},
+                **_room(name), include_dashboard=dashboard and name == names[0]
             )
             for name in names
         }
@@ -126,7 +124,7 @@ class Driver:
 
     def add_node(self, name: str) -> None:
         """Start a node in the place of one that was killed."""
-        self.nodes[name] = self.cluster.add_node(num_cpus=4, object_store_memory=MEMORY)
+        self.nodes[name] = self.cluster.add_node(**_room(name))
 
     def suspend_node(self, name: str) -> None:
         """Have a node answer nobody any more, as one does that is cut off from the network."""
@@ -164,6 +162,12 @@ class Driver:
             serve.shutdown()
         ray.shutdown()
         self.cluster.shutdown()
+
+
+def _room(name: str) -> dict[str, Any]:
+    """Return what a node has; what is to be on some nodes alone takes a part of `front`."""
+    resources = {name: 1} | ({"front": 1} if name in FRONT else {})
+    return {"num_cpus": 4, "object_store_memory": MEMORY, "resources": resources}
 
 
 def main() -> None:

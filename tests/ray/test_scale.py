@@ -30,4 +30,5 @@ def test_unloading_ends_the_workers_of_all_replicas(served: Served) -> None:
 
     assert said.json() == {"status": "unloaded", "models": ["tiny"]}
     assert not {*before} & {*served.cluster("workers", "tiny")}
+    wait_for(lambda: {served.row("tiny")["state"] for _ in range(8)} == {"cold"})  # both ingresses
     served.embed("a cat", model="tiny")  # it starts when asked
