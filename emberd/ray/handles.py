@@ -88,11 +88,19 @@ class HandlePool:
 
     async def embed(self, request: EmbedRequest) -> Answer:
         """Return the answer of a replica. Raises EmberdError, as `Pool.embed`."""
-        spec = self.find(request.model, request.input_type, request.kinds).spec
+        named = self.find(request.model, request.input_type, request.kinds)
+        spec = named.spec
         count = self._admit(spec, request)
+        # A replica knows its model and that one's own names, but not those under `aliases`.
+        told = replace(
+            request,
+            texts=list(request.texts),
+            model=spec.name,
+            input_type=named.role or request.input_type,
+        )
         self._in_flight[spec.name] += count
         try:
-            said = await self._ask(spec, "embed", replace(request, texts=list(request.texts)))
+            said = await self._ask(spec, "embed", told)
         finally:
             self._in_flight[spec.name] -= count
         await self._look.was_answered(spec.name)

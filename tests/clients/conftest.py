@@ -30,6 +30,7 @@ models:
 
 
 NOT_ON_RAY = {
+    "test_it_finds_each_name_in_the_list_and_embeds_with_it": "a model's files are on the nodes",
     "test_it_lists_shows_and_says_what_runs": "it asks for how long, which is Serve's affair",
     "test_it_lists_and_shows_names_with_size_and_time": "a model's files are on the nodes",
     "test_the_table_in_the_docs_says_what_ran": "it is of servers alone",

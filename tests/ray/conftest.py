@@ -9,7 +9,7 @@ from emberd.backends.tiny_bert import tiny_bert
 from tests import rerankers
 from tests.balancers.balancing import free_ports
 from tests.ray.clusters import Cluster, Served
-from tests.serving import Server
+from tests.serving import Server, wait_for
 
 MODELS = """
 default_reranker: ranks
@@ -70,6 +70,8 @@ def served(cluster: Cluster) -> Iterator[Served]:
         served.config = MODELS.format(ranks=rerankers.FOLDER, home=cluster.home)
         said = served.deploy(served.config, *OPTIONS, change=CHANGES)
         assert said["state"] == "RUNNING", said
+        served.embed("a text that starts it")
+        wait_for(lambda: {served.row()["state"] for _ in range(8)} == {"ready"})
         yield served
 
 
