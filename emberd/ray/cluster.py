@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 import ray
 from ray.actor import ActorHandle
@@ -26,6 +26,7 @@ from emberd.ray.crossing import Refused
 LISTENER_S = 5.0  # to find whether anybody listens there
 TRIES = 3  # of a batch, on as many nodes
 FREE_TRIES = 10  # a second apart
+CORES = 0.1  # that Ray sets aside for a worker
 
 
 def join(address: str) -> None:
@@ -52,17 +53,17 @@ def _require_listener(address: str) -> None:
         socket.create_connection((host, int(port)), LISTENER_S).close()
 
 
-def places() -> tuple[int, dict[str, Any]]:
+def places() -> tuple[int, dict[str, float]]:
     """Return for how many workers there is room, and what Ray sets aside for each.
 
     One for each GPU that is free, if the cluster has any; otherwise one for each node. That uses
-    all of its cores, but Ray sets only one aside: where others have replicas, it would wait for
-    them forever.
+    all of its cores, but Ray sets only a small part of one aside: a node of two cores that serves,
+    too, has no whole one left, and the worker would wait for it forever.
 
     Raises:
         NoServerError: nothing is free.
     """
-    takes: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
+    takes: dict[str, float] = {"num_cpus": CORES}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     has_gpus = any(each.get("GPU") for each in nodes)
     for _ in range(FREE_TRIES):
@@ -70,7 +71,7 @@ def places() -> tuple[int, dict[str, Any]]:
         count = (
             int(free.get("GPU", 0)) if has_gpus else sum(bool(each.get("CPU")) for each in nodes)
         )
-        if count := min(count, int(free.get("CPU", 0))):
+        if count := min(count, int(free.get("CPU", 0) / CORES)):
             return count, takes | ({"num_gpus": 1} if has_gpus else {})
         time.sleep(1)  # what a job that has ended had is not free at once
     raise NoServerError(
@@ -111,7 +112,9 @@ class ClusterEmbedder:
     def __enter__(self) -> Self:
         join(self._address)
         count, takes = places()
-        make = ray.remote(Worker).options(max_concurrency=IN_FLIGHT, max_restarts=-1, **takes)
+        make = ray.remote(Worker).options(
+            max_concurrency=IN_FLIGHT, max_restarts=-1, scheduling_strategy="SPREAD", **takes
+        )
         workers = [make.remote(self._config) for _ in range(count)]
         for worker in workers * IN_FLIGHT:
             self._free.put(worker)

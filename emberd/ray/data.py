@@ -5,6 +5,7 @@ everywhere, as on a shared file system. The parts are those that one machine wou
 run may be stopped here and go on there.
 """
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,13 +73,15 @@ def run(
     join(address)
     try:
         count, takes = places()
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # we say ourselves how far it is
         ray.data.DataContext.get_current().enable_progress_bars = False
         done = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
             Writer,
             batch_size=1,
             fn_constructor_args=(job.folder.resolve(), target, config),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
-            **takes,
+            num_cpus=takes["num_cpus"],
+            num_gpus=takes.get("num_gpus"),  # and Ray Data spreads actors over the nodes by itself
         )
         for row in done.iter_rows():
             name = row.pop("name")
