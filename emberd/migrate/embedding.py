@@ -196,7 +196,8 @@ class PoolEmbedder:
         )
         self._config = replace(config, settings=replace(config.settings, limits=limits))
         self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="emberd-pool")
+        # A daemon, because some never leave this context (`emberd.ray`): the workers end with us.
+        self._thread = Thread(target=self._loop.run_forever, name="emberd-pool", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
