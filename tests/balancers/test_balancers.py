@@ -14,7 +14,7 @@ import pytest
 
 from tests.balancers.balancing import Balancer
 from tests.balancers.conftest import Balance
-from tests.balancers.nodes import Node, Void
+from tests.balancers.nodes import Leaving, Node, Void
 from tests.serving import Server, wait_for
 
 KINDS = ("nginx", "haproxy")
@@ -284,3 +284,19 @@ def test_a_machine_that_vanished_costs_a_second(
         ports.append(void.port)
         with Balancer(kind, tmp_path / kind, ports, model="tiny", space=nodes[0].space) as balancer:
             assert {balancer.embed(*TEXTS).status_code for _ in range(12)} == {200}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_503_of_one_server_is_never_the_answer_while_another_serves(
+    kind: str, nodes: list[Node], tmp_path: Path
+) -> None:
+    with (
+        Leaving() as leaving,
+        Balancer(
+            kind, tmp_path / kind, [leaving.port, nodes[0].port], model="tiny", space=nodes[0].space
+        ) as balancer,
+    ):
+        statuses = Counter(balancer.embed(*TEXTS).status_code for _ in range(100))
+
+    assert statuses == {200: 100}
+    assert leaving.refused
