@@ -1,10 +1,8 @@
 """Servers with the same small model, each at a port that it keeps when it is started again."""
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
@@ -117,43 +115,3 @@ class Void:
     def __exit__(self, *_: object) -> None:
         for each in (*self._held, self._listener):
             each.close()
-
-
-class Leaving(ThreadingHTTPServer):
-    """A server that is between two checks: it is still called ready, and serves nobody any more.
-
-    A context manager.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _SaysNo)
-        self.port: int = self.server_address[1]
-        self.refused = 0
-        self._thread = threading.Thread(target=self.serve_forever)
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
-
-
-class _SaysNo(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Leaving
-
-    def do_GET(self) -> None:
-        self._answer(200)
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.refused += 1
-        self._answer(503)
-
-    def _answer(self, status: int) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""

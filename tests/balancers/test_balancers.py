@@ -7,14 +7,16 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 
+from tests.answering import answering
 from tests.balancers.balancing import Balancer
 from tests.balancers.conftest import Balance
-from tests.balancers.nodes import Leaving, Node, Void
+from tests.balancers.nodes import Node, Void
 from tests.serving import Server, wait_for
 
 KINDS = ("nginx", "haproxy")
@@ -290,13 +292,14 @@ def test_a_machine_that_vanished_costs_a_second(
 def test_a_503_of_one_server_is_never_the_answer_while_another_serves(
     kind: str, nodes: list[Node], tmp_path: Path
 ) -> None:
-    with (
-        Leaving() as leaving,
-        Balancer(
-            kind, tmp_path / kind, [leaving.port, nodes[0].port], model="tiny", space=nodes[0].space
-        ) as balancer,
-    ):
-        statuses = Counter(balancer.embed(*TEXTS).status_code for _ in range(100))
+    leaving: dict[str, tuple[int, Any]] = {  # between two checks: it is still called ready
+        f"/ready?model=tiny&fingerprint={nodes[0].space}": (200, {}),
+        "/v1/embeddings": (503, {}),
+    }
+    with answering(leaving) as one:
+        ports = [one.port, nodes[0].port]
+        with Balancer(kind, tmp_path / kind, ports, model="tiny", space=nodes[0].space) as balancer:
+            statuses = Counter(balancer.embed(*TEXTS).status_code for _ in range(100))
 
     assert statuses == {200: 100}
-    assert leaving.refused
+    assert "POST /v1/embeddings" in one.asked
