@@ -24,7 +24,7 @@ from ray.serve.schema import ServeDeploySchema
 MEMORY = 80 * 2**20
 PATIENCE_S = 600.0
 DASHBOARD = "--dashboard"
-FRONT = ("head", "two")
+FRONT = ("head", "two", "spare")
 
 
 class Driver:
@@ -119,23 +119,19 @@ class Driver:
         return [by_id[each["node_id"]] for each in replicas if each["state"] == "RUNNING"]
 
     def kill_node(self, name: str) -> None:
-        """Kill a node and everything on it, as a machine's end would."""
+        """Kill a node and everything on it at once, as a machine's end would."""
+        for each in self._processes(name):
+            each.kill()
         self.cluster.remove_node(self.nodes.pop(name), allow_graceful=False)
 
     def add_node(self, name: str) -> None:
-        """Start a node in the place of one that was killed."""
+        """Start a node, as one more or in the place of one that was killed."""
         self.nodes[name] = self.cluster.add_node(**_room(name))
 
     def suspend_node(self, name: str) -> None:
         """Have a node answer nobody any more, as one does that is cut off from the network."""
         for each in self._processes(name):
             each.suspend()
-
-    def kill_suspended_node(self, name: str) -> None:
-        """End what is left of a node that was suspended."""
-        for each in self._processes(name):
-            each.kill()
-        self.cluster.remove_node(self.nodes.pop(name), allow_graceful=False)
 
     def kill_heads_store(self) -> None:
         """Kill the process that knows the cluster, which is on the head alone."""

@@ -67,7 +67,7 @@ def test_a_node_is_cut_off_and_its_requests_are_answered_elsewhere(served: Serve
         wait_for(lambda: node not in served.cluster("nodes_of", "tiny"), within_s=WITHIN_S)
         after = it.right
         wait_for(lambda: it.right > after + 20, within_s=WITHIN_S)
-    served.cluster("kill_suspended_node", node)
+    served.cluster("kill_node", node)
 
     print(f"{node} was cut off: {it.right} right, the slowest after {it.slowest_s:.1f} s")  # noqa: T201
     assert (it.wrong, dict(it.failed)) == (0, {})

@@ -3,17 +3,19 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from emberd.errors import BadOptionError, FingerprintMismatchError
 from emberd.ray.embedder import Embedder
-from tests.serving import Server
+from tests.serving import Server, clean_environ, has_ended, wait_for
 
 TEXTS = ["the kettle", None, "is on", "", "at noon"]
 PIPELINE = """
@@ -31,10 +33,21 @@ rows = ray.data.from_items([{"text": text} for text in texts]).map_batches(
 vectors = [row["embedding"] for row in rows.take_all()]
 print(json.dumps([each if each is None else list(map(float, each)) for each in vectors]))
 """
+LEFT_OPEN = """
+import numpy as np
+import psutil
+from emberd.ray import Embedder
+embedder = Embedder("tiny")
+assert embedder({"text": np.array(["the kettle"])})["embedding"].shape == (1, 64)
+(worker,) = [child.pid for child in psutil.Process().children(recursive=True)
+             if "emberd.worker" in child.cmdline()]
+print(worker)
+"""
 
 
-def run(environ: dict[str, str], *words: str) -> str:
-    done = subprocess.run([sys.executable, *words], env=environ, capture_output=True)
+def run(environ: dict[str, str], *words: str, timeout_s: float | None = None) -> str:
+    command = [sys.executable, *words]
+    done = subprocess.run(command, env=environ, capture_output=True, timeout=timeout_s)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().splitlines()[-1]
 
@@ -74,6 +87,16 @@ def test_a_pipeline_of_ones_own_gets_vectors(
     wanted = iter(small.embed(*filter(None, TEXTS))["embeddings"])
     for text, vector in zip(TEXTS, vectors, strict=True):
         assert np.allclose(vector, next(wanted), atol=1e-6) if text else vector is None
+
+
+def test_a_process_with_an_embedder_ends_by_itself_and_its_worker_with_it(small: Server) -> None:
+    environ = clean_environ(small.home) | {"EMBERD_CONFIG": str(small.home / "config.yaml")}
+
+    said = run(environ, "-c", LEFT_OPEN, timeout_s=120)
+
+    with suppress(psutil.NoSuchProcess):
+        worker = psutil.Process(int(said))
+        wait_for(lambda: has_ended(worker))
 
 
 def test_without_a_cluster_it_says_what_to_do(environ: dict[str, str], tmp_path: Path) -> None:

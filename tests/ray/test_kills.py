@@ -79,4 +79,4 @@ def test_a_node_is_killed(served: Served, has_ingress: bool) -> None:
     )
     assert (alone.wrong, ours.wrong) == (0, 0)
     assert dict(ours.failed) == {}
-    assert alone.failed.total() <= ASKERS  # one request each was in flight
+    assert alone.failed.total() <= ASKERS  # what was in flight there: each has one request

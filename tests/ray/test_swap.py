@@ -17,6 +17,7 @@ def test_a_model_is_replaced_without_a_failed_request(served: Served) -> None:
     )
     assert config != served.config
 
+    served.cluster("add_node", "spare")  # a node takes one ingress, and the next ones come first
     with busy([by_http(served.url, "tiny") for _ in range(ASKERS)], before) as asking:
         wait_for(lambda: asking.right > 10, within_s=120)
         said = served.deploy(config, *OPTIONS, change=CHANGES)
