@@ -6,7 +6,9 @@ import signal
 import socket
 import stat
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import httpx2
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from emberd import running
 from emberd.config.settings import ServerSettings
 from emberd.server import sockets
+from tests.balancers.balancing import free_ports
 from tests.serving import Server, clean_environ, run_emberd
 
 SOCKET_ONLY = "server: {{port: off, socket: {home}/s}}"
@@ -198,6 +201,28 @@ def test_a_state_folder_that_cannot_be_made_is_said_without_a_traceback(home: Pa
     (home / "state").write_text("a file where the folder should be")
 
     assert "cannot be written" in refused(home, "server: {port: 0}")
+
+
+def test_a_server_that_cannot_write_its_record_has_answered_nobody(home: Path) -> None:
+    (home / "state" / "server.json" / "in the way").mkdir(parents=True)
+    port, ended, answers = free_ports(1)[0], Event(), []
+
+    def ask() -> None:
+        while not ended.is_set():
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as asked:
+                asked.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                answers.append(asked.recv(4096))
+
+    asker = Thread(target=ask)
+    asker.start()
+    try:
+        said = refused(home, f"server: {{port: {port}, host: localhost, socket: {home}/s}}")
+    finally:
+        ended.set()
+        asker.join()
+
+    assert "cannot be written" in said
+    assert not [answer for answer in answers if answer]
 
 
 @pytest.mark.slow
