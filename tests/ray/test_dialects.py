@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
+from typing import Any
 
 import httpx2
 import psutil
@@ -86,7 +87,12 @@ def test_what_concerns_one_machine_is_not_there(served: Served, path: str) -> No
 @contextmanager
 def suspended(served: Served, model: str) -> Iterator[None]:
     """Have no worker of a model answer while the block runs."""
-    wait_for(lambda: len(served.cluster("workers", model)) == 2, within_s=120)  # of two replicas
+
+    def both_loaded() -> bool:
+        served.embed("loads it", model=model)  # one replica's may have been unloaded
+        return len(served.cluster("workers", model)) == 2
+
+    wait_for(both_loaded, within_s=120)
     with ExitStack() as after:
         for pid in served.cluster("workers", model):
             worker = psutil.Process(pid)
@@ -139,9 +145,11 @@ def test_who_comes_when_all_is_full_gets_a_429(served: Served) -> None:
 def test_ollama_is_told_what_runs_but_not_how_long(served: Served) -> None:
     fingerprint = served.embed("loaded")["fingerprint"]
 
-    running = served.http.get("/api/ps").json()["models"]
+    def running() -> list[dict[str, Any]]:  # the other ingress knows of it a moment later
+        models = served.http.get("/api/ps").json()["models"]
+        return [model for model in models if model["name"] == "minilm:latest"]
 
-    (loaded,) = [model for model in running if model["name"] == "minilm:latest"]
+    (loaded,) = wait_for(running)
     assert (loaded["digest"], loaded["expires_at"]) == (fingerprint, None)
 
 
