@@ -27,12 +27,13 @@ from emberd.errors import (
     WorkerStartError,
 )
 from emberd.pool.checking import check_late, checked_count, checked_size
+from emberd.pool.describe import described
 from emberd.pool.job import Answer
 from emberd.pool.request import EmbedRequest
 from emberd.pool.states import State
 from emberd.pool.status import ModelStatus
 from emberd.ray.crossing import Refused
-from emberd.ray.look import EACH_S, Look, Seen
+from emberd.ray.look import EACH_S, Look
 from emberd.registry.catalog import Named
 from emberd.registry.spec import KINDS, AskedRole, InputType, Kind, ModelSpec
 
@@ -234,8 +235,14 @@ class HandlePool:
     def status(self, name: str | None = None, *, pulled: bool | None = None) -> ModelStatus:
         """Return one model's status, as it was a moment ago; memory is in Ray's own metrics."""
         spec = self.spec(name)
-        queued = self._in_flight[spec.name]
-        return _status(spec, self.names(spec), self._look.seen(spec.name), queued)
+        seen = self._look.seen(spec.name)
+        return replace(
+            described(spec, self.names(spec), seen.ready),
+            state=seen.state,
+            replicas=seen.running,
+            in_flight=self._in_flight[spec.name],
+            last_error=seen.refused[0].message if seen.refused else None,
+        )
 
     def states(self) -> dict[str, State]:
         """Return the state of every entry, by name."""
@@ -296,43 +303,3 @@ class HandlePool:
         """Begin to leave; Serve itself waits for what is in flight."""
         del within_s
         self._leaving = True
-
-
-def _status(
-    spec: ModelSpec, names: Mapping[str, InputType | None], seen: Seen, queued: int
-) -> ModelStatus:
-    ready = seen.ready
-    return ModelStatus(
-        name=spec.name,
-        kind=spec.kind,
-        aliases=[*(name for name, role in names.items() if not role), *spec.hub_ids][1:],
-        roles={name: role for name, role in names.items() if role},
-        prompts={role: prompt for role, prompt in spec.prompts.items() if prompt},
-        dimensions=spec.dimensions,
-        pooling=spec.pooling,
-        precision=spec.precision,
-        max_tokens=ready.max_tokens if ready else spec.max_tokens,
-        tested=spec.tested,
-        fingerprint=ready.fingerprints[str(spec.dimensions)] if ready else None,
-        state=seen.state,
-        backend=ready.backend if ready else spec.backend,
-        compute=ready.compute if ready else spec.compute,
-        pinned=spec.pinned,
-        memory_bytes=0,
-        replicas=seen.running,
-        in_flight=queued,
-        queued=0,
-        idle_s=None,
-        unloads_in_s=None,
-        loads=0,
-        last_load_s=None,
-        phases_s=dict(ready.phases_s) if ready else None,
-        progress=None,
-        last_error=seen.refused[0].message if seen.refused else None,
-        notes=[],
-        pulled=ready is not None,
-        files_bytes=0,
-        files_changed_s=0,
-        pid=None,
-        pids=[],
-    )
