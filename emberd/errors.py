@@ -354,7 +354,7 @@ def every_error() -> list[type[EmberdError]]:
     return found
 
 
-def from_code(code: str, message: str, hint: str | None) -> EmberdError:
+def from_code(code: str, message: str, hint: str | None, field: str | None = None) -> EmberdError:
     """Recreate an error from another process; an unknown code gives an `EmberdError`."""
     cls = next((cls for cls in every_error() if cls.code == code), EmberdError)
-    return cls(message, hint=hint)
+    return cls(message, hint=hint, field=field)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from emberd.config.environment import show_ray_the_token
 from emberd.errors import BadOptionError
 from emberd.installing import pip
 
@@ -22,12 +23,13 @@ RayAddress = Annotated[
 
 
 def require_ray() -> None:
-    """Raise BadOptionError if Ray is not installed."""
+    """Have Ray know its token when it is imported. Raises BadOptionError: it is not installed."""
     if find_spec("ray") is None:
         raise BadOptionError(
             "--ray needs Ray, which is not installed.",
             hint=f"Run `{pip('install', 'emberd[ray]')}`.",
         )
+    show_ray_the_token()
 
 
 def embedder_at(config: "Config", address: str | None) -> "AbstractContextManager[Embedder]":

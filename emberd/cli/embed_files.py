@@ -84,6 +84,7 @@ def embed_files(
             if ray is not None:
                 from emberd.ray import data
 
+                embedder.release(named.spec.name)  # the nodes have it, this one among them
                 data.run(job, target, config, progress(out), address=ray)
             else:
                 run(job, embedder, target, progress(out))

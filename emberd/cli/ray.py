@@ -18,7 +18,7 @@ PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 def config(
     ctx: typer.Context,
     ingresses: Annotated[
-        int, typer.Option(min=1, help="Replicas of the HTTP app; 2 outlive a node.")
+        int, typer.Option(min=1, help="Replicas of the HTTP app, each best on its own node.")
     ] = 1,
     cpus: Annotated[float, typer.Option(min=0, help="Cores for each replica of a model.")] = 1,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs for each replica of a model.")] = 0,
@@ -53,7 +53,7 @@ def start(
     `emberd ray start --address FIRST:6379`, once ~/.ray/auth_token is there, too. With --haproxy,
     give it to every node; the app then listens on all interfaces, so it takes a token.
     """
-    _ensure_token()
+    _require_token(makes_one="--head" in ctx.args)
     private = ("--dashboard-host", "127.0.0.1", "--disable-usage-stats")
     _become("ray", "start", *private, *ctx.args, haproxy=haproxy)
 
@@ -69,17 +69,27 @@ def deploy(
     _become("serve", "deploy", str(file))
 
 
-def _ensure_token() -> None:
-    """Make the token that all nodes of a cluster share, if this user has none yet."""
+def _require_token(*, makes_one: bool) -> None:
+    """Pass if this user has the token that all nodes of a cluster share, or can make it."""
     import subprocess
 
     from emberd.config.environment import for_ray
+    from emberd.errors import ConfigError
 
-    subprocess.run(  # noqa: S603 - a fixed program
-        [_program("ray"), "get-auth-token", "--generate"],
-        env=for_ray(),
-        stdout=subprocess.DEVNULL,
-        check=True,
+    environ = for_ray()
+    if environ["RAY_AUTH_MODE"] != "token":  # as somebody has said
+        return
+    command = [_program("ray"), "get-auth-token", *(["--generate"] if makes_one else [])]
+    done = subprocess.run(command, env=environ, capture_output=True, check=False)  # noqa: S603 - fixed
+    if done.returncode == 0:
+        return
+    if makes_one:
+        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        hint = "Ray keeps it in ~/.ray/auth_token."
+        raise ConfigError(f"The token of the cluster cannot be made: {said}", hint=hint)
+    raise ConfigError(
+        "This machine does not have the token of the cluster.",
+        hint="Copy ~/.ray/auth_token from the first machine, with mode 600.",
     )
 
 

@@ -8,6 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from emberd.config.paths import expand
+from emberd.files import is_gone
 
 PATHS = (
     "EMBERD_CONFIG", "EMBERD_HOME", "HF_HOME", "HF_HUB_CACHE", "SSL_CERT_DIR", "SSL_CERT_FILE",
@@ -88,6 +89,16 @@ def has_haproxy(environ: Mapping[str, str] = os.environ) -> bool:
 def keep_ray_private(environ: MutableMapping[str, str] = os.environ) -> None:
     """Have a Ray that this process starts tell nobody of its use; it asks a token by itself."""
     environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def show_ray_the_token(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Have this process show a cluster the token, if this user has one; before Ray is imported.
+
+    Of itself, Ray does so where it finds the cluster, but not at an address that it is told.
+    """
+    stated = any(name in environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if stated or not is_gone(expand("~/.ray/auth_token")):
+        environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def for_a_command(default: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -228,10 +228,11 @@ def _extended(
             fits = middle
     schema = _holding(schema, [row for row, _ in some[:fits]])
     row, mark = some[fits]
-    which = next(name for name in row if not _fits(schema, {name: row[name]}))
+    # No value is wrong by itself where a large integer is followed by a fraction.
+    wrong = (repr(name) for name in row if not _fits(schema, {name: row[name]}))
     raise BadOptionError(
-        f"{path}, line {mark.line}: the value of {which!r} is of another type than in the lines"
-        " before, or none that a column can have.",
+        f"{path}, line {mark.line}: the value of {next(wrong, 'a number')} is of another type than"
+        " in the lines before, or none that a column can have.",
         hint="Give every line the same type of value there, or leave it out.",
     )
 

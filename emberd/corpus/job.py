@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,10 +92,13 @@ def run(job: Job, embedder: Embedder, target: Target, progress: ProgressCallback
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    try:
-        with locked(folder / ".lock", 0, leave=False):
-            yield
-    except LockedError as error:
-        raise AlreadyRunningError(
-            f"{folder} is being filled by {error.holder}.", hint="Wait until it has ended."
-        ) from None
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / ".lock", 0, leave=False))
+        except LockedError as error:
+            raise AlreadyRunningError(
+                f"{folder} is being filled by {error.holder}.", hint="Wait until it has ended."
+            ) from None
+        except OSError as error:
+            raise unwritable(folder, error) from None
+        yield

@@ -234,6 +234,14 @@ class PoolEmbedder:
     async def _rank(self, request: EmbedRequest) -> Places:
         return _places(rank((await self._pool.embed(request)).fragments))
 
+    def compute(self, model: str) -> str:
+        """Load a model, and return which numbers it computes with. Raises EmberdError."""
+
+        async def ask() -> str:
+            return (await self._pool.load(model)).compute
+
+        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
+
     def memory_bytes(self, model: str) -> int:
         """Return what the workers of a model take now."""
 

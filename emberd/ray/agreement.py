@@ -1,7 +1,7 @@
 """What all replicas of a model have in common: the first decides, and an odd one is refused.
 
-It is kept where Ray keeps Serve's own state, and lives as long: until the cluster's head ends. A
-changed application (`serve deploy`) is another code version, whose first replica decides anew.
+The cluster remembers it (`memory`). An application with other arguments, as a Serve config that is
+printed anew has, is another code version, whose first replica decides anew.
 """
 
 import time
@@ -9,13 +9,17 @@ from dataclasses import asdict
 
 import orjson
 from ray import serve
-from ray.experimental import internal_kv
 
+from emberd.errors import WorkerStartError
 from emberd.pool.crew import check_same
+from emberd.ray import memory
 from emberd.ray.crossing import Refused
 from emberd.worker.wire import Ready
 
-SPACE = "emberd"  # of keys
+ANEW = (
+    "Give every node the same files of the model. If these have changed on purpose, print the Serve"
+    " config again (`emberd ray config`) and deploy that: its first replica decides anew."
+)
 
 
 def agree(mine: Ready) -> None:
@@ -25,35 +29,38 @@ def agree(mine: Ready) -> None:
         WorkerStartError: its fingerprints, or what it computes with, are others.
     """
     context = serve.get_replica_context()
-    key = _key(context.app_name, context.deployment, context.code_version or "")
+    key = [context.app_name, context.deployment, context.code_version or ""]
     told = orjson.dumps(asdict(_shared(mine)))
-    if internal_kv._internal_kv_put(key, told, overwrite=False, namespace=SPACE):  # noqa: SLF001
-        check_same(mine, _read(key) or mine)
-    _put(_key(context.app_name, context.deployment, "now"), told)
-    _put(_key(context.app_name, context.deployment, "unloaded"), b"")
+    try:
+        check_same(mine, Ready(**orjson.loads(memory.put_first(key, told))))
+    except WorkerStartError as error:
+        raise WorkerStartError(error.message, hint=ANEW) from None
+    memory.put([context.app_name, context.deployment, "now"], told)
+    memory.put([context.app_name, context.deployment, "unloaded"], b"")
 
 
 def note_refusal(refused: Refused | None) -> None:
     """Say why a replica of this deployment could not start, or that one has."""
     context = serve.get_replica_context()
-    key = _key(context.app_name, context.deployment, "refused")
-    _put(key, orjson.dumps([asdict(refused), time.time()]) if refused else b"")
+    key = [context.app_name, context.deployment, "refused"]
+    memory.put(key, orjson.dumps([asdict(refused), time.time()]) if refused else b"")
 
 
 def note_unloaded() -> None:
     """Say that the workers of this deployment have been told to end; `agree` says the opposite."""
     context = serve.get_replica_context()
-    _put(_key(context.app_name, context.deployment, "unloaded"), b"yes")
+    memory.put([context.app_name, context.deployment, "unloaded"], b"yes")
 
 
 def known(app: str, model: str) -> Ready | None:
     """Return what the replicas of a model are, those that started last; None if none ever did."""
-    return _read(_key(app, model, "now"))
+    value = memory.get([app, model, "now"])
+    return Ready(**orjson.loads(value)) if value else None
 
 
 def is_unloaded(app: str, model: str) -> bool:
     """Whether the model's workers were told to end, and none has started since."""
-    return bool(_get(_key(app, model, "unloaded")))
+    return bool(memory.get([app, model, "unloaded"]))
 
 
 def refusal(app: str, model: str) -> tuple[Refused, float] | None:
@@ -61,7 +68,7 @@ def refusal(app: str, model: str) -> tuple[Refused, float] | None:
 
     The time is that of its node's clock: two refusals differ in it.
     """
-    value = _get(_key(app, model, "refused"))
+    value = memory.get([app, model, "refused"])
     if not value:
         return None
     refused, at_s = orjson.loads(value)
@@ -79,21 +86,3 @@ def _shared(ready: Ready) -> Ready:
         lock={},
         phases_s=ready.phases_s,
     )
-
-
-def _key(app: str, model: str, what: str) -> bytes:
-    return orjson.dumps([app, model, what])
-
-
-def _put(key: bytes, value: bytes) -> None:
-    internal_kv._internal_kv_put(key, value, overwrite=True, namespace=SPACE)  # noqa: SLF001
-
-
-def _get(key: bytes) -> bytes | None:
-    value: bytes | None = internal_kv._internal_kv_get(key, namespace=SPACE)  # noqa: SLF001
-    return value
-
-
-def _read(key: bytes) -> Ready | None:
-    value = _get(key)
-    return Ready(**orjson.loads(value)) if value else None

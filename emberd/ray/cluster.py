@@ -4,12 +4,15 @@
 elsewhere.
 """
 
+import secrets
 import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from threading import Event, Lock
 from typing import Self, Unpack
 
 import ray
@@ -18,13 +21,17 @@ from ray.exceptions import RayError
 
 from emberd.aside import in_thread
 from emberd.config.load import Config
-from emberd.errors import EmberdError, NoServerError, WorkerCrashedError
+from emberd.errors import EmberdError, NoServerError, WorkerCrashedError, WorkerStartError
 from emberd.migrate.embedding import IN_FLIGHT, Asked, Embedded, PoolEmbedder
-from emberd.ray.configuration import at_home
+from emberd.ray import memory
+from emberd.ray.configuration import at_home, without_secrets
 from emberd.ray.crossing import Refused
 
 LISTENER_S = 5.0  # to find whether anybody listens there
 TRIES = 3  # of a batch, on as many nodes
+LOOK_S = 1.0  # between two looks whether a worker has come back
+RESTART_S = 120.0  # for the first of them, if all are lost
+AGAIN = "`ray status` says how the nodes are; run the same command again to continue."
 FREE_TRIES = 10  # a second apart
 CORES = 0.1  # that Ray sets aside for a worker
 
@@ -33,16 +40,17 @@ def join(address: str) -> None:
     """Become a part of a cluster; `auto` finds the one that runs on this machine.
 
     Raises:
-        NoServerError: there is none.
+        NoServerError: there is none, or it takes this process for a stranger.
     """
     try:
         _require_listener(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (OSError, ValueError, RuntimeError) as error:  # ConnectionError among them
+    except (OSError, ValueError, RuntimeError, RayError) as error:  # ConnectionError among them
         said = str(error).partition("\n")[0].rstrip(".")
         raise NoServerError(
-            f"There is no Ray cluster at {address}: {said}.",
-            hint="Start one with `emberd ray start --head`, or leave out --ray.",
+            f"There is no Ray cluster at {address} that this machine is part of: {said}.",
+            hint="Start one with `emberd ray start --head`, or join it with `emberd ray start"
+            " --address HEAD:6379` and the same token. Or leave out --ray.",
         ) from None
 
 
@@ -80,15 +88,43 @@ def places() -> tuple[int, dict[str, float]]:
     )
 
 
+def check_alike(run: str, model: str, pool: PoolEmbedder) -> None:
+    """Load a model, and pass if it computes with the same numbers as on the run's other nodes.
+
+    Fingerprints do not say it: in bf16 and f32, vectors are of one space, but not the same.
+
+    Raises:
+        WorkerStartError: the first node that was asked has others.
+        EmberdError: the model cannot be loaded here.
+    """
+    mine = pool.compute(model)
+    first = memory.put_first([run, model], mine.encode()).decode()
+    if first != mine:
+        raise WorkerStartError(
+            f"The nodes would not compute alike: {model} in {first} on one of them, and in"
+            f" {mine} on {socket.gethostname()}.",
+            hint=f"State `compute: f32` in the entry of {model}, or use nodes that are alike.",
+        )
+
+
 class Worker:
     """An actor with a model's worker process; it takes several batches at once."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, run: str) -> None:
         self._pool = PoolEmbedder(at_home(config)).__enter__()  # until the actor's process ends
+        self._run = run
+        self._is_alike = False
+
+    def is_here(self) -> bool:
+        """Answer: this actor runs."""
+        return True
 
     def embed(self, texts: list[str], options: Asked) -> Embedded | Refused:
         """Return the vectors, or the error."""
         try:
+            if not self._is_alike:
+                check_alike(self._run, options["model"], self._pool)
+                self._is_alike = True
             return self._pool.submit(texts, **options).result()
         except EmberdError as error:
             return Refused.of(error)
@@ -108,6 +144,9 @@ class ClusterEmbedder:
         self._config = config
         self._address = address
         self._free: SimpleQueue[ActorHandle[Worker]] = SimpleQueue()  # a worker for each batch
+        self._lost = 0  # of these places, as their workers are restarted
+        self._counting = Lock()
+        self._over = Event()
 
     def __enter__(self) -> Self:
         join(self._address)
@@ -115,13 +154,15 @@ class ClusterEmbedder:
         make = ray.remote(Worker).options(
             max_concurrency=IN_FLIGHT, max_restarts=-1, scheduling_strategy="SPREAD", **takes
         )
-        workers = [make.remote(self._config) for _ in range(count)]
+        run = secrets.token_hex(8)
+        workers = [make.remote(without_secrets(self._config), run) for _ in range(count)]
         for worker in workers * IN_FLIGHT:
             self._free.put(worker)
         self.at_once = self._free.qsize()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         ray.shutdown()
 
     def submit(self, texts: Sequence[str], **options: Unpack[Asked]) -> "Future[Embedded]":
@@ -131,20 +172,48 @@ class ClusterEmbedder:
     def _ask(self, texts: list[str], options: Asked) -> Embedded:
         """Ask whichever worker is free, and another one if that is lost."""
         for _ in range(TRIES):
-            worker = self._free.get()
+            worker = self._next()
             try:
                 said: Embedded | Refused = ray.get(worker.embed.remote(texts, options))
             except RayError:
+                self._lose(worker)
                 continue
-            finally:
-                self._free.put(worker)
+            self._free.put(worker)
             if isinstance(said, Refused):
                 raise said.received()
             return said
         raise WorkerCrashedError(
-            f"{TRIES} workers on the cluster have ended while they embedded a batch.",
-            hint="`ray status` says how the nodes are; run the same command again to continue.",
+            f"{TRIES} workers on the cluster have ended while they embedded a batch.", hint=AGAIN
         )
+
+    def _next(self) -> "ActorHandle[Worker]":
+        """Return a worker that is free. Raises WorkerCrashedError: none comes back."""
+        since_s = time.monotonic()
+        while True:
+            with suppress(Empty):
+                return self._free.get(timeout=LOOK_S)
+            if self._lost < self.at_once:  # some work, however long that takes
+                since_s = time.monotonic()
+            elif time.monotonic() - since_s > RESTART_S:
+                raise WorkerCrashedError(
+                    f"No worker on the cluster has come back within {RESTART_S:.0f} s.", hint=AGAIN
+                )
+
+    def _lose(self, worker: "ActorHandle[Worker]") -> None:
+        """Ask a worker for nothing until it runs again, perhaps on another node."""
+        with self._counting:
+            self._lost += 1
+
+        def wait() -> None:
+            while not self._over.wait(LOOK_S):
+                with suppress(RayError):
+                    ray.get(worker.is_here.remote())
+                    break
+            with self._counting:
+                self._lost -= 1
+            self._free.put(worker)
+
+        in_thread(wait)
 
     def release(self, model: str) -> None:
         """See `Embedder`; the workers end with this."""

@@ -43,7 +43,12 @@ def of_cluster(config: Config) -> Config:
     }
     wanted |= {config.catalog.get(name).name for name in settings.aliases.values()}
     catalog = config.catalog.only(wanted)
-    return replace(config, catalog=catalog, settings=replace(settings, stores={}), token=None)
+    return replace(without_secrets(config), catalog=catalog)
+
+
+def without_secrets(config: Config) -> Config:
+    """Return a configuration that may travel: no token, and no stores, which may have passwords."""
+    return replace(config, settings=replace(config.settings, stores={}), token=None)
 
 
 def document_of(config: Config) -> dict[str, Any]:

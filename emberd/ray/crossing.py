@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from emberd.errors import EmberdError, every_error
+from emberd.errors import EmberdError, from_code
 from emberd.pool.job import Answer
 
 
@@ -48,7 +48,5 @@ class Refused:
         return cls(error.code, error.message, error.hint, error.field, elsewhere)
 
     def received(self) -> EmberdError:
-        """Return the error; one of an unknown code is an `EmberdError`."""
-        known = {each.code: each for each in every_error()}
-        cls = known.get(self.code, EmberdError)
-        return cls(self.message, hint=self.hint, field=self.field)
+        """Return the error."""
+        return from_code(self.code, self.message, self.hint, self.field)

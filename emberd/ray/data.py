@@ -5,19 +5,26 @@ everywhere, as on a shared file system. The parts are those that one machine wou
 run may be stopped here and go on there.
 """
 
+import json
 import logging
+import secrets
+import socket
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray.data
+from ray.exceptions import RayError
 
 from emberd.config.load import Config
 from emberd.corpus.job import Job, ProgressCallback
 from emberd.corpus.manifest import NAME, Manifest
 from emberd.corpus.parts import Counts, write_part
+from emberd.errors import EmberdError, StoreError, WorkerCrashedError
 from emberd.migrate.embedding import PoolEmbedder, Target
-from emberd.ray.cluster import join, places
-from emberd.ray.configuration import at_home
+from emberd.ray.cluster import AGAIN, check_alike, join, places
+from emberd.ray.configuration import at_home, without_secrets
+from emberd.ray.crossing import Refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,26 +35,41 @@ if TYPE_CHECKING:
 class Writer:
     """What an actor does: it embeds whole parts, in a worker of its own."""
 
-    def __init__(self, folder: "Path", target: Target, config: Config) -> None:
+    def __init__(self, folder: "Path", target: Target, config: Config, run: str) -> None:
         self._folder = folder
         self._target = target
-        self._manifest = Manifest.from_json((folder / NAME).read_text())
-        self._parts = {part.name: part for part in self._manifest.parts}
+        self._run = run
+        self._manifest: Manifest | None = None  # not read yet
         self._pool = PoolEmbedder(at_home(config)).__enter__()  # until the actor's process ends
 
     def __call__(self, batch: "Columns") -> "Columns":
-        """Write the parts that are named, and return what was counted in each."""
-        names = batch["name"].tolist()
-        counts = [
-            write_part(self._folder, self._manifest, self._parts[name], self._pool, self._target)
-            for name in names
-        ]
-        return {
-            "name": batch["name"],
-            "rows": np.array([each.rows for each in counts]),
-            "without_text": np.array([each.without_text for each in counts]),
-            "cut": np.array([each.cut for each in counts]),
-        }
+        """Write the part that is named; return as JSON what was counted, or why it is not there."""
+        (name,) = batch["name"].tolist()
+        try:
+            said = asdict(self._write(name))
+        except EmberdError as error:
+            said = asdict(Refused.of(error))
+        return {"name": batch["name"], "said": np.array([json.dumps(said)])}
+
+    def _write(self, name: str) -> Counts:
+        manifest = self._manifest or self._begin()
+        (part,) = (part for part in manifest.parts if part.name == name)
+        return write_part(self._folder, manifest, part, self._pool, self._target)
+
+    def _begin(self) -> Manifest:
+        """Return what the folder is to hold, once this node may write into it."""
+        try:
+            manifest = Manifest.from_json((self._folder / NAME).read_text())
+        except (OSError, ValueError, KeyError) as error:
+            said = getattr(error, "strerror", None) or "it is not what was written there"
+            raise StoreError(
+                f"{self._folder / NAME} cannot be read on {socket.gethostname()}: {said}.",
+                hint="The output folder and the inputs must be at the same paths on every node, as"
+                " on a shared file system.",
+            ) from None
+        check_alike(self._run, self._target.model, self._pool)
+        self._manifest = manifest
+        return manifest
 
 
 def run(
@@ -64,10 +86,12 @@ def run(
 
     Raises:
         NoServerError: there is no cluster at that address.
+        WorkerCrashedError: the cluster has lost a node, and no other can go on.
         EmberdError: as `write_part`, of the first part that failed.
     """
     missing = [{"name": part.name} for part in job.manifest.parts if part.name not in job.done]
-    progress(job.counts.rows, job.manifest.rows)
+    rows = job.counts.rows
+    progress(rows, job.manifest.rows)
     if not missing:
         return
     join(address)
@@ -75,17 +99,25 @@ def run(
         count, takes = places()
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # we say ourselves how far it is
         ray.data.DataContext.get_current().enable_progress_bars = False
+        about = (job.folder.resolve(), target, without_secrets(config), secrets.token_hex(8))
         done = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
             Writer,
             batch_size=1,
-            fn_constructor_args=(job.folder.resolve(), target, config),
+            fn_constructor_args=about,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
             num_cpus=takes["num_cpus"],
             num_gpus=takes.get("num_gpus"),  # and Ray Data spreads actors over the nodes by itself
         )
         for row in done.iter_rows():
-            name = row.pop("name")
-            job.done[name] = Counts(**{key: int(value) for key, value in row.items()})
-            progress(job.counts.rows, job.manifest.rows)
+            said = json.loads(row["said"])
+            if "code" in said:
+                raise Refused(**said).received()
+            job.done[row["name"]] = counts = Counts(**said)
+            rows += counts.rows
+            progress(rows, job.manifest.rows)
+    except RayError as error:
+        raise WorkerCrashedError(
+            f"The cluster could not go on: {type(error).__name__}.", hint=AGAIN
+        ) from None
     finally:
         ray.shutdown()

@@ -3,6 +3,7 @@
 The whole of emberd's configuration travels in it, so nodes need no config file.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 from emberd.config.load import Config
@@ -36,6 +37,7 @@ def serve_document(config: Config, *, ingresses: int, cpus: float, gpus: float) 
         }
         for spec in cluster.catalog
     ]
+    printed = datetime.now(UTC).isoformat(timespec="seconds")
     front = _shown(ingress_options(cluster) | {"num_replicas": ingresses})
     return {
         "proxy_location": "EveryNode",
@@ -45,7 +47,9 @@ def serve_document(config: Config, *, ingresses: int, cpus: float, gpus: float) 
                 "name": "emberd",
                 "route_prefix": "/",
                 "import_path": "emberd.ray:app",
-                "args": {"config": document_of(cluster)},
+                # Serve takes a file whose arguments are as before for the same application, whose
+                # vectors were decided (`agreement`), so whoever prints it anew can begin anew.
+                "args": {"config": document_of(cluster), "printed": printed},
                 "deployments": [{"name": INGRESS, **front}, *models],
             }
         ],

@@ -6,6 +6,7 @@ Ray makes one for each actor. It owns a worker process with the model, as every 
 the model does costs the actor nothing, and both end together.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -54,14 +55,17 @@ class Embedder:
         loaded = load_config(config=config)
         named = loaded.catalog.find(model, input_type, kinds=("embed",))
         self._text, self._column = text, column
-        self._pool = PoolEmbedder(loaded).__enter__()  # until the process of the actor ends
-        self._target = find_target(loaded, self._pool, named.spec.name, input_type=named.role)
-        found = self._target.fingerprint
-        if fingerprint not in (None, found):
-            raise FingerprintMismatchError(
-                f"{named.spec.name} has the fingerprint {found} here, and {fingerprint} is wanted.",
-                hint="Give every node the same files of the model and the same entry for it.",
-            )
+        with ExitStack() as on_error:
+            self._pool = on_error.enter_context(PoolEmbedder(loaded))
+            self._target = find_target(loaded, self._pool, named.spec.name, input_type=named.role)
+            found = self._target.fingerprint
+            if fingerprint not in (None, found):
+                raise FingerprintMismatchError(
+                    f"{named.spec.name} has the fingerprint {found} here, and {fingerprint} is"
+                    " wanted.",
+                    hint="Give every node the same files of the model and the same entry for it.",
+                )
+            on_error.pop_all()  # now it is there until the process of the actor ends
 
     @property
     def fingerprint(self) -> str:

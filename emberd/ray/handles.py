@@ -241,7 +241,7 @@ class HandlePool:
             state=seen.state,
             replicas=seen.running,
             in_flight=self._in_flight[spec.name],
-            last_error=seen.refused[0].message if seen.refused else None,
+            last_error=seen.lacks.message if seen.lacks else None,
         )
 
     def states(self) -> dict[str, State]:

@@ -28,13 +28,20 @@ log = logging.getLogger("emberd.ray")
 class Seen:
     """A model: its replicas that run, and what they are.
 
-    `refused` is why the replica that started last could not, and when.
+    `refused` is why the replica that started last could not, and when. `is_whole`: as many run as
+    there should be.
     """
 
     running: int = 0
     state: State = "cold"
     ready: Ready | None = None
     refused: tuple[Refused, float] | None = None
+    is_whole: bool = False
+
+    @property
+    def lacks(self) -> Refused | None:
+        """Why there are fewer replicas than there should be, if one could not start."""
+        return None if self.is_whole or self.refused is None else self.refused[0]
 
     def serves(self, fingerprint: str) -> bool:
         """Whether it gives vectors in that space, or in one that is made of it."""
@@ -95,8 +102,7 @@ class Look:
                 "hint": refused.hint or "`serve status` says more.",
             }
             for model, seen in self._seen.items()
-            for refused, _ in [seen.refused or (None, 0)]
-            if refused
+            if (refused := seen.lacks)
         ]
 
     def _look(self) -> dict[str, Seen]:
@@ -118,4 +124,5 @@ class Look:
         if not running and status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
             state = "failed"
         refused = agreement.refusal(self._app, model)
-        return Seen(running, state, agreement.known(self._app, model), refused)
+        is_whole = bool(running) and status.status == "HEALTHY"
+        return Seen(running, state, agreement.known(self._app, model), refused, is_whole)

@@ -83,10 +83,6 @@ class Replica:
         await aside(note_unloaded)
         return bool(await self._pool.unload())
 
-    async def memory_bytes(self) -> int:
-        """Return the memory of its worker."""
-        return sum(self._pool.memory_bytes().values())
-
     def check_health(self) -> None:
         """Raise if Serve should replace this replica."""
         if self._odd:

@@ -9,6 +9,7 @@ from emberd.registry.spec import ModelSpec
 INGRESS = "emberd-ingress"
 AT_ONCE = 64  # requests that a replica has: its worker makes batches of them
 TARGET = 8  # of them on average: beyond it, another replica starts
+STARTS = 3  # of a replica that cannot start
 UPSCALE_S, DOWNSCALE_S = 5.0, 60.0
 QUIET = {"enable_access_log": False}  # emberd's own log has a line for each request
 
@@ -34,7 +35,7 @@ def model_options(config: Config, spec: ModelSpec) -> dict[str, Any]:
     return {
         "autoscaling_config": scale,
         "max_ongoing_requests": AT_ONCE,
-        "max_constructor_retry_count": 3,
+        "max_constructor_retry_count": STARTS,
         "max_surge_percent": 100,
         "graceful_shutdown_wait_loop_s": 0.5,
         "graceful_shutdown_timeout_s": limits.request_timeout,
@@ -48,6 +49,7 @@ def ingress_options(config: Config) -> dict[str, Any]:
     return {
         "num_replicas": 1,
         "max_ongoing_requests": 1000,
+        "max_constructor_retry_count": STARTS,
         "max_surge_percent": 100,
         "graceful_shutdown_wait_loop_s": 0.5,
         "graceful_shutdown_timeout_s": config.settings.limits.request_timeout,

@@ -11,6 +11,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 
 from emberd import __version__
@@ -32,7 +33,9 @@ class Front:
     """The HTTP app, as Serve runs it."""
 
     def __init__(self, config: Config, handles: Mapping[str, DeploymentHandle]) -> None:
+        """Raises ConfigError: everybody on the network could use it, as this node has no token."""
         here = at_home(config)
+        check_token(here, _host())
         context = serve.get_replica_context()
         look = Look(context.app_name, [*handles])
         file = here.settings.server.token_file
@@ -66,6 +69,11 @@ class InBytes:
             await send(message)
 
         await self._app(scope, receive, send_bytes)
+
+
+def _host() -> str:
+    """Return the address at which Serve listens on this node, whatever the file says by now."""
+    return EVERYWHERE if has_haproxy() else str(_get_global_client().http_config.host)
 
 
 def app(args: dict[str, Any]) -> Application:

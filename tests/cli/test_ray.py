@@ -1,12 +1,16 @@
-"""`emberd ray config`: a Serve config that holds emberd's whole configuration."""
+"""`emberd ray`: a Serve config that holds emberd's whole configuration, and Ray kept private."""
 
 import pickle
+import subprocess
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from emberd.config.environment import show_ray_the_token
 from emberd.config.load import load_config
 from emberd.errors import ConfigError
 from emberd.ray.configuration import cluster_config, of_cluster
@@ -94,3 +98,79 @@ def test_the_token_is_not_in_it(home: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert b"a-secret" not in done.stdout
+
+
+RAY = """#!/bin/sh
+if [ "$1" = get-auth-token ]; then
+  test -e "$HOME/.ray/auth_token" && exit 0
+  test "$2" = --generate || exit 1
+  mkdir -p "$HOME/.ray" && echo secret >"$HOME/.ray/auth_token"
+  exit
+fi
+printf '%s\\n' "$RAY_AUTH_MODE" "$RAY_USAGE_STATS_ENABLED" "$@"
+"""
+START = """
+import sys
+sys.executable = sys.argv.pop(1)
+from emberd.cli.main import main
+main()
+"""
+
+
+def started(home: Path, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Run `emberd ray start` where Ray's program only says what it was told."""
+    home.mkdir(parents=True, exist_ok=True)
+    program = home / "ray"
+    program.write_text(RAY)
+    program.chmod(0o755)
+    return subprocess.run(
+        [sys.executable, "-c", START, str(home / "python"), "ray", "start", *arguments],
+        env=clean_environ(home) | {"HOME": str(home)} | environ,
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_ray_is_started_with_a_token_its_dashboard_here_and_no_statistics(home: Path) -> None:
+    told = started(home, "--head", "--port", "6400").stdout.splitlines()
+
+    assert told == [
+        "token", "0", "start", "--dashboard-host", "127.0.0.1", "--disable-usage-stats",
+        "--head", "--port", "6400",
+    ]  # fmt: skip
+    assert (home / ".ray" / "auth_token").exists()
+
+
+def test_a_node_that_joins_makes_no_token_of_its_own(home: Path) -> None:
+    without = started(home, "--address", "first:6379")
+    made = (home / ".ray" / "auth_token").exists()
+    started(home, "--head")
+    joined = started(home, "--address", "first:6379")
+    open_to_all = started(home / "other", "--address", "first:6379", RAY_AUTH_MODE="disabled")
+
+    assert (without.returncode, made) == (1, False)
+    assert "Copy ~/.ray/auth_token from the first machine" in without.stderr
+    assert joined.stdout.splitlines()[-2:] == ["--address", "first:6379"]
+    assert open_to_all.stdout.splitlines()[0] == "disabled"
+
+
+def test_a_token_that_is_here_is_shown_to_a_cluster(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(home))
+    before: dict[str, str] = {}
+    show_ray_the_token(before)
+    started(home, "--head")
+    after: dict[str, str] = {}
+    show_ray_the_token(after)
+    stated = {"RAY_AUTH_TOKEN": "x", "RAY_AUTH_MODE": "disabled"}
+    show_ray_the_token(stated)
+
+    assert (before, after) == ({}, {"RAY_AUTH_MODE": "token"})
+    assert stated["RAY_AUTH_MODE"] == "disabled"
+
+
+def test_each_config_that_is_printed_is_an_application_of_its_own(home: Path) -> None:
+    args = printed(home)["applications"][0]["args"]
+
+    assert set(args) == {"config", "printed"}
+    assert datetime.fromisoformat(args["printed"]).tzinfo

@@ -104,6 +104,7 @@ def test_files_without_rows_are_no_error(tmp_path: Path) -> None:
         assert survey(tmp_path / name, "text", 10).pieces == ()
 
 
+LARGE_THEN_HALF = '{"text": "a", "n": 9007199254740993}\n{"text": "a", "n": 0.5}\n'
 GOOD = '{"text": "a", "n": 1}\n' * 1100
 
 
@@ -115,6 +116,7 @@ GOOD = '{"text": "a", "n": 1}\n' * 1100
         ("a.jsonl", GOOD + '{"n": "x"}\n' + GOOD, "a.jsonl, line 1101: the value of 'n' is of"),
         ("a.jsonl", GOOD + '{"text": 7}\n', "a.jsonl, line 1101: the value of 'text' is of"),
         ("a.jsonl", '{"text": "a"}\n\n{"text": ["a"]}', "a.jsonl, line 3: the value of 'text'"),
+        ("a.jsonl", LARGE_THEN_HALF, "a.jsonl, line 2: the value of a number is of another type"),
         ("a.jsonl", '{"text": "\\ud800"}\n', "a.jsonl, line 1: it is not JSON"),
         ("a.jsonl", '{"text": "a", "m": {}}\n', "a.jsonl: the objects in 'm' never have a key"),
         ("a.jsonl", '{"body": "a"}\n', "a.jsonl has no column 'text'; its columns are: body"),

@@ -18,7 +18,7 @@ from pyarrow import dataset, parquet
 
 from emberd.corpus.job import Job, opened, run
 from emberd.corpus.manifest import NAME
-from emberd.errors import AlreadyRunningError, BadOptionError, UnavailableError
+from emberd.errors import AlreadyRunningError, BadOptionError, StoreError, UnavailableError
 from emberd.migrate.embedding import Embedded, Options, Target
 
 TARGET = Target(model="letters", dimensions=2, fingerprint="f1", probes="")
@@ -251,3 +251,10 @@ def test_two_commands_do_not_fill_one_folder(inputs: list[Path], tmp_path: Path)
         pytest.raises(AlreadyRunningError),
     ):
         fill(out, inputs, Letters())
+
+
+def test_a_folder_whose_lock_cannot_be_made_is_named(inputs: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "out" / ".lock").mkdir(parents=True)
+
+    with pytest.raises(StoreError, match="out cannot be written: Is a directory"):
+        fill(tmp_path / "out", inputs, Letters())

@@ -127,18 +127,23 @@ class Served:
         change: Mapping[str, Mapping[str, Any]] | None = None,
         proxy_location: str = "EveryNode",
         server: str = "",
+        printed: str = "once",
+        environ: Mapping[str, str] | None = None,
         settled: bool = True,
     ) -> dict[str, Any]:
         """Deploy a config file; `change` has other options for some deployments.
 
-        `server` is added to what it says about the server, as YAML.
+        `server` is added to what it says about the server, as YAML. With the same `printed`, it is
+        a file that was printed once and then changed. `environ` is for the command that prints it.
 
         Unless it shall be `settled`, it returns before the replicas are what it says.
         """
         (self.home / "config.yaml").write_text(f"server: {{port: {self._port}{server}}}\n{config}")
-        done = run_emberd("ray", "config", *arguments, home=self.home)
+        here = {**clean_environ(self.home), **(environ or {})}
+        done = run_emberd("ray", "config", *arguments, home=self.home, environ=here)
         assert done.returncode == 0, done.stderr
         document = yaml.safe_load(done.stdout) | {"proxy_location": proxy_location}
+        document["applications"][0]["args"]["printed"] = printed
         for each in document["applications"][0]["deployments"]:
             each.update((change or {}).get(each["name"], {}))
         file = self.home / "serve.yaml"

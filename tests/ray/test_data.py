@@ -1,6 +1,7 @@
 """Files on a Ray cluster, and `emberd.ray.Embedder` in somebody's own pipeline."""
 
 import json
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -13,8 +14,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from emberd.backends.tiny_bert import tiny_bert
+from emberd.config.load import load_config
 from emberd.errors import BadOptionError, FingerprintMismatchError
+from emberd.migrate.embedding import Target
+from emberd.ray.data import Writer
 from emberd.ray.embedder import Embedder
+from tests.ray.clusters import Cluster
 from tests.serving import Server, clean_environ, has_ended, wait_for
 
 TEXTS = ["the kettle", None, "is on", "", "at noon"]
@@ -33,6 +39,25 @@ rows = ray.data.from_items([{"text": text} for text in texts]).map_batches(
 vectors = [row["embedding"] for row in rows.take_all()]
 print(json.dumps([each if each is None else list(map(float, each)) for each in vectors]))
 """
+ALIKE = """
+import sys
+import ray
+from emberd.errors import WorkerStartError
+from emberd.ray.cluster import check_alike
+ray.init(address=sys.argv[1], log_to_driver=False)
+class Numbers:
+    def __init__(self, used):
+        self.compute = lambda model: used
+def said(run, used):
+    try:
+        check_alike(run, "tiny", Numbers(used))
+    except WorkerStartError as error:
+        return error.message
+    return ""
+print(said("one", "f32"), said("one", "bf16"), said("two", "bf16"), sep="|")
+"""
+HUB_MODEL = "models: {own: {sources: [{hf: me/tiny}], dimensions: 64, pooling: mean}}"
+TARGET = Target(model="tiny", dimensions=64, fingerprint="f1", probes="")
 LEFT_OPEN = """
 import numpy as np
 import psutil
@@ -43,6 +68,15 @@ assert embedder({"text": np.array(["the kettle"])})["embedding"].shape == (1, 64
              if "emberd.worker" in child.cmdline()]
 print(worker)
 """
+
+
+def cached(hub: Path, *, seed: int) -> None:
+    """Put a model into a Hub cache."""
+    commit = "c" * 40
+    repository = hub / "hub" / "models--me--tiny"
+    tiny_bert(repository / "snapshots" / commit, seed=seed)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
 
 
 def run(environ: dict[str, str], *words: str, timeout_s: float | None = None) -> str:
@@ -97,6 +131,50 @@ def test_a_process_with_an_embedder_ends_by_itself_and_its_worker_with_it(small:
     with suppress(psutil.NoSuchProcess):
         worker = psutil.Process(int(said))
         wait_for(lambda: has_ended(worker))
+
+
+def test_a_node_with_other_files_ends_the_command_and_writes_nothing(
+    cluster: Cluster, address: str, tmp_path: Path
+) -> None:
+    cached(cluster.home / "hf", seed=1)
+    cached(tmp_path / "hf", seed=2)
+    (tmp_path / "config.yaml").write_text(HUB_MODEL)
+    (tmp_path / "a.txt").write_text("the kettle\n")
+    environ = cluster.environ | {
+        "EMBERD_CONFIG": str(tmp_path / "config.yaml"), "HF_HOME": str(tmp_path / "hf"),
+        "EMBERD_HOME": str(tmp_path / "home"),
+    }  # fmt: skip
+    command = ("-m", "emberd", "embed-files", str(tmp_path / "a.txt"), "--model", "own", "--json")
+
+    done = subprocess.run(
+        [sys.executable, *command, "--out", str(tmp_path / "out"), "--ray", address],
+        env=environ, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    ours = json.loads((tmp_path / "out" / "_emberd.json").read_text())["fingerprint"]
+    named = {*re.findall(r"\b[0-9a-f]{16}\b", json.loads(done.stderr.splitlines()[-1])["detail"])}
+    assert len(named) == 2
+    assert ours in named
+    assert not [*(tmp_path / "out").glob("*.parquet")]
+
+
+def test_a_node_that_does_not_see_the_folder_says_so(small: Server, tmp_path: Path) -> None:
+    config = load_config(environ=clean_environ(small.home))
+    writer = Writer(tmp_path / "nowhere", TARGET, config, "a run")
+
+    (said,) = writer({"name": np.array(["00000-a-000000000000.parquet"])})["said"]
+
+    assert "_emberd.json cannot be read on" in json.loads(said)["message"]
+    assert "the same paths on every node" in json.loads(said)["hint"]
+
+
+def test_nodes_that_do_not_compute_alike_are_refused(environ: dict[str, str], address: str) -> None:
+    first, second, other_run = run(environ, "-c", ALIKE, address).split("|")
+
+    assert (first, other_run) == ("", "")
+    assert "tiny in f32 on one of them, and in bf16 on" in second
 
 
 def test_without_a_cluster_it_says_what_to_do(environ: dict[str, str], tmp_path: Path) -> None:

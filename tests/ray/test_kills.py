@@ -79,4 +79,5 @@ def test_a_node_is_killed(served: Served, has_ingress: bool) -> None:
     )
     assert (alone.wrong, ours.wrong) == (0, 0)
     assert dict(ours.failed) == {}
-    assert alone.failed.total() <= ASKERS  # what was in flight there: each has one request
+    # What was in flight there: a request of each at the node's proxy, then perhaps at its ingress.
+    assert alone.failed.total() <= 2 * ASKERS

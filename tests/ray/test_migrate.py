@@ -1,16 +1,21 @@
 """A store whose texts a cluster embeds: staged and swapped here, and the same as without."""
 
 import json
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from tests.migrate import stores
 from tests.ray.clusters import Cluster
+from tests.serving import wait_for
 
 ROWS = 1500
+WITHIN_S = 180.0
 
 
 def run(environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
@@ -39,3 +44,56 @@ def test_a_cluster_embeds_what_this_machine_swaps(
     keys, vectors = stores.read(path)
     assert len(keys) == ROWS
     assert np.allclose(vectors, stores.embed(home, texts, "new"), atol=1e-5)
+
+
+def test_stopped_it_goes_on_and_a_worker_that_is_killed_costs_nothing(
+    cluster: Cluster, address: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "config.yaml").write_text(stores.MODELS)
+    texts = stores.texts(ROWS)
+    path = stores.make_cmem(tmp_path / "store", texts, stores.embed(home, texts, "old"))
+    environ = {**cluster.environ, "EMBERD_CONFIG": str(home / "config.yaml")}
+    command = [
+        *(sys.executable, "-m", "emberd", "migrate", "run", str(tmp_path / "store"), "--to", "new"),
+        *("--yes", "--json", "--progress", "--batch", "4", "--ray", address),
+    ]
+
+    def under_way(then: Callable[[psutil.Process], None]) -> tuple[int, str]:
+        """Run it, and do something once it has embedded rows; return exit code and output."""
+        with subprocess.Popen(
+            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr
+            for line in process.stderr:
+                if line.startswith("{") and json.loads(line).get("progress", {}).get("done"):
+                    break
+            then(psutil.Process(process.pid))
+            said, _ = process.communicate(timeout=WITHIN_S)
+            return process.returncode, said
+
+    def kill_a_worker(_: psutil.Process) -> None:
+        actors = [pid for pid in psutil.pids() if _is_actor(pid)]
+        psutil.Process(actors[0]).kill()
+
+    stopped, _ = under_way(lambda process: process.send_signal(signal.SIGINT))
+    wait_for(lambda: not any(map(_is_actor, psutil.pids())), within_s=WITHIN_S)
+    code, said = under_way(kill_a_worker)
+
+    assert stopped != 0
+    assert code == 0, said
+    done = json.loads(said)
+    assert done["status"] == "moved"
+    assert 0 < done["embedded"] < ROWS
+    keys, vectors = stores.read(path)
+    assert len(keys) == ROWS
+    assert np.allclose(vectors, stores.embed(home, texts, "new"), atol=1e-5)
+
+
+def _is_actor(pid: int) -> bool:
+    """Whether it is a worker of `--ray`."""
+    try:
+        return psutil.Process(pid).cmdline()[:1] in (["ray::Worker"], ["ray::Worker.embed"])
+    except psutil.Error:
+        return False

@@ -1,5 +1,6 @@
 """What a cluster keeps to itself: its dashboard, its use, and who may tell it what to do."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,7 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.ray.clusters import Cluster
+from emberd.backends.tiny_bert import tiny_bert
+from tests.balancers.balancing import free_ports
+from tests.ray.clusters import Cluster, Served
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +25,20 @@ def test_the_dashboard_is_on_loopback_and_usage_is_told_to_nobody(cluster: Clust
 
     assert urlsplit(f"//{said['dashboard']}").hostname in ("127.0.0.1", "localhost")
     assert said["usage"] is False
+
+
+def test_an_ingress_whose_node_has_no_token_does_not_start(cluster: Cluster) -> None:
+    """Whoever printed the file had one."""
+    tiny_bert(cluster.home / "tiny")
+    tiny = f"{{sources: [{{path: {cluster.home / 'tiny'}}}], dimensions: 64, pooling: mean}}"
+    config = f"default: tiny\nmodels: {{tiny: {tiny}}}\n"
+    environ = {"EMBERD_TOKEN": "a-token-of-this-shell"}
+    with Served(cluster, free_ports(1)[0]) as served:
+        # On loopback, too, but not by a name that everybody knows for it.
+        said = served.deploy(config, server=", host: 127.0.0.2", environ=environ)
+
+    assert said["state"] == "DEPLOY_FAILED"
+    assert "The app would listen on 127.0.0.2, and no token is set" in json.dumps(said)
 
 
 def test_nobody_joins_without_the_token(cluster: Cluster) -> None:

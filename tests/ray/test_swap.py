@@ -1,4 +1,7 @@
-"""A model is replaced while clients ask: each gets an answer, of the old space or of the new."""
+"""A model is replaced while clients ask: each gets an answer, of the old space or of the new.
+
+It comes last in this folder, as it leaves the cluster with another model and one more node.
+"""
 
 from emberd.backends.tiny_bert import tiny_bert
 from tests.ray.busy import ASKERS, busy, by_http, vectors_of
