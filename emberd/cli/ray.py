@@ -80,7 +80,9 @@ def _require_token(*, makes_one: bool) -> None:
     if environ["RAY_AUTH_MODE"] != "token":  # as somebody has said
         return
     command = [_program("ray"), "get-auth-token", *(["--generate"] if makes_one else [])]
-    done = subprocess.run(command, env=environ, capture_output=True, check=False)  # noqa: S603 - fixed
+    done = subprocess.run(  # noqa: S603 - a fixed program
+        command, env=environ, umask=0o077, capture_output=True, check=False
+    )
     if done.returncode == 0:
         return
     if makes_one:

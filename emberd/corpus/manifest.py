@@ -23,6 +23,7 @@ from emberd.replacing import replace_file
 from emberd.stores.base import Stamp
 
 NAME = "_emberd.json"
+MALFORMED = (ValueError, KeyError, TypeError, IndexError)  # what reading another file raises
 VERSION = 1
 
 
@@ -127,7 +128,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
-        """Read what `to_json` wrote; raises `ValueError` or `KeyError` if it is something else."""
+        """Read what `to_json` wrote; raises one of `MALFORMED` if it is something else."""
         about: dict[str, Any] = json.loads(text)
         if about["version"] != VERSION:
             raise ValueError("another version")
@@ -197,7 +198,7 @@ def _read(folder: Path) -> Manifest | None:
         there = Manifest.from_json((folder / NAME).read_text())
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, *MALFORMED):
         raise BadOptionError(f"{folder / NAME} cannot be read.", hint=_ANOTHER) from None
     known = {NAME, *(part.name for part in there.parts)} if there else set()
     if {path.name for path in folder.iterdir() if not path.name.startswith(".")} - known:

@@ -17,7 +17,7 @@ from typing import Self, Unpack
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from emberd.aside import in_thread
 from emberd.config.load import Config
@@ -52,6 +52,12 @@ def join(address: str) -> None:
             hint="Start one with `emberd ray start --head`, or join it with `emberd ray start"
             " --address HEAD:6379` and the same token. Or leave out --ray.",
         ) from None
+
+
+def reason_of(error: RayError) -> str:
+    """Return the last line of what Ray says, which is about the cause; a traceback is before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _require_listener(address: str) -> None:
@@ -145,6 +151,7 @@ class ClusterEmbedder:
         self._address = address
         self._free: SimpleQueue[ActorHandle[Worker]] = SimpleQueue()  # a worker for each batch
         self._lost = 0  # of these places, as their workers are restarted
+        self._lost_by = ""
         self._counting = Lock()
         self._over = Event()
 
@@ -175,15 +182,21 @@ class ClusterEmbedder:
             worker = self._next()
             try:
                 said: Embedded | Refused = ray.get(worker.embed.remote(texts, options))
-            except RayError:
-                self._lose(worker)
+            except RayTaskError as error:  # of our own making: another worker would fail as well
+                self._free.put(worker)
+                failed = f"A worker on the cluster has failed: {reason_of(error)}"
+                raise WorkerCrashedError(failed, hint=AGAIN) from None
+            except RayError as error:
+                self._lose(worker, error)
                 continue
             self._free.put(worker)
             if isinstance(said, Refused):
                 raise said.received()
             return said
         raise WorkerCrashedError(
-            f"{TRIES} workers on the cluster have ended while they embedded a batch.", hint=AGAIN
+            f"{TRIES} workers on the cluster have ended while they embedded a batch; the last"
+            f" one: {self._lost_by}",
+            hint=AGAIN,
         )
 
     def _next(self) -> "ActorHandle[Worker]":
@@ -196,13 +209,16 @@ class ClusterEmbedder:
                 since_s = time.monotonic()
             elif time.monotonic() - since_s > RESTART_S:
                 raise WorkerCrashedError(
-                    f"No worker on the cluster has come back within {RESTART_S:.0f} s.", hint=AGAIN
+                    f"No worker on the cluster has come back within {RESTART_S:.0f} s; the last"
+                    f" one was lost by: {self._lost_by}",
+                    hint=AGAIN,
                 )
 
-    def _lose(self, worker: "ActorHandle[Worker]") -> None:
+    def _lose(self, worker: "ActorHandle[Worker]", error: RayError) -> None:
         """Ask a worker for nothing until it runs again, perhaps on another node."""
         with self._counting:
             self._lost += 1
+            self._lost_by = reason_of(error)
 
         def wait() -> None:
             while not self._over.wait(LOOK_S):

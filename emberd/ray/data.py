@@ -18,11 +18,11 @@ from ray.exceptions import RayError
 
 from emberd.config.load import Config
 from emberd.corpus.job import Job, ProgressCallback
-from emberd.corpus.manifest import NAME, Manifest
+from emberd.corpus.manifest import MALFORMED, NAME, Manifest
 from emberd.corpus.parts import Counts, write_part
 from emberd.errors import EmberdError, StoreError, WorkerCrashedError
 from emberd.migrate.embedding import PoolEmbedder, Target
-from emberd.ray.cluster import AGAIN, check_alike, join, places
+from emberd.ray.cluster import AGAIN, check_alike, join, places, reason_of
 from emberd.ray.configuration import at_home, without_secrets
 from emberd.ray.crossing import Refused
 
@@ -53,23 +53,27 @@ class Writer:
 
     def _write(self, name: str) -> Counts:
         manifest = self._manifest or self._begin()
-        (part,) = (part for part in manifest.parts if part.name == name)
+        part = next((part for part in manifest.parts if part.name == name), None)
+        if part is None:
+            raise self._unshared("it is of another job")
         return write_part(self._folder, manifest, part, self._pool, self._target)
 
     def _begin(self) -> Manifest:
         """Return what the folder is to hold, once this node may write into it."""
         try:
             manifest = Manifest.from_json((self._folder / NAME).read_text())
-        except (OSError, ValueError, KeyError) as error:
-            said = getattr(error, "strerror", None) or "it is not what was written there"
-            raise StoreError(
-                f"{self._folder / NAME} cannot be read on {socket.gethostname()}: {said}.",
-                hint="The output folder and the inputs must be at the same paths on every node, as"
-                " on a shared file system.",
-            ) from None
+        except (OSError, *MALFORMED) as error:
+            raise self._unshared(getattr(error, "strerror", None) or "it is damaged") from None
         check_alike(self._run, self._target.model, self._pool)
         self._manifest = manifest
         return manifest
+
+    def _unshared(self, why: str) -> StoreError:
+        return StoreError(
+            f"{self._folder / NAME} cannot be used on {socket.gethostname()}: {why}.",
+            hint="The output folder and the inputs must be at the same paths on every node, as on a"
+            " shared file system.",
+        )
 
 
 def run(
@@ -117,7 +121,7 @@ def run(
             progress(rows, job.manifest.rows)
     except RayError as error:
         raise WorkerCrashedError(
-            f"The cluster could not go on: {type(error).__name__}.", hint=AGAIN
+            f"The cluster could not go on: {reason_of(error)}", hint=AGAIN
         ) from None
     finally:
         ray.shutdown()

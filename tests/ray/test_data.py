@@ -160,13 +160,16 @@ def test_a_node_with_other_files_ends_the_command_and_writes_nothing(
     assert not [*(tmp_path / "out").glob("*.parquet")]
 
 
-def test_a_node_that_does_not_see_the_folder_says_so(small: Server, tmp_path: Path) -> None:
+def test_a_node_that_does_not_see_the_folder_says_so(
+    small: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBERD_HOME", str(small.home))
     config = load_config(environ=clean_environ(small.home))
     writer = Writer(tmp_path / "nowhere", TARGET, config, "a run")
 
     (said,) = writer({"name": np.array(["00000-a-000000000000.parquet"])})["said"]
 
-    assert "_emberd.json cannot be read on" in json.loads(said)["message"]
+    assert "_emberd.json cannot be used on" in json.loads(said)["message"]
     assert "the same paths on every node" in json.loads(said)["hint"]
 
 

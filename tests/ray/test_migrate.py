@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
 
+from emberd.cli.main import INTERRUPTED_EXIT
 from tests.migrate import stores
 from tests.ray.clusters import Cluster
 from tests.serving import wait_for
@@ -65,23 +67,23 @@ def test_stopped_it_goes_on_and_a_worker_that_is_killed_costs_nothing(
         with subprocess.Popen(
             command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
-            assert process.stderr
-            for line in process.stderr:
-                if line.startswith("{") and json.loads(line).get("progress", {}).get("done"):
-                    break
-            then(psutil.Process(process.pid))
-            said, _ = process.communicate(timeout=WITHIN_S)
+            try:
+                assert process.stderr
+                for line in process.stderr:
+                    if line.startswith("{") and json.loads(line).get("progress", {}).get("done"):
+                        break
+                then(psutil.Process(process.pid))
+                said, _ = process.communicate(timeout=WITHIN_S)
+            except BaseException:
+                process.kill()
+                raise
             return process.returncode, said
 
-    def kill_a_worker(_: psutil.Process) -> None:
-        actors = [pid for pid in psutil.pids() if _is_actor(pid)]
-        psutil.Process(actors[0]).kill()
-
     stopped, _ = under_way(lambda process: process.send_signal(signal.SIGINT))
-    wait_for(lambda: not any(map(_is_actor, psutil.pids())), within_s=WITHIN_S)
-    code, said = under_way(kill_a_worker)
+    wait_for(lambda: not actors(cluster), within_s=WITHIN_S)
+    code, said = under_way(lambda _: actors(cluster)[0].kill())
 
-    assert stopped != 0
+    assert stopped == INTERRUPTED_EXIT
     assert code == 0, said
     done = json.loads(said)
     assert done["status"] == "moved"
@@ -91,9 +93,12 @@ def test_stopped_it_goes_on_and_a_worker_that_is_killed_costs_nothing(
     assert np.allclose(vectors, stores.embed(home, texts, "new"), atol=1e-5)
 
 
-def _is_actor(pid: int) -> bool:
-    """Whether it is a worker of `--ray`."""
-    try:
-        return psutil.Process(pid).cmdline()[:1] in (["ray::Worker"], ["ray::Worker.embed"])
-    except psutil.Error:
-        return False
+def actors(cluster: Cluster) -> list[psutil.Process]:
+    """Return the workers of `--ray` on this cluster."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            is_worker = process.cmdline()[:1] in (["ray::Worker"], ["ray::Worker.embed"])
+            if is_worker and process.environ().get("EMBERD_HOME") == str(cluster.home):
+                found.append(process)
+    return found

@@ -2,7 +2,7 @@
 
 from emberd.backends.tiny_bert import tiny_bert
 from tests.ray.clusters import Served
-from tests.ray.conftest import CHANGES, OPTIONS, TWO
+from tests.ray.conftest import CHANGES, INGRESS, OPTIONS, TWO
 from tests.serving import wait_for
 
 WITHIN_S = 180.0
@@ -36,12 +36,15 @@ def test_an_odd_replica_is_refused(served: Served) -> None:
 
 
 def test_printed_anew_the_files_of_now_are_served(served: Served) -> None:
-    """`odd` has other files since the test before."""
     body = {"texts": ["a cat"], "model": "odd"}
     before = served.http.post("/embed", json=body).headers["x-emberd-fingerprint"]
+    tiny_bert(served.home / "odd", seed=3)
+    # The next ingresses start beside the old ones, so a node has to take two.
+    anywhere = {INGRESS: {"ray_actor_options": CHANGES[INGRESS]["ray_actor_options"]}}
 
-    served.deploy(served.config, *OPTIONS, change=CHANGES, printed="anew")
+    said = served.deploy(served.config, *OPTIONS, change=CHANGES | anywhere, printed="anew")
 
+    assert said["state"] == "RUNNING", said
     answer = served.http.post("/embed", json=body)
     assert answer.status_code == 200
     assert answer.headers["x-emberd-fingerprint"] != before
