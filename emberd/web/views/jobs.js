@@ -21,10 +21,11 @@ export function lastJob(subject, ...kinds) {
 
 export const isRunning = (job) => job?.state === "running";
 
-/** The line that somebody would type in a terminal. */
-export function lineOf(...words) {
+/** The line that somebody would type in a terminal: a command about a model or store, with options. */
+export function lineOf(command, subject, ...options) {
+  const words = subject.startsWith("-") ? [...options, "--", subject] : [subject, ...options];
   const quoted = words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`));
-  return [server.value?.command ?? "emberd", ...quoted].join(" ");
+  return [server.value?.command ?? "emberd", command, ...quoted].join(" ");
 }
 
 /** Start and stop jobs: {start, stop, sending, problem}. */

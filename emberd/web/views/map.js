@@ -265,7 +265,7 @@ function Verdict({ state }) {
       <p><strong>The store is mixed.</strong> Of ${number(checked)} rows that were embedded again, these made them: ${shares.join(", ")}.
         A search finds only what the model that is asked for made.</p>
       <p class="hint">Move all of it to one model: <a href="#/stores/${encodeURIComponent(state.store)}">Stores</a>,
-        or${" "}<code>${lineOf("migrate", "run", state.store)}</code>.</p>
+        or${" "}<code>${lineOf("migrate run", state.store)}</code>.</p>
     </div>
   `;
 }

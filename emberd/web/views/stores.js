@@ -41,7 +41,7 @@ function Nothing() {
       <p>Add one to ${server.value?.config ?? "the config file"}; a running server reads the file at once:</p>
       <${Command} line=${SNIPPET} />
       <p>To look at a database without that:</p>
-      <${Command} line=${lineOf("migrate", "check", "notes.db")} />
+      <${Command} line=${lineOf("migrate check", "notes.db")} />
     <//>
   `;
 }
@@ -105,7 +105,7 @@ function Work({ store }) {
         <${Start} label="Undo" disabled=${busy} body=${{ kind: "undo", store: name }}
           confirm=${{
             title: `Restore ${name} as it was?`,
-            line: lineOf("migrate", "undo", name, "--yes"),
+            line: lineOf("migrate undo", name, "--yes"),
             text: "It takes back the last migration, from its backup. The store as it is now is copied first.",
           }} />
       `}
@@ -150,7 +150,7 @@ function Migrate({ name, to, label }) {
     <${Start} primary label=${label} body=${{ kind: "migrate", store: name, to }}
       confirm=${{
         title: `Embed ${name} again with ${to}?`,
-        line: lineOf("migrate", "run", name, "--to", to, "--yes"),
+        line: lineOf("migrate run", name, "--to", to, "--yes"),
         text: "The store keeps all of its old vectors until the new ones replace them, all at once. The old ones are kept as a backup. It can be stopped at any moment, and goes on when this page is closed.",
       }} />
   `;

@@ -63,7 +63,7 @@ function Changed({ name, now, changed }) {
         <span class="mono">${changed.fingerprint}</span>.</p>
       <p class="hint">${changed.advice}</p>
       <p>This page does not accept it for you. Once what is stored has been embedded again, this does:</p>
-      <${Command} line=${lineOf("verify", "--accept", name)} />
+      <${Command} line=${lineOf("verify --accept", name)} />
     </div>
   `;
 }
