@@ -141,12 +141,12 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Record where it listens, accept connections, then announce it."""
         config = self._live.config
-        # Before the first connection: where it cannot be recorded, no server is taken for ready.
-        running.write(config.homes.state, self._here)
-        await super().startup(sockets)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._hang_up, _has_terminal())
         loop.set_exception_handler(limits.EventLoopErrorLog(log))
+        # Before the first connection: where it cannot be recorded, no server is taken for ready.
+        running.write(config.homes.state, self._here)
+        await super().startup(sockets)
         gc.collect()
         gc.freeze()  # modules and routes stay: collections look only at what requests left
         loop.run_in_executor(None, delete_unused, config)
