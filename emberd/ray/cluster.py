@@ -6,14 +6,16 @@ elsewhere.
 
 import secrets
 import socket
+import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event, Lock
-from typing import Self, Unpack
+from typing import Any, Self, TextIO, Unpack, cast
 
 import ray
 from ray.actor import ActorHandle
@@ -36,8 +38,9 @@ FREE_TRIES = 10  # a second apart
 CORES = 0.1  # that Ray sets aside for a worker
 
 
-def join(address: str) -> None:
-    """Become a part of a cluster; `auto` finds the one that runs on this machine.
+@contextmanager
+def joined(address: str) -> Iterator[None]:
+    """Be a part of a cluster while the block runs; `auto` finds the one that runs on this machine.
 
     Raises:
         NoServerError: there is none, or it takes this process for a stranger.
@@ -52,6 +55,28 @@ def join(address: str) -> None:
             hint="Start one with `emberd ray start --head`, or join it with `emberd ray start"
             " --address HEAD:6379` and the same token. Or leave out --ray.",
         ) from None
+    out = sys.stdout
+    sys.stdout = cast("TextIO", _WithoutRays(out))
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        sys.stdout = out
+
+
+class _WithoutRays:
+    """A stdout for results alone: what threads of Ray's print, of lost nodes, goes to stderr."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def write(self, text: str) -> int:
+        """Write as `TextIO` does."""
+        is_rays = threading.current_thread().name.startswith("ray_")
+        return (sys.stderr if is_rays else self._out).write(text)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever it is
+        return getattr(self._out, name)
 
 
 def reason_of(error: RayError) -> str:
@@ -156,7 +181,14 @@ class ClusterEmbedder:
         self._over = Event()
 
     def __enter__(self) -> Self:
-        join(self._address)
+        with ExitStack() as on_error:
+            on_error.enter_context(joined(self._address))
+            self._begin()
+            self._left = on_error.pop_all()
+        return self
+
+    def _begin(self) -> None:
+        """Start the workers."""
         count, takes = places()
         make = ray.remote(Worker).options(
             max_concurrency=IN_FLIGHT, max_restarts=-1, scheduling_strategy="SPREAD", **takes
@@ -166,11 +198,10 @@ class ClusterEmbedder:
         for worker in workers * IN_FLIGHT:
             self._free.put(worker)
         self.at_once = self._free.qsize()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        ray.shutdown()
+        self._left.close()
 
     def submit(self, texts: Sequence[str], **options: Unpack[Asked]) -> "Future[Embedded]":
         """See `Embedder`."""

@@ -22,7 +22,7 @@ from emberd.corpus.manifest import MALFORMED, NAME, Manifest
 from emberd.corpus.parts import Counts, write_part
 from emberd.errors import EmberdError, StoreError, WorkerCrashedError
 from emberd.migrate.embedding import PoolEmbedder, Target
-from emberd.ray.cluster import AGAIN, check_alike, join, places, reason_of
+from emberd.ray.cluster import AGAIN, check_alike, joined, places, reason_of
 from emberd.ray.configuration import at_home, without_secrets
 from emberd.ray.crossing import Refused
 
@@ -98,30 +98,28 @@ def run(
     progress(rows, job.manifest.rows)
     if not missing:
         return
-    join(address)
     try:
-        count, takes = places()
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # we say ourselves how far it is
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        about = (job.folder.resolve(), target, without_secrets(config), secrets.token_hex(8))
-        done = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
-            Writer,
-            batch_size=1,
-            fn_constructor_args=about,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
-            num_cpus=takes["num_cpus"],
-            num_gpus=takes.get("num_gpus"),  # and Ray Data spreads actors over the nodes by itself
-        )
-        for row in done.iter_rows():
-            said = json.loads(row["said"])
-            if "code" in said:
-                raise Refused(**said).received()
-            job.done[row["name"]] = counts = Counts(**said)
-            rows += counts.rows
-            progress(rows, job.manifest.rows)
+        with joined(address):
+            count, takes = places()
+            logging.getLogger("ray.data").setLevel(logging.ERROR)  # we say ourselves how far it is
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            about = (job.folder.resolve(), target, without_secrets(config), secrets.token_hex(8))
+            done = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
+                Writer,
+                batch_size=1,
+                fn_constructor_args=about,
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
+                num_cpus=takes["num_cpus"],
+                num_gpus=takes.get("num_gpus"),
+            )  # Ray Data spreads actors over the nodes by itself
+            for row in done.iter_rows():
+                said = json.loads(row["said"])
+                if "code" in said:
+                    raise Refused(**said).received()
+                job.done[row["name"]] = counts = Counts(**said)
+                rows += counts.rows
+                progress(rows, job.manifest.rows)
     except RayError as error:
         raise WorkerCrashedError(
             f"The cluster could not go on: {reason_of(error)}", hint=AGAIN
         ) from None
-    finally:
-        ray.shutdown()
