@@ -145,6 +145,7 @@ class Server(uvicorn.Server):
         loop.add_signal_handler(signal.SIGHUP, self._hang_up, _has_terminal())
         loop.set_exception_handler(limits.EventLoopErrorLog(log))
         # Before the first connection: where it cannot be recorded, no server is taken for ready.
+        # After the handler: whoever finds the record may send SIGHUP, which would end this process.
         running.write(config.homes.state, self._here)
         await super().startup(sockets)
         gc.collect()

@@ -17,6 +17,7 @@ from emberd import running
 from emberd.config.settings import ServerSettings
 from emberd.server import sockets
 from tests.balancers.balancing import free_ports
+from tests.service.test_life import unwritable_home
 from tests.serving import Server, clean_environ, run_emberd
 
 SOCKET_ONLY = "server: {{port: off, socket: {home}/s}}"
@@ -204,12 +205,14 @@ def test_a_state_folder_that_cannot_be_made_is_said_without_a_traceback(home: Pa
 
 
 def test_a_server_that_cannot_write_its_record_has_answered_nobody(home: Path) -> None:
-    (home / "state" / "server.json" / "in the way").mkdir(parents=True)
+    unwritable_home(home)
     port, ended, answers = free_ports(1)[0], Event(), []
+    connected = Event()
 
     def ask() -> None:
-        while not ended.is_set():
+        while not ended.wait(0.001):
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as asked:
+                connected.set()
                 asked.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 answers.append(asked.recv(4096))
 
@@ -222,6 +225,7 @@ def test_a_server_that_cannot_write_its_record_has_answered_nobody(home: Path) -
         asker.join()
 
     assert "cannot be written" in said
+    assert connected.is_set()
     assert not [answer for answer in answers if answer]
 
 

@@ -20,7 +20,7 @@ from tests.web.browsing import (
     opened,
 )
 
-ROWS = 2500  # enough to be stopped between two batches; test_store_states.py looks at a running one
+ROWS = 6000  # enough to be stopped between two batches; test_store_states.py looks at a running one
 SLOWLY = 90_000  # milliseconds
 
 
@@ -92,7 +92,7 @@ def test_a_store_is_planned_moved_stopped_continued_and_restored(
         notes.get_by_label("Move to").select_option("new")
         press(notes, "Plan")
         expect(notes.get_by_text("What moving it to new takes")).to_be_visible(timeout=SLOWLY)
-        expect(notes).to_contain_text(re.compile(r"Rows2,500.*Time.*Disk.*for the backup"))
+        expect(notes).to_contain_text(re.compile(rf"Rows{ROWS:,}.*Time.*Disk.*for the backup"))
         assert_accessible(page)
 
         press(notes, "Migrate")
@@ -104,7 +104,7 @@ def test_a_store_is_planned_moved_stopped_continued_and_restored(
 
         press(notes, "Migrate")
         press(asked, "Migrate")
-        expect(notes.get_by_text(re.compile(r"[1-9]\d* of 2,500 rows"))).to_be_visible(
+        expect(notes.get_by_text(re.compile(rf"[1-9]\d* of {ROWS:,} rows"))).to_be_visible(
             timeout=SLOWLY
         )
         notes.get_by_role("button", name="Stop", exact=True).click()
@@ -118,7 +118,7 @@ def test_a_store_is_planned_moved_stopped_continued_and_restored(
     with opened(browser, server, "stores") as page:  # it went on without the page
         notes, asked = card(page, "notes"), page.get_by_role("dialog")
         expect(notes.get_by_text("Moved to new.")).to_be_visible(timeout=SLOWLY)
-        expect(notes).to_contain_text(re.compile("2,500 rows, .* before it was stopped"))
+        expect(notes).to_contain_text(re.compile(f"{ROWS:,} rows, .* before it was stopped"))
         expect(notes).to_contain_text("emberd use new")
         expect(notes.locator("h2 + .state")).to_have_text("does not fit")
         assert not (stores.read(server.home / "notes.db", "vec_notes")[1] == before).all()
