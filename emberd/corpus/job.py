@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emberd.corpus.manifest import Asked, Manifest, begin, unwritable
-from emberd.corpus.parts import Counts, counts_of, write_part
+from emberd.corpus.parts import Counts, counts_of, write_parts
 from emberd.errors import AlreadyRunningError
 from emberd.flock import LockedError, locked
 from emberd.migrate.embedding import Embedder, Target
@@ -73,7 +73,7 @@ def opened(
 
 
 def run(job: Job, embedder: Embedder, target: Target, progress: ProgressCallback) -> None:
-    """Write every part that is not there; raises as `write_part`."""
+    """Write every part that is not there; raises as `write_parts`."""
     total = job.manifest.rows
     done = job.counts.rows
     progress(done, total)
@@ -83,11 +83,10 @@ def run(job: Job, embedder: Embedder, target: Target, progress: ProgressCallback
         done += rows
         progress(done, total)
 
-    for part in job.manifest.parts:
-        if part.name not in job.done:
-            job.done[part.name] = write_part(
-                job.folder, job.manifest, part, embedder, target, report=report
-            )
+    missing = [part for part in job.manifest.parts if part.name not in job.done]
+    written = write_parts(job.folder, job.manifest, missing, embedder, target, report=report)
+    for name, counts in written:
+        job.done[name] = counts
 
 
 @contextmanager

@@ -5,7 +5,7 @@ its rows once.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from pyarrow import parquet
 from emberd.corpus.arrow import texts_of, vectors_column
 from emberd.corpus.inputs import read
 from emberd.corpus.manifest import Manifest, Part, unwritable
+from emberd.errors import BadOptionError
 from emberd.migrate.embedding import BATCH, Embedded, Embedder, Target, in_turn, submit_to
 from emberd.replacing import replacing
 from emberd.stores.arrow import stamp_in
@@ -50,22 +51,37 @@ def counts_of(folder: Path, manifest: Manifest, part: Part) -> Counts | None:
     return counts if same and found.num_rows == counts.rows == part.piece.rows else None
 
 
-def write_part(
+def write_parts(
     folder: Path,
     manifest: Manifest,
-    part: Part,
+    parts: Sequence[Part],
     embedder: Embedder,
     target: Target,
     *,
     report: Callable[[int], None] = lambda _rows: None,
-) -> Counts:
-    """Embed the rows of a part and write it; `report` is called with rows as they are done.
+) -> Iterator[tuple[str, Counts]]:
+    """Embed the rows of parts and write these; yields the name of each once it is there.
+
+    The texts of the next part are with the model before this one is written, so that it never
+    waits. `report` is called with rows as they are done.
 
     Raises:
         BadOptionError: the input cannot be read, or is not what it was.
         StoreError: the part cannot be written.
         EmberdError: the texts cannot be embedded.
     """
+    answers = _embedded(manifest, parts, embedder, target)
+    for part in parts:
+        yield part.name, _write(folder, manifest, part, answers, report)
+
+
+def _write(
+    folder: Path,
+    manifest: Manifest,
+    part: Part,
+    answers: Iterator[tuple[pa.RecordBatch, Embedded]],
+    report: Callable[[int], None],
+) -> Counts:
     schema = manifest.output_schema
     plain = [field.name for field in manifest.schema if not pa.types.is_nested(field.type)]
     counts = Counts()
@@ -74,7 +90,8 @@ def write_part(
             replacing(folder / part.name, mode=0o666) as file,
             parquet.ParquetWriter(file, schema, use_dictionary=plain) as writer,
         ):
-            for batch, embedded in _embedded(manifest, part, embedder, target):
+            while counts.rows < part.piece.rows:
+                batch, embedded = next(answers)  # no batch has rows of two parts
                 has_text = [bool(text) for text in texts_of(batch.column(manifest.asked.text))]
                 vectors = vectors_column(embedded.vectors, has_text)
                 writer.write_batch(
@@ -90,18 +107,28 @@ def write_part(
 
 
 def _embedded(
-    manifest: Manifest, part: Part, embedder: Embedder, target: Target
+    manifest: Manifest, parts: Sequence[Part], embedder: Embedder, target: Target
 ) -> Iterator[tuple[pa.RecordBatch, Embedded]]:
+    """Yield the batches of all parts with their vectors, and an error where its rows would be."""
     column = manifest.asked.text
-    batches = read(Path(part.input.path), part.piece, column, manifest.schema, BATCH)
 
-    def ask(batch: pa.RecordBatch) -> "Future[Embedded]":
+    def batches() -> Iterator[pa.RecordBatch | BadOptionError]:
+        try:
+            for part in parts:
+                path = Path(part.input.path)
+                yield from read(path, part.piece, column, manifest.schema, BATCH)
+        except BadOptionError as error:  # what was read before is to be written all the same
+            yield error
+
+    def ask(batch: pa.RecordBatch | BadOptionError) -> "Future[Embedded]":
+        done: Future[Embedded] = Future()
+        if isinstance(batch, BadOptionError):
+            done.set_exception(batch)
+            return done
         texts = [text for text in texts_of(batch.column(column)) if text]
         if texts:
             return submit_to(embedder, texts, target)
-        nothing: Future[Embedded] = Future()
-        empty = np.empty((0, target.dimensions), np.float32)
-        nothing.set_result(Embedded(empty, target.fingerprint))
-        return nothing
+        done.set_result(Embedded(np.empty((0, target.dimensions), np.float32), target.fingerprint))
+        return done
 
-    return in_turn(batches, ask)
+    return in_turn(batches(), ask, lambda: embedder.at_once)

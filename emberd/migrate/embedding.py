@@ -48,6 +48,7 @@ AGAIN_S = 1.0  # until it is asked again
 MOST_TEXTS = 2048
 BATCH = 256  # texts in one request; also the default of `migrate run --batch`
 IN_FLIGHT = 2  # requests to a worker: one is computed while the answer to the other is written
+LOOK_S = 1.0  # how often the workers are counted anew
 
 Batch = TypeVar("Batch")
 Places = list[int]
@@ -124,10 +125,12 @@ class Asked(Options, total=False):
 
 
 class Embedder(Protocol):
-    """Something that turns texts into vectors, of several batches at the same time.
+    """Something that turns texts into vectors, of several batches at the same time."""
 
-    It may also say of how many, `at_once: int`; otherwise it is `IN_FLIGHT`.
-    """
+    @property
+    def at_once(self) -> int:
+        """How many batches keep all workers of the model busy that was asked last."""
+        ...
 
     def submit(self, texts: Sequence[str], **options: Unpack[Options]) -> "Future[Embedded]":
         """Embed one batch; the future raises `EmberdError`, also if the space has changed."""
@@ -145,15 +148,19 @@ def _places(ranked: Iterable[Ranked]) -> Places:
 def in_turn(
     batches: Iterable[Batch],
     ask: "Callable[[Batch], Future[Embedded]]",
-    at_once: int = IN_FLIGHT,
+    at_once: Callable[[], int] = lambda: IN_FLIGHT,
 ) -> Iterator[tuple[Batch, Embedded]]:
-    """Submit batches and yield each with its answer, in order; so many are under way."""
+    """Submit batches and yield each with its answer, in order; so many are under way.
+
+    `at_once` is asked each time, as workers start and end meanwhile.
+    """
     rest = iter(batches)
-    asked = deque((batch, ask(batch)) for batch in islice(rest, at_once))
+    asked = deque((batch, ask(batch)) for batch in islice(rest, at_once()))
     while asked:
         batch, future = asked.popleft()
         answer = future.result()
-        asked.extend((following, ask(following)) for following in islice(rest, 1))
+        more = max(0, at_once() - len(asked))
+        asked.extend((following, ask(following)) for following in islice(rest, more))
         yield batch, answer
 
 
@@ -184,6 +191,20 @@ def embed_at_once(embedder: Embedder, texts: Sequence[str], target: Target) -> E
     return Embedded(vectors, target.fingerprint, sum(answer.truncated for answer in answers))
 
 
+class Counted:
+    """The workers of a model, counted now and then, as they start and end."""
+
+    def __init__(self) -> None:
+        self.at_once = IN_FLIGHT
+        self._looked_s = -LOOK_S
+
+    def look(self, workers: Callable[[], int]) -> None:
+        """Count them, unless that was just done."""
+        if time.monotonic() - self._looked_s >= LOOK_S:
+            self._looked_s = time.monotonic()
+            self.at_once = IN_FLIGHT * max(1, workers())
+
+
 class PoolEmbedder:
     """A pool in its own thread, for when no server is running; a context manager."""
 
@@ -191,9 +212,10 @@ class PoolEmbedder:
         limits = replace(
             config.settings.limits,
             max_texts=MOST_TEXTS,
-            max_queued_texts=2 * MOST_TEXTS,
+            max_queued_texts=16 * MOST_TEXTS,  # for as many workers as there may be
             request_timeout=600.0,  # a slow machine is not a broken one
         )
+        self._counted = Counted()
         self._config = replace(config, settings=replace(config.settings, limits=limits))
         self._loop = asyncio.new_event_loop()
         # A daemon, because some never leave this context (`emberd.ray`): the workers end with us.
@@ -215,6 +237,11 @@ class PoolEmbedder:
     async def _open(self) -> Pool:
         return Pool(self._config)  # in the thread whose loop it belongs to
 
+    @property
+    def at_once(self) -> int:
+        """See `Embedder`."""
+        return self._counted.at_once
+
     def submit(self, texts: Sequence[str], **options: Unpack[Asked]) -> "Future[Embedded]":
         """See `Embedder`."""
         request = EmbedRequest(texts=texts, encoding="raw", **options)
@@ -222,6 +249,7 @@ class PoolEmbedder:
 
     async def _embed(self, request: EmbedRequest) -> Embedded:
         answer = await self._pool.embed(request)
+        self._counted.look(lambda: self._pool.status(request.model, pulled=True).replicas)
         numbers = np.frombuffer(b"".join(answer.fragments), NUMPY[request.dtype])
         vectors = numbers.reshape(len(request.texts), -1)
         return Embedded(vectors, answer.fingerprint, len(answer.truncated))
@@ -265,6 +293,7 @@ class ServerEmbedder:
         self._client = client
         self._loaded = frozenset(loaded)
         self._is_closed = False
+        self._counted = Counted()
 
     def __enter__(self) -> Self:
         return self
@@ -272,6 +301,11 @@ class ServerEmbedder:
     def __exit__(self, *_: object) -> None:
         """Wait for no answer: that of a worker that hangs comes after 20 seconds."""
         self._is_closed = True
+
+    @property
+    def at_once(self) -> int:
+        """See `Embedder`."""
+        return self._counted.at_once
 
     def submit(self, texts: Sequence[str], **options: Unpack[Asked]) -> "Future[Embedded]":
         """See `Embedder`."""
@@ -302,6 +336,8 @@ class ServerEmbedder:
                     raise
                 time.sleep(AGAIN_S)
             else:
+                with suppress(EmberdError):  # it may be about to leave; there is an answer
+                    self._counted.look(lambda: self._workers(options["model"]))
                 return Embedded(answer.vectors, answer.fingerprint, len(answer.truncated))
 
     def rerank(self, query: str, texts: Sequence[str], *, model: str) -> "Future[Places]":
@@ -314,6 +350,9 @@ class ServerEmbedder:
         """See `PoolEmbedder.memory_bytes`."""
         rows = self._client.models()
         return next(int(row["memory_bytes"]) for row in rows if row["name"] == model)
+
+    def _workers(self, model: str) -> int:
+        return sum(int(row["replicas"]) for row in self._client.models() if row["name"] == model)
 
     def release(self, model: str) -> None:
         """See `Embedder`."""

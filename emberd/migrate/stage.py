@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from emberd.migrate.chunked import recorded_chunking
-from emberd.migrate.embedding import BATCH, IN_FLIGHT, Embedder, Target, in_turn, submit_to
+from emberd.migrate.embedding import BATCH, Embedder, Target, in_turn, submit_to
 from emberd.migrate.notes import JointRun
 from emberd.migrate.recovery import recover_locked
 from emberd.migrate.sidecar import Sidecar
@@ -127,7 +127,7 @@ def embed_rows(staged: Staged, rows: Iterable[Row]) -> Iterator[int]:
     answers = in_turn(
         iter(lambda: list(islice(rest, staged.batch)), []),
         lambda batch: submit_to(staged.embedder, [row.text or "" for row in batch], staged.target),
-        getattr(staged.embedder, "at_once", IN_FLIGHT),
+        lambda: staged.embedder.at_once,
     )
     for batch, embedded in answers:
         staged.sidecar.put(batch, embedded.vectors)

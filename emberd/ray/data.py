@@ -19,7 +19,7 @@ from ray.exceptions import RayError
 from emberd.config.load import Config
 from emberd.corpus.job import Job, ProgressCallback
 from emberd.corpus.manifest import MALFORMED, NAME, Manifest
-from emberd.corpus.parts import Counts, write_part
+from emberd.corpus.parts import Counts, write_parts
 from emberd.errors import EmberdError, StoreError, WorkerCrashedError
 from emberd.migrate.embedding import PoolEmbedder, Target
 from emberd.ray.cluster import AGAIN, check_alike, joined, places, reason_of
@@ -56,7 +56,7 @@ class Writer:
         part = next((part for part in manifest.parts if part.name == name), None)
         if part is None:
             raise self._unshared("it is of another job")
-        return write_part(self._folder, manifest, part, self._pool, self._target)
+        return dict(write_parts(self._folder, manifest, [part], self._pool, self._target))[name]
 
     def _begin(self) -> Manifest:
         """Return what the folder is to hold, once this node may write into it."""
@@ -91,7 +91,7 @@ def run(
     Raises:
         NoServerError: there is no cluster at that address.
         WorkerCrashedError: the cluster has lost a node, and no other can go on.
-        EmberdError: as `write_part`, of the first part that failed.
+        EmberdError: as `write_parts`, of the first part that failed.
     """
     missing = [{"name": part.name} for part in job.manifest.parts if part.name not in job.done]
     rows = job.counts.rows
@@ -108,7 +108,8 @@ def run(
                 Writer,
                 batch_size=1,
                 fn_constructor_args=about,
-                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count),
+                # All at once, and one is enough to go on with.
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count),
                 num_cpus=takes["num_cpus"],
                 num_gpus=takes.get("num_gpus"),
             )  # Ray Data spreads actors over the nodes by itself

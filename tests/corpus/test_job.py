@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from threading import Timer
 from typing import Unpack
 
 import numpy as np
@@ -19,13 +20,15 @@ from pyarrow import dataset, parquet
 from emberd.corpus.job import Job, opened, run
 from emberd.corpus.manifest import NAME
 from emberd.errors import AlreadyRunningError, BadOptionError, StoreError, UnavailableError
-from emberd.migrate.embedding import Embedded, Options, Target
+from emberd.migrate.embedding import IN_FLIGHT, Embedded, Options, Target
 
 TARGET = Target(model="letters", dimensions=2, fingerprint="f1", probes="")
 
 
 class Letters:
     """Gives each text its number of letters and of the letter `a`; ends after so many batches."""
+
+    at_once = IN_FLIGHT
 
     def __init__(self, batches: int = 1000) -> None:
         self.left = batches
@@ -106,6 +109,42 @@ def test_other_programs_read_the_folder(inputs: list[Path], tmp_path: Path) -> N
     assert list(frame.columns) == ["id", "body", "even", "embedding"]
     assert frame["embedding"][1].dtype == np.float32
     assert dataset.dataset(tmp_path / "out").count_rows() == 2000
+
+
+def test_the_model_does_not_wait_for_a_part_to_be_written(
+    inputs: list[Path], tmp_path: Path
+) -> None:
+    class Waiting(Letters):
+        """Answers nothing before it has five batches, which are of three parts."""
+
+        at_once = 5
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.held: list[tuple[Future[Embedded], Future[Embedded]]] = []
+            self.given_up = Timer(20, self.give_up)
+
+        def give_up(self) -> None:
+            for promised, _ in self.held:
+                promised.set_exception(UnavailableError("No fifth batch came."))
+
+        def submit(self, texts: Sequence[str], **options: Unpack[Options]) -> "Future[Embedded]":
+            answer = super().submit(texts, **options)
+            if self.given_up.finished.is_set():
+                return answer
+            promised: Future[Embedded] = Future()
+            self.held.append((promised, answer))
+            if len(self.held) == 5:
+                self.given_up.cancel()
+                for each, known in self.held:
+                    each.set_result(known.result())
+            return promised
+
+    waiting = Waiting()
+    waiting.given_up.start()
+    fill(tmp_path / "out", inputs, waiting)
+
+    check(tmp_path / "out")
 
 
 @pytest.mark.parametrize("batches", range(1, 12))
@@ -210,7 +249,7 @@ def test_an_input_that_changes_while_it_is_read_spoils_no_part(
 
     class Touching(Letters):
         def submit(self, texts: Sequence[str], **options: Unpack[Options]) -> "Future[Embedded]":
-            if self.texts > 500:
+            if self.texts > 550:  # the first part is written by then
                 os.utime(inputs[0], ns=(0, 0))
             return super().submit(texts, **options)
 

@@ -8,7 +8,7 @@ from typing import Unpack
 
 import numpy as np
 
-from emberd.migrate.embedding import Embedded, Options, Target
+from emberd.migrate.embedding import IN_FLIGHT, Embedded, Options, Target
 from emberd.migrate.store_ref import StoreRef
 from emberd.vectors import Matrix
 from tests.migrate import stores
@@ -30,6 +30,8 @@ def vectors(texts: Sequence[str], model: str) -> Matrix:
 
 class DrawingEmbedder:
     """An `Embedder`; `before` is called with the texts of every request, and may raise."""
+
+    at_once = IN_FLIGHT
 
     def __init__(self, before: Callable[[Sequence[str]], object] = lambda _: None) -> None:
         self._before = before

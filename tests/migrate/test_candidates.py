@@ -9,7 +9,7 @@ import pytest
 from emberd.dtypes import Dtype
 from emberd.errors import QueueFullError
 from emberd.migrate.candidates import Candidates, Verdict
-from emberd.migrate.embedding import Embedded
+from emberd.migrate.embedding import IN_FLIGHT, Embedded
 from emberd.registry.spec import InputType, ModelSpec, Source
 from emberd.stores.base import Row
 from emberd.vectors import Matrix
@@ -32,6 +32,8 @@ TEXTS = [f"text {at}" for at in range(ROWS)]
 
 class FakeEmbedder:
     """Gives the vectors that it was made with, by model and text."""
+
+    at_once = IN_FLIGHT
 
     def __init__(self, vectors: Mapping[str, Matrix]) -> None:
         self._vectors = vectors

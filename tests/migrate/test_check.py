@@ -12,7 +12,7 @@ from emberd.cli.migrate_report import show_report
 from emberd.config.load import load_config
 from emberd.errors import QueueFullError, SourceError
 from emberd.migrate.check import check, known_from, whose
-from emberd.migrate.embedding import Embedded, PoolEmbedder, find_target
+from emberd.migrate.embedding import IN_FLIGHT, Embedded, PoolEmbedder, find_target
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
 from emberd.migrate.plan import plan
@@ -404,6 +404,8 @@ def stamp_fits(stamp: Stamp, name: str, entry: LockEntry) -> bool:
 class _Renaming:
     """An embedder whose model goes by another name."""
 
+    at_once = IN_FLIGHT
+
     def __init__(self, work: Work, **others: None) -> None:
         self._work = work
         self._others = {"model": "minilm-f32", **others}
@@ -417,6 +419,8 @@ class _Renaming:
 
 class _Refusing:
     """A server that is too busy for one of its models."""
+
+    at_once = IN_FLIGHT
 
     def __init__(self, work: Work, model: str) -> None:
         self._work = work

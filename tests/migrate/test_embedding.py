@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 import pytest
 
+from emberd.backends.tiny_bert import tiny_bert
 from emberd.client.answers import Embeddings
 from emberd.client.clients import Client
 from emberd.config.load import load_config
@@ -15,6 +16,7 @@ from emberd.errors import NoServerError, TooLargeError
 from emberd.migrate.embedding import IN_FLIGHT, Embedded, PoolEmbedder, ServerEmbedder, in_turn
 from tests.cosines import cosines
 from tests.migrate import stores
+from tests.pool.two_devices import CONFIG, install
 from tests.serving import Server, clean_environ, has_ended, wait_for
 
 
@@ -126,3 +128,57 @@ def test_no_more_than_a_few_batches_wait_and_their_order_stays() -> None:
 
     assert seen == [(at, at) for at in range(20)]
     assert most <= IN_FLIGHT + 1
+
+
+def test_more_batches_are_under_way_once_there_are_more_workers_and_fewer_after_that() -> None:
+    asked: list[int] = []
+    at_once = [2]
+
+    def ask(batch: int) -> "Future[Embedded]":
+        asked.append(batch)
+        future: Future[Embedded] = Future()
+        future.set_result(Embedded(np.empty((0, 1), np.float32), "f"))
+        return future
+
+    under_way = []
+    for batch, _ in in_turn(range(20), ask, lambda: at_once[-1]):
+        under_way.append(len(asked) - 1 - batch)
+        at_once.append(6 if batch < 8 else 1)
+
+    assert under_way[:4] == [2, 6, 6, 6]
+    assert under_way[10:14] == [4, 3, 2, 1]
+    assert asked == [*range(20)]
+
+
+def test_as_many_batches_are_under_way_as_the_workers_of_a_model_can_take(home: Path) -> None:
+    tiny_bert(home / "tiny")
+    config = CONFIG.format(folder=home / "tiny", replicas="auto")
+    with (
+        Server(home, config=config, environ=install(home / "plugins")) as own,
+        Client(own.url) as client,
+        ServerEmbedder(client) as embedder,
+    ):
+        assert embedder.at_once == IN_FLIGHT
+
+        def asked_again() -> bool:
+            embedder.submit(["text"], model="tiny").result()
+            return embedder.at_once == 2 * IN_FLIGHT
+
+        wait_for(asked_again)
+
+
+def test_a_pool_of_our_own_counts_its_workers_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_bert(home / "tiny")
+    (home / "config.yaml").write_text(CONFIG.format(folder=home / "tiny", replicas="auto"))
+    for name, value in install(home / "plugins").items():
+        monkeypatch.setenv(name, value)  # of its workers
+    monkeypatch.syspath_prepend(home / "plugins")
+    with PoolEmbedder(load_config(environ=clean_environ(home))) as embedder:
+
+        def asked_again() -> bool:
+            embedder.submit(["text"], model="tiny").result()
+            return embedder.at_once == 2 * IN_FLIGHT
+
+        wait_for(asked_again)

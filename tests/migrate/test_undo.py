@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from emberd.errors import BackupError, DiskFullError, MigrationError, StoreBusyError, StoreError
+from emberd.migrate.embedding import IN_FLIGHT
 from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.notes import Note
 from emberd.migrate.plan import plan
@@ -138,6 +139,8 @@ def test_what_is_written_during_an_undo_is_in_the_copy_or_in_the_store(
 
 class Wrong:
     """A model that gives another space once the store is swapped, and written to after that."""
+
+    at_once = IN_FLIGHT
 
     def __init__(self, work: Work, named: StoreRef, database: Path) -> None:
         self._work = work

@@ -9,6 +9,7 @@ import pytest
 
 from emberd.cli.migrate_report import migrated_sentences
 from emberd.errors import MigrationError, NoServerError
+from emberd.migrate.embedding import IN_FLIGHT
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.status import status
 from emberd.stores.base import Key, Replacement, Shape
@@ -24,6 +25,7 @@ def test_a_store_that_is_not_right_afterwards_is_restored(
     """The model changes between staging and verification: 4-bit instead of full precision."""
 
     class Fickle:
+        at_once = IN_FLIGHT
         staged = 0
 
         def submit(self, texts, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
@@ -42,6 +44,8 @@ def test_a_store_that_is_not_right_afterwards_is_restored(
 
 class _Meanwhile:
     """An embedder that does something else once all rows are staged."""
+
+    at_once = IN_FLIGHT
 
     def __init__(self, work: Work, then: Callable[[], dict[str, object]]) -> None:
         self._work = work
