@@ -79,7 +79,7 @@ def of_scaling(results: Mapping[str, Any]) -> Iterator[Figure]:
             mine = column.of(EMBERD, number)
             for peer in column.peers():
                 theirs = column.of(peer, number)
-                if mine is not None and theirs is not None and column.runs_alike:
+                if mine is not None and theirs is not None:
                     yield Figure(where, what, unit, mine, f"{peer}, in process", theirs)
 
 

@@ -54,6 +54,12 @@ class Column:
         return min(MOST_CLIENT_PROCESSES, len(self.placement.clients))
 
     @property
+    def bulk(self) -> load.Load:
+        """The clients in bulk: as many for each GPU as for all cores."""
+        bulk = self.requests.bulk
+        return replace(bulk, clients=bulk.clients * max(1, self.gpus))
+
+    @property
     def devices(self) -> dict[str, str]:
         """The environment that shows a process this column's GPUs only."""
         return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(self.gpus)))}
@@ -96,10 +102,10 @@ def over_http(column: Column, sections: Sequence[str], queries: Texts) -> Number
     with serving(column) as running:
         time.sleep(SETTLE_S)
         numbers["first_ms"] = measure.first_ms(running.server, queries)
-        early = under(replace(requests.bulk, drain=False), column.warm_s)
+        early = under(replace(column.bulk, drain=False), column.warm_s)
         numbers["early_texts_per_s"] = early["texts_per_s"]
         for name, each in (
-            (BULK, requests.bulk), (CLIENTS, requests.clients), (LENGTHS, requests.lengths)
+            (BULK, column.bulk), (CLIENTS, requests.clients), (LENGTHS, requests.lengths)
         ):  # fmt: skip
             if name in sections:
                 found = under(each, column.seconds)
@@ -117,7 +123,7 @@ def over_http(column: Column, sections: Sequence[str], queries: Texts) -> Number
 def ceiling(column: Column, answer_bytes: Mapping[str, int]) -> Numbers:
     """Measure the clients against servers that do nothing, with answers of the real size."""
     numbers = Numbers()
-    for name, each in ((BULK, column.requests.bulk), (CLIENTS, column.requests.clients)):
+    for name, each in ((BULK, column.bulk), (CLIENTS, column.requests.clients)):
         with load.null_servers(
             column.client_processes, answer_bytes[name], column.placement.server
         ) as null:
@@ -176,15 +182,22 @@ class InProcess:
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    batch: dict[str, int] = field(default_factory=dict)  # the fastest, for each column
+    batch: dict[str, int] = field(default_factory=dict)  # the fastest, for each column of cores
+
+    @staticmethod
+    def _place(column: Column) -> str:
+        return "GPU" if column.gpus else column.name  # the same batch on each of them
 
     def run(self, column: Column) -> Numbers:
         """Measure passages and queries from text to vector."""
         requests, tokens = column.requests, column.requests.tokens_per_text()
         with self.started(column) as pipe:
-            batch = self.batch.get(column.name) or self._fastest(column, pipe)
-            self.batch[column.name] = batch
-            at_once = len(requests.mixed) if column.gpus else AT_ONCE
+            batch = self.batch.get(self._place(column)) or self._fastest(column, pipe)
+            self.batch[self._place(column)] = batch
+            # For each GPU, twice as many as one of them alone gets: see `peer_code`.
+            at_once = len(requests.mixed) * (2 * column.gpus if column.gpus > 1 else 1)
+            if not column.gpus:
+                at_once = AT_ONCE
             per_s = self._texts_per_s(pipe, requests.mixed, batch, column.seconds, at_once)
             for query in requests.queries[:5]:
                 pipe.ask(texts=[query], batch=1)
@@ -201,6 +214,7 @@ class InProcess:
         """Run the program on the column's processors and GPUs."""
         threads = str(len(column.placement.server))
         more = {"BENCH_THREADS": threads, "OMP_NUM_THREADS": threads, **column.devices}
+        more["BENCH_GPUS"] = str(column.gpus)
         with _program(column, self.command, {**self.environment, **more}) as pipe:
             yield pipe
 
@@ -215,6 +229,7 @@ class InProcess:
     ) -> float:
         """Embed so many texts at once, which libraries sort by length, again and again."""
         size = max(batch, at_once)
+        texts = [*texts] * -(-size // len(texts))
         groups = [texts[at : at + size] for at in range(0, len(texts), size)]
         pipe.ask(texts=groups[0][:batch], batch=batch)
         done, spent_s, turn = 0, 0.0, 0

@@ -29,10 +29,11 @@ from emberd.bench.texts import Texts
 from emberd.config.load import load_config
 from emberd.config.paths import Homes
 from emberd.config.settings import CacheSettings
-from emberd.migrate.embedding import BATCH, IN_FLIGHT, PoolEmbedder, Target, embed, find_target
+from emberd.migrate.embedding import BATCH, PoolEmbedder, Target, embed, find_target
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
 from emberd.migrate.plan import plan as plan_migration
+from emberd.migrate.turns import IN_FLIGHT
 
 WORDS = 8
 DIMENSIONS = 384

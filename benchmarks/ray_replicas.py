@@ -6,8 +6,9 @@
 1. One query after another, in turn at `emberd serve` and at Serve: what the way through Ray takes.
 2. Passages in bulk at N servers at once, each loaded by its own clients; then at Serve with N
    replicas: its share of their sum. Servers, Ray and the clients have the other processors.
-3. With GPUs, or `--data`: the same passages as a file, by `emberd embed-files`, here and on Ray.
+3. How many cores each kind of process used meanwhile: what is full, if the GPUs are not.
 
+Files are another matter: `ray_files.py`.
 Weights are random. For Ray, see `ray_cluster.py`.
 """
 
@@ -15,7 +16,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +28,7 @@ from typing import Any
 import httpx2
 import machine
 import made
+import psutil
 from placement import available, running_on
 from ray_cluster import ASKS, TOKEN, WITHIN_S, queries, serving, started
 from servers import Program
@@ -37,6 +38,11 @@ from emberd.models.local import package_folder
 from load import run
 
 CLIENTS_EACH = 8
+KINDS = {  # what is in the command line of a process, and what that is
+    "ray::ProxyActor": "Ray's proxy", "haproxy": "HAProxy", "emberd-ingress": "the ingress",
+    "ray::ServeReplica": "the actors of replicas", "emberd.worker": "emberd's workers",
+    "emberd serve": "emberd alone",
+}  # fmt: skip
 
 
 def main() -> None:
@@ -46,8 +52,6 @@ def main() -> None:
         bench = Bench(asked, Path(folder))
         for count in asked.replicas:
             bench.measure(count)
-        if asked.data or asked.gpus:
-            bench.files()
 
 
 def _arguments() -> argparse.Namespace:
@@ -62,7 +66,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--compute", choices=("f32", "bf16", "f16"))
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--data", type=int, default=0, metavar="ROWS", help="rows of the file")
     parser.add_argument("--haproxy", action="store_true", help="before the ingress")
     parser.add_argument("--tokenizer", type=Path, help="a folder with tokenizer.json")
     parser.add_argument("--few", action="store_true", help="few texts: does it work at all?")
@@ -128,8 +131,14 @@ class Bench:
                 requests=[replace(each, content=asking(each.content)) for each in bulk.requests],
             )
             for name, targets in [("alone", alone), ("serve", [serve] * count)] * self.asked.rounds:
+                before, began_s = processor_time_s(), time.monotonic()
                 numbers = run(load, targets, seconds=self.asked.seconds, clients_on=self.rest)
+                spent_s = time.monotonic() - began_s
                 found[name].append({key: round(value, 2) for key, value in numbers.items()})
+                found[f"{name}_cores"] = {
+                    kind: round((used_s - before.get(kind, 0)) / spent_s, 2)
+                    for kind, used_s in processor_time_s().items()
+                }
         rates = {
             name: statistics.median(each["texts_per_s"] for each in found[name])
             for name in ("alone", "serve")
@@ -186,32 +195,16 @@ class Bench:
         path = os.environ.get("PYTHONPATH", "")
         return {"EMBERD_HOME": str(home), "PYTHONPATH": path, "EMBERD_TOKEN": TOKEN}
 
-    def files(self) -> None:
-        """Embed a file of passages here, and on Ray."""
-        count = max(self.asked.replicas)
-        file = self.folder / "passages.txt"
-        texts = [" ".join(each.split()) for each in self.requests.alike]
-        rows = self.asked.data or 50_000
-        lines = (f"{row} {texts[row % len(texts)]}\n" for row in range(rows))  # none is there twice
-        file.write_text("".join(lines))
-        home = self.home("files")
-        found = {}
-        with started(self.environment(home), *self.room(count)) as environment:
-            for name, more in (("here", []), ("on Ray", ["--ray", "auto"])):
-                out = self.folder / f"vectors-{len(more)}"
-                command = [
-                    sys.executable,
-                    "-m",
-                    "emberd",
-                    "embed-files",
-                    str(file),
-                    "--out",
-                    str(out),
-                ]
-                began_s = time.monotonic()
-                subprocess.run([*command, *more], env=environment, check=True, stdout=sys.stderr)
-                found[name] = round(rows / (time.monotonic() - began_s), 1)
-        self.write("files", {"rows": rows, "rows_per_s": found})
+
+def processor_time_s() -> dict[str, float]:
+    """Return the processor time of all processes of Ray and emberd, by what they are."""
+    found: dict[str, float] = {}
+    for process in psutil.process_iter(["cmdline", "cpu_times"]):
+        command = " ".join(process.info["cmdline"] or [])
+        kind = next((name for sign, name in KINDS.items() if sign in command), None)
+        if kind and process.info["cpu_times"]:
+            found[kind] = found.get(kind, 0.0) + sum(process.info["cpu_times"][:2])
+    return found
 
 
 def asking(content: str) -> str:

@@ -339,7 +339,7 @@ class Run:
         turns: dict[str, Callable[[], Numbers]] = {}
         if set(sections) & set(columns.HTTP):
             turns[EMBERD] = lambda: columns.over_http(column, sections, queries)
-        if ENGINE in sections:
+        if ENGINE in sections and column.gpus < 2:  # it is one process, which has one GPU
             turns[ENGINE] = lambda: columns.engine(column)
         if CEILING in sections and number == 0:
             turns[CLIENTS] = lambda: columns.ceiling(column, self.answer_bytes)

@@ -35,7 +35,8 @@ import yaml
 
 from emberd.client.clients import Client
 from emberd.config.load import load_config
-from emberd.migrate.embedding import BATCH, ServerEmbedder, Target, find_target, in_turn, submit_to
+from emberd.migrate.embedding import BATCH, ServerEmbedder, Target, find_target, submit_to
+from emberd.migrate.turns import in_turn
 from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.migrate.kinds.base import Subject

@@ -11,8 +11,9 @@ import numpy as np
 from emberd.compare.relevance import Grades, Score, score
 from emberd.compare.texts import Texts
 from emberd.config.load import Config
-from emberd.migrate.embedding import BATCH, Embedded, PoolEmbedder, ServerEmbedder, in_turn
+from emberd.migrate.embedding import BATCH, Embedded, PoolEmbedder, ServerEmbedder
 from emberd.migrate.nearest import Found, nearest
+from emberd.migrate.turns import in_turn
 from emberd.models import compiled
 from emberd.registry.catalog import Named
 from emberd.registry.spec import InputType

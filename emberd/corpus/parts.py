@@ -18,7 +18,8 @@ from emberd.corpus.arrow import texts_of, vectors_column
 from emberd.corpus.inputs import read
 from emberd.corpus.manifest import Manifest, Part, unwritable
 from emberd.errors import BadOptionError
-from emberd.migrate.embedding import BATCH, Embedded, Embedder, Target, in_turn, submit_to
+from emberd.migrate.embedding import BATCH, Embedded, Embedder, Target, submit_to
+from emberd.migrate.turns import in_turn
 from emberd.replacing import replacing
 from emberd.stores.arrow import stamp_in
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from emberd.dtypes import Dtype
 from emberd.errors import EmberdError
-from emberd.migrate.embedding import BATCH, Embedded, Embedder, in_turn
+from emberd.migrate.embedding import BATCH, Embedded, Embedder
 from emberd.migrate.likeness import SAME, likeness
 from emberd.migrate.sampling import vectors_of
+from emberd.migrate.turns import in_turn
 from emberd.registry.spec import InputType, ModelSpec, Precision
 from emberd.stores.base import Key, Row
 from emberd.vectors import Matrix, Rows

@@ -2,15 +2,13 @@
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from threading import Thread
-from typing import Protocol, Required, Self, TypedDict, TypeVar, Unpack
+from typing import Protocol, Required, Self, TypedDict, Unpack
 
 import numpy as np
 
@@ -29,6 +27,7 @@ from emberd.errors import (
 )
 from emberd.folder.reading import read_folder
 from emberd.migrate.notes import now
+from emberd.migrate.turns import Counted, in_turn
 from emberd.models.availability import find_here, require_here
 from emberd.pool.manager import Pool
 from emberd.pool.request import EmbedRequest
@@ -47,10 +46,7 @@ PATIENCE_S = 60.0  # how long to wait for a server that is busy or restarting
 AGAIN_S = 1.0  # until it is asked again
 MOST_TEXTS = 2048
 BATCH = 256  # texts in one request; also the default of `migrate run --batch`
-IN_FLIGHT = 2  # requests to a worker: one is computed while the answer to the other is written
-LOOK_S = 1.0  # how often the workers are counted anew
 
-Batch = TypeVar("Batch")
 Places = list[int]
 """Of texts in a request, in the order of their relevance."""
 
@@ -145,25 +141,6 @@ def _places(ranked: Iterable[Ranked]) -> Places:
     return [each.index for each in ranked]
 
 
-def in_turn(
-    batches: Iterable[Batch],
-    ask: "Callable[[Batch], Future[Embedded]]",
-    at_once: Callable[[], int] = lambda: IN_FLIGHT,
-) -> Iterator[tuple[Batch, Embedded]]:
-    """Submit batches and yield each with its answer, in order; so many are under way.
-
-    `at_once` is asked each time, as workers start and end meanwhile.
-    """
-    rest = iter(batches)
-    asked = deque((batch, ask(batch)) for batch in islice(rest, at_once()))
-    while asked:
-        batch, future = asked.popleft()
-        answer = future.result()
-        more = max(0, at_once() - len(asked))
-        asked.extend((following, ask(following)) for following in islice(rest, more))
-        yield batch, answer
-
-
 def submit_to(embedder: Embedder, texts: Sequence[str], target: Target) -> "Future[Embedded]":
     """Embed one batch in the target's space; the future raises if the model is in another one."""
     return embedder.submit(
@@ -189,20 +166,6 @@ def embed_at_once(embedder: Embedder, texts: Sequence[str], target: Target) -> E
     ]
     vectors = np.concatenate([answer.vectors for answer in answers])
     return Embedded(vectors, target.fingerprint, sum(answer.truncated for answer in answers))
-
-
-class Counted:
-    """The workers of a model, counted now and then, as they start and end."""
-
-    def __init__(self) -> None:
-        self.at_once = IN_FLIGHT
-        self._looked_s = -LOOK_S
-
-    def look(self, workers: Callable[[], int]) -> None:
-        """Count them, unless that was just done."""
-        if time.monotonic() - self._looked_s >= LOOK_S:
-            self._looked_s = time.monotonic()
-            self.at_once = IN_FLIGHT * max(1, workers())
 
 
 class PoolEmbedder:

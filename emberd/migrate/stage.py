@@ -10,12 +10,13 @@ from itertools import islice
 from pathlib import Path
 
 from emberd.migrate.chunked import recorded_chunking
-from emberd.migrate.embedding import BATCH, Embedder, Target, in_turn, submit_to
+from emberd.migrate.embedding import BATCH, Embedder, Target, submit_to
 from emberd.migrate.notes import JointRun
 from emberd.migrate.recovery import recover_locked
 from emberd.migrate.sidecar import Sidecar
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import Textless, lasting_lack
+from emberd.migrate.turns import in_turn
 from emberd.migrate.workplace import Workplace
 from emberd.spaces.chunks import StoreChunking
 from emberd.stores.base import Copy, Key, Row, copies_of

@@ -24,7 +24,8 @@ from ray.exceptions import RayError, RayTaskError
 from emberd.aside import in_thread
 from emberd.config.load import Config
 from emberd.errors import EmberdError, NoServerError, WorkerCrashedError, WorkerStartError
-from emberd.migrate.embedding import IN_FLIGHT, Asked, Embedded, PoolEmbedder
+from emberd.migrate.embedding import Asked, Embedded, PoolEmbedder
+from emberd.migrate.turns import IN_FLIGHT
 from emberd.ray import memory
 from emberd.ray.configuration import at_home, without_secrets
 from emberd.ray.crossing import Refused

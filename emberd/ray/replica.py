@@ -6,6 +6,7 @@ how many replicas there are, so a replica's model stays loaded as long as the re
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import ray
@@ -44,8 +45,8 @@ class Replica:
         Raises:
             EmberdError: it cannot be loaded here, or is not what the other replicas are.
         """
-        cores = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
-        self._pool = Pool(_of_one(at_home(config), model, cores))
+        takes = ray.get_runtime_context().get_assigned_resources()
+        self._pool = Pool(_of_one(at_home(config), model, takes))
         self._agreed: Ready | None = None
         self._odd: EmberdError | None = None
         try:
@@ -110,13 +111,15 @@ class Replica:
         self._agreed = ready
 
 
-def _of_one(config: Config, model: str, cores: float) -> Config:
-    """Return a configuration with one model, no end but that of the replica, and its cores.
+def _of_one(config: Config, model: str, takes: Mapping[str, float]) -> Config:
+    """Return a configuration with one model, no end but that of the replica, and what it takes.
 
-    It has a worker for each GPU that Ray gives it, which is one, or none and then one worker.
+    It has a worker for each GPU that Ray gives it, which is one, or none and then one worker with
+    its cores. Beside a GPU, all cores tokenize: one alone would keep it waiting.
     """
     spec = replace(config.catalog.get(model), replicas="auto", idle_unload=None)
-    threads = max(1, math.ceil(cores))
-    limits = replace(config.settings.limits, idle_unload=math.inf, threads=threads)
+    limits = replace(config.settings.limits, idle_unload=math.inf)
+    if not takes.get("GPU"):
+        limits = replace(limits, threads=max(1, math.ceil(takes.get("CPU", 1))))
     settings = replace(config.settings, default=spec.name, limits=limits)
     return replace(config, settings=settings, catalog=Catalog([spec]))

@@ -11,6 +11,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
 from ray.serve.context import _get_global_client
 from ray.serve.handle import DeploymentHandle
 
@@ -25,6 +26,7 @@ from emberd.ray.configuration import EVERYWHERE, at_home, check_token, cluster_c
 from emberd.ray.handles import HandlePool
 from emberd.ray.look import Look
 from emberd.ray.replica import Replica
+from emberd.ray.routing import LeastBusy
 from emberd.ray.scale import INGRESS, ingress_options, model_options
 from emberd.running import Running
 
@@ -82,9 +84,10 @@ def app(args: dict[str, Any]) -> Application:
     config = cluster_config(args.get("config"))
     if has_haproxy():  # each ingress listens where HAProxy on any node can reach it
         check_token(config, EVERYWHERE)
+    routing = RequestRouterConfig(request_router_class=LeastBusy)
     models = {
         spec.name: serve.deployment(Replica)
-        .options(name=spec.name, **model_options(config, spec))
+        .options(name=spec.name, request_router_config=routing, **model_options(config, spec))
         .bind(config, spec.name)
         for spec in config.catalog
     }

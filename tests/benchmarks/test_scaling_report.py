@@ -68,18 +68,20 @@ def test_columns_stand_from_the_fewest_cores_up_and_are_compared_with_those() ->
     assert "| first answer after a start |  | **0.48 s** | ≤ 0.45 s |" in section
 
 
-def test_two_gpus_are_compared_with_one_and_not_with_what_ran_on_one() -> None:
+def test_more_gpus_are_compared_with_one_and_peers_with_those_on_as_many() -> None:
     run = a_run(gpus=1)
     two = a_run(gpus=2)["columns"]["4 cores"]
     two["numbers"]["emberd"] |= of(bulk_texts_per_s=270)
+    del two["numbers"]["engine"]  # it is one process
     run["columns"] = {"1 GPU": run["columns"]["4 cores"], "2 GPUs": two}
 
     section = scaling_report.section({"scaling-two": run})
 
-    assert "| times the passages of one GPU |  | 1.80 × | ≥ 1.80 × |" in section
+    assert "| times the passages of one GPU |  | 1.80 × |  |" in section
+    assert "| its share of as many times one |  | 90 % | ≥ 90 % |" in section
     assert "| engine in process | 16,000 tokens/s |  |  |" in section
-    assert f"| emberd over HTTP / {PEER} | 2.1 × |  | ≥ 2.0 × |" in section
-    assert len([*behind.of_scaling(run)]) == 2
+    assert f"| emberd over HTTP / {PEER} | 2.1 × | 3.9 × | ≥ 2.0 × |" in section
+    assert len([*behind.of_scaling(run)]) == 4
 
 
 def test_cores_are_drawn_as_lines_and_gpus_as_bars() -> None:

@@ -20,7 +20,8 @@ from pyarrow import dataset, parquet
 from emberd.corpus.job import Job, opened, run
 from emberd.corpus.manifest import NAME
 from emberd.errors import AlreadyRunningError, BadOptionError, StoreError, UnavailableError
-from emberd.migrate.embedding import IN_FLIGHT, Embedded, Options, Target
+from emberd.migrate.embedding import Embedded, Options, Target
+from emberd.migrate.turns import IN_FLIGHT
 
 TARGET = Target(model="letters", dimensions=2, fingerprint="f1", probes="")
 

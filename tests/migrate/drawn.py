@@ -8,8 +8,9 @@ from typing import Unpack
 
 import numpy as np
 
-from emberd.migrate.embedding import IN_FLIGHT, Embedded, Options, Target
+from emberd.migrate.embedding import Embedded, Options, Target
 from emberd.migrate.store_ref import StoreRef
+from emberd.migrate.turns import IN_FLIGHT
 from emberd.vectors import Matrix
 from tests.migrate import stores
 

@@ -9,7 +9,8 @@ import pytest
 from emberd.dtypes import Dtype
 from emberd.errors import QueueFullError
 from emberd.migrate.candidates import Candidates, Verdict
-from emberd.migrate.embedding import IN_FLIGHT, Embedded
+from emberd.migrate.embedding import Embedded
+from emberd.migrate.turns import IN_FLIGHT
 from emberd.registry.spec import InputType, ModelSpec, Source
 from emberd.stores.base import Row
 from emberd.vectors import Matrix

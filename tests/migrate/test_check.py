@@ -12,11 +12,12 @@ from emberd.cli.migrate_report import show_report
 from emberd.config.load import load_config
 from emberd.errors import QueueFullError, SourceError
 from emberd.migrate.check import check, known_from, whose
-from emberd.migrate.embedding import IN_FLIGHT, Embedded, PoolEmbedder, find_target
+from emberd.migrate.embedding import Embedded, PoolEmbedder, find_target
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.known import find
 from emberd.migrate.plan import plan
 from emberd.migrate.sampling import sampled
+from emberd.migrate.turns import IN_FLIGHT
 from emberd.registry.catalog import Catalog
 from emberd.spaces.compare import compare
 from emberd.spaces.lock import LockEntry, LockFile, space_of

@@ -13,7 +13,8 @@ from emberd.client.answers import Embeddings
 from emberd.client.clients import Client
 from emberd.config.load import load_config
 from emberd.errors import NoServerError, TooLargeError
-from emberd.migrate.embedding import IN_FLIGHT, Embedded, PoolEmbedder, ServerEmbedder, in_turn
+from emberd.migrate.embedding import Embedded, PoolEmbedder, ServerEmbedder
+from emberd.migrate.turns import IN_FLIGHT, in_turn
 from tests.cosines import cosines
 from tests.migrate import stores
 from tests.pool.two_devices import CONFIG, install

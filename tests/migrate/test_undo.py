@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from emberd.errors import BackupError, DiskFullError, MigrationError, StoreBusyError, StoreError
-from emberd.migrate.embedding import IN_FLIGHT
 from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.notes import Note
 from emberd.migrate.plan import plan
@@ -22,6 +21,7 @@ from emberd.migrate.restore import Restored
 from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef
 from emberd.migrate.textless import complete
+from emberd.migrate.turns import IN_FLIGHT
 from emberd.migrate.undo import undo
 from emberd.stores.base import Replacement
 from emberd.stores.sqlite.cmem import CmemStore

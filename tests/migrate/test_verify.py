@@ -9,9 +9,9 @@ import pytest
 
 from emberd.cli.migrate_report import migrated_sentences
 from emberd.errors import MigrationError, NoServerError
-from emberd.migrate.embedding import IN_FLIGHT
 from emberd.migrate.joint_run import migrate_all
 from emberd.migrate.status import status
+from emberd.migrate.turns import IN_FLIGHT
 from emberd.stores.base import Key, Replacement, Shape
 from emberd.stores.sqlite.cmem import CmemStore
 from tests.cosines import cosines
