@@ -79,12 +79,26 @@ def measured_ingress() -> Ingress:
     return Ingress(request_s=median(requests), text_s=median(texts))
 
 
+def serve_ingress() -> Ingress:
+    """Return what Serve's ingress takes for a request of many texts, as measured beside two GPUs.
+
+    It is more than that of the same app alone: the request goes on to a replica, and comes back.
+    """
+    run = json.loads((RESULTS / "ray_replicas-h200.json").read_text())["runs"][-1]
+    took_s = [
+        of["serve_cores"]["the ingress"] / of["serve"][-1]["texts_per_s"] * BULK.texts
+        for of in run["replicas"].values()
+    ]
+    return Ingress(request_s=median(took_s), text_s=0.0)
+
+
 def check() -> Iterator[str]:
     """Yield lines: what the model says beside what was measured."""
     yield f"{'':34}{'measured':>18}{'model':>18}"
     for name, file, column, replicas in MEASURED:
         numbers = numbers_of(file, column)
-        for load, key in ((BULK, "bulk"), (SINGLE, "clients")):
+        bulk = replace(BULK, clients=BULK.clients * replicas)
+        for load, key in ((bulk, "bulk"), (SINGLE, "clients")):
             rate, p50 = numbers[f"{key}_texts_per_s"], numbers[f"{key}_p50_ms"]
             found = run(HARDWARE[name], measured_ingress(), load, replicas)
             yield (
@@ -95,7 +109,7 @@ def check() -> Iterator[str]:
         figures = json.loads((RESULTS / file).read_text())
         for count, rate in figures["bulk"].items():
             load = replace(SLEEPERS, clients=SLEEPERS.clients * int(count))
-            found = run(sleeping(figures["sleep_s"]), measured_ingress(), load, int(count))
+            found = run(sleeping(figures["sleep_s"]), serve_ingress(), load, int(count))
             name = f"Serve, {count} that sleep, {where}".ljust(34)
             yield f"{name}{rate:9.0f}/s {'':8}{found.texts_per_s:9.0f}/s {found.p50_ms:5.0f} ms"
 
@@ -108,19 +122,23 @@ def sleeping(text_s: float) -> Hardware:
     )  # fmt: skip
 
 
-def replicas(name: str, ingress: Ingress) -> Iterator[str]:
-    """Yield lines: 1 to 64 replicas, with as many clients as are needed to fill them."""
+def replicas(name: str, count: int, request_s: float | None) -> Iterator[str]:
+    """Yield lines: 1 to 64 replicas, with as many clients as are needed to fill them.
+
+    `count` ingresses; `request_s` is the time of each for a request, if not what was measured.
+    """
     hardware = HARDWARE[name]
-    yield f"{hardware.name}; ingresses: {ingress.count}"
-    for load in (BULK, SINGLE):
+    yield f"{hardware.name}; ingresses: {count}"
+    for load, measured in ((BULK, serve_ingress()), (SINGLE, measured_ingress())):
+        ingress = replace(measured, count=count, request_s=request_s or measured.request_s)
         one = 0.0
-        for count in REPLICAS:
-            given = replace(load, clients=load.clients * count)
-            found = run(hardware, ingress, given, count, answers=max(3000, 40 * given.clients))
+        for many in REPLICAS:
+            given = replace(load, clients=load.clients * many)
+            found = run(hardware, ingress, given, many, answers=max(3000, 40 * given.clients))
             one = one or found.texts_per_s
             yield (
-                f"{load.texts:4} texts a request {count:3} replicas"
-                f" {found.texts_per_s:9.0f} texts/s {found.texts_per_s / one / count:5.0%} each,"
+                f"{load.texts:4} texts a request {many:3} replicas"
+                f" {found.texts_per_s:9.0f} texts/s {found.texts_per_s / one / many:5.0%} each,"
                 f" p50 {found.p50_ms:5.0f} ms, p99 {found.p99_ms:5.0f} ms, full: {found.full}"
             )
 
@@ -176,12 +194,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--request-ms", type=float, help="of an ingress, for each request")
     parser.add_argument("--price", type=float, help="of an hour of the hardware")
     given = parser.parse_args(arguments)
-    ingress = replace(measured_ingress(), count=given.ingresses)
-    if given.request_ms:
-        ingress = replace(ingress, request_s=given.request_ms / 1000)
+    request_s = given.request_ms / 1000 if given.request_ms else None
+    hardware = given.hardware or "h200-bert-base"
     reports: dict[str, Callable[[], Iterator[str]]] = {
         "check": check,
-        "replicas": lambda: replicas(given.hardware or "h200-bert-base", ingress),
+        "replicas": lambda: replicas(hardware, given.ingresses, request_s),
         "jobs": lambda: jobs(given.price),
         "autoscaling": lambda: day(given.hardware or "xeon-2", Policy()),
     }

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from scaling_model import Hardware, Ingress, Load, Policy, autoscaled, run
-from scaling_model_report import check, measured_ingress
+from scaling_model_report import check, measured_ingress, serve_ingress
 
 SLOW = Hardware(name="slow", pass_s=0.01, tokens_per_s=1000, batch_tokens=100, start_s=5)
 FREE = Ingress(request_s=1e-9, text_s=0)
@@ -55,6 +55,7 @@ def test_replicas_come_with_the_requests_and_go_after_them() -> None:
 def test_the_numbers_are_there_that_it_is_checked_against() -> None:
     ingress = measured_ingress()
 
+    assert 1e-3 < serve_ingress().request_s < 1e-2
     assert 1e-4 < ingress.request_s < 1e-3 and 1e-6 < ingress.text_s < 1e-4
 
 
