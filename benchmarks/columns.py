@@ -229,9 +229,10 @@ class InProcess:
     ) -> float:
         """Embed so many texts at once, which libraries sort by length, again and again."""
         size = max(batch, at_once)
+        of_several = size > len(texts)  # processes: each is to be warm
         texts = [*texts] * -(-size // len(texts))
         groups = [texts[at : at + size] for at in range(0, len(texts), size)]
-        pipe.ask(texts=groups[0][:batch], batch=batch)
+        pipe.ask(texts=groups[0] if of_several else groups[0][:batch], batch=batch)
         done, spent_s, turn = 0, 0.0, 0
         while spent_s < seconds:
             group = groups[turn % len(groups)]

@@ -143,12 +143,12 @@ def answers(url: str) -> bool:
         return False
 
 
-def until(so: Callable[[], bool]) -> None:
+def until(so: Callable[[], bool], within_s: float = WITHIN_S) -> None:
     """Wait until something is so; exit if it never is."""
-    ends_s = time.monotonic() + WITHIN_S
+    ends_s = time.monotonic() + within_s
     while not so():
         if time.monotonic() > ends_s:
-            sys.exit("The replicas did not start.")
+            sys.exit(f"Nothing came of it within {within_s:.0f} s.")
         time.sleep(0.5)
 
 

@@ -50,6 +50,8 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="a folder with tokenizer.json")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
+    if asked.rows < (least := 2 * PART_ROWS * max(1, *asked.gpus)):
+        parser.error(f"--rows: at least {least}, so that each worker has two parts to write")
     with tempfile.TemporaryDirectory(prefix="emberd-files-") as folder:
         bench = Bench(asked, Path(folder))
         for gpus in asked.gpus:
@@ -143,7 +145,7 @@ class Bench:
             command = self.command(out, "--ray", "auto")
             process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
             began_s = time.monotonic()
-            until(lambda: len(list(out.glob("*.parquet"))) >= goal)
+            until(lambda: len(list(out.glob("*.parquet"))) >= goal, within_s=3600)
             process.kill()
             process.wait()
             killed_after_s = time.monotonic() - began_s

@@ -129,9 +129,12 @@ def kill_one(
     with ThreadPoolExecutor(4 * gpus) as threads:
         asking = [threads.submit(ask, number) for number in range(4 * gpus)]
         time.sleep(KILLED_AFTER_S)
-        os.kill(row_of(client)["pids"][-1], signal.SIGKILL)
-        time.sleep(0.2)
-        back_s = until_there(client, gpus)
+        pid = row_of(client)["pids"][-1]
+        began_s = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.2)  # until that is known
+        until_there(client, gpus)
+        back_s = round(time.monotonic() - began_s, 2)
         for each in asking:
             each.result()
     return counts | {"slowest_s": round(slowest_s, 2), "all_back_s": back_s}

@@ -109,7 +109,7 @@ def check() -> Iterator[str]:
         figures = json.loads((RESULTS / file).read_text())
         for count, rate in figures["bulk"].items():
             load = replace(SLEEPERS, clients=SLEEPERS.clients * int(count))
-            found = run(sleeping(figures["sleep_s"]), serve_ingress(), load, int(count))
+            found = run(sleeping(figures["sleep_s"]), measured_ingress(), load, int(count))
             name = f"Serve, {count} that sleep, {where}".ljust(34)
             yield f"{name}{rate:9.0f}/s {'':8}{found.texts_per_s:9.0f}/s {found.p50_ms:5.0f} ms"
 

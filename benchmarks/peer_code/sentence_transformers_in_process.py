@@ -29,9 +29,9 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
-        in_parts = (
-            {"pool": pool, "chunk_size": -(-len(asked["texts"]) // (2 * gpus))} if pool else {}
-        )
+        in_parts = {}
+        if pool and len(asked["texts"]) > asked["batch"]:
+            in_parts = {"pool": pool, "chunk_size": -(-len(asked["texts"]) // (2 * gpus))}
         began_s = time.perf_counter()
         with torch.inference_mode():
             vectors = model.encode(

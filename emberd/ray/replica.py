@@ -4,6 +4,7 @@ Batching, packing, fingerprints and what happens when the worker dies are the po
 how many replicas there are, so a replica's model stays loaded as long as the replica lives.
 """
 
+import asyncio
 import logging
 import math
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ from emberd.worker.wire import Ready
 
 BLAMES_THE_REPLICA = (BackendError, UnavailableError, WorkerError)
 BLAMES_THE_REQUEST = (BadVectorError, DeadlineError, WorkerCrashedError)  # though of these classes
+REFUSES_AFTER_S = 1.0
 
 log = logging.getLogger("emberd.ray")
 
@@ -67,6 +69,8 @@ class Replica:
         except EmberdError as error:
             blames_replica = isinstance(error, BLAMES_THE_REPLICA)
             elsewhere = blames_replica and not isinstance(error, BLAMES_THE_REQUEST)
+            if elsewhere:  # at once, it would be the least busy, and be asked again and again
+                await asyncio.sleep(REFUSES_AFTER_S)
             return Refused.of(error, elsewhere=elsewhere)
         return Sent.of(answer)
 

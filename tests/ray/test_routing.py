@@ -75,23 +75,29 @@ CANDIDATES = [Candidate(name) for name in ("one", "two", "three")]
 
 @pytest.fixture
 def router() -> "LeastBusy":
-    """The router without Serve around it."""
+    """The router without Serve around it, which has heard of all of them."""
+    from ray.serve._private.request_router.common import ReplicaQueueLengthCache
+
     from emberd.ray.routing import LeastBusy
 
     class Alone(LeastBusy):
         def __init__(self) -> None:
             self.initialize_state()
             self._use_replica_queue_len_cache = False
-            self._replicas: dict[str, object] = {}
-            self._replica_id_set: set[str] = set()
-            self._queue_len_gauge_last_update: dict[str, float] = {}
+            self._replica_queue_len_cache = ReplicaQueueLengthCache()
+            for each in CANDIDATES:
+                self._replica_queue_len_cache.update(each.replica_id, 0)
 
     return Alone()
 
 
+async def choose(router: "LeastBusy") -> list[list[str]]:
+    ranks = await router.choose_replicas(CANDIDATES)
+    return [[replica.replica_id for replica in rank] for rank in ranks]
+
+
 def order(router: "LeastBusy") -> list[str]:
-    ranks = asyncio.run(router.choose_replicas(CANDIDATES))
-    return [replica.replica_id for (replica,) in ranks]
+    return [each for rank in asyncio.run(choose(router)) for each in rank]
 
 
 def test_it_is_the_one_with_the_fewest_unanswered_then_the_next(router: "LeastBusy") -> None:
@@ -120,12 +126,44 @@ def test_those_that_are_equal_take_turns(router: "LeastBusy") -> None:
     assert {order(router)[0] for _ in range(200)} == {"one", "two", "three"}
 
 
-def test_one_that_died_is_new_when_it_is_back(router: "LeastBusy") -> None:
+def test_several_that_are_chosen_for_before_any_is_sent_go_to_different_ones(
+    router: "LeastBusy",
+) -> None:
+    async def six() -> list[str]:
+        return [(await choose(router))[0][0] for _ in range(6)]
+
+    assert Counter(asyncio.run(six())) == {"one": 2, "two": 2, "three": 2}
+
+
+def test_a_choice_that_led_to_nothing_is_forgotten(router: "LeastBusy") -> None:
+    from emberd.ray.routing import SOON_S
+
+    async def first_after_a_while() -> str:
+        for name in ("one", "three"):
+            router.on_send_request(name)
+        for _ in range(5):
+            assert (await choose(router))[0][0]
+        await asyncio.sleep(3 * SOON_S)
+        return (await choose(router))[0][0]
+
+    assert asyncio.run(first_after_a_while()) == "two"
+
+
+def test_one_that_could_not_be_sent_leaves_no_trace(router: "LeastBusy") -> None:
+    router.on_request_completed("two", "never sent")
     for name in ("one", "two", "two", "three"):
         router.on_send_request(name)
-    router.on_replica_actor_died("two")
 
-    assert order(router)[0] == "two"
+    assert order(router)[-1] == "two"
+
+
+def test_who_is_silent_is_asked_beside_the_least_busy_and_is_waited_for_by_nobody(
+    router: "LeastBusy",
+) -> None:
+    router.on_send_request("one")
+    router.replica_queue_len_cache.invalidate_key("two")
+
+    assert asyncio.run(choose(router)) == [["three", "two"], ["one"]]
 
 
 def test_every_model_is_deployed_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
