@@ -71,7 +71,7 @@ def test_a_start_and_an_unload_are_told_as_they_happen(watched: Server) -> None:
         assert sample["server_bytes"] > 2**20
         watched.http.post("/unload", json={"model": "tiny"})
         stream.row("tiny", lambda row: row["state"] == "cold" and row["pid"] is None)
-        left = stream.until("sample", lambda said: said["left"])
+        left = stream.ever("sample", lambda said: said["left"])
         assert left["left"] == [{"model": "tiny", "reason": "asked"}]
 
 
@@ -83,7 +83,7 @@ def test_a_killed_worker_is_told_within_a_second(watched: Server) -> None:
         os.kill(pid, signal.SIGKILL)
 
         stream.row("tiny", lambda row: row["state"] == "cold", within_s=1.0)
-        sample = stream.until("sample", lambda said: said["left"])
+        sample = stream.ever("sample", lambda said: said["left"])
 
     assert sample["left"] == [{"model": "tiny", "reason": "crash"}]
     assert sample["memory"] == {}
@@ -200,7 +200,7 @@ def test_watching_keeps_no_model_loaded(home: Path) -> None:
         server.embed("a")
 
         stream.row("tiny", lambda row: row["state"] == "ready")
-        left = stream.until("sample", lambda said: said["left"])
+        left = stream.ever("sample", lambda said: said["left"])
         assert server.row("tiny")["state"] == "cold"
 
     assert left["left"] == [{"model": "tiny", "reason": "idle"}]

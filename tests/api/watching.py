@@ -20,6 +20,7 @@ class Stream:
 
     def __init__(self) -> None:
         self._events: queue.Queue[tuple[str, Any] | None] = queue.Queue()
+        self._skipped: list[tuple[str, Any]] = []
 
     def read(self, response: httpx2.Response) -> None:
         """Put every event of a stream into the queue, and None at its end."""
@@ -49,6 +50,12 @@ class Stream:
             assert event, f"the stream ended before {name}"
             if event[0] == name and fits(event[1]):
                 return event[1]
+            self._skipped.append(event)
+
+    def ever(self, name: str, fits: Callable[[Any], bool]) -> Any:  # noqa: ANN401 - JSON
+        """Return what `until` does, also if it was skipped: a second may end at any moment."""
+        was = (data for each, data in self._skipped if each == name and fits(data))
+        return next(was, None) or self.until(name, fits)
 
     def row(self, model: str, fits: Callable[[Any], bool], *, within_s: float = WITHIN_S) -> Any:  # noqa: ANN401
         """Return the next row of a model that fits."""

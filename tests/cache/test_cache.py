@@ -152,6 +152,7 @@ def test_it_is_closed_within_the_time_it_is_given(tmp_path: Path) -> None:
     one = Opened(tmp_path)
     wait_for(lambda: one.file.exists() and one.entries == 0)
     with closing(apsw.Connection(str(one.file))) as holder:
+        holder.set_busy_timeout(20_000)  # ms: it may still be writing its tables
         holder.execute("BEGIN EXCLUSIVE")
         one.keep("a")
         began_s = time.monotonic()
