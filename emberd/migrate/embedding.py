@@ -44,8 +44,7 @@ from emberd.vectors import Rows
 
 PATIENCE_S = 60.0  # how long to wait for a server that is busy or restarting
 AGAIN_S = 1.0  # until it is asked again
-MOST_TEXTS = 2048
-MOST_QUEUED = 10**9
+MOST_TEXTS, MOST_QUEUED = 2048, 10**9  # texts in a request, and waiting
 BATCH = 256  # texts in one request; also the default of `migrate run --batch`
 
 Places = list[int]
@@ -176,7 +175,7 @@ class PoolEmbedder:
         limits = replace(
             config.settings.limits,
             max_texts=MOST_TEXTS,
-            max_queued_texts=MOST_QUEUED,  # `in_turn` sees to it
+            max_queued_texts=MOST_QUEUED,  # `in_turn` bounds them
             request_timeout=600.0,  # a slow machine is not a broken one
         )
         self._counted = Counted()
