@@ -355,19 +355,21 @@ def report(
     }
 
 
-def is_good(result: dict[str, Any], growth: float = GROWTH) -> bool:
-    """Say whether a run went as it has to."""
-    return (
-        not result["failures"]
-        and not result["zombies"]
-        and not result["tracebacks"]
-        and not result["texts_in_log"]
-        and max(result["server_growth"], result["tree_growth"]) <= growth - 1
-        and bool(result["descriptors"])
-        and result["descriptors"][-1] <= result["descriptors"][0]
-        and result["kills"] > 0
-        and set(result["answers_by_model"]) == set(MODELS)
-    )
+def faults(result: dict[str, Any], growth: float = GROWTH) -> list[str]:
+    """Return what did not go as it has to."""
+    descriptors = result["descriptors"]
+    wrong = {
+        "failures": result["failures"],
+        "zombies": result["zombies"],
+        "tracebacks": result["tracebacks"],
+        "texts in the log": result["texts_in_log"],
+        "the server grew": result["server_growth"] > growth - 1,
+        "it and its workers grew": result["tree_growth"] > growth - 1,
+        "descriptors were left open": not descriptors or descriptors[-1] > descriptors[0],
+        "no worker was killed": not result["kills"],
+        "a model never answered": set(result["answers_by_model"]) != set(MODELS),
+    }
+    return [what for what, is_so in wrong.items() if is_so]
 
 
 def main() -> int:
@@ -395,7 +397,9 @@ def main() -> int:
     print(text)  # noqa: T201
     if options.json:
         options.json.write_text(text + "\n")
-    return 0 if is_good(result) else 1
+    for what in (wrong := faults(result)):
+        print(what, file=sys.stderr)  # noqa: T201
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

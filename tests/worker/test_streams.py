@@ -11,7 +11,7 @@ from emberd.backends.base import TokenIds
 from emberd.vectors import Matrix
 from emberd.worker import wire
 from emberd.worker.batcher import Batcher
-from emberd.worker.budget import FEWEST_TOKENS, Budget
+from emberd.worker.budget import FEWEST_TOKENS, FIRST_TOKENS, Budget
 from emberd.worker.inference import run_batches
 from emberd.worker.loading import Loaded
 from emberd.worker.outbox import Sender
@@ -88,8 +88,9 @@ def run(encoder: Together, *requests: list[int], budget: int) -> list[wire.Fragm
 
 def test_as_many_batches_run_at_once_as_there_are_streams() -> None:
     encoder = Together()
+    tokens = FIRST_TOKENS // STREAMS + 1  # so that no round is a single batch
 
-    answers = run(encoder, *([100],) * (2 * STREAMS), budget=100)
+    answers = run(encoder, *([tokens],) * (2 * STREAMS), budget=tokens)
 
     assert sorted(answer.id for answer in answers) == [*range(2 * STREAMS)]
     assert (encoder.alone, encoder.beside) == (0, 2 * STREAMS)
