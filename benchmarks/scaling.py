@@ -31,6 +31,7 @@ import environments
 import machine
 import made
 import peers
+import profiles
 import servers
 from columns import Column, InProcess
 from made import Requests
@@ -79,7 +80,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
     parser.add_argument(
         "--sections", type=lambda text: text.split(","), default=SECTIONS,
-        metavar="NAME,...", help=f"only these of {', '.join(SECTIONS)}",
+        metavar="NAME,...",
+        help=f"only these of {', '.join(SECTIONS)}; {profiles.SECTION}: where the time goes",
     )  # fmt: skip
     parser.add_argument("--model", choices=made.SIZES, default="minilm")
     parser.add_argument(
@@ -100,8 +102,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(arguments)
     if not (asked.cores or asked.gpus):
         parser.error("say --cores or --gpus, such as --cores 2,4,8")
-    if unknown := set(asked.sections) - set(SECTIONS):
-        parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    known = (*SECTIONS, profiles.SECTION)
+    if unknown := set(asked.sections) - {*known}:
+        parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(known)}")
     if asked.quick:
         asked.here, asked.rounds, asked.seconds = True, 1, 0.4
     return asked
@@ -353,17 +356,30 @@ class Run:
                 shown = {key: round(each, 1) for key, each in numbers.items() if "per_s" in key}
                 self._say(f"{column.name}: {who} {shown}")
             self._write(number)
+        if profiles.SECTION in sections and number == 0:  # it slows emberd down: after the rest
+            self._profile(column)
 
-    def _keep(self, column: Column, who: str, numbers: Numbers) -> None:
+    def _profile(self, column: Column) -> None:
+        try:
+            found = profiles.profile(column, profiles.sampler(here=self.asked.here))
+        except environments.MissingError as error:
+            self.missing[profiles.SECTION] = str(error)
+        except RuntimeError as error:
+            self.results["failed"][f"{profiles.SECTION}, {column.name}"] = str(error)
+        else:
+            self._keep(column, EMBERD, Numbers())[profiles.SECTION] = found
+
+    def _keep(self, column: Column, who: str, numbers: Numbers) -> dict[str, Any]:
         facts = column.placement.facts() | {
             "gpus": column.gpus, "client_processes": column.client_processes,
         }  # fmt: skip
-        kept = self.results["columns"].setdefault(column.name, {"numbers": {}})
+        kept: dict[str, Any] = self.results["columns"].setdefault(column.name, {"numbers": {}})
         kept |= facts
         of = kept["numbers"].setdefault(who, {})
         for name, value in numbers.items():
             rounds = [*of.get(name, {"rounds": []})["rounds"], round(value, 4)]
             of[name] = {"median": round(statistics.median(rounds), 4), "rounds": rounds}
+        return kept
 
     def _write(self, rounds: int) -> None:
         took_s = round(time.monotonic() - self.began_s)

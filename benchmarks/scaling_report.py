@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from profiles import SECTION
 from scaling import CLIENTS, EMBERD, ENGINE
 
 RUNS = "scaling-*.json"
 NOT_YET = "No run has been committed yet: `scripts/bench --cores 2,4,8,16 --json OUT` makes one."
+MOST_FUNCTIONS = 5  # of a thread, that a profile shows
 SHARED = {
     "nothing": "clients on other cores",
     "cores": "clients on the other hyperthreads of the same cores",
@@ -43,7 +45,12 @@ class Column:
     def most_rounds(self) -> int:
         """How many rounds this column has."""
         return max(
-            len(each["rounds"]) for numbers in self._numbers.values() for each in numbers.values()
+            (
+                len(each["rounds"])
+                for numbers in self._numbers.values()
+                for each in numbers.values()
+            ),
+            default=0,
         )
 
     def peers(self) -> list[str]:
@@ -234,8 +241,20 @@ def section(runs: Mapping[str, Mapping[str, Any]]) -> str:
             f"![{plot['title']}](plots/{plot['file']})" for plot in plots_of(name, results)
         )
         facts = "\n".join(f"- {fact}" for fact in facts_of(results, columns))
-        parts.append(f"{table(columns)}\n\n{plots}\n\n{facts}")
+        profiles = [profile_table(column) for column in columns if SECTION in column.facts]
+        parts.append("\n\n".join([table(columns), plots, *profiles, facts]))
     return "\n\n".join(parts) or NOT_YET
+
+
+def profile_table(column: Column) -> str:
+    """Return where the time goes in bulk, by thread: see `profiles.profile`."""
+    rows = [[f"in bulk with {column.name}", "cores", "its functions"], ["---", "---:", "---"]]
+    for process, threads in column.facts[SECTION].items():
+        for thread in threads:
+            shares = [*thread["functions"].items()][:MOST_FUNCTIONS]
+            functions = ", ".join(f"`{name}` {share:.0%}" for name, share in shares)
+            rows.append([f"{process}: {thread['name']}", f"{thread['cores']:.2f}", functions])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def facts_of(results: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:

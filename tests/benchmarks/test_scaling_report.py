@@ -101,3 +101,13 @@ def test_what_somebody_else_does_better_is_named() -> None:
     row = f"one short query, p50 | 3 ms | {PEER}, in process | 2 ms | 1.50 × |"
     assert f"| One Processor, 4 cores, minilm | {row}" in table
     assert f"| A GPU, 4 cores, minilm | {row}" in table
+
+
+def test_a_profile_says_where_the_time_goes_in_the_busiest_threads() -> None:
+    run = a_run()
+    thread = {"name": "MainThread", "cores": 0.973, "functions": {"feed in emberd/wire.py": 0.41}}
+    run["columns"]["4 cores"]["profile"] = {"server": [thread], "worker": []}
+
+    section = scaling_report.section({"scaling-one": run})
+
+    assert "| server: MainThread | 0.97 | `feed in emberd/wire.py` 41% |" in section
