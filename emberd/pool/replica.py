@@ -154,7 +154,7 @@ class Replica:
         """Wait for Ready. A worker that reports progress or uses processor time is alive."""
         patience = self._context.patience
         watchdog = Watchdog(patience, time.monotonic())
-        while not session.ready:
+        while session.died or not session.ready:
             if session.died and session.start_error:
                 raise session.start_error
             if session.died:

@@ -197,6 +197,22 @@ async def test_a_request_that_kills_two_workers_fails_and_its_neighbours_do_not(
 
 
 @in_event_loop
+async def test_who_waits_for_workers_that_die_as_they_become_ready_is_not_to_blame(
+    home: Path,
+) -> None:
+    workers = Workers(become_ready=False)
+    async with fake_pool(config_of(home, "one"), workers) as pool:
+        asking = asyncio.create_task(pool.embed(texts("a")))
+        for number in (1, 2):
+            worker = await workers.nth(number)
+            worker.become_ready()
+            worker.die()
+        (await workers.nth(3)).become_ready()
+
+        assert (await asking).fragments == [b"v"]
+
+
+@in_event_loop
 async def test_workers_that_die_five_times_in_a_row_fail_everyone_who_waits(home: Path) -> None:
     workers = Workers(become_ready=False)
     async with fake_pool(config_of(home, "one"), workers) as pool:
