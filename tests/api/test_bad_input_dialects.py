@@ -282,7 +282,7 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a short queue and little patience, whose model is already loaded."""
-    limits = "limits: {max_queued_texts: 1, request_timeout: 2s}"
+    limits = "limits: {max_queued_texts: 1, request_timeout: 3s}"
     with Server(tmp_path_factory.mktemp("impatient"), config=limits) as running:
         wait_for(lambda: WAYS["native"].ask(running.http, ["a"]).is_success, within_s=60)
         yield running
@@ -319,7 +319,7 @@ def test_a_full_queue_and_a_deadline(impatient: Server, way: Way) -> None:
             first = thread.submit(way.ask, impatient.http, ["a"])
             wait_for(lambda: impatient.row()["in_flight"])
             second = way.ask(impatient.http, ["b"])
-            check(way, first.result(), 504, "deadline", "minilm did not answer within 2 s")
+            check(way, first.result(), 504, "deadline", "minilm did not answer within 3 s")
     finally:
         worker.resume()
 

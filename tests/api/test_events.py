@@ -18,6 +18,7 @@ from tests.api.watching import watching
 from tests.serving import Server, wait_for
 
 WATCH = b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+TOLD_S = 5.0  # by an event: a general look comes every ten seconds
 SECRET = "a text that nobody else may see"  # noqa: S105
 
 
@@ -75,14 +76,14 @@ def test_a_start_and_an_unload_are_told_as_they_happen(watched: Server) -> None:
         assert left["left"] == [{"model": "tiny", "reason": "asked"}]
 
 
-def test_a_killed_worker_is_told_within_a_second(watched: Server) -> None:
+def test_a_killed_worker_is_told_at_once(watched: Server) -> None:
     watched.embed("a")
     with watching(watched) as stream:
         hello = stream.until("hello")
         (pid,) = next(row["pids"] for row in hello["models"] if row["name"] == "tiny")
         os.kill(pid, signal.SIGKILL)
 
-        stream.row("tiny", lambda row: row["state"] == "cold", within_s=1.0)
+        stream.row("tiny", lambda row: row["state"] == "cold", within_s=TOLD_S)
         crash = {"model": "tiny", "reason": "crash"}
         sample = stream.ever("sample", lambda said: crash in said["left"])
 
@@ -138,7 +139,7 @@ def test_a_pin_is_told_at_once_also_of_a_model_that_is_not_loaded(watched: Serve
         stream.until("hello")
         for pinned in (True, False):
             watched.http.post("/pin", json={"model": "other", "pinned": pinned})
-            row = stream.row("other", lambda row: row["pinned"] == pinned, within_s=1.0)  # noqa: B023
+            row = stream.row("other", lambda row: row["pinned"] == pinned, within_s=TOLD_S)  # noqa: B023
 
             assert row["state"] == "cold"
 
@@ -275,7 +276,7 @@ def assert_ends_soon(server: Server) -> None:
     """Have it end, without the grace for connections that stay open, which is 10 s."""
     began_s = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 9
 
 
 def test_who_does_not_read_is_dropped_and_others_are_told_everything(home: Path) -> None:

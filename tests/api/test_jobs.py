@@ -16,7 +16,7 @@ from tests import jobs
 from tests.migrate import stores
 from tests.serving import Server, has_ended, wait_for
 
-ROWS = 1500  # enough to be stopped between two batches
+ROWS = 6000  # enough to be stopped between two batches
 
 
 @pytest.fixture(scope="module")

@@ -253,7 +253,7 @@ def test_a_map_ends_with_the_server_however_that_ends(
         (held,) = processes(one)
         os.kill(one.process.pid, end)
         one.process.wait(30)
-        wait_for(lambda: has_ended(held), within_s=5)
+        wait_for(lambda: has_ended(held))
 
 
 def test_a_stop_does_not_wait_for_a_map_that_is_read(

@@ -188,7 +188,7 @@ def test_a_client_that_hangs_up_leaves_the_queue(server: Server, texts: list[str
 
 @pytest.mark.slow
 def test_the_deadline_is_a_504_and_the_next_request_is_served(home: Path) -> None:
-    with Server(home, config="limits: {request_timeout: 1s}") as own:
+    with Server(home, config="limits: {request_timeout: 3s}") as own:
         own.http.post("/load")
         wait_for(lambda: own.row()["state"] == "ready")
 

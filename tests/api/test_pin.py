@@ -22,6 +22,12 @@ def pin(server: Server, model: str, *, pinned: bool) -> httpx2.Response:
     return server.http.post("/pin", json={"model": model, "pinned": pinned})
 
 
+def reload(server: Server, config: str) -> None:
+    """Have it read another configuration."""
+    (server.home / "config.yaml").write_text(config)
+    assert server.http.post("/reload").status_code == 200
+
+
 def test_a_pin_outlasts_idle_time_but_no_restart(home: Path) -> None:
     with Server(home, config=config_of(home, "{idle_unload: 0.5s}")) as server:
         assert pin(server, "tiny", pinned=True).json()["state"] == "cold"  # nothing is loaded by it
@@ -41,12 +47,14 @@ def test_a_pin_outlasts_idle_time_but_no_restart(home: Path) -> None:
 
 
 def test_a_pinned_model_makes_no_room_for_another_until_it_may(home: Path) -> None:
-    config = config_of(home, "{max_loaded: 1, request_timeout: 3s}")
+    config = config_of(home, "{max_loaded: 1}")
     with Server(home, config=config) as server:
         server.embed("a", model="tiny")
         pin(server, "tiny", pinned=True)
+        reload(server, config.replace("max_loaded: 1", "max_loaded: 1, request_timeout: 1s"))
         refused = server.http.post("/load", json={"model": "kept"})
         assert (refused.status_code, refused.json()["code"]) == (503, "no_room")
+        reload(server, config)
 
         pin(server, "tiny", pinned=False)
 

@@ -1,7 +1,6 @@
 """nginx and HAProxy as they come from Debian, with the configurations that the examples show."""
 
 import re
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Self
 
 import httpx2
 
+from tests.ports import free_port
 from tests.serving import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -29,15 +29,6 @@ def installed() -> dict[str, str]:
     return dict(zip(SHOWN, done.stdout.split(), strict=True))
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listened on a moment ago."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
-
-
 class Balancer:
     """One of them in front of servers on these ports; a context manager.
 
@@ -48,7 +39,7 @@ class Balancer:
         self, kind: str, folder: Path, ports: Sequence[int], *, model: str, space: str
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (port,) = free_ports(1)
+        port = free_port()
         text = SHOWN[kind].read_text()
         for shown, real in [
             (LISTENS, f"127.0.0.1:{port}"),

@@ -9,7 +9,7 @@ from typing import Self
 import psutil
 
 from emberd.backends.tiny_bert import tiny_bert
-from tests.balancers.balancing import free_ports
+from tests.ports import free_port
 from tests.serving import Server
 
 CONFIG = """
@@ -33,7 +33,7 @@ class Node:
         load: bool = True,
     ) -> None:
         self.home = home
-        (self.port,) = free_ports(1)
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._limits = {"max_texts": max_texts, "max_queued_texts": max_queued_texts}
         self.server = self.start(seed=seed, load=load)

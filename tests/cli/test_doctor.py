@@ -14,7 +14,7 @@ import pytest
 from emberd.backends import plugins
 from emberd.doctor import backends
 from tests.hub import Hub
-from tests.service.conftest import free_port
+from tests.ports import free_port
 from tests.service.managers import Fake
 from tests.serving import Server, clean_environ, run_emberd
 

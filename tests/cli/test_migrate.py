@@ -1,6 +1,7 @@
 """`emberd migrate` as people and scripts run it."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -16,8 +17,9 @@ import pytest
 
 from emberd.spaces.stores import KnownStore, StoresFile
 from emberd.vectors import Matrix
+from tests.cli.test_use_migrate_stopped import STOPPING
 from tests.migrate import stores
-from tests.serving import Server, clean_environ, run_emberd, wait_for
+from tests.serving import Server, clean_environ, run_emberd
 
 ROWS = 40
 STORES = "stores: {notes: {kind: cmem, path: notes}, wide: {path: wide, model: new}}"
@@ -439,14 +441,17 @@ def test_wrong_stores_in_the_config_are_named(home: Path, config: str, words: st
 @pytest.mark.slow
 def test_ctrl_c_says_that_the_same_command_goes_on_and_it_does(home: Path) -> None:
     command = ["migrate", "run", "notes", "--to", "new", "--yes", "--batch", "1"]
+    staging = {"module": "emberd.migrate.sidecar", "owner": "Sidecar", "method": "put"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "emberd", *command],
+        [sys.executable, "-c", STOPPING.format(**staging, count=3), *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=clean_environ(home),
     )
-    wait_for(lambda: list(home.glob("notes/*.emberd/*")) or list(home.glob("notes.emberd/*")))
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     _, complaint = process.communicate(timeout=30)
 
     done = run_emberd(*command, "--json", home=home)

@@ -343,7 +343,7 @@ def test_ctrl_c_ends_a_pull_at_once_and_keeps_the_part(
     pull = start("pull", "tiny", environ=environ)
     wait_for(lambda: [part for part in blobs(home).glob("*.part") if part.stat().st_size])
     pull.send_signal(signal.SIGINT)
-    _, complaint = pull.communicate(timeout=5)  # the Hub still holds the line
+    _, complaint = pull.communicate(timeout=20)  # the Hub still holds the line
     release.set()
     hub.answer_instead = lambda _method, _path: None
 

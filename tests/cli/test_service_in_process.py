@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.in_process import Done, run_here
+from tests.ports import free_port
 
 FAILED = (
     "ActiveState=failed SubState=failed MainPID=0 ExecMainStatus=3 ExecMainExitTimestampMonotonic=5"
@@ -53,9 +54,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     made = Machine(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    made.config(f"server: {{port: {port}}}\n")
+    made.config(f"server: {{port: {free_port()}}}\n")
     return made
 
 

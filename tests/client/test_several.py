@@ -20,8 +20,8 @@ from emberd.errors import (
     TextTooLongError,
     TooLargeError,
 )
-from tests.balancers.balancing import free_ports
 from tests.balancers.nodes import Node, Void
+from tests.ports import free_port
 from tests.serving import wait_for
 
 WORDS = ("a", "bird", "cat", "dog", "eats", "is", "the")
@@ -47,7 +47,7 @@ def expected(nodes: list[Node]) -> emberd.Embeddings:
 
 def nobody() -> str:
     """Return an address where nobody listens."""
-    return f"http://127.0.0.1:{free_ports(1)[0]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 def answered(node: Node) -> float:

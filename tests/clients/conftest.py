@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tests import rerankers
-from tests.balancers.balancing import free_ports
 from tests.clients.table import RESULTS, Client
+from tests.ports import free_port
 from tests.serving import Server
 
 ORIGINS = 'allowed_origins: ["http://localhost:3000", "app://obsidian.md"]'
@@ -62,7 +62,7 @@ def on_ray(
     config = yaml.safe_dump(ranks | offers | {"models": ranks["models"] | offers["models"]})
     with (
         Cluster(tmp_path_factory.mktemp("on-ray"), "head") as cluster,
-        Served(cluster, free_ports(1)[0]) as served,
+        Served(cluster, free_port()) as served,
     ):
         said = served.deploy(config, server=f", {ORIGINS}")
         assert said["state"] == "RUNNING", said

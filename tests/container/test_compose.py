@@ -14,7 +14,7 @@ import yaml
 
 from emberd.server.run import DRAIN_S, SHUTDOWN_GRACE_S
 from tests.container.machine import ROOT, Podman, run
-from tests.service.conftest import free_port
+from tests.ports import free_port
 from tests.serving import wait_for
 
 COMPOSE = str(Path(sys.executable).parent / "podman-compose")

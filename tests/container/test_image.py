@@ -15,7 +15,7 @@ import pytest
 
 from emberd.server.run import DRAIN_S, SHUTDOWN_GRACE_S
 from tests.container.machine import PAGE, READ_BY_THE_BUILD, Podman, block, run
-from tests.service.conftest import free_port
+from tests.ports import free_port
 from tests.serving import wait_for
 
 pytestmark = pytest.mark.slow

@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 
+MANY, PART = 20_000, 250  # rows: as many as take some seconds, and those of a file
 WORDS = ("the", "kettle", "is", "on", "ferry", "leaves", "at", "noon")
 
 
@@ -132,7 +133,7 @@ def test_the_page_about_it_is_right(small: Server, tmp_path: Path) -> None:
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
     file = tmp_path / "many.parquet"
-    parquet.write_table(pa.table({"id": range(4000), "text": texts(4000)}), file)
+    parquet.write_table(pa.table({"id": range(MANY), "text": texts(MANY)}), file)
     return file
 
 
@@ -155,22 +156,26 @@ def killed(small: Server, many: Path, tmp_path: Path) -> Path:
 
 
 def command_of(file: Path, out: Path) -> tuple[str, ...]:
-    return ("embed-files", str(file), "--out", str(out), "--part-rows", "250", "--json")
+    return ("embed-files", str(file), "--out", str(out), "--part-rows", f"{PART}", "--json")
 
 
 def test_after_a_kill_the_same_command_goes_on(small: Server, killed: Path, many: Path) -> None:
     there = {path: path.stat().st_mtime_ns for path in killed.glob("*.parquet")}
-    assert 2 <= len(there) < 16
-    assert all(parquet.read_metadata(path).num_rows == 250 for path in there)
+    assert 2 <= len(there) < MANY // PART
+    assert all(parquet.read_metadata(path).num_rows == PART for path in there)
 
     done = small.run(*command_of(many, killed))
 
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
-    assert (row["rows"], row["rows_before"], row["parts"]) == (4000, 250 * len(there), 16)
+    assert (row["rows"], row["rows_before"], row["parts"]) == (
+        MANY,
+        PART * len(there),
+        MANY // PART,
+    )
     table = parquet.read_table(killed)
-    assert table["id"].to_pylist() == list(range(4000))
-    assert table["text"].to_pylist() == texts(4000)
+    assert table["id"].to_pylist() == list(range(MANY))
+    assert table["text"].to_pylist() == texts(MANY)
     assert table["embedding"].null_count == 0
     assert all(path.stat().st_mtime_ns == before for path, before in there.items())
     assert not [*killed.glob(".*")]

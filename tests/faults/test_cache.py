@@ -10,7 +10,7 @@ from tests.serving import Server, wait_for
 from tests.verify.support import Report
 
 PAGE_WORDS = 512  # of 8 bytes: 4 KiB
-BULK = [" ".join([text] * 4) for text in texts(1200)]  # takes longer than the audit beside it
+BULK = [" ".join([text] * 4) for text in texts(2000)]  # takes longer than the audit beside it
 
 
 def vectors(

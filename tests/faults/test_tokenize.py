@@ -66,16 +66,16 @@ def test_who_stands_in_line_for_tokens_is_answered_however_often_the_worker_dies
     home: Path,
 ) -> None:
     texts = ["中" * 400] * 250
-    with Server(home) as own, ThreadPoolExecutor(6) as threads:
+    with Server(home) as own, ThreadPoolExecutor(9) as threads:
         own.embed("load")
         asked = [
-            threads.submit(own.http.post, "/tokenize", json={"inputs": texts}) for _ in range(6)
+            threads.submit(own.http.post, "/tokenize", json={"inputs": texts}) for _ in range(9)
         ]
         for _ in range(3):
             kill_at_work(own)
 
         answers = [each.result() for each in asked]
-        assert [answer.status_code for answer in answers] == [200] * 6
+        assert [answer.status_code for answer in answers] == [200] * 9
         assert all(len(answer.json()) == 250 for answer in answers)
         assert all(len(answer.json()[7]) == 402 for answer in answers)
 

@@ -134,7 +134,7 @@ class Stopped:
 
 def impatient_pool(home: Path, workers: Stopped) -> Pool:
     config = load_config(environ=clean_environ(home))
-    patience = Patience(stall_s=3, check_s=1, max_backoff_s=0.1)
+    patience = Patience(stall_s=5, check_s=1, max_backoff_s=0.1)
     return Pool(config, spawn=workers.spawn, patience=patience)
 
 

@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,8 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import sql
+
+from tests.ports import free_port
 
 USER = "nobody" if os.geteuid() == 0 else None  # Postgres refuses to be run by root
 SETTINGS = (
@@ -37,9 +38,7 @@ class PostgresServer:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="emberd-pg-"))
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
 
     def __enter__(self) -> Self:
         if USER:

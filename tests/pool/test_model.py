@@ -50,6 +50,23 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+class Clock:
+    """The clock of all replicas, which goes on when a test says so: the machine may stall."""
+
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        """Stand in for that of `time`."""
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("emberd.pool.replica.time", clock)
+    return clock
+
+
 # -- starting -----------------------------------------------------------------------------------
 
 
@@ -135,7 +152,7 @@ async def test_a_start_that_makes_no_progress_twice_fails(home: Path) -> None:
 
 @pytest.mark.parametrize("alive_by", ["progress", "processor time"])
 @in_event_loop
-async def test_a_slow_start_is_left_alone(home: Path, alive_by: str) -> None:
+async def test_a_slow_start_is_left_alone(home: Path, alive_by: str, clock: Clock) -> None:
     workers = Workers(become_ready=False)
     async with fake_pool(config_of(home, "one"), workers, patience=IMPATIENT) as pool:
         asking = asyncio.create_task(pool.embed(texts("a")))
@@ -143,13 +160,14 @@ async def test_a_slow_start_is_left_alone(home: Path, alive_by: str) -> None:
         looks = itertools.count()
 
         def move() -> None:
+            clock.now_s += IMPATIENT.stall_s / 3
             if alive_by == "progress":
                 worker.say(wire.Progress(phase="downloading", done=next(looks), total=9999))
             else:
                 worker.cpu_s += 1
 
         worker.looked_at = move
-        await asyncio.sleep(4 * IMPATIENT.stall_s)
+        await until(lambda: clock.now_s > 4 * IMPATIENT.stall_s)
         worker.become_ready()
 
         assert (await asking).fragments
@@ -239,17 +257,18 @@ async def test_a_worker_that_hangs_is_killed_and_its_requests_are_answered(home:
 
 
 @in_event_loop
-async def test_a_worker_that_computes_for_long_is_left_alone(home: Path) -> None:
+async def test_a_worker_that_computes_for_long_is_left_alone(home: Path, clock: Clock) -> None:
     workers = Workers(answers=False)
     async with fake_pool(config_of(home, "one"), workers, patience=IMPATIENT) as pool:
         asking = asyncio.create_task(pool.embed(texts("a")))
         worker = await workers.nth(1)
 
         def compute() -> None:
+            clock.now_s += IMPATIENT.hung_s / 3
             worker.cpu_s += 1
 
         worker.looked_at = compute
-        await asyncio.sleep(4 * IMPATIENT.hung_s)
+        await until(lambda: clock.now_s > 4 * IMPATIENT.hung_s)
         worker.answer(worker.asked[0])
 
         assert (await asking).fragments

@@ -191,7 +191,7 @@ def test_a_model_larger_than_the_budget_is_refused_with_both_sizes(home: Path) -
 
 @pytest.mark.slow
 def test_a_model_that_finds_no_room_in_time_is_a_503(home: Path) -> None:
-    config = "limits: {max_loaded: 1, request_timeout: 1s}\nmodels: {minilm: {pinned: true}}\n"
+    config = "limits: {max_loaded: 1, request_timeout: 3s}\nmodels: {minilm: {pinned: true}}\n"
     with Server(home, config=config) as own:
         own.http.post("/load")
         wait_for(lambda: own.row()["state"] == "ready")

@@ -7,7 +7,7 @@ import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
 from tests import rerankers
-from tests.balancers.balancing import free_ports
+from tests.ports import free_port
 from tests.ray.clusters import Cluster, Served
 from tests.serving import Server, wait_for
 
@@ -66,7 +66,7 @@ def served(cluster: Cluster) -> Iterator[Served]:
     """The application, with an ingress on two nodes and two replicas of `tiny`."""
     for name in ("tiny", "odd"):
         tiny_bert(cluster.home / name)
-    with Served(cluster, free_ports(1)[0]) as served:
+    with Served(cluster, free_port()) as served:
         served.config = MODELS.format(ranks=rerankers.FOLDER, home=cluster.home)
         said = served.deploy(served.config, *OPTIONS, change=CHANGES)
         assert said["state"] == "RUNNING", said

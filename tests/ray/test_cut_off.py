@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
-from tests.balancers.balancing import free_ports
+from tests.ports import free_port
 from tests.ray.busy import ASKERS, busy, by_client, by_http, vectors_of
 from tests.ray.clusters import Cluster, Served
 from tests.ray.conftest import INGRESS, TWO
@@ -48,7 +48,7 @@ def served(cluster: Cluster) -> Iterator[Served]:
         INGRESS: {"ray_actor_options": {"num_cpus": 0.1, "resources": {"head": 0.01}}},
         "tiny": {"autoscaling_config": TWO, "max_replicas_per_node": 1},
     }
-    with Served(cluster, free_ports(1)[0]) as served:
+    with Served(cluster, free_port()) as served:
         config = CONFIG.format(folder=cluster.home / "tiny")
         said = served.deploy(config, change=change, proxy_location="HeadOnly")
         assert said["state"] == "RUNNING", said

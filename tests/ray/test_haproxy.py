@@ -11,7 +11,7 @@ import pytest
 import emberd
 from emberd.backends.tiny_bert import tiny_bert
 from emberd.config.environment import for_ray
-from tests.balancers.balancing import free_ports
+from tests.ports import free_port
 from tests.ray.clusters import Cluster, Served
 from tests.ray.conftest import TWO
 from tests.serving import wait_for
@@ -37,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def served(cluster: Cluster) -> Iterator[Served]:
     """Nothing yet; Serve keeps the port that it is first told."""
-    with Served(cluster, free_ports(1)[0]) as served:
+    with Served(cluster, free_port()) as served:
         served.http.headers["Authorization"] = f"Bearer {TOKEN}"
         served.config = CONFIG.format(folder=cluster.home / "tiny")
         yield served

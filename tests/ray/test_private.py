@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
-from tests.balancers.balancing import free_ports
+from tests.ports import free_port
 from tests.ray.clusters import Cluster, Served
 
 
@@ -33,7 +33,7 @@ def test_an_ingress_whose_node_has_no_token_does_not_start(cluster: Cluster) -> 
     tiny = f"{{sources: [{{path: {cluster.home / 'tiny'}}}], dimensions: 64, pooling: mean}}"
     config = f"default: tiny\nmodels: {{tiny: {tiny}}}\n"
     environ = {"EMBERD_TOKEN": "a-token-of-this-shell"}
-    with Served(cluster, free_ports(1)[0]) as served:
+    with Served(cluster, free_port()) as served:
         # On loopback, too, but not by a name that everybody knows for it.
         said = served.deploy(config, server=", host: 127.0.0.2", environ=environ)
 

@@ -13,7 +13,7 @@ import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
 from emberd.config.environment import for_ray
-from tests.balancers.balancing import free_ports
+from tests.ports import free_port
 from tests.ray.clusters import Cluster, Served
 from tests.ray.conftest import TWO
 from tests.serving import wait_for
@@ -214,7 +214,7 @@ def test_clients_that_never_pause_are_shared_equally(tmp_path: Path) -> None:
 
     with (
         Cluster(tmp_path / "home", "head", environ=environ) as cluster,
-        Served(cluster, free_ports(1)[0]) as served,
+        Served(cluster, free_port()) as served,
     ):
         served.http.headers["Authorization"] = f"Bearer {token.read_text()}"
         config = CONFIG.format(folder=tmp_path / "tiny")

@@ -13,6 +13,7 @@ from emberd.errors import ConfigError, PortTakenError
 from emberd.server import sockets
 from emberd.server.sockets import listen
 from tests.answering import EMBERD, answering
+from tests.ports import free_port
 
 
 def test_whoever_has_the_port_is_named() -> None:
@@ -59,8 +60,7 @@ def test_localhost_needs_its_port_on_both_addresses(monkeypatch: pytest.MonkeyPa
 
 
 def test_no_port_stays_taken_if_the_socket_cannot_be_made(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     settings = ServerSettings(port=port, socket=str(tmp_path / "no-folder" / "s"))
 
     with pytest.raises(ConfigError, match=os.strerror(errno.ENOENT).lower()):

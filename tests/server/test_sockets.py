@@ -16,7 +16,7 @@ import pytest
 from emberd import running
 from emberd.config.settings import ServerSettings
 from emberd.server import sockets
-from tests.balancers.balancing import free_ports
+from tests.ports import free_port
 from tests.service.test_life import unwritable_home
 from tests.serving import Server, clean_environ, run_emberd
 
@@ -206,7 +206,7 @@ def test_a_state_folder_that_cannot_be_made_is_said_without_a_traceback(home: Pa
 
 def test_a_server_that_cannot_write_its_record_has_answered_nobody(home: Path) -> None:
     unwritable_home(home)
-    port, ended, answers = free_ports(1)[0], Event(), []
+    port, ended, answers = free_port(), Event(), []
     connected = Event()
 
     def ask() -> None:
@@ -219,7 +219,10 @@ def test_a_server_that_cannot_write_its_record_has_answered_nobody(home: Path) -
     asker = Thread(target=ask)
     asker.start()
     try:
-        said = refused(home, f"server: {{port: {port}, host: localhost, socket: {home}/s}}")
+        for _ in range(5):  # until the client has come in time
+            said = refused(home, f"server: {{port: {port}, host: localhost, socket: {home}/s}}")
+            if connected.is_set():
+                break
     finally:
         ended.set()
         asker.join()

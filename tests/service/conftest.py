@@ -1,11 +1,11 @@
 """A machine for each test: a home, a service manager, a free port."""
 
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.service.managers import Fake, Machine, RealSystemd, ServiceManager, why_no_systemd
 from tests.service.replaced import load_old_agent
 
@@ -79,11 +79,3 @@ def on_the_machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], None]
         monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
 
     return enter
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

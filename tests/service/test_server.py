@@ -11,7 +11,7 @@ from emberd.errors import ConfigError
 from emberd.service.launchd import Launchd
 from emberd.service.server import address_of, holder, is_ready, unit_of
 from emberd.service.unit import Status
-from tests.service.conftest import free_port
+from tests.ports import free_port
 
 
 class Installed(Launchd):

@@ -44,6 +44,7 @@ AT_REST = MODELS[:2]  # loaded when memory is noted
 GROWTH = 1.02
 REST_EVERY_S = 60.0
 SETTLING = 1 / 6  # of the time, before memory and descriptors are compared
+LOOKS, LOOK_EVERY_S = 5, 0.5  # at rest; the least counts
 PARTS = 5  # of the rest; the medians of the first and the last have to be alike
 
 
@@ -182,14 +183,15 @@ class Soak:
         like the one that kills it, and fails by design.
         """
         chance = random.Random(seed)  # noqa: S311
-        hit: dict[str, int] = {}  # by model: the worker that was hit
-        replaced_s = dict.fromkeys(MODELS, 0.0)  # when another was seen in its place
+        hit: set[str] = set()  # models whose worker was hit and is still the one that is told
+        pids: dict[str, int | None] = dict.fromkeys(MODELS)
+        replaced_s = dict.fromkeys(MODELS, 0.0)  # when another was seen
         while not self.stop.wait(chance.uniform(0.5, 1.5) * every_s):
             with self.turns.work(), self.tally.noting_failures():
                 rows = {row["name"]: row for row in self.rows()}
-                for model in [model for model in hit if rows[model]["pid"] != hit[model]]:
-                    del hit[model]
-                    replaced_s[model] = time.monotonic()
+                for model in [m for m in MODELS if rows[m]["pid"] != pids[m]]:
+                    hit.discard(model)
+                    pids[model], replaced_s[model] = rows[model]["pid"], time.monotonic()
                 waiting = {
                     model
                     for model, since_s in list(self.asked.values())
@@ -207,7 +209,7 @@ class Soak:
                     worker.suspend() if hangs else worker.kill()
                 except psutil.NoSuchProcess:
                     continue  # it left just now
-                hit[model] = worker.pid
+                hit.add(model)
                 with self.tally.lock:
                     self.tally.hangs += hangs
                     self.tally.kills += not hangs
@@ -256,15 +258,13 @@ class Soak:
                 if row["in_flight"] or row["queued"]:
                     self.tally.fail(f"{row['name']} holds requests at rest")
             server = psutil.Process(self.server.process.pid)
-            own_bytes = server.memory_info().rss
-            self.rests.append(
-                Rest(
-                    after_s=time.monotonic() - began_s,
-                    server_bytes=own_bytes,
-                    tree_bytes=own_bytes + sum(worker.memory_info().rss for worker in workers),
-                    descriptors=server.num_fds(),
-                )
-            )
+            looks = []
+            for _ in range(LOOKS):  # files that are being written and pages in passing are no leak
+                time.sleep(LOOK_EVERY_S)
+                own_bytes = server.memory_info().rss
+                tree_bytes = own_bytes + sum(worker.memory_info().rss for worker in workers)
+                looks.append((own_bytes, tree_bytes, server.num_fds()))
+            self.rests.append(Rest(time.monotonic() - began_s, *map(min, zip(*looks, strict=True))))
 
 
 def run(
@@ -328,6 +328,7 @@ def report(
     server = medians(lambda rest: rest.server_bytes / 2**20)
     tree = medians(lambda rest: rest.tree_bytes / 2**20)
     tally = soak.tally
+    unusual = [line for line in server_log.splitlines() if '"level":"info"' not in line]
     leaked = [text for text in soak.known.texts if len(text) > 40 and text in server_log]
     return {
         "seconds": round(spent_s),
@@ -352,6 +353,7 @@ def report(
         "zombies": zombies,
         "tracebacks": server_log.count("Traceback"),
         "texts_in_log": len(leaked),
+        "log": unusual[-50:],
     }
 
 

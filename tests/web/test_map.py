@@ -131,6 +131,7 @@ def test_the_pointer_shows_a_text_and_a_lasso_lists_many(browser: Browser, mappe
         assert box
         for step in range(40):  # somewhere in the middle there is a point
             page.mouse.move(box["x"] + box["width"] * (0.3 + step * 0.01), box["y"] + 300)
+            page.wait_for_timeout(200)  # the text is asked for
             if page.locator(".tip").count():
                 break
         expect(page.locator(".tip p").first).to_be_visible()

@@ -19,6 +19,7 @@ from tests.web.browsing import (
 )
 
 LOST = "without-any-files"
+SLOW_MS = 60_000  # a model is loaded, beside other tests
 LONG = "a-model-whose-name-has-no-end-in-sight-and-is-still-not-cut-anywhere"
 
 
@@ -50,7 +51,7 @@ def test_a_model_starts_serves_dies_and_starts_again_on_screen(
 
         os.kill(now.row("tiny")["pid"], signal.SIGKILL)
 
-        expect(page.get_by_role("heading", name="No model is loaded")).to_be_visible(timeout=1000)
+        expect(page.get_by_role("heading", name="No model is loaded")).to_be_visible()
         expect(page.locator(".memory span")).to_have_count(0)
 
 
@@ -61,7 +62,7 @@ def test_its_buttons_load_pin_and_unload(browser: Browser, now: Server) -> None:
         page.get_by_label("Filter").fill("in-sight here")
         page.get_by_role("button", name=f"Load {LONG}").click()
         model = page.get_by_role("article", name=LONG)
-        expect(model.locator(".state")).to_have_text("ready")
+        expect(model.locator(".state")).to_have_text("ready", timeout=SLOW_MS)
 
         model.get_by_role("button", name="Pin", exact=True).click()
 

@@ -282,5 +282,5 @@ def test_a_killed_worker_is_seen_by_who_waits_for_it(
         os.kill(pid, signal.SIGKILL)
 
         restarts = re.compile(r"tiny (starts|is about to start)")
-        expect(under_way.get_by_text(restarts)).to_be_visible(timeout=1000)
+        expect(under_way.get_by_text(restarts)).to_be_visible()
         page.get_by_role("table", name="Cosines of all pairs by tiny").wait_for()

@@ -139,9 +139,14 @@ def test_an_answer_that_is_no_longer_wanted_is_not_waited_for(
     with opened(browser, trying, "try") as page:
         page.get_by_label("Model", exact=True).select_option("asks")
         page.get_by_role("button", name="Compare").click()
-        page.get_by_role("button", name="Stop").click()
-
-        expect(page.get_by_label("Under way")).to_have_count(0)
+        [pid] = wait_for(lambda: trying.row("asks")["pids"])
+        worker = psutil.Process(pid)
+        worker.suspend()
+        try:
+            page.get_by_role("button", name="Stop").click()
+            expect(page.get_by_label("Under way")).to_have_count(0)
+        finally:
+            worker.resume()
         expect(page.get_by_role("alert")).to_have_count(0)
         expect(heat_map(page, "asks")).to_have_count(0)
 

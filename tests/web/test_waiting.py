@@ -1,7 +1,6 @@
 """Waiting: whatever takes more than 2 s says why and what to do, and goes on by itself."""
 
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import jobs
+from tests.ports import free_port
 from tests.serving import Server, wait_for
 from tests.web.browsing import WIDTHS, assert_accessible, assert_nothing_is_cut, opened
 from tests.web.test_every_view import VIEWS
@@ -124,8 +124,7 @@ def test_before_the_first_answer_it_says_that_there_is_none(
 def test_a_server_that_was_killed_is_told_in_every_view_until_it_is_back(
     browser: Browser, home: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     first = Server(home, config=CONFIG, arguments=("--port", port))
     with opened(browser, first, expects=(*LOST, "status of 404")) as page:  # the store is not there
         hold(page, "**/events")  # so it has told nothing yet
@@ -158,8 +157,7 @@ def test_a_server_that_was_killed_is_told_in_every_view_until_it_is_back(
 def test_what_failed_while_the_server_was_gone_is_asked_again(
     browser: Browser, home: Path, view: str
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     first = Server(home, config=CONFIG, arguments=("--port", port))
     with opened(browser, first, view, expects=(*LOST, "status of 404")) as page:
         expect(page.locator(".connection")).to_contain_text("emberd 0")

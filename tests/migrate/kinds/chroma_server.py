@@ -1,6 +1,5 @@
 """A server of Chroma."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from emberd.vectors import Matrix
 from tests.migrate.kinds import chroma
 from tests.migrate.kinds.base import Rows
 from tests.migrate.kinds.qdrant_server import forget_backups
+from tests.ports import free_port
 
 START_S = 60.0
 
@@ -34,9 +34,7 @@ class Subject:
         self._rows: list[tuple[Key, str, Matrix]] = []
 
     def __enter__(self) -> Self:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         program = Path(sys.executable).with_name("chroma")
         command = [str(program), "run", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--path", str(self._folder / "served")]
