@@ -23,7 +23,7 @@ from tests.serving import Server
 from tests.web.browsing import Scheme, launch
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-MOST_BYTES = 180_000
+MOST_BYTES = 250_000
 LOOKS: dict[str, tuple[ViewportSize, Scheme]] = {
     "": ({"width": 1280, "height": 900}, "light"),
     "-phone": ({"width": 390, "height": 844}, "dark"),

@@ -51,12 +51,13 @@ async def settled() -> None:
 
 
 class Clock:
-    """The clock of all replicas, which goes on when a test says so: the machine may stall."""
+    """The clock of all replicas. A test moves it on, so that the machine may stall."""
 
     now_s = 0.0
 
     def monotonic(self) -> float:
-        """Stand in for that of `time`."""
+        """Stand in for that of `time`: later each time, by next to nothing."""
+        self.now_s += 1e-6
         return self.now_s
 
 
