@@ -356,7 +356,7 @@ class Run:
                 shown = {key: round(each, 1) for key, each in numbers.items() if "per_s" in key}
                 self._say(f"{column.name}: {who} {shown}")
             self._write(number)
-        if profiles.SECTION in sections and number == 0:  # it slows emberd down: after the rest
+        if profiles.SECTION in sections and number == 0:
             self._profile(column)
 
     def _profile(self, column: Column) -> None:
@@ -364,8 +364,10 @@ class Run:
             found = profiles.profile(column, profiles.sampler(here=self.asked.here))
         except environments.MissingError as error:
             self.missing[profiles.SECTION] = str(error)
-        except RuntimeError as error:
+            self._say(f"no profile: {error}")
+        except profiles.ProfileError as error:
             self.results["failed"][f"{profiles.SECTION}, {column.name}"] = str(error)
+            self._say(f"{column.name}: no profile: {error}")
         else:
             self._keep(column, EMBERD, Numbers())[profiles.SECTION] = found
 

@@ -237,6 +237,8 @@ def section(runs: Mapping[str, Mapping[str, Any]]) -> str:
     parts = []
     for name, results in runs.items():
         columns = columns_of(results)
+        if not columns:
+            continue
         plots = "\n".join(
             f"![{plot['title']}](plots/{plot['file']})" for plot in plots_of(name, results)
         )
@@ -289,6 +291,8 @@ def facts_of(results: Mapping[str, Any], columns: Sequence[Column]) -> list[str]
 def plots_of(name: str, results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the plots of a run, for `peer_code/plots.py`: lines over cores, or bars for GPUs."""
     columns = columns_of(results)
+    if not columns:
+        return []
     who = [EMBERD, *columns[-1].peers()]
     title = "passages: texts/s (more is better)"
     if columns[0].facts["gpus"]:

@@ -18,7 +18,7 @@ from tests.api.watching import watching
 from tests.serving import Server, wait_for
 
 WATCH = b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-TOLD_S = 5.0  # by an event: a general look comes every ten seconds
+SOON = 3  # samples, by an event: a general look comes every ten seconds
 SECRET = "a text that nobody else may see"  # noqa: S105
 
 
@@ -83,7 +83,7 @@ def test_a_killed_worker_is_told_at_once(watched: Server) -> None:
         (pid,) = next(row["pids"] for row in hello["models"] if row["name"] == "tiny")
         os.kill(pid, signal.SIGKILL)
 
-        stream.row("tiny", lambda row: row["state"] == "cold", within_s=TOLD_S)
+        stream.row("tiny", lambda row: row["state"] == "cold", samples=SOON)
         crash = {"model": "tiny", "reason": "crash"}
         sample = stream.ever("sample", lambda said: crash in said["left"])
 
@@ -139,7 +139,7 @@ def test_a_pin_is_told_at_once_also_of_a_model_that_is_not_loaded(watched: Serve
         stream.until("hello")
         for pinned in (True, False):
             watched.http.post("/pin", json={"model": "other", "pinned": pinned})
-            row = stream.row("other", lambda row: row["pinned"] == pinned, within_s=TOLD_S)  # noqa: B023
+            row = stream.row("other", lambda row: row["pinned"] == pinned, samples=SOON)  # noqa: B023
 
             assert row["state"] == "cold"
 

@@ -1,6 +1,7 @@
 """A client of `/events`: reads the stream of a real server in a thread of its own."""
 
 import json
+import math
 import queue
 import threading
 import time
@@ -42,28 +43,34 @@ class Stream:
         fits: Callable[[Any], bool] = lambda _: True,
         *,
         within_s: float = WITHIN_S,
+        samples: float = math.inf,
     ) -> Any:  # noqa: ANN401 - JSON
-        """Return the data of the next event of that name that fits; skip those before it."""
+        """Return the data of the next event of that name that fits; skip those before it.
+
+        Of these, fewer than so many may be `samples`: one comes every second of the server's.
+        """
         until_s = time.monotonic() + within_s
         while True:
+            assert samples > 0, f"{name} did not come in time"
             event = self._events.get(timeout=max(0.001, until_s - time.monotonic()))
             assert event, f"the stream ended before {name}"
             if event[0] == name and fits(event[1]):
                 return event[1]
             self._skipped.append(event)
+            samples -= event[0] == "sample"
 
     def ever(self, name: str, fits: Callable[[Any], bool]) -> Any:  # noqa: ANN401 - JSON
         """Return what `until` does, also if it was skipped: a second may end at any moment."""
         was = (data for each, data in self._skipped if each == name and fits(data))
         return next(was, None) or self.until(name, fits)
 
-    def row(self, model: str, fits: Callable[[Any], bool], *, within_s: float = WITHIN_S) -> Any:  # noqa: ANN401
-        """Return the next row of a model that fits."""
+    def row(self, model: str, fits: Callable[[Any], bool], *, samples: float = math.inf) -> Any:  # noqa: ANN401
+        """Return the next row of a model that fits; `samples` as in `until`."""
 
         def has(rows: list[dict[str, Any]]) -> bool:
             return any(row["name"] == model and fits(row) for row in rows)
 
-        rows = self.until("models", has, within_s=within_s)
+        rows = self.until("models", has, samples=samples)
         return next(row for row in rows if row["name"] == model)
 
     def until_its_end(self) -> None:

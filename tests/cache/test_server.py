@@ -175,6 +175,10 @@ def test_vectors_outlive_the_worker_and_the_server_but_not_a_change_of_space(hom
         written(first, 2)
         first.http.post("/unload", json={})
         assert first.embed("kept")["cached"] == 1
+        first.embed("kept at the end")
+        first.http.post("/unload", json={})
+        written(first, 3)
+        assert first.embed("kept")["cached"] == 1
         [worker] = first.workers()
         os.kill(worker.pid, signal.SIGKILL)
         assert first.embed("kept")["cached"] == 1

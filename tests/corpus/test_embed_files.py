@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from tests.serving import Server, clean_environ, run_emberd, wait_for
 
-MANY, PART = 20_000, 250  # rows: as many as take some seconds, and those of a file
+MANY, PART = 20_000, 250  # rows in all (some seconds of work), and in each file
 WORDS = ("the", "kettle", "is", "on", "ferry", "leaves", "at", "noon")
 
 

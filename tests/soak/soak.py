@@ -44,6 +44,7 @@ AT_REST = MODELS[:2]  # loaded when memory is noted
 GROWTH = 1.02
 REST_EVERY_S = 60.0
 SETTLING = 1 / 6  # of the time, before memory and descriptors are compared
+FEWEST_RESTS = 3
 LOOKS, LOOK_EVERY_S = 5, 0.5  # at rest; the least counts
 PARTS = 5  # of the rest; the medians of the first and the last have to be alike
 
@@ -183,7 +184,7 @@ class Soak:
         like the one that kills it, and fails by design.
         """
         chance = random.Random(seed)  # noqa: S311
-        hit: set[str] = set()  # models whose worker was hit and is still the one that is told
+        hit: set[str] = set()  # models whose worker was hit and is still the one that /models names
         pids: dict[str, int | None] = dict.fromkeys(MODELS)
         replaced_s = dict.fromkeys(MODELS, 0.0)  # when another was seen
         while not self.stop.wait(chance.uniform(0.5, 1.5) * every_s):
@@ -291,8 +292,10 @@ def run(
         until_s = began_s + 60 * minutes
         for thread in threads:
             thread.start()
-        while (left_s := until_s - time.monotonic()) > 0 and not soak.tally.failures:
-            time.sleep(min(REST_EVERY_S, 60 * minutes / PARTS, left_s))
+        while not soak.tally.failures and (
+            time.monotonic() < until_s or len(soak.rests) < FEWEST_RESTS
+        ):
+            time.sleep(min(REST_EVERY_S, 60 * minutes / PARTS))
             soak.rest(began_s)
             log(f"{soak.tally.answers} answers  {soak.tally.kills} kills  {soak.rests[-1:]}")
         soak.stop.set()
