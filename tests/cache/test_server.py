@@ -175,9 +175,11 @@ def test_vectors_outlive_the_worker_and_the_server_but_not_a_change_of_space(hom
         written(first, 2)
         first.http.post("/unload", json={})
         assert first.embed("kept")["cached"] == 1
+        first.embed("another")
+        written(first, 3)  # so what this worker computes has been checked
         first.embed("kept at the end")
         first.http.post("/unload", json={})
-        written(first, 3)
+        written(first, 4)
         assert first.embed("kept")["cached"] == 1
         [worker] = first.workers()
         os.kill(worker.pid, signal.SIGKILL)
