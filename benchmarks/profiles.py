@@ -9,11 +9,10 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ SECTION = "profile"
 SAMPLES_PER_S = 50
 LEAST_SHARE = 0.02  # of a function, to be named
 LONGER_S = 3.0  # than py-spy looks, so that there is work when it begins and ends
-UNNAMED = "native code's own"  # threads
+UNNAMED = "native code's own"  # a thread without a name, or without a sample
 MOST_THREADS = 4  # of a process
 STACK = re.compile(r"thread \((\d+)\)(?:: ([^;]*))?;?(.*) (\d+)$")
 FRAME = re.compile(r"(.+) \((.+?)(?::\d+)?\)$")
@@ -35,14 +34,6 @@ FRAME = re.compile(r"(.+) \((.+?)(?::\d+)?\)$")
 
 class ProfileError(Exception):
     """Processes cannot be looked at; the message says why."""
-
-
-@dataclass(slots=True)
-class Sampled:
-    """What one thread did, in samples of each function."""
-
-    name: str
-    functions: Counter[str] = field(default_factory=Counter)
 
 
 def sampler(*, here: bool) -> str:
@@ -72,11 +63,7 @@ def profile(column: Column, py_spy: str) -> dict[str, Any]:
         ProfileError: py-spy may not look at processes here, or there is nothing to look at.
     """
     seconds = max(1, round(column.seconds))
-    with (
-        serving(column) as running,
-        tempfile.TemporaryDirectory() as folder,
-        ThreadPoolExecutor(1) as thread,
-    ):
+    with serving(column) as running, ThreadPoolExecutor(1) as thread:
         servers = [running.server] * column.client_processes
         on = column.placement.clients
         load.run(replace(column.bulk, drain=False), servers, seconds=column.warm_s, clients_on=on)
@@ -85,7 +72,7 @@ def profile(column: Column, py_spy: str) -> dict[str, Any]:
         )
         time.sleep(LONGER_S / 2)
         try:
-            found = _looked_at(running.pid, py_spy, seconds, Path(folder))
+            found = _looked_at(running.pid, py_spy, seconds)
         except psutil.Error as error:
             raise ProfileError(f"a process has ended: {error}") from error
         finally:
@@ -93,31 +80,24 @@ def profile(column: Column, py_spy: str) -> dict[str, Any]:
     return found
 
 
-def _looked_at(pid: int, py_spy: str, seconds: int, folder: Path) -> dict[str, Any]:
+def _looked_at(pid: int, py_spy: str, seconds: int) -> dict[str, Any]:
     """Return what `profile` does, of a server that is under load for longer than that."""
     workers = psutil.Process(pid).children()
     if not workers:
         raise ProfileError("the server has no worker")
-    pids = {"server": pid, "worker": workers[0].pid}
-    before, began_s = {name: _cpu_s(pid) for name, pid in pids.items()}, time.monotonic()
-    with ExitStack() as stack:
-        looking = {
-            name: stack.enter_context(_look(py_spy, pid, seconds, folder / name))
-            for name, pid in pids.items()
-        }
-        said = {name: process.communicate()[1].strip() for name, process in looking.items()}
+    pids = [pid, workers[0].pid]
+    before, began_s = [_cpu_s(each) for each in pids], time.monotonic()
+    with ThreadPoolExecutor(len(pids)) as threads:
+        samples = [*threads.map(lambda each: _samples(py_spy, each, seconds), pids)]
     spent_s = time.monotonic() - began_s
-    after = {name: _cpu_s(pid) for name, pid in pids.items()}
-    found = {}
-    for name, process in looking.items():
-        if process.returncode:
-            raise ProfileError(f"py-spy: {said[name].splitlines()[-1] if said[name] else name}")
+    found = []
+    for each, seen, used_before in zip(pids, samples, before, strict=True):
         cores = {  # a thread that has ended meanwhile is left out
-            thread: (used_s - before[name].get(thread, 0.0)) / spent_s
-            for thread, used_s in after[name].items()
+            thread: (used_s - used_before.get(thread, 0.0)) / spent_s
+            for thread, used_s in _cpu_s(each).items()
         }
-        found[name] = busiest((folder / name).read_text(), cores)
-    return found
+        found.append(busiest(seen, cores))
+    return dict(zip(("server", "worker"), found, strict=True))
 
 
 def busiest(samples: str, cores: Mapping[int, float]) -> list[dict[str, Any]]:
@@ -125,21 +105,21 @@ def busiest(samples: str, cores: Mapping[int, float]) -> list[dict[str, Any]]:
 
     `samples` are py-spy's, as `raw` with `--threads`; `cores` by a thread's id.
     """
-    sampled: dict[int, Sampled] = {}
+    names: dict[int, str] = {}
+    counts: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for line in samples.splitlines():
         if match := STACK.match(line):
             thread, name, stack, count = match.groups()
             frame = FRAME.match(stack.rpartition(";")[2])
             function = " in ".join(frame.groups()) if frame else "?"
-            of = sampled.setdefault(int(thread), Sampled(name or UNNAMED))
-            of.functions[function] += int(count)
+            names[int(thread)] = name or UNNAMED
+            counts[int(thread)][function] += int(count)
     found = []
-    for thread, busy in sorted(cores.items(), key=lambda each: -each[1])[:MOST_THREADS]:
-        of = sampled.get(thread, Sampled(UNNAMED))
-        shares = {name: n / of.functions.total() for name, n in of.functions.most_common()}
+    for at, busy in sorted(cores.items(), key=lambda each: -each[1])[:MOST_THREADS]:
+        shares = {name: n / counts[at].total() for name, n in counts[at].most_common()}
         found.append(
             {
-                "name": of.name,
+                "name": names.get(at, UNNAMED),
                 "cores": round(busy, 3),
                 "functions": {
                     name: round(share, 3) for name, share in shares.items() if share >= LEAST_SHARE
@@ -149,20 +129,18 @@ def busiest(samples: str, cores: Mapping[int, float]) -> list[dict[str, Any]]:
     return found
 
 
-@contextmanager
-def _look(py_spy: str, pid: int, seconds: int, target: Path) -> "Iterator[subprocess.Popen[str]]":
-    command = [
-        py_spy, "record", "--threads", "--format", "raw", "--rate", str(SAMPLES_PER_S),
-        "--duration", str(seconds), "--output", str(target), "--pid", str(pid),
-    ]  # fmt: skip
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+def _samples(py_spy: str, pid: int, seconds: int) -> str:
+    """Return what py-spy saw in so long; see `busiest`. Raises ProfileError."""
+    with tempfile.NamedTemporaryFile() as target:
+        command = [
+            py_spy, "record", "--threads", "--format", "raw", "--rate", str(SAMPLES_PER_S),
+            "--duration", str(seconds), "--output", target.name, "--pid", str(pid),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or ["it failed"]
+            raise ProfileError(f"py-spy: {said[-1]}")
+        return Path(target.name).read_text()
 
 
 def _cpu_s(pid: int) -> dict[int, float]:

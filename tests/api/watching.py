@@ -42,14 +42,13 @@ class Stream:
         name: str,
         fits: Callable[[Any], bool] = lambda _: True,
         *,
-        within_s: float = WITHIN_S,
         samples: float = math.inf,
     ) -> Any:  # noqa: ANN401 - JSON
         """Return the data of the next event of that name that fits; skip those before it.
 
-        Of these, fewer than so many may be `samples`: one comes every second of the server's.
+        Fewer than so many of these may be `samples`, of which the server sends one a second.
         """
-        until_s = time.monotonic() + within_s
+        until_s = time.monotonic() + WITHIN_S
         while True:
             assert samples > 0, f"{name} did not come in time"
             event = self._events.get(timeout=max(0.001, until_s - time.monotonic()))

@@ -14,6 +14,7 @@ from tests.serving import Server
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = {"phone": 390, "desk": 1440}
+SLOW_MS = 60_000  # a model is loaded, a process started or UMAP computed, beside other tests
 COSTLY = "GPU stall due to ReadPixels"  # what drawing by the processor takes, and a screenshot
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")

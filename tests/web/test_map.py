@@ -11,14 +11,13 @@ from tests.atlas.maps import HOSTILE, OF_NEW, ROWS, make_large, texts
 from tests.serving import Server, wait_for
 from tests.web.browsing import (
     LOOKS,
+    SLOW_MS,
     WIDTHS,
     Scheme,
     assert_accessible,
     assert_nothing_is_cut,
     opened,
 )
-
-SLOW_MS = 60_000  # a model is loaded, or UMAP computed, beside other tests
 
 
 @contextmanager

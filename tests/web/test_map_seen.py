@@ -12,9 +12,9 @@ from emberd.vectors import Matrix
 from tests.atlas.maps import OF_NEW, ROWS, texts
 from tests.migrate import stores
 from tests.serving import Server
-from tests.web.browsing import opened
+from tests.web.browsing import SLOW_MS, opened
 from tests.web.pixels import Mask, Pixels, colour, has, pixels
-from tests.web.test_map import SLOW_MS, heading, map_of
+from tests.web.test_map import heading, map_of
 
 REACH = 7  # pixels from the middle of a point that is lit to its edge, and a little more
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests import jobs
 from tests.rerankers import FOLDER
 from tests.serving import Server
-from tests.web.browsing import LOOKS, WIDTHS, Scheme, assert_nothing_is_cut, opened
+from tests.web.browsing import LOOKS, SLOW_MS, WIDTHS, Scheme, assert_nothing_is_cut, opened
 from tests.web.test_every_view import VIEWS
 from tests.web.test_page import TINY
 
@@ -19,7 +19,6 @@ RANKER = "ranks" + "r" * 55
 STORE = "store" + "s" * 55
 GONE = "fewer" + "f" * 55
 DEEP = "/".join(["folder" + "d" * 54] * 3)
-SLOW_MS = 60_000
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from emberd.backends.tiny_bert import tiny_bert
 from tests.serving import Server
 from tests.web.browsing import (
     LOOKS,
+    SLOW_MS,
     Scheme,
     assert_accessible,
     assert_nothing_is_cut,
@@ -19,7 +20,6 @@ from tests.web.browsing import (
 )
 
 LOST = "without-any-files"
-SLOW_MS = 60_000  # a model is loaded, beside other tests
 LONG = "a-model-whose-name-has-no-end-in-sight-and-is-still-not-cut-anywhere"
 
 

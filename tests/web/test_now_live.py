@@ -19,10 +19,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from emberd.backends.tiny_bert import tiny_bert
 from tests.hub import Answer, Hub
 from tests.serving import Server, wait_for
-from tests.web.browsing import assert_accessible, opened
+from tests.web.browsing import SLOW_MS, assert_accessible, opened
 from tests.web.pixels import colour
 
-SLOW_MS = 60_000
 AMOUNT = re.compile(r"[\d.]+ [KM]iB of [\d.]+ [KM]iB")
 COLUMNS = """(canvas, [red, green, blue]) => {
   const { width, height } = canvas;

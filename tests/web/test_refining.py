@@ -3,8 +3,8 @@
 from playwright.sync_api import Browser, expect
 
 from tests.serving import Server
-from tests.web.browsing import opened
-from tests.web.test_map import SLOW_MS, end_map
+from tests.web.browsing import SLOW_MS, opened
+from tests.web.test_map import end_map
 
 
 def test_refine_reads_a_map_anew_that_was_ended(browser: Browser, mapped: Server) -> None:

@@ -13,6 +13,7 @@ from tests.migrate import stores
 from tests.serving import Server, wait_for
 from tests.web.browsing import (
     SCHEMES,
+    SLOW_MS,
     WIDTHS,
     Scheme,
     assert_accessible,
@@ -63,9 +64,9 @@ def test_checks_come_as_they_run_and_the_verdict_stays(
         new.get_by_role("button", name="Verify").click()
         expect(new.get_by_role("button", name="Verify")).to_be_disabled()
         expect(new.get_by_role("button", name="Stop")).to_be_visible()
-        expect(new.get_by_text(re.compile(r"checks so far"))).to_be_visible(timeout=60_000)
-        expect(new.get_by_role("cell", name="files", exact=True)).to_be_visible(timeout=60_000)
-        expect(new.get_by_text(re.compile("No check failed"))).to_be_visible(timeout=60_000)
+        expect(new.get_by_text(re.compile(r"checks so far"))).to_be_visible(timeout=SLOW_MS)
+        expect(new.get_by_role("cell", name="files", exact=True)).to_be_visible(timeout=SLOW_MS)
+        expect(new.get_by_text(re.compile("No check failed"))).to_be_visible(timeout=SLOW_MS)
         expect(new.get_by_role("button", name="Stop")).to_have_count(0)
         expect(new.get_by_role("cell", name="paraphrases", exact=True)).to_be_visible()
         assert_accessible(page)
@@ -88,7 +89,7 @@ def test_a_pull_asks_first_and_shows_its_line(browser: Browser, server: Server) 
 
         old.get_by_role("button", name="Pull").click()
         asked.get_by_role("button", name="Pull").click()
-        expect(old.get_by_text("unchanged since it was last used")).to_be_visible(timeout=60_000)
+        expect(old.get_by_text("unchanged since it was last used")).to_be_visible(timeout=SLOW_MS)
     (row,) = (row for row in server.http.get("/jobs").json()["jobs"] if row["kind"] == "pull")
     assert row["line"] == "emberd pull old"
 
