@@ -2,11 +2,13 @@
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 import httpx2
+import psutil
 
 from tests.ports import free_port
 from tests.serving import wait_for
@@ -78,6 +80,19 @@ class Balancer:
         return self.http.post(
             "/v1/embeddings", json={"input": list(texts), "model": "tiny"}, headers=named
         )
+
+    @contextmanager
+    def stands_still(self) -> Iterator[None]:
+        """Have it notice all that happens meanwhile at once, afterwards."""
+        processes = [psutil.Process(self._process.pid)]
+        processes += processes[0].children(recursive=True)
+        for each in processes:
+            each.suspend()
+        try:
+            yield
+        finally:
+            for each in processes:
+                each.resume()
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,8 @@
 """A server with a model that can be brought into trouble, beside those that cannot."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.serving import Server
@@ -38,3 +39,14 @@ def serve_troubled(
         environ={"PYTHONPATH": path, **(environ or {})},
         share_compiled=share_compiled,
     )
+
+
+@contextmanager
+def loading_held(server: Server) -> Iterator[None]:
+    """Have no model of the backend `troubled` finish its loading meanwhile."""
+    hold = server.home / "hold"
+    hold.touch()
+    try:
+        yield
+    finally:
+        hold.unlink()

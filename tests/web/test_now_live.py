@@ -17,10 +17,12 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from emberd.backends.tiny_bert import tiny_bert
+from tests.faults.troubled import loading_held, serve_troubled
 from tests.hub import Answer, Hub
 from tests.serving import Server, wait_for
 from tests.web.browsing import SLOW_MS, assert_accessible, opened
 from tests.web.pixels import colour
+from tests.web.stopped import stopped
 
 AMOUNT = re.compile(r"[\d.]+ [KM]iB of [\d.]+ [KM]iB")
 COLUMNS = """(canvas, [red, green, blue]) => {
@@ -70,12 +72,20 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Slo
     tiny_bert(home / "model")
     about = "dimensions: 64, pooling: mean"
     models = (
-        f"{{tiny: {{sources: [{{path: {home / 'model'}}}], {about}}},"
+        f"{{tiny: {{sources: [{{path: {home / 'model'}}}], {about}, backend: troubled}},"
         f" fetched: {{sources: [{{hf: me/tiny}}], {about}}}}}"
     )
     config = f"default: tiny\nmodels: {models}\n"
-    with SlowHub(home / "model") as hub, Server(home, config=config, environ=hub.variables) as one:
+    with (
+        SlowHub(home / "model") as hub,
+        serve_troubled(home, config=config, environ=hub.variables) as one,
+    ):
         yield one, hub
+
+
+def worker_of(server: Server, name: str) -> psutil.Process:
+    """Return the worker of a model, once there is one."""
+    return psutil.Process(wait_for(lambda: server.row(name)["pid"]))
 
 
 def forget(server: Server) -> None:
@@ -98,17 +108,6 @@ def embedding(server: Server, *bodies: Mapping[str, object]) -> Iterator[None]:
         yield
         for each in asked:
             assert each.result(60).status_code == 200, each.result().text
-
-
-@contextmanager
-def suspended(pid: int) -> Iterator[psutil.Process]:
-    """Have a process do nothing meanwhile."""
-    process = psutil.Process(pid)
-    process.suspend()
-    try:
-        yield process
-    finally:
-        process.resume()
 
 
 def card(page: Page, name: str) -> Locator:
@@ -148,9 +147,10 @@ def test_the_phases_of_a_start_are_shown_as_they_come(
     server, hub = slow
     forget(server)
 
-    def worker_in(*phases: str) -> int | None:
+    def worker_in(*phases: str) -> psutil.Process | None:
         row = server.row("fetched")
-        return row["pid"] if row["progress"] and row["progress"]["phase"] in phases else None
+        is_in = row["progress"] and row["progress"]["phase"] in phases
+        return psutil.Process(row["pid"]) if is_in else None
 
     with opened(browser, server) as page, embedding(server, {"model": "fetched", "texts": ["a"]}):
         model = card(page, "fetched")
@@ -159,7 +159,7 @@ def test_the_phases_of_a_start_are_shown_as_they_come(
         expect(model.get_by_text(AMOUNT)).to_be_visible()
         assert_half(model.get_by_role("progressbar"))
         hub.go_on.set()
-        with suspended(wait_for(lambda: worker_in("load"))):
+        with stopped(wait_for(lambda: worker_in("load"))):
             expect(model.get_by_text("Loading it;")).to_be_visible()
             expect(model.get_by_text(AMOUNT)).to_have_count(0)
 
@@ -179,9 +179,10 @@ def test_a_model_is_verified_and_its_result_stays_beside_it(
     server.embed("a")
     with opened(browser, server) as page:
         model = card(page, "tiny")
-        model.get_by_role("button", name="Verify").click()
-        expect(model.get_by_role("button", name="Verify")).to_be_disabled()
-        expect(model.get_by_text("checks so far")).to_be_visible(timeout=SLOW_MS)
+        with loading_held(server):
+            model.get_by_role("button", name="Verify").click()
+            expect(model.get_by_role("button", name="Verify")).to_be_disabled()
+            expect(model.get_by_text("checks so far")).to_be_visible(timeout=SLOW_MS)
 
         result = model.get_by_text(re.compile("All is well|No check failed"))
         expect(result).to_be_visible(timeout=SLOW_MS)
@@ -199,7 +200,7 @@ def test_a_queue_is_seen_in_numbers_and_in_the_chart(
     server.http.post("/unload")
     body = {"texts": [f"the vector {number}" for number in range(50)]}
     with opened(browser, server) as page:
-        with embedding(server, *[body] * 3), suspended(wait_for(lambda: server.row("tiny")["pid"])):
+        with embedding(server, *[body] * 3), stopped(worker_of(server, "tiny")):
             expect(card(page, "tiny")).to_contain_text("0 at work, 3 waiting")
             expect(page.get_by_text("3 requests under way")).to_be_visible()
             chart = page.get_by_role(

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import jobs
 from tests.migrate import stores
-from tests.serving import Server
+from tests.serving import Server, wait_for
 from tests.web.browsing import (
     SCHEMES,
     WIDTHS,
@@ -19,6 +19,7 @@ from tests.web.browsing import (
     assert_nothing_is_cut,
     opened,
 )
+from tests.web.stopped import child, stopped
 
 ROWS = 6000  # enough to be stopped between two batches; test_store_states.py looks at a running one
 SLOWLY = 90_000  # milliseconds
@@ -39,6 +40,13 @@ def press(within: Locator, name: str) -> None:
     within.get_by_role("button", name=name, exact=True).click()
 
 
+def has_moved_some(job: dict[str, Any]) -> bool:
+    """Whether some rows were moved, and not yet all."""
+    assert job["state"] == "running"
+    at = job["progress"]
+    return bool(at and at["done"] and at["total"] == ROWS > at["done"])
+
+
 def rows_of(server: Server, kind: str) -> list[dict[str, Any]]:
     return [row for row in server.http.get("/jobs").json()["jobs"] if row["kind"] == kind]
 
@@ -51,7 +59,8 @@ def test_a_check_shows_the_rows_by_model(
     with opened(browser, server, "stores", width=width, scheme=scheme) as page:
         mixed = card(page, "mixed")
         press(mixed, "Check")
-        expect(mixed.get_by_role("button", name="Check")).to_be_disabled()
+        with stopped(child(server, "mixed")):
+            expect(mixed.get_by_role("button", name="Check")).to_be_disabled()
         expect(mixed.get_by_role("button", name="Check")).to_be_enabled(timeout=SLOWLY)
 
         expect(mixed.get_by_text("Its vectors were made by several models.")).to_be_visible()
@@ -104,17 +113,20 @@ def test_a_store_is_planned_moved_stopped_continued_and_restored(
 
         press(notes, "Migrate")
         press(asked, "Migrate")
-        expect(notes.get_by_text(re.compile(rf"[1-9]\d* of {ROWS:,} rows"))).to_be_visible(
-            timeout=SLOWLY
-        )
-        notes.get_by_role("button", name="Stop", exact=True).click()
+        begun = wait_for(lambda: rows_of(server, "migrate"))[0]
+        jobs.until(server, begun["id"], has_moved_some)
+        with stopped(child(server, "notes")):
+            moved = re.compile(rf"[1-9][\d,]* of {ROWS:,} rows")
+            expect(notes.get_by_text(moved)).to_be_visible(timeout=SLOWLY)
+            notes.get_by_role("button", name="Stop", exact=True).click()
         expect(notes.get_by_text("It was stopped.")).to_be_visible(timeout=SLOWLY)
         expect(notes).to_contain_text("To continue where it was, run it again: emberd migrate run")
         assert (stores.read(server.home / "notes.db", "vec_notes")[1] == before).all()
 
         press(notes, "Continue")
         press(asked, "Continue")
-        expect(notes.get_by_role("button", name="Stop", exact=True)).to_be_visible()
+        with stopped(child(server, "notes")):
+            expect(notes.get_by_role("button", name="Stop", exact=True)).to_be_visible()
     with opened(browser, server, "stores") as page:  # it went on without the page
         notes, asked = card(page, "notes"), page.get_by_role("dialog")
         expect(notes.get_by_text("Moved to new.")).to_be_visible(timeout=SLOWLY)
@@ -149,8 +161,9 @@ def test_a_refusal_is_shown_where_it_was_asked_for(browser: Browser, server: Ser
     with opened(browser, server, "stores") as page:
         other = jobs.begin(server, "check", store="letters")
         letters = card(page, "letters")
-        expect(letters.get_by_role("button", name="Check")).to_be_disabled()
-        expect(letters.get_by_role("button", name="Stop")).to_be_visible()
+        with stopped(child(server, "letters")):
+            expect(letters.get_by_role("button", name="Check")).to_be_disabled()
+            expect(letters.get_by_role("button", name="Stop")).to_be_visible()
         jobs.ended(server, other["id"])
         expect(letters.get_by_text("Its users get new, another space")).to_be_visible()
 

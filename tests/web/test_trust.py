@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests import jobs
+from tests.faults.troubled import loading_held, serve_troubled
 from tests.migrate import stores
 from tests.serving import Server, wait_for
 from tests.web.browsing import (
@@ -21,10 +21,22 @@ from tests.web.browsing import (
     opened,
 )
 
+CONFIG = f"""default: old
+models:
+  old: {{sources: [{{path: {stores.TINY / "bert"}}}], dimensions: 64, pooling: mean}}
+  new:
+    sources: [{{path: {stores.TINY / "roberta"}}}]
+    dimensions: 64
+    pooling: mean
+    backend: troubled
+"""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with jobs.start(tmp_path_factory.mktemp("trust") / "home", 40) as running:
+    with serve_troubled(tmp_path_factory.mktemp("trust") / "home", config=CONFIG) as running:
+        for name in ("old", "new"):
+            running.embed("a", model=name)
         yield running
 
 
@@ -61,11 +73,12 @@ def test_checks_come_as_they_run_and_the_verdict_stays(
 ) -> None:
     with opened(browser, server, "trust", width=width, scheme=scheme) as page:
         new = card(page, "new")
-        new.get_by_role("button", name="Verify").click()
-        expect(new.get_by_role("button", name="Verify")).to_be_disabled()
-        expect(new.get_by_role("button", name="Stop")).to_be_visible()
-        expect(new.get_by_text(re.compile(r"checks so far"))).to_be_visible(timeout=SLOW_MS)
-        expect(new.get_by_role("cell", name="files", exact=True)).to_be_visible(timeout=SLOW_MS)
+        with loading_held(server):
+            new.get_by_role("button", name="Verify").click()
+            expect(new.get_by_role("button", name="Verify")).to_be_disabled()
+            expect(new.get_by_role("button", name="Stop")).to_be_visible()
+            expect(new.get_by_text(re.compile(r"checks so far"))).to_be_visible(timeout=SLOW_MS)
+            expect(new.get_by_role("cell", name="files", exact=True)).to_be_visible()
         expect(new.get_by_text(re.compile("No check failed"))).to_be_visible(timeout=SLOW_MS)
         expect(new.get_by_role("button", name="Stop")).to_have_count(0)
         expect(new.get_by_role("cell", name="paraphrases", exact=True)).to_be_visible()

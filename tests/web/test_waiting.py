@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -11,8 +10,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import jobs
 from tests.ports import free_port
-from tests.serving import Server, wait_for
+from tests.serving import Server
 from tests.web.browsing import WIDTHS, assert_accessible, assert_nothing_is_cut, opened
+from tests.web.stopped import child, stopped
 from tests.web.test_every_view import VIEWS
 
 CONFIG = "stores: {notes: {path: notes, kind: cmem}}\n"
@@ -36,25 +36,6 @@ def patient() -> Iterator[None]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with jobs.start(tmp_path_factory.mktemp("waiting") / "home", 40) as running:
         yield running
-
-
-@contextmanager
-def stopped(process: psutil.Process) -> Iterator[None]:
-    """Have a process do nothing meanwhile, so that nobody is answered."""
-    process.suspend()
-    try:
-        yield
-    finally:
-        process.resume()
-
-
-def child(server: Server, word: str) -> psutil.Process:
-    """Return the server's child process with that word in its command, once there is one."""
-
-    def look() -> psutil.Process | None:
-        return next((each for each in server.workers() if word in each.cmdline()), None)
-
-    return wait_for(look)
 
 
 def hold(page: Page, *patterns: str) -> None:
