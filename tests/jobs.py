@@ -18,16 +18,27 @@ stores:
   lost: {path: nowhere/lost.db}
 """
 CONFIG = f"default: old\n{stores.MODELS}{STORES}"
+TROUBLED = f"""default: old
+models:
+  old: {{sources: [{{path: {stores.TINY / "bert"}}}], dimensions: 64, pooling: mean}}
+  new:
+    sources: [{{path: {stores.TINY / "roberta"}}}]
+    dimensions: 64
+    pooling: mean
+    backend: troubled
+{STORES}"""
+"""The same, but `new` can be held: see `tests.faults.troubled`."""
 ENDS_S = 90.0
 
 
-def start(home: Path, rows: int, **options: Any) -> Server:  # noqa: ANN401 - those of `Server`
+def start(home: Path, rows: int, *, config: str = CONFIG, **options: Any) -> Server:  # noqa: ANN401
     """Start a server with two small models and four stores.
 
     `notes` holds so many rows of the model `old`, the default; `letters` 40, whose users ask for
-    `new`; `mixed` 25 of `old` and 15 of `new`; the file of `lost` is not there.
+    `new`; `mixed` 25 of `old` and 15 of `new`; the file of `lost` is not there. `options` are those
+    of `Server`.
     """
-    server = Server(home, config=CONFIG, **options)
+    server = Server(home, config=config, **options)
     try:
         wanted = stores.texts(max(rows, 40))
         old, new = (embedded(server, wanted[:count], name) for name, count in

@@ -27,7 +27,7 @@ from emberd.worker.loading import Phases
 from emberd.worker.wire import Start
 from tests.cosines import cosines
 from tests.faults.tiny import CONFIG, TINY
-from tests.faults.troubled import serve_troubled
+from tests.faults.troubled import halted, serve_troubled
 from tests.serving import Server, wait_for
 
 TEXTS = [f"text {number} " + "some words that take a while to embed " * 8 for number in range(1500)]
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def serve(home: Path, folder: Path) -> Server:
-    return Server(home, config=CONFIG.format(folder=folder))
+    return serve_troubled(home, config=CONFIG.format(folder=folder) + "    backend: troubled\n")
 
 
 def replace_weights(folder: Path, seed: int) -> None:
@@ -64,8 +64,8 @@ def unanswered(own: Server) -> int:
 
 
 def kill_in_the_middle(own: Server, requests: int = 1) -> None:
-    """Kill the worker once it has answered some texts of the request, and not all."""
-    wait_for(lambda: 0 < unanswered(own) <= requests * len(TEXTS) - 200)
+    """Kill the worker, which is `halted`, once it has answered some texts of the requests."""
+    wait_for(lambda: 0 < unanswered(own) < requests * len(TEXTS))
     (worker,) = own.workers()
     worker.kill()
 
@@ -100,8 +100,9 @@ def test_weights_replaced_under_a_request_whose_worker_dies_give_one_space(
     path, body, vectors_of = DIALECTS[dialect]
     with serve(home, folder) as own, ThreadPoolExecutor(1) as thread:
         before = own.embed("text", model="tiny")
-        asked = thread.submit(own.http.post, path, json={**body, "model": "tiny"})
-        change_in_the_middle(own, folder, seed=1)
+        with halted(own, after_rows=300):
+            asked = thread.submit(own.http.post, path, json={**body, "model": "tiny"})
+            change_in_the_middle(own, folder, seed=1)
 
         answer = asked.result()
 
@@ -121,10 +122,11 @@ def test_who_stated_a_fingerprint_is_refused_and_who_came_with_him_is_not(
     with serve(home, folder) as own, ThreadPoolExecutor(2) as threads:
         space = own.embed("text", model="tiny")["fingerprint"]
         body = {"texts": TEXTS, "model": "tiny"}
-        stated = threads.submit(own.http.post, "/embed", json={**body, "fingerprint": space})
-        asked = threads.submit(own.http.post, "/embed", json=body)
-        wait_for(lambda: unanswered(own) > len(TEXTS))  # both are there
-        change_in_the_middle(own, folder, seed=1, requests=2)
+        with halted(own, after_rows=300):
+            stated = threads.submit(own.http.post, "/embed", json={**body, "fingerprint": space})
+            asked = threads.submit(own.http.post, "/embed", json=body)
+            wait_for(lambda: unanswered(own) > len(TEXTS))  # both are there
+            change_in_the_middle(own, folder, seed=1, requests=2)
 
         assert (stated.result().status_code, stated.result().json()["code"]) == (
             409, "fingerprint_mismatch",
@@ -139,10 +141,11 @@ def test_a_space_that_changes_again_under_a_request_is_an_error_with_a_hint(
 ) -> None:
     with serve(home, folder) as own, ThreadPoolExecutor(1) as thread:
         own.embed("text", model="tiny")
-        asked = thread.submit(own.http.post, "/embed", json={"texts": TEXTS, "model": "tiny"})
-        change_in_the_middle(own, folder, seed=1)
-        wait_for(lambda: own.row("tiny")["loads"] == 2)  # it has all of them once more
-        change_in_the_middle(own, folder, seed=2)
+        with halted(own, after_rows=300):
+            asked = thread.submit(own.http.post, "/embed", json={"texts": TEXTS, "model": "tiny"})
+            change_in_the_middle(own, folder, seed=1)
+            wait_for(lambda: own.row("tiny")["loads"] == 2)  # it has all of them once more
+            change_in_the_middle(own, folder, seed=2)
 
         answer = asked.result()
 
@@ -156,11 +159,12 @@ def test_a_space_that_changes_again_under_a_request_is_an_error_with_a_hint(
 def test_the_same_weights_keep_what_had_come_back(home: Path, folder: Path) -> None:
     with serve(home, folder) as own, ThreadPoolExecutor(1) as thread:
         own.embed("text", model="tiny")
-        asked = thread.submit(own.embed, *TEXTS, model="tiny")
-        kill_in_the_middle(own)
-        wait_for(lambda: own.row("tiny")["loads"] == 2)
+        with halted(own, after_rows=300):
+            asked = thread.submit(own.embed, *TEXTS, model="tiny")
+            kill_in_the_middle(own)
+            wait_for(lambda: own.row("tiny")["loads"] == 2)
 
-        assert unanswered(own) < len(TEXTS)
+            assert unanswered(own) < len(TEXTS)
         assert len(asked.result()["embeddings"]) == len(TEXTS)
 
 
@@ -232,8 +236,7 @@ def test_weights_replaced_while_they_are_loaded_are_refused_and_nothing_of_them_
 def test_weights_replaced_between_their_hashing_and_their_loading_are_not_served_as_the_old(
     home: Path, folder: Path
 ) -> None:
-    config = CONFIG.format(folder=folder) + "    backend: troubled\n"
-    with serve_troubled(home, config=config) as own:
+    with serve(home, folder) as own:
         weights, kept = folder / "model.safetensors", folder.with_name("kept")
         before = own.embed("text", model="tiny")
         shutil.copytree(folder, kept)

@@ -47,6 +47,7 @@ def test_a_worker_killed_while_it_drains_loses_no_answer(home: Path) -> None:
     with Server(home) as own, ThreadPoolExecutor(2) as threads:
         own.embed("load")
         (worker,) = own.workers()
+        worker.suspend()
         busy = threads.submit(own.embed, *numbered(LONG, 60))
         wait_for(lambda: own.row()["in_flight"])
         unload = threads.submit(own.http.post, "/unload")

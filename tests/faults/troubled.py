@@ -25,6 +25,16 @@ def serve_troubled(
     share_compiled: bool = True,
 ) -> Server:
     """Start a server whose model `troubled` has the backend of `troubled_backend.py`."""
+    return Server(
+        home,
+        config=config,
+        environ={"PYTHONPATH": plugged(home), **(environ or {})},
+        share_compiled=share_compiled,
+    )
+
+
+def plugged(home: Path) -> str:
+    """Return a `PYTHONPATH` with that backend, made in a home."""
     plugins = home / "plugins"
     info = plugins / "troubled-1.0.dist-info"
     info.mkdir(parents=True)
@@ -32,21 +42,30 @@ def serve_troubled(
     (info / "entry_points.txt").write_text(
         "[emberd.backends]\ntroubled = tests.faults.troubled_backend:Troubled\n"
     )
-    path = os.pathsep.join([str(plugins), str(Path(__file__).parents[2])])
-    return Server(
-        home,
-        config=config,
-        environ={"PYTHONPATH": path, **(environ or {})},
-        share_compiled=share_compiled,
-    )
+    return os.pathsep.join([str(plugins), str(Path(__file__).parents[2])])
 
 
 @contextmanager
 def loading_held(server: Server) -> Iterator[None]:
     """Have no model of the backend `troubled` finish its loading meanwhile."""
-    hold = server.home / "hold"
-    hold.touch()
+    with _there(server.home / "hold", ""):
+        yield
+
+
+@contextmanager
+def halted(server: Server, *, after_rows: int) -> Iterator[None]:
+    """Have workers of the backend `troubled` compute little more than their first rows meanwhile.
+
+    Those before count: where there may be some, unload the model first.
+    """
+    with _there(server.home / "halt", str(after_rows)):
+        yield
+
+
+@contextmanager
+def _there(file: Path, text: str) -> Iterator[None]:
+    file.write_text(text)
     try:
         yield
     finally:
-        hold.unlink()
+        file.unlink()

@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 WIDTHS = {"phone": 390, "desk": 1440}
 SLOW_MS = 60_000  # a model is loaded, a process started or UMAP computed, beside other tests
 COSTLY = "GPU stall due to ReadPixels"  # what drawing by the processor takes, and a screenshot
+LOST = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE",
+        "ERR_CONNECTION_RESET", "ERR_SOCKET_NOT_CONNECTED")  # fmt: skip
+"""What Chromium says on the console of a server that ended: `expects` of `opened`."""
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 LOOKS = [

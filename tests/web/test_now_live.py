@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
-import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -22,7 +21,6 @@ from tests.hub import Answer, Hub
 from tests.serving import Server, wait_for
 from tests.web.browsing import SLOW_MS, assert_accessible, opened
 from tests.web.pixels import colour
-from tests.web.stopped import stopped
 
 AMOUNT = re.compile(r"[\d.]+ [KM]iB of [\d.]+ [KM]iB")
 COLUMNS = """(canvas, [red, green, blue]) => {
@@ -73,7 +71,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Slo
     about = "dimensions: 64, pooling: mean"
     models = (
         f"{{tiny: {{sources: [{{path: {home / 'model'}}}], {about}, backend: troubled}},"
-        f" fetched: {{sources: [{{hf: me/tiny}}], {about}}}}}"
+        f" fetched: {{sources: [{{hf: me/tiny}}], {about}, backend: troubled}}}}"
     )
     config = f"default: tiny\nmodels: {models}\n"
     with (
@@ -81,11 +79,6 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Slo
         serve_troubled(home, config=config, environ=hub.variables) as one,
     ):
         yield one, hub
-
-
-def worker_of(server: Server, name: str) -> psutil.Process:
-    """Return the worker of a model, once there is one."""
-    return psutil.Process(wait_for(lambda: server.row(name)["pid"]))
 
 
 def forget(server: Server) -> None:
@@ -146,21 +139,15 @@ def test_the_phases_of_a_start_are_shown_as_they_come(
 ) -> None:
     server, hub = slow
     forget(server)
-
-    def worker_in(*phases: str) -> psutil.Process | None:
-        row = server.row("fetched")
-        is_in = row["progress"] and row["progress"]["phase"] in phases
-        return psutil.Process(row["pid"]) if is_in else None
-
-    with opened(browser, server) as page, embedding(server, {"model": "fetched", "texts": ["a"]}):
+    with opened(browser, server) as page:
         model = card(page, "fetched")
-        expect(model.locator(".state")).to_have_text("starting")
-        expect(model.get_by_text("Downloading its files, ")).to_be_visible(timeout=SLOW_MS)
-        expect(model.get_by_text(AMOUNT)).to_be_visible()
-        assert_half(model.get_by_role("progressbar"))
-        hub.go_on.set()
-        with stopped(wait_for(lambda: worker_in("load"))):
-            expect(model.get_by_text("Loading it;")).to_be_visible()
+        with embedding(server, {"model": "fetched", "texts": ["a"]}), loading_held(server):
+            expect(model.locator(".state")).to_have_text("starting")
+            expect(model.get_by_text("Downloading its files, ")).to_be_visible(timeout=SLOW_MS)
+            expect(model.get_by_text(AMOUNT)).to_be_visible()
+            assert_half(model.get_by_role("progressbar"))
+            hub.go_on.set()
+            expect(model.get_by_text("Loading it;")).to_be_visible(timeout=SLOW_MS)
             expect(model.get_by_text(AMOUNT)).to_have_count(0)
 
         expect(model.locator(".state")).to_have_text("ready", timeout=SLOW_MS)
@@ -200,7 +187,7 @@ def test_a_queue_is_seen_in_numbers_and_in_the_chart(
     server.http.post("/unload")
     body = {"texts": [f"the vector {number}" for number in range(50)]}
     with opened(browser, server) as page:
-        with embedding(server, *[body] * 3), stopped(worker_of(server, "tiny")):
+        with embedding(server, *[body] * 3), loading_held(server):
             expect(card(page, "tiny")).to_contain_text("0 at work, 3 waiting")
             expect(page.get_by_text("3 requests under way")).to_be_visible()
             chart = page.get_by_role(
@@ -226,8 +213,9 @@ def test_memory_beyond_the_budget_is_said(browser: Browser, slow: tuple[Server, 
 
             file.write_text(f"{before}limits: {{memory_budget: 8MiB}}\n")  # the pinned one stays
 
-            expect(memory).to_contain_text("of 8.0 MiB for models")
-            expect(memory.locator(".notice.warn")).to_contain_text("more than the budget")
+            expect(memory).to_contain_text("of 8.0 MiB for models", timeout=SLOW_MS)
+            warning = memory.locator(".notice.warn")
+            expect(warning).to_contain_text("more than the budget", timeout=SLOW_MS)
             bar = memory.locator(".memory")
             whole, part = (each.bounding_box() for each in (bar, bar.locator("span").first))
             assert whole
@@ -235,7 +223,7 @@ def test_memory_beyond_the_budget_is_said(browser: Browser, slow: tuple[Server, 
             assert part["width"] <= whole["width"]
             assert_accessible(page)
             file.write_text(before)
-            expect(memory.locator(".notice")).to_have_count(0)
+            expect(memory.locator(".notice")).to_have_count(0, timeout=SLOW_MS)
     finally:
         file.write_text(before)
         server.http.post("/pin", json={"model": "tiny", "pinned": False})
@@ -279,8 +267,8 @@ def test_a_killed_worker_is_seen_by_who_waits_for_it(
         under_way = page.get_by_label("Under way")
         expect(under_way).to_contain_text("tiny computes")
 
-        os.kill(pid, signal.SIGKILL)
-
-        restarts = re.compile(r"tiny (starts|is about to start)")
-        expect(under_way.get_by_text(restarts)).to_be_visible()
-        page.get_by_role("table", name="Cosines of all pairs by tiny").wait_for()
+        with loading_held(server):
+            os.kill(pid, signal.SIGKILL)
+            restarts = re.compile(r"tiny (starts|is about to start)")
+            expect(under_way.get_by_text(restarts)).to_be_visible(timeout=SLOW_MS)
+        page.get_by_role("table", name="Cosines of all pairs by tiny").wait_for(timeout=SLOW_MS)

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, Request, expect
 
 from tests.ports import free_port
 from tests.serving import Server
-from tests.web.browsing import WIDTHS, assert_accessible, assert_nothing_is_cut, opened
+from tests.web.browsing import LOST, WIDTHS, assert_accessible, assert_nothing_is_cut, opened
 from tests.web.test_every_view import VIEWS
 
 TOKEN = "of-the-environment-42"  # noqa: S105
@@ -219,10 +219,9 @@ def crowded_here(server: Server) -> list[str]:
 
 def test_a_server_that_ends_and_comes_back_is_seen(browser: Browser, home: Path) -> None:
     port = str(free_port())
-    lost = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE")
     first = Server(home, arguments=("--port", port))
     try:
-        with opened(browser, first, "try", expects=lost) as page:
+        with opened(browser, first, "try", expects=LOST) as page:
             connection = page.locator(".connection")
             expect(connection).to_contain_text("emberd 0")
             page.get_by_label("Texts", exact=True).fill("what was typed\nis still there")

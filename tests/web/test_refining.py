@@ -10,7 +10,7 @@ from tests.web.test_map import end_map
 def test_refine_reads_a_map_anew_that_was_ended(browser: Browser, mapped: Server) -> None:
     with opened(browser, mapped, "map/notes", expects=("status of 404",)) as page:
         page.locator(".picture canvas").wait_for(timeout=SLOW_MS)
-        end_map(mapped)
+        end_map(mapped, "notes")
 
         page.get_by_role("button", name="Refine by UMAP").click()
 

@@ -1,5 +1,6 @@
 """The view Stores: whose vectors a real store holds, moving it with progress and stop, and back."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import jobs
+from tests.faults.troubled import halted, plugged
 from tests.migrate import stores
-from tests.serving import Server, wait_for
+from tests.serving import Server
 from tests.web.browsing import (
     SCHEMES,
     WIDTHS,
@@ -19,15 +21,17 @@ from tests.web.browsing import (
     assert_nothing_is_cut,
     opened,
 )
-from tests.web.stopped import child, stopped
+from tests.web.holding import holdable, starts_held
 
-ROWS = 6000  # enough to be stopped between two batches; test_store_states.py looks at a running one
+ROWS = 6000
 SLOWLY = 90_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with jobs.start(tmp_path_factory.mktemp("stores") / "home", ROWS) as running:
+    home = tmp_path_factory.mktemp("stores") / "home"
+    path = os.pathsep.join([holdable(home), plugged(home)])
+    with jobs.start(home, ROWS, config=jobs.TROUBLED, environ={"PYTHONPATH": path}) as running:
         yield running
 
 
@@ -38,13 +42,6 @@ def card(page: Page, name: str) -> Locator:
 
 def press(within: Locator, name: str) -> None:
     within.get_by_role("button", name=name, exact=True).click()
-
-
-def has_moved_some(job: dict[str, Any]) -> bool:
-    """Whether some rows were moved, and not yet all."""
-    assert job["state"] == "running"
-    at = job["progress"]
-    return bool(at and at["done"] and at["total"] == ROWS > at["done"])
 
 
 def rows_of(server: Server, kind: str) -> list[dict[str, Any]]:
@@ -58,8 +55,8 @@ def test_a_check_shows_the_rows_by_model(
 ) -> None:
     with opened(browser, server, "stores", width=width, scheme=scheme) as page:
         mixed = card(page, "mixed")
-        press(mixed, "Check")
-        with stopped(child(server, "mixed")):
+        with starts_held(server):
+            press(mixed, "Check")
             expect(mixed.get_by_role("button", name="Check")).to_be_disabled()
         expect(mixed.get_by_role("button", name="Check")).to_be_enabled(timeout=SLOWLY)
 
@@ -111,21 +108,20 @@ def test_a_store_is_planned_moved_stopped_continued_and_restored(
         expect(asked).to_have_count(0)
         assert rows_of(server, "migrate") == []
 
-        press(notes, "Migrate")
-        press(asked, "Migrate")
-        begun = wait_for(lambda: rows_of(server, "migrate"))[0]
-        jobs.until(server, begun["id"], has_moved_some)
-        with stopped(child(server, "notes")):
+        server.http.post("/unload", json={"model": "new"})
+        with halted(server, after_rows=ROWS // 2):
+            press(notes, "Migrate")
+            press(asked, "Migrate")
             moved = re.compile(rf"[1-9][\d,]* of {ROWS:,} rows")
             expect(notes.get_by_text(moved)).to_be_visible(timeout=SLOWLY)
             notes.get_by_role("button", name="Stop", exact=True).click()
-        expect(notes.get_by_text("It was stopped.")).to_be_visible(timeout=SLOWLY)
+            expect(notes.get_by_text("It was stopped.")).to_be_visible(timeout=SLOWLY)
         expect(notes).to_contain_text("To continue where it was, run it again: emberd migrate run")
         assert (stores.read(server.home / "notes.db", "vec_notes")[1] == before).all()
 
         press(notes, "Continue")
-        press(asked, "Continue")
-        with stopped(child(server, "notes")):
+        with starts_held(server):
+            press(asked, "Continue")
             expect(notes.get_by_role("button", name="Stop", exact=True)).to_be_visible()
     with opened(browser, server, "stores") as page:  # it went on without the page
         notes, asked = card(page, "notes"), page.get_by_role("dialog")
@@ -159,9 +155,9 @@ def test_a_store_that_is_not_there_says_so_and_offers_nothing(
 
 def test_a_refusal_is_shown_where_it_was_asked_for(browser: Browser, server: Server) -> None:
     with opened(browser, server, "stores") as page:
-        other = jobs.begin(server, "check", store="letters")
         letters = card(page, "letters")
-        with stopped(child(server, "letters")):
+        with starts_held(server):
+            other = jobs.begin(server, "check", store="letters")
             expect(letters.get_by_role("button", name="Check")).to_be_disabled()
             expect(letters.get_by_role("button", name="Stop")).to_be_visible()
         jobs.ended(server, other["id"])

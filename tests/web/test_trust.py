@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests import jobs
 from tests.faults.troubled import loading_held, serve_troubled
 from tests.migrate import stores
 from tests.serving import Server, wait_for
@@ -21,20 +22,10 @@ from tests.web.browsing import (
     opened,
 )
 
-CONFIG = f"""default: old
-models:
-  old: {{sources: [{{path: {stores.TINY / "bert"}}}], dimensions: 64, pooling: mean}}
-  new:
-    sources: [{{path: {stores.TINY / "roberta"}}}]
-    dimensions: 64
-    pooling: mean
-    backend: troubled
-"""
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve_troubled(tmp_path_factory.mktemp("trust") / "home", config=CONFIG) as running:
+    with serve_troubled(tmp_path_factory.mktemp("trust") / "home", config=jobs.TROUBLED) as running:
         for name in ("old", "new"):
             running.embed("a", model=name)
         yield running

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.faults.troubled import loading_held, serve_troubled
 from tests.rerankers import FOLDER, ORDER, QUERY, TEXTS
-from tests.serving import Server, wait_for
+from tests.serving import Server
 from tests.web.browsing import (
     LOOKS,
+    SLOW_MS,
     WIDTHS,
     Scheme,
     assert_accessible,
@@ -28,6 +29,7 @@ models:
     dimensions: 64
     pooling: mean
     max_tokens: 12
+    backend: troubled
     prompts: {{query: "the: ", document: "tell: "}}
   bytes: {{sources: [{{path: {TINY / "qwen3"}}}], dimensions: 64, pooling: last}}
   gone: {{sources: [{{path: /nowhere}}], dimensions: 64, pooling: mean}}
@@ -47,7 +49,7 @@ HOSTILE = [
 @pytest.fixture(scope="module")
 def trying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with models that have prompts and a low limit, tokens of bytes, and a re-ranker."""
-    with Server(tmp_path_factory.mktemp("trying"), config=CONFIG) as running:
+    with serve_troubled(tmp_path_factory.mktemp("trying"), config=CONFIG) as running:
         yield running
 
 
@@ -118,17 +120,12 @@ def test_a_start_is_told_while_the_first_answer_waits(browser: Browser, trying: 
     with opened(browser, trying, "try") as page:
         page.get_by_label("Texts", exact=True).fill("the hat\nthe vector")
         page.get_by_label("Model", exact=True).select_option("asks")
-        page.get_by_role("button", name="Compare").click()
-        [pid] = wait_for(lambda: trying.row("asks")["pids"])
-        worker = psutil.Process(pid)
-        worker.suspend()
-        try:
+        with loading_held(trying):
+            page.get_by_role("button", name="Compare").click()
             under_way = page.get_by_label("Under way")
-            expect(under_way.get_by_text("asks starts")).to_be_visible()
+            expect(under_way.get_by_text("asks starts")).to_be_visible(timeout=SLOW_MS)
             expect(under_way.get_by_text("so far")).to_be_visible()
-        finally:
-            worker.resume()
-        heat_map(page, "asks").wait_for()
+        heat_map(page, "asks").wait_for(timeout=SLOW_MS)
         expect(under_way).to_have_count(0)
 
 
@@ -138,15 +135,10 @@ def test_an_answer_that_is_no_longer_wanted_is_not_waited_for(
     trying.http.post("/unload", json={})
     with opened(browser, trying, "try") as page:
         page.get_by_label("Model", exact=True).select_option("asks")
-        page.get_by_role("button", name="Compare").click()
-        [pid] = wait_for(lambda: trying.row("asks")["pids"])
-        worker = psutil.Process(pid)
-        worker.suspend()
-        try:
+        with loading_held(trying):
+            page.get_by_role("button", name="Compare").click()
             page.get_by_role("button", name="Stop").click()
             expect(page.get_by_label("Under way")).to_have_count(0)
-        finally:
-            worker.resume()
         expect(page.get_by_role("alert")).to_have_count(0)
         expect(heat_map(page, "asks")).to_have_count(0)
 
@@ -316,7 +308,7 @@ def test_an_error_says_what_to_do_and_the_texts_stay(browser: Browser, trying: S
         page.get_by_label("Model", exact=True).select_option("gone")
         page.get_by_role("button", name="Compare").click()
 
-        expect(page.get_by_role("alert")).to_contain_text("nowhere")
+        expect(page.get_by_role("alert")).to_contain_text("nowhere", timeout=SLOW_MS)
         expect(page.get_by_role("alert").locator(".hint")).not_to_be_empty()
         assert page.get_by_label("Texts", exact=True).input_value() == "the hat\nthe vector"
         assert_accessible(page)

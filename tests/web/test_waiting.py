@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests import jobs
 from tests.ports import free_port
 from tests.serving import Server
-from tests.web.browsing import WIDTHS, assert_accessible, assert_nothing_is_cut, opened
-from tests.web.stopped import child, stopped
+from tests.web.browsing import LOST, WIDTHS, assert_accessible, assert_nothing_is_cut, opened
+from tests.web.holding import hold_silence, holdable, notice_silence, starts_held, stopped
 from tests.web.test_every_view import VIEWS
 
 CONFIG = "stores: {notes: {path: notes, kind: cmem}}\n"
@@ -20,8 +20,6 @@ SHOWN = {"trust": "No model has been used here yet", "stores": "There is nothing
          "map": "There is no store at"}  # fmt: skip
 BUSY = re.compile("has not answered this yet.*emberd doctor")
 GONE = re.compile("emberd does not answer.*Start it with emberd serve")
-LOST = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE",
-        "ERR_CONNECTION_RESET", "ERR_SOCKET_NOT_CONNECTED")  # fmt: skip
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -34,7 +32,8 @@ def patient() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with jobs.start(tmp_path_factory.mktemp("waiting") / "home", 40) as running:
+    home = tmp_path_factory.mktemp("waiting") / "home"
+    with jobs.start(home, 40, environ={"PYTHONPATH": holdable(home)}) as running:
         yield running
 
 
@@ -67,6 +66,7 @@ def test_a_server_that_hangs_is_told_and_its_answer_still_shown(
     browser: Browser, server: Server, view: str, what: str, width: int
 ) -> None:
     with opened(browser, server, width=width) as page:
+        hold_silence(page)
         expect(page.locator(".connection")).to_contain_text("emberd 0")
         go(page, view)
         expect(page.locator("main h1")).to_have_text(view.title())
@@ -76,6 +76,7 @@ def test_a_server_that_hangs_is_told_and_its_answer_still_shown(
             go(page, view)
             expect(wait_of(page, what)).to_contain_text(BUSY)
 
+            notice_silence(page)
             expect(page.locator(".gone")).to_contain_text(GONE)
             expect(wait_of(page, what)).to_contain_text("goes on by itself")
             assert_accessible(page)
@@ -90,9 +91,10 @@ def test_before_the_first_answer_it_says_that_there_is_none(
 ) -> None:
     with opened(browser, server) as page:
         hold(page, "**/events")
-        page.reload()
+        hold_silence(page)
 
         expect(page.locator(".wait")).to_contain_text("There is no answer yet")
+        notice_silence(page)
         expect(page.locator(".gone")).to_contain_text(GONE)
         assert_accessible(page)
 
@@ -190,8 +192,8 @@ def test_a_command_that_starts_slowly_says_why(browser: Browser, server: Server)
         hold(page, "**/jobs")
         letters.get_by_role("button", name="Check").click()
         expect(wait_of(page, "Asking for the command to start")).to_contain_text(BUSY)
-        page.unroute_all()
-        with stopped(child(server, "check")):
+        with starts_held(server):
+            page.unroute_all()
             expect(wait_of(page, "Starting the command")).to_contain_text("Stop ends it")
             assert_accessible(page)
 
@@ -201,8 +203,8 @@ def test_a_command_that_starts_slowly_says_why(browser: Browser, server: Server)
 
 def test_a_map_that_is_read_slowly_says_why(browser: Browser, server: Server) -> None:
     with opened(browser, server) as page:
-        page.evaluate("location.hash = '#/map/mixed'")
-        with stopped(child(server, "mixed")):
+        with starts_held(server):
+            page.evaluate("location.hash = '#/map/mixed'")
             expect(page.locator(".wait")).to_contain_text("that takes long on a busy machine")
             assert_accessible(page)
         expect(page.locator(".picture canvas")).to_be_visible(timeout=60_000)
