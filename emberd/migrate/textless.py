@@ -62,10 +62,13 @@ class Textless:
 def lasting_lack(store: Store) -> Lacking:
     """Return what still lacks a text after a second, because a text may be on its way."""
     lacking, until_s = lacking_of(store), time.monotonic() + LACKING_S
-    while lacking.text and time.monotonic() < until_s:
+    while lacking.text:
+        last = time.monotonic() > until_s  # look at the store once more after that
         time.sleep(2 * LOOK_S)
         now, before = lacking_of(store), set(lacking.text)
         lacking = replace(now, text=[key for key in now.text if key in before])
+        if last:
+            break
     return lacking
 
 

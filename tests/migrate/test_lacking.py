@@ -1,6 +1,7 @@
 """Vectors without a text and texts without a vector: named before, set aside only when asked."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 
 from emberd.cli.migrate_report import migrated_sentences, plan_sentences
 from emberd.errors import StoreRowsError
+from emberd.migrate import textless
 from emberd.migrate.check import check
 from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.plan import plan
 from emberd.migrate.undo import undo
+from emberd.stores.base import Lacking, Store, lacking_of
 from tests.cosines import cosines
 from tests.migrate import stores
 from tests.migrate.conftest import Made, Work
@@ -47,6 +50,26 @@ def test_they_are_named_before_anything_is_written(holey: Path, work: Work) -> N
     assert caught.value.hint and "--set-aside" in caught.value.hint
     assert named.store.digest() == before
     assert not holey.with_name("memories.db.emberd").exists()
+
+
+def test_a_text_that_comes_while_who_looks_for_it_stands_still_is_found(
+    holey: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Lacking] = []
+
+    def looks_and_stands_still(store: Store) -> Lacking:
+        looks.append(lacking_of(store))
+        if len(looks) == 2:
+            database = stores.connect(holey)
+            database.execute("UPDATE memories SET content = 'late' WHERE id = 3")
+            database.close()
+            time.sleep(2 * textless.LACKING_S)
+        return looks[-1]
+
+    monkeypatch.setattr(textless, "LACKING_S", 0.3)
+    monkeypatch.setattr(textless, "lacking_of", looks_and_stands_still)
+
+    assert [*textless.lasting_lack(work.open(holey).store).text] == [9, 17, 20]
 
 
 def test_a_check_names_them(holey: Path, work: Work) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from emberd.errors import BackupError, DiskFullError, MigrationError, StoreBusyError, StoreError
+from emberd.migrate import swap, textless
 from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.notes import Note
 from emberd.migrate.plan import plan
@@ -417,6 +418,14 @@ def test_a_writer_that_does_not_end_is_waited_for_and_nothing_is_done(
     assert (beside(store) / "backup-0001.db").exists()
 
 
+@pytest.fixture
+def texts_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for texts of vectors as long as a writer may stand still before it writes them."""
+    monkeypatch.setattr(textless, "LACKING_S", 30.0)
+    monkeypatch.setattr(swap, "TEXTS_S", 60.0)
+
+
+@pytest.mark.usefixtures("texts_come")
 @pytest.mark.parametrize(
     "journal", ["wal", *(pytest.param(mode, marks=pytest.mark.slow) for mode in MODES[1:3])]
 )
@@ -438,6 +447,7 @@ def test_rows_written_in_two_halves_are_caught_up(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("texts_come")
 def test_a_row_between_its_halves_is_no_vector_without_a_text(
     few: Made, work: Work, tmp_path: Path
 ) -> None:
