@@ -1,10 +1,12 @@
 """`POST /chunk` over HTTP."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
@@ -109,16 +111,30 @@ def test_half_a_character_is_refused(server: Server) -> None:
 def test_who_chunks_a_book_keeps_nobody(server: Server) -> None:
     """Short requests that come after it are answered before it."""
     book = " ".join(f"{number:x} things happened." for number in range(20_000))
-    with ThreadPoolExecutor(1) as thread:
-        asked = thread.submit(chunk, server, book)
-        wait_for(lambda: server.row()["in_flight"])
-        chunk(server, "a short text")
-        server.embed("a query")
-        assert not asked.done()
-        said = asked.result()
+    server.embed("load first")
+    worker, before = psutil.Process(server.row()["pid"]), len(server.log())
+    with ThreadPoolExecutor(3) as threads:
+        worker.suspend()  # nothing is answered before all have been asked
+        try:
+            asked = [threads.submit(chunk, server, book)]
+            wait_for(lambda: server.row()["in_flight"] == 1)
+            asked.append(threads.submit(chunk, server, "a short text"))
+            asked.append(threads.submit(server.embed, "a query"))
+            wait_for(lambda: server.row()["in_flight"] + server.row()["queued"] == 3)
+        finally:
+            worker.resume()
+        said, *short = (each.result() for each in asked)
     [places] = said["chunks"]
     assert len(places) > 200
     assert places[-1]["end"] == len(book)
+
+    def answered() -> list[int] | None:
+        """Return the tokens of all requests that the server has answered, once these are among."""
+        found = re.findall(r'"route":"/(?:chunk|embed)".*"tokens":(\d+)', server.log()[before:])
+        tokens = [int(each) for each in found]
+        return tokens if {each["usage"]["tokens"] for each in (said, *short)} <= {*tokens} else None
+
+    assert wait_for(answered)[-1] == said["usage"]["tokens"]
 
 
 def embed(server: Server, *texts: str, **options: object) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,41 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def commands(server: Server) -> list[psutil.Process]:
     """Return the child processes of a server that are jobs."""
-    children = psutil.Process(server.process.pid).children()
-    return [child for child in children if "--progress" in child.cmdline()]
+    found = []
+    for child in psutil.Process(server.process.pid).children():
+        with suppress(psutil.NoSuchProcess):
+            if "--progress" in child.cmdline():
+                found.append(child)
+    return found
+
+
+def stands_still(process: psutil.Process) -> bool:
+    """Suspend a process; return whether it was still there."""
+    with suppress(psutil.NoSuchProcess):
+        process.suspend()
+        wait_for(lambda: process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
+        return process.status() == psutil.STATUS_STOPPED
+    return False
+
+
+@contextmanager
+def held(server: Server, kind: str, **about: str) -> Iterator[dict[str, Any]]:
+    """Begin a job whose command does nothing meanwhile; begin again one that was too fast."""
+
+    def begin() -> tuple[dict[str, Any], psutil.Process] | None:
+        others = {*commands(server)}
+        row = jobs.begin(server, kind, **about)
+        for command in {*commands(server)} - others:
+            if stands_still(command):
+                return row, command
+        jobs.ended(server, row["id"])
+        return None
+
+    row, command = wait_for(begin, within_s=jobs.ENDS_S)
+    try:
+        yield row
+    finally:
+        command.resume()
 
 
 def test_a_pull_checks_what_is_here_and_says_what_it_would_say_in_a_terminal(
@@ -44,12 +77,18 @@ def test_a_pull_checks_what_is_here_and_says_what_it_would_say_in_a_terminal(
 
 
 def test_the_checks_of_verify_come_one_by_one(server: Server) -> None:
-    began = jobs.begin(server, "verify", model="new")
-    some = jobs.until(server, began["id"], lambda row: row["steps"])
-    done = jobs.ended(server, began["id"])
+    def seen() -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return a job on its way and at its end, unless it was too fast to be seen."""
+        began = jobs.begin(server, "verify", model="new")
+        some = jobs.until(server, began["id"], lambda row: row["steps"])
+        done = jobs.ended(server, began["id"])
+        if some["state"] != "running" or len(some["steps"]) == len(done["steps"]):
+            return None
+        return some, done
 
-    assert (some["state"], some["result"]) == ("running", None)
-    assert len(some["steps"]) < len(done["steps"])
+    some, done = wait_for(seen, within_s=jobs.ENDS_S)
+
+    assert some["result"] is None
     assert done["state"] == "done"
     assert [
         (row["check"], row["verdict"], row["detail"], row["advice"])
@@ -74,15 +113,22 @@ def test_who_watches_is_told_and_a_job_goes_on_when_nobody_does(server: Server) 
         closing(events(watching.iter_lines())) as told,
     ):
         assert next(told)[0] == "hello"
-        began = jobs.begin(server, "check", store="notes")
-        seen = next(data for name, data in told if name == "job" and data["progress"])
 
-    assert (seen["id"], seen["state"]) == (began["id"], "running")
-    assert jobs.ended(server, began["id"])["state"] == "done"
+        def told_on_its_way() -> dict[str, Any] | None:
+            """Begin a job; return what is told of it, unless it was too fast."""
+            began = jobs.begin(server, "check", store="notes")
+            rows = (row for name, row in told if name == "job" and row["id"] == began["id"])
+            row = next(row for row in rows if row["progress"] or row["state"] != "running")
+            return row if row["progress"] else None
+
+        seen = wait_for(told_on_its_way, within_s=jobs.ENDS_S)
+
+    assert seen["state"] == "running"
+    assert jobs.ended(server, seen["id"])["state"] == "done"
     with server.http.stream("GET", "/events") as watching:
         name, hello = next(events(watching.iter_lines()))
     assert name == "hello"
-    assert began["id"] in [row["id"] for row in hello["jobs"]]
+    assert seen["id"] in [row["id"] for row in hello["jobs"]]
 
 
 def test_a_migration_is_planned_run_stopped_continued_and_undone(server: Server) -> None:
@@ -92,18 +138,32 @@ def test_a_migration_is_planned_run_stopped_continued_and_undone(server: Server)
     assert (planned["status"], planned["rows"], planned["staged"]) == ("planned", ROWS, 0)
     assert planned["plan"]["disk_bytes"] > 0
 
-    first = jobs.begin(server, "migrate", store="notes", to="new")
-    jobs.until(server, first["id"], lambda row: (row["progress"] or {}).get("done"))
-    stop = server.http.post("/jobs/stop", json={"id": first["id"]}).json()
-    stopped = jobs.ended(server, first["id"])
-    assert stop == {"stopping": [first["id"]]}
-    assert (stopped["state"], stopped["result"]) == ("stopped", None)
-    assert stopped["error"]["message"] == "It was stopped."
-    assert first["line"] in stopped["error"]["hint"]
-    assert (stores.read(path, "vec_notes")[1] == before[1]).all()
-    assert stores_row(server, "notes")["staged"]
+    def stopped_and_continued() -> dict[str, Any] | None:
+        """Return the result; None, and all is undone, if the first job was too fast."""
+        first = jobs.begin(server, "migrate", store="notes", to="new")
+        jobs.until(
+            server,
+            first["id"],
+            lambda row: row["state"] != "running" or (row["progress"] or {}).get("done"),
+        )
+        stop = server.http.post("/jobs/stop", json={"id": first["id"]}).json()
+        stopped = jobs.ended(server, first["id"])
+        if stopped["state"] == "done":
+            jobs.run(server, "undo", store="notes")
+            return None
+        assert stop == {"stopping": [first["id"]]}
+        assert (stopped["state"], stopped["result"]) == ("stopped", None)
+        assert stopped["error"]["message"] == "It was stopped."
+        assert first["line"] in stopped["error"]["hint"]
+        assert (stores.read(path, "vec_notes")[1] == before[1]).all()
+        assert stores_row(server, "notes")["staged"]
+        moved: dict[str, Any] = jobs.run(server, "migrate", store="notes", to="new")["result"]
+        if moved["staged"] == ROWS:
+            jobs.run(server, "undo", store="notes")
+            return None
+        return moved
 
-    moved = jobs.run(server, "migrate", store="notes", to="new")["result"]
+    moved = wait_for(stopped_and_continued, within_s=jobs.ENDS_S)
     assert moved["status"] == "moved"
     assert 0 < moved["staged"] < ROWS
     assert moved["staged"] + moved["embedded"] == ROWS
@@ -134,9 +194,10 @@ def test_the_line_is_what_one_would_type(server: Server) -> None:
 
 def test_the_same_twice_and_too_many_are_refused(server: Server) -> None:
     about = [(kind, name) for kind in ("verify", "pull") for name in ("old", "new")]
-    began = [jobs.begin(server, kind, model=name) for kind, name in about]
-    again = server.http.post("/jobs", json={"kind": "verify", "model": "old"})
-    other = server.http.post("/jobs", json={"kind": "check", "store": "notes"})
+    with ExitStack() as stack:
+        began = [stack.enter_context(held(server, kind, model=name)) for kind, name in about]
+        again = server.http.post("/jobs", json={"kind": "verify", "model": "old"})
+        other = server.http.post("/jobs", json={"kind": "check", "store": "notes"})
 
     assert len(began) == MOST_RUNNING
     assert (again.status_code, again.json()["code"]) == (409, "already_running")
@@ -199,14 +260,15 @@ def test_a_default_that_a_flag_chose_is_that_of_the_commands_too(
 def test_jobs_end_with_the_server_within_its_time(home: Path, kind: str) -> None:
     about = {"model": "old"} if kind == "verify" else {"store": "notes", "to": "new"}
     with jobs.start(home, 4000) as server:
-        began = jobs.begin(server, kind, **about)
-        jobs.until(server, began["id"], lambda row: row["progress"])
-        children = commands(server)
-        below = [process for child in children for process in child.children(recursive=True)]
+        with held(server, kind, **about) as began:
+            (child,) = commands(server)
+        jobs.until(server, began["id"], lambda row: row["progress"] or row["state"] != "running")
+        below = []
+        with suppress(psutil.NoSuchProcess):  # it may be through
+            below = child.children(recursive=True)
 
         assert server.stop() == 0
-    assert children
-    for process in (*children, *below):
+    for process in (child, *below):
         wait_for(lambda process=process: has_ended(process))  # type: ignore[misc]
     with pytest.raises(httpx2.TransportError):
         httpx2.get(server.url, trust_env=False)

@@ -175,8 +175,12 @@ def test_a_model_that_failed_is_ready_again_once_it_would_be_tried_again(home: P
         weights = home / "model" / "model.safetensors"
         whole = weights.read_bytes()
         weights.write_bytes(whole[:100])
-        assert server.http.post("/load", json={"model": "tiny"}).status_code == 500
-        assert asked(server, model="tiny") == (503, "not_served")
+
+        def is_not_served() -> bool:
+            assert server.http.post("/load", json={"model": "tiny"}).status_code == 500
+            return asked(server, model="tiny") == (503, "not_served")
+
+        wait_for(is_not_served)  # which lasts a second after the first failure
         weights.write_bytes(whole)
 
         wait_for(lambda: asked(server, model="tiny") == (200, "ready"))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.cosines import cosines
+from tests.faults.troubled import loading_held, serve_troubled
 from tests.load import numbered
 from tests.serving import Server, clean_environ, wait_for
 
@@ -186,12 +187,15 @@ def test_requests_in_flight_are_answered_by_the_model_they_began_with(home: Path
 def test_a_model_that_is_removed_ends_what_it_began_and_is_gone(home: Path) -> None:
     with Server(home, config=MINE % "4bit") as own, ThreadPoolExecutor(1) as threads:
         own.embed("load", model="mine")
+        (worker,) = own.workers()
+        worker.suspend()
         began = threads.submit(own.embed, *numbered(LONG, 30), model="mine")
         wait_for(lambda: own.row("mine")["in_flight"])
         renamed_over(config_of(own), "")
         reload(own)
 
         gone = own.http.post("/embed", json={"texts": ["a"], "model": "mine"})
+        worker.resume()
 
         assert (gone.status_code, gone.json()["code"]) == (404, "unknown_model")
         assert len(began.result()["embeddings"]) == 30
@@ -200,11 +204,13 @@ def test_a_model_that_is_removed_ends_what_it_began_and_is_gone(home: Path) -> N
 
 @pytest.mark.slow
 def test_a_model_that_is_starting_serves_who_asked_and_leaves(home: Path) -> None:
-    with Server(home, config=MINE % "4bit") as own, ThreadPoolExecutor(1) as threads:
-        began = threads.submit(own.embed, "text", model="mine")
-        wait_for(lambda: own.row("mine")["state"] == "starting")
-        renamed_over(config_of(own), MINE % "f32")
-        reload(own)
+    mine = MINE.replace("precision", "backend: troubled, precision")
+    with serve_troubled(home, config=mine % "4bit") as own, ThreadPoolExecutor(1) as threads:
+        with loading_held(own):
+            began = threads.submit(own.embed, "text", model="mine")
+            wait_for(lambda: own.row("mine")["state"] == "starting")
+            renamed_over(config_of(own), mine % "f32")
+            reload(own)
 
         assert began.result()["fingerprint"] == own.embed("text")["fingerprint"]  # that of 4bit
         wait_for(lambda: states(own) == {"minilm": "ready"})
