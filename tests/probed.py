@@ -7,8 +7,8 @@ import json
 import sys
 from unittest import mock
 
-from emberd.cli.main import main as run_emberd
 from emberd.doctor import backends
+from tests.unhurried import main as run_emberd
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """nginx and HAProxy as they come from Debian, with the configurations that the examples show."""
 
+import csv
 import re
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ LISTENS = "127.0.0.1:8760"
 SERVERS = ("127.0.0.1:8767", "127.0.0.1:8768")
 SPACE = "7534d143b852830b"
 MODEL = "model=minilm"
+TELLS = "global\n    stats socket ipv4@127.0.0.1:{port}\n"  # what HAProxy knows of its servers
 
 
 def installed() -> dict[str, str]:
@@ -54,9 +57,12 @@ class Balancer:
         config = folder / SHOWN[kind].name
         config.write_text(text)
         program = installed()[kind]
+        self._tells = free_port()
+        tells = folder / "tells.cfg"
+        tells.write_text(TELLS.format(port=self._tells))
         arguments = {
             "nginx": ["-p", str(folder), "-c", str(config), "-g", "daemon off;"],
-            "haproxy": ["-db", "-f", str(config)],
+            "haproxy": ["-db", "-f", str(config), "-f", str(tells)],
         }[kind]
         self._log = (folder / "log").open("ab")
         self._process = subprocess.Popen(
@@ -64,6 +70,7 @@ class Balancer:
         )
         self.url = f"http://127.0.0.1:{port}"
         self.http = httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
+        self._checks = kind == "haproxy"
         wait_for(self._listens)
 
     def _listens(self) -> bool:
@@ -73,6 +80,21 @@ class Balancer:
         except httpx2.TransportError:
             return False
         return True
+
+    def wait_for_checks(self, ready: int) -> None:
+        """Wait until HAProxy has found so many servers ready, from the first on.
+
+        Before, one failed check is enough to leave a server out, and standing still fails one.
+        """
+        if self._checks:
+            wait_for(lambda: self._states()[:ready] == ["UP"] * ready)
+
+    def _states(self) -> list[str]:
+        """Return what HAProxy calls its servers; "UP 1/2" is down after the next failed check."""
+        with socket.create_connection(("127.0.0.1", self._tells)) as link:
+            link.sendall(b"show stat -1 4 -1\n")
+            rows = csv.DictReader(link.makefile())
+            return [row["status"] for row in rows if row["svname"]]
 
     def embed(self, *texts: str, **headers: str) -> httpx2.Response:
         """Embed texts as a client of OpenAI would, which knows nothing of spaces."""

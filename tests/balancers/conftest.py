@@ -23,12 +23,18 @@ def nodes(tmp_path: Path) -> Iterator[list[Node]]:
 
 @pytest.fixture
 def balance(tmp_path: Path) -> Iterator[Balance]:
-    """Start a balancer for nodes: `balance(kind, nodes)`; its pool's space is the first's."""
+    """Start a balancer for nodes: `balance(kind, nodes)`; its pool's space is the first's.
+
+    Those that have their model loaded come first, and serve this space.
+    """
     with ExitStack() as running:
 
         def started(kind: str, nodes: list[Node]) -> Balancer:
             ports = [node.port for node in nodes]
             made = Balancer(kind, tmp_path / kind, ports, model="tiny", space=nodes[0].space)
-            return running.enter_context(made)
+            running.enter_context(made)
+            loaded = [node for node in nodes if node.server.row("tiny")["state"] == "ready"]
+            made.wait_for_checks(len(loaded))
+            return made
 
         yield started

@@ -65,6 +65,22 @@ def written(server: Server, count: int) -> None:
     wait_for(lambda: file.exists() and commands.look(file).entries >= count)
 
 
+def found_in_file(server: Server, *texts: str) -> dict[str, Any]:
+    """Return the answer of a new worker that finds texts in the file, which it opens on the side.
+
+    One that had not opened it has computed them, and finds them in its memory from then on.
+    """
+
+    def ask() -> dict[str, Any] | None:
+        answer = server.embed(*texts)
+        if answer["cached"] == len(texts):
+            return answer
+        server.http.post("/unload", json={})
+        return None
+
+    return wait_for(ask)
+
+
 def keep(server: Server, *texts: str, **body: Any) -> None:  # noqa: ANN401
     """Have texts embedded until they come from the cache: they are kept once they are answered."""
     wait_for(lambda: server.embed(*texts, **body)["cached"] == len(texts))
@@ -174,20 +190,19 @@ def test_vectors_outlive_the_worker_and_the_server_but_not_a_change_of_space(hom
         before = first.embed("kept", "also kept")
         written(first, 2)
         first.http.post("/unload", json={})
-        assert first.embed("kept")["cached"] == 1
+        found_in_file(first, "kept")
         first.embed("another")
         written(first, 3)  # so what this worker computes has been checked
         first.embed("kept at the end")
         first.http.post("/unload", json={})
         written(first, 4)
-        assert first.embed("kept")["cached"] == 1
+        found_in_file(first, "kept")
         [worker] = first.workers()
         os.kill(worker.pid, signal.SIGKILL)
-        assert first.embed("kept")["cached"] == 1
+        found_in_file(first, "kept")
 
     with Server(home) as second:
-        after = second.embed("kept", "also kept")
-        assert after["cached"] == 2
+        after = found_in_file(second, "kept", "also kept")
         assert after["embeddings"] == before["embeddings"]
 
     with Server(home, config=config.replace("max", "max").replace("find: ", "search: ")) as third:

@@ -72,7 +72,8 @@ def test_a_store_is_compared_and_stays_as_it_is(place: Path) -> None:
     assert 0 < float(rows["kept at 10"][1].removesuffix(" of 10")) < 10
     assert rows["dimensions"] == ["64", "64"]
     assert rows["vectors of 30 texts"] == ["7.5 KiB", "7.5 KiB"]
-    assert rows["time to migrate"] == ["none", "1s"]
+    assert rows["time to migrate"][0] == "none"
+    assert re.fullmatch(r"\d+s", rows["time to migrate"][1])
     for said in (
         "notes: all 30 texts, each searched for among the others.",
         "The store's vectors are those of old, and were used.",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.hub import Hub
 from tests.ports import free_port
 from tests.service.managers import Fake
 from tests.serving import Server, clean_environ, run_emberd
+from tests.unhurried import PROBE_S
 
 CHECKS = (
     "config", "python", "platform", "folder, state", "disk, models", "lock", "service", "memory",
@@ -29,7 +31,8 @@ ANEW = True
 @functools.cache
 def answers() -> str:
     """Return what the backends of this machine answer, as `tests.probed` takes it."""
-    return json.dumps({name: backends._probe(name) for name in ("auto", *plugins.names())})
+    with mock.patch.object(backends, "LIMIT_S", PROBE_S):
+        return json.dumps({name: backends._probe(name) for name in ("auto", *plugins.names())})
 
 
 class Examination:
@@ -42,7 +45,7 @@ class Examination:
         self.environ = clean_environ(home) | {"EMBERD_SERVER_PORT": str(free_port())} | environ
         command = ["doctor", "--json"]
         if anew:
-            done = run_emberd(*command, home=home, environ=self.environ)
+            done = run_emberd(*command, home=home, environ=self.environ, entry="tests.unhurried")
         else:
             command = [answers(), *command]
             done = run_emberd(*command, home=home, environ=self.environ, entry="tests.probed")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import emberd
-from emberd.client import requests
+from emberd.client import requests, several
 from emberd.errors import (
     ConfigError,
     EmberdError,
@@ -114,7 +114,7 @@ def test_a_server_that_says_nothing_costs_its_timeout(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with emberd.Client([url, nodes[0].url], timeout=3) as client:
+        with emberd.Client([url, nodes[0].url], timeout=6) as client:  # the other's as well
             got = client.embed(TEXTS)
 
     np.testing.assert_allclose(got.vectors, expected.vectors, atol=1e-5)
@@ -222,8 +222,11 @@ def test_a_request_says_how_it_is_divided() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux drops what a full queue gets")
-def test_a_machine_that_vanished_costs_the_time_to_connect(nodes: list[Node]) -> None:
-    with Void() as void, emberd.Client([void.url, nodes[0].url], timeout=2) as client:
+def test_a_machine_that_vanished_costs_the_time_to_connect(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(several, "CONNECT_S", 1.0)
+    with Void() as void, emberd.Client([void.url, nodes[0].url], timeout=30) as client:
         assert client.embed(TEXTS).vectors.shape == (700, 64)
 
 

@@ -15,7 +15,7 @@ import tiktoken
 
 from tests.clients.busy import full_queue
 from tests.clients.table import Client
-from tests.serving import Server
+from tests.serving import Server, wait_for
 
 CLIENT = Client("OpenAI", "openai (Python)", metadata.version("openai"))
 TEXTS = ["first", "", "第三"]
@@ -195,6 +195,7 @@ def test_it_tries_again_when_the_queue_was_full(home: Path) -> None:
             if response.status_code == 429:
                 assert response.headers["retry-after"] == "1"
                 get_on()
+                wait_for(lambda: not server.row()["in_flight"])
 
         http = httpx2.Client(event_hooks={"response": [after]})
         with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", http_client=http) as client:

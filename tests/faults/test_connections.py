@@ -171,9 +171,9 @@ def test_a_connection_that_never_asked_is_closed_without_an_answer(quick: Server
 @pytest.mark.parametrize("reads", [False, True])
 def test_who_does_not_read_an_answer_is_hung_up_on(reads: bool, home: Path) -> None:
     """One who reads slowly is not."""
-    quick = Timeouts(reading_s=3)
+    timeouts = Timeouts(reading_s=8 if reads else 3)
     body = b'{"texts": [%b]}' % b",".join([b'"a"'] * 1500)
-    with Server(home, timeouts=quick) as own, connect(own) as client:
+    with Server(home, timeouts=timeouts) as own, connect(own) as client:
         own.embed("load")
         client.sendall(EMBED + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         got, end = client.recv(2**16), b'"cached":0}'
@@ -182,7 +182,7 @@ def test_who_does_not_read_an_answer_is_hung_up_on(reads: bool, home: Path) -> N
         with suppress(ConnectionError):
             while not got.endswith(end) and (more := client.recv(2**19)):
                 got += more
-                time.sleep(0.5 if reads else 0)
+                time.sleep(0.7 if reads else 0)  # in all longer than the limit
 
         assert got.endswith(end) == reads
         assert ("does not read its answer" in own.log()) != reads

@@ -65,7 +65,7 @@ def test_a_held_lock_keeps_no_model_from_serving_and_no_server_from_ending(home:
 
 @pytest.mark.slow
 def test_a_lock_that_is_held_for_a_moment_costs_no_entry(home: Path) -> None:
-    with Server(home) as own:
+    with Server(home, entry="tests.faults.patient") as own:
         with held(home / "state" / "lock.flock"):
             own.embed("text")
         wait_for(lambda: own.row()["pulled"])

@@ -21,6 +21,7 @@ from emberd.migrate.status import status
 from emberd.migrate.store_ref import StoreRef
 from emberd.registry.spec import InputType
 from emberd.spaces.stores import StoresFile
+from emberd.stores import probing
 from emberd.vectors import Rows
 from tests import compiled
 from tests.migrate import stores
@@ -30,6 +31,7 @@ ROWS = 300
 SOME = 320  # texts; the first 300 of them are in stores
 MOST = 1200
 MANY = 5000
+PROBE_S = 20.0
 UNCHANGED = stores.CMEM_CONFIG
 Asked = tuple[str, int | None, InputType | None, Dtype]
 
@@ -207,6 +209,12 @@ def cmem(originals: Callable[[int], Path], tmp_path: Path) -> Path:
 def two(cmem: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Two such folders."""
     return cmem, Path(shutil.copytree(cmem, tmp_path / "other"))
+
+
+@pytest.fixture(autouse=True)
+def probed_with_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for long for a server that is asked what it is, as one that stands still has to be."""
+    monkeypatch.setattr(probing, "PROBE_S", PROBE_S)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ import numpy as np
 
 import emberd
 from emberd.migrate import joint_run, stage, swap, undo
-from emberd.stores import plugins
+from emberd.stores import plugins, probing
 from emberd.stores.base import Key
 from emberd.vectors import Matrix
 from tests.cosines import cosines
@@ -516,6 +516,7 @@ def main() -> None:
     asked = parser.parse_args()
     say = partial(print, flush=True)
     mark_phases()
+    probing.PROBE_S = PATIENCE_S
     for name in kinds if asked.kind == "all" else [asked.kind]:
         began_s = time.monotonic()
         say(f"{name}: seed {asked.seed}, {asked.rows} rows")

@@ -351,7 +351,7 @@ def test_too_many_requests_are_waited_for_as_long_as_the_hub_says(
 def test_a_slow_hub_is_waited_for_while_it_sends(tmp_path: Path, hub: Hub) -> None:
     def slowly() -> Iterator[bytes]:
         for start in range(0, len(WEIGHTS), len(WEIGHTS) // 8):
-            time.sleep(0.45)  # in all more than the timeout
+            time.sleep(1.4)  # in all more than the timeout
             yield WEIGHTS[start : start + len(WEIGHTS) // 8]
 
     hub.answer_instead = lambda method, path: (
@@ -359,7 +359,7 @@ def test_a_slow_hub_is_waited_for_while_it_sends(tmp_path: Path, hub: Hub) -> No
         if method == "GET" and path.endswith("/model.safetensors")
         else None
     )
-    impatient = {"HF_HUB_DOWNLOAD_TIMEOUT": "3"}
+    impatient = {"HF_HUB_DOWNLOAD_TIMEOUT": "10"}
     with Fetcher(tmp_path, hub.url, impatient) as fetcher:
         found = fetcher.fetch(tmp_path / "hub", MINE)
 

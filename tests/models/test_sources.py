@@ -126,7 +126,7 @@ def test_a_hub_that_never_answers_is_given_up_soon(tmp_path: Path, listener: soc
     with Fetcher(tmp_path, address(listener)) as fetcher:
         found = fetcher.fetch(tmp_path / "hub", MINE)
 
-    assert time.monotonic() - began_s < 15
+    assert time.monotonic() - began_s < 30
     assert "hf:me/mine: the Hub cannot be reached (ReadTimeout)" in found.error
 
 

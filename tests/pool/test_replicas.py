@@ -380,9 +380,14 @@ async def test_a_suspect_runs_alone_while_the_other_worker_serves(home: Path) ->
 async def test_a_worker_that_hangs_is_killed_and_the_other_is_not(home: Path) -> None:
     workers = Workers(answers=False, devices=TWO)
     async with two_workers(home, workers, patience=IMPATIENT) as (pool, first, second):
+        workers.answers = True  # the next one
+
+        def compute() -> None:
+            first.cpu_s += 1
+
+        first.looked_at = compute
         asking = [asyncio.create_task(pool.embed(texts(name))) for name in "ab"]
-        await until(lambda: first.asked and second.asked)
-        workers.answers = True
+        await until(lambda: first.asked and second.was_killed)
         answer_all(first)
 
         assert all(answer.fragments for answer in await asyncio.gather(*asking))
@@ -558,11 +563,11 @@ async def test_a_model_that_makes_room_ends_all_its_workers(home: Path) -> None:
 @pytest.mark.parametrize("way", ["unload", "idle", "close"])
 @in_event_loop
 async def test_all_end_together(home: Path, way: str) -> None:
-    limits = "{idle_unload: 0.05s}" if way == "idle" else "{}"
-    async with two_workers(home, limits=limits) as (pool, first, second):
+    async with two_workers(home) as (pool, first, second):
         if way == "unload":
             assert await pool.unload() == ["one"]
         elif way == "idle":
+            pool.apply(config_of(home, "one", "two", limits="{idle_unload: 0.05s}"))
             await until(lambda: pool.states()["one"] == "cold")
         else:
             await pool.close()

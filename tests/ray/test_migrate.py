@@ -63,27 +63,29 @@ def test_stopped_it_goes_on_and_a_worker_that_is_killed_costs_nothing(
     ]
 
     def under_way(then: Callable[[psutil.Process], None]) -> tuple[int, str]:
-        """Run it, and do something once it has embedded rows; return exit code and output."""
+        """Run it, and do something once it has embedded rows; return exit code and all it said."""
         with subprocess.Popen(
             command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             try:
                 assert process.stderr
+                errors = []
                 for line in process.stderr:
+                    errors.append(line)
                     if line.startswith("{") and json.loads(line).get("progress", {}).get("done"):
                         break
                 then(psutil.Process(process.pid))
-                said, _ = process.communicate(timeout=WITHIN_S)
+                said, more = process.communicate(timeout=WITHIN_S)
             except BaseException:
                 process.kill()
                 raise
-            return process.returncode, said
+            return process.returncode, said or "".join(errors) + more
 
-    stopped, _ = under_way(lambda process: process.send_signal(signal.SIGINT))
+    stopped, why = under_way(lambda process: process.send_signal(signal.SIGINT))
     wait_for(lambda: not actors(cluster), within_s=WITHIN_S)
     code, said = under_way(lambda _: actors(cluster)[0].kill())
 
-    assert stopped == INTERRUPTED_EXIT
+    assert stopped == INTERRUPTED_EXIT, why
     assert code == 0, said
     done = json.loads(said)
     assert done["status"] == "moved"

@@ -55,7 +55,7 @@ def put(name: str, **changes: object) -> None:
 
 
 def launch(name: str, what: dict[str, Any]) -> None:
-    """Start a watcher, which starts the process."""
+    """Start a watcher, and return once it has started the process, which is then known."""
     import subprocess
 
     put(name, pid=None, exit=None, ready=False, gone=False, watcher=None)
@@ -69,6 +69,14 @@ def launch(name: str, what: dict[str, Any]) -> None:
             start_new_session=True,
         )
     put(name, watcher=process.pid)
+    until = time.monotonic() + 30
+    while not begun(note(name)) and process.poll() is None and time.monotonic() < until:
+        time.sleep(POLL_S)
+
+
+def begun(noted: dict[str, Any]) -> bool:
+    """Whether a service's process has been started, which may have ended since."""
+    return bool(noted["pid"] or noted["gone"] or noted["exit"] is not None)
 
 
 def watch(words: list[str]) -> None:
