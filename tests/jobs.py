@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from emberd.vectors import Matrix
+from tests.faults.troubled import serve_troubled
 from tests.migrate import stores
 from tests.serving import Server, wait_for
 
@@ -17,8 +18,7 @@ stores:
   mixed: {path: mixed.db, options: {text: notes.body}}
   lost: {path: nowhere/lost.db}
 """
-CONFIG = f"default: old\n{stores.MODELS}{STORES}"
-TROUBLED = f"""default: old
+CONFIG = f"""default: old
 models:
   old: {{sources: [{{path: {stores.TINY / "bert"}}}], dimensions: 64, pooling: mean}}
   new:
@@ -27,18 +27,17 @@ models:
     pooling: mean
     backend: troubled
 {STORES}"""
-"""The same, but `new` can be held: see `tests.faults.troubled`."""
 ENDS_S = 90.0
 
 
-def start(home: Path, rows: int, *, config: str = CONFIG, **options: Any) -> Server:  # noqa: ANN401
+def start(home: Path, rows: int) -> Server:
     """Start a server with two small models and four stores.
 
     `notes` holds so many rows of the model `old`, the default; `letters` 40, whose users ask for
-    `new`; `mixed` 25 of `old` and 15 of `new`; the file of `lost` is not there. `options` are those
-    of `Server`.
+    `new`; `mixed` 25 of `old` and 15 of `new`; the file of `lost` is not there. `new` and commands
+    can be held: see `tests.faults.troubled`.
     """
-    server = Server(home, config=config, **options)
+    server = serve_troubled(home, config=CONFIG)
     try:
         wanted = stores.texts(max(rows, 40))
         old, new = (embedded(server, wanted[:count], name) for name, count in

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -137,6 +137,17 @@ class Server:
         return run_emberd(
             *arguments, home=self.home, environ=self._environ, stdin=stdin, prefix=self._prefix
         )
+
+
+@contextmanager
+def stopped(process: psutil.Process) -> Iterator[None]:
+    """Have a process do nothing meanwhile, so that nobody is answered; it may be killed."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 def age(path: Path) -> None:

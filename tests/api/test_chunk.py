@@ -129,7 +129,7 @@ def test_who_chunks_a_book_keeps_nobody(server: Server) -> None:
     assert places[-1]["end"] == len(book)
 
     def answered() -> list[int] | None:
-        """Return the tokens of all requests that the server has answered, once these are among."""
+        """Return the tokens of each answer so far, once these three are among them."""
         found = re.findall(r'"route":"/(?:chunk|embed)".*"tokens":(\d+)', server.log()[before:])
         tokens = [int(each) for each in found]
         return tokens if {each["usage"]["tokens"] for each in (said, *short)} <= {*tokens} else None

@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from emberd.api.commands import MOST_RUNNING
 from tests import jobs
+from tests.faults.troubled import halted, loading_held, plugged, starts_held
 from tests.migrate import stores
 from tests.serving import Server, has_ended, wait_for
 
@@ -35,35 +36,6 @@ def commands(server: Server) -> list[psutil.Process]:
     return found
 
 
-def stands_still(process: psutil.Process) -> bool:
-    """Suspend a process; return whether it was still there."""
-    with suppress(psutil.NoSuchProcess):
-        process.suspend()
-        wait_for(lambda: process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
-        return process.status() == psutil.STATUS_STOPPED
-    return False
-
-
-@contextmanager
-def held(server: Server, kind: str, **about: str) -> Iterator[dict[str, Any]]:
-    """Begin a job whose command does nothing meanwhile; begin again one that was too fast."""
-
-    def begin() -> tuple[dict[str, Any], psutil.Process] | None:
-        others = {*commands(server)}
-        row = jobs.begin(server, kind, **about)
-        for command in {*commands(server)} - others:
-            if stands_still(command):
-                return row, command
-        jobs.ended(server, row["id"])
-        return None
-
-    row, command = wait_for(begin, within_s=jobs.ENDS_S)
-    try:
-        yield row
-    finally:
-        command.resume()
-
-
 def test_a_pull_checks_what_is_here_and_says_what_it_would_say_in_a_terminal(
     server: Server,
 ) -> None:
@@ -77,17 +49,13 @@ def test_a_pull_checks_what_is_here_and_says_what_it_would_say_in_a_terminal(
 
 
 def test_the_checks_of_verify_come_one_by_one(server: Server) -> None:
-    def seen() -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Return a job on its way and at its end, unless it was too fast to be seen."""
+    with loading_held(server):
         began = jobs.begin(server, "verify", model="new")
         some = jobs.until(server, began["id"], lambda row: row["steps"])
-        done = jobs.ended(server, began["id"])
-        if some["state"] != "running" or len(some["steps"]) == len(done["steps"]):
-            return None
-        return some, done
+    done = jobs.ended(server, began["id"])
 
-    some, done = wait_for(seen, within_s=jobs.ENDS_S)
-
+    assert some["state"] == "running"
+    assert len(some["steps"]) < len(done["steps"])
     assert some["result"] is None
     assert done["state"] == "done"
     assert [
@@ -114,21 +82,17 @@ def test_who_watches_is_told_and_a_job_goes_on_when_nobody_does(server: Server) 
     ):
         assert next(told)[0] == "hello"
 
-        def told_on_its_way() -> dict[str, Any] | None:
-            """Begin a job; return what is told of it, unless it was too fast."""
-            began = jobs.begin(server, "check", store="notes")
-            rows = (row for name, row in told if name == "job" and row["id"] == began["id"])
-            row = next(row for row in rows if row["progress"] or row["state"] != "running")
-            return row if row["progress"] else None
+        server.http.post("/unload", json={"model": "new"})
+        with loading_held(server):
+            began = jobs.begin(server, "plan", store="notes", to="new")
+            seen = next(data for name, data in told if name == "job" and data["progress"])
 
-        seen = wait_for(told_on_its_way, within_s=jobs.ENDS_S)
-
-    assert seen["state"] == "running"
-    assert jobs.ended(server, seen["id"])["state"] == "done"
+    assert (seen["id"], seen["state"]) == (began["id"], "running")
+    assert jobs.ended(server, began["id"])["state"] == "done"
     with server.http.stream("GET", "/events") as watching:
         name, hello = next(events(watching.iter_lines()))
     assert name == "hello"
-    assert seen["id"] in [row["id"] for row in hello["jobs"]]
+    assert began["id"] in [row["id"] for row in hello["jobs"]]
 
 
 def test_a_migration_is_planned_run_stopped_continued_and_undone(server: Server) -> None:
@@ -138,32 +102,20 @@ def test_a_migration_is_planned_run_stopped_continued_and_undone(server: Server)
     assert (planned["status"], planned["rows"], planned["staged"]) == ("planned", ROWS, 0)
     assert planned["plan"]["disk_bytes"] > 0
 
-    def stopped_and_continued() -> dict[str, Any] | None:
-        """Return the result; None, and all is undone, if the first job was too fast."""
+    server.http.post("/unload", json={"model": "new"})
+    with halted(server, after_rows=ROWS // 2):
         first = jobs.begin(server, "migrate", store="notes", to="new")
-        jobs.until(
-            server,
-            first["id"],
-            lambda row: row["state"] != "running" or (row["progress"] or {}).get("done"),
-        )
+        jobs.until(server, first["id"], lambda row: (row["progress"] or {}).get("done"))
         stop = server.http.post("/jobs/stop", json={"id": first["id"]}).json()
         stopped = jobs.ended(server, first["id"])
-        if stopped["state"] == "done":
-            jobs.run(server, "undo", store="notes")
-            return None
-        assert stop == {"stopping": [first["id"]]}
-        assert (stopped["state"], stopped["result"]) == ("stopped", None)
-        assert stopped["error"]["message"] == "It was stopped."
-        assert first["line"] in stopped["error"]["hint"]
-        assert (stores.read(path, "vec_notes")[1] == before[1]).all()
-        assert stores_row(server, "notes")["staged"]
-        moved: dict[str, Any] = jobs.run(server, "migrate", store="notes", to="new")["result"]
-        if moved["staged"] == ROWS:
-            jobs.run(server, "undo", store="notes")
-            return None
-        return moved
+    assert stop == {"stopping": [first["id"]]}
+    assert (stopped["state"], stopped["result"]) == ("stopped", None)
+    assert stopped["error"]["message"] == "It was stopped."
+    assert first["line"] in stopped["error"]["hint"]
+    assert (stores.read(path, "vec_notes")[1] == before[1]).all()
+    assert stores_row(server, "notes")["staged"]
 
-    moved = wait_for(stopped_and_continued, within_s=jobs.ENDS_S)
+    moved = jobs.run(server, "migrate", store="notes", to="new")["result"]
     assert moved["status"] == "moved"
     assert 0 < moved["staged"] < ROWS
     assert moved["staged"] + moved["embedded"] == ROWS
@@ -194,8 +146,8 @@ def test_the_line_is_what_one_would_type(server: Server) -> None:
 
 def test_the_same_twice_and_too_many_are_refused(server: Server) -> None:
     about = [(kind, name) for kind in ("verify", "pull") for name in ("old", "new")]
-    with ExitStack() as stack:
-        began = [stack.enter_context(held(server, kind, model=name)) for kind, name in about]
+    with starts_held(server):
+        began = [jobs.begin(server, kind, model=name) for kind, name in about]
         again = server.http.post("/jobs", json={"kind": "verify", "model": "old"})
         other = server.http.post("/jobs", json={"kind": "check", "store": "notes"})
 
@@ -252,22 +204,23 @@ def test_a_default_that_a_flag_chose_is_that_of_the_commands_too(
     home.mkdir()
     stores_of = server.home / "mixed.db"
     (home / "mixed.db").write_bytes(stores_of.read_bytes())
-    with Server(home, config=jobs.CONFIG, arguments=("--port", "0", "--default", "new")) as other:
+    environ, flags = {"PYTHONPATH": plugged(home)}, ("--port", "0", "--default", "new")
+    with Server(home, config=jobs.CONFIG, environ=environ, arguments=flags) as other:
         assert jobs.run(other, "check", store="mixed")["result"]["default"] == "new"
 
 
 @pytest.mark.parametrize("kind", ["verify", "migrate"])
 def test_jobs_end_with_the_server_within_its_time(home: Path, kind: str) -> None:
-    about = {"model": "old"} if kind == "verify" else {"store": "notes", "to": "new"}
+    about = {"model": "new"} if kind == "verify" else {"store": "notes", "to": "new"}
     with jobs.start(home, 4000) as server:
-        with held(server, kind, **about) as began:
+        server.http.post("/unload", json={"model": "new"})
+        with loading_held(server) if kind == "verify" else halted(server, after_rows=2000):
+            began = jobs.begin(server, kind, **about)
+            is_at_work = "steps" if kind == "verify" else "progress"
+            jobs.until(server, began["id"], lambda row: row[is_at_work])
             (child,) = commands(server)
-        jobs.until(server, began["id"], lambda row: row["progress"] or row["state"] != "running")
-        below = []
-        with suppress(psutil.NoSuchProcess):  # it may be through
             below = child.children(recursive=True)
-
-        assert server.stop() == 0
+            assert server.stop() == 0
     for process in (child, *below):
         wait_for(lambda process=process: has_ended(process))  # type: ignore[misc]
     with pytest.raises(httpx2.TransportError):

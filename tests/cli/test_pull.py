@@ -308,7 +308,7 @@ def test_two_pulls_at_once_fetch_once(home: Path, hub: Hub, environ: dict[str, s
             release.wait(30)
 
     hub.answer_instead = hold
-    environ = environ | {"HF_HUB_DOWNLOAD_TIMEOUT": "100"}  # the Hub says nothing until the second
+    environ = environ | {"HF_HUB_DOWNLOAD_TIMEOUT": "100"}  # the Hub waits for the second
     pulls = [start("pull", "tiny", "--json", environ=environ)]
     assert asked.wait(30)
     pulls.append(start("pull", "tiny", "--json", environ=environ))

@@ -1,4 +1,4 @@
-"""A server with a model that can be brought into trouble, beside those that cannot."""
+"""A server with a model that can be brought into trouble or held, beside those that cannot."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -14,6 +14,15 @@ models:
     dimensions: 384
     pooling: mean
     backend: troubled
+"""
+
+STARTS = """
+import os, sys, time
+
+while {"--progress", "emberd.atlas"} & {*sys.orig_argv} and os.path.exists(
+    os.environ["EMBERD_HOME"] + "/not yet"
+):
+    time.sleep(0.01)
 """
 
 
@@ -34,7 +43,7 @@ def serve_troubled(
 
 
 def plugged(home: Path) -> str:
-    """Return a `PYTHONPATH` with that backend, made in a home."""
+    """Return a `PYTHONPATH` for a server that has that backend and can be held, made in a home."""
     plugins = home / "plugins"
     info = plugins / "troubled-1.0.dist-info"
     info.mkdir(parents=True)
@@ -42,7 +51,15 @@ def plugged(home: Path) -> str:
     (info / "entry_points.txt").write_text(
         "[emberd.backends]\ntroubled = tests.faults.troubled_backend:Troubled\n"
     )
+    (plugins / "sitecustomize.py").write_text(STARTS)
     return os.pathsep.join([str(plugins), str(Path(__file__).parents[2])])
+
+
+@contextmanager
+def starts_held(server: Server) -> Iterator[None]:
+    """Have the commands of jobs, and maps, do nothing yet that start meanwhile."""
+    with _there(server.home / "not yet", ""):
+        yield
 
 
 @contextmanager

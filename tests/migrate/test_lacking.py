@@ -1,7 +1,6 @@
 """Vectors without a text and texts without a vector: named before, set aside only when asked."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +51,25 @@ def test_they_are_named_before_anything_is_written(holey: Path, work: Work) -> N
     assert not holey.with_name("memories.db.emberd").exists()
 
 
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        """See `time`."""
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        """See `time`."""
+        self.now_s += seconds
+
+
 def test_a_text_that_comes_while_who_looks_for_it_stands_still_is_found(
     holey: Path, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = Clock()
     looks: list[Lacking] = []
 
     def looks_and_stands_still(store: Store) -> Lacking:
@@ -63,10 +78,11 @@ def test_a_text_that_comes_while_who_looks_for_it_stands_still_is_found(
             database = stores.connect(holey)
             database.execute("UPDATE memories SET content = 'late' WHERE id = 3")
             database.close()
-            time.sleep(2 * textless.LACKING_S)
+            clock.sleep(2 * textless.LACKING_S)
         return looks[-1]
 
-    monkeypatch.setattr(textless, "LACKING_S", 0.3)
+    monkeypatch.setattr(textless, "LACKING_S", 1.0)
+    monkeypatch.setattr(textless, "time", clock)
     monkeypatch.setattr(textless, "lacking_of", looks_and_stands_still)
 
     assert [*textless.lasting_lack(work.open(holey).store).text] == [9, 17, 20]

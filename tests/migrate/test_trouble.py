@@ -33,7 +33,7 @@ def test_killed_at_any_moment_a_store_is_whole_and_the_same_command_completes(
     command: kills.Command, many: int, beside: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A part of `python -m tests.migrate.kills`, which does it 200 times each."""
-    # The commands are forked from here. The writer's texts always come, if it stands still or not.
+    # The commands are forked from here, and the writer's texts come, even if it stands still.
     monkeypatch.setattr(textless, "LACKING_S", 30.0)
     monkeypatch.setattr(swap, "TEXTS_S", 60.0)
     seed = random.randrange(10**6)  # noqa: S311 - no secret

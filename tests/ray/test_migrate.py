@@ -63,7 +63,7 @@ def test_stopped_it_goes_on_and_a_worker_that_is_killed_costs_nothing(
     ]
 
     def under_way(then: Callable[[psutil.Process], None]) -> tuple[int, str]:
-        """Run it, and do something once it has embedded rows; return exit code and all it said."""
+        """Do something once it has embedded rows; return its code, and output or errors."""
         with subprocess.Popen(
             command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:

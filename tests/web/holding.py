@@ -1,59 +1,25 @@
-"""Holds what passes by itself while a page is looked at: processes, starts, the page's alarm."""
+"""Holds what passes by itself while a page is looked at: its alarm when the server is silent."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-import psutil
 from playwright.sync_api import Page
 
-from tests.serving import Server
-
-STARTS = """import os, sys, time
-while {"--progress", "emberd.atlas"} & {*sys.orig_argv} and os.path.exists(
-    os.environ["EMBERD_HOME"] + "/held"
-):
-    time.sleep(0.01)
-"""
 SILENCE = """(() => {
-  const real = setTimeout;
-  window.silences = [];
-  window.setTimeout = (act, after, ...more) =>
-    after === 5000 ? (silences.push(act), 0) : real(act, after, ...more);
+  const [set, clear] = [setTimeout, clearTimeout];
+  window.alarms = new Map();
+  window.setTimeout = (act, after, ...more) => {
+    if (after !== 5000) return set(act, after, ...more);
+    const id = set(() => {}, 0);
+    alarms.set(id, act);
+    return id;
+  };
+  window.clearTimeout = (id) => {
+    alarms.delete(id);
+    clear(id);
+  };
 })()"""
 
 
-@contextmanager
-def stopped(process: psutil.Process) -> Iterator[None]:
-    """Have a process do nothing meanwhile, so that nobody is answered."""
-    process.suspend()
-    try:
-        yield
-    finally:
-        process.resume()
-
-
-def holdable(home: Path) -> str:
-    """Return the `PYTHONPATH` of a server with which `starts_held` works, made in its home."""
-    folder = home / "site"
-    folder.mkdir(parents=True)
-    (folder / "sitecustomize.py").write_text(STARTS)
-    return str(folder)
-
-
-@contextmanager
-def starts_held(server: Server) -> Iterator[None]:
-    """Have commands and maps that the server starts meanwhile do nothing yet."""
-    held = server.home / "held"
-    held.touch()
-    try:
-        yield
-    finally:
-        held.unlink()
-
-
 def hold_silence(page: Page) -> None:
-    """Load a page anew that notices a server's silence, after 5 s, no longer by itself."""
+    """Load a page anew, which from then on does not notice a server's silence by itself."""
     page.add_init_script(SILENCE)
     page.reload()
     page.locator("main h1").wait_for()
@@ -61,4 +27,4 @@ def hold_silence(page: Page) -> None:
 
 def notice_silence(page: Page) -> None:
     """Have such a page notice it."""
-    page.evaluate("silences.at(-1)()")
+    page.evaluate("() => [...alarms.values()].at(-1)()")

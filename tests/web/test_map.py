@@ -70,9 +70,9 @@ HELD = """() => {
 """Has the page's UMAP come to no end before `finish` is called."""
 
 
-def end_map(server: Server, looked_at: str) -> None:
-    """End the map of a store, because those of two others are held, and have it read anew."""
-    for store in ("int8", "odd", looked_at):
+def end_map(server: Server, *again: str) -> None:
+    """End the maps that are held, by reading two stores that nobody looks at; read some again."""
+    for store in ("int8", "odd", *again):
         while server.http.post("/map", json={"store": store}).json()["state"] != "ready":
             pass
 
@@ -105,7 +105,7 @@ def test_a_store_is_read_again_and_then_checked(browser: Browser, mapped: Server
         expect(legend).to_have_text(wanted, timeout=SLOW_MS)
 
         end_map(mapped, "mixed")
-        page.get_by_role("button", name="List what is in view").click()  # has it read anew
+        page.get_by_role("button", name="List what is in view").click()  # there is another map
         expect(legend).to_have_text([f"not known yet{ROWS:,}"], timeout=SLOW_MS)
 
 
@@ -276,7 +276,7 @@ def test_a_map_that_was_ended_comes_back(browser: Browser, mapped: Server) -> No
     with map_of(browser, mapped, "notes") as page:
         page.get_by_role("button", name="List what is in view").click()
         heading(page, "1,200 rows in view")
-        end_map(mapped, "notes")
+        end_map(mapped)
         page.get_by_role("button", name=re.compile("Show more")).click()
         page.locator(".picture canvas").wait_for(timeout=SLOW_MS)
         page.get_by_role("button", name="List what is in view").click()

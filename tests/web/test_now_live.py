@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -187,7 +187,9 @@ def test_a_queue_is_seen_in_numbers_and_in_the_chart(
     server.http.post("/unload")
     body = {"texts": [f"the vector {number}" for number in range(50)]}
     with opened(browser, server) as page:
-        with embedding(server, *[body] * 3), loading_held(server):
+        held = ExitStack()
+        held.enter_context(loading_held(server))  # before they ask, and no longer than they wait
+        with embedding(server, *[body] * 3), held:
             expect(card(page, "tiny")).to_contain_text("0 at work, 3 waiting")
             expect(page.get_by_text("3 requests under way")).to_be_visible()
             chart = page.get_by_role(

@@ -1,6 +1,5 @@
 """The view Stores: whose vectors a real store holds, moving it with progress and stop, and back."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import jobs
-from tests.faults.troubled import halted, plugged
+from tests.faults.troubled import halted, starts_held
 from tests.migrate import stores
 from tests.serving import Server
 from tests.web.browsing import (
@@ -21,7 +20,6 @@ from tests.web.browsing import (
     assert_nothing_is_cut,
     opened,
 )
-from tests.web.holding import holdable, starts_held
 
 ROWS = 6000
 SLOWLY = 90_000  # milliseconds
@@ -29,9 +27,7 @@ SLOWLY = 90_000  # milliseconds
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("stores") / "home"
-    path = os.pathsep.join([holdable(home), plugged(home)])
-    with jobs.start(home, ROWS, config=jobs.TROUBLED, environ={"PYTHONPATH": path}) as running:
+    with jobs.start(tmp_path_factory.mktemp("stores") / "home", ROWS) as running:
         yield running
 
 

@@ -25,7 +25,7 @@ from tests.web.browsing import (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serve_troubled(tmp_path_factory.mktemp("trust") / "home", config=jobs.TROUBLED) as running:
+    with serve_troubled(tmp_path_factory.mktemp("trust") / "home", config=jobs.CONFIG) as running:
         for name in ("old", "new"):
             running.embed("a", model=name)
         yield running
@@ -69,7 +69,7 @@ def test_checks_come_as_they_run_and_the_verdict_stays(
             expect(new.get_by_role("button", name="Verify")).to_be_disabled()
             expect(new.get_by_role("button", name="Stop")).to_be_visible()
             expect(new.get_by_text(re.compile(r"checks so far"))).to_be_visible(timeout=SLOW_MS)
-            expect(new.get_by_role("cell", name="files", exact=True)).to_be_visible()
+            expect(new.get_by_role("cell", name="files", exact=True)).to_be_visible(timeout=SLOW_MS)
         expect(new.get_by_text(re.compile("No check failed"))).to_be_visible(timeout=SLOW_MS)
         expect(new.get_by_role("button", name="Stop")).to_have_count(0)
         expect(new.get_by_role("cell", name="paraphrases", exact=True)).to_be_visible()

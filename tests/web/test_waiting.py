@@ -9,10 +9,11 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import jobs
+from tests.faults.troubled import starts_held
 from tests.ports import free_port
-from tests.serving import Server
+from tests.serving import Server, stopped
 from tests.web.browsing import LOST, WIDTHS, assert_accessible, assert_nothing_is_cut, opened
-from tests.web.holding import hold_silence, holdable, notice_silence, starts_held, stopped
+from tests.web.holding import hold_silence, notice_silence
 from tests.web.test_every_view import VIEWS
 
 CONFIG = "stores: {notes: {path: notes, kind: cmem}}\n"
@@ -32,8 +33,7 @@ def patient() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("waiting") / "home"
-    with jobs.start(home, 40, environ={"PYTHONPATH": holdable(home)}) as running:
+    with jobs.start(tmp_path_factory.mktemp("waiting") / "home", 40) as running:
         yield running
 
 
