@@ -1,6 +1,7 @@
 """A real browser at a server's page: what it shows, and whatever it complains about."""
 
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,7 @@ def opened(
         viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
     )
     said: list[str] = []
+    unanswered: Counter[str] = Counter()
 
     def note(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and COSTLY not in message.text:
@@ -81,12 +83,17 @@ def opened(
 
     try:
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(SLOW_MS)
         page.on("console", note)
         page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: unanswered.update([request.url]))
+        page.on("response", lambda response: unanswered.subtract([response.url]))
         page.goto(f"{server.url}/ui/#/{view}")
         page.locator("main h1").wait_for()
         yield page
+    except BaseException as error:
+        error.add_note(f"The page had said {said}, and waited for {[*+unanswered]}.")
+        raise
     finally:
         context.close()
     unexpected = [each for each in said if not any(part in each for part in expects)]

@@ -6,11 +6,13 @@ Not of a process: while Playwright runs, its event loop counts as running, also 
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.atlas.maps import make_home
 from tests.serving import Server
 from tests.web.browsing import NoBrowserError, launch
+
+expect.set_options(timeout=30_000)  # for a machine with much else to do; what holds is seen at once
 
 
 @pytest.fixture(scope="module")

@@ -23,14 +23,6 @@ BUSY = re.compile("has not answered this yet.*emberd doctor")
 GONE = re.compile("emberd does not answer.*Start it with emberd serve")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def patient() -> Iterator[None]:
-    """Give the page time: 5 s until silence is noticed, and up to 4 s between two tries."""
-    expect.set_options(timeout=20_000)
-    yield
-    expect.set_options(timeout=5_000)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with jobs.start(tmp_path_factory.mktemp("waiting") / "home", 40) as running:
