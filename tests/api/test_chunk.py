@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from emberd.backends.tiny_bert import tiny_bert
-from tests.serving import Server, wait_for
+from tests.serving import Server, stopped, wait_for
 
 TEXT = "The kettle is on 😀. Tea will be ready soon.\n\nNobody answered for a long while. " * 5
 
@@ -114,15 +114,12 @@ def test_who_chunks_a_book_keeps_nobody(server: Server) -> None:
     server.embed("load first")
     worker, before = psutil.Process(server.row()["pid"]), len(server.log())
     with ThreadPoolExecutor(3) as threads:
-        worker.suspend()  # nothing is answered before all have been asked
-        try:
+        with stopped(worker):  # nothing is answered before all have been asked
             asked = [threads.submit(chunk, server, book)]
             wait_for(lambda: server.row()["in_flight"] == 1)
             asked.append(threads.submit(chunk, server, "a short text"))
             asked.append(threads.submit(server.embed, "a query"))
             wait_for(lambda: server.row()["in_flight"] + server.row()["queued"] == 3)
-        finally:
-            worker.resume()
         said, *short = (each.result() for each in asked)
     [places] = said["chunks"]
     assert len(places) > 200

@@ -125,7 +125,7 @@ def test_a_request_that_comes_as_a_server_dies_gets_an_answer(
 ) -> None:
     balancer = balance(kind, nodes)
     first = nodes[0].server.http.get("/health").headers["x-emberd-instance"]
-    wait_for(lambda: served_by(balancer, times=1) == {first})  # and HAProxy keeps none to it
+    wait_for(lambda: served_by(balancer, times=1) == {first})  # HAProxy keeps no connection to it
     statuses: list[int | str] = []
 
     def ask() -> None:

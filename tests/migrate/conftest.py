@@ -14,7 +14,7 @@ import pytest
 from emberd.config.edit import Edit
 from emberd.config.load import Config, load_config
 from emberd.dtypes import Dtype
-from emberd.migrate import textless
+from emberd.migrate import swap, textless
 from emberd.migrate.embedding import Embedded, PoolEmbedder, Target, embed, find_target
 from emberd.migrate.known import find
 from emberd.migrate.status import status
@@ -215,6 +215,13 @@ def two(cmem: Path, tmp_path: Path) -> tuple[Path, Path]:
 def probed_with_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for long for a server that is asked what it is, as one that stands still has to be."""
     monkeypatch.setattr(probing, "PROBE_S", PROBE_S)
+
+
+@pytest.fixture
+def texts_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for texts of vectors as long as a writer may stand still before it writes them."""
+    monkeypatch.setattr(textless, "LACKING_S", 30.0)
+    monkeypatch.setattr(swap, "TEXTS_S", 60.0)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from emberd.errors import DiskFullError
-from emberd.migrate import swap, textless
 from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.plan import plan
 from emberd.migrate.workplace import Workplace
@@ -27,15 +26,13 @@ SIZE_MIB = 24
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("texts_come")  # the commands are forked from here
 @pytest.mark.parametrize(("many", "beside"), [(15, "writer"), (3, "nothing"), (3, "full_disk")])
 @pytest.mark.parametrize("command", ["run", "undo"])
 def test_killed_at_any_moment_a_store_is_whole_and_the_same_command_completes(
-    command: kills.Command, many: int, beside: str, monkeypatch: pytest.MonkeyPatch
+    command: kills.Command, many: int, beside: str
 ) -> None:
     """A part of `python -m tests.migrate.kills`, which does it 200 times each."""
-    # The commands are forked from here, and the writer's texts come, even if it stands still.
-    monkeypatch.setattr(textless, "LACKING_S", 30.0)
-    monkeypatch.setattr(swap, "TEXTS_S", 60.0)
     seed = random.randrange(10**6)  # noqa: S311 - no secret
 
     try:

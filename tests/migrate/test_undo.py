@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from emberd.errors import BackupError, DiskFullError, MigrationError, StoreBusyError, StoreError
-from emberd.migrate import swap, textless
 from emberd.migrate.joint_run import RunOptions, migrate_all
 from emberd.migrate.notes import Note
 from emberd.migrate.plan import plan
@@ -416,13 +415,6 @@ def test_a_writer_that_does_not_end_is_waited_for_and_nothing_is_done(
     other.close()
     assert not list(beside(store).glob("undone-*"))
     assert (beside(store) / "backup-0001.db").exists()
-
-
-@pytest.fixture
-def texts_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for texts of vectors as long as a writer may stand still before it writes them."""
-    monkeypatch.setattr(textless, "LACKING_S", 30.0)
-    monkeypatch.setattr(swap, "TEXTS_S", 60.0)
 
 
 @pytest.mark.usefixtures("texts_come")
