@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from tests.serving import Server, wait_for
 
 TEXTS = stores.texts(60)
 NAMES = ("memory", "other")
-CONFIG = "default: minilm\nstores:\n  memory: {path: memory}\n  other: {path: other}\n"
+CONFIG = "default: minilm\nstores:\n  memory: {{path: {0}/memory}}\n  other: {{path: {0}/other}}\n"
 USE = ("use", "minilm-f32", "--migrate", "--yes", "--json")
 
 # The process stops itself after so many calls, so that a test can do something at that very moment.
@@ -57,9 +56,10 @@ COMMITTED = list(MOMENTS).index("both are committed")
 
 @dataclass(frozen=True)
 class Place:
-    """A server, and two stores beside its config file; `made` are the texts' vectors by model."""
+    """A server, and two stores in a folder; `made` are the texts' vectors by model."""
 
     server: Server
+    folder: Path
     made: Mapping[str, Matrix]
 
     @property
@@ -91,7 +91,7 @@ class Place:
 
     def model_of_stores(self) -> str:
         """Return the model whose vectors both stores hold, which their settings must name."""
-        (model,) = {self._model_of(self.server.home / name) for name in NAMES}
+        (model,) = {self._model_of(self.folder / name) for name in NAMES}
         return model
 
     def model(self) -> str:
@@ -124,14 +124,16 @@ def made(server: Server) -> dict[str, Matrix]:
 
 
 @pytest.fixture
-def place(server: Server, made: dict[str, Matrix]) -> Place:
-    """Two stores of 4-bit MiniLM that follow a default of 4-bit MiniLM."""
+def place(server: Server, tmp_path: Path, made: dict[str, Matrix]) -> Place:
+    """Two stores of 4-bit MiniLM that follow a default of 4-bit MiniLM.
+
+    They are in a folder of their own: the server may still look at those of the test before.
+    """
     for name in NAMES:
-        shutil.rmtree(server.home / name, ignore_errors=True)
-        stores.make_cmem(server.home / name, TEXTS, made["minilm"])
+        stores.make_cmem(tmp_path / name, TEXTS, made["minilm"])
     (server.home / "state" / "stores.json").unlink(missing_ok=True)
-    here = Place(server, made)
-    here.config.write_text(CONFIG)
+    here = Place(server, tmp_path, made)
+    here.config.write_text(CONFIG.format(tmp_path))
     assert server.http.post("/reload", json={}).is_success
     return here
 
@@ -225,8 +227,9 @@ def test_a_server_that_ends_meanwhile_takes_nothing_along(
 ) -> None:
     for name in NAMES:
         stores.make_cmem(home / name, TEXTS, made["minilm"])
-    with Server(home, config=CONFIG) as own:
-        place = Place(own, made)
+    config = CONFIG.format(home)
+    with Server(home, config=config) as own:
+        place = Place(own, home, made)
         process = place.stopped_at("the default is written")
         own.process.kill()
 
@@ -234,4 +237,4 @@ def test_a_server_that_ends_meanwhile_takes_nothing_along(
 
         assert f"The server at {own.url} did not answer" in said
         assert place.model_of_stores() == "minilm"
-        assert place.config.read_text() == CONFIG
+        assert place.config.read_text() == config

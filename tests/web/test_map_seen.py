@@ -1,6 +1,5 @@
 """Map, by the pixels on the screen: a colour for each model, what is found is lit, no old news."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,21 +168,23 @@ def test_a_lasso_that_the_system_has_cancelled_is_none(browser: Browser, mapped:
 def changing(home: Path) -> Iterator[Server]:
     """A server with a store of 300 rows."""
     home.mkdir()
-    refill(home / "notes", 300)
+    stores.make_cmem(home / "notes", stores.texts(300), vectors_of(300))
     with Server(home, config="stores: {notes: {path: notes, kind: cmem}}\n") as running:
         yield running
 
 
-def refill(store: Path, rows: int) -> None:
-    """Make a store of so many rows, in place of the one that is there."""
-    shutil.rmtree(store, ignore_errors=True)
-    vectors = np.random.default_rng(rows).normal(size=(rows, 64)).astype(np.float32)
-    stores.make_cmem(store, stores.texts(rows), vectors)
+def vectors_of(rows: int) -> Matrix:
+    """Return vectors `(rows, 64)` that are those of no other number of rows."""
+    return np.random.default_rng(rows).normal(size=(rows, 64)).astype(np.float32)
 
 
 def read_anew(server: Server, rows: int) -> None:
     """Have the store hold other rows, and the server read them, while the page waits."""
-    refill(server.home / "notes", rows)
+    database = stores.connect(server.home / "notes" / "memories.db")
+    with database:
+        database.execute("DELETE FROM memories; DELETE FROM vec_memories")
+        stores.add(database, range(1, rows + 1), stores.texts(rows), vectors_of(rows))
+    database.close()
     body = {"store": "notes", "again": True}
     while server.http.post("/map", json=body).json()["state"] != "ready":
         body = {"store": "notes"}
