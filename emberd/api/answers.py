@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from collections.abc import Iterable
 from typing import Literal
 
 import orjson
@@ -18,6 +19,7 @@ Format = Literal["json", "raw", "npy"]
 BIG_BYTES = 2**20
 PIECE_BYTES = 2**18
 RELEASE_AFTER_S = 0.5
+OPENING = b'{"embeddings":['
 
 
 def as_json(shown: object) -> Response:
@@ -49,9 +51,9 @@ def embed_response(
             "cached": answer.cached,
         } | ({"output_dtype": dtype} if dtype else {})
         further = b"".join(b'"%b":%b,' % (name.encode(), value) for name, value in more.items())
-        key = b"sparse" if answer.is_sparse else b"embeddings"
-        body = b'{"' + key + b'":' + as_array(answer) + b"," + further + orjson.dumps(rest)[1:]
-        return respond(answer, body)
+        opening = b'{"sparse":[' if answer.is_sparse else OPENING
+        closing = b"]," + further + orjson.dumps(rest)[1:]
+        return respond(answer, enclosed(opening, answer.fragments, closing))
     body = b"".join(answer.fragments)
     if form == "npy":
         header = npy_header(len(answer.fragments), answer.dimensions, dtype or "float")
@@ -83,7 +85,18 @@ def npy_header(rows: int, dimensions: int, dtype: Dtype = "float") -> bytes:
 
 def as_array(answer: Answer) -> bytes:
     """Return a JSON array of the answer's fragments, which are JSON themselves."""
-    return b"[" + b",".join(answer.fragments) + b"]"
+    return enclosed(b"[", answer.fragments, b"]")
+
+
+def enclosed(opening: bytes, fragments: Iterable[bytes], closing: bytes) -> bytes:
+    """Return the fragments with commas between and these bytes around, which are short.
+
+    They are joined once: they may be megabytes, and each copy takes the event loop's time.
+    """
+    pieces = [*fragments] or [b""]
+    pieces[0] = opening + pieces[0]
+    pieces[-1] += closing
+    return b",".join(pieces)
 
 
 class PacedResponse(Response):

@@ -210,7 +210,8 @@ def create_router(pool: PoolSurface) -> Router:
             "fingerprint": answer.fingerprint,
             "usage": {"tokens": answer.tokens},
         }
-        given = b'{"chunks":' + answers.as_array(answer) + b"," + orjson.dumps(rest)[1:]
+        closing = b"]," + orjson.dumps(rest)[1:]
+        given = answers.enclosed(b'{"chunks":[', answer.fragments, closing)
         return answers.respond(answer, given)
 
     return router

@@ -181,8 +181,9 @@ def create_router(pool: PoolSurface) -> Router:
             "load_duration": int(answer.timing.wait_s * NS_PER_S),
             "prompt_eval_count": answer.tokens,
         }
-        vectors = answers.as_array(answer)
-        return answers.respond(answer, b'{"embeddings":' + vectors + b"," + orjson.dumps(rest)[1:])
+        closing = b"]," + orjson.dumps(rest)[1:]
+        body = answers.enclosed(answers.OPENING, answer.fragments, closing)
+        return answers.respond(answer, body)
 
     @router.post(
         "/api/embeddings",

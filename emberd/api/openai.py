@@ -148,13 +148,14 @@ def create_router(pool: PoolSurface) -> Router:
                 dtype=asked.dtype,
             ),
         )
-        rows = b",".join(
+        rows = (
             b'{"object":"embedding","index":%d,"embedding":%b}' % (index, fragment)
             for index, fragment in enumerate(answer.fragments)
         )
         usage = {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens}
-        rest = orjson.dumps({"model": answer.model, "usage": usage})
-        return answers.respond(answer, b'{"object":"list","data":[' + rows + b"]," + rest[1:])
+        closing = b"]," + orjson.dumps({"model": answer.model, "usage": usage})[1:]
+        listed = answers.enclosed(b'{"object":"list","data":[', rows, closing)
+        return answers.respond(answer, listed)
 
     @router.get(
         "/v1/models", responses=gives(OpenAIModelList, "Every model.") | fails(OpenAIError, ACCESS)

@@ -238,7 +238,9 @@ class Backlog:
 
     # -- what comes back --------------------------------------------------------------------
 
-    def take_vectors(self, lane: Lane, frame: wire.Fragments, payload: bytes) -> Job | None:
+    def take_vectors(
+        self, lane: Lane, frame: wire.Fragments, payload: bytes | memoryview
+    ) -> Job | None:
         """Keep what a worker answered; return the job when that completes it."""
         part = lane.parts.get(frame.id)
         if part is None:

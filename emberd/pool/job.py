@@ -74,7 +74,7 @@ class Part:
     left: int  # texts without an answer
     answered: bool = False  # at least one of them
 
-    def receive(self, vectors: Fragments, payload: bytes) -> None:
+    def receive(self, vectors: Fragments, payload: bytes | memoryview) -> None:
         """Keep some fragments."""
         before = self.job.unanswered
         self.job.receive(self.indices, vectors, payload)
@@ -182,11 +182,11 @@ class Job:
             **asked.options,
         )
 
-    def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes) -> None:
+    def receive(self, sent: Sequence[int], vectors: Fragments, payload: bytes | memoryview) -> None:
         """Keep some fragments of the texts that were sent, whose indices these are."""
         # `map`, as there may be 100,000 of them a second
         ends = list(accumulate(vectors.sizes))
-        fragments = map(payload.__getitem__, map(slice, [0, *ends[:-1]], ends))
+        fragments = map(bytes, map(payload.__getitem__, map(slice, [0, *ends[:-1]], ends)))
         places = map(sent.__getitem__, vectors.indices)
         self._fragments.update(zip(places, fragments, strict=True))
         self._tokens += vectors.tokens

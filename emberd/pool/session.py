@@ -121,7 +121,7 @@ class Session:
         elif isinstance(frame, wire.Audited):
             self.audited.set()
 
-    def _answered(self, frame: wire.Fragments, payload: bytes) -> None:
+    def _answered(self, frame: wire.Fragments, payload: bytes | memoryview) -> None:
         self._backoff.worked()
         if self._first_sent_s:
             self.phases_s["first vector"] = round(time.monotonic() - self._first_sent_s, 4)

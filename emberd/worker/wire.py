@@ -273,13 +273,13 @@ class FrameError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A frame and its payload."""
+    """A frame and its payload, perhaps as a view of what it came with."""
 
     frame: Frame
-    payload: bytes = field(default=b"", repr=False)
+    payload: bytes | memoryview = field(default=b"", repr=False)
 
 
-def encode(frame: Frame, payload: bytes = b"") -> bytes:
+def encode(frame: Frame, payload: bytes | memoryview = b"") -> bytes:
     """Return the bytes of a frame; raise `FrameError` if it is larger than the limits."""
     header = orjson.dumps({"frame": type(frame).__name__, "fields": frame})
     _check_sizes(len(header), len(payload))
@@ -298,7 +298,7 @@ def _check_sizes(header: int, payload: int) -> None:
         raise FrameError("the frame is larger than any frame may be")
 
 
-def decode(header: bytes, payload: bytes) -> Received:
+def decode(header: bytes, payload: bytes | memoryview) -> Received:
     """Return the frame with this header and payload; raise `FrameError` if it is not one."""
     try:
         data = orjson.loads(header)
@@ -339,7 +339,7 @@ class Splitter:
             begin = start + PREFIX.size
             middle = begin + PREFIX.unpack_from(data, start)[0]
             start += needed
-            yield decode(data[begin:middle], data[middle:start])
+            yield decode(data[begin:middle], memoryview(data)[middle:start])  # it may be megabytes
         self._pieces = [data[start:]] if start < len(data) else []
         self._held_bytes, self._needed_bytes = len(data) - start, needed
 
