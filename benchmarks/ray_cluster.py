@@ -27,6 +27,11 @@ WITHIN_S = 240.0
 TOKEN = "bench"  # noqa: S105 - what is behind HAProxy takes one
 ASKS = {"Authorization": f"Bearer {TOKEN}"}
 BIN = Path(sys.executable).parent
+KINDS = {  # what is in the command line of a process, and what that is
+    "ray::ProxyActor": "Ray's proxy", "haproxy": "HAProxy", "emberd-ingress": "the ingress",
+    "ray::ServeReplica": "the actors of replicas", "emberd.worker": "emberd's workers",
+    "emberd serve": "emberd alone",
+}  # fmt: skip
 BOUNDS = ("min_replicas", "initial_replicas", "max_replicas")
 
 
@@ -120,6 +125,26 @@ def queries(servers: Mapping[str, Server], model: str | None = None) -> dict[str
     }
     alone, serve = (each["median_ms"] for each in found.values())
     return {**found, "overhead_ms": round(serve - alone, 2)}
+
+
+def processor_time_s() -> dict[str, float]:
+    """Return the processor time of all processes of Ray and emberd, by what they are."""
+    found: dict[str, float] = {}
+    for process in psutil.process_iter(["cmdline", "cpu_times"]):
+        command = " ".join(process.info["cmdline"] or [])
+        kind = next((name for sign, name in KINDS.items() if sign in command), None)
+        if kind and process.info["cpu_times"]:
+            found[kind] = found.get(kind, 0.0) + sum(process.info["cpu_times"][:2])
+    return found
+
+
+def cores_used(before: Mapping[str, float], began_s: float) -> dict[str, float]:
+    """Return how many cores each kind of process has kept busy; `before` is `processor_time_s`."""
+    spent_s = time.monotonic() - began_s
+    return {
+        kind: round((used_s - before.get(kind, 0)) / spent_s, 2)
+        for kind, used_s in processor_time_s().items()
+    }
 
 
 def workers(home: Path) -> list[psutil.Process]:

@@ -28,20 +28,23 @@ from typing import Any
 import httpx2
 import machine
 import made
-import psutil
 from placement import available, running_on
-from ray_cluster import ASKS, TOKEN, WITHIN_S, queries, serving, started
+from ray_cluster import (
+    ASKS,
+    TOKEN,
+    WITHIN_S,
+    cores_used,
+    processor_time_s,
+    queries,
+    serving,
+    started,
+)
 from servers import Program
 
 from emberd.bench.client import Server
 from load import run
 
 CLIENTS_EACH = 8
-KINDS = {  # what is in the command line of a process, and what that is
-    "ray::ProxyActor": "Ray's proxy", "haproxy": "HAProxy", "emberd-ingress": "the ingress",
-    "ray::ServeReplica": "the actors of replicas", "emberd.worker": "emberd's workers",
-    "emberd serve": "emberd alone",
-}  # fmt: skip
 
 
 def main() -> None:
@@ -129,12 +132,8 @@ class Bench:
             for name, targets in [("alone", alone), ("serve", [serve] * count)] * self.asked.rounds:
                 before, began_s = processor_time_s(), time.monotonic()
                 numbers = run(load, targets, seconds=self.asked.seconds, clients_on=self.rest)
-                spent_s = time.monotonic() - began_s
+                found[f"{name}_cores"] = cores_used(before, began_s)
                 found[name].append({key: round(value, 2) for key, value in numbers.items()})
-                found[f"{name}_cores"] = {
-                    kind: round((used_s - before.get(kind, 0)) / spent_s, 2)
-                    for kind, used_s in processor_time_s().items()
-                }
         rates = {
             name: statistics.median(each["texts_per_s"] for each in found[name])
             for name in ("alone", "serve")
@@ -190,17 +189,6 @@ class Bench:
         """Return the environment of everything that has this home."""
         path = os.environ.get("PYTHONPATH", "")
         return {"EMBERD_HOME": str(home), "PYTHONPATH": path, "EMBERD_TOKEN": TOKEN}
-
-
-def processor_time_s() -> dict[str, float]:
-    """Return the processor time of all processes of Ray and emberd, by what they are."""
-    found: dict[str, float] = {}
-    for process in psutil.process_iter(["cmdline", "cpu_times"]):
-        command = " ".join(process.info["cmdline"] or [])
-        kind = next((name for sign, name in KINDS.items() if sign in command), None)
-        if kind and process.info["cpu_times"]:
-            found[kind] = found.get(kind, 0.0) + sum(process.info["cpu_times"][:2])
-    return found
 
 
 def asking(content: str) -> str:

@@ -1,34 +1,46 @@
 """What Ray Serve costs beside emberd alone, and how far replicas add up.
 
     .venv/bin/python benchmarks/ray_serve.py --out FILE.json
-    ... --replicas 1,2 --sleep-ms 0.45 --texts 100 --clients 8 --dimensions 768     as a GPU would
+    ... --replicas 1,2,4,8 --sleep-ms 0.075 --texts 100 --bytes 500 --clients 8 --dimensions 768
 
-1. One query after another, in turn at `emberd serve` and at Serve: what the way through Ray takes.
+1. One query after another, of a model that takes no time, in turn at `emberd serve` and at Serve:
+   what the way through Ray takes.
 2. Bulk at 1, 2 and 4 replicas whose encoder sleeps instead of computing, so many ms for each text,
-   so that the machine's cores do not limit it: what is left of the sum of the replicas.
+   so that the machine's cores do not limit it: what is left of N times one replica, in `emberd
+   serve` with N of them and behind Serve, and how many cores each kind of process used.
+
+The second line is BERT-base on H200s: as fast, and with as many bytes in requests and answers. Its
+texts have few tokens and are filled up with spaces, since N GPUs need the tokenizer of more cores.
 """
 
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx2
+import machine
 import psutil
 import yaml
-from ray_cluster import ASKS, TOKEN, queries, serving, started
+from placement import available
+from ray_cluster import ASKS, TOKEN, cores_used, processor_time_s, queries, serving, started
 from servers import Program
 
-BULK_S = 15.0
+from emberd.bench.client import FRESH, Server
+from load import Load, Request, run
+
+WARM_S = 3.0
+AT_ONCE, SMALL = "at-once", 64  # a model that takes no time, and its dimensions
+TEXT = "the cat eats a bird"
+MOST_CLIENT_PROCESSES = 4
 BACKEND = '''"""An encoder that sleeps: its vectors say which tokens they are of."""
 
 import json
+import os
 import time
 
 import numpy as np
@@ -40,15 +52,17 @@ class SleepingBackend:
 
     def load(self, request):
         config = json.loads((request.folder / "config.json").read_text())
-        return SleepingEncoder(config["hidden_size"], config["sleep_s"])
+        return SleepingEncoder(config["hidden_size"], config["sleep_s"], config["devices"])
 
 
 class SleepingEncoder:
     compute = "f32"
 
-    def __init__(self, dimensions, sleep_s):
+    def __init__(self, dimensions, sleep_s, devices):
         self.dimensions = dimensions
         self.sleep_s = sleep_s
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")  # Ray gives a replica one of its GPUs
+        self.devices = seen.split(",") if seen else [str(number) for number in range(devices)]
 
     def encode(self, token_ids, mask):
         time.sleep(self.sleep_s * len(token_ids))
@@ -62,12 +76,14 @@ def prepare(folder: Path, asked: argparse.Namespace) -> None:
     """Write a model, a backend that sleeps, and the config that names both."""
     from emberd.backends.tiny_bert import tiny_bert
 
-    tiny_bert(folder / "tiny")
-    shutil.copytree(folder / "tiny", folder / "model")
-    file = folder / "model" / "config.json"
-    stated = json.loads(file.read_text())
-    changed = {"hidden_size": asked.dimensions, "sleep_s": asked.sleep_ms / 1000}
-    file.write_text(json.dumps(stated | changed))
+    def model(name: str, dimensions: int, sleep_s: float) -> None:
+        tiny_bert(folder / name)
+        file = folder / name / "config.json"
+        changed = {"hidden_size": dimensions, "sleep_s": sleep_s, "devices": max(asked.replicas)}
+        file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+
+    model(AT_ONCE, SMALL, 0.0)
+    model("sleeps", asked.dimensions, asked.sleep_ms / 1000)
     about = folder / "plugin" / "emberd_sleeping-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: emberd-sleeping\nVersion: 1.0\n")
@@ -75,55 +91,80 @@ def prepare(folder: Path, asked: argparse.Namespace) -> None:
     (about / "entry_points.txt").write_text(entry)
     (folder / "plugin" / "emberd_sleeping.py").write_text(BACKEND)
 
-    def entry_of(model: str, dimensions: int, **more: object) -> dict[str, object]:
-        sources = [{"path": str(folder / model)}]
+    def entry_of(model: str, dimensions: int, replicas: int) -> dict[str, object]:
         return {
-            "sources": sources,
+            "sources": [{"path": str(folder / model)}],
             "dimensions": dimensions,
             "pooling": "mean",
+            "backend": "sleeping",
             "pinned": True,
-        } | more
+            "replicas": replicas,
+        }
 
-    sleeps = {
-        f"sleeps{count}": entry_of("model", asked.dimensions, backend="sleeping", replicas=count)
-        for count in asked.replicas
+    models = {AT_ONCE: entry_of(AT_ONCE, SMALL, 1)} | {
+        f"sleeps{count}": entry_of("sleeps", asked.dimensions, count) for count in asked.replicas
     }
-    config = {"default": "tiny", "models": {"tiny": entry_of("tiny", 64), **sleeps}}
+    limits = {"max_loaded": len(models), "memory_budget": "16GiB"}
+    config = {"default": AT_ONCE, "limits": limits, "models": models}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def bulk(url: str, model: str, askers: int, texts_each: int) -> float:
-    """Return texts per second of so many clients at once."""
-    texts = ["the cat eats a bird"] * texts_each
-    ends_s = time.monotonic() + BULK_S
+class Bench:
+    """What is asked of servers whose encoders sleep, and the figures."""
 
-    def ask() -> int:
-        done = 0
-        with httpx2.Client(base_url=url, timeout=120, headers=ASKS) as client:
-            while time.monotonic() < ends_s:
-                body = {"texts": texts, "model": model, "encoding": "base64", "cache": False}
-                client.post("/embed", json=body).raise_for_status()
-                done += len(texts)
-        return done
+    def __init__(self, asked: argparse.Namespace) -> None:
+        self.asked = asked
+        self.figures: dict[str, Any] = {
+            "machine": machine.facts(),
+            "cores": psutil.cpu_count(),
+            "haproxy": asked.haproxy,
+            "ingresses": asked.ingresses,
+            "sleep_s": asked.sleep_ms / 1000,
+            "texts": asked.texts,
+            "bytes": max(asked.bytes, len(TEXT)),
+            "clients": asked.clients,
+            "dimensions": asked.dimensions,
+            "bulk": {},
+            "bulk_alone": {},
+            "cores_used": {},
+            "cores_used_alone": {},
+        }
 
-    began_s = time.monotonic()
-    with ThreadPoolExecutor(askers) as pool:
-        total = sum(pool.map(lambda _: ask(), range(askers)))
-    return total / (time.monotonic() - began_s)
+    def bulk(self, name: str, server: Server, count: int) -> None:
+        """Load so many replicas, and note texts per second and who used how many cores."""
+        asked = self.asked
+        texts = [TEXT.ljust(asked.bytes)] * asked.texts
+        body = json.dumps({"texts": texts, "model": f"sleeps{count}", "encoding": "base64"})
+        asking = Server(server.host, server.port, headers=FRESH | ASKS)
+        content = asking.post(asking.path, body.encode()).decode()
+        clients = asked.clients * count
+        requests = [Request(content, asked.texts, 0, 0)] * clients  # each process has some of them
+        load = Load(clients=clients, requests=requests, drain=True)
+        processes = [server] * min(MOST_CLIENT_PROCESSES, count)
+        run(load, processes, seconds=WARM_S, clients_on=available())
+        before, began_s = processor_time_s(), time.monotonic()
+        numbers = run(load, processes, seconds=asked.seconds, clients_on=available())
+        used = cores_used(before, began_s) | {"the clients": round(numbers["client_cores"], 2)}
+        self.figures[name][str(count)] = round(numbers["texts_per_s"], 1)
+        self.figures[name.replace("bulk", "cores_used")][str(count)] = used
+        print(name, count, self.figures[name][str(count)], used, file=sys.stderr, flush=True)
+
+    def write(self) -> None:
+        """Keep the figures, with the share of N times one replica."""
+        for name, share in (("bulk", "of_the_sum"), ("bulk_alone", "of_the_sum_alone")):
+            if rates := self.figures[name]:
+                fewest = min(rates, key=int)
+                one = rates[fewest] / int(fewest)
+                self.figures[share] = {
+                    count: round(rate / (int(count) * one), 3) for count, rate in rates.items()
+                }
+        self.asked.out.write_text(json.dumps(self.figures, indent=2) + "\n")
 
 
 def main() -> None:
-    """Measure, and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--haproxy", action="store_true", help="before the ingress")
-    numbers = lambda text: [int(each) for each in text.split(",")]  # noqa: E731
-    parser.add_argument("--replicas", type=numbers, default=[1, 2, 4])
-    parser.add_argument("--sleep-ms", type=float, default=2.0, help="for each text")
-    parser.add_argument("--texts", type=int, default=64, help="in a request")
-    parser.add_argument("--clients", type=int, default=6, help="for each replica")
-    parser.add_argument("--dimensions", type=int, default=64)
-    asked = parser.parse_args()
+    """Measure, and write the figures as they come."""
+    asked = _arguments()
+    bench = Bench(asked)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         prepare(folder, asked)
@@ -135,39 +176,45 @@ def main() -> None:
             command=lambda port: [sys.executable, "-m", "emberd", "serve", "--port", str(port)],
             environment=environment,
         )
-        cores = psutil.cpu_count()
-        figures: dict[str, Any] = {
-            "cores": cores,
-            "haproxy": asked.haproxy,
-            "sleep_s": asked.sleep_ms / 1000,
-            "texts": asked.texts,
-            "clients": asked.clients,
-            "dimensions": asked.dimensions,
-            "bulk": {},
-        }
-        wanted = {"tiny": 1} | {f"sleeps{count}": count for count in asked.replicas}
+        with alone.run() as running:
+            for count in asked.replicas:
+                bench.bulk("bulk_alone", running.server, count)
+                bench.write()
+        if asked.alone:
+            return
+        wanted = {AT_ONCE: 1} | {f"sleeps{count}": count for count in asked.replicas}
+        count = sum(wanted.values())
+        room = ("--num-cpus", str(2 + asked.ingresses + count), "--num-gpus", str(count))
+        takes = ("--ingresses", str(asked.ingresses), "--gpus", "1")  # as those that sleep pass for
         with (
             alone.run() as running,
-            started(environment, "--num-cpus", "16", haproxy=asked.haproxy) as whole,
-            serving(whole, replicas=wanted) as serve,
+            started(environment, *room, haproxy=asked.haproxy) as whole,
+            serving(whole, *takes, replicas=wanted) as serve,
         ):
-            own = f"http://127.0.0.1:{running.server.port}"
-            url = f"http://127.0.0.1:{serve.port}"
-            servers = {"emberd alone": running.server, "Ray Serve": serve}
-            figures["query"] = queries(servers, "tiny")
+            servers: Mapping[str, Server] = {"emberd alone": running.server, "Ray Serve": serve}
+            bench.figures["query"] = queries(servers, AT_ONCE)
             for count in asked.replicas:
-                figures["bulk"][str(count)] = round(
-                    bulk(url, f"sleeps{count}", asked.clients * count, asked.texts), 1
-                )
-            figures["bulk_alone"] = round(bulk(own, "sleeps1", asked.clients, asked.texts), 1)
-        fewest = min(asked.replicas)
-        one = figures["bulk"][str(fewest)] / fewest
-        figures["of_the_sum"] = {
-            str(count): round(figures["bulk"][str(count)] / (count * one), 3)
-            for count in asked.replicas
-        }
-    asked.out.write_text(json.dumps(figures, indent=2) + "\n")
-    print(asked.out.read_text())
+                bench.bulk("bulk", serve, count)
+                bench.write()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--haproxy", action="store_true", help="before the ingress")
+    parser.add_argument("--ingresses", type=int, default=1)
+    parser.add_argument("--alone", action="store_true", help="only emberd serve, without Ray")
+    numbers: Callable[[str], list[int]] = lambda text: [int(each) for each in text.split(",")]  # noqa: E731
+    parser.add_argument("--replicas", type=numbers, default=[1, 2, 4])
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement in bulk")
+    parser.add_argument("--sleep-ms", type=float, default=2.0, help="for each text")
+    parser.add_argument("--texts", type=int, default=64, help="in a request")
+    parser.add_argument("--bytes", type=int, default=0, help="of a text, with spaces at its end")
+    parser.add_argument("--clients", type=int, default=6, help="for each replica")
+    parser.add_argument("--dimensions", type=int, default=64)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from scaling_model import Hardware, Ingress, Load, Policy, autoscaled, run
 
@@ -51,6 +52,8 @@ MEASURED = (  # hardware, file, column, replicas
 )
 SLEEPERS = Load(texts=64, tokens=7, clients=6)  # of `ray_serve.py`, for each replica
 SLEEPING = (("ray_serve-xeon-amx.json", "16 cores"), ("ray_serve-epyc.json", "2 cores"))
+SLOPE = "ray_slope-xeon-amx.json"  # those that sleep as if they were H200s, with BERT-base
+FULL = "8"  # of them: more than one ingress keeps busy
 
 
 def numbers_of(file: str, column: str) -> dict[str, float]:
@@ -80,16 +83,39 @@ def measured_ingress() -> Ingress:
 
 
 def serve_ingress() -> Ingress:
-    """Return what Serve's ingress takes for a request of many texts, as measured beside two GPUs.
+    """Return what Serve's ingress takes for a request of many texts, as measured when it was full.
 
     It is more than that of the same app alone: the request goes on to a replica, and comes back.
+    Seldom asked, it takes more for each, which keeps nobody waiting.
     """
-    run = json.loads((RESULTS / "ray_replicas-h200.json").read_text())["runs"][-1]
-    took_s = [
-        of["serve_cores"]["the ingress"] / of["serve"][-1]["texts_per_s"] * BULK.texts
-        for of in run["replicas"].values()
-    ]
-    return Ingress(request_s=median(took_s), text_s=0.0)
+    return Ingress(request_s=BULK.texts / slopes()[0]["bulk"][FULL], text_s=0.0)
+
+
+def slopes() -> list[dict[str, Any]]:
+    """Return the runs of `SLOPE` that had Serve: with one ingress, and with several."""
+    runs: list[dict[str, Any]] = json.loads((RESULTS / SLOPE).read_text())["runs"]
+    return [run for run in runs if "bulk" in run]
+
+
+def of_slopes() -> Iterator[str]:
+    """Yield lines: many that sleep, as measured, and what the model makes of the rate of one."""
+    for run_of in slopes():
+        behind = replace(serve_ingress(), count=run_of["ingresses"])
+        for where, ingress, name in (
+            ("bulk_alone", measured_ingress(), "emberd serve"),
+            ("bulk", behind, f"Serve, {run_of['ingresses']} ingress(es)"),
+        ):
+            rates = run_of[where]
+            one = Hardware(
+                name="sleeps", pass_s=0.0, tokens_per_s=rates["1"], batch_tokens=330, start_s=0.4
+            )
+            for count, rate in rates.items():
+                load = Load(texts=run_of["texts"], tokens=1, clients=run_of["clients"] * int(count))
+                found = run(one, ingress, load, int(count))
+                yield (
+                    f"{name}, {count} as H200s".ljust(34)
+                    + f"{rate:9.0f}/s {'':8}{found.texts_per_s:9.0f}/s {found.p50_ms:5.0f} ms"
+                )
 
 
 def check() -> Iterator[str]:
@@ -112,6 +138,7 @@ def check() -> Iterator[str]:
             found = run(sleeping(figures["sleep_s"]), measured_ingress(), load, int(count))
             name = f"Serve, {count} that sleep, {where}".ljust(34)
             yield f"{name}{rate:9.0f}/s {'':8}{found.texts_per_s:9.0f}/s {found.p50_ms:5.0f} ms"
+    yield from of_slopes()
 
 
 def sleeping(text_s: float) -> Hardware:

@@ -62,7 +62,7 @@ def test_the_numbers_are_there_that_it_is_checked_against() -> None:
 def test_it_says_what_was_measured_within_a_quarter() -> None:
     _, *lines = check()
 
-    assert len(lines) == 16  # GPUs and cores over HTTP, and sleeping replicas behind Serve
+    assert len(lines) == 32  # GPUs and cores over HTTP, and sleeping replicas behind Serve
     for line in lines:
         measured, said = map(int, re.findall(r"(\d+)/s", line))
         assert said == pytest.approx(measured, rel=0.25), line
