@@ -133,7 +133,7 @@ def processor_time_s() -> dict[str, float]:
     for process in psutil.process_iter(["cmdline", "cpu_times"]):
         command = " ".join(process.info["cmdline"] or [])
         kind = next((name for sign, name in KINDS.items() if sign in command), None)
-        if kind and process.info["cpu_times"]:
+        if kind and process.info["cpu_times"] and process.pid != os.getpid():
             found[kind] = found.get(kind, 0.0) + sum(process.info["cpu_times"][:2])
     return found
 

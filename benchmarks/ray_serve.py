@@ -10,7 +10,7 @@
    serve` with N of them and behind Serve, and how many cores each kind of process used.
 
 The second line is BERT-base on H200s: as fast, and with as many bytes in requests and answers. Its
-texts have few tokens and are filled up with spaces, since N GPUs need the tokenizer of more cores.
+texts have few tokens and are filled up with spaces, as tokenizing for N GPUs takes more cores.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from load import Load, Request, run
 
 WARM_S = 3.0
 AT_ONCE, SMALL = "at-once", 64  # a model that takes no time, and its dimensions
+ALONE, ON_RAY = "alone", "ray"  # homes
 TEXT = "the cat eats a bird"
 MOST_CLIENT_PROCESSES = 4
 BACKEND = '''"""An encoder that sleeps: its vectors say which tokens they are of."""
@@ -73,7 +74,7 @@ class SleepingEncoder:
 
 
 def prepare(folder: Path, asked: argparse.Namespace) -> None:
-    """Write a model, a backend that sleeps, and the config that names both."""
+    """Write the models, a backend that sleeps, and two homes whose config names both."""
     from emberd.backends.tiny_bert import tiny_bert
 
     def model(name: str, dimensions: int, sleep_s: float) -> None:
@@ -106,7 +107,9 @@ def prepare(folder: Path, asked: argparse.Namespace) -> None:
     }
     limits = {"max_loaded": len(models), "memory_budget": "16GiB"}
     config = {"default": AT_ONCE, "limits": limits, "models": models}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    for home in (folder / ALONE, folder / ON_RAY):
+        home.mkdir()
+        (home / "config.yaml").write_text(yaml.safe_dump(config))
 
 
 class Bench:
@@ -169,12 +172,12 @@ def main() -> None:
         folder = Path(made)
         prepare(folder, asked)
         plugin = os.pathsep.join((str(folder / "plugin"), os.environ.get("PYTHONPATH", "")))
-        environment = {"EMBERD_HOME": str(folder), "PYTHONPATH": plugin, "EMBERD_TOKEN": TOKEN}
+        common = {"PYTHONPATH": plugin, "EMBERD_TOKEN": TOKEN}
         alone = Program(
             name="emberd",
-            folder=folder / "alone",
+            folder=folder / ALONE,
             command=lambda port: [sys.executable, "-m", "emberd", "serve", "--port", str(port)],
-            environment=environment,
+            environment=common | {"EMBERD_HOME": str(folder / ALONE)},
         )
         with alone.run() as running:
             for count in asked.replicas:
@@ -188,7 +191,9 @@ def main() -> None:
         takes = ("--ingresses", str(asked.ingresses), "--gpus", "1")  # as those that sleep pass for
         with (
             alone.run() as running,
-            started(environment, *room, haproxy=asked.haproxy) as whole,
+            started(
+                common | {"EMBERD_HOME": str(folder / ON_RAY)}, *room, haproxy=asked.haproxy
+            ) as whole,
             serving(whole, *takes, replicas=wanted) as serve,
         ):
             servers: Mapping[str, Server] = {"emberd alone": running.server, "Ray Serve": serve}

@@ -89,7 +89,7 @@ def as_array(answer: Answer) -> bytes:
 
 
 def enclosed(opening: bytes, fragments: Iterable[bytes], closing: bytes) -> bytes:
-    """Return the fragments with commas between and these bytes around, which are short.
+    """Return the fragments with commas between, and these bytes around, which are mostly short.
 
     They are joined once: they may be megabytes, and each copy takes the event loop's time.
     """

@@ -40,7 +40,7 @@ def send(request: Job, request_id: int) -> Chunk | Embed | Tokenize:
     return request.to_frame(request_id, request.take(len(request.asked.texts)))
 
 
-def receive(request: Job, frame: Fragments, payload: bytes) -> None:
+def receive(request: Job, frame: Fragments, payload: bytes | memoryview) -> None:
     """Have the worker answer."""
     request.parts[0].receive(frame, payload)
 
@@ -115,6 +115,20 @@ async def test_fragments_of_different_sizes_are_cut_apart() -> None:
     request.finish("mine")
 
     assert (await request.done).fragments == [b"aaa", b"", b"c"]
+
+
+@in_event_loop
+async def test_fragments_outlive_what_they_were_cut_from() -> None:
+    request = job("a", "b")
+    send(request, 1)
+    came = bytearray(b"head aabb")
+
+    receive(request, vectors(0, 1), memoryview(came)[5:])
+    came[5:] = b"    "
+    request.finish("mine")
+
+    found = (await request.done).fragments
+    assert found == [b"aa", b"bb"] and {type(each) for each in found} == {bytes}
 
 
 @in_event_loop
