@@ -9,6 +9,7 @@ MESSAGES = (  # parts of messages, from libraries that have no better error for 
     "ould not allocate",
     "ailed to allocate",
     "failed to map segment",  # dlopen
+    "can't alloc",  # Xbyak, with which OpenVINO generates code
     "can't start new thread",
     "Resource temporarily unavailable",  # a thread's, for its stack, in C++
 )

@@ -29,6 +29,7 @@ def chained(inner: BaseException, outer: BaseException) -> BaseException:
         MemoryError(),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("Exception from src/core.cpp:117:\nstd::bad_alloc\n"),
+        RuntimeError("Exception from src/dev/plugin.cpp:54:\ncan't alloc\n\n"),
         ImportError("libopenvino.so: failed to map segment from shared object"),
         RuntimeError("can't start new thread"),
         chained(MemoryError(), SystemError("flush returned a result with an exception set")),
@@ -42,7 +43,11 @@ def test_errors_of_memory_are_known(error: BaseException) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(errno.ENOENT, "No such file"), ModelLoadError("model.safetensors is damaged")],
+    [
+        OSError(errno.ENOENT, "No such file"),
+        ModelLoadError("model.safetensors is damaged"),
+        RuntimeError("Can't allocate registers for a snippet: not enough registers"),
+    ],
     ids=repr,
 )
 def test_other_errors_are_not(error: BaseException) -> None:
