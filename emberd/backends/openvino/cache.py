@@ -45,6 +45,9 @@ _ABANDONED_AFTER_S = 3600.0
 Done = Callable[[int, int], None]
 """Is told which bytes, from and to, are no longer needed."""
 
+OUT_OF_MEMORY = (AttributeError, ValueError)
+"""What `export_model` raises when memory has run out: the stream is gone before its last flush."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -129,7 +132,8 @@ class Cache:
                 _export(model, file)
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
                     file.write(_seal_of(self._path.name, pages))
-        except (OSError, RuntimeError) as error:  # RuntimeError: the engine cannot export here
+        # RuntimeError: the engine cannot export here; the last two: it has run out of memory.
+        except (OSError, RuntimeError, *OUT_OF_MEMORY) as error:
             logger.warning("A compiled model cannot be written to %s: %s", self._path.parent, error)
             return False
         return True

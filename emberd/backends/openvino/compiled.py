@@ -9,7 +9,7 @@ from emberd import freed
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.mapped import released_meanwhile
-from emberd.backends.openvino.cache import Cache, CachedModel
+from emberd.backends.openvino.cache import OUT_OF_MEMORY, Cache, CachedModel
 from emberd.backends.openvino.processor import bf16_is_faster, uses_amx
 from emberd.backends.openvino.runtime import (
     DEVICE,
@@ -140,9 +140,11 @@ def _compile(
 def _apart(core: "Core", config: dict[str, Any], compiled: "CompiledModel") -> "CompiledModel":
     """Return a model that could not be cached, detached from the mapped weights.
 
-    Otherwise it would compute with whatever is later written into their file.
+    Otherwise it would compute with whatever is later written into their file. Raises MemoryError.
     """
     try:
         return core.import_model(compiled.export_model(), DEVICE, config)
     except RuntimeError:  # the engine cannot export here
         return compiled
+    except OUT_OF_MEMORY as error:
+        raise MemoryError from error
