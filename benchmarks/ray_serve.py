@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import machine
-import psutil
 import yaml
+from columns import MOST_CLIENT_PROCESSES
 from placement import available
 from ray_cluster import ASKS, TOKEN, cores_used, processor_time_s, queries, serving, started
 from servers import Program
@@ -37,7 +37,6 @@ WARM_S = 3.0
 AT_ONCE, SMALL = "at-once", 64  # a model that takes no time, and its dimensions
 ALONE, ON_RAY = "alone", "ray"  # homes
 TEXT = "the cat eats a bird"
-MOST_CLIENT_PROCESSES = 4
 BACKEND = '''"""An encoder that sleeps: its vectors say which tokens they are of."""
 
 import json
@@ -119,7 +118,6 @@ class Bench:
         self.asked = asked
         self.figures: dict[str, Any] = {
             "machine": machine.facts(),
-            "cores": psutil.cpu_count(),
             "haproxy": asked.haproxy,
             "ingresses": asked.ingresses,
             "sleep_s": asked.sleep_ms / 1000,

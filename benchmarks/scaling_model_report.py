@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from scaling_model import Hardware, Ingress, Load, Policy, autoscaled, run
+from scaling_model import Hardware, Ingress, Load, Outcome, Policy, autoscaled, run
 
 RESULTS = Path(__file__).parent / "results"
 REPLICAS = (1, 2, 4, 8, 16, 32, 64)
@@ -106,16 +106,11 @@ def of_slopes() -> Iterator[str]:
             ("bulk", behind, f"Serve, {run_of['ingresses']} ingress(es)"),
         ):
             rates = run_of[where]
-            one = Hardware(
-                name="sleeps", pass_s=0.0, tokens_per_s=rates["1"], batch_tokens=330, start_s=0.4
-            )
             for count, rate in rates.items():
-                load = Load(texts=run_of["texts"], tokens=1, clients=run_of["clients"] * int(count))
-                found = run(one, ingress, load, int(count))
-                yield (
-                    f"{name}, {count} as H200s".ljust(34)
-                    + f"{rate:9.0f}/s {'':8}{found.texts_per_s:9.0f}/s {found.p50_ms:5.0f} ms"
-                )
+                clients = run_of["clients"] * int(count)
+                load = replace(SLEEPERS, texts=run_of["texts"], clients=clients)
+                found = run(sleeping(1 / rates["1"]), ingress, load, int(count))
+                yield beside(f"{name}, {count} as H200s", rate, found)
 
 
 def check() -> Iterator[str]:
@@ -136,9 +131,13 @@ def check() -> Iterator[str]:
         for count, rate in figures["bulk"].items():
             load = replace(SLEEPERS, clients=SLEEPERS.clients * int(count))
             found = run(sleeping(figures["sleep_s"]), measured_ingress(), load, int(count))
-            name = f"Serve, {count} that sleep, {where}".ljust(34)
-            yield f"{name}{rate:9.0f}/s {'':8}{found.texts_per_s:9.0f}/s {found.p50_ms:5.0f} ms"
+            yield beside(f"Serve, {count} that sleep, {where}", rate, found)
     yield from of_slopes()
+
+
+def beside(name: str, rate: float, found: Outcome) -> str:
+    """Return a line: a measured rate, and what the model says."""
+    return f"{name:34}{rate:9.0f}/s {'':8}{found.texts_per_s:9.0f}/s {found.p50_ms:5.0f} ms"
 
 
 def sleeping(text_s: float) -> Hardware:

@@ -155,12 +155,9 @@ async def _embed(
         "meta": meta,
         "response_type": "embeddings_floats" if is_bare else "embeddings_by_type",
     }
+    vectors = answers.as_array(answer) if is_bare else _by_type(answer, types)
     closing = b"," + orjson.dumps(rest)[1:]
-    if is_bare:
-        body = answers.enclosed(answers.OPENING, answer.fragments, b"]" + closing)
-    else:
-        body = b"".join((b'{"embeddings":', _by_type(answer, types), closing))
-    return answers.respond(answer, body)
+    return answers.respond(answer, b"".join((b'{"embeddings":', vectors, closing)))
 
 
 def _by_type(answer: Answer, types: list[EmbeddingType]) -> bytes:

@@ -279,7 +279,7 @@ class Received:
     payload: bytes | memoryview = field(default=b"", repr=False)
 
 
-def encode(frame: Frame, payload: bytes | memoryview = b"") -> bytes:
+def encode(frame: Frame, payload: bytes = b"") -> bytes:
     """Return the bytes of a frame; raise `FrameError` if it is larger than the limits."""
     header = orjson.dumps({"frame": type(frame).__name__, "fields": frame})
     _check_sizes(len(header), len(payload))

@@ -14,7 +14,7 @@ NOT_A_FRAME = wire.PREFIX.pack(2**32 - 1, 0)
 
 
 def packed(received: wire.Received) -> bytes:
-    return wire.encode(received.frame, received.payload)
+    return wire.encode(received.frame, bytes(received.payload))
 
 
 class Listener:

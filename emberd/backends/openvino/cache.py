@@ -45,9 +45,6 @@ _ABANDONED_AFTER_S = 3600.0
 Done = Callable[[int, int], None]
 """Is told which bytes, from and to, are no longer needed."""
 
-OUT_OF_MEMORY = (AttributeError, ValueError)
-"""What `export_model` raises when memory has run out: the stream is gone before its last flush."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -132,8 +129,8 @@ class Cache:
                 _export(model, file)
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
                     file.write(_seal_of(self._path.name, pages))
-        # RuntimeError: the engine cannot export here; the last two: it has run out of memory.
-        except (OSError, RuntimeError, *OUT_OF_MEMORY) as error:
+        # RuntimeError: the engine cannot export here
+        except (OSError, RuntimeError, MemoryError) as error:
             logger.warning("A compiled model cannot be written to %s: %s", self._path.parent, error)
             return False
         return True
@@ -146,6 +143,18 @@ class Cache:
         for path in self._path.parent.glob("*.part"):
             if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
                 path.unlink(missing_ok=True)
+
+
+def exported(model: "CompiledModel", *into: io.BytesIO) -> io.BytesIO | None:
+    """Do what `export_model` does, and raise MemoryError for a lack of memory.
+
+    The engine's stream is then gone before its last flush, which is all that it says.
+    """
+    try:
+        found: io.BytesIO | None = model.export_model(*into)
+    except (AttributeError, ValueError) as error:
+        raise MemoryError from error
+    return found
 
 
 class _Into(io.BytesIO):
@@ -175,7 +184,7 @@ class _Into(io.BytesIO):
 def _export(model: "CompiledModel", file: IO[bytes]) -> None:
     """Write a model to an empty file, one constant at a time, and leave the file at its end."""
     into = _Into(file)
-    model.export_model(into)
+    exported(model, into)
     if into.error:
         raise into.error
     file.seek(0, os.SEEK_END)

@@ -9,7 +9,7 @@ from emberd import freed
 from emberd.backends.base import LoadRequest
 from emberd.backends.checkpoint import Checkpoint
 from emberd.backends.mapped import released_meanwhile
-from emberd.backends.openvino.cache import OUT_OF_MEMORY, Cache, CachedModel
+from emberd.backends.openvino.cache import Cache, CachedModel, exported
 from emberd.backends.openvino.processor import bf16_is_faster, uses_amx
 from emberd.backends.openvino.runtime import (
     DEVICE,
@@ -121,7 +121,7 @@ def _streams(
     def divide() -> "CompiledModel":
         if cached:
             return cached.again(core, config)
-        return core.import_model(model.export_model(), DEVICE, config)
+        return core.import_model(exported(model), DEVICE, config)
 
     return Streams(model, count, divide, cached.release_pages if cached else lambda: None)
 
@@ -143,8 +143,6 @@ def _apart(core: "Core", config: dict[str, Any], compiled: "CompiledModel") -> "
     Otherwise it would compute with whatever is later written into their file. Raises MemoryError.
     """
     try:
-        return core.import_model(compiled.export_model(), DEVICE, config)
+        return core.import_model(exported(compiled), DEVICE, config)
     except RuntimeError:  # the engine cannot export here
         return compiled
-    except OUT_OF_MEMORY as error:
-        raise MemoryError from error
