@@ -55,7 +55,7 @@ class Driver:
         time.sleep(1)  # before that, what is said is of the application before
         until_s = time.monotonic() + PATIENCE_S
         while not self._is_settled():
-            assert time.monotonic() < until_s, self.status()
+            assert time.monotonic() < until_s, (self.status(), serve.status().proxies)
             time.sleep(0.2)
         return self.status()
 
