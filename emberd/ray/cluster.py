@@ -9,13 +9,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Event, Lock
-from typing import Any, Self, TextIO, Unpack, cast
+from threading import Condition, Event
+from typing import Any, Self, TextIO, TypeVar, Unpack, cast
 
 import ray
 from ray.actor import ActorHandle
@@ -37,6 +37,9 @@ RESTART_S = 120.0  # for the first of them, if all are lost
 AGAIN = "`ray status` says how the nodes are; run the same command again to continue."
 FREE_TRIES = 10  # a second apart
 CORES = 0.1  # that Ray sets aside for a worker
+END_S = 10.0  # for the threads that wait for a worker's answer, once the workers are ended
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -61,6 +64,7 @@ def joined(address: str) -> Iterator[None]:
     try:
         yield
     finally:
+        sys.stdout = sys.stderr  # it prints what it has held back
         ray.shutdown()
         sys.stdout = out
 
@@ -178,7 +182,8 @@ class ClusterEmbedder:
         self._free: SimpleQueue[ActorHandle[Worker]] = SimpleQueue()  # a worker for each batch
         self._lost = 0  # of these places, as their workers are restarted
         self._lost_by = ""
-        self._counting = Lock()
+        self._asking = 0  # threads that call Ray
+        self._counting = Condition()
         self._over = Event()
 
     def __enter__(self) -> Self:
@@ -195,18 +200,42 @@ class ClusterEmbedder:
             max_concurrency=IN_FLIGHT, max_restarts=-1, scheduling_strategy="SPREAD", **takes
         )
         run = secrets.token_hex(8)
-        workers = [make.remote(without_secrets(self._config), run) for _ in range(count)]
-        for worker in workers * IN_FLIGHT:
+        self._workers = [make.remote(without_secrets(self._config), run) for _ in range(count)]
+        for worker in self._workers * IN_FLIGHT:
             self._free.put(worker)
         self.at_once = self._free.qsize()
 
     def __exit__(self, *_: object) -> None:
+        """End the workers, so that nobody waits for them any more, and only then leave the cluster.
+
+        Ray ends a process one of whose threads calls it after that, with exit code 1.
+        """
         self._over.set()
-        self._left.close()
+        with self._left:
+            for worker in self._workers:
+                with suppress(RayError):
+                    ray.kill(worker)
+            with self._counting:
+                self._counting.wait_for(lambda: not self._asking, END_S)
 
     def submit(self, texts: Sequence[str], **options: Unpack[Asked]) -> "Future[Embedded]":
         """See `Embedder`."""
-        return in_thread(partial(self._ask, list(texts), options))
+        return self._in_thread(partial(self._ask, list(texts), options))
+
+    def _in_thread(self, work: Callable[[], T]) -> "Future[T]":
+        """Start what calls Ray, and count it while it does."""
+
+        def counted() -> T:
+            try:
+                return work()
+            finally:
+                with self._counting:
+                    self._asking -= 1
+                    self._counting.notify_all()
+
+        with self._counting:
+            self._asking += 1
+        return in_thread(counted)
 
     def _ask(self, texts: list[str], options: Asked) -> Embedded:
         """Ask whichever worker is free, and another one if that is lost."""
@@ -232,9 +261,14 @@ class ClusterEmbedder:
         )
 
     def _next(self) -> "ActorHandle[Worker]":
-        """Return a worker that is free. Raises WorkerCrashedError: none comes back."""
+        """Return a worker that is free.
+
+        Raises:
+            WorkerCrashedError: none comes back.
+            CancelledError: this is at its end.
+        """
         since_s = time.monotonic()
-        while True:
+        while not self._over.is_set():
             with suppress(Empty):
                 return self._free.get(timeout=LOOK_S)
             if self._lost < self.at_once:  # some work, however long that takes
@@ -245,6 +279,7 @@ class ClusterEmbedder:
                     f" one was lost by: {self._lost_by}",
                     hint=AGAIN,
                 )
+        raise CancelledError
 
     def _lose(self, worker: "ActorHandle[Worker]", error: RayError) -> None:
         """Ask a worker for nothing until it runs again, perhaps on another node."""
@@ -261,7 +296,7 @@ class ClusterEmbedder:
                 self._lost -= 1
             self._free.put(worker)
 
-        in_thread(wait)
+        self._in_thread(wait)
 
     def release(self, model: str) -> None:
         """See `Embedder`; the workers end with this."""

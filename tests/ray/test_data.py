@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,6 +16,7 @@ import pytest
 from pyarrow import parquet
 
 from emberd.backends.tiny_bert import tiny_bert
+from emberd.cli.main import INTERRUPTED_EXIT
 from emberd.config.load import load_config
 from emberd.errors import BadOptionError, FingerprintMismatchError
 from emberd.migrate.embedding import Target
@@ -109,6 +111,33 @@ def test_a_cluster_writes_the_parts_that_one_machine_would(
     (tmp_path / "there" / "00000-a-000000000060.parquet").unlink()
     again = json.loads(run(environ, *command, *rows, str(tmp_path / "there"), "--ray", address))
     assert (again["rows"], again["rows_before"]) == (500, 440)
+
+
+def test_stopped_it_says_so_on_stderr_alone_and_goes_on(
+    environ: dict[str, str], address: str, tmp_path: Path
+) -> None:
+    parquet.write_table(pa.table({"text": TEXTS * 2000}), tmp_path / "a.parquet")
+    out = tmp_path / "out"
+    command = [
+        *(sys.executable, "-m", "emberd", "embed-files", str(tmp_path / "a.parquet"), "--json"),
+        *("--progress", "--part-rows", "250", "--out", str(out), "--ray", address),
+    ]
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if line.startswith("{") and json.loads(line)["progress"]["done"]:
+                break
+        process.send_signal(signal.SIGINT)
+        said, why = process.communicate(timeout=180)
+
+    assert process.returncode == INTERRUPTED_EXIT, why
+    assert said == ""
+    assert json.loads(why.splitlines()[-1])["code"] == "stopped"
+    row = json.loads(run(environ, *command[1:]))
+    assert row["rows"] == len(TEXTS) * 2000
+    assert 0 < row["rows_before"] < row["rows"]
 
 
 def test_a_pipeline_of_ones_own_gets_vectors(

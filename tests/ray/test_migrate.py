@@ -95,6 +95,36 @@ def test_stopped_it_goes_on_and_a_worker_that_is_killed_costs_nothing(
     assert np.allclose(vectors, stores.embed(home, texts, "new"), atol=1e-5)
 
 
+LEFT = """
+import sys, time
+import ray
+from emberd.config.load import load_config
+from emberd.ray.cluster import ClusterEmbedder
+with ClusterEmbedder(load_config(), sys.argv[1]) as embedder:
+    asked = [
+        embedder.submit(["the kettle"] * 400, model="old")
+        for _ in range(40)
+    ]
+    asked[0].result()
+for each in asked:
+    each.exception(0)
+time.sleep(1)
+print(ray.is_initialized())
+"""
+
+
+def test_whoever_leaves_while_batches_are_asked_for_is_not_ended(
+    cluster: Cluster, address: str, tmp_path: Path
+) -> None:
+    """Ray would connect again for a thread that asks it later, and end the process with code 1."""
+    (tmp_path / "config.yaml").write_text(stores.MODELS)
+    environ = {**cluster.environ, "EMBERD_CONFIG": str(tmp_path / "config.yaml")}
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT, address], env=environ, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+
+
 def actors(cluster: Cluster) -> list[psutil.Process]:
     """Return the workers of `--ray` on this cluster."""
     found = []
