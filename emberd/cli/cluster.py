@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emberd.config.environment import show_ray_the_token
+from emberd.config.environment import join_ray_when_told, show_ray_the_token
 from emberd.errors import BadOptionError
 from emberd.installing import pip
 
@@ -23,13 +23,14 @@ RayAddress = Annotated[
 
 
 def require_ray() -> None:
-    """Have Ray know its token when it is imported. Raises BadOptionError: it is not installed."""
+    """Set what Ray reads when it is imported. Raises BadOptionError: it is not installed."""
     if find_spec("ray") is None:
         raise BadOptionError(
             "--ray needs Ray, which is not installed.",
             hint=f"Run `{pip('install', 'emberd[ray]')}`.",
         )
     show_ray_the_token()
+    join_ray_when_told()
 
 
 def embedder_at(config: "Config", address: str | None) -> "AbstractContextManager[Embedder]":

@@ -101,6 +101,14 @@ def show_ray_the_token(environ: MutableMapping[str, str] = os.environ) -> None:
         environ.setdefault("RAY_AUTH_MODE", "token")
 
 
+def join_ray_when_told(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Have this process join a cluster only where it says so; before Ray is imported.
+
+    Of itself, Ray joins or starts one for any call, even for a thread's that is late for the end.
+    """
+    environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+
+
 def for_a_command(default: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment of a command that a server runs; `default` may come from its flag."""
     return {**environ, "EMBERD_DEFAULT": default}

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Condition, Event
@@ -37,7 +37,7 @@ RESTART_S = 120.0  # for the first of them, if all are lost
 AGAIN = "`ray status` says how the nodes are; run the same command again to continue."
 FREE_TRIES = 10  # a second apart
 CORES = 0.1  # that Ray sets aside for a worker
-END_S = 10.0  # for the threads that wait for a worker's answer, once the workers are ended
+END_S = 10.0  # for the threads that call Ray, once the workers are ended
 
 T = TypeVar("T")
 
@@ -59,14 +59,12 @@ def joined(address: str) -> Iterator[None]:
             hint="Start one with `emberd ray start --head`, or join it with `emberd ray start"
             " --address HEAD:6379` and the same token. Or leave out --ray.",
         ) from None
-    out = sys.stdout
-    sys.stdout = cast("TextIO", _WithoutRays(out))
-    try:
-        yield
-    finally:
-        sys.stdout = sys.stderr  # it prints what it has held back
-        ray.shutdown()
-        sys.stdout = out
+    with redirect_stdout(cast("TextIO", _WithoutRays(sys.stdout))):
+        try:
+            yield
+        finally:
+            with redirect_stdout(sys.stderr):  # Ray prints what it has held back
+                ray.shutdown()
 
 
 class _WithoutRays:
@@ -208,7 +206,7 @@ class ClusterEmbedder:
     def __exit__(self, *_: object) -> None:
         """End the workers, so that nobody waits for them any more, and only then leave the cluster.
 
-        Ray ends a process one of whose threads calls it after that, with exit code 1.
+        If a thread is in a call of Ray's then, Ray ends the process with exit code 1.
         """
         self._over.set()
         with self._left:
@@ -265,7 +263,7 @@ class ClusterEmbedder:
 
         Raises:
             WorkerCrashedError: none comes back.
-            CancelledError: this is at its end.
+            CancelledError: this embedder is being closed.
         """
         since_s = time.monotonic()
         while not self._over.is_set():

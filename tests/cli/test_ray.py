@@ -169,6 +169,15 @@ def test_a_token_that_is_here_is_shown_to_a_cluster(
     assert stated["RAY_AUTH_MODE"] == "disabled"
 
 
+def test_a_command_joins_no_cluster_but_where_it_says_so() -> None:
+    """As for a thread that calls Ray once the command has left its cluster."""
+    late = "from emberd.cli.cluster import require_ray; require_ray(); import ray; ray.put(1)"
+    done = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 1
+    assert "Ray has not been started yet" in done.stderr
+
+
 def test_each_config_that_is_printed_is_an_application_of_its_own(home: Path) -> None:
     args = printed(home)["applications"][0]["args"]
 

@@ -17,6 +17,7 @@ from tests.serving import clean_environ, run_emberd, wait_for
 SLOW_MACHINE = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "60",
     "RAY_raylet_start_wait_time_s": "300",
     "RAY_agent_register_timeout_ms": "300000",
 }

@@ -54,12 +54,12 @@ class Driver:
             return self.status()
         time.sleep(1)  # before that, what is said is of the application before
         until_s = time.monotonic() + PATIENCE_S
-        while not self._is_settled():
+        while not self.is_settled():
             assert time.monotonic() < until_s, (self.status(), serve.status().proxies)
             time.sleep(0.2)
         return self.status()
 
-    def _is_settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether no deployment changes any more, nor any of the proxies that listen."""
         status = serve.status()
         app = status.applications.get("emberd")

@@ -23,6 +23,7 @@ from emberd.migrate.embedding import Target
 from emberd.ray.data import Writer
 from emberd.ray.embedder import Embedder
 from tests.ray.clusters import Cluster
+from tests.ray.commands import under_way
 from tests.serving import Server, clean_environ, has_ended, wait_for
 
 TEXTS = ["the kettle", None, "is on", "", "at noon"]
@@ -119,23 +120,16 @@ def test_stopped_it_says_so_on_stderr_alone_and_goes_on(
     parquet.write_table(pa.table({"text": TEXTS * 2000}), tmp_path / "a.parquet")
     out = tmp_path / "out"
     command = [
-        *(sys.executable, "-m", "emberd", "embed-files", str(tmp_path / "a.parquet"), "--json"),
-        *("--progress", "--part-rows", "250", "--out", str(out), "--ray", address),
+        *("embed-files", str(tmp_path / "a.parquet"), "--json", "--progress"),
+        *("--part-rows", "250", "--out", str(out), "--ray", address),
     ]
-    with subprocess.Popen(
-        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr
-        for line in process.stderr:
-            if line.startswith("{") and json.loads(line)["progress"]["done"]:
-                break
-        process.send_signal(signal.SIGINT)
-        said, why = process.communicate(timeout=180)
 
-    assert process.returncode == INTERRUPTED_EXIT, why
+    code, said, why = under_way(command, environ, lambda it: it.send_signal(signal.SIGINT))
+
+    assert code == INTERRUPTED_EXIT, why
     assert said == ""
-    assert json.loads(why.splitlines()[-1])["code"] == "stopped"
-    row = json.loads(run(environ, *command[1:]))
+    assert '"code": "stopped"' in why
+    row = json.loads(run(environ, "-m", "emberd", *command))
     assert row["rows"] == len(TEXTS) * 2000
     assert 0 < row["rows_before"] < row["rows"]
 

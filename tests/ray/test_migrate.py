@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,10 +13,10 @@ import psutil
 from emberd.cli.main import INTERRUPTED_EXIT
 from tests.migrate import stores
 from tests.ray.clusters import Cluster
+from tests.ray.commands import WITHIN_S, under_way
 from tests.serving import wait_for
 
 ROWS = 1500
-WITHIN_S = 180.0
 
 
 def run(environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
@@ -58,35 +57,16 @@ def test_stopped_it_goes_on_and_a_worker_that_is_killed_costs_nothing(
     path = stores.make_cmem(tmp_path / "store", texts, stores.embed(home, texts, "old"))
     environ = {**cluster.environ, "EMBERD_CONFIG": str(home / "config.yaml")}
     command = [
-        *(sys.executable, "-m", "emberd", "migrate", "run", str(tmp_path / "store"), "--to", "new"),
+        *("migrate", "run", str(tmp_path / "store"), "--to", "new"),
         *("--yes", "--json", "--progress", "--batch", "4", "--ray", address),
     ]
 
-    def under_way(then: Callable[[psutil.Process], None]) -> tuple[int, str]:
-        """Do something once it has embedded rows; return its code, and output or errors."""
-        with subprocess.Popen(
-            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            try:
-                assert process.stderr
-                errors = []
-                for line in process.stderr:
-                    errors.append(line)
-                    if line.startswith("{") and json.loads(line).get("progress", {}).get("done"):
-                        break
-                then(psutil.Process(process.pid))
-                said, more = process.communicate(timeout=WITHIN_S)
-            except BaseException:
-                process.kill()
-                raise
-            return process.returncode, said or "".join(errors) + more
-
-    stopped, why = under_way(lambda process: process.send_signal(signal.SIGINT))
+    stopped, _, why = under_way(command, environ, lambda it: it.send_signal(signal.SIGINT))
     wait_for(lambda: not actors(cluster), within_s=WITHIN_S)
-    code, said = under_way(lambda _: actors(cluster)[0].kill())
+    code, said, errors = under_way(command, environ, lambda _: actors(cluster)[0].kill())
 
     assert stopped == INTERRUPTED_EXIT, why
-    assert code == 0, said
+    assert code == 0, errors
     done = json.loads(said)
     assert done["status"] == "moved"
     assert 0 < done["embedded"] < ROWS
@@ -96,7 +76,8 @@ def test_stopped_it_goes_on_and_a_worker_that_is_killed_costs_nothing(
 
 
 LEFT = """
-import sys, time
+import sys
+from concurrent.futures import FIRST_COMPLETED, wait
 import ray
 from emberd.config.load import load_config
 from emberd.ray.cluster import ClusterEmbedder
@@ -105,10 +86,9 @@ with ClusterEmbedder(load_config(), sys.argv[1]) as embedder:
         embedder.submit(["the kettle"] * 400, model="old")
         for _ in range(40)
     ]
-    asked[0].result()
-for each in asked:
-    each.exception(0)
-time.sleep(1)
+    wait(asked, return_when=FIRST_COMPLETED)
+    assert not all(each.done() for each in asked)
+assert any([each.exception(10) for each in asked])
 print(ray.is_initialized())
 """
 
@@ -119,8 +99,9 @@ def test_whoever_leaves_while_batches_are_asked_for_is_not_ended(
     """Ray would connect again for a thread that asks it later, and end the process with code 1."""
     (tmp_path / "config.yaml").write_text(stores.MODELS)
     environ = {**cluster.environ, "EMBERD_CONFIG": str(tmp_path / "config.yaml")}
+    command = [sys.executable, "-c", LEFT, address]
     done = subprocess.run(
-        [sys.executable, "-c", LEFT, address], env=environ, capture_output=True, text=True
+        command, env=environ, capture_output=True, text=True, timeout=WITHIN_S, check=False
     )
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
 

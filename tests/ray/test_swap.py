@@ -25,10 +25,11 @@ def test_a_model_is_replaced_without_a_failed_request(served: Served) -> None:
     served.cluster("add_node", "spare")  # a node takes one ingress, and the next ones come first
     with busy([by_http(served.url, "tiny") for _ in range(ASKERS)], before) as asking:
         wait_for(lambda: asking.right > 10, within_s=120)
-        # Not settled: the proxy of a node that has no replica left ends when nobody asks it.
+        # Not settled: where no replica is left, a proxy ends once it has no request in progress.
         served.deploy(config, *OPTIONS, change=CHANGES, settled=False)
         wait_for(lambda: asking.wrong > 10, within_s=WITHIN_S)  # these are the new model's
         wait_for(lambda: served.cluster("status")["state"] == "RUNNING", within_s=WITHIN_S)
+    wait_for(lambda: served.cluster("is_settled"), within_s=WITHIN_S)
 
     assert dict(asking.failed) == {}
     assert served.row("tiny")["fingerprint"] != was
