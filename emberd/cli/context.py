@@ -13,6 +13,7 @@ import typer
 
 from emberd.config.paths import without_password
 from emberd.errors import ConfigError, EmberdError
+from emberd.interrupts import is_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,10 +153,12 @@ def resumable() -> Iterator[None]:
     """Say at Ctrl-C that the same command continues where this one stopped."""
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not is_interrupt(error):
+            raise
         again = shlex.join(["emberd", *sys.argv[1:]])
         if errors_as_json:
             print_problem("stopped", "Stopped by Ctrl-C.", f"To continue, run it again: {again}")
         else:
             typer.echo(f"Stopped. Run the same command to continue from here:\n  {again}", err=True)
-        raise
+        raise KeyboardInterrupt from None

@@ -40,6 +40,7 @@ from emberd.cli import (
 from emberd.cli.context import Root, print_error, print_problem
 from emberd.config.paths import home_folder
 from emberd.errors import ConfigError, EmberdError
+from emberd.interrupts import is_interrupt
 
 USAGE: type[Exception] = typer.BadParameter.mro()[2]
 """`ClickException`, which Typer takes from Click or from its own copy, by version."""
@@ -149,7 +150,9 @@ def main() -> None:
     try:
         code = _run(arguments)
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not is_interrupt(error):
+            raise
         code = INTERRUPTED_EXIT
     except OSError as error:
         if not _has_folder():

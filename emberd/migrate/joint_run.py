@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from emberd.errors import EmberdError, MigrationError
+from emberd.interrupts import is_interrupt
 from emberd.migrate.embedding import BATCH, Embedder, Target
 from emberd.migrate.notes import JointRun, Member
 from emberd.migrate.restore import roll_back
@@ -133,7 +134,7 @@ class _Transaction:
                 one.place.settle()
         except BaseException as error:
             # Others may already be writing, and taking it back would move their rows into a copy.
-            if not (self._is_committed and isinstance(error, KeyboardInterrupt)):
+            if not (self._is_committed and is_interrupt(error)):
                 _take_back([one.place for one in self._staged], self._has_committed, error)
             raise
         return migrated

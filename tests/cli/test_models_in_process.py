@@ -1,6 +1,9 @@
 """`emberd remove` and `pull`: what is kept for others, what is refused, and what is said."""
 
 import os
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 from emberd import running
 from emberd.cli import context
 from emberd.cli.context import resumable
+from emberd.cli.main import INTERRUPTED_EXIT
 from emberd.cli.models import _notes
 from emberd.config.load import load_config
 from emberd.folder.pull import FileCheck, Pulled
@@ -98,6 +102,14 @@ def test_what_to_know_after_a_pull_is_said(home: Path) -> None:
     assert _notes(config, spec, settled, None) == []
 
 
+def interrupted_in_a_lock() -> None:
+    """Fail as `with condition: condition.wait()` does if Ctrl-C comes as it lets go of its lock."""
+    lock = threading.Lock()
+    with lock:
+        lock.release()
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_command_that_is_stopped_says_how_to_go_on(
     as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -112,3 +124,29 @@ def test_a_command_that_is_stopped_says_how_to_go_on(
     assert said.out == ""
     assert "emberd pull 'a model'" in said.err
     assert ('"code": "stopped"' in said.err) is as_json
+
+    with pytest.raises(KeyboardInterrupt), resumable():
+        interrupted_in_a_lock()
+    assert capsys.readouterr() == said
+
+
+def test_other_errors_pass_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (RuntimeError("another one"), ValueError("one"), SystemExit(1)):
+        with pytest.raises(type(error)) as caught, resumable():
+            raise error
+        assert caught.value is error
+    assert capsys.readouterr() == ("", "")
+
+
+def test_ctrl_c_in_the_middle_of_a_lock_is_ctrl_c() -> None:
+    """Of any command, also of those that do not continue."""
+    stopped = (
+        "from emberd.cli import main\n"
+        "from tests.cli.test_models_in_process import interrupted_in_a_lock as stop\n"
+        "main.app.command('stop')(stop)\n"
+        "main.sys.argv = ['emberd', 'stop']\n"
+        "main.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", stopped], capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout, done.stderr) == (INTERRUPTED_EXIT, "", "")
