@@ -221,7 +221,7 @@ def test_a_held_lock_costs_what_it_keeps_from_being_written_and_nobody_waits(
             began_s = time.monotonic()
             one.keep("bb")
             one.finds("a", "bb", "ccc")
-            assert time.monotonic() - began_s < 4  # and not the five seconds it waits for others
+            assert time.monotonic() - began_s < 1
             wait_for(lambda: one.said)
         wait_for(lambda: one.keeps("ccc") and one.entries >= 2)
         assert all("cannot be used at the moment" in line for line in one.said)

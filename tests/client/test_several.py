@@ -115,7 +115,7 @@ def test_a_server_that_says_nothing_costs_its_timeout(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with emberd.Client([url, nodes[0].url], timeout=10) as client:  # the other's as well
+        with emberd.Client([url, nodes[0].url], timeout=6) as client:  # the other's as well
             got = client.embed(TEXTS)
 
     np.testing.assert_allclose(got.vectors, expected.vectors, atol=1e-5)
