@@ -14,6 +14,7 @@ from emberd.cli.progress import count_bytes, form_of
 from emberd.cli.verify import leave_the_log, passes, show_checks, verify_one
 from emberd.errors import BadOptionError, EmberdError, RequestError, UnknownModelError
 from emberd.files import is_folder
+from emberd.interrupts import is_interrupt
 from emberd.registry.spec import POOLINGS, Kind, Precision
 from emberd.units import format_size
 
@@ -289,12 +290,14 @@ def _pull_and_verify(config: "Config", spec: "ModelSpec", *, as_json: bool) -> d
             f"{spec.name} is in {config.homes.config}, but: {error.message}",
             hint=error.hint or f"Run `emberd pull {spec.name}`.",
         ) from None
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not is_interrupt(error):
+            raise
         print_problem(
             "stopped", f"Stopped by Ctrl-C; {spec.name} is in {config.homes.config}.",
             f"To continue, run `emberd pull {spec.name}`.",
         )  # fmt: skip
-        raise
+        raise KeyboardInterrupt from None
     if not as_json:
         show_checks(checks)
     return {"pulled": pulled, "checks": checks}
